@@ -1,0 +1,276 @@
+//! The sealed UDP transport under the gossip library.
+//!
+//! One task, the receiver, reads the socket, opens, decodes and hands messages on through a
+//! bounded queue; the library's own task sends. The library cancels `recv` at each of its
+//! rounds, so all that must not be cut in half happens in the receiver task, and `recv` only
+//! takes from the queue. What does not open or decode is counted and dropped.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use chitchat::ChitchatEnvelope;
+use chitchat::transport::{RecvOutcome, SendOutcome, Socket, Transport};
+use tokio::net::UdpSocket;
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+use tracing::{debug, warn};
+
+use super::counters::{Counters, add};
+use super::envelope::{MESSAGE_BYTES_MAX, TranslateError, Translation};
+use crate::key::KeyRing;
+use crate::seal::{OVERHEAD_BYTES, OpenError, Opener, Sealer};
+
+/// Messages between the receiver and the library; beyond that the kernel's buffer holds them.
+const INBOX_MAX: usize = 256;
+
+/// A complaint of one kind is logged this seldom.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// One who seals with another key is shown a datagram of ours this seldom.
+const HINT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Pause after an error of the socket, so that a lasting one does not spin.
+const ERROR_PAUSE: Duration = Duration::from_millis(20);
+
+type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Gives the library its socket, once.
+pub(super) struct SealedTransport {
+    socket: Mutex<Option<SealedSocket>>,
+    receiver: AbortHandle,
+}
+
+impl SealedTransport {
+    /// Takes the socket and starts the receiver task.
+    pub async fn start(
+        socket: UdpSocket,
+        keys: &KeyRing,
+        counters: Arc<Counters>,
+    ) -> Result<Self, TranslateError> {
+        let refused = |_| io::Error::other("the cluster key gives no datagram keys");
+        let sealer = Sealer::new(keys).map_err(refused)?;
+        let mut opener = Opener::new(keys).map_err(refused)?;
+        opener.refuse_own(sealer.session());
+        let socket = Arc::new(socket);
+        let outlet = Outlet {
+            mapped: socket.local_addr()?.is_ipv6(),
+            socket: socket.clone(),
+            counters: counters.clone(),
+        };
+        let sealer = Arc::new(Mutex::new(sealer));
+        let (sender, inbox) = mpsc::channel(INBOX_MAX);
+        let receiver = Receiver {
+            socket,
+            opener,
+            translation: Translation::open().await?,
+            sender,
+            sealer: sealer.clone(),
+            outlet: outlet.clone(),
+            complained: None,
+            hinted: None,
+        };
+        let receiver = tokio::spawn(receiver.run()).abort_handle();
+        let socket = SealedSocket { outlet, sealer, translation: Translation::open().await?, inbox };
+        Ok(Self { socket: Mutex::new(Some(socket)), receiver })
+    }
+
+    /// Stops the receiver task; the library's task ends on its own.
+    pub fn receiver(&self) -> AbortHandle {
+        self.receiver.clone()
+    }
+}
+
+impl Transport for SealedTransport {
+    fn open<'a, 'b>(&'a self, _listen: SocketAddr) -> Boxed<'b, anyhow::Result<Box<dyn Socket>>>
+    where
+        'a: 'b,
+        Self: 'b,
+    {
+        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Box::pin(async move {
+            let socket = socket.ok_or_else(|| anyhow::anyhow!("the gossip socket is in use"))?;
+            Ok(Box::new(socket) as Box<dyn Socket>)
+        })
+    }
+}
+
+/// Where datagrams leave.
+#[derive(Clone)]
+struct Outlet {
+    socket: Arc<UdpSocket>,
+    /// An IPv6 socket reaches IPv4 peers by their mapped addresses.
+    mapped: bool,
+    counters: Arc<Counters>,
+}
+
+impl Outlet {
+    async fn send(&self, to: SocketAddr, datagram: &[u8]) {
+        let target = match to {
+            SocketAddr::V4(v4) if self.mapped => SocketAddr::from((v4.ip().to_ipv6_mapped(), v4.port())),
+            other => other,
+        };
+        match self.socket.send_to(datagram, target).await {
+            Ok(length) => {
+                add(&self.counters.sent, 1);
+                add(&self.counters.sent_bytes, length);
+            }
+            // A peer that cannot be reached is the failure detector's business, not an error.
+            Err(error) => {
+                add(&self.counters.send_errors, 1);
+                debug!(%to, %error, "a gossip datagram could not be sent");
+            }
+        }
+    }
+}
+
+struct SealedSocket {
+    outlet: Outlet,
+    sealer: Arc<Mutex<Sealer>>,
+    translation: Translation,
+    inbox: mpsc::Receiver<RecvOutcome>,
+}
+
+impl SealedSocket {
+    /// Zero bytes for what could not be sent: the library takes an error for a broken socket.
+    async fn send_sealed(&mut self, to: SocketAddr, envelope: ChitchatEnvelope) -> usize {
+        let datagram = match self.translation.encode(envelope).await {
+            Ok(message) => self.sealer.lock().unwrap_or_else(PoisonError::into_inner).seal(&message).ok(),
+            Err(error) => {
+                debug!(%to, %error, "a gossip message could not be encoded");
+                None
+            }
+        };
+        let Some(datagram) = datagram else {
+            add(&self.outlet.counters.send_errors, 1);
+            return 0;
+        };
+        self.outlet.send(to, &datagram).await;
+        datagram.len()
+    }
+}
+
+impl Socket for SealedSocket {
+    fn local_addr(&self) -> anyhow::Result<SocketAddr> {
+        Ok(self.outlet.socket.local_addr()?)
+    }
+
+    fn send<'a, 'b>(
+        &'a mut self,
+        to: SocketAddr,
+        envelope: ChitchatEnvelope,
+    ) -> Boxed<'b, anyhow::Result<SendOutcome>>
+    where
+        'a: 'b,
+        Self: 'b,
+    {
+        Box::pin(async move { Ok(SendOutcome { num_bytes_sent: self.send_sealed(to, envelope).await }) })
+    }
+
+    fn recv<'a, 'b>(&'a mut self) -> Boxed<'b, anyhow::Result<RecvOutcome>>
+    where
+        'a: 'b,
+        Self: 'b,
+    {
+        Box::pin(async move { self.inbox.recv().await.ok_or_else(|| anyhow::anyhow!("the gossip stopped")) })
+    }
+}
+
+/// The task that reads the socket; ends when the library's socket is dropped, or aborted.
+struct Receiver {
+    socket: Arc<UdpSocket>,
+    opener: Opener,
+    translation: Translation,
+    sender: mpsc::Sender<RecvOutcome>,
+    sealer: Arc<Mutex<Sealer>>,
+    outlet: Outlet,
+    complained: Option<Instant>,
+    hinted: Option<Instant>,
+}
+
+impl Receiver {
+    async fn run(mut self) {
+        let mut buffer = vec![0; MESSAGE_BYTES_MAX + OVERHEAD_BYTES];
+        let sender = self.sender.clone();
+        loop {
+            let received = tokio::select! {
+                received = self.socket.recv_from(&mut buffer) => received,
+                () = sender.closed() => return,
+            };
+            let (length, from) = match received {
+                Ok((length, from)) => (length, canonical(from)),
+                Err(error) => {
+                    add(&self.outlet.counters.receive_errors, 1);
+                    debug!(%error, "the gossip socket");
+                    tokio::time::sleep(ERROR_PAUSE).await;
+                    continue;
+                }
+            };
+            add(&self.outlet.counters.received_bytes, length);
+            let Some(envelope) = self.read(from, &buffer[..length]).await else { continue };
+            let outcome = RecvOutcome { from_addr: from, envelope, num_bytes_received: length };
+            if sender.send(outcome).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn read(&mut self, from: SocketAddr, datagram: &[u8]) -> Option<ChitchatEnvelope> {
+        let message = match self.opener.open(datagram) {
+            Ok(message) => message,
+            Err(reason) => {
+                self.outlet.counters.dropped(reason);
+                self.complain(from, reason, datagram.len()).await;
+                return None;
+            }
+        };
+        add(&self.outlet.counters.received, 1);
+        if message.is_empty() {
+            return None; // Only there to be seen by one with another key: see `complain`.
+        }
+        match self.translation.decode(&message).await {
+            Ok(envelope) => Some(envelope),
+            Err(error) => {
+                add(&self.outlet.counters.undecodable, 1);
+                debug!(%from, %error, "a gossip datagram was dropped");
+                None
+            }
+        }
+    }
+
+    async fn complain(&mut self, from: SocketAddr, reason: OpenError, length: usize) {
+        let due = |last: &mut Option<Instant>, interval| {
+            let due = last.is_none_or(|last| last.elapsed() >= interval);
+            if due {
+                *last = Some(Instant::now());
+            }
+            due
+        };
+        if reason != OpenError::UnknownKey {
+            debug!(%from, %reason, "a gossip datagram was dropped");
+            return;
+        }
+        if due(&mut self.complained, COMPLAINT_INTERVAL) {
+            warn!(%from, "gossip that is {reason}: the cluster key there is not the one here");
+        }
+        // The other one hears nothing else from here, and should be able to say why it stays
+        // alone: an empty datagram under our key tells it, and tells a stranger nothing. It is
+        // shorter than any that it answers, so that two do not answer each other for ever.
+        if length > OVERHEAD_BYTES && due(&mut self.hinted, HINT_INTERVAL) {
+            let hint = self.sealer.lock().unwrap_or_else(PoisonError::into_inner).seal(b"");
+            if let Ok(hint) = hint {
+                self.outlet.send(from, &hint).await;
+            }
+        }
+    }
+}
+
+/// The peer's own address, where an IPv6 socket shows an IPv4 peer's mapped one.
+fn canonical(from: SocketAddr) -> SocketAddr {
+    match from.ip().to_canonical() {
+        IpAddr::V4(v4) => SocketAddr::from((v4, from.port())),
+        IpAddr::V6(_) => from,
+    }
+}

@@ -1,0 +1,193 @@
+//! Who is there, as this process sees it. Pure: a view follows from the view before it, what
+//! gossip knows now, and the clock.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::record::{NodeState, PeerRecord};
+use crate::id::NodeId;
+
+/// The members at one moment. Each id stands in at most one place, with its newest generation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct View {
+    /// This process's own record.
+    pub me: PeerRecord,
+    /// The others that are there, sorted by id. Also those of another cluster, and those that
+    /// have `left` but whose silence is not long enough yet.
+    pub live: Vec<PeerRecord>,
+    /// Those that were there and fell silent, sorted by id; forgotten after
+    /// [`super::DEAD_NODE_GRACE`].
+    pub dead: Vec<PeerRecord>,
+    /// When the set of live ids and generations last changed.
+    pub settled_since: Instant,
+    /// False for a moment after this process stalled: it cannot tell the others' silence from
+    /// its own then. Deaths are withheld from `live` for that long; act on no absence either.
+    pub trusted: bool,
+}
+
+/// One member as gossip knows it: also past generations of an id.
+#[derive(Debug, Clone)]
+pub(super) struct Sighting {
+    pub record: PeerRecord,
+    pub alive: bool,
+}
+
+/// What is only counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Tally {
+    pub foreign: usize,
+    pub id_conflicts: usize,
+}
+
+impl View {
+    /// The view of a process that knows nobody.
+    pub(super) fn alone(me: PeerRecord, now: Instant) -> Self {
+        Self { me, live: Vec::new(), dead: Vec::new(), settled_since: now, trusted: true }
+    }
+
+    /// The view after this one.
+    pub(super) fn next(
+        &self,
+        me: PeerRecord,
+        sightings: impl IntoIterator<Item = Sighting>,
+        trusted: bool,
+        now: Instant,
+    ) -> (Self, Tally) {
+        let mut tally = Tally::default();
+        let (mut live, mut dead) = (BTreeMap::new(), BTreeMap::new());
+        for Sighting { record, alive } in sightings {
+            if record.id == me.id {
+                // Earlier runs of this process fall silent; a run that does not is a copy.
+                tally.id_conflicts += usize::from(alive && record.generation != me.generation);
+            } else {
+                keep_newest(if alive { &mut live } else { &mut dead }, record);
+            }
+        }
+        if !trusted {
+            for known in self.live.iter().filter(|known| known.state != NodeState::Left) {
+                live.entry(known.id)
+                    .or_insert_with(|| dead.remove(&known.id).unwrap_or_else(|| known.clone()));
+            }
+        }
+        // A clock that went back gives a restarted node a lower generation: who is alive counts.
+        dead.retain(|id, _| !live.contains_key(id));
+
+        let live: Vec<_> = live.into_values().collect();
+        let dead: Vec<_> = dead.into_values().collect();
+        if let Some(own) = me.cluster {
+            let foreign = |record: &&PeerRecord| record.cluster.is_some_and(|cluster| cluster != own);
+            tally.foreign = live.iter().filter(foreign).count();
+        }
+        let run = |record: &PeerRecord| (record.id, record.generation);
+        let settled = live.iter().map(run).eq(self.live.iter().map(run));
+        let settled_since = if settled { self.settled_since } else { now };
+        (Self { me, live, dead, settled_since, trusted }, tally)
+    }
+
+    /// How long the set of live members has been the same.
+    pub fn settled_for(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.settled_since)
+    }
+
+    /// The live member with this id, `me` included.
+    pub fn live(&self, id: NodeId) -> Option<&PeerRecord> {
+        if self.me.id == id {
+            return Some(&self.me);
+        }
+        self.live.binary_search_by_key(&id, |record| record.id).ok().map(|at| &self.live[at])
+    }
+}
+
+fn keep_newest(records: &mut BTreeMap<NodeId, PeerRecord>, record: PeerRecord) {
+    match records.get(&record.id) {
+        Some(known) if known.generation >= record.generation => {}
+        _ => drop(records.insert(record.id, record)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gossip::record::tests::record;
+    use crate::id::ClusterId;
+
+    fn sighting(id: u64, generation: u64, alive: bool) -> Sighting {
+        Sighting { record: PeerRecord { id: NodeId(id), generation, ..record() }, alive }
+    }
+
+    fn me() -> PeerRecord {
+        PeerRecord { id: NodeId(1), generation: 5, ..record() }
+    }
+
+    fn ids(records: &[PeerRecord]) -> Vec<(u64, u64)> {
+        records.iter().map(|record| (record.id.0, record.generation)).collect()
+    }
+
+    #[test]
+    fn only_the_newest_generation_of_an_id_is_seen_and_the_living_one_counts() {
+        let now = Instant::now();
+        let sightings = [
+            sighting(3, 1, false),
+            sighting(3, 2, true),
+            sighting(2, 9, false),
+            sighting(2, 8, true),
+            sighting(4, 1, false),
+            sighting(4, 2, false),
+            sighting(5, 2, true),
+            sighting(5, 1, true),
+        ];
+        let (view, _) = View::alone(me(), now).next(me(), sightings, true, now);
+        assert_eq!(ids(&view.live), [(2, 8), (3, 2), (5, 2)]);
+        assert_eq!(ids(&view.dead), [(4, 2)]);
+        assert_eq!(view.live(NodeId(3)).unwrap().generation, 2);
+        assert_eq!(view.live(NodeId(1)), Some(&view.me));
+        assert_eq!(view.live(NodeId(4)), None);
+    }
+
+    #[test]
+    fn earlier_runs_of_this_process_are_not_seen_and_a_living_copy_is_counted() {
+        let now = Instant::now();
+        let sightings = [sighting(1, 4, false), sighting(1, 6, true)];
+        let (view, tally) = View::alone(me(), now).next(me(), sightings, true, now);
+        assert!(view.live.is_empty() && view.dead.is_empty());
+        assert_eq!(tally.id_conflicts, 1);
+    }
+
+    #[test]
+    fn deaths_are_withheld_while_the_view_is_not_trusted() {
+        let now = Instant::now();
+        let (before, _) =
+            View::alone(me(), now).next(me(), [sighting(2, 1, true), sighting(3, 1, true)], true, now);
+        let silent = [sighting(2, 1, false), sighting(3, 1, false)];
+        let (stalled, _) = before.next(me(), silent.clone(), false, now);
+        assert_eq!(ids(&stalled.live), [(2, 1), (3, 1)]);
+        assert!(stalled.dead.is_empty() && !stalled.trusted);
+        let (after, _) = stalled.next(me(), silent, true, now);
+        assert_eq!(ids(&after.dead), [(2, 1), (3, 1)]);
+    }
+
+    #[test]
+    fn the_view_is_settled_since_the_set_of_living_runs_changed() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let alone = View::alone(me(), start);
+        let (one, _) = alone.next(me(), [sighting(2, 1, true)], true, at(1));
+        let (same, _) = one.next(me(), [sighting(2, 1, true), sighting(3, 1, false)], true, at(2));
+        let (restarted, _) = same.next(me(), [sighting(2, 2, true)], true, at(3));
+        assert_eq!(same.settled_for(at(2)), Duration::from_secs(1));
+        assert_eq!(restarted.settled_since, at(3));
+    }
+
+    #[test]
+    fn members_of_another_cluster_are_seen_and_counted() {
+        let now = Instant::now();
+        let mut foreign = sighting(2, 1, true);
+        foreign.record.cluster = Some(ClusterId(77));
+        let mut pristine = sighting(3, 1, true);
+        pristine.record.cluster = None;
+        let (view, tally) =
+            View::alone(me(), now).next(me(), [foreign, pristine, sighting(4, 1, true)], true, now);
+        assert_eq!(view.live.len(), 3);
+        assert_eq!(tally.foreign, 1);
+    }
+}
