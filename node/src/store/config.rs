@@ -1,0 +1,43 @@
+//! Where the store lives and how much of anything it may hold.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The store's place and its limits; the defaults are what production runs.
+#[derive(Debug, Clone)]
+pub struct StoreConfig {
+    /// The data folder. The store owns `log/`, `messages/`, `incoming/`, `checkpoint` and `format`
+    /// in it and touches nothing else.
+    pub dir: PathBuf,
+    /// A log segment that reaches this many bytes is closed and the next one begun.
+    pub log_segment_bytes_max: u64,
+    /// Bytes of recent log entries kept in memory, so that followers and the state machine are
+    /// served without reading the disk.
+    pub log_cache_bytes_max: usize,
+    /// Bytes of appended records that may wait for the disk; beyond it, appending waits.
+    pub log_pending_bytes_max: usize,
+    /// Bytes of entries that one replication request or one stretch of replay may carry.
+    pub log_read_bytes_max: usize,
+    /// A message segment that reaches this many bytes is sealed and the next one begun.
+    pub message_segment_bytes_max: u64,
+    /// Applies with more bytes of bodies than this leave the runtime's thread.
+    pub apply_inline_bytes_max: usize,
+    /// How often a write is tried again while the disk is full or read-only.
+    pub full_retry_interval: Duration,
+}
+
+impl StoreConfig {
+    /// The defaults, in this data folder.
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self {
+            dir: dir.into(),
+            log_segment_bytes_max: 64 * 1024 * 1024,
+            log_cache_bytes_max: 32 * 1024 * 1024,
+            log_pending_bytes_max: 64 * 1024 * 1024,
+            log_read_bytes_max: 4 * 1024 * 1024,
+            message_segment_bytes_max: 64 * 1024 * 1024,
+            apply_inline_bytes_max: 256 * 1024,
+            full_retry_interval: Duration::from_millis(200),
+        }
+    }
+}

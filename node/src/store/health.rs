@@ -1,0 +1,115 @@
+//! What the rest of the node watches and measures of the store.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+/// Whether the store can take writes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StoreHealth {
+    /// The log or the messages cannot be written because the disk is full, over quota or
+    /// read-only. Writes wait and go on by themselves when that ends.
+    pub full: bool,
+    /// Set once and for good: the store has stopped, for this reason.
+    pub failed: Option<String>,
+}
+
+/// Which of the store's two writers speaks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Writer {
+    Log = 1,
+    Messages = 2,
+}
+
+/// The sending side of [`StoreHealth`], shared by the writers.
+#[derive(Debug)]
+pub(crate) struct HealthSender {
+    full_writers: AtomicU64,
+    sender: watch::Sender<StoreHealth>,
+}
+
+impl HealthSender {
+    pub(crate) fn new() -> Self {
+        Self { full_writers: AtomicU64::new(0), sender: watch::Sender::new(StoreHealth::default()) }
+    }
+
+    pub(crate) fn subscribe(&self) -> watch::Receiver<StoreHealth> {
+        self.sender.subscribe()
+    }
+
+    pub(crate) fn set_full(&self, writer: Writer, full: bool) {
+        let bit = writer as u64;
+        let before = if full {
+            self.full_writers.fetch_or(bit, Ordering::AcqRel)
+        } else {
+            self.full_writers.fetch_and(!bit, Ordering::AcqRel)
+        };
+        if (before & bit != 0) == full {
+            return;
+        }
+        let full = self.full_writers.load(Ordering::Acquire) != 0;
+        self.sender.send_if_modified(|health| std::mem::replace(&mut health.full, full) != full);
+    }
+
+    pub(crate) fn fail(&self, reason: &str) {
+        self.sender.send_if_modified(|health| {
+            let first = health.failed.is_none();
+            if first {
+                health.failed = Some(reason.to_owned());
+            }
+            first
+        });
+    }
+}
+
+/// Upper bounds of [`Histogram`]'s buckets, in seconds; one more holds what is above.
+pub const LATENCY_BUCKETS_S: [f64; 14] =
+    [0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
+
+/// Latencies, counted in buckets without a lock.
+#[derive(Debug, Default)]
+pub struct Histogram {
+    buckets: [AtomicU64; LATENCY_BUCKETS_S.len() + 1],
+    sum_ns: AtomicU64,
+}
+
+impl Histogram {
+    pub(crate) fn observe(&self, latency: Duration) {
+        let seconds = latency.as_secs_f64();
+        let bucket = LATENCY_BUCKETS_S.iter().position(|bound| seconds <= *bound);
+        self.buckets[bucket.unwrap_or(LATENCY_BUCKETS_S.len())].fetch_add(1, Ordering::Relaxed);
+        self.sum_ns.fetch_add(latency.as_nanos().min(u128::from(u64::MAX)) as u64, Ordering::Relaxed);
+    }
+
+    /// Observations per bucket (not cumulative; the last is above every bound).
+    pub fn counts(&self) -> [u64; LATENCY_BUCKETS_S.len() + 1] {
+        std::array::from_fn(|i| self.buckets[i].load(Ordering::Relaxed))
+    }
+
+    /// The sum of all observations, in seconds.
+    pub fn sum_s(&self) -> f64 {
+        self.sum_ns.load(Ordering::Relaxed) as f64 / 1e9
+    }
+}
+
+/// Counters of the store since it was opened.
+#[derive(Debug, Default)]
+pub struct StoreMetrics {
+    /// Each fdatasync of the log.
+    pub log_sync: Histogram,
+    /// Batches written to the log (one write and at most one fdatasync each).
+    pub log_batches: AtomicU64,
+    /// Bytes written to the log.
+    pub log_bytes: AtomicU64,
+    /// Bytes of log records that wait to be written.
+    pub log_pending_bytes: AtomicU64,
+    /// Each apply of a run of committed entries.
+    pub apply: Histogram,
+    /// Operations applied.
+    pub ops_applied: AtomicU64,
+    /// Checkpoints written.
+    pub checkpoints: AtomicU64,
+    /// Each checkpoint's duration.
+    pub checkpoint: Histogram,
+}
