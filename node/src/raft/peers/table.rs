@@ -1,0 +1,215 @@
+//! Which connection leads to which peer, and who dials when.
+//!
+//! Each peer has a slot. The first who needs a connection starts a dial; the others wait for it.
+//! After a failed dial the slot is closed to dials for a while that doubles; a connection that the
+//! peer dials opens it at once. Where both dial at the same moment, both sides keep the connection
+//! that the smaller id dialed and retire the other.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use skep_proto::id::NodeId;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::connection::Connection;
+use super::hello::DialError;
+
+/// The wait after the first failed dial; it doubles with each further one.
+pub const BACKOFF_MIN: Duration = Duration::from_millis(10);
+
+/// The longest wait between two dials.
+pub const BACKOFF_MAX: Duration = Duration::from_secs(1);
+
+/// Where this many peers have slots, those without a connection are forgotten.
+const SLOTS_MAX: usize = 1024;
+
+/// What is known of the way to one peer.
+#[derive(Debug, Default)]
+pub(super) struct Slot {
+    pub current: Option<Arc<Connection>>,
+    pub dialing: bool,
+    /// Consecutive.
+    pub failures: u32,
+    /// Not before then, because of this.
+    pub backoff: Option<(Instant, DialError)>,
+    /// Whether there ever was a connection.
+    known: bool,
+}
+
+impl Slot {
+    pub fn usable(&self) -> Option<&Arc<Connection>> {
+        self.current.as_ref().filter(|connection| connection.is_usable())
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Table {
+    local: NodeId,
+    slots: Mutex<HashMap<NodeId, watch::Sender<Slot>>>,
+}
+
+/// How long the wait is after so many failures in a row.
+pub(super) fn backoff(failures: u32) -> Duration {
+    BACKOFF_MIN.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(BACKOFF_MAX)
+}
+
+impl Table {
+    pub fn new(local: NodeId) -> Self {
+        Self { local, slots: Mutex::default() }
+    }
+
+    /// The slot of a peer.
+    pub fn slot(&self, peer: NodeId) -> watch::Sender<Slot> {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        if slots.len() >= SLOTS_MAX && !slots.contains_key(&peer) {
+            slots.retain(|_, slot| {
+                slot.receiver_count() > 0 || {
+                    let slot = slot.borrow();
+                    slot.dialing || slot.current.is_some()
+                }
+            });
+        }
+        slots.entry(peer).or_default().clone()
+    }
+
+    /// All connections that calls use.
+    pub fn connections(&self) -> Vec<Arc<Connection>> {
+        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.values().filter_map(|slot| slot.borrow().current.clone()).collect()
+    }
+
+    /// Whether a dial may start now; if so, it is the caller's to do.
+    pub fn claim_dial(&self, slot: &watch::Sender<Slot>) -> bool {
+        slot.send_if_modified(|slot| {
+            let wait = slot.backoff.as_ref().is_some_and(|(until, _)| *until > Instant::now());
+            if slot.usable().is_some() || slot.dialing || wait {
+                return false;
+            }
+            slot.dialing = true;
+            true
+        })
+    }
+
+    /// A dial came to nothing.
+    pub fn dial_failed(&self, peer: NodeId, error: DialError) {
+        self.slot(peer).send_modify(|slot| {
+            slot.dialing = false;
+            if slot.usable().is_none() {
+                slot.failures = slot.failures.saturating_add(1);
+                slot.backoff = Some((Instant::now() + backoff(slot.failures), error));
+            }
+        });
+    }
+
+    /// A connection is there. Answers whether it is one after another.
+    pub fn register(&self, new: &Arc<Connection>) -> bool {
+        let mut again = false;
+        let mut displaced = None;
+        let mut fresh_process = false;
+        self.slot(new.peer).send_modify(|slot| {
+            again = std::mem::replace(&mut slot.known, true);
+            slot.failures = 0;
+            slot.backoff = None;
+            slot.dialing &= !new.dialed;
+            let old = slot.usable().cloned();
+            fresh_process = old.as_ref().is_some_and(|old| old.peer_session != new.peer_session);
+            match old {
+                Some(old) if !fresh_process && !self.prefers(new, &old) => displaced = Some(new.clone()),
+                old => {
+                    slot.current = Some(new.clone());
+                    displaced = old;
+                }
+            }
+        });
+        match displaced {
+            // The process at its other end is gone: nothing more comes from there.
+            Some(old) if fresh_process => old.close("the peer was started anew"),
+            Some(old) => old.retire(),
+            None => {}
+        }
+        again
+    }
+
+    fn prefers(&self, new: &Connection, old: &Connection) -> bool {
+        // The same side dialed again: it knows why.
+        new.dialed == old.dialed || new.dialed == (self.local < new.peer)
+    }
+
+    /// A connection has ended.
+    pub fn forget(&self, connection: &Arc<Connection>) {
+        self.slot(connection.peer).send_if_modified(|slot| {
+            let current = slot.current.as_ref().is_some_and(|current| Arc::ptr_eq(current, connection));
+            if current {
+                slot.current = None;
+            }
+            current
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMALL: NodeId = NodeId(1);
+    const LARGE: NodeId = NodeId(2);
+
+    fn connection(peer: NodeId, session: u64, dialed: bool) -> Arc<Connection> {
+        Arc::new(Connection::new(peer, session, dialed, None, Arc::default()))
+    }
+
+    fn current(table: &Table, peer: NodeId) -> Option<Arc<Connection>> {
+        table.slot(peer).borrow().current.clone()
+    }
+
+    #[test]
+    fn both_sides_keep_the_connection_that_the_smaller_id_dialed() {
+        for dialed_first in [true, false] {
+            let (at_small, at_large) = (Table::new(SMALL), Table::new(LARGE));
+            let mut order = [true, false];
+            if dialed_first {
+                order.reverse();
+            }
+            for by_small in order {
+                at_small.register(&connection(LARGE, 7, by_small));
+                at_large.register(&connection(SMALL, 8, !by_small));
+            }
+            assert!(current(&at_small, LARGE).unwrap().dialed);
+            assert!(!current(&at_large, SMALL).unwrap().dialed);
+        }
+    }
+
+    #[test]
+    fn a_new_process_at_the_other_end_replaces_what_was_there() {
+        let table = Table::new(SMALL);
+        let old = connection(LARGE, 7, true);
+        table.register(&old);
+        let new = connection(LARGE, 8, false);
+        assert!(table.register(&new));
+        assert!(old.closed.is_cancelled());
+        assert!(Arc::ptr_eq(&current(&table, LARGE).unwrap(), &new));
+    }
+
+    #[test]
+    fn the_wait_between_dials_doubles_up_to_its_bound() {
+        assert_eq!(backoff(1), BACKOFF_MIN);
+        assert_eq!(backoff(2), 2 * BACKOFF_MIN);
+        assert_eq!(backoff(u32::MAX), BACKOFF_MAX);
+    }
+
+    #[test]
+    fn one_dials_and_the_others_wait() {
+        let table = Table::new(SMALL);
+        let slot = table.slot(LARGE);
+        assert!(table.claim_dial(&slot));
+        assert!(!table.claim_dial(&slot));
+        table.dial_failed(LARGE, DialError::NoAddress);
+        assert!(!table.claim_dial(&slot), "inside the backoff");
+        table.register(&connection(LARGE, 7, false));
+        assert!(!table.claim_dial(&slot), "connected");
+        current(&table, LARGE).unwrap().close("test");
+        assert!(table.claim_dial(&slot), "an arrival ends the backoff");
+    }
+}

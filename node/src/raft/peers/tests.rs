@@ -1,0 +1,8 @@
+//! Two or three nodes' networks over real loopback TCP and TLS.
+
+mod calls;
+mod failures;
+mod hostile;
+mod refusals;
+mod snapshots;
+pub(crate) mod world;
