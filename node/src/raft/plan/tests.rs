@@ -1,0 +1,274 @@
+//! A table of situations, each with the step that is due; and histories in [`histories`].
+
+use super::*;
+
+mod histories;
+
+/// A situation, written as one line: who is a voter, a learner, or neither, and what else is so.
+struct Case {
+    facts: Facts,
+    settings: Settings,
+    now: Instant,
+}
+
+const GRACE: Duration = Duration::from_secs(30);
+
+/// Nodes by number; node 1 leads. All are live, answer and have caught up long ago.
+fn case(voters: impl IntoIterator<Item = u64>, learners: impl IntoIterator<Item = u64>) -> Case {
+    let now = Instant::now() + Duration::from_secs(1000);
+    let voters = set(voters);
+    let learners = set(learners);
+    let all: Vec<_> = voters.union(&learners).copied().collect();
+    let progress = Progress { lag: Some(0), close_since: Some(now - GRACE * 2), answers: true };
+    let facts = Facts {
+        me: NodeId(1),
+        trusted: true,
+        nodes: all.iter().map(|id| (*id, Presence::Live)).collect(),
+        membership: Membership { configs: vec![voters], learners, committed: true },
+        progress: all.iter().map(|id| (*id, progress)).collect(),
+    };
+    Case { facts, settings: Settings { dead_grace: GRACE, ..Settings::default() }, now }
+}
+
+fn set(ids: impl IntoIterator<Item = u64>) -> BTreeSet<NodeId> {
+    ids.into_iter().map(NodeId).collect()
+}
+
+impl Case {
+    fn presence(mut self, ids: impl IntoIterator<Item = u64>, presence: Presence) -> Self {
+        self.facts.nodes.extend(ids.into_iter().map(|id| (NodeId(id), presence)));
+        self
+    }
+    fn newcomers(self, ids: impl IntoIterator<Item = u64>) -> Self {
+        self.presence(ids, Presence::Live)
+    }
+    fn dead_for(mut self, ids: impl IntoIterator<Item = u64> + Clone, time: Duration) -> Self {
+        for id in ids.clone() {
+            self.facts.progress.entry(NodeId(id)).and_modify(|progress| progress.answers = false);
+        }
+        let since = self.now - time;
+        self.presence(ids, Presence::Dead { since })
+    }
+    fn dead(self, ids: impl IntoIterator<Item = u64> + Clone) -> Self {
+        self.dead_for(ids, GRACE)
+    }
+    fn leaving_for(self, ids: impl IntoIterator<Item = u64>, time: Duration) -> Self {
+        let since = self.now - time;
+        self.presence(ids, Presence::Leaving { since })
+    }
+    fn leaving(self, ids: impl IntoIterator<Item = u64>) -> Self {
+        self.leaving_for(ids, Duration::from_secs(1))
+    }
+    fn progress(mut self, id: u64, change: impl FnOnce(&mut Progress)) -> Self {
+        change(self.facts.progress.entry(NodeId(id)).or_default());
+        self
+    }
+    fn lag(self, id: u64, lag: u64) -> Self {
+        self.progress(id, |progress| {
+            progress.lag = Some(lag);
+            progress.close_since = None;
+        })
+    }
+    fn facts(mut self, change: impl FnOnce(&mut Facts)) -> Self {
+        change(&mut self.facts);
+        self
+    }
+    fn max(mut self, voters: usize) -> Self {
+        self.settings.voters_max = voters;
+        self
+    }
+    fn step(&self) -> Option<Step> {
+        next_step(&self.facts, &self.settings, self.now)
+    }
+    #[track_caller]
+    fn gives(&self, step: Step) {
+        assert_eq!(self.step(), Some(step), "{:#?}", self.facts);
+    }
+    #[track_caller]
+    fn gives_voters(&self, voters: impl IntoIterator<Item = u64>) {
+        self.gives(Step::ChangeVoters(set(voters)));
+    }
+    #[track_caller]
+    fn gives_nothing(&self) {
+        assert_eq!(self.step(), None, "{:#?}", self.facts);
+    }
+}
+
+#[test]
+fn a_healthy_cluster_is_left_alone() {
+    case([1], []).gives_nothing();
+    case([1], [2]).gives_nothing();
+    case([1, 2, 3], []).gives_nothing();
+    case([1, 2, 3], [4]).gives_nothing();
+    case(1..=5, 6..=9).gives_nothing();
+}
+
+#[test]
+fn new_nodes_become_learners_and_learners_voters_up_to_the_largest_odd_number() {
+    case([1], []).newcomers([2, 3]).gives(Step::AddLearners(set([2, 3])));
+    case([1], [2, 3]).gives_voters(1..=3);
+    case([1], [2, 3, 4]).gives_voters(1..=3);
+    case([1, 2, 3], 4..=9).gives_voters(1..=5);
+    case([1, 2, 3], 4..=9).max(4).gives_nothing();
+    case([1, 2, 3], 4..=9).max(9).gives_voters(1..=9);
+    case([1, 2], [3]).gives_voters(1..=3);
+}
+
+#[test]
+fn more_voters_than_there_may_be_or_an_even_number_shrinks() {
+    case(1..=9, []).gives_voters(1..=5);
+    case(1..=4, []).gives_voters(1..=3);
+    case([1, 2], []).gives_voters([1]);
+    // Those that are furthest behind go, but never the leader.
+    case(1..=4, []).lag(2, 5).gives_voters([1, 3, 4]);
+    case(7..=10, []).facts(|facts| facts.me = NodeId(10)).gives_voters([7, 8, 10]);
+}
+
+#[test]
+fn a_learner_is_promoted_when_it_is_close_for_long_enough_and_answers() {
+    case([1], [2, 3]).lag(3, 257).gives_nothing();
+    case([1], [2, 3]).lag(3, 256).gives_nothing();
+    let now = case([1], []).now;
+    let just = |progress: &mut Progress| progress.close_since = Some(now);
+    case([1], [2, 3]).progress(3, just).gives_nothing();
+    case([1], [2, 3]).progress(3, |progress| progress.answers = false).gives_nothing();
+    case([1], [2, 3]).progress(3, |progress| *progress = Progress::default()).gives_nothing();
+    case([1], [2, 3, 4]).lag(3, 257).gives_voters([1, 2, 4]);
+}
+
+#[test]
+fn a_joint_configuration_is_finished_before_all_else() {
+    let joint = |facts: &mut Facts| facts.membership.configs = vec![set([1, 2, 3]), set([3, 4, 5])];
+    let is_joint = || case(1..=5, []).newcomers([6]).leaving([1]).facts(joint);
+    is_joint().gives(Step::FinishJoint(set([3, 4, 5])));
+    is_joint().dead([4, 5]).gives(Step::FinishJoint(set([1, 2, 3])));
+    is_joint().dead([2, 4, 5]).leaving([3]).gives(Step::FinishJoint(set([1, 2, 3])));
+    is_joint().dead([2, 3, 4, 5]).gives_nothing();
+}
+
+#[test]
+fn nothing_is_changed_while_a_change_is_not_committed() {
+    let open = |facts: &mut Facts| facts.membership.committed = false;
+    case([1], [2, 3]).facts(open).gives_nothing();
+    case([1, 2, 3], []).leaving([1]).facts(open).gives_nothing();
+}
+
+#[test]
+fn a_voter_that_leaves_is_demoted_and_replaced_at_once() {
+    case([1, 2, 3], [4]).leaving([3]).gives_voters([1, 2, 4]);
+    case([1, 2, 3], []).leaving([3]).gives_voters([1]);
+    case(1..=5, []).leaving([5]).gives_voters([1, 2, 3]);
+    case([1, 2, 3], [4]).presence([3], Presence::Left).gives_voters([1, 2, 4]);
+    // In haste it does not matter for how long the learner has been close.
+    let now = case([1], []).now;
+    let just = |progress: &mut Progress| progress.close_since = Some(now);
+    case([1, 2, 3], [4]).leaving([3]).progress(4, just).gives_voters([1, 2, 4]);
+}
+
+#[test]
+fn leavers_are_gathered_into_one_change() {
+    let ms = Duration::from_millis;
+    case([1, 2, 3], [4]).leaving_for([3], ms(299)).gives_nothing();
+    case([1, 2, 3], [4]).leaving_for([3], ms(300)).gives_voters([1, 2, 4]);
+    case(1..=5, []).leaving_for([4], ms(700)).leaving_for([5], ms(100)).gives_nothing();
+    // Not for ever.
+    case(1..=5, []).leaving_for([4], ms(1200)).leaving_for([5], ms(100)).gives_voters([1, 2, 3]);
+    case(1..=5, 6..=9).leaving(2..=9).gives_voters([1]);
+    case(1..=5, 6..=9).leaving(1..=8).gives_voters([9]);
+}
+
+#[test]
+fn a_leader_that_leaves_hands_over_to_the_closest_voter_that_stays() {
+    let ms = Duration::from_millis;
+    case([1, 2, 3], []).leaving([1]).gives(Step::TransferLeader(NodeId(2)));
+    case([1, 2, 3], []).leaving([1]).lag(2, 1).gives(Step::TransferLeader(NodeId(3)));
+    case([1, 2, 3], []).leaving([1, 2]).gives(Step::TransferLeader(NodeId(3)));
+    case([1, 2, 3], []).leaving_for([1], ms(100)).gives_nothing();
+    case([1, 2, 3], []).leaving([1]).dead([2]).gives(Step::TransferLeader(NodeId(3)));
+    case([1, 2, 3], []).leaving([1]).lag(2, 1000).lag(3, 1000).gives_nothing();
+    case([2, 3], [1]).gives(Step::TransferLeader(NodeId(2)));
+    case([2, 3], [1]).leaving([1]).gives(Step::TransferLeader(NodeId(2)));
+}
+
+#[test]
+fn a_leader_without_a_voter_that_stays_removes_itself_for_a_learner() {
+    case([1], [2]).leaving([1]).gives_voters([2]);
+    case([1], [2, 3, 4]).leaving([1]).gives_voters([2, 3, 4]);
+    case([1, 2, 3], [4]).leaving([1, 2, 3]).gives_voters([4]);
+    case([1], [2]).leaving([1]).lag(2, 1000).gives_nothing();
+    // The same for a leader that an interrupted change left as a learner.
+    case([2], [1, 3]).leaving([2]).gives_voters([1]);
+    case([2], [1, 3]).leaving([1, 2]).gives_voters([3]);
+}
+
+#[test]
+fn where_all_leave_nothing_is_changed() {
+    case([1], []).leaving([1]).gives_nothing();
+    case([1, 2, 3], [4]).leaving(1..=4).gives_nothing();
+}
+
+#[test]
+fn a_dead_voter_is_replaced_after_the_grace_in_one_change() {
+    let almost = GRACE - Duration::from_millis(1);
+    case([1, 2, 3], [4]).dead_for([3], almost).gives_nothing();
+    case([1, 2, 3], [4]).dead([3]).gives_voters([1, 2, 4]);
+    case(1..=5, [6, 7]).dead([4, 5]).gives_voters([1, 2, 3, 6, 7]);
+    case(1..=5, []).dead([5]).gives_voters([1, 2, 3]);
+    case(1..=5, []).dead([4, 5]).gives_voters([1, 2, 3]);
+}
+
+#[test]
+fn death_alone_never_leaves_fewer_than_three_voters() {
+    case([1, 2, 3], []).dead([3]).gives_nothing();
+    case([1, 2, 3], []).dead([3]).max(1).gives_voters([1]);
+    case([1, 2, 3], []).dead([2, 3]).gives_nothing();
+}
+
+#[test]
+fn nobody_is_demoted_for_an_odd_number_while_someone_may_be_dead() {
+    case(1..=4, []).dead_for([4], GRACE / 2).gives_nothing();
+    case(1..=4, []).progress(4, |progress| progress.answers = false).gives_nothing();
+    case(1..=4, []).dead([4]).gives_voters([1, 2, 3]);
+}
+
+#[test]
+fn the_dead_go_with_the_leavers_where_they_would_take_the_quorum() {
+    case([1, 2, 3], []).dead_for([2], GRACE / 2).leaving([3]).gives_voters([1]);
+    case(1..=5, []).dead_for([2], GRACE / 2).leaving([5]).gives_voters([1, 2, 3, 4]);
+    let stalled = |facts: &mut Facts| facts.trusted = false;
+    case([1, 2, 3], []).dead_for([2], GRACE / 2).leaving([3]).facts(stalled).gives_nothing();
+}
+
+#[test]
+fn without_a_living_majority_nothing_is_changed() {
+    case([1, 2, 3], [4, 5]).dead([2, 3]).gives_nothing();
+    case([1, 2, 3], []).dead([2]).presence([3], Presence::Left).gives_nothing();
+    let silent = |progress: &mut Progress| progress.answers = false;
+    case([1, 2, 3], [4]).progress(2, silent).dead([3]).gives_nothing();
+}
+
+#[test]
+fn a_stalled_leader_buries_nobody() {
+    let stalled = |facts: &mut Facts| facts.trusted = false;
+    case([1, 2, 3], [4]).dead([3]).facts(stalled).gives_nothing();
+    case([1, 2, 3], [4]).dead([4]).facts(stalled).gives_nothing();
+}
+
+#[test]
+fn learners_that_left_or_are_long_dead_are_removed() {
+    case([1], [2, 3]).presence([2], Presence::Left).gives(Step::RemoveLearners(set([2])));
+    case([1], [2, 3]).dead([2]).gives(Step::RemoveLearners(set([2])));
+    case([1], [2, 3]).dead_for([2], GRACE / 2).gives_nothing();
+    // It must hear from Raft that it is no voter, so it stays until it is gone.
+    case([1], [2, 3]).leaving([2]).gives_nothing();
+}
+
+#[test]
+fn who_leaves_is_not_made_a_member() {
+    case([1], []).leaving([2]).presence([3], Presence::Left).gives_nothing();
+}
+
+#[test]
+fn membership_without_voters_gives_nothing() {
+    case([], []).facts(|facts| facts.membership.configs.clear()).gives_nothing();
+}

@@ -1,0 +1,157 @@
+use std::collections::BTreeSet;
+
+use skep_proto::gossip::RaftRole;
+use skep_proto::id::ClusterId;
+
+use super::*;
+
+const ME: NodeId = NodeId(1);
+const MS: Duration = Duration::from_millis(1);
+
+fn record(id: u64, state: NodeState) -> PeerRecord {
+    PeerRecord {
+        id: NodeId(id),
+        program: Program::Node,
+        state,
+        cluster: Some(ClusterId(7)),
+        peer: ([127, 0, 0, 1], 7400).into(),
+        http: None,
+        admin: None,
+        version: "0.1.0".into(),
+        protocol: (1, 1),
+        expect: 3,
+        raft: RaftRole::Follower,
+        leader: None,
+        term: 1,
+        generation: 1,
+    }
+}
+
+fn view(live: &[(u64, NodeState)], dead: &[(u64, NodeState)]) -> View {
+    let records = |nodes: &[(u64, NodeState)]| nodes.iter().map(|(id, state)| record(*id, *state)).collect();
+    View {
+        me: record(1, NodeState::Ready),
+        live: records(live),
+        dead: records(dead),
+        settled_since: Instant::now(),
+        trusted: true,
+    }
+}
+
+fn raft(voters: &[u64], learners: &[u64]) -> RaftFacts {
+    let ids = |ids: &[u64]| -> BTreeSet<NodeId> { ids.iter().map(|id| NodeId(*id)).collect() };
+    let membership = Membership { configs: vec![ids(voters)], learners: ids(learners), committed: true };
+    RaftFacts { membership, members: BTreeMap::new() }
+}
+
+/// A tracker and its clock.
+struct Watch {
+    tracker: Tracker,
+    start: Instant,
+}
+
+impl Watch {
+    fn new() -> Self {
+        Self { tracker: Tracker::default(), start: Instant::now() + Duration::from_secs(100) }
+    }
+    fn at(&self, ms: u32) -> Instant {
+        self.start + MS * ms
+    }
+    fn see(&mut self, ms: u32, view: &View, raft: RaftFacts) -> Facts {
+        let now = self.at(ms);
+        self.tracker.observe(ME, view, raft, &Settings::default(), now).unwrap()
+    }
+}
+
+use NodeState::{Draining, Joining, Left, Ready};
+
+#[test]
+fn the_live_nodes_of_the_cluster_and_all_members_are_known() {
+    let mut watch = Watch::new();
+    let mut seen = view(&[(2, Joining), (3, Left), (4, Ready), (5, Ready), (6, Ready)], &[]);
+    seen.live[2].cluster = Some(ClusterId(8));
+    seen.live[3].cluster = None;
+    seen.live[4].program = Program::Balancer;
+    let facts = watch.see(0, &seen, raft(&[1, 9], &[]));
+    let dead = Presence::Dead { since: watch.at(0) };
+    let want = [(1, Presence::Live), (2, Presence::Live), (3, Presence::Left), (9, dead)];
+    assert_eq!(facts.nodes, want.map(|(id, presence)| (NodeId(id), presence)).into());
+    seen.me.cluster = None;
+    let none = watch.tracker.observe(ME, &seen, raft(&[1], &[]), &Settings::default(), watch.at(0));
+    assert!(none.is_none(), "a node without a cluster plans nothing");
+}
+
+#[test]
+fn since_when_someone_leaves_is_kept_until_it_does_not() {
+    let mut watch = Watch::new();
+    let leaving = view(&[(2, Draining)], &[]);
+    for ms in [0, 500] {
+        let facts = watch.see(ms, &leaving, raft(&[1, 2], &[]));
+        assert_eq!(facts.nodes[&NodeId(2)], Presence::Leaving { since: watch.at(0) });
+    }
+    watch.see(600, &view(&[(2, Joining)], &[]), raft(&[1, 2], &[]));
+    let facts = watch.see(700, &leaving, raft(&[1, 2], &[]));
+    assert_eq!(facts.nodes[&NodeId(2)], Presence::Leaving { since: watch.at(700) });
+}
+
+#[test]
+fn since_when_someone_is_dead_is_kept_until_it_is_back() {
+    let mut watch = Watch::new();
+    let dead = |watch: &mut Watch, ms| {
+        watch.see(ms, &view(&[], &[(2, Ready)]), raft(&[1, 2], &[])).nodes[&NodeId(2)]
+    };
+    assert_eq!(dead(&mut watch, 0), Presence::Dead { since: watch.at(0) });
+    assert_eq!(dead(&mut watch, 500), Presence::Dead { since: watch.at(0) });
+    watch.see(600, &view(&[(2, Ready)], &[]), raft(&[1, 2], &[]));
+    assert_eq!(dead(&mut watch, 700), Presence::Dead { since: watch.at(700) });
+}
+
+#[test]
+fn while_the_view_is_not_trusted_nobody_begins_to_be_dead() {
+    let mut watch = Watch::new();
+    let mut stalled = view(&[], &[]);
+    stalled.trusted = false;
+    for ms in [0, 500] {
+        let facts = watch.see(ms, &stalled, raft(&[1, 2], &[]));
+        assert_eq!(facts.nodes[&NodeId(2)], Presence::Dead { since: watch.at(ms) });
+    }
+}
+
+#[test]
+fn who_answers_raft_is_not_long_dead() {
+    let mut watch = Watch::new();
+    watch.see(0, &view(&[], &[]), raft(&[1, 2], &[]));
+    let mut answering = raft(&[1, 2], &[]);
+    let member = MemberFacts { lag: Some(0), answered_ago: Some(MS * 200) };
+    answering.members.insert(NodeId(2), member);
+    let facts = watch.see(5000, &view(&[], &[]), answering);
+    assert_eq!(facts.nodes[&NodeId(2)], Presence::Dead { since: watch.at(4800) });
+    let facts = watch.see(60_000, &view(&[], &[]), raft(&[1, 2], &[]));
+    assert_eq!(facts.nodes[&NodeId(2)], Presence::Dead { since: watch.at(0) });
+}
+
+#[test]
+fn who_fell_silent_while_leaving_has_left() {
+    let mut watch = Watch::new();
+    let facts = watch.see(0, &view(&[], &[(2, Left), (3, Draining), (4, Ready)]), raft(&[1, 2, 3, 4], &[]));
+    assert_eq!(facts.nodes[&NodeId(2)], Presence::Left);
+    assert_eq!(facts.nodes[&NodeId(3)], Presence::Left);
+    assert_eq!(facts.nodes[&NodeId(4)], Presence::Dead { since: watch.at(0) });
+}
+
+#[test]
+fn since_when_a_learner_is_close_starts_anew_when_it_falls_behind() {
+    let mut watch = Watch::new();
+    let mut close = |ms, lag| {
+        let mut facts = raft(&[1], &[2]);
+        facts.members.insert(NodeId(2), MemberFacts { lag, answered_ago: Some(MS) });
+        let facts = watch.see(ms, &view(&[(2, Ready)], &[]), facts);
+        let since = facts.progress[&NodeId(2)].close_since;
+        since.map(|since| since.duration_since(watch.start).as_millis())
+    };
+    assert_eq!(close(0, None), None);
+    assert_eq!(close(10, Some(256)), Some(10));
+    assert_eq!(close(20, Some(0)), Some(10));
+    assert_eq!(close(30, Some(257)), None);
+    assert_eq!(close(40, Some(256)), Some(40));
+}
