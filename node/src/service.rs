@@ -1,0 +1,201 @@
+//! What the node does for its clients: writes through the log, reads that are linearizable.
+//!
+//! The service owns two tasks: the proposer (batches writes and carries them to the leader) and
+//! the read indexer (batches confirmations that what is applied here is current). Every public
+//! future here may be dropped at any await: a dropped write may still take effect.
+
+pub mod operator;
+pub mod proposer;
+pub mod read_index;
+pub mod status;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use skep_proto::command::{Op, OpOutcome};
+use skep_proto::gossip::Gossip;
+use skep_proto::id::{NodeId, RequestId};
+use skep_proto::message::{Digest, StoredMessage};
+use tokio::time::Instant;
+
+use crate::raft::Raft;
+use crate::store::{Reader, StoreError, Text};
+use proposer::Proposer;
+use read_index::ReadIndexer;
+pub use status::{ClusterStatus, MemberStatus};
+
+/// Bytes of message bodies after which a page of messages ends early.
+pub const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// What a stored message came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Put {
+    pub digest: Digest,
+    pub seq: u64,
+    /// False where the message was there already.
+    pub created: bool,
+}
+
+/// Messages in order.
+#[derive(Debug, Clone)]
+pub struct Page {
+    pub messages: Vec<StoredMessage>,
+    /// The `after` of the next page; none where this one reaches the end.
+    pub next: Option<u64>,
+}
+
+/// Why a request was not served.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ServiceError {
+    /// No leader, or no answer from it, within the request's deadline.
+    #[error("{detail}")]
+    Unavailable {
+        detail: String,
+        /// The request was certainly not executed, and may be sent elsewhere.
+        unprocessed: bool,
+    },
+    /// The disk has no room.
+    #[error("{detail}")]
+    Full { detail: String },
+    /// More requests wait than the node holds; this one was not executed.
+    #[error("{detail}")]
+    Overloaded { detail: String },
+    /// The store failed; the node is stopping.
+    #[error("{detail}")]
+    Fatal { detail: String },
+}
+
+impl From<StoreError> for ServiceError {
+    fn from(error: StoreError) -> Self {
+        ServiceError::Fatal { detail: error.to_string() }
+    }
+}
+
+/// Cheap to clone: one node has one service.
+#[derive(Clone)]
+pub struct Service(Arc<Inner>);
+
+struct Inner {
+    node_id: NodeId,
+    request_timeout: Duration,
+    reader: Reader,
+    proposer: Proposer,
+    read_indexer: ReadIndexer,
+    status: status::Status,
+}
+
+/// What the service is made from.
+pub struct ServiceParts {
+    pub node_id: NodeId,
+    pub request_timeout: Duration,
+    pub raft: Raft,
+    pub reader: Reader,
+    pub gossip: Gossip,
+    pub proposer: Proposer,
+    pub read_indexer: ReadIndexer,
+    pub health: tokio::sync::watch::Receiver<crate::store::StoreHealth>,
+}
+
+impl Service {
+    pub fn new(parts: ServiceParts) -> Self {
+        let status = status::Status::new(parts.node_id, parts.raft, parts.gossip, parts.health);
+        Self(Arc::new(Inner {
+            node_id: parts.node_id,
+            request_timeout: parts.request_timeout,
+            reader: parts.reader,
+            proposer: parts.proposer,
+            read_indexer: parts.read_indexer,
+            status,
+        }))
+    }
+
+    /// This node's id.
+    pub fn node_id(&self) -> NodeId {
+        self.0.node_id
+    }
+
+    /// What this node's store holds.
+    pub fn reader(&self) -> &Reader {
+        &self.0.reader
+    }
+
+    fn deadline(&self) -> Instant {
+        Instant::now() + self.0.request_timeout
+    }
+
+    /// Stores a message; when this returns, a quorum has it on disk and it is applied.
+    pub async fn put_message(&self, content_type: String, body: Bytes) -> Result<Put, ServiceError> {
+        let digest = Digest::of(&body);
+        // A copy: the log's cache must not keep a connection's whole read buffer alive.
+        let body = Bytes::copy_from_slice(&body);
+        let op = Op::PutMessage { digest, content_type, body, time_ms: now_ms() };
+        match self.0.proposer.propose(op, self.deadline()).await? {
+            OpOutcome::Message { seq, created } => Ok(Put { digest, seq, created }),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// The message of this digest. One that is here is answered at once, since it cannot change;
+    /// that there is none is confirmed with the leader first.
+    pub async fn message(&self, digest: &Digest) -> Result<Option<StoredMessage>, ServiceError> {
+        if let Some(message) = self.0.reader.get(digest)? {
+            return Ok(Some(message));
+        }
+        self.0.read_indexer.confirm(self.deadline()).await?;
+        Ok(self.0.reader.get(digest)?)
+    }
+
+    /// At most `limit` messages whose `seq` is above `after`, in order.
+    pub async fn page(&self, after: u64, limit: usize) -> Result<Page, ServiceError> {
+        self.0.read_indexer.confirm(self.deadline()).await?;
+        let reader = self.0.reader.clone();
+        // A page may be megabytes from a cold disk: not on the runtime's thread.
+        let page = tokio::task::spawn_blocking(move || {
+            let messages = reader.page(after, limit, PAGE_BYTES_MAX)?;
+            let next = messages.last().map(|last| last.seq).filter(|last| *last < reader.last_seq());
+            Ok::<_, StoreError>(Page { messages, next })
+        });
+        match page.await {
+            Ok(page) => Ok(page?),
+            Err(error) => Err(ServiceError::Fatal { detail: format!("reading a page: {error}") }),
+        }
+    }
+
+    /// Makes `text` the newest text; answers how many texts were written.
+    pub async fn write_text(&self, text: Bytes) -> Result<u64, ServiceError> {
+        let text = Bytes::copy_from_slice(&text);
+        let op = Op::WriteText { request: RequestId::random(), text, time_ms: now_ms() };
+        match self.0.proposer.propose(op, self.deadline()).await? {
+            OpOutcome::Text { version } => Ok(version),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// The newest text.
+    pub async fn read_text(&self) -> Result<Option<Text>, ServiceError> {
+        self.0.read_indexer.confirm(self.deadline()).await?;
+        Ok(self.0.reader.newest_text())
+    }
+
+    /// The cluster as this node sees it.
+    pub fn cluster(&self) -> ClusterStatus {
+        self.0.status.cluster()
+    }
+
+    /// Whether this node should get traffic, or why not.
+    pub fn readiness(&self) -> Result<(), String> {
+        self.0.status.readiness()
+    }
+}
+
+/// Milliseconds since the Unix epoch by this node's clock.
+fn now_ms() -> u64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+fn unexpected(outcome: &OpOutcome) -> ServiceError {
+    ServiceError::Fatal { detail: format!("the store answered another operation: {outcome:?}") }
+}

@@ -1,0 +1,311 @@
+//! Writes on their way to the leader's log: gathered into commands, carried to whoever leads,
+//! and carried again where that failed and the deadline allows.
+//!
+//! One task gathers; at most [`IN_FLIGHT_MAX`] commands are under way from a node, so that what
+//! arrives meanwhile shares the next one (an own form of group commit: one log entry, one fsync
+//! and one round for up to a thousand clients). Carrying an operation twice is harmless: a
+//! message is named by its content, a text by its request id.
+
+use openraft::async_runtime::watch::WatchReceiver as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use skep_proto::command::{COMMAND_BYTES_TARGET, COMMAND_OPS_MAX, Command, Op, OpOutcome};
+use skep_proto::id::{NodeId, RawNodeId};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::ServiceError;
+use crate::raft::peers::{CallError, Peers};
+use crate::raft::wire::{ProposeError, Refusal, Request, Response};
+use crate::raft::{Raft, wait_until};
+use crate::store::StoreHealth;
+
+/// Commands under way from this node at a time.
+pub const IN_FLIGHT_MAX: usize = 2;
+/// Operations that may wait at a node; one more is refused as overload.
+pub const QUEUED_OPS_MAX: usize = 16 * 1024;
+/// Bytes of operations that may wait or be under way at a node.
+pub const QUEUED_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// Pause before a command is carried again where nothing better tells when to.
+const RETRY_PAUSE: Duration = Duration::from_millis(20);
+/// How long a node that has stopped leading waits for the outcome of what it appended before.
+const DEPOSED_PATIENCE: Duration = Duration::from_millis(200);
+/// Longest wait for news of a leader before the deadlines are looked at again.
+const NO_LEADER_PAUSE: Duration = Duration::from_secs(1);
+
+/// Hands operations to the task that carries them.
+#[derive(Clone)]
+pub struct Proposer {
+    queue: mpsc::Sender<Pending>,
+    bytes: Arc<Semaphore>,
+}
+
+struct Pending {
+    ops: Vec<Op>,
+    deadline: Instant,
+    /// Came from a peer that took this node for the leader: it is never carried further, so
+    /// that no two nodes can wait for each other.
+    forwarded: bool,
+    answer: oneshot::Sender<Result<Vec<OpOutcome>, ProposeError>>,
+    _bytes: OwnedSemaphorePermit,
+}
+
+/// What the task needs to carry a command.
+#[derive(Clone)]
+pub struct Carrier {
+    pub node_id: NodeId,
+    pub raft: Raft,
+    pub peers: Peers,
+    pub health: tokio::sync::watch::Receiver<StoreHealth>,
+    pub commit_latency: crate::telemetry::Latency,
+}
+
+impl Proposer {
+    /// Starts the task.
+    pub fn start(carrier: Carrier) -> Self {
+        let (queue, pending) = mpsc::channel(QUEUED_OPS_MAX);
+        tokio::spawn(gather(carrier, pending));
+        Self { queue, bytes: Arc::new(Semaphore::new(QUEUED_BYTES_MAX)) }
+    }
+
+    /// Proposes one operation and waits until it is applied, or the deadline.
+    pub async fn propose(&self, op: Op, deadline: Instant) -> Result<OpOutcome, ServiceError> {
+        let outcomes = self.enqueue(vec![op], deadline, false).await.map_err(service_error)?;
+        outcomes
+            .into_iter()
+            .next()
+            .ok_or_else(|| ServiceError::Fatal { detail: "the store answered nothing".into() })
+    }
+
+    /// Proposes operations together; their outcomes come in the same order.
+    pub async fn propose_all(&self, ops: Vec<Op>, deadline: Instant) -> Result<Vec<OpOutcome>, ServiceError> {
+        self.enqueue(ops, deadline, false).await.map_err(service_error)
+    }
+
+    /// Proposes what a peer sent here; refused at once where this node does not lead.
+    pub async fn propose_forwarded(
+        &self,
+        ops: Vec<Op>,
+        deadline: Instant,
+    ) -> Result<Vec<OpOutcome>, ProposeError> {
+        self.enqueue(ops, deadline, true).await
+    }
+
+    async fn enqueue(
+        &self,
+        ops: Vec<Op>,
+        deadline: Instant,
+        forwarded: bool,
+    ) -> Result<Vec<OpOutcome>, ProposeError> {
+        let size = ops.iter().map(Op::size_estimate).sum::<usize>().min(QUEUED_BYTES_MAX);
+        let permits = u32::try_from(size).unwrap_or(u32::MAX);
+        let bytes =
+            Arc::clone(&self.bytes).try_acquire_many_owned(permits).map_err(|_| ProposeError::Overloaded)?;
+        let (answer, answered) = oneshot::channel();
+        self.queue
+            .try_send(Pending { ops, deadline, forwarded, answer, _bytes: bytes })
+            .map_err(|_| ProposeError::Overloaded)?;
+        // It may wait behind others that get no answer: its own deadline holds all the same.
+        match tokio::time::timeout_at(deadline, answered).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(ProposeError::Unknown("the node is stopping".into())),
+            Err(_) => Err(ProposeError::Unknown("no quorum had it on disk within the deadline".into())),
+        }
+    }
+}
+
+fn service_error(error: ProposeError) -> ServiceError {
+    match error {
+        ProposeError::NotLeader { .. } => ServiceError::Unavailable {
+            detail: "no leader within the request's deadline; nothing was written".into(),
+            unprocessed: true,
+        },
+        ProposeError::Overloaded => ServiceError::Overloaded {
+            detail: "too many writes wait at this node; nothing was written".into(),
+        },
+        ProposeError::Full => ServiceError::Full {
+            detail: "the disk of the cluster's leader is full; nothing was written".into(),
+        },
+        ProposeError::Unknown(detail) => ServiceError::Unavailable {
+            detail: format!("whether it was written is not known: {detail}"),
+            unprocessed: false,
+        },
+    }
+}
+
+/// Takes what waits, as much as fits one command, whenever a command may start.
+async fn gather(carrier: Carrier, mut pending: mpsc::Receiver<Pending>) {
+    let in_flight = Arc::new(Semaphore::new(IN_FLIGHT_MAX));
+    let mut held_over: Option<Pending> = None;
+    loop {
+        let first = match held_over.take() {
+            Some(first) => first,
+            None => match pending.recv().await {
+                Some(first) => first,
+                None => return,
+            },
+        };
+        let Ok(permit) = Arc::clone(&in_flight).acquire_owned().await else { return };
+        let mut count = first.ops.len();
+        let mut bytes = first.ops.iter().map(Op::size_estimate).sum::<usize>();
+        let mut batch = vec![first];
+        while count < COMMAND_OPS_MAX && bytes < COMMAND_BYTES_TARGET {
+            let Ok(next) = pending.try_recv() else { break };
+            let next_bytes = next.ops.iter().map(Op::size_estimate).sum::<usize>();
+            if count + next.ops.len() > COMMAND_OPS_MAX || bytes + next_bytes > 2 * COMMAND_BYTES_TARGET {
+                held_over = Some(next);
+                break;
+            }
+            count += next.ops.len();
+            bytes += next_bytes;
+            batch.push(next);
+        }
+        let carrier = carrier.clone();
+        tokio::spawn(async move {
+            carry(carrier, batch).await;
+            drop(permit);
+        });
+    }
+}
+
+/// Carries a batch until it is answered or all its deadlines have passed.
+async fn carry(carrier: Carrier, mut batch: Vec<Pending>) {
+    // Once a try may have reached a log, "certainly not executed" can no longer be said.
+    let mut maybe_executed = false;
+    let started = Instant::now();
+    loop {
+        let leader = carrier.raft.metrics().borrow_watched().current_leader;
+        if leader != Some(carrier.node_id.0) {
+            let elsewhere = match maybe_executed {
+                true => ProposeError::Unknown("this node leads no more".into()),
+                false => ProposeError::NotLeader { leader: leader.map(NodeId) },
+            };
+            answer_where(&mut batch, |pending| pending.forwarded, &elsewhere);
+        }
+        // Clients that gave up take no part in further tries.
+        batch.retain(|pending| !pending.answer.is_closed());
+        if batch.is_empty() {
+            return;
+        }
+        let command = Command::new(batch.iter().flat_map(|pending| pending.ops.iter().cloned()).collect());
+        let deadline = batch.iter().map(|pending| pending.deadline).max().unwrap_or(started);
+        let error = match attempt(&carrier, leader, command, deadline).await {
+            Ok(outcomes) => {
+                carrier.commit_latency.observe(started.elapsed());
+                answer_all(batch, outcomes);
+                return;
+            }
+            Err(error) => error,
+        };
+        if matches!(error, ProposeError::Full) && !maybe_executed {
+            answer_where(&mut batch, |_| true, &error);
+            return;
+        }
+        maybe_executed |= matches!(error, ProposeError::Unknown(_));
+        let final_error = match error {
+            ProposeError::Unknown(_) => error,
+            error if maybe_executed => {
+                ProposeError::Unknown(format!("a first try may have been written; then: {error}"))
+            }
+            error => error,
+        };
+        let pause = if leader.is_none() { NO_LEADER_PAUSE } else { RETRY_PAUSE };
+        let soonest = batch.iter().map(|pending| pending.deadline).min().unwrap_or(started);
+        carrier.wait_for_change(leader, pause.min(soonest.saturating_duration_since(Instant::now()))).await;
+        let now = Instant::now();
+        answer_where(&mut batch, |pending| pending.deadline <= now, &final_error);
+    }
+}
+
+/// One try: here, if this node leads, else at the leader.
+async fn attempt(
+    carrier: &Carrier,
+    leader: Option<RawNodeId>,
+    command: Command,
+    deadline: Instant,
+) -> Result<Vec<OpOutcome>, ProposeError> {
+    match leader {
+        None => Err(ProposeError::NotLeader { leader: None }),
+        Some(id) if id == carrier.node_id.0 => propose_here(carrier, command, deadline).await,
+        Some(id) => {
+            let request = Request::Propose { ops: command.ops.to_vec() };
+            match carrier.peers.call(NodeId(id), request, deadline).await {
+                Ok(Response::Proposed(result)) => result,
+                Ok(Response::Refused(Refusal::Overloaded)) => Err(ProposeError::Overloaded),
+                Ok(Response::Refused(_)) => Err(ProposeError::NotLeader { leader: None }),
+                Ok(other) => Err(ProposeError::Unknown(format!("unexpected answer: {other:?}"))),
+                Err(CallError::Unknown(detail)) => Err(ProposeError::Unknown(detail.to_string())),
+                Err(_) => Err(ProposeError::NotLeader { leader: None }),
+            }
+        }
+    }
+}
+
+/// Appends a command to this node's own log as leader, and waits until it is applied.
+async fn propose_here(
+    carrier: &Carrier,
+    command: Command,
+    deadline: Instant,
+) -> Result<Vec<OpOutcome>, ProposeError> {
+    use openraft::errors::{ClientWriteError, RaftError};
+    if carrier.health.borrow().full {
+        return Err(ProposeError::Full);
+    }
+    // A node that has stopped leading may never apply it, its disk being full: the next leader
+    // knows what became of it, and carrying it there again is harmless.
+    let own = carrier.node_id.0;
+    let given_up = async {
+        wait_until(&carrier.raft, |metrics| metrics.current_leader.is_some_and(|leader| leader != own)).await;
+        tokio::time::sleep(DEPOSED_PATIENCE).await;
+    };
+    let written = tokio::select! {
+        written = carrier.raft.client_write(command) => written,
+        () = given_up => return Err(ProposeError::Unknown("another node leads by now".into())),
+        () = tokio::time::sleep_until(deadline) => {
+            return Err(ProposeError::Unknown("no quorum had it on disk within the deadline".into()));
+        }
+    };
+    match written {
+        Ok(written) => Ok(written.data.outcomes),
+        Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward))) => {
+            Err(ProposeError::NotLeader { leader: forward.leader_id.map(NodeId) })
+        }
+        Err(error) => Err(ProposeError::Unknown(error.to_string())),
+    }
+}
+
+fn answer_all(batch: Vec<Pending>, outcomes: Vec<OpOutcome>) {
+    let mut outcomes = outcomes.into_iter();
+    for pending in batch {
+        let own: Vec<_> = outcomes.by_ref().take(pending.ops.len()).collect();
+        let answer = if own.len() == pending.ops.len() {
+            Ok(own)
+        } else {
+            Err(ProposeError::Unknown("the leader answered fewer operations than were sent".into()))
+        };
+        let _ = pending.answer.send(answer);
+    }
+}
+
+/// Answers those of a batch that `which` names, and takes them out of it.
+fn answer_where(batch: &mut Vec<Pending>, which: impl Fn(&Pending) -> bool, error: &ProposeError) {
+    for pending in batch.extract_if(.., |pending| which(pending)) {
+        let _ = pending.answer.send(Err(error.clone()));
+    }
+}
+
+impl Carrier {
+    /// Waits for another leader than `before`, or `at_most`.
+    async fn wait_for_change(&self, before: Option<RawNodeId>, at_most: Duration) {
+        let mut metrics = self.raft.metrics();
+        let changed = async {
+            while metrics.borrow_and_update().current_leader == before {
+                if metrics.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(at_most, changed).await;
+    }
+}

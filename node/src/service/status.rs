@@ -1,0 +1,165 @@
+//! The cluster as this node sees it: what Raft says of who votes, and gossip of who is there.
+
+use openraft::async_runtime::watch::WatchReceiver as _;
+use serde::Serialize;
+use skep_proto::gossip::{Gossip, NodeState, PeerRecord, Program};
+use skep_proto::id::NodeId;
+use tokio::sync::watch;
+
+use crate::raft::Raft;
+use crate::raft::types::Metrics;
+use crate::store::StoreHealth;
+
+/// A node that has not applied this many committed entries is not ready.
+pub const READY_LAG_MAX: u64 = 10_000;
+
+/// The answer of `/cluster`.
+#[derive(Debug, Clone, Serialize)]
+pub struct ClusterStatus {
+    pub cluster_id: Option<String>,
+    pub node_id: String,
+    pub leader: Option<String>,
+    pub term: u64,
+    /// The highest log index that this node knows to be committed.
+    pub committed: Option<u64>,
+    pub applied: Option<u64>,
+    pub members: Vec<MemberStatus>,
+}
+
+/// One member, of gossip, of Raft's membership, or of both.
+#[derive(Debug, Clone, Serialize)]
+pub struct MemberStatus {
+    pub id: String,
+    /// What it runs: `node` or `balancer`.
+    pub role: &'static str,
+    /// `joining`, `ready`, `draining`, `left`, or `dead`.
+    pub state: &'static str,
+    /// `leader`, `follower` (a voter), `learner`, or `none` where Raft does not know it.
+    pub raft: &'static str,
+    pub http: Option<String>,
+    pub peer: Option<String>,
+    pub version: Option<String>,
+}
+
+pub(super) struct Status {
+    node_id: NodeId,
+    raft: Raft,
+    gossip: Gossip,
+    health: watch::Receiver<StoreHealth>,
+}
+
+impl Status {
+    pub(super) fn new(
+        node_id: NodeId,
+        raft: Raft,
+        gossip: Gossip,
+        health: watch::Receiver<StoreHealth>,
+    ) -> Self {
+        Self { node_id, raft, gossip, health }
+    }
+
+    pub(super) fn cluster(&self) -> ClusterStatus {
+        let metrics = self.raft.metrics().borrow_watched().clone();
+        let view = self.gossip.view().borrow().clone();
+        let own_cluster = view.me.cluster;
+        let ours = |record: &&PeerRecord| {
+            record.program == Program::Node && (record.cluster.is_none() || record.cluster == own_cluster)
+        };
+        let mut members: Vec<MemberStatus> = std::iter::once(&view.me)
+            .chain(&view.live)
+            .filter(ours)
+            .map(|record| member(&metrics, record, state_name(record.state)))
+            .collect();
+        let known = |members: &[MemberStatus], id: &str| members.iter().any(|member| member.id == id);
+        for record in view.dead.iter().filter(ours) {
+            if !known(&members, &record.id.to_string()) {
+                let state = if record.state == NodeState::Left { "left" } else { "dead" };
+                members.push(member(&metrics, record, state));
+            }
+        }
+        for (id, _) in metrics.membership_config.membership().nodes() {
+            let id = NodeId(*id);
+            if !known(&members, &id.to_string()) {
+                members.push(MemberStatus {
+                    id: id.to_string(),
+                    role: "node",
+                    state: "dead",
+                    raft: raft_name(&metrics, id),
+                    http: None,
+                    peer: None,
+                    version: None,
+                });
+            }
+        }
+        members.sort_by(|a, b| a.id.cmp(&b.id));
+        ClusterStatus {
+            cluster_id: own_cluster.map(|id| id.to_string()),
+            node_id: self.node_id.to_string(),
+            leader: metrics.current_leader.map(|id| NodeId(id).to_string()),
+            term: metrics.current_term,
+            committed: metrics.local_committed.map(|log_id| log_id.index),
+            applied: metrics.last_applied.map(|log_id| log_id.index),
+            members,
+        }
+    }
+
+    pub(super) fn readiness(&self) -> Result<(), String> {
+        let metrics = self.raft.metrics().borrow_watched().clone();
+        if let Err(fatal) = &metrics.running_state {
+            return Err(format!("the store has stopped: {fatal}"));
+        }
+        match self.gossip.view().borrow().me.state {
+            NodeState::Ready => {}
+            NodeState::Joining => return Err("joining: not yet a member of a cluster".into()),
+            NodeState::Draining | NodeState::Left => return Err("draining".into()),
+        }
+        if self.health.borrow().full {
+            return Err("the disk is full".into());
+        }
+        if metrics.current_leader.is_none() {
+            return Err("no leader is known".into());
+        }
+        let (committed, applied) = (
+            metrics.local_committed.map_or(0, |log_id| log_id.index),
+            metrics.last_applied.map_or(0, |log_id| log_id.index),
+        );
+        if committed.saturating_sub(applied) > READY_LAG_MAX {
+            return Err(format!("lagging: {applied} of {committed} log entries are applied"));
+        }
+        Ok(())
+    }
+}
+
+fn member(metrics: &Metrics, record: &PeerRecord, state: &'static str) -> MemberStatus {
+    MemberStatus {
+        id: record.id.to_string(),
+        role: "node",
+        state,
+        raft: raft_name(metrics, record.id),
+        http: record.http.map(|address| address.to_string()),
+        peer: Some(record.peer.to_string()),
+        version: Some(record.version.clone()),
+    }
+}
+
+fn raft_name(metrics: &Metrics, id: NodeId) -> &'static str {
+    let membership = metrics.membership_config.membership();
+    if metrics.current_leader == Some(id.0) {
+        "leader"
+    } else if membership.voter_ids().any(|voter| voter == id.0) {
+        "follower"
+    } else if membership.get_node(&id.0).is_some() {
+        "learner"
+    } else {
+        "none"
+    }
+}
+
+fn state_name(state: NodeState) -> &'static str {
+    match state {
+        NodeState::Joining => "joining",
+        NodeState::Ready => "ready",
+        NodeState::Draining => "draining",
+        NodeState::Left => "left",
+    }
+}
