@@ -1,0 +1,282 @@
+use std::collections::HashMap;
+use std::io::Write;
+use std::time::Duration;
+
+use skep_proto::key::KeyRing;
+use skep_proto::seeds::Seed;
+
+use super::*;
+
+const KEY: &str = "skep1:00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+
+const NO_ENV: &[(&str, &str)] = &[];
+
+fn run(args: &[&str], env: &[(&str, &str)]) -> Result<Invocation, ConfigError> {
+    let env: HashMap<String, OsString> =
+        env.iter().map(|(name, value)| (name.to_string(), value.into())).collect();
+    parse(["skep-node"].iter().chain(args), |name| env.get(name).cloned())
+}
+
+fn serve(args: &[&str], env: &[(&str, &str)]) -> ServeConfig {
+    match run(args, env) {
+        Ok(Invocation::Serve(config)) => *config,
+        other => panic!("no serving configuration: {other:?}"),
+    }
+}
+
+fn verb(args: &[&str], env: &[(&str, &str)]) -> Verb {
+    match run(args, env) {
+        Ok(Invocation::Verb(verb)) => verb,
+        other => panic!("no verb: {other:?}"),
+    }
+}
+
+fn refusal(args: &[&str], env: &[(&str, &str)]) -> String {
+    match run(args, env) {
+        Err(error) => {
+            assert_eq!(error.exit_code(), 2, "{error}");
+            error.to_string()
+        }
+        Ok(invocation) => panic!("{args:?} {env:?} was accepted: {invocation:?}"),
+    }
+}
+
+fn file(text: &str) -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    file
+}
+
+#[test]
+fn with_nothing_given_the_defaults_are_those_of_the_contract() {
+    let config = serve(&[], NO_ENV);
+    assert_eq!(config.http, "127.0.0.1:8080".parse().unwrap());
+    assert_eq!(config.peer, "127.0.0.1:7400".parse().unwrap());
+    assert_eq!(config.admin, "127.0.0.1:9400".parse().unwrap());
+    assert_eq!(config.advertise, None);
+    assert_eq!(config.data, std::path::Path::new("./data"));
+    assert!(config.seeds.is_empty());
+    assert_eq!((config.expect, config.voters), (1, 5));
+    assert_eq!(config.cluster_key, None);
+    assert_eq!(config.log, LogConfig { filter: "info".into(), format: None });
+    assert_eq!(config.max_body_bytes, 1 << 20);
+    assert_eq!(config.request_timeout, Duration::from_secs(10));
+}
+
+#[test]
+fn a_flag_beats_the_environment_which_beats_the_file_which_beats_the_default() {
+    let toml = file("expect = 3\nvoters = 3\nrequest_timeout = \"3s\"\nseeds = [\"a:1\", \"b:2\"]\n");
+    let path = toml.path().to_str().unwrap();
+    let env = [("SKEP_EXPECT", "4"), ("SKEP_VOTERS", "4"), ("SKEP_CONFIG", path)];
+    let config = serve(&["--expect", "5"], &env);
+    assert_eq!((config.expect, config.voters), (5, 4));
+    assert_eq!(config.request_timeout, Duration::from_secs(3));
+    assert_eq!(config.seeds, ["a:1", "b:2"].map(|seed| Seed::parse(seed).unwrap()));
+    assert_eq!(config.dead_grace, Duration::from_secs(30));
+}
+
+#[test]
+fn an_empty_variable_counts_as_not_set() {
+    assert_eq!(serve(&[], &[("SKEP_EXPECT", "")]).expect, 1);
+}
+
+#[test]
+fn every_setting_has_a_flag_or_a_variable_that_works_and_stands_in_the_help() {
+    let help = Cli::command().render_long_help().to_string();
+    for setting in layers::SETTINGS {
+        assert!(help.contains(setting.flag), "{} is not in the help", setting.flag);
+        assert!(help.contains(setting.env), "{} is not in the help", setting.env);
+    }
+    for text in ["127.0.0.1:8080", "127.0.0.1:7400", "127.0.0.1:9400", "./data", "keygen", "recover"] {
+        assert!(help.contains(text), "{text} is not in the help");
+    }
+}
+
+#[test]
+fn a_bad_value_is_refused_by_the_name_it_came_under() {
+    let cases: &[(&str, &str, &str)] = &[
+        ("--http", "SKEP_HTTP", "8080"),
+        ("--http", "SKEP_HTTP", "127.0.0.1:99999"),
+        ("--peer", "SKEP_PEER", "localhost:7400"),
+        ("--admin", "SKEP_ADMIN", "::1:9400"),
+        ("--advertise", "SKEP_ADVERTISE", "0.0.0.0:7400"),
+        ("--advertise", "SKEP_ADVERTISE", "node-1"),
+        ("--seeds", "SKEP_SEEDS", "node-1"),
+        ("--seeds", "SKEP_SEEDS", "a:1,b:0"),
+        ("--seeds", "SKEP_SEEDS", "a b:1"),
+        ("--expect", "SKEP_EXPECT", "0"),
+        ("--expect", "SKEP_EXPECT", "-1"),
+        ("--expect", "SKEP_EXPECT", "three"),
+        ("--voters", "SKEP_VOTERS", "32"),
+        ("--log", "SKEP_LOG", "a=b=c"),
+        ("--log-format", "SKEP_LOG_FORMAT", "xml"),
+        ("--max-body", "SKEP_MAX_BODY", "0"),
+        ("--max-body", "SKEP_MAX_BODY", "9MiB"),
+        ("--max-body", "SKEP_MAX_BODY", "18446744073709551615MiB"),
+        ("--max-body", "SKEP_MAX_BODY", "1 é"),
+        ("--request-timeout", "SKEP_REQUEST_TIMEOUT", "0"),
+        ("--dead-grace", "SKEP_DEAD_GRACE", "soon"),
+        ("--config", "SKEP_CONFIG", "/no/such/file.toml"),
+        ("--cluster-key-file", "SKEP_CLUSTER_KEY_FILE", "/no/such/key"),
+    ];
+    for (flag, env, value) in cases {
+        let by_flag = refusal(&[&format!("{flag}={value}")], NO_ENV);
+        assert!(by_flag.starts_with(flag), "{by_flag}");
+        let by_env = refusal(&[], &[(env, value)]);
+        assert!(by_env.starts_with(env), "{by_env}");
+    }
+    assert!(refusal(&["--no-such-flag"], NO_ENV).contains("--no-such-flag"));
+    assert!(refusal(&["no-such-verb"], NO_ENV).contains("no-such-verb"));
+}
+
+#[test]
+fn a_bad_file_is_refused_naming_file_and_key() {
+    for (text, expected) in [
+        ("htttp = \"127.0.0.1:1\"", "htttp"),
+        ("expect = 0", "expect in "),
+        ("expect = 1.5", "expect"),
+        ("seeds = [1]", "seeds"),
+        ("= 1", "TOML"),
+        ("cluster_key = \"x\"", "cluster_key_file"),
+        ("config = \"x\"", "config"),
+        ("\"\" = \"x\"", "no such setting"),
+    ] {
+        let toml = file(text);
+        let path = toml.path().to_str().unwrap();
+        let said = refusal(&["--config", path], NO_ENV);
+        assert!(said.contains(expected) && said.contains(path), "{text}: {said}");
+    }
+}
+
+#[test]
+fn a_bind_beyond_loopback_without_a_key_is_refused_with_what_to_do() {
+    for args in [
+        ["--peer", "0.0.0.0:7400"],
+        ["--http", "[::]:8080"],
+        ["--admin", "10.0.0.7:9400"],
+        ["--advertise", "10.0.0.7"],
+    ] {
+        let said = refusal(&args, NO_ENV);
+        assert!(said.starts_with(args[0]) && said.contains("keygen"), "{said}");
+    }
+    serve(&["--http", "[::1]:8080", "--peer", "127.0.0.2:7400"], NO_ENV);
+    let config = serve(&["--peer", "0.0.0.0:7400"], &[("SKEP_CLUSTER_KEY", KEY)]);
+    assert_eq!(config.cluster_key, Some(KeyRing::parse(KEY).unwrap()));
+}
+
+#[test]
+fn both_forms_of_the_key_at_once_are_an_error() {
+    let key = file(KEY);
+    let path = key.path().to_str().unwrap();
+    let value = ("SKEP_CLUSTER_KEY", "key");
+    for (args, env) in [
+        (vec!["--cluster-key-file", path], vec![value]),
+        (vec![], vec![value, ("SKEP_CLUSTER_KEY_FILE", path)]),
+    ] {
+        let said = refusal(&args, &env);
+        assert!(said.contains("SKEP_CLUSTER_KEY and"), "{said}");
+    }
+}
+
+#[test]
+fn a_key_file_without_a_key_is_refused() {
+    let key = file("# nothing\n\n");
+    let said = refusal(&["--cluster-key-file", key.path().to_str().unwrap()], NO_ENV);
+    assert!(said.starts_with("--cluster-key-file"), "{said}");
+}
+
+#[test]
+fn a_key_that_is_none_is_refused_without_being_shown() {
+    let said = refusal(&[], &[("SKEP_CLUSTER_KEY", "hunter2")]);
+    assert!(said.starts_with("SKEP_CLUSTER_KEY") && !said.contains("hunter2"), "{said}");
+}
+
+#[test]
+fn the_key_is_not_in_the_debug_form() {
+    let config = serve(&[], &[("SKEP_CLUSTER_KEY", KEY)]);
+    assert!(!format!("{config:?}").contains("00112233"));
+}
+
+#[test]
+fn a_key_file_that_everyone_reads_is_warned_about() {
+    use std::os::unix::fs::PermissionsExt;
+    let key = file(KEY);
+    let args = ["--cluster-key-file", key.path().to_str().unwrap()];
+    std::fs::set_permissions(key.path(), std::fs::Permissions::from_mode(0o600)).unwrap();
+    assert!(serve(&args, NO_ENV).warnings.is_empty());
+    std::fs::set_permissions(key.path(), std::fs::Permissions::from_mode(0o644)).unwrap();
+    assert_eq!(serve(&args, NO_ENV).warnings.len(), 1);
+}
+
+#[test]
+fn two_listeners_on_one_address_are_refused_but_port_zero_is_free() {
+    let said = refusal(&["--http", "127.0.0.1:9400"], NO_ENV);
+    assert!(said.contains("--http") && said.contains("--admin"), "{said}");
+    serve(&["--http=127.0.0.1:0", "--peer=127.0.0.1:0", "--admin=127.0.0.1:0"], NO_ENV);
+}
+
+#[test]
+fn sizes_and_durations_are_read_with_their_units() {
+    let config = serve(&["--max-body", "512KiB", "--request-timeout", "1m 30s", "--dead-grace", "2"], NO_ENV);
+    assert_eq!(config.max_body_bytes, 512 * 1024);
+    assert_eq!(config.request_timeout, Duration::from_secs(90));
+    assert_eq!(config.dead_grace, Duration::from_secs(2));
+}
+
+#[test]
+fn a_verb_takes_the_admin_address_before_it_behind_it_or_from_the_environment() {
+    let expected = Verb::Members { admin: "127.0.0.1:9401".parse().unwrap(), json: true };
+    assert_eq!(verb(&["--admin", "127.0.0.1:9401", "members", "--json"], NO_ENV), expected);
+    assert_eq!(verb(&["members", "--json", "--admin", "127.0.0.1:9401"], NO_ENV), expected);
+    assert_eq!(verb(&["members", "--json"], &[("SKEP_ADMIN", "0.0.0.0:9401")]), expected);
+}
+
+#[test]
+fn every_verb_is_understood() {
+    let admin = "127.0.0.1:9400".parse().unwrap();
+    let id = "00000000000000ff".parse().unwrap();
+    assert_eq!(verb(&["keygen"], NO_ENV), Verb::Keygen { json: false });
+    assert_eq!(verb(&["health"], NO_ENV), Verb::Health { admin, live: false, json: false });
+    assert_eq!(verb(&["peers"], NO_ENV), Verb::Peers { admin, json: false });
+    assert_eq!(verb(&["transfer-leader"], NO_ENV), Verb::TransferLeader { admin, to: None, json: false });
+    assert_eq!(
+        verb(&["transfer-leader", "00000000000000ff"], NO_ENV),
+        Verb::TransferLeader { admin, to: Some(id), json: false }
+    );
+    assert_eq!(
+        verb(&["force-leave", "00000000000000ff", "--json"], NO_ENV),
+        Verb::ForceLeave { admin, id, json: true }
+    );
+    assert_eq!(
+        verb(&["snapshot", "save", "x.snap"], NO_ENV),
+        Verb::Snapshot(SnapshotVerb::Save { admin, file: "x.snap".into(), json: false })
+    );
+    assert_eq!(
+        verb(&["snapshot", "inspect", "x.snap", "--json"], NO_ENV),
+        Verb::Snapshot(SnapshotVerb::Inspect { file: "x.snap".into(), json: true })
+    );
+    assert_eq!(
+        verb(&["snapshot", "restore", "x.snap"], NO_ENV),
+        Verb::Snapshot(SnapshotVerb::Restore { admin, file: "x.snap".into(), json: false })
+    );
+    assert_eq!(
+        verb(&["recover", "--data", "d", "--yes"], NO_ENV),
+        Verb::Recover { data: "d".into(), yes: true, json: false }
+    );
+}
+
+#[test]
+fn a_verb_with_a_bad_id_or_a_flag_of_serving_is_refused() {
+    assert!(refusal(&["force-leave", "7"], NO_ENV).starts_with("ID: \"7\""));
+    assert!(refusal(&["force-leave"], NO_ENV).contains("<ID>"));
+    assert!(refusal(&["--http", "127.0.0.1:1", "members"], NO_ENV).starts_with("--http"));
+}
+
+#[test]
+fn help_and_version_end_with_status_0() {
+    for args in [&["--help"][..], &["--version"], &["-h"], &["snapshot", "save", "--help"]] {
+        assert_eq!(run(args, NO_ENV).unwrap_err().exit_code(), 0, "{args:?}");
+    }
+    let version = run(&["--version"], NO_ENV).unwrap_err().to_string();
+    assert_eq!(version.trim(), concat!("skep-node ", env!("CARGO_PKG_VERSION")));
+}
