@@ -1,0 +1,36 @@
+//! The HTTP API and the admin API.
+//!
+//! `serve` owns the listeners' and the connections' tasks; a handler's future may be dropped at
+//! any await (its client left): a write that it began may still take effect. Requests flow
+//! `serve -> app (metrics, Skep-Served-By) -> router -> messages | text | admin -> api`, where
+//! `api` names what the handlers ask of the service, so that tests can put a fake behind real
+//! sockets.
+//!
+//! Limits: connections, head bytes, body bytes, time for a head and for a body: each a named
+//! constant or a field of [`ServeLimits`].
+
+mod accept;
+pub mod admin;
+pub mod api;
+mod app;
+mod body;
+mod encode;
+#[cfg(test)]
+pub(crate) mod fake;
+mod json;
+mod messages;
+mod page;
+mod problem;
+mod public;
+mod serve;
+mod text;
+
+pub use admin::admin_app;
+pub use api::{AdminApi, MessageApi, NodeAdmin};
+pub use app::App;
+pub use problem::{Problem, ProblemKind};
+pub use public::public_app;
+pub use serve::{ServeLimits, Stage, serve};
+
+#[cfg(test)]
+mod tests;

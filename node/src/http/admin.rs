@@ -1,0 +1,198 @@
+//! The admin API: health, metrics, the cluster, and what an operator may ask for.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /livez` | 200 while the process runs |
+//! | `GET /readyz` | 200, or 503 with the reason in `detail` |
+//! | `GET /metrics` | OpenMetrics text |
+//! | `GET /cluster` | the contract's cluster document |
+//! | `GET /peers` | `{"peers":[{"id","role","state","matched","lag","address"}]}` |
+//! | `POST /transfer-leader` `{"to": id or null}` | `{"leader": id}` |
+//! | `POST /force-leave` `{"id": id}` | `{"removed": id}` |
+//! | `GET /snapshot` | a snapshot file |
+//! | `POST /snapshot` with a snapshot file | `{"messages": count}` |
+//!
+//! The address has no authentication of its own: it belongs on loopback or a private network.
+//! Requests that change something need a content type that a web page of another origin cannot
+//! send without asking first, so that no browser on the machine can be made to send them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use axum::routing::{get, post};
+use futures_util::StreamExt;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use http::{HeaderMap, StatusCode};
+use serde::{Deserialize, Serialize};
+use skep_proto::id::NodeId;
+
+use super::api::AdminApi;
+use super::app::App;
+use super::body;
+use super::messages::JSON;
+use super::problem::{Problem, ProblemKind};
+use super::public::{method_not_allowed, not_found};
+use crate::telemetry::Metrics;
+use crate::telemetry::metrics::OPENMETRICS;
+
+/// Largest body of an operator's JSON request.
+const REQUEST_BYTES_MAX: usize = 4096;
+/// How long a chunk of a snapshot that is restored may take to arrive.
+const CHUNK_TIMEOUT: Duration = Duration::from_secs(30);
+
+pub(crate) const APPLICATION_JSON: &str = "application/json";
+pub(crate) const OCTET_STREAM: &str = "application/octet-stream";
+
+struct Admin<A> {
+    api: A,
+    metrics: Metrics,
+}
+
+/// The admin API over `api`.
+pub fn admin_app<A: AdminApi>(api: A, metrics: &Metrics) -> App {
+    let node_id = api.node_id();
+    let router = Router::new()
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz::<A>))
+        .route("/metrics", get(scrape::<A>))
+        .route("/cluster", get(cluster::<A>))
+        .route("/peers", get(peers::<A>))
+        .route("/transfer-leader", post(transfer_leader::<A>))
+        .route("/force-leave", post(force_leave::<A>))
+        .route("/snapshot", get(save::<A>).post(restore::<A>))
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .with_state(Arc::new(Admin { api, metrics: metrics.clone() }));
+    App::new(router, node_id, None)
+}
+
+async fn livez() -> Response {
+    text("live\n")
+}
+
+async fn readyz<A: AdminApi>(State(admin): State<Arc<Admin<A>>>) -> Result<Response, Problem> {
+    match admin.api.readiness() {
+        Ok(()) => Ok(text("ready\n")),
+        Err(reason) => Err(Problem::new(ProblemKind::NotReady, reason)),
+    }
+}
+
+async fn scrape<A: AdminApi>(State(admin): State<Arc<Admin<A>>>) -> Result<Response, Problem> {
+    let metrics = admin.metrics.encode();
+    let metrics = metrics.map_err(|error| Problem::new(ProblemKind::Internal, error.to_string()))?;
+    let mut response = Response::new(Body::from(metrics));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(OPENMETRICS));
+    Ok(response)
+}
+
+async fn cluster<A: AdminApi>(State(admin): State<Arc<Admin<A>>>) -> Result<Response, Problem> {
+    json(&admin.api.cluster())
+}
+
+async fn peers<A: AdminApi>(State(admin): State<Arc<Admin<A>>>) -> Result<Response, Problem> {
+    json(&serde_json::json!({ "peers": admin.api.peers().await }))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TransferLeader {
+    #[serde(default)]
+    to: Option<String>,
+}
+
+async fn transfer_leader<A: AdminApi>(
+    State(admin): State<Arc<Admin<A>>>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let asked: TransferLeader = read_json(request).await?;
+    let to = asked.to.as_deref().map(node_id).transpose()?;
+    let leader = admin.api.transfer_leader(to).await?;
+    json(&serde_json::json!({ "leader": leader.to_string() }))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ForceLeave {
+    id: String,
+}
+
+async fn force_leave<A: AdminApi>(
+    State(admin): State<Arc<Admin<A>>>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let asked: ForceLeave = read_json(request).await?;
+    let id = node_id(&asked.id)?;
+    admin.api.force_leave(id).await?;
+    json(&serde_json::json!({ "removed": id.to_string() }))
+}
+
+async fn save<A: AdminApi>(State(admin): State<Arc<Admin<A>>>) -> Result<Response, Problem> {
+    let chunks = admin.api.snapshot().await?;
+    // Should the stream fail, the connection ends early; the file's end mark tells as well.
+    let mut response = Response::new(Body::from_stream(chunks));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(OCTET_STREAM));
+    Ok(response)
+}
+
+async fn restore<A: AdminApi>(
+    State(admin): State<Arc<Admin<A>>>,
+    request: Request,
+) -> Result<Response, Problem> {
+    require_type(request.headers(), OCTET_STREAM)?;
+    let body = request.into_body().into_data_stream();
+    let chunks = futures_util::stream::unfold(Some(body), |body| async move {
+        let mut body = body?;
+        match tokio::time::timeout(CHUNK_TIMEOUT, body.next()).await {
+            Ok(None) => None,
+            Ok(Some(Ok(chunk))) => Some((Ok(chunk), Some(body))),
+            Ok(Some(Err(error))) => Some((Err(std::io::Error::other(error)), None)),
+            Err(_) => Some((Err(std::io::ErrorKind::TimedOut.into()), None)),
+        }
+    });
+    let messages = admin.api.restore(chunks.boxed()).await?;
+    json(&serde_json::json!({ "messages": messages }))
+}
+
+async fn read_json<T: serde::de::DeserializeOwned>(request: Request) -> Result<T, Problem> {
+    require_type(request.headers(), APPLICATION_JSON)?;
+    let (head, body) = request.into_parts();
+    let body = body::read(&head.headers, body, REQUEST_BYTES_MAX).await?;
+    serde_json::from_slice(&body)
+        .map_err(|error| Problem::new(ProblemKind::InvalidRequest, error.to_string()))
+}
+
+fn require_type(headers: &HeaderMap, expected: &'static str) -> Result<(), Problem> {
+    let given = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if given.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(expected) {
+        return Ok(());
+    }
+    let detail = format!("expected the content type {expected}");
+    Err(Problem::new(ProblemKind::UnsupportedContentType, detail))
+}
+
+fn node_id(text: &str) -> Result<NodeId, Problem> {
+    text.parse().map_err(|error: skep_proto::id::IdParseError| {
+        Problem::new(ProblemKind::InvalidRequest, error.to_string())
+    })
+}
+
+fn json<T: Serialize>(value: &T) -> Result<Response, Problem> {
+    let body =
+        serde_json::to_vec(value).map_err(|error| Problem::new(ProblemKind::Internal, error.to_string()))?;
+    let mut response = Response::new(Body::from(body));
+    response.headers_mut().insert(CONTENT_TYPE, JSON);
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+fn text(text: &'static str) -> Response {
+    let mut response = Response::new(Body::from(text));
+    *response.status_mut() = StatusCode::OK;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

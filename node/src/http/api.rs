@@ -1,0 +1,114 @@
+//! What the handlers ask of the node. `Service` and `Operator` are the answer in the program;
+//! tests give a fake.
+
+use std::future::Future;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+use skep_proto::id::NodeId;
+use skep_proto::message::{Digest, StoredMessage};
+
+use crate::service::operator::{Operator, OperatorError, PeerProgress};
+use crate::service::{ClusterStatus, Page, Put, Service, ServiceError};
+use crate::store::Text;
+
+/// The chunks of a snapshot file.
+pub type Chunks = BoxStream<'static, std::io::Result<Bytes>>;
+
+/// The public API's view of the node. A dropped future of a write may still take effect.
+pub trait MessageApi: Send + Sync + 'static {
+    fn node_id(&self) -> NodeId;
+    fn put_message(
+        &self,
+        content_type: String,
+        body: Bytes,
+    ) -> impl Future<Output = Result<Put, ServiceError>> + Send;
+    fn message(
+        &self,
+        digest: &Digest,
+    ) -> impl Future<Output = Result<Option<StoredMessage>, ServiceError>> + Send;
+    fn page(&self, after: u64, limit: usize) -> impl Future<Output = Result<Page, ServiceError>> + Send;
+    fn write_text(&self, text: Bytes) -> impl Future<Output = Result<u64, ServiceError>> + Send;
+    fn read_text(&self) -> impl Future<Output = Result<Option<Text>, ServiceError>> + Send;
+}
+
+impl MessageApi for Service {
+    fn node_id(&self) -> NodeId {
+        Service::node_id(self)
+    }
+    fn put_message(
+        &self,
+        content_type: String,
+        body: Bytes,
+    ) -> impl Future<Output = Result<Put, ServiceError>> + Send {
+        Service::put_message(self, content_type, body)
+    }
+    fn message(
+        &self,
+        digest: &Digest,
+    ) -> impl Future<Output = Result<Option<StoredMessage>, ServiceError>> + Send {
+        Service::message(self, digest)
+    }
+    fn page(&self, after: u64, limit: usize) -> impl Future<Output = Result<Page, ServiceError>> + Send {
+        Service::page(self, after, limit)
+    }
+    fn write_text(&self, text: Bytes) -> impl Future<Output = Result<u64, ServiceError>> + Send {
+        Service::write_text(self, text)
+    }
+    fn read_text(&self) -> impl Future<Output = Result<Option<Text>, ServiceError>> + Send {
+        Service::read_text(self)
+    }
+}
+
+/// The admin API's view of the node.
+pub trait AdminApi: Send + Sync + 'static {
+    fn node_id(&self) -> NodeId;
+    fn cluster(&self) -> ClusterStatus;
+    /// Whether the node should get traffic, or why not.
+    fn readiness(&self) -> Result<(), String>;
+    fn peers(&self) -> impl Future<Output = Vec<PeerProgress>> + Send;
+    /// Answers who leads then.
+    fn transfer_leader(
+        &self,
+        to: Option<NodeId>,
+    ) -> impl Future<Output = Result<NodeId, OperatorError>> + Send;
+    fn force_leave(&self, id: NodeId) -> impl Future<Output = Result<(), OperatorError>> + Send;
+    fn snapshot(&self) -> impl Future<Output = Result<Chunks, OperatorError>> + Send;
+    /// Answers how many messages there were.
+    fn restore(&self, chunks: Chunks) -> impl Future<Output = Result<u64, OperatorError>> + Send;
+}
+
+/// The running node, for the admin API.
+#[derive(Clone)]
+pub struct NodeAdmin {
+    pub service: Service,
+    pub operator: Operator,
+}
+
+impl AdminApi for NodeAdmin {
+    fn node_id(&self) -> NodeId {
+        self.service.node_id()
+    }
+    fn cluster(&self) -> ClusterStatus {
+        self.service.cluster()
+    }
+    fn readiness(&self) -> Result<(), String> {
+        self.service.readiness()
+    }
+    async fn peers(&self) -> Vec<PeerProgress> {
+        self.operator.peers().await
+    }
+    async fn transfer_leader(&self, to: Option<NodeId>) -> Result<NodeId, OperatorError> {
+        self.operator.transfer_leader(to).await
+    }
+    async fn force_leave(&self, id: NodeId) -> Result<(), OperatorError> {
+        self.operator.force_leave(id).await
+    }
+    async fn snapshot(&self) -> Result<Chunks, OperatorError> {
+        Ok(self.operator.snapshot().await?.boxed())
+    }
+    async fn restore(&self, chunks: Chunks) -> Result<u64, OperatorError> {
+        self.operator.restore(chunks).await
+    }
+}

@@ -1,0 +1,102 @@
+//! Reading a request's body: bounded in bytes and in time.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, EXPECT};
+use http_body_util::BodyExt;
+
+use super::problem::{Problem, ProblemKind};
+
+/// How long a body may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Most bytes of a refused body that are read and thrown away, and how long that may take: a
+/// client that is still sending when the connection closes often loses the answer with it.
+const DISCARD_BYTES_MAX: usize = 8 * 1024 * 1024;
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The whole body, of at most `bytes_max` bytes.
+///
+/// A body that says beforehand that it is too large is refused before `100 Continue` is sent.
+pub(super) async fn read(headers: &HeaderMap, body: Body, bytes_max: usize) -> Result<Bytes, Problem> {
+    if headers
+        .get(CONTENT_ENCODING)
+        .is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
+    {
+        let detail = "send the body as it is, with no Content-Encoding";
+        return Err(Problem::new(ProblemKind::UnsupportedContentEncoding, detail));
+    }
+    let announced = headers
+        .get(CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok())
+        .and_then(|length| length.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > bytes_max as u64) {
+        // Polling the body of a client that waits for `100 Continue` would ask for it.
+        if !headers.contains_key(EXPECT) {
+            discard(body).await;
+        }
+        return Err(too_large(bytes_max));
+    }
+    match tokio::time::timeout(BODY_TIMEOUT, collect(body, bytes_max)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(Refused::TooLarge(rest))) => {
+            discard(rest).await;
+            Err(too_large(bytes_max))
+        }
+        Ok(Err(Refused::Broken)) => {
+            Err(Problem::new(ProblemKind::IncompleteBody, "the body ended before it was whole"))
+        }
+        Err(_) => {
+            let detail = format!("the body did not arrive in {} seconds", BODY_TIMEOUT.as_secs());
+            Err(Problem::new(ProblemKind::BodyTimeout, detail))
+        }
+    }
+}
+
+fn too_large(bytes_max: usize) -> Problem {
+    Problem::new(ProblemKind::BodyTooLarge, format!("a body may have at most {bytes_max} bytes"))
+}
+
+enum Refused {
+    /// With what is still to come.
+    TooLarge(Body),
+    Broken,
+}
+
+async fn collect(mut body: Body, bytes_max: usize) -> Result<Bytes, Refused> {
+    // Most bodies are one frame: it is taken as it is, without a copy.
+    let mut first = Bytes::new();
+    let mut rest = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_| Refused::Broken)?.into_data() else { continue };
+        if first.len() + rest.len() + data.len() > bytes_max {
+            return Err(Refused::TooLarge(body));
+        }
+        if !rest.is_empty() {
+            rest.extend_from_slice(&data);
+        } else if first.is_empty() {
+            first = data;
+        } else {
+            rest.extend_from_slice(&std::mem::take(&mut first));
+            rest.extend_from_slice(&data);
+        }
+    }
+    Ok(if rest.is_empty() { first } else { rest.freeze() })
+}
+
+async fn discard(mut body: Body) {
+    let reading = async {
+        let mut bytes = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            bytes += frame.data_ref().map_or(0, Bytes::len);
+            if bytes > DISCARD_BYTES_MAX {
+                return;
+            }
+        }
+    };
+    // The refusal stands whether or not the rest came.
+    let _ = tokio::time::timeout(DISCARD_TIMEOUT, reading).await;
+}

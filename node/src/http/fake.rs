@@ -1,0 +1,170 @@
+//! A node in memory, for tests of the APIs and of their clients.
+
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use skep_proto::id::NodeId;
+use skep_proto::message::{Digest, StoredMessage};
+use tokio::sync::Semaphore;
+
+use super::api::{AdminApi, Chunks, MessageApi};
+use crate::service::operator::{OperatorError, PeerProgress};
+use crate::service::{ClusterStatus, Page, Put, ServiceError};
+use crate::store::Text;
+
+pub const NODE_ID: &str = "00000000000000a1";
+
+/// Clones share the node.
+#[derive(Clone)]
+pub struct Fake {
+    pub state: Arc<Mutex<State>>,
+    /// A request takes a permit to go on; without any, it waits.
+    pub gate: Arc<Semaphore>,
+}
+
+#[derive(Default)]
+pub struct State {
+    pub messages: Vec<StoredMessage>,
+    pub text: Option<Text>,
+    pub failure: Option<ServiceError>,
+    pub not_ready: Option<String>,
+    pub removed: Vec<NodeId>,
+    pub restored: Vec<u8>,
+    pub snapshot_fails: bool,
+}
+
+impl Default for Fake {
+    fn default() -> Self {
+        Self { state: Arc::default(), gate: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)) }
+    }
+}
+
+impl Fake {
+    pub fn fail(&self, failure: ServiceError) {
+        self.state.lock().unwrap().failure = Some(failure);
+    }
+
+    async fn pass(&self) -> Result<(), ServiceError> {
+        let _permit = self.gate.acquire().await.unwrap();
+        self.state.lock().unwrap().failure.clone().map_or(Ok(()), Err)
+    }
+}
+
+impl MessageApi for Fake {
+    fn node_id(&self) -> NodeId {
+        NODE_ID.parse().unwrap()
+    }
+
+    async fn put_message(&self, content_type: String, body: Bytes) -> Result<Put, ServiceError> {
+        self.pass().await?;
+        let digest = Digest::of(&body);
+        let messages = &mut self.state.lock().unwrap().messages;
+        if let Some(old) = messages.iter().find(|message| message.digest == digest) {
+            return Ok(Put { digest, seq: old.seq, created: false });
+        }
+        let seq = messages.len() as u64 + 1;
+        messages.push(StoredMessage { seq, time_ms: 1_000 * seq, digest, content_type, body });
+        Ok(Put { digest, seq, created: true })
+    }
+
+    async fn message(&self, digest: &Digest) -> Result<Option<StoredMessage>, ServiceError> {
+        self.pass().await?;
+        Ok(self.state.lock().unwrap().messages.iter().find(|message| message.digest == *digest).cloned())
+    }
+
+    async fn page(&self, after: u64, limit: usize) -> Result<Page, ServiceError> {
+        self.pass().await?;
+        let all = &self.state.lock().unwrap().messages;
+        let messages: Vec<_> =
+            all.iter().filter(|message| message.seq > after).take(limit).cloned().collect();
+        let next = messages.last().map(|last| last.seq).filter(|last| *last < all.len() as u64);
+        Ok(Page { messages, next })
+    }
+
+    async fn write_text(&self, text: Bytes) -> Result<u64, ServiceError> {
+        self.pass().await?;
+        let newest = &mut self.state.lock().unwrap().text;
+        let version = newest.as_ref().map_or(0, |text| text.version) + 1;
+        *newest = Some(Text { version, time_ms: version, text });
+        Ok(version)
+    }
+
+    async fn read_text(&self) -> Result<Option<Text>, ServiceError> {
+        self.pass().await?;
+        Ok(self.state.lock().unwrap().text.clone())
+    }
+}
+
+impl AdminApi for Fake {
+    fn node_id(&self) -> NodeId {
+        MessageApi::node_id(self)
+    }
+
+    fn cluster(&self) -> ClusterStatus {
+        ClusterStatus {
+            cluster_id: Some("c".repeat(32)),
+            node_id: NODE_ID.into(),
+            leader: Some(NODE_ID.into()),
+            term: 3,
+            committed: Some(7),
+            applied: Some(7),
+            members: vec![crate::service::MemberStatus {
+                id: NODE_ID.into(),
+                role: "node",
+                state: "ready",
+                raft: "leader",
+                http: Some("127.0.0.1:8080".into()),
+                peer: Some("127.0.0.1:7400".into()),
+                version: Some("0.1.0".into()),
+            }],
+        }
+    }
+
+    fn readiness(&self) -> Result<(), String> {
+        self.state.lock().unwrap().not_ready.clone().map_or(Ok(()), Err)
+    }
+
+    async fn peers(&self) -> Vec<PeerProgress> {
+        vec![PeerProgress {
+            id: NODE_ID.into(),
+            role: "leader",
+            state: "live",
+            matched: Some(7),
+            lag: Some(0),
+            address: None,
+        }]
+    }
+
+    async fn transfer_leader(&self, to: Option<NodeId>) -> Result<NodeId, OperatorError> {
+        match to {
+            Some(id) if id == MessageApi::node_id(self) => {
+                Err(OperatorError::Refused(format!("node {id} leads already")))
+            }
+            Some(id) => Ok(id),
+            None => Ok(NodeId(0xb2)),
+        }
+    }
+
+    async fn force_leave(&self, id: NodeId) -> Result<(), OperatorError> {
+        self.state.lock().unwrap().removed.push(id);
+        Ok(())
+    }
+
+    async fn snapshot(&self) -> Result<Chunks, OperatorError> {
+        let state = self.state.lock().unwrap();
+        let mut chunks = vec![Ok(Bytes::from_static(b"snap")), Ok(Bytes::from_static(b"shot"))];
+        if state.snapshot_fails {
+            chunks.push(Err(std::io::Error::other("the disk is gone")));
+        }
+        Ok(futures_util::stream::iter(chunks).boxed())
+    }
+
+    async fn restore(&self, mut chunks: Chunks) -> Result<u64, OperatorError> {
+        while let Some(chunk) = chunks.next().await {
+            let chunk = chunk.map_err(|error| OperatorError::Failed(error.to_string()))?;
+            self.state.lock().unwrap().restored.extend_from_slice(&chunk);
+        }
+        Ok(7)
+    }
+}

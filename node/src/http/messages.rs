@@ -1,0 +1,187 @@
+//! `POST /messages`, `GET` and `HEAD /messages/{digest}`.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use bytes::Bytes;
+use http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH,
+    LOCATION, VARY, X_CONTENT_TYPE_OPTIONS,
+};
+use http::{HeaderMap, StatusCode};
+use skep_proto::message::{CONTENT_TYPE_LEN_MAX, Digest, StoredMessage, TEXT_PLAIN};
+
+use super::accept::want;
+use super::api::MessageApi;
+use super::problem::{Problem, ProblemKind};
+use super::public::Public;
+use super::{body, json};
+
+pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const OCTET_STREAM: &str = "application/octet-stream";
+/// A message never changes, and its digest names no other.
+const IMMUTABLE: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
+/// The path that a message's digest follows.
+const MESSAGE_PATH: &str = "/messages/";
+
+/// `POST /messages`: 201, or 200 where the message was there already.
+pub(super) async fn post<A: MessageApi>(
+    State(public): State<Arc<Public<A>>>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let (head, body) = request.into_parts();
+    let content_type = content_type(&head.headers)?;
+    let is_json = essence(&content_type).eq_ignore_ascii_case("application/json");
+    let body = body::read(&head.headers, body, public.max_body_bytes).await?;
+    let (content_type, message) = if is_json {
+        (TEXT_PLAIN.to_owned(), json::message(&body)?)
+    } else if body.is_empty() {
+        return Err(Problem::new(ProblemKind::EmptyBody, "a message has at least one byte"));
+    } else {
+        (content_type, body)
+    };
+    let put = public.api.put_message(content_type, message).await?;
+
+    let mut text = String::with_capacity(112);
+    // Writing to a string does not fail.
+    let _ = write!(text, r#"{{"digest":"{}","seq":{}}}"#, put.digest, put.seq);
+    let mut response = Response::new(Body::from(text));
+    *response.status_mut() = if put.created { StatusCode::CREATED } else { StatusCode::OK };
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, JSON);
+    let mut location = String::with_capacity(MESSAGE_PATH.len() + 64);
+    let _ = write!(location, "{MESSAGE_PATH}{}", put.digest);
+    insert(headers, LOCATION, location);
+    insert(headers, ETAG, etag(&put.digest));
+    Ok(response)
+}
+
+/// `GET /messages/{digest}`: JSON for a text unless the client prefers the bytes, else the bytes.
+/// axum answers HEAD from this too, without the body.
+pub(super) async fn get<A: MessageApi>(
+    State(public): State<Arc<Public<A>>>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let digest = request.uri().path().strip_prefix(MESSAGE_PATH).unwrap_or_default();
+    let digest: Digest = digest
+        .parse()
+        .map_err(|error| Problem::new(ProblemKind::InvalidDigest, format!("the path's digest is {error}")))?;
+    let Some(message) = public.api.message(&digest).await? else {
+        return Err(Problem::new(
+            ProblemKind::MessageNotFound,
+            format!("no message has the digest {digest}"),
+        ));
+    };
+
+    let etag = etag(&digest);
+    let not_modified = is_named(request.headers(), &etag);
+    let text = as_text(&message);
+    let (is_text, as_json) = (text.is_some(), text.filter(|_| !prefers_bytes(request.headers(), &message)));
+    let mut response = Response::new(Body::empty());
+    let headers = response.headers_mut();
+    insert(headers, ETAG, etag);
+    headers.insert(CACHE_CONTROL, IMMUTABLE);
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if is_text {
+        headers.insert(VARY, HeaderValue::from_static("accept"));
+    }
+    if as_json.is_none() {
+        // Whoever stored it may have stored a page with scripts: it gets no origin of ours.
+        headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox"));
+    }
+    if not_modified {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        return Ok(response);
+    }
+    match as_json {
+        Some(text) => {
+            headers.insert(CONTENT_TYPE, JSON);
+            let mut json = Vec::with_capacity(text.len() + text.len() / 8 + 16);
+            json.extend_from_slice(br#"{"message":"#);
+            serde_json::to_writer(&mut json, text)
+                .map_err(|error| Problem::new(ProblemKind::Internal, error.to_string()))?;
+            json.push(b'}');
+            *response.body_mut() = Body::from(json);
+        }
+        None => {
+            let content_type = HeaderValue::from_maybe_shared(Bytes::from(message.content_type))
+                .unwrap_or(HeaderValue::from_static(OCTET_STREAM));
+            headers.insert(CONTENT_TYPE, content_type);
+            *response.body_mut() = Body::from(message.body);
+        }
+    }
+    Ok(response)
+}
+
+/// The request's content type, known to be one that can be stored.
+fn content_type(headers: &HeaderMap) -> Result<String, Problem> {
+    let mut values = headers.get_all(CONTENT_TYPE).iter();
+    let problem = |detail: String| Problem::new(ProblemKind::InvalidContentType, detail);
+    let value = match (values.next(), values.next()) {
+        (None, _) => return Ok(OCTET_STREAM.to_owned()),
+        (Some(value), None) => value.to_str().map_err(|_| problem("the content type is not ASCII".into()))?,
+        (Some(_), Some(_)) => return Err(problem("there is more than one content type".into())),
+    };
+    let value = value.trim();
+    if value.len() > CONTENT_TYPE_LEN_MAX {
+        return Err(problem(format!("a content type may have at most {CONTENT_TYPE_LEN_MAX} bytes")));
+    }
+    // RFC 9110, 5.6.2.
+    let is_token = |text: &str| {
+        !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+    };
+    match essence(value).split_once('/') {
+        Some((main, sub)) if is_token(main) && is_token(sub) => Ok(value.to_owned()),
+        _ => Err(problem(format!("{value:?} is no media type; expected one as in text/plain"))),
+    }
+}
+
+/// A content type without its parameters.
+fn essence(content_type: &str) -> &str {
+    content_type.split(';').next().unwrap_or_default().trim()
+}
+
+/// The message as text, if its type says that it is one and its bytes are UTF-8.
+pub(super) fn as_text(message: &StoredMessage) -> Option<&str> {
+    let essence = essence(&message.content_type).to_ascii_lowercase();
+    let is_text = essence.starts_with("text/")
+        || essence.ends_with("+json")
+        || essence.ends_with("+xml")
+        // What `curl -d` calls its bytes.
+        || matches!(essence.as_str(), "application/json" | "application/xml" | "application/x-www-form-urlencoded");
+    if is_text { std::str::from_utf8(&message.body).ok() } else { None }
+}
+
+/// Whether the client prefers the bytes to JSON: it names their type more exactly, or wants it
+/// more. Where it says nothing, or `*/*`, it gets JSON.
+fn prefers_bytes(headers: &HeaderMap, message: &StoredMessage) -> bool {
+    let stored = want(headers, &essence(&message.content_type).to_ascii_lowercase());
+    let octets = want(headers, OCTET_STREAM);
+    // `application/*` means JSON rather than octets.
+    let bytes = if octets.is_exact() { stored.max(octets) } else { stored };
+    bytes.is_some() && bytes > want(headers, "application/json")
+}
+
+/// Whether `If-None-Match` names this tag. The weak comparison (RFC 9110, 13.1.2).
+fn is_named(headers: &HeaderMap, etag: &str) -> bool {
+    let tags = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    tags.flat_map(|value| value.split(','))
+        .map(str::trim)
+        .any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
+}
+
+fn etag(digest: &Digest) -> String {
+    let mut etag = String::with_capacity(66);
+    let _ = write!(etag, "\"{digest}\"");
+    etag
+}
+
+/// Sets a header whose text is known to be visible ASCII.
+pub(super) fn insert(headers: &mut HeaderMap, name: HeaderName, text: String) {
+    if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(text)) {
+        headers.insert(name, value);
+    }
+}

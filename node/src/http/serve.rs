@@ -1,0 +1,253 @@
+//! Listeners and connections: HTTP/1.1 with keep-alive, bounded in number, in bytes and in time.
+//!
+//! [`serve`] runs until it is told to stop and its connections have ended; it spawns a task for
+//! each connection. Dropping its future leaves the connections running: tell it to stop.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use hyper::body::Body as _;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+use super::app::App;
+
+/// Largest head of a request, in bytes; hyper answers 431 to a larger one (up to twice as much
+/// may pass, where it arrives in one piece).
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Most headers of a request.
+const HEADERS_MAX: usize = 100;
+/// After a failed accept (no descriptors left, mostly) the next try waits this long.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a stopping listener still takes, and answers, what was on its way to it.
+const STOP_LINGER: Duration = Duration::from_millis(50);
+
+/// How far a listener is on its way out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    Serving,
+    /// Serves as before, and asks clients with each answer to connect anew, elsewhere.
+    Draining,
+    /// Accepts nothing, finishes what is in flight.
+    Stopping,
+}
+
+/// What a listener's clients may take.
+#[derive(Debug, Clone)]
+pub struct ServeLimits {
+    /// Open connections; further ones wait in the kernel's backlog.
+    pub connections_max: usize,
+    /// A connection with no request under way for this long is closed. It bounds the time for a
+    /// request's head also.
+    pub idle_timeout: Duration,
+    /// After [`Stage::Stopping`], what is still in flight after this long is cut off.
+    pub stop_timeout: Duration,
+}
+
+impl Default for ServeLimits {
+    fn default() -> Self {
+        Self {
+            connections_max: 8192,
+            idle_timeout: Duration::from_secs(75),
+            stop_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// What connections are told.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Order {
+    GoOn,
+    Finish,
+    CutOff,
+}
+
+/// Serves `app` on `listener` until `stage` says stop; returns when the last connection ended.
+///
+/// A dropped sender of `stage` counts as [`Stage::Stopping`].
+pub async fn serve(listener: TcpListener, app: App, limits: ServeLimits, mut stage: watch::Receiver<Stage>) {
+    let connections_max = limits.connections_max.clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
+    let slots = Arc::new(Semaphore::new(connections_max));
+    let (order, orders) = watch::channel(Order::GoOn);
+    if let Some(metrics) = app.metrics() {
+        metrics.connections_max.set(connections_max as i64);
+    }
+    loop {
+        let now = *stage.borrow_and_update();
+        if now >= Stage::Draining {
+            app.close_connections();
+        }
+        if now == Stage::Stopping {
+            break;
+        }
+        tokio::select! {
+            biased;
+            changed = stage.changed() => if changed.is_err() { break },
+            accepted = accept(&listener, &slots, &app) => {
+                if let Some((stream, slot)) = accepted {
+                    start(stream, slot, &app, &orders, limits.idle_timeout);
+                }
+            }
+        }
+    }
+    app.close_connections();
+    // Clients that connected in the same moment are in the backlog: closing it would reset them.
+    let lingering = async {
+        loop {
+            if let Some((stream, slot)) = accept(&listener, &slots, &app).await {
+                start(stream, slot, &app, &orders, limits.idle_timeout);
+            }
+        }
+    };
+    let _: Result<(), _> = tokio::time::timeout(STOP_LINGER, lingering).await;
+    drop(listener);
+    order.send_replace(Order::Finish);
+    let all = u32::try_from(connections_max).unwrap_or(u32::MAX);
+    if tokio::time::timeout(limits.stop_timeout, slots.acquire_many(all)).await.is_err() {
+        let open = connections_max.saturating_sub(slots.available_permits());
+        tracing::warn!(connections = open, "cutting off connections that did not finish in time");
+        if let Some(metrics) = app.metrics() {
+            metrics.cut_off.inc_by(open as u64);
+        }
+        order.send_replace(Order::CutOff);
+        // Each returns at its next poll.
+        let _ = slots.acquire_many(all).await;
+    }
+}
+
+fn start(
+    stream: TcpStream,
+    slot: OwnedSemaphorePermit,
+    app: &App,
+    orders: &watch::Receiver<Order>,
+    idle_timeout: Duration,
+) {
+    let (app, orders) = (app.clone(), orders.clone());
+    tokio::spawn(async move {
+        if let Some(metrics) = app.metrics() {
+            metrics.connections.inc();
+        }
+        connection(stream, &app, orders, idle_timeout).await;
+        if let Some(metrics) = app.metrics() {
+            metrics.connections.dec();
+        }
+        drop(slot);
+    });
+}
+
+async fn accept(
+    listener: &TcpListener,
+    slots: &Arc<Semaphore>,
+    app: &App,
+) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+    let slot = slots.clone().acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((stream, _)) => {
+            // Without it an answer may wait for the client's delayed acknowledgement.
+            let _ = stream.set_nodelay(true);
+            Some((stream, slot))
+        }
+        Err(error) => {
+            tracing::warn!(%error, "accepting a connection failed");
+            if let Some(metrics) = app.metrics() {
+                metrics.accept_failures.inc();
+            }
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            None
+        }
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    app: &App,
+    mut orders: watch::Receiver<Order>,
+    idle_timeout: Duration,
+) {
+    let activity = Activity::new();
+    let service = service_fn(|request| async {
+        activity.begin();
+        let response = app.respond(request).await;
+        // A body of unknown length is sent for as long as it takes.
+        let streams = response.body().size_hint().exact().is_none();
+        if !streams {
+            activity.end();
+        }
+        Ok::<_, Infallible>(response)
+    });
+    let mut builder = http1::Builder::new();
+    // hyper's own timer for heads costs an allocation and a timer a request; the idle check
+    // below bounds the same time with one timer a connection.
+    builder.header_read_timeout(None).max_buf_size(HEAD_BYTES_MAX).max_headers(HEADERS_MAX);
+    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut idle_check = std::pin::pin!(tokio::time::sleep(idle_timeout));
+    let mut shutdown = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
+    let (mut finishing, mut shut_down) = (false, false);
+    loop {
+        let least = if finishing { Order::CutOff } else { Order::Finish };
+        tokio::select! {
+            biased;
+            // Its errors are the client's doing: a reset, a head that is no HTTP.
+            _ = connection.as_mut() => return,
+            () = idle_check.as_mut() => {
+                let idle = activity.idle_for();
+                if idle >= idle_timeout {
+                    return;
+                }
+                idle_check.as_mut().reset(tokio::time::Instant::now() + (idle_timeout - idle));
+            }
+            order = orders.wait_for(|order| *order >= least) => {
+                match order.map(|order| *order) {
+                    Ok(Order::Finish) => finishing = true,
+                    _ => return,
+                }
+                // A request may be on its way: hyper closes a connection that is idle at once.
+                shutdown.as_mut().reset(tokio::time::Instant::now() + STOP_LINGER);
+            }
+            () = shutdown.as_mut(), if finishing && !shut_down => {
+                shut_down = true;
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}
+
+/// When a connection was last busy.
+struct Activity {
+    start: Instant,
+    busy: AtomicBool,
+    /// Milliseconds after `start` at which the last request ended.
+    ended_ms: AtomicU64,
+}
+
+impl Activity {
+    fn new() -> Self {
+        Self { start: Instant::now(), busy: AtomicBool::new(false), ended_ms: AtomicU64::new(0) }
+    }
+
+    fn begin(&self) {
+        self.busy.store(true, Ordering::Relaxed);
+    }
+
+    fn end(&self) {
+        self.ended_ms.store(self.elapsed_ms(), Ordering::Relaxed);
+        self.busy.store(false, Ordering::Relaxed);
+    }
+
+    fn elapsed_ms(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn idle_for(&self) -> Duration {
+        if self.busy.load(Ordering::Relaxed) {
+            return Duration::ZERO;
+        }
+        Duration::from_millis(self.elapsed_ms().saturating_sub(self.ended_ms.load(Ordering::Relaxed)))
+    }
+}

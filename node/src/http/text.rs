@@ -1,0 +1,51 @@
+//! `POST /write` and `GET /read`: the newest text.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use http::StatusCode;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, LOCATION, X_CONTENT_TYPE_OPTIONS};
+use skep_proto::message::TEXT_PLAIN;
+
+use super::api::MessageApi;
+use super::body;
+use super::messages::JSON;
+use super::problem::{Problem, ProblemKind};
+use super::public::Public;
+
+/// `POST /write`: 201 with the number of texts written so far.
+pub(super) async fn write<A: MessageApi>(
+    State(public): State<Arc<Public<A>>>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let (head, body) = request.into_parts();
+    let text = body::read(&head.headers, body, public.max_body_bytes).await?;
+    if text.is_empty() {
+        return Err(Problem::new(ProblemKind::EmptyBody, "a text has at least one character"));
+    }
+    if let Err(error) = std::str::from_utf8(&text) {
+        let detail = format!("the byte at offset {} makes it no UTF-8", error.valid_up_to());
+        return Err(Problem::new(ProblemKind::InvalidUtf8, detail));
+    }
+    let version = public.api.write_text(text).await?;
+    let mut response = Response::new(Body::from(format!(r#"{{"version":{version}}}"#)));
+    *response.status_mut() = StatusCode::CREATED;
+    response.headers_mut().insert(CONTENT_TYPE, JSON);
+    response.headers_mut().insert(LOCATION, HeaderValue::from_static("/read"));
+    Ok(response)
+}
+
+/// `GET /read`: the newest text, as it was written.
+pub(super) async fn read<A: MessageApi>(State(public): State<Arc<Public<A>>>) -> Result<Response, Problem> {
+    let Some(text) = public.api.read_text().await? else {
+        return Err(Problem::new(ProblemKind::NoText, "no text was written yet; POST one to /write"));
+    };
+    let mut response = Response::new(Body::from(text.text));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(TEXT_PLAIN));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}

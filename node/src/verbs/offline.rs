@@ -1,0 +1,37 @@
+//! Verbs that need no running node.
+
+use std::io::Write;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use skep_proto::key::KeyRing;
+
+use super::{VerbError, print};
+
+/// A fresh cluster key, as a line for a key file.
+pub(super) fn keygen(as_json: bool, out: &mut (dyn Write + Send)) -> Result<(), VerbError> {
+    let key = KeyRing::generate_line();
+    print(out, as_json, &json!({ "key": key }), &key)
+}
+
+/// Makes a new single-voter cluster from the data folder of a stopped node.
+///
+/// Without `yes` it says what it would do and changes nothing.
+pub async fn recover(data: &Path, yes: bool) -> Result<Value, VerbError> {
+    if !yes {
+        return Err(VerbError::Refused(
+            "this makes a new cluster from this folder alone: what only the lost nodes had acknowledged is \
+             gone, and they must never come back with their old folders. Stop the node, make a copy of the \
+             folder, then say it again with --yes"
+                .into(),
+        ));
+    }
+    let recovered =
+        crate::recover::recover(data).await.map_err(|error| VerbError::Refused(error.to_string()))?;
+    Ok(json!({
+        "node_id": recovered.node.to_string(),
+        "cluster_id": recovered.cluster.to_string(),
+        "log_index": recovered.log_index,
+        "next": "start the node with the same folder; give the other nodes empty folders",
+    }))
+}

@@ -1,0 +1,134 @@
+//! The verbs against the admin API over a fake node.
+
+use std::net::SocketAddr;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use super::*;
+use crate::http::fake::{Fake, NODE_ID};
+use crate::http::{ServeLimits, Stage, admin_app, serve};
+use crate::telemetry::Metrics;
+
+struct Node {
+    admin: SocketAddr,
+    fake: Fake,
+    _stage: watch::Sender<Stage>,
+}
+
+async fn node() -> Node {
+    let fake = Fake::default();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let admin = listener.local_addr().unwrap();
+    let (stage, stages) = watch::channel(Stage::Serving);
+    let app = admin_app(fake.clone(), &Metrics::new());
+    tokio::spawn(serve(listener, app, ServeLimits::default(), stages));
+    Node { admin, fake, _stage: stage }
+}
+
+async fn said(verb: Verb) -> Result<String, VerbError> {
+    let mut out = Vec::new();
+    carry_out(verb, &mut out).await.map(|()| String::from_utf8(out).unwrap())
+}
+
+#[tokio::test]
+async fn members_and_peers_are_aligned_tables_or_json() {
+    let admin = node().await;
+    let members = said(Verb::Members { admin: admin.admin, json: false }).await.unwrap();
+    assert_eq!(
+        members,
+        "ID                ROLE  STATE  RAFT    HTTP            PEER            VERSION\n\
+         00000000000000a1  node  ready  leader  127.0.0.1:8080  127.0.0.1:7400  0.1.0\n"
+    );
+    let peers = said(Verb::Peers { admin: admin.admin, json: false }).await.unwrap();
+    assert_eq!(
+        peers,
+        "ID                ROLE    STATE  MATCHED  LAG  ADDRESS\n\
+         00000000000000a1  leader  live   7        0    -\n"
+    );
+    let members = said(Verb::Members { admin: admin.admin, json: true }).await.unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&members).unwrap()["node_id"], NODE_ID);
+}
+
+#[tokio::test]
+async fn health_is_an_exit_status() {
+    let node = node().await;
+    let health = |live| Verb::Health { admin: node.admin, live, json: false };
+    assert_eq!(said(health(false)).await.unwrap(), "ready\n");
+    assert_eq!(run(health(false)).await, ExitCode::SUCCESS);
+    node.fake.state.lock().unwrap().not_ready = Some("lagging".into());
+    assert_eq!(said(health(false)).await.unwrap_err().to_string(), "not ready: lagging");
+    assert_eq!(run(health(false)).await, ExitCode::FAILURE);
+    assert_eq!(run(health(true)).await, ExitCode::SUCCESS);
+}
+
+#[tokio::test]
+async fn without_a_node_there_the_error_says_where_it_was_looked_for() {
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let error = said(Verb::Members { admin: free, json: false }).await.unwrap_err().to_string();
+    assert!(error.contains(&free.to_string()) && error.contains("SKEP_ADMIN"), "{error}");
+    assert_eq!(run(Verb::Health { admin: free, live: true, json: false }).await, ExitCode::FAILURE);
+}
+
+#[tokio::test]
+async fn leadership_is_handed_over_and_a_node_is_removed() {
+    let node = node().await;
+    let admin = node.admin;
+    let to = Some("00000000000000c3".parse().unwrap());
+    let answer = said(Verb::TransferLeader { admin, to, json: false }).await.unwrap();
+    assert_eq!(answer, "00000000000000c3 leads now\n");
+    let answer = said(Verb::TransferLeader { admin, to: None, json: true }).await.unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&answer).unwrap()["leader"], "00000000000000b2");
+    let to = Some(NODE_ID.parse().unwrap());
+    let error = said(Verb::TransferLeader { admin, to, json: false }).await.unwrap_err();
+    assert!(error.to_string().contains("leads already"));
+    let id = "00000000000000c3".parse().unwrap();
+    let answer = said(Verb::ForceLeave { admin, id, json: false }).await.unwrap();
+    assert_eq!(answer, "00000000000000c3 is out of the cluster\n");
+    assert_eq!(node.fake.state.lock().unwrap().removed, [id]);
+}
+
+#[tokio::test]
+async fn a_snapshot_that_breaks_off_or_is_none_leaves_no_file() {
+    let node = node().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("x.snap");
+    for fails in [true, false] {
+        // The fake's bytes are no snapshot: the check before the file gets its name finds out.
+        node.fake.state.lock().unwrap().snapshot_fails = fails;
+        let verb = SnapshotVerb::Save { admin: node.admin, file: file.clone(), json: false };
+        assert!(said(Verb::Snapshot(verb)).await.is_err());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_save_never_overwrites_and_a_restore_checks_the_file_first() {
+    let node = node().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("x.snap");
+    std::fs::write(&file, "precious").unwrap();
+    let save = SnapshotVerb::Save { admin: node.admin, file: file.clone(), json: false };
+    assert!(said(Verb::Snapshot(save)).await.unwrap_err().to_string().contains("there already"));
+    let restore = SnapshotVerb::Restore { admin: node.admin, file: file.clone(), json: false };
+    assert!(said(Verb::Snapshot(restore)).await.is_err());
+    assert_eq!(std::fs::read(&file).unwrap(), b"precious");
+    assert!(node.fake.state.lock().unwrap().restored.is_empty());
+}
+
+#[tokio::test]
+async fn keygen_prints_a_key_that_is_one_and_never_the_same() {
+    let first = said(Verb::Keygen { json: false }).await.unwrap();
+    let second = said(Verb::Keygen { json: true }).await.unwrap();
+    let second: Value = serde_json::from_str(&second).unwrap();
+    for key in [first.as_str(), second["key"].as_str().unwrap()] {
+        assert!(skep_proto::key::KeyRing::parse(key).is_ok());
+    }
+    assert_ne!(first.trim(), second["key"]);
+}
+
+#[tokio::test]
+async fn recovery_wants_to_be_confirmed() {
+    let verb = Verb::Recover { data: "/nonexistent".into(), yes: false, json: false };
+    assert!(said(verb).await.unwrap_err().to_string().contains("--yes"));
+}
