@@ -1,0 +1,136 @@
+//! What peers ask of this node beside consensus: proposals, read indexes, bootstrap, operations.
+
+use openraft::async_runtime::watch::WatchReceiver as _;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use skep_proto::gossip::Gossip;
+use skep_proto::id::{ClusterId, NodeId};
+use tokio::time::Instant;
+
+use crate::raft::Raft;
+use crate::raft::bootstrap::driver::{Ask, AskError, Bootstrap};
+use crate::raft::bootstrap::{BootstrapAnswer, BootstrapAsk};
+use crate::raft::peers::{Directory, Peers, SnapshotChunks};
+use crate::raft::serve::{CallHandler, SnapshotAssembler};
+use crate::raft::wire::{ProposeError, Refusal, Request, Response};
+use crate::service::operator::Operator;
+use crate::service::proposer::Proposer;
+use crate::service::read_index::read_index_here;
+use crate::store::{Reader, SnapshotData, SnapshotSink};
+
+/// How long a forwarded proposal may take here; its sender's own deadline is shorter or equal.
+const FORWARDED_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a read index may take here.
+const READ_INDEX_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a bootstrap question may go unanswered.
+const ASK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Where peers are, by gossip.
+pub struct GossipDirectory(pub Gossip);
+
+impl Directory for GossipDirectory {
+    fn address_of(&self, id: NodeId) -> Option<SocketAddr> {
+        let view = self.0.view().borrow().clone();
+        // One that fell silent may be back at the same place before gossip says so.
+        let dead = || view.dead.iter().find(|record| record.id == id);
+        view.live(id).or_else(dead).map(|record| record.peer)
+    }
+}
+
+/// The node's answers.
+pub struct Calls {
+    pub node_id: NodeId,
+    pub raft: Raft,
+    pub proposer: Proposer,
+    pub bootstrap: Bootstrap,
+    pub operator: Operator,
+}
+
+impl CallHandler for Calls {
+    fn call(&self, from: NodeId, request: Request) -> BoxFuture<'static, Response> {
+        let now = Instant::now();
+        match request {
+            Request::Propose { ops } => {
+                let leader = self.raft.metrics().borrow_watched().current_leader.map(NodeId);
+                if leader != Some(self.node_id) {
+                    return answer(Response::Proposed(Err(ProposeError::NotLeader { leader })));
+                }
+                let proposer = self.proposer.clone();
+                async move {
+                    Response::Proposed(proposer.propose_forwarded(ops, now + FORWARDED_TIMEOUT).await)
+                }
+                .boxed()
+            }
+            Request::ReadIndex => {
+                let raft = self.raft.clone();
+                async move { Response::ReadIndex(read_index_here(&raft, now + READ_INDEX_TIMEOUT).await) }
+                    .boxed()
+            }
+            Request::Bootstrap(ask) => {
+                let bootstrap = self.bootstrap.clone();
+                async move { Response::Bootstrap(bootstrap.answer(from, ask).await) }.boxed()
+            }
+            Request::Operate(operation) => {
+                let operator = self.operator.clone();
+                async move { Response::Operated(operator.operate_here(operation).await) }.boxed()
+            }
+            Request::Append(_) | Request::Vote(_) | Request::PreVote(_) | Request::TransferLeader(_) => {
+                answer(Response::Refused(Refusal::NotSupported))
+            }
+        }
+    }
+
+    fn adopt(&self, from: NodeId, cluster: ClusterId) -> BoxFuture<'static, bool> {
+        let bootstrap = self.bootstrap.clone();
+        async move {
+            match bootstrap.offer(cluster).await {
+                Ok(()) => true,
+                Err(error) => {
+                    tracing::debug!(peer = %from, %cluster, %error, "a peer's cluster is not joined");
+                    false
+                }
+            }
+        }
+        .boxed()
+    }
+}
+
+fn answer(response: Response) -> BoxFuture<'static, Response> {
+    async { response }.boxed()
+}
+
+/// Bootstrap's questions, over the peers' connections.
+pub struct PeerAsk(pub Peers);
+
+impl Ask for PeerAsk {
+    async fn ask(&self, member: NodeId, ask: BootstrapAsk) -> Result<BootstrapAnswer, AskError> {
+        match self.0.call(member, Request::Bootstrap(ask), Instant::now() + ASK_TIMEOUT).await {
+            Ok(Response::Bootstrap(answer)) => Ok(answer),
+            Ok(other) => Err(AskError(format!("unexpected answer: {other:?}"))),
+            Err(error) => Err(AskError(error.to_string())),
+        }
+    }
+}
+
+/// Makes snapshots of the chunks that peers send.
+pub struct Assembler(pub Reader);
+
+impl SnapshotAssembler for Assembler {
+    type Snapshot = SnapshotData;
+
+    fn assemble(&self, mut chunks: SnapshotChunks) -> BoxFuture<'static, std::io::Result<SnapshotData>> {
+        use futures_util::StreamExt;
+        let sink = SnapshotSink::create(&self.0);
+        async move {
+            let mut sink = sink?;
+            while let Some(chunk) = chunks.next().await {
+                sink.write(chunk?).await?;
+            }
+            sink.finish().await
+        }
+        .boxed()
+    }
+}

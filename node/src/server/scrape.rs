@@ -1,0 +1,178 @@
+//! What Raft, gossip, the peers' network and the store know anyway, asked for at each scrape.
+
+use openraft::async_runtime::watch::WatchReceiver as _;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use openraft::ServerState;
+use openraft_rt::Instant as _;
+use skep_proto::gossip::{Gossip, Program};
+
+use crate::raft::Raft;
+use crate::raft::peers::Peers;
+use crate::raft::types::LogId;
+use crate::raft::wire::REJECT_REASONS;
+use crate::store::health::{Histogram, LATENCY_BUCKETS_S};
+use crate::store::{LogStatsHandle, Reader, StoreMetrics};
+use crate::telemetry::{Metrics, Scrape};
+
+/// Adds the sources.
+pub fn register(
+    metrics: &Metrics,
+    raft: &Raft,
+    gossip: &Gossip,
+    peers: &Peers,
+    reader: &Reader,
+    store: &Arc<StoreMetrics>,
+    log: LogStatsHandle,
+) {
+    let source = raft.clone();
+    metrics.add_source(move |scrape| of_raft(scrape, &source));
+    let source = gossip.clone();
+    metrics.add_source(move |scrape| of_gossip(scrape, &source));
+    let source = peers.clone();
+    metrics.add_source(move |scrape| of_peers(scrape, &source));
+    let (reader, store) = (reader.clone(), Arc::clone(store));
+    metrics.add_source(move |scrape| of_store(scrape, &reader, &store, &log));
+}
+
+fn index(log_id: &Option<LogId>) -> f64 {
+    log_id.as_ref().map_or(0.0, |log_id| log_id.index as f64)
+}
+
+fn of_raft(scrape: &mut Scrape<'_>, raft: &Raft) {
+    let metrics = raft.metrics().borrow_watched().clone();
+    scrape.gauge("raft_term", "Raft's current term", metrics.current_term as f64);
+    let roles = [
+        ("leader", ServerState::Leader),
+        ("follower", ServerState::Follower),
+        ("candidate", ServerState::Candidate),
+        ("learner", ServerState::Learner),
+    ];
+    let roles = roles.map(|(name, state)| (name, f64::from(u8::from(metrics.state == state))));
+    scrape.gauges("raft_role", "1 for the role that this node has", "role", roles);
+    scrape.gauge(
+        "raft_has_leader",
+        "1 while this node knows a leader",
+        f64::from(u8::from(metrics.current_leader.is_some())),
+    );
+    scrape.gauge(
+        "raft_last_log_index",
+        "Highest index in this node's log",
+        metrics.last_log_index.map_or(0.0, |i| i as f64),
+    );
+    scrape.gauge("raft_commit_index", "Highest index known to be committed", index(&metrics.local_committed));
+    scrape.gauge("raft_applied_index", "Highest index applied to the store", index(&metrics.last_applied));
+    scrape.gauge("raft_snapshot_index", "Highest index in the last checkpoint", index(&metrics.snapshot));
+    scrape.gauge("raft_purged_index", "Highest index dropped from the log", index(&metrics.purged));
+    let membership = metrics.membership_config.membership();
+    let voters = membership.voter_ids().count();
+    let kinds = [("voter", voters as f64), ("learner", membership.learner_ids().count() as f64)];
+    scrape.gauges("raft_members", "Members of the effective membership", "kind", kinds);
+    if let Some(acked) = &metrics.last_quorum_acked {
+        let seconds = acked.elapsed().as_secs_f64();
+        scrape.gauge("raft_quorum_ack_age_seconds", "Since a quorum last answered this leader", seconds);
+    }
+    if let Some(replication) = &metrics.replication {
+        let last = metrics.last_log_index.unwrap_or(0);
+        let lags: Vec<_> = replication
+            .iter()
+            .map(|(id, matched)| {
+                let matched = matched.as_ref().map_or(0, |log_id| log_id.index);
+                (skep_proto::id::NodeId(*id).to_string(), last.saturating_sub(matched) as f64)
+            })
+            .collect();
+        let lags = lags.iter().map(|(id, lag)| (id.as_str(), *lag));
+        scrape.gauges("raft_lag_entries", "Log entries that a member lacks, on the leader", "member", lags);
+    }
+}
+
+fn of_gossip(scrape: &mut Scrape<'_>, gossip: &Gossip) {
+    let view = gossip.view().borrow().clone();
+    let nodes = || std::iter::once(&view.me).chain(&view.live).filter(|r| r.program == Program::Node);
+    let count = |state: &str| nodes().filter(|record| record.state.as_str() == state).count() as f64;
+    let dead = view.dead.iter().filter(|record| record.program == Program::Node).count() as f64;
+    let states = [
+        ("joining", count("joining")),
+        ("ready", count("ready")),
+        ("draining", count("draining")),
+        ("left", count("left")),
+        ("dead", dead),
+    ];
+    scrape.gauges("gossip_nodes", "Nodes that gossip knows, this one included", "state", states);
+    let counters = gossip.counters();
+    scrape.counter("gossip_datagrams_sent", "Datagrams sent", counters.sent);
+    scrape.counter("gossip_datagrams_received", "Datagrams received", counters.received);
+    scrape.counter("gossip_sent_bytes", "Bytes of datagrams sent", counters.sent_bytes);
+    scrape.counter("gossip_received_bytes", "Bytes of datagrams received", counters.received_bytes);
+    scrape.counters(
+        "gossip_datagrams_dropped",
+        "Datagrams that were not opened",
+        "reason",
+        counters.dropped.by_reason(),
+    );
+    scrape.counter("gossip_bad_records", "Members' records that could not be read", counters.bad_records);
+    scrape.counter("gossip_stalls", "Times this process was late by several rounds", counters.stalls);
+    scrape.gauge("gossip_foreign_members", "Live members of another cluster", counters.foreign as f64);
+    scrape.gauge("gossip_id_conflicts", "Live members with this node's id", counters.id_conflicts as f64);
+}
+
+fn of_peers(scrape: &mut Scrape<'_>, peers: &Peers) {
+    let counters = peers.counters();
+    scrape.counter("peer_frames_received", "Frames received from peers", counters.frames_in.get());
+    scrape.counter("peer_frames_sent", "Frames sent to peers", counters.frames_out.get());
+    scrape.counter("peer_received_bytes", "Bytes of frames received", counters.bytes_in.get());
+    scrape.counter("peer_sent_bytes", "Bytes of frames sent", counters.bytes_out.get());
+    scrape.gauge("peer_connections", "Open connections with peers", counters.connections_open.get() as f64);
+    scrape.counter("peer_reconnects", "Connections opened anew", counters.reconnects.get());
+    scrape.counter(
+        "peer_dial_failures",
+        "Connections that could not be opened",
+        counters.dial_failures.get(),
+    );
+    scrape.counter(
+        "peer_tls_failures",
+        "Handshakes that failed: another cluster key",
+        counters.tls_failures.get(),
+    );
+    scrape.counter("peer_decode_errors", "Frames that were none", counters.decode_errors.get());
+    let rejected = REJECT_REASONS.map(|reason| (reason.label(), counters.rejected(reason)));
+    scrape.counters("peer_rejected", "Connections refused, by reason", "reason", rejected);
+    scrape.gauge("peer_calls_in_flight", "Calls under way to peers", counters.calls_in_flight.get() as f64);
+    scrape.gauge("peer_serving", "Peers' calls under way here", counters.serving.get() as f64);
+    scrape.counter("peer_overloaded", "Peers' calls refused as overload", counters.overloaded.get());
+    scrape.gauge("peer_queued_bytes", "Bytes that wait to be sent", counters.queued_bytes.get() as f64);
+    scrape.counter("peer_snapshots_sent", "Snapshots sent", counters.snapshots_sent.get());
+    scrape.counter("peer_snapshots_received", "Snapshots received", counters.snapshots_received.get());
+}
+
+fn of_store(scrape: &mut Scrape<'_>, reader: &Reader, store: &StoreMetrics, log: &LogStatsHandle) {
+    let stats = reader.stats();
+    scrape.gauge("store_messages", "Messages in the store", stats.messages as f64);
+    scrape.gauge("store_message_bytes", "Size of the messages' segments", stats.message_bytes as f64);
+    scrape.gauge("store_message_segments", "Segments of messages", stats.message_segments as f64);
+    let log = log.stats();
+    scrape.gauge("store_log_entries", "Entries in the Raft log", log.entries as f64);
+    scrape.gauge("store_log_bytes", "Size of the entries in the Raft log", log.entry_bytes as f64);
+    scrape.gauge("store_log_cache_bytes", "Bytes of entries in memory", log.cached_bytes as f64);
+    scrape.gauge("store_log_pending_bytes", "Bytes that wait for the disk", log.pending_bytes as f64);
+    scrape.counter("store_log_batches", "Group commits of the Raft log", store.log_batches.load(Relaxed));
+    scrape.counter("store_log_written_bytes", "Bytes written to the Raft log", store.log_bytes.load(Relaxed));
+    scrape.counter("store_operations_applied", "Operations applied", store.ops_applied.load(Relaxed));
+    scrape.counter("store_checkpoints", "Checkpoints made", store.checkpoints.load(Relaxed));
+    histogram(
+        scrape,
+        "store_log_fsync_duration_seconds",
+        "Time of one group commit's fdatasync",
+        &store.log_sync,
+    );
+    histogram(scrape, "store_apply_duration_seconds", "Time to apply one batch of entries", &store.apply);
+    histogram(scrape, "store_checkpoint_duration_seconds", "Time of one checkpoint", &store.checkpoint);
+}
+
+fn histogram(scrape: &mut Scrape<'_>, name: &str, help: &str, histogram: &Histogram) {
+    let counts = histogram.counts();
+    let bounds = LATENCY_BUCKETS_S.iter().copied().chain([f64::INFINITY]);
+    let buckets: Vec<_> = bounds.zip(counts).collect();
+    scrape.histogram(name, help, histogram.sum_s(), counts.iter().sum(), &buckets);
+}
