@@ -1,0 +1,228 @@
+//! Where backends come from: the gossip, or a list of addresses.
+//!
+//! Pure: what a view means for the balancer is a function of the view.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+use skep_proto::gossip::{NodeState, PeerRecord, Program, RaftRole, View};
+use skep_proto::id::{ClusterId, NodeId};
+
+/// The peer protocol that this program speaks; a node whose range leaves it out is of a version
+/// that this balancer cannot tell anything about.
+pub const PROTOCOL: u16 = 1;
+
+/// A backend as its source knows it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Target {
+    pub node: Option<NodeId>,
+    /// Tells one run of a process from the next at the same address.
+    pub generation: u64,
+    pub address: SocketAddr,
+    pub probe: Probe,
+    pub state: TargetState,
+    pub role: RaftRole,
+    pub is_leader: bool,
+    pub version: String,
+}
+
+/// What its source says of a backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TargetState {
+    /// A flag named it.
+    Static,
+    Joining,
+    Ready,
+    Draining,
+    Left,
+    /// Gossip hears nothing of it; it may be the gossip that is lost.
+    Dead,
+}
+
+impl TargetState {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Static => "static",
+            Self::Joining => "joining",
+            Self::Ready => "ready",
+            Self::Draining => "draining",
+            Self::Left => "left",
+            Self::Dead => "dead",
+        }
+    }
+}
+
+/// How a backend is asked whether it is well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Probe {
+    /// `GET /readyz` at its admin address.
+    Readyz(SocketAddr),
+    /// Any answer below 500 to `GET /` at its HTTP address: where the admin address is not for us.
+    Answers(SocketAddr),
+    /// A connection to its HTTP address.
+    Connects(SocketAddr),
+}
+
+/// The backends that a list of addresses names.
+pub fn fixed(addresses: &[SocketAddr]) -> Vec<Target> {
+    let target = |address: &SocketAddr| Target {
+        node: None,
+        generation: 0,
+        address: *address,
+        probe: Probe::Connects(*address),
+        state: TargetState::Static,
+        role: RaftRole::None,
+        is_leader: false,
+        version: String::new(),
+    };
+    addresses.iter().map(target).collect()
+}
+
+/// The backends that a view of the gossip shows.
+pub fn from_view(view: &View) -> Vec<Target> {
+    let cluster = cluster_of(view);
+    let usable = |record: &&PeerRecord| {
+        record.program == Program::Node
+            && record.cluster == cluster
+            && (record.protocol.0..=record.protocol.1).contains(&PROTOCOL)
+    };
+    let leader = leader_of(view, cluster);
+    let live = view.live.iter().filter(usable).filter_map(|record| target(record, true, leader));
+    let dead = view.dead.iter().filter(usable).filter_map(|record| target(record, false, leader));
+    live.chain(dead).collect()
+}
+
+/// Nodes of two clusters may be seen for a moment, where a test's nodes meet or somebody errs; the
+/// one with the most ready nodes is served.
+fn cluster_of(view: &View) -> Option<ClusterId> {
+    let mut counts: HashMap<ClusterId, usize> = HashMap::new();
+    for record in &view.live {
+        if let (Program::Node, NodeState::Ready, Some(cluster)) =
+            (record.program, record.state, record.cluster)
+        {
+            *counts.entry(cluster).or_default() += 1;
+        }
+    }
+    let most =
+        counts.into_iter().max_by_key(|(cluster, count)| (*count, *cluster)).map(|(cluster, _)| cluster);
+    most.or_else(|| view.dead.iter().find_map(|record| record.cluster))
+}
+
+/// The leader of the highest term that anybody knows of, by its own word or another's.
+fn leader_of(view: &View, cluster: Option<ClusterId>) -> Option<NodeId> {
+    let nodes =
+        view.live.iter().filter(|record| record.program == Program::Node && record.cluster == cluster);
+    nodes
+        .filter_map(|record| match (record.raft, record.leader) {
+            (RaftRole::Leader, _) => Some((record.term, true, record.id)),
+            (_, Some(leader)) => Some((record.term, false, leader)),
+            _ => None,
+        })
+        .max()
+        .map(|(_, _, leader)| leader)
+}
+
+fn target(record: &PeerRecord, live: bool, leader: Option<NodeId>) -> Option<Target> {
+    let address = record.http?;
+    let state = match (record.state, live) {
+        (NodeState::Left, _) => TargetState::Left,
+        (NodeState::Draining, _) => TargetState::Draining,
+        (_, false) => TargetState::Dead,
+        (NodeState::Joining, true) => TargetState::Joining,
+        (NodeState::Ready, true) => TargetState::Ready,
+    };
+    // An admin address on loopback is for its own host alone.
+    let reachable = |admin: &SocketAddr| !admin.ip().is_loopback() || address.ip().is_loopback();
+    let probe = record.admin.filter(reachable).map_or(Probe::Answers(address), Probe::Readyz);
+    Some(Target {
+        node: Some(record.id),
+        generation: record.generation,
+        address,
+        probe,
+        state,
+        role: record.raft,
+        is_leader: leader == Some(record.id),
+        version: record.version.clone(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    fn record(id: u64, state: NodeState) -> PeerRecord {
+        PeerRecord {
+            id: NodeId(id),
+            program: Program::Node,
+            state,
+            cluster: Some(ClusterId(1)),
+            peer: ([127, 0, 0, id as u8], 7400).into(),
+            http: Some(([127, 0, 0, id as u8], 8080).into()),
+            admin: Some(([127, 0, 0, id as u8], 9400).into()),
+            version: "0.1.0".into(),
+            protocol: (1, 1),
+            expect: 3,
+            raft: RaftRole::Follower,
+            leader: None,
+            term: 1,
+            generation: 1,
+        }
+    }
+
+    fn view(live: Vec<PeerRecord>, dead: Vec<PeerRecord>) -> View {
+        let me = PeerRecord { program: Program::Balancer, ..record(99, NodeState::Ready) };
+        View { me, live, dead, settled_since: Instant::now(), trusted: true }
+    }
+
+    #[test]
+    fn each_state_of_a_record_has_its_own() {
+        let states: Vec<TargetState> = from_view(&view(
+            vec![
+                record(1, NodeState::Joining),
+                record(2, NodeState::Ready),
+                record(3, NodeState::Draining),
+                record(4, NodeState::Left),
+            ],
+            vec![record(5, NodeState::Ready), record(6, NodeState::Draining)],
+        ))
+        .iter()
+        .map(|target| target.state)
+        .collect();
+        use TargetState::*;
+        assert_eq!(states, [Joining, Ready, Draining, Left, Dead, Draining]);
+    }
+
+    #[test]
+    fn balancers_strangers_and_other_protocols_are_no_backends() {
+        let other = PeerRecord { cluster: Some(ClusterId(2)), ..record(3, NodeState::Ready) };
+        let newer = PeerRecord { protocol: (2, 3), ..record(4, NodeState::Ready) };
+        let balancer = PeerRecord { program: Program::Balancer, ..record(5, NodeState::Ready) };
+        let silent = PeerRecord { http: None, ..record(6, NodeState::Ready) };
+        let live =
+            vec![record(1, NodeState::Ready), record(2, NodeState::Ready), other, newer, balancer, silent];
+        let nodes: Vec<_> = from_view(&view(live, vec![])).iter().filter_map(|it| it.node).collect();
+        assert_eq!(nodes, [NodeId(1), NodeId(2)]);
+    }
+
+    #[test]
+    fn the_leader_is_that_of_the_highest_term() {
+        let old = PeerRecord { raft: RaftRole::Leader, term: 3, ..record(1, NodeState::Ready) };
+        let says = PeerRecord { leader: Some(NodeId(2)), term: 4, ..record(3, NodeState::Ready) };
+        let live = vec![old, record(2, NodeState::Ready), says];
+        let leaders: Vec<bool> = from_view(&view(live, vec![])).iter().map(|it| it.is_leader).collect();
+        assert_eq!(leaders, [false, true, false]);
+    }
+
+    #[test]
+    fn an_admin_address_on_another_hosts_loopback_is_not_asked() {
+        let mut far = record(1, NodeState::Ready);
+        far.http = Some(([10, 0, 0, 1], 8080).into());
+        let probe = from_view(&view(vec![far.clone()], vec![]))[0].probe;
+        assert_eq!(probe, Probe::Answers(([10, 0, 0, 1], 8080).into()));
+        far.admin = Some(([10, 0, 0, 1], 9400).into());
+        let probe = from_view(&view(vec![far], vec![]))[0].probe;
+        assert_eq!(probe, Probe::Readyz(([10, 0, 0, 1], 9400).into()));
+    }
+}

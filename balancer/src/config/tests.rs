@@ -1,0 +1,118 @@
+use std::collections::HashMap;
+use std::io::Write;
+use std::time::Duration;
+
+use super::*;
+use crate::access_log::Destination;
+
+const KEY: &str = "skep1:00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+
+fn run(args: &[&str], env: &[(&str, &str)]) -> Result<Invocation, ConfigError> {
+    let env: HashMap<String, OsString> =
+        env.iter().map(|(name, value)| (name.to_string(), value.into())).collect();
+    parse(["skep-balancer"].iter().chain(args), |name| env.get(name).cloned())
+}
+
+fn serve(args: &[&str], env: &[(&str, &str)]) -> ServeConfig {
+    match run(args, env) {
+        Ok(Invocation::Serve(config)) => *config,
+        other => panic!("no serving configuration: {other:?}"),
+    }
+}
+
+fn refusal(args: &[&str], env: &[(&str, &str)]) -> String {
+    match run(args, env) {
+        Err(error) => {
+            assert_eq!(error.exit_code(), 2, "{error}");
+            error.to_string()
+        }
+        Ok(invocation) => panic!("{args:?} {env:?} was accepted: {invocation:?}"),
+    }
+}
+
+#[test]
+fn with_nothing_given_the_defaults_are_those_of_the_contract() {
+    let config = serve(&[], &[]);
+    assert_eq!(config.http, "127.0.0.1:8000".parse().unwrap());
+    assert_eq!(config.peer, "127.0.0.1:7401".parse().unwrap());
+    assert_eq!(config.admin, "127.0.0.1:9401".parse().unwrap());
+    assert_eq!((config.https, config.drain), (None, Duration::from_secs(20)));
+    assert_eq!(config.access_log, Destination::Stdout);
+    assert_eq!(config.settings, crate::settings::Settings::default());
+}
+
+#[test]
+fn a_flag_counts_before_the_environment_and_that_before_the_file() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    write!(file, "http = \"127.0.0.1:1\"\nhead_timeout = \"7s\"\nproxy_protocol = false\nmax_queue = 5")
+        .unwrap();
+    let path = file.path().to_str().unwrap();
+    let config = serve(&["--config", path], &[]);
+    assert_eq!((config.http.port(), config.settings.queue_max), (1, 5));
+    assert_eq!(config.settings.head_timeout, Duration::from_secs(7));
+    let config = serve(&["--config", path], &[("SKEP_HTTP", "127.0.0.1:2")]);
+    assert_eq!(config.http.port(), 2);
+    let config = serve(&["--config", path, "--http=127.0.0.1:3"], &[("SKEP_HTTP", "127.0.0.1:2")]);
+    assert_eq!(config.http.port(), 3);
+}
+
+#[test]
+fn every_flag_has_its_setting_and_every_setting_its_flag() {
+    use clap::CommandFactory;
+    let command = args::Cli::command();
+    let flags: Vec<String> =
+        command.get_arguments().filter_map(|arg| arg.get_long()).map(|long| format!("--{long}")).collect();
+    for setting in layers::SETTINGS.iter().filter(|setting| !setting.flag.is_empty()) {
+        assert!(flags.contains(&setting.flag.to_owned()), "{}", setting.flag);
+        let name = format!("SKEP_{}", setting.flag[2..].to_uppercase().replace('-', "_"));
+        assert_eq!(setting.env, name);
+    }
+    for flag in flags.iter().filter(|flag| !["--help", "--version"].contains(&flag.as_str())) {
+        assert!(layers::SETTINGS.iter().any(|setting| setting.flag == flag), "{flag}");
+    }
+}
+
+#[test]
+fn a_bad_value_is_refused_naming_where_it_came_from() {
+    for (flag, env, value) in [
+        ("--http", "SKEP_HTTP", "localhost:80"),
+        ("--https", "SKEP_HTTPS", "x"),
+        ("--seeds", "SKEP_SEEDS", "a b:1"),
+        ("--backends", "SKEP_BACKENDS", "host:1"),
+        ("--cores", "SKEP_CORES", "0"),
+        ("--drain", "SKEP_DRAIN", "soon"),
+        ("--trusted-proxies", "SKEP_TRUSTED_PROXIES", "10.0.0.0/40"),
+        ("--proxy-protocol", "SKEP_PROXY_PROTOCOL", "perhaps"),
+        ("--proxy-protocol", "SKEP_PROXY_PROTOCOL", "true"),
+        ("--max-body", "SKEP_MAX_BODY", "0"),
+        ("--log-format", "SKEP_LOG_FORMAT", "xml"),
+    ] {
+        let by_flag = refusal(&[&format!("{flag}={value}")], &[]);
+        assert!(by_flag.starts_with(flag), "{by_flag}");
+        let by_env = refusal(&[], &[(env, value)]);
+        assert!(by_env.starts_with(env), "{by_env}");
+    }
+    assert!(refusal(&["--cert", "a.pem"], &[]).contains("1 certificates and 0 keys"));
+    assert!(refusal(&["--backends=127.0.0.1:1", "--seeds=127.0.0.1:2"], &[]).starts_with("--backends"));
+    assert!(refusal(&["--http=127.0.0.1:1", "--admin=127.0.0.1:1"], &[]).contains("both 127.0.0.1:1"));
+}
+
+#[test]
+fn a_bind_beyond_loopback_needs_the_cluster_key_where_there_is_gossip() {
+    assert!(refusal(&["--http", "0.0.0.0:80"], &[]).contains("keygen"));
+    assert!(refusal(&["--peer", "10.0.0.7:7401"], &[]).contains("keygen"));
+    serve(&["--http", "0.0.0.0:80"], &[("SKEP_CLUSTER_KEY", KEY)]);
+    serve(&["--http", "0.0.0.0:80", "--backends", "127.0.0.1:1"], &[]);
+}
+
+#[test]
+fn verbs_ask_the_admin_address_and_take_no_flag_of_serving() {
+    let asked = run(&["backends", "--json", "--admin", "0.0.0.0:9"], &[]);
+    let Ok(Invocation::Backends { admin, json: true }) = asked else { panic!("{asked:?}") };
+    assert_eq!(admin, "127.0.0.1:9".parse().unwrap());
+    assert!(matches!(run(&["health", "--live"], &[]), Ok(Invocation::Health { live: true, .. })));
+    assert!(refusal(&["--http", "127.0.0.1:1", "health"], &[]).starts_with("--http"));
+    for args in [&["--help"][..], &["--version"], &["backends", "--help"]] {
+        assert_eq!(run(args, &[]).unwrap_err().exit_code(), 0, "{args:?}");
+    }
+}

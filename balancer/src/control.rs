@@ -1,0 +1,266 @@
+//! Wires the parts together and sees to their end: sockets, gossip, cores, signals, drain.
+//!
+//! The control runtime carries gossip, probes, the admin address and signals; requests never touch
+//! it.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use anyhow::Context;
+use skep_proto::advertise::choose_advertise;
+use skep_proto::gossip::{Gossip, GossipConfig, NodeState, PeerRecord, Program, RaftRole};
+use skep_proto::id::NodeId;
+use skep_proto::key::KeyRing;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::access_log;
+use crate::backends::{registry, source};
+use crate::config::{self, Invocation, ServeConfig};
+use crate::file_limit;
+use crate::metrics::{self, Metrics};
+use crate::server::{self, CoreConfig, Phase};
+use crate::stats::CoreStats;
+use crate::status::{self, Status};
+use crate::tls::Certificates;
+use crate::worker::{Shared, idle_grace};
+
+/// How long new connections are still taken once the drain is announced: who follows `/-/ready`
+/// or the gossip needs a moment to look elsewhere.
+const ANNOUNCE: Duration = Duration::from_millis(300);
+/// How often certificate files are looked at.
+const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Serves until SIGTERM or SIGINT, and drains.
+pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    let files = file_limit::raise();
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let certificates = match config.https {
+        Some(_) => Some(Arc::new(Certificates::new(config.certificates.clone())?)),
+        None => None,
+    };
+    let count = config.cores.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let http = bind_all(config.http, count).with_context(|| format!("--http {}", config.http))?;
+    let https = match config.https {
+        Some(address) => bind_all(address, count).with_context(|| format!("--https {address}"))?,
+        None => Vec::new(),
+    };
+    let admin = server::bind(config.admin).with_context(|| format!("--admin {}", config.admin))?;
+    let (http_address, admin_address) = (http[0].local_addr()?, admin.local_addr()?);
+    let https_address = https.first().map(|listener| listener.local_addr()).transpose()?;
+    if https_address.is_some() && config.certificates.is_empty() {
+        tracing::warn!("no certificate is given (--cert): HTTPS uses a self-signed one");
+    }
+
+    let shared = Arc::new(Shared::default());
+    shared.settings.store(Arc::new(config.settings.clone()));
+    let gossip = start_gossip(&config, http_address, admin_address).await?;
+    let backends = backends(&config, gossip.as_ref());
+    let registry = tokio::spawn(registry::run(shared.clone(), backends));
+
+    let (phase, phases) = watch::channel(Phase::Serving);
+    let log = access_log::start(&config.access_log).context("--access-log")?;
+    let mut stats = Vec::new();
+    let mut cores = JoinSet::new();
+    let mut https = https.into_iter();
+    for (id, http) in http.into_iter().enumerate() {
+        let core_stats = Arc::new(CoreStats::default());
+        stats.push(core_stats.clone());
+        let core = CoreConfig {
+            shared: shared.clone(),
+            stats: core_stats,
+            log: log.clone(),
+            http,
+            https: https.next().zip(certificates.clone()),
+            phase: phases.clone(),
+        };
+        let thread = server::start(id, core)?;
+        cores.spawn_blocking(move || thread.join());
+    }
+    drop(log);
+    let metrics = Metrics { shared: shared.clone(), cores: stats, gossip: gossip.clone() };
+    let status = Status::new(shared.clone(), metrics::registry(metrics));
+    tokio::spawn(status.clone().measure());
+    tokio::spawn(status::serve(status, tokio::net::TcpListener::from_std(admin)?));
+    tracing::info!(
+        http = %http_address,
+        https = https_address.map(|address| address.to_string()),
+        admin = %admin_address,
+        cores = count,
+        files,
+        "serving"
+    );
+
+    let mut certificate_ticks = tokio::time::interval(CERTIFICATE_INTERVAL);
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => {
+                reload_settings(&shared);
+                reload_certificates(certificates.as_deref(), true);
+            }
+            _ = certificate_ticks.tick() => reload_certificates(certificates.as_deref(), false),
+            Some(ended) = cores.join_next() => {
+                // A core ends by itself only where it cannot go on.
+                anyhow::bail!("a core ended: {ended:?}");
+            }
+        }
+    }
+    drain(&config, &shared, &phase, gossip.as_ref(), &mut cores).await;
+    registry.abort();
+    if let Some(gossip) = gossip {
+        gossip.leave().await;
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Tells everyone, takes no more connections, waits for what is in flight.
+async fn drain<T: 'static>(
+    config: &ServeConfig,
+    shared: &Shared,
+    phase: &watch::Sender<Phase>,
+    gossip: Option<&Gossip>,
+    cores: &mut JoinSet<T>,
+) {
+    tracing::info!(seconds = config.drain.as_secs(), connections = shared.connections.total(), "draining");
+    shared.draining.store(true, Relaxed);
+    if let Some(gossip) = gossip {
+        gossip.update(|record| record.state = NodeState::Draining);
+    }
+    let ended = async {
+        tokio::time::sleep(ANNOUNCE.min(config.drain)).await;
+        phase.send_replace(Phase::Draining);
+        let close_idle = async {
+            tokio::time::sleep(idle_grace(config.drain)).await;
+            shared.close_idle.store(true, Relaxed);
+            std::future::pending::<()>().await;
+        };
+        let all = async { while cores.join_next().await.is_some() {} };
+        tokio::select! {
+            () = all => {}
+            () = close_idle => {}
+        }
+    };
+    if tokio::time::timeout(config.drain, ended).await.is_err() {
+        tracing::warn!(
+            connections = shared.connections.total(),
+            "the drain's time is over; connections are cut"
+        );
+    }
+    phase.send_replace(Phase::Stopped);
+    while cores.join_next().await.is_some() {}
+}
+
+/// One listening socket for each core, on one port also where that is 0.
+fn bind_all(address: SocketAddr, count: usize) -> std::io::Result<Vec<std::net::TcpListener>> {
+    let first = server::bind(address)?;
+    let address = first.local_addr()?;
+    std::iter::once(Ok(first)).chain((1..count).map(|_| server::bind(address))).collect()
+}
+
+/// The backends' source: a list that stays, or what gossip shows. Its task ends with its reader.
+fn backends(config: &ServeConfig, gossip: Option<&Gossip>) -> watch::Receiver<Vec<source::Target>> {
+    let (sender, receiver) = watch::channel(source::fixed(&config.backends));
+    let Some(gossip) = gossip else {
+        tokio::spawn(async move { sender.closed().await });
+        return receiver;
+    };
+    let mut view = gossip.view();
+    tokio::spawn(async move {
+        loop {
+            let targets = source::from_view(&view.borrow_and_update());
+            sender.send_if_modified(|before| {
+                let changed = *before != targets;
+                if changed {
+                    *before = targets;
+                }
+                changed
+            });
+            tokio::select! {
+                changed = view.changed() => if changed.is_err() { return },
+                () = sender.closed() => return,
+            }
+        }
+    });
+    receiver
+}
+
+async fn start_gossip(
+    config: &ServeConfig,
+    http: SocketAddr,
+    admin: SocketAddr,
+) -> anyhow::Result<Option<Gossip>> {
+    if !config.backends.is_empty() {
+        return Ok(None);
+    }
+    let socket = bind_gossip(config.peer).with_context(|| format!("--peer {}", config.peer))?;
+    let bound = socket.local_addr()?;
+    let seeds = skep_proto::seeds::resolve_now(&config.seeds).await;
+    let peer = choose_advertise(bound, &seeds, config.advertise)?;
+    let told = |bound: SocketAddr| {
+        if bound.ip().is_unspecified() { SocketAddr::new(peer.ip(), bound.port()) } else { bound }
+    };
+    let record = PeerRecord {
+        id: NodeId::random(),
+        program: Program::Balancer,
+        state: NodeState::Ready,
+        cluster: None,
+        peer,
+        http: Some(told(http)),
+        admin: Some(told(admin)),
+        version: env!("CARGO_PKG_VERSION").into(),
+        protocol: (source::PROTOCOL, source::PROTOCOL),
+        expect: 0,
+        raft: RaftRole::None,
+        leader: None,
+        term: 0,
+        generation: PeerRecord::generation_now(),
+    };
+    let keys = config.cluster_key.clone().unwrap_or_else(KeyRing::insecure_loopback);
+    tracing::info!(id = %record.id, %peer, "gossip");
+    let gossip = Gossip::start(GossipConfig { socket, seeds: config.seeds.clone(), keys, record }).await?;
+    Ok(Some(gossip))
+}
+
+/// While a successor starts beside it, the old process still has the port. Nobody looks for a
+/// balancer at a certain gossip port, so another will do.
+fn bind_gossip(address: SocketAddr) -> std::io::Result<UdpSocket> {
+    let socket = match UdpSocket::bind(address) {
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+            tracing::warn!(%address, "the gossip port is taken; another one is used");
+            UdpSocket::bind(SocketAddr::new(address.ip(), 0))?
+        }
+        bound => bound?,
+    };
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+fn reload_settings(shared: &Shared) {
+    match config::parse(std::env::args_os(), |name| std::env::var_os(name)) {
+        Ok(Invocation::Serve(config)) => {
+            shared.settings.store(Arc::new(config.settings));
+            tracing::info!("limits and times read again");
+        }
+        Ok(_) => {}
+        Err(error) => tracing::error!("the configuration is left as it was: {error}"),
+    }
+}
+
+fn reload_certificates(certificates: Option<&Certificates>, in_any_case: bool) {
+    match certificates.map(|certificates| certificates.reload(in_any_case)) {
+        Some(Ok(true)) => tracing::info!("certificates read again"),
+        Some(Err(error)) => tracing::error!("the certificates are left as they were: {error}"),
+        Some(Ok(false)) | None => {}
+    }
+}

@@ -1,0 +1,143 @@
+//! Answers of the balancer's own: problem documents (RFC 9457).
+
+use super::request_head::Refusal;
+use super::retry::Failure;
+
+/// Seconds after which a client may try again.
+const RETRY_AFTER_S: u32 = 1;
+
+/// Why a request was not served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Problem {
+    Refused(Refusal),
+    /// The client's body is not what its framing says.
+    BadBody(&'static str),
+    /// The client took too long.
+    RequestTimeout,
+    BodyTooLarge,
+    /// There is no backend to send it to.
+    NoBackend,
+    /// All backends have as much as they may, and the queue is full or its time is over.
+    Overloaded,
+    /// The process or its client holds too many connections.
+    TooManyConnections,
+    Failed(Failure),
+}
+
+impl Problem {
+    pub fn status(self) -> u16 {
+        match self {
+            Self::Refused(refusal) => refusal.status(),
+            Self::BadBody(_) => 400,
+            Self::RequestTimeout => 408,
+            Self::BodyTooLarge => 413,
+            Self::NoBackend | Self::Overloaded | Self::TooManyConnections => 503,
+            Self::Failed(Failure::Deadline | Failure::Silent) => 504,
+            Self::Failed(Failure::Connect) => 503,
+            Self::Failed(_) => 502,
+        }
+    }
+
+    /// Stable: what a program may compare.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::Refused(_) | Self::BadBody(_) => "malformed-request",
+            Self::RequestTimeout => "request-timeout",
+            Self::BodyTooLarge => "body-too-large",
+            Self::NoBackend | Self::Failed(Failure::Connect) => "no-backend",
+            Self::Overloaded | Self::TooManyConnections => "overloaded",
+            Self::Failed(Failure::Deadline | Failure::Silent) => "backend-timeout",
+            Self::Failed(_) => "backend-failed",
+        }
+    }
+
+    fn detail(self) -> &'static str {
+        match self {
+            Self::Refused(Refusal::BadRequest(detail) | Refusal::NotImplemented(detail)) => detail,
+            Self::Refused(Refusal::TargetTooLong) => "the request's target is too long",
+            Self::Refused(Refusal::HeadTooLarge) => "the request's head is too large",
+            Self::Refused(Refusal::Expectation) => "no expectation but 100-continue is known",
+            Self::Refused(Refusal::Version) => "HTTP/1.0 and HTTP/1.1 are served here",
+            Self::BadBody(detail) => detail,
+            Self::RequestTimeout => "the request took too long to come",
+            Self::BodyTooLarge => "the request's body is too large",
+            Self::NoBackend => "no backend is ready",
+            Self::Overloaded => "all backends are busy",
+            Self::TooManyConnections => "too many connections",
+            Self::Failed(Failure::Connect) => "no backend could be reached",
+            Self::Failed(Failure::Deadline) => "no backend answered in time",
+            Self::Failed(Failure::Silent) => "the backend stopped answering",
+            Self::Failed(Failure::Unprocessed) => "no backend could take the request now",
+            Self::Failed(Failure::Reset) => "the backend ended the connection before it answered",
+            Self::Failed(Failure::BadAnswer) => "the backend's answer is malformed",
+        }
+    }
+
+    pub fn title(self) -> &'static str {
+        reason(self.status())
+    }
+
+    /// Whether the client may take it that nothing was executed. Of several attempts the last
+    /// may have failed to connect, but one before may have got through.
+    pub fn is_unprocessed(self) -> bool {
+        !matches!(self, Self::Failed(_))
+    }
+
+    /// When to come again.
+    pub fn retry_after_s(self) -> Option<u32> {
+        (self.status() == 503).then_some(RETRY_AFTER_S)
+    }
+
+    pub fn body(self) -> String {
+        // Nothing in it needs escaping: the texts are those above.
+        format!(
+            "{{\"type\":\"urn:skep:problem:{}\",\"title\":\"{}\",\"status\":{},\"detail\":\"{}\"}}\n",
+            self.kind(),
+            self.title(),
+            self.status(),
+            self.detail()
+        )
+    }
+
+    /// The whole answer for an HTTP/1.x client.
+    pub fn write(self, close: bool, is_head: bool, out: &mut Vec<u8>) {
+        let body = self.body();
+        let mut text = format!(
+            "HTTP/1.1 {} {}\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\n",
+            self.status(),
+            self.title(),
+            body.len()
+        );
+        if let Some(seconds) = self.retry_after_s() {
+            text += &format!("retry-after: {seconds}\r\n");
+            if self.is_unprocessed() {
+                text += "skep-unprocessed: 1\r\n";
+            }
+        }
+        if close {
+            text += "connection: close\r\n";
+        }
+        text += "\r\n";
+        out.extend_from_slice(text.as_bytes());
+        if !is_head {
+            out.extend_from_slice(body.as_bytes());
+        }
+    }
+}
+
+fn reason(status: u16) -> &'static str {
+    match status {
+        400 => "Bad Request",
+        408 => "Request Timeout",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        417 => "Expectation Failed",
+        431 => "Request Header Fields Too Large",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        505 => "HTTP Version Not Supported",
+        _ => "Error",
+    }
+}

@@ -1,0 +1,124 @@
+//! When a request may be sent again: a pure rule over what is known of the attempt.
+
+/// Most attempts for one request, the first included.
+pub const ATTEMPTS_MAX: u32 = 5;
+/// Most bytes of a request's body that are kept for another attempt.
+pub const KEPT_BYTES_MAX: usize = 1024 * 1024;
+/// What a request adds to the budget for retries.
+const BUDGET_SHARE: f64 = 0.2;
+/// Retries that may be saved up for one bad moment: a node's death meets all that it had in flight.
+const BUDGET_MAX: f64 = 500.0;
+
+/// How an attempt failed before anything of its answer was passed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// No connection: nothing was sent.
+    Connect,
+    /// The answer says that the request was certainly not executed.
+    Unprocessed,
+    /// The connection ended before any answer.
+    Reset,
+    /// The backend was found dead or hung while it was waited for.
+    Silent,
+    /// The answer cannot be passed on.
+    BadAnswer,
+    /// The time for the request is over.
+    Deadline,
+}
+
+/// What the rule looks at.
+#[derive(Debug, Clone, Copy)]
+pub struct Attempt {
+    /// Doing it twice is the same as doing it once: by its method, by its content, or by its
+    /// `Idempotency-Key`.
+    pub repeatable: bool,
+    /// All of the body that was sent is still there.
+    pub body_kept: bool,
+    /// Attempts so far, this one included.
+    pub attempts: u32,
+    pub time_left: bool,
+}
+
+/// Whether to send the request again. The budget is asked last, and charged where this says yes.
+pub fn may_retry(failure: Failure, attempt: Attempt, budget: &mut Budget) -> bool {
+    let allowed = match failure {
+        Failure::Connect | Failure::Unprocessed => true,
+        Failure::Reset | Failure::Silent => attempt.repeatable,
+        Failure::BadAnswer | Failure::Deadline => false,
+    };
+    allowed && attempt.body_kept && attempt.time_left && attempt.attempts < ATTEMPTS_MAX && budget.take()
+}
+
+/// Retries are a share of traffic, so that they cannot multiply an overload.
+#[derive(Debug)]
+pub struct Budget {
+    tokens: f64,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self { tokens: BUDGET_MAX }
+    }
+}
+
+impl Budget {
+    /// A request came.
+    pub fn earn(&mut self) {
+        self.tokens = (self.tokens + BUDGET_SHARE).min(BUDGET_MAX);
+    }
+
+    fn take(&mut self) -> bool {
+        let enough = self.tokens >= 1.0;
+        if enough {
+            self.tokens -= 1.0;
+        }
+        enough
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FRESH: Attempt = Attempt { repeatable: true, body_kept: true, attempts: 1, time_left: true };
+
+    #[test]
+    fn the_rule_by_failure_and_request() {
+        use Failure::*;
+        let once = Attempt { repeatable: false, ..FRESH };
+        for (failure, attempt, expected) in [
+            (Connect, FRESH, true),
+            (Connect, once, true),
+            (Unprocessed, FRESH, true),
+            (Unprocessed, once, true),
+            (Reset, FRESH, true),
+            (Reset, once, false),
+            (Silent, FRESH, true),
+            (Silent, once, false),
+            (BadAnswer, FRESH, false),
+            (Deadline, FRESH, false),
+            (Connect, Attempt { body_kept: false, ..FRESH }, false),
+            (Reset, Attempt { body_kept: false, ..FRESH }, false),
+            (Connect, Attempt { time_left: false, ..FRESH }, false),
+            (Connect, Attempt { attempts: ATTEMPTS_MAX, ..FRESH }, false),
+        ] {
+            assert_eq!(
+                may_retry(failure, attempt, &mut Budget::default()),
+                expected,
+                "{failure:?} {attempt:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn retries_are_a_fifth_of_traffic_once_the_savings_are_spent() {
+        let mut budget = Budget::default();
+        while may_retry(Failure::Connect, FRESH, &mut budget) {}
+        let mut retried = 0;
+        for _ in 0..1000 {
+            budget.earn();
+            retried += u32::from(may_retry(Failure::Connect, FRESH, &mut budget));
+        }
+        assert!((195..=201).contains(&retried), "{retried}");
+    }
+}

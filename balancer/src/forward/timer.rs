@@ -1,0 +1,189 @@
+//! Time limits for many connections at the price of none.
+//!
+//! A timer of the runtime's own for each phase of each request would be a good part of what a
+//! request costs. Here a limit is a number in a table that one task per core looks through, so limits
+//! are exact to [`TICK`]. The same look wakes those that wait for a backend that was found dead.
+//! Cancel-safe: a dropped [`Timer`] gives its slot back.
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+/// How often the table is looked through.
+pub const TICK: Duration = Duration::from_millis(50);
+
+/// Why a wait is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fired {
+    Deadline,
+    /// The backend that was waited for is dead or hung.
+    BackendDown,
+    /// The process drains and the connection is idle.
+    Drain,
+}
+
+#[derive(Debug)]
+struct Slot {
+    deadline_ms: u64,
+    /// The backend waited for; 0 for none.
+    backend: u64,
+    idle: bool,
+    fired: Option<Fired>,
+    waker: Option<Waker>,
+}
+
+const UNUSED: Slot = Slot { deadline_ms: u64::MAX, backend: 0, idle: false, fired: None, waker: None };
+
+/// The table of one core.
+#[derive(Debug)]
+pub struct Timers {
+    start: Instant,
+    now_ms: Cell<u64>,
+    slots: RefCell<Vec<Slot>>,
+    free: RefCell<Vec<usize>>,
+}
+
+impl Timers {
+    pub fn new() -> Rc<Self> {
+        Rc::new(Self {
+            start: Instant::now(),
+            now_ms: Cell::new(0),
+            slots: RefCell::default(),
+            free: RefCell::default(),
+        })
+    }
+
+    pub fn timer(self: &Rc<Self>) -> Timer {
+        let mut slots = self.slots.borrow_mut();
+        let slot = self.free.borrow_mut().pop().unwrap_or_else(|| {
+            slots.push(UNUSED);
+            slots.len() - 1
+        });
+        Timer { timers: self.clone(), slot }
+    }
+
+    /// Looks through the table. `down` lists the dead backends; `drain_idle` ends idle connections.
+    pub fn tick(&self, down: &[u64], drain_idle: bool) {
+        let now_ms = self.start.elapsed().as_millis() as u64;
+        self.now_ms.set(now_ms);
+        for slot in self.slots.borrow_mut().iter_mut() {
+            let fired = if slot.deadline_ms <= now_ms {
+                Fired::Deadline
+            } else if slot.backend != 0 && down.contains(&slot.backend) {
+                Fired::BackendDown
+            } else if drain_idle && slot.idle {
+                Fired::Drain
+            } else {
+                continue;
+            };
+            slot.fired.get_or_insert(fired);
+            if let Some(waker) = slot.waker.take() {
+                waker.wake();
+            }
+        }
+    }
+}
+
+/// One connection's limit.
+#[derive(Debug)]
+pub struct Timer {
+    timers: Rc<Timers>,
+    slot: usize,
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        self.timers.slots.borrow_mut()[self.slot] = UNUSED;
+        self.timers.free.borrow_mut().push(self.slot);
+    }
+}
+
+impl Timer {
+    fn set(&self, change: impl FnOnce(&mut Slot)) {
+        change(&mut self.timers.slots.borrow_mut()[self.slot]);
+    }
+
+    /// Starts a wait of at most `limit`; forgets what fired before.
+    pub fn arm(&self, limit: Duration) {
+        let deadline_ms = self.timers.now_ms.get().saturating_add(limit.as_millis() as u64);
+        self.set(|slot| (slot.deadline_ms, slot.fired) = (deadline_ms, None));
+    }
+
+    /// The wait is for this backend too; 0 for none.
+    pub fn watch_backend(&self, id: u64) {
+        self.set(|slot| slot.backend = id);
+    }
+
+    /// The connection is between requests, or no more.
+    pub fn set_idle(&self, idle: bool) {
+        self.set(|slot| slot.idle = idle);
+    }
+
+    pub fn disarm(&self) {
+        self.set(|slot| (slot.deadline_ms, slot.backend, slot.fired) = (u64::MAX, 0, None));
+    }
+
+    /// Ready where the wait is over.
+    pub fn poll_fired(&self, cx: &mut Context<'_>) -> Poll<Fired> {
+        let slot = &mut self.timers.slots.borrow_mut()[self.slot];
+        if let Some(fired) = slot.fired {
+            return Poll::Ready(fired);
+        }
+        match &mut slot.waker {
+            Some(waker) => waker.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
+        }
+        Poll::Pending
+    }
+
+    /// What `future` gives, where it gives it in time.
+    pub async fn limit<F: Future>(&self, future: F) -> Result<F::Output, Fired> {
+        let mut future = pin!(future);
+        poll_fn(|cx| match future.as_mut().poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Ok(output)),
+            Poll::Pending => self.poll_fired(cx).map(Err),
+        })
+        .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_wait_ends_at_its_limit_at_the_backends_death_or_at_the_drain() {
+        let timers = Timers::new();
+        let timer = timers.timer();
+        timer.arm(Duration::ZERO);
+        timers.tick(&[], false);
+        assert_eq!(timer.limit(pending::<()>()).await, Err(Fired::Deadline));
+        timer.arm(Duration::from_secs(100));
+        timer.watch_backend(7);
+        timers.tick(&[8, 7], false);
+        assert_eq!(timer.limit(pending::<()>()).await, Err(Fired::BackendDown));
+        timer.disarm();
+        timer.set_idle(true);
+        timers.tick(&[7], true);
+        assert_eq!(timer.limit(pending::<()>()).await, Err(Fired::Drain));
+    }
+
+    #[tokio::test]
+    async fn a_slot_is_used_again_and_remembers_nothing() {
+        let timers = Timers::new();
+        let timer = timers.timer();
+        timer.arm(Duration::ZERO);
+        timers.tick(&[], false);
+        drop(timer);
+        let timer = timers.timer();
+        assert_eq!(timer.slot, 0);
+        assert_eq!(timer.limit(std::future::ready(1)).await, Ok(1));
+        let waits = poll_fn(|cx| Poll::Ready(timer.poll_fired(cx).is_pending())).await;
+        assert!(waits);
+    }
+}

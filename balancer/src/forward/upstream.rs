@@ -1,0 +1,98 @@
+//! A connection to a backend: opened, written to, read from.
+//!
+//! Cancel-safe as a value: dropping it closes it, which is right whenever an exchange did not end
+//! where it should.
+
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::AsyncWrite;
+use tokio::net::TcpStream;
+
+use super::buffer::{Buffer, BufferPool};
+use super::request_head::Method;
+use super::response_head::ResponseHead;
+use super::retry::Failure;
+use crate::backends::Backend;
+
+/// Unacknowledged bytes for this long mean that the backend's host is gone.
+const USER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A connection to a backend.
+#[derive(Debug)]
+pub struct Upstream {
+    pub stream: TcpStream,
+    pub backend: Arc<Backend>,
+    pub buffer: Buffer,
+    /// Of the answer that is being read.
+    pub head: ResponseHead,
+    /// Exchanges before this one.
+    pub used: u32,
+    pub idle_since: Instant,
+}
+
+impl Upstream {
+    pub async fn connect(backend: Arc<Backend>, buffers: &std::rc::Rc<BufferPool>) -> io::Result<Self> {
+        let stream = connect(backend.address).await?;
+        let (buffer, head) = (buffers.buffer(), ResponseHead::default());
+        Ok(Self { stream, backend, buffer, head, used: 0, idle_since: Instant::now() })
+    }
+
+    /// Whether an idle connection is still good: not closed, and nothing said out of turn. Costs no
+    /// system call where the kernel has reported nothing.
+    pub fn is_fresh(&self) -> bool {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        match self.stream.poll_read_ready(&mut cx) {
+            Poll::Pending => true,
+            Poll::Ready(_) => {
+                let mut byte = [0];
+                matches!(self.stream.try_read(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+            }
+        }
+    }
+
+    pub fn poll_write(&mut self, cx: &mut Context<'_>, head: &[u8], body: &[u8]) -> Poll<io::Result<usize>> {
+        let stream = Pin::new(&mut self.stream);
+        if body.is_empty() {
+            stream.poll_write(cx, head)
+        } else if head.is_empty() {
+            stream.poll_write(cx, body)
+        } else {
+            stream.poll_write_vectored(cx, &[IoSlice::new(head), IoSlice::new(body)])
+        }
+    }
+
+    /// Reads the head of the next answer; its bytes stay in the buffer.
+    pub fn poll_head(&mut self, cx: &mut Context<'_>, request: Method) -> Poll<Result<(), Failure>> {
+        loop {
+            if !self.buffer.is_empty() {
+                match self.head.parse(self.buffer.unread(), request) {
+                    Ok(true) => return Poll::Ready(Ok(())),
+                    Ok(false) => {}
+                    Err(error) => {
+                        tracing::warn!(backend = self.backend.name, "{error}");
+                        return Poll::Ready(Err(Failure::BadAnswer));
+                    }
+                }
+            }
+            match ready!(self.buffer.poll_fill(&mut self.stream, cx)) {
+                Ok(0) | Err(_) => return Poll::Ready(Err(Failure::Reset)),
+                Ok(_) => {}
+            }
+        }
+    }
+}
+
+async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(&stream);
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(Duration::from_secs(15)))?;
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+    Ok(stream)
+}

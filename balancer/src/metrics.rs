@@ -1,0 +1,195 @@
+//! Prometheus metrics, read from the cores' counters at each scrape.
+
+use std::fmt::Error;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+use skep_proto::gossip::Gossip;
+
+use crate::backends::Known;
+use crate::stats::{BUCKETS_S, CoreStats, Count};
+use crate::worker::Shared;
+
+/// Reads what is counted.
+pub struct Metrics {
+    pub shared: Arc<Shared>,
+    pub cores: Vec<Arc<CoreStats>>,
+    pub gossip: Option<Gossip>,
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Metrics").field("cores", &self.cores.len()).finish_non_exhaustive()
+    }
+}
+
+/// The registry that the admin address shows.
+pub fn registry(metrics: Metrics) -> Registry {
+    let mut registry = Registry::with_prefix("skep_balancer");
+    registry.register_collector(Box::new(metrics));
+    registry
+}
+
+const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
+
+type Labels<'a> = [(&'static str, &'a str)];
+
+impl Metrics {
+    pub fn sum(&self, of: impl Fn(&CoreStats) -> &Count) -> u64 {
+        self.cores.iter().map(|core| of(core).get()).fold(0, u64::wrapping_add)
+    }
+
+    fn encode_cores(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
+        type Of = fn(&CoreStats) -> &Count;
+        let counters: [(&str, &str, Of); 11] = [
+            ("connections_accepted", "Connections accepted", |it| &it.accepted),
+            ("connections_rejected", "Connections over a limit", |it| &it.rejected),
+            ("requests_refused", "Requests refused as malformed or too large", |it| &it.refused),
+            ("retries", "Requests sent again", |it| &it.retries),
+            ("requests_queued", "Requests that waited for a backend", |it| &it.queued),
+            ("http2_requests", "Requests over HTTP/2", |it| &it.http2_requests),
+            ("request_bytes", "Bytes of requests' bodies", |it| &it.bytes_in),
+            ("response_bytes", "Bytes of answers' bodies", |it| &it.bytes_out),
+            ("tls_handshakes", "TLS handshakes", |it| &it.tls_handshakes),
+            ("tls_handshake_failures", "TLS handshakes that failed", |it| &it.tls_failures),
+            ("access_log_lines_dropped", "Lines that the log's reader was too slow for", |it| {
+                &it.log_lines_dropped
+            }),
+        ];
+        for (name, help, of) in counters {
+            counter(encoder, name, help, &[(&[], self.sum(of))])?;
+        }
+        let answers: Vec<(&str, u64)> =
+            CLASSES.iter().enumerate().map(|(i, class)| (*class, self.sum(|it| &it.answers[i]))).collect();
+        let labels: Vec<[(&'static str, &str); 1]> =
+            answers.iter().map(|(class, _)| [("code", *class)]).collect();
+        let samples: Vec<(&Labels<'_>, u64)> =
+            labels.iter().zip(&answers).map(|(labels, (_, count))| (&labels[..], *count)).collect();
+        counter(encoder, "requests", "Requests by the class of their answer", &samples)?;
+        let gauges: [(&str, &str, u64); 3] = [
+            ("connections", "Connections that are open", self.sum(|it| &it.connections)),
+            ("queue_length", "Requests that wait for a backend", self.sum(|it| &it.waiting)),
+            (
+                "connections_limit",
+                "Connections that may be open",
+                self.shared.settings.load().connections_max as u64,
+            ),
+        ];
+        for (name, help, value) in gauges {
+            gauge(encoder, name, help, &[(&[], value as f64)])?;
+        }
+        self.encode_durations(encoder)
+    }
+
+    fn encode_durations(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
+        let bounds = BUCKETS_S.iter().copied().chain([f64::MAX]);
+        let buckets: Vec<(f64, u64)> =
+            bounds.enumerate().map(|(i, bound)| (bound, self.sum(|it| &it.durations.counts[i]))).collect();
+        let count = buckets.iter().map(|(_, count)| count).sum();
+        let sum = self.sum(|it| &it.durations.sum_ns) as f64 / 1e9;
+        encoder
+            .encode_descriptor(
+                "request_duration_seconds",
+                "Time from a request's head to the end of its answer",
+                None,
+                MetricType::Histogram,
+            )?
+            .encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
+    }
+
+    fn encode_backends(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
+        let set = self.shared.backends.load();
+        let of = |value: &dyn Fn(&Known) -> u64| -> Vec<(String, u64)> {
+            set.known.iter().map(|known| (known.backend.name.clone(), value(known))).collect()
+        };
+        type Read = fn(&crate::backends::BackendStats) -> u64;
+        let counters: [(&str, &str, Read); 7] = [
+            ("backend_failures", "Attempts that failed", |it| it.failures.load(Relaxed)),
+            ("backend_retries", "Attempts after another backend's failure", |it| it.retries.load(Relaxed)),
+            ("backend_ejections", "Times that traffic ejected it", |it| it.ejections.load(Relaxed)),
+            ("backend_connects", "Connections begun", |it| it.connects.load(Relaxed)),
+            ("backend_connect_failures", "Connections that failed", |it| it.connect_failures.load(Relaxed)),
+            ("backend_request_bytes", "Bytes of requests' bodies", |it| it.bytes_in.load(Relaxed)),
+            ("backend_response_bytes", "Bytes of answers' bodies", |it| it.bytes_out.load(Relaxed)),
+        ];
+        for (name, help, read) in counters {
+            let values = of(&|known| read(&known.backend.stats));
+            let labels: Vec<_> = values.iter().map(|(name, _)| [("backend", name.as_str())]).collect();
+            let samples: Vec<(&Labels<'_>, u64)> =
+                labels.iter().zip(&values).map(|(labels, (_, value))| (&labels[..], *value)).collect();
+            counter(encoder, name, help, &samples)?;
+        }
+        let mut labels = Vec::new();
+        for known in &set.known {
+            for (class, count) in CLASSES.iter().zip(&known.backend.stats.answers).skip(1) {
+                let labels_of = [("backend", known.backend.name.as_str()), ("code", *class)];
+                labels.push((labels_of, count.load(Relaxed)));
+            }
+        }
+        let samples: Vec<(&Labels<'_>, u64)> =
+            labels.iter().map(|(labels, count)| (&labels[..], *count)).collect();
+        counter(encoder, "backend_responses", "Answers passed on, by class", &samples)?;
+        type Gauge = fn(&Known) -> f64;
+        let gauges: [(&str, &str, Gauge); 4] = [
+            ("backend_serving", "Whether requests may go there", |it| f64::from(it.serving)),
+            ("backend_ejected", "Whether traffic has ejected it", |it| f64::from(it.backend.is_ejected())),
+            ("backend_outstanding", "Requests in flight", |it| {
+                f64::from(it.backend.stats.outstanding.load(Relaxed))
+            }),
+            ("backend_latency_seconds", "Peak EWMA of the time to the first byte", |it| {
+                it.backend.latency_ns() / 1e9
+            }),
+        ];
+        for (name, help, read) in gauges {
+            let labels: Vec<_> = set.known.iter().map(|it| [("backend", it.backend.name.as_str())]).collect();
+            let samples: Vec<(&Labels<'_>, f64)> =
+                labels.iter().zip(&set.known).map(|(labels, known)| (&labels[..], read(known))).collect();
+            gauge(encoder, name, help, &samples)?;
+        }
+        Ok(())
+    }
+}
+
+impl Collector for Metrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        self.encode_cores(&mut encoder)?;
+        self.encode_backends(&mut encoder)?;
+        if let Some(gossip) = &self.gossip {
+            let counters = gossip.counters();
+            counter(&mut encoder, "gossip_datagrams_sent", "Gossip datagrams sent", &[(&[], counters.sent)])?;
+            let received = [(&[][..], counters.received)];
+            counter(&mut encoder, "gossip_datagrams_received", "Gossip datagrams received", &received)?;
+        }
+        Ok(())
+    }
+}
+
+fn counter(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    samples: &[(&Labels<'_>, u64)],
+) -> Result<(), Error> {
+    let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for (labels, value) in samples {
+        metric.encode_family(labels)?.encode_counter::<NoLabelSet, u64, f64>(value, None)?;
+    }
+    Ok(())
+}
+
+fn gauge(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    samples: &[(&Labels<'_>, f64)],
+) -> Result<(), Error> {
+    let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for (labels, value) in samples {
+        metric.encode_family(labels)?.encode_gauge(value)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,126 @@
+//! Limits and times that forwarding obeys; replaced as a whole when the configuration is read again.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// What may be changed without a restart.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// Connections in all.
+    pub connections_max: usize,
+    /// Connections of one client address.
+    pub connections_per_client_max: usize,
+    /// Time for a request's head, from its first byte or the connection's start.
+    pub head_timeout: Duration,
+    /// Time between requests on one connection.
+    pub idle_timeout: Duration,
+    /// Time for a body to make progress, either way.
+    pub body_timeout: Duration,
+    /// Time that a backend may be silent within an answer.
+    pub stream_timeout: Duration,
+    /// Time from a request's head to its answer's, over all attempts.
+    pub request_timeout: Duration,
+    /// Time for a connection to a backend.
+    pub connect_timeout: Duration,
+    /// Largest request body, in bytes.
+    pub body_bytes_max: u64,
+    /// Requests in flight at one backend, over all cores.
+    pub in_flight_max: u32,
+    /// Requests of one core that wait for a backend.
+    pub queue_max: usize,
+    /// Time that a request may wait for a backend.
+    pub queue_timeout: Duration,
+    /// Proxies before this one: what they say of their clients is believed.
+    pub trusted: Vec<Network>,
+    /// Connections from `trusted` begin with a PROXY protocol header.
+    pub proxy_protocol: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            connections_max: 65_536,
+            connections_per_client_max: 16_384,
+            head_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(60),
+            body_timeout: Duration::from_secs(20),
+            stream_timeout: Duration::from_secs(300),
+            request_timeout: Duration::from_secs(15),
+            connect_timeout: Duration::from_secs(1),
+            body_bytes_max: 64 * 1024 * 1024,
+            in_flight_max: 1024,
+            queue_max: 1024,
+            queue_timeout: Duration::from_secs(2),
+            trusted: Vec::new(),
+            proxy_protocol: false,
+        }
+    }
+}
+
+impl Settings {
+    pub fn trusts(&self, address: IpAddr) -> bool {
+        self.trusted.iter().any(|network| network.contains(address))
+    }
+}
+
+/// A range of addresses, as `10.0.0.0/8`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Network {
+    address: u128,
+    mask: u128,
+}
+
+impl Network {
+    /// Reads an address, or an address and a prefix length.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (address, prefix) = match text.split_once('/') {
+            Some((address, prefix)) => (address, Some(prefix.parse::<u32>().ok()?)),
+            None => (text, None),
+        };
+        let address: IpAddr = address.parse().ok()?;
+        let bits = if address.is_ipv4() { 32 } else { 128 };
+        let prefix = prefix.unwrap_or(bits);
+        if prefix > bits {
+            return None;
+        }
+        let mask = u128::MAX.checked_shl(bits - prefix).unwrap_or(0);
+        Some(Self { address: number(address) & mask, mask })
+    }
+
+    pub fn contains(&self, address: IpAddr) -> bool {
+        number(address) & self.mask == self.address
+    }
+}
+
+/// IPv4 addresses lie where IPv6 maps them, so one form does for both.
+fn number(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(address) => address.to_bits(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_contains_its_addresses_in_either_form() {
+        for (network, address, expected) in [
+            ("10.0.0.0/8", "10.1.2.3", true),
+            ("10.0.0.0/8", "::ffff:10.1.2.3", true),
+            ("10.0.0.0/8", "11.0.0.0", false),
+            ("192.0.2.1", "192.0.2.1", true),
+            ("192.0.2.1", "192.0.2.2", false),
+            ("0.0.0.0/0", "192.0.2.2", true),
+            ("fd00::/8", "fd12::1", true),
+            ("::/0", "192.0.2.2", true),
+        ] {
+            let network = Network::parse(network).unwrap();
+            assert_eq!(network.contains(address.parse().unwrap()), expected, "{network:?} {address}");
+        }
+        for text in ["", "10.0.0.0/33", "10.0.0.0/x", "host/8"] {
+            assert_eq!(Network::parse(text), None);
+        }
+    }
+}

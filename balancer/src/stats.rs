@@ -1,0 +1,67 @@
+//! What one core counts. A single thread writes, the scrape reads: no locked instructions.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+/// A number that one thread adds to.
+#[derive(Debug, Default)]
+pub struct Count(AtomicU64);
+
+impl Count {
+    pub fn add(&self, n: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
+    }
+
+    pub fn sub(&self, n: u64) {
+        self.add(n.wrapping_neg());
+    }
+
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// Upper bounds of the duration buckets, in seconds.
+pub const BUCKETS_S: [f64; 14] =
+    [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+
+/// How long something took, over many times.
+#[derive(Debug, Default)]
+pub struct Durations {
+    /// One more for what is beyond the last bound.
+    pub counts: [Count; BUCKETS_S.len() + 1],
+    pub sum_ns: Count,
+}
+
+impl Durations {
+    pub fn observe(&self, duration: Duration) {
+        let seconds = duration.as_secs_f64();
+        let bucket = BUCKETS_S.iter().position(|bound| seconds <= *bound).unwrap_or(BUCKETS_S.len());
+        self.counts[bucket].add(1);
+        self.sum_ns.add(duration.as_nanos() as u64);
+    }
+}
+
+/// The counters of one core.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct CoreStats {
+    pub accepted: Count,
+    pub rejected: Count,
+    pub connections: Count,
+    /// Answers to clients by the first digit of their status; 0 where there was none.
+    pub answers: [Count; 6],
+    /// Requests that were refused as malformed or too large.
+    pub refused: Count,
+    pub retries: Count,
+    pub budget_empty: Count,
+    pub queued: Count,
+    pub waiting: Count,
+    pub http2_requests: Count,
+    pub bytes_in: Count,
+    pub bytes_out: Count,
+    pub tls_handshakes: Count,
+    pub tls_failures: Count,
+    pub log_lines_dropped: Count,
+    pub durations: Durations,
+}

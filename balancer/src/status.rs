@@ -1,0 +1,270 @@
+//! The admin address: health, metrics, the backends as JSON and as a page that refreshes itself.
+//!
+//! On the control runtime; a task for each connection, and one that works out rates.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::fmt::Write;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1::Builder;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use prometheus_client::registry::Registry;
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
+
+use crate::worker::Shared;
+
+/// Over what time rates are taken.
+const RATE_INTERVAL: Duration = Duration::from_secs(1);
+/// Most connections to the admin address at once.
+const CONNECTIONS_MAX: usize = 64;
+/// Time for a request's head.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A backend, as `/backends` shows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BackendStatus {
+    /// The node's id; the address where it has none.
+    pub id: String,
+    pub address: String,
+    /// As gossip says.
+    pub state: String,
+    pub role: String,
+    /// As probes say.
+    pub probe: String,
+    pub serving: bool,
+    pub ejected: bool,
+    /// The share of its usual traffic that it gets now: less than 1 while it starts slowly.
+    pub share: f64,
+    pub outstanding: u32,
+    pub latency_ms: f64,
+    pub requests_per_s: f64,
+    pub responses: u64,
+    pub responses_5xx: u64,
+    pub failures: u64,
+    pub retries: u64,
+    pub ejections: u64,
+    pub connect_failures: u64,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    pub version: String,
+}
+
+/// What the admin address shows.
+#[derive(Debug)]
+pub struct Status {
+    shared: Arc<Shared>,
+    registry: Registry,
+    started: Instant,
+    rates: Mutex<HashMap<u64, Rate>>,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Rate {
+    count: u64,
+    per_s: f64,
+}
+
+impl Status {
+    pub fn new(shared: Arc<Shared>, registry: Registry) -> Arc<Self> {
+        Arc::new(Self { shared, registry, started: Instant::now(), rates: Mutex::default() })
+    }
+
+    /// Works out rates until it is dropped.
+    pub async fn measure(self: Arc<Self>) {
+        let mut ticks = tokio::time::interval(RATE_INTERVAL);
+        let mut before = Instant::now();
+        loop {
+            ticks.tick().await;
+            let elapsed = before.elapsed().as_secs_f64().max(1e-3);
+            before = Instant::now();
+            let set = self.shared.backends.load();
+            let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+            rates.retain(|serial, _| set.known.iter().any(|known| known.backend.serial == *serial));
+            for known in &set.known {
+                let count: u64 = known.backend.stats.answers.iter().map(|count| count.load(Relaxed)).sum();
+                let rate = rates.entry(known.backend.serial).or_default();
+                let per_s = count.saturating_sub(rate.count) as f64 / elapsed;
+                *rate = Rate { count, per_s };
+            }
+        }
+    }
+
+    pub fn backends(&self) -> Vec<BackendStatus> {
+        let rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        let set = self.shared.backends.load();
+        let status = |known: &crate::backends::Known| {
+            let (backend, stats) = (&known.backend, &known.backend.stats);
+            BackendStatus {
+                id: backend.name.clone(),
+                address: backend.address.to_string(),
+                state: known.state.into(),
+                role: known.role.into(),
+                probe: known.probe.into(),
+                serving: known.serving,
+                ejected: backend.is_ejected(),
+                share: backend.share(),
+                outstanding: stats.outstanding.load(Relaxed),
+                latency_ms: backend.latency_ns() / 1e6,
+                requests_per_s: rates.get(&backend.serial).map_or(0.0, |rate| rate.per_s),
+                responses: stats.answers.iter().map(|count| count.load(Relaxed)).sum(),
+                responses_5xx: stats.answers[5].load(Relaxed),
+                failures: stats.failures.load(Relaxed),
+                retries: stats.retries.load(Relaxed),
+                ejections: stats.ejections.load(Relaxed),
+                connect_failures: stats.connect_failures.load(Relaxed),
+                bytes_in: stats.bytes_in.load(Relaxed),
+                bytes_out: stats.bytes_out.load(Relaxed),
+                version: known.version.clone(),
+            }
+        };
+        set.known.iter().map(status).collect()
+    }
+
+    fn not_ready(&self) -> Option<&'static str> {
+        if self.shared.draining.load(Relaxed) {
+            Some("draining")
+        } else if self.shared.backends.load().serving.is_empty() {
+            Some("no backend is ready")
+        } else {
+            None
+        }
+    }
+
+    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            return problem(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method-not-allowed",
+                "only GET and HEAD are served",
+            );
+        }
+        match request.uri().path() {
+            "/livez" => text("text/plain", "alive\n"),
+            "/readyz" => match self.not_ready() {
+                None => text("text/plain", "ready\n"),
+                Some(why) => problem(StatusCode::SERVICE_UNAVAILABLE, "not-ready", why),
+            },
+            "/metrics" => {
+                let mut out = String::new();
+                match prometheus_client::encoding::text::encode(&mut out, &self.registry) {
+                    Ok(()) => text("application/openmetrics-text; version=1.0.0; charset=utf-8", out),
+                    Err(_) => problem(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the metrics failed"),
+                }
+            }
+            "/backends" => match serde_json::to_vec(&self.backends()) {
+                Ok(json) => text("application/json", json),
+                Err(_) => problem(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the list failed"),
+            },
+            "/" => text("text/html; charset=utf-8", self.page()),
+            _ => problem(StatusCode::NOT_FOUND, "not-found", "there is nothing here"),
+        }
+    }
+
+    fn page(&self) -> String {
+        let backends = self.backends();
+        let mut rows = String::new();
+        for it in &backends {
+            let class = match (it.serving, it.ejected) {
+                (true, false) => "up",
+                (true, true) => "ejected",
+                (false, _) => "down",
+            };
+            // Nothing here is free text but the version, which gossip has checked to be a word.
+            let version: String =
+                it.version.chars().filter(|c| c.is_ascii_alphanumeric() || ".-+_".contains(*c)).collect();
+            let _ = writeln!(
+                rows,
+                "<tr class={class}><td>{}<td>{}<td>{}<td>{}<td>{}<td>{class}<td>{:.0}%<td>{}<td>{:.1}<td>{:.2}\
+                 <td>{}<td>{}<td>{}<td>{}<td>{}<td>{}<td>{}<td>{version}",
+                it.id,
+                it.address,
+                it.state,
+                it.role,
+                it.probe,
+                it.share * 100.0,
+                it.outstanding,
+                it.requests_per_s,
+                it.latency_ms,
+                it.responses,
+                it.responses_5xx,
+                it.failures,
+                it.connect_failures,
+                it.retries,
+                it.ejections,
+                it.bytes_out,
+            );
+        }
+        let ready = self.not_ready().unwrap_or("ready");
+        let total: f64 = backends.iter().map(|it| it.requests_per_s).sum();
+        let connections = self.shared.connections.total();
+        let uptime = self.started.elapsed().as_secs();
+        format!(
+            "<!doctype html><html lang=en><meta charset=utf-8><meta http-equiv=refresh content=2>\
+             <title>skep-balancer</title><style>body{{font:14px system-ui,sans-serif;margin:2em}}\
+             table{{border-collapse:collapse}}th,td{{padding:.3em .7em;text-align:right;border-bottom:1px solid #ccc}}\
+             td:nth-child(-n+6),th:nth-child(-n+6){{text-align:left}}.up td:nth-child(6){{color:#080}}\
+             .ejected td:nth-child(6){{color:#a60}}.down td{{color:#a00}}</style>\
+             <h1>skep-balancer {}</h1><p>{ready} &middot; {} of {} backends serve &middot; {total:.1} requests/s \
+             &middot; {connections} connections &middot; up {uptime} s</p><table><tr><th>backend<th>address<th>state\
+             <th>role<th>probe<th>status<th>share<th>in flight<th>req/s<th>latency ms<th>answers<th>5xx<th>failures\
+             <th>connect errors<th>retries<th>ejections<th>bytes out<th>version\n{rows}</table></html>\n",
+            env!("CARGO_PKG_VERSION"),
+            backends.iter().filter(|it| it.serving).count(),
+            backends.len(),
+        )
+    }
+}
+
+fn text(kind: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn problem(status: StatusCode, kind: &str, detail: &str) -> Response<Full<Bytes>> {
+    let body = format!(
+        "{{\"type\":\"urn:skep:problem:{kind}\",\"title\":\"{}\",\"status\":{},\"detail\":\"{detail}\"}}\n",
+        status.canonical_reason().unwrap_or_default(),
+        status.as_u16()
+    );
+    let mut response = text("application/problem+json", body);
+    *response.status_mut() = status;
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
+}
+
+/// Serves the admin address until it is dropped.
+pub async fn serve(status: Arc<Status>, listener: TcpListener) {
+    let permits = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let Ok(permit) = permits.clone().acquire_owned().await else { return };
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        let status = status.clone();
+        tokio::spawn(async move {
+            let service = service_fn(move |request| {
+                let answer = status.answer(&request);
+                async move { Ok::<_, Infallible>(answer) }
+            });
+            let mut builder = Builder::new();
+            builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+            // A client that goes is its own affair.
+            let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+            drop(permit);
+        });
+    }
+}

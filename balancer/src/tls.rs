@@ -1,0 +1,205 @@
+//! TLS towards the clients: certificates from files, chosen by SNI, read again when they change.
+//!
+//! Where none is given, a self-signed one is made on each start. TLS 1.2 and 1.3; HTTP/2 and
+//! HTTP/1.1 by ALPN; sessions resume by tickets whose keys all cores share and that outlive a
+//! reload. No tasks: the control task calls [`Certificates::reload_if_changed`].
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use arc_swap::ArcSwap;
+use rustls::ServerConfig;
+use rustls::client::verify_server_name;
+use rustls::crypto::aws_lc_rs::{Ticketer, default_provider, sign::any_supported_type};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
+use rustls::server::{ClientHello, ParsedCertificate, ProducesTickets, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use tokio_rustls::TlsAcceptor;
+
+/// Certificate and key files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Files {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+}
+
+/// TLS cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    #[error("{path}: {reason}")]
+    File { path: PathBuf, reason: String },
+    #[error("the certificate {certificate} and the key {key} do not belong together: {reason}")]
+    Mismatch { certificate: PathBuf, key: PathBuf, reason: String },
+    #[error("a self-signed certificate cannot be made: {0}")]
+    SelfSigned(String),
+    #[error("TLS: {0}")]
+    Config(#[from] rustls::Error),
+}
+
+/// What the listeners accept with.
+#[derive(Debug)]
+pub struct Certificates {
+    config: ArcSwap<ServerConfig>,
+    files: Vec<Files>,
+    ticketer: Arc<dyn ProducesTickets>,
+    /// The files' times when they were read last.
+    read_at: Mutex<Vec<Option<SystemTime>>>,
+}
+
+impl Certificates {
+    /// With no files, a self-signed certificate.
+    pub fn new(files: Vec<Files>) -> Result<Self, TlsError> {
+        let ticketer = Ticketer::new()?;
+        let read_at = Mutex::new(times(&files));
+        let keys = if files.is_empty() { vec![self_signed()?] } else { load(&files)? };
+        let config = ArcSwap::from_pointee(config(keys, ticketer.clone())?);
+        Ok(Self { config, files, ticketer, read_at })
+    }
+
+    pub fn acceptor(&self) -> TlsAcceptor {
+        TlsAcceptor::from(self.config.load_full())
+    }
+
+    pub fn is_self_signed(&self) -> bool {
+        self.files.is_empty()
+    }
+
+    /// Reads the files again where they changed, or in any case. What is wrong leaves the old
+    /// certificates in place.
+    pub fn reload(&self, in_any_case: bool) -> Result<bool, TlsError> {
+        let now = times(&self.files);
+        let mut read_at = self.read_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.files.is_empty() || (*read_at == now && !in_any_case) {
+            return Ok(false);
+        }
+        // Tried once for each change, not for each look.
+        *read_at = now;
+        let config = config(load(&self.files)?, self.ticketer.clone())?;
+        self.config.store(Arc::new(config));
+        Ok(true)
+    }
+}
+
+fn times(files: &[Files]) -> Vec<Option<SystemTime>> {
+    let time = |path: &Path| std::fs::metadata(path).and_then(|data| data.modified()).ok();
+    files.iter().flat_map(|files| [time(&files.certificate), time(&files.key)]).collect()
+}
+
+fn load(files: &[Files]) -> Result<Vec<Arc<CertifiedKey>>, TlsError> {
+    files.iter().map(load_one).collect()
+}
+
+fn load_one(files: &Files) -> Result<Arc<CertifiedKey>, TlsError> {
+    let bad = |path: &Path, reason: String| TlsError::File { path: path.to_owned(), reason };
+    let certificates: Result<Vec<_>, _> =
+        CertificateDer::pem_file_iter(&files.certificate).and_then(|certificates| certificates.collect());
+    let certificates = certificates.map_err(|error| bad(&files.certificate, error.to_string()))?;
+    if certificates.is_empty() {
+        return Err(bad(&files.certificate, "there is no certificate in it".into()));
+    }
+    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| bad(&files.key, error.to_string()))?;
+    certified(certificates, &key).map_err(|error| TlsError::Mismatch {
+        certificate: files.certificate.clone(),
+        key: files.key.clone(),
+        reason: error.to_string(),
+    })
+}
+
+fn certified(
+    certificates: Vec<CertificateDer<'static>>,
+    key: &PrivateKeyDer<'_>,
+) -> Result<Arc<CertifiedKey>, rustls::Error> {
+    let key = CertifiedKey::new(certificates, any_supported_type(key)?);
+    match key.keys_match() {
+        // A key that cannot tell is believed.
+        Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => Ok(Arc::new(key)),
+        Err(error) => Err(error),
+    }
+}
+
+fn self_signed() -> Result<Arc<CertifiedKey>, TlsError> {
+    let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
+    let made = rcgen::generate_simple_self_signed(names);
+    let made = made.map_err(|error| TlsError::SelfSigned(error.to_string()))?;
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
+    Ok(certified(vec![made.cert.der().clone()], &key)?)
+}
+
+fn config(
+    keys: Vec<Arc<CertifiedKey>>,
+    ticketer: Arc<dyn ProducesTickets>,
+) -> Result<ServerConfig, TlsError> {
+    let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(BySni { keys }));
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.ticketer = ticketer;
+    Ok(config)
+}
+
+/// The first certificate that is valid for the name asked for, else the first.
+#[derive(Debug)]
+struct BySni {
+    keys: Vec<Arc<CertifiedKey>>,
+}
+
+impl ResolvesServerCert for BySni {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let first = self.keys.first()?;
+        if self.keys.len() == 1 {
+            return Some(first.clone());
+        }
+        let name = hello.server_name().and_then(|name| ServerName::try_from(name).ok());
+        let fits = |key: &&Arc<CertifiedKey>| {
+            let parsed = key.end_entity_cert().ok().and_then(|der| ParsedCertificate::try_from(der).ok());
+            match (&name, parsed) {
+                (Some(name), Some(parsed)) => verify_server_name(&parsed, name).is_ok(),
+                _ => false,
+            }
+        };
+        self.keys.iter().find(fits).or(Some(first)).cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(dir: &Path, name: &str) -> Files {
+        let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
+        let files = Files { certificate: dir.join("cert.pem"), key: dir.join("key.pem") };
+        std::fs::write(&files.certificate, made.cert.pem()).unwrap();
+        std::fs::write(&files.key, made.signing_key.serialize_pem()).unwrap();
+        files
+    }
+
+    #[test]
+    fn without_files_a_certificate_is_made() {
+        assert!(Certificates::new(vec![]).unwrap().is_self_signed());
+    }
+
+    #[test]
+    fn changed_files_are_read_again_and_broken_ones_leave_the_old_in_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = write(dir.path(), "a.test");
+        let certificates = Certificates::new(vec![files.clone()]).unwrap();
+        assert!(!certificates.reload(false).unwrap());
+        write(dir.path(), "b.test");
+        assert!(certificates.reload(true).unwrap());
+        let before = certificates.config.load_full();
+        std::fs::write(&files.certificate, "nothing").unwrap();
+        assert!(certificates.reload(true).is_err());
+        assert!(Arc::ptr_eq(&before, &certificates.config.load_full()));
+    }
+
+    #[test]
+    fn a_key_of_another_certificate_is_refused() {
+        let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (a, b) = (write(one.path(), "a.test"), write(two.path(), "b.test"));
+        let mixed = Files { certificate: a.certificate, key: b.key };
+        assert!(matches!(Certificates::new(vec![mixed]), Err(TlsError::Mismatch { .. })));
+    }
+}

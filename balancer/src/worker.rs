@@ -1,0 +1,263 @@
+//! What one core has for itself: pools, timers, the retry budget, its counters and its log.
+//!
+//! Nothing here is shared between threads but through [`Shared`]. No tasks of its own; the server
+//! calls [`Worker::tick`].
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use tokio::sync::Notify;
+
+use crate::access_log::{AccessLog, Line};
+use crate::backends::{Backend, BackendSet};
+use crate::choose::{Random, choose};
+use crate::forward::buffer::BufferPool;
+use crate::forward::exchange::{Request, Trail};
+use crate::forward::pool::Pool;
+use crate::forward::problem::Problem;
+use crate::forward::request_head::{HEAD_BYTES_MAX, RequestHead};
+use crate::forward::retry::{self, Attempt, Budget, Failure};
+use crate::forward::timer::{Timer, Timers};
+use crate::forward::upstream::Upstream;
+use crate::limits::Connections;
+use crate::settings::Settings;
+use crate::stats::CoreStats;
+
+/// Size of the buffers that answers pass through.
+const ANSWER_BUFFER_BYTES: usize = 64 * 1024;
+
+/// What all cores and the control task share.
+#[derive(Debug, Default)]
+pub struct Shared {
+    pub settings: ArcSwap<Settings>,
+    pub backends: ArcSwap<BackendSet>,
+    pub connections: Connections,
+    /// Set once, by SIGTERM.
+    pub draining: AtomicBool,
+    /// Idle connections are closed now, too.
+    pub close_idle: AtomicBool,
+}
+
+/// One core.
+#[derive(Debug)]
+pub struct Worker {
+    pub shared: Arc<Shared>,
+    pub stats: Arc<CoreStats>,
+    pub timers: Rc<Timers>,
+    /// Of requests' heads and bodies.
+    pub request_buffers: Rc<BufferPool>,
+    pub answer_buffers: Rc<BufferPool>,
+    pub log: AccessLog,
+    /// Lent while a head is read; never across an await.
+    pub request_head: RefCell<RequestHead>,
+    settings: RefCell<Rc<Settings>>,
+    pool: RefCell<Pool>,
+    random: RefCell<Random>,
+    budget: RefCell<Budget>,
+    freed: Notify,
+    waiting: Cell<usize>,
+}
+
+impl Worker {
+    pub fn new(shared: Arc<Shared>, stats: Arc<CoreStats>, log: AccessLog) -> Rc<Self> {
+        let mut seed = [0; 8];
+        // A weak seed makes request ids predictable, no more.
+        let _ = aws_lc_rs::rand::fill(&mut seed);
+        let settings = Rc::new(Settings::clone(&shared.settings.load()));
+        Rc::new(Self {
+            shared,
+            stats,
+            timers: Timers::new(),
+            request_buffers: BufferPool::new(HEAD_BYTES_MAX),
+            answer_buffers: BufferPool::new(ANSWER_BUFFER_BYTES),
+            log,
+            request_head: RefCell::default(),
+            settings: RefCell::new(settings),
+            pool: RefCell::default(),
+            random: RefCell::new(Random::new(u64::from_le_bytes(seed))),
+            budget: RefCell::default(),
+            freed: Notify::new(),
+            waiting: Cell::new(0),
+        })
+    }
+
+    pub fn settings(&self) -> Rc<Settings> {
+        self.settings.borrow().clone()
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.shared.draining.load(Relaxed)
+    }
+
+    pub fn is_ready(&self) -> bool {
+        !self.is_draining() && !self.shared.backends.load().serving.is_empty()
+    }
+
+    /// To be called every [`crate::forward::timer::TICK`].
+    pub fn tick(&self) {
+        let set = self.shared.backends.load();
+        self.timers.tick(&set.down, self.shared.close_idle.load(Relaxed));
+        let settings = self.shared.settings.load();
+        if **settings != **self.settings.borrow() {
+            *self.settings.borrow_mut() = Rc::new(Settings::clone(&settings));
+        }
+        self.pool.borrow_mut().sweep(|serial| set.serving.iter().any(|it| it.serial == serial));
+        // Another core may have made room.
+        if self.waiting.get() > 0 {
+            self.freed.notify_waiters();
+        }
+        self.stats.log_lines_dropped.add(self.log.flush());
+    }
+
+    /// 32 hexadecimal digits, unlikely to come twice.
+    pub fn request_id(&self, out: &mut Vec<u8>) {
+        let mut random = self.random.borrow_mut();
+        for word in [random.next_u64(), random.next_u64()] {
+            for shift in (0..16).rev() {
+                out.push(b"0123456789abcdef"[(word >> (shift * 4)) as usize & 15]);
+            }
+        }
+    }
+
+    /// The backend for a request, waited for in the queue where all are busy.
+    pub async fn choose(
+        &self,
+        timer: &Timer,
+        request: &Request<'_>,
+        tried: &[u64],
+        deadline: Instant,
+        trail: &mut Trail,
+    ) -> Result<Arc<Backend>, Problem> {
+        if let Some(chosen) = self.pick(request, tried)? {
+            return Ok(chosen);
+        }
+        let settings = self.settings();
+        let begun = Instant::now();
+        let limit = settings.queue_timeout.min(deadline.saturating_duration_since(begun));
+        if self.waiting.get() >= settings.queue_max {
+            return Err(Problem::Overloaded);
+        }
+        let _waiter = Waiter::begin(self);
+        timer.arm(limit);
+        let chosen = loop {
+            let freed = timer.limit(self.freed.notified()).await;
+            match self.pick(request, tried) {
+                Ok(Some(chosen)) => break Ok(chosen),
+                Ok(None) if freed.is_err() => break Err(Problem::Overloaded),
+                Ok(None) => {}
+                Err(problem) => break Err(problem),
+            }
+        };
+        trail.queued += begun.elapsed();
+        chosen
+    }
+
+    fn pick(&self, request: &Request<'_>, tried: &[u64]) -> Result<Option<Arc<Backend>>, Problem> {
+        let set = self.shared.backends.load();
+        if set.serving.is_empty() {
+            return Err(Problem::NoBackend);
+        }
+        let leader = set.leader.filter(|_| !request.method.is_safe());
+        let in_flight_max = self.settings.borrow().in_flight_max;
+        let chosen = choose(set.serving.len(), leader, &mut self.random.borrow_mut(), |at| {
+            let backend = &set.serving[at];
+            backend.candidate(in_flight_max, tried.contains(&backend.serial))
+        });
+        Ok(chosen.map(|at| set.serving[at].clone()))
+    }
+
+    /// Whether a backend that was not tried is served from.
+    pub fn has_other(&self, tried: &[u64]) -> bool {
+        self.shared.backends.load().serving.iter().any(|it| !tried.contains(&it.serial))
+    }
+
+    pub fn pooled(&self, backend: &Backend) -> Option<Upstream> {
+        self.pool.borrow_mut().take(backend.serial)
+    }
+
+    pub async fn connect(&self, backend: &Arc<Backend>) -> io::Result<Upstream> {
+        backend.stats.connects.fetch_add(1, Relaxed);
+        Upstream::connect(backend.clone(), &self.answer_buffers).await
+    }
+
+    /// The connection is good for another exchange.
+    pub fn release(&self, upstream: Upstream) {
+        self.pool.borrow_mut().put(upstream);
+        if self.waiting.get() > 0 {
+            self.freed.notify_one();
+        }
+    }
+
+    pub fn earn_retries(&self) {
+        self.budget.borrow_mut().earn();
+    }
+
+    pub fn may_retry(&self, failure: Failure, attempt: Attempt) -> bool {
+        let may = retry::may_retry(failure, attempt, &mut self.budget.borrow_mut());
+        if may {
+            self.stats.retries.add(1);
+        }
+        may
+    }
+
+    /// A backend failed a request.
+    pub fn failed(&self, backend: &Backend, failure: Failure) {
+        tracing::debug!(backend = backend.name, ?failure, "attempt failed");
+        self.shared.backends.load().failed(backend);
+    }
+
+    /// A backend's answer is passed on.
+    pub fn answered(&self, backend: &Backend, status: u16) {
+        if let Some(count) = backend.stats.answers.get(usize::from(status / 100)) {
+            count.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Counts and logs an exchange that is over.
+    pub fn finish(&self, line: &Line<'_>) {
+        let (stats, trail) = (&self.stats, line.trail);
+        if let Some(count) = stats.answers.get(usize::from(trail.status / 100)) {
+            count.add(1);
+        }
+        stats.durations.observe(line.whole);
+        stats.bytes_in.add(trail.bytes_in);
+        stats.bytes_out.add(trail.bytes_out);
+        if let Some(backend) = &trail.backend {
+            backend.stats.bytes_in.fetch_add(trail.bytes_in, Relaxed);
+            backend.stats.bytes_out.fetch_add(trail.bytes_out, Relaxed);
+        }
+        let lost = self.log.add(line);
+        if lost > 0 {
+            stats.log_lines_dropped.add(lost);
+        }
+    }
+}
+
+/// A place in the queue.
+struct Waiter<'a>(&'a Worker);
+
+impl<'a> Waiter<'a> {
+    fn begin(worker: &'a Worker) -> Self {
+        worker.waiting.set(worker.waiting.get() + 1);
+        worker.stats.queued.add(1);
+        worker.stats.waiting.add(1);
+        Self(worker)
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.set(self.0.waiting.get() - 1);
+        self.0.stats.waiting.sub(1);
+    }
+}
+
+/// How long idle clients may send one more request once the process drains.
+pub fn idle_grace(drain: Duration) -> Duration {
+    (drain / 4).min(Duration::from_secs(2))
+}

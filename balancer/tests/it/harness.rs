@@ -1,0 +1,230 @@
+//! A balancer of one core, backends that do as they are told, and clients that write raw bytes.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use skep_balancer::backends::{Backend, BackendSet};
+use skep_balancer::server::{CoreConfig, Phase, bind, start};
+use skep_balancer::settings::Settings;
+use skep_balancer::stats::CoreStats;
+use skep_balancer::tls::Certificates;
+use skep_balancer::worker::Shared;
+use tokio::sync::watch;
+
+/// Longer than anything that a test waits for takes.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub struct Balancer {
+    pub http: SocketAddr,
+    pub https: SocketAddr,
+    pub shared: Arc<Shared>,
+    pub stats: Arc<CoreStats>,
+    pub phase: watch::Sender<Phase>,
+    core: Option<JoinHandle<std::io::Result<()>>>,
+}
+
+impl Balancer {
+    pub fn start(backends: &[SocketAddr]) -> Self {
+        Self::with(backends, Settings::default())
+    }
+
+    pub fn with(backends: &[SocketAddr], settings: Settings) -> Self {
+        let shared = Arc::new(Shared { settings: Arc::new(settings).into(), ..Shared::default() });
+        let stats = Arc::new(CoreStats::default());
+        let (phase, receiver) = watch::channel(Phase::Serving);
+        let loopback = "127.0.0.1:0".parse().unwrap();
+        let (http, https) = (bind(loopback).unwrap(), bind(loopback).unwrap());
+        let certificates = Arc::new(Certificates::new(vec![]).unwrap());
+        let (http_address, https_address) = (http.local_addr().unwrap(), https.local_addr().unwrap());
+        let config = CoreConfig {
+            shared: shared.clone(),
+            stats: stats.clone(),
+            log: None,
+            http,
+            https: Some((https, certificates)),
+            phase: receiver,
+        };
+        let core = Some(start(0, config).unwrap());
+        let balancer = Self { http: http_address, https: https_address, shared, stats, phase, core };
+        balancer.set(backends, None);
+        balancer
+    }
+
+    pub fn set(&self, backends: &[SocketAddr], leader: Option<usize>) -> Vec<Arc<Backend>> {
+        let serving: Vec<_> = backends
+            .iter()
+            .enumerate()
+            .map(|(i, address)| Arc::new(Backend::new(i as u64 + 1, *address, None)))
+            .collect();
+        self.shared.backends.store(Arc::new(BackendSet {
+            serving: serving.clone(),
+            leader,
+            ..BackendSet::default()
+        }));
+        serving
+    }
+
+    pub fn client(&self) -> Client {
+        Client::connect(self.http)
+    }
+
+    /// One request on a connection of its own: all that comes back.
+    pub fn ask(&self, request: &str) -> String {
+        let mut client = self.client();
+        client.send(request);
+        client.rest()
+    }
+
+    /// Waits for the core's end.
+    pub fn join(mut self) {
+        self.core.take().unwrap().join().unwrap().unwrap();
+    }
+}
+
+impl Drop for Balancer {
+    fn drop(&mut self) {
+        self.phase.send_replace(Phase::Stopped);
+        if let Some(core) = self.core.take() {
+            let _ = core.join();
+        }
+    }
+}
+
+pub struct Client(pub TcpStream);
+
+impl Client {
+    pub fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        Self(stream)
+    }
+
+    pub fn send(&mut self, text: impl AsRef<[u8]>) {
+        self.0.write_all(text.as_ref()).unwrap();
+    }
+
+    /// Reads until the other side closes.
+    pub fn rest(&mut self) -> String {
+        let mut bytes = Vec::new();
+        self.0.read_to_end(&mut bytes).unwrap();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Reads up to and with `end`.
+    pub fn until(&mut self, end: &str) -> String {
+        read_until(&mut self.0, end.as_bytes()).expect("the connection ended too early")
+    }
+
+    /// Reads a head and a body by its Content-Length.
+    pub fn answer(&mut self) -> (String, String) {
+        let head = self.until("\r\n\r\n");
+        let length = head
+            .lines()
+            .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ").map(str::to_owned))
+            .map_or(0, |text| text.parse().unwrap());
+        let mut body = vec![0; length];
+        self.0.read_exact(&mut body).unwrap();
+        (head, String::from_utf8_lossy(&body).into_owned())
+    }
+}
+
+pub fn read_until(stream: &mut TcpStream, end: &[u8]) -> Option<String> {
+    let mut bytes = Vec::new();
+    let mut byte = [0];
+    while !bytes.ends_with(end) {
+        match stream.read(&mut byte) {
+            Ok(1) => bytes.push(byte[0]),
+            _ => return None,
+        }
+    }
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// A backend that runs `script` on each connection and remembers the heads that it read.
+pub struct Scripted {
+    pub address: SocketAddr,
+    pub heads: Arc<Mutex<Vec<String>>>,
+    pub connections: Arc<AtomicUsize>,
+}
+
+/// One connection, as a backend's script has it.
+pub struct Served {
+    pub stream: TcpStream,
+    heads: Arc<Mutex<Vec<String>>>,
+}
+
+impl Served {
+    /// The next request's head, where there is one.
+    pub fn head(&mut self) -> Option<String> {
+        let head = read_until(&mut self.stream, b"\r\n\r\n")?;
+        self.heads.lock().unwrap().push(head.clone());
+        Some(head)
+    }
+
+    pub fn body(&mut self, length: usize) -> String {
+        let mut body = vec![0; length];
+        self.stream.read_exact(&mut body).unwrap();
+        String::from_utf8_lossy(&body).into_owned()
+    }
+
+    pub fn until(&mut self, end: &str) -> String {
+        read_until(&mut self.stream, end.as_bytes()).expect("the connection ended too early")
+    }
+
+    pub fn send(&mut self, text: impl AsRef<[u8]>) {
+        // The balancer may be gone: that is for the test to notice.
+        let _ = self.stream.write_all(text.as_ref());
+    }
+}
+
+impl Scripted {
+    pub fn start(script: impl Fn(&mut Served) + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let heads = Arc::new(Mutex::new(Vec::new()));
+        let connections = Arc::new(AtomicUsize::new(0));
+        let (script, seen, count) = (Arc::new(script), heads.clone(), connections.clone());
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                stream.set_read_timeout(Some(PATIENCE)).unwrap();
+                count.fetch_add(1, Ordering::SeqCst);
+                let (script, heads) = (script.clone(), seen.clone());
+                std::thread::spawn(move || script(&mut Served { stream, heads }));
+            }
+        });
+        Self { address, heads, connections }
+    }
+
+    /// Answers each bodiless request with its own number on the connection and `name`.
+    pub fn plain(name: &'static str) -> Self {
+        Self::start(move |served| {
+            while let Some(head) = served.head() {
+                let target = head.split(' ').nth(1).unwrap().to_owned();
+                let body = format!("{name} {target}");
+                served.send(format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len()));
+            }
+        })
+    }
+
+    /// An address where nothing listens.
+    pub fn refused() -> SocketAddr {
+        TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    }
+
+    pub fn heads(&self) -> Vec<String> {
+        self.heads.lock().unwrap().clone()
+    }
+}
+
+pub fn get(target: &str) -> String {
+    format!("GET {target} HTTP/1.1\r\nhost: a\r\n\r\n")
+}
+
+pub fn get_and_close(target: &str) -> String {
+    format!("GET {target} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+}

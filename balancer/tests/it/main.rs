@@ -1,0 +1,9 @@
+//! A core on loopback between scripted backends and raw clients.
+
+mod corpus;
+mod drain;
+mod forwarding;
+mod harness;
+mod http2;
+mod limits;
+mod retries;

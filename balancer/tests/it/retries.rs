@@ -1,0 +1,187 @@
+use std::net::Shutdown;
+use std::sync::atomic::Ordering;
+
+use crate::harness::*;
+use skep_balancer::forward::retry::KEPT_BYTES_MAX;
+
+/// A backend that reads a request (and `body` bytes of it) and hangs up.
+fn resets(body: usize) -> Scripted {
+    Scripted::start(move |served| {
+        served.head();
+        served.body(body);
+        served.stream.shutdown(Shutdown::Both).unwrap();
+    })
+}
+
+fn echo(length: usize) -> Scripted {
+    Scripted::start(move |served| {
+        while served.head().is_some() {
+            let body = served.body(length);
+            served.send(format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{body}"));
+        }
+    })
+}
+
+fn post(target: &str, more: &str, body: &str) -> String {
+    let length = body.len();
+    format!(
+        "POST {target} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{more}content-length: {length}\r\n\r\n{body}"
+    )
+}
+
+#[test]
+fn a_backend_that_cannot_be_reached_costs_no_request() {
+    let good = echo(5);
+    let balancer = Balancer::start(&[Scripted::refused(), good.address]);
+    for _ in 0..20 {
+        let answer = balancer.ask(&post("/write", "", "hello"));
+        assert!(answer.ends_with("hello"), "{answer}");
+    }
+}
+
+#[test]
+fn a_reset_before_any_answer_is_hidden_where_twice_is_as_good_as_once() {
+    let (bad, good) = (resets(5), echo(5));
+    let balancer = Balancer::start(&[]);
+    for (request, retried) in [
+        (post("/messages", "", "hello"), true),
+        (post("/write", "idempotency-key: k\r\n", "hello"), true),
+        (post("/write", "", "hello"), false),
+        (post("/messages/x", "", "hello"), false),
+        (post("/x", "", "hello").replacen("POST", "PUT", 1), true),
+    ] {
+        // The leader is asked first: it is the one that fails.
+        balancer.set(&[bad.address, good.address], Some(0));
+        let answer = balancer.ask(&request);
+        if retried {
+            assert!(answer.ends_with("hello"), "{request}: {answer}");
+        } else {
+            assert!(answer.starts_with("HTTP/1.1 502"), "{request}: {answer}");
+            assert!(!answer.contains("skep-unprocessed"), "{answer}");
+        }
+    }
+}
+
+#[test]
+fn an_answer_that_says_unprocessed_is_asked_for_elsewhere_whatever_the_request() {
+    let busy = Scripted::start(|served| {
+        while served.head().is_some() {
+            served.body(5);
+            served
+                .send("HTTP/1.1 503 Service Unavailable\r\nskep-unprocessed: 1\r\ncontent-length: 0\r\n\r\n");
+        }
+    });
+    let good = echo(5);
+    let balancer = Balancer::start(&[]);
+    balancer.set(&[busy.address, good.address], Some(0));
+    let answer = balancer.ask(&post("/write", "", "hello"));
+    assert!(answer.ends_with("hello"), "{answer}");
+    balancer.set(&[busy.address], None);
+    let answer = balancer.ask(&post("/write", "", "hello"));
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("skep-unprocessed: 1"), "{answer}");
+    assert_eq!(busy.heads().len(), 2, "with nobody else there, the answer is passed on");
+}
+
+#[test]
+fn a_body_of_a_megabyte_is_kept_for_another_attempt_and_a_larger_one_is_not() {
+    for (length, kept) in [(KEPT_BYTES_MAX, true), (KEPT_BYTES_MAX + 1, false)] {
+        let (bad, good) = (resets(length), echo(length));
+        let balancer = Balancer::start(&[]);
+        balancer.set(&[bad.address, good.address], Some(0));
+        let body = "x".repeat(length);
+        let answer = balancer.ask(&post("/messages", "", &body));
+        if kept {
+            assert!(answer.ends_with(&body), "{}", &answer[..200.min(answer.len())]);
+        } else {
+            assert!(answer.starts_with("HTTP/1.1 502"), "{}", &answer[..200.min(answer.len())]);
+        }
+    }
+}
+
+#[test]
+fn a_chunked_body_is_sent_again_from_its_beginning() {
+    let bad = Scripted::start(|served| {
+        served.head();
+        served.until("hello\r\n");
+        served.stream.shutdown(Shutdown::Both).unwrap();
+    });
+    let good = Scripted::start(|served| {
+        served.head();
+        let body = served.until("0\r\n\r\n");
+        served.send(format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len()));
+    });
+    let balancer = Balancer::start(&[]);
+    balancer.set(&[bad.address, good.address], Some(0));
+    let mut client = balancer.client();
+    client.send("POST /messages HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n");
+    client.send("1\r\n!\r\n0\r\n\r\n");
+    assert_eq!(client.answer().1, "5\r\nhello\r\n1\r\n!\r\n0\r\n\r\n");
+}
+
+#[test]
+fn a_connection_that_the_backend_closed_while_it_idled_costs_no_request() {
+    let backend = Scripted::start(|served| {
+        served.head();
+        served.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+        served.stream.shutdown(Shutdown::Both).unwrap();
+    });
+    let balancer = Balancer::start(&[backend.address]);
+    let mut client = balancer.client();
+    for _ in 0..10 {
+        client.send("POST /write HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n");
+        let (head, body) = client.answer();
+        // The close may be seen only as the next request is sent: then nobody knows what came of it.
+        assert!(body == "ok" || head.starts_with("HTTP/1.1 502"), "{head}");
+        client.send(get("/"));
+        assert_eq!(client.answer().1, "ok");
+    }
+    assert!(backend.connections.load(Ordering::SeqCst) > 10);
+}
+
+#[test]
+fn with_no_backend_the_answer_is_503_at_once_and_says_that_nothing_was_done() {
+    let balancer = Balancer::start(&[]);
+    let mut client = balancer.client();
+    client.send(post("/write", "", "hello").replace("connection: close\r\n", ""));
+    let (head, body) = client.answer();
+    assert!(head.starts_with("HTTP/1.1 503") && head.contains("retry-after: 1\r\n"), "{head}");
+    assert!(head.contains("skep-unprocessed: 1\r\n"), "{head}");
+    let problem: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(problem["type"], "urn:skep:problem:no-backend");
+    // The connection goes on.
+    client.send(get("/"));
+    assert!(client.answer().0.starts_with("HTTP/1.1 503"));
+}
+
+#[test]
+fn what_waits_for_a_backend_that_is_found_hung_is_answered_by_another() {
+    let hung = Scripted::start(|served| {
+        served.head();
+        served.head();
+    });
+    let good = Scripted::plain("good");
+    let balancer = Balancer::start(&[]);
+    let backends = balancer.set(&[hung.address, good.address], Some(0));
+    let mut client = balancer.client();
+    client.send("PUT /x HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n");
+    while hung.heads().is_empty() {
+        std::thread::yield_now();
+    }
+    let set = skep_balancer::backends::BackendSet {
+        serving: vec![backends[1].clone()],
+        down: vec![backends[0].serial],
+        ..Default::default()
+    };
+    balancer.shared.backends.store(std::sync::Arc::new(set));
+    assert_eq!(client.answer().1, "good /x");
+}
+
+#[test]
+fn an_ambiguous_answer_is_a_502() {
+    let backend = Scripted::start(|served| {
+        served.head();
+        served.send("HTTP/1.1 200 OK\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\nhello");
+    });
+    let balancer = Balancer::start(&[backend.address]);
+    assert!(balancer.ask(&get_and_close("/")).starts_with("HTTP/1.1 502"));
+}
