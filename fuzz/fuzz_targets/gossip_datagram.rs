@@ -1,0 +1,67 @@
+//! Datagrams: from strangers, from holders of the key, and the records inside them.
+#![no_main]
+
+use std::cell::RefCell;
+
+use libfuzzer_sys::fuzz_target;
+use skep_fuzz::bounded::bounded;
+use skep_fuzz::seeds;
+use skep_proto::gossip::PeerRecord;
+use skep_proto::gossip::envelope::Translation;
+use skep_proto::gossip::record::{KEY_CLUSTER, KEY_RAFT, KEY_STATE, KEY_STATIC};
+use skep_proto::key::KeyRing;
+use skep_proto::seal::{Opener, Sealer};
+use tokio::runtime::Runtime;
+
+struct Receiver {
+    runtime: Runtime,
+    translation: Translation,
+    sealer: Sealer,
+    opener: Opener,
+}
+
+impl Receiver {
+    fn new() -> Self {
+        let ring = KeyRing::insecure_loopback();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let translation = runtime.block_on(Translation::open()).expect("sockets on loopback");
+        let (sealer, opener) =
+            (Sealer::new(&ring).expect("a sealer"), Opener::new(&ring).expect("an opener"));
+        Self { runtime, translation, sealer, opener }
+    }
+}
+
+thread_local! {
+    static RECEIVER: RefCell<Receiver> = RefCell::new(Receiver::new());
+}
+
+fuzz_target!(init: seeds::write(seeds::gossip), |bytes: &[u8]| {
+    let Some((choice, rest)) = bytes.split_first() else { return };
+    RECEIVER.with_borrow_mut(|receiver| match choice % 3 {
+        // A stranger's datagram never opens.
+        0 => assert!(bounded(rest.len(), || receiver.opener.open(rest)).is_err()),
+        // A member's does, whatever is in it; decompression makes it larger, within a datagram's bounds.
+        1 => {
+            let datagram = receiver.sealer.seal(rest).expect("a datagram can be sealed");
+            let plain = bounded(datagram.len(), || receiver.opener.open(&datagram)).expect("it opens");
+            assert_eq!(plain, rest);
+            let _ = receiver.runtime.block_on(receiver.translation.decode(&plain));
+        }
+        _ => {
+            let Ok(text) = std::str::from_utf8(rest) else { return };
+            let mut lines = text.split('\n');
+            let id = lines.next().unwrap_or_default();
+            let values: Vec<_> = [KEY_STATIC, KEY_STATE, KEY_CLUSTER, KEY_RAFT].into_iter().zip(lines).collect();
+            let peer = ([127, 0, 0, 1], 7400).into();
+            let decode = |id: &str, values: &[(&'static str, &str)]| {
+                PeerRecord::decode(id, 9, peer, |key| {
+                    values.iter().find(|(name, _)| *name == key).map(|(_, value)| *value)
+                })
+            };
+            let Ok(record) = bounded(rest.len(), || decode(id, &values)) else { return };
+            let keys = record.encode();
+            let again: Vec<_> = keys.iter().map(|(key, value)| (*key, value.as_str())).collect();
+            assert_eq!(decode(&record.id.to_string(), &again), Ok(record));
+        }
+    });
+});

@@ -1,0 +1,170 @@
+//! First inputs: valid encodings, from which the fuzzer finds the rest.
+//!
+//! A target writes its own before the fuzzer reads its corpus, into the folder that `scripts/fuzz`
+//! names in the environment. So there is no second program to build, and no seed can grow stale.
+
+use std::path::Path;
+
+use bytes::Bytes;
+use skep_node::raft::bootstrap::{BootstrapAsk, Proposal};
+use skep_node::raft::types::{StoredMembership, Vote};
+use skep_node::raft::wire::{
+    self, AppendRequest, ConnectionKind, Frame, GROUP, Hello, HelloAnswer, PROTOCOL, ProposeError,
+    RejectReason, Request, Response,
+};
+use skep_node::store::{RegistersRecord, SegmentMeta, SnapshotHeader};
+use skep_proto::codec;
+use skep_proto::command::{Command, Op, OpOutcome};
+use skep_proto::gossip::{NodeState, PeerRecord, Program, RaftRole};
+use skep_proto::id::{ClusterId, NodeId, RequestId};
+use skep_proto::message::{Digest, TEXT_PLAIN};
+
+/// The environment variable that names the folder.
+pub const FOLDER: &str = "SKEP_FUZZ_SEEDS";
+
+/// Writes the seeds, where the environment says so.
+pub fn write(seeds: impl FnOnce() -> Vec<Vec<u8>>) {
+    let Some(folder) = std::env::var_os(FOLDER) else { return };
+    for (number, seed) in seeds().iter().enumerate() {
+        std::fs::write(Path::new(&folder).join(format!("seed-{number:02}")), seed)
+            .expect("seeds can be written");
+    }
+}
+
+fn ops() -> Vec<Op> {
+    let body = Bytes::from_static(b"foo");
+    let digest = Digest::of(&body);
+    vec![
+        Op::PutMessage {
+            digest,
+            content_type: TEXT_PLAIN.into(),
+            body: body.clone(),
+            time_ms: 1_700_000_000_000,
+        },
+        Op::PutMessage { digest, content_type: String::new(), body: Bytes::new(), time_ms: 0 },
+        Op::WriteText { request: RequestId(7), text: body, time_ms: u64::MAX },
+    ]
+}
+
+/// Commands with no operation, one of each, and all.
+pub fn commands() -> Vec<Vec<u8>> {
+    let mut sets: Vec<Vec<Op>> = ops().into_iter().map(|op| vec![op]).collect();
+    sets.push(Vec::new());
+    sets.push(ops());
+    sets.into_iter().map(|ops| encode(&Command::new(ops))).collect()
+}
+
+/// Frames and greetings, each behind the byte that picks its decoder.
+pub fn frames() -> Vec<Vec<u8>> {
+    let request = |request| Frame::Request { id: 1, group: GROUP, timeout_ms: 500, request };
+    let response = |response| Frame::Response { id: 1, response };
+    let append = || AppendRequest {
+        vote: Vote::new(3, 4),
+        prev_log_id: None,
+        entries: Vec::new(),
+        leader_commit: None,
+    };
+    let outcome = OpOutcome::Message { seq: 1, created: true };
+    let frames = [
+        Frame::Ping,
+        Frame::Pong,
+        Frame::Goodbye,
+        Frame::Cluster(ClusterId(7)),
+        request(Request::Propose { ops: ops() }),
+        request(Request::ReadIndex),
+        request(Request::Append(append())),
+        request(Request::Bootstrap(BootstrapAsk::Promise(Proposal {
+            ballot: 1,
+            proposer: NodeId(1),
+            cluster: ClusterId(2),
+            members: vec![NodeId(1), NodeId(2), NodeId(3)],
+            expect: 3,
+        }))),
+        response(Response::Proposed(Ok(vec![outcome, OpOutcome::Text { version: 2 }]))),
+        response(Response::Proposed(Err(ProposeError::NotLeader { leader: Some(NodeId(1)) }))),
+        response(Response::ReadIndex(Ok(9))),
+        response(Response::Failed("why".into())),
+        Frame::StreamOpen { stream: 1, group: GROUP },
+        Frame::Append { stream: 1, request: append() },
+        Frame::StreamClosed { stream: 1, error: Some("why".into()) },
+        Frame::SnapshotChunk(Bytes::from_static(b"chunk")),
+        Frame::SnapshotEnd { bytes: 5 },
+    ];
+    let hello = Hello::new(ConnectionKind::Calls, NodeId(1), 2, Some(ClusterId(3)), Some(NodeId(4)));
+    let accept = HelloAnswer::Accept {
+        protocol: PROTOCOL.1,
+        node: NodeId(1),
+        session: 2,
+        cluster: Some(ClusterId(3)),
+    };
+    let reject = HelloAnswer::Reject { reason: RejectReason::WrongCluster, detail: "why".into() };
+    let mut seeds: Vec<_> = frames
+        .iter()
+        .map(|frame| behind(0, &wire::encode_frame(frame).expect("a frame can be encoded")))
+        .collect();
+    seeds.push(behind(1, &encode(&hello)));
+    seeds.extend([accept, reject].map(|answer| behind(2, &encode(&answer))));
+    // A body in one piece, then one in two.
+    seeds.push(vec![3, 2, 0, 0, 0, 1, 2, 1, 0, 0, 0x80, 3, 1, 0, 0, 0xc0, 4]);
+    seeds
+}
+
+/// Headers of an empty store and of one with everything.
+pub fn snapshot_headers() -> Vec<Vec<u8>> {
+    let empty = SnapshotHeader {
+        last_log_id: None,
+        membership: StoredMembership::default(),
+        registers: RegistersRecord::default(),
+        segments: Vec::new(),
+    };
+    let full = SnapshotHeader {
+        registers: RegistersRecord {
+            version: 2,
+            text: Bytes::from_static(b"text"),
+            text_time_ms: 5,
+            last_time_ms: 6,
+            recent: vec![(RequestId(1), 1), (RequestId(2), 2)],
+        },
+        segments: vec![
+            SegmentMeta { first_seq: 1, count: 2, len: 500, sealed: true },
+            SegmentMeta { first_seq: 3, count: 1, len: 200, sealed: false },
+        ],
+        ..empty.clone()
+    };
+    vec![encode(&empty), encode(&full)]
+}
+
+/// Sealed gossip messages and records, each behind the byte that picks its decoder.
+pub fn gossip() -> Vec<Vec<u8>> {
+    let record = PeerRecord {
+        id: NodeId(1),
+        program: Program::Node,
+        state: NodeState::Ready,
+        cluster: Some(ClusterId(2)),
+        peer: ([127, 0, 0, 1], 7400).into(),
+        http: Some(([127, 0, 0, 1], 8080).into()),
+        admin: None,
+        version: "0.1.0".into(),
+        protocol: (1, 1),
+        expect: 3,
+        raft: RaftRole::Leader,
+        leader: Some(NodeId(1)),
+        term: 7,
+        generation: 9,
+    };
+    let values = record.encode().map(|(_, value)| value).join("\n");
+    // A SYN of the first protocol for a cluster "skep", with no digest: the magic number, the
+    // version, the type, then a count and a text with its length.
+    let mut syn = 45_139u16.to_le_bytes().to_vec();
+    syn.extend([0, 0, 0, 0, 4, 0]);
+    syn.extend(b"skep");
+    vec![behind(0, &syn), behind(1, &syn), behind(2, format!("{}\n{values}", record.id).as_bytes())]
+}
+
+fn encode<T: serde::Serialize>(value: &T) -> Vec<u8> {
+    codec::encode(value).expect("a seed can be encoded")
+}
+
+fn behind(choice: u8, bytes: &[u8]) -> Vec<u8> {
+    [&[choice], bytes].concat()
+}
