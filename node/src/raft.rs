@@ -29,6 +29,17 @@ pub async fn wait_until(raft: &Raft, mut reached: impl FnMut(&types::Metrics) ->
     }
 }
 
+/// How long a node that has stopped leading may still take to answer what it was asked before.
+const DEPOSED_PATIENCE: std::time::Duration = std::time::Duration::from_millis(200);
+
+/// Returns once another node than `leader` leads, and `leader` had a moment more to answer. What
+/// it was asked may never be answered then, its disk being full: the next leader knows what
+/// became of it.
+pub async fn deposed(raft: &Raft, leader: skep_proto::id::RawNodeId) {
+    wait_until(raft, |metrics| metrics.current_leader.is_some_and(|now| now != leader)).await;
+    tokio::time::sleep(DEPOSED_PATIENCE).await;
+}
+
 /// Between two heartbeats of a leader.
 const HEARTBEAT_MS: u64 = 100;
 /// A follower that heard nothing waits for the longer of these (its leader's lease), then for a

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::ServiceError;
 use crate::raft::peers::{CallError, Peers};
 use crate::raft::wire::{ProposeError, Refusal, Request, Response};
-use crate::raft::{Raft, wait_until};
+use crate::raft::{Raft, deposed};
 use crate::store::StoreHealth;
 
 /// Commands under way from this node at a time.
@@ -29,8 +29,6 @@ pub const QUEUED_OPS_MAX: usize = 16 * 1024;
 pub const QUEUED_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// Pause before a command is carried again where nothing better tells when to.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
-/// How long a node that has stopped leading waits for the outcome of what it appended before.
-const DEPOSED_PATIENCE: Duration = Duration::from_millis(200);
 /// Longest wait for news of a leader before the deadlines are looked at again.
 const NO_LEADER_PAUSE: Duration = Duration::from_secs(1);
 
@@ -230,7 +228,13 @@ async fn attempt(
         Some(id) if id == carrier.node_id.0 => propose_here(carrier, command, deadline).await,
         Some(id) => {
             let request = Request::Propose { ops: command.ops.to_vec() };
-            match carrier.peers.call(NodeId(id), request, deadline).await {
+            let answer = tokio::select! {
+                answer = carrier.peers.call(NodeId(id), request, deadline) => answer,
+                () = deposed(&carrier.raft, id) => {
+                    return Err(ProposeError::Unknown("another node leads by now".into()));
+                }
+            };
+            match answer {
                 Ok(Response::Proposed(result)) => result,
                 Ok(Response::Refused(Refusal::Overloaded)) => Err(ProposeError::Overloaded),
                 Ok(Response::Refused(_)) => Err(ProposeError::NotLeader { leader: None }),
@@ -252,16 +256,9 @@ async fn propose_here(
     if carrier.health.borrow().full {
         return Err(ProposeError::Full);
     }
-    // A node that has stopped leading may never apply it, its disk being full: the next leader
-    // knows what became of it, and carrying it there again is harmless.
-    let own = carrier.node_id.0;
-    let given_up = async {
-        wait_until(&carrier.raft, |metrics| metrics.current_leader.is_some_and(|leader| leader != own)).await;
-        tokio::time::sleep(DEPOSED_PATIENCE).await;
-    };
     let written = tokio::select! {
         written = carrier.raft.client_write(command) => written,
-        () = given_up => return Err(ProposeError::Unknown("another node leads by now".into())),
+        () = deposed(&carrier.raft, carrier.node_id.0) => return Err(ProposeError::Unknown("another node leads by now".into())),
         () = tokio::time::sleep_until(deadline) => {
             return Err(ProposeError::Unknown("no quorum had it on disk within the deadline".into()));
         }

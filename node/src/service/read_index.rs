@@ -9,14 +9,14 @@ use openraft::async_runtime::watch::WatchReceiver as _;
 use std::time::Duration;
 
 use openraft::ReadPolicy;
-use skep_proto::id::NodeId;
+use skep_proto::id::{NodeId, RawNodeId};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::ServiceError;
-use crate::raft::Raft;
-use crate::raft::peers::Peers;
+use crate::raft::peers::{CallError, Peers};
 use crate::raft::wire::{ReadIndexError, Request, Response};
+use crate::raft::{Raft, deposed};
 use crate::store::Applied;
 
 /// Reads that may wait at a node; one more is refused as overload.
@@ -114,11 +114,18 @@ impl Rounds {
         match leader {
             None => Err(ReadIndexError::NotLeader { leader: None }),
             Some(id) if id == self.node_id.0 => read_index_here(&self.raft, deadline).await,
-            Some(id) => match self.peers.call(NodeId(id), Request::ReadIndex, deadline).await {
+            Some(id) => match self.ask(id, deadline).await {
                 Ok(Response::ReadIndex(result)) => result,
                 Ok(other) => Err(ReadIndexError::Unavailable(format!("the leader answered {other:?}"))),
                 Err(error) => Err(ReadIndexError::Unavailable(error.to_string())),
             },
+        }
+    }
+
+    async fn ask(&self, leader: RawNodeId, deadline: Instant) -> Result<Response, CallError> {
+        tokio::select! {
+            answer = self.peers.call(NodeId(leader), Request::ReadIndex, deadline) => answer,
+            () = deposed(&self.raft, leader) => Ok(Response::ReadIndex(Err(ReadIndexError::NotLeader { leader: None }))),
         }
     }
 
