@@ -71,7 +71,7 @@ pub fn frames() -> Vec<Vec<u8>> {
         Frame::Goodbye,
         Frame::Cluster(ClusterId(7)),
         request(Request::Propose { ops: ops() }),
-        request(Request::ReadIndex),
+        request(Request::ReadIndex { vote: None }),
         request(Request::Append(append())),
         request(Request::Bootstrap(BootstrapAsk::Promise(Proposal {
             ballot: 1,

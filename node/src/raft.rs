@@ -3,6 +3,7 @@
 pub mod bootstrap;
 pub mod compaction;
 pub mod failover;
+pub mod leadership;
 pub mod leave;
 pub mod network;
 pub mod peers;

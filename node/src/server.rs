@@ -189,6 +189,7 @@ async fn start(config: ServeConfig) -> anyhow::Result<Node> {
     });
 
     let log_stats = store.log.stats_handle();
+    let held_vote = store.log.held_vote();
     let raft = Raft::new(
         node_id.0,
         Arc::new(crate::raft::config()?),
@@ -206,7 +207,8 @@ async fn start(config: ServeConfig) -> anyhow::Result<Node> {
         health: store.health.clone(),
         commit_latency: metrics.commit.clone(),
     });
-    let read_indexer = ReadIndexer::start(node_id, raft.clone(), peers.clone(), store.reader.applied());
+    let read_indexer =
+        ReadIndexer::start(node_id, raft.clone(), peers.clone(), held_vote, store.reader.applied());
     let operator = Operator {
         node_id,
         raft: raft.clone(),
@@ -223,6 +225,7 @@ async fn start(config: ServeConfig) -> anyhow::Result<Node> {
             node_id,
             raft: raft.clone(),
             proposer: proposer.clone(),
+            read_indexer: read_indexer.clone(),
             bootstrap: bootstrap.clone(),
             operator: operator.clone(),
         }),

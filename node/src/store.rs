@@ -40,7 +40,7 @@ use tokio::sync::watch;
 pub use config::StoreConfig;
 pub use error::StoreError;
 pub use health::{StoreHealth, StoreMetrics};
-pub use log::{LogReader, LogStats, LogStatsHandle, LogStore};
+pub use log::{HeldVote, LogReader, LogStats, LogStatsHandle, LogStore};
 pub use machine::{SnapshotBuilder, StateMachine};
 pub use manifest::{SegmentMeta, SnapshotHeader, decode_header};
 pub use reader::{Applied, Reader, StoreStats, Text};

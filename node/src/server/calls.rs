@@ -18,7 +18,7 @@ use crate::raft::serve::{CallHandler, SnapshotAssembler};
 use crate::raft::wire::{ProposeError, Refusal, Request, Response};
 use crate::service::operator::Operator;
 use crate::service::proposer::Proposer;
-use crate::service::read_index::read_index_here;
+use crate::service::read_index::ReadIndexer;
 use crate::store::{Reader, SnapshotData, SnapshotSink};
 
 /// How long a forwarded proposal may take here; its sender's own deadline is shorter or equal.
@@ -45,6 +45,7 @@ pub struct Calls {
     pub node_id: NodeId,
     pub raft: Raft,
     pub proposer: Proposer,
+    pub read_indexer: ReadIndexer,
     pub bootstrap: Bootstrap,
     pub operator: Operator,
 }
@@ -64,11 +65,12 @@ impl CallHandler for Calls {
                 }
                 .boxed()
             }
-            Request::ReadIndex => {
-                let raft = self.raft.clone();
-                async move { Response::ReadIndex(read_index_here(&raft, now + READ_INDEX_TIMEOUT).await) }
-                    .boxed()
+            Request::ReadIndex { vote } => {
+                let indexer = self.read_indexer.clone();
+                let deadline = now + READ_INDEX_TIMEOUT;
+                async move { Response::ReadIndex(indexer.index_for(from, vote, deadline).await) }.boxed()
             }
+            Request::HoldsVote(vote) => answer(Response::HoldsVote(self.read_indexer.holds(&vote))),
             Request::Bootstrap(ask) => {
                 let bootstrap = self.bootstrap.clone();
                 async move { Response::Bootstrap(bootstrap.answer(from, ask).await) }.boxed()

@@ -3,30 +3,42 @@
 //! applied that much.
 //!
 //! One task runs one round at a time; all reads that arrive during a round share the next one.
-//! No leases: a lease is forgotten by a restart, a round with a quorum never lies.
+//! A follower asks the leader and shows its vote with the question; the leader asks as many
+//! voters as it needs for a quorum: see [`crate::raft::leadership`]. No leases: a lease is
+//! forgotten by a restart, a round with a quorum never lies.
 
 use openraft::async_runtime::watch::WatchReceiver as _;
 use std::time::Duration;
 
-use openraft::ReadPolicy;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use skep_proto::id::{NodeId, RawNodeId};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::ServiceError;
+use crate::raft::leadership::{self, Leading, Standing};
 use crate::raft::peers::{CallError, Peers};
+use crate::raft::types::Vote;
 use crate::raft::wire::{ReadIndexError, Request, Response};
 use crate::raft::{Raft, deposed};
-use crate::store::Applied;
+use crate::store::{Applied, HeldVote};
 
 /// Reads that may wait at a node; one more is refused as overload.
 pub const WAITING_READS_MAX: usize = 64 * 1024;
 /// Pause before a round is tried again where no news of a leader comes.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
+/// A voter that answers later than this does not count in the round.
+const VOTER_TIMEOUT: Duration = Duration::from_millis(500);
+/// When the fewest voters that can make a quorum have not answered by then, the others are asked.
+const ASK_OTHERS_AFTER: Duration = Duration::from_millis(2);
 
 /// Hands reads to the task that confirms them.
 #[derive(Clone)]
 pub struct ReadIndexer {
+    node_id: NodeId,
+    raft: Raft,
+    held_vote: HeldVote,
     queue: mpsc::Sender<Waiting>,
     applied: watch::Receiver<Applied>,
 }
@@ -38,19 +50,31 @@ struct Waiting {
 
 impl ReadIndexer {
     /// Starts the task.
-    pub fn start(node_id: NodeId, raft: Raft, peers: Peers, applied: watch::Receiver<Applied>) -> Self {
+    pub fn start(
+        node_id: NodeId,
+        raft: Raft,
+        peers: Peers,
+        held_vote: HeldVote,
+        applied: watch::Receiver<Applied>,
+    ) -> Self {
         let (queue, waiting) = mpsc::channel(WAITING_READS_MAX);
-        tokio::spawn(run(Rounds { node_id, raft, peers }, waiting));
-        Self { queue, applied }
+        let rounds = Rounds {
+            node_id,
+            raft: raft.clone(),
+            peers,
+            held_vote: held_vote.clone(),
+            answered_last: Vec::new(),
+        };
+        tokio::spawn(run(rounds, waiting));
+        Self { node_id, raft, held_vote, queue, applied }
     }
 
     /// Returns once everything acknowledged before the call is applied here.
     pub async fn confirm(&self, deadline: Instant) -> Result<(), ServiceError> {
         let unavailable = |detail: String| ServiceError::Unavailable { detail, unprocessed: true };
-        let (answer, answered) = oneshot::channel();
-        self.queue
-            .try_send(Waiting { deadline, answer })
-            .map_err(|_| ServiceError::Overloaded { detail: "too many reads wait at this node".into() })?;
+        let answered = self
+            .enqueue(deadline)
+            .ok_or_else(|| ServiceError::Overloaded { detail: "too many reads wait at this node".into() })?;
         let index = match tokio::time::timeout_at(deadline, answered).await {
             Ok(Ok(Ok(index))) => index,
             Ok(Ok(Err(error))) => return Err(unavailable(format!("reading needs the leader: {error}"))),
@@ -60,7 +84,48 @@ impl ReadIndexer {
         self.applied(index, deadline).await
     }
 
+    /// The leader's part: the read index for a member that showed its vote when it asked.
+    pub async fn index_for(
+        &self,
+        asker: NodeId,
+        vote: Option<Vote>,
+        deadline: Instant,
+    ) -> Result<u64, ReadIndexError> {
+        match leadership::standing(&self.raft, self.node_id).await {
+            None => return Err(ReadIndexError::Unavailable("the node is stopping".into())),
+            Some(Standing::NotLeading { leader }) => return Err(ReadIndexError::NotLeader { leader }),
+            Some(Standing::Leading(leading)) => {
+                let asker_is_ours = vote.is_some_and(|vote| leading.is_supported_by(&vote));
+                if asker_is_ours && leading.is_quorum(&[self.node_id.0, asker.0]) {
+                    return Ok(leading.read_index);
+                }
+            }
+        }
+        // More voters are needed: together with all others that wait for them.
+        let answered = self
+            .enqueue(deadline)
+            .ok_or_else(|| ReadIndexError::Unavailable("too many reads wait at the leader".into()))?;
+        match tokio::time::timeout_at(deadline, answered).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(ReadIndexError::Unavailable("the node is stopping".into())),
+            Err(_) => Err(ReadIndexError::Unavailable("no quorum answered in time".into())),
+        }
+    }
+
+    /// A voter's part: whether it still holds this vote.
+    pub fn holds(&self, vote: &Vote) -> bool {
+        self.held_vote.get().is_some_and(|held| leadership::same_leader(&held, vote))
+    }
+
+    fn enqueue(&self, deadline: Instant) -> Option<oneshot::Receiver<Result<u64, ReadIndexError>>> {
+        let (answer, answered) = oneshot::channel();
+        self.queue.try_send(Waiting { deadline, answer }).ok().map(|()| answered)
+    }
+
     async fn applied(&self, index: u64, deadline: Instant) -> Result<(), ServiceError> {
+        if self.applied.borrow().index >= Some(index) {
+            return Ok(());
+        }
         let mut applied = self.applied.clone();
         let caught_up = applied.wait_for(|applied| applied.index >= Some(index));
         match tokio::time::timeout_at(deadline, caught_up).await {
@@ -78,9 +143,12 @@ struct Rounds {
     node_id: NodeId,
     raft: Raft,
     peers: Peers,
+    held_vote: HeldVote,
+    /// The voters that made the last quorum: they are asked first.
+    answered_last: Vec<RawNodeId>,
 }
 
-async fn run(rounds: Rounds, mut queue: mpsc::Receiver<Waiting>) {
+async fn run(mut rounds: Rounds, mut queue: mpsc::Receiver<Waiting>) {
     let mut waiting = Vec::new();
     loop {
         if waiting.is_empty() && queue.recv_many(&mut waiting, WAITING_READS_MAX).await == 0 {
@@ -109,11 +177,15 @@ async fn run(rounds: Rounds, mut queue: mpsc::Receiver<Waiting>) {
 }
 
 impl Rounds {
-    async fn round(&self, deadline: Instant) -> Result<u64, ReadIndexError> {
+    async fn round(&mut self, deadline: Instant) -> Result<u64, ReadIndexError> {
         let leader = self.raft.metrics().borrow_watched().current_leader;
         match leader {
             None => Err(ReadIndexError::NotLeader { leader: None }),
-            Some(id) if id == self.node_id.0 => read_index_here(&self.raft, deadline).await,
+            Some(id) if id == self.node_id.0 => match leadership::standing(&self.raft, self.node_id).await {
+                None => Err(ReadIndexError::Unavailable("the node is stopping".into())),
+                Some(Standing::NotLeading { leader }) => Err(ReadIndexError::NotLeader { leader }),
+                Some(Standing::Leading(leading)) => self.prove(leading, deadline).await,
+            },
             Some(id) => match self.ask(id, deadline).await {
                 Ok(Response::ReadIndex(result)) => result,
                 Ok(other) => Err(ReadIndexError::Unavailable(format!("the leader answered {other:?}"))),
@@ -123,28 +195,60 @@ impl Rounds {
     }
 
     async fn ask(&self, leader: RawNodeId, deadline: Instant) -> Result<Response, CallError> {
+        let request = Request::ReadIndex { vote: self.held_vote.get() };
         tokio::select! {
-            answer = self.peers.call(NodeId(leader), Request::ReadIndex, deadline) => answer,
+            answer = self.peers.call(NodeId(leader), request, deadline) => answer,
             () = deposed(&self.raft, leader) => Ok(Response::ReadIndex(Err(ReadIndexError::NotLeader { leader: None }))),
         }
+    }
+
+    /// Sees a quorum with this leader's vote: the fewest voters that make one, those first that
+    /// answered last time, and the others where these are slow.
+    async fn prove(&mut self, leading: Leading, deadline: Instant) -> Result<u64, ReadIndexError> {
+        let mut seen = vec![self.node_id.0];
+        let mut others: Vec<_> = leading.others(self.node_id.0).into_iter().collect();
+        others.sort_by_key(|voter| !self.answered_last.contains(voter));
+        let mut others = others.into_iter();
+        let deadline = deadline.min(Instant::now() + VOTER_TIMEOUT);
+        let ask = |voter: RawNodeId| {
+            let (peers, vote) = (&self.peers, leading.vote);
+            async move {
+                let answer = peers.call(NodeId(voter), Request::HoldsVote(vote), deadline).await;
+                matches!(answer, Ok(Response::HoldsVote(true))).then_some(voter)
+            }
+        };
+        let mut asked = vec![self.node_id.0];
+        let mut answers = FuturesUnordered::new();
+        while !leading.is_quorum(&asked) {
+            let Some(voter) = others.next() else { break };
+            asked.push(voter);
+            answers.push(ask(voter));
+        }
+        let mut slow = std::pin::pin!(tokio::time::sleep(ASK_OTHERS_AFTER));
+        while !leading.is_quorum(&seen) {
+            let refused = tokio::select! {
+                answer = answers.next(), if !answers.is_empty() => match answer {
+                    Some(Some(voter)) => {
+                        seen.push(voter);
+                        false
+                    }
+                    _ => true,
+                },
+                () = slow.as_mut(), if others.len() > 0 => true,
+                else => return Err(ReadIndexError::Unavailable("too few voters answered".into())),
+            };
+            if refused {
+                answers.extend(others.by_ref().map(ask));
+            }
+        }
+        drop(answers);
+        self.answered_last = seen;
+        Ok(leading.read_index)
     }
 
     async fn wait_for_change(&self, at_most: Duration) {
         let mut metrics = self.raft.metrics();
         metrics.borrow_and_update();
         let _ = tokio::time::timeout(at_most, metrics.changed()).await;
-    }
-}
-
-/// The leader's part: how far the log is committed, confirmed by a quorum.
-pub async fn read_index_here(raft: &Raft, deadline: Instant) -> Result<u64, ReadIndexError> {
-    use openraft::errors::{LinearizableReadError, RaftError};
-    match tokio::time::timeout_at(deadline, raft.get_read_linearizer(ReadPolicy::ReadIndex)).await {
-        Ok(Ok(linearizer)) => Ok(linearizer.read_log_id().index()),
-        Ok(Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward)))) => {
-            Err(ReadIndexError::NotLeader { leader: forward.leader_id.map(NodeId) })
-        }
-        Ok(Err(error)) => Err(ReadIndexError::Unavailable(error.to_string())),
-        Err(_) => Err(ReadIndexError::Unavailable("no quorum answered in time".into())),
     }
 }

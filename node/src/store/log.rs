@@ -36,6 +36,12 @@ pub struct LogStatsHandle {
     wal: Wal,
 }
 
+/// The vote that this node holds, from any thread.
+#[derive(Clone)]
+pub struct HeldVote {
+    wal: Wal,
+}
+
 /// Sizes of the log at one moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LogStats {
@@ -86,6 +92,14 @@ impl LogStatsHandle {
     }
 }
 
+impl HeldVote {
+    /// The vote now. A new one is here before anybody else can know of it: openraft saves it
+    /// before it answers or sends what follows from it.
+    pub fn get(&self) -> Option<Vote> {
+        self.wal.with(|state| state.vote)
+    }
+}
+
 impl LogStore {
     pub(crate) fn new(wal: Wal) -> LogStore {
         LogStore { wal }
@@ -94,6 +108,11 @@ impl LogStore {
     /// Sizes of the log, from any thread.
     pub fn stats_handle(&self) -> LogStatsHandle {
         LogStatsHandle { wal: self.wal.clone() }
+    }
+
+    /// The vote that this node holds, from any thread.
+    pub fn held_vote(&self) -> HeldVote {
+        HeldVote { wal: self.wal.clone() }
     }
 }
 

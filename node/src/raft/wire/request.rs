@@ -6,6 +6,7 @@ use skep_proto::command::{Op, OpOutcome};
 use skep_proto::id::NodeId;
 
 use crate::raft::bootstrap::{BootstrapAnswer, BootstrapAsk};
+use crate::raft::types::Vote;
 
 use super::{
     AppendRequest, AppendResponse, TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
@@ -24,11 +25,16 @@ pub enum Request {
         ops: Vec<Op>,
     },
     /// To the leader: up to where must a node have applied to answer a read now?
-    ReadIndex,
+    ReadIndex {
+        /// The asker's own vote: where it is the leader's, the asker is one of the quorum.
+        vote: Option<Vote>,
+    },
     /// A question of a node that has no cluster yet.
     Bootstrap(BootstrapAsk),
     /// To the leader, for an operator.
     Operate(Operation),
+    /// From a leader that proves itself: does the peer still hold this vote?
+    HoldsVote(Vote),
 }
 
 /// What an operator asks of the leader through any node.
@@ -69,6 +75,7 @@ pub enum Response {
     ReadIndex(Result<u64, ReadIndexError>),
     Bootstrap(BootstrapAnswer),
     Operated(Result<OperationOutcome, OperationError>),
+    HoldsVote(bool),
 }
 
 /// Why a request was not executed.
@@ -135,7 +142,7 @@ impl Request {
         match self {
             Request::Append(append) => append.entries.is_empty(),
             Request::Vote(_) | Request::PreVote(_) | Request::TransferLeader(_) => true,
-            Request::ReadIndex | Request::Bootstrap(_) => true,
+            Request::ReadIndex { .. } | Request::HoldsVote(_) | Request::Bootstrap(_) => true,
             Request::Propose { .. } | Request::Operate(_) => false,
         }
     }

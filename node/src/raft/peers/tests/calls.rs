@@ -159,9 +159,10 @@ async fn a_patient_call_waits_for_a_peer_that_comes_later() {
     let book = Arc::default();
     let a = Build::new(1).start(&book).await;
     let late = skep_proto::id::NodeId(2);
-    let error = a.peers.call(late, Request::ReadIndex, soon()).await.unwrap_err();
+    let error = a.peers.call(late, Request::ReadIndex { vote: None }, soon()).await.unwrap_err();
     assert!(matches!(error, CallError::NotSent(_)), "{error}");
-    let patient = a.peers.call_with(late, GROUP, Request::ReadIndex, soon(), Patience::Deadline);
+    let patient =
+        a.peers.call_with(late, GROUP, Request::ReadIndex { vote: None }, soon(), Patience::Deadline);
     let start = async {
         tokio::task::yield_now().await;
         Build::new(2).start(&book).await
@@ -173,10 +174,10 @@ async fn a_patient_call_waits_for_a_peer_that_comes_later() {
 #[tokio::test]
 async fn a_network_that_stops_ends_its_connections_and_takes_no_calls() {
     let (a, b) = pair().await;
-    a.peers.call(b.id, Request::ReadIndex, soon()).await.unwrap();
+    a.peers.call(b.id, Request::ReadIndex { vote: None }, soon()).await.unwrap();
     a.peers.stop().await;
     assert_eq!(a.open(), 0);
-    let error = a.peers.call(b.id, Request::ReadIndex, soon()).await.unwrap_err();
+    let error = a.peers.call(b.id, Request::ReadIndex { vote: None }, soon()).await.unwrap_err();
     assert!(matches!(error, CallError::NotSent(NotSent::Stopping)), "{error}");
     until("the other end", || b.open() == 0).await;
 }

@@ -36,7 +36,7 @@ async fn the_death_of_a_peer_leaves_open_calls_unknown_and_later_ones_unsent_unt
     let again = Build::new(2).start(&book).await;
     // The dead one's backoff ends when the new one comes by itself.
     assert!(matches!(
-        again.peers.call(a.id, Request::ReadIndex, soon()).await,
+        again.peers.call(a.id, Request::ReadIndex { vote: None }, soon()).await,
         Ok(Response::ReadIndex(Ok(7)))
     ));
     assert_eq!(proposed(a.peers.call(again.id, proposal(4), soon()).await.unwrap()), 4);
@@ -54,7 +54,7 @@ async fn a_peer_that_was_started_anew_replaces_its_old_connection_at_once() {
     let restart = async {
         inside.wait_for(|inside| *inside == 1).await.unwrap();
         let new = Build::new(2).start(&book).await;
-        new.peers.call(a.id, Request::ReadIndex, soon()).await.unwrap();
+        new.peers.call(a.id, Request::ReadIndex { vote: None }, soon()).await.unwrap();
         new
     };
     let (answer, new) = tokio::join!(call, restart);

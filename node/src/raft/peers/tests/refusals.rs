@@ -75,7 +75,7 @@ async fn a_node_without_a_cluster_answers_bootstrap_and_nothing_else() {
         let b = Build { cluster: clusters.1, ..Build::new(other) }.start(&book).await;
         let answer = a.peers.call(b.id, ask(), soon()).await.unwrap();
         assert!(matches!(answer, Response::Bootstrap(BootstrapAnswer::Yes)));
-        for request in [vote(), proposal(1), Request::ReadIndex] {
+        for request in [vote(), proposal(1), Request::ReadIndex { vote: None }] {
             let error = a.peers.call(b.id, request, soon()).await.unwrap_err();
             assert!(matches!(error, CallError::Refused(Refusal::NotInCluster)), "{error}");
         }

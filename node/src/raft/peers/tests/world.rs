@@ -96,7 +96,7 @@ impl PeerHandler for Shared {
                     Response::Proposed(Ok(vec![outcome]))
                 }
                 Request::Vote(vote) => Response::Vote(VoteResponse::new(vote.vote, None, true)),
-                Request::ReadIndex => Response::ReadIndex(Ok(7)),
+                Request::ReadIndex { .. } => Response::ReadIndex(Ok(7)),
                 Request::Bootstrap(_) => Response::Bootstrap(BootstrapAnswer::Yes),
                 _ => Response::Failed("the test did not expect this".into()),
             }
