@@ -244,7 +244,7 @@ async fn start(config: ServeConfig) -> anyhow::Result<Node> {
     });
 
     let mut tasks = tokio::task::JoinSet::new();
-    tasks.spawn(compaction::run(raft.clone(), log_stats));
+    tasks.spawn(compaction::run(raft.clone(), log_stats, peers.clone()));
     tasks.spawn(failover::run(node_id, raft.clone(), peers.clone()));
     tasks.spawn(announce::run(node_id, raft.clone(), gossip.clone()));
     let plan = reconciler::Settings::new(config.voters, config.dead_grace);

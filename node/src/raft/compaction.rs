@@ -1,13 +1,15 @@
 //! When to take a checkpoint, and how much of the log to keep behind it.
 //!
 //! Bounded in bytes and in entries, because an entry may be a hundred bytes or megabytes. The
-//! log that is kept lets a follower that was away for a while catch up without a snapshot.
+//! log that is kept lets a follower that was away for a while catch up without a snapshot; and
+//! what follows a snapshot that is on its way is kept, or its receiver would need another.
 //! One task; it may be dropped at any await.
 
 use openraft::async_runtime::watch::WatchReceiver as _;
 use std::time::Duration;
 
 use super::Raft;
+use super::peers::Peers;
 use crate::store::LogStatsHandle;
 
 /// A checkpoint is taken once the log has grown by this many bytes since the last.
@@ -18,11 +20,13 @@ pub const CHECKPOINT_ENTRIES: u64 = 100_000;
 pub const KEEP_BYTES: u64 = 256 * 1024 * 1024;
 /// Entries of log kept behind the last checkpoint.
 pub const KEEP_ENTRIES: u64 = 200_000;
+/// No snapshot on its way keeps more log than this.
+pub const LOG_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
 /// How often the log's size is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Runs until Raft stops.
-pub async fn run(raft: Raft, log: LogStatsHandle) {
+pub async fn run(raft: Raft, log: LogStatsHandle, peers: Peers) {
     let mut look = tokio::time::interval(LOOK_INTERVAL);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut asked_at = None;
@@ -48,7 +52,10 @@ pub async fn run(raft: Raft, log: LogStatsHandle) {
         }
         let by_bytes = log.index_at_bytes_from_end(KEEP_BYTES).unwrap_or(0);
         let keep_from = by_bytes.max(snapshot.saturating_sub(KEEP_ENTRIES));
-        let upto = keep_from.min(snapshot);
+        let mut upto = keep_from.min(snapshot);
+        if log.stats().entry_bytes < LOG_BYTES_MAX {
+            upto = upto.min(peers.log_needed_after().unwrap_or(u64::MAX));
+        }
         if upto > purged && raft.trigger().purge_log(upto).await.is_err() {
             return;
         }

@@ -200,6 +200,7 @@ struct Inner {
     incoming: Arc<Semaphore>,
     greeting: Arc<Semaphore>,
     snapshots_in: Arc<Semaphore>,
+    outgoing: snapshot::Outgoing,
     refusals_logged: Mutex<HashSet<(NodeId, RejectReason)>>,
     ended: broadcast::Sender<NodeId>,
 }
@@ -223,6 +224,7 @@ impl Peers {
             incoming: Arc::new(Semaphore::new(INCOMING_MAX)),
             greeting: Arc::new(Semaphore::new(GREETING_MAX)),
             snapshots_in: Arc::new(Semaphore::new(SNAPSHOTS_IN_MAX)),
+            outgoing: snapshot::Outgoing::default(),
             refusals_logged: Mutex::default(),
             ended: broadcast::Sender::new(ENDED_MAX),
         };
@@ -322,6 +324,11 @@ impl Peers {
         stall_max: Duration,
     ) -> Result<SnapshotResponse, SendSnapshotError> {
         snapshot::send(&self.inner, to, begin, chunks, stall_max).await
+    }
+
+    /// The index after which the receivers of snapshots still need this node's log, if any do.
+    pub fn log_needed_after(&self) -> Option<u64> {
+        self.inner.outgoing.log_needed_after()
     }
 
     /// The connection for calls to a peer.

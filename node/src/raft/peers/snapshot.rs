@@ -1,12 +1,12 @@
 //! A snapshot's way from one node to another, on a connection of its own: it never holds up a
-//! heartbeat, and TCP's own backpressure bounds it.
+//! heartbeat. It is work in the background: [`Pace`] leaves the machine and the disks to clients.
 //!
 //! The receiver reports each second that it lives; so a disk that needs its time, also after the
 //! last byte, is no stall, and a dead peer is one soon. Neither function is cancel-safe: dropping
 //! one ends the transfer.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -14,6 +14,7 @@ use futures_util::StreamExt;
 use skep_proto::id::NodeId;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::counters::Level;
 use super::framing::{Assembler, HEADER_BYTES, PIECE_BYTES_MAX, put_piece};
@@ -35,6 +36,80 @@ const CHUNKS_QUEUED_MAX: usize = 4;
 
 /// Most bytes of one chunk.
 const CHUNK_BYTES_MAX: usize = 1024 * 1024;
+
+/// Most bytes of snapshots that a node sends to one peer in a second: a gigabyte takes 16 s.
+const BYTES_PER_SECOND_MAX: u64 = 64 * 1024 * 1024;
+
+/// After each piece the sender rests this many times as long as the piece took, so that a machine
+/// that is busy, a slow network and a slow disk at the other end are left to clients.
+const REST_FACTOR: u32 = 2;
+
+/// Longest rest: the receiver must not take the sender for dead.
+const REST_MAX: Duration = Duration::from_secs(2);
+
+/// For so long after a snapshot has arrived, the log that follows it is kept for its receiver.
+const KEPT_AFTER: Duration = Duration::from_secs(30);
+
+/// When the next piece may be sent.
+struct Pace {
+    next: Instant,
+}
+
+impl Pace {
+    fn new(now: Instant) -> Self {
+        Self { next: now }
+    }
+
+    /// A piece of that many bytes was sent between the two moments.
+    fn sent(&mut self, began: Instant, ended: Instant, bytes: usize) {
+        let share = Duration::from_micros(bytes as u64 * 1_000_000 / BYTES_PER_SECOND_MAX);
+        let rest = ended + ((ended - began) * REST_FACTOR).min(REST_MAX);
+        // What was lost by a slow piece is not made up for by a burst.
+        self.next = rest.max(self.next.max(began) + share);
+    }
+}
+
+/// Snapshots on their way, and those that arrived a moment ago.
+#[derive(Default)]
+pub(super) struct Outgoing(Mutex<Vec<Sent>>);
+
+struct Sent {
+    to: NodeId,
+    /// The last entry that the snapshot holds.
+    index: u64,
+    ended: Option<Instant>,
+}
+
+impl Outgoing {
+    fn begin(&self, to: NodeId, index: u64) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|sent| sent.to != to);
+        all.push(Sent { to, index, ended: None });
+    }
+
+    fn end(&self, to: NodeId) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for sent in all.iter_mut().filter(|sent| sent.to == to) {
+            sent.ended = Some(Instant::now());
+        }
+    }
+
+    /// The index after which the receivers need the log.
+    pub(super) fn log_needed_after(&self) -> Option<u64> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|sent| sent.ended.is_none_or(|ended| ended.elapsed() < KEPT_AFTER));
+        all.iter().map(|sent| sent.index).min()
+    }
+}
+
+/// Marks a snapshot's end, however its transfer ends.
+struct EndOf<'a>(&'a Outgoing, NodeId);
+
+impl Drop for EndOf<'_> {
+    fn drop(&mut self) {
+        self.0.end(self.1);
+    }
+}
 
 /// Why a snapshot was not sent.
 #[derive(Debug, thiserror::Error)]
@@ -101,6 +176,8 @@ pub(super) async fn send(
     chunks: SnapshotChunks,
     stall_max: Duration,
 ) -> Result<SnapshotResponse, SendSnapshotError> {
+    inner.outgoing.begin(to, begin.meta.last_log_id.map_or(0, |id| id.index));
+    let _end = EndOf(&inner.outgoing, to);
     let (io, _accepted, _clusters) = tokio::select! {
         dialed = inner.dial(to, ConnectionKind::Snapshot) => dialed?,
         () = inner.stopping.cancelled() => return Err(SendSnapshotError::Stopping),
@@ -152,13 +229,18 @@ async fn send_chunks(
     let lost = |error: std::io::Error| SendSnapshotError::Lost(error.to_string());
     write(writer, &Frame::SnapshotBegin(begin)).await.map_err(lost)?;
     let mut bytes = 0;
+    let mut pace = Pace::new(Instant::now());
     while let Some(chunk) = chunks.next().await {
         let mut chunk = chunk.map_err(SendSnapshotError::Source)?;
         while !chunk.is_empty() {
             let part = chunk.split_to(chunk.len().min(CHUNK_BYTES_MAX));
             bytes += part.len() as u64;
             inner.counters.snapshot_bytes_sent.add(part.len() as u64);
+            let part_bytes = part.len();
+            tokio::time::sleep_until(pace.next).await;
+            let began = Instant::now();
             write(writer, &Frame::SnapshotChunk(part)).await.map_err(lost)?;
+            pace.sent(began, Instant::now(), part_bytes);
         }
     }
     write(writer, &Frame::SnapshotEnd { bytes }).await.map_err(lost)
@@ -260,5 +342,50 @@ async fn take_chunks(
             Ok(Err(error)) => return lost(error.to_string()),
             Err(_elapsed) => return lost("the sender is silent".into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PIECE: usize = 256 * 1024;
+
+    #[test]
+    fn pieces_that_cost_nothing_are_sent_at_the_rate() {
+        let start = Instant::now();
+        let mut pace = Pace::new(start);
+        let pieces = BYTES_PER_SECOND_MAX as usize / PIECE;
+        for _ in 0..pieces {
+            let now = pace.next;
+            pace.sent(now, now, PIECE);
+        }
+        let took = pace.next - start;
+        assert!(took.abs_diff(Duration::from_secs(1)) < Duration::from_millis(1), "{took:?}");
+    }
+
+    #[test]
+    fn a_slow_piece_is_followed_by_a_rest_and_by_no_burst() {
+        let start = Instant::now();
+        let mut pace = Pace::new(start);
+        let slow = start + Duration::from_millis(500);
+        pace.sent(start, slow, PIECE);
+        let rested = slow + Duration::from_millis(1000);
+        assert_eq!(pace.next, rested);
+        pace.sent(rested, rested, PIECE);
+        assert!(pace.next > rested, "the time that was lost is lost");
+    }
+
+    #[test]
+    fn the_log_behind_a_snapshot_is_needed_until_its_receiver_had_time_to_follow() {
+        let outgoing = Outgoing::default();
+        assert_eq!(outgoing.log_needed_after(), None);
+        outgoing.begin(NodeId(1), 900);
+        outgoing.begin(NodeId(2), 500);
+        assert_eq!(outgoing.log_needed_after(), Some(500));
+        outgoing.end(NodeId(2));
+        assert_eq!(outgoing.log_needed_after(), Some(500), "it has the snapshot, but not yet the log");
+        outgoing.begin(NodeId(2), 1000);
+        assert_eq!(outgoing.log_needed_after(), Some(900), "a newer snapshot takes the older one's place");
     }
 }
