@@ -6,6 +6,10 @@ use std::process::ExitCode;
 use skep_node::config::{self, Invocation, ServeConfig};
 use skep_node::{server, telemetry, verbs};
 
+/// A request makes dozens of small allocations, and glibc's allocator showed in every profile.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const FAILED: u8 = 1;
 const BAD_CONFIGURATION: u8 = 2;
 

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::body::Body;
+use futures_util::future::BoxFuture;
 use http::header::{CONNECTION, HeaderName, HeaderValue};
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -18,10 +19,19 @@ use crate::telemetry::metrics::{CLIENT_LEFT, HttpMetrics, MethodLabel, Route};
 /// Which node gave the answer.
 const SKEP_SERVED_BY: HeaderName = HeaderName::from_static("skep-served-by");
 
+/// Answers those requests at once that most clients make most often: the router's table, its clones and
+/// its boxes cost them more than finding the answer does.
+pub(super) trait Shortcut: Send + Sync {
+    /// The answer; none where the router is to give it. Only for an answer it takes anything out of
+    /// the request.
+    fn answer(&self, request: &mut Request<Incoming>) -> Option<BoxFuture<'static, Response<Body>>>;
+}
+
 /// An API that [`super::serve`] can serve. Cheap to clone.
 #[derive(Clone)]
 pub struct App {
     router: Router,
+    shortcut: Option<Arc<dyn Shortcut>>,
     shared: Arc<Shared>,
 }
 
@@ -37,7 +47,13 @@ impl App {
         // Hex digits are a header's value.
         let served_by = HeaderValue::from_str(&node_id.to_string());
         let served_by = served_by.unwrap_or(HeaderValue::from_static("unknown"));
-        Self { router, shared: Arc::new(Shared { served_by, metrics, closing: AtomicBool::new(false) }) }
+        let shared = Shared { served_by, metrics, closing: AtomicBool::new(false) };
+        Self { router, shortcut: None, shared: Arc::new(shared) }
+    }
+
+    /// With a way past the router.
+    pub(super) fn with_shortcut(self, shortcut: Arc<dyn Shortcut>) -> Self {
+        Self { shortcut: Some(shortcut), ..self }
     }
 
     pub(super) fn metrics(&self) -> Option<&Arc<HttpMetrics>> {
@@ -49,10 +65,16 @@ impl App {
         self.shared.closing.store(true, Ordering::Relaxed);
     }
 
-    pub(super) async fn respond(&self, request: Request<Incoming>) -> Response<Body> {
-        let asked = Asked::begin(self.shared.metrics.as_deref(), &request);
-        let request = request.map(Body::new);
-        let Ok(mut response) = self.router.clone().call(request).await;
+    /// `began` is when the request's head was there.
+    pub(super) async fn respond(&self, mut request: Request<Incoming>, began: Instant) -> Response<Body> {
+        let asked = Asked::begin(began, self.shared.metrics.as_deref(), &request);
+        let mut response = match self.shortcut.as_ref().and_then(|shortcut| shortcut.answer(&mut request)) {
+            Some(answer) => answer.await,
+            None => {
+                let Ok(response) = self.router.clone().call(request.map(Body::new)).await;
+                response
+            }
+        };
         response.headers_mut().insert(SKEP_SERVED_BY, self.shared.served_by.clone());
         if self.shared.closing.load(Ordering::Relaxed) {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -72,7 +94,7 @@ struct Asked<'a> {
 }
 
 impl<'a> Asked<'a> {
-    fn begin(metrics: Option<&'a HttpMetrics>, request: &Request<Incoming>) -> Self {
+    fn begin(start: Instant, metrics: Option<&'a HttpMetrics>, request: &Request<Incoming>) -> Self {
         if let Some(metrics) = metrics {
             metrics.in_flight.inc();
         }
@@ -80,7 +102,7 @@ impl<'a> Asked<'a> {
             metrics,
             route: Route::of(request.uri().path()),
             method: MethodLabel::of(request.method()),
-            start: Instant::now(),
+            start,
             status: CLIENT_LEFT,
         }
     }

@@ -25,7 +25,7 @@ const OCTET_STREAM: &str = "application/octet-stream";
 /// A message never changes, and its digest names no other.
 const IMMUTABLE: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
 /// The path that a message's digest follows.
-const MESSAGE_PATH: &str = "/messages/";
+pub(super) const MESSAGE_PATH: &str = "/messages/";
 
 /// `POST /messages`: 201, or 200 where the message was there already.
 pub(super) async fn post<A: MessageApi>(
@@ -65,7 +65,16 @@ pub(super) async fn get<A: MessageApi>(
     State(public): State<Arc<Public<A>>>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let digest = request.uri().path().strip_prefix(MESSAGE_PATH).unwrap_or_default();
+    find(&public, request.uri().path(), request.headers()).await
+}
+
+/// [`get`], for one that has the request's parts.
+pub(super) async fn find<A: MessageApi>(
+    public: &Public<A>,
+    path: &str,
+    request: &HeaderMap,
+) -> Result<Response, Problem> {
+    let digest = path.strip_prefix(MESSAGE_PATH).unwrap_or_default();
     let digest: Digest = digest
         .parse()
         .map_err(|error| Problem::new(ProblemKind::InvalidDigest, format!("the path's digest is {error}")))?;
@@ -77,9 +86,9 @@ pub(super) async fn get<A: MessageApi>(
     };
 
     let etag = etag(&digest);
-    let not_modified = is_named(request.headers(), &etag);
+    let not_modified = is_named(request, &etag);
     let text = as_text(&message);
-    let (is_text, as_json) = (text.is_some(), text.filter(|_| !prefers_bytes(request.headers(), &message)));
+    let (is_text, as_json) = (text.is_some(), text.filter(|_| !prefers_bytes(request, &message)));
     let mut response = Response::new(Body::empty());
     let headers = response.headers_mut();
     insert(headers, ETAG, etag);

@@ -3,11 +3,16 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use http::{Method, Uri};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use http::{Method, Request, Uri};
+use hyper::body::Incoming;
 
 use super::api::MessageApi;
-use super::app::App;
+use super::app::{App, Shortcut};
 use super::problem::{Problem, ProblemKind};
 use super::{messages, page, text};
 use crate::telemetry::Metrics;
@@ -22,6 +27,7 @@ pub(super) struct Public<A> {
 /// [`crate::telemetry::metrics::Route`].
 pub fn public_app<A: MessageApi>(api: A, max_body_bytes: usize, metrics: &Metrics) -> App {
     let node_id = api.node_id();
+    let public = Arc::new(Public { api, max_body_bytes });
     let router = Router::new()
         .route("/messages", post(messages::post::<A>).get(page::get::<A>))
         .route("/messages/{digest}", get(messages::get::<A>))
@@ -29,8 +35,33 @@ pub fn public_app<A: MessageApi>(api: A, max_body_bytes: usize, metrics: &Metric
         .route("/read", get(text::read::<A>))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
-        .with_state(Arc::new(Public { api, max_body_bytes }));
-    App::new(router, node_id, Some(metrics.http.clone()))
+        .with_state(public.clone());
+    App::new(router, node_id, Some(metrics.http.clone())).with_shortcut(Arc::new(Reads(public)))
+}
+
+/// Past the router: `GET /read` and `GET /messages/{digest}`.
+struct Reads<A>(Arc<Public<A>>);
+
+impl<A: MessageApi> Shortcut for Reads<A> {
+    fn answer(&self, request: &mut Request<Incoming>) -> Option<BoxFuture<'static, Response>> {
+        /// As long as a path with a digest.
+        const DIGEST_PATH_BYTES: usize = messages::MESSAGE_PATH.len() + 64;
+        let path = request.uri().path();
+        if request.method() != Method::GET {
+            return None;
+        }
+        if path == "/read" {
+            let public = self.0.clone();
+            return Some(async move { text::read(State(public)).await.into_response() }.boxed());
+        }
+        if path.len() == DIGEST_PATH_BYTES && path.starts_with(messages::MESSAGE_PATH) {
+            let (public, uri) = (self.0.clone(), request.uri().clone());
+            let headers = std::mem::take(request.headers_mut());
+            let found = async move { messages::find(&public, uri.path(), &headers).await.into_response() };
+            return Some(found.boxed());
+        }
+        None
+    }
 }
 
 pub(super) async fn not_found(uri: Uri) -> Problem {

@@ -172,8 +172,7 @@ async fn connection(
 ) {
     let activity = Activity::new();
     let service = service_fn(|request| async {
-        activity.begin();
-        let response = app.respond(request).await;
+        let response = app.respond(request, activity.begin()).await;
         // A body of unknown length is sent for as long as it takes.
         let streams = response.body().size_hint().exact().is_none();
         if !streams {
@@ -184,7 +183,7 @@ async fn connection(
     let mut builder = http1::Builder::new();
     // hyper's own timer for heads costs an allocation and a timer a request; the idle check
     // below bounds the same time with one timer a connection.
-    builder.header_read_timeout(None).max_buf_size(HEAD_BYTES_MAX).max_headers(HEADERS_MAX);
+    builder.header_read_timeout(None).max_buf_size(HEAD_BYTES_MAX).max_headers(HEADERS_MAX).writev(false);
     let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut idle_check = std::pin::pin!(tokio::time::sleep(idle_timeout));
     let mut shutdown = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
@@ -231,8 +230,9 @@ impl Activity {
         Self { start: Instant::now(), busy: AtomicBool::new(false), ended_ms: AtomicU64::new(0) }
     }
 
-    fn begin(&self) {
+    fn begin(&self) -> Instant {
         self.busy.store(true, Ordering::Relaxed);
+        Instant::now()
     }
 
     fn end(&self) {

@@ -14,6 +14,8 @@ use crate::client::Failure;
 
 /// Longest head of an answer.
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Most headers of an answer.
+const HEADERS_MAX: usize = 64;
 /// Longest body of an answer: a message of the largest size, escaped as JSON.
 pub const BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
 
@@ -113,33 +115,29 @@ impl Http1 {
 
 /// The head, where all of it is there.
 fn parse_head(input: &[u8]) -> Result<Option<Head>, Failure> {
-    let Some(end) = input.windows(4).position(|window| window == b"\r\n\r\n") else {
-        if input.len() > HEAD_BYTES_MAX {
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut response = httparse::Response::new(&mut headers);
+    let head_bytes = match response.parse(input) {
+        Ok(httparse::Status::Complete(bytes)) => bytes,
+        Ok(httparse::Status::Partial) if input.len() > HEAD_BYTES_MAX => {
             return Err(Failure::Protocol("a head that is too long"));
         }
-        return Ok(None);
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(_) => return Err(Failure::Protocol("a head that is not HTTP/1.1")),
     };
-    let text = std::str::from_utf8(&input[..end]).map_err(|_| Failure::Protocol("a head that is no text"))?;
-    let mut lines = text.split("\r\n");
-    let status = lines
-        .next()
-        .and_then(|line| line.strip_prefix("HTTP/1.1 "))
-        .and_then(|rest| rest.get(..3))
-        .and_then(|digits| digits.parse().ok())
-        .ok_or(Failure::Protocol("a status line that is none"))?;
+    let status = response.code.ok_or(Failure::Protocol("a status line that is none"))?;
     let mut body_bytes = if status == 204 || status == 304 { Some(0) } else { None };
     let mut last = false;
-    for line in lines {
-        let (name, value) = line.split_once(':').ok_or(Failure::Protocol("a header without a colon"))?;
-        let value = value.trim();
-        if name.eq_ignore_ascii_case("content-length") {
-            body_bytes = value.parse().ok().filter(|&bytes| bytes <= BODY_BYTES_MAX);
-        } else if name.eq_ignore_ascii_case("connection") {
-            last |= value.eq_ignore_ascii_case("close");
+    for header in response.headers.iter() {
+        if header.name.eq_ignore_ascii_case("content-length") {
+            let length = std::str::from_utf8(header.value).ok().and_then(|text| text.trim().parse().ok());
+            body_bytes = length.filter(|&bytes| bytes <= BODY_BYTES_MAX);
+        } else if header.name.eq_ignore_ascii_case("connection") {
+            last |= header.value.eq_ignore_ascii_case(b"close");
         }
     }
     let body_bytes = body_bytes.ok_or(Failure::Protocol("a body without a length, or one too long"))?;
-    Ok(Some(Head { status, head_bytes: end + 4, body_bytes, last }))
+    Ok(Some(Head { status, head_bytes, body_bytes, last }))
 }
 
 #[cfg(test)]
