@@ -1,29 +1,20 @@
 //! Configuration: what the command line, the environment and a TOML file ask for.
 //!
-//! Owns the flags, their environment names, their file keys, defaults and bounds. Pure but for
-//! reading the files that it is pointed at (the TOML file, the cluster key). Nothing binds, logs
-//! or starts here: a bad value is a [`ConfigError`] that names where it came from.
-//!
-//! Precedence: flag, then environment, then file (`--config`), then default. An environment
-//! variable that is set but empty counts as not set.
+//! Owns the balancer's settings and verbs, their defaults and bounds. How they are read, and which
+//! layer counts, is `skep_proto::settings`'.
 
 mod args;
-mod error;
-mod layers;
-mod secret;
 mod serve;
-mod values;
+mod settings;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
 
-use clap::{CommandFactory, FromArgMatches};
+use skep_proto::settings::ConfigError;
 
-pub use error::ConfigError;
-pub use serve::{LogConfig, LogFormat, ServeConfig};
+pub use serve::ServeConfig;
 
-use args::{Cli, VerbArgs};
-use layers::Layers;
+use args::VerbArgs;
 
 /// What the program is asked to do.
 #[derive(Debug)]
@@ -49,17 +40,12 @@ where
     I: IntoIterator<Item = A>,
     A: Into<OsString> + Clone,
 {
-    let matches = Cli::command().try_get_matches_from(args).map_err(ConfigError::Usage)?;
-    let cli = Cli::from_arg_matches(&matches).map_err(ConfigError::Usage)?;
-    let layers = Layers::new(&cli, &env)?;
-    let Some(verb) = cli.verb else {
+    let (layers, verb) =
+        skep_proto::settings::parse::<VerbArgs, _, _>(args::program(), settings::SETTINGS, args, &env)?;
+    let Some(verb) = verb else {
         return serve::resolve(&layers).map(Box::new).map(Invocation::Serve);
     };
-    // A flag that a verb would ignore is a mistake; saying nothing would hide it.
-    if let Some(flag) = cli.serve.first_given() {
-        return Err(ConfigError::NotForVerb { flag });
-    }
-    let admin = serve::admin_to_ask(&layers)?;
+    let admin = layers.address_to_ask(&settings::ADMIN)?;
     Ok(match verb {
         VerbArgs::Backends(output) => Invocation::Backends { admin, json: output.json },
         VerbArgs::Health { live, output } => Invocation::Health { admin, live, json: output.json },

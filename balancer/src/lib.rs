@@ -12,7 +12,6 @@ pub mod forward;
 pub mod http1;
 pub mod http2;
 pub mod limits;
-pub mod log;
 pub mod metrics;
 pub mod probe;
 pub mod proxy_protocol;

@@ -1,11 +1,7 @@
-//! What the node tells its operators: log lines and metrics.
+//! What the node counts and measures for its operators.
 //!
-//! Owns the process's tracing subscriber and the metrics registry. No tasks. Logs go to stderr,
-//! so that a verb's stdout stays its answer. Neither ever holds a secret: keys have no `Display`,
-//! and their `Debug` form shows nothing.
+//! Owns the metrics registry. No tasks. Log lines are `skep_proto::log`'s.
 
-pub mod log;
 pub mod metrics;
 
-pub use log::{TelemetryError, init};
 pub use metrics::{Latency, Metrics, Scrape};

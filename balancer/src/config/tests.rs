@@ -1,5 +1,4 @@
 use std::collections::HashMap;
-use std::io::Write;
 use std::time::Duration;
 
 use super::*;
@@ -42,33 +41,10 @@ fn with_nothing_given_the_defaults_are_those_of_the_contract() {
 }
 
 #[test]
-fn a_flag_counts_before_the_environment_and_that_before_the_file() {
-    let mut file = tempfile::NamedTempFile::new().unwrap();
-    write!(file, "http = \"127.0.0.1:1\"\nhead_timeout = \"7s\"\nproxy_protocol = false\nmax_queue = 5")
-        .unwrap();
-    let path = file.path().to_str().unwrap();
-    let config = serve(&["--config", path], &[]);
-    assert_eq!((config.http.port(), config.settings.queue_max), (1, 5));
-    assert_eq!(config.settings.head_timeout, Duration::from_secs(7));
-    let config = serve(&["--config", path], &[("SKEP_HTTP", "127.0.0.1:2")]);
-    assert_eq!(config.http.port(), 2);
-    let config = serve(&["--config", path, "--http=127.0.0.1:3"], &[("SKEP_HTTP", "127.0.0.1:2")]);
-    assert_eq!(config.http.port(), 3);
-}
-
-#[test]
-fn every_flag_has_its_setting_and_every_setting_its_flag() {
-    use clap::CommandFactory;
-    let command = args::Cli::command();
-    let flags: Vec<String> =
-        command.get_arguments().filter_map(|arg| arg.get_long()).map(|long| format!("--{long}")).collect();
-    for setting in layers::SETTINGS.iter().filter(|setting| !setting.flag.is_empty()) {
-        assert!(flags.contains(&setting.flag.to_owned()), "{}", setting.flag);
-        let name = format!("SKEP_{}", setting.flag[2..].to_uppercase().replace('-', "_"));
-        assert_eq!(setting.env, name);
-    }
-    for flag in flags.iter().filter(|flag| !["--help", "--version"].contains(&flag.as_str())) {
-        assert!(layers::SETTINGS.iter().any(|setting| setting.flag == flag), "{flag}");
+fn every_setting_stands_in_the_help() {
+    let help = run(&["--help"], &[]).unwrap_err().to_string();
+    for setting in settings::SETTINGS {
+        assert!(help.contains(&setting.env()), "{} is not in the help", setting.env());
     }
 }
 

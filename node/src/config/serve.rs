@@ -5,30 +5,16 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use skep_proto::key::KeyRing;
+use skep_proto::log::LogConfig;
 use skep_proto::seeds::Seed;
+use skep_proto::settings::{
+    ADVERTISE, ConfigError, Layers, SEEDS, cluster_key, log, require_distinct, require_key, values,
+};
 
-use super::error::ConfigError;
-use super::layers::{self, Layers, Setting};
-use super::secret;
-use super::values;
-
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// For eyes.
-    Human,
-    /// One JSON object a line.
-    Json,
-}
-
-/// What is logged, and how.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogConfig {
-    /// A level or `target=level,...`; known to be a filter.
-    pub filter: String,
-    /// `None`: human on a terminal, else JSON.
-    pub format: Option<LogFormat>,
-}
+use super::settings::{
+    ADMIN, BODY_BYTES_LIMIT, DATA, DEAD_GRACE, EXPECT, EXPECT_MAX, HTTP, MAX_BODY, PEER, REQUEST_TIMEOUT,
+    VOTERS, VOTERS_MAX,
+};
 
 /// All that a serving node is told.
 #[derive(Debug, Clone)]
@@ -54,96 +40,43 @@ pub struct ServeConfig {
     pub warnings: Vec<String>,
 }
 
-pub(super) const ADMIN_DEFAULT: &str = "127.0.0.1:9400";
-pub(super) const DATA_DEFAULT: &str = "./data";
-
 pub(super) fn resolve(layers: &Layers) -> Result<ServeConfig, ConfigError> {
-    let address = |setting: &Setting, default: &'static str| match layers.read(setting, values::address)? {
-        Some(address) => Ok(address),
-        None => values::address(default)
-            .map_err(|reason| ConfigError::Invalid { origin: setting.flag.into(), reason }),
-    };
-    let (cluster_key, warning) = secret::cluster_key(layers)?;
+    let (cluster_key, warning) = cluster_key(layers)?;
     let config = ServeConfig {
-        http: address(&layers::HTTP, "127.0.0.1:8080")?,
-        peer: address(&layers::PEER, "127.0.0.1:7400")?,
-        advertise: layers.read(&layers::ADVERTISE, values::advertise)?,
-        admin: address(&layers::ADMIN, ADMIN_DEFAULT)?,
+        http: layers.address(&HTTP)?,
+        peer: layers.address(&PEER)?,
+        advertise: layers
+            .read(&ADVERTISE, values::advertise)?
+            .map(|it| SocketAddr::new(it.ip, it.port.unwrap_or(0))),
+        admin: layers.address(&ADMIN)?,
         data: data(layers),
-        seeds: layers.read(&layers::SEEDS, values::seeds)?.unwrap_or_default(),
-        expect: layers.read(&layers::EXPECT, |text| values::count(text, values::EXPECT_MAX))?.unwrap_or(1),
-        voters: layers.read(&layers::VOTERS, |text| values::count(text, values::VOTERS_MAX))?.unwrap_or(5),
+        seeds: layers.read(&SEEDS, values::seeds)?.unwrap_or_default(),
+        expect: layers.count(&EXPECT, EXPECT_MAX)?,
+        voters: layers.count(&VOTERS, VOTERS_MAX)?,
         cluster_key,
-        log: LogConfig {
-            filter: layers.read(&layers::LOG, log_filter)?.unwrap_or_else(|| "info".into()),
-            format: layers.read(&layers::LOG_FORMAT, log_format)?,
-        },
-        max_body_bytes: layers.read(&layers::MAX_BODY, values::size)?.unwrap_or(1024 * 1024),
-        request_timeout: duration(layers, &layers::REQUEST_TIMEOUT, 10)?,
-        dead_grace: duration(layers, &layers::DEAD_GRACE, 30)?,
+        log: log(layers)?,
+        max_body_bytes: layers.size(&MAX_BODY, BODY_BYTES_LIMIT)? as usize,
+        request_timeout: layers.duration(&REQUEST_TIMEOUT)?,
+        dead_grace: layers.duration(&DEAD_GRACE)?,
         warnings: warning.into_iter().collect(),
     };
-    check_key(layers, &config)?;
-    check_distinct(layers, &config)?;
+    if config.cluster_key.is_none() {
+        let advertise = config.advertise.map(|advertise| advertise.ip());
+        let addresses = [
+            (&PEER, Some(config.peer.ip())),
+            (&ADVERTISE, advertise),
+            (&HTTP, Some(config.http.ip())),
+            (&ADMIN, Some(config.admin.ip())),
+        ];
+        require_key(layers, &addresses)?;
+    }
+    require_distinct(
+        layers,
+        &[(&HTTP, Some(config.http)), (&PEER, Some(config.peer)), (&ADMIN, Some(config.admin))],
+    )?;
     Ok(config)
 }
 
 pub(super) fn data(layers: &Layers) -> PathBuf {
-    layers.get(&layers::DATA).map_or_else(|| DATA_DEFAULT.into(), |given| given.text.into())
-}
-
-fn duration(layers: &Layers, setting: &Setting, default_s: u64) -> Result<Duration, ConfigError> {
-    Ok(layers.read(setting, values::duration)?.unwrap_or(Duration::from_secs(default_s)))
-}
-
-/// Beyond loopback the cluster key is what keeps strangers out of the cluster.
-fn check_key(layers: &Layers, config: &ServeConfig) -> Result<(), ConfigError> {
-    if config.cluster_key.is_some() {
-        return Ok(());
-    }
-    let addresses = [
-        (&layers::PEER, Some(config.peer)),
-        (&layers::ADVERTISE, config.advertise),
-        (&layers::HTTP, Some(config.http)),
-        (&layers::ADMIN, Some(config.admin)),
-    ];
-    for (setting, address) in addresses {
-        if let Some(address) = address.filter(|address| !address.ip().to_canonical().is_loopback()) {
-            let address = address.ip().to_string();
-            return Err(ConfigError::KeyRequired { origin: layers.origin(setting), address });
-        }
-    }
-    Ok(())
-}
-
-fn check_distinct(layers: &Layers, config: &ServeConfig) -> Result<(), ConfigError> {
-    let listeners =
-        [(&layers::HTTP, config.http), (&layers::PEER, config.peer), (&layers::ADMIN, config.admin)];
-    for (i, (first, address)) in listeners.iter().enumerate() {
-        for (second, other) in &listeners[i + 1..] {
-            if address == other && address.port() != 0 {
-                return Err(ConfigError::SameAddress {
-                    first: layers.origin(first),
-                    second: layers.origin(second),
-                    address: address.to_string(),
-                });
-            }
-        }
-    }
-    Ok(())
-}
-
-fn log_filter(text: &str) -> Result<String, String> {
-    tracing_subscriber::EnvFilter::builder()
-        .parse(text)
-        .map(|_| text.to_owned())
-        .map_err(|error| format!("{text:?} is not a log filter: {error}; expected a level, as in info"))
-}
-
-fn log_format(text: &str) -> Result<LogFormat, String> {
-    match text {
-        "human" => Ok(LogFormat::Human),
-        "json" => Ok(LogFormat::Json),
-        _ => Err(format!("{text:?} is not a log format: expected human or json")),
-    }
+    layers.get(&DATA).map_or(DATA.default, |given| given.text).into()
 }

@@ -3,7 +3,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use skep_proto::key::KeyRing;
-use skep_proto::seeds::Seed;
+use skep_proto::log::LogConfig;
 
 use super::*;
 
@@ -64,28 +64,10 @@ fn with_nothing_given_the_defaults_are_those_of_the_contract() {
 }
 
 #[test]
-fn a_flag_beats_the_environment_which_beats_the_file_which_beats_the_default() {
-    let toml = file("expect = 3\nvoters = 3\nrequest_timeout = \"3s\"\nseeds = [\"a:1\", \"b:2\"]\n");
-    let path = toml.path().to_str().unwrap();
-    let env = [("SKEP_EXPECT", "4"), ("SKEP_VOTERS", "4"), ("SKEP_CONFIG", path)];
-    let config = serve(&["--expect", "5"], &env);
-    assert_eq!((config.expect, config.voters), (5, 4));
-    assert_eq!(config.request_timeout, Duration::from_secs(3));
-    assert_eq!(config.seeds, ["a:1", "b:2"].map(|seed| Seed::parse(seed).unwrap()));
-    assert_eq!(config.dead_grace, Duration::from_secs(30));
-}
-
-#[test]
-fn an_empty_variable_counts_as_not_set() {
-    assert_eq!(serve(&[], &[("SKEP_EXPECT", "")]).expect, 1);
-}
-
-#[test]
-fn every_setting_has_a_flag_or_a_variable_that_works_and_stands_in_the_help() {
-    let help = Cli::command().render_long_help().to_string();
-    for setting in layers::SETTINGS {
-        assert!(help.contains(setting.flag), "{} is not in the help", setting.flag);
-        assert!(help.contains(setting.env), "{} is not in the help", setting.env);
+fn every_setting_and_verb_stands_in_the_help() {
+    let help = command_for_docs().render_long_help().to_string();
+    for setting in settings::SETTINGS {
+        assert!(help.contains(&setting.env()), "{} is not in the help", setting.env());
     }
     for text in ["127.0.0.1:8080", "127.0.0.1:7400", "127.0.0.1:9400", "./data", "keygen", "recover"] {
         assert!(help.contains(text), "{text} is not in the help");
@@ -130,25 +112,6 @@ fn a_bad_value_is_refused_by_the_name_it_came_under() {
 }
 
 #[test]
-fn a_bad_file_is_refused_naming_file_and_key() {
-    for (text, expected) in [
-        ("htttp = \"127.0.0.1:1\"", "htttp"),
-        ("expect = 0", "expect in "),
-        ("expect = 1.5", "expect"),
-        ("seeds = [1]", "seeds"),
-        ("= 1", "TOML"),
-        ("cluster_key = \"x\"", "cluster_key_file"),
-        ("config = \"x\"", "config"),
-        ("\"\" = \"x\"", "no such setting"),
-    ] {
-        let toml = file(text);
-        let path = toml.path().to_str().unwrap();
-        let said = refusal(&["--config", path], NO_ENV);
-        assert!(said.contains(expected) && said.contains(path), "{text}: {said}");
-    }
-}
-
-#[test]
 fn a_bind_beyond_loopback_without_a_key_is_refused_with_what_to_do() {
     for args in [
         ["--peer", "0.0.0.0:7400"],
@@ -162,39 +125,6 @@ fn a_bind_beyond_loopback_without_a_key_is_refused_with_what_to_do() {
     serve(&["--http", "[::1]:8080", "--peer", "127.0.0.2:7400"], NO_ENV);
     let config = serve(&["--peer", "0.0.0.0:7400"], &[("SKEP_CLUSTER_KEY", KEY)]);
     assert_eq!(config.cluster_key, Some(KeyRing::parse(KEY).unwrap()));
-}
-
-#[test]
-fn both_forms_of_the_key_at_once_are_an_error() {
-    let key = file(KEY);
-    let path = key.path().to_str().unwrap();
-    let value = ("SKEP_CLUSTER_KEY", "key");
-    for (args, env) in [
-        (vec!["--cluster-key-file", path], vec![value]),
-        (vec![], vec![value, ("SKEP_CLUSTER_KEY_FILE", path)]),
-    ] {
-        let said = refusal(&args, &env);
-        assert!(said.contains("SKEP_CLUSTER_KEY and"), "{said}");
-    }
-}
-
-#[test]
-fn a_key_file_without_a_key_is_refused() {
-    let key = file("# nothing\n\n");
-    let said = refusal(&["--cluster-key-file", key.path().to_str().unwrap()], NO_ENV);
-    assert!(said.starts_with("--cluster-key-file"), "{said}");
-}
-
-#[test]
-fn a_key_that_is_none_is_refused_without_being_shown() {
-    let said = refusal(&[], &[("SKEP_CLUSTER_KEY", "hunter2")]);
-    assert!(said.starts_with("SKEP_CLUSTER_KEY") && !said.contains("hunter2"), "{said}");
-}
-
-#[test]
-fn the_key_is_not_in_the_debug_form() {
-    let config = serve(&[], &[("SKEP_CLUSTER_KEY", KEY)]);
-    assert!(!format!("{config:?}").contains("00112233"));
 }
 
 #[test]

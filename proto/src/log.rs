@@ -1,4 +1,6 @@
-//! Log lines: for eyes on a terminal, else one JSON object a line.
+//! Log lines: for eyes on a terminal, else one JSON object a line. They go to stderr, so that a
+//! verb's stdout stays its answer. None ever holds a secret: keys have no `Display`, and their
+//! `Debug` form shows nothing.
 
 use std::io::IsTerminal;
 
@@ -6,23 +8,37 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::config::{LogConfig, LogFormat};
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For eyes.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
 
-/// Consensus and gossip libraries tell each step at `info`; a filter that names one overrides this.
-const LIBRARIES: &str = "openraft=error,chitchat=warn";
+/// What is logged, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogConfig {
+    /// A level or `target=level,...`; known to be a filter.
+    pub filter: String,
+    /// `None`: human on a terminal, else JSON.
+    pub format: Option<LogFormat>,
+}
 
 /// Why there is no log.
 #[derive(Debug, thiserror::Error)]
-pub enum TelemetryError {
+pub enum LogError {
     #[error("log filter: {0}")]
     Filter(#[from] tracing_subscriber::filter::ParseError),
     #[error("the process logs already")]
     Twice,
 }
 
-/// Starts logging to stderr, panics included; once in a process.
-pub fn init(config: &LogConfig) -> Result<(), TelemetryError> {
-    let filter = EnvFilter::builder().parse(format!("{LIBRARIES},{}", config.filter))?;
+/// Starts logging, panics included; once in a process. `libraries` is a filter for libraries that
+/// tell each step at `info`; a `config.filter` that names one overrides it.
+pub fn init(config: &LogConfig, libraries: &str) -> Result<(), LogError> {
+    let filter = EnvFilter::builder().parse(format!("{libraries},{}", config.filter))?;
     let terminal = std::io::stderr().is_terminal();
     let format = config.format.unwrap_or(if terminal { LogFormat::Human } else { LogFormat::Json });
     let registry = tracing_subscriber::registry().with(filter);
@@ -31,7 +47,7 @@ pub fn init(config: &LogConfig) -> Result<(), TelemetryError> {
         LogFormat::Human => registry.with(lines.with_ansi(terminal)).try_init(),
         LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),
     };
-    started.map_err(|_| TelemetryError::Twice)?;
+    started.map_err(|_| LogError::Twice)?;
     log_panics();
     Ok(())
 }

@@ -20,7 +20,7 @@ pub enum ConfigError {
     /// An address that others can reach, and no cluster key.
     #[error(
         "{origin}: {address} is not a loopback address, and there is no cluster key: make one with \
-         `skep-node keygen`, give it to every node with --cluster-key-file (or SKEP_CLUSTER_KEY_FILE), \
+         `skep-node keygen`, give it to every process with --cluster-key-file (or SKEP_CLUSTER_KEY_FILE), \
          or bind to 127.0.0.1"
     )]
     KeyRequired { origin: String, address: String },
@@ -29,7 +29,7 @@ pub enum ConfigError {
     SameAddress { first: String, second: String, address: String },
     /// A flag of serving beside a verb.
     #[error("{flag}: this flag has no meaning beside a verb")]
-    NotForVerb { flag: &'static str },
+    NotForVerb { flag: String },
 }
 
 impl ConfigError {

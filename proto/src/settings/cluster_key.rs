@@ -2,16 +2,15 @@
 
 use std::path::Path;
 
-use skep_proto::key::KeyRing;
-
-use super::error::ConfigError;
-use super::layers::{CLUSTER_KEY, CLUSTER_KEY_FILE, Layers, read_bounded};
+use super::layers::read_bounded;
+use super::{CLUSTER_KEY, CLUSTER_KEY_FILE, ConfigError, Layers};
+use crate::key::KeyRing;
 
 /// Largest key file that is read, in bytes: eight keys and comments.
 const KEY_FILE_BYTES_MAX: u64 = 16 * 1024;
 
 /// The cluster key, and a warning to log where its file is readable by everyone.
-pub(super) fn cluster_key(layers: &Layers) -> Result<(Option<KeyRing>, Option<String>), ConfigError> {
+pub fn cluster_key(layers: &Layers) -> Result<(Option<KeyRing>, Option<String>), ConfigError> {
     let (value, file) = (layers.get(&CLUSTER_KEY), layers.get(&CLUSTER_KEY_FILE));
     let (secret, origin, warning) = match (value, file) {
         (Some(value), Some(file)) => {

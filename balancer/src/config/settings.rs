@@ -1,0 +1,102 @@
+//! The balancer's settings: a row each.
+
+use skep_proto::settings::{
+    ADVERTISE, CLUSTER_KEY, CLUSTER_KEY_FILE, CONFIG, LOG, LOG_FORMAT, SEEDS, Setting,
+};
+
+/// Most that `--max-body` may be, in bytes.
+pub const BODY_BYTES_LIMIT: u64 = 1 << 40;
+/// Most that `--cores` may be.
+pub const CORES_MAX: u32 = 256;
+/// Most that a count of connections or requests may be.
+pub const COUNT_MAX: u32 = 10_000_000;
+
+pub(super) const HTTP: Setting = Setting::serving("http", "IP:PORT", "127.0.0.1:8000", "HTTP/1.1 and HTTP/2");
+pub(super) const HTTPS: Setting = Setting::serving("https", "IP:PORT", "none", "HTTPS: HTTP/2 and HTTP/1.1");
+pub(super) const CERT: Setting = Setting::serving(
+    "cert",
+    "FILE,...",
+    "none, self-signed",
+    "Certificates in PEM; several are chosen from by SNI; reloaded when they change",
+);
+pub(super) const CERT_KEY: Setting =
+    Setting::serving("cert-key", "FILE,...", "none", "Keys of the certificates, in the same order");
+pub(super) const PEER: Setting = Setting::serving("peer", "IP:PORT", "127.0.0.1:7401", "Gossip");
+pub(super) const ADMIN: Setting =
+    Setting::everywhere("admin", "IP:PORT", "127.0.0.1:9401", "Admin address: health, metrics, stats page");
+pub(super) const BACKENDS: Setting = Setting::serving(
+    "backends",
+    "IP:PORT,...",
+    "none",
+    "Backends that are not found by gossip: fixed addresses instead of seeds",
+);
+pub(super) const CORES: Setting = Setting::serving("cores", "N", "one for each core", "Threads that serve");
+pub(super) const DRAIN: Setting =
+    Setting::serving("drain", "DURATION", "20s", "How long requests in flight may take to end after SIGTERM");
+pub(super) const TRUSTED: Setting = Setting::serving(
+    "trusted-proxies",
+    "NETWORK,...",
+    "none",
+    "Proxies before this one that are believed about their clients",
+);
+pub(super) const PROXY_PROTOCOL: Setting = Setting::serving(
+    "proxy-protocol",
+    "BOOL",
+    "false",
+    "Connections from trusted proxies begin with a PROXY protocol header",
+);
+pub(super) const MAX_CONNECTIONS: Setting =
+    Setting::serving("max-connections", "N", "65536", "Most connections in all");
+pub(super) const MAX_PER_CLIENT: Setting =
+    Setting::serving("max-connections-per-client", "N", "16384", "Most connections of one client address");
+pub(super) const MAX_IN_FLIGHT: Setting =
+    Setting::serving("max-in-flight", "N", "1024", "Most requests in flight at one backend");
+pub(super) const MAX_QUEUE: Setting =
+    Setting::serving("max-queue", "N", "1024", "Most requests of one core that wait for a backend");
+pub(super) const MAX_BODY: Setting =
+    Setting::serving("max-body", "SIZE", "64MiB", "Largest request body, in bytes or with KiB or MiB");
+pub(super) const HEAD_TIMEOUT: Setting =
+    Setting::serving("head-timeout", "DURATION", "10s", "Time for a request's head");
+pub(super) const IDLE_TIMEOUT: Setting =
+    Setting::serving("idle-timeout", "DURATION", "60s", "Time between requests on one connection");
+pub(super) const BODY_TIMEOUT: Setting =
+    Setting::serving("body-timeout", "DURATION", "20s", "Time for a body to make progress");
+pub(super) const REQUEST_TIMEOUT: Setting =
+    Setting::serving("request-timeout", "DURATION", "15s", "Time to an answer, over all attempts");
+pub(super) const QUEUE_TIMEOUT: Setting =
+    Setting::serving("queue-timeout", "DURATION", "2s", "Time that a request may wait for a backend");
+pub(super) const ACCESS_LOG: Setting =
+    Setting::serving("access-log", "FILE", "stdout", "Access log: a file, stdout or off");
+
+/// Every setting, as the help lists them.
+pub(super) const SETTINGS: &[&Setting] = &[
+    &HTTP,
+    &HTTPS,
+    &CERT,
+    &CERT_KEY,
+    &PEER,
+    &ADVERTISE,
+    &ADMIN,
+    &SEEDS,
+    &BACKENDS,
+    &CLUSTER_KEY_FILE,
+    &CLUSTER_KEY,
+    &CORES,
+    &DRAIN,
+    &TRUSTED,
+    &PROXY_PROTOCOL,
+    &MAX_CONNECTIONS,
+    &MAX_PER_CLIENT,
+    &MAX_IN_FLIGHT,
+    &MAX_QUEUE,
+    &MAX_BODY,
+    &HEAD_TIMEOUT,
+    &IDLE_TIMEOUT,
+    &BODY_TIMEOUT,
+    &REQUEST_TIMEOUT,
+    &QUEUE_TIMEOUT,
+    &ACCESS_LOG,
+    &LOG,
+    &LOG_FORMAT,
+    &CONFIG,
+];

@@ -1,0 +1,64 @@
+//! The node's settings: a row each.
+
+use skep_proto::settings::{
+    ADVERTISE, CLUSTER_KEY, CLUSTER_KEY_FILE, CONFIG, LOG, LOG_FORMAT, SEEDS, Setting,
+};
+
+/// Most that `--max-body` may be, in bytes: a body must fit one Raft entry and one peer frame.
+pub const BODY_BYTES_LIMIT: u64 = 8 * 1024 * 1024;
+/// Most that `--expect` may be.
+pub const EXPECT_MAX: u32 = 255;
+/// Most that `--voters` may be.
+pub const VOTERS_MAX: u32 = 31;
+
+pub(super) const HTTP: Setting = Setting::serving("http", "IP:PORT", "127.0.0.1:8080", "HTTP API");
+pub(super) const PEER: Setting = Setting::serving(
+    "peer",
+    "IP:PORT",
+    "127.0.0.1:7400",
+    "Peers: Raft over TCP and gossip over UDP, one number",
+);
+pub(super) const ADMIN: Setting = Setting::everywhere(
+    "admin",
+    "IP:PORT",
+    "127.0.0.1:9400",
+    "Admin address: health, metrics, cluster operations",
+);
+pub(super) const DATA: Setting = Setting::everywhere("data", "DIR", "./data", "Data folder");
+pub(super) const EXPECT: Setting =
+    Setting::serving("expect", "N", "1", "How many nodes to wait for before the first election");
+pub(super) const VOTERS: Setting = Setting::serving("voters", "N", "5", "Most voters; the rest are learners");
+pub(super) const MAX_BODY: Setting =
+    Setting::serving("max-body", "SIZE", "1MiB", "Largest request body, in bytes or with KiB or MiB");
+pub(super) const REQUEST_TIMEOUT: Setting = Setting::serving(
+    "request-timeout",
+    "DURATION",
+    "10s",
+    "How long a request may wait for a leader and a quorum",
+);
+pub(super) const DEAD_GRACE: Setting = Setting::serving(
+    "dead-grace",
+    "DURATION",
+    "30s",
+    "How long a dead voter is waited for before it is replaced",
+);
+
+/// Every setting, as the help lists them.
+pub(super) const SETTINGS: &[&Setting] = &[
+    &HTTP,
+    &PEER,
+    &ADVERTISE,
+    &ADMIN,
+    &DATA,
+    &SEEDS,
+    &EXPECT,
+    &VOTERS,
+    &CLUSTER_KEY_FILE,
+    &CLUSTER_KEY,
+    &MAX_BODY,
+    &REQUEST_TIMEOUT,
+    &DEAD_GRACE,
+    &LOG,
+    &LOG_FORMAT,
+    &CONFIG,
+];
