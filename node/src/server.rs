@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use skep_proto::advertise::{Advertise, choose_advertise};
+use skep_proto::advertise::choose_advertise;
 use skep_proto::gossip::{Gossip, GossipConfig, NodeState, PeerRecord, Program, RaftRole};
 use skep_proto::key::KeyRing;
 use skep_proto::tls::peer_tls;
@@ -143,10 +143,7 @@ async fn start(config: ServeConfig) -> anyhow::Result<Node> {
 
     let seeds = config.seeds.clone();
     let bound = listeners.peer.local_addr()?;
-    let flag = config
-        .advertise
-        .map(|address| Advertise { ip: address.ip(), port: Some(address.port()).filter(|port| *port != 0) });
-    let peer = choose_advertise(bound, &skep_proto::seeds::resolve_now(&seeds).await, flag)?;
+    let peer = choose_advertise(bound, &skep_proto::seeds::resolve_now(&seeds).await, config.advertise)?;
     let record = PeerRecord {
         id: node_id,
         program: Program::Node,

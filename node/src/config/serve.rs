@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use skep_proto::advertise::Advertise;
 use skep_proto::key::KeyRing;
 use skep_proto::log::LogConfig;
 use skep_proto::seeds::Seed;
@@ -22,8 +23,7 @@ pub struct ServeConfig {
     pub http: SocketAddr,
     /// TCP and UDP.
     pub peer: SocketAddr,
-    /// Port 0: that of the peer socket.
-    pub advertise: Option<SocketAddr>,
+    pub advertise: Option<Advertise>,
     pub admin: SocketAddr,
     pub data: PathBuf,
     /// Empty: alone.
@@ -45,9 +45,7 @@ pub(super) fn resolve(layers: &Layers) -> Result<ServeConfig, ConfigError> {
     let config = ServeConfig {
         http: layers.address(&HTTP)?,
         peer: layers.address(&PEER)?,
-        advertise: layers
-            .read(&ADVERTISE, values::advertise)?
-            .map(|it| SocketAddr::new(it.ip, it.port.unwrap_or(0))),
+        advertise: layers.read(&ADVERTISE, values::advertise)?,
         admin: layers.address(&ADMIN)?,
         data: data(layers),
         seeds: layers.read(&SEEDS, values::seeds)?.unwrap_or_default(),
@@ -61,7 +59,7 @@ pub(super) fn resolve(layers: &Layers) -> Result<ServeConfig, ConfigError> {
         warnings: warning.into_iter().collect(),
     };
     if config.cluster_key.is_none() {
-        let advertise = config.advertise.map(|advertise| advertise.ip());
+        let advertise = config.advertise.map(|advertise| advertise.ip);
         let addresses = [
             (&PEER, Some(config.peer.ip())),
             (&ADVERTISE, advertise),
