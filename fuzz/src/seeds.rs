@@ -40,8 +40,9 @@ fn ops() -> Vec<Op> {
             content_type: TEXT_PLAIN.into(),
             body: body.clone(),
             time_ms: 1_700_000_000_000,
+            nonce: u64::MAX,
         },
-        Op::PutMessage { digest, content_type: String::new(), body: Bytes::new(), time_ms: 0 },
+        Op::PutMessage { digest, content_type: String::new(), body: Bytes::new(), time_ms: 0, nonce: 0 },
         Op::WriteText { request: RequestId(7), text: body, time_ms: u64::MAX },
     ]
 }

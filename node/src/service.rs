@@ -4,6 +4,7 @@
 //! the read indexer (batches confirmations that what is applied here is current). Every public
 //! future here may be dropped at any await: a dropped write may still take effect.
 
+mod nonces;
 pub mod operator;
 pub mod proposer;
 pub mod read_index;
@@ -21,6 +22,7 @@ use tokio::time::Instant;
 
 use crate::raft::Raft;
 use crate::store::{Reader, StoreError, Text};
+use nonces::Nonces;
 use proposer::Proposer;
 use read_index::ReadIndexer;
 pub use status::{ClusterStatus, MemberStatus};
@@ -82,6 +84,7 @@ struct Inner {
     reader: Reader,
     proposer: Proposer,
     read_indexer: ReadIndexer,
+    nonces: Nonces,
     status: status::Status,
 }
 
@@ -109,6 +112,7 @@ impl Service {
             status,
         }))
     }
+            nonces: Nonces::new(),
 
     /// This node's id.
     pub fn node_id(&self) -> NodeId {
@@ -129,7 +133,8 @@ impl Service {
         let digest = Digest::of(&body);
         // A copy: the log's cache must not keep a connection's whole read buffer alive.
         let body = Bytes::copy_from_slice(&body);
-        let op = Op::PutMessage { digest, content_type, body, time_ms: now_ms() };
+        let op =
+            Op::PutMessage { digest, content_type, body, time_ms: now_ms(), nonce: self.0.nonces.next() };
         match self.0.proposer.propose(op, self.deadline()).await? {
             OpOutcome::Message { seq, created } => Ok(Put { digest, seq, created }),
             other => Err(unexpected(&other)),

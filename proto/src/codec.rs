@@ -107,6 +107,7 @@ mod tests {
             content_type: "text/plain".into(),
             body,
             time_ms: 1,
+            nonce: 7,
         }])
     }
 

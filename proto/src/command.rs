@@ -38,6 +38,8 @@ pub enum Op {
         body: Bytes,
         /// Milliseconds since the Unix epoch, by the clock of the node that took it.
         time_ms: u64,
+        /// Tells the request that made the message, carried again, from one that repeats it.
+        nonce: u64,
     },
     /// Makes `text` the newest text. `request` makes a retry of it take effect once.
     WriteText { request: RequestId, text: Bytes, time_ms: u64 },
@@ -46,7 +48,7 @@ pub enum Op {
 /// What one operation came to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OpOutcome {
-    /// The message has this `seq`; `created` is false where it was there already.
+    /// The message has this `seq`; `created` is false where another request had made it.
     Message { seq: u64, created: bool },
     /// The text was stored, as the `version`th one.
     Text { version: u64 },
@@ -75,7 +77,7 @@ impl Op {
     /// About how many bytes it takes in a log or a frame.
     pub fn size_estimate(&self) -> usize {
         match self {
-            Op::PutMessage { content_type, body, .. } => 64 + content_type.len() + body.len(),
+            Op::PutMessage { content_type, body, .. } => 72 + content_type.len() + body.len(),
             Op::WriteText { text, .. } => 48 + text.len(),
         }
     }

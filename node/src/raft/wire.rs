@@ -271,6 +271,7 @@ mod tests {
             content_type: "text/plain".into(),
             body: body.clone(),
             time_ms: 1,
+            nonce: 7,
         };
         vec![
             Frame::Ping,

@@ -14,6 +14,7 @@ use skep_proto::gossip::Gossip;
 use skep_proto::id::NodeId;
 use tokio::time::Instant;
 
+use super::nonces::Nonces;
 use super::proposer::Proposer;
 use crate::raft::peers::Peers;
 use crate::raft::types::Metrics;
@@ -320,6 +321,7 @@ impl Operator {
     }
 
     async fn propose(&self, ops: Vec<Op>) -> Result<(), OperatorError> {
+        let nonces = Nonces::new();
         self.proposer
             .propose_all(ops, Instant::now() + OPERATION_TIMEOUT)
             .await
@@ -332,6 +334,7 @@ impl Operator {
 fn progress(metrics: &Metrics, leader: NodeId) -> Vec<(NodeId, Option<u64>)> {
     let replication = metrics.replication.as_ref();
     metrics
+                    nonce: nonces.next(),
         .membership_config
         .membership()
         .nodes()

@@ -312,13 +312,13 @@ fn apply_entry(state: &mut CoreState, entry: &Entry) -> Result<CommandOutcome, S
 
 fn apply_op(state: &mut CoreState, op: &Op) -> Result<OpOutcome, StoreError> {
     match op {
-        Op::PutMessage { digest, content_type, body, time_ms } => {
+        Op::PutMessage { digest, content_type, body, time_ms, nonce } => {
             let time_ms = state.registers.time(*time_ms);
-            let (seq, created) = state.messages.stage(digest, content_type, body, time_ms)?;
-            if created {
+            let (seq, new) = state.messages.stage(digest, content_type, body, time_ms, *nonce)?;
+            if new {
                 state.registers.note_time(time_ms);
             }
-            Ok(OpOutcome::Message { seq, created })
+            Ok(OpOutcome::Message { seq, created: state.messages.made(seq, *nonce) })
         }
         Op::WriteText { request, text, time_ms } => {
             Ok(OpOutcome::Text { version: state.registers.write(*request, text, *time_ms) })

@@ -5,6 +5,7 @@
 //! without any lock: a file's bytes up to a published length never change, and an open file
 //! outlives its removal.
 
+mod creators;
 pub(crate) mod index;
 pub(crate) mod record;
 pub(crate) mod segment;
@@ -20,6 +21,7 @@ use skep_proto::message::Digest;
 
 use crate::store::error::StoreError;
 use crate::store::manifest::SegmentMeta;
+use creators::Creators;
 use index::MemoryIndex;
 use record::HEADER_BYTES;
 use segment::{Place, open_checked};
@@ -60,6 +62,7 @@ pub(crate) struct Messages {
     last_seq: u64,
     published_seq: u64,
     sealed_bytes: u64,
+    creators: Creators,
 }
 
 impl Messages {
@@ -99,6 +102,7 @@ impl Messages {
             last_seq,
             published_seq: last_seq,
             sealed_bytes,
+            creators: Creators::default(),
         })
     }
 
@@ -144,13 +148,15 @@ impl Messages {
         }))
     }
 
-    /// Stages a message, unless it is there: answers its `seq`, and whether it is new.
+    /// Stages a message, unless it is there: answers its `seq`, and whether it is new. `nonce`
+    /// is that of the request which brings it.
     pub(crate) fn stage(
         &mut self,
         digest: &Digest,
         content_type: &str,
         body: &[u8],
         time_ms: u64,
+        nonce: u64,
     ) -> Result<(u64, bool), StoreError> {
         if let Some(place) = self.find_sealed(digest)? {
             return Ok((place.seq, false));
@@ -167,7 +173,13 @@ impl Messages {
         self.last_seq += 1;
         record::push(&mut self.staged, self.last_seq, time_ms, digest, content_type, body);
         active.index.push(*digest, offset);
+        self.creators.push(self.last_seq, nonce);
         Ok((self.last_seq, true))
+    }
+
+    /// Whether the message is known to have been made by the request of this nonce.
+    pub(crate) fn made(&self, seq: u64, nonce: u64) -> bool {
+        self.creators.made(seq, nonce)
     }
 
     fn find_sealed(&self, digest: &Digest) -> Result<Option<Place>, StoreError> {

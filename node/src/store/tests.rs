@@ -45,7 +45,17 @@ fn blank(term: u64, index: u64) -> Entry {
 
 fn put(body: impl Into<Bytes>) -> Op {
     let body = body.into();
-    Op::PutMessage { digest: Digest::of(&body), content_type: "text/plain".into(), body, time_ms: 1000 }
+    put_by(1, body)
+}
+
+fn put_by(nonce: u64, body: impl Into<Bytes>) -> Op {
+    Op::PutMessage {
+        digest: Digest::of(&body),
+        content_type: "text/plain".into(),
+        body,
+        time_ms: 1000,
+        nonce,
+    }
 }
 
 fn text(request: u128, text: &'static str) -> Op {

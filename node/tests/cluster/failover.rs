@@ -55,6 +55,7 @@ async fn survivors_acknowledge_soon_after_the_leader_is_killed_and_waiting_reque
         ledger.acked.len()
     ));
     verify(&cluster.clients(), &ledger).await;
+    ledger.expect_all_created();
     ledger.expect_no_failure("writes at the survivors while the leader died");
     expect_under(what, middle, MEDIAN_BAR);
 }

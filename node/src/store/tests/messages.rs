@@ -1,11 +1,14 @@
 //! Applying commands, and reading what they came to.
 
 use std::fs;
+use std::sync::Arc;
 
 use openraft::storage::RaftStateMachine;
-use skep_proto::command::COMMAND_FORMAT;
+use skep_proto::command::{COMMAND_FORMAT, OpOutcome};
 
 use super::*;
+use crate::store::core::Core;
+use crate::store::health::HealthSender;
 
 fn body(seq: u64) -> String {
     format!("the {seq}th message")
@@ -97,8 +100,8 @@ async fn time_never_falls() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = open(small(dir.path())).unwrap();
     let at = |body: &'static str, time_ms| match put(body) {
-        Op::PutMessage { digest, content_type, body, .. } => {
-            Op::PutMessage { digest, content_type, body, time_ms }
+        Op::PutMessage { digest, content_type, body, nonce, .. } => {
+            Op::PutMessage { digest, content_type, body, time_ms, nonce }
         }
         op => op,
     };
@@ -177,4 +180,45 @@ async fn a_missing_index_is_built_again() {
     for seq in 1..=100 {
         assert!(store.reader.get(&Digest::of(body(seq).as_bytes())).unwrap().is_some());
     }
+}
+
+/// Whether each of the operations says that it made its message.
+fn made(core: &Core, index: u64, ops: Vec<Op>) -> Vec<bool> {
+    core.begin().unwrap();
+    let (outcomes, staged) = core.stage([normal(1, index, ops)].iter()).unwrap();
+    staged.iter().for_each(|staged| staged.write().unwrap());
+    core.publish(Arc::new(staged));
+    let created = |outcome: &OpOutcome| matches!(outcome, OpOutcome::Message { created: true, .. });
+    outcomes.iter().flat_map(|outcome| outcome.outcomes.iter().map(created)).collect()
+}
+
+fn core(dir: &std::path::Path) -> Core {
+    Core::open(&small(dir), Arc::new(HealthSender::new()), Arc::default()).unwrap()
+}
+
+#[test]
+fn a_request_that_is_carried_twice_hears_twice_that_it_made_the_message() {
+    let dir = tempfile::tempdir().unwrap();
+    let core = core(dir.path());
+    let ops = vec![put_by(7, "a"), put_by(8, "b"), put_by(9, "a")];
+    assert_eq!(made(&core, 0, ops), [true, true, false]);
+    // Some segments later as well.
+    for n in 0..20 {
+        assert_eq!(made(&core, 1 + n, vec![put_by(100 + n, vec![n as u8; 2000])]), [true]);
+    }
+    assert!(core.lock().messages.segments() > 2);
+    let ops = vec![put_by(7, "a"), put_by(9, "a"), put_by(8, "b")];
+    assert_eq!(made(&core, 21, ops), [true, false, true]);
+    assert_eq!(core.lock().messages.published_seq(), 22, "nothing was stored twice");
+}
+
+#[test]
+fn who_made_a_message_is_forgotten_by_a_restart_but_never_mistaken() {
+    let dir = tempfile::tempdir().unwrap();
+    let before = core(dir.path());
+    made(&before, 0, vec![put_by(7, "a")]);
+    before.write_checkpoint(before.capture()).unwrap();
+    drop(before);
+    let ops = vec![put_by(7, "a"), put_by(8, "b"), put_by(7, "b"), put_by(8, "b")];
+    assert_eq!(made(&core(dir.path()), 1, ops), [false, true, false, true]);
 }

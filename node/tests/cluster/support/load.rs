@@ -44,6 +44,8 @@ pub struct Acked {
     pub text: String,
     pub digest: String,
     pub seq: u64,
+    /// The answer said that this request made the message.
+    pub created: bool,
     pub sent: Instant,
     pub answered: Instant,
     pub at: SocketAddr,
@@ -83,6 +85,12 @@ impl Ledger {
             self.failed.len(),
             self.failed.len() + self.acked.len()
         );
+    }
+
+    /// Each message was sent once, so nobody else can have made it.
+    pub fn expect_all_created(&self) {
+        let repeated: Vec<_> = self.acked.iter().filter(|acked| !acked.created).collect();
+        assert!(repeated.is_empty(), "{} answers say the message was there: {repeated:?}", repeated.len());
     }
 
     pub fn merge(&mut self, other: Ledger) {
@@ -217,7 +225,8 @@ fn record(
             let json = answer.json();
             let digest = json["digest"].as_str().expect("an acknowledgement has a digest").to_owned();
             let seq = json["seq"].as_u64().expect("an acknowledgement has a seq");
-            let acked = Acked { text, digest, seq, sent, answered, at };
+            let created = answer.status == 201;
+            let acked = Acked { text, digest, seq, created, sent, answered, at };
             shared.ledger.lock().expect("no holder panics").acked.push(acked);
             return true;
         }

@@ -34,7 +34,13 @@ async fn start(id: u64, world: &Arc<Mutex<World>>) -> Node {
 
 fn message(i: u32) -> Op {
     let body = Bytes::from(i.to_be_bytes().repeat(500));
-    Op::PutMessage { digest: Digest::of(&body), content_type: "text/plain".into(), body, time_ms: 1 }
+    Op::PutMessage {
+        digest: Digest::of(&body),
+        content_type: "text/plain".into(),
+        body,
+        time_ms: 1,
+        nonce: i.into(),
+    }
 }
 
 #[tokio::test]
