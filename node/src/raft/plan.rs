@@ -113,6 +113,14 @@ pub struct Progress {
     pub answers: bool,
 }
 
+/// Too few voters live for a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{living} of {voters} voters are alive and answer, which is no majority")]
+pub struct QuorumLost {
+    pub living: usize,
+    pub voters: usize,
+}
+
 /// All that the plan looks at.
 #[derive(Debug, Clone)]
 pub struct Facts {
@@ -195,6 +203,22 @@ impl Facts {
 
     fn stays(&self, id: NodeId) -> bool {
         self.lives(id) && !self.leaves(id)
+    }
+
+    /// Whether a member can be taken out at once: the change needs a living majority of the
+    /// voters as they are, and leaves one. Says why not.
+    pub fn may_remove(&self, id: NodeId) -> Result<(), QuorumLost> {
+        for voters in &self.membership.configs {
+            let mut left = voters.clone();
+            left.remove(&id);
+            for voters in [voters, &left] {
+                if !self.has_living_majority(voters) {
+                    let living = voters.iter().filter(|id| self.lives(**id)).count();
+                    return Err(QuorumLost { living, voters: voters.len() });
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Whether more than half of these voters live.

@@ -5,7 +5,7 @@
 //! each on condition that neither the membership nor the leader changed meanwhile. It may be
 //! dropped at any await: a membership change that it leaves joint is finished by the next leader.
 
-mod facts;
+pub mod facts;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

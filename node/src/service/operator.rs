@@ -17,6 +17,8 @@ use tokio::time::Instant;
 use super::nonces::Nonces;
 use super::proposer::Proposer;
 use crate::raft::peers::Peers;
+use crate::raft::plan::{QuorumLost, Settings};
+use crate::raft::reconciler::facts::{Tracker, raft_facts};
 use crate::raft::types::Metrics;
 use crate::raft::wire::{Operation, OperationError, OperationOutcome, Request, Response};
 use crate::raft::{Raft, wait_until};
@@ -218,6 +220,7 @@ impl Operator {
                 "node {id} is alive; stop it with SIGTERM, and it leaves by itself"
             )));
         }
+        let begun = Instant::now();
         let removed = async {
             loop {
                 let change = {
@@ -225,13 +228,29 @@ impl Operator {
                     let metrics = metrics.borrow_watched();
                     let membership = metrics.membership_config.membership();
                     if membership.get_node(&id.0).is_none() {
-                        return;
+                        return Ok(());
                     }
-                    let ids = BTreeSet::from([id.0]);
-                    match membership.voter_ids().any(|voter| voter == id.0) {
-                        true => ChangeMembers::RemoveVoters(ids),
-                        false => ChangeMembers::RemoveNodes(ids),
+                    if let Err(lost) = self.may_remove(&metrics, id) {
+                        // A new leader has yet to hear from those that live.
+                        if begun.elapsed() < DEATH_SEEN_TIMEOUT {
+                            None
+                        } else {
+                            return Err(OperationError::Refused(format!(
+                                "node {id} cannot be removed: {lost}; start the others again, or, where they \
+                                 are gone for good, make a new cluster of one folder with `skep-node recover`"
+                            )));
+                        }
+                    } else {
+                        let ids = BTreeSet::from([id.0]);
+                        Some(match membership.voter_ids().any(|voter| voter == id.0) {
+                            true => ChangeMembers::RemoveVoters(ids),
+                            false => ChangeMembers::RemoveNodes(ids),
+                        })
                     }
+                };
+                let Some(change) = change else {
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                    continue;
                 };
                 // The plan may be at work on the same membership: who comes second looks again.
                 if let Err(error) = self.raft.change_membership(change, false).await {
@@ -240,11 +259,20 @@ impl Operator {
                 }
             }
         };
-        tokio::time::timeout(OPERATION_TIMEOUT, removed).await.map_err(|_| {
-            OperationError::Failed(format!(
+        tokio::time::timeout(OPERATION_TIMEOUT, removed).await.unwrap_or_else(|_| {
+            Err(OperationError::Failed(format!(
                 "the removal was not committed in {OPERATION_TIMEOUT:?}: is a quorum up?"
-            ))
+            )))
         })
+    }
+
+    /// The plan's word on the removal of a member.
+    fn may_remove(&self, metrics: &Metrics, id: NodeId) -> Result<(), QuorumLost> {
+        let view = self.gossip.view().borrow().clone();
+        let (settings, now) = (Settings::default(), std::time::Instant::now());
+        let facts = Tracker::default().observe(self.node_id, &view, raft_facts(metrics), &settings, now);
+        // A leader has a cluster; without one there is nothing to lose.
+        facts.map_or(Ok(()), |facts| facts.may_remove(id))
     }
 
     /// A snapshot of everything applied so far, as the bytes of a snapshot file.
@@ -293,6 +321,7 @@ impl Operator {
         let text = snapshot.newest_text();
         let contents = std::sync::Arc::new(snapshot.messages().map_err(|error| failed(&error))?);
         let (mut count, mut after) = (0, 0);
+        let nonces = Nonces::new();
         loop {
             let contents = contents.clone();
             let read = tokio::task::spawn_blocking(move || {
@@ -305,6 +334,7 @@ impl Operator {
             let ops = messages
                 .into_iter()
                 .map(|message| Op::PutMessage {
+                    nonce: nonces.next(),
                     digest: message.digest,
                     content_type: message.content_type,
                     body: message.body,
@@ -321,7 +351,6 @@ impl Operator {
     }
 
     async fn propose(&self, ops: Vec<Op>) -> Result<(), OperatorError> {
-        let nonces = Nonces::new();
         self.proposer
             .propose_all(ops, Instant::now() + OPERATION_TIMEOUT)
             .await
@@ -334,7 +363,6 @@ impl Operator {
 fn progress(metrics: &Metrics, leader: NodeId) -> Vec<(NodeId, Option<u64>)> {
     let replication = metrics.replication.as_ref();
     metrics
-                    nonce: nonces.next(),
         .membership_config
         .membership()
         .nodes()

@@ -118,6 +118,27 @@ async fn a_dead_node_is_removed_by_force() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_verb_with_nobody_to_talk_to_fails_and_says_so() {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removal_that_would_cost_the_quorum_is_refused_and_the_cluster_goes_on_when_it_is_back() {
+    let _machine = machine_shared();
+    let mut cluster = Cluster::ready(3).await;
+    cluster.wait_views("all three vote", Duration::from_secs(10), |view| view.voters() == 3).await;
+    let leader = cluster.leader().await;
+    let dead = [leader % 3 + 1, (leader + 1) % 3 + 1];
+    let id = cluster.node(dead[0]).wait_status().await.node_id;
+    for node in dead {
+        cluster.node_mut(node).kill();
+    }
+    let refused = verb(cluster.node(leader).admin.address, &["force-leave", &id]);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    let words = ["1 of 3 voters", "no majority", "recover"];
+    assert!(words.iter().all(|word| refused.stderr.contains(word)), "{refused:?}");
+    cluster.start(dead[1]);
+    cluster.node(leader).http.put("two of three go on").await;
+    cluster.wait_views("nobody was removed", Duration::from_secs(10), |view| view.voters() == 3).await;
+    succeeded(cluster.node(leader), &["force-leave", &id]);
+}
+
     let _machine = machine_shared();
     let cluster = Cluster::new(1, &[]);
     let admin = std::net::SocketAddr::new(cluster.subnet().host(1), crate::support::subnet::ADMIN_PORT);

@@ -272,3 +272,22 @@ fn who_leaves_is_not_made_a_member() {
 fn membership_without_voters_gives_nothing() {
     case([], []).facts(|facts| facts.membership.configs.clear()).gives_nothing();
 }
+
+#[test]
+fn a_member_may_be_removed_only_where_a_majority_lives_before_and_after() {
+    let lost = |case: Case, id| case.facts.may_remove(NodeId(id)).err();
+    assert_eq!(lost(case(1..=3, []).dead([3]), 3), None);
+    assert_eq!(lost(case(1..=5, []).dead([4, 5]), 5), None);
+    assert_eq!(lost(case(1..=3, []).dead([2, 3]), 3), Some(QuorumLost { living: 1, voters: 3 }));
+    // A learner's removal is a change too, and needs the voters' word.
+    assert_eq!(lost(case(1..=3, [4]).dead([2, 3, 4]), 4), Some(QuorumLost { living: 1, voters: 3 }));
+    // Gossip sees it, but it does not answer.
+    let silent = case(1..=3, []).dead([3]).progress(2, |progress| progress.answers = false);
+    assert_eq!(lost(silent, 3), Some(QuorumLost { living: 1, voters: 3 }));
+    // It lives, and two of the four do: without it one of three would.
+    let half = case(1..=5, []).dead([4, 5]);
+    assert_eq!(lost(half, 3), Some(QuorumLost { living: 2, voters: 4 }));
+    // In a joint configuration either set counts.
+    let joint = case(1..=3, []).dead([3]).facts(|facts| facts.membership.configs.push(set([1, 3])));
+    assert_eq!(lost(joint, 2), Some(QuorumLost { living: 1, voters: 2 }));
+}
