@@ -22,6 +22,7 @@ mod messages;
 mod page;
 mod problem;
 mod public;
+mod refusal;
 mod serve;
 mod text;
 

@@ -60,6 +60,10 @@ impl App {
         self.shared.metrics.as_ref()
     }
 
+    pub(super) fn served_by(&self) -> HeaderValue {
+        self.shared.served_by.clone()
+    }
+
     /// From now on every answer is the last on its connection.
     pub(super) fn close_connections(&self) {
         self.shared.closing.store(true, Ordering::Relaxed);

@@ -13,6 +13,7 @@
 //! | `invalid-digest` | 400 | the path's digest is not 64 lowercase hex digits |
 //! | `invalid-query` | 400 | a query parameter is out of its range |
 //! | `invalid-request` | 400 | an admin request's body is not what the route takes |
+//! | `malformed-request` | 400 | the request's head is no HTTP/1.1 |
 //! | `not-found` | 404 | there is nothing at this path |
 //! | `message-not-found` | 404 | no message has this digest |
 //! | `no-text` | 404 | no text was written yet |
@@ -20,8 +21,10 @@
 //! | `body-timeout` | 408 | the body did not arrive in time |
 //! | `refused` | 409 | an operation that would do harm, or makes no sense now |
 //! | `body-too-large` | 413 | the body is larger than `--max-body` |
+//! | `uri-too-long` | 414 | the request's target is too long |
 //! | `unsupported-content-encoding` | 415 | the body is compressed |
 //! | `unsupported-content-type` | 415 | an admin request of another content type |
+//! | `head-too-large` | 431 | the request's head is too large, or has too many header fields |
 //! | `internal` | 500 | the node failed, and is stopping |
 //! | `operation-failed` | 503 | an operation was not carried out |
 //! | `not-ready` | 503 | the node should get no traffic now; `detail` says why |
@@ -78,6 +81,7 @@ kinds! {
     InvalidDigest = "invalid-digest", BAD_REQUEST, "Not a digest";
     InvalidQuery = "invalid-query", BAD_REQUEST, "A query parameter is out of its range";
     InvalidRequest = "invalid-request", BAD_REQUEST, "The request is not what this route takes";
+    MalformedRequest = "malformed-request", BAD_REQUEST, "The request is malformed";
     NotFound = "not-found", NOT_FOUND, "There is nothing here";
     MessageNotFound = "message-not-found", NOT_FOUND, "There is no such message";
     NoText = "no-text", NOT_FOUND, "There is no text yet";
@@ -85,10 +89,12 @@ kinds! {
     BodyTimeout = "body-timeout", REQUEST_TIMEOUT, "The body did not arrive in time";
     Refused = "refused", CONFLICT, "The operation was refused";
     BodyTooLarge = "body-too-large", PAYLOAD_TOO_LARGE, "The body is too large";
+    UriTooLong = "uri-too-long", URI_TOO_LONG, "The request's target is too long";
     UnsupportedContentEncoding = "unsupported-content-encoding", UNSUPPORTED_MEDIA_TYPE,
         "The body's encoding is not supported";
     UnsupportedContentType = "unsupported-content-type", UNSUPPORTED_MEDIA_TYPE,
         "The body's type is not supported";
+    HeadTooLarge = "head-too-large", REQUEST_HEADER_FIELDS_TOO_LARGE, "The request's head is too large";
     Internal = "internal", INTERNAL_SERVER_ERROR, "The node failed";
     OperationFailed = "operation-failed", SERVICE_UNAVAILABLE, "The operation was not carried out";
     NotReady = "not-ready", SERVICE_UNAVAILABLE, "The node is not ready";
@@ -111,6 +117,18 @@ impl Problem {
     pub fn new(kind: ProblemKind, detail: impl Into<Cow<'static, str>>) -> Self {
         Self { kind, detail: detail.into(), unprocessed: false }
     }
+
+    /// The problem as JSON.
+    pub(super) fn document(&self) -> Vec<u8> {
+        let document = Document {
+            r#type: self.kind.uri(),
+            title: self.kind.title(),
+            status: self.kind.status().as_u16(),
+            detail: &self.detail,
+        };
+        // Strings and a number: this cannot fail, and if it did, the status still says it.
+        serde_json::to_vec(&document).unwrap_or_default()
+    }
 }
 
 #[derive(Serialize)]
@@ -124,15 +142,7 @@ struct Document<'a> {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = self.kind.status();
-        let document = Document {
-            r#type: self.kind.uri(),
-            title: self.kind.title(),
-            status: status.as_u16(),
-            detail: &self.detail,
-        };
-        // Strings and a number: this cannot fail, and if it did, the status still says it.
-        let body = serde_json::to_vec(&document).unwrap_or_default();
-        let mut response = Response::new(Body::from(body));
+        let mut response = Response::new(Body::from(self.document()));
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));

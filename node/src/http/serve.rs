@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use hyper::body::Body as _;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -16,12 +15,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::app::App;
+use super::refusal::{AnswerBody, Exchange, Exchanges, Worded};
 
 /// Largest head of a request, in bytes; hyper answers 431 to a larger one (up to twice as much
 /// may pass, where it arrives in one piece).
-const HEAD_BYTES_MAX: usize = 64 * 1024;
+pub(super) const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Most headers of a request.
-const HEADERS_MAX: usize = 100;
+pub(super) const HEADERS_MAX: usize = 100;
 /// After a failed accept (no descriptors left, mostly) the next try waits this long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -170,16 +170,18 @@ async fn connection(
     mut orders: watch::Receiver<Order>,
     idle_timeout: Duration,
 ) {
-    let activity = Activity::new();
-    let service = service_fn(|request| async {
-        let response = app.respond(request, activity.begin()).await;
-        // A body of unknown length is sent for as long as it takes.
-        let streams = response.body().size_hint().exact().is_none();
-        if !streams {
-            activity.end();
+    let activity = Arc::new(Activity::new());
+    let exchanges = Arc::new(Exchanges::default());
+    let service = service_fn(|request| {
+        let began = activity.begin();
+        let ended = activity.clone();
+        let exchange = Exchange::begin(&exchanges, move || ended.end());
+        async move {
+            let response = app.respond(request, began).await;
+            Ok::<_, Infallible>(response.map(|body| AnswerBody::new(body, exchange)))
         }
-        Ok::<_, Infallible>(response)
     });
+    let stream = Worded::new(stream, exchanges.clone(), app.served_by());
     let mut builder = http1::Builder::new();
     // hyper's own timer for heads costs an allocation and a timer a request; the idle check
     // below bounds the same time with one timer a connection.

@@ -88,10 +88,70 @@ async fn a_body_that_ends_early_stores_nothing() {
     assert!(served.fake.state.lock().unwrap().messages.is_empty());
 }
 
-#[tokio::test]
-async fn a_head_that_is_too_large_or_no_http_is_refused() {
-    let served = public().await;
+/// Heads that are refused before there is a request, and as what.
+fn bad_heads() -> Vec<(Vec<u8>, ProblemKind)> {
     let large = format!("GET /read HTTP/1.1\r\nhost: skep\r\nx: {}\r\n\r\n", "x".repeat(300_000));
-    assert!(served.raw(large.as_bytes()).await.starts_with("HTTP/1.1 431"));
-    assert!(served.raw(b"\x16\x03\x01 hello\r\n\r\n").await.starts_with("HTTP/1.1 400"));
+    let many = format!("GET /read HTTP/1.1\r\nhost: skep\r\n{}\r\n", "x: y\r\n".repeat(101));
+    let long = format!("GET /{} HTTP/1.1\r\nhost: skep\r\n\r\n", "x".repeat(66_000));
+    vec![
+        (large.into(), ProblemKind::HeadTooLarge),
+        (many.into(), ProblemKind::HeadTooLarge),
+        (long.into(), ProblemKind::UriTooLong),
+        (b"\x16\x03\x01 hello\r\n\r\n".to_vec(), ProblemKind::MalformedRequest),
+        (b"GET /read HTTP/1.1\r\nbad field: x\r\n\r\n".to_vec(), ProblemKind::MalformedRequest),
+        (b"GET /read HTTP/9.9\r\nhost: skep\r\n\r\n".to_vec(), ProblemKind::MalformedRequest),
+    ]
+}
+
+/// Whether the text ends with a whole answer that is this problem, and the connection's last.
+#[track_caller]
+fn ends_with_problem(text: &str, kind: ProblemKind) {
+    let answer = &text[text.rfind("HTTP/1.1 ").unwrap()..];
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with(&format!("HTTP/1.1 {} ", kind.status().as_u16())), "{head}");
+    for field in [
+        "connection: close",
+        "content-type: application/problem+json",
+        &format!("content-length: {}", body.len()),
+        &format!("skep-served-by: {}", fake::NODE_ID),
+    ] {
+        assert!(head.contains(field), "{field} is not in {head}");
+    }
+    let document: Value = serde_json::from_str(body).unwrap();
+    assert_eq!((&document["type"], &document["title"]), (&kind.uri().into(), &kind.title().into()));
+    assert_eq!(document["status"], kind.status().as_u16());
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_large_or_no_http_is_answered_with_a_problem() {
+    let served = public().await;
+    for (head, kind) in bad_heads() {
+        ends_with_problem(&served.raw(&head).await, kind);
+    }
+}
+
+#[tokio::test]
+async fn a_bad_head_behind_good_requests_is_answered_with_a_problem_too() {
+    let served = public().await;
+    let good = b"GET /read HTTP/1.1\r\nhost: skep\r\n\r\n";
+    for (head, kind) in bad_heads() {
+        // At once, and after the answer to the first.
+        let text = served.raw(&[good, good, &head[..]].concat()).await;
+        assert_eq!(text.matches("no-text").count(), 2, "{text}");
+        ends_with_problem(&text, kind);
+        let mut stream = served.connect().await;
+        stream.write_all(good).await.unwrap();
+        read_until(&mut stream, "no-text").await;
+        stream.write_all(&head).await.unwrap();
+        ends_with_problem(&read_to_end(&mut stream).await, kind);
+    }
+}
+
+#[tokio::test]
+async fn a_stored_text_that_looks_like_a_refusal_is_served_as_it_is() {
+    let served = public().await;
+    let text = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
+    let put = served.post_as("text/x-http", text).await;
+    let path = format!("/messages/{}", put.json()["digest"].as_str().unwrap());
+    assert_eq!(served.get_accepting(&path, "text/x-http").await.body, &text[..]);
 }
