@@ -238,6 +238,7 @@ async fn start(config: ServeConfig) -> anyhow::Result<Node> {
         proposer,
         read_indexer,
         health: store.health.clone(),
+        waiting: bootstrap.waiting(),
     });
 
     let mut tasks = tokio::task::JoinSet::new();

@@ -98,21 +98,24 @@ pub struct ServiceParts {
     pub proposer: Proposer,
     pub read_indexer: ReadIndexer,
     pub health: tokio::sync::watch::Receiver<crate::store::StoreHealth>,
+    /// Why the node waits, while it has no cluster.
+    pub waiting: tokio::sync::watch::Receiver<Option<crate::raft::bootstrap::Wait>>,
 }
 
 impl Service {
     pub fn new(parts: ServiceParts) -> Self {
-        let status = status::Status::new(parts.node_id, parts.raft, parts.gossip, parts.health);
+        let status =
+            status::Status::new(parts.node_id, parts.raft, parts.gossip, parts.health, parts.waiting);
         Self(Arc::new(Inner {
             node_id: parts.node_id,
             request_timeout: parts.request_timeout,
             reader: parts.reader,
             proposer: parts.proposer,
             read_indexer: parts.read_indexer,
+            nonces: Nonces::new(),
             status,
         }))
     }
-            nonces: Nonces::new(),
 
     /// This node's id.
     pub fn node_id(&self) -> NodeId {

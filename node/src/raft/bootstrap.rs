@@ -200,13 +200,32 @@ impl Other {
     }
 }
 
-/// The cluster of the others, where they are all of another cluster than `own`: then the data
-/// folder, or the seeds, are not what was meant.
-pub fn only_strangers(view: &View, own: ClusterId) -> Option<ClusterId> {
+/// All that a node sees belong to another cluster than its own: its data folder, or its seeds,
+/// are not what was meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OnlyStrangers {
+    pub own: ClusterId,
+    pub other: ClusterId,
+}
+
+impl fmt::Display for OnlyStrangers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let OnlyStrangers { own, other } = self;
+        write!(
+            f,
+            "the data folder belongs to cluster {own}, but the nodes at the seeds to cluster {other}, which \
+             refuses this node; give it the right seeds, or an empty data folder"
+        )
+    }
+}
+
+/// Whether the view shows only strangers.
+pub fn only_strangers(view: &View) -> Option<OnlyStrangers> {
+    let own = view.me.cluster?;
     let mut clusters =
         view.live.iter().filter(|record| record.program == Program::Node).filter_map(|record| record.cluster);
     let first = clusters.next()?;
-    (first != own && clusters.all(|cluster| cluster != own)).then_some(first)
+    (first != own && clusters.all(|cluster| cluster != own)).then_some(OnlyStrangers { own, other: first })
 }
 
 impl fmt::Display for Proposal {

@@ -37,17 +37,10 @@ pub async fn name_strangers(node_id: NodeId, gossip: Gossip) {
     let mut views = gossip.view();
     let mut named = None;
     loop {
-        let strangers = {
-            let view = views.borrow_and_update();
-            view.me.cluster.and_then(|own| only_strangers(&view, own).map(|other| (own, other)))
-        };
+        let strangers = only_strangers(&views.borrow_and_update());
         if strangers != named {
-            if let Some((own, other)) = strangers {
-                tracing::error!(
-                    node = %node_id,
-                    "the data folder belongs to cluster {own}, but the nodes at the seeds to cluster {other}, \
-                     which refuses this node; give it the right seeds, or an empty data folder"
-                );
+            if let Some(strangers) = strangers {
+                tracing::error!(node = %node_id, "{strangers}");
             }
             named = strangers;
         }

@@ -2,12 +2,13 @@
 
 use openraft::async_runtime::watch::WatchReceiver as _;
 use serde::Serialize;
-use skep_proto::gossip::{Gossip, NodeState, PeerRecord, Program};
+use skep_proto::gossip::{Gossip, NodeState, PeerRecord, Program, View};
 use skep_proto::id::NodeId;
 use tokio::sync::watch;
 
 use crate::raft::Raft;
-use crate::raft::types::Metrics;
+use crate::raft::bootstrap::{Wait, only_strangers};
+use crate::raft::types::{LogId, Metrics};
 use crate::store::StoreHealth;
 
 /// A node that has not applied this many committed entries is not ready.
@@ -46,6 +47,7 @@ pub(super) struct Status {
     raft: Raft,
     gossip: Gossip,
     health: watch::Receiver<StoreHealth>,
+    waiting: watch::Receiver<Option<Wait>>,
 }
 
 impl Status {
@@ -54,8 +56,9 @@ impl Status {
         raft: Raft,
         gossip: Gossip,
         health: watch::Receiver<StoreHealth>,
+        waiting: watch::Receiver<Option<Wait>>,
     ) -> Self {
-        Self { node_id, raft, gossip, health }
+        Self { node_id, raft, gossip, health, waiting }
     }
 
     pub(super) fn cluster(&self) -> ClusterStatus {
@@ -108,16 +111,20 @@ impl Status {
         if let Err(fatal) = &metrics.running_state {
             return Err(format!("the store has stopped: {fatal}"));
         }
-        match self.gossip.view().borrow().me.state {
+        let view = self.gossip.view().borrow().clone();
+        match view.me.state {
             NodeState::Ready => {}
-            NodeState::Joining => return Err("joining: not yet a member of a cluster".into()),
+            NodeState::Joining => return Err(format!("joining: {}", self.why_joining(&view, &metrics))),
             NodeState::Draining | NodeState::Left => return Err("draining".into()),
         }
         if self.health.borrow().full {
             return Err("the disk is full".into());
         }
         if metrics.current_leader.is_none() {
-            return Err("no leader is known".into());
+            return Err(match only_strangers(&view) {
+                Some(strangers) => format!("no leader is known: {strangers}"),
+                None => "no leader is known".into(),
+            });
         }
         let (committed, applied) = (
             metrics.local_committed.map_or(0, |log_id| log_id.index),
@@ -127,6 +134,26 @@ impl Status {
             return Err(format!("lagging: {applied} of {committed} log entries are applied"));
         }
         Ok(())
+    }
+
+    /// What a joining node waits for.
+    fn why_joining(&self, view: &View, metrics: &Metrics) -> String {
+        let Some(cluster) = view.me.cluster else {
+            let waiting = self.waiting.borrow();
+            return waiting.as_ref().map_or("looking for a cluster".into(), ToString::to_string);
+        };
+        if let Some(strangers) = only_strangers(view) {
+            return strangers.to_string();
+        }
+        if metrics.current_leader.is_none() {
+            return format!("cluster {cluster} shows no leader");
+        }
+        if metrics.membership_config.membership().get_node(&self.node_id.0).is_none() {
+            return format!("the leader of cluster {cluster} has not taken this node in yet");
+        }
+        let index = |log_id: Option<LogId>| log_id.map_or(0, |log_id| log_id.index);
+        let (committed, applied) = (index(metrics.cluster_committed), index(metrics.last_applied));
+        format!("{applied} of {committed} log entries are applied")
     }
 }
 

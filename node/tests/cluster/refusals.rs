@@ -113,6 +113,10 @@ async fn a_data_folder_of_another_cluster_is_refused_and_says_why() {
         logfile::line_with(&node.log_text(), &[&own, &other]).map(|_| ())
     })
     .await;
+    let answer = cluster.node(6).admin.get("/readyz").await.expect("the admin address answers");
+    let detail = answer.json()["detail"].as_str().unwrap_or_default().to_owned();
+    assert_eq!(answer.status, 503, "{answer:?}");
+    assert!(detail.contains(&own) && detail.contains(&other) && detail.contains("seeds"), "{detail}");
     let http = cluster.node(6).http_text();
     holds_for("it is kept out", Duration::from_secs(2), async || {
         for (node, view) in cluster.views().await.into_iter().filter(|(node, _)| *node <= 3) {
