@@ -60,6 +60,9 @@ pub fn config() -> Result<openraft::Config, openraft::ConfigError> {
         // A leader sends entries before they are on its own disk. Back after a crash in the same
         // term, it would give their indexes to other entries, which no peer could tell apart.
         enable_leader_restore: Some(false),
+        // A follower whose disk lost what it had acknowledged starts over; without this, one lying
+        // disk ends the leader's process, whose assertion it breaks. `network` names it in the log.
+        allow_log_reversion: Some(true),
         max_payload_entries: APPEND_ENTRIES_MAX,
         // A follower that lags is sent log as long as there is log: see `compaction`.
         replication_lag_threshold: u64::MAX,

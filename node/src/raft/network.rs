@@ -15,6 +15,7 @@ use openraft::errors::{
 };
 use openraft::impls::EmptyNode;
 use openraft::network::{Backoff, RPCOption, RPCTypes, RaftNetworkFactory, RaftNetworkV2};
+use openraft::raft::StreamAppendError;
 use openraft::type_config::alias::SnapshotOf;
 use openraft::{OptionalSend, StorageError};
 use skep_proto::id::{NodeId, RawNodeId};
@@ -24,7 +25,7 @@ use crate::raft::peers::{
     CallError, NotSent, OpenAppends, Patience, Peers, SendSnapshotError, SnapshotChunks, StreamEvent,
     Unanswered,
 };
-use crate::raft::types::{Entry, TypeConfig, Vote};
+use crate::raft::types::{Entry, LogId, TypeConfig, Vote};
 use crate::raft::wire::{
     AppendRequest, AppendResponse, AppendResult, GroupId, Request, Response, SnapshotBegin, SnapshotResponse,
     TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
@@ -74,6 +75,7 @@ impl<D> Network<D> {
             group: self.group,
             target: NodeId(target),
             heartbeat,
+            acknowledged: None,
             snapshot: PhantomData,
         }
     }
@@ -97,6 +99,8 @@ pub struct PeerClient<D> {
     group: GroupId,
     target: NodeId,
     heartbeat: bool,
+    /// The last of the leader's log that the peer said to have on disk, and under which vote.
+    acknowledged: Option<(Vote, LogId)>,
     snapshot: PhantomData<fn(D)>,
 }
 
@@ -133,6 +137,29 @@ impl<D: SnapshotSource> PeerClient<D> {
         Unreachable::from_string("the peer answered something else").into()
     }
 
+    /// Follows what the peer says to have on disk, and notices where it has lost some of that.
+    fn judge(&mut self, vote: Vote, result: &AppendResult) {
+        let known = self.acknowledged.filter(|(under, _)| *under == vote).map(|(_, known)| known);
+        match result {
+            Ok(Some(log_id)) => self.acknowledged = Some((vote, known.map_or(*log_id, |it| it.max(*log_id)))),
+            Err(StreamAppendError::Conflict(at)) if known.is_some_and(|known| at.index <= known.index) => {
+                self.acknowledged = None;
+                self.name_loss(at);
+            }
+            _ => {}
+        }
+    }
+
+    /// openraft sends the peer again what it lacks (`allow_log_reversion`); that its disk lies is
+    /// for an operator to know.
+    fn name_loss(&self, lacking: &LogId) {
+        tracing::error!(
+            peer = %self.target, lacking = lacking.index,
+            "the peer's log has lost entries that it had acknowledged as on its disk; it is sent them again, \
+             but its disk cannot be trusted: replace it, and give the node an empty data folder"
+        );
+    }
+
     async fn vote_with(&self, request: Request, option: &RPCOption) -> Result<VoteResponse, RpcError> {
         match self.ask(RPCTypes::Vote, request, Patience::Deadline, option).await? {
             Response::Vote(vote) => Ok(vote),
@@ -149,8 +176,15 @@ impl<D: SnapshotSource> RaftNetworkV2<TypeConfig> for PeerClient<D> {
         rpc: AppendRequest,
         option: RPCOption,
     ) -> Result<AppendResponse, RpcError> {
+        // A heartbeat's is the last that the leader knows the peer to have on disk.
+        let matching = rpc.prev_log_id.filter(|_| self.heartbeat);
         match self.ask(RPCTypes::AppendEntries, Request::Append(rpc), Patience::None, &option).await? {
-            Response::Append(append) => Ok(append),
+            Response::Append(append) => {
+                if let (AppendResponse::Conflict, Some(matching)) = (&append, matching) {
+                    self.name_loss(&matching);
+                }
+                Ok(append)
+            }
             _ => Err(self.unexpected()),
         }
     }
@@ -177,7 +211,7 @@ impl<D: SnapshotSource> RaftNetworkV2<TypeConfig> for PeerClient<D> {
                 .open_appends(self.target, self.group, deadline)
                 .await
                 .map_err(|error| self.rpc_error(RPCTypes::AppendEntries, &option, error.into()))?;
-            let pipeline = Pipeline { client: self, input: Some(input), stream };
+            let pipeline = Pipeline { client: self, input: Some(input), stream, vote: None };
             let answers =
                 futures_util::stream::unfold(
                     Some(pipeline),
@@ -244,6 +278,8 @@ struct Pipeline<'s, D, S> {
     /// `None` once it has ended, or nothing more is to be sent.
     input: Option<S>,
     stream: OpenAppends,
+    /// That of the leader; a stream has one.
+    vote: Option<Vote>,
 }
 
 /// An answer and what goes on after it.
@@ -280,6 +316,7 @@ where
             };
             match turn {
                 Turn::Send(Some(append)) => {
+                    self.vote = Some(append.vote);
                     if !waiting {
                         stalled.as_mut().reset(Instant::now() + APPEND_STALL_MAX);
                     }
@@ -292,6 +329,9 @@ where
                     self.stream.finish();
                 }
                 Turn::Came(StreamEvent::Appended(result)) => {
+                    if let Some(vote) = self.vote {
+                        self.client.judge(vote, &result);
+                    }
                     let more = result.is_ok().then_some(self);
                     return Some((Ok(result), more));
                 }

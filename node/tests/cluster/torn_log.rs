@@ -26,19 +26,26 @@ const HEADER_BYTES: usize = 32;
 const HEAD_BYTES: usize = 16;
 const ALIGN: usize = 8;
 
-/// Where the records of a log file end: behind them a file may be preallocated with zeros.
-fn records_end(path: &Path) -> u64 {
+/// Where each record of a log file begins, and where the last one ends: behind that a file may be
+/// preallocated with zeros.
+fn record_bounds(path: &Path) -> Vec<u64> {
     let bytes = std::fs::read(path).expect("a log file can be read");
     let mut offset = HEADER_BYTES;
+    let mut bounds = vec![offset as u64];
     while let Some(head) = bytes.get(offset..offset + HEAD_BYTES) {
         if head.iter().all(|byte| *byte == 0) {
             break;
         }
         let body = u32::from_le_bytes(head[..4].try_into().expect("four bytes"));
         offset += (HEAD_BYTES + body as usize).next_multiple_of(ALIGN);
+        bounds.push(offset as u64);
     }
     assert!(offset <= bytes.len() && offset > HEADER_BYTES, "no records in {}", path.display());
-    offset as u64
+    bounds
+}
+
+fn records_end(path: &Path) -> u64 {
+    *record_bounds(path).last().expect("a file has a beginning")
 }
 
 async fn fill(cluster: &Cluster, messages: u64) -> Ledger {
@@ -128,4 +135,38 @@ async fn a_flipped_byte_in_an_older_record_is_refused_with_file_and_offset() {
     let log = node.log_text();
     let line = logfile::line_with(&log, &["corrupt at byte", name(&oldest)]);
     assert!(line.is_some(), "file and offset are not named in\n{log}");
+}
+
+/// A disk that says "synced" and forgets: the follower's log ends before what it had acknowledged,
+/// and nothing in the folder shows it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_whose_disk_lost_synced_records_is_named_and_ends_nobody() {
+    let _machine = machine_shared();
+    let mut cluster = Cluster::ready(3).await;
+    let mut ledger = fill(&cluster, 200).await;
+    let leader = cluster.leader().await;
+    let follower = leader % 3 + 1;
+    let term = cluster.node(leader).wait_status().await.term;
+    cluster.node_mut(follower).kill();
+    let last = log_files(&cluster.node(follower).settings.data).pop().expect("there is a file");
+    let bounds = record_bounds(&last);
+    // Far enough back that the leader knew these to be there, and behind the vote.
+    let cut = bounds[bounds.len() - 1 - 50.min(bounds.len() / 2)];
+    OpenOptions::new()
+        .write(true)
+        .open(&last)
+        .and_then(|file| file.set_len(cut))
+        .expect("the log file can be cut");
+
+    cluster.start(follower).wait_ready().await;
+    ledger.merge(fill(&cluster, 50).await);
+    verify(&cluster.clients(), &ledger).await;
+    let node = cluster.node_mut(leader);
+    assert!(node.try_exit().is_none(), "the leader lives");
+    let view = node.wait_status().await;
+    assert_eq!((view.term, view.leader.as_ref()), (term, Some(&view.node_id)), "and leads on");
+    let id = cluster.node(follower).wait_status().await.node_id;
+    let log = cluster.node(leader).log_text();
+    let named = logfile::line_with(&log, &["disk cannot be trusted", &id]);
+    assert!(named.is_some(), "the follower's disk is not named in\n{log}");
 }
