@@ -2,28 +2,25 @@
 
 use std::time::{Duration, Instant};
 
-use tokio::task::JoinSet;
+use futures_util::future::select_all;
 
 use crate::support::effort::{count, expect_under, machine_alone, measured};
-use crate::support::wait::TICK;
+use crate::support::wait::until;
 use crate::support::{Client, Cluster};
+
+const FIRST_WRITE_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Posts at every node until one acknowledges; when that was.
 async fn first_acknowledgement(clients: Vec<Client>) -> Instant {
-    let mut posts = JoinSet::new();
-    for client in clients {
-        posts.spawn(async move {
-            loop {
-                // Not listening yet, or no cluster yet: both end by asking again.
-                if matches!(client.post_message("first").await, Ok(answer) if answer.status < 300) {
-                    return Instant::now();
-                }
-                tokio::time::sleep(TICK).await;
-            }
-        });
-    }
-    let first = tokio::time::timeout(Duration::from_secs(60), posts.join_next()).await;
-    first.expect("a first write is acknowledged within a minute").expect("there is a post").expect("no panic")
+    let post = async |client: Client| {
+        // Not listening yet, or no cluster yet: both end by asking again.
+        until("a first write", FIRST_WRITE_DEADLINE, async || {
+            let answer = client.post_message("first").await.ok()?;
+            (answer.status < 300).then(Instant::now)
+        })
+        .await
+    };
+    select_all(clients.into_iter().map(|client| Box::pin(post(client)))).await.0
 }
 
 async fn trial(nodes: u8, rounds: usize, bar: Duration) {

@@ -49,14 +49,13 @@ async fn a_receiver_that_takes_its_time_after_the_last_byte_is_no_stall() {
     let book = Arc::default();
     let a = Build::new(1).start(&book).await;
     let b = Build { echo: Echo::shut(), ..Build::new(2) }.start(&book).await;
-    let sending = a.peers.send_snapshot(b.id, begin(), chunks(1), Duration::from_millis(1500));
-    let install = async {
-        // Longer than the sender would wait for a dead one.
-        tokio::time::sleep(Duration::from_millis(2500)).await;
-        b.echo.gate.add_permits(1);
-    };
-    let (sent, ()) = tokio::join!(sending, install);
-    sent.unwrap();
+    let stall_max = Duration::from_millis(1500);
+    let mut sending = std::pin::pin!(a.peers.send_snapshot(b.id, begin(), chunks(1), stall_max));
+    // It goes on for longer than the sender would wait for a dead one.
+    let early = tokio::time::timeout(stall_max + Duration::from_secs(1), &mut sending).await;
+    assert!(early.is_err(), "it ended without the receiver: {early:?}");
+    b.echo.gate.add_permits(1);
+    sending.await.unwrap();
 }
 
 #[tokio::test]

@@ -230,11 +230,12 @@ pub fn proposed(response: Response) -> u64 {
     }
 }
 
-/// Waits for what no event tells, and says what it waited for where it does not come.
+/// Waits for what no event tells, such as a counter's rise: looks after each turn of the runtime's
+/// other tasks. Says what it waited for where it does not come.
 pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = soon();
     while !holds() {
         assert!(Instant::now() < deadline, "in vain: {what}");
-        tokio::time::sleep(Duration::from_millis(2)).await;
+        tokio::task::yield_now().await;
     }
 }
