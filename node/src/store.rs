@@ -37,7 +37,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-pub use config::StoreConfig;
+pub use config::{StoreConfig, SyncData};
 pub use error::StoreError;
 pub use health::{StoreHealth, StoreMetrics};
 pub use log::{HeldVote, LogReader, LogStats, LogStatsHandle, LogStore};

@@ -1,6 +1,10 @@
 //! Where the store lives and how much of anything it may hold.
 
+use std::fmt;
+use std::fs::File;
+use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The store's place and its limits; the defaults are what production runs.
@@ -24,6 +28,25 @@ pub struct StoreConfig {
     pub apply_inline_bytes_max: usize,
     /// How often a write is tried again while the disk is full or read-only.
     pub full_retry_interval: Duration,
+    pub sync_data: SyncData,
+}
+
+/// How the log's bytes are made durable: `fdatasync`. Tests hold it up, or fail it.
+#[derive(Clone)]
+pub struct SyncData(pub Arc<SyncFile>);
+
+type SyncFile = dyn Fn(&File) -> io::Result<()> + Send + Sync;
+
+impl Default for SyncData {
+    fn default() -> Self {
+        Self(Arc::new(File::sync_data))
+    }
+}
+
+impl fmt::Debug for SyncData {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SyncData")
+    }
 }
 
 impl StoreConfig {
@@ -38,6 +61,7 @@ impl StoreConfig {
             message_segment_bytes_max: 64 * 1024 * 1024,
             apply_inline_bytes_max: 256 * 1024,
             full_retry_interval: Duration::from_millis(200),
+            sync_data: SyncData::default(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The store as a whole, in folders of its own.
 
 mod crash;
+mod durability;
 mod full;
 mod log;
 mod messages;
@@ -44,11 +45,11 @@ fn blank(term: u64, index: u64) -> Entry {
 }
 
 fn put(body: impl Into<Bytes>) -> Op {
-    let body = body.into();
     put_by(1, body)
 }
 
 fn put_by(nonce: u64, body: impl Into<Bytes>) -> Op {
+    let body = body.into();
     Op::PutMessage {
         digest: Digest::of(&body),
         content_type: "text/plain".into(),

@@ -192,7 +192,7 @@ impl Writer<'_> {
         if self.dirty {
             let started = Instant::now();
             let path = segment::path_of(&self.shared.dir, *number);
-            file.sync_data().map_err(StoreError::io("sync", &path))?;
+            (self.shared.config.sync_data.0)(file).map_err(StoreError::io("sync", &path))?;
             self.shared.metrics.log_sync.observe(started.elapsed());
             self.dirty = false;
         }
