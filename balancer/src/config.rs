@@ -6,6 +6,7 @@
 mod args;
 mod serve;
 mod settings;
+mod vrrp;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -13,14 +14,17 @@ use std::net::SocketAddr;
 use skep_proto::settings::ConfigError;
 
 pub use serve::ServeConfig;
+pub use vrrp::AgentConfig;
 
-use args::VerbArgs;
+use args::{NoVerb, VerbArgs};
 
 /// What the program is asked to do.
 #[derive(Debug)]
 pub enum Invocation {
     /// No verb: balance.
     Serve(Box<ServeConfig>),
+    /// Hold virtual addresses alone.
+    Vrrp(Box<AgentConfig>),
     Backends {
         admin: SocketAddr,
         json: bool,
@@ -40,6 +44,17 @@ where
     I: IntoIterator<Item = A>,
     A: Into<OsString> + Clone,
 {
+    let mut args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+    if args.get(1).is_some_and(|verb| verb == "vrrp") {
+        args.remove(1);
+        let (layers, _) = skep_proto::settings::parse::<NoVerb, _, _>(
+            args::vrrp_program(),
+            vrrp::rows::SETTINGS,
+            args,
+            &env,
+        )?;
+        return vrrp::resolve_alone(&layers).map(Box::new).map(Invocation::Vrrp);
+    }
     let (layers, verb) =
         skep_proto::settings::parse::<VerbArgs, _, _>(args::program(), settings::SETTINGS, args, &env)?;
     let Some(verb) = verb else {
@@ -47,6 +62,10 @@ where
     };
     let admin = layers.address_to_ask(&settings::ADMIN)?;
     Ok(match verb {
+        VerbArgs::Vrrp => {
+            let reason = "the verb stands first, and its flags after it".to_owned();
+            return Err(ConfigError::Invalid { origin: "vrrp".into(), reason });
+        }
         VerbArgs::Backends(output) => Invocation::Backends { admin, json: output.json },
         VerbArgs::Health { live, output } => Invocation::Health { admin, live, json: output.json },
     })

@@ -22,15 +22,20 @@ use crate::backends::{registry, source};
 use crate::config::{self, Invocation, ServeConfig};
 use crate::file_limit;
 use crate::metrics::{self, Metrics};
+use crate::probe;
 use crate::server::{self, CoreConfig, Phase};
 use crate::stats::CoreStats;
 use crate::status::{self, Status};
 use crate::tls::Certificates;
+use crate::vrrp::track::Health;
+use crate::vrrp::{self, Running};
 use crate::worker::{Shared, idle_grace};
 
 /// How long new connections are still taken once the drain is announced: who follows `/-/ready`
 /// or the gossip needs a moment to look elsewhere.
 const ANNOUNCE: Duration = Duration::from_millis(300);
+/// Why the claim to a virtual address is weak.
+const NO_BACKEND: &str = "no backend is ready";
 /// How often certificate files are looked at.
 const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -87,7 +92,12 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
     }
     drop(log);
     let metrics = Metrics { shared: shared.clone(), cores: stats, gossip: gossip.clone() };
-    let status = Status::new(shared.clone(), metrics::registry(metrics));
+    let address = match config.vrrp.clone() {
+        Some(vrrp) => Some(vrrp::start(vrrp, Some(health(shared.clone()))).await?),
+        None => None,
+    };
+    let view = address.as_ref().map(|address| address.view.clone());
+    let status = Status::new(shared.clone(), metrics::registry(metrics, view.clone()), view);
     tokio::spawn(status.clone().measure());
     tokio::spawn(status::serve(status, tokio::net::TcpListener::from_std(admin)?));
     tracing::info!(
@@ -115,7 +125,10 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
             }
         }
     }
-    drain(&config, &shared, &phase, gossip.as_ref(), &mut cores).await;
+    drain(&config, &shared, &phase, gossip.as_ref(), address.as_ref(), &mut cores).await;
+    if let Some(address) = address {
+        address.finish().await;
+    }
     registry.abort();
     if let Some(gossip) = gossip {
         gossip.leave().await;
@@ -130,9 +143,14 @@ async fn drain<T: 'static>(
     shared: &Shared,
     phase: &watch::Sender<Phase>,
     gossip: Option<&Gossip>,
+    address: Option<&Running>,
     cores: &mut JoinSet<T>,
 ) {
     tracing::info!(seconds = config.drain.as_secs(), connections = shared.connections.total(), "draining");
+    // First: another has the virtual address before anyone here says that it goes.
+    if let Some(address) = address {
+        address.release().await;
+    }
     shared.draining.store(true, Relaxed);
     if let Some(gossip) = gossip {
         gossip.update(|record| record.state = NodeState::Draining);
@@ -159,6 +177,28 @@ async fn drain<T: 'static>(
     }
     phase.send_replace(Phase::Stopped);
     while cores.join_next().await.is_some() {}
+}
+
+/// What a virtual address's holder needs to know of this proxy. Its task ends with its reader.
+fn health(shared: Arc<Shared>) -> watch::Receiver<Health> {
+    let (sender, receiver) = watch::channel(Health::Weak(NO_BACKEND));
+    tokio::spawn(async move {
+        loop {
+            let changed = shared.backends_changed.notified();
+            // As the last resort it serves from those that no probe reaches; that is no claim.
+            let set = shared.backends.load();
+            let is_well =
+                set.known.iter().any(|known| known.serving && known.probe == probe::Health::Up.as_str());
+            let health = if is_well { Health::Well } else { Health::Weak(NO_BACKEND) };
+            drop(set);
+            sender.send_if_modified(|before| std::mem::replace(before, health.clone()) != health);
+            tokio::select! {
+                () = changed => {}
+                () = sender.closed() => return,
+            }
+        }
+    });
+    receiver
 }
 
 /// One listening socket for each core, on one port also where that is 0.

@@ -1,8 +1,10 @@
 //! The skep balancer: finds the nodes by gossip and spreads HTTP traffic over them.
 //!
 //! Data flows one way: `main -> server -> forward -> choose -> backends -> proto`.
+//! `vrrp` stands beside that: it depends on nothing else here, and is told by channels.
 
 pub mod access_log;
+pub mod agent;
 pub mod backends;
 pub mod choose;
 pub mod config;
@@ -21,4 +23,5 @@ pub mod stats;
 pub mod status;
 pub mod tls;
 pub mod verbs;
+pub mod vrrp;
 pub mod worker;

@@ -12,6 +12,7 @@ use skep_proto::gossip::Gossip;
 
 use crate::backends::Known;
 use crate::stats::{BUCKETS_S, CoreStats, Count};
+use crate::vrrp;
 use crate::worker::Shared;
 
 /// Reads what is counted.
@@ -28,9 +29,12 @@ impl std::fmt::Debug for Metrics {
 }
 
 /// The registry that the admin address shows.
-pub fn registry(metrics: Metrics) -> Registry {
+pub fn registry(metrics: Metrics, vrrp: Option<vrrp::View>) -> Registry {
     let mut registry = Registry::with_prefix("skep_balancer");
     registry.register_collector(Box::new(metrics));
+    if let Some(view) = vrrp {
+        registry.register_collector(Box::new(view));
+    }
     registry
 }
 

@@ -20,6 +20,7 @@ use prometheus_client::registry::Registry;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
+use crate::vrrp;
 use crate::worker::Shared;
 
 /// Over what time rates are taken.
@@ -63,6 +64,7 @@ pub struct BackendStatus {
 pub struct Status {
     shared: Arc<Shared>,
     registry: Registry,
+    vrrp: Option<vrrp::View>,
     started: Instant,
     rates: Mutex<HashMap<u64, Rate>>,
 }
@@ -74,8 +76,8 @@ struct Rate {
 }
 
 impl Status {
-    pub fn new(shared: Arc<Shared>, registry: Registry) -> Arc<Self> {
-        Arc::new(Self { shared, registry, started: Instant::now(), rates: Mutex::default() })
+    pub fn new(shared: Arc<Shared>, registry: Registry, vrrp: Option<vrrp::View>) -> Arc<Self> {
+        Arc::new(Self { shared, registry, vrrp, started: Instant::now(), rates: Mutex::default() })
     }
 
     /// Works out rates until it is dropped.
@@ -164,6 +166,7 @@ impl Status {
                 Ok(json) => text("application/json", json),
                 Err(_) => problem(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the list failed"),
             },
+            "/vrrp" => text("application/json", self.vrrp.as_ref().map_or(b"[]".to_vec(), vrrp::View::json)),
             "/" => text("text/html; charset=utf-8", self.page()),
             _ => problem(StatusCode::NOT_FOUND, "not-found", "there is nothing here"),
         }
@@ -207,6 +210,7 @@ impl Status {
         let total: f64 = backends.iter().map(|it| it.requests_per_s).sum();
         let connections = self.shared.connections.total();
         let uptime = self.started.elapsed().as_secs();
+        let vrrp = self.vrrp.as_ref().map(vrrp::View::html).unwrap_or_default();
         format!(
             "<!doctype html><html lang=en><meta charset=utf-8><meta http-equiv=refresh content=2>\
              <title>skep-balancer</title><style>body{{font:14px system-ui,sans-serif;margin:2em}}\
@@ -216,7 +220,7 @@ impl Status {
              <h1>skep-balancer {}</h1><p>{ready} &middot; {} of {} backends serve &middot; {total:.1} requests/s \
              &middot; {connections} connections &middot; up {uptime} s</p><table><tr><th>backend<th>address<th>state\
              <th>role<th>probe<th>status<th>share<th>in flight<th>req/s<th>latency ms<th>answers<th>5xx<th>failures\
-             <th>connect errors<th>retries<th>ejections<th>bytes out<th>version\n{rows}</table></html>\n",
+             <th>connect errors<th>retries<th>ejections<th>bytes out<th>version\n{rows}</table>{vrrp}</html>\n",
             env!("CARGO_PKG_VERSION"),
             backends.iter().filter(|it| it.serving).count(),
             backends.len(),

@@ -36,6 +36,8 @@ const ANSWER_BUFFER_BYTES: usize = 64 * 1024;
 pub struct Shared {
     pub settings: ArcSwap<Settings>,
     pub backends: ArcSwap<BackendSet>,
+    /// Told after each change of `backends`; for one listener.
+    pub backends_changed: Notify,
     pub connections: Connections,
     /// Set once, by SIGTERM.
     pub draining: AtomicBool,

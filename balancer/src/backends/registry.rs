@@ -82,6 +82,7 @@ pub async fn run(shared: Arc<Shared>, mut source: watch::Receiver<Vec<Target>>) 
             }
         }
         shared.backends.store(Arc::new(registry.publish()));
+        shared.backends_changed.notify_one();
     }
 }
 

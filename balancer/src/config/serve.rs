@@ -14,9 +14,11 @@ use skep_proto::settings::{
 
 use super::settings as names;
 use super::settings::{ADMIN, BACKENDS, HTTP, HTTPS, PEER};
+use super::vrrp::{self, Place};
 use crate::access_log::Destination;
 use crate::settings::{Network, Settings};
 use crate::tls::Files;
+use crate::vrrp::VrrpConfig;
 
 /// All that a serving balancer is told.
 #[derive(Debug, Clone)]
@@ -40,13 +42,17 @@ pub struct ServeConfig {
     pub settings: Settings,
     pub access_log: Destination,
     pub log: LogConfig,
+    /// Virtual addresses, where this process holds some.
+    pub vrrp: Option<VrrpConfig>,
     /// Said in the log once there is one.
     pub warnings: Vec<String>,
 }
 
 pub(super) fn resolve(layers: &Layers) -> Result<ServeConfig, ConfigError> {
     let (cluster_key, warning) = cluster_key(layers)?;
-    let config = ServeConfig {
+    let drain = layers.duration(&names::DRAIN)?;
+    let mut config = ServeConfig {
+        vrrp: vrrp::resolve(layers, Place::Inside, cluster_key.clone(), drain)?,
         http: layers.address(&HTTP)?,
         https: layers.read(&HTTPS, values::address)?,
         certificates: certificates(layers)?,
@@ -59,7 +65,7 @@ pub(super) fn resolve(layers: &Layers) -> Result<ServeConfig, ConfigError> {
         cores: layers
             .read(&names::CORES, |text| values::count(text, names::CORES_MAX))?
             .map(|cores| cores as usize),
-        drain: layers.duration(&names::DRAIN)?,
+        drain,
         settings: settings(layers)?,
         access_log: layers.value(&names::ACCESS_LOG, access_log)?,
         log: log(layers)?,
@@ -86,6 +92,12 @@ pub(super) fn resolve(layers: &Layers) -> Result<ServeConfig, ConfigError> {
         layers,
         &[(&HTTP, Some(config.http)), (&HTTPS, config.https), (&ADMIN, Some(config.admin))],
     )?;
+    if config.vrrp.is_some() && !config.http.ip().is_unspecified() {
+        config.warnings.push(format!(
+            "--http {} does not answer at the virtual address: bind it to 0.0.0.0 (or [::])",
+            config.http
+        ));
+    }
     Ok(config)
 }
 

@@ -4,6 +4,8 @@ use skep_proto::settings::{
     ADVERTISE, CLUSTER_KEY, CLUSTER_KEY_FILE, CONFIG, LOG, LOG_FORMAT, SEEDS, Setting,
 };
 
+use super::vrrp::rows;
+
 /// Most that `--max-body` may be, in bytes.
 pub const BODY_BYTES_LIMIT: u64 = 1 << 40;
 /// Most that `--cores` may be.
@@ -70,6 +72,21 @@ pub(super) const ACCESS_LOG: Setting =
 
 /// Every setting, as the help lists them.
 pub(super) const SETTINGS: &[&Setting] = &[
+    &rows::VIP,
+    &rows::VRRP_INTERFACE,
+    &rows::VRID,
+    &rows::PRIORITY,
+    &rows::ADVERT_INTERVAL,
+    &rows::PREEMPT,
+    &rows::PREEMPT_DELAY,
+    &rows::VRRP_PEERS,
+    &rows::VRRP_VERSION,
+    &rows::VRRP_CHECKSUM,
+    &rows::VMAC,
+    &rows::TRACK,
+    &rows::NOTIFY,
+    &rows::VRRP_MESH,
+    &rows::VRRP_HANDOVER,
     &HTTP,
     &HTTPS,
     &CERT,

@@ -12,14 +12,21 @@ fn run(args: &[&str], env: &[(&str, &str)]) -> Result<Invocation, ConfigError> {
     parse(["skep-balancer"].iter().chain(args), |name| env.get(name).cloned())
 }
 
-fn serve(args: &[&str], env: &[(&str, &str)]) -> ServeConfig {
+pub(super) fn serve(args: &[&str], env: &[(&str, &str)]) -> ServeConfig {
     match run(args, env) {
         Ok(Invocation::Serve(config)) => *config,
         other => panic!("no serving configuration: {other:?}"),
     }
 }
 
-fn refusal(args: &[&str], env: &[(&str, &str)]) -> String {
+pub(super) fn agent(args: &[&str], env: &[(&str, &str)]) -> AgentConfig {
+    match run(args, env) {
+        Ok(Invocation::Vrrp(config)) => *config,
+        other => panic!("no configuration of VRRP alone: {other:?}"),
+    }
+}
+
+pub(super) fn refusal(args: &[&str], env: &[(&str, &str)]) -> String {
     match run(args, env) {
         Err(error) => {
             assert_eq!(error.exit_code(), 2, "{error}");

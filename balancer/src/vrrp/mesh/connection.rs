@@ -1,0 +1,223 @@
+//! The mesh's tasks: accepting, dialling, and what a connection carries.
+
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use skep_proto::tls::PeerTls;
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::{sleep, timeout};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+use super::{Event, Message, Seat, Speaker, Spoken, Target, VERSION, What};
+
+/// Longest frame, in bytes.
+const FRAME_BYTES_MAX: usize = 1024;
+/// Frames that wait for one connection.
+pub(super) const QUEUE_MAX: usize = 16;
+/// Time to connect and to be told who it is.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Between two attempts to reach the Active.
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
+/// After this a host that says nothing is taken for dead; advertisements tell sooner.
+const KEEPALIVE: Duration = Duration::from_secs(2);
+const BACKLOG: i32 = 64;
+
+pub(super) fn listen(interface: &str, port: u16) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::IPV6, Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_only_v6(false)?;
+    socket.set_reuse_address(true)?;
+    socket.bind_device(Some(interface.as_bytes()))?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)).into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+#[derive(Clone)]
+pub(super) struct Acceptor {
+    pub interface: String,
+    pub seats: Arc<Vec<Seat>>,
+    pub tls: TlsAcceptor,
+    pub events: mpsc::Sender<Event>,
+    pub ids: Arc<AtomicU64>,
+}
+
+pub(super) async fn accept(listener: TcpListener, acceptor: Acceptor, permits: Arc<Semaphore>) {
+    loop {
+        let Ok(permit) = permits.clone().acquire_owned().await else { return };
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, address)) => {
+                    let acceptor = acceptor.clone();
+                    tokio::spawn(async move {
+                        acceptor.serve(stream, address.ip().to_canonical()).await;
+                        drop(permit);
+                    });
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "mesh: accept");
+                    sleep(RETRY_INTERVAL).await;
+                }
+            },
+            () = acceptor.events.closed() => return,
+        }
+    }
+}
+
+impl Acceptor {
+    async fn serve(self, stream: TcpStream, address: IpAddr) {
+        prepare(&stream);
+        let greeted = timeout(CONNECT_TIMEOUT, async {
+            let mut stream = self.tls.accept(stream).await?;
+            let hello = read(&mut stream).await?;
+            io::Result::Ok((stream, hello))
+        });
+        let (stream, hello) = match greeted.await {
+            Ok(Ok(greeted)) => greeted,
+            Ok(Err(error)) => return tracing::debug!(%address, %error, "mesh: no member"),
+            Err(_) => return,
+        };
+        let Message::Hello { version: VERSION, vrid, family, priority } = hello else { return };
+        let found = self.seats.iter().position(|seat| {
+            seat.interface == self.interface && seat.vrid == vrid && Spoken::from(seat.family) == family
+        });
+        let Some(router) = found else { return };
+        let from = Speaker::Follower(self.ids.fetch_add(1, Relaxed));
+        converse(stream, router, from, address, priority, &self.events).await;
+    }
+}
+
+/// Keeps the connection to whom it is told to follow.
+pub(super) async fn follow(
+    router: usize,
+    seat: Seat,
+    tls: PeerTls,
+    mut targets: watch::Receiver<Option<Target>>,
+    events: mpsc::Sender<Event>,
+) {
+    loop {
+        let target = *targets.borrow_and_update();
+        let Some(target) = target else {
+            if targets.changed().await.is_err() {
+                return;
+            }
+            continue;
+        };
+        let address = target.address.ip();
+        let from = Speaker::Leader(address);
+        let connected = tokio::select! {
+            connected = timeout(CONNECT_TIMEOUT, connect(&seat, &tls, target)) => connected,
+            _ = targets.changed() => continue,
+        };
+        match connected {
+            Ok(Ok(stream)) => {
+                tokio::select! {
+                    () = converse(stream, router, from, address, target.priority, &events) => {}
+                    _ = targets.changed() => {
+                        // Dropped by this side: no death.
+                        let _ = events.send(Event { router, from, what: What::Gone { orderly: true } }).await;
+                        continue;
+                    }
+                }
+            }
+            failed => {
+                tracing::debug!(%address, ?failed, "mesh: not reached");
+                let _ = events.send(Event { router, from, what: What::Unreachable }).await;
+            }
+        }
+        tokio::select! {
+            () = sleep(RETRY_INTERVAL) => {}
+            changed = targets.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+async fn connect(
+    seat: &Seat,
+    tls: &PeerTls,
+    target: Target,
+) -> io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
+    let stream = TcpStream::connect(target.address).await?;
+    prepare(&stream);
+    let mut stream = TlsConnector::from(tls.client.clone()).connect(tls.server_name.clone(), stream).await?;
+    let (vrid, family, priority) = (seat.vrid, seat.family.into(), target.priority);
+    write(&mut stream, &Message::Hello { version: VERSION, vrid, family, priority }).await?;
+    Ok(stream)
+}
+
+fn prepare(stream: &TcpStream) {
+    let _ = stream.set_nodelay(true);
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4).with_retries(3);
+    let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);
+}
+
+/// Carries frames both ways until either side ends.
+pub(super) async fn converse(
+    stream: impl AsyncRead + AsyncWrite,
+    router: usize,
+    from: Speaker,
+    address: IpAddr,
+    priority: u8,
+    events: &mpsc::Sender<Event>,
+) {
+    let (sender, mut receiver) = mpsc::channel(QUEUE_MAX);
+    let event = |what| events.send(Event { router, from, what });
+    if event(What::Connected { address, priority, sender }).await.is_err() {
+        return;
+    }
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    let reading = async {
+        loop {
+            match read(&mut reader).await {
+                Ok(Message::Bye) => return true,
+                Ok(message) => {
+                    if event(What::Said(message)).await.is_err() {
+                        return true;
+                    }
+                }
+                Err(_) => return false,
+            }
+        }
+    };
+    let writing = async {
+        while let Some(message) = receiver.recv().await {
+            if write(&mut writer, &message).await.is_err() {
+                // The reading side learns why.
+                std::future::pending::<()>().await;
+            }
+        }
+        let _ = timeout(CONNECT_TIMEOUT, async {
+            let _ = write(&mut writer, &Message::Bye).await;
+            let _ = writer.shutdown().await;
+        })
+        .await;
+    };
+    let orderly = tokio::select! {
+        orderly = reading => orderly,
+        () = writing => true,
+    };
+    let _ = event(What::Gone { orderly }).await;
+}
+
+pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Message> {
+    let len = usize::from(stream.read_u16().await?);
+    if len > FRAME_BYTES_MAX {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let mut bytes = vec![0; len];
+    stream.read_exact(&mut bytes).await?;
+    serde_json::from_slice(&bytes).map_err(io::Error::other)
+}
+
+pub(super) async fn write(stream: &mut (impl AsyncWrite + Unpin), message: &Message) -> io::Result<()> {
+    let bytes = serde_json::to_vec(message)?;
+    let len = u16::try_from(bytes.len()).map_err(|_| io::ErrorKind::InvalidData)?;
+    stream.write_all(&[&len.to_be_bytes()[..], &bytes].concat()).await?;
+    stream.flush().await
+}

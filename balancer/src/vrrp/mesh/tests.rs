@@ -1,0 +1,81 @@
+//! The book of who follows, and what a connection's end means.
+
+use super::connection::{QUEUE_MAX, converse, read, write};
+use super::*;
+
+fn mesh() -> (Mesh, mpsc::Sender<Event>) {
+    let (sender, events) = mpsc::channel(EVENTS_MAX);
+    let (dial, _) = watch::channel(None);
+    let links = Links { followers: BTreeMap::new(), leader: None, dial, told_priority: None };
+    (Mesh { links: vec![links], events }, sender)
+}
+
+fn join(mesh: &mut Mesh, id: u64, address: &str, priority: u8) -> mpsc::Receiver<Message> {
+    let (sender, receiver) = mpsc::channel(QUEUE_MAX);
+    let what = What::Connected { address: address.parse().unwrap(), priority, sender };
+    mesh.note(&Event { router: 0, from: Speaker::Follower(id), what });
+    receiver
+}
+
+fn told(receiver: &mut mpsc::Receiver<Message>) -> Vec<Message> {
+    std::iter::from_fn(|| receiver.try_recv().ok()).collect()
+}
+
+#[test]
+fn the_next_is_the_highest_priority_then_the_highest_address_and_never_a_weak_claim() {
+    let (mut mesh, _events) = mesh();
+    let mut weak = join(&mut mesh, 1, "10.0.0.9", PRIORITY_WEAK);
+    mesh.name_next(0, true);
+    assert_eq!((mesh.next_of(0), told(&mut weak)), (None, vec![]));
+    let mut low = join(&mut mesh, 2, "10.0.0.2", 150);
+    mesh.name_next(0, true);
+    let mut high = join(&mut mesh, 3, "10.0.0.3", 150);
+    mesh.name_next(0, true);
+    mesh.name_next(0, true);
+    assert_eq!(told(&mut low), [Message::Next { you: true }, Message::Next { you: false }]);
+    assert_eq!(told(&mut high), [Message::Next { you: true }]);
+    let claim = What::Said(Message::Claim { priority: 100 });
+    mesh.note(&Event { router: 0, from: Speaker::Follower(3), what: claim });
+    assert_eq!(mesh.next_of(0), Some(2));
+    // A stranger in the group: nobody is.
+    mesh.name_next(0, false);
+    assert_eq!(told(&mut high), [Message::Next { you: false }]);
+    mesh.note(&Event { router: 0, from: Speaker::Follower(2), what: What::Gone { orderly: false } });
+    assert_eq!(mesh.next_of(0), Some(3));
+    mesh.dismiss(0, None);
+    assert_eq!(mesh.next_of(0), None);
+}
+
+#[tokio::test]
+async fn a_connection_that_is_dropped_is_a_death_and_one_that_says_bye_is_none() {
+    for orderly in [true, false] {
+        let (events, mut incoming) = mpsc::channel(8);
+        let (here, mut there) = tokio::io::duplex(4096);
+        let address = "10.0.0.1".parse().unwrap();
+        let task = async move { converse(here, 0, Speaker::Leader(address), address, 7, &events).await };
+        let task = tokio::spawn(task);
+        // Held: that nobody would send any more is the end of it.
+        let connected = incoming.recv().await.unwrap();
+        assert!(matches!(connected.what, What::Connected { .. }));
+        write(&mut there, &Message::Next { you: true }).await.unwrap();
+        let said = incoming.recv().await.unwrap().what;
+        assert!(matches!(said, What::Said(Message::Next { you: true })));
+        if orderly {
+            write(&mut there, &Message::Bye).await.unwrap();
+        }
+        drop(there);
+        let What::Gone { orderly: seen } = incoming.recv().await.unwrap().what else { panic!() };
+        assert_eq!(seen, orderly);
+        task.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn frames_are_bounded_and_unknown_words_are_passed_over() {
+    let mut unknown: &[u8] = b"\x00\x10{\"say\":\"later\"} ";
+    assert_eq!(read(&mut unknown).await.unwrap(), Message::Unknown);
+    let mut long: &[u8] = &[0xff; 4096];
+    assert_eq!(read(&mut long).await.unwrap_err().kind(), io::ErrorKind::InvalidData);
+    let mut cut: &[u8] = &[0, 9, b'{'];
+    assert!(read(&mut cut).await.is_err());
+}

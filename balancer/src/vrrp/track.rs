@@ -1,0 +1,291 @@
+//! What the claim to the addresses depends on: the proxy in this process, and what is tracked.
+//!
+//! One task for each tracked thing, and one that puts all together. Beside asking now and then, a
+//! connection is held with which nothing is done: its kernel closes it when the process dies, and
+//! then the question is asked at once.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{sleep, timeout};
+
+/// Between two questions.
+pub const INTERVAL: Duration = Duration::from_millis(100);
+/// Time for an answer.
+const TIMEOUT: Duration = Duration::from_millis(400);
+/// Silences in a row that count as an answer of no; a clear no counts at once.
+const SILENCES_MAX: u32 = 2;
+/// Good answers in a row until one that was bad is believed again.
+const GOOD_MIN: u32 = 3;
+/// Results on their way.
+const RESULTS_MAX: usize = 64;
+/// Most things that are tracked.
+pub const TRACKS_MAX: usize = 16;
+
+/// How well the proxy in this process is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Health {
+    Well,
+    /// It answers, but could do no more than say 503.
+    Weak(&'static str),
+    /// It must not get new connections.
+    Fault(&'static str),
+}
+
+/// What a failure costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cost {
+    /// The claim is given up.
+    Fault,
+    /// The priority is less by this.
+    Weight(u8),
+}
+
+/// Something that is tracked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Track {
+    /// As it was given, for people.
+    pub name: String,
+    pub address: SocketAddr,
+    /// What is asked for by HTTP; None: that it accepts a connection is enough.
+    pub path: Option<String>,
+    pub cost: Cost,
+}
+
+impl Track {
+    /// Reads `http://IP:PORT/PATH` or `tcp://IP:PORT`, then `fault` (the default) or `weight=N`.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let expected = || {
+            format!(
+                "{text:?} cannot be tracked: expected http://IP:PORT/PATH or tcp://IP:PORT, then fault or \
+                 weight=N, as in `http://127.0.0.1:8000/-/ready fault`"
+            )
+        };
+        let mut words = text.split_whitespace();
+        let name = words.next().ok_or_else(expected)?.to_owned();
+        let cost = match words.next() {
+            None | Some("fault") => Cost::Fault,
+            Some(word) => {
+                let weight = word.strip_prefix("weight=").and_then(|weight| weight.parse().ok());
+                Cost::Weight(weight.filter(|weight| (1..=253).contains(weight)).ok_or_else(expected)?)
+            }
+        };
+        if words.next().is_some() {
+            return Err(expected());
+        }
+        let (address, path) = match (name.strip_prefix("http://"), name.strip_prefix("tcp://")) {
+            (Some(rest), _) => match rest.split_once('/') {
+                Some((address, path)) => (address, Some(format!("/{path}"))),
+                None => (rest, Some("/".to_owned())),
+            },
+            (None, Some(address)) => (address, None),
+            (None, None) => return Err(expected()),
+        };
+        let address = address.replace("localhost", "127.0.0.1");
+        let address = match address.parse::<SocketAddr>() {
+            Ok(address) => address,
+            Err(_) if path.is_some() => {
+                SocketAddr::new(address.parse::<IpAddr>().map_err(|_| expected())?, 80)
+            }
+            Err(_) => return Err(expected()),
+        };
+        Ok(Self { name, address, path, cost })
+    }
+}
+
+/// What it all comes to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Assessment {
+    pub fault: Option<String>,
+    pub weak: Option<String>,
+    /// What is taken off the priority, and why.
+    pub penalty: u8,
+    pub penalty_reason: Option<String>,
+}
+
+/// Starts to track. Must be called within a runtime; ends with the receiver.
+///
+/// Nothing is claimed until each thing has been asked once.
+pub fn start(tracks: Vec<Track>, own: Option<watch::Receiver<Health>>) -> watch::Receiver<Assessment> {
+    let (results, mut incoming) = mpsc::channel(RESULTS_MAX);
+    for (at, track) in tracks.iter().cloned().enumerate() {
+        tokio::spawn(follow(at, track, results.clone()));
+    }
+    drop(results);
+    let mut well: Vec<Option<bool>> = vec![None; tracks.len()];
+    let mut own = own;
+    let first = assess(&tracks, &well, own.as_mut().map(|own| own.borrow_and_update().clone()));
+    let (sender, receiver) = watch::channel(first);
+    tokio::spawn(async move {
+        loop {
+            let changed = async {
+                match &mut own {
+                    Some(own) => own.changed().await.is_ok(),
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                Some((at, is_well)) = incoming.recv() => well[at] = Some(is_well),
+                true = changed => {}
+                () = sender.closed() => return,
+                else => return,
+            }
+            let next = assess(&tracks, &well, own.as_mut().map(|own| own.borrow_and_update().clone()));
+            sender.send_if_modified(|before| {
+                let changed = *before != next;
+                *before = next;
+                changed
+            });
+        }
+    });
+    receiver
+}
+
+fn assess(tracks: &[Track], well: &[Option<bool>], own: Option<Health>) -> Assessment {
+    let mut all = Assessment::default();
+    match own {
+        Some(Health::Weak(why)) => all.weak = Some(why.into()),
+        Some(Health::Fault(why)) => all.fault = Some(why.into()),
+        Some(Health::Well) | None => {}
+    }
+    for (track, well) in tracks.iter().zip(well) {
+        match (well, track.cost) {
+            (Some(true), _) => {}
+            (Some(false), Cost::Fault) => all.fault = Some(format!("{} fails", track.name)),
+            (Some(false), Cost::Weight(weight)) => {
+                all.penalty = all.penalty.saturating_add(weight);
+                all.penalty_reason = Some(format!("{} fails", track.name));
+            }
+            (None, _) => all.fault = Some(format!("{} has not answered yet", track.name)),
+        }
+    }
+    all
+}
+
+/// Asks one thing again and again; each change is sent.
+async fn follow(at: usize, track: Track, results: mpsc::Sender<(usize, bool)>) {
+    let (mut told, mut silences, mut good) = (None, 0, 0);
+    let mut held: Option<TcpStream> = None;
+    loop {
+        let answer = timeout(TIMEOUT, ask(&track)).await;
+        let is_well = match answer {
+            Ok(Ok(())) => {
+                (silences, good) = (0, good + 1);
+                (told != Some(false) || good >= GOOD_MIN).then_some(true)
+            }
+            Ok(Err(_)) => {
+                (silences, good) = (0, 0);
+                Some(false)
+            }
+            Err(_) => {
+                (silences, good) = (silences + 1, 0);
+                (silences >= SILENCES_MAX).then_some(false)
+            }
+        };
+        if let Some(is_well) = is_well.filter(|it| told != Some(*it)) {
+            tracing::info!(track = track.name, well = is_well, "tracked");
+            told = Some(is_well);
+            if results.send((at, is_well)).await.is_err() {
+                return;
+            }
+        }
+        if held.is_none() && told == Some(true) {
+            held = timeout(TIMEOUT, TcpStream::connect(track.address)).await.ok().and_then(Result::ok);
+        }
+        let lost = async {
+            match &mut held {
+                // It may say anything; only its end counts.
+                Some(stream) => while matches!(stream.read(&mut [0; 512]).await, Ok(n) if n > 0) {},
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = lost => held = None,
+            () = sleep(INTERVAL) => {}
+            () = results.closed() => return,
+        }
+    }
+}
+
+/// An error is a clear no.
+async fn ask(track: &Track) -> io::Result<()> {
+    let mut stream = TcpStream::connect(track.address).await?;
+    let Some(path) = &track.path else { return Ok(()) };
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", track.address);
+    stream.write_all(request.as_bytes()).await?;
+    let mut line = [0; 12];
+    stream.read_exact(&mut line).await?;
+    let is_well = line.starts_with(b"HTTP/1.") && line[8] == b' ' && line[9] == b'2';
+    if is_well { Ok(()) } else { Err(io::ErrorKind::Other.into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn what_is_tracked_is_read_with_what_its_failure_costs() {
+        let track = |text: &str| Track::parse(text).unwrap();
+        let ready = track("http://127.0.0.1:8000/-/ready");
+        assert_eq!(ready.address, "127.0.0.1:8000".parse().unwrap());
+        assert_eq!((ready.path.as_deref(), ready.cost), (Some("/-/ready"), Cost::Fault));
+        assert_eq!(track("http://localhost weight=50").cost, Cost::Weight(50));
+        assert_eq!(track("http://[::1]:81/").address, "[::1]:81".parse().unwrap());
+        assert_eq!(track("tcp://10.0.0.1:443 fault").path, None);
+        for text in [
+            "",
+            "ftp://1.2.3.4",
+            "http://name/",
+            "tcp://10.0.0.1",
+            "tcp://10.0.0.1:1 weight=0",
+            "tcp://10.0.0.1:1 fault x",
+        ] {
+            assert!(Track::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_process_that_ends_is_noticed_before_the_next_question_is_due() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(async move {
+            let mut held = Vec::new();
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut head = [0; 200];
+                // The connection that only waits says nothing.
+                let asked = timeout(Duration::from_millis(20), stream.read(&mut head)).await;
+                if matches!(asked, Ok(Ok(n)) if n > 0) {
+                    stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+                } else {
+                    held.push(stream);
+                }
+            }
+        });
+        let mut assessment = start(vec![Track::parse(&format!("http://{address}/")).unwrap()], None);
+        assert!(assessment.borrow().fault.is_some(), "nothing is claimed before it has answered");
+        let wait = |fault: bool| move |it: &Assessment| it.fault.is_some() == fault;
+        timeout(Duration::from_secs(5), assessment.wait_for(wait(false))).await.unwrap().unwrap();
+        server.abort();
+        timeout(Duration::from_secs(5), assessment.wait_for(wait(true))).await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_proxys_own_health_and_weights_are_put_together() {
+        let refused = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let (health, own) = watch::channel(Health::Well);
+        let track = Track::parse(&format!("tcp://{refused} weight=50")).unwrap();
+        let mut assessment = start(vec![track], Some(own));
+        let found = assessment.wait_for(|it| it.penalty == 50).await.unwrap().clone();
+        assert_eq!((found.fault, found.weak), (None, None));
+        health.send_replace(Health::Weak("no backend is ready"));
+        assessment.wait_for(|it| it.weak.is_some()).await.unwrap();
+        health.send_replace(Health::Fault("draining"));
+        assessment.wait_for(|it| it.fault.is_some() && it.weak.is_none()).await.unwrap();
+    }
+}
