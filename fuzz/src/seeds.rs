@@ -169,3 +169,16 @@ fn encode<T: serde::Serialize>(value: &T) -> Vec<u8> {
 fn behind(choice: u8, bytes: &[u8]) -> Vec<u8> {
     [&[choice], bytes].concat()
 }
+
+/// What keepalived 2.2.7 sends, from the IPv4 header on, and the message alone over IPv6.
+pub fn vrrp_packets() -> Vec<Vec<u8>> {
+    let packets = [
+        "45c0002400010000ff70d03c0a4e000ce0000012313396020032377e0a4e00c80a4e00c9",
+        "45c0002400080000ff70d0350a4e000ce0000012313300020032cd7e0a4e00c80a4e00c9",
+        "45c0002800010000ff70d0380a4e000ce00000122135960100013daf0a4e00cb0000000000000000",
+        "45c0002800010000ff70d0380a4e000ce0000012213696010101ff6a0a4e00cc736b657031323334",
+        "3134960200321c1ffe800000000000000000000000000200fd780000000000000000000000000200",
+    ];
+    let byte = |hex: &str| u8::from_str_radix(hex, 16).expect("the seeds are hexadecimal");
+    packets.iter().map(|hex| (0..hex.len()).step_by(2).map(|at| byte(&hex[at..at + 2])).collect()).collect()
+}
