@@ -105,8 +105,10 @@ impl Registry {
         let mut gone = Vec::new();
         self.entries.retain(|key, entry| {
             let same_node = |other: &Key| other.0 == key.0 && key.0.is_some();
+            // By a later run alone: what was there before may be shown for a while yet.
             let taken = targets.iter().any(|(other, target)| {
-                other != key && target.state != TargetState::Dead && (other.1 == key.1 || same_node(other))
+                let is_there = !matches!(target.state, TargetState::Dead | TargetState::Left);
+                other.2 > key.2 && is_there && (other.1 == key.1 || same_node(other))
             });
             match targets.remove(key) {
                 _ if taken => {}
@@ -317,6 +319,22 @@ mod tests {
         registry.update(vec![next], |_, _| None);
         assert_eq!(registry.entries.len(), 1);
         assert_ne!(serial(&registry, 1), before);
+    }
+
+    #[test]
+    fn a_new_node_at_the_address_of_one_that_is_gone_is_served_from_while_that_is_still_shown() {
+        for state in [Left, Dead, Ready, Draining] {
+            let before = target(1, state);
+            let next = Target { node: Some(NodeId(9)), generation: 2, ..target(1, Ready) };
+            let mut registry = with(vec![before.clone()]);
+            for _ in 0..3 {
+                registry.update(vec![before.clone(), next.clone()], |_, _| None);
+                assert!(serving(&mut registry).contains(&9), "{state:?}");
+            }
+            let nine = serial(&registry, 9);
+            registry.update(vec![before, next], |_, _| None);
+            assert_eq!(serial(&registry, 9), nine, "it stays the same backend");
+        }
     }
 
     #[test]
