@@ -61,7 +61,22 @@ impl Backend {
     }
 
     fn age_ns(&self) -> u64 {
-        self.born.elapsed().as_nanos() as u64
+        self.age_at_ns(Instant::now())
+    }
+
+    fn age_at_ns(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.born).as_nanos() as u64
+    }
+
+    /// What outlives the process's restart: the node, or the address.
+    pub fn identity(&self) -> u64 {
+        match (self.node, self.address.ip()) {
+            (Some(node), _) => node.0,
+            (None, std::net::IpAddr::V4(ip)) => {
+                u64::from(ip.to_bits()) << 16 | u64::from(self.address.port())
+            }
+            (None, std::net::IpAddr::V6(ip)) => ip.to_bits() as u64 ^ u64::from(self.address.port()) << 48,
+        }
     }
 
     pub fn latency_ns(&self) -> f64 {
@@ -85,9 +100,9 @@ impl Backend {
     }
 
     /// As the choice sees it.
-    pub fn candidate(&self, in_flight_max: u32, tried: bool) -> Candidate {
+    pub fn candidate(&self, now: Instant, in_flight_max: u32, tried: bool) -> Candidate {
         let outstanding = self.stats.outstanding.load(Relaxed);
-        let age = self.age_ns();
+        let age = self.age_at_ns(now);
         let ejected_until = self.stats.ejected_until_ns.load(Relaxed);
         let returned = self.stats.returned_at_ns.load(Relaxed).max(ejected_until);
         Candidate {
@@ -99,10 +114,10 @@ impl Backend {
         }
     }
 
-    /// A good answer began after `latency`.
-    pub fn succeeded(&self, latency: Duration) {
+    /// A good answer began after `latency`, `now`.
+    pub fn succeeded(&self, latency: Duration, now: Instant) {
         let stats = &self.stats;
-        let now = self.age_ns();
+        let now = self.age_at_ns(now);
         let elapsed = now.saturating_sub(stats.latency_at_ns.swap(now, Relaxed));
         // Two cores may write at once; one observation lost is none missed.
         let next =
@@ -219,12 +234,12 @@ mod tests {
         for _ in 1..choose::FAILURES_MAX {
             assert!(!set.failed(backend));
         }
-        backend.succeeded(Duration::from_millis(1));
+        backend.succeeded(Duration::from_millis(1), Instant::now());
         for _ in 1..choose::FAILURES_MAX {
             assert!(!set.failed(backend));
         }
         assert!(set.failed(backend));
-        assert!(backend.is_ejected() && !backend.candidate(10, false).available);
+        assert!(backend.is_ejected() && !backend.candidate(Instant::now(), 10, false).available);
         for _ in 0..20 {
             assert!(!set.failed(&set.serving[1]), "a second of three would be more than half");
         }
@@ -234,7 +249,7 @@ mod tests {
     fn a_far_slower_backend_is_ejected() {
         let set = set(3);
         for (backend, ms) in set.serving.iter().zip([2, 3, 900]) {
-            backend.succeeded(Duration::from_millis(ms));
+            backend.succeeded(Duration::from_millis(ms), Instant::now());
         }
         set.eject_slow();
         let ejected: Vec<bool> = set.serving.iter().map(|it| it.is_ejected()).collect();
@@ -246,8 +261,8 @@ mod tests {
         let set = set(1);
         let backend = &set.serving[0];
         let in_flight = InFlight::begin(backend.clone());
-        assert!(!backend.candidate(1, false).available);
+        assert!(!backend.candidate(Instant::now(), 1, false).available);
         drop(in_flight);
-        assert!(backend.candidate(1, false).available);
+        assert!(backend.candidate(Instant::now(), 1, false).available);
     }
 }

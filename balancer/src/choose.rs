@@ -3,6 +3,9 @@
 //! Power of two choices: of two backends drawn at random, the one with the lower cost. The cost is
 //! peak EWMA latency times the requests that are outstanding there and this one (Finagle's rule): a
 //! backend that turns slow is left at the first slow answer and comes back only as time passes.
+//!
+//! Where it is asked for, reads of a message go by its digest: rendezvous hashing, so that a message
+//! is warm in one node's memory rather than in all, with a bound on what one node may get.
 
 use std::time::Duration;
 
@@ -42,6 +45,38 @@ impl Candidate {
         // 1 µs for a backend that has no latency yet: it is worth a try, but not everything.
         self.latency_ns.max(1e3) * (f64::from(self.outstanding) + 1.0)
     }
+}
+
+/// By digest, a backend gets at most this many times the mean of what is outstanding, and one more.
+const KEYED_LOAD_MAX: f64 = 1.25;
+
+/// The key of a request that asks for a message by its digest.
+pub fn digest_key(target: &[u8]) -> Option<u64> {
+    let digest = target.strip_prefix(b"/messages/")?.split(|b| *b == b'?').next()?;
+    if digest.len() != 64 || !digest.iter().all(u8::is_ascii_hexdigit) {
+        return None;
+    }
+    // A digest is as good as random already.
+    u64::from_str_radix(std::str::from_utf8(&digest[..16]).ok()?, 16).ok()
+}
+
+/// The index of the backend that `key` belongs to: of those that may have it, the one with the
+/// highest score. A backend that comes or goes moves its own keys alone. `identity` must outlive a
+/// backend's restart.
+pub fn choose_by_key(
+    count: usize,
+    key: u64,
+    identity: impl Fn(usize) -> u64,
+    candidate: impl Fn(usize) -> Candidate,
+) -> Option<usize> {
+    let usable = || (0..count).map(|at| (at, candidate(at))).filter(|(_, it)| usable(it));
+    let (number, outstanding) =
+        usable().fold((0u32, 0u32), |(n, sum), (_, it)| (n + 1, sum.saturating_add(it.outstanding)));
+    let most = f64::from(outstanding) / f64::from(number.max(1)) * KEYED_LOAD_MAX + 1.0;
+    usable()
+        .filter(|(_, it)| f64::from(it.outstanding) <= most)
+        .max_by_key(|(at, _)| Random::new(key ^ identity(*at)).next_u64())
+        .map(|(at, _)| at)
 }
 
 /// A small fast generator (SplitMix64): what it decides needs no secrecy.
@@ -223,6 +258,45 @@ mod tests {
         assert_eq!(spread(&[tried, full], None), [10_000, 0]);
         assert_eq!(spread(&[full, full], None), [0, 0]);
         assert_eq!(spread(&[], None), [0; 0]);
+    }
+
+    #[test]
+    fn a_digest_stays_with_its_backend_and_only_those_of_one_that_is_gone_move() {
+        let all = |key: u64, gone: Option<usize>| {
+            let candidate = |at| Candidate { available: Some(at) != gone, ..IDLE };
+            choose_by_key(5, key, |at| at as u64 * 7919, candidate).unwrap()
+        };
+        let mut counts = [0; 5];
+        for key in (0..5000u64).map(|n| Random::new(n).next_u64()) {
+            let before = all(key, None);
+            counts[before] += 1;
+            let after = all(key, Some(2));
+            assert!(if before == 2 { after != 2 } else { after == before });
+        }
+        assert!(counts.iter().all(|count| (850..1150).contains(count)), "{counts:?}");
+    }
+
+    #[test]
+    fn a_digest_that_everybody_asks_for_does_not_load_one_backend_alone() {
+        let mut outstanding = [0u32; 4];
+        for _ in 0..100 {
+            let candidate = |at: usize| Candidate { outstanding: outstanding[at], ..IDLE };
+            let at = choose_by_key(4, 7, |at| at as u64, candidate).unwrap();
+            outstanding[at] += 1;
+        }
+        assert!(outstanding.iter().all(|count| *count <= 34), "{outstanding:?}");
+        assert_eq!(choose_by_key(0, 7, |_| 0, |_| IDLE), None);
+    }
+
+    #[test]
+    fn only_a_digest_is_a_key() {
+        let digest = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae";
+        let key = digest_key(format!("/messages/{digest}").as_bytes());
+        assert_eq!(key, Some(0x2c26_b46b_68ff_c68f));
+        assert_eq!(digest_key(format!("/messages/{digest}?x").as_bytes()), key);
+        for target in ["/messages", "/messages/", "/messages/2c26", "/read", "/messages/live"] {
+            assert_eq!(digest_key(target.as_bytes()), None);
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod problem;
 pub mod request_head;
 pub mod response_head;
 pub mod retry;
+pub mod splice;
 pub mod timer;
 pub mod upstream;
 

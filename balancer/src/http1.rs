@@ -3,26 +3,28 @@
 //! A connection is one task. Between requests it holds no buffer. Anything that leaves doubt where
 //! the next request begins ends it.
 
+mod downstream;
+mod incoming;
 mod tunnel;
 
 use std::future::poll_fn;
-use std::io::{self, IoSlice};
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 
+use self::incoming::Incoming;
+pub use self::tunnel::TUNNEL_SILENCE_MAX;
 use crate::access_log::Line;
+use crate::client::ClientInfo;
 use crate::forward::body::Body;
 use crate::forward::buffer::Buffer;
-use crate::forward::exchange::{Done, Downstream, Fault, Gone, Request, Trail, forward};
-use crate::forward::headers::{self, Client};
+use crate::forward::exchange::{Done, Downstream as _, Fault, Gone, Request, Trail, forward};
 use crate::forward::problem::Problem;
-use crate::forward::request_head::{BodyLength, Method, RequestHead};
-use crate::forward::response_head::{AnswerLength, Framing, ResponseHead, write_response};
+use crate::forward::request_head::{BodyLength, Method};
 use crate::forward::retry::KEPT_BYTES_MAX;
 use crate::forward::timer::{Fired, Timer};
 use crate::worker::Worker;
@@ -33,43 +35,31 @@ const LINGER: Duration = Duration::from_secs(1);
 /// Most bytes that are read on for that.
 const LINGER_BYTES_MAX: usize = 1024 * 1024;
 
-/// Who is at the other end.
-#[derive(Debug, Clone)]
-pub struct ClientInfo {
-    /// As the log shows it.
-    pub address: String,
-    /// As `Forwarded` shows it.
-    pub node: String,
-    pub proto: &'static str,
-    pub trusted: bool,
-}
-
-impl ClientInfo {
-    pub fn new(address: SocketAddr, proto: &'static str, trusted: bool) -> Self {
-        let ip = address.ip().to_canonical();
-        let node = if ip.is_ipv6() { format!("\"[{ip}]\"") } else { ip.to_string() };
-        Self { address: ip.to_string(), node, proto, trusted }
-    }
-
-    pub fn as_client(&self) -> Client<'_> {
-        Client { address: &self.address, node: &self.node, proto: self.proto, trusted: self.trusted }
-    }
-}
-
-/// Whether sending it twice is the same as sending it once: by method, because a message's id is
-/// its content, or because the client says so.
-pub fn is_repeatable(method: Method, target: &[u8], has_idempotency_key: bool) -> bool {
-    let path = target.split(|b| *b == b'?').next().unwrap_or_default();
-    method.is_idempotent() || has_idempotency_key || (method == Method::Post && path == b"/messages")
-}
-
 /// The path that the balancer answers by itself.
 pub const READY_PATH: &[u8] = b"/-/ready";
+
+/// A client's connection.
+pub trait ClientStream: AsyncRead + AsyncWrite + Unpin {
+    /// The socket, where what is written to it is what the client reads.
+    fn socket(&self) -> Option<&TcpStream>;
+}
+
+impl ClientStream for TcpStream {
+    fn socket(&self) -> Option<&TcpStream> {
+        Some(self)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> ClientStream for tokio_rustls::server::TlsStream<S> {
+    fn socket(&self) -> Option<&TcpStream> {
+        None
+    }
+}
 
 /// Serves a connection until it ends. `first` holds what was read of it already.
 pub async fn serve<S>(worker: Rc<Worker>, stream: S, client: ClientInfo, first: Buffer)
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: ClientStream,
 {
     let mut connection = Connection {
         worker: worker.clone(),
@@ -101,52 +91,6 @@ enum End {
     Linger,
 }
 
-/// The request that is being served.
-#[derive(Debug, Default)]
-struct Incoming {
-    /// As the backend gets it.
-    head: Vec<u8>,
-    id: Vec<u8>,
-    method: Method,
-    method_len: usize,
-    target_len: usize,
-    old: bool,
-    keep_alive: bool,
-    expects_continue: bool,
-    repeatable: bool,
-    is_ready_path: bool,
-    length: BodyLength,
-}
-
-impl Incoming {
-    fn method_name(&self) -> &[u8] {
-        self.head.get(..self.method_len).unwrap_or_default()
-    }
-
-    fn target(&self) -> &[u8] {
-        self.head.get(self.method_len + 1..).and_then(|rest| rest.get(..self.target_len)).unwrap_or_default()
-    }
-
-    fn read(&mut self, worker: &Worker, head: &RequestHead, buf: &[u8], client: &ClientInfo) {
-        self.head.clear();
-        self.id.clear();
-        match head.request_id {
-            Some(id) => self.id.extend_from_slice(id.of(buf)),
-            None => worker.request_id(&mut self.id),
-        }
-        headers::write_request(head, buf, client.as_client(), &self.id, &mut self.head);
-        let target = head.target.of(buf);
-        self.method = head.method;
-        self.method_len = head.method_span.of(buf).len();
-        self.target_len = target.len();
-        (self.old, self.keep_alive) = (head.old, head.keep_alive);
-        self.expects_continue = head.expects_continue;
-        self.repeatable = is_repeatable(head.method, target, head.has_idempotency_key);
-        self.is_ready_path = target == READY_PATH && head.method.is_safe();
-        self.length = head.body;
-    }
-}
-
 struct Connection<S> {
     worker: Rc<Worker>,
     stream: S,
@@ -163,7 +107,7 @@ struct Connection<S> {
     close: bool,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+impl<S: ClientStream> Connection<S> {
     async fn run(&mut self, worker: &Rc<Worker>, timer: &Timer, client: &ClientInfo) -> End {
         let mut first = true;
         loop {
@@ -226,7 +170,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                         return End::Close;
                     }
                 }
-                Err(Fault::Cut) => return End::Close,
+                Err(Fault::Cut) => {
+                    // What was taken of the answer still goes out, if it goes at once.
+                    poll_fn(|cx| Poll::Ready(self.poll_send(cx, &[]).is_ready())).await;
+                    return End::Close;
+                }
             }
         }
     }
@@ -315,13 +263,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
         }
         trail.bytes_in = self.body_ready as u64;
+        let key = worker.key(self.request.method, self.request.target());
         let head = std::mem::take(&mut self.request.head);
         let keep = match self.request.length {
             BodyLength::Length(bytes) => bytes <= KEPT_BYTES_MAX as u64,
             BodyLength::None | BodyLength::Chunked => true,
         };
-        let request =
-            Request { head: &head, method: self.request.method, repeatable: self.request.repeatable, keep };
+        let (method, repeatable) = (self.request.method, self.request.repeatable);
+        let request = Request { head: &head, method, repeatable, keep, key };
         let outcome = forward(worker, timer, request, self, trail).await;
         self.request.head = head;
         outcome
@@ -413,97 +362,5 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 _ => return,
             }
         }
-    }
-}
-
-impl<S: AsyncRead + AsyncWrite + Unpin> Downstream for Connection<S> {
-    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
-        if self.body_ready > 0 || self.body.is_done() {
-            return Poll::Ready(Ok(()));
-        }
-        self.poll_more_body(cx)
-    }
-
-    fn body(&self) -> &[u8] {
-        &self.input.unread()[..self.body_ready]
-    }
-
-    fn consume_body(&mut self, n: usize) {
-        self.input.consume(n);
-        self.body_ready -= n;
-    }
-
-    fn body_complete(&self) -> bool {
-        self.body.is_done()
-    }
-
-    fn takes_chunks(&self) -> bool {
-        !self.request.old
-    }
-
-    fn interim(&mut self, head: &ResponseHead, buf: &[u8]) {
-        if !self.request.old {
-            let framing = Framing { close: false, say_keep_alive: false, chunked: false, is_head: false };
-            write_response(head, buf, framing, &mut self.queued);
-        }
-    }
-
-    fn respond(&mut self, head: &ResponseHead, buf: &[u8], whole: bool) {
-        let ends =
-            head.body == AnswerLength::Close || (self.request.old && head.body == AnswerLength::Chunked);
-        self.close |= ends || !whole || self.worker.is_draining();
-        let framing = Framing {
-            close: self.close,
-            say_keep_alive: self.request.old,
-            chunked: !self.request.old,
-            is_head: self.request.method == Method::Head,
-        };
-        write_response(head, buf, framing, &mut self.queued);
-    }
-
-    fn poll_send(&mut self, cx: &mut Context<'_>, piece: &[u8]) -> Poll<io::Result<usize>> {
-        loop {
-            let queued = &self.queued[self.queued_sent..];
-            let stream = Pin::new(&mut self.stream);
-            let n = match (queued.is_empty(), piece.is_empty()) {
-                (true, true) => {
-                    ready!(stream.poll_flush(cx))?;
-                    return Poll::Ready(Ok(0));
-                }
-                (true, false) => return stream.poll_write(cx, piece),
-                (false, true) => ready!(stream.poll_write(cx, queued))?,
-                (false, false) => {
-                    let slices = [IoSlice::new(queued), IoSlice::new(piece)];
-                    ready!(stream.poll_write_vectored(cx, &slices))?
-                }
-            };
-            if n == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            let of_queued = n.min(queued.len());
-            self.queued_sent += of_queued;
-            if self.queued_sent == self.queued.len() {
-                self.queued.clear();
-                self.queued_sent = 0;
-            }
-            if n > of_queued {
-                return Poll::Ready(Ok(n - of_queued));
-            }
-        }
-    }
-
-    fn poll_finish(&mut self, cx: &mut Context<'_>, _trailers: &[u8]) -> Poll<io::Result<()>> {
-        self.poll_send(cx, &[]).map_ok(drop)
-    }
-
-    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        // What a client sends ahead is kept, as far as there is room.
-        while self.body.is_done() && self.input.len() < self.input.capacity() {
-            match ready!(self.input.poll_fill(&mut self.stream, cx)) {
-                Ok(0) | Err(_) => return Poll::Ready(()),
-                Ok(_) => {}
-            }
-        }
-        Poll::Pending
     }
 }

@@ -1,26 +1,31 @@
-//! HTTP/2 clients: hyper speaks the protocol, [`forward`] does the rest.
+//! HTTP/2 clients: the h2 crate speaks the protocol, [`forward`](crate::forward) does the rest.
 //!
-//! A connection is one task; hyper polls a future for each stream in it. An exchange's future is
-//! polled by the answer's body once the head is out, so a stream costs no task, back pressure is
-//! that of the body, and a reset stream drops all that belongs to it.
+//! Tasks: one for a connection, which reads and writes its frames, and one for each stream. What
+//! streams have ready is written together, after all of them were polled. Dropping a stream's task
+//! resets its stream.
 
+mod head;
+mod request;
 mod stream;
+mod tunnel;
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
-use hyper::body::Incoming;
-use hyper::server::conn::http2::Builder;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use bytes::Bytes;
+use h2::server::{Builder, Connection};
+use h2::{Ping, PingPong, Reason};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::client::ClientInfo;
 use crate::forward::buffer::Buffer;
 use crate::forward::request_head::HEAD_BYTES_MAX;
-use crate::http1::ClientInfo;
+use crate::forward::timer::{Fired, Timer};
 use crate::worker::Worker;
 
 /// What an HTTP/2 client says first (RFC 9113, 3.4).
@@ -41,59 +46,143 @@ where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let settings = worker.settings();
-    let mut builder = Builder::new(LocalExecutor);
+    let mut builder = Builder::new();
     builder
-        .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_send_buf_size(SEND_BUFFER_BYTES)
+        .max_send_buffer_size(SEND_BUFFER_BYTES)
         .max_header_list_size(HEAD_BYTES_MAX as u32)
         .max_pending_accept_reset_streams(RESETS_MAX)
-        .max_local_error_reset_streams(RESETS_MAX)
-        .keep_alive_interval(settings.idle_timeout)
-        .keep_alive_timeout(settings.head_timeout);
-    let client = Rc::new(client);
-    let service = {
-        let worker = worker.clone();
-        service_fn(move |request: hyper::Request<Incoming>| {
-            stream::answer(worker.clone(), client.clone(), request)
-        })
-    };
-    let connection = builder.serve_connection(TokioIo::new(Prefixed::new(io, first)), service);
-    let mut connection = pin!(connection);
-    // The table of timers wakes this task each time it is due, for the drain's sake.
+        .max_local_error_reset_streams(Some(RESETS_MAX))
+        .enable_connect_protocol();
     let timer = worker.timers.timer();
-    let mut told = false;
-    timer.arm(crate::forward::timer::TICK);
+    timer.arm(settings.head_timeout);
+    let Ok(Ok(mut connection)) = timer.limit(builder.handshake(Prefixed::new(io, first))).await else {
+        return;
+    };
+    let mut watch = Watch {
+        ping: connection.ping_pong(),
+        pinged: false,
+        ending: false,
+        idle_timeout: settings.idle_timeout,
+        goodbye_timeout: settings.head_timeout,
+    };
+    let streams = Rc::new(Streams { open: Cell::new(0), since: Cell::new(worker.timers.now()) });
+    let client = Rc::new(client);
+    timer.arm(settings.idle_timeout);
+    timer.tell_of_drain(true);
     poll_fn(|cx| {
-        while timer.poll_fired(cx).is_ready() {
-            timer.arm(DRAIN_LOOK);
-            if worker.is_draining() && !told {
-                told = true;
-                connection.as_mut().graceful_shutdown();
+        while let Poll::Ready(fired) = timer.poll_fired(cx) {
+            if watch.fired(fired, &timer, &streams, &worker, &mut connection, cx) {
+                return Poll::Ready(());
             }
         }
-        connection.as_mut().poll(cx).map(drop)
+        loop {
+            match connection.poll_accept(cx) {
+                Poll::Ready(Some(Ok((request, respond)))) => {
+                    worker.stats.http2_requests.add(1);
+                    let open = Open::begin(&streams, &worker);
+                    let serve = stream::serve(worker.clone(), client.clone(), request, respond);
+                    tokio::task::spawn_local(async move {
+                        serve.await;
+                        drop(open);
+                    });
+                }
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
     })
     .await;
 }
 
-/// How often a connection looks whether the process drains.
-const DRAIN_LOOK: std::time::Duration = std::time::Duration::from_millis(500);
+/// The streams of a connection.
+#[derive(Debug)]
+struct Streams {
+    open: Cell<usize>,
+    /// When one came or went.
+    since: Cell<Instant>,
+}
 
-/// Runs hyper's futures on the core that they belong to.
-#[derive(Debug, Clone, Copy)]
-struct LocalExecutor;
+/// Counts a stream for as long as it is served.
+struct Open(Rc<Streams>, Rc<Worker>);
 
-impl<F> hyper::rt::Executor<F> for LocalExecutor
-where
-    F: Future + 'static,
-{
-    fn execute(&self, future: F) {
-        tokio::task::spawn_local(async move {
-            future.await;
-        });
+impl Open {
+    fn begin(streams: &Rc<Streams>, worker: &Rc<Worker>) -> Self {
+        streams.open.set(streams.open.get() + 1);
+        streams.since.set(worker.timers.now());
+        Self(streams.clone(), worker.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.set(self.0.open.get() - 1);
+        self.0.since.set(self.1.timers.now());
+    }
+}
+
+/// Sees to the end of a connection: one that idles, one whose client is gone, the process's drain.
+struct Watch {
+    ping: Option<PingPong>,
+    /// A ping is out.
+    pinged: bool,
+    /// GOAWAY is said.
+    ending: bool,
+    idle_timeout: Duration,
+    goodbye_timeout: Duration,
+}
+
+impl Watch {
+    /// Does what is due. Says whether the connection is over.
+    fn fired<S: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        fired: Fired,
+        timer: &Timer,
+        streams: &Streams,
+        worker: &Worker,
+        connection: &mut Connection<S, Bytes>,
+        cx: &mut Context<'_>,
+    ) -> bool {
+        if fired == Fired::Drain {
+            timer.tell_of_drain(false);
+            self.say_goodbye(timer, connection);
+            return false;
+        }
+        if streams.open.get() == 0 {
+            let idle = worker.timers.now().saturating_duration_since(streams.since.get());
+            if self.ending {
+                return true;
+            }
+            match self.idle_timeout.checked_sub(idle) {
+                Some(left) if !left.is_zero() => timer.arm(left),
+                _ => self.say_goodbye(timer, connection),
+            }
+            return false;
+        }
+        // With streams open, the client must be there to read them.
+        timer.arm(self.idle_timeout);
+        let Some(ping) = &mut self.ping else { return false };
+        if self.pinged && ping.poll_pong(cx).is_pending() {
+            connection.abrupt_shutdown(Reason::NO_ERROR);
+            return true;
+        }
+        self.pinged = ping.send_ping(Ping::opaque()).is_ok();
+        false
+    }
+
+    /// Streams that are open end in order; no more are taken.
+    fn say_goodbye<S: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        timer: &Timer,
+        connection: &mut Connection<S, Bytes>,
+    ) {
+        if !self.ending {
+            self.ending = true;
+            connection.graceful_shutdown();
+        }
+        timer.arm(self.goodbye_timeout);
     }
 }
 

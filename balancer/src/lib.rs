@@ -7,6 +7,7 @@ pub mod access_log;
 pub mod agent;
 pub mod backends;
 pub mod choose;
+pub mod client;
 pub mod config;
 pub mod control;
 pub mod file_limit;

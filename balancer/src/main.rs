@@ -7,6 +7,10 @@ use skep_balancer::vrrp::{self, VrrpConfig};
 use skep_balancer::{agent, control, verbs};
 use skep_proto::process::Process;
 
+/// HTTP/2 and TLS make many small allocations on each request.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const BALANCER: Process = Process { name: "skep-balancer", libraries: "chitchat=warn" };
 
 fn main() -> ExitCode {

@@ -19,10 +19,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 
 use crate::access_log::AccessLog;
+use crate::client::ClientInfo;
 use crate::forward::buffer::Buffer;
 use crate::forward::problem::Problem;
 use crate::forward::timer::TICK;
-use crate::http1::{self, ClientInfo};
+use crate::http1;
 use crate::http2;
 use crate::limits::Permit;
 use crate::proxy_protocol::{self, Header};

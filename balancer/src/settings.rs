@@ -30,6 +30,8 @@ pub struct Settings {
     pub queue_max: usize,
     /// Time that a request may wait for a backend.
     pub queue_timeout: Duration,
+    /// Reads of a message go to the backend that its digest belongs to.
+    pub by_digest: bool,
     /// Proxies before this one: what they say of their clients is believed.
     pub trusted: Vec<Network>,
     /// Connections from `trusted` begin with a PROXY protocol header.
@@ -51,6 +53,7 @@ impl Default for Settings {
             in_flight_max: 1024,
             queue_max: 1024,
             queue_timeout: Duration::from_secs(2),
+            by_digest: false,
             trusted: Vec::new(),
             proxy_protocol: false,
         }

@@ -15,13 +15,14 @@ use tokio::sync::Notify;
 
 use crate::access_log::{AccessLog, Line};
 use crate::backends::{Backend, BackendSet};
-use crate::choose::{Random, choose};
+use crate::choose::{Random, choose, choose_by_key, digest_key};
 use crate::forward::buffer::BufferPool;
 use crate::forward::exchange::{Request, Trail};
 use crate::forward::pool::Pool;
 use crate::forward::problem::Problem;
-use crate::forward::request_head::{HEAD_BYTES_MAX, RequestHead};
+use crate::forward::request_head::{HEAD_BYTES_MAX, Method, RequestHead};
 use crate::forward::retry::{self, Attempt, Budget, Failure};
+use crate::forward::splice::Pipes;
 use crate::forward::timer::{Timer, Timers};
 use crate::forward::upstream::Upstream;
 use crate::limits::Connections;
@@ -54,9 +55,12 @@ pub struct Worker {
     /// Of requests' heads and bodies.
     pub request_buffers: Rc<BufferPool>,
     pub answer_buffers: Rc<BufferPool>,
+    pub pipes: Rc<Pipes>,
     pub log: AccessLog,
     /// Lent while a head is read; never across an await.
     pub request_head: RefCell<RequestHead>,
+    /// Lent while a head is written; never across an await.
+    pub text: RefCell<Vec<u8>>,
     settings: RefCell<Rc<Settings>>,
     pool: RefCell<Pool>,
     random: RefCell<Random>,
@@ -77,8 +81,10 @@ impl Worker {
             timers: Timers::new(),
             request_buffers: BufferPool::new(HEAD_BYTES_MAX),
             answer_buffers: BufferPool::new(ANSWER_BUFFER_BYTES),
+            pipes: Rc::default(),
             log,
             request_head: RefCell::default(),
+            text: RefCell::default(),
             settings: RefCell::new(settings),
             pool: RefCell::default(),
             random: RefCell::new(Random::new(u64::from_le_bytes(seed))),
@@ -103,12 +109,14 @@ impl Worker {
     /// To be called every [`crate::forward::timer::TICK`].
     pub fn tick(&self) {
         let set = self.shared.backends.load();
-        self.timers.tick(&set.down, self.shared.close_idle.load(Relaxed));
+        self.timers.tick(&set.down, self.is_draining(), self.shared.close_idle.load(Relaxed));
         let settings = self.shared.settings.load();
         if **settings != **self.settings.borrow() {
             *self.settings.borrow_mut() = Rc::new(Settings::clone(&settings));
         }
-        self.pool.borrow_mut().sweep(|serial| set.serving.iter().any(|it| it.serial == serial));
+        self.pool
+            .borrow_mut()
+            .sweep(self.timers.now(), |serial| set.serving.iter().any(|it| it.serial == serial));
         // Another core may have made room.
         if self.waiting.get() > 0 {
             self.freed.notify_waiters();
@@ -124,6 +132,11 @@ impl Worker {
                 out.push(b"0123456789abcdef"[(word >> (shift * 4)) as usize & 15]);
             }
         }
+    }
+
+    /// What ties a request to a backend, where that is asked for.
+    pub fn key(&self, method: Method, target: &[u8]) -> Option<u64> {
+        (self.settings.borrow().by_digest && method.is_safe()).then(|| digest_key(target)).flatten()
     }
 
     /// The backend for a request, waited for in the queue where all are busy.
@@ -164,12 +177,20 @@ impl Worker {
         if set.serving.is_empty() {
             return Err(Problem::NoBackend);
         }
-        let leader = set.leader.filter(|_| !request.method.is_safe());
         let in_flight_max = self.settings.borrow().in_flight_max;
-        let chosen = choose(set.serving.len(), leader, &mut self.random.borrow_mut(), |at| {
+        let now = self.timers.now();
+        let candidate = |at: usize| {
             let backend = &set.serving[at];
-            backend.candidate(in_flight_max, tried.contains(&backend.serial))
-        });
+            backend.candidate(now, in_flight_max, tried.contains(&backend.serial))
+        };
+        if let Some(key) = request.key {
+            let chosen = choose_by_key(set.serving.len(), key, |at| set.serving[at].identity(), candidate);
+            if let Some(at) = chosen {
+                return Ok(Some(set.serving[at].clone()));
+            }
+        }
+        let leader = set.leader.filter(|_| !request.method.is_safe());
+        let chosen = choose(set.serving.len(), leader, &mut self.random.borrow_mut(), candidate);
         Ok(chosen.map(|at| set.serving[at].clone()))
     }
 
@@ -189,7 +210,7 @@ impl Worker {
 
     /// The connection is good for another exchange.
     pub fn release(&self, upstream: Upstream) {
-        self.pool.borrow_mut().put(upstream);
+        self.pool.borrow_mut().put(upstream, self.timers.now());
         if self.waiting.get() > 0 {
             self.freed.notify_one();
         }

@@ -117,6 +117,7 @@ fn settings(layers: &Layers) -> Result<Settings, ConfigError> {
         queue_timeout: layers.duration(&names::QUEUE_TIMEOUT)?,
         trusted: layers.read(&names::TRUSTED, |text| values::list(text, network))?.unwrap_or_default(),
         proxy_protocol: layers.value(&names::PROXY_PROTOCOL, values::switch)?,
+        by_digest: layers.value(&names::BY_DIGEST, values::switch)?,
         ..Settings::default()
     };
     if settings.proxy_protocol && settings.trusted.is_empty() {

@@ -47,6 +47,12 @@ pub(super) const PROXY_PROTOCOL: Setting = Setting::serving(
     "false",
     "Connections from trusted proxies begin with a PROXY protocol header",
 );
+pub(super) const BY_DIGEST: Setting = Setting::serving(
+    "by-digest",
+    "BOOL",
+    "false",
+    "Reads of a message go to the backend that its digest belongs to, so that it is warm in one",
+);
 pub(super) const MAX_CONNECTIONS: Setting =
     Setting::serving("max-connections", "N", "65536", "Most connections in all");
 pub(super) const MAX_PER_CLIENT: Setting =
@@ -102,6 +108,7 @@ pub(super) const SETTINGS: &[&Setting] = &[
     &DRAIN,
     &TRUSTED,
     &PROXY_PROTOCOL,
+    &BY_DIGEST,
     &MAX_CONNECTIONS,
     &MAX_PER_CLIENT,
     &MAX_IN_FLIGHT,

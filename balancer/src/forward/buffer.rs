@@ -110,11 +110,22 @@ impl Buffer {
         stream: &mut S,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
+        self.poll_fill_some(stream, cx, usize::MAX)
+    }
+
+    /// As [`Self::poll_fill`], of at most `max` bytes.
+    pub fn poll_fill_some<S: AsyncRead + Unpin>(
+        &mut self,
+        stream: &mut S,
+        cx: &mut Context<'_>,
+        max: usize,
+    ) -> Poll<io::Result<usize>> {
         self.make_room();
         if self.end == self.data.len() {
             return Poll::Ready(Err(io::ErrorKind::OutOfMemory.into()));
         }
-        let mut read = ReadBuf::new(&mut self.data[self.end..]);
+        let upto = self.end.saturating_add(max).min(self.data.len());
+        let mut read = ReadBuf::new(&mut self.data[self.end..upto]);
         let result = Pin::new(stream).poll_read(cx, &mut read);
         let n = read.filled().len();
         if result.is_pending() {

@@ -4,23 +4,32 @@
 //! [`Downstream`]; the backend's is HTTP/1.1. Both directions of a body are polled together, so a
 //! backend may answer before it has the whole request. Dropping the future ends both sides.
 
+mod relay;
+mod sender;
+
 use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use super::body::{Body, Piece};
+use tokio::net::TcpStream;
+
+use self::relay::relay;
+use self::sender::Sender;
 use super::problem::Problem;
 use super::request_head::Method;
-use super::response_head::{AnswerLength, ResponseHead};
-use super::retry::{ATTEMPTS_MAX, Attempt, Failure, KEPT_BYTES_MAX};
+use super::response_head::ResponseHead;
+use super::retry::{ATTEMPTS_MAX, Attempt, Failure};
 use super::timer::{Fired, Timer};
 use super::upstream::Upstream;
 use crate::backends::{Backend, InFlight};
 use crate::worker::Worker;
 
+/// Most that is read before an answer's head is known, where its body may be spliced: what is read
+/// is copied.
+const SPLICED_HEAD_READ_BYTES: usize = 4 * 1024;
 /// Pause before a backend gets a request that it failed already.
 const AGAIN_PAUSE: Duration = Duration::from_millis(50);
 
@@ -45,8 +54,18 @@ pub trait Downstream {
     fn poll_send(&mut self, cx: &mut Context<'_>, piece: &[u8]) -> Poll<io::Result<usize>>;
     /// The answer is complete but for these trailers, in their HTTP/1.1 form.
     fn poll_finish(&mut self, cx: &mut Context<'_>, trailers: &[u8]) -> Poll<io::Result<()>>;
-    /// Ready where the client is gone for good.
-    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+    /// The client's socket, where bytes may go to it as they are.
+    fn socket(&self) -> Option<&TcpStream> {
+        None
+    }
+    /// Ready where the client took its request back.
+    fn poll_cancelled(&mut self, _cx: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
+    /// Ready where the client is gone for good. Asked while an answer without end has nothing to say.
+    fn poll_gone(&mut self, _cx: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
 }
 
 /// How the client's side failed while its body was read.
@@ -68,6 +87,8 @@ pub struct Request<'a> {
     pub repeatable: bool,
     /// Whether its body may be kept for another attempt.
     pub keep: bool,
+    /// Those with the same key go to the same backend, where that can have them.
+    pub key: Option<u64>,
 }
 
 /// What the log and the metrics say of an exchange.
@@ -124,78 +145,6 @@ pub enum Fault {
     Cut,
 }
 
-/// The request's way to one backend after another.
-struct Sender<'a> {
-    request: Request<'a>,
-    /// All of the body was there before the first attempt, and stays where it is.
-    whole: bool,
-    /// What was read of the body, while it may be needed again.
-    kept: Vec<u8>,
-    kept_all: bool,
-    /// Bytes of the body that were taken from the client.
-    taken: usize,
-    /// Bytes that this attempt has sent.
-    head_sent: usize,
-    body_sent: usize,
-    done: bool,
-    /// The backend takes no more; it may have answered.
-    broken: bool,
-}
-
-impl Sender<'_> {
-    fn restart(&mut self) {
-        (self.head_sent, self.body_sent, self.done, self.broken) = (0, 0, false, false);
-    }
-
-    fn poll<D: Downstream>(
-        &mut self,
-        cx: &mut Context<'_>,
-        upstream: &mut Upstream,
-        down: &mut D,
-    ) -> Poll<Result<(), Gone>> {
-        while !self.done && !self.broken {
-            let again = !self.whole && self.body_sent < self.taken;
-            let body = match (self.whole, again) {
-                (true, _) => &down.body()[self.body_sent..],
-                (false, true) => &self.kept[self.body_sent..],
-                (false, false) => down.body(),
-            };
-            let head = &self.request.head[self.head_sent..];
-            if head.is_empty() && body.is_empty() {
-                if down.body_complete() {
-                    self.done = true;
-                    break;
-                }
-                ready!(down.poll_body(cx))?;
-                continue;
-            }
-            let Ok(n) = ready!(upstream.poll_write(cx, head, body)) else {
-                self.broken = true;
-                break;
-            };
-            let of_head = n.min(head.len());
-            self.head_sent += of_head;
-            let of_body = n - of_head;
-            self.body_sent += of_body;
-            if of_body > 0 && !self.whole && !again {
-                self.take(of_body, down);
-            }
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    fn take<D: Downstream>(&mut self, n: usize, down: &mut D) {
-        self.taken += n;
-        if self.kept_all && self.kept.len() + n <= KEPT_BYTES_MAX {
-            self.kept.extend_from_slice(&down.body()[..n]);
-        } else {
-            self.kept_all = false;
-            self.kept = Vec::new();
-        }
-        down.consume_body(n);
-    }
-}
-
 /// Sends the request to backends until one answers, and passes the answer on.
 pub async fn forward<D: Downstream>(
     worker: &Worker,
@@ -207,17 +156,7 @@ pub async fn forward<D: Downstream>(
     let settings = worker.settings();
     let deadline = trail.started + settings.request_timeout;
     worker.earn_retries();
-    let mut sender = Sender {
-        request,
-        whole: down.body_complete(),
-        kept: Vec::new(),
-        kept_all: request.keep,
-        taken: 0,
-        head_sent: 0,
-        body_sent: 0,
-        done: false,
-        broken: false,
-    };
+    let mut sender = Sender::new(request, down.body_complete());
     let mut tried = Tried::default();
     let result = loop {
         let chosen = worker.choose(timer, &request, tried.as_slice(), deadline, trail).await;
@@ -313,16 +252,16 @@ async fn attempt<D: Downstream>(
     trail: &mut Trail,
     deadline: Instant,
 ) -> Result<Upstream, Stop> {
-    let begun = Instant::now();
+    let mut sent_at = Instant::now();
     let settings = worker.settings();
-    let left = deadline.saturating_duration_since(begun);
-    let pooled = worker.pooled(backend);
-    let mut upstream = match pooled {
+    let mut upstream = match worker.pooled(backend) {
         Some(upstream) => upstream,
         None => {
-            timer.arm(settings.connect_timeout.min(left));
+            timer.arm(settings.connect_timeout.min(deadline.saturating_duration_since(sent_at)));
             let connected = timer.limit(worker.connect(backend)).await;
-            trail.connecting += begun.elapsed();
+            let connecting = sent_at.elapsed();
+            trail.connecting += connecting;
+            sent_at += connecting;
             match connected {
                 Ok(Ok(upstream)) => upstream,
                 _ => {
@@ -332,10 +271,10 @@ async fn attempt<D: Downstream>(
             }
         }
     };
-    let sent_at = Instant::now();
     timer.arm(deadline.saturating_duration_since(sent_at));
     timer.watch_backend(backend.serial);
     let method = sender.request.method;
+    let read_max = down.socket().map_or(usize::MAX, |_| SPLICED_HEAD_READ_BYTES);
     loop {
         let read = poll_fn(|cx| {
             let (was_done, sent_before) = (sender.done, sender.body_sent);
@@ -347,7 +286,7 @@ async fn attempt<D: Downstream>(
             if !sender.whole && sender.done && !was_done {
                 timer.arm(settings.request_timeout);
             }
-            match upstream.poll_head(cx, method) {
+            match upstream.poll_head(cx, method, read_max) {
                 Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
                 Poll::Ready(Err(failure)) => return Poll::Ready(Err(Stop::Failed(failure))),
                 Poll::Pending => {}
@@ -355,6 +294,9 @@ async fn attempt<D: Downstream>(
             match sent {
                 Poll::Ready(Err(gone)) => return Poll::Ready(Err(Stop::Gone(gone))),
                 Poll::Ready(Ok(())) | Poll::Pending => {}
+            }
+            if down.poll_cancelled(cx).is_ready() {
+                return Poll::Ready(Err(Stop::Gone(Gone::Lost)));
             }
             timer.poll_fired(cx).map(|fired| match fired {
                 Fired::BackendDown => Err(Stop::Failed(Failure::Silent)),
@@ -378,140 +320,11 @@ async fn attempt<D: Downstream>(
             _ => return Err(Stop::Gone(Gone::Lost)),
         }
     }
-    let first_byte = sent_at.elapsed();
+    let now = Instant::now();
+    trail.first_byte = Some(now - trail.started);
     // A backend that says "not now" at once must not look like the fastest.
     if !upstream.head.unprocessed {
-        backend.succeeded(first_byte);
+        backend.succeeded(now - sent_at, now);
     }
     Ok(upstream)
-}
-
-/// Passes the answer on, and what is left of the request.
-async fn relay<D: Downstream>(
-    worker: &Worker,
-    timer: &Timer,
-    mut sender: Sender<'_>,
-    mut upstream: Upstream,
-    down: &mut D,
-    trail: &mut Trail,
-    in_flight: InFlight,
-) -> Result<Done, Fault> {
-    let settings = worker.settings();
-    sender.kept = Vec::new();
-    sender.kept_all = false;
-    trail.first_byte = Some(trail.started.elapsed());
-    trail.status = upstream.head.status;
-    worker.answered(&upstream.backend, trail.status);
-    down.respond(&upstream.head, upstream.buffer.unread(), sender.done);
-    let (length, keep_alive) = (upstream.head.body, upstream.head.keep_alive);
-    upstream.buffer.consume(upstream.head.len);
-    if upstream.head.status == 101 {
-        timer.arm(settings.body_timeout);
-        let sent = timer.limit(poll_fn(|cx| down.poll_send(cx, &[]))).await;
-        return if matches!(sent, Ok(Ok(_))) {
-            Ok(Done::Upgraded(Box::new(upstream)))
-        } else {
-            Err(Fault::Cut)
-        };
-    }
-    // A stream that may go on for hours is no load that a backend's limit should count.
-    let unbounded = matches!(length, AnswerLength::Chunked | AnswerLength::Close);
-    let _in_flight = (!unbounded).then_some(in_flight);
-    let mut answer = Answer { body: length.into(), pending: 0, trailers: Vec::new(), sent: 0, unbounded };
-    timer.arm(settings.body_timeout);
-    let outcome = poll_fn(|cx| {
-        let before = (answer.sent, sender.body_sent);
-        if let Poll::Ready(Err(_)) = sender.poll(cx, &mut upstream, down) {
-            // What the backend answers still reaches a client that sent half a request.
-            sender.broken = true;
-        }
-        if let Poll::Ready(result) = answer.poll(cx, &mut upstream, down) {
-            return Poll::Ready(result);
-        }
-        if before != (answer.sent, sender.body_sent) {
-            let waits_for_client = answer.pending > 0;
-            timer.arm(if waits_for_client { settings.body_timeout } else { settings.stream_timeout });
-        }
-        timer.poll_fired(cx).map(|_| Err(()))
-    })
-    .await;
-    trail.bytes_out = answer.sent;
-    trail.bytes_in = sender.body_sent as u64;
-    match outcome {
-        Ok(()) => {
-            let whole = sender.done;
-            if keep_alive && whole && upstream.buffer.is_empty() {
-                worker.release(upstream);
-            }
-            Ok(if whole { Done::Complete } else { Done::Early })
-        }
-        Err(()) => Err(Fault::Cut),
-    }
-}
-
-/// An answer's body on its way.
-struct Answer {
-    body: Body,
-    /// Bytes at the front of the upstream's buffer that are to be sent.
-    pending: usize,
-    trailers: Vec<u8>,
-    sent: u64,
-    unbounded: bool,
-}
-
-impl Answer {
-    fn poll<D: Downstream>(
-        &mut self,
-        cx: &mut Context<'_>,
-        upstream: &mut Upstream,
-        down: &mut D,
-    ) -> Poll<Result<(), ()>> {
-        loop {
-            if self.pending > 0 {
-                let piece = &upstream.buffer.unread()[..self.pending];
-                let n = ready!(down.poll_send(cx, piece)).map_err(drop)?;
-                upstream.buffer.consume(n);
-                self.pending -= n;
-                self.sent += n as u64;
-                continue;
-            }
-            if self.body.is_done() {
-                return down.poll_finish(cx, &self.trailers).map_err(drop);
-            }
-            if !upstream.buffer.is_empty() {
-                let piece = if down.takes_chunks() {
-                    self.body.take(upstream.buffer.unread()).map(Piece::Pass)
-                } else {
-                    self.body.take_data(upstream.buffer.unread())
-                };
-                match piece {
-                    Ok(Piece::Pass(n)) => self.pending = n,
-                    Ok(Piece::Skip(n)) => upstream.buffer.consume(n),
-                    Ok(Piece::Trailer(n)) => {
-                        self.trailers.extend_from_slice(&upstream.buffer.unread()[..n]);
-                        upstream.buffer.consume(n);
-                    }
-                    Err(_) => return Poll::Ready(Err(())),
-                }
-                if self.pending > 0 || self.body.is_done() || !upstream.buffer.is_empty() {
-                    continue;
-                }
-            }
-            // What is at hand goes out before more is waited for.
-            match upstream.buffer.poll_fill(&mut upstream.stream, cx) {
-                Poll::Ready(Ok(0)) if matches!(self.body, Body::Close) => self.body = Body::Done,
-                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(())),
-                Poll::Ready(Ok(_)) => {}
-                Poll::Pending => {
-                    if let Poll::Ready(Err(_)) = down.poll_send(cx, &[]) {
-                        return Poll::Ready(Err(()));
-                    }
-                    if self.unbounded && down.poll_gone(cx).is_ready() {
-                        return Poll::Ready(Err(()));
-                    }
-                    return Poll::Pending;
-                }
-            }
-        }
-    }
 }

@@ -29,9 +29,9 @@ impl Pool {
         None
     }
 
-    pub fn put(&mut self, mut upstream: Upstream) {
+    pub fn put(&mut self, mut upstream: Upstream, now: Instant) {
         upstream.buffer.release();
-        upstream.idle_since = Instant::now();
+        upstream.idle_since = now;
         upstream.used = upstream.used.saturating_add(1);
         let idle = self.idle.entry(upstream.backend.serial).or_default();
         if idle.len() < IDLE_MAX {
@@ -40,11 +40,10 @@ impl Pool {
     }
 
     /// Closes what idled too long, and all of backends that are served from no more.
-    pub fn sweep(&mut self, keep: impl Fn(u64) -> bool) {
-        let now = Instant::now();
+    pub fn sweep(&mut self, now: Instant, keep: impl Fn(u64) -> bool) {
         self.idle.retain(|backend, idle| {
             // The oldest are in front.
-            let old = idle.partition_point(|it| now.duration_since(it.idle_since) > IDLE_AGE_MAX);
+            let old = idle.partition_point(|it| now.saturating_duration_since(it.idle_since) > IDLE_AGE_MAX);
             idle.drain(..old);
             keep(*backend) && !idle.is_empty()
         });

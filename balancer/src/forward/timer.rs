@@ -21,7 +21,7 @@ pub enum Fired {
     Deadline,
     /// The backend that was waited for is dead or hung.
     BackendDown,
-    /// The process drains and the connection is idle.
+    /// The process drains, and this is idle or to be told.
     Drain,
 }
 
@@ -31,16 +31,20 @@ struct Slot {
     /// The backend waited for; 0 for none.
     backend: u64,
     idle: bool,
+    /// It fires once the process drains.
+    told_of_drain: bool,
     fired: Option<Fired>,
     waker: Option<Waker>,
 }
 
-const UNUSED: Slot = Slot { deadline_ms: u64::MAX, backend: 0, idle: false, fired: None, waker: None };
+const UNUSED: Slot =
+    Slot { deadline_ms: u64::MAX, backend: 0, idle: false, told_of_drain: false, fired: None, waker: None };
 
 /// The table of one core.
 #[derive(Debug)]
 pub struct Timers {
     start: Instant,
+    now: Cell<Instant>,
     now_ms: Cell<u64>,
     slots: RefCell<Vec<Slot>>,
     free: RefCell<Vec<usize>>,
@@ -48,8 +52,10 @@ pub struct Timers {
 
 impl Timers {
     pub fn new() -> Rc<Self> {
+        let start = Instant::now();
         Rc::new(Self {
-            start: Instant::now(),
+            start,
+            now: Cell::new(start),
             now_ms: Cell::new(0),
             slots: RefCell::default(),
             free: RefCell::default(),
@@ -65,16 +71,24 @@ impl Timers {
         Timer { timers: self.clone(), slot }
     }
 
-    /// Looks through the table. `down` lists the dead backends; `drain_idle` ends idle connections.
-    pub fn tick(&self, down: &[u64], drain_idle: bool) {
-        let now_ms = self.start.elapsed().as_millis() as u64;
+    /// The time of the last tick: exact enough for most, and free.
+    pub fn now(&self) -> Instant {
+        self.now.get()
+    }
+
+    /// Looks through the table. `down` lists the dead backends; `draining` tells those that are to
+    /// be told, `close_idle` ends idle connections.
+    pub fn tick(&self, down: &[u64], draining: bool, close_idle: bool) {
+        let now = Instant::now();
+        let now_ms = now.duration_since(self.start).as_millis() as u64;
+        self.now.set(now);
         self.now_ms.set(now_ms);
         for slot in self.slots.borrow_mut().iter_mut() {
             let fired = if slot.deadline_ms <= now_ms {
                 Fired::Deadline
             } else if slot.backend != 0 && down.contains(&slot.backend) {
                 Fired::BackendDown
-            } else if drain_idle && slot.idle {
+            } else if (close_idle && slot.idle) || (draining && slot.told_of_drain) {
                 Fired::Drain
             } else {
                 continue;
@@ -122,6 +136,11 @@ impl Timer {
         self.set(|slot| slot.idle = idle);
     }
 
+    /// Whether the drain's begin is to be heard of, as [`Fired::Drain`].
+    pub fn tell_of_drain(&self, tell: bool) {
+        self.set(|slot| slot.told_of_drain = tell);
+    }
+
     pub fn disarm(&self) {
         self.set(|slot| (slot.deadline_ms, slot.backend, slot.fired) = (u64::MAX, 0, None));
     }
@@ -161,15 +180,15 @@ mod tests {
         let timers = Timers::new();
         let timer = timers.timer();
         timer.arm(Duration::ZERO);
-        timers.tick(&[], false);
+        timers.tick(&[], false, false);
         assert_eq!(timer.limit(pending::<()>()).await, Err(Fired::Deadline));
         timer.arm(Duration::from_secs(100));
         timer.watch_backend(7);
-        timers.tick(&[8, 7], false);
+        timers.tick(&[8, 7], false, false);
         assert_eq!(timer.limit(pending::<()>()).await, Err(Fired::BackendDown));
         timer.disarm();
         timer.set_idle(true);
-        timers.tick(&[7], true);
+        timers.tick(&[7], true, true);
         assert_eq!(timer.limit(pending::<()>()).await, Err(Fired::Drain));
     }
 
@@ -178,7 +197,7 @@ mod tests {
         let timers = Timers::new();
         let timer = timers.timer();
         timer.arm(Duration::ZERO);
-        timers.tick(&[], false);
+        timers.tick(&[], false, false);
         drop(timer);
         let timer = timers.timer();
         assert_eq!(timer.slot, 0);

@@ -67,8 +67,13 @@ impl Upstream {
         }
     }
 
-    /// Reads the head of the next answer; its bytes stay in the buffer.
-    pub fn poll_head(&mut self, cx: &mut Context<'_>, request: Method) -> Poll<Result<(), Failure>> {
+    /// Reads the head of the next answer, at most `read_max` bytes at once; they stay in the buffer.
+    pub fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        request: Method,
+        read_max: usize,
+    ) -> Poll<Result<(), Failure>> {
         loop {
             if !self.buffer.is_empty() {
                 match self.head.parse(self.buffer.unread(), request) {
@@ -80,7 +85,7 @@ impl Upstream {
                     }
                 }
             }
-            match ready!(self.buffer.poll_fill(&mut self.stream, cx)) {
+            match ready!(self.buffer.poll_fill_some(&mut self.stream, cx, read_max)) {
                 Ok(0) | Err(_) => return Poll::Ready(Err(Failure::Reset)),
                 Ok(_) => {}
             }

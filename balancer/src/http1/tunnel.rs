@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::Connection;
+use super::{ClientStream, Connection};
 use crate::forward::buffer::Buffer;
 use crate::forward::timer::Timer;
 use crate::forward::upstream::Upstream;
 
 /// How long both sides of a tunnel may be silent.
-const SILENCE_MAX: Duration = Duration::from_secs(3600);
+pub const TUNNEL_SILENCE_MAX: Duration = Duration::from_secs(3600);
 
 /// One direction.
 #[derive(Debug, Default)]
@@ -63,11 +63,11 @@ impl Way {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+impl<S: ClientStream> Connection<S> {
     /// Carries bytes until the tunnel ends: how many went to the backend, and how many came back.
     pub(super) async fn tunnel(&mut self, timer: &Timer, mut upstream: Upstream) -> (u64, u64) {
         let (mut up, mut down) = (Way::default(), Way::default());
-        timer.arm(SILENCE_MAX);
+        timer.arm(TUNNEL_SILENCE_MAX);
         timer.watch_backend(upstream.backend.serial);
         poll_fn(|cx| {
             let before = up.bytes + down.bytes;
@@ -79,7 +79,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 _ => {}
             }
             if up.bytes + down.bytes != before {
-                timer.arm(SILENCE_MAX);
+                timer.arm(TUNNEL_SILENCE_MAX);
             }
             timer.poll_fired(cx).map(drop)
         })

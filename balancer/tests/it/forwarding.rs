@@ -292,3 +292,20 @@ fn the_balancer_answers_for_its_own_readiness() {
     assert!(client.answer().0.starts_with("HTTP/1.1 503"));
     assert!(backend.heads().is_empty());
 }
+
+#[test]
+fn reads_of_a_message_stay_with_one_backend_where_that_is_asked_for() {
+    let backends = [Scripted::plain("a"), Scripted::plain("b"), Scripted::plain("c")];
+    let settings = skep_balancer::settings::Settings { by_digest: true, ..Default::default() };
+    let balancer = Balancer::with(&backends.each_ref().map(|backend| backend.address), settings);
+    let mut used = std::collections::HashSet::new();
+    for first in 0..16 {
+        let target = format!("/messages/{first:x}{}", "0".repeat(63));
+        let answers: std::collections::HashSet<String> = (0..5)
+            .map(|_| balancer.ask(&get_and_close(&target)).split("\r\n\r\n").nth(1).unwrap().to_owned())
+            .collect();
+        assert_eq!(answers.len(), 1, "{answers:?}");
+        used.extend(answers.iter().map(|answer| answer[..1].to_owned()));
+    }
+    assert!(used.len() > 1, "all digests went to {used:?}");
+}

@@ -68,6 +68,15 @@ async fn tls(address: SocketAddr, alpn: &[u8]) -> tokio_rustls::client::TlsStrea
     TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()
 }
 
+/// The certificate that a server shows.
+pub fn certificate(address: SocketAddr) -> Vec<u8> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let stream = tls(address, b"h2").await;
+        stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
+    })
+}
+
 type Body = http_body_util::combinators::BoxBody<Bytes, Infallible>;
 
 async fn h2(

@@ -5,5 +5,7 @@ mod drain;
 mod forwarding;
 mod harness;
 mod http2;
+mod http2_streams;
 mod limits;
+mod process;
 mod retries;

@@ -1,0 +1,187 @@
+//! An answer on its way to the client, and what is left of its request on the way to the backend.
+//! Both directions are polled together.
+
+use std::future::poll_fn;
+use std::task::{Context, Poll, ready};
+
+use super::sender::Sender;
+use super::{Done, Downstream, Fault, Trail};
+use crate::backends::InFlight;
+use crate::forward::body::{Body, Piece};
+use crate::forward::response_head::AnswerLength;
+use crate::forward::splice::{SPLICE_BYTES_MIN, Splice};
+use crate::forward::timer::Timer;
+use crate::forward::upstream::Upstream;
+use crate::worker::Worker;
+
+/// Passes the answer on, and what is left of the request.
+pub(super) async fn relay<D: Downstream>(
+    worker: &Worker,
+    timer: &Timer,
+    mut sender: Sender<'_>,
+    mut upstream: Upstream,
+    down: &mut D,
+    trail: &mut Trail,
+    in_flight: InFlight,
+) -> Result<Done, Fault> {
+    let settings = worker.settings();
+    sender.kept = Vec::new();
+    sender.kept_all = false;
+    trail.status = upstream.head.status;
+    worker.answered(&upstream.backend, trail.status);
+    down.respond(&upstream.head, upstream.buffer.unread(), sender.done);
+    let (length, keep_alive) = (upstream.head.body, upstream.head.keep_alive);
+    upstream.buffer.consume(upstream.head.len);
+    if upstream.head.status == 101 {
+        timer.arm(settings.body_timeout);
+        let sent = timer.limit(poll_fn(|cx| down.poll_send(cx, &[]))).await;
+        return if matches!(sent, Ok(Ok(_))) {
+            Ok(Done::Upgraded(Box::new(upstream)))
+        } else {
+            Err(Fault::Cut)
+        };
+    }
+    // A stream that may go on for hours is no load that a backend's limit should count.
+    let unbounded = matches!(length, AnswerLength::Chunked | AnswerLength::Close);
+    let _in_flight = (!unbounded).then_some(in_flight);
+    let mut answer =
+        Answer { body: length.into(), pending: 0, trailers: Vec::new(), sent: 0, unbounded, splice: None };
+    timer.arm(settings.body_timeout);
+    let outcome = poll_fn(|cx| {
+        let before = (answer.sent, sender.body_sent);
+        if let Poll::Ready(Err(_)) = sender.poll(cx, &mut upstream, down) {
+            // What the backend answers still reaches a client that sent half a request.
+            sender.broken = true;
+        }
+        if let Poll::Ready(result) = answer.poll(cx, worker, &mut upstream, down) {
+            return Poll::Ready(result);
+        }
+        if before != (answer.sent, sender.body_sent) {
+            timer.arm(if answer.waits_for_client() {
+                settings.body_timeout
+            } else {
+                settings.stream_timeout
+            });
+        }
+        if down.poll_cancelled(cx).is_ready() {
+            return Poll::Ready(Err(()));
+        }
+        timer.poll_fired(cx).map(|_| Err(()))
+    })
+    .await;
+    trail.bytes_out = answer.sent;
+    trail.bytes_in = sender.body_sent as u64;
+    match outcome {
+        Ok(()) => {
+            let whole = sender.done;
+            if keep_alive && whole && upstream.buffer.is_empty() {
+                worker.release(upstream);
+            }
+            Ok(if whole { Done::Complete } else { Done::Early })
+        }
+        Err(()) => Err(Fault::Cut),
+    }
+}
+
+/// An answer's body on its way.
+struct Answer {
+    body: Body,
+    /// Bytes at the front of the upstream's buffer that are to be sent.
+    pending: usize,
+    trailers: Vec<u8>,
+    sent: u64,
+    unbounded: bool,
+    /// What is left of the body goes from socket to socket.
+    splice: Option<Splice>,
+}
+
+impl Answer {
+    fn waits_for_client(&self) -> bool {
+        self.pending > 0 || self.splice.as_ref().is_some_and(Splice::holds_bytes)
+    }
+
+    fn poll<D: Downstream>(
+        &mut self,
+        cx: &mut Context<'_>,
+        worker: &Worker,
+        upstream: &mut Upstream,
+        down: &mut D,
+    ) -> Poll<Result<(), ()>> {
+        loop {
+            if self.splice.is_some() {
+                ready!(self.poll_splice(cx, upstream, down))?;
+            }
+            if self.pending > 0 {
+                let piece = &upstream.buffer.unread()[..self.pending];
+                let n = ready!(down.poll_send(cx, piece)).map_err(drop)?;
+                upstream.buffer.consume(n);
+                self.pending -= n;
+                self.sent += n as u64;
+                continue;
+            }
+            if self.body.is_done() {
+                return down.poll_finish(cx, &self.trailers).map_err(drop);
+            }
+            if !upstream.buffer.is_empty() {
+                let piece = if down.takes_chunks() {
+                    self.body.take(upstream.buffer.unread()).map(Piece::Pass)
+                } else {
+                    self.body.take_data(upstream.buffer.unread())
+                };
+                match piece {
+                    Ok(Piece::Pass(n)) => self.pending = n,
+                    Ok(Piece::Skip(n)) => upstream.buffer.consume(n),
+                    Ok(Piece::Trailer(n)) => {
+                        self.trailers.extend_from_slice(&upstream.buffer.unread()[..n]);
+                        upstream.buffer.consume(n);
+                    }
+                    Err(_) => return Poll::Ready(Err(())),
+                }
+                if self.pending > 0 || self.body.is_done() || !upstream.buffer.is_empty() {
+                    continue;
+                }
+            }
+            if let Body::Length(left) = self.body
+                && left >= SPLICE_BYTES_MIN
+                && upstream.buffer.is_empty()
+                && down.socket().is_some()
+            {
+                self.splice = worker.pipes.splice(left);
+                if self.splice.is_some() {
+                    continue;
+                }
+            }
+            // What is at hand goes out before more is waited for.
+            match upstream.buffer.poll_fill(&mut upstream.stream, cx) {
+                Poll::Ready(Ok(0)) if matches!(self.body, Body::Close) => self.body = Body::Done,
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(())),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Pending => {
+                    if let Poll::Ready(Err(_)) = down.poll_send(cx, &[]) {
+                        return Poll::Ready(Err(()));
+                    }
+                    if self.unbounded && down.poll_gone(cx).is_ready() {
+                        return Poll::Ready(Err(()));
+                    }
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+    /// Ready once the body is over.
+    fn poll_splice<D: Downstream>(
+        &mut self,
+        cx: &mut Context<'_>,
+        upstream: &mut Upstream,
+        down: &mut D,
+    ) -> Poll<Result<(), ()>> {
+        ready!(down.poll_send(cx, &[])).map_err(drop)?;
+        while let (Some(splice), Some(socket)) = (&mut self.splice, down.socket()) {
+            self.sent += ready!(splice.poll(cx, &upstream.stream, socket)).map_err(drop)? as u64;
+            if splice.is_done() {
+                (self.splice, self.body) = (None, Body::Done);
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
