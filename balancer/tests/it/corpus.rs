@@ -5,8 +5,12 @@ use std::net::Shutdown;
 
 use crate::harness::*;
 
+// One list for the parsers' own tests and for these.
+#[path = "../../src/forward/corpus/refused.rs"]
+mod refused;
+
 /// Requests with the parts that a head alone cannot show: bodies, and what hides behind them.
-const REFUSED: &[&str] = &[
+const SMUGGLING: &[&str] = &[
     "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nG",
     "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
     "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0x5\r\nhello\r\n0\r\n\r\n",
@@ -29,24 +33,66 @@ const REFUSED: &[&str] = &[
     "\x16\x03\x01\x02\x00\x01\x00\x01\u{fc}\x03\x03\r\n\r\n",
 ];
 
+/// Each with the status that it must be refused by.
+fn corpus() -> Vec<(String, u16)> {
+    let heads = refused::REFUSED.iter().map(|(text, status)| (text.to_string(), *status));
+    let smuggling = SMUGGLING.iter().map(|text| (text.to_string(), 400));
+    let chunked = |body: &&str| {
+        (format!("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{body}"), 400)
+    };
+    heads.chain(smuggling).chain(refused::CHUNKS_REFUSED.iter().map(chunked)).collect()
+}
+
 #[test]
 fn what_is_malformed_is_refused_closed_and_reaches_no_backend() {
     let backend = Scripted::plain("b");
     let balancer = Balancer::start(&[backend.address]);
-    for request in REFUSED {
+    let corpus = corpus();
+    assert!(corpus.len() >= 60);
+    for (request, status) in corpus {
         let mut client = balancer.client();
-        client.send(request);
+        if request.as_bytes().starts_with(http2_preface()) {
+            // No HTTP/1 at all: another protocol's own refusal, in its frames.
+            client.send(&request);
+            client.send("GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n");
+            client.rest_or_reset();
+            continue;
+        }
+        client.send(&request);
         client.send("GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n");
         let answer = client.rest();
-        assert!(answer.starts_with("HTTP/1.1 400"), "{request:?}: {answer}");
-        assert!(
-            answer.contains("connection: close") && answer.matches("HTTP/1.1 ").count() == 1,
-            "{request:?}"
-        );
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{request:?}: {answer}");
+        let answers = answer.lines().filter(|line| line.starts_with("HTTP/1.1 ")).count();
+        assert!(answer.contains("connection: close") && answers == 1, "{request:?}: {answer}");
     }
     assert_eq!(backend.heads(), [""; 0]);
     // And it goes on serving.
     assert!(balancer.ask(&get_and_close("/")).ends_with("b /"));
+}
+
+#[test]
+fn where_a_read_ends_makes_no_difference_to_what_is_refused() {
+    let backend = Scripted::plain("b");
+    let balancer = Balancer::start(&[backend.address]);
+    for (request, status) in refused::REFUSED {
+        if request.as_bytes().starts_with(http2_preface()) {
+            continue;
+        }
+        let mut client = balancer.client();
+        for byte in request.bytes() {
+            // The refusal may be there before the last byte.
+            if client.0.write_all(&[byte]).is_err() {
+                break;
+            }
+        }
+        let answer = client.rest_or_reset();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{request:?}: {answer}");
+    }
+    assert_eq!(backend.heads(), [""; 0]);
+}
+
+fn http2_preface() -> &'static [u8] {
+    skep_balancer::http2::PREFACE
 }
 
 #[test]

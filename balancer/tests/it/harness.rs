@@ -115,6 +115,13 @@ impl Client {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
+    /// As [`Self::rest`], where the other side may not have read all that was sent.
+    pub fn rest_or_reset(&mut self) -> String {
+        let mut bytes = Vec::new();
+        let _ = self.0.read_to_end(&mut bytes);
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
     /// Reads up to and with `end`.
     pub fn until(&mut self, end: &str) -> String {
         read_until(&mut self.0, end.as_bytes()).expect("the connection ended too early")
