@@ -2,15 +2,14 @@
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// `skep-node` with nothing from the tests' own environment that it would read.
 pub fn command() -> Command {
     // Another build of the program, such as the release's, can be put to the same tests.
-    let built = env!("CARGO_BIN_EXE_skep-node");
-    let path = std::env::var_os("SKEP_TEST_PROGRAM").unwrap_or_else(|| built.into());
+    let path = std::env::var_os("SKEP_TEST_PROGRAM").map_or_else(built, PathBuf::from);
     let mut command = Command::new(path);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("SKEP_") {
@@ -20,6 +19,18 @@ pub fn command() -> Command {
     let level = std::env::var("SKEP_TEST_LOG").unwrap_or_else(|_| "info".to_owned());
     command.env("SKEP_LOG", level).env("RUST_BACKTRACE", "1");
     command
+}
+
+/// The program as it was built: by cargo for the node's own tests; for others that use this harness,
+/// from beside the folder of their own program.
+fn built() -> PathBuf {
+    if let Some(path) = option_env!("CARGO_BIN_EXE_skep-node") {
+        return path.into();
+    }
+    let own = std::env::current_exe().expect("a running program has a path");
+    let path = own.ancestors().nth(2).map(|folder| folder.join("skep-node")).unwrap_or_default();
+    assert!(path.exists(), "{} is missing: cargo build -p skep-node", path.display());
+    path
 }
 
 /// What a run printed and how it ended.
