@@ -162,6 +162,64 @@ pub fn gossip() -> Vec<Vec<u8>> {
     vec![behind(0, &syn), behind(1, &syn), behind(2, format!("{}\n{values}", record.id).as_bytes())]
 }
 
+/// Requests' heads, as browsers, other proxies and old clients write them.
+pub fn request_heads() -> Vec<Vec<u8>> {
+    [
+        "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET http://a.b:80/x?y HTTP/1.1\r\nHost: a.b:80\r\nAccept: */*\r\nCookie: a=b; c=d\r\n\r\n",
+        "POST /messages HTTP/1.1\r\nhost: [::1]\r\ncontent-length: 5\r\nexpect: 100-continue\r\n\r\nhello",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTE: trailers\r\nConnection: te\r\n\r\n",
+        "GET /chat HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\r\n",
+        "GET / HTTP/1.0\r\nConnection: keep-alive, x-hop\r\nX-Hop: 1\r\nX-Request-Id: a-1\r\n\r\n",
+        "\r\nOPTIONS * HTTP/1.1\r\nHost: a\r\nForwarded: for=1.1.1.1\r\nX-Forwarded-For: 1.1.1.1\r\n\r\n",
+        "PUT /x HTTP/1.1\r\nHost: a\r\nIdempotency-Key: 7\r\nContent-Length: 0\r\n\r\n",
+    ]
+    .map(|text| text.as_bytes().to_vec())
+    .into()
+}
+
+/// Answers' heads, each behind the byte that picks the request's method.
+pub fn response_heads() -> Vec<Vec<u8>> {
+    [
+        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Type: text/plain\r\n\r\nhello",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: x\r\nConnection: close, x-hop\r\nX-Hop: 1\r\n\r\n",
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+        "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n",
+        "HTTP/1.1 503 Service Unavailable\r\nSkep-Unprocessed: 1\r\nRetry-After: 1\r\n\r\n",
+        "HTTP/1.0 304 Not Modified\r\nContent-Length: 5\r\n\r\n",
+        "HTTP/1.1 200\r\n\r\n",
+    ]
+    .iter()
+    .enumerate()
+    .map(|(i, text)| behind(i as u8, text.as_bytes()))
+    .collect()
+}
+
+/// Chunked bodies, with what may follow them.
+pub fn chunked_bodies() -> Vec<Vec<u8>> {
+    ["0\r\n\r\n", "5;a=\"b\"\r\nhello\r\nA\r\n0123456789\r\n0\r\nX: y\r\nZ: \r\n\r\nGET /", "1\r\na\r\n"]
+        .map(|text| text.as_bytes().to_vec())
+        .into()
+}
+
+/// Headers of the PROXY protocol, in both versions.
+pub fn proxy_headers() -> Vec<Vec<u8>> {
+    let v2 = |command: u8, family: u8, rest: &[u8]| {
+        let mut header = b"\r\n\r\n\0\r\nQUIT\n".to_vec();
+        header.extend([command, family, 0, rest.len() as u8]);
+        header.extend(rest);
+        header
+    };
+    vec![
+        b"PROXY TCP4 192.0.2.1 192.0.2.2 5 80\r\nGET /".to_vec(),
+        b"PROXY TCP6 ::1 ::2 5 80\r\n".to_vec(),
+        b"PROXY UNKNOWN whatever\r\n".to_vec(),
+        v2(0x21, 0x11, &[192, 0, 2, 1, 192, 0, 2, 2, 0, 5, 0, 80, 4, 0, 1, 9]),
+        v2(0x21, 0x21, &[1; 36]),
+        v2(0x20, 0, &[]),
+    ]
+}
+
 fn encode<T: serde::Serialize>(value: &T) -> Vec<u8> {
     codec::encode(value).expect("a seed can be encoded")
 }

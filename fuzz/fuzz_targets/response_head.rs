@@ -1,0 +1,27 @@
+//! Answers' heads: what is accepted is read the same again once it is rewritten for the client.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use skep_balancer::forward::request_head::Method;
+use skep_balancer::forward::response_head::{Framing, ResponseHead, write_response};
+use skep_fuzz::bounded::bounded;
+use skep_fuzz::seeds;
+
+fuzz_target!(init: seeds::write(seeds::response_heads), |bytes: &[u8]| {
+    let Some((choice, bytes)) = bytes.split_first() else { return };
+    let method = if choice % 2 == 0 { Method::Get } else { Method::Head };
+    let mut head = ResponseHead::default();
+    let read = bounded(bytes.len(), || head.parse(bytes, method));
+    if read != Ok(true) {
+        return;
+    }
+    assert!(head.len <= bytes.len());
+    let framing =
+        Framing { close: false, say_keep_alive: false, chunked: true, is_head: method == Method::Head };
+    let mut out = Vec::new();
+    write_response(&head, bytes, framing, &mut out);
+    let mut again = ResponseHead::default();
+    assert_eq!(again.parse(&out, method), Ok(true), "what is sent to a client is well formed");
+    assert_eq!(again.len, out.len());
+    assert_eq!((again.status, again.body), (head.status, head.body));
+});
