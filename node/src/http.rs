@@ -15,13 +15,17 @@ pub mod api;
 mod app;
 mod body;
 mod encode;
+mod endpoint;
+mod entry;
 #[cfg(test)]
 pub(crate) mod fake;
 mod json;
+mod live;
 mod messages;
 mod page;
 mod problem;
 mod public;
+mod query;
 mod refusal;
 mod serve;
 mod text;

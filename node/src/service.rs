@@ -4,6 +4,7 @@
 //! the read indexer (batches confirmations that what is applied here is current). Every public
 //! future here may be dropped at any await: a dropped write may still take effect.
 
+pub mod list;
 mod nonces;
 pub mod operator;
 pub mod proposer;
@@ -22,6 +23,7 @@ use tokio::time::Instant;
 
 use crate::raft::Raft;
 use crate::store::{Reader, StoreError, Text};
+use list::Filter;
 use nonces::Nonces;
 use proposer::Proposer;
 use read_index::ReadIndexer;
@@ -45,6 +47,14 @@ pub struct Page {
     pub messages: Vec<StoredMessage>,
     /// The `after` of the next page; none where this one reaches the end.
     pub next: Option<u64>,
+}
+
+/// What a count came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counted {
+    pub messages: u64,
+    /// The last message's `seq`, wanted or not; 0 where there is none.
+    pub last_seq: u64,
 }
 
 /// Why a request was not served.
@@ -154,19 +164,51 @@ impl Service {
         Ok(self.0.reader.get(digest)?)
     }
 
-    /// At most `limit` messages whose `seq` is above `after`, in order.
-    pub async fn page(&self, after: u64, limit: usize) -> Result<Page, ServiceError> {
+    /// At most `limit` of the wanted messages whose `seq` is above `after`, in order.
+    pub async fn page(&self, after: u64, limit: usize, filter: Filter) -> Result<Page, ServiceError> {
+        let last = self.current().await?;
+        self.read(move |reader| {
+            let read = |after, count, bytes| reader.page(after, count, bytes);
+            Ok(list::page(read, last, after, limit, PAGE_BYTES_MAX, &filter)?)
+        })
+        .await
+    }
+
+    /// How many messages are wanted, and the last message's `seq`.
+    pub async fn count(&self, filter: Filter) -> Result<Counted, ServiceError> {
+        let deadline = self.deadline();
+        let last_seq = self.current().await?;
+        self.read(move |reader| {
+            let read = |after, count, bytes| Ok(reader.page(after, count, bytes)?);
+            let go_on = || match Instant::now() < deadline {
+                true => Ok(()),
+                false => Err(ServiceError::Unavailable {
+                    detail: "there are too many messages to count by type within the deadline".into(),
+                    unprocessed: false,
+                }),
+            };
+            let between = |from, upto| reader.count(from, upto);
+            let messages = list::count(read, between, last_seq, &filter, go_on)?;
+            Ok(Counted { messages, last_seq })
+        })
+        .await
+    }
+
+    /// The `seq` of the last message, once everything acknowledged before the call is here.
+    pub async fn current(&self) -> Result<u64, ServiceError> {
         self.0.read_indexer.confirm(self.deadline()).await?;
+        Ok(self.0.reader.last_seq())
+    }
+
+    /// Reads what may be megabytes from a cold disk: not on the runtime's thread.
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Reader) -> Result<T, ServiceError> + Send + 'static,
+    ) -> Result<T, ServiceError> {
         let reader = self.0.reader.clone();
-        // A page may be megabytes from a cold disk: not on the runtime's thread.
-        let page = tokio::task::spawn_blocking(move || {
-            let messages = reader.page(after, limit, PAGE_BYTES_MAX)?;
-            let next = messages.last().map(|last| last.seq).filter(|last| *last < reader.last_seq());
-            Ok::<_, StoreError>(Page { messages, next })
-        });
-        match page.await {
-            Ok(page) => Ok(page?),
-            Err(error) => Err(ServiceError::Fatal { detail: format!("reading a page: {error}") }),
+        match tokio::task::spawn_blocking(move || work(&reader)).await {
+            Ok(result) => result,
+            Err(error) => Err(ServiceError::Fatal { detail: format!("reading messages: {error}") }),
         }
     }
 

@@ -8,10 +8,12 @@ use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use skep_proto::id::NodeId;
 use skep_proto::message::{Digest, StoredMessage};
+use tokio::sync::watch;
 
+use crate::service::list::Filter;
 use crate::service::operator::{Operator, OperatorError, PeerProgress};
-use crate::service::{ClusterStatus, Page, Put, Service, ServiceError};
-use crate::store::Text;
+use crate::service::{ClusterStatus, Counted, Page, Put, Service, ServiceError};
+use crate::store::{Applied, Text};
 
 /// The chunks of a snapshot file.
 pub type Chunks = BoxStream<'static, std::io::Result<Bytes>>;
@@ -28,7 +30,26 @@ pub trait MessageApi: Send + Sync + 'static {
         &self,
         digest: &Digest,
     ) -> impl Future<Output = Result<Option<StoredMessage>, ServiceError>> + Send;
-    fn page(&self, after: u64, limit: usize) -> impl Future<Output = Result<Page, ServiceError>> + Send;
+    fn page(
+        &self,
+        after: u64,
+        limit: usize,
+        filter: Filter,
+    ) -> impl Future<Output = Result<Page, ServiceError>> + Send;
+    fn count(&self, filter: Filter) -> impl Future<Output = Result<Counted, ServiceError>> + Send;
+    /// The last message's `seq`, once everything acknowledged before is here.
+    fn current(&self) -> impl Future<Output = Result<u64, ServiceError>> + Send;
+    /// How far this node is; changes with all that it applies.
+    fn applied(&self) -> watch::Receiver<Applied>;
+    /// What this node has of the messages after `after`, in order. Asks nobody; may wait for the disk.
+    fn read_here(
+        &self,
+        after: u64,
+        count_max: usize,
+        bytes_max: usize,
+    ) -> Result<Vec<StoredMessage>, ServiceError>;
+    /// Whether the node should get traffic, or why not.
+    fn readiness(&self) -> Result<(), String>;
     fn write_text(&self, text: Bytes) -> impl Future<Output = Result<u64, ServiceError>> + Send;
     fn read_text(&self) -> impl Future<Output = Result<Option<Text>, ServiceError>> + Send;
 }
@@ -50,8 +71,33 @@ impl MessageApi for Service {
     ) -> impl Future<Output = Result<Option<StoredMessage>, ServiceError>> + Send {
         Service::message(self, digest)
     }
-    fn page(&self, after: u64, limit: usize) -> impl Future<Output = Result<Page, ServiceError>> + Send {
-        Service::page(self, after, limit)
+    fn page(
+        &self,
+        after: u64,
+        limit: usize,
+        filter: Filter,
+    ) -> impl Future<Output = Result<Page, ServiceError>> + Send {
+        Service::page(self, after, limit, filter)
+    }
+    fn count(&self, filter: Filter) -> impl Future<Output = Result<Counted, ServiceError>> + Send {
+        Service::count(self, filter)
+    }
+    fn current(&self) -> impl Future<Output = Result<u64, ServiceError>> + Send {
+        Service::current(self)
+    }
+    fn applied(&self) -> watch::Receiver<Applied> {
+        self.reader().applied()
+    }
+    fn read_here(
+        &self,
+        after: u64,
+        count_max: usize,
+        bytes_max: usize,
+    ) -> Result<Vec<StoredMessage>, ServiceError> {
+        Ok(self.reader().page(after, count_max, bytes_max)?)
+    }
+    fn readiness(&self) -> Result<(), String> {
+        Service::readiness(self)
     }
     fn write_text(&self, text: Bytes) -> impl Future<Output = Result<u64, ServiceError>> + Send {
         Service::write_text(self, text)

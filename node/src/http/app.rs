@@ -9,9 +9,11 @@ use axum::Router;
 use axum::body::Body;
 use futures_util::future::BoxFuture;
 use http::header::{CONNECTION, HeaderName, HeaderValue};
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use skep_proto::id::NodeId;
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
 use tower::Service;
 
 use crate::telemetry::metrics::{CLIENT_LEFT, HttpMetrics, MethodLabel, Route};
@@ -38,7 +40,11 @@ pub struct App {
 struct Shared {
     served_by: HeaderValue,
     metrics: Option<Arc<HttpMetrics>>,
-    closing: AtomicBool,
+    /// Looked at for each answer; `closing` is for those who wait for it.
+    is_closing: AtomicBool,
+    closing: watch::Sender<bool>,
+    /// What goes on behind answers that took over their connection.
+    upgraded: TaskTracker,
 }
 
 impl App {
@@ -47,13 +53,23 @@ impl App {
         // Hex digits are a header's value.
         let served_by = HeaderValue::from_str(&node_id.to_string());
         let served_by = served_by.unwrap_or(HeaderValue::from_static("unknown"));
-        let shared = Shared { served_by, metrics, closing: AtomicBool::new(false) };
+        let (closing, upgraded) = (watch::Sender::new(false), TaskTracker::new());
+        let shared = Shared { served_by, metrics, is_closing: AtomicBool::new(false), closing, upgraded };
         Self { router, shortcut: None, shared: Arc::new(shared) }
     }
 
     /// With a way past the router.
     pub(super) fn with_shortcut(self, shortcut: Arc<dyn Shortcut>) -> Self {
         Self { shortcut: Some(shortcut), ..self }
+    }
+
+    /// With what tells long answers when to end, and what waits for those that took over their
+    /// connection.
+    pub(super) fn with_endings(self, closing: watch::Sender<bool>, upgraded: TaskTracker) -> Self {
+        let Shared { served_by, metrics, .. } = &*self.shared;
+        let (served_by, metrics) = (served_by.clone(), metrics.clone());
+        let shared = Shared { served_by, metrics, is_closing: AtomicBool::new(false), closing, upgraded };
+        Self { shared: Arc::new(shared), ..self }
     }
 
     pub(super) fn metrics(&self) -> Option<&Arc<HttpMetrics>> {
@@ -66,7 +82,14 @@ impl App {
 
     /// From now on every answer is the last on its connection.
     pub(super) fn close_connections(&self) {
-        self.shared.closing.store(true, Ordering::Relaxed);
+        self.shared.is_closing.store(true, Ordering::Relaxed);
+        self.shared.closing.send_if_modified(|closing| !std::mem::replace(closing, true));
+    }
+
+    /// Returns once nothing goes on any more on connections that answers took over.
+    pub(super) async fn upgraded_end(&self) {
+        self.shared.upgraded.close();
+        self.shared.upgraded.wait().await;
     }
 
     /// `began` is when the request's head was there.
@@ -80,7 +103,9 @@ impl App {
             }
         };
         response.headers_mut().insert(SKEP_SERVED_BY, self.shared.served_by.clone());
-        if self.shared.closing.load(Ordering::Relaxed) {
+        if self.shared.is_closing.load(Ordering::Relaxed)
+            && response.status() != StatusCode::SWITCHING_PROTOCOLS
+        {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         asked.answered(response.status().as_u16());

@@ -6,23 +6,21 @@ use time::OffsetDateTime;
 const TIME_MS_MAX: u64 = 253_402_300_799_999;
 
 /// Appends an RFC 3339 time in UTC with milliseconds, as in `2026-11-21T03:10:00.123Z`.
-pub(super) fn time_rfc3339(time_ms: u64, text: &mut String) {
-    use std::fmt::Write;
+pub(super) fn time_rfc3339(time_ms: u64, text: &mut Vec<u8>) {
     let time_ms = time_ms.min(TIME_MS_MAX);
     let seconds = i64::try_from(time_ms / 1000).unwrap_or(0);
     let time = OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH);
-    // Writing to a string does not fail.
-    let _ = write!(
-        text,
-        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z",
-        time.year(),
-        u8::from(time.month()),
-        time.day(),
-        time.hour(),
-        time.minute(),
-        time.second(),
-        time_ms % 1000
-    );
+    let mut digits = |number: u64, count: u32, after: u8| {
+        text.extend((0..count).rev().map(|place| b'0' + (number / 10u64.pow(place) % 10) as u8));
+        text.push(after);
+    };
+    digits(u64::try_from(time.year()).unwrap_or(0), 4, b'-');
+    digits(u8::from(time.month()).into(), 2, b'-');
+    digits(time.day().into(), 2, b'T');
+    digits(time.hour().into(), 2, b':');
+    digits(time.minute().into(), 2, b':');
+    digits(time.second().into(), 2, b'.');
+    digits(time_ms % 1000, 3, b'Z');
 }
 
 /// Base64 (RFC 4648, section 4) with padding.
@@ -71,9 +69,9 @@ mod tests {
             (1_795_230_600_123, "2026-11-21T03:10:00.123Z"),
             (u64::MAX, "9999-12-31T23:59:59.999Z"),
         ] {
-            let mut text = String::new();
+            let mut text = Vec::new();
             time_rfc3339(time_ms, &mut text);
-            assert_eq!(text, expected);
+            assert_eq!(text, expected.as_bytes());
         }
     }
 }

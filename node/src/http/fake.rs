@@ -6,12 +6,13 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use skep_proto::id::NodeId;
 use skep_proto::message::{Digest, StoredMessage};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use super::api::{AdminApi, Chunks, MessageApi};
+use crate::service::list::{self, Filter};
 use crate::service::operator::{OperatorError, PeerProgress};
-use crate::service::{ClusterStatus, Page, Put, ServiceError};
-use crate::store::Text;
+use crate::service::{ClusterStatus, Counted, Page, Put, ServiceError};
+use crate::store::{Applied, Text};
 
 pub const NODE_ID: &str = "00000000000000a1";
 
@@ -21,6 +22,7 @@ pub struct Fake {
     pub state: Arc<Mutex<State>>,
     /// A request takes a permit to go on; without any, it waits.
     pub gate: Arc<Semaphore>,
+    applied: watch::Sender<Applied>,
 }
 
 #[derive(Default)]
@@ -36,7 +38,11 @@ pub struct State {
 
 impl Default for Fake {
     fn default() -> Self {
-        Self { state: Arc::default(), gate: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)) }
+        Self {
+            state: Arc::default(),
+            gate: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
+            applied: watch::Sender::default(),
+        }
     }
 }
 
@@ -65,6 +71,7 @@ impl MessageApi for Fake {
         }
         let seq = messages.len() as u64 + 1;
         messages.push(StoredMessage { seq, time_ms: 1_000 * seq, digest, content_type, body });
+        self.applied.send_replace(Applied { index: Some(seq), seq, removals: 0 });
         Ok(Put { digest, seq, created: true })
     }
 
@@ -73,13 +80,47 @@ impl MessageApi for Fake {
         Ok(self.state.lock().unwrap().messages.iter().find(|message| message.digest == *digest).cloned())
     }
 
-    async fn page(&self, after: u64, limit: usize) -> Result<Page, ServiceError> {
+    async fn page(&self, after: u64, limit: usize, filter: Filter) -> Result<Page, ServiceError> {
+        let last = self.current().await?;
+        let read = |after, count, bytes| self.read_here(after, count, bytes);
+        list::page(read, last, after, limit, usize::MAX, &filter)
+    }
+
+    async fn count(&self, filter: Filter) -> Result<Counted, ServiceError> {
+        let last_seq = self.current().await?;
+        let read = |after, count, bytes| self.read_here(after, count, bytes);
+        let between = |from, upto| upto - from;
+        Ok(Counted { messages: list::count(read, between, last_seq, &filter, || Ok(()))?, last_seq })
+    }
+
+    async fn current(&self) -> Result<u64, ServiceError> {
         self.pass().await?;
+        Ok(self.state.lock().unwrap().messages.len() as u64)
+    }
+
+    fn applied(&self) -> watch::Receiver<Applied> {
+        self.applied.subscribe()
+    }
+
+    fn read_here(
+        &self,
+        after: u64,
+        count_max: usize,
+        bytes_max: usize,
+    ) -> Result<Vec<StoredMessage>, ServiceError> {
+        let mut bytes = 0;
         let all = &self.state.lock().unwrap().messages;
-        let messages: Vec<_> =
-            all.iter().filter(|message| message.seq > after).take(limit).cloned().collect();
-        let next = messages.last().map(|last| last.seq).filter(|last| *last < all.len() as u64);
-        Ok(Page { messages, next })
+        let wanted = all.iter().filter(|message| message.seq > after).take(count_max);
+        let fits = wanted.take_while(|message| {
+            let first = bytes == 0;
+            bytes += message.body.len();
+            first || bytes <= bytes_max
+        });
+        Ok(fits.cloned().collect())
+    }
+
+    fn readiness(&self) -> Result<(), String> {
+        AdminApi::readiness(self)
     }
 
     async fn write_text(&self, text: Bytes) -> Result<u64, ServiceError> {

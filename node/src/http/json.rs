@@ -14,10 +14,7 @@ pub(super) fn message(body: &Bytes) -> Result<Bytes, Problem> {
         let detail = "expected a JSON object, as in {\"message\":\"foo\"}";
         return Err(Problem::new(ProblemKind::EmptyBody, detail));
     }
-    let text = std::str::from_utf8(body).map_err(|error| {
-        let detail = format!("the byte at offset {} makes it no UTF-8", error.valid_up_to());
-        Problem::new(ProblemKind::InvalidUtf8, detail)
-    })?;
+    let text = std::str::from_utf8(body).map_err(Problem::invalid_utf8)?;
     let root: Root<'_> = serde_json::from_str(text)
         .map_err(|error| Problem::new(ProblemKind::InvalidJson, error.to_string()))?;
     let message = match root {

@@ -19,6 +19,7 @@ use super::api::MessageApi;
 use super::problem::{Problem, ProblemKind};
 use super::public::Public;
 use super::{body, json};
+use crate::service::Put;
 
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const OCTET_STREAM: &str = "application/octet-stream";
@@ -43,8 +44,11 @@ pub(super) async fn post<A: MessageApi>(
     } else {
         (content_type, body)
     };
-    let put = public.api.put_message(content_type, message).await?;
+    stored(public.api.put_message(content_type, message).await?)
+}
 
+/// The answer to who sent a message.
+pub(super) fn stored(put: Put) -> Result<Response, Problem> {
     let mut text = String::with_capacity(112);
     // Writing to a string does not fail.
     let _ = write!(text, r#"{{"digest":"{}","seq":{}}}"#, put.digest, put.seq);
@@ -138,18 +142,19 @@ fn content_type(headers: &HeaderMap) -> Result<String, Problem> {
     if value.len() > CONTENT_TYPE_LEN_MAX {
         return Err(problem(format!("a content type may have at most {CONTENT_TYPE_LEN_MAX} bytes")));
     }
-    // RFC 9110, 5.6.2.
-    let is_token = |text: &str| {
-        !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
-    };
     match essence(value).split_once('/') {
         Some((main, sub)) if is_token(main) && is_token(sub) => Ok(value.to_owned()),
         _ => Err(problem(format!("{value:?} is no media type; expected one as in text/plain"))),
     }
 }
 
+/// Whether it is a token (RFC 9110, 5.6.2).
+pub(super) fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+}
+
 /// A content type without its parameters.
-fn essence(content_type: &str) -> &str {
+pub(super) fn essence(content_type: &str) -> &str {
     content_type.split(';').next().unwrap_or_default().trim()
 }
 

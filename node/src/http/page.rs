@@ -1,27 +1,34 @@
-//! `GET /messages?after&limit`: messages in order, as one JSON object or one a line.
+//! `GET /messages`: messages in order, as one JSON object or one a line; `HEAD` counts them.
 
+use std::io;
 use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, LINK, VARY};
-use serde::Serialize;
-use skep_proto::message::{Digest, StoredMessage};
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, LINK, VARY};
 
 use super::accept::want;
 use super::api::MessageApi;
-use super::encode::{base64, time_rfc3339};
-use super::messages::{JSON, as_text, insert};
+use super::entry::{self, Form};
+use super::messages::{JSON, insert};
 use super::problem::{Problem, ProblemKind};
 use super::public::Public;
+use super::query::{self, Pairs};
 use crate::service::Page;
+use crate::service::list::Filter;
 
 /// Messages in a page where the client names no limit, and the most it may name.
 const PAGE_LIMIT_DEFAULT: usize = 100;
 pub(super) const PAGE_LIMIT_MAX: usize = 1000;
 
-const NDJSON: &str = "application/x-ndjson";
+pub(super) const NDJSON: &str = "application/x-ndjson";
+
+/// How many messages pass the query's filter.
+const SKEP_COUNT: HeaderName = HeaderName::from_static("skep-count");
+/// The last message's `seq`.
+const SKEP_LAST_SEQ: HeaderName = HeaderName::from_static("skep-last-seq");
 
 /// `GET /messages`.
 pub(super) async fn get<A: MessageApi>(
@@ -30,7 +37,7 @@ pub(super) async fn get<A: MessageApi>(
 ) -> Result<Response, Problem> {
     let query = Query::parse(request.uri().query().unwrap_or_default())?;
     let lines = want(request.headers(), NDJSON) > want(request.headers(), "application/json");
-    let page = public.api.page(query.after, query.limit).await?;
+    let page = public.api.page(query.after, query.limit, query.filter.clone()).await?;
     let body = if lines { ndjson(&page) } else { json(&page) }
         .map_err(|error| Problem::new(ProblemKind::Internal, error.to_string()))?;
     let mut response = Response::new(Body::from(body));
@@ -40,95 +47,96 @@ pub(super) async fn get<A: MessageApi>(
     headers.insert(VARY, HeaderValue::from_static("accept"));
     if let Some(next) = page.next {
         // The one place where a client of NDJSON learns that there is more.
-        insert(headers, LINK, format!("</messages?after={next}&limit={}>; rel=\"next\"", query.limit));
+        insert(headers, LINK, format!("</messages?{}>; rel=\"next\"", query.following(next)));
     }
     Ok(response)
 }
 
-#[derive(Debug, PartialEq, Eq)]
+/// `HEAD /messages`: how many there are, and the last one's `seq`, as headers.
+pub(super) async fn head<A: MessageApi>(
+    State(public): State<Arc<Public<A>>>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let query = Query::parse(request.uri().query().unwrap_or_default())?;
+    let counted = public.api.count(query.filter).await?;
+    // An empty body would be told as a length of 0, which is not that of the page.
+    let mut response = Response::new(Body::from_stream(futures_util::stream::empty::<io::Result<Bytes>>()));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, JSON);
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(VARY, HeaderValue::from_static("accept"));
+    headers.insert(SKEP_COUNT, counted.messages.into());
+    headers.insert(SKEP_LAST_SEQ, counted.last_seq.into());
+    Ok(response)
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Query {
     after: u64,
     limit: usize,
+    filter: Filter,
 }
 
 impl Query {
-    /// Parameters of other names are passed over, as everywhere on the web.
-    fn parse(query: &str) -> Result<Self, Problem> {
+    fn parse(text: &str) -> Result<Self, Problem> {
         let problem = |detail: String| Problem::new(ProblemKind::InvalidQuery, detail);
-        let mut parsed = Self { after: 0, limit: PAGE_LIMIT_DEFAULT };
-        for (name, value) in query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, ""))) {
-            match name {
-                "after" => {
-                    parsed.after = value.parse().map_err(|_| {
-                        problem(format!("after is {value:?}; expected a seq, 0 for the beginning"))
-                    })?;
-                }
+        let mut parsed = Self { after: 0, limit: PAGE_LIMIT_DEFAULT, filter: Filter::default() };
+        for (name, value) in Pairs::of(text) {
+            match &*name {
+                "after" => parsed.after = query::after(&value)?,
                 "limit" => {
                     let limit = value.parse().ok().filter(|limit| (1..=PAGE_LIMIT_MAX).contains(limit));
                     parsed.limit = limit.ok_or_else(|| {
                         problem(format!("limit is {value:?}; expected a number from 1 to {PAGE_LIMIT_MAX}"))
                     })?;
                 }
+                "since" => parsed.filter.since_ms = Some(query::time_ms("since", &value)?),
+                "until" => parsed.filter.until_ms = Some(query::time_ms("until", &value)?),
+                "content_type" => parsed.filter.content_type = Some(query::media_range(&value)?),
                 _ => {}
             }
         }
         Ok(parsed)
     }
-}
 
-#[derive(Serialize)]
-struct PageView<'a> {
-    messages: Vec<MessageView<'a>>,
-    next: Option<u64>,
-}
-
-#[derive(Serialize)]
-struct MessageView<'a> {
-    seq: u64,
-    #[serde(serialize_with = "hex")]
-    digest: Digest,
-    time: String,
-    content_type: &'a str,
-    message: std::borrow::Cow<'a, str>,
-    /// `base64` where the message is no text.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    encoding: Option<&'static str>,
-}
-
-fn hex<S: serde::Serializer>(digest: &Digest, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(digest)
-}
-
-impl<'a> MessageView<'a> {
-    fn of(message: &'a StoredMessage) -> Self {
-        let (text, encoding) = match as_text(message) {
-            Some(text) => (text.into(), None),
-            None => (base64(&message.body).into(), Some("base64")),
-        };
-        let mut time = String::with_capacity(24);
-        time_rfc3339(message.time_ms, &mut time);
-        Self {
-            seq: message.seq,
-            digest: message.digest,
-            time,
-            content_type: &message.content_type,
-            message: text,
-            encoding,
+    /// The query of the next page.
+    fn following(&self, next: u64) -> String {
+        let Self { limit, filter: Filter { since_ms, until_ms, content_type }, .. } = self;
+        let mut text = form_urlencoded::Serializer::new(String::new());
+        text.append_pair("after", &next.to_string()).append_pair("limit", &limit.to_string());
+        for (name, time_ms) in [("since", since_ms), ("until", until_ms)] {
+            if let Some(time_ms) = time_ms {
+                text.append_pair(name, &time_ms.to_string());
+            }
         }
+        if let Some(content_type) = content_type {
+            text.append_pair("content_type", content_type);
+        }
+        text.finish()
     }
 }
 
 fn json(page: &Page) -> serde_json::Result<Vec<u8>> {
-    serde_json::to_vec(&PageView {
-        messages: page.messages.iter().map(MessageView::of).collect(),
-        next: page.next,
-    })
+    let mut json = Vec::from(&br#"{"messages":["#[..]);
+    for (i, message) in page.messages.iter().enumerate() {
+        if i > 0 {
+            json.push(b',');
+        }
+        entry::push(message, Form::Text, &mut json)?;
+    }
+    json.extend_from_slice(br#"],"next":"#);
+    match page.next {
+        Some(next) => json.extend_from_slice(next.to_string().as_bytes()),
+        None => json.extend_from_slice(b"null"),
+    }
+    json.push(b'}');
+    Ok(json)
 }
 
 fn ndjson(page: &Page) -> serde_json::Result<Vec<u8>> {
     let mut lines = Vec::new();
     for message in &page.messages {
-        serde_json::to_writer(&mut lines, &MessageView::of(message))?;
+        entry::push(message, Form::Text, &mut lines)?;
         lines.push(b'\n');
     }
     Ok(lines)
@@ -138,10 +146,29 @@ fn ndjson(page: &Page) -> serde_json::Result<Vec<u8>> {
 mod tests {
     use super::*;
 
+    fn all(after: u64, limit: usize) -> Query {
+        Query { after, limit, filter: Filter::default() }
+    }
+
     #[test]
     fn a_query_has_defaults_and_passes_over_other_names() {
-        assert_eq!(Query::parse(""), Ok(Query { after: 0, limit: 100 }));
-        assert_eq!(Query::parse("limit=1000&after=7&x=y&z"), Ok(Query { after: 7, limit: 1000 }));
+        assert_eq!(Query::parse(""), Ok(all(0, 100)));
+        assert_eq!(Query::parse("limit=1000&after=7&x=y&z"), Ok(all(7, 1000)));
+    }
+
+    #[test]
+    fn a_filter_names_times_and_a_type_and_survives_into_the_next_page() {
+        let text = "since=1970-01-01T00%3A00%3A02.5Z&until=3000&content_type=Text%2F*";
+        let query = Query::parse(text).unwrap();
+        let filter =
+            Filter { since_ms: Some(2500), until_ms: Some(3000), content_type: Some("text/*".into()) };
+        assert_eq!(query.filter, filter);
+        assert_eq!(Query::parse(&query.following(9)), Ok(Query { after: 9, limit: 100, filter }));
+        for wrong in
+            ["since=yesterday", "until=", "content_type=text", "content_type=%2F", "content_type=*/*/*"]
+        {
+            assert_eq!(Query::parse(wrong).unwrap_err().kind, ProblemKind::InvalidQuery, "{wrong}");
+        }
     }
 
     #[test]

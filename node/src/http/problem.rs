@@ -2,7 +2,7 @@
 //!
 //! | type `urn:skep:problem:…` | status | when |
 //! |---|---|---|
-//! | `invalid-json` | 400 | the body is not JSON, or not a JSON object |
+//! | `invalid-json` | 400 | the body is not JSON, or not a JSON object where one is expected |
 //! | `invalid-utf-8` | 400 | a JSON body or a text is not UTF-8 |
 //! | `message-missing` | 400 | the JSON object has no member `message` |
 //! | `message-not-a-string` | 400 | `message` is not a JSON string |
@@ -17,7 +17,9 @@
 //! | `not-found` | 404 | there is nothing at this path |
 //! | `message-not-found` | 404 | no message has this digest |
 //! | `no-text` | 404 | no text was written yet |
+//! | `invalid-upgrade` | 400 | a wish for a WebSocket that is none |
 //! | `method-not-allowed` | 405 | the path does not take the method; `Allow` has those it takes |
+//! | `not-acceptable` | 406 | the route has nothing that `Accept` admits |
 //! | `body-timeout` | 408 | the body did not arrive in time |
 //! | `refused` | 409 | an operation that would do harm, or makes no sense now |
 //! | `body-too-large` | 413 | the body is larger than `--max-body` |
@@ -70,7 +72,7 @@ macro_rules! kinds {
 }
 
 kinds! {
-    InvalidJson = "invalid-json", BAD_REQUEST, "The body is not a JSON object";
+    InvalidJson = "invalid-json", BAD_REQUEST, "The body is not the JSON that is expected";
     InvalidUtf8 = "invalid-utf-8", BAD_REQUEST, "The body is not UTF-8";
     MessageMissing = "message-missing", BAD_REQUEST, "The body has no member \"message\"";
     MessageNotAString = "message-not-a-string", BAD_REQUEST, "The member \"message\" is not a string";
@@ -81,11 +83,13 @@ kinds! {
     InvalidDigest = "invalid-digest", BAD_REQUEST, "Not a digest";
     InvalidQuery = "invalid-query", BAD_REQUEST, "A query parameter is out of its range";
     InvalidRequest = "invalid-request", BAD_REQUEST, "The request is not what this route takes";
+    InvalidUpgrade = "invalid-upgrade", BAD_REQUEST, "The request asks for no WebSocket as it should";
     MalformedRequest = "malformed-request", BAD_REQUEST, "The request is malformed";
     NotFound = "not-found", NOT_FOUND, "There is nothing here";
     MessageNotFound = "message-not-found", NOT_FOUND, "There is no such message";
     NoText = "no-text", NOT_FOUND, "There is no text yet";
     MethodNotAllowed = "method-not-allowed", METHOD_NOT_ALLOWED, "The method is not allowed here";
+    NotAcceptable = "not-acceptable", NOT_ACCEPTABLE, "There is no such representation";
     BodyTimeout = "body-timeout", REQUEST_TIMEOUT, "The body did not arrive in time";
     Refused = "refused", CONFLICT, "The operation was refused";
     BodyTooLarge = "body-too-large", PAYLOAD_TOO_LARGE, "The body is too large";
@@ -128,6 +132,12 @@ impl Problem {
         };
         // Strings and a number: this cannot fail, and if it did, the status still says it.
         serde_json::to_vec(&document).unwrap_or_default()
+    }
+
+    /// Text that is none, and from where on.
+    pub(super) fn invalid_utf8(error: std::str::Utf8Error) -> Self {
+        let detail = format!("the byte at offset {} makes it no UTF-8", error.valid_up_to());
+        Self::new(ProblemKind::InvalidUtf8, detail)
     }
 }
 

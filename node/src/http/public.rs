@@ -10,33 +10,44 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::{Method, Request, Uri};
 use hyper::body::Incoming;
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
 
 use super::api::MessageApi;
 use super::app::{App, Shortcut};
+use super::live::{self, Live};
 use super::problem::{Problem, ProblemKind};
-use super::{messages, page, text};
+use super::{endpoint, messages, page, text};
 use crate::telemetry::Metrics;
 
 /// What the handlers share.
 pub(super) struct Public<A> {
-    pub api: A,
+    pub api: Arc<A>,
     pub max_body_bytes: usize,
+    pub live: Live,
 }
 
-/// The public API over `api`; a route that is added here wants a label in
+/// The public API over `api`, with the live feed's task; a route that is added here wants a label in
 /// [`crate::telemetry::metrics::Route`].
 pub fn public_app<A: MessageApi>(api: A, max_body_bytes: usize, metrics: &Metrics) -> App {
     let node_id = api.node_id();
-    let public = Arc::new(Public { api, max_body_bytes });
+    let (api, closing, upgraded) = (Arc::new(api), watch::Sender::new(false), TaskTracker::new());
+    let live = Live::start(api.clone(), closing.subscribe(), upgraded.clone());
+    let public = Arc::new(Public { api, max_body_bytes, live });
     let router = Router::new()
-        .route("/messages", post(messages::post::<A>).get(page::get::<A>))
+        .route("/messages", post(messages::post::<A>).get(page::get::<A>).head(page::head::<A>))
+        .route("/endpoint", post(endpoint::post::<A>).get(endpoint::get::<A>))
+        .route("/endpoint/", post(endpoint::post::<A>).get(endpoint::get::<A>))
+        .route("/messages/live", get(live::get::<A>))
         .route("/messages/{digest}", get(messages::get::<A>))
         .route("/write", post(text::write::<A>))
         .route("/read", get(text::read::<A>))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(public.clone());
-    App::new(router, node_id, Some(metrics.http.clone())).with_shortcut(Arc::new(Reads(public)))
+    App::new(router, node_id, Some(metrics.http.clone()))
+        .with_endings(closing, upgraded)
+        .with_shortcut(Arc::new(Reads(public)))
 }
 
 /// Past the router: `GET /read` and `GET /messages/{digest}`.

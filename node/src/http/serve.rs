@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
@@ -24,6 +25,9 @@ pub(super) const HEAD_BYTES_MAX: usize = 64 * 1024;
 pub(super) const HEADERS_MAX: usize = 100;
 /// After a failed accept (no descriptors left, mostly) the next try waits this long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A client that acknowledges nothing, or has room for nothing, for this long is cut off.
+const STALL_MAX: Duration = Duration::from_secs(60);
 
 /// How long a stopping listener still takes, and answers, what was on its way to it.
 const STOP_LINGER: Duration = Duration::from_millis(50);
@@ -109,7 +113,11 @@ pub async fn serve(listener: TcpListener, app: App, limits: ServeLimits, mut sta
     drop(listener);
     order.send_replace(Order::Finish);
     let all = u32::try_from(connections_max).unwrap_or(u32::MAX);
-    if tokio::time::timeout(limits.stop_timeout, slots.acquire_many(all)).await.is_err() {
+    let ended = async {
+        let _all = slots.acquire_many(all).await;
+        app.upgraded_end().await;
+    };
+    if tokio::time::timeout(limits.stop_timeout, ended).await.is_err() {
         let open = connections_max.saturating_sub(slots.available_permits());
         tracing::warn!(connections = open, "cutting off connections that did not finish in time");
         if let Some(metrics) = app.metrics() {
@@ -151,6 +159,8 @@ async fn accept(
         Ok((stream, _)) => {
             // Without it an answer may wait for the client's delayed acknowledgement.
             let _ = stream.set_nodelay(true);
+            // A client that takes no byte of its answer would hold the connection for ever.
+            let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(STALL_MAX));
             Some((stream, slot))
         }
         Err(error) => {
@@ -186,7 +196,8 @@ async fn connection(
     // hyper's own timer for heads costs an allocation and a timer a request; the idle check
     // below bounds the same time with one timer a connection.
     builder.header_read_timeout(None).max_buf_size(HEAD_BYTES_MAX).max_headers(HEADERS_MAX).writev(false);
-    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut connection =
+        std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
     let mut idle_check = std::pin::pin!(tokio::time::sleep(idle_timeout));
     let mut shutdown = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
     let (mut finishing, mut shut_down) = (false, false);

@@ -4,6 +4,8 @@ mod admin;
 mod connections;
 
 mod limits;
+mod lists;
+mod live;
 mod reads;
 mod writes;
 

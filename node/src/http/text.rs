@@ -25,10 +25,7 @@ pub(super) async fn write<A: MessageApi>(
     if text.is_empty() {
         return Err(Problem::new(ProblemKind::EmptyBody, "a text has at least one character"));
     }
-    if let Err(error) = std::str::from_utf8(&text) {
-        let detail = format!("the byte at offset {} makes it no UTF-8", error.valid_up_to());
-        return Err(Problem::new(ProblemKind::InvalidUtf8, detail));
-    }
+    std::str::from_utf8(&text).map_err(Problem::invalid_utf8)?;
     let version = public.api.write_text(text).await?;
     let mut response = Response::new(Body::from(format!(r#"{{"version":{version}}}"#)));
     *response.status_mut() = StatusCode::CREATED;

@@ -285,7 +285,7 @@ fn capture(state: &CoreState) -> Captured {
 }
 
 fn applied_of(state: &CoreState) -> Applied {
-    Applied { index: state.last_applied.map(|id| id.index), seq: state.messages.published_seq() }
+    Applied { index: state.last_applied.map(|id| id.index), seq: state.messages.published_seq(), removals: 0 }
 }
 
 fn apply_entry(state: &mut CoreState, entry: &Entry) -> Result<CommandOutcome, StoreError> {

@@ -28,6 +28,8 @@ pub struct Applied {
     pub index: Option<u64>,
     /// The last message's `seq`, 0 where there is none.
     pub seq: u64,
+    /// Times that messages were taken out; only ever grows while the process runs.
+    pub removals: u64,
 }
 
 /// Sizes of the store.
@@ -91,6 +93,11 @@ impl Reader {
             (state.messages.view_from(from, count), count)
         };
         view.page(from, count, bytes_max)
+    }
+
+    /// How many messages there are after one `seq`, up to another.
+    pub fn count(&self, after: u64, upto: u64) -> u64 {
+        upto.min(self.last_seq()).saturating_sub(after)
     }
 
     /// The newest text.

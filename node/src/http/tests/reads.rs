@@ -93,9 +93,12 @@ async fn head_is_get_without_the_body() {
         let head = served.ask(Method::HEAD, &path, &[], b"").await;
         assert_eq!(head.status, 200);
         assert!(head.body.is_empty());
-        for name in ["etag", "content-type", "content-length", "cache-control", "vary"] {
+        for name in ["etag", "content-type", "cache-control", "vary"] {
             assert_eq!(head.header(name), get.header(name), "{name}");
         }
+        // A page is counted, not written: what it would be long is not known.
+        let length = if path == "/messages" { "" } else { get.header("content-length") };
+        assert_eq!(head.header("content-length"), length);
     }
     let absent = served.ask(Method::HEAD, &format!("/messages/{ABSENT}"), &[], b"").await;
     assert_eq!(absent.status, 404);

@@ -31,6 +31,8 @@ labels! {
     Route {
         Messages = "/messages",
         Message = "/messages/{digest}",
+        Live = "/messages/live",
+        Endpoint = "/endpoint/",
         Write = "/write",
         Read = "/read",
         Other = "other",
@@ -42,6 +44,8 @@ impl Route {
     pub fn of(path: &str) -> Self {
         match path {
             "/messages" => Route::Messages,
+            "/messages/live" => Route::Live,
+            "/endpoint" | "/endpoint/" => Route::Endpoint,
             "/write" => Route::Write,
             "/read" => Route::Read,
             _ => match path.strip_prefix("/messages/") {
@@ -77,8 +81,8 @@ impl MethodLabel {
 pub const CLIENT_LEFT: u16 = 499;
 
 /// Statuses that the API gives; any other is counted as 0.
-const STATUSES: [u16; 16] =
-    [0, 200, 201, 304, 400, 404, 405, 408, 409, 413, 415, CLIENT_LEFT, 500, 503, 507, 101];
+const STATUSES: [u16; 17] =
+    [0, 200, 201, 304, 400, 404, 405, 406, 408, 409, 413, 415, CLIENT_LEFT, 500, 503, 507, 101];
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {

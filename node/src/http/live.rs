@@ -1,0 +1,169 @@
+//! `GET /messages/live`: every message as it is applied at this node, as WebSocket frames or
+//! server-sent events.
+//!
+//! A reader is a position in the log of messages, nothing more: what it has not had yet lies in the
+//! store, or, where it keeps up, in the [`tail::Tail`] that all readers share. So a slow reader
+//! costs no memory; one whose connection takes nothing for [`STALL_MAX`] is told where to resume and
+//! let go. A position means the same at every node, which is why any of them can go on.
+//!
+//! Tasks: the tail's, and one a WebSocket. Readers leave when the listener drains.
+
+mod events;
+mod socket;
+mod tail;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::{FromRequestParts, Request, State};
+use axum::response::Response;
+use http::HeaderMap;
+use http::header::UPGRADE;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio_util::task::TaskTracker;
+
+use super::accept::want;
+use super::api::MessageApi;
+use super::problem::{Problem, ProblemKind};
+use super::public::Public;
+use super::query::{self, Pairs};
+use tail::{Reader, Tail};
+
+/// Live readers at one node; one more is sent elsewhere.
+pub const LIVE_READERS_MAX: usize = 8192;
+/// How often a reader hears that the connection lives where there is nothing else to say.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+/// A reader that takes nothing for this long is let go.
+const STALL_MAX: Duration = Duration::from_secs(10);
+
+const EVENT_STREAM: &str = "text/event-stream";
+
+/// What the readers of one node share.
+pub(super) struct Live {
+    tail: Tail,
+    slots: Arc<Semaphore>,
+    /// True once the node asks its clients to go elsewhere.
+    closing: watch::Receiver<bool>,
+    tasks: TaskTracker,
+}
+
+impl Live {
+    /// Starts the tail's task; it ends when the last holder of this is gone.
+    pub(super) fn start<A: MessageApi>(
+        api: Arc<A>,
+        closing: watch::Receiver<bool>,
+        tasks: TaskTracker,
+    ) -> Self {
+        let slots = Arc::new(Semaphore::new(LIVE_READERS_MAX));
+        Self { tail: Tail::start(api), slots, closing, tasks }
+    }
+
+    /// Readers at this moment.
+    pub(super) fn readers(&self) -> usize {
+        LIVE_READERS_MAX - self.slots.available_permits()
+    }
+}
+
+/// A reader with what it holds of the node.
+struct Seat<A: MessageApi> {
+    reader: Reader<A>,
+    closing: watch::Receiver<bool>,
+    api: Arc<A>,
+    _slot: OwnedSemaphorePermit,
+}
+
+/// Why a reader is let go. Wherever it connects next, it resumes after its position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Farewell {
+    /// The node stops.
+    Draining,
+    /// The reader took nothing for [`STALL_MAX`].
+    TooSlow,
+    /// The node is cut off from its cluster: what it has may be old.
+    NotReady,
+    /// The store cannot be read.
+    Failed,
+}
+
+impl Farewell {
+    fn reason(self) -> &'static str {
+        match self {
+            Farewell::Draining => "draining",
+            Farewell::TooSlow => "too-slow",
+            Farewell::NotReady => "not-ready",
+            Farewell::Failed => "failed",
+        }
+    }
+}
+
+impl<A: MessageApi> Seat<A> {
+    /// Returns once the node asks its clients to leave.
+    async fn leaving(closing: &mut watch::Receiver<bool>) {
+        // A sender that is gone has stopped as well.
+        let _ = closing.wait_for(|closing| *closing).await;
+    }
+}
+
+/// `GET /messages/live`.
+pub(super) async fn get<A: MessageApi>(
+    State(public): State<Arc<Public<A>>>,
+    request: Request,
+) -> Result<Response, Problem> {
+    // Some clients offer `h2c` with each request: that is no wish for a WebSocket.
+    let upgrade = request
+        .headers()
+        .get(UPGRADE)
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    if !upgrade && !want(request.headers(), EVENT_STREAM).is_some() {
+        let detail = "ask for text/event-stream, or for an upgrade to a WebSocket";
+        return Err(Problem::new(ProblemKind::NotAcceptable, detail));
+    }
+    let after = position(request.headers(), request.uri().query().unwrap_or_default())?;
+    let live = &public.live;
+    if *live.closing.borrow() {
+        let mut problem = Problem::new(ProblemKind::NotReady, "the node drains; connect to another one");
+        problem.unprocessed = true;
+        return Err(problem);
+    }
+    let Ok(slot) = live.slots.clone().try_acquire_owned() else {
+        let mut problem =
+            Problem::new(ProblemKind::Overloaded, format!("{LIVE_READERS_MAX} live readers are connected"));
+        problem.unprocessed = true;
+        return Err(problem);
+    };
+    let (mut parts, _) = request.into_parts();
+    let socket = match upgrade {
+        true => Some(WebSocketUpgrade::from_request_parts(&mut parts, &()).await.map_err(|error| {
+            Problem::new(ProblemKind::InvalidUpgrade, format!("no WebSocket: {}", error.body_text()))
+        })?),
+        false => None,
+    };
+    let reader = live.tail.reader(public.api.clone(), after);
+    let seat = Seat { reader, closing: live.closing.clone(), api: public.api.clone(), _slot: slot };
+    Ok(match socket {
+        Some(upgrade) => socket::serve(upgrade, seat, live.tasks.token()),
+        None => events::serve(seat),
+    })
+}
+
+/// After which message to begin: the query's word, else the browser's; none for what comes from now on.
+fn position(headers: &HeaderMap, query: &str) -> Result<Option<u64>, Problem> {
+    let mut after = None;
+    for (name, value) in Pairs::of(query) {
+        if name == "after" {
+            after = Some(query::after(&value)?);
+        }
+    }
+    match headers.get("last-event-id") {
+        // A browser that reconnects sends both: the same address, and how far it came since.
+        Some(value) => {
+            let seen = value.to_str().unwrap_or_default();
+            let seen = seen.parse::<u64>().map_err(|_| {
+                Problem::new(ProblemKind::InvalidQuery, format!("Last-Event-ID is {seen:?}; expected a seq"))
+            })?;
+            Ok(Some(seen.max(after.unwrap_or(0))))
+        }
+        None => Ok(after),
+    }
+}

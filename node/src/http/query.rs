@@ -1,0 +1,61 @@
+//! A query's parameters. Those of names that a route does not know are passed over, as everywhere
+//! on the web.
+
+use std::borrow::Cow;
+
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::messages::is_token;
+use super::problem::{Problem, ProblemKind};
+
+/// Names and values, decoded.
+pub(super) struct Pairs<'a>(form_urlencoded::Parse<'a>);
+
+impl<'a> Pairs<'a> {
+    pub(super) fn of(query: &'a str) -> Self {
+        Self(form_urlencoded::parse(query.as_bytes()))
+    }
+}
+
+impl<'a> Iterator for Pairs<'a> {
+    type Item = (Cow<'a, str>, Cow<'a, str>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.next()
+    }
+}
+
+/// The place after which to begin.
+pub(super) fn after(value: &str) -> Result<u64, Problem> {
+    value.parse().map_err(|_| {
+        let detail = format!("after is {value:?}; expected a seq, 0 for the beginning");
+        Problem::new(ProblemKind::InvalidQuery, detail)
+    })
+}
+
+/// A time: RFC 3339, or milliseconds since the Unix epoch.
+pub(super) fn time_ms(name: &str, value: &str) -> Result<u64, Problem> {
+    if let Ok(time_ms) = value.parse() {
+        return Ok(time_ms);
+    }
+    let time = OffsetDateTime::parse(value, &Rfc3339).map_err(|_| {
+        let detail = format!("{name} is {value:?}; expected a time as in 2026-11-21T03:10:00Z");
+        Problem::new(ProblemKind::InvalidQuery, detail)
+    })?;
+    // Before the epoch there is nothing.
+    Ok(u64::try_from(time.unix_timestamp_nanos() / 1_000_000).unwrap_or(0))
+}
+
+/// A media type without parameters, or all of a main type, as in `text/*`; in lowercase.
+pub(super) fn media_range(value: &str) -> Result<String, Problem> {
+    let range = value.to_ascii_lowercase();
+    match range.split_once('/') {
+        Some((main, sub)) if is_token(main) && is_token(sub) => Ok(range),
+        _ => {
+            let detail =
+                format!("content_type is {value:?}; expected a media type as in text/plain, or text/*");
+            Err(Problem::new(ProblemKind::InvalidQuery, detail))
+        }
+    }
+}
