@@ -5,12 +5,13 @@ use libfuzzer_sys::fuzz_target;
 use skep_fuzz::bounded::bounded;
 use skep_fuzz::seeds;
 use skep_node::store::decode_header;
-use skep_proto::codec;
 
 fuzz_target!(init: seeds::write(seeds::snapshot_headers), |bytes: &[u8]| {
-    let Ok(header) = bounded(bytes.len(), || decode_header(bytes)) else { return };
+    let Some((format, bytes)) = bytes.split_first() else { return };
+    let format = u32::from(*format);
+    let Ok(header) = bounded(bytes.len(), || decode_header(format, bytes)) else { return };
     // What was checked must add up.
-    let _ = (header.messages(), header.message_bytes());
-    let again = codec::encode(&header).expect("what was decoded can be encoded");
-    assert_eq!(decode_header(&again).expect("what was encoded can be decoded"), header);
+    let _ = (header.messages(), header.last_seq(), header.message_bytes());
+    let (format, again) = header.encode().expect("what was decoded can be encoded");
+    assert_eq!(decode_header(format, &again).expect("what was encoded can be decoded"), header);
 });

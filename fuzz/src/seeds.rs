@@ -12,9 +12,11 @@ use skep_node::raft::wire::{
     self, AppendRequest, ConnectionKind, Frame, GROUP, Hello, HelloAnswer, PROTOCOL, ProposeError,
     RejectReason, Request, Response,
 };
+use skep_node::store::claims::ClaimRecord;
+use skep_node::store::removed::RemovedRecord;
 use skep_node::store::{RegistersRecord, SegmentMeta, SnapshotHeader};
 use skep_proto::codec;
-use skep_proto::command::{Command, Op, OpOutcome};
+use skep_proto::command::{ClaimKey, Command, Op, OpOutcome};
 use skep_proto::gossip::{NodeState, PeerRecord, Program, RaftRole};
 use skep_proto::id::{ClusterId, NodeId, RequestId};
 use skep_proto::message::{Digest, TEXT_PLAIN};
@@ -43,7 +45,10 @@ fn ops() -> Vec<Op> {
             nonce: u64::MAX,
         },
         Op::PutMessage { digest, content_type: String::new(), body: Bytes::new(), time_ms: 0, nonce: 0 },
+        Op::Claim { key: ClaimKey(1), fingerprint: 2, time_ms: 3, ttl_ms: 4 },
         Op::WriteText { request: RequestId(7), text: body, time_ms: u64::MAX },
+        Op::DropMessages { upto: 5 },
+        Op::RemoveMessage { digest },
     ]
 }
 
@@ -117,6 +122,8 @@ pub fn snapshot_headers() -> Vec<Vec<u8>> {
         membership: StoredMembership::default(),
         registers: RegistersRecord::default(),
         segments: Vec::new(),
+        removed: RemovedRecord::default(),
+        claims: Vec::new(),
     };
     let full = SnapshotHeader {
         registers: RegistersRecord {

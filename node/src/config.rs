@@ -4,6 +4,8 @@
 //! layer counts, is `skep_proto::settings`'.
 
 mod args;
+mod kept;
+mod operator;
 mod serve;
 mod settings;
 mod verb;

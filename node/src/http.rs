@@ -19,6 +19,7 @@ mod endpoint;
 mod entry;
 #[cfg(test)]
 pub(crate) mod fake;
+mod idempotency;
 mod json;
 mod live;
 mod messages;
@@ -29,6 +30,7 @@ mod query;
 mod refusal;
 mod serve;
 mod text;
+mod token;
 
 pub use admin::admin_app;
 pub use api::{AdminApi, MessageApi, NodeAdmin};
@@ -36,6 +38,7 @@ pub use app::App;
 pub use problem::{Problem, ProblemKind};
 pub use public::public_app;
 pub use serve::{ServeLimits, Stage, serve};
+pub use token::OperatorToken;
 
 #[cfg(test)]
 mod tests;

@@ -34,6 +34,7 @@ use crate::raft::{Raft, compaction, failover, leave, reconciler, wire};
 use crate::service::operator::Operator;
 use crate::service::proposer::{Carrier, Proposer};
 use crate::service::read_index::ReadIndexer;
+use crate::service::retention::Retention;
 use crate::service::{Service, ServiceParts};
 use crate::store::{self, StoreConfig, StoreHealth};
 use crate::telemetry::Metrics;
@@ -247,6 +248,15 @@ async fn start(config: ServeConfig) -> anyhow::Result<Node> {
     tasks.spawn(announce::run(node_id, raft.clone(), gossip.clone()));
     let plan = reconciler::Settings::new(config.voters, config.dead_grace);
     tasks.spawn(reconciler::run(node_id, raft.clone(), gossip.clone(), plan));
+    let retention = Retention {
+        node_id,
+        raft: raft.clone(),
+        gossip: gossip.clone(),
+        reader: store.reader.clone(),
+        proposer: operator.proposer.clone(),
+        config: config.retention,
+    };
+    tasks.spawn(retention.run());
     tasks.spawn(watch::step_down_when_full(operator.clone(), store.health.clone()));
     tasks.spawn(watch::name_strangers(node_id, gossip.clone()));
     tasks.spawn(form(bootstrap, peers.clone(), raft.clone(), gossip.clone()));
@@ -256,7 +266,7 @@ async fn start(config: ServeConfig) -> anyhow::Result<Node> {
     let mut servers = tokio::task::JoinSet::new();
     let public = public_app(service.clone(), config.max_body_bytes, &metrics);
     servers.spawn(http::serve(http_listener, public, ServeLimits::default(), http_stages));
-    let admin = admin_app(NodeAdmin { service, operator }, &metrics);
+    let admin = admin_app(NodeAdmin { service, operator }, config.operator_token.clone(), &metrics);
     servers.spawn(http::serve(admin_listener, admin, ServeLimits::default(), admin_stages));
     Ok(Node { raft, gossip, peers, http_stage, admin_stage, servers, tasks, health: store.health, folder })
 }

@@ -9,25 +9,29 @@ mod nonces;
 pub mod operator;
 pub mod proposer;
 pub mod read_index;
+pub mod retention;
 pub mod status;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use skep_proto::command::{Op, OpOutcome};
+use skep_proto::command::{ClaimKey, Op, OpOutcome};
 use skep_proto::gossip::Gossip;
 use skep_proto::id::{NodeId, RequestId};
 use skep_proto::message::{Digest, StoredMessage};
 use tokio::time::Instant;
 
 use crate::raft::Raft;
-use crate::store::{Reader, StoreError, Text};
+use crate::store::{Lookup, Reader, StoreError, Text};
 use list::Filter;
 use nonces::Nonces;
 use proposer::Proposer;
 use read_index::ReadIndexer;
 pub use status::{ClusterStatus, MemberStatus};
+
+/// How long a claim is remembered.
+pub const CLAIM_TTL: Duration = Duration::from_secs(24 * 3600);
 
 /// Bytes of message bodies after which a page of messages ends early.
 pub const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -39,6 +43,25 @@ pub struct Put {
     pub seq: u64,
     /// False where the message was there already.
     pub created: bool,
+    /// The same request came before, and this is what it came to then.
+    pub repeated: bool,
+}
+
+/// What a written text came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Written {
+    /// How many texts were written up to then.
+    pub version: u64,
+    /// The same request came before, and this is what it came to then.
+    pub repeated: bool,
+}
+
+/// A client's word that a request is one that it may have sent before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claim {
+    pub key: ClaimKey,
+    /// Tells one request from another of the same key.
+    pub fingerprint: u128,
 }
 
 /// Messages in order.
@@ -70,6 +93,12 @@ pub enum ServiceError {
     /// The disk has no room.
     #[error("{detail}")]
     Full { detail: String },
+    /// The idempotency key was given to another request.
+    #[error("{detail}")]
+    KeyTaken { detail: String },
+    /// A member of the cluster is of a version that does not know how.
+    #[error("{detail}")]
+    TooOld { detail: String },
     /// More requests wait than the node holds; this one was not executed.
     #[error("{detail}")]
     Overloaded { detail: String },
@@ -142,26 +171,51 @@ impl Service {
     }
 
     /// Stores a message; when this returns, a quorum has it on disk and it is applied.
-    pub async fn put_message(&self, content_type: String, body: Bytes) -> Result<Put, ServiceError> {
+    pub async fn put_message(
+        &self,
+        content_type: String,
+        body: Bytes,
+        claim: Option<Claim>,
+    ) -> Result<Put, ServiceError> {
         let digest = Digest::of(&body);
         // A copy: the log's cache must not keep a connection's whole read buffer alive.
         let body = Bytes::copy_from_slice(&body);
-        let op =
-            Op::PutMessage { digest, content_type, body, time_ms: now_ms(), nonce: self.0.nonces.next() };
-        match self.0.proposer.propose(op, self.deadline()).await? {
-            OpOutcome::Message { seq, created } => Ok(Put { digest, seq, created }),
-            other => Err(unexpected(&other)),
+        let op = Op::PutMessage { digest, content_type, body, time_ms: now_ms(), nonce: self.0.nonces.next() };
+        match self.propose(op, claim).await? {
+            (OpOutcome::Message { seq, created }, repeated) => Ok(Put { digest, seq, created, repeated }),
+            (other, _) => Err(unexpected(&other)),
+        }
+    }
+
+    /// Proposes an operation, guarded where the client claims a key; answers whether its outcome is
+    /// that of an earlier request.
+    async fn propose(&self, op: Op, claim: Option<Claim>) -> Result<(OpOutcome, bool), ServiceError> {
+        let Some(Claim { key, fingerprint }) = claim else {
+            return Ok((self.0.proposer.propose(op, self.deadline()).await?, false));
+        };
+        self.0.status.require_format_2("idempotency keys")?;
+        let ttl_ms = u64::try_from(CLAIM_TTL.as_millis()).unwrap_or(u64::MAX);
+        let guard = Op::Claim { key, fingerprint, time_ms: now_ms(), ttl_ms };
+        let outcomes = self.0.proposer.propose_all(vec![guard, op], self.deadline()).await?;
+        match <[OpOutcome; 2]>::try_from(outcomes) {
+            Ok([OpOutcome::Claimed, outcome]) => Ok((outcome, false)),
+            Ok([OpOutcome::Repeated, outcome]) => Ok((outcome, true)),
+            Ok([OpOutcome::KeyTaken, _]) => Err(ServiceError::KeyTaken {
+                detail: "this Idempotency-Key was given to another request before".into(),
+            }),
+            Ok([other, _]) => Err(unexpected(&other)),
+            Err(_) => Err(ServiceError::Fatal { detail: "the store answered too few operations".into() }),
         }
     }
 
     /// The message of this digest. One that is here is answered at once, since it cannot change;
     /// that there is none is confirmed with the leader first.
-    pub async fn message(&self, digest: &Digest) -> Result<Option<StoredMessage>, ServiceError> {
-        if let Some(message) = self.0.reader.get(digest)? {
-            return Ok(Some(message));
+    pub async fn message(&self, digest: &Digest) -> Result<Lookup, ServiceError> {
+        if let found @ Lookup::Here(_) = self.0.reader.look_up(digest)? {
+            return Ok(found);
         }
         self.0.read_indexer.confirm(self.deadline()).await?;
-        Ok(self.0.reader.get(digest)?)
+        Ok(self.0.reader.look_up(digest)?)
     }
 
     /// At most `limit` of the wanted messages whose `seq` is above `after`, in order.
@@ -212,13 +266,13 @@ impl Service {
         }
     }
 
-    /// Makes `text` the newest text; answers how many texts were written.
-    pub async fn write_text(&self, text: Bytes) -> Result<u64, ServiceError> {
+    /// Makes `text` the newest text.
+    pub async fn write_text(&self, text: Bytes, claim: Option<Claim>) -> Result<Written, ServiceError> {
         let text = Bytes::copy_from_slice(&text);
         let op = Op::WriteText { request: RequestId::random(), text, time_ms: now_ms() };
-        match self.0.proposer.propose(op, self.deadline()).await? {
-            OpOutcome::Text { version } => Ok(version),
-            other => Err(unexpected(&other)),
+        match self.propose(op, claim).await? {
+            (OpOutcome::Text { version }, repeated) => Ok(Written { version, repeated }),
+            (other, _) => Err(unexpected(&other)),
         }
     }
 
@@ -240,7 +294,7 @@ impl Service {
 }
 
 /// Milliseconds since the Unix epoch by this node's clock.
-fn now_ms() -> u64 {
+pub(crate) fn now_ms() -> u64 {
     std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))

@@ -17,6 +17,7 @@
 //! replays the log after it.
 
 mod checkpoint;
+pub mod claims;
 pub mod config;
 mod core;
 pub mod error;
@@ -28,6 +29,7 @@ mod manifest;
 mod messages;
 mod reader;
 mod registers;
+pub mod removed;
 mod snapshot;
 mod wal;
 
@@ -43,6 +45,7 @@ pub use health::{StoreHealth, StoreMetrics};
 pub use log::{HeldVote, LogReader, LogStats, LogStatsHandle, LogStore};
 pub use machine::{SnapshotBuilder, StateMachine};
 pub use manifest::{SegmentMeta, SnapshotHeader, decode_header};
+pub use messages::Lookup;
 pub use reader::{Applied, Reader, StoreStats, Text};
 pub use registers::RegistersRecord;
 pub use snapshot::{SnapshotData, SnapshotInfo, SnapshotMessages, SnapshotSink, inspect};

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::id::RequestId;
 use crate::message::Digest;
 
-/// The newest command format that this program writes.
-pub const COMMAND_FORMAT: u16 = 1;
+/// The newest command format that this program reads.
+pub const COMMAND_FORMAT: u16 = 2;
 
 /// Most operations in one command.
 pub const COMMAND_OPS_MAX: usize = 1024;
@@ -43,7 +43,25 @@ pub enum Op {
     },
     /// Makes `text` the newest text. `request` makes a retry of it take effect once.
     WriteText { request: RequestId, text: Bytes, time_ms: u64 },
+    /// Guards the operation that follows it in the same command: that takes effect only where no
+    /// claim of the same key is remembered. Format 2.
+    Claim {
+        key: ClaimKey,
+        /// Tells one request from another that was given the same key.
+        fingerprint: u128,
+        time_ms: u64,
+        /// How long the claim is remembered.
+        ttl_ms: u64,
+    },
+    /// Takes out the messages up to this `seq`: some of them, where they are many. Format 2.
+    DropMessages { upto: u64 },
+    /// Takes out one message. Format 2.
+    RemoveMessage { digest: Digest },
 }
+
+/// A client's idempotency key, hashed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ClaimKey(pub u128);
 
 /// What one operation came to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +70,20 @@ pub enum OpOutcome {
     Message { seq: u64, created: bool },
     /// The text was stored, as the `version`th one.
     Text { version: u64 },
+    /// The key was free: the next outcome is that of the guarded operation.
+    Claimed,
+    /// The same request came before: the next outcome is what it came to then.
+    Repeated,
+    /// The key was given to another request, and nothing was done.
+    KeyTaken,
+    /// The guarded operation that a claim kept from taking effect.
+    Skipped,
+    /// All messages up to this `seq` are gone.
+    Dropped { upto: u64 },
+    /// The message of this `seq` was taken out; none had the digest where there is no `seq`.
+    Removed { seq: Option<u64> },
+    /// As many messages are taken out one by one as can be remembered.
+    TooManyRemoved,
 }
 
 /// What a command came to: one outcome for each of its operations, in their order.
@@ -62,9 +94,10 @@ pub struct CommandOutcome {
 }
 
 impl Command {
-    /// A command of the newest format.
+    /// A command of the oldest format that has these operations: nodes that do not know a newer
+    /// one go on as long as nobody uses it.
     pub fn new(ops: Vec<Op>) -> Self {
-        Self { format: COMMAND_FORMAT, ops: ops.into() }
+        Self { format: ops.iter().map(Op::format).max().unwrap_or(1), ops: ops.into() }
     }
 
     /// About how many bytes it takes in a log or a frame.
@@ -79,6 +112,15 @@ impl Op {
         match self {
             Op::PutMessage { content_type, body, .. } => 72 + content_type.len() + body.len(),
             Op::WriteText { text, .. } => 48 + text.len(),
+            Op::Claim { .. } | Op::DropMessages { .. } | Op::RemoveMessage { .. } => 64,
+        }
+    }
+
+    /// The first command format that has it.
+    pub fn format(&self) -> u16 {
+        match self {
+            Op::PutMessage { .. } | Op::WriteText { .. } => 1,
+            Op::Claim { .. } | Op::DropMessages { .. } | Op::RemoveMessage { .. } => 2,
         }
     }
 }

@@ -20,7 +20,7 @@ use std::ffi::OsString;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, Subcommand};
 
 pub use addresses::{require_distinct, require_key};
-pub use cluster_key::cluster_key;
+pub use cluster_key::{Secret, cluster_key, secret};
 pub use error::ConfigError;
 pub use layers::Layers;
 

@@ -14,8 +14,11 @@ use skep_proto::settings::{
 
 use super::settings::{
     ADMIN, BODY_BYTES_LIMIT, DATA, DEAD_GRACE, EXPECT, EXPECT_MAX, HTTP, MAX_BODY, PEER, REQUEST_TIMEOUT,
-    VOTERS, VOTERS_MAX,
+    RETAIN_AGE, RETAIN_BYTES, VOTERS, VOTERS_MAX,
 };
+use super::{kept, operator};
+use crate::http::OperatorToken;
+use crate::service::retention::RetentionConfig;
 
 /// All that a serving node is told.
 #[derive(Debug, Clone)]
@@ -36,6 +39,8 @@ pub struct ServeConfig {
     pub max_body_bytes: usize,
     pub request_timeout: Duration,
     pub dead_grace: Duration,
+    pub retention: RetentionConfig,
+    pub operator_token: OperatorToken,
     /// Said in the log once there is one.
     pub warnings: Vec<String>,
 }
@@ -56,6 +61,11 @@ pub(super) fn resolve(layers: &Layers) -> Result<ServeConfig, ConfigError> {
         max_body_bytes: layers.size(&MAX_BODY, BODY_BYTES_LIMIT)? as usize,
         request_timeout: layers.duration(&REQUEST_TIMEOUT)?,
         dead_grace: layers.duration(&DEAD_GRACE)?,
+        retention: RetentionConfig {
+            age: layers.read(&RETAIN_AGE, kept::age)?,
+            bytes: layers.read(&RETAIN_BYTES, kept::size)?,
+        },
+        operator_token: operator::token(layers)?,
         warnings: warning.into_iter().collect(),
     };
     if config.cluster_key.is_none() {

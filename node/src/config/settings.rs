@@ -1,7 +1,7 @@
 //! The node's settings: a row each.
 
 use skep_proto::settings::{
-    ADVERTISE, CLUSTER_KEY, CLUSTER_KEY_FILE, CONFIG, LOG, LOG_FORMAT, SEEDS, Setting,
+    ADVERTISE, CLUSTER_KEY, CLUSTER_KEY_FILE, CONFIG, Kind, LOG, LOG_FORMAT, SEEDS, Setting,
 };
 
 /// Most that `--max-body` may be, in bytes: a body must fit one Raft entry and one peer frame.
@@ -43,6 +43,28 @@ pub(super) const DEAD_GRACE: Setting = Setting::serving(
     "How long a dead voter is waited for before it is replaced",
 );
 
+pub(super) const RETAIN_AGE: Setting = Setting::serving(
+    "retain-age",
+    "DURATION",
+    "none is",
+    "Messages older than this are dropped, by the leader's word",
+);
+pub(super) const RETAIN_BYTES: Setting = Setting::serving(
+    "retain-bytes",
+    "SIZE",
+    "none is",
+    "The oldest messages are dropped while all have more bytes than this, in bytes or with KiB to TiB",
+);
+pub(super) const OPERATOR_TOKEN: Setting =
+    Setting { name: "operator-token", kind: Kind::Secret, value: "", default: "none", help: "" };
+pub(super) const OPERATOR_TOKEN_FILE: Setting = Setting::serving(
+    "operator-token-file",
+    "FILE",
+    "none, nobody can",
+    "File with the operators' token, which removes and exports messages; the environment's \
+     SKEP_OPERATOR_TOKEN may hold the token itself",
+);
+
 /// Every setting, as the help lists them.
 pub(super) const SETTINGS: &[&Setting] = &[
     &HTTP,
@@ -58,6 +80,10 @@ pub(super) const SETTINGS: &[&Setting] = &[
     &MAX_BODY,
     &REQUEST_TIMEOUT,
     &DEAD_GRACE,
+    &RETAIN_AGE,
+    &RETAIN_BYTES,
+    &OPERATOR_TOKEN_FILE,
+    &OPERATOR_TOKEN,
     &LOG,
     &LOG_FORMAT,
     &CONFIG,

@@ -9,10 +9,12 @@
 //! | `GET /peers` | `{"peers":[{"id","role","state","matched","lag","address"}]}` |
 //! | `POST /transfer-leader` `{"to": id or null}` | `{"leader": id}` |
 //! | `POST /force-leave` `{"id": id}` | `{"removed": id}` |
+//! | `DELETE /messages/{digest}` with the operators' token | `{"removed": seq}` |
 //! | `GET /snapshot` | a snapshot file |
 //! | `POST /snapshot` with a snapshot file | `{"messages": count}` |
 //!
-//! The address has no authentication of its own: it belongs on loopback or a private network.
+//! But for the removal of messages, the address asks for no proof of who asks: it belongs on
+//! loopback or a private network.
 //! Requests that change something need a content type that a web page of another origin cannot
 //! send without asking first, so that no browser on the machine can be made to send them.
 
@@ -23,7 +25,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use futures_util::StreamExt;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, StatusCode};
@@ -33,9 +35,10 @@ use skep_proto::id::NodeId;
 use super::api::AdminApi;
 use super::app::App;
 use super::body;
-use super::messages::JSON;
+use super::messages::{self, JSON};
 use super::problem::{Problem, ProblemKind};
 use super::public::{method_not_allowed, not_found};
+use super::token::OperatorToken;
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::OPENMETRICS;
 
@@ -50,10 +53,11 @@ pub(crate) const OCTET_STREAM: &str = "application/octet-stream";
 struct Admin<A> {
     api: A,
     metrics: Metrics,
+    token: OperatorToken,
 }
 
 /// The admin API over `api`.
-pub fn admin_app<A: AdminApi>(api: A, metrics: &Metrics) -> App {
+pub fn admin_app<A: AdminApi>(api: A, token: OperatorToken, metrics: &Metrics) -> App {
     let node_id = api.node_id();
     let router = Router::new()
         .route("/livez", get(livez))
@@ -63,10 +67,11 @@ pub fn admin_app<A: AdminApi>(api: A, metrics: &Metrics) -> App {
         .route("/peers", get(peers::<A>))
         .route("/transfer-leader", post(transfer_leader::<A>))
         .route("/force-leave", post(force_leave::<A>))
+        .route("/messages/{digest}", delete(remove::<A>))
         .route("/snapshot", get(save::<A>).post(restore::<A>))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
-        .with_state(Arc::new(Admin { api, metrics: metrics.clone() }));
+        .with_state(Arc::new(Admin { api, metrics: metrics.clone(), token }));
     App::new(router, node_id, None)
 }
 
@@ -128,6 +133,15 @@ async fn force_leave<A: AdminApi>(
     let id = node_id(&asked.id)?;
     admin.api.force_leave(id).await?;
     json(&serde_json::json!({ "removed": id.to_string() }))
+}
+
+async fn remove<A: AdminApi>(
+    State(admin): State<Arc<Admin<A>>>,
+    request: Request,
+) -> Result<Response, Problem> {
+    admin.token.check(request.headers())?;
+    let seq = admin.api.remove_message(messages::digest_of(request.uri().path())?).await?;
+    json(&serde_json::json!({ "removed": seq }))
 }
 
 async fn save<A: AdminApi>(State(admin): State<Arc<Admin<A>>>) -> Result<Response, Problem> {

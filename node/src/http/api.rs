@@ -12,8 +12,8 @@ use tokio::sync::watch;
 
 use crate::service::list::Filter;
 use crate::service::operator::{Operator, OperatorError, PeerProgress};
-use crate::service::{ClusterStatus, Counted, Page, Put, Service, ServiceError};
-use crate::store::{Applied, Text};
+use crate::service::{Claim, ClusterStatus, Counted, Page, Put, Service, ServiceError, Written};
+use crate::store::{Applied, Lookup, Text};
 
 /// The chunks of a snapshot file.
 pub type Chunks = BoxStream<'static, std::io::Result<Bytes>>;
@@ -25,11 +25,9 @@ pub trait MessageApi: Send + Sync + 'static {
         &self,
         content_type: String,
         body: Bytes,
+        claim: Option<Claim>,
     ) -> impl Future<Output = Result<Put, ServiceError>> + Send;
-    fn message(
-        &self,
-        digest: &Digest,
-    ) -> impl Future<Output = Result<Option<StoredMessage>, ServiceError>> + Send;
+    fn message(&self, digest: &Digest) -> impl Future<Output = Result<Lookup, ServiceError>> + Send;
     fn page(
         &self,
         after: u64,
@@ -50,7 +48,11 @@ pub trait MessageApi: Send + Sync + 'static {
     ) -> Result<Vec<StoredMessage>, ServiceError>;
     /// Whether the node should get traffic, or why not.
     fn readiness(&self) -> Result<(), String>;
-    fn write_text(&self, text: Bytes) -> impl Future<Output = Result<u64, ServiceError>> + Send;
+    fn write_text(
+        &self,
+        text: Bytes,
+        claim: Option<Claim>,
+    ) -> impl Future<Output = Result<Written, ServiceError>> + Send;
     fn read_text(&self) -> impl Future<Output = Result<Option<Text>, ServiceError>> + Send;
 }
 
@@ -62,13 +64,11 @@ impl MessageApi for Service {
         &self,
         content_type: String,
         body: Bytes,
+        claim: Option<Claim>,
     ) -> impl Future<Output = Result<Put, ServiceError>> + Send {
-        Service::put_message(self, content_type, body)
+        Service::put_message(self, content_type, body, claim)
     }
-    fn message(
-        &self,
-        digest: &Digest,
-    ) -> impl Future<Output = Result<Option<StoredMessage>, ServiceError>> + Send {
+    fn message(&self, digest: &Digest) -> impl Future<Output = Result<Lookup, ServiceError>> + Send {
         Service::message(self, digest)
     }
     fn page(
@@ -99,8 +99,12 @@ impl MessageApi for Service {
     fn readiness(&self) -> Result<(), String> {
         Service::readiness(self)
     }
-    fn write_text(&self, text: Bytes) -> impl Future<Output = Result<u64, ServiceError>> + Send {
-        Service::write_text(self, text)
+    fn write_text(
+        &self,
+        text: Bytes,
+        claim: Option<Claim>,
+    ) -> impl Future<Output = Result<Written, ServiceError>> + Send {
+        Service::write_text(self, text, claim)
     }
     fn read_text(&self) -> impl Future<Output = Result<Option<Text>, ServiceError>> + Send {
         Service::read_text(self)
@@ -120,6 +124,8 @@ pub trait AdminApi: Send + Sync + 'static {
         to: Option<NodeId>,
     ) -> impl Future<Output = Result<NodeId, OperatorError>> + Send;
     fn force_leave(&self, id: NodeId) -> impl Future<Output = Result<(), OperatorError>> + Send;
+    /// Answers the message's `seq`.
+    fn remove_message(&self, digest: Digest) -> impl Future<Output = Result<u64, OperatorError>> + Send;
     fn snapshot(&self) -> impl Future<Output = Result<Chunks, OperatorError>> + Send;
     /// Answers how many messages there were.
     fn restore(&self, chunks: Chunks) -> impl Future<Output = Result<u64, OperatorError>> + Send;
@@ -150,6 +156,9 @@ impl AdminApi for NodeAdmin {
     }
     async fn force_leave(&self, id: NodeId) -> Result<(), OperatorError> {
         self.operator.force_leave(id).await
+    }
+    async fn remove_message(&self, digest: Digest) -> Result<u64, OperatorError> {
+        self.operator.remove_message(digest).await
     }
     async fn snapshot(&self) -> Result<Chunks, OperatorError> {
         Ok(self.operator.snapshot().await?.boxed())

@@ -15,12 +15,12 @@ use tokio::task::JoinHandle;
 
 use super::accept::want;
 use super::api::MessageApi;
-use super::body;
 use super::entry::{self, Form};
 use super::messages::{JSON, stored};
 use super::page::NDJSON;
 use super::problem::{Problem, ProblemKind};
 use super::public::Public;
+use super::{body, idempotency};
 
 /// What is read at once: messages, and bytes of their records.
 const PIECE_MESSAGES_MAX: usize = 4096;
@@ -32,6 +32,7 @@ pub(super) async fn post<A: MessageApi>(
     request: Request,
 ) -> Result<Response, Problem> {
     let (head, body) = request.into_parts();
+    let key = idempotency::key(&head.headers)?;
     let body = body::read(&head.headers, body, public.max_body_bytes).await?;
     if body.is_empty() {
         return Err(Problem::new(ProblemKind::EmptyBody, "expected a JSON value, as in {\"a\":1}"));
@@ -41,7 +42,8 @@ pub(super) async fn post<A: MessageApi>(
     // not fail because of one.
     serde_json::from_str::<serde_json::Value>(text)
         .map_err(|error| Problem::new(ProblemKind::InvalidJson, error.to_string()))?;
-    stored(public.api.put_message("application/json".into(), body).await?)
+    let claim = key.map(|key| key.claim("/endpoint/", "", &body));
+    stored(public.api.put_message("application/json".into(), body, claim).await?)
 }
 
 /// `GET /endpoint/`: all that was acknowledged before the request.

@@ -11,8 +11,8 @@ use tokio::sync::{Semaphore, watch};
 use super::api::{AdminApi, Chunks, MessageApi};
 use crate::service::list::{self, Filter};
 use crate::service::operator::{OperatorError, PeerProgress};
-use crate::service::{ClusterStatus, Counted, Page, Put, ServiceError};
-use crate::store::{Applied, Text};
+use crate::service::{Claim, ClusterStatus, Counted, Page, Put, ServiceError, Written};
+use crate::store::{Applied, Lookup, Text};
 
 pub const NODE_ID: &str = "00000000000000a1";
 
@@ -34,6 +34,8 @@ pub struct State {
     pub removed: Vec<NodeId>,
     pub restored: Vec<u8>,
     pub snapshot_fails: bool,
+    pub claims: Vec<Claim>,
+    pub gone: Vec<Digest>,
 }
 
 impl Default for Fake {
@@ -57,27 +59,54 @@ impl Fake {
     }
 }
 
+impl Fake {
+    /// Whether the same request came before.
+    fn claim(&self, claim: Option<Claim>) -> Result<bool, ServiceError> {
+        let Some(claim) = claim else { return Ok(false) };
+        let claims = &mut self.state.lock().unwrap().claims;
+        match claims.iter().find(|old| old.key == claim.key) {
+            Some(old) if *old == claim => Ok(true),
+            Some(_) => Err(ServiceError::KeyTaken { detail: "given to another request".into() }),
+            None => {
+                claims.push(claim);
+                Ok(false)
+            }
+        }
+    }
+}
+
 impl MessageApi for Fake {
     fn node_id(&self) -> NodeId {
         NODE_ID.parse().unwrap()
     }
 
-    async fn put_message(&self, content_type: String, body: Bytes) -> Result<Put, ServiceError> {
+    async fn put_message(
+        &self,
+        content_type: String,
+        body: Bytes,
+        claim: Option<Claim>,
+    ) -> Result<Put, ServiceError> {
         self.pass().await?;
+        let repeated = self.claim(claim)?;
         let digest = Digest::of(&body);
         let messages = &mut self.state.lock().unwrap().messages;
         if let Some(old) = messages.iter().find(|message| message.digest == digest) {
-            return Ok(Put { digest, seq: old.seq, created: false });
+            return Ok(Put { digest, seq: old.seq, created: repeated, repeated });
         }
         let seq = messages.len() as u64 + 1;
         messages.push(StoredMessage { seq, time_ms: 1_000 * seq, digest, content_type, body });
         self.applied.send_replace(Applied { index: Some(seq), seq, removals: 0 });
-        Ok(Put { digest, seq, created: true })
+        Ok(Put { digest, seq, created: true, repeated: false })
     }
 
-    async fn message(&self, digest: &Digest) -> Result<Option<StoredMessage>, ServiceError> {
+    async fn message(&self, digest: &Digest) -> Result<Lookup, ServiceError> {
         self.pass().await?;
-        Ok(self.state.lock().unwrap().messages.iter().find(|message| message.digest == *digest).cloned())
+        let state = self.state.lock().unwrap();
+        if state.gone.contains(digest) {
+            return Ok(Lookup::Gone);
+        }
+        let found = state.messages.iter().find(|message| message.digest == *digest);
+        Ok(found.cloned().map_or(Lookup::Unknown, Lookup::Here))
     }
 
     async fn page(&self, after: u64, limit: usize, filter: Filter) -> Result<Page, ServiceError> {
@@ -123,12 +152,13 @@ impl MessageApi for Fake {
         AdminApi::readiness(self)
     }
 
-    async fn write_text(&self, text: Bytes) -> Result<u64, ServiceError> {
+    async fn write_text(&self, text: Bytes, claim: Option<Claim>) -> Result<Written, ServiceError> {
         self.pass().await?;
+        let repeated = self.claim(claim)?;
         let newest = &mut self.state.lock().unwrap().text;
-        let version = newest.as_ref().map_or(0, |text| text.version) + 1;
+        let version = newest.as_ref().map_or(0, |text| text.version) + u64::from(!repeated);
         *newest = Some(Text { version, time_ms: version, text });
-        Ok(version)
+        Ok(Written { version, repeated })
     }
 
     async fn read_text(&self) -> Result<Option<Text>, ServiceError> {
@@ -190,6 +220,17 @@ impl AdminApi for Fake {
     async fn force_leave(&self, id: NodeId) -> Result<(), OperatorError> {
         self.state.lock().unwrap().removed.push(id);
         Ok(())
+    }
+
+    async fn remove_message(&self, digest: Digest) -> Result<u64, OperatorError> {
+        let mut state = self.state.lock().unwrap();
+        if state.gone.contains(&digest) {
+            return Err(OperatorError::Gone("gone already".into()));
+        }
+        let found = state.messages.iter().find(|message| message.digest == digest);
+        let seq = found.ok_or_else(|| OperatorError::NoMessage("there is none".into()))?.seq;
+        state.gone.push(digest);
+        Ok(seq)
     }
 
     async fn snapshot(&self) -> Result<Chunks, OperatorError> {

@@ -18,8 +18,9 @@ use super::accept::want;
 use super::api::MessageApi;
 use super::problem::{Problem, ProblemKind};
 use super::public::Public;
-use super::{body, json};
+use super::{body, idempotency, json};
 use crate::service::Put;
+use crate::store::Lookup;
 
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const OCTET_STREAM: &str = "application/octet-stream";
@@ -34,6 +35,7 @@ pub(super) async fn post<A: MessageApi>(
     request: Request,
 ) -> Result<Response, Problem> {
     let (head, body) = request.into_parts();
+    let key = idempotency::key(&head.headers)?;
     let content_type = content_type(&head.headers)?;
     let is_json = essence(&content_type).eq_ignore_ascii_case("application/json");
     let body = body::read(&head.headers, body, public.max_body_bytes).await?;
@@ -44,7 +46,8 @@ pub(super) async fn post<A: MessageApi>(
     } else {
         (content_type, body)
     };
-    stored(public.api.put_message(content_type, message).await?)
+    let claim = key.map(|key| key.claim("/messages", &content_type, &message));
+    stored(public.api.put_message(content_type, message, claim).await?)
 }
 
 /// The answer to who sent a message.
@@ -60,6 +63,7 @@ pub(super) fn stored(put: Put) -> Result<Response, Problem> {
     let _ = write!(location, "{MESSAGE_PATH}{}", put.digest);
     insert(headers, LOCATION, location);
     insert(headers, ETAG, etag(&put.digest));
+    idempotency::mark(headers, put.repeated);
     Ok(response)
 }
 
@@ -78,15 +82,17 @@ pub(super) async fn find<A: MessageApi>(
     path: &str,
     request: &HeaderMap,
 ) -> Result<Response, Problem> {
-    let digest = path.strip_prefix(MESSAGE_PATH).unwrap_or_default();
-    let digest: Digest = digest
-        .parse()
-        .map_err(|error| Problem::new(ProblemKind::InvalidDigest, format!("the path's digest is {error}")))?;
-    let Some(message) = public.api.message(&digest).await? else {
-        return Err(Problem::new(
-            ProblemKind::MessageNotFound,
-            format!("no message has the digest {digest}"),
-        ));
+    let digest = digest_of(path)?;
+    let message = match public.api.message(&digest).await? {
+        Lookup::Here(message) => message,
+        Lookup::Gone => {
+            let detail = format!("the message {digest} was taken out");
+            return Err(Problem::new(ProblemKind::MessageGone, detail));
+        }
+        Lookup::Unknown => {
+            let detail = format!("no message has the digest {digest}");
+            return Err(Problem::new(ProblemKind::MessageNotFound, detail));
+        }
     };
 
     let etag = etag(&digest);
@@ -127,6 +133,14 @@ pub(super) async fn find<A: MessageApi>(
         }
     }
     Ok(response)
+}
+
+/// The digest that a message's path ends with.
+pub(super) fn digest_of(path: &str) -> Result<Digest, Problem> {
+    let digest = path.strip_prefix(MESSAGE_PATH).unwrap_or_default();
+    digest
+        .parse()
+        .map_err(|error| Problem::new(ProblemKind::InvalidDigest, format!("the path's digest is {error}")))
 }
 
 /// The request's content type, known to be one that can be stored.

@@ -2,6 +2,11 @@
 //!
 //! | type `urn:skep:problem:…` | status | when |
 //! |---|---|---|
+//! | `invalid-idempotency-key` | 400 | `Idempotency-Key` is no key |
+//! | `no-operator` | 401 | the operators' token is missing or another one |
+//! | `no-operators` | 403 | the node has no operators' token |
+//! | `message-gone` | 410 | the message was there, and was taken out |
+//! | `idempotency-key-reused` | 422 | `Idempotency-Key` was given to another request |
 //! | `invalid-json` | 400 | the body is not JSON, or not a JSON object where one is expected |
 //! | `invalid-utf-8` | 400 | a JSON body or a text is not UTF-8 |
 //! | `message-missing` | 400 | the JSON object has no member `message` |
@@ -38,7 +43,7 @@ use std::borrow::Cow;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{StatusCode, header};
 use serde::Serialize;
 
@@ -84,6 +89,12 @@ kinds! {
     InvalidQuery = "invalid-query", BAD_REQUEST, "A query parameter is out of its range";
     InvalidRequest = "invalid-request", BAD_REQUEST, "The request is not what this route takes";
     InvalidUpgrade = "invalid-upgrade", BAD_REQUEST, "The request asks for no WebSocket as it should";
+    InvalidIdempotencyKey = "invalid-idempotency-key", BAD_REQUEST, "The idempotency key is none";
+    NoOperator = "no-operator", UNAUTHORIZED, "This is for operators";
+    NoOperators = "no-operators", FORBIDDEN, "Nobody can do this here";
+    MessageGone = "message-gone", GONE, "The message is gone";
+    IdempotencyKeyReused = "idempotency-key-reused", UNPROCESSABLE_ENTITY,
+        "The idempotency key belongs to another request";
     MalformedRequest = "malformed-request", BAD_REQUEST, "The request is malformed";
     NotFound = "not-found", NOT_FOUND, "There is nothing here";
     MessageNotFound = "message-not-found", NOT_FOUND, "There is no such message";
@@ -157,6 +168,9 @@ impl IntoResponse for Problem {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
@@ -174,6 +188,8 @@ impl From<ServiceError> for Problem {
                 (ProblemKind::Unavailable, detail, unprocessed)
             }
             ServiceError::Overloaded { detail } => (ProblemKind::Overloaded, detail, true),
+            ServiceError::KeyTaken { detail } => (ProblemKind::IdempotencyKeyReused, detail, false),
+            ServiceError::TooOld { detail } => (ProblemKind::Unavailable, detail, false),
             ServiceError::Full { detail } => (ProblemKind::StorageFull, detail, false),
             ServiceError::Fatal { detail } => (ProblemKind::Internal, detail, false),
         };
@@ -186,6 +202,8 @@ impl From<OperatorError> for Problem {
         let kind = match &error {
             OperatorError::Refused(_) => ProblemKind::Refused,
             OperatorError::Failed(_) => ProblemKind::OperationFailed,
+            OperatorError::NoMessage(_) => ProblemKind::MessageNotFound,
+            OperatorError::Gone(_) => ProblemKind::MessageGone,
         };
         Self::new(kind, error.to_string())
     }

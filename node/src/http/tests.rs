@@ -27,6 +27,8 @@ use crate::telemetry::Metrics;
 
 const MAX_BODY: usize = 1024;
 const FOO: &str = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae";
+/// The operators' token.
+const TOKEN: &str = "a-token-of-16-and-more";
 const ABSENT: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
 /// A served API, its fake node, and the way to stop it.
@@ -53,7 +55,10 @@ async fn public_with(limits: ServeLimits) -> Served {
 }
 
 async fn admin() -> Served {
-    serve_app(ServeLimits::default(), admin_app).await
+    serve_app(ServeLimits::default(), |fake, metrics| {
+        admin_app(fake, OperatorToken::new(Some(TOKEN)), metrics)
+    })
+    .await
 }
 
 async fn serve_app(limits: ServeLimits, app: impl FnOnce(Fake, &Metrics) -> App) -> Served {

@@ -10,10 +10,10 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, LOCATION, X_CONTENT
 use skep_proto::message::TEXT_PLAIN;
 
 use super::api::MessageApi;
-use super::body;
 use super::messages::JSON;
 use super::problem::{Problem, ProblemKind};
 use super::public::Public;
+use super::{body, idempotency};
 
 /// `POST /write`: 201 with the number of texts written so far.
 pub(super) async fn write<A: MessageApi>(
@@ -21,16 +21,19 @@ pub(super) async fn write<A: MessageApi>(
     request: Request,
 ) -> Result<Response, Problem> {
     let (head, body) = request.into_parts();
+    let key = idempotency::key(&head.headers)?;
     let text = body::read(&head.headers, body, public.max_body_bytes).await?;
     if text.is_empty() {
         return Err(Problem::new(ProblemKind::EmptyBody, "a text has at least one character"));
     }
     std::str::from_utf8(&text).map_err(Problem::invalid_utf8)?;
-    let version = public.api.write_text(text).await?;
-    let mut response = Response::new(Body::from(format!(r#"{{"version":{version}}}"#)));
+    let claim = key.map(|key| key.claim("/write", "", &text));
+    let written = public.api.write_text(text, claim).await?;
+    let mut response = Response::new(Body::from(format!(r#"{{"version":{}}}"#, written.version)));
     *response.status_mut() = StatusCode::CREATED;
     response.headers_mut().insert(CONTENT_TYPE, JSON);
     response.headers_mut().insert(LOCATION, HeaderValue::from_static("/read"));
+    idempotency::mark(response.headers_mut(), written.repeated);
     Ok(response)
 }
 

@@ -18,7 +18,10 @@ pub use self::request::*;
 use crate::raft::types::{TypeConfig, Vote};
 
 /// The oldest and the newest protocol of frames that this program speaks.
-pub const PROTOCOL: (u16, u16) = (1, 1);
+pub const PROTOCOL: (u16, u16) = (1, 2);
+
+/// The first protocol whose speakers read commands of format 2 and checkpoints of format 2.
+pub const PROTOCOL_OF_FORMAT_2: u16 = 2;
 
 /// Most bytes of one frame's body.
 pub const FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;

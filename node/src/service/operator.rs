@@ -9,20 +9,23 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use openraft::ChangeMembers;
 use serde::Serialize;
-use skep_proto::command::{COMMAND_BYTES_TARGET, COMMAND_OPS_MAX, Op};
+use skep_proto::command::{COMMAND_BYTES_TARGET, COMMAND_OPS_MAX, Op, OpOutcome};
 use skep_proto::gossip::Gossip;
 use skep_proto::id::NodeId;
+use skep_proto::message::Digest;
 use tokio::time::Instant;
 
 use super::nonces::Nonces;
 use super::proposer::Proposer;
+use super::status::oldest_version;
 use crate::raft::peers::Peers;
 use crate::raft::plan::{QuorumLost, Settings};
 use crate::raft::reconciler::facts::{Tracker, raft_facts};
 use crate::raft::types::Metrics;
 use crate::raft::wire::{Operation, OperationError, OperationOutcome, Request, Response};
 use crate::raft::{Raft, wait_until};
-use crate::store::{Reader, SnapshotSink};
+use crate::store::removed::REMOVED_SINGLY_MAX;
+use crate::store::{Lookup, Reader, SnapshotSink};
 
 /// How long a hand-over, a removal or a snapshot may take.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(30);
@@ -39,6 +42,12 @@ pub enum OperatorError {
     Refused(String),
     #[error("{0}")]
     Failed(String),
+    /// There is no such message.
+    #[error("{0}")]
+    NoMessage(String),
+    /// The message was taken out before.
+    #[error("{0}")]
+    Gone(String),
 }
 
 impl From<OperationError> for OperatorError {
@@ -273,6 +282,38 @@ impl Operator {
         let facts = Tracker::default().observe(self.node_id, &view, raft_facts(metrics), &settings, now);
         // A leader has a cluster; without one there is nothing to lose.
         facts.map_or(Ok(()), |facts| facts.may_remove(id))
+    }
+
+    /// Takes a message out of the store, for good and on every node; answers its `seq`.
+    pub async fn remove_message(&self, digest: Digest) -> Result<u64, OperatorError> {
+        if let Some(version) = oldest_version(&self.gossip) {
+            return Err(OperatorError::Refused(format!(
+                "a node of version {version} cannot remove messages; upgrade it first"
+            )));
+        }
+        let deadline = Instant::now() + OPERATION_TIMEOUT;
+        let outcome = self.proposer.propose(Op::RemoveMessage { digest }, deadline).await;
+        match outcome.map_err(|error| OperatorError::Failed(error.to_string()))? {
+            OpOutcome::Removed { seq: Some(seq) } => {
+                tracing::info!(%digest, seq, "an operator removed a message");
+                Ok(seq)
+            }
+            OpOutcome::Removed { seq: None } => {
+                match self
+                    .reader
+                    .look_up(&digest)
+                    .map_err(|error| OperatorError::Failed(error.to_string()))?
+                {
+                    Lookup::Gone => Err(OperatorError::Gone(format!("message {digest} is gone already"))),
+                    _ => Err(OperatorError::NoMessage(format!("no message has the digest {digest}"))),
+                }
+            }
+            OpOutcome::TooManyRemoved => Err(OperatorError::Refused(format!(
+                "{REMOVED_SINGLY_MAX} messages are removed one by one, and no more can be until retention \
+                 has dropped the oldest of them"
+            ))),
+            other => Err(OperatorError::Failed(format!("unexpected answer: {other:?}"))),
+        }
     }
 
     /// A snapshot of everything applied so far, as the bytes of a snapshot file.

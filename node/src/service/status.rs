@@ -9,6 +9,8 @@ use tokio::sync::watch;
 use crate::raft::Raft;
 use crate::raft::bootstrap::{Wait, only_strangers};
 use crate::raft::types::{LogId, Metrics};
+use crate::raft::wire::PROTOCOL_OF_FORMAT_2;
+use crate::service::ServiceError;
 use crate::store::StoreHealth;
 
 /// A node that has not applied this many committed entries is not ready.
@@ -106,6 +108,16 @@ impl Status {
         }
     }
 
+    /// Fails while a node of the cluster could not read commands of format 2.
+    pub(super) fn require_format_2(&self, what: &str) -> Result<(), ServiceError> {
+        match oldest_version(&self.gossip) {
+            None => Ok(()),
+            Some(version) => Err(ServiceError::TooOld {
+                detail: format!("a node of version {version} does not know {what}; upgrade it first"),
+            }),
+        }
+    }
+
     pub(super) fn readiness(&self) -> Result<(), String> {
         let metrics = self.raft.metrics().borrow_watched().clone();
         if let Err(fatal) = &metrics.running_state {
@@ -155,6 +167,17 @@ impl Status {
         let (committed, applied) = (index(metrics.cluster_committed), index(metrics.last_applied));
         format!("{applied} of {committed} log entries are applied")
     }
+}
+
+/// The version of a live node that does not read commands of format 2, if there is one.
+pub fn oldest_version(gossip: &Gossip) -> Option<String> {
+    let view = gossip.view().borrow().clone();
+    let cluster = view.me.cluster;
+    view.live
+        .iter()
+        .filter(|record| record.program == Program::Node && record.cluster == cluster)
+        .find(|record| record.protocol.1 < PROTOCOL_OF_FORMAT_2)
+        .map(|record| record.version.clone())
 }
 
 fn member(metrics: &Metrics, record: &PeerRecord, state: &'static str) -> MemberStatus {

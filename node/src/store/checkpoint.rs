@@ -3,19 +3,20 @@
 //! ```text
 //! magic[8] format:u32 len:u32 crc:u32 generation:u64 header[len - 8]
 //! ```
+//!
+//! The format is that of the header.
 
 use std::fs;
 use std::io;
 use std::path::Path;
 
-use skep_proto::codec::{self, VALUE_BYTES_MAX};
+use skep_proto::codec::VALUE_BYTES_MAX;
 
 use crate::store::error::StoreError;
 use crate::store::files;
-use crate::store::manifest::{SnapshotHeader, decode_header};
+use crate::store::manifest::{HEADER_FORMAT, SnapshotHeader, decode_header};
 
 const MAGIC: &[u8; 8] = b"SKEPCHK\n";
-const FORMAT: u32 = 1;
 const HEAD_BYTES: usize = 20;
 
 /// A checkpoint's contents.
@@ -29,10 +30,11 @@ pub(crate) struct Checkpoint {
 /// Writes the checkpoint; durable on return. What it refers to must be durable before.
 pub(crate) fn write(path: &Path, generation: u64, header: &SnapshotHeader) -> Result<(), StoreError> {
     let mut payload = Vec::from(generation.to_le_bytes());
-    codec::encode_into(header, &mut payload)?;
+    let (format, header) = header.encode()?;
+    payload.extend_from_slice(&header);
     let mut head = Vec::with_capacity(HEAD_BYTES);
     head.extend_from_slice(MAGIC);
-    head.extend_from_slice(&FORMAT.to_le_bytes());
+    head.extend_from_slice(&format.to_le_bytes());
     head.extend_from_slice(&(payload.len() as u32).to_le_bytes());
     head.extend_from_slice(&crc32fast::hash(&payload).to_le_bytes());
     files::write_atomically(path, &[&head, &payload])
@@ -52,8 +54,9 @@ pub(crate) fn read(path: &Path) -> Result<Option<Checkpoint>, StoreError> {
     }
     let u32_at = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
     let payload = &bytes[HEAD_BYTES..];
-    if u32_at(8) != FORMAT {
-        let (found, expected) = (u32_at(8).to_string(), FORMAT.to_string());
+    let format = u32_at(8);
+    if !(1..=HEADER_FORMAT).contains(&format) {
+        let (found, expected) = (format.to_string(), format!("1 to {HEADER_FORMAT}"));
         return Err(StoreError::Format { path: path.to_path_buf(), found, expected });
     }
     if u32_at(12) as usize != payload.len() || u32_at(16) != crc32fast::hash(payload) {
@@ -61,7 +64,7 @@ pub(crate) fn read(path: &Path) -> Result<Option<Checkpoint>, StoreError> {
     }
     let mut generation = [0; 8];
     generation.copy_from_slice(&payload[..8]);
-    let header = decode_header(&payload[8..]).map_err(|error| corrupt(&error.to_string()))?;
+    let header = decode_header(format, &payload[8..]).map_err(|error| corrupt(&error.to_string()))?;
     Ok(Some(Checkpoint { generation: u64::from_le_bytes(generation), header }))
 }
 

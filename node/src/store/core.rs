@@ -12,11 +12,12 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use openraft::EntryPayload;
-use skep_proto::command::{COMMAND_FORMAT, CommandOutcome, Op, OpOutcome};
+use skep_proto::command::{COMMAND_FORMAT, ClaimKey, CommandOutcome, Op, OpOutcome};
 use tokio::sync::watch;
 
 use crate::raft::types::{Entry, LogId, StoredMembership};
 use crate::store::checkpoint::{self, Checkpoint};
+use crate::store::claims::{ClaimRecord, Claims, Met};
 use crate::store::config::StoreConfig;
 use crate::store::error::StoreError;
 use crate::store::files;
@@ -32,6 +33,7 @@ const INDEX_BUILDS_MAX: usize = 2;
 pub(crate) struct CoreState {
     pub messages: Messages,
     pub registers: Registers,
+    pub claims: Claims,
     pub last_applied: Option<LogId>,
     pub membership: StoredMembership,
 }
@@ -210,9 +212,27 @@ impl Core {
         files::sync_dir(&dir)?;
         checkpoint::write(&Core::checkpoint_path(&self.config), captured.generation, &captured.header)?;
         self.set_current(captured.clone());
+        self.remove_retired(&captured);
         self.metrics.checkpoints.fetch_add(1, Ordering::Relaxed);
         self.metrics.checkpoint.observe(started.elapsed());
         Ok(captured)
+    }
+
+    /// Removes the files of segments that are gone and in the newest checkpoint no more.
+    fn remove_retired(&self, newest: &Captured) {
+        let dir = Core::messages_dir(&self.config);
+        let path = |segment: &SegmentMeta| messages::segment_path(&dir, newest.generation, segment.first_seq);
+        let kept = newest.header.segments.iter().map(path).collect();
+        let retired = self.lock().messages.take_retired(&kept);
+        for path in retired {
+            let removed = messages::remove_if_there(&path)
+                .and_then(|()| messages::remove_if_there(&messages::index_path(&path)));
+            // A failure is made good at the next start.
+            match removed {
+                Ok(()) => tracing::debug!(file = %path.display(), "a dropped segment is off the disk"),
+                Err(error) => tracing::warn!("a dropped segment stays on the disk: {error}"),
+            }
+        }
     }
 
     /// Replaces the whole state by a snapshot's. `place` puts the segments, durable and indexed,
@@ -235,8 +255,13 @@ impl Core {
         let loaded = load(&self.config, generation, &header)?;
         checkpoint::write(&Core::checkpoint_path(&self.config), generation, &header)?;
         let captured = capture(&loaded);
-        let applied = applied_of(&loaded);
-        *self.lock() = loaded;
+        let mut state = self.lock();
+        let removals = state.messages.removals();
+        *state = loaded;
+        // To those who follow, any message may be gone now.
+        state.messages.count_removals_from(removals + 1);
+        let applied = applied_of(&state);
+        drop(state);
         self.set_current(captured);
         self.applied.send_replace(applied);
         // What it replaced is garbage now; a failure to remove it is made good at the next start.
@@ -266,8 +291,9 @@ fn load(config: &StoreConfig, generation: u64, header: &SnapshotHeader) -> Resul
     let dir = Core::messages_dir(config);
     let bytes_max = config.message_segment_bytes_max;
     Ok(CoreState {
-        messages: Messages::open(dir, generation, &header.segments, bytes_max)?,
+        messages: Messages::open(dir, generation, &header.segments, &header.removed, bytes_max)?,
         registers: Registers::new(header.registers.clone()),
+        claims: Claims::new(header.claims.clone()),
         last_applied: header.last_log_id,
         membership: header.membership.clone(),
     })
@@ -280,12 +306,18 @@ fn capture(state: &CoreState) -> Captured {
         membership: state.membership.clone(),
         registers: state.registers.record(),
         segments,
+        removed: state.messages.removed_record(),
+        claims: state.claims.records(),
     };
     Captured { generation: state.messages.generation, header: Arc::new(header), files }
 }
 
 fn applied_of(state: &CoreState) -> Applied {
-    Applied { index: state.last_applied.map(|id| id.index), seq: state.messages.published_seq(), removals: 0 }
+    Applied {
+        index: state.last_applied.map(|id| id.index),
+        seq: state.messages.published_seq(),
+        removals: state.messages.removals(),
+    }
 }
 
 fn apply_entry(state: &mut CoreState, entry: &Entry) -> Result<CommandOutcome, StoreError> {
@@ -301,13 +333,55 @@ fn apply_entry(state: &mut CoreState, entry: &Entry) -> Result<CommandOutcome, S
                 return Err(StoreError::CommandFormat { index, format, known });
             }
             outcomes.reserve_exact(command.ops.len());
+            let mut guard = Guard::None;
             for op in &*command.ops {
-                outcomes.push(apply_op(state, op)?);
+                outcomes.push(apply_guarded(state, op, &mut guard)?);
             }
         }
     }
     state.last_applied = Some(entry.log_id);
     Ok(CommandOutcome { outcomes })
+}
+
+/// What a claim makes of the operation that follows it.
+enum Guard {
+    None,
+    /// It takes effect, and what it comes to is remembered.
+    Remember {
+        key: ClaimKey,
+        fingerprint: u128,
+        expires_ms: u64,
+    },
+    /// It took effect before.
+    Repeat(OpOutcome),
+    /// It has no effect.
+    Skip,
+}
+
+fn apply_guarded(state: &mut CoreState, op: &Op, guard: &mut Guard) -> Result<OpOutcome, StoreError> {
+    if let Op::Claim { key, fingerprint, time_ms, ttl_ms } = op {
+        let (key, fingerprint, now_ms) = (*key, *fingerprint, state.registers.time(*time_ms));
+        let (next, outcome) = match state.claims.meet(key, fingerprint, now_ms) {
+            Met::Nothing => {
+                let expires_ms = now_ms.saturating_add(*ttl_ms);
+                (Guard::Remember { key, fingerprint, expires_ms }, OpOutcome::Claimed)
+            }
+            Met::Same(outcome) => (Guard::Repeat(outcome), OpOutcome::Repeated),
+            Met::Other => (Guard::Skip, OpOutcome::KeyTaken),
+        };
+        *guard = next;
+        return Ok(outcome);
+    }
+    match std::mem::replace(guard, Guard::None) {
+        Guard::None => apply_op(state, op),
+        Guard::Repeat(outcome) => Ok(outcome),
+        Guard::Skip => Ok(OpOutcome::Skipped),
+        Guard::Remember { key, fingerprint, expires_ms } => {
+            let outcome = apply_op(state, op)?;
+            state.claims.remember(ClaimRecord { key, fingerprint, expires_ms, outcome: outcome.clone() });
+            Ok(outcome)
+        }
+    }
 }
 
 fn apply_op(state: &mut CoreState, op: &Op) -> Result<OpOutcome, StoreError> {
@@ -323,5 +397,9 @@ fn apply_op(state: &mut CoreState, op: &Op) -> Result<OpOutcome, StoreError> {
         Op::WriteText { request, text, time_ms } => {
             Ok(OpOutcome::Text { version: state.registers.write(*request, text, *time_ms) })
         }
+        Op::DropMessages { upto } => Ok(OpOutcome::Dropped { upto: state.messages.drop_upto(*upto)? }),
+        Op::RemoveMessage { digest } => state.messages.remove(digest),
+        // Handled where the guard is.
+        Op::Claim { .. } => Ok(OpOutcome::Skipped),
     }
 }

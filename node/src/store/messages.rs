@@ -17,15 +17,18 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use skep_proto::command::OpOutcome;
 use skep_proto::message::Digest;
 
 use crate::store::error::StoreError;
 use crate::store::manifest::SegmentMeta;
+use crate::store::removed::{DROPPED_AT_ONCE_MAX, Removed, RemovedRecord};
 use creators::Creators;
 use index::MemoryIndex;
 use record::HEADER_BYTES;
 use segment::{Place, open_checked};
 pub(crate) use segment::{Sealed, scan};
+pub use view::Lookup;
 pub(crate) use view::View;
 
 /// A buffer of staged records that has grown past this is given back to the allocator.
@@ -63,6 +66,20 @@ pub(crate) struct Messages {
     published_seq: u64,
     sealed_bytes: u64,
     creators: Creators,
+    removed: Removed,
+    /// Times that messages were taken out, since the start.
+    removals: u64,
+    /// Files of segments of which nothing is left. A crash goes back to the last checkpoint: they
+    /// stay until there is one without them.
+    retired: Vec<PathBuf>,
+}
+
+/// Where the messages begin that are too many, by their bytes.
+pub(crate) enum Excess {
+    /// Those up to this one are.
+    Upto(u64),
+    /// These segments are left to look at, and so many bytes may stay of them.
+    Sealed(Arc<Vec<Arc<Sealed>>>, u64),
 }
 
 impl Messages {
@@ -71,11 +88,12 @@ impl Messages {
         dir: PathBuf,
         generation: u64,
         segments: &[SegmentMeta],
+        removed: &RemovedRecord,
         segment_bytes_max: u64,
     ) -> Result<Messages, StoreError> {
         let mut sealed = Vec::new();
         let mut active = None;
-        let mut last_seq = 0;
+        let mut last_seq = removed.last_seq;
         for (i, &meta) in segments.iter().enumerate() {
             let path = segment_path(&dir, generation, meta.first_seq);
             if meta.sealed || i + 1 < segments.len() {
@@ -103,6 +121,9 @@ impl Messages {
             published_seq: last_seq,
             sealed_bytes,
             creators: Creators::default(),
+            removed: Removed::new(removed),
+            removals: 0,
+            retired: Vec::new(),
         })
     }
 
@@ -158,14 +179,17 @@ impl Messages {
         time_ms: u64,
         nonce: u64,
     ) -> Result<(u64, bool), StoreError> {
-        if let Some(place) = self.find_sealed(digest)? {
+        if let Some(place) = self.find_sealed(digest)?.filter(|place| !self.removed.has(place.seq)) {
             return Ok((place.seq, false));
         }
         let Some(active) = &mut self.active else {
             return Err(StoreError::Stopped("a message was staged before there was a segment".into()));
         };
         if let Some(message) = active.index.find(digest) {
-            return Ok((active.first_seq + u64::from(message), false));
+            let seq = active.first_seq + u64::from(message);
+            if !self.removed.has(seq) {
+                return Ok((seq, false));
+            }
         }
         let Ok(offset) = u32::try_from(active.written + self.staged.len() as u64) else {
             return Err(StoreError::Stopped("a message segment has grown out of range".into()));
@@ -190,6 +214,108 @@ impl Messages {
             }
         }
         Ok(None)
+    }
+
+    /// Takes one message out of the log, though not off the disk.
+    pub(crate) fn remove(&mut self, digest: &Digest) -> Result<OpOutcome, StoreError> {
+        let in_active = self.active.as_ref().and_then(|active| {
+            active.index.find(digest).map(|message| active.first_seq + u64::from(message))
+        });
+        let seq = match in_active {
+            Some(seq) => Some(seq),
+            None => self.find_sealed(digest)?.map(|place| place.seq),
+        };
+        let Some(seq) = seq.filter(|seq| !self.removed.has(*seq)) else {
+            return Ok(OpOutcome::Removed { seq: None });
+        };
+        if !self.removed.remove(seq, *digest) {
+            return Ok(OpOutcome::TooManyRemoved);
+        }
+        self.removals += 1;
+        Ok(OpOutcome::Removed { seq: Some(seq) })
+    }
+
+    /// Drops the messages up to one, or the first part of them; answers up to where they are gone.
+    pub(crate) fn drop_upto(&mut self, upto: u64) -> Result<u64, StoreError> {
+        let floor = self.removed.floor();
+        let upto = upto.min(self.last_seq).min(floor.saturating_add(DROPPED_AT_ONCE_MAX));
+        for seq in floor + 1..=upto {
+            if !self.removed.has(seq) {
+                let digest = self.digest_at(seq)?;
+                self.removed.remember(digest);
+            }
+        }
+        if upto > floor {
+            self.removed.raise_floor(upto);
+            self.removals += 1;
+            self.retire_below_floor();
+        }
+        Ok(self.removed.floor())
+    }
+
+    fn digest_at(&self, seq: u64) -> Result<Digest, StoreError> {
+        if let Some(active) = &self.active
+            && let Some(message) = seq.checked_sub(active.first_seq)
+        {
+            let digest = u32::try_from(message).ok().and_then(|message| active.index.digest(message));
+            return digest.ok_or_else(|| StoreError::Stopped(format!("message {seq} is not indexed")));
+        }
+        let at = self.sealed.partition_point(|segment| segment.first_seq + segment.count <= seq);
+        match self.sealed.get(at).filter(|segment| segment.first_seq <= seq) {
+            Some(segment) => segment.digest((seq - segment.first_seq) as u32),
+            None => Err(StoreError::Stopped(format!("message {seq} is in no segment"))),
+        }
+    }
+
+    fn retire_below_floor(&mut self) {
+        let floor = self.removed.floor();
+        let gone = self.sealed.partition_point(|segment| segment.first_seq + segment.count - 1 <= floor);
+        if gone > 0 {
+            let mut left = Vec::clone(&self.sealed);
+            for segment in left.drain(..gone) {
+                self.sealed_bytes -= segment.len;
+                self.retired.push(segment.path.clone());
+            }
+            self.sealed = Arc::new(left);
+        }
+    }
+
+    /// Hands over the files that nothing needs any more, now that `kept` are in the last checkpoint.
+    pub(crate) fn take_retired(&mut self, kept: &HashSet<PathBuf>) -> Vec<PathBuf> {
+        self.retired.extract_if(.., |path| !kept.contains(path)).collect()
+    }
+
+    /// Which messages are too many where records may have so many bytes.
+    pub(crate) fn excess(&self, bytes_max: u64) -> Excess {
+        let Some(active) = &self.active else { return Excess::Sealed(self.sealed.clone(), bytes_max) };
+        match bytes_max.checked_sub(active.written) {
+            Some(left) => Excess::Sealed(self.sealed.clone(), left),
+            None => {
+                let first_kept = active.index.first_from((active.written - bytes_max) as u32);
+                Excess::Upto(active.first_seq + u64::from(first_kept) - 1)
+            }
+        }
+    }
+
+    pub(crate) fn removed(&self) -> &Removed {
+        &self.removed
+    }
+
+    pub(crate) fn removed_record(&self) -> RemovedRecord {
+        self.removed.record(self.last_seq)
+    }
+
+    pub(crate) fn removals(&self) -> u64 {
+        self.removals
+    }
+
+    /// Goes on counting where replaced messages ended.
+    pub(crate) fn count_removals_from(&mut self, removals: u64) {
+        self.removals = removals;
+    }
+
+    pub(crate) fn retired(&self) -> usize {
+        self.retired.len()
     }
 
     /// Takes out what is to be written: the file, where, and the bytes.
@@ -252,7 +378,7 @@ impl Messages {
             let start = active.index.find(digest).filter(|m| self.is_published(active, *m));
             active.view(start, active.written)
         });
-        View { sealed: self.sealed.clone(), active }
+        View { sealed: self.sealed.clone(), active, gaps: self.removed.gaps() }
     }
 
     /// What it takes to read `count` messages from `from` on outside the lock.
@@ -267,7 +393,7 @@ impl Messages {
             let end = at(end).and_then(|message| active.index.offset(message));
             active.view(start, end.map_or(active.written, u64::from))
         });
-        View { sealed: self.sealed.clone(), active }
+        View { sealed: self.sealed.clone(), active, gaps: self.removed.gaps() }
     }
 
     fn is_published(&self, active: &Active, message: u32) -> bool {

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use crate::store::core::Core;
 use crate::store::error::StoreError;
 use crate::store::log::LogStatsHandle;
+use crate::store::messages::{Excess, Lookup};
 
 /// The newest text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +37,10 @@ pub struct Applied {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct StoreStats {
     pub messages: u64,
+    /// Messages up to this `seq` are gone.
+    pub floor: u64,
+    /// Segments whose files go with the next checkpoint.
+    pub retired_segments: u64,
     /// Bytes of the message segments.
     pub message_bytes: u64,
     pub message_segments: u64,
@@ -68,10 +73,24 @@ impl Reader {
         &self.core
     }
 
+    /// What is known of this digest.
+    pub fn look_up(&self, digest: &Digest) -> Result<Lookup, StoreError> {
+        let (view, is_remembered) = {
+            let state = self.core.lock();
+            (state.messages.view_for(digest), state.messages.removed().remembers(digest))
+        };
+        Ok(match view.get(digest)? {
+            Lookup::Unknown if is_remembered => Lookup::Gone,
+            found => found,
+        })
+    }
+
     /// The message of this digest.
     pub fn get(&self, digest: &Digest) -> Result<Option<StoredMessage>, StoreError> {
-        let view = self.core.lock().messages.view_for(digest);
-        view.get(digest)
+        Ok(match self.look_up(digest)? {
+            Lookup::Here(message) => Some(message),
+            Lookup::Gone | Lookup::Unknown => None,
+        })
     }
 
     /// Messages after `after_seq` in order: at most `count_max`, and no more once their records
@@ -82,22 +101,48 @@ impl Reader {
         count_max: usize,
         bytes_max: usize,
     ) -> Result<Vec<StoredMessage>, StoreError> {
-        let from = after_seq.saturating_add(1);
-        let (view, count) = {
-            let state = self.core.lock();
-            let there = (state.messages.published_seq() + 1).saturating_sub(from);
-            let count = there.min(count_max as u64);
-            if count == 0 {
-                return Ok(Vec::new());
+        let mut after = after_seq;
+        loop {
+            let (view, from, count) = {
+                let state = self.core.lock();
+                let from = after.max(state.messages.removed().floor()).saturating_add(1);
+                let there = (state.messages.published_seq() + 1).saturating_sub(from);
+                let count = there.min(count_max as u64);
+                if count == 0 {
+                    return Ok(Vec::new());
+                }
+                (state.messages.view_from(from, count), from, count)
+            };
+            let (messages, last) = view.page(from, count, bytes_max)?;
+            if !messages.is_empty() || last < from {
+                return Ok(messages);
             }
-            (state.messages.view_from(from, count), count)
+            // All of them were taken out: what follows them is meant.
+            after = last;
+        }
+    }
+
+    /// The last message of those that are too many where records may have so many bytes; 0 where
+    /// none is.
+    pub fn excess(&self, bytes_max: u64) -> Result<u64, StoreError> {
+        let excess = self.core.lock().messages.excess(bytes_max);
+        let (sealed, mut left) = match excess {
+            Excess::Upto(upto) => return Ok(upto),
+            Excess::Sealed(sealed, left) => (sealed, left),
         };
-        view.page(from, count, bytes_max)
+        for segment in sealed.iter().rev() {
+            match left.checked_sub(segment.len) {
+                Some(rest) => left = rest,
+                None => return Ok(segment.first_seq + segment.first_from(segment.len - left)? - 1),
+            }
+        }
+        Ok(0)
     }
 
     /// How many messages there are after one `seq`, up to another.
     pub fn count(&self, after: u64, upto: u64) -> u64 {
-        upto.min(self.last_seq()).saturating_sub(after)
+        let state = self.core.lock();
+        state.messages.removed().gaps().count_between(after, upto.min(state.messages.published_seq()))
     }
 
     /// The newest text.
@@ -127,7 +172,9 @@ impl Reader {
         let checkpoint = self.core.checkpoint_index();
         let state = self.core.lock();
         StoreStats {
-            messages: state.messages.published_seq(),
+            messages: state.messages.removed().gaps().count_between(0, state.messages.published_seq()),
+            floor: state.messages.removed().floor(),
+            retired_segments: state.messages.retired() as u64,
             message_bytes: state.messages.bytes(),
             message_segments: state.messages.segments(),
             log_entries: log.entries,

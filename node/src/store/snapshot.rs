@@ -19,21 +19,21 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{Stream, stream};
-use skep_proto::codec;
 use skep_proto::message::StoredMessage;
 
 use crate::store::core::Captured;
 use crate::store::error::StoreError;
-use crate::store::manifest::{SegmentMeta, SnapshotHeader};
+use crate::store::manifest::{HEADER_FORMAT, SegmentMeta, SnapshotHeader};
 use crate::store::messages::{Sealed, View, index, index_path, scan};
 use crate::store::reader::Text;
 use crate::store::registers::Registers;
+use crate::store::removed::Removed;
 use decoder::{Decoder, Event};
 pub use sink::SnapshotSink;
 
 pub(crate) const MAGIC: &[u8; 8] = b"SKEPSNP\n";
-/// The snapshot format that this program writes and reads.
-pub const SNAPSHOT_FORMAT: u32 = 1;
+/// The newest snapshot format that this program reads: that of the header.
+pub const SNAPSHOT_FORMAT: u32 = HEADER_FORMAT;
 /// Magic, format, header length and checksum.
 pub(crate) const PREFIX_BYTES: usize = 20;
 /// The most bytes of a segment in one chunk.
@@ -82,7 +82,7 @@ impl SnapshotData {
 
     /// The bytes of the snapshot file.
     pub fn file_bytes(&self) -> u64 {
-        let header = codec::encode(&*self.header).map_or(0, |header| header.len());
+        let header = self.header.encode().map_or(0, |(_, header)| header.len());
         let chunks: u64 = self.header.segments.iter().map(|s| s.len.div_ceil(CHUNK_BYTES_MAX as u64)).sum();
         (PREFIX_BYTES + header + END_BYTES) as u64
             + self.header.message_bytes()
@@ -116,8 +116,9 @@ impl SnapshotData {
         let segments = self.header.segments.iter().enumerate();
         let opened = segments.map(|(number, meta)| Sealed::open(staged.segment(number), *meta));
         Ok(SnapshotMessages {
-            view: View::of(opened.collect::<Result<_, _>>()?),
-            count: self.header.messages(),
+            view: View::of(opened.collect::<Result<_, _>>()?, Removed::new(&self.header.removed).gaps()),
+            floor: self.header.removed.floor,
+            last_seq: self.header.last_seq(),
         })
     }
 
@@ -179,7 +180,8 @@ fn move_over(from: &Path, to: &Path) -> Result<(), StoreError> {
 /// The messages of a received snapshot.
 pub struct SnapshotMessages {
     view: View,
-    count: u64,
+    floor: u64,
+    last_seq: u64,
 }
 
 impl SnapshotMessages {
@@ -190,12 +192,19 @@ impl SnapshotMessages {
         count_max: usize,
         bytes_max: usize,
     ) -> Result<Vec<StoredMessage>, StoreError> {
-        let from = after_seq.saturating_add(1);
-        let count = (self.count + 1).saturating_sub(from).min(count_max as u64);
-        if count == 0 {
-            return Ok(Vec::new());
+        let mut after = after_seq.max(self.floor);
+        loop {
+            let from = after.saturating_add(1);
+            let count = (self.last_seq + 1).saturating_sub(from).min(count_max as u64);
+            if count == 0 {
+                return Ok(Vec::new());
+            }
+            let (messages, last) = self.view.page(from, count, bytes_max)?;
+            if !messages.is_empty() || last < from {
+                return Ok(messages);
+            }
+            after = last;
         }
-        self.view.page(from, count, bytes_max)
     }
 }
 
@@ -242,10 +251,10 @@ impl Encoder {
 }
 
 fn encode_header(header: &SnapshotHeader) -> io::Result<Bytes> {
-    let header = codec::encode(header)?;
+    let (format, header) = header.encode()?;
     let mut bytes = Vec::with_capacity(PREFIX_BYTES + header.len());
     bytes.extend_from_slice(MAGIC);
-    bytes.extend_from_slice(&SNAPSHOT_FORMAT.to_le_bytes());
+    bytes.extend_from_slice(&format.to_le_bytes());
     bytes.extend_from_slice(&(header.len() as u32).to_le_bytes());
     bytes.extend_from_slice(&crc32fast::hash(&header).to_le_bytes());
     bytes.extend_from_slice(&header);

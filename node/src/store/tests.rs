@@ -6,6 +6,7 @@ mod full;
 mod log;
 mod messages;
 mod model;
+mod removal;
 mod scale;
 mod snapshot;
 mod suite;
@@ -18,7 +19,7 @@ use openraft::storage::{
     RaftLogReader, RaftLogStorage, RaftLogStorageExt, RaftSnapshotBuilder, RaftStateMachine,
 };
 use openraft::{EntryPayload, Membership};
-use skep_proto::command::{Command, Op};
+use skep_proto::command::{ClaimKey, Command, Op};
 use skep_proto::id::RequestId;
 use skep_proto::message::{Digest, StoredMessage};
 

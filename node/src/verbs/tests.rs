@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use super::*;
 use crate::http::fake::{Fake, NODE_ID};
-use crate::http::{ServeLimits, Stage, admin_app, serve};
+use crate::http::{OperatorToken, ServeLimits, Stage, admin_app, serve};
 use crate::telemetry::Metrics;
 
 struct Node {
@@ -21,7 +21,7 @@ async fn node() -> Node {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let admin = listener.local_addr().unwrap();
     let (stage, stages) = watch::channel(Stage::Serving);
-    let app = admin_app(fake.clone(), &Metrics::new());
+    let app = admin_app(fake.clone(), OperatorToken::default(), &Metrics::new());
     tokio::spawn(serve(listener, app, ServeLimits::default(), stages));
     Node { admin, fake, _stage: stage }
 }

@@ -1,34 +1,50 @@
-//! The cluster key: where it comes from. It is never shown, not even where it is wrong.
+//! The secrets: where they come from. They are never shown, not even where they are wrong.
 
 use std::path::Path;
 
 use super::layers::read_bounded;
-use super::{CLUSTER_KEY, CLUSTER_KEY_FILE, ConfigError, Layers};
+use super::{CLUSTER_KEY, CLUSTER_KEY_FILE, ConfigError, Layers, Setting};
 use crate::key::KeyRing;
 
-/// Largest key file that is read, in bytes: eight keys and comments.
-const KEY_FILE_BYTES_MAX: u64 = 16 * 1024;
+/// Largest file of a secret that is read, in bytes: eight keys and comments.
+const SECRET_FILE_BYTES_MAX: u64 = 16 * 1024;
 
-/// The cluster key, and a warning to log where its file is readable by everyone.
-pub fn cluster_key(layers: &Layers) -> Result<(Option<KeyRing>, Option<String>), ConfigError> {
-    let (value, file) = (layers.get(&CLUSTER_KEY), layers.get(&CLUSTER_KEY_FILE));
-    let (secret, origin, warning) = match (value, file) {
-        (Some(value), Some(file)) => {
-            return Err(ConfigError::BothForms { value: value.origin, file: file.origin });
+/// A secret as it was given.
+#[derive(Debug)]
+pub struct Secret {
+    /// Not to be shown.
+    pub text: String,
+    pub origin: String,
+    /// To be logged, where its file is readable by everyone.
+    pub warning: Option<String>,
+}
+
+/// A secret that has two forms: the value itself, and a file with it.
+pub fn secret(layers: &Layers, value: &Setting, file: &Setting) -> Result<Option<Secret>, ConfigError> {
+    match (layers.get(value), layers.get(file)) {
+        (Some(value), Some(file)) => Err(ConfigError::BothForms { value: value.origin, file: file.origin }),
+        (None, None) => Ok(None),
+        (Some(value), None) => {
+            Ok(Some(Secret { text: value.text.to_owned(), origin: value.origin, warning: None }))
         }
-        (None, None) => return Ok((None, None)),
-        (Some(value), None) => (value.text.to_owned(), value.origin, None),
         (None, Some(file)) => {
             let path = Path::new(file.text);
-            let text = read_bounded(path, KEY_FILE_BYTES_MAX).map_err(|error| ConfigError::File {
+            let text = read_bounded(path, SECRET_FILE_BYTES_MAX).map_err(|error| ConfigError::File {
                 origin: file.origin.clone(),
                 path: path.to_owned(),
                 reason: error.to_string(),
             })?;
-            (text, file.origin, readable_by_all(path))
+            Ok(Some(Secret { text, origin: file.origin, warning: readable_by_all(path) }))
         }
+    }
+}
+
+/// The cluster key, and a warning to log where its file is readable by everyone.
+pub fn cluster_key(layers: &Layers) -> Result<(Option<KeyRing>, Option<String>), ConfigError> {
+    let Some(Secret { text, origin, warning }) = secret(layers, &CLUSTER_KEY, &CLUSTER_KEY_FILE)? else {
+        return Ok((None, None));
     };
-    match KeyRing::parse(&secret) {
+    match KeyRing::parse(&text) {
         Ok(ring) => Ok((Some(ring), warning)),
         Err(error) => Err(ConfigError::Invalid { origin, reason: error.to_string() }),
     }

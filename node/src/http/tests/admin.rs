@@ -122,3 +122,33 @@ async fn the_public_address_has_no_operators_routes_and_the_admin_address_no_mes
     admin.get("/messages").await.is_problem(ProblemKind::NotFound);
     admin.get("/force-leave").await.is_problem(ProblemKind::MethodNotAllowed);
 }
+
+#[tokio::test]
+async fn a_message_is_removed_with_the_operators_token_alone_and_is_gone_then() {
+    let served = admin().await;
+    MessageApi::put_message(&served.fake, "text/plain".into(), "foo".into(), None).await.unwrap();
+    let path = format!("/messages/{FOO}");
+    for token in ["", "Bearer", "Bearer another-token-of-16", "Basic YTpi"] {
+        let answer = served.ask(Method::DELETE, &path, &[("authorization", token)], b"").await;
+        answer.is_problem(ProblemKind::NoOperator);
+        assert_eq!(answer.header("www-authenticate"), "Bearer");
+    }
+    let bearer = format!("Bearer {TOKEN}");
+    let headers = [("authorization", &*bearer)];
+    let removed = served.ask(Method::DELETE, &path, &headers, b"").await;
+    assert_eq!((removed.status.as_u16(), removed.json()["removed"].as_u64()), (200, Some(1)));
+    served.ask(Method::DELETE, &path, &headers, b"").await.is_problem(ProblemKind::MessageGone);
+    let absent = served.ask(Method::DELETE, &format!("/messages/{ABSENT}"), &headers, b"").await;
+    absent.is_problem(ProblemKind::MessageNotFound);
+    served.ask(Method::DELETE, "/messages/x", &headers, b"").await.is_problem(ProblemKind::InvalidDigest);
+}
+
+#[tokio::test]
+async fn without_a_token_nobody_is_an_operator() {
+    let served =
+        serve_app(ServeLimits::default(), |fake, metrics| admin_app(fake, OperatorToken::default(), metrics))
+            .await;
+    let headers = [("authorization", "Bearer ")];
+    let answer = served.ask(Method::DELETE, &format!("/messages/{FOO}"), &headers, b"").await;
+    answer.is_problem(ProblemKind::NoOperators);
+}

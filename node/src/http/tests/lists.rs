@@ -120,7 +120,7 @@ async fn a_long_list_comes_whole_and_in_order() {
     let fake = served.fake.clone();
     for i in 0..10_000u32 {
         let body = Bytes::from(format!("message {i}"));
-        MessageApi::put_message(&fake, "text/plain".into(), body).await.unwrap();
+        MessageApi::put_message(&fake, "text/plain".into(), body, None).await.unwrap();
     }
     let list = served.get("/endpoint/").await.json();
     assert_eq!(seqs(&list), (1..=10_000).collect::<Vec<_>>());

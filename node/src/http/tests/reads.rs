@@ -239,3 +239,14 @@ async fn requests_are_counted_by_route_method_and_status() {
         assert!(text.lines().any(|l| l == line), "{line} is not in:\n{text}");
     }
 }
+
+#[tokio::test]
+async fn a_message_that_was_taken_out_is_gone_and_no_cache_keeps_that() {
+    let served = with_messages().await;
+    let path = path(&served, 0);
+    let digest = served.fake.state.lock().unwrap().messages[0].digest;
+    served.fake.state.lock().unwrap().gone.push(digest);
+    let answer = served.get(&path).await;
+    answer.is_problem(ProblemKind::MessageGone);
+    assert_eq!(answer.header("cache-control"), "no-store");
+}

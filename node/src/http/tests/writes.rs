@@ -138,3 +138,42 @@ async fn what_the_service_cannot_do_is_told_with_what_to_do_about_it() {
         }
     }
 }
+
+const KEY: &str = "8e03978e-40d5-43dd-bc93-6894a57f9324";
+
+#[tokio::test]
+async fn a_request_that_is_sent_again_under_its_key_takes_effect_once_and_is_answered_alike() {
+    let served = public().await;
+    for (path, body) in [("/write", &b"a text"[..]), ("/messages", b"a message"), ("/endpoint/", b"[1]")] {
+        let headers = [("idempotency-key", &*format!("{KEY}{path}")), ("content-type", "text/plain")];
+        let first = served.ask(Method::POST, path, &headers, body).await;
+        let again = served.ask(Method::POST, path, &headers, body).await;
+        assert_eq!((first.status.as_u16(), first.header("idempotent-replayed")), (201, ""), "{path}");
+        assert_eq!((again.status.as_u16(), again.header("idempotent-replayed")), (201, "true"), "{path}");
+        assert_eq!(first.body, again.body);
+    }
+    assert_eq!(served.fake.state.lock().unwrap().text.as_ref().unwrap().version, 1);
+}
+
+#[tokio::test]
+async fn another_request_under_a_used_key_is_refused() {
+    let served = public().await;
+    let headers = [("idempotency-key", KEY)];
+    served.ask(Method::POST, "/write", &headers, b"a").await;
+    for (path, body) in [("/write", &b"b"[..]), ("/messages", b"a"), ("/endpoint/", b"1")] {
+        let answer = served.ask(Method::POST, path, &headers, body).await;
+        answer.is_problem(ProblemKind::IdempotencyKeyReused);
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_is_none_is_refused() {
+    let served = public().await;
+    for key in ["", &"x".repeat(256), "tab\t"] {
+        let answer = served.ask(Method::POST, "/write", &[("idempotency-key", key)], b"a").await;
+        answer.is_problem(ProblemKind::InvalidIdempotencyKey);
+    }
+    let twice = [("idempotency-key", "a"), ("idempotency-key", "b")];
+    let answer = served.ask(Method::POST, "/write", &twice, b"a").await;
+    answer.is_problem(ProblemKind::InvalidIdempotencyKey);
+}

@@ -57,7 +57,17 @@ impl MemoryIndex {
         let prefix = prefix_of(&digest);
         match self.by_prefix.entry(prefix) {
             std::collections::hash_map::Entry::Vacant(place) => drop(place.insert(message)),
-            std::collections::hash_map::Entry::Occupied(_) => self.collisions.push((prefix, message)),
+            std::collections::hash_map::Entry::Occupied(mut place) => {
+                let digests = &self.digests;
+                let is_same = |other: u32| digests[other as usize] == digest;
+                // One that was taken out and came again: only the newer one may be there.
+                if is_same(*place.get()) {
+                    place.insert(message);
+                } else {
+                    self.collisions.retain(|(_, other)| !is_same(*other));
+                    self.collisions.push((prefix, message));
+                }
+            }
         }
         self.digests.push(digest);
         self.offsets.push(offset);
@@ -75,6 +85,15 @@ impl MemoryIndex {
 
     pub(crate) fn offset(&self, message: u32) -> Option<u32> {
         self.offsets.get(message as usize).copied()
+    }
+
+    pub(crate) fn digest(&self, message: u32) -> Option<Digest> {
+        self.digests.get(message as usize).copied()
+    }
+
+    /// The first message whose record begins at this offset or later.
+    pub(crate) fn first_from(&self, offset: u32) -> u32 {
+        self.offsets.partition_point(|own| *own < offset) as u32
     }
 
     pub(crate) fn count(&self) -> u64 {

@@ -17,6 +17,8 @@ pub(crate) const HEADER_BYTES: usize = 24;
 pub(crate) const HEAD_BYTES: usize = 8;
 /// `seq`, `time_ms`, `digest` and `type_len`.
 const FIXED_BYTES: usize = 8 + 8 + 32 + 2;
+/// Where a record has its digest.
+pub(crate) const DIGEST_AT: u64 = (HEAD_BYTES + 8 + 8) as u64;
 /// The shortest record.
 pub(crate) const RECORD_BYTES_MIN: usize = HEAD_BYTES + FIXED_BYTES;
 /// The longest record: a log entry holds it, so it is no longer than one.

@@ -89,7 +89,8 @@ impl Sealed {
                 Some(Place { seq: self.first_seq + u64::from(message), offset: memory.offset(message)? })
             })),
             SealedIndex::Disk(disk) => {
-                for message in disk.candidates(digest)? {
+                // The newest first: where a message was taken out and came again, it alone counts.
+                for message in disk.candidates(digest)?.into_iter().rev() {
                     let Some(offset) = disk.offset(message)? else { continue };
                     let bytes = read_record(&self.file, &self.path, u64::from(offset), self.len)?;
                     if checked(&bytes, &self.path, u64::from(offset))?.digest() == *digest {
@@ -99,6 +100,35 @@ impl Sealed {
                 Ok(None)
             }
         }
+    }
+
+    /// A message's digest, by its number in the segment.
+    pub(super) fn digest(&self, message: u32) -> Result<Digest, StoreError> {
+        let missing = || StoreError::corrupt(&self.path, 0, format!("message {message} is not indexed"));
+        if let SealedIndex::Memory(memory) = &*self.index() {
+            return memory.digest(message).ok_or_else(missing);
+        }
+        let offset = u64::from(self.offset(message)?.ok_or_else(missing)?);
+        let mut digest = [0; 32];
+        self.file
+            .read_exact_at(&mut digest, offset + record::DIGEST_AT)
+            .map_err(StoreError::io("read", &self.path))?;
+        Ok(Digest(digest))
+    }
+
+    /// The first message whose record begins at this offset or later.
+    pub(crate) fn first_from(&self, offset: u64) -> Result<u64, StoreError> {
+        let (mut low, mut high) = (0, self.count);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let begins =
+                u32::try_from(middle).ok().map(|message| self.offset(message)).transpose()?.flatten();
+            match begins {
+                Some(begins) if u64::from(begins) < offset => low = middle + 1,
+                _ => high = middle,
+            }
+        }
+        Ok(low)
     }
 
     pub(super) fn offset(&self, message: u32) -> Result<Option<u32>, StoreError> {

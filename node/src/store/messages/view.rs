@@ -12,11 +12,22 @@ use crate::store::error::StoreError;
 use crate::store::messages::Active;
 use crate::store::messages::record;
 use crate::store::messages::segment::{Place, READ_BUFFER_BYTES, Sealed, checked, read_record};
+use crate::store::removed::Gaps;
 
 /// What a reader needs for one read.
 pub(crate) struct View {
     pub(super) sealed: Arc<Vec<Arc<Sealed>>>,
     pub(super) active: Option<ActiveView>,
+    pub(super) gaps: Gaps,
+}
+
+/// What is known of a digest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lookup {
+    Here(StoredMessage),
+    /// The message was there, and was taken out.
+    Gone,
+    Unknown,
 }
 
 pub(super) struct ActiveView {
@@ -38,11 +49,20 @@ impl Active {
 
 impl View {
     /// A view of sealed segments alone.
-    pub(crate) fn of(sealed: Vec<Sealed>) -> View {
-        View { sealed: Arc::new(sealed.into_iter().map(Arc::new).collect()), active: None }
+    pub(crate) fn of(sealed: Vec<Sealed>, gaps: Gaps) -> View {
+        View { sealed: Arc::new(sealed.into_iter().map(Arc::new).collect()), active: None, gaps }
     }
 
-    pub(crate) fn get(&self, digest: &Digest) -> Result<Option<StoredMessage>, StoreError> {
+    pub(crate) fn get(&self, digest: &Digest) -> Result<Lookup, StoreError> {
+        Ok(match self.find(digest)? {
+            Some(message) if self.gaps.has(message.seq) => Lookup::Gone,
+            Some(message) => Lookup::Here(message),
+            None => Lookup::Unknown,
+        })
+    }
+
+    /// The newest message of this digest, taken out or not.
+    fn find(&self, digest: &Digest) -> Result<Option<StoredMessage>, StoreError> {
         if let Some(active) = &self.active
             && let Some(offset) = active.start
         {
@@ -59,18 +79,20 @@ impl View {
     }
 
     /// Messages from `from` on: `count` at most, and none once `bytes_max` of records are reached,
-    /// but one at least.
+    /// but one at least. Of those that are looked at, the ones that were taken out are left out.
+    /// Answers the last that was looked at as well: 0 where there was none.
     pub(crate) fn page(
         &self,
         from: u64,
         count: u64,
         bytes_max: usize,
-    ) -> Result<Vec<StoredMessage>, StoreError> {
-        let mut page = Page { messages: Vec::new(), count, bytes_left: bytes_max as u64 };
+    ) -> Result<(Vec<StoredMessage>, u64), StoreError> {
+        let mut page =
+            Page { gaps: &self.gaps, messages: Vec::new(), last: 0, count, bytes_left: bytes_max as u64 };
         let first = self.sealed.partition_point(|segment| segment.first_seq + segment.count <= from);
         for segment in &self.sealed[first..] {
             if page.is_full() {
-                return Ok(page.messages);
+                return Ok((page.messages, page.last));
             }
             let start = (from.max(segment.first_seq) - segment.first_seq) as u32;
             let wanted = u64::from(start) + count - page.messages.len() as u64;
@@ -90,17 +112,20 @@ impl View {
         {
             page.read(&active.file, &active.path, u64::from(start), active.end)?;
         }
-        Ok(page.messages)
+        Ok((page.messages, page.last))
     }
 }
 
-struct Page {
+struct Page<'a> {
+    gaps: &'a Gaps,
     messages: Vec<StoredMessage>,
+    /// The last that was looked at.
+    last: u64,
     count: u64,
     bytes_left: u64,
 }
 
-impl Page {
+impl Page<'_> {
     fn is_full(&self) -> bool {
         self.messages.len() as u64 >= self.count || (self.bytes_left == 0 && !self.messages.is_empty())
     }
@@ -128,7 +153,10 @@ impl Page {
                     break;
                 }
                 let message = message(&bytes.slice(at..at + whole), path, begin + at as u64)?;
-                self.messages.push(message);
+                self.last = message.seq;
+                if !self.gaps.has(message.seq) {
+                    self.messages.push(message);
+                }
                 self.bytes_left = self.bytes_left.saturating_sub(whole as u64);
                 at += whole;
             }

@@ -92,8 +92,9 @@ impl Decoder {
         if self.buffer.len() < PREFIX_BYTES {
             return Ok(None);
         }
-        if self.u32_at(8) != SNAPSHOT_FORMAT {
-            let detail = format!("snapshot format {}; this program reads {SNAPSHOT_FORMAT}", self.u32_at(8));
+        let format = self.u32_at(8);
+        if !(1..=SNAPSHOT_FORMAT).contains(&format) {
+            let detail = format!("snapshot format {format}; this program reads 1 to {SNAPSHOT_FORMAT}");
             return Err(invalid(detail));
         }
         let (len, crc) = (self.u32_at(12) as usize, self.u32_at(16));
@@ -107,7 +108,7 @@ impl Decoder {
         if crc32fast::hash(&bytes) != crc {
             return Err(invalid("the checksum of the snapshot's header does not match"));
         }
-        let header = Arc::new(decode_header(&bytes)?);
+        let header = Arc::new(decode_header(format, &bytes)?);
         self.header = Some(header.clone());
         Ok(Some(Event::Header(header)))
     }

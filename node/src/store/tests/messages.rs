@@ -131,7 +131,8 @@ async fn a_command_of_a_newer_format_stops_the_store_and_says_why() {
     command.format = COMMAND_FORMAT + 1;
     let entry = Entry { log_id: log_id(1, 0), payload: EntryPayload::Normal(command) };
     let error = store.state_machine.apply(stream::iter([Ok((entry, None))])).await.unwrap_err();
-    assert!(error.to_string().contains("command format 2"), "{error}");
+    let expected = format!("command format {}", COMMAND_FORMAT + 1);
+    assert!(error.to_string().contains(&expected), "{error}");
     assert!(store.health.borrow().failed.is_some());
 }
 

@@ -8,7 +8,7 @@ use openraft::storage::RaftStateMachine;
 use super::*;
 use crate::store::{SnapshotData, SnapshotSink, inspect};
 
-async fn bytes_of(data: SnapshotData) -> Vec<u8> {
+pub(super) async fn bytes_of(data: SnapshotData) -> Vec<u8> {
     let expected = data.file_bytes();
     let chunks: Vec<_> = data.into_chunks().collect().await;
     let mut bytes = Vec::new();
@@ -21,7 +21,7 @@ async fn bytes_of(data: SnapshotData) -> Vec<u8> {
     bytes
 }
 
-async fn receive(store: &Store, bytes: &[u8], step: usize) -> std::io::Result<SnapshotData> {
+pub(super) async fn receive(store: &Store, bytes: &[u8], step: usize) -> std::io::Result<SnapshotData> {
     let mut sink = SnapshotSink::create(&store.reader)?;
     for chunk in bytes.chunks(step) {
         sink.write(Bytes::copy_from_slice(chunk)).await?;

@@ -81,8 +81,29 @@ impl MethodLabel {
 pub const CLIENT_LEFT: u16 = 499;
 
 /// Statuses that the API gives; any other is counted as 0.
-const STATUSES: [u16; 17] =
-    [0, 200, 201, 304, 400, 404, 405, 406, 408, 409, 413, 415, CLIENT_LEFT, 500, 503, 507, 101];
+const STATUSES: [u16; 21] = [
+    0,
+    200,
+    201,
+    304,
+    400,
+    401,
+    403,
+    404,
+    405,
+    406,
+    408,
+    409,
+    410,
+    413,
+    415,
+    422,
+    CLIENT_LEFT,
+    500,
+    503,
+    507,
+    101,
+];
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {

@@ -1,0 +1,42 @@
+//! How long messages are kept, and how many bytes of them.
+
+use std::time::Duration;
+
+/// Least that messages may be given to take.
+const RETAINED_BYTES_MIN: u64 = 4096;
+/// Least and most of a message's age.
+const AGE_MIN: Duration = Duration::from_secs(1);
+const AGE_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+/// `64MiB`, `1TiB`; what messages may take.
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match &text[digits.len()..] {
+        "" | "B" => Some(0),
+        "KiB" => Some(10),
+        "MiB" => Some(20),
+        "GiB" => Some(30),
+        "TiB" => Some(40),
+        _ => None,
+    };
+    let bytes =
+        digits.parse::<u64>().ok().zip(shift).and_then(|(number, shift)| number.checked_mul(1 << shift));
+    bytes.filter(|bytes| *bytes >= RETAINED_BYTES_MIN).ok_or_else(|| {
+        format!("{text:?} is not a size of at least {RETAINED_BYTES_MIN} bytes, as in 500MiB or 2TiB")
+    })
+}
+
+/// `7days`, `12h`; how old a message may be.
+pub(super) fn age(text: &str) -> Result<Duration, String> {
+    let age = match text.parse::<u64>() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => humantime::parse_duration(text).ok(),
+    };
+    age.filter(|age| (AGE_MIN..=AGE_MAX).contains(age)).ok_or_else(|| {
+        format!(
+            "{text:?} is not an age from {} to {}, as in 12h or 30days",
+            humantime::format_duration(AGE_MIN),
+            humantime::format_duration(AGE_MAX)
+        )
+    })
+}
