@@ -115,7 +115,8 @@ pub fn frames() -> Vec<Vec<u8>> {
     seeds
 }
 
-/// Headers of an empty store and of one with everything.
+/// Headers of an empty store, of one with everything of the first format, and of the second, each
+/// behind its format.
 pub fn snapshot_headers() -> Vec<Vec<u8>> {
     let empty = SnapshotHeader {
         last_log_id: None,
@@ -139,7 +140,28 @@ pub fn snapshot_headers() -> Vec<Vec<u8>> {
         ],
         ..empty.clone()
     };
-    vec![encode(&empty), encode(&full)]
+    let with_gaps = SnapshotHeader {
+        removed: RemovedRecord {
+            floor: 1,
+            last_seq: 3,
+            singly: vec![3],
+            remembered: vec![Digest::of(b"foo")],
+        },
+        claims: vec![ClaimRecord {
+            key: ClaimKey(1),
+            fingerprint: 2,
+            expires_ms: 3,
+            outcome: OpOutcome::Text { version: 1 },
+        }],
+        ..full.clone()
+    };
+    [empty, full, with_gaps]
+        .iter()
+        .map(|header| {
+            let (format, bytes) = header.encode().expect("a header can be encoded");
+            behind(format as u8, &bytes)
+        })
+        .collect()
 }
 
 /// Sealed gossip messages and records, each behind the byte that picks its decoder.

@@ -264,7 +264,7 @@ async fn start(config: ServeConfig) -> anyhow::Result<Node> {
     let (http_stage, http_stages) = channel(Stage::Serving);
     let (admin_stage, admin_stages) = channel(Stage::Serving);
     let mut servers = tokio::task::JoinSet::new();
-    let public = public_app(service.clone(), config.max_body_bytes, &metrics);
+    let public = public_app(service.clone(), config.operator_token.clone(), config.max_body_bytes, &metrics);
     servers.spawn(http::serve(http_listener, public, ServeLimits::default(), http_stages));
     let admin = admin_app(NodeAdmin { service, operator }, config.operator_token.clone(), &metrics);
     servers.spawn(http::serve(admin_listener, admin, ServeLimits::default(), admin_stages));

@@ -48,6 +48,7 @@ pub trait MessageApi: Send + Sync + 'static {
     ) -> Result<Vec<StoredMessage>, ServiceError>;
     /// Whether the node should get traffic, or why not.
     fn readiness(&self) -> Result<(), String>;
+    fn cluster(&self) -> ClusterStatus;
     fn write_text(
         &self,
         text: Bytes,
@@ -98,6 +99,9 @@ impl MessageApi for Service {
     }
     fn readiness(&self) -> Result<(), String> {
         Service::readiness(self)
+    }
+    fn cluster(&self) -> ClusterStatus {
+        Service::cluster(self)
     }
     fn write_text(
         &self,

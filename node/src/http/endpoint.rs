@@ -20,13 +20,31 @@ use super::messages::{JSON, stored};
 use super::page::NDJSON;
 use super::problem::{Problem, ProblemKind};
 use super::public::Public;
+#[allow(unused_imports)] // Named by the document alone.
+use super::schema;
 use super::{body, idempotency};
 
 /// What is read at once: messages, and bytes of their records.
 const PIECE_MESSAGES_MAX: usize = 4096;
 const PIECE_BYTES_MAX: usize = 256 * 1024;
 
-/// `POST /endpoint/`: any JSON value, whatever content type the client gives it.
+/// Stores any JSON value as a message.
+#[utoipa::path(
+    post, path = "/endpoint/", operation_id = "storeJson", tag = "pipeline",
+    params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[ -~]+$",
+            description = "The same request of the same key takes effect once, and is given the same answer for a day"),),
+    request_body(content = schema::Json, content_type = "application/json"),
+    responses(
+        (status = 201, description = "Stored: a quorum has it on disk", body = schema::Stored),
+        (status = 200, description = "It was there already", body = schema::Stored),
+        (status = 400, description = "No such body, type or key", body = schema::ProblemDocument, content_type = "application/problem+json"),
+        (status = 408, description = "The body did not come in time", body = schema::ProblemDocument, content_type = "application/problem+json"),
+        (status = 413, description = "The body is too large", body = schema::ProblemDocument, content_type = "application/problem+json"),
+        (status = 415, description = "The body is compressed", body = schema::ProblemDocument, content_type = "application/problem+json"),
+        (status = 422, description = "The key was given to another request", body = schema::ProblemDocument, content_type = "application/problem+json"),
+        (status = 507, description = "The disk is full", body = schema::ProblemDocument, content_type = "application/problem+json"),
+    ),
+)]
 pub(super) async fn post<A: MessageApi>(
     State(public): State<Arc<Public<A>>>,
     request: Request,
@@ -46,7 +64,14 @@ pub(super) async fn post<A: MessageApi>(
     stored(public.api.put_message("application/json".into(), body, claim).await?)
 }
 
-/// `GET /endpoint/`: all that was acknowledged before the request.
+/// Lists everything that is stored.
+#[utoipa::path(
+    get, path = "/endpoint/", operation_id = "listEverything", tag = "pipeline",
+    responses(
+        (status = 200, description = "All that was acknowledged before the request", content(
+            (Vec<schema::Item> = "application/json"), (String = "application/x-ndjson"))),
+    ),
+)]
 pub(super) async fn get<A: MessageApi>(
     State(public): State<Arc<Public<A>>>,
     request: Request,

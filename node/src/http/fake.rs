@@ -152,6 +152,10 @@ impl MessageApi for Fake {
         AdminApi::readiness(self)
     }
 
+    fn cluster(&self) -> ClusterStatus {
+        AdminApi::cluster(self)
+    }
+
     async fn write_text(&self, text: Bytes, claim: Option<Claim>) -> Result<Written, ServiceError> {
         self.pass().await?;
         let repeated = self.claim(claim)?;

@@ -28,6 +28,8 @@ use super::api::MessageApi;
 use super::problem::{Problem, ProblemKind};
 use super::public::Public;
 use super::query::{self, Pairs};
+#[allow(unused_imports)] // Named by the document alone.
+use super::schema;
 use tail::{Reader, Tail};
 
 /// Live readers at one node; one more is sent elsewhere.
@@ -105,7 +107,23 @@ impl<A: MessageApi> Seat<A> {
     }
 }
 
-/// `GET /messages/live`.
+/// Follows the messages as they come.
+///
+/// As server-sent events, or as a WebSocket whose text frames are the same JSON objects. Every
+/// message comes once and in order; after a loss, at any node, go on with `after` or `Last-Event-ID`.
+#[utoipa::path(
+    get, path = "/messages/live", operation_id = "followMessages", tag = "messages",
+    params(
+        ("after" = Option<u64>, Query, minimum = 0, maximum = 9007199254740991_i64, description = "The seq after which to begin; without it, with what comes from now on"),
+        ("Last-Event-ID" = Option<u64>, Header, minimum = 0, maximum = 9007199254740991_i64, description = "What a browser sends when it connects again"),
+    ),
+    responses(
+        (status = 200, description = "Events: `id` is the seq, `data` the message; `event: resume` before the node lets go", body = String, content_type = "text/event-stream"),
+        (status = 101, description = "A WebSocket; the close frame's reason tells where to resume"),
+        (status = 400, description = "A bad position or upgrade", body = schema::ProblemDocument, content_type = "application/problem+json"),
+        (status = 406, description = "Neither events nor a WebSocket are wanted", body = schema::ProblemDocument, content_type = "application/problem+json"),
+    ),
+)]
 pub(super) async fn get<A: MessageApi>(
     State(public): State<Arc<Public<A>>>,
     request: Request,

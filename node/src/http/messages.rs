@@ -18,6 +18,8 @@ use super::accept::want;
 use super::api::MessageApi;
 use super::problem::{Problem, ProblemKind};
 use super::public::Public;
+#[allow(unused_imports)] // Named by the document alone.
+use super::schema;
 use super::{body, idempotency, json};
 use crate::service::Put;
 use crate::store::Lookup;
@@ -29,7 +31,28 @@ const IMMUTABLE: HeaderValue = HeaderValue::from_static("public, max-age=3153600
 /// The path that a message's digest follows.
 pub(super) const MESSAGE_PATH: &str = "/messages/";
 
-/// `POST /messages`: 201, or 200 where the message was there already.
+/// Stores a message.
+///
+/// Answers 201, or 200 where the message was there already.
+#[utoipa::path(
+    post, path = "/messages", operation_id = "storeMessage", tag = "messages",
+    params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[ -~]+$",
+            description = "The same request of the same key takes effect once, and is given the same answer for a day"),),
+    request_body(
+        description = "A text as JSON; of any other content type, the bytes themselves",
+        content((schema::TextMessage = "application/json"), (schema::Raw = "application/octet-stream")),
+    ),
+    responses(
+        (status = 201, description = "Stored: a quorum has it on disk", body = schema::Stored),
+        (status = 200, description = "It was there already", body = schema::Stored),
+        (status = 400, description = "No such body, type or key", body = schema::ProblemDocument, content_type = "application/problem+json"),
+        (status = 408, description = "The body did not come in time", body = schema::ProblemDocument, content_type = "application/problem+json"),
+        (status = 413, description = "The body is too large", body = schema::ProblemDocument, content_type = "application/problem+json"),
+        (status = 415, description = "The body is compressed", body = schema::ProblemDocument, content_type = "application/problem+json"),
+        (status = 422, description = "The key was given to another request", body = schema::ProblemDocument, content_type = "application/problem+json"),
+        (status = 507, description = "The disk is full", body = schema::ProblemDocument, content_type = "application/problem+json"),
+    ),
+)]
 pub(super) async fn post<A: MessageApi>(
     State(public): State<Arc<Public<A>>>,
     request: Request,
@@ -67,8 +90,22 @@ pub(super) fn stored(put: Put) -> Result<Response, Problem> {
     Ok(response)
 }
 
-/// `GET /messages/{digest}`: JSON for a text unless the client prefers the bytes, else the bytes.
-/// axum answers HEAD from this too, without the body.
+/// Gives a message back.
+///
+/// JSON for a text unless the client prefers the bytes, else the bytes.
+// axum answers HEAD from this too, without the body.
+#[utoipa::path(
+    get, path = "/messages/{digest}", operation_id = "getMessage", tag = "messages",
+    params(("digest" = String, Path, pattern = "^[0-9a-f]{64}$", description = "The SHA-256 of the message's bytes")),
+    responses(
+        (status = 200, description = "The message", content(
+            (schema::TextMessage = "application/json"), (schema::Raw = "application/octet-stream"))),
+        (status = 304, description = "The client has it"),
+        (status = 400, description = "That is no digest", body = schema::ProblemDocument, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such message", body = schema::ProblemDocument, content_type = "application/problem+json"),
+        (status = 410, description = "The message was taken out", body = schema::ProblemDocument, content_type = "application/problem+json"),
+    ),
+)]
 pub(super) async fn get<A: MessageApi>(
     State(public): State<Arc<Public<A>>>,
     request: Request,

@@ -16,6 +16,8 @@ use super::messages::{JSON, insert};
 use super::problem::{Problem, ProblemKind};
 use super::public::Public;
 use super::query::{self, Pairs};
+#[allow(unused_imports)] // Named by the document alone.
+use super::schema;
 use crate::service::Page;
 use crate::service::list::Filter;
 
@@ -30,7 +32,23 @@ const SKEP_COUNT: HeaderName = HeaderName::from_static("skep-count");
 /// The last message's `seq`.
 const SKEP_LAST_SEQ: HeaderName = HeaderName::from_static("skep-last-seq");
 
-/// `GET /messages`.
+/// Lists messages in order.
+#[utoipa::path(
+    get, path = "/messages", operation_id = "listMessages", tag = "messages",
+    params(
+        ("after" = Option<u64>, Query, minimum = 0, maximum = 9007199254740991_i64, description = "The seq after which to begin"),
+        ("limit" = Option<u64>, Query, minimum = 1, maximum = 1000, description = "At most so many; 100 by default"),
+        ("since" = Option<String>, Query, format = DateTime, description = "No earlier than this; also milliseconds since 1970"),
+        ("until" = Option<String>, Query, format = DateTime, description = "Earlier than this"),
+        ("content_type" = Option<String>, Query, pattern = r"^[A-Za-z0-9!#$&^_.+-]+/([A-Za-z0-9!#$&^_.+-]+|\*)$",
+            description = "A media type, or all of a main type as in `text/*`"),
+    ),
+    responses(
+        (status = 200, description = "A page; with NDJSON, `Link` names the next", content(
+            (schema::MessagePage = "application/json"), (String = "application/x-ndjson"))),
+        (status = 400, description = "A parameter is out of its range", body = schema::ProblemDocument, content_type = "application/problem+json"),
+    ),
+)]
 pub(super) async fn get<A: MessageApi>(
     State(public): State<Arc<Public<A>>>,
     request: Request,
@@ -52,7 +70,22 @@ pub(super) async fn get<A: MessageApi>(
     Ok(response)
 }
 
-/// `HEAD /messages`: how many there are, and the last one's `seq`, as headers.
+/// Counts messages.
+#[utoipa::path(
+    head, path = "/messages", operation_id = "countMessages", tag = "messages",
+    params(
+        ("since" = Option<String>, Query, format = DateTime, description = "No earlier than this; also milliseconds since 1970"),
+        ("until" = Option<String>, Query, format = DateTime, description = "Earlier than this"),
+        ("content_type" = Option<String>, Query, pattern = r"^[A-Za-z0-9!#$&^_.+-]+/([A-Za-z0-9!#$&^_.+-]+|\*)$",
+            description = "A media type, or all of a main type as in `text/*`"),
+    ),
+    responses(
+        (status = 200, description = "How many there are", headers(
+            ("Skep-Count" = u64, description = "Messages that pass the filter"),
+            ("Skep-Last-Seq" = u64, description = "The last message's seq"))),
+        (status = 400, description = "A parameter is out of its range"),
+    ),
+)]
 pub(super) async fn head<A: MessageApi>(
     State(public): State<Arc<Public<A>>>,
     request: Request,

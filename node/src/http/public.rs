@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -16,8 +15,10 @@ use tokio_util::task::TaskTracker;
 use super::api::MessageApi;
 use super::app::{App, Shortcut};
 use super::live::{self, Live};
+use super::members::Overview;
 use super::problem::{Problem, ProblemKind};
-use super::{endpoint, messages, page, text};
+use super::token::OperatorToken;
+use super::{assets, endpoint, export, members, messages, openapi, page, text};
 use crate::telemetry::Metrics;
 
 /// What the handlers share.
@@ -25,21 +26,34 @@ pub(super) struct Public<A> {
     pub api: Arc<A>,
     pub max_body_bytes: usize,
     pub live: Live,
+    pub overview: Overview,
+    pub token: OperatorToken,
 }
 
 /// The public API over `api`, with the live feed's task; a route that is added here wants a label in
 /// [`crate::telemetry::metrics::Route`].
-pub fn public_app<A: MessageApi>(api: A, max_body_bytes: usize, metrics: &Metrics) -> App {
+pub fn public_app<A: MessageApi>(
+    api: A,
+    token: OperatorToken,
+    max_body_bytes: usize,
+    metrics: &Metrics,
+) -> App {
     let node_id = api.node_id();
     let (api, closing, upgraded) = (Arc::new(api), watch::Sender::new(false), TaskTracker::new());
     let live = Live::start(api.clone(), closing.subscribe(), upgraded.clone());
-    let public = Arc::new(Public { api, max_body_bytes, live });
-    let router = Router::new()
+    let overview = Overview::start(metrics.http.clone());
+    let public = Arc::new(Public { api, max_body_bytes, live, overview, token });
+    let router = assets::routes()
         .route("/messages", post(messages::post::<A>).get(page::get::<A>).head(page::head::<A>))
         .route("/endpoint", post(endpoint::post::<A>).get(endpoint::get::<A>))
         .route("/endpoint/", post(endpoint::post::<A>).get(endpoint::get::<A>))
         .route("/messages/live", get(live::get::<A>))
         .route("/messages/{digest}", get(messages::get::<A>))
+        .route("/members", get(members::get::<A>))
+        .route("/members/self", get(members::own::<A>))
+        .route("/operator", get(export::check::<A>))
+        .route("/export", get(export::get::<A>))
+        .route("/openapi.json", get(openapi::get))
         .route("/write", post(text::write::<A>))
         .route("/read", get(text::read::<A>))
         .fallback(not_found)

@@ -51,7 +51,8 @@ async fn public() -> Served {
 }
 
 async fn public_with(limits: ServeLimits) -> Served {
-    serve_app(limits, |fake, metrics| public_app(fake, MAX_BODY, metrics)).await
+    serve_app(limits, |fake, metrics| public_app(fake, OperatorToken::new(Some(TOKEN)), MAX_BODY, metrics))
+        .await
 }
 
 async fn admin() -> Served {

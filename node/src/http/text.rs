@@ -13,9 +13,26 @@ use super::api::MessageApi;
 use super::messages::JSON;
 use super::problem::{Problem, ProblemKind};
 use super::public::Public;
+#[allow(unused_imports)] // Named by the document alone.
+use super::schema;
 use super::{body, idempotency};
 
-/// `POST /write`: 201 with the number of texts written so far.
+/// Makes a text the newest one.
+#[utoipa::path(
+    post, path = "/write", operation_id = "writeText", tag = "text",
+    params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[ -~]+$",
+            description = "The same request of the same key takes effect once, and is given the same answer for a day"),),
+    request_body(content = schema::Text, content_type = "text/plain"),
+    responses(
+        (status = 201, description = "Written: a quorum has it on disk", body = schema::TextVersion),
+        (status = 400, description = "No text, or no key", body = schema::ProblemDocument, content_type = "application/problem+json"),
+        (status = 408, description = "The body did not come in time", body = schema::ProblemDocument, content_type = "application/problem+json"),
+        (status = 413, description = "The body is too large", body = schema::ProblemDocument, content_type = "application/problem+json"),
+        (status = 415, description = "The body is compressed", body = schema::ProblemDocument, content_type = "application/problem+json"),
+        (status = 422, description = "The key was given to another request", body = schema::ProblemDocument, content_type = "application/problem+json"),
+        (status = 507, description = "The disk is full", body = schema::ProblemDocument, content_type = "application/problem+json"),
+    ),
+)]
 pub(super) async fn write<A: MessageApi>(
     State(public): State<Arc<Public<A>>>,
     request: Request,
@@ -37,7 +54,14 @@ pub(super) async fn write<A: MessageApi>(
     Ok(response)
 }
 
-/// `GET /read`: the newest text, as it was written.
+/// Gives the newest text back, as it was written.
+#[utoipa::path(
+    get, path = "/read", operation_id = "readText", tag = "text",
+    responses(
+        (status = 200, description = "The text", body = schema::Text, content_type = "text/plain"),
+        (status = 404, description = "None was written yet", body = schema::ProblemDocument, content_type = "application/problem+json"),
+    ),
+)]
 pub(super) async fn read<A: MessageApi>(State(public): State<Arc<Public<A>>>) -> Result<Response, Problem> {
     let Some(text) = public.api.read_text().await? else {
         return Err(Problem::new(ProblemKind::NoText, "no text was written yet; POST one to /write"));

@@ -1,7 +1,10 @@
 //! The harness: processes, a client, writers, and the oracle that judges what the nodes hold.
 
+pub mod balancer;
+pub mod browser;
 pub mod cluster;
 pub mod effort;
+pub mod feed;
 pub mod http;
 pub mod load;
 pub mod logfile;

@@ -169,7 +169,7 @@ async fn another_request_under_a_used_key_is_refused() {
 #[tokio::test]
 async fn a_key_that_is_none_is_refused() {
     let served = public().await;
-    for key in ["", &"x".repeat(256), "tab\t"] {
+    for key in ["", &"x".repeat(256), "ta\tb"] {
         let answer = served.ask(Method::POST, "/write", &[("idempotency-key", key)], b"a").await;
         answer.is_problem(ProblemKind::InvalidIdempotencyKey);
     }

@@ -2,6 +2,7 @@
 //! addition: no label is looked up or allocated after its first use.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -81,10 +82,11 @@ impl MethodLabel {
 pub const CLIENT_LEFT: u16 = 499;
 
 /// Statuses that the API gives; any other is counted as 0.
-const STATUSES: [u16; 21] = [
+const STATUSES: [u16; 22] = [
     0,
     200,
     201,
+    204,
     304,
     400,
     401,
@@ -125,6 +127,7 @@ pub struct HttpMetrics {
     durations: Family<DurationLabels, Histogram, fn() -> Histogram>,
     counters: Vec<OnceLock<Counter>>,
     histograms: Vec<OnceLock<Histogram>>,
+    answered: AtomicU64,
     pub in_flight: Gauge,
     pub connections: Gauge,
     pub connections_max: Gauge,
@@ -147,6 +150,7 @@ impl HttpMetrics {
             durations: Family::new_with_constructor(buckets),
             counters: slots(kinds * STATUSES.len()),
             histograms: slots(kinds),
+            answered: AtomicU64::new(0),
             in_flight: Gauge::default(),
             connections: Gauge::default(),
             connections_max: Gauge::default(),
@@ -173,8 +177,14 @@ impl HttpMetrics {
         metrics
     }
 
+    /// Requests that were answered, since the start.
+    pub fn answered(&self) -> u64 {
+        self.answered.load(Ordering::Relaxed)
+    }
+
     /// Counts an answer and how long it took.
     pub fn observe(&self, route: Route, method: MethodLabel, status: u16, duration: Duration) {
+        self.answered.fetch_add(1, Ordering::Relaxed);
         let kind = route as usize * MethodLabel::ALL.len() + method as usize;
         let code = STATUSES.iter().position(|known| *known == status).unwrap_or(0);
         let (route, method) = (route.as_str(), method.as_str());

@@ -30,6 +30,9 @@ pub enum Verb {
     /// Puts load on the targets and reports what came of it.
     #[command(args_override_self = true)]
     Run(Options),
+    /// Follows the live feed with many readers while messages are put at a rate.
+    #[command(args_override_self = true)]
+    Live(LiveOptions),
     /// Prints a Markdown table of medians from a file of reports, one JSON object a line.
     Table {
         /// What `run --json` printed, again and again.
@@ -76,6 +79,52 @@ pub struct Options {
     /// Prints the report as JSON on standard output, and the line on standard error.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Who follows the live feed, and what comes.
+#[derive(Debug, Clone, clap::Args)]
+pub struct LiveOptions {
+    /// Addresses, comma-separated; readers are dealt to them in turn, and go on at the next one.
+    #[arg(long, value_delimiter = ',', required = true)]
+    pub targets: Vec<SocketAddr>,
+    /// Readers.
+    #[arg(long, default_value_t = 1000)]
+    pub readers: usize,
+    /// Messages that are put per second.
+    #[arg(long, default_value_t = 500.0)]
+    pub rate: f64,
+    /// Connections that put them.
+    #[arg(long, default_value_t = 16)]
+    pub writers: usize,
+    /// For how long messages are put, in seconds.
+    #[arg(long, default_value = "10", value_parser = seconds)]
+    pub seconds: Duration,
+    /// Bytes of each message.
+    #[arg(long, default_value_t = 100)]
+    pub bytes: usize,
+    /// How long a message may be tried, and readers may take to the end, in seconds.
+    #[arg(long, default_value = "30", value_parser = seconds)]
+    pub timeout: Duration,
+    /// Prints the report as JSON on standard output, and the line on standard error.
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl LiveOptions {
+    /// Says which option has a value that makes no sense.
+    pub fn check(&self) -> anyhow::Result<()> {
+        for (name, count) in [("--readers", self.readers), ("--writers", self.writers)] {
+            anyhow::ensure!((1..=CONNECTIONS_MAX).contains(&count), "{name} must be 1 to {CONNECTIONS_MAX}");
+        }
+        anyhow::ensure!(
+            (MESSAGE_BYTES_MIN..=MESSAGE_BYTES_MAX).contains(&self.bytes),
+            "--bytes must be {MESSAGE_BYTES_MIN} to {MESSAGE_BYTES_MAX}"
+        );
+        anyhow::ensure!((0.1..=1_000_000.0).contains(&self.rate), "--rate must be 0.1 to 1,000,000");
+        anyhow::ensure!(!self.seconds.is_zero(), "--seconds must be more than 0");
+        anyhow::ensure!(!self.timeout.is_zero(), "--timeout must be more than 0");
+        Ok(())
+    }
 }
 
 /// What each request does.

@@ -19,6 +19,9 @@ const HEADERS_MAX: usize = 64;
 /// Longest body of an answer: a message of the largest size, escaped as JSON.
 pub const BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
 
+/// How much of an answer's body can be looked at.
+const BODY_BYTES_KEPT: usize = 256;
+
 /// A connection.
 #[derive(Debug)]
 pub struct Http1 {
@@ -26,6 +29,8 @@ pub struct Http1 {
     host: String,
     request: Vec<u8>,
     input: BytesMut,
+    /// The beginning of the last answer's body.
+    body: Vec<u8>,
 }
 
 /// What came back.
@@ -54,7 +59,13 @@ impl Http1 {
             host: address.to_string(),
             request: Vec::with_capacity(1024),
             input: BytesMut::with_capacity(HEAD_BYTES_MAX),
+            body: Vec::with_capacity(BODY_BYTES_KEPT),
         })
+    }
+
+    /// The beginning of the last answer's body: enough for what a put comes to.
+    pub fn body(&self) -> &[u8] {
+        &self.body
     }
 
     /// `GET path`.
@@ -107,6 +118,9 @@ impl Http1 {
         if self.input.len() > total {
             return Err(Failure::Protocol("bytes after the answer"));
         }
+        let kept = head.head_bytes + head.body_bytes.min(BODY_BYTES_KEPT);
+        self.body.clear();
+        self.body.extend_from_slice(&self.input[head.head_bytes..kept]);
         self.input.advance(total);
         self.input.reserve(HEAD_BYTES_MAX);
         Ok(Answer { status: head.status, body_bytes: head.body_bytes, last: head.last })

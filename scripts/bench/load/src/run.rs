@@ -178,13 +178,13 @@ async fn preload(workload: Workload, options: &Options) -> anyhow::Result<Worklo
     Rc::into_inner(workload).context("a preloading task still holds the workload")
 }
 
-fn seed_of_now() -> u64 {
+pub(crate) fn seed_of_now() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     now.as_nanos() as u64 ^ u64::from(std::process::id()) << 48
 }
 
 /// CPU time of this process, to 10 ms; zero where the system does not say.
-fn cpu_time() -> Duration {
+pub(crate) fn cpu_time() -> Duration {
     /// The kernel gives these in units of 10 ms on every Linux platform that Rust runs on.
     const TICK: Duration = Duration::from_millis(10);
     let Ok(text) = std::fs::read_to_string("/proc/self/stat") else { return Duration::ZERO };
