@@ -210,3 +210,27 @@ fn help_and_version_end_with_status_0() {
     let version = run(&["--version"], NO_ENV).unwrap_err().to_string();
     assert_eq!(version.trim(), concat!("skep-node ", env!("CARGO_PKG_VERSION")));
 }
+
+#[test]
+fn what_is_kept_and_who_operates_is_read_and_bounded() {
+    let none = serve(&[], NO_ENV);
+    assert_eq!((none.retention.age, none.retention.bytes), (None, None));
+    let config = serve(&["--retain-age", "30days", "--retain-bytes", "50GiB"], NO_ENV);
+    assert_eq!(config.retention.age, Some(Duration::from_secs(30 * 24 * 3600)));
+    assert_eq!(config.retention.bytes, Some(50 << 30));
+    for (flag, wrong) in
+        [("--retain-age", "0s"), ("--retain-age", "old"), ("--retain-bytes", "1"), ("--retain-bytes", "5XB")]
+    {
+        assert!(refusal(&[flag, wrong], NO_ENV).contains(flag));
+    }
+    let token = "0123456789abcdef-token";
+    let shown = format!("{:?}", serve(&[], &[("SKEP_OPERATOR_TOKEN", token)]));
+    assert!(shown.contains("OperatorToken(set)") && !shown.contains(token), "{shown}");
+    let short = refusal(&[], &[("SKEP_OPERATOR_TOKEN", "short")]);
+    assert!(
+        short.contains("SKEP_OPERATOR_TOKEN") && short.contains("16") && !short.contains("short"),
+        "{short}"
+    );
+    let both = [("SKEP_OPERATOR_TOKEN", token), ("SKEP_OPERATOR_TOKEN_FILE", "x")];
+    assert!(refusal(&[], &both).contains("SKEP_OPERATOR_TOKEN_FILE"));
+}

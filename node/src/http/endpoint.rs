@@ -20,7 +20,6 @@ use super::messages::{JSON, stored};
 use super::page::NDJSON;
 use super::problem::{Problem, ProblemKind};
 use super::public::Public;
-#[allow(unused_imports)] // Named by the document alone.
 use super::schema;
 use super::{body, idempotency};
 

@@ -14,7 +14,6 @@ use super::endpoint;
 use super::page::NDJSON;
 use super::problem::Problem;
 use super::public::Public;
-#[allow(unused_imports)] // Named by the document.
 use super::schema;
 
 /// Whether the token is the operators'.

@@ -28,7 +28,6 @@ use super::api::MessageApi;
 use super::problem::{Problem, ProblemKind};
 use super::public::Public;
 use super::query::{self, Pairs};
-#[allow(unused_imports)] // Named by the document alone.
 use super::schema;
 use tail::{Reader, Tail};
 

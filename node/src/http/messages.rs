@@ -18,7 +18,6 @@ use super::accept::want;
 use super::api::MessageApi;
 use super::problem::{Problem, ProblemKind};
 use super::public::Public;
-#[allow(unused_imports)] // Named by the document alone.
 use super::schema;
 use super::{body, idempotency, json};
 use crate::service::Put;

@@ -69,8 +69,9 @@ fn add_problem(operation: &mut Operation) {
 }
 
 /// A parameter that may be absent has no null for it.
-fn forbid_null(parameter: &mut Parameter) {
-    if let Some(RefOr::T(Schema::Object(object))) = &mut parameter.schema
+fn forbid_null(parameter: &mut RefOr<Parameter>) {
+    if let RefOr::T(parameter) = parameter
+        && let Some(RefOr::T(Schema::Object(object))) = &mut parameter.schema
         && let SchemaType::Array(types) = &mut object.schema_type
     {
         types.retain(|kind| *kind != Type::Null);

@@ -16,7 +16,6 @@ use super::messages::{JSON, insert};
 use super::problem::{Problem, ProblemKind};
 use super::public::Public;
 use super::query::{self, Pairs};
-#[allow(unused_imports)] // Named by the document alone.
 use super::schema;
 use crate::service::Page;
 use crate::service::list::Filter;

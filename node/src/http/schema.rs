@@ -1,11 +1,13 @@
 //! The shapes of bodies, for the API's document. Where a body is written by hand, a test holds it
 //! against these.
 
+// Read by the document alone.
+#![allow(dead_code)]
+
 use utoipa::ToSchema;
 
 /// A message that is a text.
 #[derive(ToSchema)]
-#[allow(dead_code)] // Read by the document alone.
 pub(super) struct TextMessage {
     /// The text. It has at least one character.
     #[schema(min_length = 1, example = "foo")]
@@ -14,25 +16,21 @@ pub(super) struct TextMessage {
 
 /// Bytes of whatever kind.
 #[derive(ToSchema)]
-#[schema(value_type = String, format = Binary)]
-#[allow(dead_code)]
+#[schema(value_type = String, format = Binary, min_length = 1)]
 pub(super) struct Raw(Vec<u8>);
 
 /// A text.
 #[derive(ToSchema)]
 #[schema(value_type = String, min_length = 1, example = "a text")]
-#[allow(dead_code)]
 pub(super) struct Text(String);
 
 /// Any JSON value.
 #[derive(ToSchema)]
 #[schema(value_type = Value, example = json!({"any": ["JSON", 1]}))]
-#[allow(dead_code)]
 pub(super) struct Json(serde_json::Value);
 
 /// What a message came to.
 #[derive(ToSchema)]
-#[allow(dead_code)]
 pub(super) struct Stored {
     /// The SHA-256 of the message's bytes: its id.
     #[schema(pattern = "^[0-9a-f]{64}$")]
@@ -44,7 +42,6 @@ pub(super) struct Stored {
 
 /// How many texts were written.
 #[derive(ToSchema)]
-#[allow(dead_code)]
 pub(super) struct TextVersion {
     #[schema(minimum = 1)]
     pub version: u64,
@@ -52,7 +49,6 @@ pub(super) struct TextVersion {
 
 /// A stored message.
 #[derive(ToSchema)]
-#[allow(dead_code)]
 pub(super) struct Message {
     /// Its place in the log of messages, from 1.
     #[schema(minimum = 1)]
@@ -72,7 +68,6 @@ pub(super) struct Message {
 
 /// A stored message; one that came as JSON is the value that it is.
 #[derive(ToSchema)]
-#[allow(dead_code)]
 pub(super) struct Item {
     #[schema(minimum = 1)]
     pub seq: u64,
@@ -89,7 +84,6 @@ pub(super) struct Item {
 
 /// Messages in order.
 #[derive(ToSchema)]
-#[allow(dead_code)]
 pub(super) struct MessagePage {
     pub messages: Vec<Message>,
     /// The `after` of the next page; null where this one reaches the end.
@@ -100,7 +94,6 @@ pub(super) struct MessagePage {
 /// An error (RFC 9457). The types are stable: see the table of problems.
 #[derive(ToSchema)]
 #[schema(as = Problem)]
-#[allow(dead_code)]
 pub(super) struct ProblemDocument {
     #[schema(example = "urn:skep:problem:message-not-found")]
     pub r#type: String,

@@ -6,6 +6,7 @@ mod connections;
 mod limits;
 mod lists;
 mod live;
+mod page;
 mod reads;
 mod writes;
 

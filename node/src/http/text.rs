@@ -13,7 +13,6 @@ use super::api::MessageApi;
 use super::messages::JSON;
 use super::problem::{Problem, ProblemKind};
 use super::public::Public;
-#[allow(unused_imports)] // Named by the document alone.
 use super::schema;
 use super::{body, idempotency};
 

@@ -100,7 +100,10 @@ impl Shared {
 impl Tail {
     pub(super) fn start<A: MessageApi>(api: Arc<A>) -> Self {
         let shared = Arc::new(Shared { ring: Mutex::default(), readers: watch::Sender::new(0) });
-        let (publish, published) = watch::channel(api.applied().borrow().seq);
+        let now = api.applied().borrow().seq;
+        // What is published is never beyond the ring: who waits for more finds it there, or behind it.
+        shared.ring().restart(now);
+        let (publish, published) = watch::channel(now);
         tokio::spawn(follow(api, shared.clone(), publish));
         Self { shared, published }
     }
@@ -172,6 +175,8 @@ async fn follow<A: MessageApi>(api: Arc<A>, shared: Arc<Shared>, publish: watch:
                 } => if !changed { return },
             }
         }
+        let upto = shared.ring().upto;
+        shared.ring().restart(upto);
     }
 }
 

@@ -78,24 +78,30 @@ impl View {
         Ok(None)
     }
 
-    /// Messages from `from` on: `count` at most, and none once `bytes_max` of records are reached,
-    /// but one at least. Of those that are looked at, the ones that were taken out are left out.
-    /// Answers the last that was looked at as well: 0 where there was none.
+    /// Looks at messages from `from` on: at `count` at most, and at none once `bytes_max` of records
+    /// are reached, but at one at least. Answers those that were not taken out, and the last that
+    /// was looked at, 0 where there was none.
     pub(crate) fn page(
         &self,
         from: u64,
         count: u64,
         bytes_max: usize,
     ) -> Result<(Vec<StoredMessage>, u64), StoreError> {
-        let mut page =
-            Page { gaps: &self.gaps, messages: Vec::new(), last: 0, count, bytes_left: bytes_max as u64 };
+        let mut page = Page {
+            gaps: &self.gaps,
+            messages: Vec::new(),
+            looked_at: 0,
+            last: 0,
+            count,
+            bytes_left: bytes_max as u64,
+        };
         let first = self.sealed.partition_point(|segment| segment.first_seq + segment.count <= from);
         for segment in &self.sealed[first..] {
             if page.is_full() {
                 return Ok((page.messages, page.last));
             }
             let start = (from.max(segment.first_seq) - segment.first_seq) as u32;
-            let wanted = u64::from(start) + count - page.messages.len() as u64;
+            let wanted = u64::from(start) + count - page.looked_at;
             let begin = segment.offset(start)?;
             let end = match u32::try_from(wanted) {
                 Ok(end) => segment.offset(end)?,
@@ -119,7 +125,9 @@ impl View {
 struct Page<'a> {
     gaps: &'a Gaps,
     messages: Vec<StoredMessage>,
-    /// The last that was looked at.
+    /// Messages that were looked at, taken out or not.
+    looked_at: u64,
+    /// The last of them.
     last: u64,
     count: u64,
     bytes_left: u64,
@@ -127,7 +135,7 @@ struct Page<'a> {
 
 impl Page<'_> {
     fn is_full(&self) -> bool {
-        self.messages.len() as u64 >= self.count || (self.bytes_left == 0 && !self.messages.is_empty())
+        self.looked_at >= self.count || (self.bytes_left == 0 && self.looked_at > 0)
     }
 
     /// Reads the records between two offsets.
@@ -138,7 +146,7 @@ impl Page<'_> {
             file.read_exact_at(&mut bytes, begin).map_err(StoreError::io("read", path))?;
             let mut bytes = Bytes::from(bytes);
             if record::record_bytes(&bytes).is_none_or(|whole| whole > bytes.len()) {
-                if !self.messages.is_empty() && self.bytes_left <= step {
+                if self.looked_at > 0 && self.bytes_left <= step {
                     // The next message does not fit into what is left.
                     self.bytes_left = 0;
                     return Ok(());
@@ -154,6 +162,7 @@ impl Page<'_> {
                 }
                 let message = message(&bytes.slice(at..at + whole), path, begin + at as u64)?;
                 self.last = message.seq;
+                self.looked_at += 1;
                 if !self.gaps.has(message.seq) {
                     self.messages.push(message);
                 }

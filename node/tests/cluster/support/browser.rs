@@ -100,6 +100,8 @@ impl Browser {
         for domain in ["Runtime.enable", "Log.enable", "Page.enable"] {
             window.call(domain, json!({})).await;
         }
+        // Else the window behind another counts as hidden.
+        window.call("Emulation.setFocusEmulationEnabled", json!({ "enabled": true })).await;
         window.resize(width, height).await;
         window.call("Page.navigate", json!({ "url": url })).await;
         window
