@@ -29,6 +29,7 @@ use super::problem::{Problem, ProblemKind};
 use super::public::Public;
 use super::query::{self, Pairs};
 use super::schema;
+use crate::telemetry::Metrics;
 use tail::{Reader, Tail};
 
 /// Live readers at one node; one more is sent elsewhere.
@@ -55,8 +56,15 @@ impl Live {
         api: Arc<A>,
         closing: watch::Receiver<bool>,
         tasks: TaskTracker,
+        metrics: &Metrics,
     ) -> Self {
         let slots = Arc::new(Semaphore::new(LIVE_READERS_MAX));
+        let free = slots.clone();
+        metrics.add_source(move |scrape| {
+            let readers = LIVE_READERS_MAX - free.available_permits();
+            scrape.gauge("http_live_readers", "Readers of the live feed", readers as f64);
+            scrape.gauge("http_live_readers_max", "Most readers of the live feed", LIVE_READERS_MAX as f64);
+        });
         Self { tail: Tail::start(api), slots, closing, tasks }
     }
 

@@ -11,6 +11,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, LINK, V
 
 use super::accept::want;
 use super::api::MessageApi;
+use super::encode::time_rfc3339;
 use super::entry::{self, Form};
 use super::messages::{JSON, insert};
 use super::problem::{Problem, ProblemKind};
@@ -37,7 +38,7 @@ const SKEP_LAST_SEQ: HeaderName = HeaderName::from_static("skep-last-seq");
     params(
         ("after" = Option<u64>, Query, minimum = 0, maximum = 9007199254740991_i64, description = "The seq after which to begin"),
         ("limit" = Option<u64>, Query, minimum = 1, maximum = 1000, description = "At most so many; 100 by default"),
-        ("since" = Option<String>, Query, format = DateTime, description = "No earlier than this; also milliseconds since 1970"),
+        ("since" = Option<String>, Query, format = DateTime, description = "No earlier than this"),
         ("until" = Option<String>, Query, format = DateTime, description = "Earlier than this"),
         ("content_type" = Option<String>, Query, pattern = r"^[A-Za-z0-9!#$&^_.+-]+/([A-Za-z0-9!#$&^_.+-]+|\*)$",
             description = "A media type, or all of a main type as in `text/*`"),
@@ -73,7 +74,7 @@ pub(super) async fn get<A: MessageApi>(
 #[utoipa::path(
     head, path = "/messages", operation_id = "countMessages", tag = "messages",
     params(
-        ("since" = Option<String>, Query, format = DateTime, description = "No earlier than this; also milliseconds since 1970"),
+        ("since" = Option<String>, Query, format = DateTime, description = "No earlier than this"),
         ("until" = Option<String>, Query, format = DateTime, description = "Earlier than this"),
         ("content_type" = Option<String>, Query, pattern = r"^[A-Za-z0-9!#$&^_.+-]+/([A-Za-z0-9!#$&^_.+-]+|\*)$",
             description = "A media type, or all of a main type as in `text/*`"),
@@ -138,7 +139,9 @@ impl Query {
         text.append_pair("after", &next.to_string()).append_pair("limit", &limit.to_string());
         for (name, time_ms) in [("since", since_ms), ("until", until_ms)] {
             if let Some(time_ms) = time_ms {
-                text.append_pair(name, &time_ms.to_string());
+                let mut time = Vec::new();
+                time_rfc3339(*time_ms, &mut time);
+                text.append_pair(name, &String::from_utf8_lossy(&time));
             }
         }
         if let Some(content_type) = content_type {
@@ -190,7 +193,7 @@ mod tests {
 
     #[test]
     fn a_filter_names_times_and_a_type_and_survives_into_the_next_page() {
-        let text = "since=1970-01-01T00%3A00%3A02.5Z&until=3000&content_type=Text%2F*";
+        let text = "since=1970-01-01T00%3A00%3A02.5Z&until=1970-01-01T00:00:03Z&content_type=Text%2F*";
         let query = Query::parse(text).unwrap();
         let filter =
             Filter { since_ms: Some(2500), until_ms: Some(3000), content_type: Some("text/*".into()) };

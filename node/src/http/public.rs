@@ -40,7 +40,7 @@ pub fn public_app<A: MessageApi>(
 ) -> App {
     let node_id = api.node_id();
     let (api, closing, upgraded) = (Arc::new(api), watch::Sender::new(false), TaskTracker::new());
-    let live = Live::start(api.clone(), closing.subscribe(), upgraded.clone());
+    let live = Live::start(api.clone(), closing.subscribe(), upgraded.clone(), metrics);
     let overview = Overview::start(metrics.http.clone());
     let public = Arc::new(Public { api, max_body_bytes, live, overview, token });
     let router = assets::routes()

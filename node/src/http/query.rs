@@ -34,11 +34,8 @@ pub(super) fn after(value: &str) -> Result<u64, Problem> {
     })
 }
 
-/// A time: RFC 3339, or milliseconds since the Unix epoch.
+/// A time (RFC 3339), in milliseconds since the Unix epoch.
 pub(super) fn time_ms(name: &str, value: &str) -> Result<u64, Problem> {
-    if let Ok(time_ms) = value.parse() {
-        return Ok(time_ms);
-    }
     let time = OffsetDateTime::parse(value, &Rfc3339).map_err(|_| {
         let detail = format!("{name} is {value:?}; expected a time as in 2026-11-21T03:10:00Z");
         Problem::new(ProblemKind::InvalidQuery, detail)

@@ -12,7 +12,9 @@ use crate::raft::Raft;
 use crate::raft::peers::Peers;
 use crate::raft::types::LogId;
 use crate::raft::wire::REJECT_REASONS;
+use crate::store::claims::CLAIMS_MAX;
 use crate::store::health::{Histogram, LATENCY_BUCKETS_S};
+use crate::store::removed::REMOVED_SINGLY_MAX;
 use crate::store::{LogStatsHandle, Reader, StoreMetrics};
 use crate::telemetry::{Metrics, Scrape};
 
@@ -151,6 +153,11 @@ fn of_store(scrape: &mut Scrape<'_>, reader: &Reader, store: &StoreMetrics, log:
     scrape.gauge("store_messages", "Messages in the store", stats.messages as f64);
     scrape.gauge("store_message_bytes", "Size of the messages' segments", stats.message_bytes as f64);
     scrape.gauge("store_message_segments", "Segments of messages", stats.message_segments as f64);
+    scrape.gauge("store_dropped_upto", "Messages up to this seq are dropped", stats.floor as f64);
+    scrape.gauge("store_removed_singly", "Messages removed one by one", stats.removed_singly as f64);
+    scrape.gauge("store_removed_singly_max", "Most of those", REMOVED_SINGLY_MAX as f64);
+    scrape.gauge("store_claims", "Idempotency keys that are remembered", stats.claims as f64);
+    scrape.gauge("store_claims_max", "Most of those", CLAIMS_MAX as f64);
     let log = log.stats();
     scrape.gauge("store_log_entries", "Entries in the Raft log", log.entries as f64);
     scrape.gauge("store_log_bytes", "Size of the entries in the Raft log", log.entry_bytes as f64);

@@ -49,6 +49,10 @@ impl Claims {
         self.order.iter().filter_map(|key| self.by_key.get(key).cloned()).collect()
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.order.len()
+    }
+
     /// Looks a claim up, after forgetting what has expired by then.
     pub(crate) fn meet(&mut self, key: ClaimKey, fingerprint: u128, now_ms: u64) -> Met {
         while let Some(oldest) = self.order.front() {

@@ -39,6 +39,10 @@ pub struct StoreStats {
     pub messages: u64,
     /// Messages up to this `seq` are gone.
     pub floor: u64,
+    /// Messages above it that were taken out one by one.
+    pub removed_singly: u64,
+    /// Idempotency keys that are remembered.
+    pub claims: u64,
     /// Segments whose files go with the next checkpoint.
     pub retired_segments: u64,
     /// Bytes of the message segments.
@@ -174,6 +178,8 @@ impl Reader {
         StoreStats {
             messages: state.messages.removed().gaps().count_between(0, state.messages.published_seq()),
             floor: state.messages.removed().floor(),
+            removed_singly: state.messages.removed().singly() as u64,
+            claims: state.claims.len() as u64,
             retired_segments: state.messages.retired() as u64,
             message_bytes: state.messages.bytes(),
             message_segments: state.messages.segments(),

@@ -94,6 +94,11 @@ impl Removed {
         self.floor
     }
 
+    /// How many were taken out one by one.
+    pub(crate) fn singly(&self) -> usize {
+        self.singly.len()
+    }
+
     pub(crate) fn has(&self, seq: u64) -> bool {
         seq <= self.floor || self.singly.contains(&seq)
     }

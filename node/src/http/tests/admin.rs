@@ -148,7 +148,7 @@ async fn without_a_token_nobody_is_an_operator() {
     let served =
         serve_app(ServeLimits::default(), |fake, metrics| admin_app(fake, OperatorToken::default(), metrics))
             .await;
-    let headers = [("authorization", "Bearer ")];
+    let headers = [("authorization", "Bearer any-token-at-all")];
     let answer = served.ask(Method::DELETE, &format!("/messages/{FOO}"), &headers, b"").await;
     answer.is_problem(ProblemKind::NoOperators);
 }
