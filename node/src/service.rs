@@ -180,7 +180,8 @@ impl Service {
         let digest = Digest::of(&body);
         // A copy: the log's cache must not keep a connection's whole read buffer alive.
         let body = Bytes::copy_from_slice(&body);
-        let op = Op::PutMessage { digest, content_type, body, time_ms: now_ms(), nonce: self.0.nonces.next() };
+        let op =
+            Op::PutMessage { digest, content_type, body, time_ms: now_ms(), nonce: self.0.nonces.next() };
         match self.propose(op, claim).await? {
             (OpOutcome::Message { seq, created }, repeated) => Ok(Put { digest, seq, created, repeated }),
             (other, _) => Err(unexpected(&other)),

@@ -377,8 +377,14 @@ fn apply_guarded(state: &mut CoreState, op: &Op, guard: &mut Guard) -> Result<Op
         Guard::Repeat(outcome) => Ok(outcome),
         Guard::Skip => Ok(OpOutcome::Skipped),
         Guard::Remember { key, fingerprint, expires_ms } => {
+            let last_seq = state.messages.last_seq();
             let outcome = apply_op(state, op)?;
-            state.claims.remember(ClaimRecord { key, fingerprint, expires_ms, outcome: outcome.clone() });
+            // Whose request made a message is no part of the state; whether it was new is.
+            let kept = match &outcome {
+                OpOutcome::Message { seq, .. } => OpOutcome::Message { seq: *seq, created: *seq > last_seq },
+                other => other.clone(),
+            };
+            state.claims.remember(ClaimRecord { key, fingerprint, expires_ms, outcome: kept });
             Ok(outcome)
         }
     }

@@ -297,6 +297,11 @@ impl Messages {
         }
     }
 
+    /// The last message's `seq`, staged or published.
+    pub(crate) fn last_seq(&self) -> u64 {
+        self.last_seq
+    }
+
     pub(crate) fn removed(&self) -> &Removed {
         &self.removed
     }
