@@ -7,8 +7,7 @@ use skep_balancer::forward::request_head::RequestHead;
 use skep_fuzz::bounded::bounded;
 use skep_fuzz::seeds;
 
-const CLIENT: Client<'_> =
-    Client { address: "192.0.2.1", node: "192.0.2.1", proto: "http", trusted: false };
+const CLIENT: Client<'_> = Client { address: "192.0.2.1", node: "192.0.2.1", proto: "http", trusted: false };
 
 fuzz_target!(init: seeds::write(seeds::request_heads), |bytes: &[u8]| {
     let mut head = RequestHead::default();
@@ -28,6 +27,12 @@ fuzz_target!(init: seeds::write(seeds::request_heads), |bytes: &[u8]| {
     }
     let mut out = Vec::new();
     write_request(&head, bytes, CLIENT, b"id", &mut out);
+    if head.host.is_none() {
+        // An old client's request has an empty Host from here on (RFC 9110, 7.2): more than this
+        // reader takes from a client.
+        let line = out.windows(8).position(|it| it == b"host: \r\n").expect("there is a Host") + 6;
+        out.insert(line, b'a');
+    }
     let read = again.parse(&out).expect("what is sent to a backend is well formed");
     assert!(read && again.len == out.len(), "what is sent ends where it should");
     assert_eq!((again.method, again.body), (head.method, head.body));
