@@ -5,6 +5,7 @@ use libfuzzer_sys::fuzz_target;
 use skep_balancer::forward::headers::{Client, write_request};
 use skep_balancer::forward::request_head::RequestHead;
 use skep_fuzz::bounded::bounded;
+use skep_fuzz::heads::beyond_limits;
 use skep_fuzz::seeds;
 
 const CLIENT: Client<'_> = Client { address: "192.0.2.1", node: "192.0.2.1", proto: "http", trusted: false };
@@ -27,6 +28,9 @@ fuzz_target!(init: seeds::write(seeds::request_heads), |bytes: &[u8]| {
     }
     let mut out = Vec::new();
     write_request(&head, bytes, CLIENT, b"id", &mut out);
+    if beyond_limits(&out) {
+        return;
+    }
     if head.host.is_none() {
         // An old client's request has an empty Host from here on (RFC 9110, 7.2): more than this
         // reader takes from a client.

@@ -22,7 +22,8 @@ fn check(payload: &[u8], source: IpAddr, destination: IpAddr) {
     if payload.len() >= 8 && source.is_ipv4() {
         let mut mended = payload.to_vec();
         mended[6..8].fill(0);
-        let words = mended.chunks(2).map(|it| u32::from(it[0]) << 8 | it.get(1).map_or(0, |low| u32::from(*low)));
+        let words =
+            mended.chunks(2).map(|it| u32::from(it[0]) << 8 | it.get(1).map_or(0, |low| u32::from(*low)));
         let mut sum: u32 = words.sum();
         while sum > 0xffff {
             sum = (sum >> 16) + (sum & 0xffff);

@@ -4,4 +4,5 @@
 //! allocate much more than the bytes that came, and that what it accepts survives being encoded.
 
 pub mod bounded;
+pub mod heads;
 pub mod seeds;
