@@ -37,8 +37,8 @@ const CHUNKS_QUEUED_MAX: usize = 4;
 /// Most bytes of one chunk.
 const CHUNK_BYTES_MAX: usize = 1024 * 1024;
 
-/// Most bytes of snapshots that a node sends to one peer in a second: a gigabyte takes 16 s.
-const BYTES_PER_SECOND_MAX: u64 = 64 * 1024 * 1024;
+/// Most bytes of snapshots that a node sends to one peer in a second: a gigabyte takes 32 s.
+const BYTES_PER_SECOND_MAX: u64 = 32 * 1024 * 1024;
 
 /// After each piece the sender rests this many times as long as the piece took, so that a machine
 /// that is busy, a slow network and a slow disk at the other end are left to clients.

@@ -1,6 +1,6 @@
 //! Receiving a snapshot: into a folder of its own, checked as it comes, durable when it is whole.
 //!
-//! The bytes are written by a blocking thread, and synced every few MiB, so that a large snapshot
+//! The bytes are written by a blocking thread, and synced every MiB, so that a large snapshot
 //! never becomes one long stall of the disk for the log. Dropping the sink removes what came.
 
 use std::fs::{self, File, OpenOptions};
@@ -20,7 +20,7 @@ use crate::store::snapshot::decoder::{Decoder, Event};
 use crate::store::snapshot::{SnapshotData, StagingDir, check_and_index};
 
 /// Written bytes after which the file is synced.
-const SYNC_BYTES: u64 = 8 * 1024 * 1024;
+const SYNC_BYTES: u64 = 1024 * 1024;
 
 /// Receives a snapshot.
 pub struct SnapshotSink {
