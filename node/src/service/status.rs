@@ -1,5 +1,8 @@
 //! The cluster as this node sees it: what Raft says of who votes, and gossip of who is there.
 
+use std::time::Duration;
+
+use openraft::Instant as _;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use serde::Serialize;
 use skep_proto::gossip::{Gossip, NodeState, PeerRecord, Program, View};
@@ -12,6 +15,11 @@ use crate::raft::types::{LogId, Metrics};
 use crate::raft::wire::PROTOCOL_OF_FORMAT_2;
 use crate::service::ServiceError;
 use crate::store::StoreHealth;
+
+/// A leader that no quorum has answered for so long gets no traffic: it does not step down by
+/// itself, and can acknowledge nothing. Well above an election's time-out, which a busy machine
+/// may use up.
+const QUORUM_SILENCE_MAX: Duration = Duration::from_millis(1500);
 
 /// A node that has not applied this many committed entries is not ready.
 pub const READY_LAG_MAX: u64 = 10_000;
@@ -138,6 +146,14 @@ impl Status {
                 None => "no leader is known".into(),
             });
         }
+        if let Some(silent) =
+            quorum_silence(self.node_id, &metrics).filter(|silent| *silent > QUORUM_SILENCE_MAX)
+        {
+            return Err(format!(
+                "this node leads, but no quorum has answered it for {} ms",
+                silent.as_millis()
+            ));
+        }
         let (committed, applied) = (
             metrics.local_committed.map_or(0, |log_id| log_id.index),
             metrics.last_applied.map_or(0, |log_id| log_id.index),
@@ -178,6 +194,14 @@ pub fn oldest_version(gossip: &Gossip) -> Option<String> {
         .filter(|record| record.program == Program::Node && record.cluster == cluster)
         .find(|record| record.protocol.1 < PROTOCOL_OF_FORMAT_2)
         .map(|record| record.version.clone())
+}
+
+/// For how long no quorum has answered this node, if it leads others.
+fn quorum_silence(node_id: NodeId, metrics: &Metrics) -> Option<Duration> {
+    let leads = metrics.current_leader == Some(node_id.0);
+    let alone = metrics.membership_config.membership().voter_ids().all(|voter| voter == node_id.0);
+    let answered = metrics.last_quorum_acked.as_ref().filter(|_| leads && !alone)?;
+    Some(answered.elapsed())
 }
 
 fn member(metrics: &Metrics, record: &PeerRecord, state: &'static str) -> MemberStatus {

@@ -75,25 +75,40 @@ async fn health_and_metrics_are_served_on_the_admin_address_alone() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_without_quorum_is_alive_but_not_ready_and_recovers() {
+/// Leaves a node alone that leads, or one that follows.
+async fn without_quorum(survivor_leads: bool) {
     let _machine = machine_shared();
     let mut cluster = Cluster::ready(3).await;
     let (digest, _) = cluster.node(1).http.put("read without a quorum").await;
-    cluster.node_mut(2).kill();
-    cluster.node_mut(3).kill();
-    let node = cluster.node(1);
+    let leader = cluster.leader().await;
+    let survivor = if survivor_leads { leader } else { leader % 3 + 1 };
+    let path = format!("/messages/{digest}");
+    assert_eq!(cluster.node(survivor).http.get(&path).await.expect("an answer").status, 200);
+    let others: Vec<u8> = (1..=3).filter(|number| *number != survivor).collect();
+    others.iter().for_each(|other| cluster.node_mut(*other).kill());
+    let node = cluster.node(survivor);
     until("it is not ready", Duration::from_secs(20), async || (!node.is_ready().await).then_some(())).await;
     assert_eq!(node.admin.get("/livez").await.expect("an answer").status, 200);
     // Immutable and named by its content: present, it may be read.
-    assert_eq!(node.http.get(&format!("/messages/{digest}")).await.expect("an answer").status, 200);
+    assert_eq!(node.http.get(&path).await.expect("an answer").status, 200);
     let answer = node.http.post_message("there is no quorum").await.expect("an answer");
     assert_eq!(answer.status, 503, "{answer:?}");
     assert!(!answer.header("retry-after").is_empty(), "{answer:?}");
     let answer = node.http.get("/messages?after=0&limit=1").await.expect("an answer");
     assert_eq!(answer.status, 503, "a list must not be stale: {answer:?}");
-    cluster.start(2);
-    cluster.start(3);
+    for other in others {
+        cluster.start(other);
+    }
     cluster.wait_all_ready().await;
     cluster.node(1).http.put("the quorum is back").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_without_quorum_is_alive_but_not_ready_and_recovers() {
+    without_quorum(true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_without_quorum_is_alive_but_not_ready_and_recovers() {
+    without_quorum(false).await;
 }
