@@ -14,6 +14,8 @@ pub const MESSAGE_BYTES_MIN: usize = 16;
 pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 /// Most connections of one run.
 pub const CONNECTIONS_MAX: usize = 16_384;
+/// Most threads of one run.
+pub const THREADS_MAX: usize = 256;
 /// Most messages put before reads are measured.
 pub const PRELOAD_MAX: u64 = 1_000_000;
 
@@ -51,6 +53,9 @@ pub struct Options {
     /// Connections, each with one request outstanding.
     #[arg(long, default_value_t = 64)]
     pub connections: usize,
+    /// Threads that share the connections; as many as there are processors where it is not given.
+    #[arg(long)]
+    pub threads: Option<usize>,
     /// How long to measure, in seconds.
     #[arg(long, default_value = "5", value_parser = seconds)]
     pub seconds: Duration,
@@ -175,11 +180,20 @@ impl fmt::Display for Mode {
 }
 
 impl Options {
+    /// How many threads to use.
+    pub fn threads(&self) -> usize {
+        self.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+    }
+
     /// Says which option has a value that makes no sense.
     pub fn check(&self) -> anyhow::Result<()> {
         anyhow::ensure!(
             (1..=CONNECTIONS_MAX).contains(&self.connections),
             "--connections must be 1 to {CONNECTIONS_MAX}"
+        );
+        anyhow::ensure!(
+            self.threads.is_none_or(|threads| (1..=THREADS_MAX).contains(&threads)),
+            "--threads must be 1 to {THREADS_MAX}"
         );
         anyhow::ensure!(
             (MESSAGE_BYTES_MIN..=MESSAGE_BYTES_MAX).contains(&self.bytes),

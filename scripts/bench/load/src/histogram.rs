@@ -48,6 +48,15 @@ impl Histogram {
         self.max_ns = self.max_ns.max(value);
     }
 
+    /// Adds what another one recorded.
+    pub fn merge(&mut self, other: &Self) {
+        for (bucket, count) in self.buckets.iter_mut().zip(&other.buckets) {
+            *bucket += count;
+        }
+        self.count += other.count;
+        self.max_ns = self.max_ns.max(other.max_ns);
+    }
+
     pub fn count(&self) -> u64 {
         self.count
     }

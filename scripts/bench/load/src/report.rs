@@ -69,6 +69,15 @@ impl Tally {
         }
     }
 
+    /// Adds what another thread of the same run counted.
+    pub fn merge(&mut self, other: &Self) {
+        self.answered += other.answered;
+        self.latencies.merge(&other.latencies);
+        for (kind, count) in &other.errors {
+            *self.errors.entry(kind.clone()).or_default() += count;
+        }
+    }
+
     pub fn answered(&self) -> u64 {
         self.answered
     }

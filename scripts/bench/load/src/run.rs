@@ -1,11 +1,12 @@
-//! A run: connect all, preload, warm up, measure.
+//! A run: preload, connect all, warm up, measure.
 //!
-//! One task a connection, all on this thread. The tally and the counters are shared without locks,
-//! because no task holds them over an await.
+//! One task a connection, a share of them on each thread. The tally and the counters of a thread are
+//! shared by its tasks without locks, because no task holds them over an await.
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::{Arc, Barrier, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
@@ -22,48 +23,96 @@ use crate::report::{Report, Tally};
 const RECONNECT_PAUSE: Duration = Duration::from_millis(10);
 /// Most connections that preload at once.
 const PRELOAD_CONNECTIONS_MAX: usize = 64;
+/// Each thread numbers its requests from its own number times two to this: no two are the same.
+const SEQ_BITS: u32 = 48;
 /// How often one preload request is tried, for a target may still be finding its leader.
 const PRELOAD_TRIES: u32 = 20;
 
-/// Runs on a runtime of its own, on this thread.
+/// Runs on `options.threads` threads, each with a runtime and a share of the connections of its own.
 pub fn run_blocking(options: Options) -> anyhow::Result<Report> {
     options.check()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    LocalSet::new().block_on(&runtime, run(options))
+    let seed = options.seed.unwrap_or_else(seed_of_now);
+    let workload = Workload::new(&options, seed);
+    let workload = Arc::new(on_a_runtime(preload(workload, &options))??);
+
+    let threads = options.threads().min(options.connections);
+    let start = Start { connected: Barrier::new(threads), origin: OnceLock::new() };
+    let outcomes = std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads)
+            .map(|thread| {
+                let (options, workload, start) = (&options, workload.clone(), &start);
+                scope.spawn(move || on_a_runtime(run_share(options, workload, start, thread, threads)))
+            })
+            .collect();
+        let mut outcomes = vec![on_a_runtime(run_share(&options, workload.clone(), &start, 0, threads))];
+        outcomes.extend(others.into_iter().map(|other| {
+            other.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a thread of the client panicked")))
+        }));
+        outcomes
+    });
+    let mut total: Option<(Tally, Duration)> = None;
+    for outcome in outcomes {
+        let (tally, cpu) = outcome??;
+        match &mut total {
+            // The first thread's is the CPU time of the whole process.
+            None => total = Some((tally, cpu)),
+            Some((total, _)) => total.merge(&tally),
+        }
+    }
+    let (tally, cpu) = total.context("there is no thread")?;
+    Ok(report(&options, &tally, cpu))
 }
 
-/// What the tasks of one run share.
+fn on_a_runtime<T>(work: impl Future<Output = T>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(LocalSet::new().block_on(&runtime, work))
+}
+
+/// Where the threads meet: when all have tried to connect, one says when the run begins.
+struct Start {
+    connected: Barrier,
+    origin: OnceLock<Instant>,
+}
+
+/// What the tasks of one thread share.
 struct Shared {
-    workload: Workload,
+    workload: Arc<Workload>,
     pace: Pace,
     tally: RefCell<Tally>,
     seq: Cell<u64>,
     timeout: Duration,
 }
 
-/// Runs; must be called inside a `LocalSet`.
-pub async fn run(options: Options) -> anyhow::Result<Report> {
-    let seed = options.seed.unwrap_or_else(seed_of_now);
-    let workload = Workload::new(&options, seed);
-    let workload = preload(workload, &options).await?;
+/// One thread's connections, every `threads`th beginning with its own number; must be called inside
+/// a `LocalSet`. Returns what came, and the CPU time of the process meanwhile.
+async fn run_share(
+    options: &Options,
+    workload: Arc<Workload>,
+    start: &Start,
+    thread: usize,
+    threads: usize,
+) -> anyhow::Result<(Tally, Duration)> {
+    let clients = connect_share(options, &workload, thread, threads).await;
+    // Blocks: nothing else is to be done on this thread. A thread that could not connect comes too.
+    start.connected.wait();
+    let clients = clients?;
 
-    let mut clients = Vec::with_capacity(options.connections);
-    for address in options.targets.iter().copied().cycle().take(options.connections) {
-        clients.push((address, connect(&workload, address, options.timeout).await?));
-    }
-
-    let origin = Instant::now();
+    let origin = *start.origin.get_or_init(Instant::now);
     let from = origin + options.warmup;
     let until = from + options.seconds;
     let pace = match options.rate {
         None => Pace::closed(until),
-        Some(rate) => Pace::open(origin, until, rate, options.connections, options.timeout)?,
+        Some(rate) => {
+            let offset = Duration::from_secs_f64(thread as f64 / rate);
+            let share = rate / threads as f64;
+            Pace::open(origin + offset, until, share, clients.len(), options.timeout)?
+        }
     };
     let shared = Rc::new(Shared {
         workload,
         pace,
         tally: RefCell::new(Tally::new(from, until)),
-        seq: Cell::new(0),
+        seq: Cell::new((thread as u64) << SEQ_BITS),
         timeout: options.timeout,
     });
     let mut tasks = JoinSet::new();
@@ -77,9 +126,24 @@ pub async fn run(options: Options) -> anyhow::Result<Report> {
     while let Some(done) = tasks.join_next().await {
         done.context("a connection's task failed")?;
     }
-    shared.tally.borrow_mut().record_unsent(shared.pace.unsent());
-    let tally = shared.tally.borrow();
-    Ok(report(&options, &tally, cpu))
+    let shared = Rc::into_inner(shared).context("a connection's task still runs")?;
+    let mut tally = shared.tally.into_inner();
+    tally.record_unsent(shared.pace.unsent());
+    Ok((tally, cpu))
+}
+
+async fn connect_share(
+    options: &Options,
+    workload: &Workload,
+    thread: usize,
+    threads: usize,
+) -> anyhow::Result<Vec<(SocketAddr, Client)>> {
+    let mut clients = Vec::with_capacity(options.connections.div_ceil(threads));
+    for connection in (thread..options.connections).step_by(threads) {
+        let address = options.targets[connection % options.targets.len()];
+        clients.push((address, connect(workload, address, options.timeout).await?));
+    }
+    Ok(clients)
 }
 
 fn report(options: &Options, tally: &Tally, cpu: Duration) -> Report {
