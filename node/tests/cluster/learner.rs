@@ -57,8 +57,9 @@ async fn a_new_node_gets_a_large_store_under_load_and_is_promoted() {
     measured(&format!("a new node caught up with {} MiB under load", bytes >> 20), &[caught_up - joined]);
 
     // An even number of nodes has an odd number of voters: the fifth lets the fourth be promoted.
-    cluster.start(5).wait_ready().await;
-    cluster.wait_views("all five are voters", Duration::from_secs(60), |view| view.voters() == 5).await;
+    let patience = count(Duration::from_secs(60), Duration::from_secs(300));
+    cluster.start(5);
+    cluster.wait_views("all five are voters", patience, |view| view.voters() == 5).await;
     let ledger = load.stop().await;
     ledger.expect_no_failure("writes while nodes joined");
 
