@@ -4,7 +4,8 @@
 //! A reader is a position in the log of messages, nothing more: what it has not had yet lies in the
 //! store, or, where it keeps up, in the [`tail::Tail`] that all readers share. So a slow reader
 //! costs no memory; one whose connection takes nothing for [`STALL_MAX`] is told where to resume and
-//! let go. A position means the same at every node, which is why any of them can go on.
+//! let go (with server-sent events: when it takes again, or when the kernel gives it up after a
+//! minute). A position means the same at every node, which is why any of them can go on.
 //!
 //! Tasks: the tail's, and one a WebSocket. Readers leave when the listener drains.
 
@@ -184,7 +185,7 @@ fn position(headers: &HeaderMap, query: &str) -> Result<Option<u64>, Problem> {
         // A browser that reconnects sends both: the same address, and how far it came since.
         Some(value) => {
             let seen = value.to_str().unwrap_or_default();
-            let seen = seen.parse::<u64>().map_err(|_| {
+            let seen = query::seq(seen).ok_or_else(|| {
                 Problem::new(ProblemKind::InvalidQuery, format!("Last-Event-ID is {seen:?}; expected a seq"))
             })?;
             Ok(Some(seen.max(after.unwrap_or(0))))

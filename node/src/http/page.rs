@@ -214,7 +214,8 @@ mod tests {
             assert_eq!(problem.kind, ProblemKind::InvalidQuery);
             assert!(problem.detail.contains("1 to 1000"), "{}", problem.detail);
         }
-        for query in ["after=", "after=-1", "after=x", "after=99999999999999999999"] {
+        for query in ["after=", "after=-1", "after=x", "after=9007199254740992", "after=99999999999999999999"]
+        {
             assert_eq!(Query::parse(query).unwrap_err().kind, ProblemKind::InvalidQuery);
         }
     }

@@ -26,12 +26,20 @@ impl<'a> Iterator for Pairs<'a> {
     }
 }
 
+/// Largest seq that may be asked for: JSON's numbers are exact to here (RFC 8259, section 6).
+pub(super) const SEQ_MAX: u64 = (1 << 53) - 1;
+
 /// The place after which to begin.
 pub(super) fn after(value: &str) -> Result<u64, Problem> {
-    value.parse().map_err(|_| {
-        let detail = format!("after is {value:?}; expected a seq, 0 for the beginning");
+    seq(value).ok_or_else(|| {
+        let detail = format!("after is {value:?}; expected a seq, 0 for the beginning, at most {SEQ_MAX}");
         Problem::new(ProblemKind::InvalidQuery, detail)
     })
+}
+
+/// A seq or 0, in decimal.
+pub(super) fn seq(value: &str) -> Option<u64> {
+    value.parse().ok().filter(|seq| *seq <= SEQ_MAX)
 }
 
 /// A time (RFC 3339), in milliseconds since the Unix epoch.
