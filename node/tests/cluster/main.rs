@@ -8,6 +8,7 @@ mod support;
 
 mod admin;
 mod apart;
+mod api;
 mod bad_input;
 mod bootstrap;
 mod crashes;
