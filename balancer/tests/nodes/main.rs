@@ -12,6 +12,7 @@ mod balancer;
 mod deaths;
 mod hang;
 mod idle;
+mod live;
 mod scale;
 mod slow;
 mod tls;

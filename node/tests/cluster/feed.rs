@@ -2,14 +2,22 @@
 
 use std::time::Duration;
 
-use crate::support::effort::{count, expect_under, machine_alone, machine_shared, measured};
+use futures_util::StreamExt;
+use serde_json::Value;
+use tokio_tungstenite::connect_async;
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::support::effort::{count, expect_under, machine_alone, machine_shared, measured, say};
 use crate::support::feed::FeedReader;
 use crate::support::oracle::verify;
+use crate::support::wait::until;
 use crate::support::{Cluster, Load, LoadOptions, Targets};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 /// From the answer to who sent a message to its frame at a reader of any node.
 const FRAME_BAR: Duration = Duration::from_millis(5);
+/// Well below what the reader was not given.
+const RESIDENT_GROWTH_MAX: u64 = 24 << 20;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn readers_have_every_message_once_and_in_order_while_nodes_are_killed_and_restarted() {
@@ -93,20 +101,76 @@ async fn a_frame_follows_the_answer_to_who_sent_the_message_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_reader_of_a_node_that_is_cut_off_is_let_go() {
+async fn a_reader_of_a_follower_that_is_cut_off_is_let_go() {
+    expect_let_go(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_of_a_leader_that_no_quorum_answers_is_let_go() {
+    expect_let_go(true).await;
+}
+
+async fn expect_let_go(leads: bool) {
     let _machine = machine_shared();
     let mut cluster = Cluster::ready(3).await;
     let leader = cluster.leader().await;
-    let follower = if leader == 1 { 2 } else { 1 };
-    let alone = FeedReader::start(vec![cluster.node(follower).http.address], 0);
+    let read = if leads { leader } else { leader % 3 + 1 };
+    let alone = FeedReader::start(vec![cluster.node(read).http.address], 0);
     cluster.node(leader).http.put("before").await;
     alone.wait_for(1, PATIENCE).await;
-    for node in (1..=3).filter(|node| *node != follower) {
+    for node in (1..=3).filter(|node| *node != read) {
         cluster.node_mut(node).kill();
     }
-    // It says so with a heartbeat, once it knows that no leader is left.
-    crate::support::wait::until("it is let go", Duration::from_secs(40), async || {
+    // It says so with a heartbeat, once it knows that it is alone.
+    until("it is let go", Duration::from_secs(40), async || {
         alone.goodbyes().iter().any(|why| why == "not-ready; resume with after=1").then_some(())
     })
     .await;
+}
+
+/// A reader that takes nothing costs no memory, and is let go; it goes on where it was.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_that_takes_nothing_is_let_go_and_can_go_on_where_it_was() {
+    let _machine = machine_shared();
+    let cluster = Cluster::ready(1).await;
+    let node = cluster.node(1);
+    // As many without a reader: what taking them in needs, the node has then.
+    let messages = count(80u64, 400);
+    let put = async |number: u64| node.http.put(&format!("{number} {}", "x".repeat(512 << 10))).await;
+    for number in 1..=messages {
+        put(number).await;
+    }
+    let url = format!("ws://{}/messages/live?after={messages}", node.http.address);
+    let (mut socket, _) = connect_async(url).await.expect("the node takes readers");
+    let readers = async |expected: &str| {
+        let metrics = node.admin.get("/metrics").await.ok()?.text();
+        metrics.lines().any(|line| line == format!("skep_http_live_readers {expected}")).then_some(())
+    };
+    until("the reader is there", PATIENCE, async || readers("1.0").await).await;
+    let before = node.resident_bytes();
+    // More than the sockets' buffers hold.
+    for number in messages + 1..=2 * messages {
+        put(number).await;
+    }
+    until("the reader is let go", PATIENCE, async || readers("0.0").await).await;
+    let grown = node.resident_bytes().saturating_sub(before);
+    say(&format!(
+        "measure: a reader that took none of {messages} messages of 512 KiB: {} MiB more",
+        grown >> 20
+    ));
+    assert!(grown < RESIDENT_GROWTH_MAX, "{grown} bytes more");
+
+    let mut last = messages;
+    // A reset is an end as well: what came before it counts.
+    while let Some(Ok(frame)) = socket.next().await {
+        if let Message::Text(text) = frame {
+            let message: Value = serde_json::from_str(&text).expect("frames are JSON");
+            last += 1;
+            assert_eq!(message["seq"], last);
+        }
+    }
+    assert!(last < 2 * messages, "it had all {messages}: nothing was tested");
+    let again = FeedReader::start(vec![node.http.address], last);
+    again.wait_for(2 * messages, PATIENCE).await;
+    again.expect_all_after(last);
 }

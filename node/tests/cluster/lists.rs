@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 use hyper::Method;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::support::effort::machine_shared;
 use crate::support::load::unique_text;
@@ -88,6 +90,42 @@ async fn a_text_written_at_any_node_is_read_at_all() {
             let answer = reader.get("/read").await.expect("an answer");
             assert_eq!((answer.status, answer.text()), (200, text.clone()), "at {}", reader.address);
         }
+    }
+}
+
+/// The read is in the sleeper's socket before it wakes, beside what it slept through: it answers
+/// with what it has unless it asks how far the log is first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_that_begins_after_a_write_sees_it_at_a_node_that_slept_through_the_write() {
+    let _machine = machine_shared();
+    let cluster = Cluster::ready(3).await;
+    let leader = cluster.leader().await;
+    let (writer, sleeper) = (&cluster.node(leader).http, cluster.node(leader % 3 + 1));
+    let write = async |text: &str| {
+        let body = Bytes::from(text.to_owned());
+        let answer = writer.send(Method::POST, "/write", &[("content-type", "text/plain")], body).await;
+        assert!(matches!(&answer, Ok(answer) if answer.status < 300), "{answer:?}");
+    };
+    write("turn 0 over").await;
+    let mut stream = TcpStream::connect(sleeper.http.address).await.expect("the node listens");
+    for turn in 0..10 {
+        let expected = format!("turn {turn} over");
+        if turn > 0 {
+            sleeper.pause();
+            write(&expected).await;
+        }
+        stream.write_all(b"GET /read HTTP/1.1\r\nhost: skep\r\n\r\n").await.expect("the request is sent");
+        if turn > 0 {
+            sleeper.resume();
+        }
+        let mut answer = String::new();
+        while !answer.contains(" over") {
+            let mut bytes = [0; 1024];
+            let count = stream.read(&mut bytes).await.expect("the node answers");
+            assert!(count > 0, "closed after {answer:?}");
+            answer.push_str(&String::from_utf8_lossy(&bytes[..count]));
+        }
+        assert!(answer.ends_with(&expected), "turn {turn}: {answer}");
     }
 }
 
