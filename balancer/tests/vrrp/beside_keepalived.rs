@@ -12,20 +12,40 @@ struct Case {
     ours: &'static str,
     theirs: &'static [&'static str],
     probe: &'static str,
+    version: &'static str,
+    /// As ours and keepalived are told it.
+    interval: (&'static str, &'static str),
+    /// After so long without a change there will be none.
+    settled: Duration,
 }
 
-const CASES: [Case; 2] = [
+const CASES: [Case; 3] = [
     Case {
         name: "IPv4",
         ours: "10.78.0.100/24,10.78.0.101/24",
         theirs: &["10.78.0.100/24", "10.78.0.101/24"],
         probe: "10.78.0.100",
+        version: "3",
+        interval: ("100ms", "0.1"),
+        settled: Duration::from_millis(600),
     },
     Case {
         name: "IPv6",
         ours: "fe80::100/64,fd78::100/64",
         theirs: &["fe80::100/64", "fd78::100/64"],
         probe: "fd78::100",
+        version: "3",
+        interval: ("100ms", "0.1"),
+        settled: Duration::from_millis(600),
+    },
+    Case {
+        name: "IPv4, version 2",
+        ours: "10.78.0.100/24,10.78.0.101/24",
+        theirs: &["10.78.0.100/24", "10.78.0.101/24"],
+        probe: "10.78.0.100",
+        version: "2",
+        interval: ("1s", "1"),
+        settled: Duration::from_secs(5),
     },
 ];
 
@@ -72,13 +92,15 @@ impl Drop for Capture {
     }
 }
 
-fn theirs(lan: &Lan, at: usize, case: &Case, priority: u8, more: &str) -> Running {
-    Keepalived { lan, at, vips: case.theirs, priority, interval: "0.1", more, before: "" }.start()
+fn theirs(lan: &Lan, at: usize, case: &Case, priority: u8) -> Running {
+    let more = format!("version {}", case.version);
+    Keepalived { lan, at, vips: case.theirs, priority, interval: case.interval.1, more: &more, before: "" }
+        .start()
 }
 
 fn ours(lan: &Lan, at: usize, case: &Case, priority: u8, preempt: &str) -> Program {
-    let more = ["--preempt", preempt];
-    Ours { lan, at, vip: case.ours, priority, interval: "100ms", mesh: true, more: &more }.start()
+    let more = ["--preempt", preempt, "--vrrp-version", case.version];
+    Ours { lan, at, vip: case.ours, priority, interval: case.interval.0, mesh: true, more: &more }.start()
 }
 
 fn assert_content(ours: &Program, theirs: &str) {
@@ -107,9 +129,9 @@ fn ours_and_keepalived_elect_fail_over_and_preempt_in_one_group() {
         // Ours is the higher: keepalived waits, takes over when it stops, gives back.
         let mut first = ours(&lan, 1, &case, 200, "true");
         first.wait_state("active");
-        let mut second = theirs(&lan, 0, &case, 150, "");
+        let mut second = theirs(&lan, 0, &case, 150);
         wait_for("keepalived waits", || second.program.log().contains("Entering BACKUP STATE"));
-        pause(Duration::from_millis(600));
+        pause(case.settled);
         assert!(has(1) && !has(0), "{}: {}", case.name, second.program.log());
         assert_content(&first, &second.program.log());
         first.signal(rustix::process::Signal::TERM);
@@ -125,7 +147,7 @@ fn ours_and_keepalived_elect_fail_over_and_preempt_in_one_group() {
         // keepalived is the lower and Active; without preemption it stays so.
         let content = ours(&lan, 1, &case, 200, "false");
         content.wait_state("backup");
-        pause(Duration::from_millis(600));
+        pause(case.settled);
         assert!(has(0) && !has(1), "{}", case.name);
         second.kill();
         content.wait_state("active");
@@ -135,7 +157,7 @@ fn ours_and_keepalived_elect_fail_over_and_preempt_in_one_group() {
         wait_for("the address is gone there", || !has(1));
         let lower = ours(&lan, 1, &case, 100, "true");
         lower.wait_state("active");
-        let mut higher = theirs(&lan, 0, &case, 150, "");
+        let mut higher = theirs(&lan, 0, &case, 150);
         lower.wait_state("backup");
         wait_for("keepalived has it", || has(0) && !has(1));
         assert_content(&lower, &higher.program.log());
