@@ -16,8 +16,11 @@ fuzz_target!(init: seeds::write(seeds::request_heads), |bytes: &[u8]| {
     // A head that was accepted, or refused for good, stays so with whatever follows it.
     let more = [bytes, b"GET / HTTP/1.1\r\nHost: b\r\n\r\n"].concat();
     let mut again = RequestHead::default();
-    if read != Ok(false) {
-        assert_eq!(again.parse(&more), read);
+    match &read {
+        // Why it is refused may be seen elsewhere first.
+        Err(_) => assert!(again.parse(&more).is_err()),
+        Ok(true) => assert_eq!(again.parse(&more), Ok(true)),
+        Ok(false) => {}
     }
     if read != Ok(true) {
         return;

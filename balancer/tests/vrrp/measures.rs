@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use crate::support::client::{Client, failures, outage};
-use crate::support::effort::{count, long, machine_alone, median, pause, possible, say, wait_for};
+use crate::support::effort::{PATIENCE, count, long, machine_alone, median, pause, possible, say, wait_for};
 use crate::support::host::{Ours, Program, start_backend, start_server};
 use crate::support::keepalived::{Keepalived, Running};
 use crate::support::lan::Lan;
@@ -163,16 +163,27 @@ impl Group {
         let others = || (0..self.hosts.len()).filter(move |at| *at != holder);
         wait_for("the others wait", || self.lan.has(holder, PROBE) && others().all(|at| self.is_waiting(at)));
         if self.holder == Holder::OursMesh {
-            let port = if self.separate { 9402 } else { 9401 };
-            let named = |at: usize| {
-                let ours = self.hosts[at].ours.as_ref();
-                ours.and_then(|it| it.admin_at(port, "/vrrp"))
-                    .is_some_and(|it| it.contains("\"successor\":true"))
-            };
-            wait_for("one is named", || others().any(named));
+            let named = |at: usize| self.status(at).contains("\"successor\":true");
+            let begun = std::time::Instant::now();
+            wait_for("one is named", || {
+                let is_so = others().any(named);
+                if !is_so && begun.elapsed() > PATIENCE / 2 {
+                    say(&format!(
+                        "{:#?}",
+                        (0..self.hosts.len()).map(|at| self.status(at)).collect::<Vec<_>>()
+                    ));
+                }
+                is_so
+            });
         }
         // The announcements after a take-over are over for the most part.
         pause(Duration::from_millis(300));
+    }
+
+    /// `/vrrp`; empty where nothing of ours runs.
+    fn status(&self, at: usize) -> String {
+        let port = if self.separate { 9402 } else { 9401 };
+        self.hosts[at].ours.as_ref().and_then(|it| it.admin_at(port, "/vrrp")).unwrap_or_default()
     }
 
     /// One trial; then everything is as it was, but for who holds the address.
@@ -247,6 +258,9 @@ fn outages_beside_those_of_keepalived() {
             continue;
         }
         for loss in Loss::ALL {
+            if !chosen("SKEP_BENCH_LOSSES", loss.as_str()) {
+                continue;
+            }
             let mut row = format!("measure: | {} | {interval} ms |", loss.as_str());
             let mut figures = Vec::new();
             for holder in Holder::ALL {
