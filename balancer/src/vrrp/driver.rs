@@ -274,8 +274,8 @@ impl Driver {
     async fn heard(&mut self, at: usize, advert: &Advert, source: IpAddr) {
         let (now, router) = (Instant::now(), &mut self.routers[at]);
         let Some(own) = router.source else { return };
-        router.saw(source, now);
-        if router.has_stranger(now) {
+        router.strangers.saw(source, now);
+        if router.strangers.present(now) {
             router.machine.set_designated(false);
         }
         counts::add(&router.counts.adverts_received);

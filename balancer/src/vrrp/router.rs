@@ -20,6 +20,9 @@ use super::status::RouterStatus;
 use super::track::Assessment;
 use super::vmac::VirtualInterface;
 use super::{RouterConfig, VirtualAddress};
+use strangers::Strangers;
+
+mod strangers;
 
 /// How long an address stays when nobody refreshes it: after `kill -9` it goes by itself. The
 /// kernel counts seconds; with 2 it is gone after 2.0 to 2.4 s.
@@ -35,10 +38,6 @@ const ANNOUNCE_STEPS: [(Duration, Duration); 3] = [
     (Duration::from_secs(6), Duration::from_secs(1)),
 ];
 const ANNOUNCE_REFRESH: Duration = Duration::from_secs(30);
-/// How long one that is not in the mesh is remembered: while it may be there, the RFC's timers rule.
-const STRANGER_MEMORY: Duration = Duration::from_secs(600);
-/// How long after an attempt to reach it an advertisement shows that it lives.
-const STRANGER_DELAY: Duration = Duration::from_millis(300);
 
 /// What routers act with. Cheap to clone.
 pub struct Hands {
@@ -70,10 +69,8 @@ pub struct Router {
     taken: Option<Instant>,
     announce_at: Option<Instant>,
     refresh_at: Option<Instant>,
-    stranger: Option<(IpAddr, Instant)>,
+    pub strangers: Strangers,
     expected: BTreeSet<IpAddr>,
-    /// An Active that was not reached by the mesh, and when that was tried.
-    pub unreachable: Option<(IpAddr, Instant)>,
     /// The Active has named this one as the next.
     pub designated_by_leader: bool,
     /// As the status shows it.
@@ -92,6 +89,7 @@ impl Router {
             preempt_delay: config.preempt_delay,
         });
         let expected = config.addresses.iter().map(|address| address.ip).collect();
+        let strangers = Strangers::new(config.interval);
         Self {
             config,
             machine,
@@ -106,9 +104,8 @@ impl Router {
             taken: None,
             announce_at: None,
             refresh_at: None,
-            stranger: None,
+            strangers,
             expected,
-            unreachable: None,
             designated_by_leader: false,
             successor: false,
             vmac: None,
@@ -134,28 +131,6 @@ impl Router {
     pub fn agrees(&self, advert: &Advert) -> bool {
         advert.addresses.len() == self.expected.len()
             && advert.addresses.iter().all(|address| self.expected.contains(address))
-    }
-
-    /// An advertisement came from `source`. Where the mesh did not reach that one a while before,
-    /// it is no balancer of ours: the RFC's timers rule from now on. One that was not reached
-    /// because it had just died does not advertise again.
-    pub fn saw(&mut self, source: IpAddr, now: Instant) {
-        let unreached = self.unreachable.is_some_and(|(address, at)| {
-            address == source && now.saturating_duration_since(at) >= STRANGER_DELAY
-        });
-        if unreached || self.stranger.is_some_and(|(address, _)| address == source) {
-            self.stranger = Some((source, now));
-        }
-    }
-
-    pub fn has_stranger(&self, now: Instant) -> bool {
-        self.stranger.is_some_and(|(_, at)| now.saturating_duration_since(at) < STRANGER_MEMORY)
-    }
-
-    /// It is in the mesh after all.
-    pub fn forget_stranger(&mut self, address: IpAddr) {
-        self.unreachable = None;
-        self.stranger = self.stranger.filter(|(stranger, _)| *stranger != address);
     }
 
     /// The address to send from, among those of the interface: never a virtual one. Of IPv6 the
@@ -398,7 +373,7 @@ impl Router {
             source: self.source.map(|source| source.to_string()),
             active: if self.is_active() { self.source } else { self.active }.map(|it| it.to_string()),
             successor: self.successor,
-            stranger: self.has_stranger(now),
+            stranger: self.strangers.present(now),
             forwarding: self.sending_on.is_some(),
             draining: self.draining.is_some(),
         }

@@ -90,7 +90,7 @@ impl Driver {
 
     /// Whether anything but the RFC's timers may decide: not where others are in the group.
     pub(super) fn shortcuts(&self, at: usize) -> bool {
-        !self.routers[at].has_stranger(Instant::now())
+        !self.routers[at].strangers.present(Instant::now())
     }
 
     async fn apply(&mut self, at: usize, then: Then) {
@@ -146,10 +146,10 @@ impl Driver {
         let mut actions: Vec<Action> = Vec::new();
         let router = &mut self.routers[at];
         match (event.from, event.what) {
-            (Speaker::Leader(address), What::Connected { .. }) => router.forget_stranger(address),
-            (Speaker::Leader(address), What::Unreachable) => router.unreachable = Some((address, now)),
+            (_, What::Connected { address, .. }) => router.strangers.forget(address),
+            (Speaker::Leader(address), What::Unreachable) => router.strangers.missed(address, now),
             (Speaker::Leader(_), What::Said(Message::Next { you })) => {
-                let designated = you && !router.has_stranger(now);
+                let designated = you && !router.strangers.present(now);
                 router.designated_by_leader = designated;
                 router.machine.set_designated(designated);
             }
