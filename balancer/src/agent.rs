@@ -20,6 +20,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::AgentConfig;
+use crate::metrics::process::Process;
 use crate::server;
 use crate::vrrp::{self, View};
 
@@ -65,6 +66,7 @@ pub async fn run(config: AgentConfig) -> anyhow::Result<()> {
 async fn serve(view: View, listener: TcpListener) {
     let mut registry = Registry::with_prefix("skep_balancer");
     registry.register_collector(Box::new(view.clone()));
+    registry.register_collector(Box::new(Process::default()));
     let shared = Arc::new((view, registry));
     let permits = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
     loop {

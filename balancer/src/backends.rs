@@ -154,6 +154,8 @@ impl Drop for InFlight {
 pub struct BackendSet {
     /// Those that requests may go to.
     pub serving: Vec<Arc<Backend>>,
+    /// Whether none may be served from, and those in `serving` are a last resort.
+    pub last_resort: bool,
     /// The index in `serving` of the Raft leader.
     pub leader: Option<usize>,
     /// Serials of those that are dead or hung: what waits for them waits in vain.
@@ -176,6 +178,11 @@ pub struct Known {
 }
 
 impl BackendSet {
+    /// Those that neither a probe nor traffic speaks against.
+    pub fn available(&self) -> usize {
+        if self.last_resort { 0 } else { self.serving.iter().filter(|it| !it.is_ejected()).count() }
+    }
+
     /// A failure of `backend`; ejects it where it is one too many, or where it is far slower than
     /// the others. Says whether it did.
     pub fn failed(&self, backend: &Backend) -> bool {
@@ -243,6 +250,18 @@ mod tests {
         for _ in 0..20 {
             assert!(!set.failed(&set.serving[1]), "a second of three would be more than half");
         }
+    }
+
+    #[test]
+    fn what_is_ejected_or_a_last_resort_is_not_available() {
+        let mut set = set(2);
+        assert_eq!(set.available(), 2);
+        for _ in 0..choose::FAILURES_MAX {
+            set.failed(&set.serving[0]);
+        }
+        assert_eq!(set.available(), 1);
+        set.last_resort = true;
+        assert_eq!(set.available(), 0);
     }
 
     #[test]

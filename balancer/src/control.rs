@@ -91,7 +91,12 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
         cores.spawn_blocking(move || thread.join());
     }
     drop(log);
-    let metrics = Metrics { shared: shared.clone(), cores: stats, gossip: gossip.clone() };
+    let metrics = Metrics {
+        shared: shared.clone(),
+        cores: stats,
+        gossip: gossip.clone(),
+        certificates: certificates.clone(),
+    };
     let address = match config.vrrp.clone() {
         Some(vrrp) => Some(vrrp::start(vrrp, Some(health(shared.clone()))).await?),
         None => None,

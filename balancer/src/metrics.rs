@@ -1,5 +1,7 @@
 //! Prometheus metrics, read from the cores' counters at each scrape.
 
+pub mod process;
+
 use std::fmt::Error;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -12,6 +14,7 @@ use skep_proto::gossip::Gossip;
 
 use crate::backends::Known;
 use crate::stats::{BUCKETS_S, CoreStats, Count};
+use crate::tls::Certificates;
 use crate::vrrp;
 use crate::worker::Shared;
 
@@ -20,6 +23,7 @@ pub struct Metrics {
     pub shared: Arc<Shared>,
     pub cores: Vec<Arc<CoreStats>>,
     pub gossip: Option<Gossip>,
+    pub certificates: Option<Arc<Certificates>>,
 }
 
 impl std::fmt::Debug for Metrics {
@@ -32,6 +36,7 @@ impl std::fmt::Debug for Metrics {
 pub fn registry(metrics: Metrics, vrrp: Option<vrrp::View>) -> Registry {
     let mut registry = Registry::with_prefix("skep_balancer");
     registry.register_collector(Box::new(metrics));
+    registry.register_collector(Box::new(process::Process::default()));
     if let Some(view) = vrrp {
         registry.register_collector(Box::new(view));
     }
@@ -105,8 +110,34 @@ impl Metrics {
             .encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
     }
 
+    fn encode_certificates(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
+        let Some(certificates) = &self.certificates else { return Ok(()) };
+        let ends = certificates.ends();
+        let labels: Vec<_> = ends.iter().map(|end| [("certificate", end.certificate.as_str())]).collect();
+        let samples: Vec<(&Labels<'_>, f64)> = labels
+            .iter()
+            .zip(ends.iter())
+            .map(|(labels, end)| (&labels[..], end.not_after_s as f64))
+            .collect();
+        let help = "Unix time after which a certificate, or one that it hangs on, is not valid";
+        gauge(encoder, "certificate_not_after_timestamp_seconds", help, &samples)
+    }
+
     fn encode_backends(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
         let set = self.shared.backends.load();
+        let ejected = set.serving.iter().filter(|it| it.is_ejected()).count();
+        let states: [(&[(&str, &str)], f64); 4] = [
+            (&[("state", "known")], set.known.len() as f64),
+            (&[("state", "serving")], set.serving.len() as f64),
+            (&[("state", "ejected")], ejected as f64),
+            (&[("state", "available")], set.available() as f64),
+        ];
+        gauge(
+            encoder,
+            "backends",
+            "Backends; available: neither a probe nor traffic speaks against it",
+            &states,
+        )?;
         let of = |value: &dyn Fn(&Known) -> u64| -> Vec<(String, u64)> {
             set.known.iter().map(|known| (known.backend.name.clone(), value(known))).collect()
         };
@@ -162,6 +193,7 @@ impl Collector for Metrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
         self.encode_cores(&mut encoder)?;
         self.encode_backends(&mut encoder)?;
+        self.encode_certificates(&mut encoder)?;
         if let Some(gossip) = &self.gossip {
             let counters = gossip.counters();
             counter(&mut encoder, "gossip_datagrams_sent", "Gossip datagrams sent", &[(&[], counters.sent)])?;

@@ -2,7 +2,9 @@
 //!
 //! Where none is given, a self-signed one is made on each start. TLS 1.2 and 1.3; HTTP/2 and
 //! HTTP/1.1 by ALPN; sessions resume by tickets whose keys all cores share and that outlive a
-//! reload. No tasks: the control task calls [`Certificates::reload_if_changed`].
+//! reload. No tasks: the control task calls [`Certificates::reload`].
+
+mod validity;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -64,6 +66,17 @@ pub struct Certificates {
     ticketer: Arc<dyn ProducesTickets>,
     /// The files' times when they were read last.
     read_at: Mutex<Vec<Option<SystemTime>>>,
+    /// Of those that are in use.
+    ends: ArcSwap<Vec<End>>,
+}
+
+/// When a certificate that is in use ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct End {
+    /// Its file, or `self-signed`.
+    pub certificate: String,
+    /// The last second of its validity, or of that of one in its chain, in Unix time.
+    pub not_after_s: i64,
 }
 
 impl Certificates {
@@ -72,8 +85,9 @@ impl Certificates {
         let ticketer = Ticketer::new()?;
         let read_at = Mutex::new(times(&files));
         let keys = if files.is_empty() { vec![self_signed()?] } else { load(&files)? };
+        let ends = ArcSwap::from_pointee(ends(&files, &keys));
         let config = ArcSwap::from_pointee(config(keys, ticketer.clone())?);
-        Ok(Self { config, files, ticketer, read_at })
+        Ok(Self { config, files, ticketer, read_at, ends })
     }
 
     pub fn acceptor(&self) -> TlsAcceptor {
@@ -82,6 +96,11 @@ impl Certificates {
 
     pub fn is_self_signed(&self) -> bool {
         self.files.is_empty()
+    }
+
+    /// When each certificate ends. One whose validity cannot be read is left out.
+    pub fn ends(&self) -> Arc<Vec<End>> {
+        self.ends.load_full()
     }
 
     /// Reads the files again where they changed, or in any case. What is wrong leaves the old
@@ -94,8 +113,11 @@ impl Certificates {
         }
         // Tried once for each change, not for each look.
         *read_at = now;
-        let config = config(load(&self.files)?, self.ticketer.clone())?;
+        let keys = load(&self.files)?;
+        let ends = ends(&self.files, &keys);
+        let config = config(keys, self.ticketer.clone())?;
         self.config.store(Arc::new(config));
+        self.ends.store(Arc::new(ends));
         Ok(true)
     }
 }
@@ -103,6 +125,15 @@ impl Certificates {
 fn times(files: &[Files]) -> Vec<Option<SystemTime>> {
     let time = |path: &Path| std::fs::metadata(path).and_then(|data| data.modified()).ok();
     files.iter().flat_map(|files| [time(&files.certificate), time(&files.key)]).collect()
+}
+
+fn ends(files: &[Files], keys: &[Arc<CertifiedKey>]) -> Vec<End> {
+    let end = |(at, key): (usize, &Arc<CertifiedKey>)| {
+        let file = files.get(at).map(|files| files.certificate.display().to_string());
+        let not_after_s = key.cert.iter().filter_map(|der| validity::not_after_s(der)).min()?;
+        Some(End { certificate: file.unwrap_or_else(|| "self-signed".into()), not_after_s })
+    };
+    keys.iter().enumerate().filter_map(end).collect()
 }
 
 fn load(files: &[Files]) -> Result<Vec<Arc<CertifiedKey>>, TlsError> {
@@ -214,6 +245,34 @@ mod tests {
         std::fs::write(&files.certificate, "nothing").unwrap();
         assert!(certificates.reload(true).is_err());
         assert!(Arc::ptr_eq(&before, &certificates.config.load_full()));
+    }
+
+    #[test]
+    fn the_end_of_each_certificate_is_known_and_follows_a_reload() {
+        let made = Certificates::new(vec![]).unwrap();
+        assert_eq!(made.ends()[0].certificate, "self-signed");
+
+        let dir = tempfile::tempdir().unwrap();
+        let files = Files { certificate: dir.path().join("cert.pem"), key: dir.path().join("key.pem") };
+        let write = |year: i32| {
+            let key = rcgen::KeyPair::generate().unwrap();
+            let mut params = rcgen::CertificateParams::new(vec!["a.test".to_owned()]).unwrap();
+            params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+            params.not_after = rcgen::date_time_ymd(year, 3, 4);
+            std::fs::write(&files.certificate, params.self_signed(&key).unwrap().pem()).unwrap();
+            std::fs::write(&files.key, key.serialize_pem()).unwrap();
+        };
+        let end = |not_after_s| End { certificate: files.certificate.display().to_string(), not_after_s };
+        // A UTCTime up to 2049, a GeneralizedTime after (RFC 5280, section 4.1.2.5).
+        write(2031);
+        let certificates = Certificates::new(vec![files.clone()]).unwrap();
+        assert_eq!(*certificates.ends(), [end(1_930_348_800)]);
+        write(2061);
+        assert!(certificates.reload(true).unwrap());
+        assert_eq!(*certificates.ends(), [end(2_877_120_000)]);
+        std::fs::write(&files.key, "nothing").unwrap();
+        assert!(certificates.reload(true).is_err());
+        assert_eq!(*certificates.ends(), [end(2_877_120_000)], "what is in use has not changed");
     }
 
     #[test]

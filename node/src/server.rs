@@ -228,7 +228,6 @@ async fn start(config: ServeConfig) -> anyhow::Result<Node> {
             operator: operator.clone(),
         }),
     }));
-    scrape::register(&metrics, &raft, &gossip, &peers, &store.reader, &store.metrics, log_stats.clone());
 
     let service = Service::new(ServiceParts {
         node_id,
@@ -241,6 +240,22 @@ async fn start(config: ServeConfig) -> anyhow::Result<Node> {
         health: store.health.clone(),
         waiting: bootstrap.waiting(),
     });
+
+    let asked = scrape::Asked {
+        node_id,
+        raft: raft.clone(),
+        gossip: gossip.clone(),
+        peers: peers.clone(),
+        service: service.clone(),
+        store: scrape::AskedStore {
+            folder: config.data.clone(),
+            reader: store.reader.clone(),
+            metrics: store.metrics.clone(),
+            log: log_stats.clone(),
+            health: store.health.clone(),
+        },
+    };
+    scrape::register(&metrics, asked);
 
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(compaction::run(raft.clone(), log_stats, peers.clone()));

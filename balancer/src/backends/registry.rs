@@ -173,7 +173,8 @@ impl Registry {
         let mut entries: Vec<&mut Entry> = self.entries.values_mut().collect();
         entries.sort_by_key(|it| it.backend.serial);
         let last_resort = !entries.iter().any(|it| may_serve(it.target.state, it.health));
-        let mut set = BackendSet { down: self.gone.iter().copied().collect(), ..BackendSet::default() };
+        let down = self.gone.iter().copied().collect();
+        let mut set = BackendSet { down, last_resort, ..BackendSet::default() };
         for entry in entries {
             let state = entry.target.state;
             // Where no probe gets through, it may be the probes that fail: traffic will show.

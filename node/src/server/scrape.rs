@@ -1,48 +1,69 @@
 //! What Raft, gossip, the peers' network and the store know anyway, asked for at each scrape.
 
+mod disk;
+mod quorum;
+
 use openraft::async_runtime::watch::WatchReceiver as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use openraft::ServerState;
 use openraft_rt::Instant as _;
 use skep_proto::gossip::{Gossip, Program};
+use skep_proto::id::NodeId;
+use tokio::sync::watch;
 
 use crate::raft::Raft;
 use crate::raft::peers::Peers;
 use crate::raft::types::LogId;
 use crate::raft::wire::REJECT_REASONS;
+use crate::service::Service;
+use crate::service::status::leads_quorum;
 use crate::store::claims::CLAIMS_MAX;
 use crate::store::health::{Histogram, LATENCY_BUCKETS_S};
 use crate::store::removed::REMOVED_SINGLY_MAX;
-use crate::store::{LogStatsHandle, Reader, StoreMetrics};
+use crate::store::{LogStatsHandle, Reader, StoreHealth, StoreMetrics};
 use crate::telemetry::{Metrics, Scrape};
 
+/// Who is asked.
+pub struct Asked {
+    pub node_id: NodeId,
+    pub raft: Raft,
+    pub gossip: Gossip,
+    pub peers: Peers,
+    pub service: Service,
+    pub store: AskedStore,
+}
+
+/// What of the store is asked.
+pub struct AskedStore {
+    pub folder: PathBuf,
+    pub reader: Reader,
+    pub metrics: Arc<StoreMetrics>,
+    pub log: LogStatsHandle,
+    pub health: watch::Receiver<StoreHealth>,
+}
+
 /// Adds the sources.
-pub fn register(
-    metrics: &Metrics,
-    raft: &Raft,
-    gossip: &Gossip,
-    peers: &Peers,
-    reader: &Reader,
-    store: &Arc<StoreMetrics>,
-    log: LogStatsHandle,
-) {
-    let source = raft.clone();
-    metrics.add_source(move |scrape| of_raft(scrape, &source));
-    let source = gossip.clone();
-    metrics.add_source(move |scrape| of_gossip(scrape, &source));
-    let source = peers.clone();
-    metrics.add_source(move |scrape| of_peers(scrape, &source));
-    let (reader, store) = (reader.clone(), Arc::clone(store));
-    metrics.add_source(move |scrape| of_store(scrape, &reader, &store, &log));
+pub fn register(metrics: &Metrics, asked: Asked) {
+    let Asked { node_id, raft, gossip, peers, service, store } = asked;
+    metrics.add_source(move |scrape| {
+        let ready = f64::from(u8::from(service.readiness().is_ok()));
+        scrape.gauge("ready", "1 while /readyz answers 200", ready);
+    });
+    let seen = gossip.clone();
+    metrics.add_source(move |scrape| of_raft(scrape, node_id, &raft, &seen));
+    metrics.add_source(move |scrape| of_gossip(scrape, &gossip));
+    metrics.add_source(move |scrape| of_peers(scrape, &peers));
+    metrics.add_source(move |scrape| of_store(scrape, &store));
 }
 
 fn index(log_id: &Option<LogId>) -> f64 {
     log_id.as_ref().map_or(0.0, |log_id| log_id.index as f64)
 }
 
-fn of_raft(scrape: &mut Scrape<'_>, raft: &Raft) {
+fn of_raft(scrape: &mut Scrape<'_>, node_id: NodeId, raft: &Raft, gossip: &Gossip) {
     let metrics = raft.metrics().borrow_watched().clone();
     scrape.gauge("raft_term", "Raft's current term", metrics.current_term as f64);
     let roles = [
@@ -59,6 +80,11 @@ fn of_raft(scrape: &mut Scrape<'_>, raft: &Raft) {
         f64::from(u8::from(metrics.current_leader.is_some())),
     );
     scrape.gauge(
+        "raft_leads",
+        "1 while this node leads and a quorum answers it: it can acknowledge writes",
+        f64::from(u8::from(leads_quorum(node_id, &metrics))),
+    );
+    scrape.gauge(
         "raft_last_log_index",
         "Highest index in this node's log",
         metrics.last_log_index.map_or(0.0, |i| i as f64),
@@ -71,6 +97,12 @@ fn of_raft(scrape: &mut Scrape<'_>, raft: &Raft) {
     let voters = membership.voter_ids().count();
     let kinds = [("voter", voters as f64), ("learner", membership.learner_ids().count() as f64)];
     scrape.gauges("raft_members", "Members of the effective membership", "kind", kinds);
+    let view = gossip.view().borrow().clone();
+    let lives = |id: u64| id == node_id.0 || view.live(NodeId(id)).is_some();
+    if let Some(spare) = quorum::voters_to_spare(membership.get_joint_config(), lives) {
+        let help = "Voters that may be lost beside those that gossip misses; below 0 there is no quorum";
+        scrape.gauge("raft_voters_to_spare", help, spare as f64);
+    }
     if let Some(acked) = &metrics.last_quorum_acked {
         let seconds = acked.elapsed().as_secs_f64();
         scrape.gauge("raft_quorum_ack_age_seconds", "Since a quorum last answered this leader", seconds);
@@ -81,7 +113,7 @@ fn of_raft(scrape: &mut Scrape<'_>, raft: &Raft) {
             .iter()
             .map(|(id, matched)| {
                 let matched = matched.as_ref().map_or(0, |log_id| log_id.index);
-                (skep_proto::id::NodeId(*id).to_string(), last.saturating_sub(matched) as f64)
+                (NodeId(*id).to_string(), last.saturating_sub(matched) as f64)
             })
             .collect();
         let lags = lags.iter().map(|(id, lag)| (id.as_str(), *lag));
@@ -148,7 +180,14 @@ fn of_peers(scrape: &mut Scrape<'_>, peers: &Peers) {
     scrape.counter("peer_snapshots_received", "Snapshots received", counters.snapshots_received.get());
 }
 
-fn of_store(scrape: &mut Scrape<'_>, reader: &Reader, store: &StoreMetrics, log: &LogStatsHandle) {
+fn of_store(scrape: &mut Scrape<'_>, asked: &AskedStore) {
+    let AskedStore { folder, reader, metrics: store, log, health } = asked;
+    if let Some(room) = disk::room(folder) {
+        scrape.gauge("store_disk_free_bytes", "Free space where the data folder is", room.free_bytes);
+        scrape.gauge("store_disk_size_bytes", "Size of the file system of the data folder", room.size_bytes);
+    }
+    let full = f64::from(u8::from(health.borrow().full));
+    scrape.gauge("store_full", "1 while writes wait for room on the disk", full);
     let stats = reader.stats();
     scrape.gauge("store_messages", "Messages in the store", stats.messages as f64);
     scrape.gauge("store_message_bytes", "Size of the messages' segments", stats.message_bytes as f64);

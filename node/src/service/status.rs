@@ -196,6 +196,12 @@ pub fn oldest_version(gossip: &Gossip) -> Option<String> {
         .map(|record| record.version.clone())
 }
 
+/// Whether this node leads, as far as it can tell: a quorum has answered it lately.
+pub fn leads_quorum(node_id: NodeId, metrics: &Metrics) -> bool {
+    let leads = metrics.current_leader == Some(node_id.0);
+    leads && quorum_silence(node_id, metrics).is_none_or(|silent| silent <= QUORUM_SILENCE_MAX)
+}
+
 /// For how long no quorum has answered this node, if it leads others.
 fn quorum_silence(node_id: NodeId, metrics: &Metrics) -> Option<Duration> {
     let leads = metrics.current_leader == Some(node_id.0);

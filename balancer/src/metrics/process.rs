@@ -1,0 +1,91 @@
+//! The process itself: version, memory, file descriptors, CPU time.
+
+use std::fmt::Error;
+use std::time::Instant;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+
+/// Linux counts a process's CPU time in hundredths of a second, whatever the kernel's own tick.
+const CLOCK_TICKS_PER_S: f64 = 100.0;
+
+/// Reads what the kernel knows of this process.
+#[derive(Debug)]
+pub struct Process {
+    started: Instant,
+}
+
+impl Default for Process {
+    fn default() -> Self {
+        Self { started: Instant::now() }
+    }
+}
+
+impl Collector for Process {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        let version = [("version", env!("CARGO_PKG_VERSION"))];
+        encoder
+            .encode_descriptor("build_info", "The program's version", None, MetricType::Gauge)?
+            .encode_family(&version)?
+            .encode_gauge(&1.0)?;
+        let descriptors = std::fs::read_dir("/proc/self/fd").ok().map(|all| all.count() as f64);
+        let gauges = [
+            ("uptime_seconds", "Time since the process started", Some(self.started.elapsed().as_secs_f64())),
+            ("process_resident_memory_bytes", "Resident memory", resident_bytes()),
+            ("process_open_fds", "Open file descriptors", descriptors),
+        ];
+        for (name, help, value) in gauges {
+            let Some(value) = value else { continue };
+            encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)?;
+        }
+        if let Some(seconds) = cpu_seconds() {
+            let help = "CPU time used, user and system";
+            encoder
+                .encode_descriptor("process_cpu_seconds", help, None, MetricType::Counter)?
+                .encode_counter::<NoLabelSet, f64, f64>(&seconds, None)?;
+        }
+        Ok(())
+    }
+}
+
+fn resident_bytes() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kibibytes: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes * 1024.0)
+}
+
+fn cpu_seconds() -> Option<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // The program's name stands in parentheses and may hold spaces; utime and stime are the
+    // 12th and 13th fields after it.
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let mut fields = fields.split(' ').skip(11);
+    let (user, system): (f64, f64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+    Some((user + system) / CLOCK_TICKS_PER_S)
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::registry::Registry;
+
+    use super::*;
+
+    #[test]
+    fn version_memory_descriptors_and_time_are_told() {
+        let mut registry = Registry::with_prefix("p");
+        registry.register_collector(Box::new(Process::default()));
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        for start in [
+            concat!("p_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1.0"),
+            "p_uptime_seconds ",
+            "p_process_resident_memory_bytes ",
+            "p_process_open_fds ",
+            "p_process_cpu_seconds_total ",
+        ] {
+            assert!(text.lines().any(|line| line.starts_with(start)), "{start} is not in:\n{text}");
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! A real Prometheus before a real cluster and its balancer: every query of the dashboard has an
+//! answer, and the alerts say what was done to the cluster.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::prometheus::{DEADLINE, Prometheus, dashboard, installed};
+use crate::shipped;
+use crate::support::balancer::Balancer;
+use crate::support::cluster::Cluster;
+use crate::support::effort::machine_shared;
+use crate::support::http::Client;
+use crate::support::load::{Load, LoadOptions, Targets};
+use crate::support::subnet::ADMIN_PORT;
+use crate::support::wait::{holds_for, until};
+
+/// Prometheus's address in the subnet; nodes count from 1.
+const HOST: u8 = 210;
+
+struct Watched {
+    prometheus: Prometheus,
+    balancer: Balancer,
+    cluster: Cluster,
+}
+
+/// A cluster with a balancer, all of it scraped.
+async fn watched(nodes: u8) -> Watched {
+    let cluster = Cluster::ready(nodes).await;
+    let balancer = Balancer::start(&cluster, &[]).await;
+    let admins: Vec<String> =
+        (1..=nodes).map(|node| format!("{}:{ADMIN_PORT}", cluster.subnet().host(node))).collect();
+    let folder = cluster.folder().join("prometheus");
+    let config = shipped::lay_out(&folder, &admins, &[balancer.admin.address.to_string()], &[]);
+    let prometheus = Prometheus::start(None, &cluster.subnet().host(HOST).to_string(), &config);
+    let targets = usize::from(nodes) + 1;
+    until("all is scraped", DEADLINE, async || prometheus.scrapes(targets).then_some(())).await;
+    Watched { prometheus, balancer, cluster }
+}
+
+async fn fires(prometheus: &Prometheus, alert: &str) {
+    until(&format!("{alert} fires"), DEADLINE, async || prometheus.fires(alert).then_some(())).await;
+}
+
+async fn none_fires(prometheus: &Prometheus) {
+    until("no alert fires", DEADLINE, async || prometheus.firing().is_empty().then_some(())).await;
+}
+
+async fn scrape(admin: &Client) -> BTreeSet<String> {
+    let answer = admin.get("/metrics").await.expect("an answer");
+    assert_eq!(answer.status, 200);
+    shipped::samples_of(&answer.text())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_query_of_the_dashboard_and_every_rule_has_data_of_a_running_cluster() {
+    if !installed("the dashboard before a cluster", &["prometheus"]) {
+        return;
+    }
+    let _machine = machine_shared();
+    let watched = watched(3).await;
+    let prometheus = &watched.prometheus;
+    let load = Load::start(&Targets::new(vec![watched.balancer.client.clone()]), LoadOptions::default());
+    let queries = dashboard(false);
+    let mut left = Vec::new();
+    until("each query has an answer", DEADLINE, async || {
+        left = prometheus.unanswered(&queries).into_iter().cloned().collect();
+        if !left.is_empty() {
+            eprintln!("no answer yet: {left:?}");
+        }
+        left.is_empty().then_some(())
+    })
+    .await;
+    load.stop().await.expect_no_failure("a watched cluster");
+
+    let mut there = scrape(&watched.balancer.admin).await;
+    for node in 1..=3 {
+        there.extend(scrape(&watched.cluster.node(node).admin).await);
+    }
+    let rules = prometheus.rules();
+    assert!(!rules.is_empty());
+    for (name, query) in rules.iter().chain(&queries).filter(|(_, query)| !shipped::is_of_addresses(query)) {
+        let missing: Vec<_> = shipped::metrics_of(query).difference(&there).cloned().collect();
+        assert!(missing.is_empty(), "{name} asks for {missing:?}, which no program has");
+    }
+    none_fires(prometheus).await;
+    holds_for("a cluster that is well gives no alert", Duration::from_secs(3), async || {
+        let firing = prometheus.firing();
+        if firing.is_empty() { Ok(()) } else { Err(format!("{firing:?}")) }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_voter_puts_the_quorum_at_risk_and_a_lost_quorum_fires_until_it_is_back() {
+    if !installed("alerts of a lost quorum", &["prometheus"]) {
+        return;
+    }
+    let _machine = machine_shared();
+    let mut watched = watched(3).await;
+    none_fires(&watched.prometheus).await;
+    let leader = watched.cluster.leader().await;
+    let (first, second) = (leader % 3 + 1, (leader + 1) % 3 + 1);
+
+    watched.cluster.node_mut(first).kill();
+    fires(&watched.prometheus, "SkepQuorumAtRisk").await;
+    fires(&watched.prometheus, "SkepDown").await;
+    assert!(!watched.prometheus.fires("SkepNoLeader"), "two of three are a quorum");
+
+    // The leader lives on, and can acknowledge nothing.
+    watched.cluster.node_mut(second).kill();
+    fires(&watched.prometheus, "SkepNoLeader").await;
+    fires(&watched.prometheus, "SkepNoBackend").await;
+    fires(&watched.prometheus, "SkepNotReady").await;
+
+    for node in [first, second] {
+        watched.cluster.start(node);
+    }
+    watched.cluster.wait_all_ready().await;
+    none_fires(&watched.prometheus).await;
+
+    // Nobody is left to say so.
+    watched.cluster.kill_all();
+    fires(&watched.prometheus, "SkepNoLeader").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_of_one_gives_no_alert() {
+    if !installed("alerts of a cluster of one", &["prometheus"]) {
+        return;
+    }
+    let _machine = machine_shared();
+    let watched = watched(1).await;
+    none_fires(&watched.prometheus).await;
+    let spare = watched.prometheus.query("skep_raft_voters_to_spare");
+    assert_eq!(spare, [0.0]);
+    holds_for("a cluster of one is well", Duration::from_secs(3), async || {
+        let firing = watched.prometheus.firing();
+        if firing.is_empty() { Ok(()) } else { Err(format!("{firing:?}")) }
+    })
+    .await;
+}

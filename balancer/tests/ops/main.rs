@@ -1,0 +1,14 @@
+//! What is shipped in `ops/` for operators, held against the programs as they run: Prometheus's
+//! configuration and alerts, the dashboard's queries, systemd's units.
+//!
+//! Prometheus and promtool are Debian's; what is not installed is left out, and said so. As in
+//! `nodes`, `skep-node` is taken from beside this test's own program.
+
+mod address;
+mod cluster;
+mod hosts;
+mod prometheus;
+mod rules;
+mod shipped;
+mod support;
+mod units;
