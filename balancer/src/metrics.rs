@@ -95,7 +95,7 @@ impl Metrics {
     }
 
     fn encode_durations(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
-        let bounds = BUCKETS_S.iter().copied().chain([f64::MAX]);
+        let bounds = BUCKETS_S.iter().copied().chain([f64::INFINITY]);
         let buckets: Vec<(f64, u64)> =
             bounds.enumerate().map(|(i, bound)| (bound, self.sum(|it| &it.durations.counts[i]))).collect();
         let count = buckets.iter().map(|(_, count)| count).sum();
@@ -228,4 +228,43 @@ fn gauge(
         metric.encode_family(labels)?.encode_gauge(value)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn scrape(core: Arc<CoreStats>, certificates: Option<Arc<Certificates>>) -> String {
+        let metrics = Metrics { shared: Arc::default(), cores: vec![core], gossip: None, certificates };
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry(metrics, None)).unwrap();
+        text
+    }
+
+    fn has(text: &str, line: &str) {
+        assert!(text.lines().any(|it| it == line), "{line} is not in:\n{text}");
+    }
+
+    #[test]
+    fn the_last_bucket_of_a_histogram_is_without_bound_and_holds_all() {
+        let core = Arc::new(CoreStats::default());
+        core.durations.observe(Duration::from_micros(400));
+        core.durations.observe(Duration::from_secs(60));
+        let text = scrape(core, None);
+        has(&text, "skep_balancer_request_duration_seconds_bucket{le=\"0.0005\"} 1");
+        has(&text, "skep_balancer_request_duration_seconds_bucket{le=\"10.0\"} 1");
+        has(&text, "skep_balancer_request_duration_seconds_bucket{le=\"+Inf\"} 2");
+    }
+
+    #[test]
+    fn where_no_backend_is_known_that_is_told_and_certificates_are_told_where_there_are_any() {
+        let text = scrape(Arc::default(), None);
+        has(&text, "skep_balancer_backends{state=\"available\"} 0.0");
+        assert!(!text.contains("skep_balancer_certificate_"), "{text}");
+        let text = scrape(Arc::default(), Some(Arc::new(Certificates::new(vec![]).unwrap())));
+        let start = "skep_balancer_certificate_not_after_timestamp_seconds{certificate=\"self-signed\"} ";
+        assert!(text.lines().any(|line| line.starts_with(start)), "{text}");
+    }
 }

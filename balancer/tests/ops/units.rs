@@ -44,6 +44,28 @@ fn systemd_takes_the_units_and_finds_little_exposed() {
 }
 
 #[test]
+fn each_unit_has_a_user_that_systemd_makes() {
+    if !installed("systemd's users", &["systemd-sysusers"]) {
+        return;
+    }
+    let root = tempfile::tempdir().expect("a folder can be made");
+    std::fs::create_dir(root.path().join("etc")).expect("a folder can be made");
+    let file = shipped::path("systemd/skep.sysusers.conf");
+    let mut command = Command::new("systemd-sysusers");
+    let output = command.arg(format!("--root={}", root.path().display())).arg(&file).output();
+    let output = output.expect("it runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let users = std::fs::read_to_string(root.path().join("etc/passwd")).expect("users were made");
+    for name in UNITS {
+        let unit = shipped::text(&format!("systemd/{name}"));
+        let dynamic = unit.lines().any(|line| line == "DynamicUser=yes");
+        let user = unit.lines().find_map(|line| line.strip_prefix("User="));
+        let made = user.is_some_and(|user| users.lines().any(|line| line.starts_with(&format!("{user}:"))));
+        assert!(dynamic || made, "{name}: {user:?} is not in\n{users}");
+    }
+}
+
+#[test]
 fn a_stop_is_given_more_time_than_the_programs_take() {
     let seconds = |name: &str| {
         let text = shipped::text(&format!("systemd/{name}"));
