@@ -74,6 +74,13 @@ async fn full_disks_at_all_nodes_refuse_writes_lose_nothing_and_recover() {
             (!node.is_ready().await).then_some(())
         })
         .await;
+        // What alerts go by.
+        let metrics = node.admin.get("/metrics").await.expect("an answer").text();
+        for line in ["skep_ready 0.0", "skep_store_full 1.0"] {
+            assert!(metrics.lines().any(|it| it == line), "{line} is not in:\n{metrics}");
+        }
+        let size = format!("skep_store_disk_size_bytes {:?}", (SMALL_MIB << 20) as f64);
+        assert!(metrics.lines().any(|it| it == size), "{size} is not in:\n{metrics}");
     }
     for mount in &mounts {
         mount.resize(ENLARGED_MIB);
