@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use anyhow::Context;
-use skep_proto::advertise::choose_advertise;
+use skep_proto::advertise;
 use skep_proto::gossip::{Gossip, GossipConfig, NodeState, PeerRecord, Program, RaftRole};
 use skep_proto::id::NodeId;
 use skep_proto::key::KeyRing;
@@ -250,8 +250,7 @@ async fn start_gossip(
     }
     let socket = bind_gossip(config.peer).with_context(|| format!("--peer {}", config.peer))?;
     let bound = socket.local_addr()?;
-    let seeds = skep_proto::seeds::resolve_now(&config.seeds).await;
-    let peer = choose_advertise(bound, &seeds, config.advertise)?;
+    let peer = advertise::find(bound, &config.seeds, config.advertise).await?;
     let told = |bound: SocketAddr| {
         if bound.ip().is_unspecified() { SocketAddr::new(peer.ip(), bound.port()) } else { bound }
     };

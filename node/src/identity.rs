@@ -11,6 +11,7 @@
 //! No tasks. Every call may block on the disk: call from a blocking thread.
 
 mod file;
+pub mod shared;
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, Write};
@@ -75,6 +76,8 @@ impl Identity {
 pub enum IdentityError {
     #[error("the data folder {dir} is in use by another process{holder}")]
     Locked { dir: PathBuf, holder: String },
+    #[error("all {count} data folders of {data} are in use by other processes")]
+    AllTaken { data: PathBuf, count: usize },
     #[error("the data folder {dir} cannot be written: {source}")]
     ReadOnly { dir: PathBuf, source: io::Error },
     #[error("{path}: {source}")]

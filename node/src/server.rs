@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use skep_proto::advertise::choose_advertise;
+use skep_proto::advertise;
 use skep_proto::gossip::{Gossip, GossipConfig, NodeState, PeerRecord, Program, RaftRole};
 use skep_proto::key::KeyRing;
 use skep_proto::tls::peer_tls;
@@ -24,7 +24,7 @@ use tokio::sync::watch::{Receiver, Sender, channel};
 
 use crate::config::ServeConfig;
 use crate::http::{self, NodeAdmin, ServeLimits, Stage, admin_app, public_app};
-use crate::identity::DataFolder;
+use crate::identity::{self, DataFolder};
 use crate::listen::{self, Listeners};
 use crate::raft::bootstrap::driver::{Bootstrap, BootstrapConfig};
 use crate::raft::network::Network;
@@ -134,17 +134,17 @@ async fn drain(node: &mut Node) {
 
 async fn start(config: ServeConfig) -> anyhow::Result<Node> {
     let keys = config.cluster_key.clone().unwrap_or_else(KeyRing::insecure_loopback);
-    let folder = Arc::new(DataFolder::open(&config.data)?);
+    let folder = Arc::new(identity::shared::open(&config.data)?);
     let node_id = folder.identity().node;
     let listeners = listen::bind(config.http, config.admin, config.peer)?;
     let metrics = Metrics::new();
 
-    let store_config = StoreConfig::new(&config.data);
+    let store_config = StoreConfig::new(folder.dir());
     let store = tokio::task::spawn_blocking(move || store::open(store_config)).await??;
 
     let seeds = config.seeds.clone();
     let bound = listeners.peer.local_addr()?;
-    let peer = choose_advertise(bound, &skep_proto::seeds::resolve_now(&seeds).await, config.advertise)?;
+    let peer = advertise::find(bound, &seeds, config.advertise).await?;
     let record = PeerRecord {
         id: node_id,
         program: Program::Node,

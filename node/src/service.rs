@@ -10,6 +10,7 @@ pub mod operator;
 pub mod proposer;
 pub mod read_index;
 pub mod retention;
+mod started;
 pub mod status;
 
 use std::sync::Arc;
@@ -291,6 +292,11 @@ impl Service {
     /// Whether this node should get traffic, or why not.
     pub fn readiness(&self) -> Result<(), String> {
         self.0.status.readiness()
+    }
+
+    /// Whether whoever starts nodes one after another may go on to the next, or why not yet.
+    pub fn started(&self) -> Result<(), String> {
+        self.0.status.started()
     }
 }
 

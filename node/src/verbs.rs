@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::config::{SnapshotVerb, Verb};
+use crate::config::{HealthOf, SnapshotVerb, Verb};
 use client::{Client, ClientError};
 
 pub use offline::recover;
@@ -31,8 +31,8 @@ pub enum VerbError {
     #[error(transparent)]
     Client(#[from] ClientError),
     /// What the health verb exits with 1 for.
-    #[error("not ready: {0}")]
-    NotReady(String),
+    #[error("not {0}: {1}")]
+    NotReady(&'static str, String),
     #[error("{path}: {reason}")]
     File { path: String, reason: String },
     #[error("{0}")]
@@ -57,7 +57,7 @@ pub async fn run(verb: Verb) -> ExitCode {
 async fn carry_out(verb: Verb, out: &mut (dyn Write + Send)) -> Result<(), VerbError> {
     match verb {
         Verb::Keygen { json } => offline::keygen(json, out),
-        Verb::Health { admin, live, json } => health(admin, live, json, out).await,
+        Verb::Health { admin, of, json } => health(admin, of, json, out).await,
         Verb::Members { admin, json } => {
             let cluster = Client::new(admin, ANSWER_TIMEOUT).get("/cluster").await?;
             if json {
@@ -119,11 +119,15 @@ async fn carry_out(verb: Verb, out: &mut (dyn Write + Send)) -> Result<(), VerbE
 
 async fn health(
     admin: SocketAddr,
-    live: bool,
+    of: HealthOf,
     json: bool,
     out: &mut (dyn Write + Send),
 ) -> Result<(), VerbError> {
-    let path = if live { "/livez" } else { "/readyz" };
+    let (path, word) = match of {
+        HealthOf::Ready => ("/readyz", "ready"),
+        HealthOf::Started => ("/startedz", "started"),
+        HealthOf::Live => ("/livez", "live"),
+    };
     let reason = match Client::new(admin, HEALTH_TIMEOUT).probe(path).await {
         Ok(()) => None,
         Err(ClientError::Problem { detail, .. }) => Some(detail),
@@ -133,9 +137,9 @@ async fn health(
     if json {
         print_json(out, &json!({ "healthy": healthy, "reason": reason }))?;
     } else if healthy {
-        writeln!(out, "{}", if live { "live" } else { "ready" })?;
+        writeln!(out, "{word}")?;
     }
-    reason.map_or(Ok(()), |reason| Err(VerbError::NotReady(reason)))
+    reason.map_or(Ok(()), |reason| Err(VerbError::NotReady(word, reason)))
 }
 
 fn print(out: &mut (dyn Write + Send), json: bool, answer: &Value, text: &str) -> Result<(), VerbError> {

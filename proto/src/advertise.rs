@@ -1,10 +1,13 @@
 //! Which address peers are told.
 //!
 //! Pure but for the questions to the system which addresses are its own and which one a route
-//! starts at: asked with unconnected UDP sockets, nothing is sent. No tasks.
+//! starts at: asked with unconnected UDP sockets, nothing is sent. [`find`] asks name servers, too.
+//! No tasks.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::str::FromStr;
+
+use crate::seeds::{self, Seed};
 
 /// What `--advertise` takes: an address, or an IP address with the port of the bind address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,20 +52,27 @@ impl FromStr for Advertise {
 /// 3. the one of this machine's among the seeds' addresses: the name of a service gives the
 ///    addresses of all its tasks, this one's included;
 /// 4. the local end of the route to the first seed that has a route;
-/// 5. without seeds, the local end of the default route, else loopback.
+/// 5. where the seeds' names have no address yet, the one that the machine's own name has: a
+///    container on several networks has its name at the one that it shares with others, and the
+///    default route leads elsewhere;
+/// 6. the local end of the default route, else loopback.
 ///
 /// `bind` has its real port by now (not 0).
-pub fn choose_advertise(
+pub async fn find(
     bind: SocketAddr,
-    seeds: &[SocketAddr],
+    seeds: &[Seed],
     flag: Option<Advertise>,
 ) -> Result<SocketAddr, AdvertiseError> {
-    choose(bind, seeds, flag, is_local, route_to)
+    let found = seeds::resolve_now(seeds).await;
+    let is_named = found.is_empty() && !seeds.is_empty();
+    let named = if is_named { seeds::own_addresses().await } else { Vec::new() };
+    choose(bind, &found, &named, flag, is_local, route_to)
 }
 
 fn choose(
     bind: SocketAddr,
     seeds: &[SocketAddr],
+    named: &[IpAddr],
     flag: Option<Advertise>,
     is_local: impl Fn(IpAddr) -> bool,
     route_to: impl Fn(SocketAddr) -> Option<IpAddr>,
@@ -80,8 +90,12 @@ fn choose(
         seeds.iter().find(at).map(|seed| seed.ip())
     };
     let route = || seeds.iter().find_map(|seed| route_to(**seed));
-    let found = own(true).or_else(|| own(false)).or_else(route);
-    let found = found.or_else(|| if seeds.is_empty() { alone(bind, route_to) } else { None });
+    let by_name = || {
+        let usable = |ip: &&IpAddr| !ip.is_loopback() && (bind.is_ipv6() || ip.is_ipv4()) && is_local(**ip);
+        named.iter().find(usable).copied()
+    };
+    let found = own(true).or_else(|| own(false)).or_else(route).or_else(by_name);
+    let found = found.or_else(|| if seeds.is_empty() { alone(bind, &route_to) } else { None });
     reachable(SocketAddr::new(found.ok_or(AdvertiseError::None)?, bind.port()))
 }
 
@@ -139,7 +153,28 @@ mod tests {
         let own: IpAddr = "10.0.0.5".parse().unwrap();
         let route =
             |to: SocketAddr| (!to.ip().to_string().starts_with("10.9.") && to.is_ipv4()).then_some(own);
-        choose(at(bind), &seeds, flag.map(|flag| flag.parse().unwrap()), |ip| ip == own, route)
+        choose(at(bind), &seeds, &[], flag.map(|flag| flag.parse().unwrap()), |ip| ip == own, route)
+    }
+
+    #[test]
+    fn while_no_seed_has_an_address_the_machines_own_name_tells_which_network_is_shared() {
+        let ips =
+            |texts: &[&str]| -> Vec<IpAddr> { texts.iter().map(|text| text.parse().unwrap()).collect() };
+        let own = ips(&["10.0.1.5", "172.18.0.3"]);
+        let container = |seeds: &[SocketAddr], named: &[&str]| {
+            choose(at("0.0.0.0:7400"), seeds, &ips(named), None, |ip| own.contains(&ip), |_| Some(own[1]))
+        };
+        assert_eq!(container(&[], &["127.0.1.1", "fd00::5", "10.0.1.5"]), Ok(at("10.0.1.5:7400")));
+        assert_eq!(
+            container(&[], &["127.0.1.1", "10.9.9.9"]),
+            Ok(at("172.18.0.3:7400")),
+            "of another machine"
+        );
+        assert_eq!(
+            container(&[at("10.8.0.1:7400")], &["10.0.1.5"]),
+            Ok(at("172.18.0.3:7400")),
+            "the route is better"
+        );
     }
 
     #[test]
@@ -167,7 +202,7 @@ mod tests {
     fn without_seeds_the_default_route_tells() {
         assert_eq!(machine("0.0.0.0:7400", &[], None), Ok(at("10.0.0.5:7400")));
         assert_eq!(machine("[::]:7400", &[], None), Ok(at("10.0.0.5:7400")));
-        let nowhere = choose(at("0.0.0.0:7400"), &[], None, |_| false, |_| None);
+        let nowhere = choose(at("0.0.0.0:7400"), &[], &[], None, |_| false, |_| None);
         assert_eq!(nowhere, Ok(at("127.0.0.1:7400")));
     }
 
@@ -180,14 +215,12 @@ mod tests {
         assert!("node:7400".parse::<Advertise>().is_err());
     }
 
-    #[test]
-    fn the_system_knows_loopback_as_its_own() {
+    #[tokio::test]
+    async fn the_system_knows_loopback_as_its_own() {
         assert!(is_local("127.0.0.1".parse().unwrap()));
         assert!(!is_local("192.0.2.1".parse().unwrap()));
         assert_eq!(route_to(at("127.0.0.1:9")), Some("127.0.0.1".parse().unwrap()));
-        assert_eq!(
-            choose_advertise(at("0.0.0.0:7400"), &[at("127.0.0.1:7400")], None),
-            Ok(at("127.0.0.1:7400"))
-        );
+        let seeds = [Seed::Address(at("127.0.0.1:7400"))];
+        assert_eq!(find(at("0.0.0.0:7400"), &seeds, None).await, Ok(at("127.0.0.1:7400")));
     }
 }

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use hickory_resolver::TokioResolver;
@@ -167,6 +167,15 @@ pub async fn resolve_now(seeds: &[Seed]) -> Vec<SocketAddr> {
         Ok((addresses, _)) => addresses,
         Err(_) => Vec::new(),
     }
+}
+
+/// The addresses that this machine's own name has; none where it has no name.
+pub async fn own_addresses() -> Vec<IpAddr> {
+    let name = rustix::system::uname();
+    let Ok(host) = name.nodename().to_str() else { return Vec::new() };
+    // The port means nothing here.
+    let seeds = Seed::parse(&format!("{host}:1")).map_or_else(|_| Vec::new(), |seed| vec![seed]);
+    resolve_now(&seeds).await.iter().map(SocketAddr::ip).collect()
 }
 
 async fn look_up(

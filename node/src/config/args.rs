@@ -33,6 +33,10 @@ pub(super) enum VerbArgs {
     Keygen(Output),
     /// Ask whether the node is ready: exit status 0 or 1, for a container's healthcheck
     Health {
+        /// Ask whether it has started: is or was ready, or finds no cluster to be ready in; for an
+        /// orchestrator that publishes the names of healthy tasks alone, and replaces one by one
+        #[arg(long, conflicts_with = "live")]
+        started: bool,
         /// Ask only whether the process is alive, not whether it may take requests
         #[arg(long)]
         live: bool,

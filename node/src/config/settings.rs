@@ -24,7 +24,12 @@ pub(super) const ADMIN: Setting = Setting::everywhere(
     "127.0.0.1:9400",
     "Admin address: health, metrics, cluster operations",
 );
-pub(super) const DATA: Setting = Setting::everywhere("data", "DIR", "./data", "Data folder");
+pub(super) const DATA: Setting = Setting::everywhere(
+    "data",
+    "DIR",
+    "./data",
+    "Data folder; with {n} in it, the one of these that was written last and that no process has",
+);
 pub(super) const EXPECT: Setting =
     Setting::serving("expect", "N", "1", "How many nodes to wait for before the first election");
 pub(super) const VOTERS: Setting = Setting::serving("voters", "N", "5", "Most voters; the rest are learners");

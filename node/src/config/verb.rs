@@ -14,13 +14,24 @@ use super::settings::ADMIN;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verb {
     Keygen { json: bool },
-    Health { admin: SocketAddr, live: bool, json: bool },
+    Health { admin: SocketAddr, of: HealthOf, json: bool },
     Members { admin: SocketAddr, json: bool },
     Peers { admin: SocketAddr, json: bool },
     TransferLeader { admin: SocketAddr, to: Option<NodeId>, json: bool },
     ForceLeave { admin: SocketAddr, id: NodeId, json: bool },
     Snapshot(SnapshotVerb),
     Recover { data: PathBuf, yes: bool, json: bool },
+}
+
+/// What health is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HealthOf {
+    /// It may take requests.
+    Ready,
+    /// The next node may be started or replaced.
+    Started,
+    /// The process answers.
+    Live,
 }
 
 /// What to do with a snapshot file.
@@ -35,7 +46,14 @@ pub(super) fn resolve(args: VerbArgs, layers: &Layers) -> Result<Verb, ConfigErr
     let admin = || layers.address_to_ask(&ADMIN);
     Ok(match args {
         VerbArgs::Keygen(output) => Verb::Keygen { json: output.json },
-        VerbArgs::Health { live, output } => Verb::Health { admin: admin()?, live, json: output.json },
+        VerbArgs::Health { started, live, output } => {
+            let of = match (started, live) {
+                (true, _) => HealthOf::Started,
+                (false, true) => HealthOf::Live,
+                (false, false) => HealthOf::Ready,
+            };
+            Verb::Health { admin: admin()?, of, json: output.json }
+        }
         VerbArgs::Members(output) => Verb::Members { admin: admin()?, json: output.json },
         VerbArgs::Peers(output) => Verb::Peers { admin: admin()?, json: output.json },
         VerbArgs::TransferLeader { id: to, output } => Verb::TransferLeader {

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `GET /livez` | 200 while the process runs |
 //! | `GET /readyz` | 200, or 503 with the reason in `detail` |
+//! | `GET /startedz` | 200 once the node was ready, or has found no cluster to be ready in; else 503 |
 //! | `GET /metrics` | OpenMetrics text |
 //! | `GET /cluster` | the contract's cluster document |
 //! | `GET /peers` | `{"peers":[{"id","role","state","matched","lag","address"}]}` |
@@ -62,6 +63,7 @@ pub fn admin_app<A: AdminApi>(api: A, token: OperatorToken, metrics: &Metrics) -
     let router = Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz::<A>))
+        .route("/startedz", get(startedz::<A>))
         .route("/metrics", get(scrape::<A>))
         .route("/cluster", get(cluster::<A>))
         .route("/peers", get(peers::<A>))
@@ -82,6 +84,13 @@ async fn livez() -> Response {
 async fn readyz<A: AdminApi>(State(admin): State<Arc<Admin<A>>>) -> Result<Response, Problem> {
     match admin.api.readiness() {
         Ok(()) => Ok(text("ready\n")),
+        Err(reason) => Err(Problem::new(ProblemKind::NotReady, reason)),
+    }
+}
+
+async fn startedz<A: AdminApi>(State(admin): State<Arc<Admin<A>>>) -> Result<Response, Problem> {
+    match admin.api.started() {
+        Ok(()) => Ok(text("started\n")),
         Err(reason) => Err(Problem::new(ProblemKind::NotReady, reason)),
     }
 }

@@ -121,6 +121,8 @@ pub trait AdminApi: Send + Sync + 'static {
     fn cluster(&self) -> ClusterStatus;
     /// Whether the node should get traffic, or why not.
     fn readiness(&self) -> Result<(), String>;
+    /// Whether whoever starts nodes one after another may go on to the next, or why not yet.
+    fn started(&self) -> Result<(), String>;
     fn peers(&self) -> impl Future<Output = Vec<PeerProgress>> + Send;
     /// Answers who leads then.
     fn transfer_leader(
@@ -151,6 +153,9 @@ impl AdminApi for NodeAdmin {
     }
     fn readiness(&self) -> Result<(), String> {
         self.service.readiness()
+    }
+    fn started(&self) -> Result<(), String> {
+        self.service.started()
     }
     async fn peers(&self) -> Vec<PeerProgress> {
         self.operator.peers().await

@@ -31,6 +31,7 @@ pub struct State {
     pub text: Option<Text>,
     pub failure: Option<ServiceError>,
     pub not_ready: Option<String>,
+    pub not_started: Option<String>,
     pub removed: Vec<NodeId>,
     pub restored: Vec<u8>,
     pub snapshot_fails: bool,
@@ -198,6 +199,10 @@ impl AdminApi for Fake {
 
     fn readiness(&self) -> Result<(), String> {
         self.state.lock().unwrap().not_ready.clone().map_or(Ok(()), Err)
+    }
+
+    fn started(&self) -> Result<(), String> {
+        self.state.lock().unwrap().not_started.clone().map_or(Ok(()), Err)
     }
 
     async fn peers(&self) -> Vec<PeerProgress> {

@@ -14,6 +14,7 @@ use crate::raft::bootstrap::{Wait, only_strangers};
 use crate::raft::types::{LogId, Metrics};
 use crate::raft::wire::PROTOCOL_OF_FORMAT_2;
 use crate::service::ServiceError;
+use crate::service::started::Started;
 use crate::store::StoreHealth;
 
 /// A leader that no quorum has answered for so long gets no traffic: it does not step down by
@@ -58,6 +59,7 @@ pub(super) struct Status {
     gossip: Gossip,
     health: watch::Receiver<StoreHealth>,
     waiting: watch::Receiver<Option<Wait>>,
+    started: Started,
 }
 
 impl Status {
@@ -68,7 +70,7 @@ impl Status {
         health: watch::Receiver<StoreHealth>,
         waiting: watch::Receiver<Option<Wait>>,
     ) -> Self {
-        Self { node_id, raft, gossip, health, waiting }
+        Self { node_id, raft, gossip, health, waiting, started: Started::new() }
     }
 
     pub(super) fn cluster(&self) -> ClusterStatus {
@@ -162,6 +164,14 @@ impl Status {
             return Err(format!("lagging: {applied} of {committed} log entries are applied"));
         }
         Ok(())
+    }
+
+    /// Whether the node has started; see [`super::started`].
+    pub(super) fn started(&self) -> Result<(), String> {
+        if let Err(fatal) = &self.raft.metrics().borrow_watched().running_state {
+            return Err(format!("the store has stopped: {fatal}"));
+        }
+        self.started.check(self.readiness(), &self.gossip.view().borrow())
     }
 
     /// What a joining node waits for.

@@ -53,13 +53,16 @@ async fn members_and_peers_are_aligned_tables_or_json() {
 #[tokio::test]
 async fn health_is_an_exit_status() {
     let node = node().await;
-    let health = |live| Verb::Health { admin: node.admin, live, json: false };
-    assert_eq!(said(health(false)).await.unwrap(), "ready\n");
-    assert_eq!(run(health(false)).await, ExitCode::SUCCESS);
+    let health = |of| Verb::Health { admin: node.admin, of, json: false };
+    assert_eq!(said(health(HealthOf::Ready)).await.unwrap(), "ready\n");
+    assert_eq!(run(health(HealthOf::Ready)).await, ExitCode::SUCCESS);
     node.fake.state.lock().unwrap().not_ready = Some("lagging".into());
-    assert_eq!(said(health(false)).await.unwrap_err().to_string(), "not ready: lagging");
-    assert_eq!(run(health(false)).await, ExitCode::FAILURE);
-    assert_eq!(run(health(true)).await, ExitCode::SUCCESS);
+    assert_eq!(said(health(HealthOf::Ready)).await.unwrap_err().to_string(), "not ready: lagging");
+    assert_eq!(run(health(HealthOf::Ready)).await, ExitCode::FAILURE);
+    assert_eq!(said(health(HealthOf::Started)).await.unwrap(), "started\n");
+    node.fake.state.lock().unwrap().not_started = Some("joining".into());
+    assert_eq!(said(health(HealthOf::Started)).await.unwrap_err().to_string(), "not started: joining");
+    assert_eq!(run(health(HealthOf::Live)).await, ExitCode::SUCCESS);
 }
 
 #[tokio::test]
@@ -67,7 +70,7 @@ async fn without_a_node_there_the_error_says_where_it_was_looked_for() {
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let error = said(Verb::Members { admin: free, json: false }).await.unwrap_err().to_string();
     assert!(error.contains(&free.to_string()) && error.contains("SKEP_ADMIN"), "{error}");
-    assert_eq!(run(Verb::Health { admin: free, live: true, json: false }).await, ExitCode::FAILURE);
+    assert_eq!(run(Verb::Health { admin: free, of: HealthOf::Live, json: false }).await, ExitCode::FAILURE);
 }
 
 #[tokio::test]

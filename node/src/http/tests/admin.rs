@@ -17,6 +17,9 @@ async fn health_says_live_always_and_ready_or_why_not() {
     answer.is_problem(ProblemKind::NotReady);
     assert_eq!(answer.json()["detail"], "joining");
     assert_eq!(answer.header("retry-after"), "1");
+    assert_eq!(served.get("/startedz").await.status, 200, "being started is another question");
+    served.fake.state.lock().unwrap().not_started = Some("joining".into());
+    served.get("/startedz").await.is_problem(ProblemKind::NotReady);
 }
 
 #[tokio::test]

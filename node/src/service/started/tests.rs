@@ -1,0 +1,76 @@
+//! When a node has started.
+
+use std::time::{Duration, Instant};
+
+use skep_proto::gossip::RaftRole;
+use skep_proto::id::{ClusterId, NodeId};
+
+use super::*;
+
+fn record(id: u64, cluster: Option<ClusterId>, leader: Option<u64>) -> PeerRecord {
+    PeerRecord {
+        id: NodeId(id),
+        program: Program::Node,
+        state: NodeState::Joining,
+        cluster,
+        peer: "127.0.0.1:7400".parse().unwrap(),
+        http: None,
+        admin: None,
+        version: "0.1.0".into(),
+        protocol: (1, 1),
+        expect: 3,
+        raft: RaftRole::None,
+        leader: leader.map(NodeId),
+        term: 1,
+        generation: 1,
+    }
+}
+
+fn view(me: Option<ClusterId>, others: Vec<PeerRecord>) -> View {
+    View {
+        me: record(1, me, None),
+        live: others,
+        dead: Vec::new(),
+        settled_since: Instant::now(),
+        trusted: true,
+    }
+}
+
+/// One that has looked around for long enough.
+fn after_a_look() -> Started {
+    Started { since: Instant::now() - LOOK_MIN, ..Started::new() }
+}
+
+fn not_ready() -> Result<(), String> {
+    Err("joining".into())
+}
+
+#[test]
+fn a_node_that_is_alone_has_started_once_it_has_looked_around() {
+    let alone = view(None, Vec::new());
+    assert_eq!(Started::new().check(not_ready(), &alone), not_ready());
+    assert_eq!(after_a_look().check(not_ready(), &alone), Ok(()));
+    let together = view(None, vec![record(2, None, None)]);
+    assert_eq!(after_a_look().check(not_ready(), &together), Ok(()), "nobody leads yet");
+}
+
+#[test]
+fn one_that_finds_its_cluster_has_started_when_it_is_ready_there() {
+    let (ours, theirs) = (ClusterId::random(), ClusterId::random());
+    let led = |cluster| record(2, Some(cluster), Some(2));
+    for me in [None, Some(ours)] {
+        let started = after_a_look();
+        assert_eq!(started.check(not_ready(), &view(me, vec![led(ours)])), not_ready());
+        assert_eq!(started.check(Ok(()), &view(me, vec![led(ours)])), Ok(()));
+        assert_eq!(started.check(not_ready(), &view(me, vec![led(ours)])), Ok(()), "started is started");
+    }
+    let lost = PeerRecord { leader: None, ..led(ours) };
+    assert_eq!(after_a_look().check(not_ready(), &view(Some(ours), vec![lost])), Ok(()), "no quorum");
+    let strangers = view(Some(ours), vec![led(theirs)]);
+    assert_eq!(after_a_look().check(not_ready(), &strangers), not_ready(), "of another cluster alone");
+}
+
+#[test]
+fn a_first_look_is_shorter_than_an_orchestrators_patience() {
+    assert!(LOOK_MIN <= Duration::from_secs(3), "the stack asks every 3 s");
+}
