@@ -17,6 +17,7 @@ pub mod http2;
 pub mod limits;
 pub mod metrics;
 pub mod probe;
+pub mod program;
 pub mod proxy_protocol;
 pub mod server;
 pub mod settings;

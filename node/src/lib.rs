@@ -6,6 +6,7 @@ pub mod config;
 pub mod http;
 pub mod identity;
 pub mod listen;
+pub mod program;
 pub mod raft;
 pub mod recover;
 pub mod server;

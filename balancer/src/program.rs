@@ -1,0 +1,43 @@
+//! The program: what was asked for, and who does it. Exit statuses are `skep_proto::process`'s.
+
+use std::process::ExitCode;
+
+use skep_proto::process::Process;
+
+use crate::config::{self, Invocation};
+use crate::vrrp::{self, VrrpConfig};
+use crate::{agent, control, verbs};
+
+const BALANCER: Process = Process { name: "skep-balancer", libraries: "chitchat=warn" };
+
+/// From the process's arguments to its exit status.
+pub fn run() -> ExitCode {
+    match config::parse(std::env::args_os(), |name| std::env::var_os(name)) {
+        Ok(Invocation::Serve(config)) => match check(config.vrrp.as_ref()) {
+            Ok(()) => BALANCER.serve(&config.log.clone(), control::run(*config)),
+            Err(refused) => refused,
+        },
+        Ok(Invocation::Vrrp(config)) => match check(Some(&config.vrrp)) {
+            Ok(()) => {
+                vrrp::capability::drop_others();
+                BALANCER.serve(&config.log.clone(), agent::run(*config))
+            }
+            Err(refused) => refused,
+        },
+        Ok(Invocation::Backends { admin, json }) => ask(verbs::backends(admin, json)),
+        Ok(Invocation::Health { admin, live, json }) => ask(verbs::health(admin, live, json)),
+        Err(error) => BALANCER.refuse(&error),
+    }
+}
+
+/// What the configuration says of this host, held against the host: a bad one binds nothing.
+fn check(config: Option<&VrrpConfig>) -> Result<(), ExitCode> {
+    const BAD_CONFIGURATION: u8 = 2;
+    let Some(Err(error)) = config.map(vrrp::check) else { return Ok(()) };
+    eprintln!("error: {error}");
+    Err(ExitCode::from(BAD_CONFIGURATION))
+}
+
+fn ask(verb: impl Future<Output = bool>) -> ExitCode {
+    BALANCER.block_on(async { if verb.await { ExitCode::SUCCESS } else { ExitCode::FAILURE } })
+}

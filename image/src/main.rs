@@ -1,0 +1,26 @@
+//! Both programs in one file: `skep-node` and `skep-balancer` are names of it. They share the most of
+//! their code (TLS, gossip, HTTP, the runtime), so the image is a third smaller than with two files.
+
+mod names;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+/// As in the programs of their own.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const BAD_USE: u8 = 2;
+
+fn main() -> ExitCode {
+    names::keep();
+    let called = std::env::args_os().next().unwrap_or_default();
+    match Path::new(&called).file_name().and_then(|name| name.to_str()) {
+        Some("skep-node") => skep_node::program::run(),
+        Some("skep-balancer") => skep_balancer::program::run(),
+        _ => {
+            eprintln!("error: this is two programs: call it as skep-node or as skep-balancer");
+            ExitCode::from(BAD_USE)
+        }
+    }
+}
