@@ -1,0 +1,80 @@
+//! From nothing to a service, and back again: deploying, removing, what is kept.
+
+use std::time::{Duration, Instant};
+
+use crate::support::effort::{measured, pause, wait_for};
+use crate::support::lab::{HOSTS, Lab, PATIENCE};
+use crate::support::stack::IMAGE;
+use crate::support::traffic::{Traffic, messages};
+
+/// Written and acknowledged within this after `docker stack deploy`, the images being there.
+const FIRST_WRITE: Duration = Duration::from_secs(20);
+const IMAGE_BYTES_MAX: u64 = 25_000_000;
+/// Resident, idle.
+const MEMORY_MAX: [(&str, u64); 3] = [("skep_node", 40), ("skep_balancer", 20), ("skep_vip", 8)];
+
+#[test]
+fn an_empty_swarm_acknowledges_a_write_within_20_s_of_the_deploy() {
+    let Some(lab) = Lab::take("a first deploy") else { return };
+    lab.remove_stack();
+    (1..=HOSTS).for_each(|host| lab.lose_volumes(host));
+    let begun = Instant::now();
+    let traffic = Traffic::start(&lab);
+    let deploy = std::thread::scope(|scope| {
+        let deployed = scope.spawn(|| lab.deploy());
+        wait_for("a write is acknowledged", PATIENCE, || traffic.acked() > 0);
+        let first = begun.elapsed();
+        deployed.join().expect("the deployment ended well");
+        first
+    });
+    measured("deploy to the first acknowledged write", format!("{:.1} s", deploy.as_secs_f64()));
+    let ledger = traffic.stop();
+    assert!(deploy < FIRST_WRITE, "the first write was acknowledged after {deploy:?}");
+    ledger.expect_nothing_lost(&messages(&lab).unwrap());
+}
+
+#[test]
+fn the_image_is_small_and_idle_programs_take_little_memory() {
+    let Some(lab) = Lab::take("sizes") else { return };
+    lab.with_stack();
+    let bytes = lab.must_docker(1, &["image", "inspect", "--format", "{{.Size}}", IMAGE]);
+    let bytes: u64 = bytes.trim().parse().unwrap();
+    measured("image", format!("{:.1} MB", bytes as f64 / 1e6));
+    for (service, most_mb) in MEMORY_MAX {
+        let resident = |container: &crate::support::stack::Container| -> f64 {
+            let format = ["inspect", "--format", "{{.State.Pid}}", &container.id];
+            let pid = lab.must_docker(container.host, &format);
+            let status = std::fs::read_to_string(format!("/proc/{}/status", pid.trim())).unwrap();
+            let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+            line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() * 1024.0 / 1e6
+        };
+        let most = lab.containers(service).iter().map(resident).fold(0.0, f64::max);
+        measured(&format!("resident, idle {service}"), format!("{most:.1} MB"));
+        assert!(most < most_mb as f64, "{service} has {most:.1} MB resident, the bar is {most_mb}");
+    }
+    assert!(bytes < IMAGE_BYTES_MAX, "the image has {bytes} bytes");
+}
+
+#[test]
+fn the_stack_removed_and_deployed_again_has_every_message_also_where_one_host_lost_its_volume() {
+    let Some(lab) = Lab::take("removed and deployed again") else { return };
+    lab.with_stack();
+    for loses in [None, Some(2)] {
+        let traffic = Traffic::start(&lab);
+        pause(Duration::from_secs(3));
+        let ledger = traffic.stop();
+        ledger.expect_no_failure("before");
+        lab.remove_stack();
+        if let Some(host) = loses {
+            lab.lose_volumes(host);
+        }
+        let begun = Instant::now();
+        lab.deploy();
+        let there = messages(&lab).unwrap();
+        measured(
+            &format!("deployed again, volume lost on {loses:?}"),
+            format!("{:.1} s, {} messages", begun.elapsed().as_secs_f64(), there.len()),
+        );
+        ledger.expect_nothing_lost(&there);
+    }
+}
