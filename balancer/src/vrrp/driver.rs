@@ -39,6 +39,8 @@ use planned::Then;
 
 /// Packets of one socket that are read in one turn; a flood does not keep timers from firing.
 const PACKETS_PER_TURN_MAX: usize = 256;
+/// A shorter delay is no stall, whatever the interval.
+const STALL_MIN: Duration = Duration::from_millis(10);
 /// Of a reason that comes again and again, every so many are logged.
 const LOG_EVERY: u64 = 10_000;
 
@@ -64,6 +66,8 @@ pub struct Driver {
     released: bool,
     /// Who waits for the release to be done.
     release_done: Option<oneshot::Sender<()>>,
+    /// The last wait took longer than it was meant to.
+    stood_still: bool,
 }
 
 impl std::fmt::Debug for Driver {
@@ -128,6 +132,7 @@ impl Driver {
             drain: config.drain,
             released: false,
             release_done: None,
+            stood_still: false,
         };
         driver.look_at_interfaces().await?;
         for (at, router) in driver.routers.iter().enumerate() {
@@ -157,6 +162,7 @@ impl Driver {
         self.publish();
         loop {
             self.read_packets().await;
+            self.forgive_silence();
             self.fire_timers().await;
             self.keep_mesh().await;
             self.answer_release();
@@ -184,8 +190,27 @@ impl Driver {
         }
     }
 
+    /// Waits for what comes next, and notices if this process stood still meanwhile.
     async fn wait(&mut self, commands: &mut mpsc::Receiver<Command>) -> Woken {
-        let deadline = self.routers.iter().filter_map(Router::deadline).min();
+        let listens = self.routers.iter().filter_map(|router| router.machine.listens_every()).min();
+        let look = listens.map(|interval| Instant::now() + interval / 2);
+        let deadline = self.routers.iter().filter_map(Router::deadline).chain(look).min();
+        let woken = self.woken(commands, deadline).await;
+        let late =
+            deadline.map_or(Duration::ZERO, |deadline| Instant::now().saturating_duration_since(deadline));
+        self.stood_still = listens.is_some_and(|interval| late > (interval / 4).max(STALL_MIN));
+        woken
+    }
+
+    /// What was read before shows who lives.
+    fn forgive_silence(&mut self) {
+        if std::mem::take(&mut self.stood_still) {
+            let now = Instant::now();
+            self.routers.iter_mut().for_each(|router| router.machine.stood_still(now));
+        }
+    }
+
+    async fn woken(&mut self, commands: &mut mpsc::Receiver<Command>, deadline: Option<Instant>) -> Woken {
         let timer = async {
             match deadline {
                 Some(deadline) => tokio::time::sleep_until(deadline.into()).await,

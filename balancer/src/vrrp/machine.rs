@@ -23,7 +23,9 @@
 //! - an Active that gives way to a higher one advertises once more before it does.
 //!
 //! The driver reads every packet that waits before it lets a timer fire: a process that was
-//! stalled then sees the advertisements that came meanwhile before it believes that none came.
+//! stalled then sees the advertisements that came meanwhile before it believes that none came. Where
+//! none waits, the Active may have been stalled with it, and gets the time for one more
+//! ([`Machine::stood_still`]).
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -35,6 +37,9 @@ pub const PRIORITY_WEAK: u8 = 1;
 /// Least time between two advertisements that answer a rival: what answers each packet at once
 /// can be made to flood.
 pub const REASSERT_INTERVAL_MIN: Duration = Duration::from_millis(10);
+
+/// How often in one silence a Backup that stood still itself may wait a little longer.
+const GRACES_MAX: u8 = 3;
 
 /// The RFC's three states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,6 +142,8 @@ pub struct Machine {
     deadline: Option<Instant>,
     preempts_from: Option<Instant>,
     reasserted: Option<Instant>,
+    /// Given since an advertisement was heard.
+    graces: u8,
 }
 
 impl Machine {
@@ -151,6 +158,7 @@ impl Machine {
             deadline: None,
             preempts_from: None,
             reasserted: None,
+            graces: 0,
         }
     }
 
@@ -171,6 +179,24 @@ impl Machine {
     /// Whether the Active has named this one as the next.
     pub fn set_designated(&mut self, designated: bool) {
         self.designated = designated;
+    }
+
+    /// The Active's interval, where this one listens to it.
+    pub fn listens_every(&self) -> Option<Duration> {
+        (self.state == State::Backup).then_some(self.active_interval)
+    }
+
+    /// The process stood still for a good part of an interval, and no advertisement waits. Hosts that
+    /// share a machine stand still together: this one's silence proves nothing of the Active.
+    pub fn stood_still(&mut self, now: Instant) {
+        let later = now + self.active_interval + self.skew();
+        if self.state == State::Backup
+            && self.graces < GRACES_MAX
+            && self.deadline.is_some_and(|deadline| deadline < later)
+        {
+            self.graces += 1;
+            self.deadline = Some(later);
+        }
     }
 
     /// The skew time: the higher the priority, the shorter, so that the highest is first.
@@ -251,6 +277,7 @@ impl Machine {
                 if heard.priority >= claim || !self.preempts(heard.priority, claim, now) {
                     self.active_interval = heard.interval;
                     self.deadline = Some(now + self.down_interval());
+                    self.graces = 0;
                 }
             }
             State::Active if heard.priority == PRIORITY_STOPS => self.reassert(claim, now, out),
@@ -305,6 +332,7 @@ impl Machine {
         self.designated = false;
         self.active_interval = interval;
         self.deadline = Some(now + self.down_interval());
+        self.graces = 0;
     }
 
     fn give_up(&mut self, reason: Reason, out: &mut Vec<Action>) {

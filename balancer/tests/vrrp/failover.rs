@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use rustix::process::Signal;
+
 use crate::support::client::{Client, failures, outage};
 use crate::support::effort::{expect_under, machine_alone, pause, possible, wait_for};
 use crate::support::host::{Ours, Program, start_backend};
@@ -199,4 +201,30 @@ fn with_the_virtual_mac_hosts_see_one_neighbour_whoever_holds_the_address() {
     let own = lan.run(&lan.client(), "neigh show 10.78.0.12");
     assert!(!own.contains("00:00:5e"), "{own}");
     assert!(!lan.run(&lan.host(0), "link show").contains("skep-vrrp"), "the macvlan is left behind");
+}
+
+#[test]
+fn hosts_that_stood_still_together_do_not_take_over_from_each_other() {
+    if !possible("hosts that stand still", &[]) {
+        return;
+    }
+    let _machine = machine_alone();
+    let lan = Lan::new(2);
+    let (first, second) = pair(&lan, VIP, &[]);
+    pause(Duration::from_millis(300));
+    let transitions = |program: &Program| program.metric("skep_balancer_vrrp_transitions", "");
+    let before = (transitions(&first), transitions(&second));
+    for _ in 0..3 {
+        for program in [&first, &second] {
+            program.signal(Signal::STOP);
+        }
+        pause(Duration::from_millis(700));
+        // The one that listens wakes first, and hears nothing.
+        for program in [&second, &first] {
+            program.signal(Signal::CONT);
+        }
+        pause(Duration::from_millis(500));
+    }
+    assert_eq!((first.state(), second.state()), ("active".into(), "backup".into()));
+    assert_eq!((transitions(&first), transitions(&second)), before);
 }

@@ -236,3 +236,23 @@ fn being_late_once_does_not_make_later_advertisements_late() {
 }
 
 mod day;
+
+#[test]
+fn a_backup_that_stood_still_waits_for_one_more_advertisement_and_not_for_ever() {
+    let mut router = Router::backup(200, false);
+    router.hear(200, "10.0.0.9");
+    for _ in 0..GRACES_MAX {
+        router.now = router.machine.deadline().unwrap();
+        router.machine.stood_still(router.now);
+        let waits = router.machine.deadline().unwrap() - router.now;
+        assert_eq!(waits, SECOND + router.machine.skew());
+    }
+    router.now = router.machine.deadline().unwrap();
+    router.machine.stood_still(router.now);
+    assert_eq!(router.machine.deadline(), Some(router.now), "it may be dead after all");
+    router.hear(200, "10.0.0.9");
+    let fresh = router.machine.deadline();
+    router.machine.stood_still(router.now);
+    assert_eq!(router.machine.deadline(), fresh, "it was just heard");
+    assert_eq!(Router::active(200).machine.listens_every(), None);
+}
