@@ -16,16 +16,21 @@ use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::registry::Registry;
+use skep_proto::key::KeyRing;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::AgentConfig;
+use crate::let_go;
 use crate::metrics::process::Process;
 use crate::server;
+use crate::vrrp::track::{self, Track};
 use crate::vrrp::{self, View};
 
 /// Most connections to the admin address at once.
 const CONNECTIONS_MAX: usize = 64;
+/// How long clients may still begin connections here that have not heard where the address went.
+const LATE_COMERS: Duration = Duration::from_secs(1);
 /// Time for a request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -37,7 +42,11 @@ pub async fn run(config: AgentConfig) -> anyhow::Result<()> {
     let admin = TcpListener::from_std(admin)?;
     let address = admin.local_addr()?;
     let drain = config.vrrp.drain;
+    let (tracks, keys) = (config.vrrp.tracks.clone(), config.vrrp.keys.clone());
     let running = vrrp::start(config.vrrp, None).await?;
+    if let Some(keys) = keys {
+        tokio::spawn(let_clients_go(running.view.clone(), tracks, keys));
+    }
     tokio::spawn(serve(running.view.clone(), admin));
     tracing::info!(admin = %address, "holding virtual addresses");
     // Without a handler SIGHUP would end the process; there is nothing to read again.
@@ -61,6 +70,36 @@ pub async fn run(config: AgentConfig) -> anyhow::Result<()> {
     running.finish().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Tells the proxies at each hand-over that the connections which they have are to end: the new
+/// holder sends on to them for a while alone. Ends with VRRP.
+async fn let_clients_go(view: View, tracks: Vec<Track>, keys: KeyRing) {
+    let mut routers = view.routers.clone();
+    let mut was_draining = false;
+    loop {
+        let is_draining = routers.borrow_and_update().iter().any(|router| router.draining);
+        if is_draining && !was_draining {
+            tell_to_let_go(&tracks, &keys).await;
+            // Those that had just begun here when the first word was said.
+            tokio::time::sleep(LATE_COMERS).await;
+            tell_to_let_go(&tracks, &keys).await;
+        }
+        was_draining = is_draining;
+        if routers.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn tell_to_let_go(tracks: &[Track], keys: &KeyRing) {
+    for track in tracks.iter().filter(|track| track.path.is_some()) {
+        let Some(word) = let_go::word(keys) else { return };
+        // One that drains or is gone knows by itself.
+        if let Err(error) = track::tell(track, let_go::HEADER, &word).await {
+            tracing::debug!(track = track.name, %error, "not told of the hand-over");
+        }
+    }
 }
 
 async fn serve(view: View, listener: TcpListener) {

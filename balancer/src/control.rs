@@ -67,6 +67,9 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
 
     let shared = Arc::new(Shared::default());
     shared.settings.store(Arc::new(config.settings.clone()));
+    if let Some(keys) = config.cluster_key.clone() {
+        shared.let_go.believe(keys);
+    }
     let gossip = start_gossip(&config, http_address, admin_address).await?;
     let backends = backends(&config, gossip.as_ref());
     let registry = tokio::spawn(registry::run(shared.clone(), backends));

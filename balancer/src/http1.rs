@@ -73,6 +73,7 @@ where
         body_max: 0,
         request: Incoming::default(),
         close: false,
+        generation: worker.timers.generation(),
     };
     let timer = worker.timers.timer();
     let end = connection.run(&worker, &timer, &client).await;
@@ -105,6 +106,8 @@ struct Connection<S> {
     body_max: u64,
     request: Incoming,
     close: bool,
+    /// When it was begun; see [`crate::let_go`].
+    generation: u32,
 }
 
 impl<S: ClientStream> Connection<S> {
@@ -159,7 +162,7 @@ impl<S: ClientStream> Connection<S> {
                 Ok(_) => return End::Linger,
                 Err(Fault::Problem(problem)) => {
                     let problem_close =
-                        !self.body.is_done() || !self.request.keep_alive || worker.is_draining();
+                        !self.body.is_done() || !self.request.keep_alive || worker.is_ending(self.generation);
                     if problem_close || problem.status() < 500 {
                         return self.answer_problem(timer, problem, settings.body_timeout).await;
                     }
@@ -303,10 +306,15 @@ impl<S: ClientStream> Connection<S> {
     }
 
     fn answer_ready(&mut self, worker: &Worker) -> u16 {
+        if let Some(word) = self.request.let_go()
+            && worker.shared.let_go.hear(word)
+        {
+            tracing::info!("the address has gone elsewhere: connections that are here are let go");
+        }
         let ready = worker.is_ready();
         let (status, body) =
             if ready { ("200 OK", "ready\n") } else { ("503 Service Unavailable", "not ready\n") };
-        self.close |= worker.is_draining() || !self.body.is_done();
+        self.close |= worker.is_ending(self.generation) || !self.body.is_done();
         let mut text = format!(
             "HTTP/1.1 {status}\r\ncontent-type: text/plain\r\ncache-control: no-store\r\ncontent-length: {}\r\n",
             body.len()

@@ -14,6 +14,7 @@ pub mod file_limit;
 pub mod forward;
 pub mod http1;
 pub mod http2;
+pub mod let_go;
 pub mod limits;
 pub mod metrics;
 pub mod probe;

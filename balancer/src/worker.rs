@@ -25,6 +25,7 @@ use crate::forward::retry::{self, Attempt, Budget, Failure};
 use crate::forward::splice::Pipes;
 use crate::forward::timer::{Timer, Timers};
 use crate::forward::upstream::Upstream;
+use crate::let_go::LetGo;
 use crate::limits::Connections;
 use crate::settings::Settings;
 use crate::stats::CoreStats;
@@ -44,6 +45,8 @@ pub struct Shared {
     pub draining: AtomicBool,
     /// Idle connections are closed now, too.
     pub close_idle: AtomicBool,
+    /// Connections that end although the process stays.
+    pub let_go: LetGo,
 }
 
 /// One core.
@@ -102,6 +105,11 @@ impl Worker {
         self.shared.draining.load(Relaxed)
     }
 
+    /// Whether a connection of that generation is to take no more requests.
+    pub fn is_ending(&self, generation: u32) -> bool {
+        self.is_draining() || generation != self.timers.generation()
+    }
+
     pub fn is_ready(&self) -> bool {
         !self.is_draining() && !self.shared.backends.load().serving.is_empty()
     }
@@ -109,6 +117,7 @@ impl Worker {
     /// To be called every [`crate::forward::timer::TICK`].
     pub fn tick(&self) {
         let set = self.shared.backends.load();
+        self.timers.let_go(self.shared.let_go.generation(), IDLE_GRACE_MAX);
         self.timers.tick(&set.down, self.is_draining(), self.shared.close_idle.load(Relaxed));
         let settings = self.shared.settings.load();
         if **settings != **self.settings.borrow() {
@@ -280,7 +289,10 @@ impl Drop for Waiter<'_> {
     }
 }
 
-/// How long idle clients may send one more request once the process drains.
+/// Longest time that idle clients may send one more request in, once their connections are to end.
+const IDLE_GRACE_MAX: Duration = Duration::from_secs(2);
+
+/// That time once the process drains.
 pub fn idle_grace(drain: Duration) -> Duration {
-    (drain / 4).min(Duration::from_secs(2))
+    (drain / 4).min(IDLE_GRACE_MAX)
 }

@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};
 
 /// Bytes of one key.
@@ -116,10 +117,29 @@ impl KeyRing {
         Self { keys: vec![Key(INSECURE)] }
     }
 
+    /// What only a holder of the key can say of `words`, in hexadecimal. `purpose` keeps it from being
+    /// good for anything else. `None` never happens; see [`Key::derive`].
+    pub fn proof(&self, purpose: &str, words: &[u8]) -> Option<String> {
+        let proof = self.keys.first()?.derive(&proof_info(purpose, words))?;
+        Some(proof.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
+    /// Whether a holder of one of the keys said so.
+    pub fn proves(&self, purpose: &str, words: &[u8], proof: &str) -> bool {
+        self.keys.iter().any(|key| {
+            let own = Self { keys: vec![key.clone()] }.proof(purpose, words);
+            own.is_some_and(|own| verify_slices_are_equal(own.as_bytes(), proof.as_bytes()).is_ok())
+        })
+    }
+
     /// The keys, the sealing one first; never empty.
     pub(crate) fn keys(&self) -> &[Key] {
         &self.keys
     }
+}
+
+fn proof_info<'a>(purpose: &'a str, words: &'a [u8]) -> [&'a [u8]; 4] {
+    [b"proof\0", purpose.as_bytes(), b"\0", words]
 }
 
 impl fmt::Debug for KeyRing {
@@ -189,5 +209,17 @@ mod tests {
         assert_eq!(key.derive(&[b"a"]), key.derive(&[b"a"]));
         assert_ne!(key.derive(&[b"a"]), key.derive(&[b"b"]));
         assert_ne!(key.derive(&[b"a"]), KeyRing::insecure_loopback().keys()[0].derive(&[b"a"]));
+    }
+
+    #[test]
+    fn a_proof_is_of_these_words_for_this_purpose_by_one_of_the_keys() {
+        let (old, new) = (KeyRing::generate_line(), KeyRing::generate_line());
+        let old_ring = KeyRing::parse(&old).unwrap();
+        let both = KeyRing::parse(&format!("{new}\n{old}")).unwrap();
+        let proof = old_ring.proof("a purpose", b"words").unwrap();
+        assert!(old_ring.proves("a purpose", b"words", &proof) && both.proves("a purpose", b"words", &proof));
+        assert!(!both.proves("a purpos", b"ewords", &proof) && !both.proves("a purpose", b"word", &proof));
+        assert!(!KeyRing::parse(&new).unwrap().proves("a purpose", b"words", &proof));
+        assert!(!both.proves("a purpose", b"words", ""));
     }
 }

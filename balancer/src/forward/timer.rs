@@ -21,7 +21,7 @@ pub enum Fired {
     Deadline,
     /// The backend that was waited for is dead or hung.
     BackendDown,
-    /// The process drains, and this is idle or to be told.
+    /// The process drains or lets this go, which is idle or to be told.
     Drain,
 }
 
@@ -33,12 +33,30 @@ struct Slot {
     idle: bool,
     /// It fires once the process drains.
     told_of_drain: bool,
+    /// When it was taken; those of an earlier one are let go.
+    generation: u32,
     fired: Option<Fired>,
     waker: Option<Waker>,
 }
 
-const UNUSED: Slot =
-    Slot { deadline_ms: u64::MAX, backend: 0, idle: false, told_of_drain: false, fired: None, waker: None };
+const UNUSED: Slot = Slot {
+    deadline_ms: u64::MAX,
+    backend: 0,
+    idle: false,
+    told_of_drain: false,
+    generation: 0,
+    fired: None,
+    waker: None,
+};
+
+/// Which connections are let go.
+#[derive(Debug, Clone, Copy)]
+struct Generations {
+    now: u32,
+    since: Instant,
+    /// Idle ones of an earlier one than this have had their time.
+    idle: u32,
+}
 
 /// The table of one core.
 #[derive(Debug)]
@@ -46,6 +64,7 @@ pub struct Timers {
     start: Instant,
     now: Cell<Instant>,
     now_ms: Cell<u64>,
+    generations: Cell<Generations>,
     slots: RefCell<Vec<Slot>>,
     free: RefCell<Vec<usize>>,
 }
@@ -57,6 +76,7 @@ impl Timers {
             start,
             now: Cell::new(start),
             now_ms: Cell::new(0),
+            generations: Cell::new(Generations { now: 0, since: start, idle: 0 }),
             slots: RefCell::default(),
             free: RefCell::default(),
         })
@@ -68,7 +88,28 @@ impl Timers {
             slots.push(UNUSED);
             slots.len() - 1
         });
+        slots[slot].generation = self.generation();
+        drop(slots);
         Timer { timers: self.clone(), slot }
+    }
+
+    /// That of timers which are taken now.
+    pub fn generation(&self) -> u32 {
+        self.generations.get().now
+    }
+
+    /// Timers of an earlier generation are let go: those that want to be told at the next tick, idle
+    /// ones after a grace.
+    pub fn let_go(&self, generation: u32, idle_grace: Duration) {
+        let (before, now) = (self.generations.get(), Instant::now());
+        let next = if before.now != generation {
+            Generations { now: generation, since: now, ..before }
+        } else if before.idle != generation && now.duration_since(before.since) >= idle_grace {
+            Generations { idle: generation, ..before }
+        } else {
+            return;
+        };
+        self.generations.set(next);
     }
 
     /// The time of the last tick: exact enough for most, and free.
@@ -83,12 +124,15 @@ impl Timers {
         let now_ms = now.duration_since(self.start).as_millis() as u64;
         self.now.set(now);
         self.now_ms.set(now_ms);
+        let generations = self.generations.get();
         for slot in self.slots.borrow_mut().iter_mut() {
             let fired = if slot.deadline_ms <= now_ms {
                 Fired::Deadline
             } else if slot.backend != 0 && down.contains(&slot.backend) {
                 Fired::BackendDown
-            } else if (close_idle && slot.idle) || (draining && slot.told_of_drain) {
+            } else if ((close_idle || slot.generation < generations.idle) && slot.idle)
+                || ((draining || slot.generation < generations.now) && slot.told_of_drain)
+            {
                 Fired::Drain
             } else {
                 continue;
@@ -190,6 +234,26 @@ mod tests {
         timer.set_idle(true);
         timers.tick(&[7], true, true);
         assert_eq!(timer.limit(pending::<()>()).await, Err(Fired::Drain));
+    }
+
+    #[tokio::test]
+    async fn who_is_let_go_is_told_at_once_and_ended_after_a_grace_where_it_is_idle() {
+        let timers = Timers::new();
+        let (told, idle) = (timers.timer(), timers.timer());
+        told.tell_of_drain(true);
+        idle.set_idle(true);
+        timers.let_go(1, Duration::ZERO);
+        let late = timers.timer();
+        late.set_idle(true);
+        late.tell_of_drain(true);
+        timers.tick(&[], false, false);
+        assert_eq!(told.limit(pending::<()>()).await, Err(Fired::Drain));
+        let waits = |timer: &Timer| timer.timers.slots.borrow()[timer.slot].fired.is_none();
+        assert!(waits(&idle), "it may send one more request");
+        timers.let_go(1, Duration::ZERO);
+        timers.tick(&[], false, false);
+        assert_eq!(idle.limit(pending::<()>()).await, Err(Fired::Drain));
+        assert!(waits(&late), "it came after that");
     }
 
     #[tokio::test]

@@ -50,7 +50,7 @@ impl<S: ClientStream> Downstream for Connection<S> {
     fn respond(&mut self, head: &ResponseHead, buf: &[u8], whole: bool) {
         let ends =
             head.body == AnswerLength::Close || (self.request.old && head.body == AnswerLength::Chunked);
-        self.close |= ends || !whole || self.worker.is_draining();
+        self.close |= ends || !whole || self.worker.is_ending(self.generation);
         let framing = Framing {
             close: self.close,
             say_keep_alive: self.request.old,

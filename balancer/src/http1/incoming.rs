@@ -5,6 +5,7 @@ use crate::client::ClientInfo;
 use crate::forward::headers;
 use crate::forward::request_head::{BodyLength, Method, RequestHead};
 use crate::forward::retry::is_repeatable;
+use crate::let_go;
 use crate::worker::Worker;
 
 /// The request that is being served.
@@ -31,6 +32,13 @@ impl Incoming {
 
     pub(super) fn target(&self) -> &[u8] {
         self.head.get(self.method_len + 1..).and_then(|rest| rest.get(..self.target_len)).unwrap_or_default()
+    }
+
+    /// What the holder of an address says; see [`crate::let_go`].
+    pub(super) fn let_go(&self) -> Option<&str> {
+        let text = std::str::from_utf8(&self.head).ok()?;
+        let mut fields = text.lines().filter_map(|line| line.split_once(": "));
+        fields.find_map(|(name, value)| name.eq_ignore_ascii_case(let_go::HEADER).then_some(value))
     }
 
     pub(super) fn read(&mut self, worker: &Worker, head: &RequestHead, buf: &[u8], client: &ClientInfo) {

@@ -213,9 +213,19 @@ async fn follow(at: usize, track: Track, results: mpsc::Sender<(usize, bool)>) {
 
 /// An error is a clear no.
 async fn ask(track: &Track) -> io::Result<()> {
+    ask_with(track, "").await
+}
+
+/// Tells what is tracked by HTTP something, beside the usual question: a line of the request's head.
+pub async fn tell(track: &Track, name: &str, value: &str) -> io::Result<()> {
+    timeout(TIMEOUT, ask_with(track, &format!("{name}: {value}\r\n"))).await?
+}
+
+async fn ask_with(track: &Track, field: &str) -> io::Result<()> {
     let mut stream = TcpStream::connect(track.address).await?;
     let Some(path) = &track.path else { return Ok(()) };
-    let request = format!("GET {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", track.address);
+    let request =
+        format!("GET {path} HTTP/1.1\r\nhost: {}\r\n{field}connection: close\r\n\r\n", track.address);
     stream.write_all(request.as_bytes()).await?;
     let mut line = [0; 12];
     stream.read_exact(&mut line).await?;

@@ -2,7 +2,9 @@ use std::sync::atomic::Ordering;
 use std::sync::{Mutex, mpsc};
 
 use crate::harness::*;
+use skep_balancer::let_go;
 use skep_balancer::server::Phase;
+use skep_proto::key::KeyRing;
 
 #[test]
 fn a_drain_ends_what_is_in_flight_says_close_and_then_is_over() {
@@ -51,4 +53,39 @@ fn idle_connections_are_closed_when_their_grace_is_over() {
     assert_eq!(used.rest(), "");
     assert_eq!(fresh.rest(), "");
     balancer.join();
+}
+
+#[test]
+fn who_has_the_key_has_connections_let_go_and_later_ones_stay() {
+    let backend = Scripted::plain("a");
+    let balancer = Balancer::start(&[backend.address]);
+    let keys = KeyRing::parse(&KeyRing::generate_line()).unwrap();
+    balancer.shared.let_go.believe(keys.clone());
+    let mut kept = balancer.client();
+    let mut idle = balancer.client();
+    for client in [&mut kept, &mut idle] {
+        client.send(get("/1"));
+        assert!(!client.answer().0.contains("connection: close"));
+    }
+    let say = |word: &str| {
+        let line = format!("connection: close\r\n{}: {word}", let_go::HEADER);
+        balancer.ask(&format!("GET /-/ready HTTP/1.1\r\nhost: a\r\n{line}\r\n\r\n"))
+    };
+    assert!(say("1.00").contains("200 OK"), "the question is answered all the same");
+    kept.send(get("/2"));
+    assert!(!kept.answer().0.contains("connection: close"), "a stranger's word counts for nothing");
+    assert!(say(&let_go::word(&keys).unwrap()).contains("200 OK"));
+    // The core hears of it at its next tick.
+    loop {
+        kept.send(get("/3"));
+        let (head, body) = kept.answer();
+        assert_eq!(body, "a /3");
+        if head.contains("connection: close") {
+            break;
+        }
+    }
+    assert_eq!(kept.rest() + &idle.rest(), "", "who asks nothing is let go after a while");
+    let mut late = balancer.client();
+    late.send(get("/4"));
+    assert!(!late.answer().0.contains("connection: close"));
 }
