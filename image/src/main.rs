@@ -2,6 +2,7 @@
 //! their code (TLS, gossip, HTTP, the runtime), so the image is a third smaller than with two files.
 
 mod names;
+mod text;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -14,6 +15,7 @@ const BAD_USE: u8 = 2;
 
 fn main() -> ExitCode {
     names::keep();
+    text::give_back_later();
     let called = std::env::args_os().next().unwrap_or_default();
     match Path::new(&called).file_name().and_then(|name| name.to_str()) {
         Some("skep-node") => skep_node::program::run(),
