@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::effort::{measured, pause};
+use crate::support::effort::{long, measured, pause, say};
 use crate::support::lab::Lab;
 use crate::support::stack::IMAGE;
 use crate::support::traffic::{Traffic, messages};
@@ -41,6 +41,29 @@ fn a_rolling_upgrade_of_the_balancers_fails_no_request() {
 #[test]
 fn a_rolling_upgrade_of_the_address_holders_fails_no_request() {
     upgrade("skep_vip");
+}
+
+#[test]
+fn the_version_before_is_upgraded_with_both_live_at_once() {
+    let test = "an upgrade from the version before";
+    if !long() {
+        say(&format!("skipped: {test}: it is built for that; SKEP_TEST_LONG=1 asks for it"));
+        return;
+    }
+    let Some(lab) = Lab::take(test) else { return };
+    let before = lab.image_before();
+    lab.remove_stack();
+    lab.deploy_image(&before);
+    let traffic = Traffic::start(&lab);
+    for service in ["skep_node", "skep_balancer", "skep_vip"] {
+        pause(Duration::from_secs(2));
+        assert_eq!(lab.update(service, &["--image", IMAGE]), "completed");
+        lab.settle(3);
+    }
+    let ledger = traffic.stop();
+    measured("all upgraded from the version before", ledger.summary());
+    ledger.expect_nothing_lost(&messages(&lab).unwrap());
+    ledger.expect_no_failure("an upgrade from the version before");
 }
 
 #[test]

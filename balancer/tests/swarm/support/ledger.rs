@@ -47,8 +47,8 @@ pub struct Ledger {
     pub acked: Vec<Acked>,
     pub failures: Vec<Failure>,
     pub slowest: Duration,
-    /// Answers that took longer than a second.
-    pub slow: u64,
+    /// Answers that took longer than a second: when they began, how long, on a kept connection.
+    pub slow: Vec<(Instant, Duration, bool)>,
 }
 
 impl Ledger {
@@ -71,15 +71,34 @@ impl Ledger {
     /// In one line, for people.
     pub fn summary(&self) -> String {
         format!(
-            "{} requests, {} failed, {} messages acknowledged, slowest {} ms, {} over 1 s{}{}",
+            "{} requests, {} failed, {} messages acknowledged, slowest {} ms, over 1 s: {}{}{}",
             self.requests(),
             self.failures.len(),
             self.acked.len(),
             self.slowest.as_millis(),
-            self.slow,
+            self.slowly(),
             if self.failures.is_empty() { "" } else { ": " },
             self.kinds()
         )
+    }
+
+    /// The slow answers by the stretches of time in which they began.
+    fn slowly(&self) -> String {
+        let Some(first) = self.slow.iter().map(|slow| slow.0).min() else { return "none".into() };
+        let mut slow = self.slow.clone();
+        slow.sort_by_key(|slow| slow.0);
+        let stretches = slow.chunk_by(|one, next| next.0 - one.0 < Duration::from_millis(300));
+        let shown = stretches.map(|stretch| {
+            let (from, to) = (stretch[0].0 - first, stretch[stretch.len() - 1].0 - first);
+            let kept = stretch.iter().filter(|slow| slow.2).count();
+            format!(
+                "{} ({kept} kept) from {:.2} s for {:.2} s",
+                stretch.len(),
+                from.as_secs_f64(),
+                (to - from).as_secs_f64()
+            )
+        });
+        shown.collect::<Vec<_>>().join(", ")
     }
 
     pub fn expect_no_failure(&self, what: &str) {

@@ -9,10 +9,13 @@ use super::effort::{count, pause, wait_for};
 use super::lab::{HOSTS, Lab, PATIENCE};
 
 pub const IMAGE: &str = "skep:lab";
-/// The Swarm waits no longer than it must to see that a task stays.
-const SETTINGS: [(&str, &str); 5] = [
-    ("SKEP_UPDATE_DELAY", "2s"),
-    ("SKEP_UPDATE_MONITOR", "5s"),
+/// The Swarm waits no longer than it must to see that a task stays. All hosts share this machine's
+/// cores, where whatever else runs may keep one from its advertisements for longer than hosts would.
+const SETTINGS: [(&str, &str); 7] = [
+    ("SKEP_ADVERT_INTERVAL", "200ms"),
+    ("SKEP_UPDATE_DELAY", "1s"),
+    ("SKEP_UPDATE_MONITOR", "3s"),
+    ("SKEP_DRAIN", "8s"),
     ("SKEP_NODE_START_PERIOD", "20s"),
     ("SKEP_DEAD_GRACE", "5s"),
     ("SKEP_LOG", "info"),
@@ -35,11 +38,21 @@ impl Lab {
         for host in 1..=HOSTS {
             self.must_docker(manager, &["node", "update", "--availability", "active", &format!("h{host}")]);
         }
-        if self.has_stack() {
-            self.scale(3);
-        } else {
+        if !self.has_stack() {
             self.deploy();
         }
+        self.scale(HOSTS);
+        // Swarm moves no task that runs, though its host may have got two of them in a bad time.
+        if !self.is_spread() {
+            self.update("skep_node", &["--force"]);
+            self.settle(HOSTS);
+            assert!(self.is_spread(), "each host has one node: {:?}", self.containers("skep_node"));
+        }
+    }
+
+    fn is_spread(&self) -> bool {
+        let nodes = self.containers("skep_node");
+        (1..=HOSTS).all(|host| nodes.iter().filter(|node| node.host == host).count() == 1)
     }
 
     fn has_stack(&self) -> bool {
@@ -49,10 +62,14 @@ impl Lab {
 
     /// `scripts/deploy`; waits until it serves.
     pub fn deploy(&self) {
+        self.deploy_image(IMAGE);
+    }
+
+    pub fn deploy_image(&self, image: &str) {
         let mut last = String::new();
         // A manager that was just healed may still be looking for the others.
         wait_for("the stack is deployed", PATIENCE, || {
-            let result = self.try_deploy();
+            let result = self.try_deploy(image);
             last = result.as_ref().err().cloned().unwrap_or_default();
             if !last.is_empty() {
                 eprintln!("{last}");
@@ -62,8 +79,27 @@ impl Lab {
         self.settle(3);
     }
 
-    fn try_deploy(&self) -> Result<String, String> {
-        super::effort::run(self.command(&["deploy"]).envs(SETTINGS).env("SKEP_DEPLOY_SECONDS", "60"))
+    fn try_deploy(&self, image: &str) -> Result<String, String> {
+        let mut deploy = self.command(&["deploy"]);
+        super::effort::run(deploy.envs(SETTINGS).env("SKEP_IMAGE", image).env("SKEP_DEPLOY_SECONDS", "60"))
+    }
+
+    /// The image of the version before, built on every host: minutes.
+    pub fn image_before(&self) -> String {
+        let name = "skep:before";
+        let folder = self.folder().join("before");
+        let folder = folder.to_str().expect("its name is text");
+        let script = super::effort::root().join("scripts/image");
+        let mut build = std::process::Command::new(&script);
+        super::effort::run(build.args(["--before", "--programs", folder]))
+            .unwrap_or_else(|error| panic!("{error}"));
+        for host in 1..=HOSTS {
+            let engine = format!("unix://{}/h{host}/sock", self.folder().display());
+            let mut image = std::process::Command::new(&script);
+            let image = image.args(["--rootfs", folder, "--tag", name]).env("DOCKER_HOST", engine);
+            super::effort::run(image).unwrap_or_else(|error| panic!("{error}"));
+        }
+        name.to_owned()
     }
 
     /// Until so many nodes are one cluster with a leader, every service is whole, one host has the

@@ -199,7 +199,9 @@ async fn ask(shared: &Shared, connection: &mut Option<Sender>, keep: bool) {
         Ok(acknowledged) => {
             ledger.answered += 1;
             ledger.slowest = ledger.slowest.max(took);
-            ledger.slow += u64::from(took > Duration::from_secs(1));
+            if took > Duration::from_secs(1) {
+                ledger.slow.push((sent, took, keep));
+            }
             if let (Ask::Write(text), Some((digest, seq))) = (ask, acknowledged) {
                 ledger.acked.push(Acked { digest, seq, text, sent });
             }
