@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::effort::{measured, pause, wait_for};
 use crate::support::lab::{HOSTS, Lab, PATIENCE};
-use crate::support::stack::IMAGE;
+use crate::support::stack::{Container, IMAGE};
 use crate::support::traffic::{Traffic, messages};
 
 /// Written and acknowledged within this after `docker stack deploy`, the images being there.
@@ -41,7 +41,7 @@ fn the_image_is_small_and_idle_programs_take_little_memory() {
     let bytes: u64 = bytes.trim().parse().unwrap();
     measured("image", format!("{:.1} MB", bytes as f64 / 1e6));
     for (service, most_mb) in MEMORY_MAX {
-        let resident = |container: &crate::support::stack::Container| -> f64 {
+        let resident = |container: &Container| -> f64 {
             let format = ["inspect", "--format", "{{.State.Pid}}", &container.id];
             let pid = lab.must_docker(container.host, &format);
             let status = std::fs::read_to_string(format!("/proc/{}/status", pid.trim())).unwrap();

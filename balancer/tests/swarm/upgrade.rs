@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::effort::{long, measured, pause, say};
+use crate::support::effort::{asked_for, measured, pause};
 use crate::support::lab::Lab;
 use crate::support::stack::IMAGE;
 use crate::support::traffic::{Traffic, messages};
@@ -44,10 +44,32 @@ fn a_rolling_upgrade_of_the_address_holders_fails_no_request() {
 }
 
 #[test]
+fn all_services_replaced_at_the_same_time_fail_no_request() {
+    let test = "all services replaced at the same time";
+    if !asked_for(test) {
+        return;
+    }
+    let Some(lab) = Lab::take(test) else { return };
+    lab.with_stack();
+    let traffic = Traffic::start(&lab);
+    pause(Duration::from_secs(2));
+    std::thread::scope(|scope| {
+        for service in ["skep_node", "skep_balancer", "skep_vip"] {
+            let lab = &lab;
+            scope.spawn(move || assert_eq!(lab.update(service, &["--force"]), "completed"));
+        }
+    });
+    lab.settle(3);
+    let ledger = traffic.stop();
+    measured(test, ledger.summary());
+    ledger.expect_nothing_lost(&messages(&lab).unwrap());
+    ledger.expect_no_failure(test);
+}
+
+#[test]
 fn the_version_before_is_upgraded_with_both_live_at_once() {
-    let test = "an upgrade from the version before";
-    if !long() {
-        say(&format!("skipped: {test}: it is built for that; SKEP_TEST_LONG=1 asks for it"));
+    let test = "an upgrade from the version before, which is built for that";
+    if !asked_for(test) {
         return;
     }
     let Some(lab) = Lab::take(test) else { return };

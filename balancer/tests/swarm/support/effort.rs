@@ -10,6 +10,14 @@ pub fn long() -> bool {
     std::env::var("SKEP_TEST_LONG").is_ok_and(|value| value == "1")
 }
 
+/// For tests of the long form alone; says so where it is not asked for.
+pub fn asked_for(test: &str) -> bool {
+    if !long() {
+        say(&format!("skipped: {test}: SKEP_TEST_LONG=1 asks for it"));
+    }
+    long()
+}
+
 /// One of two sizes, by what was asked for.
 pub fn count<T>(short: T, full: T) -> T {
     if long() { full } else { short }
