@@ -10,6 +10,7 @@ use crate::support::traffic::{Traffic, messages};
 /// Written and acknowledged within this after `docker stack deploy`, the images being there.
 const FIRST_WRITE: Duration = Duration::from_secs(20);
 const IMAGE_BYTES_MAX: u64 = 25_000_000;
+const IDLE_AFTER: Duration = Duration::from_secs(30);
 /// Resident, idle.
 const MEMORY_MAX: [(&str, u64); 3] = [("skep_node", 40), ("skep_balancer", 20), ("skep_vip", 8)];
 
@@ -48,7 +49,13 @@ fn the_image_is_small_and_idle_programs_take_little_memory() {
             let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
             line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() * 1024.0 / 1e6
         };
-        let most = lab.containers(service).iter().map(resident).fold(0.0, f64::max);
+        // What the start needed is given back after a while.
+        let mut most = f64::MAX;
+        let begun = Instant::now();
+        while most >= most_mb as f64 && begun.elapsed() < IDLE_AFTER {
+            most = lab.containers(service).iter().map(resident).fold(0.0, f64::max);
+            pause(Duration::from_millis(500));
+        }
         measured(&format!("resident, idle {service}"), format!("{most:.1} MB"));
         assert!(most < most_mb as f64, "{service} has {most:.1} MB resident, the bar is {most_mb}");
     }
