@@ -32,8 +32,8 @@ impl Lab {
             None => std::process::id(),
         };
         let name = std::env::var("SKEP_TEST_LAB").unwrap_or_else(|_| format!("t{owner}"));
-        let lock = File::create(std::env::temp_dir().join(format!("skep-swarm-{name}.lock")));
-        let lock = lock.expect("the folder for temporary files is writable");
+        let lock = File::create(PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("swarm-tests.lock"));
+        let lock = lock.expect("the target folder is writable");
         lock.lock().expect("the lab's lock file can be locked");
         let lab = Self { name, _lock: lock };
         if !lab.folder().join("ready").exists() {
