@@ -111,12 +111,15 @@ impl Rule {
         self.expression("socket", numbers(&[(1, WILDCARD), (2, 1)])).compare(true, &[1])
     }
 
-    /// Connection tracking does not know it.
+    /// Connection tracking knows it of no connection: it is new, or fits into none. The second is
+    /// what becomes of a client's port that it had here before, for another connection: tracking
+    /// remembers that one for two minutes after its end.
     pub fn untracked(self) -> Self {
         const STATE: u32 = 0;
+        const INVALID: u32 = 1;
         const NEW: u32 = 8;
         let tracked = self.expression("ct", numbers(&[(1, 1), (2, STATE)]));
-        tracked.mask(&NEW.to_ne_bytes()).compare(false, &[0; 4])
+        tracked.mask(&(NEW | INVALID).to_ne_bytes()).compare(false, &[0; 4])
     }
 
     /// Writes bytes into the packet. `in_pseudo_header`: a checksum of the transport covers them.
