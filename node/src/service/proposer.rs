@@ -7,7 +7,7 @@
 //! message is named by its content, a text by its request id.
 
 use openraft::async_runtime::watch::WatchReceiver as _;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use skep_proto::command::{COMMAND_BYTES_TARGET, COMMAND_OPS_MAX, Command, Op, OpOutcome};
@@ -31,6 +31,10 @@ pub const QUEUED_BYTES_MAX: usize = 128 * 1024 * 1024;
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
 /// Longest wait for news of a leader before the deadlines are looked at again.
 const NO_LEADER_PAUSE: Duration = Duration::from_secs(1);
+/// For how long leaders without room on their disks are asked again before clients are told: a
+/// leader whose disk is full hands over to a voter that may have room, which takes a try or two
+/// of its own and an election.
+const FULL_GRACE: Duration = Duration::from_secs(3);
 
 /// Hands operations to the task that carries them.
 #[derive(Clone)]
@@ -132,9 +136,27 @@ fn service_error(error: ProposeError) -> ServiceError {
     }
 }
 
+/// Since when every leader that was asked had a full disk: once that has lasted, a write is
+/// refused at once, and does not wait for its own turn to find out.
+#[derive(Default)]
+struct Fullness {
+    since: Mutex<Option<Instant>>,
+}
+
+impl Fullness {
+    fn lasts(&self) -> Duration {
+        self.since.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(Instant::now).elapsed()
+    }
+
+    fn end(&self) {
+        *self.since.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
 /// Takes what waits, as much as fits one command, whenever a command may start.
 async fn gather(carrier: Carrier, mut pending: mpsc::Receiver<Pending>) {
     let in_flight = Arc::new(Semaphore::new(IN_FLIGHT_MAX));
+    let fullness = Arc::new(Fullness::default());
     let mut held_over: Option<Pending> = None;
     loop {
         let first = match held_over.take() {
@@ -160,15 +182,16 @@ async fn gather(carrier: Carrier, mut pending: mpsc::Receiver<Pending>) {
             batch.push(next);
         }
         let carrier = carrier.clone();
+        let fullness = fullness.clone();
         tokio::spawn(async move {
-            carry(carrier, batch).await;
+            carry(carrier, &fullness, batch).await;
             drop(permit);
         });
     }
 }
 
 /// Carries a batch until it is answered or all its deadlines have passed.
-async fn carry(carrier: Carrier, mut batch: Vec<Pending>) {
+async fn carry(carrier: Carrier, fullness: &Fullness, mut batch: Vec<Pending>) {
     // Once a try may have reached a log, "certainly not executed" can no longer be said.
     let mut maybe_executed = false;
     let started = Instant::now();
@@ -190,6 +213,7 @@ async fn carry(carrier: Carrier, mut batch: Vec<Pending>) {
         let deadline = batch.iter().map(|pending| pending.deadline).max().unwrap_or(started);
         let error = match attempt(&carrier, leader, command, deadline).await {
             Ok(outcomes) => {
+                fullness.end();
                 carrier.commit_latency.observe(started.elapsed());
                 answer_all(batch, outcomes);
                 return;
@@ -197,8 +221,9 @@ async fn carry(carrier: Carrier, mut batch: Vec<Pending>) {
             Err(error) => error,
         };
         if matches!(error, ProposeError::Full) && !maybe_executed {
-            answer_where(&mut batch, |_| true, &error);
-            return;
+            // The peer that sent it asks again, and whom to ask is its choice.
+            let patient = fullness.lasts() < FULL_GRACE;
+            answer_where(&mut batch, |pending| pending.forwarded || !patient, &error);
         }
         maybe_executed |= matches!(error, ProposeError::Unknown(_));
         let final_error = match error {
