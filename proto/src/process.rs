@@ -1,6 +1,8 @@
 //! How a process begins and ends: a log, a runtime, and an exit status.
 //! 0: an orderly end. 1: it failed while running. 2: bad flags or configuration; nothing bound.
 
+pub mod usage;
+
 use std::process::ExitCode;
 
 use crate::log::{self, LogConfig};

@@ -6,9 +6,7 @@ use std::time::Instant;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
-
-/// Linux counts a process's CPU time in hundredths of a second, whatever the kernel's own tick.
-const CLOCK_TICKS_PER_S: f64 = 100.0;
+use skep_proto::process::usage;
 
 /// Reads what the kernel knows of this process.
 #[derive(Debug)]
@@ -29,17 +27,16 @@ impl Collector for Process {
             .encode_descriptor("build_info", "The program's version", None, MetricType::Gauge)?
             .encode_family(&version)?
             .encode_gauge(&1.0)?;
-        let descriptors = std::fs::read_dir("/proc/self/fd").ok().map(|all| all.count() as f64);
         let gauges = [
             ("uptime_seconds", "Time since the process started", Some(self.started.elapsed().as_secs_f64())),
-            ("process_resident_memory_bytes", "Resident memory", resident_bytes()),
-            ("process_open_fds", "Open file descriptors", descriptors),
+            ("process_resident_memory_bytes", "Resident memory", usage::resident_bytes()),
+            ("process_open_fds", "Open file descriptors", usage::open_descriptors()),
         ];
         for (name, help, value) in gauges {
             let Some(value) = value else { continue };
             encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)?;
         }
-        if let Some(seconds) = cpu_seconds() {
+        if let Some(seconds) = usage::cpu_seconds() {
             let help = "CPU time used, user and system";
             encoder
                 .encode_descriptor("process_cpu_seconds", help, None, MetricType::Counter)?
@@ -47,23 +44,6 @@ impl Collector for Process {
         }
         Ok(())
     }
-}
-
-fn resident_bytes() -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kibibytes: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kibibytes * 1024.0)
-}
-
-fn cpu_seconds() -> Option<f64> {
-    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-    // The program's name stands in parentheses and may hold spaces; utime and stime are the
-    // 12th and 13th fields after it.
-    let (_, fields) = stat.rsplit_once(") ")?;
-    let mut fields = fields.split(' ').skip(11);
-    let (user, system): (f64, f64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
-    Some((user + system) / CLOCK_TICKS_PER_S)
 }
 
 #[cfg(test)]
