@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hyper::Method;
+use tokio::time::interval;
 
 use crate::balancer::Balancer;
 use crate::support::cluster::Cluster;
@@ -18,7 +19,7 @@ use crate::tools::{Tool, h2load_result, installed, wrk_result};
 /// Between one node's end and the next one's.
 const TURN: Duration = Duration::from_secs(10);
 /// Between two HEAD requests.
-const HEAD_PAUSE: Duration = Duration::from_millis(5);
+const HEAD_INTERVAL: Duration = Duration::from_millis(5);
 
 /// GET and `POST /messages` in turn; every 50th request a write of the text where `writes`. No HEAD:
 /// wrk would wait for a body.
@@ -48,12 +49,13 @@ end
 /// HEAD requests, one after another: how many were answered well, and what else came.
 async fn ask_heads(client: Client, path: String, over: Arc<AtomicBool>) -> (u64, Vec<String>) {
     let (mut answered, mut wrong) = (0, Vec::new());
+    let mut pace = interval(HEAD_INTERVAL);
     while !over.load(Ordering::Relaxed) {
+        pace.tick().await;
         match client.send(Method::HEAD, &path, &[], Bytes::new()).await {
             Ok(answer) if answer.status == 200 => answered += 1,
             other => wrong.push(format!("{other:?}")),
         }
-        tokio::time::sleep(HEAD_PAUSE).await;
     }
     (answered, wrong)
 }

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use tokio::time::interval;
+
 use crate::balancer::Balancer;
 use crate::support::cluster::Cluster;
 use crate::support::effort::{count, expect_under, machine_alone, measured};
@@ -54,12 +56,13 @@ async fn a_node_gets_traffic_soon_after_it_is_ready_and_none_soon_after_it_drain
         let draining = Instant::now();
         // The last time at which it had answered more than before.
         let (mut last, mut seen) = (Duration::ZERO, answers(&balancer, address).await);
+        let mut looks = interval(Duration::from_millis(5));
         while draining.elapsed() < Duration::from_millis(1500) {
+            looks.tick().await;
             let now = answers(&balancer, address).await;
             if now > seen {
                 (last, seen) = (draining.elapsed(), now);
             }
-            tokio::time::sleep(Duration::from_millis(5)).await;
         }
         drains.push(last);
         let status = joining.wait_exit(Duration::from_secs(10)).await;

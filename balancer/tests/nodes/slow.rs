@@ -3,6 +3,8 @@
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use tokio::time::interval;
+
 use crate::balancer::Balancer;
 use crate::support::cluster::Cluster;
 use crate::support::effort::{count, expect_under, machine_alone, measured, quantile, say};
@@ -40,7 +42,9 @@ async fn honest_clients_are_served_while_slow_ones_hold_what_they_can() {
             .expect("slowhttptest starts");
         let honest = balancer.client.with_timeout(Duration::from_secs(20));
         let (mut times, mut open) = (Vec::new(), 0);
+        let mut pace = interval(Duration::from_millis(20));
         while tool.try_wait().expect("a child can be awaited").is_none() {
+            pace.tick().await;
             let begun = Instant::now();
             let answer =
                 honest.get(&format!("/messages/{digest}")).await.expect("an honest client is served");
@@ -52,7 +56,6 @@ async fn honest_clients_are_served_while_slow_ones_hold_what_they_can() {
             assert_eq!(fresh.get("/-/ready").await.expect("a new client is served").status, 200, "{what}");
             times.push(begun.elapsed());
             open = open.max(open_connections(&balancer).await);
-            tokio::time::sleep(Duration::from_millis(20)).await;
         }
         let p99 = quantile(&times, 0.99);
         say(&format!("measure: {what}: {open} connections at most, honest p99 {p99:.1?} of {}", times.len()));

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
+use tokio::time::interval;
 
 use crate::support::Cluster;
 use crate::support::effort::{count, expect_under, machine_alone, measured, say};
@@ -26,12 +27,13 @@ async fn seen_by(
     for watcher in watchers {
         let (admin, http) = (cluster.node(*watcher).admin.clone(), http.to_owned());
         watches.spawn(async move {
+            let mut looks = interval(TICK);
             loop {
+                looks.tick().await;
                 if status(&admin).await.is_some_and(|view| wanted(view.member_at(&http))) {
                     return since.elapsed();
                 }
                 assert!(since.elapsed() < SEEN_DEADLINE, "{} never saw it at {http}", admin.address);
-                tokio::time::sleep(TICK).await;
             }
         });
     }

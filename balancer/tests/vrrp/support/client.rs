@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{interval, timeout};
 
 use super::host::HTTP;
 use super::lan::{Lan, spawn_in};
@@ -130,12 +130,14 @@ pub fn keep_connection(
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
             let mut answered = 0;
+            let mut pace = interval(Duration::from_millis(1));
             loop {
                 let mut stream = match TcpStream::connect((address.as_str(), HTTP)).await {
                     Ok(stream) => stream,
                     Err(error) => return (answered, Some(format!("connect: {error}"))),
                 };
                 loop {
+                    pace.tick().await;
                     match timeout(TIMEOUT, exchange(&mut stream, "")).await {
                         Ok(Ok(answer)) => {
                             answered += 1;
@@ -149,7 +151,6 @@ pub fn keep_connection(
                     if stop.load(Ordering::Relaxed) {
                         return (answered, None);
                     }
-                    tokio::time::sleep(Duration::from_millis(1)).await;
                 }
             }
         })
