@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::effort::{count, measured, pause, wait_for};
 use crate::support::lab::{HOSTS, Lab, PATIENCE};
-use crate::support::traffic::{Traffic, messages};
+use crate::support::traffic::{Traffic, messages, under_traffic};
 
 /// Three advertisements of 100 ms and the skew, and as much again for a busy machine.
 const ADDRESS_OUTAGE_MAX: Duration = Duration::from_secs(1);
@@ -15,17 +15,14 @@ const BACK: Duration = Duration::from_secs(20);
 fn a_leader_that_is_killed_fails_no_request() {
     let Some(lab) = Lab::take("a killed leader") else { return };
     lab.with_stack();
-    let traffic = Traffic::start(&lab);
-    for _ in 0..count(1, 5) {
-        pause(Duration::from_secs(2));
-        let leader = lab.leader();
-        lab.must_docker(leader.host, &["kill", "-s", "KILL", &leader.id]);
-        pause(Duration::from_secs(3));
-        lab.settle(3);
-    }
-    let ledger = traffic.stop();
-    measured("kill -9 of the leader", ledger.summary());
-    ledger.expect_nothing_lost(&messages(&lab).unwrap());
+    let ledger = under_traffic(&lab, "kill -9 of the leader", |_| {
+        for _ in 0..count(1, 5) {
+            let leader = lab.leader();
+            lab.must_docker(leader.host, &["kill", "-s", "KILL", &leader.id]);
+            pause(Duration::from_secs(3));
+            lab.settle(3);
+        }
+    });
     ledger.expect_no_failure("a killed leader");
 }
 
@@ -34,20 +31,18 @@ fn a_host_with_the_address_and_a_node_may_die() {
     let Some(lab) = Lab::take("a dead host") else { return };
     lab.with_stack();
     let dies = lab.holders()[0];
-    let traffic = Traffic::start(&lab);
-    pause(Duration::from_secs(2));
-    lab.kill(dies);
-    let killed = Instant::now();
-    wait_for("another host has the address", PATIENCE, || {
-        let holders = lab.holders();
-        holders.len() == 1 && holders[0] != dies
+    let mut killed = Instant::now();
+    let ledger = under_traffic(&lab, "a host killed", |_| {
+        lab.kill(dies);
+        killed = Instant::now();
+        wait_for("another host has the address", PATIENCE, || {
+            let holders = lab.holders();
+            holders.len() == 1 && holders[0] != dies
+        });
+        pause(Duration::from_secs(10));
+        lab.heal(dies);
     });
-    pause(Duration::from_secs(10));
-    lab.heal(dies);
-    lab.settle(3);
-    let ledger = traffic.stop();
-    measured(&format!("a host killed, outage {:.2} s", ledger.outage().as_secs_f64()), ledger.summary());
-    ledger.expect_nothing_lost(&messages(&lab).unwrap());
+    measured("outage of the address", format!("{:.2} s", ledger.outage().as_secs_f64()));
     let late = ledger.failed_since(killed + ADDRESS_OUTAGE_MAX);
     assert!(late.is_empty(), "requests fail after the address has moved: {late:#?}");
 }

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::effort::{asked_for, measured, pause};
+use crate::support::effort::{measured, pause};
 use crate::support::lab::Lab;
-use crate::support::stack::IMAGE;
-use crate::support::traffic::{Traffic, messages};
+use crate::support::stack::{IMAGE, SERVICES};
+use crate::support::traffic::under_traffic;
 
 /// Rolls a service over to the version after, and says how it went.
 fn upgrade(service: &str) {
@@ -14,17 +14,11 @@ fn upgrade(service: &str) {
     // The same programs under another name, or another name's again.
     let next =
         if lab.image_of(service) == IMAGE { lab.image_like("next", "LABEL next=1") } else { IMAGE.into() };
-    let traffic = Traffic::start(&lab);
-    pause(Duration::from_secs(2));
-    let begun = Instant::now();
-    let state = lab.update(service, &["--image", &next]);
-    let took = begun.elapsed();
-    lab.settle(3);
-    pause(Duration::from_secs(1));
-    let ledger = traffic.stop();
-    measured(&format!("{service} upgraded in {:.1} s", took.as_secs_f64()), ledger.summary());
-    assert_eq!(state, "completed");
-    ledger.expect_nothing_lost(&messages(&lab).unwrap());
+    let ledger = under_traffic(&lab, &format!("{service} upgraded"), |_| {
+        let begun = Instant::now();
+        assert_eq!(lab.update(service, &["--image", &next]), "completed");
+        measured(&format!("the upgrade of {service}"), format!("{:.1} s", begun.elapsed().as_secs_f64()));
+    });
     ledger.expect_no_failure(service);
 }
 
@@ -46,45 +40,34 @@ fn a_rolling_upgrade_of_the_address_holders_fails_no_request() {
 #[test]
 fn all_services_replaced_at_the_same_time_fail_no_request() {
     let test = "all services replaced at the same time";
-    if !asked_for(test) {
-        return;
-    }
-    let Some(lab) = Lab::take(test) else { return };
+    let Some(lab) = Lab::take_for_long(test) else { return };
     lab.with_stack();
-    let traffic = Traffic::start(&lab);
-    pause(Duration::from_secs(2));
-    std::thread::scope(|scope| {
-        for service in ["skep_node", "skep_balancer", "skep_vip"] {
-            let lab = &lab;
-            scope.spawn(move || assert_eq!(lab.update(service, &["--force"]), "completed"));
-        }
+    let ledger = under_traffic(&lab, test, |_| {
+        std::thread::scope(|scope| {
+            for service in SERVICES {
+                let lab = &lab;
+                scope.spawn(move || assert_eq!(lab.update(service, &["--force"]), "completed"));
+            }
+        });
     });
-    lab.settle(3);
-    let ledger = traffic.stop();
-    measured(test, ledger.summary());
-    ledger.expect_nothing_lost(&messages(&lab).unwrap());
     ledger.expect_no_failure(test);
 }
 
 #[test]
 fn the_version_before_is_upgraded_with_both_live_at_once() {
     let test = "an upgrade from the version before, which is built for that";
-    if !asked_for(test) {
-        return;
-    }
-    let Some(lab) = Lab::take(test) else { return };
+    let Some(lab) = Lab::take_for_long(test) else { return };
     let before = lab.image_before();
     lab.remove_stack();
     lab.deploy_image(&before);
-    let traffic = Traffic::start(&lab);
-    for service in ["skep_node", "skep_balancer", "skep_vip"] {
-        pause(Duration::from_secs(2));
-        assert_eq!(lab.update(service, &["--image", IMAGE]), "completed");
-        lab.settle(3);
-    }
-    let ledger = traffic.stop();
-    measured("all upgraded from the version before", ledger.summary());
-    ledger.expect_nothing_lost(&messages(&lab).unwrap());
+    let ledger = under_traffic(&lab, "all upgraded from the version before", |traffic| {
+        for service in SERVICES {
+            assert_eq!(lab.update(service, &["--image", IMAGE]), "completed");
+            lab.settle(3);
+            measured(&format!("{service} upgraded"), format!("{} failed so far", traffic.failed()));
+            pause(Duration::from_secs(2));
+        }
+    });
     ledger.expect_no_failure("an upgrade from the version before");
 }
 
@@ -95,16 +78,11 @@ fn an_upgrade_that_never_gets_healthy_is_rolled_back_and_nobody_notices() {
     // It runs, but the others never reach it: it tells them an address that is nobody's.
     let bad = lab.image_like("never-healthy", "ENV SKEP_ADVERTISE=192.0.2.1:7400");
     let good = lab.image_of("skep_node");
-    let traffic = Traffic::start(&lab);
-    pause(Duration::from_secs(2));
-    let begun = Instant::now();
-    let state = lab.update("skep_node", &["--image", &bad]);
-    let took = begun.elapsed();
-    lab.settle(3);
-    let ledger = traffic.stop();
-    measured(&format!("rolled back after {:.1} s", took.as_secs_f64()), ledger.summary());
-    assert_eq!(state, "rollback_completed");
+    let ledger = under_traffic(&lab, "an upgrade that was rolled back", |_| {
+        let begun = Instant::now();
+        assert_eq!(lab.update("skep_node", &["--image", &bad]), "rollback_completed");
+        measured("rolled back after", format!("{:.1} s", begun.elapsed().as_secs_f64()));
+    });
     assert_eq!(lab.image_of("skep_node"), good);
-    ledger.expect_nothing_lost(&messages(&lab).unwrap());
     ledger.expect_no_failure("an upgrade that was rolled back");
 }

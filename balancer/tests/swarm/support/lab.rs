@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::thread::LinkNameSpaceType;
 
-use super::effort::{possible, root, run, say};
+use super::effort::{asked_for, possible, root, run, say};
 
 pub const HOSTS: usize = 3;
 /// Where the client finds the service.
@@ -40,6 +40,11 @@ impl Lab {
             lab.make(owner);
         }
         Some(lab)
+    }
+
+    /// For tests of the long form alone; None, and said, where it was not asked for.
+    pub fn take_for_long(test: &str) -> Option<Self> {
+        asked_for(test).then(|| Self::take(test)).flatten()
     }
 
     fn make(&self, owner: u32) {

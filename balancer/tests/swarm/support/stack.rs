@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::effort::{count, pause, wait_for};
 use super::lab::{HOSTS, Lab, PATIENCE};
 
+pub const SERVICES: [&str; 3] = ["skep_node", "skep_balancer", "skep_vip"];
 pub const IMAGE: &str = "skep:lab";
 /// The Swarm waits no longer than it must to see that a task stays. All hosts share this machine's
 /// cores, where whatever else runs may keep one from its advertisements for longer than hosts would.
@@ -123,7 +124,7 @@ impl Lab {
                 return Err(format!("{name} is not {count}/{count}: {services}"));
             }
         }
-        for service in ["skep_node", "skep_balancer", "skep_vip"] {
+        for service in SERVICES {
             let state = self.update_state(service);
             if state.ends_with("ing") {
                 return Err(format!("{service} is {state}"));

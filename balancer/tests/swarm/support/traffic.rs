@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
+use super::effort::{measured, pause};
 use super::lab::{ADDRESS, Lab};
 use super::ledger::{Acked, Failure, Kind, Ledger};
 
@@ -29,8 +30,25 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longer than the time that a node gives a request.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 const MESSAGE_BYTES: usize = 100;
+/// Asks for so long before something happens, and after all is whole again.
+const BEFORE: Duration = Duration::from_secs(2);
+const AFTER: Duration = Duration::from_secs(1);
 
 type Sender = SendRequest<Full<Bytes>>;
+
+/// Asks while `event` happens, until three nodes and all else are whole again; prints what came of
+/// it. Nothing that was acknowledged may be lost.
+pub fn under_traffic(lab: &Lab, what: &str, event: impl FnOnce(&Traffic)) -> Ledger {
+    let traffic = Traffic::start(lab);
+    pause(BEFORE);
+    event(&traffic);
+    lab.settle(3);
+    pause(AFTER);
+    let ledger = traffic.stop();
+    measured(what, ledger.summary());
+    ledger.expect_nothing_lost(&messages(lab).unwrap());
+    ledger
+}
 
 /// A client that runs.
 pub struct Traffic {
