@@ -4,7 +4,7 @@
 
 use std::io::IsTerminal;
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -38,7 +38,7 @@ pub enum LogError {
 /// Starts logging, panics included; once in a process. `libraries` is a filter for libraries that
 /// tell each step at `info`; a `config.filter` that names one overrides it.
 pub fn init(config: &LogConfig, libraries: &str) -> Result<(), LogError> {
-    let filter = EnvFilter::builder().parse(format!("{libraries},{}", config.filter))?;
+    let filter: Targets = format!("{libraries},{}", config.filter).parse()?;
     let terminal = std::io::stderr().is_terminal();
     let format = config.format.unwrap_or(if terminal { LogFormat::Human } else { LogFormat::Json });
     let registry = tracing_subscriber::registry().with(filter);

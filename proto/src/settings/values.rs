@@ -89,8 +89,7 @@ pub fn switch(text: &str) -> Result<bool, String> {
 }
 
 pub(super) fn log_filter(text: &str) -> Result<String, String> {
-    tracing_subscriber::EnvFilter::builder()
-        .parse(text)
+    text.parse::<tracing_subscriber::filter::Targets>()
         .map(|_| text.to_owned())
         .map_err(|error| format!("{text:?} is not a log filter: {error}; expected a level, as in info"))
 }
