@@ -15,7 +15,7 @@ use crate::store::files;
 use crate::store::wal::record::{self, END, HEADER_BYTES};
 
 const SUFFIX: &str = ".wal";
-static ZEROS: [u8; 256 * 1024] = [0; 256 * 1024];
+const ZEROS_BYTES: usize = 256 * 1024;
 /// The spare is synced in steps, so that its zeros do not stand in the way of the log's own syncs.
 const ZEROS_SYNC_BYTES: u64 = 4 * 1024 * 1024;
 
@@ -90,10 +90,11 @@ pub(crate) fn create(
 }
 
 fn zero(file: &File, bytes: u64, stop: impl Fn() -> bool) -> io::Result<()> {
+    let zeros = vec![0; ZEROS_BYTES];
     let mut at = 0;
     while at < bytes && !stop() {
-        let step = (bytes - at).min(ZEROS.len() as u64);
-        file.write_all_at(&ZEROS[..step as usize], at)?;
+        let step = (bytes - at).min(ZEROS_BYTES as u64);
+        file.write_all_at(&zeros[..step as usize], at)?;
         at += step;
         if at % ZEROS_SYNC_BYTES == 0 {
             file.sync_data()?;
