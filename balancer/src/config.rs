@@ -18,6 +18,9 @@ pub use vrrp::AgentConfig;
 
 use args::{NoVerb, VerbArgs};
 
+/// The verb that stands first, and whose flags are its own.
+pub const VRRP: &str = "vrrp";
+
 /// What the program is asked to do.
 #[derive(Debug)]
 pub enum Invocation {
@@ -44,16 +47,9 @@ where
     I: IntoIterator<Item = A>,
     A: Into<OsString> + Clone,
 {
-    let mut args: Vec<OsString> = args.into_iter().map(Into::into).collect();
-    if args.get(1).is_some_and(|verb| verb == "vrrp") {
-        args.remove(1);
-        let (layers, _) = skep_proto::settings::parse::<NoVerb, _, _>(
-            args::vrrp_program(),
-            vrrp::rows::SETTINGS,
-            args,
-            &env,
-        )?;
-        return vrrp::resolve_alone(&layers).map(Box::new).map(Invocation::Vrrp);
+    let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+    if args.get(1).is_some_and(|verb| verb == VRRP) {
+        return parse_vrrp(args, env).map(Box::new).map(Invocation::Vrrp);
     }
     let (layers, verb) =
         skep_proto::settings::parse::<VerbArgs, _, _>(args::program(), settings::SETTINGS, args, &env)?;
@@ -69,6 +65,23 @@ where
         VerbArgs::Backends(output) => Invocation::Backends { admin, json: output.json },
         VerbArgs::Health { live, output } => Invocation::Health { admin, live, json: output.json },
     })
+}
+
+/// Reads a command line whose verb is [`VRRP`].
+pub fn parse_vrrp<I, A>(args: I, env: impl Fn(&str) -> Option<OsString>) -> Result<AgentConfig, ConfigError>
+where
+    I: IntoIterator<Item = A>,
+    A: Into<OsString> + Clone,
+{
+    // Its flags are its own: the verb is no argument among them.
+    let args = args.into_iter().map(Into::into).enumerate().filter(|(at, _)| *at != 1).map(|(_, arg)| arg);
+    let (layers, _) = skep_proto::settings::parse::<NoVerb, _, OsString>(
+        args::vrrp_program(),
+        vrrp::rows::SETTINGS,
+        args,
+        &env,
+    )?;
+    vrrp::resolve_alone(&layers)
 }
 
 #[cfg(test)]

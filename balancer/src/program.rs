@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use skep_proto::process::Process;
 
-use crate::config::{self, Invocation};
+use crate::config::{self, AgentConfig, Invocation};
 use crate::vrrp::{self, VrrpConfig};
 use crate::{agent, control, verbs};
 
@@ -17,16 +17,28 @@ pub fn run() -> ExitCode {
             Ok(()) => BALANCER.serve(&config.log.clone(), control::run(*config)),
             Err(refused) => refused,
         },
-        Ok(Invocation::Vrrp(config)) => match check(Some(&config.vrrp)) {
-            Ok(()) => {
-                vrrp::capability::drop_others();
-                BALANCER.serve(&config.log.clone(), agent::run(*config))
-            }
-            Err(refused) => refused,
-        },
+        Ok(Invocation::Vrrp(config)) => hold_as(*config),
         Ok(Invocation::Backends { admin, json }) => ask(verbs::backends(admin, json)),
         Ok(Invocation::Health { admin, live, json }) => ask(verbs::health(admin, live, json)),
         Err(error) => BALANCER.refuse(&error),
+    }
+}
+
+/// `skep-balancer vrrp` and nothing else: for a program that is no proxy.
+pub fn hold() -> ExitCode {
+    match config::parse_vrrp(std::env::args_os(), |name| std::env::var_os(name)) {
+        Ok(config) => hold_as(config),
+        Err(error) => BALANCER.refuse(&error),
+    }
+}
+
+fn hold_as(config: AgentConfig) -> ExitCode {
+    match check(Some(&config.vrrp)) {
+        Ok(()) => {
+            vrrp::capability::drop_others();
+            BALANCER.serve(&config.log.clone(), agent::run(config))
+        }
+        Err(refused) => refused,
     }
 }
 

@@ -1,8 +1,8 @@
 //! Both programs in one file: `skep-node` and `skep-balancer` are names of it. They share the most of
-//! their code (TLS, gossip, HTTP, the runtime), so the image is a third smaller than with two files.
+//! their code (TLS, gossip, HTTP, the runtime), so the image is smaller than with a file for each.
 
+mod holder;
 mod names;
-mod text;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -15,11 +15,13 @@ const BAD_USE: u8 = 2;
 
 fn main() -> ExitCode {
     names::keep();
-    text::give_back_later();
     let called = std::env::args_os().next().unwrap_or_default();
     match Path::new(&called).file_name().and_then(|name| name.to_str()) {
         Some("skep-node") => skep_node::program::run(),
-        Some("skep-balancer") => skep_balancer::program::run(),
+        Some("skep-balancer") => {
+            holder::become_it();
+            skep_balancer::program::run()
+        }
         _ => {
             eprintln!("error: this is two programs: call it as skep-node or as skep-balancer");
             ExitCode::from(BAD_USE)
