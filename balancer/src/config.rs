@@ -67,14 +67,17 @@ where
     })
 }
 
-/// Reads a command line whose verb is [`VRRP`].
+/// Reads a command line whose verb is [`VRRP`], or, of a program that has no other, none.
 pub fn parse_vrrp<I, A>(args: I, env: impl Fn(&str) -> Option<OsString>) -> Result<AgentConfig, ConfigError>
 where
     I: IntoIterator<Item = A>,
     A: Into<OsString> + Clone,
 {
     // Its flags are its own: the verb is no argument among them.
-    let args = args.into_iter().map(Into::into).enumerate().filter(|(at, _)| *at != 1).map(|(_, arg)| arg);
+    let mut args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+    if args.get(1).is_some_and(|verb| verb == VRRP) {
+        args.remove(1);
+    }
     let (layers, _) = skep_proto::settings::parse::<NoVerb, _, OsString>(
         args::vrrp_program(),
         vrrp::rows::SETTINGS,
