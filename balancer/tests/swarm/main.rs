@@ -5,6 +5,7 @@
 //! engines and the image are not what is tested. Needs root, ip, dockerd and docker.
 //! `SKEP_TEST_IMAGE` names an image, or the file of one, that is there already; else it is built.
 
+mod certificate;
 mod cold;
 mod disasters;
 mod scale;

@@ -63,14 +63,18 @@ impl Lab {
 
     /// `scripts/deploy`; waits until it serves.
     pub fn deploy(&self) {
-        self.deploy_image(IMAGE);
+        self.deploy_with(&[]);
     }
 
     pub fn deploy_image(&self, image: &str) {
+        self.deploy_with(&[("SKEP_IMAGE", image)]);
+    }
+
+    pub fn deploy_with(&self, settings: &[(&str, &str)]) {
         let mut last = String::new();
         // A manager that was just healed may still be looking for the others.
         wait_for("the stack is deployed", PATIENCE, || {
-            let result = self.try_deploy(image);
+            let result = self.try_deploy(settings);
             last = result.as_ref().err().cloned().unwrap_or_default();
             if !last.is_empty() {
                 eprintln!("{last}");
@@ -80,9 +84,10 @@ impl Lab {
         self.settle(3);
     }
 
-    fn try_deploy(&self, image: &str) -> Result<String, String> {
+    fn try_deploy(&self, settings: &[(&str, &str)]) -> Result<String, String> {
         let mut deploy = self.command(&["deploy"]);
-        super::effort::run(deploy.envs(SETTINGS).env("SKEP_IMAGE", image).env("SKEP_DEPLOY_SECONDS", "60"))
+        let deploy = deploy.envs(SETTINGS).env("SKEP_IMAGE", IMAGE).env("SKEP_DEPLOY_SECONDS", "60");
+        super::effort::run(deploy.envs(settings.iter().copied()))
     }
 
     /// The image of the version before, built on every host: minutes.

@@ -1,0 +1,46 @@
+//! A certificate of one's own, as secrets of the Swarm.
+
+use crate::support::effort::long;
+use crate::support::lab::{ADDRESS, Lab};
+use crate::support::traffic::under_traffic;
+
+const NAME: &str = "skep.example";
+const SECRETS: [&str; 2] = ["skep_certificate", "skep_certificate_key"];
+
+#[test]
+fn balancers_take_a_certificate_that_is_a_secret_without_a_failed_request() {
+    let Some(lab) = Lab::take("a certificate of one's own") else { return };
+    lab.with_stack();
+    let made = rcgen::generate_simple_self_signed(vec![NAME.to_owned()]).expect("a certificate can be made");
+    let texts = [made.cert.pem(), made.signing_key.serialize_pem()];
+    let folder = lab.folder();
+    for (secret, text) in SECRETS.into_iter().zip(texts) {
+        let file = folder.join(secret);
+        std::fs::write(&file, text).expect("the lab's folder is writable");
+        lab.must_docker(lab.manager(), &["secret", "create", secret, file.to_str().expect("text")]);
+    }
+    // One that knows no certificate but this.
+    let ask = || {
+        let chain = folder.join(SECRETS[0]);
+        let chain = chain.to_str().expect("text");
+        let (to, url) = (format!("{NAME}:443:{ADDRESS}"), format!("https://{NAME}/-/ready"));
+        lab.run(&["client", "curl", "-fsS", "-m", "5", "--cacert", chain, "--resolve", &to, &url])
+    };
+    let refused = ask().expect_err("a certificate that signs itself is none that was asked for");
+    assert!(refused.contains("certificate"), "{refused}");
+
+    let ledger = under_traffic(&lab, "a certificate given", |_| lab.deploy());
+    ask().unwrap_or_else(|error| panic!("{error}"));
+    ledger.expect_no_failure("a certificate given");
+    if !long() {
+        return;
+    }
+
+    let ledger =
+        under_traffic(&lab, "a certificate taken away", |_| lab.deploy_with(&[("SKEP_CERT_SECRET", "")]));
+    ask().expect_err("the balancers have a certificate of their own again");
+    for secret in SECRETS {
+        lab.must_docker(lab.manager(), &["secret", "rm", secret]);
+    }
+    ledger.expect_no_failure("a certificate taken away");
+}
