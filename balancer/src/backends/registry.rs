@@ -263,6 +263,9 @@ mod tests {
         assert_eq!(now, [1, 2]);
         let set = registry.publish();
         assert_eq!(set.leader.map(|at| set.serving[at].node), Some(Some(NodeId(2))));
+        // Whatever its last probe says.
+        let one = serial(&registry, 1);
+        registry.probed(one, Health::Up);
         registry.update(vec![target(1, Draining), target(2, Ready), target(3, Ready)], |_, _| None);
         let mut now = serving(&mut registry);
         now.sort();

@@ -147,6 +147,33 @@ async fn full_disk_at_one(full_leads: bool) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_waits_a_moment_for_a_leader_that_has_room() {
+    if !mount::possible("a disk that is full for a moment") {
+        return;
+    }
+    let _machine = machine_shared();
+    let mut cluster = Cluster::new(1, &[]);
+    let mount = Mount::tmpfs(&cluster.settings(1).data, SMALL_MIB);
+    cluster.start(1).wait_ready().await;
+    let node = cluster.node(1);
+    let client = node.http.clone();
+    fill_up(&node.settings.data);
+    // What is on its way to the disk when it gets full waits there; only a later one is kept from it.
+    let (first, text) = (client.clone(), "x".repeat(2 * LEFT_BYTES as usize));
+    let stuck = tokio::spawn(async move { first.put(&text).await });
+    until("the node says that its disk is full", Duration::from_secs(10), async || {
+        (!node.is_ready().await).then_some(())
+    })
+    .await;
+    let mut late = tokio::spawn(async move { client.put("late").await });
+    let early = tokio::time::timeout(Duration::from_millis(500), &mut late).await;
+    assert!(early.is_err(), "it was answered while no leader had room, and soon: {early:?}");
+    mount.resize(ENLARGED_MIB);
+    late.await.expect("it is written");
+    stuck.await.expect("it is written");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_read_only_data_folder_is_refused_with_a_clear_error() {
     if !mount::possible("a read-only data folder") {
         return;
