@@ -11,6 +11,7 @@ const SECRETS: [&str; 2] = ["skep_certificate", "skep_certificate_key"];
 fn balancers_take_a_certificate_that_is_a_secret_without_a_failed_request() {
     let Some(lab) = Lab::take("a certificate of one's own") else { return };
     lab.with_stack();
+    forget_certificates(&lab);
     let made = rcgen::generate_simple_self_signed(vec![NAME.to_owned()]).expect("a certificate can be made");
     let texts = [made.cert.pem(), made.signing_key.serialize_pem()];
     let folder = lab.folder();
@@ -36,11 +37,18 @@ fn balancers_take_a_certificate_that_is_a_secret_without_a_failed_request() {
         return;
     }
 
-    let ledger =
-        under_traffic(&lab, "a certificate taken away", |_| lab.deploy_with(&[("SKEP_CERT_SECRET", "")]));
+    let ledger = under_traffic(&lab, "a certificate taken away", |_| forget_certificates(&lab));
     ask().expect_err("the balancers have a certificate of their own again");
-    for secret in SECRETS {
-        lab.must_docker(lab.manager(), &["secret", "rm", secret]);
-    }
     ledger.expect_no_failure("a certificate taken away");
+}
+
+/// Deploys without them, and takes them out of the Swarm, if they are there.
+fn forget_certificates(lab: &Lab) {
+    let manager = lab.manager();
+    let is_there = |secret: &&str| lab.docker(manager, &["secret", "inspect", secret]).is_ok();
+    let there: Vec<_> = SECRETS.into_iter().filter(is_there).collect();
+    if !there.is_empty() {
+        lab.deploy_with(&[("SKEP_CERT_SECRET", "")]);
+        lab.must_docker(manager, &[&["secret", "rm"], &there[..]].concat());
+    }
 }

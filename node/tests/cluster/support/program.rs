@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
 /// `skep-node` with nothing from the tests' own environment that it would read.
@@ -58,38 +59,35 @@ pub fn run_to_end(command: &mut Command, input: &str, deadline: Duration) -> End
         .expect("skep-node starts");
     // A program that asks nothing may be gone already.
     let _ = child.stdin.take().expect("stdin is piped").write_all(input.as_bytes());
-    let mut stdout = child.stdout.take().expect("stdout is piped");
-    let mut stderr = child.stderr.take().expect("stderr is piped");
-    let read_stdout = std::thread::spawn(move || read_all(&mut stdout));
-    let read_stderr = std::thread::spawn(move || read_all(&mut stderr));
+    let stdout = read_to_end(child.stdout.take().expect("stdout is piped"));
+    let stderr = read_to_end(child.stderr.take().expect("stderr is piped"));
     let end = Instant::now() + deadline;
-    let status = loop {
-        if let Some(status) = child.try_wait().expect("a child can be awaited") {
-            break status;
+    // Both outputs end with the process.
+    let rest = |output: &Receiver<String>| output.recv_timeout(end.saturating_duration_since(Instant::now()));
+    match (rest(&stdout), rest(&stderr)) {
+        (Ok(stdout), Ok(stderr)) => {
+            let status = child.wait().expect("a child can be awaited");
+            Ended { code: status.code(), stdout, stderr }
         }
-        if Instant::now() > end {
+        (out, err) => {
             let _ = child.kill();
             let _ = child.wait();
-            let text = format!("{}{}", join(read_stdout), join(read_stderr));
-            panic!("{command:?} did not end within {deadline:?}:\n{text}");
+            let out = out.or_else(|_| stdout.recv()).unwrap_or_default();
+            let err = err.or_else(|_| stderr.recv()).unwrap_or_default();
+            panic!("{command:?} did not end within {deadline:?}:\n{out}{err}");
         }
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "the tick of waiting for another process, with a deadline"
-        )]
-        std::thread::sleep(super::wait::TICK);
-    };
-    Ended { code: status.code(), stdout: join(read_stdout), stderr: join(read_stderr) }
+    }
 }
 
-fn read_all(stream: &mut impl Read) -> String {
-    let mut bytes = Vec::new();
-    let _ = stream.read_to_end(&mut bytes);
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-fn join(thread: std::thread::JoinHandle<String>) -> String {
-    thread.join().expect("a reader does not panic")
+/// Gives all of an output once it has ended.
+fn read_to_end(mut output: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let _ = output.read_to_end(&mut bytes);
+        let _ = sender.send(String::from_utf8_lossy(&bytes).into_owned());
+    });
+    receiver
 }
 
 /// An operator's verb at a node's admin address.
