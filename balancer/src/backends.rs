@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use skep_proto::id::NodeId;
+use skep_base::id::NodeId;
 
 use crate::choose::{self, Candidate};
 

@@ -1,7 +1,7 @@
 //! Configuration: what the command line, the environment and a TOML file ask for.
 //!
 //! Owns the balancer's settings and verbs, their defaults and bounds. How they are read, and which
-//! layer counts, is `skep_proto::settings`'.
+//! layer counts, is `skep_base::settings`'.
 
 mod args;
 mod serve;
@@ -11,7 +11,7 @@ mod vrrp;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 
-use skep_proto::settings::ConfigError;
+use skep_base::settings::ConfigError;
 
 pub use serve::ServeConfig;
 pub use vrrp::AgentConfig;
@@ -52,7 +52,7 @@ where
         return parse_vrrp(args, env).map(Box::new).map(Invocation::Vrrp);
     }
     let (layers, verb) =
-        skep_proto::settings::parse::<VerbArgs, _, _>(args::program(), settings::SETTINGS, args, &env)?;
+        skep_base::settings::parse::<VerbArgs, _, _>(args::program(), settings::SETTINGS, args, &env)?;
     let Some(verb) = verb else {
         return serve::resolve(&layers).map(Box::new).map(Invocation::Serve);
     };
@@ -78,7 +78,7 @@ where
     if args.get(1).is_some_and(|verb| verb == VRRP) {
         args.remove(1);
     }
-    let (layers, _) = skep_proto::settings::parse::<NoVerb, _, OsString>(
+    let (layers, _) = skep_base::settings::parse::<NoVerb, _, OsString>(
         args::vrrp_program(),
         vrrp::rows::SETTINGS,
         args,

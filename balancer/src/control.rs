@@ -9,10 +9,10 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use anyhow::Context;
-use skep_proto::advertise;
-use skep_proto::gossip::{Gossip, GossipConfig, NodeState, PeerRecord, Program, RaftRole};
-use skep_proto::id::NodeId;
-use skep_proto::key::KeyRing;
+use skep_base::id::NodeId;
+use skep_members::advertise;
+use skep_members::gossip::{Gossip, GossipConfig, NodeState, PeerRecord, Program, RaftRole};
+use skep_members::key::KeyRing;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;

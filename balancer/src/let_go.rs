@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use skep_proto::key::KeyRing;
+use skep_members::key::KeyRing;
 
 /// Seconds since the Unix epoch, a dot, and the proof of them.
 pub const HEADER: &str = "skep-let-go";

@@ -10,7 +10,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
-use skep_proto::gossip::Gossip;
+use skep_members::gossip::Gossip;
 
 use crate::backends::Known;
 use crate::stats::{BUCKETS_S, CoreStats, Count};

@@ -29,7 +29,7 @@ mod vmac;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use skep_proto::key::KeyRing;
+use skep_members::key::KeyRing;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use packet::{Checksum, Version};
@@ -124,7 +124,7 @@ pub enum VrrpError {
     #[error("{what}: {error}")]
     Open { what: String, error: std::io::Error },
     #[error("the mesh: {0}")]
-    Tls(#[from] skep_proto::tls::TlsError),
+    Tls(#[from] skep_members::tls::TlsError),
 }
 
 /// What the driver can be asked.

@@ -4,8 +4,8 @@
 use libfuzzer_sys::fuzz_target;
 use skep_fuzz::bounded::bounded;
 use skep_fuzz::seeds;
-use skep_proto::codec;
-use skep_proto::command::Command;
+use skep_base::codec;
+use skep_state::command::Command;
 
 fuzz_target!(init: seeds::write(seeds::commands), |bytes: &[u8]| {
     let Ok(command) = bounded(bytes.len(), || codec::decode::<Command>(bytes)) else { return };

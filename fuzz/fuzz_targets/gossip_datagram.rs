@@ -6,11 +6,11 @@ use std::cell::RefCell;
 use libfuzzer_sys::fuzz_target;
 use skep_fuzz::bounded::bounded;
 use skep_fuzz::seeds;
-use skep_proto::gossip::PeerRecord;
-use skep_proto::gossip::envelope::Translation;
-use skep_proto::gossip::record::{KEY_CLUSTER, KEY_RAFT, KEY_STATE, KEY_STATIC};
-use skep_proto::key::KeyRing;
-use skep_proto::seal::{Opener, Sealer};
+use skep_members::gossip::PeerRecord;
+use skep_members::gossip::envelope::Translation;
+use skep_members::gossip::record::{KEY_CLUSTER, KEY_RAFT, KEY_STATE, KEY_STATIC};
+use skep_members::key::KeyRing;
+use skep_members::seal::{Opener, Sealer};
 use tokio::runtime::Runtime;
 
 struct Receiver {

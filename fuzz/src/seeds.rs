@@ -15,11 +15,11 @@ use skep_node::raft::wire::{
 use skep_node::store::claims::ClaimRecord;
 use skep_node::store::removed::RemovedRecord;
 use skep_node::store::{RegistersRecord, SegmentMeta, SnapshotHeader};
-use skep_proto::codec;
-use skep_proto::command::{ClaimKey, Command, Op, OpOutcome};
-use skep_proto::gossip::{NodeState, PeerRecord, Program, RaftRole};
-use skep_proto::id::{ClusterId, NodeId, RequestId};
-use skep_proto::message::{Digest, TEXT_PLAIN};
+use skep_base::codec;
+use skep_state::command::{ClaimKey, Command, Op, OpOutcome};
+use skep_members::gossip::{NodeState, PeerRecord, Program, RaftRole};
+use skep_base::id::{ClusterId, NodeId, RequestId};
+use skep_state::message::{Digest, TEXT_PLAIN};
 
 /// The environment variable that names the folder.
 pub const FOLDER: &str = "SKEP_FUZZ_SEEDS";

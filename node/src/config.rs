@@ -1,7 +1,7 @@
 //! Configuration: what the command line, the environment and a TOML file ask for.
 //!
 //! Owns the node's settings and verbs, their defaults and bounds. How they are read, and which
-//! layer counts, is `skep_proto::settings`'.
+//! layer counts, is `skep_base::settings`'.
 
 mod args;
 mod kept;
@@ -12,7 +12,7 @@ mod verb;
 
 use std::ffi::OsString;
 
-use skep_proto::settings::ConfigError;
+use skep_base::settings::ConfigError;
 
 pub use args::command_for_docs;
 pub use serve::ServeConfig;
@@ -39,7 +39,7 @@ where
     A: Into<OsString> + Clone,
 {
     let (layers, verb) =
-        skep_proto::settings::parse::<VerbArgs, _, _>(args::program(), settings::SETTINGS, args, &env)?;
+        skep_base::settings::parse::<VerbArgs, _, _>(args::program(), settings::SETTINGS, args, &env)?;
     match verb {
         None => serve::resolve(&layers).map(Box::new).map(Invocation::Serve),
         Some(verb) => verb::resolve(verb, &layers).map(Invocation::Verb),

@@ -1,8 +1,8 @@
-//! The program: what was asked for, and who does it. Exit statuses are `skep_proto::process`'s.
+//! The program: what was asked for, and who does it. Exit statuses are `skep_base::process`'s.
 
 use std::process::ExitCode;
 
-use skep_proto::process::Process;
+use skep_base::process::Process;
 
 use crate::config::{self, Invocation};
 use crate::{server, verbs};

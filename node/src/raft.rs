@@ -36,7 +36,7 @@ const DEPOSED_PATIENCE: std::time::Duration = std::time::Duration::from_millis(2
 /// Returns once another node than `leader` leads, and `leader` had a moment more to answer. What
 /// it was asked may never be answered then, its disk being full: the next leader knows what
 /// became of it.
-pub async fn deposed(raft: &Raft, leader: skep_proto::id::RawNodeId) {
+pub async fn deposed(raft: &Raft, leader: skep_base::id::RawNodeId) {
     wait_until(raft, |metrics| metrics.current_leader.is_some_and(|now| now != leader)).await;
     tokio::time::sleep(DEPOSED_PATIENCE).await;
 }

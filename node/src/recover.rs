@@ -13,7 +13,7 @@ use openraft::entry::RaftEntry as _;
 use openraft::impls::EmptyNode;
 use openraft::storage::{IOFlushed, RaftLogReader as _, RaftLogStorage as _, RaftStateMachine as _};
 use openraft::type_config::TypeConfigExt as _;
-use skep_proto::id::{ClusterId, NodeId};
+use skep_base::id::{ClusterId, NodeId};
 
 use crate::identity::{DataFolder, IdentityError};
 use crate::raft::types::{Entry, LogId, TypeConfig, Vote};

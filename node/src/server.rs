@@ -15,10 +15,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use skep_proto::advertise;
-use skep_proto::gossip::{Gossip, GossipConfig, NodeState, PeerRecord, Program, RaftRole};
-use skep_proto::key::KeyRing;
-use skep_proto::tls::peer_tls;
+use skep_members::advertise;
+use skep_members::gossip::{Gossip, GossipConfig, NodeState, PeerRecord, Program, RaftRole};
+use skep_members::key::KeyRing;
+use skep_members::tls::peer_tls;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch::{Receiver, Sender, channel};
 

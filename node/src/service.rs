@@ -17,10 +17,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use skep_proto::command::{ClaimKey, Op, OpOutcome};
-use skep_proto::gossip::Gossip;
-use skep_proto::id::{NodeId, RequestId};
-use skep_proto::message::{Digest, StoredMessage};
+use skep_base::id::{NodeId, RequestId};
+use skep_members::gossip::Gossip;
+use skep_state::command::{ClaimKey, Op, OpOutcome};
+use skep_state::message::{Digest, StoredMessage};
 use tokio::time::Instant;
 
 use crate::raft::Raft;

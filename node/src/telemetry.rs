@@ -1,6 +1,6 @@
 //! What the node counts and measures for its operators.
 //!
-//! Owns the metrics registry. No tasks. Log lines are `skep_proto::log`'s.
+//! Owns the metrics registry. No tasks. Log lines are `skep_base::log`'s.
 
 pub mod metrics;
 

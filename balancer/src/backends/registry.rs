@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use skep_proto::id::NodeId;
+use skep_base::id::NodeId;
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 
@@ -220,7 +220,7 @@ fn may_serve(state: TargetState, health: Health) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use skep_proto::gossip::RaftRole;
+    use skep_members::gossip::RaftRole;
 
     use super::super::source::Probe;
     use super::*;

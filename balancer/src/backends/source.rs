@@ -5,8 +5,8 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
-use skep_proto::gossip::{NodeState, PeerRecord, Program, RaftRole, View};
-use skep_proto::id::{ClusterId, NodeId};
+use skep_base::id::{ClusterId, NodeId};
+use skep_members::gossip::{NodeState, PeerRecord, Program, RaftRole, View};
 
 /// The peer protocol that this program speaks; a node whose range leaves it out is of a version
 /// that this balancer cannot tell anything about.

@@ -2,7 +2,7 @@
 //! in `settings`.
 
 use clap::{Command, Subcommand};
-use skep_proto::settings::Output;
+use skep_base::settings::Output;
 
 /// The program, without its flags and verbs.
 pub(super) fn program() -> Command {

@@ -4,13 +4,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use skep_proto::advertise::Advertise;
-use skep_proto::key::KeyRing;
-use skep_proto::log::LogConfig;
-use skep_proto::seeds::Seed;
-use skep_proto::settings::{
-    ADVERTISE, ConfigError, Layers, SEEDS, Setting, cluster_key, log, require_distinct, require_key, values,
-};
+use skep_base::log::LogConfig;
+use skep_base::settings::{ConfigError, Layers, Setting, log, require_distinct, require_key, values};
+use skep_members::advertise::Advertise;
+use skep_members::key::KeyRing;
+use skep_members::seeds::Seed;
+use skep_members::settings::{ADVERTISE, SEEDS, cluster_key};
 
 use super::settings as names;
 use super::settings::{ADMIN, BACKENDS, HTTP, HTTPS, PEER};
@@ -57,9 +56,9 @@ pub(super) fn resolve(layers: &Layers) -> Result<ServeConfig, ConfigError> {
         https: layers.read(&HTTPS, values::address)?,
         certificates: certificates(layers)?,
         peer: layers.address(&PEER)?,
-        advertise: layers.read(&ADVERTISE, values::advertise)?,
+        advertise: layers.read(&ADVERTISE, skep_members::settings::advertise)?,
         admin: layers.address(&ADMIN)?,
-        seeds: layers.read(&SEEDS, values::seeds)?.unwrap_or_default(),
+        seeds: layers.read(&SEEDS, skep_members::settings::seeds)?.unwrap_or_default(),
         backends: layers.read(&BACKENDS, |text| values::list(text, values::address))?.unwrap_or_default(),
         cluster_key,
         cores: layers

@@ -1,8 +1,7 @@
 //! The balancer's settings: a row each.
 
-use skep_proto::settings::{
-    ADVERTISE, CLUSTER_KEY, CLUSTER_KEY_FILE, CONFIG, LOG, LOG_FORMAT, SEEDS, Setting,
-};
+use skep_base::settings::{CONFIG, LOG, LOG_FORMAT, Setting};
+use skep_members::settings::{ADVERTISE, CLUSTER_KEY, CLUSTER_KEY_FILE, SEEDS};
 
 use super::vrrp::rows;
 

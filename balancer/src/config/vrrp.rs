@@ -5,9 +5,10 @@ pub(super) mod rows;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use skep_proto::key::KeyRing;
-use skep_proto::log::LogConfig;
-use skep_proto::settings::{ConfigError, Layers, Setting, cluster_key, log, values};
+use skep_base::log::LogConfig;
+use skep_base::settings::{ConfigError, Layers, Setting, log, values};
+use skep_members::key::KeyRing;
+use skep_members::settings::cluster_key;
 
 use super::settings::DRAIN;
 use crate::vrrp::packet::{ADDRESSES_MAX, Checksum, INTERVAL_MAX, INTERVAL_V2_MAX, PRIORITY_OWNER, Version};

@@ -6,7 +6,7 @@ use std::time::Instant;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
-use skep_proto::process::usage;
+use skep_base::process::usage;
 
 /// Reads what the kernel knows of this process.
 #[derive(Debug)]

@@ -20,7 +20,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use futures_util::{Stream, StreamExt};
-use skep_proto::tls::peer_tls;
+use skep_members::tls::peer_tls;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::announce::Announcer;

@@ -2,7 +2,7 @@
 //! in `settings`.
 
 use clap::{Command, Subcommand};
-use skep_proto::settings::{self, Output};
+use skep_base::settings::{self, Output};
 
 use super::settings::SETTINGS;
 

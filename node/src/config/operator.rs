@@ -1,6 +1,6 @@
 //! The operators' token. It is never shown, not even where it is wrong.
 
-use skep_proto::settings::{ConfigError, Layers, Secret, secret};
+use skep_base::settings::{ConfigError, Layers, Secret, secret};
 
 use super::settings::{OPERATOR_TOKEN, OPERATOR_TOKEN_FILE};
 use crate::http::OperatorToken;

@@ -4,13 +4,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use skep_proto::advertise::Advertise;
-use skep_proto::key::KeyRing;
-use skep_proto::log::LogConfig;
-use skep_proto::seeds::Seed;
-use skep_proto::settings::{
-    ADVERTISE, ConfigError, Layers, SEEDS, cluster_key, log, require_distinct, require_key, values,
-};
+use skep_base::log::LogConfig;
+use skep_base::settings::{ConfigError, Layers, log, require_distinct, require_key};
+use skep_members::advertise::Advertise;
+use skep_members::key::KeyRing;
+use skep_members::seeds::Seed;
+use skep_members::settings::{ADVERTISE, SEEDS, cluster_key};
 
 use super::settings::{
     ADMIN, BODY_BYTES_LIMIT, DATA, DEAD_GRACE, EXPECT, EXPECT_MAX, HTTP, MAX_BODY, PEER, REQUEST_TIMEOUT,
@@ -50,10 +49,10 @@ pub(super) fn resolve(layers: &Layers) -> Result<ServeConfig, ConfigError> {
     let config = ServeConfig {
         http: layers.address(&HTTP)?,
         peer: layers.address(&PEER)?,
-        advertise: layers.read(&ADVERTISE, values::advertise)?,
+        advertise: layers.read(&ADVERTISE, skep_members::settings::advertise)?,
         admin: layers.address(&ADMIN)?,
         data: data(layers),
-        seeds: layers.read(&SEEDS, values::seeds)?.unwrap_or_default(),
+        seeds: layers.read(&SEEDS, skep_members::settings::seeds)?.unwrap_or_default(),
         expect: layers.count(&EXPECT, EXPECT_MAX)?,
         voters: layers.count(&VOTERS, VOTERS_MAX)?,
         cluster_key,

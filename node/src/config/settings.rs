@@ -1,8 +1,7 @@
 //! The node's settings: a row each.
 
-use skep_proto::settings::{
-    ADVERTISE, CLUSTER_KEY, CLUSTER_KEY_FILE, CONFIG, Kind, LOG, LOG_FORMAT, SEEDS, Setting,
-};
+use skep_base::settings::{CONFIG, Kind, LOG, LOG_FORMAT, Setting};
+use skep_members::settings::{ADVERTISE, CLUSTER_KEY, CLUSTER_KEY_FILE, SEEDS};
 
 /// Most that `--max-body` may be, in bytes: a body must fit one Raft entry and one peer frame.
 pub const BODY_BYTES_LIMIT: u64 = 8 * 1024 * 1024;

@@ -2,8 +2,8 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::time::Duration;
 
-use skep_proto::key::KeyRing;
-use skep_proto::log::LogConfig;
+use skep_base::log::LogConfig;
+use skep_members::key::KeyRing;
 
 use super::*;
 

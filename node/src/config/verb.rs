@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use skep_proto::id::{IdParseError, NodeId};
-use skep_proto::settings::{ConfigError, Layers};
+use skep_base::id::{IdParseError, NodeId};
+use skep_base::settings::{ConfigError, Layers};
 
 use super::args::{SnapshotArgs, VerbArgs};
 use super::serve;

@@ -31,7 +31,7 @@ use futures_util::StreamExt;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
-use skep_proto::id::NodeId;
+use skep_base::id::NodeId;
 
 use super::api::AdminApi;
 use super::app::App;
@@ -198,7 +198,7 @@ fn require_type(headers: &HeaderMap, expected: &'static str) -> Result<(), Probl
 }
 
 fn node_id(text: &str) -> Result<NodeId, Problem> {
-    text.parse().map_err(|error: skep_proto::id::IdParseError| {
+    text.parse().map_err(|error: skep_base::id::IdParseError| {
         Problem::new(ProblemKind::InvalidRequest, error.to_string())
     })
 }

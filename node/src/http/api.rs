@@ -6,8 +6,8 @@ use std::future::Future;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
-use skep_proto::id::NodeId;
-use skep_proto::message::{Digest, StoredMessage};
+use skep_base::id::NodeId;
+use skep_state::message::{Digest, StoredMessage};
 use tokio::sync::watch;
 
 use crate::service::list::Filter;

@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use http::header::{CONNECTION, HeaderName, HeaderValue};
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
-use skep_proto::id::NodeId;
+use skep_base::id::NodeId;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use tower::Service;

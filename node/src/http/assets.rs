@@ -14,7 +14,7 @@ use http::header::{
     HeaderName, HeaderValue, IF_NONE_MATCH, REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, StatusCode};
-use skep_proto::message::Digest;
+use skep_state::message::Digest;
 
 use super::messages::insert;
 use super::problem::{Problem, ProblemKind};

@@ -3,7 +3,7 @@
 //! Written by hand, because a list of a million messages is made of nothing else.
 
 use serde::Serialize;
-use skep_proto::message::StoredMessage;
+use skep_state::message::StoredMessage;
 
 use super::encode::{base64, time_rfc3339};
 use super::messages::{as_text, essence};
@@ -80,7 +80,7 @@ fn push_hex(bytes: &[u8; 32], json: &mut Vec<u8>) {
 mod tests {
     use bytes::Bytes;
     use serde_json::{Value, json};
-    use skep_proto::message::Digest;
+    use skep_state::message::Digest;
 
     use super::*;
 

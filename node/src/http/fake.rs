@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use skep_proto::id::NodeId;
-use skep_proto::message::{Digest, StoredMessage};
+use skep_base::id::NodeId;
+use skep_state::message::{Digest, StoredMessage};
 use tokio::sync::{Semaphore, watch};
 
 use super::api::{AdminApi, Chunks, MessageApi};

@@ -5,7 +5,7 @@
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use sha2::Digest as _;
-use skep_proto::command::ClaimKey;
+use skep_state::command::ClaimKey;
 
 use super::problem::{Problem, ProblemKind};
 use crate::service::Claim;

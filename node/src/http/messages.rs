@@ -12,7 +12,7 @@ use http::header::{
     LOCATION, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, StatusCode};
-use skep_proto::message::{CONTENT_TYPE_LEN_MAX, Digest, StoredMessage, TEXT_PLAIN};
+use skep_state::message::{CONTENT_TYPE_LEN_MAX, Digest, StoredMessage, TEXT_PLAIN};
 
 use super::accept::want;
 use super::api::MessageApi;

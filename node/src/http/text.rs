@@ -7,7 +7,7 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, LOCATION, X_CONTENT_TYPE_OPTIONS};
-use skep_proto::message::TEXT_PLAIN;
+use skep_state::message::TEXT_PLAIN;
 
 use super::api::MessageApi;
 use super::messages::JSON;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use skep_proto::id::{ClusterId, NodeId};
+use skep_base::id::{ClusterId, NodeId};
 
 use super::{Identity, IdentityError, Promise};
 

@@ -69,8 +69,8 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use skep_proto::gossip::{NodeState, PeerRecord, Program, View};
-use skep_proto::id::{ClusterId, NodeId};
+use skep_base::id::{ClusterId, NodeId};
+use skep_members::gossip::{NodeState, PeerRecord, Program, View};
 
 pub use decide::{Decision, Wait, decide};
 pub use driver::{Ask, AskError, Bootstrap, BootstrapConfig, BootstrapError, ClusterRefused, Initialise};

@@ -11,7 +11,7 @@ use openraft::async_runtime::watch::WatchReceiver as _;
 use std::time::Duration;
 
 use openraft::raft::TransferLeaderRequest;
-use skep_proto::id::{NodeId, RawNodeId};
+use skep_base::id::{NodeId, RawNodeId};
 
 use super::peers::Peers;
 use super::types::Metrics;

@@ -13,7 +13,7 @@
 
 use std::collections::BTreeSet;
 
-use skep_proto::id::{NodeId, RawNodeId};
+use skep_base::id::{NodeId, RawNodeId};
 
 use crate::raft::Raft;
 use crate::raft::types::{LogId, TypeConfig, Vote};

@@ -18,8 +18,8 @@ use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::metrics::RaftServerMetrics;
 use openraft::storage::RaftStateMachine;
-use skep_proto::gossip::{Gossip, NodeState, Program, View};
-use skep_proto::id::NodeId;
+use skep_base::id::NodeId;
+use skep_members::gossip::{Gossip, NodeState, Program, View};
 use tokio::sync::watch;
 
 use super::plan::Membership;

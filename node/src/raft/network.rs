@@ -18,7 +18,7 @@ use openraft::network::{Backoff, RPCOption, RPCTypes, RaftNetworkFactory, RaftNe
 use openraft::raft::StreamAppendError;
 use openraft::type_config::alias::SnapshotOf;
 use openraft::{OptionalSend, StorageError};
-use skep_proto::id::{NodeId, RawNodeId};
+use skep_base::id::{NodeId, RawNodeId};
 use tokio::time::Instant;
 
 use crate::raft::peers::{

@@ -31,7 +31,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use skep_proto::id::NodeId;
+use skep_base::id::NodeId;
 
 /// Most learners that are added or removed in one step.
 pub const LEARNERS_PER_STEP_MAX: usize = 32;

@@ -17,8 +17,8 @@ use openraft::metrics::RaftServerMetrics;
 use openraft::storage::RaftStateMachine;
 use openraft::vote::RaftLeaderId as _;
 use openraft::{ChangeMembers, Precondition, ServerState};
-use skep_proto::gossip::{Gossip, RaftRole, View};
-use skep_proto::id::{NodeId, RawNodeId};
+use skep_base::id::{NodeId, RawNodeId};
+use skep_members::gossip::{Gossip, RaftRole, View};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 

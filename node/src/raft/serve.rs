@@ -9,7 +9,7 @@ use futures_util::{FutureExt, StreamExt};
 use openraft::Raft;
 use openraft::storage::RaftStateMachine;
 use openraft::type_config::alias::SnapshotOf;
-use skep_proto::id::{ClusterId, NodeId};
+use skep_base::id::{ClusterId, NodeId};
 
 use crate::raft::peers::{PeerHandler, SnapshotChunks};
 use crate::raft::types::TypeConfig;

@@ -1,8 +1,8 @@
 //! The types that openraft is instantiated with, named once.
 
 use openraft::impls::EmptyNode;
-use skep_proto::command::{Command, CommandOutcome};
-use skep_proto::id::RawNodeId;
+use skep_base::id::RawNodeId;
+use skep_state::command::{Command, CommandOutcome};
 
 openraft::declare_raft_types!(
     /// Node ids without addresses: where a node is, gossip knows.

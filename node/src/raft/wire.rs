@@ -10,8 +10,8 @@ mod request;
 use bytes::Bytes;
 use openraft::type_config::alias::SnapshotMetaOf;
 use serde::{Deserialize, Serialize};
-use skep_proto::codec::{self, CodecError};
-use skep_proto::id::{ClusterId, NodeId};
+use skep_base::codec::{self, CodecError};
+use skep_base::id::{ClusterId, NodeId};
 
 pub use self::request::*;
 
@@ -262,8 +262,8 @@ fn decode_greeting<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Cod
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use skep_proto::command::Op;
-    use skep_proto::message::Digest;
+    use skep_state::command::Op;
+    use skep_state::message::Digest;
 
     use super::*;
 

@@ -1,7 +1,7 @@
 //! Says `ready` in gossip once this node is a member that has caught up.
 
-use skep_proto::gossip::{Gossip, NodeState};
-use skep_proto::id::NodeId;
+use skep_base::id::NodeId;
+use skep_members::gossip::{Gossip, NodeState};
 
 use crate::raft::types::Metrics;
 use crate::raft::{Raft, wait_until};

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use skep_proto::gossip::Gossip;
-use skep_proto::id::{ClusterId, NodeId};
+use skep_base::id::{ClusterId, NodeId};
+use skep_members::gossip::Gossip;
 use tokio::time::Instant;
 
 use crate::raft::Raft;

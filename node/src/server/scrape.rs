@@ -10,8 +10,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use openraft::ServerState;
 use openraft_rt::Instant as _;
-use skep_proto::gossip::{Gossip, Program};
-use skep_proto::id::NodeId;
+use skep_base::id::NodeId;
+use skep_members::gossip::{Gossip, Program};
 use tokio::sync::watch;
 
 use crate::raft::Raft;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use skep_proto::gossip::Gossip;
-use skep_proto::id::NodeId;
+use skep_base::id::NodeId;
+use skep_members::gossip::Gossip;
 use tokio::sync::watch;
 
 use crate::raft::bootstrap::only_strangers;

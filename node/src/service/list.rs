@@ -3,7 +3,7 @@
 //! Pure over a reading function, so that what is read may be a store or a test's vector. Times
 //! never fall as `seq` rises, so times are found by halving; content types by looking.
 
-use skep_proto::message::StoredMessage;
+use skep_state::message::StoredMessage;
 
 use super::Page;
 
@@ -137,7 +137,7 @@ pub fn last_before<E>(read: &mut impl Read<E>, last: u64, time_ms: u64) -> Resul
 mod tests {
     use bytes::Bytes;
     use proptest::prelude::*;
-    use skep_proto::message::Digest;
+    use skep_state::message::Digest;
 
     use super::*;
 

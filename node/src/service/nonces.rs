@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use skep_proto::id::RequestId;
+use skep_base::id::RequestId;
 
 /// A counter from a random start: two processes' numbers meet with next to no probability, and
 /// a number costs no call into the system.

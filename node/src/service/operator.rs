@@ -9,10 +9,10 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use openraft::ChangeMembers;
 use serde::Serialize;
-use skep_proto::command::{COMMAND_BYTES_TARGET, COMMAND_OPS_MAX, Op, OpOutcome};
-use skep_proto::gossip::Gossip;
-use skep_proto::id::NodeId;
-use skep_proto::message::Digest;
+use skep_base::id::NodeId;
+use skep_members::gossip::Gossip;
+use skep_state::command::{COMMAND_BYTES_TARGET, COMMAND_OPS_MAX, Op, OpOutcome};
+use skep_state::message::Digest;
 use tokio::time::Instant;
 
 use super::nonces::Nonces;
@@ -385,7 +385,7 @@ impl Operator {
             self.propose(ops).await?;
         }
         if let Some(text) = text {
-            let request = skep_proto::id::RequestId::random();
+            let request = skep_base::id::RequestId::random();
             self.propose(vec![Op::WriteText { request, text: text.text, time_ms: text.time_ms }]).await?;
         }
         Ok(count)

@@ -10,8 +10,8 @@ use openraft::async_runtime::watch::WatchReceiver as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use skep_proto::command::{COMMAND_BYTES_TARGET, COMMAND_OPS_MAX, Command, Op, OpOutcome};
-use skep_proto::id::{NodeId, RawNodeId};
+use skep_base::id::{NodeId, RawNodeId};
+use skep_state::command::{COMMAND_BYTES_TARGET, COMMAND_OPS_MAX, Command, Op, OpOutcome};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 

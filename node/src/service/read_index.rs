@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use skep_proto::id::{NodeId, RawNodeId};
+use skep_base::id::{NodeId, RawNodeId};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 

@@ -7,9 +7,9 @@
 use openraft::async_runtime::watch::WatchReceiver as _;
 use std::time::Duration;
 
-use skep_proto::command::{Op, OpOutcome};
-use skep_proto::gossip::Gossip;
-use skep_proto::id::NodeId;
+use skep_base::id::NodeId;
+use skep_members::gossip::Gossip;
+use skep_state::command::{Op, OpOutcome};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::proposer::Proposer;

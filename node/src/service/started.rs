@@ -11,7 +11,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use skep_proto::gossip::{NodeState, PeerRecord, Program, View};
+use skep_members::gossip::{NodeState, PeerRecord, Program, View};
 
 use crate::raft::bootstrap::only_strangers;
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 use openraft::Instant as _;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use serde::Serialize;
-use skep_proto::gossip::{Gossip, NodeState, PeerRecord, Program, View};
-use skep_proto::id::NodeId;
+use skep_base::id::NodeId;
+use skep_members::gossip::{Gossip, NodeState, PeerRecord, Program, View};
 use tokio::sync::watch;
 
 use crate::raft::Raft;

@@ -10,7 +10,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use skep_proto::codec::VALUE_BYTES_MAX;
+use skep_base::codec::VALUE_BYTES_MAX;
 
 use crate::store::error::StoreError;
 use crate::store::files;

@@ -6,7 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
-use skep_proto::command::{ClaimKey, OpOutcome};
+use skep_state::command::{ClaimKey, OpOutcome};
 
 /// Keys that are remembered; beyond it the oldest is forgotten before its time.
 pub const CLAIMS_MAX: usize = 65_536;

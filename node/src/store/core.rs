@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use openraft::EntryPayload;
-use skep_proto::command::{COMMAND_FORMAT, ClaimKey, CommandOutcome, Op, OpOutcome};
+use skep_state::command::{COMMAND_FORMAT, ClaimKey, CommandOutcome, Op, OpOutcome};
 use tokio::sync::watch;
 
 use crate::raft::types::{Entry, LogId, StoredMembership};

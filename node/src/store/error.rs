@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use skep_proto::codec::CodecError;
+use skep_base::codec::CodecError;
 
 /// The store cannot be opened, read or written.
 #[derive(Debug, thiserror::Error)]

@@ -13,7 +13,7 @@ use futures_util::{Stream, StreamExt};
 use openraft::EntryPayload;
 use openraft::OptionalSend;
 use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
-use skep_proto::command::Op;
+use skep_state::command::Op;
 
 use crate::raft::types::{Entry, LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
 use crate::store::core::{Captured, Core};

@@ -2,7 +2,7 @@
 //! one of these, in the codec's encoding.
 
 use serde::{Deserialize, Serialize};
-use skep_proto::codec;
+use skep_base::codec;
 
 use crate::raft::types::{LogId, SnapshotMeta, StoredMembership};
 use crate::store::claims::{CLAIMS_MAX, ClaimRecord};

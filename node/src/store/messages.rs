@@ -17,8 +17,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use skep_proto::command::OpOutcome;
-use skep_proto::message::Digest;
+use skep_state::command::OpOutcome;
+use skep_state::message::Digest;
 
 use crate::store::error::StoreError;
 use crate::store::manifest::SegmentMeta;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use skep_proto::message::{Digest, StoredMessage};
+use skep_state::message::{Digest, StoredMessage};
 use tokio::sync::watch;
 
 use crate::store::core::Core;

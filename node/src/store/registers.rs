@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use skep_proto::id::RequestId;
+use skep_base::id::RequestId;
 
 /// How many text writes are remembered, so that a retry of one is known for what it is.
 pub const RECENT_REQUESTS_MAX: usize = 4096;

@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use skep_proto::message::Digest;
+use skep_state::message::Digest;
 
 /// Messages that may be taken out one by one above the floor.
 pub const REMOVED_SINGLY_MAX: usize = 16_384;

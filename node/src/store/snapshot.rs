@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{Stream, stream};
-use skep_proto::message::StoredMessage;
+use skep_state::message::StoredMessage;
 
 use crate::store::core::Captured;
 use crate::store::error::StoreError;

@@ -19,9 +19,9 @@ use openraft::storage::{
     RaftLogReader, RaftLogStorage, RaftLogStorageExt, RaftSnapshotBuilder, RaftStateMachine,
 };
 use openraft::{EntryPayload, Membership};
-use skep_proto::command::{ClaimKey, Command, Op};
-use skep_proto::id::RequestId;
-use skep_proto::message::{Digest, StoredMessage};
+use skep_base::id::RequestId;
+use skep_state::command::{ClaimKey, Command, Op};
+use skep_state::message::{Digest, StoredMessage};
 
 use crate::raft::types::{Entry, LogId, Snapshot};
 use crate::store::{Store, StoreConfig, StoreError, open};

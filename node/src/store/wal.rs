@@ -20,7 +20,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use openraft::storage::IOFlushed;
-use skep_proto::codec;
+use skep_base::codec;
 use tokio::sync::{Notify, oneshot};
 
 use crate::raft::types::{Entry, LogId, TypeConfig, Vote};

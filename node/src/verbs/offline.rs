@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use skep_proto::key::KeyRing;
+use skep_members::key::KeyRing;
 
 use super::{VerbError, print};
 

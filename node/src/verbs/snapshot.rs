@@ -13,7 +13,7 @@ use http::Method;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::Frame;
 use serde_json::{Value, json};
-use skep_proto::id::NodeId;
+use skep_base::id::NodeId;
 use tokio::time::timeout;
 
 use super::VerbError;

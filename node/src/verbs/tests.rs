@@ -125,7 +125,7 @@ async fn keygen_prints_a_key_that_is_one_and_never_the_same() {
     let second = said(Verb::Keygen { json: true }).await.unwrap();
     let second: Value = serde_json::from_str(&second).unwrap();
     for key in [first.as_str(), second["key"].as_str().unwrap()] {
-        assert!(skep_proto::key::KeyRing::parse(key).is_ok());
+        assert!(skep_members::key::KeyRing::parse(key).is_ok());
     }
     assert_ne!(first.trim(), second["key"]);
 }

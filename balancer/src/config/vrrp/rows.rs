@@ -1,7 +1,8 @@
 //! The settings of virtual addresses: a row each. Serving has them beside its own; beside the verb
 //! `vrrp` they stand with the few others that mean something there.
 
-use skep_proto::settings::{CLUSTER_KEY, CLUSTER_KEY_FILE, CONFIG, LOG, LOG_FORMAT, Setting};
+use skep_base::settings::{CONFIG, LOG, LOG_FORMAT, Setting};
+use skep_members::settings::{CLUSTER_KEY, CLUSTER_KEY_FILE};
 
 use crate::config::settings::DRAIN;
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::extract::ws::Utf8Bytes;
-use skep_proto::message::StoredMessage;
+use skep_state::message::StoredMessage;
 use tokio::sync::watch;
 
 use crate::http::api::MessageApi;

@@ -103,7 +103,7 @@ async fn every_kind_of_json_value_is_taken_and_what_is_none_is_refused() {
     for value in ["{}", "[]", "\"text\"", "1", "-0.5e3", "true", "null", " [1]\n"] {
         let answer = served.ask(Method::POST, "/endpoint/", &[], value.as_bytes()).await;
         assert_eq!(answer.status, 201, "{value}");
-        assert_eq!(answer.json()["digest"], skep_proto::message::Digest::of(value.as_bytes()).to_string());
+        assert_eq!(answer.json()["digest"], skep_state::message::Digest::of(value.as_bytes()).to_string());
         assert!(answer.header("location").starts_with("/messages/"));
     }
     let again = served.ask(Method::POST, "/endpoint/", &[], b"{}").await;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use skep_proto::id::{ClusterId, NodeId};
+use skep_base::id::{ClusterId, NodeId};
 
 use super::{MEMBERS_MAX, SETTLE, Sight};
 use crate::identity::Identity;

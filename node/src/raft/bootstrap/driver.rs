@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use openraft::impls::EmptyNode;
-use skep_proto::gossip::View;
-use skep_proto::id::{ClusterId, NodeId};
+use skep_base::id::{ClusterId, NodeId};
+use skep_members::gossip::View;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 

@@ -3,7 +3,7 @@
 //! The driver applies each of them inside [`crate::identity::DataFolder::change`], which makes it
 //! exclusive and durable. No I/O, no clock. Why these rules: see [`super`].
 
-use skep_proto::id::{ClusterId, NodeId};
+use skep_base::id::{ClusterId, NodeId};
 
 use super::{BootstrapAnswer, BootstrapAsk, MEMBERS_MAX, No, Proposal, Sight};
 use crate::identity::{Identity, PAST_PROMISES_MAX, Promise};

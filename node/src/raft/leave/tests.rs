@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 
-use skep_proto::gossip::{PeerRecord, RaftRole};
-use skep_proto::id::ClusterId;
+use skep_base::id::ClusterId;
+use skep_members::gossip::{PeerRecord, RaftRole};
 
 use super::*;
 

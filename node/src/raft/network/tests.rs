@@ -13,10 +13,10 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
 use openraft::async_runtime::WatchReceiver;
 use openraft::{Config, Raft};
-use skep_proto::command::{Command, Op};
-use skep_proto::id::{ClusterId, NodeId, RequestId};
-use skep_proto::key::KeyRing;
-use skep_proto::tls::peer_tls;
+use skep_base::id::{ClusterId, NodeId, RequestId};
+use skep_members::key::KeyRing;
+use skep_members::tls::peer_tls;
+use skep_state::command::{Command, Op};
 use tokio::sync::watch;
 
 use self::memory::{Collect, Log, Machine};

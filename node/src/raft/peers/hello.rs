@@ -5,8 +5,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use skep_proto::id::{ClusterId, NodeId};
-use skep_proto::tls::PeerTls;
+use skep_base::id::{ClusterId, NodeId};
+use skep_members::tls::PeerTls;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
@@ -139,7 +139,7 @@ pub(super) async fn accept(stream: TcpStream, tls: &PeerTls) -> Result<(Io, Hell
 
 /// Writes one greeting: a hello or its answer.
 pub(super) async fn send<T: serde::Serialize>(io: &mut Io, greeting: &T) -> std::io::Result<()> {
-    let body = skep_proto::codec::encode(greeting)?;
+    let body = skep_base::codec::encode(greeting)?;
     let mut out = Vec::with_capacity(body.len() + 4);
     put_whole(&body, &mut out);
     io.write_all(&out).await?;

@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use skep_proto::id::{ClusterId, NodeId};
+use skep_base::id::{ClusterId, NodeId};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 

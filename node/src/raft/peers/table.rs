@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use skep_proto::id::NodeId;
+use skep_base::id::NodeId;
 use tokio::sync::watch;
 use tokio::time::Instant;
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use openraft_rt::Instant as _;
-use skep_proto::gossip::{NodeState, PeerRecord, Program, View};
-use skep_proto::id::NodeId;
+use skep_base::id::NodeId;
+use skep_members::gossip::{NodeState, PeerRecord, Program, View};
 
 use super::Settings;
 use crate::raft::plan::{Facts, Membership, Presence, Progress};

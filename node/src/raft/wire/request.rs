@@ -2,8 +2,8 @@
 //! added at the end: the codec numbers them.
 
 use serde::{Deserialize, Serialize};
-use skep_proto::command::{Op, OpOutcome};
-use skep_proto::id::NodeId;
+use skep_base::id::NodeId;
+use skep_state::command::{Op, OpOutcome};
 
 use crate::raft::bootstrap::{BootstrapAnswer, BootstrapAsk};
 use crate::raft::types::Vote;

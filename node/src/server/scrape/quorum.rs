@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use skep_proto::id::RawNodeId;
+use skep_base::id::RawNodeId;
 
 /// How many voters more may be lost before there is no quorum; below 0 there is none. Of a joint
 /// configuration the worse half counts. Nothing where there are no voters.

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use skep_proto::gossip::RaftRole;
-use skep_proto::id::{ClusterId, NodeId};
+use skep_base::id::{ClusterId, NodeId};
+use skep_members::gossip::RaftRole;
 
 use super::*;
 

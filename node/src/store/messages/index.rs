@@ -18,8 +18,8 @@ use std::io::{BufWriter, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use skep_proto::id::ClusterId;
-use skep_proto::message::Digest;
+use skep_base::id::ClusterId;
+use skep_state::message::Digest;
 
 use crate::store::error::StoreError;
 use crate::store::files;

@@ -8,7 +8,7 @@
 //! All little-endian; `crc` covers `len` and all that follows `crc`.
 
 use bytes::Bytes;
-use skep_proto::message::{Digest, StoredMessage};
+use skep_state::message::{Digest, StoredMessage};
 
 pub(crate) const MAGIC: &[u8; 8] = b"SKEPMSG\n";
 pub(crate) const FORMAT: u32 = 1;
@@ -22,7 +22,7 @@ pub(crate) const DIGEST_AT: u64 = (HEAD_BYTES + 8 + 8) as u64;
 /// The shortest record.
 pub(crate) const RECORD_BYTES_MIN: usize = HEAD_BYTES + FIXED_BYTES;
 /// The longest record: a log entry holds it, so it is no longer than one.
-pub(crate) const RECORD_BYTES_MAX: usize = skep_proto::codec::VALUE_BYTES_MAX + 1024;
+pub(crate) const RECORD_BYTES_MAX: usize = skep_base::codec::VALUE_BYTES_MAX + 1024;
 
 pub(crate) fn header(first_seq: u64) -> [u8; HEADER_BYTES] {
     let mut bytes = [0; HEADER_BYTES];

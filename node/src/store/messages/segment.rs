@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
-use skep_proto::message::Digest;
+use skep_state::message::Digest;
 
 use crate::store::error::StoreError;
 use crate::store::manifest::SegmentMeta;

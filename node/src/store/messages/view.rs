@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use skep_proto::message::{Digest, StoredMessage};
+use skep_state::message::{Digest, StoredMessage};
 
 use crate::store::error::StoreError;
 use crate::store::messages::Active;

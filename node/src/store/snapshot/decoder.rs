@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
-use skep_proto::codec::VALUE_BYTES_MAX;
+use skep_base::codec::VALUE_BYTES_MAX;
 
 use crate::store::manifest::{SnapshotHeader, decode_header};
 use crate::store::snapshot::{

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use skep_proto::id::ClusterId;
+use skep_base::id::ClusterId;
 
 use crate::store::error::StoreError;
 use crate::store::files;

@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::Arc;
 
 use openraft::storage::RaftStateMachine;
-use skep_proto::command::{COMMAND_FORMAT, OpOutcome};
+use skep_state::command::{COMMAND_FORMAT, OpOutcome};
 
 use super::*;
 use crate::store::core::Core;

@@ -15,9 +15,9 @@
 use openraft::EntryPayload;
 use openraft::impls::EmptyNode;
 use serde::{Deserialize, Serialize};
-use skep_proto::codec::{self, CodecError, VALUE_BYTES_MAX};
-use skep_proto::command::Command;
-use skep_proto::id::RawNodeId;
+use skep_base::codec::{self, CodecError, VALUE_BYTES_MAX};
+use skep_base::id::RawNodeId;
+use skep_state::command::Command;
 
 use crate::raft::types::{Entry, LogId, Vote};
 

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
-use skep_proto::codec;
+use skep_base::codec;
 
 use crate::raft::types::{LogId, Vote};
 use crate::store::config::StoreConfig;

@@ -7,8 +7,8 @@ use std::io;
 use std::sync::Arc;
 
 use openraft::storage::IOFlushed;
-use skep_proto::codec::{self, CodecError};
-use skep_proto::id::ClusterId;
+use skep_base::codec::{self, CodecError};
+use skep_base::id::ClusterId;
 use tokio::sync::oneshot;
 
 use crate::raft::types::{Entry, LogId, TypeConfig, Vote};

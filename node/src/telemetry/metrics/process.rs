@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use skep_proto::process::usage;
+use skep_base::process::usage;
 
 use super::scrape::Scrape;
 

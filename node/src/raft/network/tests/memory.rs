@@ -13,8 +13,8 @@ use openraft::storage::{
     EntryResponder, IOFlushed, LogState, RaftLogReader, RaftLogStorage, RaftSnapshotBuilder, RaftStateMachine,
 };
 use openraft::type_config::alias::SnapshotOf;
-use skep_proto::codec;
-use skep_proto::command::{CommandOutcome, Op, OpOutcome};
+use skep_base::codec;
+use skep_state::command::{CommandOutcome, Op, OpOutcome};
 
 use crate::raft::network::SnapshotSource;
 use crate::raft::peers::SnapshotChunks;

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use openraft::{ChangeMembers, Raft};
-use skep_proto::command::{Command, Op};
-use skep_proto::message::Digest;
+use skep_state::command::{Command, Op};
+use skep_state::message::Digest;
 use tempfile::TempDir;
 
 use super::*;

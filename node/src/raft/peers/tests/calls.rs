@@ -4,8 +4,8 @@ use std::sync::atomic::Ordering::SeqCst;
 use openraft::EntryPayload;
 use openraft::entry::RaftEntry;
 use openraft::vote::RaftLeaderId;
-use skep_proto::command::{Command, Op};
-use skep_proto::id::RequestId;
+use skep_base::id::RequestId;
+use skep_state::command::{Command, Op};
 
 use super::world::*;
 use crate::raft::peers::{CallError, NotSent, Patience, StreamEvent, Unanswered};
@@ -158,7 +158,7 @@ async fn calls_beyond_the_bound_wait_and_then_are_certainly_not_sent() {
 async fn a_patient_call_waits_for_a_peer_that_comes_later() {
     let book = Arc::default();
     let a = Build::new(1).start(&book).await;
-    let late = skep_proto::id::NodeId(2);
+    let late = skep_base::id::NodeId(2);
     let error = a.peers.call(late, Request::ReadIndex { vote: None }, soon()).await.unwrap_err();
     assert!(matches!(error, CallError::NotSent(_)), "{error}");
     let patient =

@@ -1,9 +1,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use skep_proto::id::NodeId;
-use skep_proto::key::KeyRing;
-use skep_proto::tls::peer_tls;
+use skep_base::id::NodeId;
+use skep_members::key::KeyRing;
+use skep_members::tls::peer_tls;
 use tokio::time::Instant;
 
 use super::world::*;

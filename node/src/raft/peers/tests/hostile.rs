@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
-use skep_proto::id::NodeId;
-use skep_proto::key::KeyRing;
-use skep_proto::tls::peer_tls;
+use skep_base::id::NodeId;
+use skep_members::key::KeyRing;
+use skep_members::tls::peer_tls;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 

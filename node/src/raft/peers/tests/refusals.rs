@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use skep_proto::id::{ClusterId, NodeId};
+use skep_base::id::{ClusterId, NodeId};
 
 use super::world::*;
 use crate::raft::bootstrap::{BootstrapAnswer, BootstrapAsk};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use skep_proto::id::ClusterId;
+use skep_base::id::ClusterId;
 
 use super::world::*;
 use crate::raft::peers::{DialError, SendSnapshotError, SnapshotChunks};

@@ -9,9 +9,9 @@ use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
 use openraft::type_config::alias::SnapshotOf;
-use skep_proto::command::{Command, Op};
-use skep_proto::gossip::{NodeState, PeerRecord, Program};
-use skep_proto::id::{ClusterId, RequestId};
+use skep_base::id::{ClusterId, RequestId};
+use skep_members::gossip::{NodeState, PeerRecord, Program};
+use skep_state::command::{Command, Op};
 use tokio::task::AbortHandle;
 
 use super::*;

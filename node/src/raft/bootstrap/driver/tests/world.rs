@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard};
 
-use skep_proto::gossip::{NodeState, PeerRecord, Program, RaftRole};
+use skep_members::gossip::{NodeState, PeerRecord, Program, RaftRole};
 use tempfile::TempDir;
 use tokio::task::AbortHandle;
 use tokio::time::Instant as TokioInstant;

@@ -16,6 +16,8 @@ use rustls::client::Resumption;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 
+use sha2::Digest as _;
+
 use crate::key::{Key, KeyRing};
 
 /// The protocol inside, as ALPN names it.
@@ -107,7 +109,8 @@ fn authority(key: &Key) -> Result<(Issuer<'static, KeyPair>, CertificateDer<'sta
     let mut params = always_valid();
     params.serial_number = Some(SerialNumber::from_slice(&[1]));
     // Two CAs of one ring differ in name, so that a chain is checked against the right one.
-    let name = &crate::message::Digest::of(key_pair.public_key_raw()).to_string()[..16];
+    let digest = sha2::Sha256::digest(key_pair.public_key_raw());
+    let name: String = digest[..8].iter().map(|byte| format!("{byte:02x}")).collect();
     params.distinguished_name.push(DnType::CommonName, format!("skep peer ca {name}"));
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign];

@@ -62,7 +62,8 @@ macro_rules! hex_id {
                 loop {
                     let mut bytes = [0; size_of::<$int>()];
                     // The system's random source failing leaves no safe way on.
-                    aws_lc_rs::rand::fill(&mut bytes).expect("the system gives random bytes");
+                    let got = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+                    assert_eq!(got, Ok(bytes.len()), "the system gives random bytes");
                     let id = <$int>::from_le_bytes(bytes);
                     if id != 0 {
                         return Self(id);

@@ -3,8 +3,7 @@
 use std::path::Path;
 
 use super::layers::read_bounded;
-use super::{CLUSTER_KEY, CLUSTER_KEY_FILE, ConfigError, Layers, Setting};
-use crate::key::KeyRing;
+use super::{ConfigError, Layers, Setting};
 
 /// Largest file of a secret that is read, in bytes: eight keys and comments.
 const SECRET_FILE_BYTES_MAX: u64 = 16 * 1024;
@@ -39,17 +38,6 @@ pub fn secret(layers: &Layers, value: &Setting, file: &Setting) -> Result<Option
     }
 }
 
-/// The cluster key, and a warning to log where its file is readable by everyone.
-pub fn cluster_key(layers: &Layers) -> Result<(Option<KeyRing>, Option<String>), ConfigError> {
-    let Some(Secret { text, origin, warning }) = secret(layers, &CLUSTER_KEY, &CLUSTER_KEY_FILE)? else {
-        return Ok((None, None));
-    };
-    match KeyRing::parse(&text) {
-        Ok(ring) => Ok((Some(ring), warning)),
-        Err(error) => Err(ConfigError::Invalid { origin, reason: error.to_string() }),
-    }
-}
-
 /// Swarm mounts secrets readable by all inside the container, where nobody else is.
 fn readable_by_all(path: &Path) -> Option<String> {
     use std::os::unix::fs::PermissionsExt;
@@ -58,5 +46,5 @@ fn readable_by_all(path: &Path) -> Option<String> {
     }
     let mode = std::fs::metadata(path).ok()?.permissions().mode();
     (mode & 0o004 != 0)
-        .then(|| format!("the cluster key file {} is readable by every user: chmod o-r", path.display()))
+        .then(|| format!("the secret's file {} is readable by every user: chmod o-r", path.display()))
 }

@@ -1,18 +1,18 @@
-//! How both programs are told what to do: the command line, the environment and a TOML file.
+//! How every program is told what to do: the command line, the environment and a TOML file.
 //!
-//! Owns what a setting is, which layer counts, the settings that both programs have and the
-//! readers of their values. Each program owns the table of its settings: a row is a flag, a
+//! Owns what a setting is, which layer counts, the settings of the log and the
+//! readers of plain values; those of the cluster key and the seeds are `skep_members::settings`. Each program owns the table of its settings: a row is a flag, a
 //! variable, a file key, a default and a line of help at once, so none of them can be forgotten.
-//! Pure but for reading the files that it is pointed at (the TOML file, the cluster key). Nothing
+//! Pure but for reading the files that it is pointed at (the TOML file, a secret). Nothing
 //! binds, logs or starts here: a bad value is a [`ConfigError`] that names where it came from.
 //!
 //! Precedence: flag, then environment, then file (`--config`), then default. An environment
 //! variable that is set but empty counts as not set.
 
 mod addresses;
-mod cluster_key;
 mod error;
 mod layers;
+mod secret;
 pub mod values;
 
 use std::ffi::OsString;
@@ -20,9 +20,9 @@ use std::ffi::OsString;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, Subcommand};
 
 pub use addresses::{require_distinct, require_key};
-pub use cluster_key::{Secret, cluster_key, secret};
 pub use error::ConfigError;
 pub use layers::Layers;
+pub use secret::{Secret, secret};
 
 use crate::log::LogConfig;
 
@@ -60,30 +60,6 @@ pub struct Output {
     pub json: bool,
 }
 
-pub const ADVERTISE: Setting = Setting {
-    name: "advertise",
-    kind: Kind::Serving,
-    value: "IP[:PORT]",
-    default: "the local address on the route to the seeds, with the port of --peer",
-    help: "Address that peers are told",
-};
-pub const SEEDS: Setting = Setting {
-    name: "seeds",
-    kind: Kind::Serving,
-    value: "HOST:PORT,...",
-    default: "none",
-    help: "Seeds, comma-separated; a DNS name counts with all its addresses and is looked up again",
-};
-pub const CLUSTER_KEY: Setting =
-    Setting { name: "cluster-key", kind: Kind::Secret, value: "", default: "none", help: "" };
-pub const CLUSTER_KEY_FILE: Setting = Setting {
-    name: "cluster-key-file",
-    kind: Kind::Serving,
-    value: "FILE",
-    default: "none, allowed on loopback alone",
-    help: "File with the cluster key, one a line: the first seals, all open; `skep-node keygen` prints one; \
-           the environment's SKEP_CLUSTER_KEY may hold the key itself",
-};
 pub const LOG: Setting = Setting {
     name: "log",
     kind: Kind::Serving,

@@ -3,9 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use crate::advertise::Advertise;
 use crate::log::LogFormat;
-use crate::seeds::Seed;
 
 /// Most items that may be listed: seeds, backends, networks, certificates.
 const ITEMS_MAX: usize = 256;
@@ -15,23 +13,6 @@ const DURATION_MAX: Duration = Duration::from_secs(3600);
 
 pub fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| format!("{text:?} is not an address: expected IP:PORT, as in 127.0.0.1:8080"))
-}
-
-/// An address to tell peers; without a port (or with 0) it is that of the peer socket.
-pub fn advertise(text: &str) -> Result<Advertise, String> {
-    let mut address: Advertise = text
-        .parse()
-        .map_err(|_| format!("{text:?} is not an address: expected IP or IP:PORT, as in 10.0.0.7"))?;
-    address.port = address.port.filter(|port| *port != 0);
-    if address.ip.is_unspecified() || address.ip.is_multicast() {
-        return Err(format!("{} cannot be told to peers: nobody can connect to it", address.ip));
-    }
-    Ok(address)
-}
-
-/// `host:port` items; whether a name resolves is found out while running.
-pub fn seeds(text: &str) -> Result<Vec<Seed>, String> {
-    list(text, |seed| Seed::parse(seed).map_err(|error| error.to_string()))
 }
 
 /// Items of a comma-separated list, each read by `item`.

@@ -5,10 +5,10 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use skep_proto::gossip::{Gossip, GossipConfig, NodeState, PeerRecord, Program, RaftRole, View};
-use skep_proto::id::{ClusterId, NodeId};
-use skep_proto::key::KeyRing;
-use skep_proto::seeds::Seed;
+use skep_base::id::{ClusterId, NodeId};
+use skep_members::gossip::{Gossip, GossipConfig, NodeState, PeerRecord, Program, RaftRole, View};
+use skep_members::key::KeyRing;
+use skep_members::seeds::Seed;
 
 /// Far above any bar: what takes longer never happens.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -254,7 +254,7 @@ async fn hostile_datagrams_are_counted_by_reason_and_change_nothing() {
     flipped[0] = 99;
     wire.send_to(&flipped, two.view().borrow().me.peer).await.unwrap(); // another version
     // Opens, but is no gossip.
-    let junk = skep_proto::seal::Sealer::new(&net.keys).unwrap().seal(b"junk, well sealed").unwrap();
+    let junk = skep_members::seal::Sealer::new(&net.keys).unwrap().seal(b"junk, well sealed").unwrap();
     wire.send_to(&junk, from).await.unwrap();
     loop {
         let (a, b) = (one.counters().dropped, two.counters().dropped);

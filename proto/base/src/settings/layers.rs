@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::ArgMatches;
 
-use super::{CLUSTER_KEY, CLUSTER_KEY_FILE, CONFIG, ConfigError, Setting, flag_of, values};
+use super::{CONFIG, ConfigError, Kind, Setting, flag_of, values};
 
 /// Largest configuration file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
@@ -134,9 +134,9 @@ fn read_file(
     let table: toml::Table = text.parse().map_err(|reason: toml::de::Error| error(reason.to_string()))?;
     let mut values = BTreeMap::new();
     for (key, value) in table {
-        if key == CLUSTER_KEY.key() {
-            let instead = CLUSTER_KEY_FILE.key();
-            return Err(error(format!("{key}: a secret is not kept here: use {instead}")));
+        let secret = |setting: &&&Setting| setting.kind == Kind::Secret && setting.key() == key;
+        if settings.iter().any(|setting| secret(&setting)) {
+            return Err(error(format!("{key}: a secret is not kept here: use {key}_file")));
         }
         let setting = settings.iter().find(|setting| setting.has_key() && setting.key() == key);
         let setting = setting.ok_or_else(|| error(format!("{key}: there is no such setting")))?;

@@ -17,7 +17,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
 
-use crate::id::{ClusterId, NodeId};
+use skep_base::id::{ClusterId, NodeId};
 
 /// Longest value of a key that is read, in bytes.
 pub const VALUE_LEN_MAX: usize = 512;

@@ -3,10 +3,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use super::*;
-use crate::key::KeyRing;
 use crate::log::LogFormat;
-
-const KEY: &str = "skep1:00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 
 const NO_ENV: &[(&str, &str)] = &[];
 
@@ -15,23 +12,12 @@ const ADMIN: Setting = Setting::everywhere("admin", "IP:PORT", "127.0.0.1:9400",
 const EXPECT: Setting = Setting::serving("expect", "N", "1", "");
 const MAX_BODY: Setting = Setting::serving("max-body", "SIZE", "1MiB", "");
 const TIMEOUT: Setting = Setting::serving("request-timeout", "DURATION", "10s", "");
+const PEERS: Setting = Setting::serving("peers", "HOST:PORT,...", "none", "");
+const TOKEN: Setting = Setting { name: "token", kind: Kind::Secret, value: "", default: "none", help: "" };
 const SWITCH: Setting = Setting::serving("switch", "BOOL", "false", "");
 
-const SETTINGS: &[&Setting] = &[
-    &HTTP,
-    &ADMIN,
-    &EXPECT,
-    &MAX_BODY,
-    &TIMEOUT,
-    &SWITCH,
-    &ADVERTISE,
-    &SEEDS,
-    &CLUSTER_KEY,
-    &CLUSTER_KEY_FILE,
-    &LOG,
-    &LOG_FORMAT,
-    &CONFIG,
-];
+const SETTINGS: &[&Setting] =
+    &[&HTTP, &ADMIN, &EXPECT, &MAX_BODY, &TIMEOUT, &SWITCH, &PEERS, &TOKEN, &LOG, &LOG_FORMAT, &CONFIG];
 
 #[derive(Debug, Subcommand)]
 enum Verb {
@@ -64,20 +50,16 @@ fn file(text: &str) -> tempfile::NamedTempFile {
     file
 }
 
-fn key(args: &[&str], env: &[(&str, &str)]) -> Result<(Option<KeyRing>, Option<String>), ConfigError> {
-    cluster_key(&layers(args, env))
-}
-
 #[test]
 fn a_flag_beats_the_environment_which_beats_the_file_which_beats_the_default() {
-    let toml = file("expect = 3\nmax_body = 3\nrequest_timeout = \"3s\"\nseeds = [\"a:1\", \"b:2\"]\n");
+    let toml = file("expect = 3\nmax_body = 3\nrequest_timeout = \"3s\"\npeers = [\"a:1\", \"b:2\"]\n");
     let path = toml.path().to_str().unwrap();
     let env = [("SKEP_EXPECT", "4"), ("SKEP_MAX_BODY", "4"), ("SKEP_CONFIG", path)];
     let layers = layers(&["--expect", "5"], &env);
     assert_eq!(layers.count(&EXPECT, 9).unwrap(), 5);
     assert_eq!(layers.size(&MAX_BODY, 9).unwrap(), 4);
     assert_eq!(layers.duration(&TIMEOUT).unwrap(), Duration::from_secs(3));
-    assert_eq!(layers.get(&SEEDS).unwrap().text, "a:1,b:2");
+    assert_eq!(layers.get(&PEERS).unwrap().text, "a:1,b:2");
     assert_eq!(layers.address(&HTTP).unwrap(), "127.0.0.1:8080".parse().unwrap());
 }
 
@@ -107,7 +89,7 @@ fn the_help_has_each_settings_flag_variable_and_default() {
             assert!(help.contains(&setting.flag()) && help.contains(&default), "{}: {help}", setting.name);
         }
     }
-    assert!(!help.contains("--cluster-key "), "a secret has a flag");
+    assert!(!help.contains("--token "), "a secret has a flag");
 }
 
 #[test]
@@ -115,9 +97,9 @@ fn a_bad_file_is_refused_naming_file_and_key() {
     for (text, expected) in [
         ("htttp = \"127.0.0.1:1\"", "htttp"),
         ("expect = 1.5", "expect"),
-        ("seeds = [1]", "seeds"),
+        ("peers = [1]", "peers"),
         ("= 1", "TOML"),
-        ("cluster_key = \"x\"", "cluster_key_file"),
+        ("token = \"x\"", "token_file"),
         ("config = \"x\"", "config"),
         ("\"\" = \"x\"", "no such setting"),
     ] {
@@ -132,54 +114,10 @@ fn a_bad_file_is_refused_naming_file_and_key() {
 }
 
 #[test]
-fn both_forms_of_the_key_at_once_are_an_error() {
-    let file = file(KEY);
-    let path = file.path().to_str().unwrap();
-    let value = ("SKEP_CLUSTER_KEY", "key");
-    let by_flag = said(key(&["--cluster-key-file", path], &[value]));
-    let by_env = said(key(&[], &[value, ("SKEP_CLUSTER_KEY_FILE", path)]));
-    assert!(by_flag.contains("SKEP_CLUSTER_KEY and --cluster-key-file"), "{by_flag}");
-    assert!(by_env.contains("SKEP_CLUSTER_KEY and SKEP_CLUSTER_KEY_FILE"), "{by_env}");
-}
-
-#[test]
-fn the_key_is_the_same_from_a_file_and_from_the_environment_and_is_not_shown() {
-    let file = file(KEY);
-    let path = file.path().to_str().unwrap();
-    let (ring, _) = key(&["--cluster-key-file", path], NO_ENV).unwrap();
-    assert_eq!(ring, Some(KeyRing::parse(KEY).unwrap()));
-    assert_eq!(ring, key(&[], &[("SKEP_CLUSTER_KEY", KEY)]).unwrap().0);
-    assert!(!format!("{ring:?}").contains("00112233"));
-}
-
-#[test]
-fn a_key_that_is_none_is_refused_without_being_shown() {
-    let empty = file("# nothing\n\n");
-    let by_file = said(key(&["--cluster-key-file", empty.path().to_str().unwrap()], NO_ENV));
-    assert!(by_file.starts_with("--cluster-key-file"), "{by_file}");
-    let missing = said(key(&["--cluster-key-file", "/no/such/key"], NO_ENV));
-    assert!(missing.starts_with("--cluster-key-file: /no/such/key"), "{missing}");
-    let by_env = said(key(&[], &[("SKEP_CLUSTER_KEY", "hunter2")]));
-    assert!(by_env.starts_with("SKEP_CLUSTER_KEY") && !by_env.contains("hunter2"), "{by_env}");
-}
-
-#[test]
-fn a_key_file_that_everyone_reads_is_warned_about() {
-    use std::os::unix::fs::PermissionsExt;
-    let file = file(KEY);
-    let args = ["--cluster-key-file", file.path().to_str().unwrap()];
-    let warned = |mode| {
-        std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(mode)).unwrap();
-        key(&args, NO_ENV).unwrap().1.is_some()
-    };
-    assert_eq!((warned(0o600), warned(0o644)), (false, true));
-}
-
-#[test]
 fn an_address_that_others_reach_is_refused_by_the_name_it_came_under() {
     let layers = layers(&["--http", "[::]:8080"], NO_ENV);
     let of = |text: &str| Some(text.parse().unwrap());
-    require_key(&layers, &[(&HTTP, of("::1")), (&ADMIN, of("127.9.9.9")), (&ADVERTISE, None)]).unwrap();
+    require_key(&layers, &[(&HTTP, of("::1")), (&ADMIN, of("127.9.9.9")), (&EXPECT, None)]).unwrap();
     require_key(&layers, &[(&HTTP, of("::ffff:127.0.0.1"))]).unwrap();
     let said = said(require_key(&layers, &[(&ADMIN, of("127.0.0.1")), (&HTTP, of("::"))]));
     assert!(said.starts_with("--http: ::") && said.contains("keygen"), "{said}");
@@ -209,12 +147,7 @@ fn values_are_read_with_their_units_and_within_their_bounds() {
     }
     assert_eq!(values::count("9", 9), Ok(9));
     assert!(values::count("10", 9).is_err() && values::count("0", 9).is_err());
-    assert_eq!(values::advertise("10.0.0.7:0").unwrap().port, None);
-    assert_eq!(values::advertise("10.0.0.7:5").unwrap().port, Some(5));
-    for text in ["0.0.0.0", "224.0.0.1:5", "node-1"] {
-        assert!(values::advertise(text).is_err(), "{text}");
-    }
-    assert!(values::seeds(&"a:1,".repeat(257)).is_err());
+    assert!(values::list(&"a,".repeat(257), |item| Ok(item.to_owned())).is_err());
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::record::{NodeState, PeerRecord};
-use crate::id::NodeId;
+use skep_base::id::NodeId;
 
 /// The members at one moment. Each id stands in at most one place, with its newest generation.
 #[derive(Debug, Clone, PartialEq)]
@@ -109,7 +109,7 @@ fn keep_newest(records: &mut BTreeMap<NodeId, PeerRecord>, record: PeerRecord) {
 mod tests {
     use super::*;
     use crate::gossip::record::tests::record;
-    use crate::id::ClusterId;
+    use skep_base::id::ClusterId;
 
     fn sighting(id: u64, generation: u64, alive: bool) -> Sighting {
         Sighting { record: PeerRecord { id: NodeId(id), generation, ..record() }, alive }

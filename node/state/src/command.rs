@@ -7,8 +7,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::id::RequestId;
 use crate::message::Digest;
+use skep_base::id::RequestId;
 
 /// The newest command format that this program reads.
 pub const COMMAND_FORMAT: u16 = 2;
@@ -134,5 +134,32 @@ impl fmt::Display for Command {
 impl fmt::Display for CommandOutcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} outcomes", self.outcomes.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use skep_base::codec::{CodecError, decode, encode};
+
+    use super::*;
+
+    fn command() -> Command {
+        let body = Bytes::from_static(b"foo");
+        Command::new(vec![Op::PutMessage {
+            digest: Digest::of(&body),
+            content_type: "text/plain".into(),
+            body,
+            time_ms: 1,
+            nonce: 7,
+        }])
+    }
+
+    #[test]
+    fn a_command_survives_the_codec_and_is_nothing_where_it_is_cut() {
+        let bytes = encode(&command()).unwrap();
+        assert_eq!(decode::<Command>(&bytes).unwrap(), command());
+        for end in 0..bytes.len() {
+            assert!(matches!(decode::<Command>(&bytes[..end]), Err(CodecError::UnexpectedEnd)), "{end}");
+        }
     }
 }

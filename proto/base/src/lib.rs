@@ -1,0 +1,10 @@
+//! The ground that every skep program stands on: it knows no peer, no message and no backend.
+//!
+//! `id` and `codec` name things and put them into bytes; `settings -> log -> process` is how a
+//! process begins.
+
+pub mod codec;
+pub mod id;
+pub mod log;
+pub mod process;
+pub mod settings;

@@ -1,0 +1,11 @@
+//! Who is there, and who may be: what the cluster key gives, where peers are, and gossip.
+//!
+//! Data flows `key -> seal, tls` and `seeds, advertise -> gossip`; everything that is sent is sealed.
+
+pub mod advertise;
+pub mod gossip;
+pub mod key;
+pub mod seal;
+pub mod seeds;
+pub mod settings;
+pub mod tls;

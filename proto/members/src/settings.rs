@@ -1,0 +1,153 @@
+//! The settings that say who a process's peers are: the address it tells them, the seeds, the
+//! cluster key. Each program has them as rows of its table.
+
+use skep_base::settings::{ConfigError, Kind, Layers, Secret, Setting, secret, values::list};
+
+use crate::advertise::Advertise;
+use crate::key::KeyRing;
+use crate::seeds::Seed;
+
+pub const ADVERTISE: Setting = Setting {
+    name: "advertise",
+    kind: Kind::Serving,
+    value: "IP[:PORT]",
+    default: "the local address on the route to the seeds, with the port of --peer",
+    help: "Address that peers are told",
+};
+pub const SEEDS: Setting = Setting {
+    name: "seeds",
+    kind: Kind::Serving,
+    value: "HOST:PORT,...",
+    default: "none",
+    help: "Seeds, comma-separated; a DNS name counts with all its addresses and is looked up again",
+};
+pub const CLUSTER_KEY: Setting =
+    Setting { name: "cluster-key", kind: Kind::Secret, value: "", default: "none", help: "" };
+pub const CLUSTER_KEY_FILE: Setting = Setting {
+    name: "cluster-key-file",
+    kind: Kind::Serving,
+    value: "FILE",
+    default: "none, allowed on loopback alone",
+    help: "File with the cluster key, one a line: the first seals, all open; `skep-node keygen` prints one; \
+           the environment's SKEP_CLUSTER_KEY may hold the key itself",
+};
+/// An address to tell peers; without a port (or with 0) it is that of the peer socket.
+pub fn advertise(text: &str) -> Result<Advertise, String> {
+    let mut address: Advertise = text
+        .parse()
+        .map_err(|_| format!("{text:?} is not an address: expected IP or IP:PORT, as in 10.0.0.7"))?;
+    address.port = address.port.filter(|port| *port != 0);
+    if address.ip.is_unspecified() || address.ip.is_multicast() {
+        return Err(format!("{} cannot be told to peers: nobody can connect to it", address.ip));
+    }
+    Ok(address)
+}
+
+/// `host:port` items; whether a name resolves is found out while running.
+pub fn seeds(text: &str) -> Result<Vec<Seed>, String> {
+    list(text, |seed| Seed::parse(seed).map_err(|error| error.to_string()))
+}
+
+/// The cluster key, and a warning to log where its file is readable by everyone.
+pub fn cluster_key(layers: &Layers) -> Result<(Option<KeyRing>, Option<String>), ConfigError> {
+    let Some(Secret { text, origin, warning }) = secret(layers, &CLUSTER_KEY, &CLUSTER_KEY_FILE)? else {
+        return Ok((None, None));
+    };
+    match KeyRing::parse(&text) {
+        Ok(ring) => Ok((Some(ring), warning)),
+        Err(error) => Err(ConfigError::Invalid { origin, reason: error.to_string() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::io::Write;
+
+    use clap::{Command, Subcommand};
+
+    use super::*;
+
+    const KEY: &str = "skep1:00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+
+    const NO_ENV: &[(&str, &str)] = &[];
+
+    #[derive(Debug, Subcommand)]
+    enum NoVerb {}
+
+    fn key(args: &[&str], env: &[(&str, &str)]) -> Result<(Option<KeyRing>, Option<String>), ConfigError> {
+        let env: HashMap<&str, &str> = env.iter().copied().collect();
+        let args = ["program"].iter().chain(args);
+        let settings = &[&CLUSTER_KEY, &CLUSTER_KEY_FILE, &skep_base::settings::CONFIG];
+        let lookup = |name: &str| env.get(name).map(|value| (*value).into());
+        let (layers, _) =
+            skep_base::settings::parse::<NoVerb, _, _>(Command::new("program"), settings, args, &lookup)?;
+        cluster_key(&layers)
+    }
+
+    fn said<T: std::fmt::Debug>(result: Result<T, ConfigError>) -> String {
+        let error = result.unwrap_err();
+        assert_eq!(error.exit_code(), 2, "{error}");
+        error.to_string()
+    }
+
+    fn file(text: &str) -> tempfile::NamedTempFile {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        file
+    }
+
+    #[test]
+    fn both_forms_of_the_key_at_once_are_an_error() {
+        let file = file(KEY);
+        let path = file.path().to_str().unwrap();
+        let value = ("SKEP_CLUSTER_KEY", "key");
+        let by_flag = said(key(&["--cluster-key-file", path], &[value]));
+        let by_env = said(key(&[], &[value, ("SKEP_CLUSTER_KEY_FILE", path)]));
+        assert!(by_flag.contains("SKEP_CLUSTER_KEY and --cluster-key-file"), "{by_flag}");
+        assert!(by_env.contains("SKEP_CLUSTER_KEY and SKEP_CLUSTER_KEY_FILE"), "{by_env}");
+    }
+
+    #[test]
+    fn the_key_is_the_same_from_a_file_and_from_the_environment_and_is_not_shown() {
+        let file = file(KEY);
+        let path = file.path().to_str().unwrap();
+        let (ring, _) = key(&["--cluster-key-file", path], NO_ENV).unwrap();
+        assert_eq!(ring, Some(KeyRing::parse(KEY).unwrap()));
+        assert_eq!(ring, key(&[], &[("SKEP_CLUSTER_KEY", KEY)]).unwrap().0);
+        assert!(!format!("{ring:?}").contains("00112233"));
+    }
+
+    #[test]
+    fn a_key_that_is_none_is_refused_without_being_shown() {
+        let empty = file("# nothing\n\n");
+        let by_file = said(key(&["--cluster-key-file", empty.path().to_str().unwrap()], NO_ENV));
+        assert!(by_file.starts_with("--cluster-key-file"), "{by_file}");
+        let missing = said(key(&["--cluster-key-file", "/no/such/key"], NO_ENV));
+        assert!(missing.starts_with("--cluster-key-file: /no/such/key"), "{missing}");
+        let by_env = said(key(&[], &[("SKEP_CLUSTER_KEY", "hunter2")]));
+        assert!(by_env.starts_with("SKEP_CLUSTER_KEY") && !by_env.contains("hunter2"), "{by_env}");
+    }
+
+    #[test]
+    fn a_key_file_that_everyone_reads_is_warned_about() {
+        use std::os::unix::fs::PermissionsExt;
+        let file = file(KEY);
+        let args = ["--cluster-key-file", file.path().to_str().unwrap()];
+        let warned = |mode| {
+            std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+            key(&args, NO_ENV).unwrap().1.is_some()
+        };
+        assert_eq!((warned(0o600), warned(0o644)), (false, true));
+    }
+
+    #[test]
+    fn an_address_for_peers_is_one_that_they_can_reach() {
+        assert_eq!(advertise("10.0.0.7:0").unwrap().port, None);
+        assert_eq!(advertise("10.0.0.7:5").unwrap().port, Some(5));
+        for text in ["0.0.0.0", "224.0.0.1:5", "node-1"] {
+            assert!(advertise(text).is_err(), "{text}");
+        }
+        assert!(seeds(&"a:1,".repeat(257)).is_err());
+    }
+}
