@@ -1,16 +1,15 @@
 //! The skep node: gossip membership, a Raft-replicated store, and the HTTP API over it.
 //!
-//! Data flows one way: `main -> server -> http -> service -> raft -> store -> proto`.
+//! Data flows one way: `main -> server -> http -> service -> group`, and from there into the crates below:
+//! `store -> raft -> state`, `members`, `base`.
 
 pub mod config;
+pub mod group;
 pub mod http;
-pub mod identity;
 pub mod listen;
 pub mod program;
-pub mod raft;
 pub mod recover;
 pub mod server;
 pub mod service;
-pub mod store;
 pub mod telemetry;
 pub mod verbs;

@@ -23,22 +23,24 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch::{Receiver, Sender, channel};
 
 use crate::config::ServeConfig;
+use crate::group::Raft;
 use crate::http::{self, NodeAdmin, ServeLimits, Stage, admin_app, public_app};
-use crate::identity::{self, DataFolder};
 use crate::listen::{self, Listeners};
-use crate::raft::bootstrap::driver::{Bootstrap, BootstrapConfig};
-use crate::raft::network::Network;
-use crate::raft::peers::{Peers, PeersConfig};
-use crate::raft::serve::RaftHandler;
-use crate::raft::{Raft, compaction, failover, leave, reconciler, wire};
 use crate::service::operator::Operator;
 use crate::service::proposer::{Carrier, Proposer};
 use crate::service::read_index::ReadIndexer;
 use crate::service::retention::Retention;
 use crate::service::{Service, ServiceParts};
-use crate::store::{self, StoreConfig, StoreHealth};
 use crate::telemetry::Metrics;
-use calls::{Assembler, Calls, GossipDirectory, PeerAsk};
+use calls::{Calls, GossipDirectory, PeerAsk};
+use skep_raft::formation::bootstrap::driver::{Bootstrap, BootstrapConfig};
+use skep_raft::formation::identity::{self, DataFolder};
+use skep_raft::membership::{leave, reconciler};
+use skep_raft::network::Network;
+use skep_raft::peers::{Peers, PeersConfig};
+use skep_raft::serve::RaftHandler;
+use skep_raft::{compaction, failover, wire};
+use skep_store::{StoreConfig, StoreHealth};
 
 /// How long a node that was told to stop goes on taking requests, so that whoever picks nodes
 /// by gossip has seen that it drains.
@@ -140,7 +142,7 @@ async fn start(config: ServeConfig) -> anyhow::Result<Node> {
     let metrics = Metrics::new();
 
     let store_config = StoreConfig::new(folder.dir());
-    let store = tokio::task::spawn_blocking(move || store::open(store_config)).await??;
+    let store = tokio::task::spawn_blocking(move || skep_store::open(store_config)).await??;
 
     let seeds = config.seeds.clone();
     let bound = listeners.peer.local_addr()?;
@@ -190,7 +192,7 @@ async fn start(config: ServeConfig) -> anyhow::Result<Node> {
     let held_vote = store.log.held_vote();
     let raft = Raft::new(
         node_id.0,
-        Arc::new(crate::raft::config()?),
+        Arc::new(skep_raft::config()?),
         Network::new(peers.clone(), wire::GROUP),
         store.log,
         store.state_machine,
@@ -218,7 +220,7 @@ async fn start(config: ServeConfig) -> anyhow::Result<Node> {
     peers.serve(Arc::new(RaftHandler {
         raft: raft.clone(),
         group: wire::GROUP,
-        snapshots: Assembler(store.reader.clone()),
+        snapshots: store.reader.clone(),
         calls: Arc::new(Calls {
             node_id,
             raft: raft.clone(),

@@ -23,12 +23,12 @@ use skep_state::command::{ClaimKey, Op, OpOutcome};
 use skep_state::message::{Digest, StoredMessage};
 use tokio::time::Instant;
 
-use crate::raft::Raft;
-use crate::store::{Lookup, Reader, StoreError, Text};
+use crate::group::Raft;
 use list::Filter;
 use nonces::Nonces;
 use proposer::Proposer;
 use read_index::ReadIndexer;
+use skep_store::{Lookup, Reader, StoreError, Text};
 pub use status::{ClusterStatus, MemberStatus};
 
 /// How long a claim is remembered.
@@ -137,9 +137,9 @@ pub struct ServiceParts {
     pub gossip: Gossip,
     pub proposer: Proposer,
     pub read_indexer: ReadIndexer,
-    pub health: tokio::sync::watch::Receiver<crate::store::StoreHealth>,
+    pub health: tokio::sync::watch::Receiver<skep_store::StoreHealth>,
     /// Why the node waits, while it has no cluster.
-    pub waiting: tokio::sync::watch::Receiver<Option<crate::raft::bootstrap::Wait>>,
+    pub waiting: tokio::sync::watch::Receiver<Option<skep_raft::formation::bootstrap::Wait>>,
 }
 
 impl Service {

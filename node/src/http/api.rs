@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use crate::service::list::Filter;
 use crate::service::operator::{Operator, OperatorError, PeerProgress};
 use crate::service::{Claim, ClusterStatus, Counted, Page, Put, Service, ServiceError, Written};
-use crate::store::{Applied, Lookup, Text};
+use skep_store::{Applied, Lookup, Text};
 
 /// The chunks of a snapshot file.
 pub type Chunks = BoxStream<'static, std::io::Result<Bytes>>;

@@ -12,7 +12,7 @@ use super::api::{AdminApi, Chunks, MessageApi};
 use crate::service::list::{self, Filter};
 use crate::service::operator::{OperatorError, PeerProgress};
 use crate::service::{Claim, ClusterStatus, Counted, Page, Put, ServiceError, Written};
-use crate::store::{Applied, Lookup, Text};
+use skep_store::{Applied, Lookup, Text};
 
 pub const NODE_ID: &str = "00000000000000a1";
 

@@ -21,7 +21,7 @@ use super::public::Public;
 use super::schema;
 use super::{body, idempotency, json};
 use crate::service::Put;
-use crate::store::Lookup;
+use skep_store::Lookup;
 
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const OCTET_STREAM: &str = "application/octet-stream";

@@ -3,8 +3,9 @@
 use skep_base::id::NodeId;
 use skep_members::gossip::{Gossip, NodeState};
 
-use crate::raft::types::Metrics;
-use crate::raft::{Raft, wait_until};
+use crate::group::Raft;
+use skep_raft::types::Metrics;
+use skep_raft::wait_until;
 
 /// Entries that a node may lack when it first says that it is ready.
 const CAUGHT_UP_LAG_MAX: u64 = 1_000;
@@ -23,7 +24,7 @@ pub async fn run(node_id: NodeId, raft: Raft, gossip: Gossip) {
 }
 
 fn is_caught_up(metrics: &Metrics, node_id: NodeId) -> bool {
-    let index = |log_id: &Option<crate::raft::types::LogId>| log_id.as_ref().map(|log_id| log_id.index);
+    let index = |log_id: &Option<skep_raft::types::LogId>| log_id.as_ref().map(|log_id| log_id.index);
     let member = metrics.membership_config.membership().get_node(&node_id.0).is_some();
     // Before the first word of a leader's commit, nothing says how much is lacking.
     let Some(committed) = index(&metrics.cluster_committed) else { return false };

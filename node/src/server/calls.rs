@@ -10,16 +10,15 @@ use skep_base::id::{ClusterId, NodeId};
 use skep_members::gossip::Gossip;
 use tokio::time::Instant;
 
-use crate::raft::Raft;
-use crate::raft::bootstrap::driver::{Ask, AskError, Bootstrap};
-use crate::raft::bootstrap::{BootstrapAnswer, BootstrapAsk};
-use crate::raft::peers::{Directory, Peers, SnapshotChunks};
-use crate::raft::serve::{CallHandler, SnapshotAssembler};
-use crate::raft::wire::{ProposeError, Refusal, Request, Response};
+use crate::group::Raft;
 use crate::service::operator::Operator;
 use crate::service::proposer::Proposer;
 use crate::service::read_index::ReadIndexer;
-use crate::store::{Reader, SnapshotData, SnapshotSink};
+use skep_raft::formation::bootstrap::driver::{Ask, AskError, Bootstrap};
+use skep_raft::formation::bootstrap::{BootstrapAnswer, BootstrapAsk};
+use skep_raft::peers::{Directory, Peers};
+use skep_raft::serve::CallHandler;
+use skep_raft::wire::{ProposeError, Refusal, Request, Response};
 
 /// How long a forwarded proposal may take here; its sender's own deadline is shorter or equal.
 const FORWARDED_TIMEOUT: Duration = Duration::from_secs(10);
@@ -114,25 +113,5 @@ impl Ask for PeerAsk {
             Ok(other) => Err(AskError(format!("unexpected answer: {other:?}"))),
             Err(error) => Err(AskError(error.to_string())),
         }
-    }
-}
-
-/// Makes snapshots of the chunks that peers send.
-pub struct Assembler(pub Reader);
-
-impl SnapshotAssembler for Assembler {
-    type Snapshot = SnapshotData;
-
-    fn assemble(&self, mut chunks: SnapshotChunks) -> BoxFuture<'static, std::io::Result<SnapshotData>> {
-        use futures_util::StreamExt;
-        let sink = SnapshotSink::create(&self.0);
-        async move {
-            let mut sink = sink?;
-            while let Some(chunk) = chunks.next().await {
-                sink.write(chunk?).await?;
-            }
-            sink.finish().await
-        }
-        .boxed()
     }
 }

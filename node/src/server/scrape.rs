@@ -14,17 +14,17 @@ use skep_base::id::NodeId;
 use skep_members::gossip::{Gossip, Program};
 use tokio::sync::watch;
 
-use crate::raft::Raft;
-use crate::raft::peers::Peers;
-use crate::raft::types::LogId;
-use crate::raft::wire::REJECT_REASONS;
+use crate::group::Raft;
 use crate::service::Service;
 use crate::service::status::leads_quorum;
-use crate::store::claims::CLAIMS_MAX;
-use crate::store::health::{Histogram, LATENCY_BUCKETS_S};
-use crate::store::removed::REMOVED_SINGLY_MAX;
-use crate::store::{LogStatsHandle, Reader, StoreHealth, StoreMetrics};
 use crate::telemetry::{Metrics, Scrape};
+use skep_raft::peers::Peers;
+use skep_raft::types::LogId;
+use skep_raft::wire::REJECT_REASONS;
+use skep_store::claims::CLAIMS_MAX;
+use skep_store::health::{Histogram, LATENCY_BUCKETS_S};
+use skep_store::removed::REMOVED_SINGLY_MAX;
+use skep_store::{LogStatsHandle, Reader, StoreHealth, StoreMetrics};
 
 /// Who is asked.
 pub struct Asked {

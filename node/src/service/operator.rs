@@ -18,14 +18,15 @@ use tokio::time::Instant;
 use super::nonces::Nonces;
 use super::proposer::Proposer;
 use super::status::oldest_version;
-use crate::raft::peers::Peers;
-use crate::raft::plan::{QuorumLost, Settings};
-use crate::raft::reconciler::facts::{Tracker, raft_facts};
-use crate::raft::types::Metrics;
-use crate::raft::wire::{Operation, OperationError, OperationOutcome, Request, Response};
-use crate::raft::{Raft, wait_until};
-use crate::store::removed::REMOVED_SINGLY_MAX;
-use crate::store::{Lookup, Reader, SnapshotSink};
+use crate::group::Raft;
+use skep_raft::membership::plan::{QuorumLost, Settings};
+use skep_raft::membership::reconciler::facts::{Tracker, raft_facts};
+use skep_raft::peers::Peers;
+use skep_raft::types::Metrics;
+use skep_raft::wait_until;
+use skep_raft::wire::{Operation, OperationError, OperationOutcome, Request, Response};
+use skep_store::removed::REMOVED_SINGLY_MAX;
+use skep_store::{Lookup, Reader, SnapshotSink};
 
 /// How long a hand-over, a removal or a snapshot may take.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(30);

@@ -14,8 +14,8 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::proposer::Proposer;
 use super::{ServiceError, list, now_ms, status};
-use crate::raft::Raft;
-use crate::store::Reader;
+use crate::group::Raft;
+use skep_store::Reader;
 
 /// How often it is looked, at most and at least.
 const LOOK_INTERVAL_MIN: Duration = Duration::from_millis(200);

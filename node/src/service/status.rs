@@ -9,13 +9,13 @@ use skep_base::id::NodeId;
 use skep_members::gossip::{Gossip, NodeState, PeerRecord, Program, View};
 use tokio::sync::watch;
 
-use crate::raft::Raft;
-use crate::raft::bootstrap::{Wait, only_strangers};
-use crate::raft::types::{LogId, Metrics};
-use crate::raft::wire::PROTOCOL_OF_FORMAT_2;
+use crate::group::Raft;
 use crate::service::ServiceError;
 use crate::service::started::Started;
-use crate::store::StoreHealth;
+use skep_raft::formation::bootstrap::{Wait, only_strangers};
+use skep_raft::types::{LogId, Metrics};
+use skep_raft::wire::PROTOCOL_OF_FORMAT_2;
+use skep_store::StoreHealth;
 
 /// A leader that no quorum has answered for so long gets no traffic: it does not step down by
 /// itself, and can acknowledge nothing. Well above an election's time-out, which a busy machine

@@ -54,7 +54,7 @@ pub(super) async fn save(admin: SocketAddr, path: &Path) -> Result<u64, VerbErro
 
 /// Checks a snapshot file, and says what it holds.
 pub(super) fn inspect(path: &Path) -> Result<Value, VerbError> {
-    let info = crate::store::inspect(path).map_err(|error| file_error(path, &error))?;
+    let info = skep_store::inspect(path).map_err(|error| file_error(path, &error))?;
     let membership = info.header.membership.membership();
     let ids = |ids: &mut dyn Iterator<Item = u64>| ids.map(|id| NodeId(id).to_string()).collect::<Vec<_>>();
     Ok(json!({
