@@ -26,6 +26,7 @@ use crate::config::ServeConfig;
 use crate::group::Raft;
 use crate::http::{self, NodeAdmin, ServeLimits, Stage, admin_app, public_app};
 use crate::listen::{self, Listeners};
+use crate::service::due::Due;
 use crate::service::operator::Operator;
 use crate::service::proposer::{Carrier, Proposer};
 use crate::service::read_index::ReadIndexer;
@@ -274,6 +275,15 @@ async fn start(config: ServeConfig) -> anyhow::Result<Node> {
         config: config.retention,
     };
     tasks.spawn(retention.run());
+    let due = Due {
+        node_id,
+        raft: raft.clone(),
+        gossip: gossip.clone(),
+        reader: store.reader.clone(),
+        proposer: operator.proposer.clone(),
+        level_after: config.level_after,
+    };
+    tasks.spawn(due.run());
     tasks.spawn(watch::step_down_when_full(operator.clone(), store.health.clone()));
     tasks.spawn(watch::name_strangers(node_id, gossip.clone()));
     tasks.spawn(form(bootstrap, peers.clone(), raft.clone(), gossip.clone()));

@@ -15,13 +15,13 @@ use skep_base::id::{ClusterId, NodeId};
 
 pub use self::request::*;
 
+use skep_state::level::Level;
+
 use crate::types::{TypeConfig, Vote};
 
-/// The oldest and the newest protocol of frames that this program speaks.
-pub const PROTOCOL: (u16, u16) = (1, 2);
-
-/// The first protocol whose speakers read commands of format 2 and checkpoints of format 2.
-pub const PROTOCOL_OF_FORMAT_2: u16 = 2;
+/// The oldest and the newest protocol of frames that this program speaks. Who speaks one reads the
+/// level of the same number.
+pub const PROTOCOL: (u16, u16) = (1, Level::NEWEST.0);
 
 /// Most bytes of one frame's body.
 pub const FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;

@@ -13,7 +13,8 @@ use tokio::sync::watch;
 use crate::service::list::Filter;
 use crate::service::operator::{Operator, OperatorError, PeerProgress};
 use crate::service::{Claim, ClusterStatus, Counted, Page, Put, Service, ServiceError, Written};
-use skep_store::{Applied, Lookup, Text};
+use skep_state::kinds::text::Newest;
+use skep_store::{Applied, Lookup};
 
 /// The chunks of a snapshot file.
 pub type Chunks = BoxStream<'static, std::io::Result<Bytes>>;
@@ -54,7 +55,7 @@ pub trait MessageApi: Send + Sync + 'static {
         text: Bytes,
         claim: Option<Claim>,
     ) -> impl Future<Output = Result<Written, ServiceError>> + Send;
-    fn read_text(&self) -> impl Future<Output = Result<Option<Text>, ServiceError>> + Send;
+    fn read_text(&self) -> impl Future<Output = Result<Option<Newest>, ServiceError>> + Send;
 }
 
 impl MessageApi for Service {
@@ -110,7 +111,7 @@ impl MessageApi for Service {
     ) -> impl Future<Output = Result<Written, ServiceError>> + Send {
         Service::write_text(self, text, claim)
     }
-    fn read_text(&self) -> impl Future<Output = Result<Option<Text>, ServiceError>> + Send {
+    fn read_text(&self) -> impl Future<Output = Result<Option<Newest>, ServiceError>> + Send {
         Service::read_text(self)
     }
 }

@@ -12,7 +12,9 @@ use super::api::{AdminApi, Chunks, MessageApi};
 use crate::service::list::{self, Filter};
 use crate::service::operator::{OperatorError, PeerProgress};
 use crate::service::{Claim, ClusterStatus, Counted, Page, Put, ServiceError, Written};
-use skep_store::{Applied, Lookup, Text};
+use skep_state::clock::Stamp;
+use skep_state::kinds::text::Newest;
+use skep_store::{Applied, Lookup};
 
 pub const NODE_ID: &str = "00000000000000a1";
 
@@ -28,7 +30,7 @@ pub struct Fake {
 #[derive(Default)]
 pub struct State {
     pub messages: Vec<StoredMessage>,
-    pub text: Option<Text>,
+    pub text: Option<Newest>,
     pub failure: Option<ServiceError>,
     pub not_ready: Option<String>,
     pub not_started: Option<String>,
@@ -96,7 +98,7 @@ impl MessageApi for Fake {
         }
         let seq = messages.len() as u64 + 1;
         messages.push(StoredMessage { seq, time_ms: 1_000 * seq, digest, content_type, body });
-        self.applied.send_replace(Applied { index: Some(seq), seq, removals: 0 });
+        self.applied.send_replace(Applied { index: Some(seq), seq, ..Applied::default() });
         Ok(Put { digest, seq, created: true, repeated: false })
     }
 
@@ -162,11 +164,11 @@ impl MessageApi for Fake {
         let repeated = self.claim(claim)?;
         let newest = &mut self.state.lock().unwrap().text;
         let version = newest.as_ref().map_or(0, |text| text.version) + u64::from(!repeated);
-        *newest = Some(Text { version, time_ms: version, text });
+        *newest = Some(Newest { version, time: Stamp(version), text });
         Ok(Written { version, repeated })
     }
 
-    async fn read_text(&self) -> Result<Option<Text>, ServiceError> {
+    async fn read_text(&self) -> Result<Option<Newest>, ServiceError> {
         self.pass().await?;
         Ok(self.state.lock().unwrap().text.clone())
     }

@@ -21,9 +21,8 @@ use crate::telemetry::{Metrics, Scrape};
 use skep_raft::peers::Peers;
 use skep_raft::types::LogId;
 use skep_raft::wire::REJECT_REASONS;
-use skep_store::claims::CLAIMS_MAX;
+use skep_state::level::Limits;
 use skep_store::health::{Histogram, LATENCY_BUCKETS_S};
-use skep_store::removed::REMOVED_SINGLY_MAX;
 use skep_store::{LogStatsHandle, Reader, StoreHealth, StoreMetrics};
 
 /// Who is asked.
@@ -188,15 +187,21 @@ fn of_store(scrape: &mut Scrape<'_>, asked: &AskedStore) {
     }
     let full = f64::from(u8::from(health.borrow().full));
     scrape.gauge("store_full", "1 while writes wait for room on the disk", full);
-    let stats = reader.stats();
+    let (stats, level) = (reader.stats(), reader.level());
+    let limits = Limits::of(level);
+    scrape.gauge(
+        "store_level",
+        "The level of formats and bounds that the cluster has agreed to",
+        level.0.into(),
+    );
     scrape.gauge("store_messages", "Messages in the store", stats.messages as f64);
     scrape.gauge("store_message_bytes", "Size of the messages' segments", stats.message_bytes as f64);
     scrape.gauge("store_message_segments", "Segments of messages", stats.message_segments as f64);
     scrape.gauge("store_dropped_upto", "Messages up to this seq are dropped", stats.floor as f64);
     scrape.gauge("store_removed_singly", "Messages removed one by one", stats.removed_singly as f64);
-    scrape.gauge("store_removed_singly_max", "Most of those", REMOVED_SINGLY_MAX as f64);
+    scrape.gauge("store_removed_singly_max", "Most of those", limits.removed_singly_max as f64);
     scrape.gauge("store_claims", "Idempotency keys that are remembered", stats.claims as f64);
-    scrape.gauge("store_claims_max", "Most of those", CLAIMS_MAX as f64);
+    scrape.gauge("store_claims_max", "Most of those", limits.claims_max as f64);
     let log = log.stats();
     scrape.gauge("store_log_entries", "Entries in the Raft log", log.entries as f64);
     scrape.gauge("store_log_bytes", "Size of the entries in the Raft log", log.entry_bytes as f64);

@@ -10,11 +10,9 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use skep_base::codec::VALUE_BYTES_MAX;
-
 use crate::error::StoreError;
 use crate::files;
-use crate::manifest::{HEADER_FORMAT, SnapshotHeader, decode_header};
+use crate::manifest::{HEADER_BYTES_MAX, HEADER_FORMAT, SnapshotHeader, decode_header};
 
 const MAGIC: &[u8; 8] = b"SKEPCHK\n";
 const HEAD_BYTES: usize = 20;
@@ -48,7 +46,7 @@ pub(crate) fn read(path: &Path) -> Result<Option<Checkpoint>, StoreError> {
         Err(error) => return Err(StoreError::io("read", path)(error)),
     };
     let corrupt = |detail: &str| StoreError::corrupt(path, 0, detail);
-    if bytes.len() < HEAD_BYTES + 8 || &bytes[..8] != MAGIC || bytes.len() > HEAD_BYTES + 8 + VALUE_BYTES_MAX
+    if bytes.len() < HEAD_BYTES + 8 || &bytes[..8] != MAGIC || bytes.len() > HEAD_BYTES + 8 + HEADER_BYTES_MAX
     {
         return Err(corrupt("it is not a checkpoint"));
     }

@@ -12,28 +12,25 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use openraft::EntryPayload;
-use skep_state::command::{COMMAND_FORMAT, ClaimKey, CommandOutcome, Op, OpOutcome};
+use skep_state::Kinds;
+use skep_state::command::CommandOutcome;
 use tokio::sync::watch;
 
 use crate::checkpoint::{self, Checkpoint};
-use crate::claims::{ClaimRecord, Claims, Met};
 use crate::config::StoreConfig;
 use crate::error::StoreError;
 use crate::files;
 use crate::health::{HealthSender, StoreMetrics, Writer as Who};
 use crate::manifest::{SegmentMeta, SnapshotHeader};
-use crate::messages::{self, Messages, Sealed, StagedWrite};
 use crate::reader::Applied;
-use crate::registers::Registers;
+use crate::segments::{self, Sealed, Segments, StagedWrite};
 use skep_raft::types::{Entry, LogId, StoredMembership};
 
 /// Sealed segments whose index is being built at once; sealing waits for the oldest beyond that.
 const INDEX_BUILDS_MAX: usize = 2;
 
 pub(crate) struct CoreState {
-    pub messages: Messages,
-    pub registers: Registers,
-    pub claims: Claims,
+    pub kinds: Kinds<Segments>,
     pub last_applied: Option<LogId>,
     pub membership: StoredMembership,
 }
@@ -84,7 +81,10 @@ impl Core {
         let Checkpoint { generation, header } =
             found.unwrap_or_else(|| Checkpoint { generation: 0, header: SnapshotHeader::empty() });
         let state = load(config, generation, &header)?;
-        messages::remove_strangers(&Core::messages_dir(config), &state.messages.known_files())?;
+        segments::remove_strangers(
+            &Core::messages_dir(config),
+            &state.kinds.messages.records().known_files(),
+        )?;
         let current = known.then(|| capture(&state));
         let incoming = config.dir.join("incoming");
         if incoming.exists() {
@@ -114,7 +114,7 @@ impl Core {
 
     /// Sees to it that there is room in a segment. Fails, and can be called again, on a full disk.
     pub(crate) fn begin(&self) -> Result<(), StoreError> {
-        let sealed = self.lock().messages.make_room()?;
+        let sealed = self.lock().kinds.messages.records_mut().make_room()?;
         if let Some(sealed) = sealed {
             self.index_later(sealed);
         }
@@ -134,17 +134,17 @@ impl Core {
             ops += outcomes.last().map_or(0, |outcome| outcome.outcomes.len());
         }
         self.metrics.ops_applied.fetch_add(ops as u64, Ordering::Relaxed);
-        Ok((outcomes, state.messages.take_staged()))
+        Ok((outcomes, state.kinds.messages.records_mut().take_staged()))
     }
 
     /// Makes a staged run, which has been written, visible.
     pub(crate) fn publish(&self, written: Arc<Option<StagedWrite>>) {
         let mut state = self.lock();
         if let Some(written) = &*written {
-            state.messages.publish(written);
+            state.kinds.messages.records_mut().publish(written);
         }
         if let Some(written) = Arc::into_inner(written).flatten() {
-            state.messages.give_back(written);
+            state.kinds.messages.records_mut().give_back(written);
         }
         let applied = applied_of(&state);
         drop(state);
@@ -221,12 +221,12 @@ impl Core {
     /// Removes the files of segments that are gone and in the newest checkpoint no more.
     fn remove_retired(&self, newest: &Captured) {
         let dir = Core::messages_dir(&self.config);
-        let path = |segment: &SegmentMeta| messages::segment_path(&dir, newest.generation, segment.first_seq);
+        let path = |segment: &SegmentMeta| segments::segment_path(&dir, newest.generation, segment.first_seq);
         let kept = newest.header.segments.iter().map(path).collect();
-        let retired = self.lock().messages.take_retired(&kept);
+        let retired = self.lock().kinds.messages.records_mut().take_retired(&kept);
         for path in retired {
-            let removed = messages::remove_if_there(&path)
-                .and_then(|()| messages::remove_if_there(&messages::index_path(&path)));
+            let removed = segments::remove_if_there(&path)
+                .and_then(|()| segments::remove_if_there(&segments::index_path(&path)));
             // A failure is made good at the next start.
             match removed {
                 Ok(()) => tracing::debug!(file = %path.display(), "a dropped segment is off the disk"),
@@ -245,10 +245,10 @@ impl Core {
     ) -> Result<(), StoreError> {
         let _one_at_a_time = self.checkpointing.lock().unwrap_or_else(PoisonError::into_inner);
         let dir = Core::messages_dir(&self.config);
-        let generation = self.lock().messages.generation + 1;
+        let generation = self.lock().kinds.messages.records().generation + 1;
         let mut header = header.clone();
         header.segments.iter_mut().for_each(|segment| segment.sealed = true);
-        let path = |segment: &SegmentMeta| messages::segment_path(&dir, generation, segment.first_seq);
+        let path = |segment: &SegmentMeta| segments::segment_path(&dir, generation, segment.first_seq);
         let paths: Vec<PathBuf> = header.segments.iter().map(path).collect();
         place(&paths)?;
         files::sync_dir(&dir)?;
@@ -256,17 +256,17 @@ impl Core {
         checkpoint::write(&Core::checkpoint_path(&self.config), generation, &header)?;
         let captured = capture(&loaded);
         let mut state = self.lock();
-        let removals = state.messages.removals();
+        let removals = state.kinds.messages.removals();
         *state = loaded;
         // To those who follow, any message may be gone now.
-        state.messages.count_removals_from(removals + 1);
+        state.kinds.messages.count_removals_from(removals + 1);
         let applied = applied_of(&state);
         drop(state);
         self.set_current(captured);
         self.applied.send_replace(applied);
         // What it replaced is garbage now; a failure to remove it is made good at the next start.
-        let known = self.lock().messages.known_files();
-        if let Err(error) = messages::remove_strangers(&dir, &known) {
+        let known = self.lock().kinds.messages.records().known_files();
+        if let Err(error) = segments::remove_strangers(&dir, &known) {
             tracing::warn!("cannot remove the replaced messages: {error}");
         }
         Ok(())
@@ -290,122 +290,45 @@ impl Drop for Core {
 fn load(config: &StoreConfig, generation: u64, header: &SnapshotHeader) -> Result<CoreState, StoreError> {
     let dir = Core::messages_dir(config);
     let bytes_max = config.message_segment_bytes_max;
+    let last_seq = header.kinds.messages.last_seq;
+    let segments = Segments::open(dir, generation, &header.segments, last_seq, bytes_max)?;
     Ok(CoreState {
-        messages: Messages::open(dir, generation, &header.segments, &header.removed, bytes_max)?,
-        registers: Registers::new(header.registers.clone()),
-        claims: Claims::new(header.claims.clone()),
+        kinds: Kinds::open(header.kinds.clone(), segments)?,
         last_applied: header.last_log_id,
         membership: header.membership.clone(),
     })
 }
 
 fn capture(state: &CoreState) -> Captured {
-    let (segments, files) = state.messages.metas().into_iter().unzip();
+    let records = state.kinds.messages.records();
+    let (segments, files) = records.metas().into_iter().unzip();
     let header = SnapshotHeader {
         last_log_id: state.last_applied,
         membership: state.membership.clone(),
-        registers: state.registers.record(),
         segments,
-        removed: state.messages.removed_record(),
-        claims: state.claims.records(),
+        kinds: state.kinds.record(),
     };
-    Captured { generation: state.messages.generation, header: Arc::new(header), files }
+    Captured { generation: records.generation, header: Arc::new(header), files }
 }
 
 fn applied_of(state: &CoreState) -> Applied {
     Applied {
         index: state.last_applied.map(|id| id.index),
-        seq: state.messages.published_seq(),
-        removals: state.messages.removals(),
+        seq: state.kinds.messages.records().published_seq(),
+        removals: state.kinds.messages.removals(),
+        revisions: state.kinds.revisions(),
     }
 }
 
 fn apply_entry(state: &mut CoreState, entry: &Entry) -> Result<CommandOutcome, StoreError> {
-    let mut outcomes = Vec::new();
-    match &entry.payload {
-        EntryPayload::Blank => {}
+    let outcome = match &entry.payload {
+        EntryPayload::Blank => CommandOutcome::default(),
         EntryPayload::Membership(membership) => {
             state.membership = StoredMembership::new(Some(entry.log_id), membership.clone());
+            CommandOutcome::default()
         }
-        EntryPayload::Normal(command) => {
-            if command.format > COMMAND_FORMAT {
-                let (index, format, known) = (entry.log_id.index, command.format, COMMAND_FORMAT);
-                return Err(StoreError::CommandFormat { index, format, known });
-            }
-            outcomes.reserve_exact(command.ops.len());
-            let mut guard = Guard::None;
-            for op in &*command.ops {
-                outcomes.push(apply_guarded(state, op, &mut guard)?);
-            }
-        }
-    }
+        EntryPayload::Normal(command) => state.kinds.apply(entry.log_id.index, command)?,
+    };
     state.last_applied = Some(entry.log_id);
-    Ok(CommandOutcome { outcomes })
-}
-
-/// What a claim makes of the operation that follows it.
-enum Guard {
-    None,
-    /// It takes effect, and what it comes to is remembered.
-    Remember {
-        key: ClaimKey,
-        fingerprint: u128,
-        expires_ms: u64,
-    },
-    /// It took effect before.
-    Repeat(OpOutcome),
-    /// It has no effect.
-    Skip,
-}
-
-fn apply_guarded(state: &mut CoreState, op: &Op, guard: &mut Guard) -> Result<OpOutcome, StoreError> {
-    if let Op::Claim { key, fingerprint, time_ms, ttl_ms } = op {
-        let (key, fingerprint, now_ms) = (*key, *fingerprint, state.registers.time(*time_ms));
-        let (next, outcome) = match state.claims.meet(key, fingerprint, now_ms) {
-            Met::Nothing => {
-                let expires_ms = now_ms.saturating_add(*ttl_ms);
-                (Guard::Remember { key, fingerprint, expires_ms }, OpOutcome::Claimed)
-            }
-            Met::Same(outcome) => (Guard::Repeat(outcome), OpOutcome::Repeated),
-            Met::Other => (Guard::Skip, OpOutcome::KeyTaken),
-        };
-        *guard = next;
-        return Ok(outcome);
-    }
-    match std::mem::replace(guard, Guard::None) {
-        Guard::None => apply_op(state, op),
-        Guard::Repeat(outcome) => Ok(outcome),
-        Guard::Skip => Ok(OpOutcome::Skipped),
-        Guard::Remember { key, fingerprint, expires_ms } => {
-            let last_seq = state.messages.last_seq();
-            let outcome = apply_op(state, op)?;
-            // Whose request made a message is no part of the state; whether it was new is.
-            let kept = match &outcome {
-                OpOutcome::Message { seq, .. } => OpOutcome::Message { seq: *seq, created: *seq > last_seq },
-                other => other.clone(),
-            };
-            state.claims.remember(ClaimRecord { key, fingerprint, expires_ms, outcome: kept });
-            Ok(outcome)
-        }
-    }
-}
-
-fn apply_op(state: &mut CoreState, op: &Op) -> Result<OpOutcome, StoreError> {
-    match op {
-        Op::PutMessage { digest, content_type, body, time_ms, nonce } => {
-            let time_ms = state.registers.time(*time_ms);
-            let (seq, new) = state.messages.stage(digest, content_type, body, time_ms, *nonce)?;
-            if new {
-                state.registers.note_time(time_ms);
-            }
-            Ok(OpOutcome::Message { seq, created: state.messages.made(seq, *nonce) })
-        }
-        Op::WriteText { request, text, time_ms } => {
-            Ok(OpOutcome::Text { version: state.registers.write(*request, text, *time_ms) })
-        }
-        Op::DropMessages { upto } => Ok(OpOutcome::Dropped { upto: state.messages.drop_upto(*upto)? }),
-        Op::RemoveMessage { digest } => state.messages.remove(digest),
-        // Handled where the guard is.
-        Op::Claim { .. } => Ok(OpOutcome::Skipped),
-    }
+    Ok(outcome)
 }

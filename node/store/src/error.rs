@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use skep_base::codec::CodecError;
+use skep_state::kind::{Invalid, Stopped};
 
 /// The store cannot be opened, read or written.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +42,31 @@ impl StoreError {
     /// True where room on the disk, or its being writable again, lets the same write succeed.
     pub fn is_full(&self) -> bool {
         matches!(self, StoreError::Io { source, .. } if crate::files::is_full(source))
+    }
+}
+
+impl From<Invalid> for StoreError {
+    fn from(invalid: Invalid) -> StoreError {
+        StoreError::Codec(CodecError::Invalid(invalid.0))
+    }
+}
+
+impl From<Stopped> for StoreError {
+    fn from(stopped: Stopped) -> StoreError {
+        match stopped {
+            Stopped::Format { index, format, known } => StoreError::CommandFormat { index, format, known },
+            Stopped::ReadOnly => StoreError::Stopped(stopped.to_string()),
+            Stopped::Records(error) => match error.downcast::<StoreError>() {
+                Ok(error) => *error,
+                Err(error) => StoreError::Stopped(error.to_string()),
+            },
+        }
+    }
+}
+
+impl From<StoreError> for Stopped {
+    fn from(error: StoreError) -> Stopped {
+        Stopped::Records(Box::new(error))
     }
 }
 

@@ -17,19 +17,17 @@
 //! replays the log after it.
 
 mod checkpoint;
-pub mod claims;
 pub mod config;
 mod core;
 pub mod error;
 mod files;
 pub mod health;
+mod legacy;
 mod log;
 mod machine;
 mod manifest;
-mod messages;
 mod reader;
-mod registers;
-pub mod removed;
+mod segments;
 mod snapshot;
 mod wal;
 mod wire;
@@ -46,10 +44,9 @@ pub use health::{StoreHealth, StoreMetrics};
 pub use log::{HeldVote, LogReader, LogStats, LogStatsHandle, LogStore};
 pub use machine::{SnapshotBuilder, StateMachine};
 pub use manifest::{SegmentMeta, SnapshotHeader, decode_header};
-pub use messages::Lookup;
-pub use reader::{Applied, Reader, StoreStats, Text};
-pub use registers::RegistersRecord;
-pub use snapshot::{SnapshotData, SnapshotInfo, SnapshotMessages, SnapshotSink, inspect};
+pub use reader::{Applied, Reader, StoreStats};
+pub use segments::Lookup;
+pub use snapshot::{Received, SnapshotData, SnapshotInfo, SnapshotSink, inspect};
 
 /// What the `format` file holds.
 const FORMAT: &str = "skep store 1\n";

@@ -4,11 +4,14 @@
 use serde::{Deserialize, Serialize};
 use skep_base::codec;
 
-use crate::claims::{CLAIMS_MAX, ClaimRecord};
+use skep_state::kind::{Invalid, Record as _};
+use skep_state::kinds::KindsRecord;
+use skep_state::kinds::messages::removed::RemovedRecord;
+use skep_state::level::Level;
+
 use crate::error::StoreError;
-use crate::messages::record::{HEADER_BYTES, RECORD_BYTES_MIN};
-use crate::registers::{RECENT_REQUESTS_MAX, RegistersRecord};
-use crate::removed::{REMEMBERED_MAX, REMOVED_SINGLY_MAX, RemovedRecord};
+use crate::legacy;
+use crate::segments::record::{HEADER_BYTES, RECORD_BYTES_MIN};
 use skep_raft::types::{LogId, SnapshotMeta, StoredMembership};
 
 /// Most segments that a manifest may list.
@@ -26,38 +29,34 @@ pub struct SegmentMeta {
     pub sealed: bool,
 }
 
-/// The newest format of headers that this program reads. The first has no `removed` and no `claims`.
-pub const HEADER_FORMAT: u32 = 2;
+/// The newest format of headers that this program reads: the first with sections.
+pub const HEADER_FORMAT: u32 = 3;
+
+/// Most bytes of a header.
+pub const HEADER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// A consistent state of the store: what a snapshot file opens with.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+///
+/// ```text
+/// header     files_len:u32 files[files_len] sections      (see `skep_state::section`)
+/// ```
+#[derive(Debug, Clone, PartialEq)]
 pub struct SnapshotHeader {
     pub last_log_id: Option<LogId>,
     pub membership: StoredMembership,
-    pub registers: RegistersRecord,
     /// In order and without gaps.
     pub segments: Vec<SegmentMeta>,
-    pub removed: RemovedRecord,
-    /// The oldest first.
-    pub claims: Vec<ClaimRecord>,
+    /// The state that is no file.
+    pub kinds: KindsRecord,
 }
 
-/// The first format.
-#[derive(Deserialize)]
-struct HeaderV1 {
+/// What lies before the sections, in the codec's encoding.
+#[derive(Serialize, Deserialize)]
+struct Files {
     last_log_id: Option<LogId>,
     membership: StoredMembership,
-    registers: RegistersRecord,
-    segments: Vec<SegmentMeta>,
-}
-
-/// What is written of the first format.
-#[derive(Serialize)]
-struct HeaderV1Ref<'a> {
-    last_log_id: &'a Option<LogId>,
-    membership: &'a StoredMembership,
-    registers: &'a RegistersRecord,
-    segments: &'a [SegmentMeta],
+    /// The segments of each kind that has some.
+    segments: Vec<(u16, Vec<SegmentMeta>)>,
 }
 
 impl SnapshotHeader {
@@ -66,21 +65,29 @@ impl SnapshotHeader {
         Self {
             last_log_id: None,
             membership: StoredMembership::default(),
-            registers: RegistersRecord::default(),
             segments: Vec::new(),
-            removed: RemovedRecord::default(),
-            claims: Vec::new(),
+            kinds: KindsRecord::default(),
         }
     }
 
-    /// Its bytes, in the oldest format that holds it: a program of the version before reads it as
-    /// long as nobody uses what that does not know.
+    /// Its format and bytes: sections where the cluster's level has them, else what a program of the
+    /// version before reads.
     pub fn encode(&self) -> Result<(u32, Vec<u8>), codec::CodecError> {
-        if self.removed != RemovedRecord::default() || !self.claims.is_empty() {
-            return Ok((2, codec::encode(self)?));
+        if self.kinds.common.level < Level::SECTIONS {
+            return legacy::encode(self);
         }
-        let Self { last_log_id, membership, registers, segments, .. } = self;
-        Ok((1, codec::encode(&HeaderV1Ref { last_log_id, membership, registers, segments })?))
+        let files = codec::encode(&Files {
+            last_log_id: self.last_log_id,
+            membership: self.membership.clone(),
+            segments: vec![(RemovedRecord::ID.0, self.segments.clone())],
+        })?;
+        let mut bytes = Vec::from((files.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(&files);
+        bytes.extend_from_slice(&self.kinds.encode()?);
+        match bytes.len() {
+            within if within <= HEADER_BYTES_MAX => Ok((HEADER_FORMAT, bytes)),
+            _ => Err(codec::CodecError::TooLarge),
+        }
     }
 
     pub(crate) fn meta(&self) -> SnapshotMeta {
@@ -89,12 +96,12 @@ impl SnapshotHeader {
 
     /// The last message's `seq`, 0 where there never was one.
     pub fn last_seq(&self) -> u64 {
-        self.segments.last().map_or(self.removed.last_seq, |last| last.first_seq + last.count - 1)
+        self.segments.last().map_or(self.kinds.messages.last_seq, |last| last.first_seq + last.count - 1)
     }
 
     /// Messages in it.
     pub fn messages(&self) -> u64 {
-        self.last_seq() - self.removed.floor - self.removed.singly.len() as u64
+        self.last_seq() - self.kinds.messages.floor - self.kinds.messages.singly.len() as u64
     }
 
     /// Bytes of all segments.
@@ -106,34 +113,16 @@ impl SnapshotHeader {
 /// Decodes and checks a snapshot's header of a format: the bytes after its length and checksum.
 /// Hostile bytes are refused without allocating more than they are.
 pub fn decode_header(format: u32, bytes: &[u8]) -> Result<SnapshotHeader, StoreError> {
-    let header: SnapshotHeader = match format {
-        1 => {
-            let HeaderV1 { last_log_id, membership, registers, segments } = codec::decode(bytes)?;
-            let (removed, claims) = Default::default();
-            SnapshotHeader { last_log_id, membership, registers, segments, removed, claims }
-        }
-        _ => codec::decode(bytes)?,
+    let header = match format {
+        0..=legacy::FORMAT => legacy::decode(format, bytes)?,
+        _ => decode_sections(bytes)?,
     };
     let invalid = |detail: String| Err(StoreError::Codec(codec::CodecError::Invalid(detail)));
     if header.segments.len() > SEGMENTS_MAX {
         return invalid(format!("{} segments", header.segments.len()));
     }
-    if header.registers.recent.len() > RECENT_REQUESTS_MAX {
-        return invalid(format!("{} remembered requests", header.registers.recent.len()));
-    }
-    if header.claims.len() > CLAIMS_MAX {
-        return invalid(format!("{} remembered claims", header.claims.len()));
-    }
-    let RemovedRecord { floor, last_seq, singly, remembered } = &header.removed;
-    if singly.len() > REMOVED_SINGLY_MAX || remembered.len() > REMEMBERED_MAX {
-        return invalid(format!("{} removed and {} remembered messages", singly.len(), remembered.len()));
-    }
-    if floor > last_seq
-        || !singly.iter().all(|seq| seq > floor && seq <= last_seq)
-        || !singly.is_sorted_by(|a, b| a < b)
-    {
-        return invalid(format!("removed messages up to {floor} and beyond, of {last_seq}"));
-    }
+    header.kinds.check()?;
+    let RemovedRecord { floor, last_seq, .. } = &header.kinds.messages;
     // Segments begin at the first message, or at one of those that are gone or just behind them.
     let mut next_seq = match header.segments.first() {
         Some(first) if first.first_seq >= 1 && first.first_seq <= floor.saturating_add(1) => first.first_seq,
@@ -158,10 +147,24 @@ pub fn decode_header(format: u32, bytes: &[u8]) -> Result<SnapshotHeader, StoreE
             _ => return invalid(format!("no segment can be {segment:?} after seq {}", next_seq - 1)),
         }
     }
-    if header.removed != RemovedRecord::default() && next_seq - 1 != *last_seq {
+    if header.kinds.messages != RemovedRecord::default() && next_seq - 1 != *last_seq {
         return invalid(format!("segments up to {}, but messages up to {last_seq}", next_seq - 1));
     }
     Ok(header)
+}
+
+fn decode_sections(bytes: &[u8]) -> Result<SnapshotHeader, StoreError> {
+    let ends = || StoreError::Codec(codec::CodecError::UnexpectedEnd);
+    let (len, rest) = bytes.split_first_chunk::<4>().ok_or_else(ends)?;
+    let (files, sections) = rest.split_at_checked(u32::from_le_bytes(*len) as usize).ok_or_else(ends)?;
+    let Files { last_log_id, membership, segments } = codec::decode(files)?;
+    let kinds = KindsRecord::decode(sections)?;
+    match <[(u16, Vec<SegmentMeta>); 1]>::try_from(segments) {
+        Ok([(kind, segments)]) if kind == RemovedRecord::ID.0 => {
+            Ok(SnapshotHeader { last_log_id, membership, segments, kinds })
+        }
+        _ => Err(Invalid("segments of a kind that this program does not know".into()).into()),
+    }
 }
 
 #[cfg(test)]
@@ -177,7 +180,12 @@ mod tests {
     }
 
     fn with_removed(segments: Vec<SegmentMeta>, removed: RemovedRecord) -> (u32, Vec<u8>) {
-        SnapshotHeader { segments, removed, ..SnapshotHeader::empty() }.encode().unwrap()
+        with(segments, removed).encode().unwrap()
+    }
+
+    fn with(segments: Vec<SegmentMeta>, messages: RemovedRecord) -> SnapshotHeader {
+        let kinds = KindsRecord { messages, ..KindsRecord::default() };
+        SnapshotHeader { segments, kinds, ..SnapshotHeader::empty() }
     }
 
     fn segment(first_seq: u64, count: u64, len: u64) -> SegmentMeta {
@@ -197,10 +205,25 @@ mod tests {
         let encoded = with_removed(vec![segment(3, 3, 500), segment(6, 1, 200)], removed.clone());
         assert_eq!(encoded.0, 2);
         let header = decode(encoded).unwrap();
-        assert_eq!((header.last_seq(), header.messages(), header.removed), (6, 1, removed));
+        assert_eq!((header.last_seq(), header.messages(), header.kinds.messages), (6, 1, removed));
         let all = RemovedRecord { floor: 9, last_seq: 9, ..Default::default() };
         let header = decode(with_removed(Vec::new(), all)).unwrap();
         assert_eq!((header.last_seq(), header.messages()), (9, 0));
+    }
+
+    #[test]
+    fn from_its_level_on_a_header_is_written_in_sections_and_any_byte_changed_is_refused_or_read() {
+        let removed = RemovedRecord { floor: 4, last_seq: 6, singly: vec![6], remembered: Vec::new() };
+        let mut header = with(vec![segment(3, 3, 500), segment(6, 1, 200)], removed);
+        header.kinds.common.level = Level::SECTIONS;
+        let (format, bytes) = header.encode().unwrap();
+        assert_eq!((format, decode((format, bytes.clone())).unwrap()), (3, header));
+        for at in 0..bytes.len() {
+            let mut bad = bytes.clone();
+            bad[at] ^= 1;
+            let _ = decode((format, bad));
+            assert!(decode((format, bytes[..at].to_vec())).is_err(), "cut at {at}");
+        }
     }
 
     #[test]

@@ -3,24 +3,18 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use skep_state::clock::Stamp;
+use skep_state::command::Op;
+use skep_state::kinds::Revisions;
+use skep_state::kinds::text::Newest;
+use skep_state::level::Level;
 use skep_state::message::{Digest, StoredMessage};
 use tokio::sync::watch;
 
 use crate::core::Core;
 use crate::error::StoreError;
 use crate::log::LogStatsHandle;
-use crate::messages::{Excess, Lookup};
-
-/// The newest text.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Text {
-    /// From 1; each write adds one.
-    pub version: u64,
-    /// Milliseconds since the Unix epoch.
-    pub time_ms: u64,
-    pub text: Bytes,
-}
+use crate::segments::{Excess, Lookup};
 
 /// How far the state machine is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -31,6 +25,8 @@ pub struct Applied {
     pub seq: u64,
     /// Times that messages were taken out; only ever grows while the process runs.
     pub removals: u64,
+    /// How far each kind is.
+    pub revisions: Revisions,
 }
 
 /// Sizes of the store.
@@ -81,7 +77,11 @@ impl Reader {
     pub fn look_up(&self, digest: &Digest) -> Result<Lookup, StoreError> {
         let (view, is_remembered) = {
             let state = self.core.lock();
-            (state.messages.view_for(digest), state.messages.removed().remembers(digest))
+            {
+                let messages = &state.kinds.messages;
+                let view = messages.records().view_for(digest, messages.gaps());
+                (view, messages.removed().remembers(digest))
+            }
         };
         Ok(match view.get(digest)? {
             Lookup::Unknown if is_remembered => Lookup::Gone,
@@ -109,13 +109,16 @@ impl Reader {
         loop {
             let (view, from, count) = {
                 let state = self.core.lock();
-                let from = after.max(state.messages.removed().floor()).saturating_add(1);
-                let there = (state.messages.published_seq() + 1).saturating_sub(from);
+                let from = after.max(state.kinds.messages.removed().floor()).saturating_add(1);
+                let there = (state.kinds.messages.records().published_seq() + 1).saturating_sub(from);
                 let count = there.min(count_max as u64);
                 if count == 0 {
                     return Ok(Vec::new());
                 }
-                (state.messages.view_from(from, count), from, count)
+                {
+                    let gaps = state.kinds.messages.gaps();
+                    (state.kinds.messages.records().view_from(from, count, gaps), from, count)
+                }
             };
             let (messages, last) = view.page(from, count, bytes_max)?;
             if !messages.is_empty() || last < from {
@@ -129,7 +132,7 @@ impl Reader {
     /// The last message of those that are too many where records may have so many bytes; 0 where
     /// none is.
     pub fn excess(&self, bytes_max: u64) -> Result<u64, StoreError> {
-        let excess = self.core.lock().messages.excess(bytes_max);
+        let excess = self.core.lock().kinds.messages.records().excess(bytes_max);
         let (sealed, mut left) = match excess {
             Excess::Upto(upto) => return Ok(upto),
             Excess::Sealed(sealed, left) => (sealed, left),
@@ -146,18 +149,32 @@ impl Reader {
     /// How many messages there are after one `seq`, up to another.
     pub fn count(&self, after: u64, upto: u64) -> u64 {
         let state = self.core.lock();
-        state.messages.removed().gaps().count_between(after, upto.min(state.messages.published_seq()))
+        state
+            .kinds
+            .messages
+            .removed()
+            .gaps()
+            .count_between(after, upto.min(state.kinds.messages.records().published_seq()))
     }
 
     /// The newest text.
-    pub fn newest_text(&self) -> Option<Text> {
-        let (version, time_ms, text) = self.core.lock().registers.newest()?;
-        Some(Text { version, time_ms, text })
+    pub fn newest_text(&self) -> Option<Newest> {
+        self.core.lock().kinds.text.newest()
     }
 
     /// The last message's `seq`, 0 where there is none.
     pub fn last_seq(&self) -> u64 {
-        self.core.lock().messages.published_seq()
+        self.core.lock().kinds.messages.records().published_seq()
+    }
+
+    /// The level that the cluster has agreed to.
+    pub fn level(&self) -> Level {
+        self.core.lock().kinds.level()
+    }
+
+    /// What a leader is to propose now that it is so late.
+    pub fn due(&self, now: Stamp) -> Vec<Op> {
+        self.core.lock().kinds.due(now)
     }
 
     /// The last applied log index.
@@ -176,13 +193,18 @@ impl Reader {
         let checkpoint = self.core.checkpoint_index();
         let state = self.core.lock();
         StoreStats {
-            messages: state.messages.removed().gaps().count_between(0, state.messages.published_seq()),
-            floor: state.messages.removed().floor(),
-            removed_singly: state.messages.removed().singly() as u64,
-            claims: state.claims.len() as u64,
-            retired_segments: state.messages.retired() as u64,
-            message_bytes: state.messages.bytes(),
-            message_segments: state.messages.segments(),
+            messages: state
+                .kinds
+                .messages
+                .removed()
+                .gaps()
+                .count_between(0, state.kinds.messages.records().published_seq()),
+            floor: state.kinds.messages.removed().floor(),
+            removed_singly: state.kinds.messages.removed().singly() as u64,
+            claims: state.kinds.claims.len() as u64,
+            retired_segments: state.kinds.messages.records().retired() as u64,
+            message_bytes: state.kinds.messages.records().bytes(),
+            message_segments: state.kinds.messages.records().segments(),
             log_entries: log.entries,
             log_bytes: log.entry_bytes,
             checkpoint_index: checkpoint,

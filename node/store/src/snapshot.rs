@@ -20,15 +20,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::{Stream, stream};
 use skep_raft::types::TypeConfig;
-use skep_state::message::StoredMessage;
+use skep_state::Kinds;
+use skep_state::kind::Stopped;
+use skep_state::kinds::messages::removed::Gaps;
+use skep_state::message::{Digest, StoredMessage};
+use skep_state::records::{NewRecord, Records};
 
 use crate::core::Captured;
 use crate::error::StoreError;
 use crate::manifest::{HEADER_FORMAT, SegmentMeta, SnapshotHeader};
-use crate::messages::{Sealed, View, index, index_path, scan};
-use crate::reader::Text;
-use crate::registers::Registers;
-use crate::removed::Removed;
+use crate::segments::{Lookup, Sealed, View, index, index_path, scan};
 use decoder::{Decoder, Event};
 pub use sink::SnapshotSink;
 
@@ -106,24 +107,15 @@ impl SnapshotData {
         })
     }
 
-    /// The newest text that it holds.
-    pub fn newest_text(&self) -> Option<Text> {
-        let (version, time_ms, text) = Registers::new(self.header.registers.clone()).newest()?;
-        Some(Text { version, time_ms, text })
-    }
-
-    /// The messages of a snapshot that was received, to be read one page after another. Blocks.
-    pub fn messages(&self) -> Result<SnapshotMessages, StoreError> {
+    /// The contents of a snapshot that was received, to be read. Blocks.
+    pub fn contents(&self) -> Result<Kinds<Received>, StoreError> {
         let Some(staged) = &self.staged else {
             return Err(StoreError::Stopped("only a received snapshot is read message by message".into()));
         };
         let segments = self.header.segments.iter().enumerate();
         let opened = segments.map(|(number, meta)| Sealed::open(staged.segment(number), *meta));
-        Ok(SnapshotMessages {
-            view: View::of(opened.collect::<Result<_, _>>()?, Removed::new(&self.header.removed).gaps()),
-            floor: self.header.removed.floor,
-            last_seq: self.header.last_seq(),
-        })
+        let view = View::of(opened.collect::<Result<_, _>>()?, Gaps::default());
+        Ok(Kinds::open(self.header.kinds.clone(), Received { view, last_seq: self.header.last_seq() })?)
     }
 
     /// Puts the segments under these names, durable and indexed: moved where they were received
@@ -181,35 +173,40 @@ fn move_over(from: &Path, to: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// The messages of a received snapshot.
-pub struct SnapshotMessages {
+/// The records of a snapshot that was received: to be read alone.
+pub struct Received {
     view: View,
-    floor: u64,
     last_seq: u64,
 }
 
-impl SnapshotMessages {
-    /// As [`Reader::page`](crate::Reader::page).
-    pub fn page(
-        &self,
-        after_seq: u64,
-        count_max: usize,
-        bytes_max: usize,
-    ) -> Result<Vec<StoredMessage>, StoreError> {
-        let mut after = after_seq.max(self.floor);
-        loop {
-            let from = after.saturating_add(1);
-            let count = (self.last_seq + 1).saturating_sub(from).min(count_max as u64);
-            if count == 0 {
-                return Ok(Vec::new());
-            }
-            let (messages, last) = self.view.page(from, count, bytes_max)?;
-            if !messages.is_empty() || last < from {
-                return Ok(messages);
-            }
-            after = last;
-        }
+impl Records for Received {
+    fn last_seq(&self) -> u64 {
+        self.last_seq
     }
+
+    fn find(&self, digest: &Digest) -> Result<Option<u64>, Stopped> {
+        Ok(match self.view.get(digest)? {
+            Lookup::Here(message) => Some(message.seq),
+            Lookup::Gone | Lookup::Unknown => None,
+        })
+    }
+
+    fn digest_at(&self, seq: u64) -> Result<Digest, Stopped> {
+        let one = self.page(seq - 1, 1, 1)?;
+        let missing = || StoreError::Stopped(format!("message {seq} is in no segment"));
+        Ok(one.first().map(|message| message.digest).ok_or_else(missing)?)
+    }
+
+    fn page(&self, after: u64, count_max: usize, bytes_max: usize) -> Result<Vec<StoredMessage>, Stopped> {
+        let count = self.last_seq.saturating_sub(after).min(count_max as u64);
+        Ok(self.view.page(after + 1, count, bytes_max)?.0)
+    }
+
+    fn push(&mut self, _record: NewRecord<'_>) -> Result<(), Stopped> {
+        Err(Stopped::ReadOnly)
+    }
+
+    fn let_go(&mut self, _floor: u64) {}
 }
 
 struct Encoder {

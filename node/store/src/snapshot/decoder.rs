@@ -4,11 +4,9 @@
 use std::io;
 use std::sync::Arc;
 
-use bytes::{Buf, Bytes, BytesMut};
-use skep_base::codec::VALUE_BYTES_MAX;
-
-use crate::manifest::{SnapshotHeader, decode_header};
+use crate::manifest::{HEADER_BYTES_MAX, SnapshotHeader, decode_header};
 use crate::snapshot::{CHUNK_BYTES_MAX, CHUNK_HEAD_BYTES, END_BYTES, MAGIC, PREFIX_BYTES, SNAPSHOT_FORMAT};
+use bytes::{Buf, Bytes, BytesMut};
 
 /// What the bytes have come to.
 #[derive(Debug)]
@@ -96,7 +94,7 @@ impl Decoder {
             return Err(invalid(detail));
         }
         let (len, crc) = (self.u32_at(12) as usize, self.u32_at(16));
-        if len > VALUE_BYTES_MAX {
+        if len > HEADER_BYTES_MAX {
             return Err(invalid(format!("the snapshot's header says that it has {len} bytes")));
         }
         if self.buffer.len() < PREFIX_BYTES + len {

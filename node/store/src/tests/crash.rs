@@ -9,7 +9,7 @@ use openraft::storage::{RaftLogReader, RaftLogStorage, RaftStateMachine};
 use super::*;
 
 /// What the store holds, for comparison.
-type Contents = (Vec<StoredMessage>, Option<crate::Text>);
+type Contents = (Vec<StoredMessage>, Option<skep_state::kinds::text::Newest>);
 
 fn contents(store: &Store) -> Contents {
     (store.messages(), store.reader.newest_text())

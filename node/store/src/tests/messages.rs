@@ -4,7 +4,8 @@ use std::fs;
 use std::sync::Arc;
 
 use openraft::storage::RaftStateMachine;
-use skep_state::command::{COMMAND_FORMAT, OpOutcome};
+use skep_state::command::OpOutcome;
+use skep_state::level::Level;
 
 use super::*;
 use crate::core::Core;
@@ -128,10 +129,10 @@ async fn a_command_of_a_newer_format_stops_the_store_and_says_why() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = open(small(dir.path())).unwrap();
     let mut command = Command::new(vec![put("a")]);
-    command.format = COMMAND_FORMAT + 1;
+    command.format = Level::NEWEST.0 + 1;
     let entry = Entry { log_id: log_id(1, 0), payload: EntryPayload::Normal(command) };
     let error = store.state_machine.apply(stream::iter([Ok((entry, None))])).await.unwrap_err();
-    let expected = format!("command format {}", COMMAND_FORMAT + 1);
+    let expected = format!("command format {}", Level::NEWEST.0 + 1);
     assert!(error.to_string().contains(&expected), "{error}");
     assert!(store.health.borrow().failed.is_some());
 }
@@ -207,10 +208,10 @@ fn a_request_that_is_carried_twice_hears_twice_that_it_made_the_message() {
     for n in 0..20 {
         assert_eq!(made(&core, 1 + n, vec![put_by(100 + n, vec![n as u8; 2000])]), [true]);
     }
-    assert!(core.lock().messages.segments() > 2);
+    assert!(core.lock().kinds.messages.records().segments() > 2);
     let ops = vec![put_by(7, "a"), put_by(9, "a"), put_by(8, "b")];
     assert_eq!(made(&core, 21, ops), [true, false, true]);
-    assert_eq!(core.lock().messages.published_seq(), 22, "nothing was stored twice");
+    assert_eq!(core.lock().kinds.messages.records().published_seq(), 22, "nothing was stored twice");
 }
 
 #[test]

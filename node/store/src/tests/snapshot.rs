@@ -5,6 +5,8 @@ use std::fs;
 use futures_util::StreamExt;
 use openraft::storage::RaftStateMachine;
 
+use skep_state::records::Records as _;
+
 use super::*;
 use crate::{SnapshotData, SnapshotSink, inspect};
 
@@ -51,7 +53,8 @@ async fn a_snapshot_received_in_pieces_of_any_size_replaces_the_old_store() {
         store.apply(puts(9, 0..40)).await;
         store.checkpoint().await;
         let data = receive(&store, &bytes, step).await.unwrap();
-        let received = data.messages().unwrap();
+        let received = data.contents().unwrap();
+        let received = received.messages.records();
         assert_eq!(received.page(0, 1000, usize::MAX).unwrap(), source.messages()[..100]);
         assert_eq!(received.page(98, 1, usize::MAX).unwrap(), source.messages()[98..99]);
         assert!(received.page(100, 1, usize::MAX).unwrap().is_empty());

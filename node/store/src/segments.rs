@@ -1,11 +1,10 @@
-//! The log of messages: append-only segments, each with an index.
+//! A log of records: append-only segments, each with an index.
 //!
-//! [`Messages`] is changed by the state machine alone, which [stages](Messages::stage) a run of
-//! messages, writes them with one call, and then publishes them. Readers take a [`View`] and read
-//! without any lock: a file's bytes up to a published length never change, and an open file
-//! outlives its removal.
+//! [`Segments`] are changed by the state machine alone, which pushes a run of records, writes them
+//! with one call, and then publishes them. Readers take a [`View`] and read without any lock: a
+//! file's bytes up to a published length never change, and an open file outlives its removal.
+//! Which records are gone is not known here, but for the floor below which nothing is needed.
 
-mod creators;
 pub(crate) mod index;
 pub(crate) mod record;
 pub(crate) mod segment;
@@ -17,13 +16,13 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use skep_state::command::OpOutcome;
-use skep_state::message::Digest;
+use skep_state::kind::Stopped;
+use skep_state::kinds::messages::removed::Gaps;
+use skep_state::message::{Digest, StoredMessage};
+use skep_state::records::{NewRecord, Records};
 
 use crate::error::StoreError;
 use crate::manifest::SegmentMeta;
-use crate::removed::{DROPPED_AT_ONCE_MAX, Removed, RemovedRecord};
-use creators::Creators;
 use index::MemoryIndex;
 use record::HEADER_BYTES;
 use segment::{Place, open_checked};
@@ -54,7 +53,7 @@ pub(crate) struct Active {
     pub index: MemoryIndex,
 }
 
-pub(crate) struct Messages {
+pub(crate) struct Segments {
     dir: PathBuf,
     pub generation: u64,
     segment_bytes_max: u64,
@@ -65,10 +64,6 @@ pub(crate) struct Messages {
     last_seq: u64,
     published_seq: u64,
     sealed_bytes: u64,
-    creators: Creators,
-    removed: Removed,
-    /// Times that messages were taken out, since the start.
-    removals: u64,
     /// Files of segments of which nothing is left. A crash goes back to the last checkpoint: they
     /// stay until there is one without them.
     retired: Vec<PathBuf>,
@@ -82,18 +77,19 @@ pub(crate) enum Excess {
     Sealed(Arc<Vec<Arc<Sealed>>>, u64),
 }
 
-impl Messages {
-    /// Opens the segments of a checkpoint and cuts back what was written after it.
+impl Segments {
+    /// Opens the segments of a checkpoint and cuts back what was written after it. `last_seq` counts
+    /// where there is none.
     pub(crate) fn open(
         dir: PathBuf,
         generation: u64,
         segments: &[SegmentMeta],
-        removed: &RemovedRecord,
+        last_seq: u64,
         segment_bytes_max: u64,
-    ) -> Result<Messages, StoreError> {
+    ) -> Result<Segments, StoreError> {
         let mut sealed = Vec::new();
         let mut active = None;
-        let mut last_seq = removed.last_seq;
+        let mut last_seq = last_seq;
         for (i, &meta) in segments.iter().enumerate() {
             let path = segment_path(&dir, generation, meta.first_seq);
             if meta.sealed || i + 1 < segments.len() {
@@ -110,7 +106,7 @@ impl Messages {
             last_seq = meta.first_seq + meta.count - 1;
         }
         let sealed_bytes = sealed.iter().map(|segment| segment.len).sum();
-        Ok(Messages {
+        Ok(Segments {
             dir,
             generation,
             segment_bytes_max,
@@ -120,9 +116,6 @@ impl Messages {
             last_seq,
             published_seq: last_seq,
             sealed_bytes,
-            creators: Creators::default(),
-            removed: Removed::new(removed),
-            removals: 0,
             retired: Vec::new(),
         })
     }
@@ -169,43 +162,6 @@ impl Messages {
         }))
     }
 
-    /// Stages a message, unless it is there: answers its `seq`, and whether it is new. `nonce`
-    /// is that of the request which brings it.
-    pub(crate) fn stage(
-        &mut self,
-        digest: &Digest,
-        content_type: &str,
-        body: &[u8],
-        time_ms: u64,
-        nonce: u64,
-    ) -> Result<(u64, bool), StoreError> {
-        if let Some(place) = self.find_sealed(digest)?.filter(|place| !self.removed.has(place.seq)) {
-            return Ok((place.seq, false));
-        }
-        let Some(active) = &mut self.active else {
-            return Err(StoreError::Stopped("a message was staged before there was a segment".into()));
-        };
-        if let Some(message) = active.index.find(digest) {
-            let seq = active.first_seq + u64::from(message);
-            if !self.removed.has(seq) {
-                return Ok((seq, false));
-            }
-        }
-        let Ok(offset) = u32::try_from(active.written + self.staged.len() as u64) else {
-            return Err(StoreError::Stopped("a message segment has grown out of range".into()));
-        };
-        self.last_seq += 1;
-        record::push(&mut self.staged, self.last_seq, time_ms, digest, content_type, body);
-        active.index.push(*digest, offset);
-        self.creators.push(self.last_seq, nonce);
-        Ok((self.last_seq, true))
-    }
-
-    /// Whether the message is known to have been made by the request of this nonce.
-    pub(crate) fn made(&self, seq: u64, nonce: u64) -> bool {
-        self.creators.made(seq, nonce)
-    }
-
     fn find_sealed(&self, digest: &Digest) -> Result<Option<Place>, StoreError> {
         // The newest first: what is repeated is mostly recent.
         for segment in self.sealed.iter().rev() {
@@ -216,44 +172,7 @@ impl Messages {
         Ok(None)
     }
 
-    /// Takes one message out of the log, though not off the disk.
-    pub(crate) fn remove(&mut self, digest: &Digest) -> Result<OpOutcome, StoreError> {
-        let in_active = self.active.as_ref().and_then(|active| {
-            active.index.find(digest).map(|message| active.first_seq + u64::from(message))
-        });
-        let seq = match in_active {
-            Some(seq) => Some(seq),
-            None => self.find_sealed(digest)?.map(|place| place.seq),
-        };
-        let Some(seq) = seq.filter(|seq| !self.removed.has(*seq)) else {
-            return Ok(OpOutcome::Removed { seq: None });
-        };
-        if !self.removed.remove(seq, *digest) {
-            return Ok(OpOutcome::TooManyRemoved);
-        }
-        self.removals += 1;
-        Ok(OpOutcome::Removed { seq: Some(seq) })
-    }
-
-    /// Drops the messages up to one, or the first part of them; answers up to where they are gone.
-    pub(crate) fn drop_upto(&mut self, upto: u64) -> Result<u64, StoreError> {
-        let floor = self.removed.floor();
-        let upto = upto.min(self.last_seq).min(floor.saturating_add(DROPPED_AT_ONCE_MAX));
-        for seq in floor + 1..=upto {
-            if !self.removed.has(seq) {
-                let digest = self.digest_at(seq)?;
-                self.removed.remember(digest);
-            }
-        }
-        if upto > floor {
-            self.removed.raise_floor(upto);
-            self.removals += 1;
-            self.retire_below_floor();
-        }
-        Ok(self.removed.floor())
-    }
-
-    fn digest_at(&self, seq: u64) -> Result<Digest, StoreError> {
+    fn digest_of(&self, seq: u64) -> Result<Digest, StoreError> {
         if let Some(active) = &self.active
             && let Some(message) = seq.checked_sub(active.first_seq)
         {
@@ -267,8 +186,7 @@ impl Messages {
         }
     }
 
-    fn retire_below_floor(&mut self) {
-        let floor = self.removed.floor();
+    fn retire_below(&mut self, floor: u64) {
         let gone = self.sealed.partition_point(|segment| segment.first_seq + segment.count - 1 <= floor);
         if gone > 0 {
             let mut left = Vec::clone(&self.sealed);
@@ -295,28 +213,6 @@ impl Messages {
                 Excess::Upto(active.first_seq + u64::from(first_kept) - 1)
             }
         }
-    }
-
-    /// The last message's `seq`, staged or published.
-    pub(crate) fn last_seq(&self) -> u64 {
-        self.last_seq
-    }
-
-    pub(crate) fn removed(&self) -> &Removed {
-        &self.removed
-    }
-
-    pub(crate) fn removed_record(&self) -> RemovedRecord {
-        self.removed.record(self.last_seq)
-    }
-
-    pub(crate) fn removals(&self) -> u64 {
-        self.removals
-    }
-
-    /// Goes on counting where replaced messages ended.
-    pub(crate) fn count_removals_from(&mut self, removals: u64) {
-        self.removals = removals;
     }
 
     pub(crate) fn retired(&self) -> usize {
@@ -378,16 +274,16 @@ impl Messages {
     }
 
     /// What it takes to look for a message outside the lock.
-    pub(crate) fn view_for(&self, digest: &Digest) -> View {
+    pub(crate) fn view_for(&self, digest: &Digest, gaps: Gaps) -> View {
         let active = self.active.as_ref().map(|active| {
             let start = active.index.find(digest).filter(|m| self.is_published(active, *m));
             active.view(start, active.written)
         });
-        View { sealed: self.sealed.clone(), active, gaps: self.removed.gaps() }
+        View { sealed: self.sealed.clone(), active, gaps }
     }
 
     /// What it takes to read `count` messages from `from` on outside the lock.
-    pub(crate) fn view_from(&self, from: u64, count: u64) -> View {
+    pub(crate) fn view_from(&self, from: u64, count: u64, gaps: Gaps) -> View {
         let active = self.active.as_ref().map(|active| {
             let end = from.saturating_add(count);
             let at = |seq: u64| {
@@ -398,11 +294,58 @@ impl Messages {
             let end = at(end).and_then(|message| active.index.offset(message));
             active.view(start, end.map_or(active.written, u64::from))
         });
-        View { sealed: self.sealed.clone(), active, gaps: self.removed.gaps() }
+        View { sealed: self.sealed.clone(), active, gaps }
+    }
+
+    fn push_record(&mut self, record: &NewRecord<'_>) -> Result<(), StoreError> {
+        let Some(active) = &mut self.active else {
+            return Err(StoreError::Stopped("a message was staged before there was a segment".into()));
+        };
+        let Ok(offset) = u32::try_from(active.written + self.staged.len() as u64) else {
+            return Err(StoreError::Stopped("a message segment has grown out of range".into()));
+        };
+        self.last_seq = record.seq;
+        record::push(&mut self.staged, record);
+        active.index.push(*record.digest, offset);
+        Ok(())
     }
 
     fn is_published(&self, active: &Active, message: u32) -> bool {
         active.first_seq + u64::from(message) <= self.published_seq
+    }
+}
+
+impl Records for Segments {
+    fn last_seq(&self) -> u64 {
+        self.last_seq
+    }
+
+    fn find(&self, digest: &Digest) -> Result<Option<u64>, Stopped> {
+        // The newest first: where a message was taken out and came again, it alone counts.
+        let in_active = self.active.as_ref().and_then(|active| {
+            active.index.find(digest).map(|message| active.first_seq + u64::from(message))
+        });
+        match in_active {
+            Some(seq) => Ok(Some(seq)),
+            None => Ok(self.find_sealed(digest)?.map(|place| place.seq)),
+        }
+    }
+
+    fn digest_at(&self, seq: u64) -> Result<Digest, Stopped> {
+        Ok(self.digest_of(seq)?)
+    }
+
+    fn page(&self, after: u64, count_max: usize, bytes_max: usize) -> Result<Vec<StoredMessage>, Stopped> {
+        let (from, count) = (after + 1, self.published_seq.saturating_sub(after).min(count_max as u64));
+        Ok(self.view_from(from, count, Gaps::default()).page(from, count, bytes_max)?.0)
+    }
+
+    fn push(&mut self, record: NewRecord<'_>) -> Result<(), Stopped> {
+        Ok(self.push_record(&record)?)
+    }
+
+    fn let_go(&mut self, floor: u64) {
+        self.retire_below(floor);
     }
 }
 

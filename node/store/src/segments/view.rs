@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use skep_state::kinds::messages::removed::Gaps;
 use skep_state::message::{Digest, StoredMessage};
 
 use crate::error::StoreError;
-use crate::messages::Active;
-use crate::messages::record;
-use crate::messages::segment::{Place, READ_BUFFER_BYTES, Sealed, checked, read_record};
-use crate::removed::Gaps;
+use crate::segments::Active;
+use crate::segments::record;
+use crate::segments::segment::{Place, READ_BUFFER_BYTES, Sealed, checked, read_record};
 
 /// What a reader needs for one read.
 pub(crate) struct View {

@@ -9,6 +9,7 @@
 
 use bytes::Bytes;
 use skep_state::message::{Digest, StoredMessage};
+use skep_state::records::NewRecord;
 
 pub(crate) const MAGIC: &[u8; 8] = b"SKEPMSG\n";
 pub(crate) const FORMAT: u32 = 1;
@@ -44,14 +45,8 @@ pub(crate) fn check_header(bytes: &[u8], first_seq: u64) -> Result<(), String> {
 }
 
 /// Appends a message's record.
-pub(crate) fn push(
-    bytes: &mut Vec<u8>,
-    seq: u64,
-    time_ms: u64,
-    digest: &Digest,
-    content_type: &str,
-    body: &[u8],
-) {
+pub(crate) fn push(bytes: &mut Vec<u8>, record: &NewRecord<'_>) {
+    let NewRecord { seq, time, digest, content_type, body } = *record;
     // The API admits far shorter ones. Cutting alike on every node keeps the nodes alike.
     let mut end = content_type.len().min(usize::from(u16::MAX));
     while !content_type.is_char_boundary(end) {
@@ -64,7 +59,7 @@ pub(crate) fn push(
     bytes.extend_from_slice(&len.to_le_bytes());
     bytes.extend_from_slice(&[0; 4]);
     bytes.extend_from_slice(&seq.to_le_bytes());
-    bytes.extend_from_slice(&time_ms.to_le_bytes());
+    bytes.extend_from_slice(&time.0.to_le_bytes());
     bytes.extend_from_slice(&digest.0);
     bytes.extend_from_slice(&(content_type.len() as u16).to_le_bytes());
     bytes.extend_from_slice(content_type.as_bytes());
@@ -141,11 +136,14 @@ impl<'a> Record<'a> {
 
 #[cfg(test)]
 mod tests {
+    use skep_state::clock::Stamp;
+
     use super::*;
 
     fn record() -> Vec<u8> {
         let mut bytes = Vec::new();
-        push(&mut bytes, 7, 9, &Digest::of(b"foo"), "text/plain", b"foo");
+        let (digest, content_type, body) = (&Digest::of(b"foo"), "text/plain", b"foo");
+        push(&mut bytes, &NewRecord { seq: 7, time: Stamp(9), digest, content_type, body });
         bytes
     }
 

@@ -9,14 +9,10 @@ use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use skep_state::message::Digest;
 
-/// Messages that may be taken out one by one above the floor.
-pub const REMOVED_SINGLY_MAX: usize = 16_384;
-/// Digests of removed messages that are remembered, beyond those whose segments are still there.
-pub const REMEMBERED_MAX: usize = 16_384;
-/// Messages that one command drops at most: it reads the digest of each.
-pub const DROPPED_AT_ONCE_MAX: u64 = REMEMBERED_MAX as u64;
+use crate::kind::{Invalid, KindId, Record};
+use crate::level::Limits;
+use crate::message::Digest;
 
 /// What was taken out, as a checkpoint and a snapshot carry it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,9 +27,31 @@ pub struct RemovedRecord {
     pub remembered: Vec<Digest>,
 }
 
+impl Record for RemovedRecord {
+    const ID: KindId = KindId(1);
+    const NAME: &'static str = "messages";
+    const FORMATS: (u16, u16) = (1, 1);
+
+    fn check(&self) -> Result<(), Invalid> {
+        let RemovedRecord { floor, last_seq, singly, remembered } = self;
+        let widest = Limits::WIDEST;
+        if singly.len() > widest.removed_singly_max || remembered.len() > widest.remembered_max {
+            let (singly, remembered) = (singly.len(), remembered.len());
+            return Err(Invalid(format!("{singly} removed and {remembered} remembered messages")));
+        }
+        if floor > last_seq
+            || !singly.iter().all(|seq| seq > floor && seq <= last_seq)
+            || !singly.is_sorted_by(|a, b| a < b)
+        {
+            return Err(Invalid(format!("removed messages up to {floor} and beyond, of {last_seq}")));
+        }
+        Ok(())
+    }
+}
+
 /// The same in use.
 #[derive(Debug, Default)]
-pub(crate) struct Removed {
+pub struct Removed {
     floor: u64,
     /// Shared with readers, who look at it outside the lock.
     singly: Arc<BTreeSet<u64>>,
@@ -43,18 +61,18 @@ pub(crate) struct Removed {
 
 /// What a reader needs to pass over removed messages.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Gaps {
+pub struct Gaps {
     floor: u64,
     singly: Arc<BTreeSet<u64>>,
 }
 
 impl Gaps {
-    pub(crate) fn has(&self, seq: u64) -> bool {
+    pub fn has(&self, seq: u64) -> bool {
         seq <= self.floor || self.singly.contains(&seq)
     }
 
     /// Messages that are there after one `seq`, up to another.
-    pub(crate) fn count_between(&self, after: u64, upto: u64) -> u64 {
+    pub fn count_between(&self, after: u64, upto: u64) -> u64 {
         let after = after.max(self.floor);
         if upto <= after {
             return 0;
@@ -64,7 +82,7 @@ impl Gaps {
 }
 
 impl Removed {
-    pub(crate) fn new(record: &RemovedRecord) -> Removed {
+    pub fn new(record: &RemovedRecord) -> Removed {
         Removed {
             floor: record.floor,
             singly: Arc::new(record.singly.iter().copied().collect()),
@@ -73,7 +91,7 @@ impl Removed {
         }
     }
 
-    pub(crate) fn record(&self, last_seq: u64) -> RemovedRecord {
+    pub fn record(&self, last_seq: u64) -> RemovedRecord {
         if self.floor == 0 && self.singly.is_empty() && self.order.is_empty() {
             // Nothing was ever taken out: older programs can read the checkpoint.
             return RemovedRecord::default();
@@ -86,39 +104,39 @@ impl Removed {
         }
     }
 
-    pub(crate) fn gaps(&self) -> Gaps {
+    pub fn gaps(&self) -> Gaps {
         Gaps { floor: self.floor, singly: self.singly.clone() }
     }
 
-    pub(crate) fn floor(&self) -> u64 {
+    pub fn floor(&self) -> u64 {
         self.floor
     }
 
     /// How many were taken out one by one.
-    pub(crate) fn singly(&self) -> usize {
+    pub fn singly(&self) -> usize {
         self.singly.len()
     }
 
-    pub(crate) fn has(&self, seq: u64) -> bool {
+    pub fn has(&self, seq: u64) -> bool {
         seq <= self.floor || self.singly.contains(&seq)
     }
 
-    pub(crate) fn remembers(&self, digest: &Digest) -> bool {
+    pub fn remembers(&self, digest: &Digest) -> bool {
         self.remembered.contains(digest)
     }
 
     /// Notes that a message is gone. False where as many are as can be noted.
-    pub(crate) fn remove(&mut self, seq: u64, digest: Digest) -> bool {
-        if self.singly.len() >= REMOVED_SINGLY_MAX {
+    pub fn remove(&mut self, seq: u64, digest: Digest, limits: &Limits) -> bool {
+        if self.singly.len() >= limits.removed_singly_max {
             return false;
         }
         Arc::make_mut(&mut self.singly).insert(seq);
-        self.remember(digest);
+        self.remember(digest, limits);
         true
     }
 
     /// Notes that all up to `floor` are gone.
-    pub(crate) fn raise_floor(&mut self, floor: u64) {
+    pub fn raise_floor(&mut self, floor: u64) {
         if floor > self.floor {
             self.floor = floor;
             if self.singly.first().is_some_and(|first| *first <= floor) {
@@ -127,11 +145,11 @@ impl Removed {
         }
     }
 
-    pub(crate) fn remember(&mut self, digest: Digest) {
+    pub fn remember(&mut self, digest: Digest, limits: &Limits) {
         if self.remembered.insert(digest) {
             self.order.push_back(digest);
         }
-        while self.order.len() > REMEMBERED_MAX {
+        while self.order.len() > limits.remembered_max {
             if let Some(oldest) = self.order.pop_front() {
                 self.remembered.remove(&oldest);
             }
@@ -143,6 +161,8 @@ impl Removed {
 mod tests {
     use super::*;
 
+    const LIMITS: &Limits = &Limits::WIDEST;
+
     fn digest(i: u64) -> Digest {
         Digest::of(&i.to_le_bytes())
     }
@@ -150,7 +170,7 @@ mod tests {
     #[test]
     fn what_is_gone_is_known_after_a_checkpoint_and_counted() {
         let mut removed = Removed::default();
-        assert!(removed.remove(5, digest(5)) && removed.remove(9, digest(9)));
+        assert!(removed.remove(5, digest(5), LIMITS) && removed.remove(9, digest(9), LIMITS));
         removed.raise_floor(6);
         let removed = Removed::new(&removed.record(10));
         assert_eq!(removed.record(10).singly, [9]);
@@ -167,13 +187,13 @@ mod tests {
     #[test]
     fn the_memory_of_what_is_gone_is_bounded() {
         let mut removed = Removed::default();
-        for seq in 1..=REMOVED_SINGLY_MAX as u64 {
-            assert!(removed.remove(seq, digest(seq)));
+        for seq in 1..=LIMITS.removed_singly_max as u64 {
+            assert!(removed.remove(seq, digest(seq), LIMITS));
         }
-        assert!(!removed.remove(1 << 40, digest(0)));
-        removed.remember(digest(1 << 40));
+        assert!(!removed.remove(1 << 40, digest(0), LIMITS));
+        removed.remember(digest(1 << 40), LIMITS);
         assert!(!removed.remembers(&digest(1)) && removed.remembers(&digest(2)));
-        assert_eq!(removed.record(0).remembered.len(), REMEMBERED_MAX);
+        assert_eq!(removed.record(0).remembered.len(), LIMITS.remembered_max);
     }
 
     #[test]

@@ -11,9 +11,9 @@ use skep_state::message::Digest;
 
 use crate::error::StoreError;
 use crate::manifest::SegmentMeta;
-use crate::messages::index::{self, DiskIndex, IndexKey, MemoryIndex};
-use crate::messages::record::{self, HEADER_BYTES, Record};
-use crate::messages::{Active, index_path};
+use crate::segments::index::{self, DiskIndex, IndexKey, MemoryIndex};
+use crate::segments::record::{self, HEADER_BYTES, Record};
+use crate::segments::{Active, index_path};
 
 pub(super) const READ_BUFFER_BYTES: usize = 256 * 1024;
 /// What is read at first of a message, in the hope that it is all.

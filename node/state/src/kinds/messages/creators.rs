@@ -9,10 +9,10 @@ use std::collections::VecDeque;
 
 /// How many messages' makers are remembered: 1 MiB. A request is carried again within its
 /// deadline, and mostly at once.
-pub(crate) const CREATORS_MAX: usize = 128 * 1024;
+pub const CREATORS_MAX: usize = 128 * 1024;
 
 #[derive(Debug, Default)]
-pub(crate) struct Creators {
+pub struct Creators {
     /// The nonces of the messages up to the newest, in the order of `seq`.
     nonces: VecDeque<u64>,
     last_seq: u64,
@@ -20,7 +20,7 @@ pub(crate) struct Creators {
 
 impl Creators {
     /// Notes who made the message of the next `seq`.
-    pub(crate) fn push(&mut self, seq: u64, nonce: u64) {
+    pub fn push(&mut self, seq: u64, nonce: u64) {
         if self.nonces.len() == CREATORS_MAX {
             self.nonces.pop_front();
         }
@@ -29,7 +29,7 @@ impl Creators {
     }
 
     /// Whether this request is known to have made the message.
-    pub(crate) fn made(&self, seq: u64, nonce: u64) -> bool {
+    pub fn made(&self, seq: u64, nonce: u64) -> bool {
         let from_end = self.last_seq.checked_sub(seq).and_then(|back| usize::try_from(back).ok());
         let at = from_end.and_then(|back| self.nonces.len().checked_sub(back + 1));
         at.is_some_and(|at| self.nonces[at] == nonce)
