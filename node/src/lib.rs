@@ -1,6 +1,6 @@
 //! The skep node: gossip membership, a Raft-replicated store, and the HTTP API over it.
 //!
-//! Data flows one way: `main -> server -> http -> service -> group`, and from there into the crates below:
+//! Data flows one way: `main -> server -> http, group -> service`, and from there into the crates below:
 //! `store -> raft -> state`, `members`, `base`.
 
 pub mod config;

@@ -25,12 +25,12 @@ use skep_state::command::{ClaimKey, Op, OpOutcome};
 use skep_state::message::{Digest, StoredMessage};
 use tokio::time::Instant;
 
-use crate::group::Raft;
 use list::Filter;
 use nonces::Nonces;
 use proposer::Proposer;
 use read_index::ReadIndexer;
 use skep_state::kinds::text::Newest;
+use skep_store::Raft;
 use skep_store::{Lookup, Reader, StoreError};
 pub use status::{ClusterStatus, MemberStatus};
 

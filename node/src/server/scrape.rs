@@ -4,17 +4,15 @@ mod disk;
 mod quorum;
 
 use openraft::async_runtime::watch::WatchReceiver as _;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
 
 use openraft::ServerState;
 use openraft_rt::Instant as _;
 use skep_base::id::NodeId;
 use skep_members::gossip::{Gossip, Program};
-use tokio::sync::watch;
 
-use crate::group::Raft;
+use crate::group::OpenStore;
 use crate::service::Service;
 use crate::service::status::leads_quorum;
 use crate::telemetry::{Metrics, Scrape};
@@ -22,8 +20,8 @@ use skep_raft::peers::Peers;
 use skep_raft::types::LogId;
 use skep_raft::wire::REJECT_REASONS;
 use skep_state::level::Limits;
+use skep_store::Raft;
 use skep_store::health::{Histogram, LATENCY_BUCKETS_S};
-use skep_store::{LogStatsHandle, Reader, StoreHealth, StoreMetrics};
 
 /// Who is asked.
 pub struct Asked {
@@ -32,21 +30,13 @@ pub struct Asked {
     pub gossip: Gossip,
     pub peers: Peers,
     pub service: Service,
-    pub store: AskedStore,
-}
-
-/// What of the store is asked.
-pub struct AskedStore {
     pub folder: PathBuf,
-    pub reader: Reader,
-    pub metrics: Arc<StoreMetrics>,
-    pub log: LogStatsHandle,
-    pub health: watch::Receiver<StoreHealth>,
+    pub store: OpenStore,
 }
 
 /// Adds the sources.
 pub fn register(metrics: &Metrics, asked: Asked) {
-    let Asked { node_id, raft, gossip, peers, service, store } = asked;
+    let Asked { node_id, raft, gossip, peers, service, folder, store } = asked;
     metrics.add_source(move |scrape| {
         let ready = f64::from(u8::from(service.readiness().is_ok()));
         scrape.gauge("ready", "1 while /readyz answers 200", ready);
@@ -55,7 +45,7 @@ pub fn register(metrics: &Metrics, asked: Asked) {
     metrics.add_source(move |scrape| of_raft(scrape, node_id, &raft, &seen));
     metrics.add_source(move |scrape| of_gossip(scrape, &gossip));
     metrics.add_source(move |scrape| of_peers(scrape, &peers));
-    metrics.add_source(move |scrape| of_store(scrape, &store));
+    metrics.add_source(move |scrape| of_store(scrape, &folder, &store));
 }
 
 fn index(log_id: &Option<LogId>) -> f64 {
@@ -179,8 +169,8 @@ fn of_peers(scrape: &mut Scrape<'_>, peers: &Peers) {
     scrape.counter("peer_snapshots_received", "Snapshots received", counters.snapshots_received.get());
 }
 
-fn of_store(scrape: &mut Scrape<'_>, asked: &AskedStore) {
-    let AskedStore { folder, reader, metrics: store, log, health } = asked;
+fn of_store(scrape: &mut Scrape<'_>, folder: &Path, store: &OpenStore) {
+    let OpenStore { reader, metrics: store, log, health } = store;
     if let Some(room) = disk::room(folder) {
         scrape.gauge("store_disk_free_bytes", "Free space where the data folder is", room.free_bytes);
         scrape.gauge("store_disk_size_bytes", "Size of the file system of the data folder", room.size_bytes);

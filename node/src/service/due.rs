@@ -14,7 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::proposer::Proposer;
 use super::{level, now_ms, status};
-use crate::group::Raft;
+use skep_store::Raft;
 
 /// How often it is looked, at most and at least.
 const LOOK_INTERVAL_MIN: Duration = Duration::from_millis(50);

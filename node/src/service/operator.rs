@@ -18,7 +18,6 @@ use tokio::time::Instant;
 
 use super::level::require;
 use super::proposer::Proposer;
-use crate::group::Raft;
 use skep_raft::membership::plan::{QuorumLost, Settings};
 use skep_raft::membership::reconciler::facts::{Tracker, raft_facts};
 use skep_raft::peers::Peers;
@@ -26,6 +25,7 @@ use skep_raft::types::Metrics;
 use skep_raft::wait_until;
 use skep_raft::wire::{Operation, OperationError, OperationOutcome, Request, Response};
 use skep_state::level::Limits;
+use skep_store::Raft;
 use skep_store::{Lookup, Reader, SnapshotData, SnapshotSink, StoreError};
 
 /// How long a hand-over, a removal or a snapshot may take.

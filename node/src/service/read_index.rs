@@ -17,12 +17,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::ServiceError;
-use crate::group::Raft;
 use skep_raft::deposed;
 use skep_raft::leadership::{self, Leading, Standing};
 use skep_raft::peers::{CallError, Peers};
 use skep_raft::types::Vote;
 use skep_raft::wire::{ReadIndexError, Request, Response};
+use skep_store::Raft;
 use skep_store::{Applied, HeldVote};
 
 /// Reads that may wait at a node; one more is refused as overload.

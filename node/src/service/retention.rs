@@ -14,7 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::proposer::Proposer;
 use super::{ServiceError, level, list, now_ms};
-use crate::group::Raft;
+use skep_store::Raft;
 use skep_store::Reader;
 
 /// How often it is looked, at most and at least.

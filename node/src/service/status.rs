@@ -10,12 +10,12 @@ use skep_members::gossip::{Gossip, NodeState, PeerRecord, Program, View};
 use tokio::sync::watch;
 
 use super::level;
-use crate::group::Raft;
 use crate::service::ServiceError;
 use crate::service::started::Started;
 use skep_raft::formation::bootstrap::{Wait, only_strangers};
 use skep_raft::types::{LogId, Metrics};
 use skep_state::level::Level;
+use skep_store::Raft;
 use skep_store::StoreHealth;
 
 /// A leader that no quorum has answered for so long gets no traffic: it does not step down by

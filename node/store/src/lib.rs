@@ -48,6 +48,9 @@ pub use reader::{Applied, Reader, StoreStats};
 pub use segments::Lookup;
 pub use snapshot::{Received, SnapshotData, SnapshotInfo, SnapshotSink, inspect};
 
+/// A Raft over this store.
+pub type Raft = skep_raft::Raft<StateMachine>;
+
 /// What the `format` file holds.
 const FORMAT: &str = "skep store 1\n";
 

@@ -3,9 +3,9 @@
 use skep_base::id::NodeId;
 use skep_members::gossip::{Gossip, NodeState};
 
-use crate::group::Raft;
 use skep_raft::types::Metrics;
 use skep_raft::wait_until;
+use skep_store::Raft;
 
 /// Entries that a node may lack when it first says that it is ready.
 const CAUGHT_UP_LAG_MAX: u64 = 1_000;

@@ -1,43 +1,25 @@
-//! What peers ask of this node beside consensus: proposals, read indexes, bootstrap, operations.
+//! What peers ask of a group beside consensus: proposals, read indexes, bootstrap, operations.
 
 use openraft::async_runtime::watch::WatchReceiver as _;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use skep_base::id::{ClusterId, NodeId};
-use skep_members::gossip::Gossip;
 use tokio::time::Instant;
 
-use crate::group::Raft;
 use crate::service::operator::Operator;
 use crate::service::proposer::Proposer;
 use crate::service::read_index::ReadIndexer;
-use skep_raft::formation::bootstrap::driver::{Ask, AskError, Bootstrap};
-use skep_raft::formation::bootstrap::{BootstrapAnswer, BootstrapAsk};
-use skep_raft::peers::{Directory, Peers};
+use skep_raft::formation::bootstrap::driver::Bootstrap;
 use skep_raft::serve::CallHandler;
 use skep_raft::wire::{ProposeError, Refusal, Request, Response};
+use skep_store::Raft;
 
 /// How long a forwarded proposal may take here; its sender's own deadline is shorter or equal.
 const FORWARDED_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a read index may take here.
 const READ_INDEX_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a bootstrap question may go unanswered.
-const ASK_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Where peers are, by gossip.
-pub struct GossipDirectory(pub Gossip);
-
-impl Directory for GossipDirectory {
-    fn address_of(&self, id: NodeId) -> Option<SocketAddr> {
-        let view = self.0.view().borrow().clone();
-        // One that fell silent may be back at the same place before gossip says so.
-        let dead = || view.dead.iter().find(|record| record.id == id);
-        view.live(id).or_else(dead).map(|record| record.peer)
-    }
-}
 
 /// The node's answers.
 pub struct Calls {
@@ -101,17 +83,4 @@ impl CallHandler for Calls {
 
 fn answer(response: Response) -> BoxFuture<'static, Response> {
     async { response }.boxed()
-}
-
-/// Bootstrap's questions, over the peers' connections.
-pub struct PeerAsk(pub Peers);
-
-impl Ask for PeerAsk {
-    async fn ask(&self, member: NodeId, ask: BootstrapAsk) -> Result<BootstrapAnswer, AskError> {
-        match self.0.call(member, Request::Bootstrap(ask), Instant::now() + ASK_TIMEOUT).await {
-            Ok(Response::Bootstrap(answer)) => Ok(answer),
-            Ok(other) => Err(AskError(format!("unexpected answer: {other:?}"))),
-            Err(error) => Err(AskError(error.to_string())),
-        }
-    }
 }
