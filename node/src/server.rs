@@ -21,9 +21,10 @@ use skep_members::tls::peer_tls;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch::{Receiver, Sender, channel};
 
+use crate::api::{NodeAdmin, admin_app, public_app};
 use crate::config::ServeConfig;
 use crate::group::{self, Group, Parts};
-use crate::http::{self, NodeAdmin, ServeLimits, Stage, admin_app, public_app};
+use crate::http::{self, ServeLimits, Stage};
 use crate::listen::{self, Listeners};
 use crate::telemetry::Metrics;
 use directory::{GossipDirectory, PeerAsk};

@@ -6,7 +6,7 @@ use http::header::ACCEPT;
 /// How much a client wants a media type: its quality in thousandths, then how exactly it named
 /// the type (3 exact, 2 `type/*`, 1 `*/*`, 0 not at all).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Want {
+pub(crate) struct Want {
     quality: u16,
     exactness: u8,
 }
@@ -26,7 +26,7 @@ impl Want {
 
 /// How much the request's `Accept` wants `media_type` (without parameters, in lower case).
 /// Without an `Accept` everything is wanted, by no name.
-pub(super) fn want(headers: &HeaderMap, media_type: &str) -> Want {
+pub(crate) fn want(headers: &HeaderMap, media_type: &str) -> Want {
     let mut ranges = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).peekable();
     if ranges.peek().is_none() {
         return Want { quality: 1000, exactness: 1 };

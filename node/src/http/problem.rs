@@ -51,7 +51,7 @@ use crate::service::ServiceError;
 use crate::service::operator::OperatorError;
 
 /// Says that the request was certainly not executed: it may be sent elsewhere.
-pub(super) const SKEP_UNPROCESSED: HeaderName = HeaderName::from_static("skep-unprocessed");
+pub(crate) const SKEP_UNPROCESSED: HeaderName = HeaderName::from_static("skep-unprocessed");
 
 macro_rules! kinds {
     ($($kind:ident = $uri:literal, $status:ident, $title:literal;)*) => {
@@ -134,7 +134,7 @@ impl Problem {
     }
 
     /// The problem as JSON.
-    pub(super) fn document(&self) -> Vec<u8> {
+    pub(crate) fn document(&self) -> Vec<u8> {
         let document = Document {
             r#type: self.kind.uri(),
             title: self.kind.title(),
@@ -146,7 +146,7 @@ impl Problem {
     }
 
     /// Text that is none, and from where on.
-    pub(super) fn invalid_utf8(error: std::str::Utf8Error) -> Self {
+    pub(crate) fn invalid_utf8(error: std::str::Utf8Error) -> Self {
         let detail = format!("the byte at offset {} makes it no UTF-8", error.valid_up_to());
         Self::new(ProblemKind::InvalidUtf8, detail)
     }

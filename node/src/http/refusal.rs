@@ -31,7 +31,7 @@ const LINGER_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// A connection's exchanges: those that began, and those whose answer hyper has taken whole.
 #[derive(Debug, Default)]
-pub(super) struct Exchanges {
+pub(crate) struct Exchanges {
     begun: AtomicU64,
     ended: AtomicU64,
 }
@@ -45,7 +45,7 @@ impl Exchanges {
 }
 
 /// Tells when an exchange ends: on drop.
-pub(super) struct Exchange<F: FnOnce()> {
+pub(crate) struct Exchange<F: FnOnce()> {
     exchanges: Arc<Exchanges>,
     at_end: Option<F>,
 }
@@ -67,7 +67,7 @@ impl<F: FnOnce()> Drop for Exchange<F> {
 }
 
 /// An answer's body, which hyper drops when it has taken all of it.
-pub(super) struct AnswerBody<F: FnOnce()> {
+pub(crate) struct AnswerBody<F: FnOnce()> {
     body: Body,
     _exchange: Exchange<F>,
 }
@@ -99,7 +99,7 @@ impl<F: FnOnce() + Unpin> hyper::body::Body for AnswerBody<F> {
 }
 
 /// A socket that gives hyper's own answers their words.
-pub(super) struct Worded<S> {
+pub(crate) struct Worded<S> {
     stream: S,
     exchanges: Arc<Exchanges>,
     served_by: HeaderValue,

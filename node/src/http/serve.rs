@@ -20,9 +20,9 @@ use super::refusal::{AnswerBody, Exchange, Exchanges, Worded};
 
 /// Largest head of a request, in bytes; hyper answers 431 to a larger one (up to twice as much
 /// may pass, where it arrives in one piece).
-pub(super) const HEAD_BYTES_MAX: usize = 64 * 1024;
+pub(crate) const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Most headers of a request.
-pub(super) const HEADERS_MAX: usize = 100;
+pub(crate) const HEADERS_MAX: usize = 100;
 /// After a failed accept (no descriptors left, mostly) the next try waits this long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 

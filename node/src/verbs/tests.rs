@@ -6,8 +6,9 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::*;
-use crate::http::fake::{Fake, NODE_ID};
-use crate::http::{OperatorToken, ServeLimits, Stage, admin_app, serve};
+use crate::api::admin_app;
+use crate::api::fake::{Fake, NODE_ID};
+use crate::http::{OperatorToken, ServeLimits, Stage, serve};
 use crate::telemetry::Metrics;
 
 struct Node {

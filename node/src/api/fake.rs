@@ -8,7 +8,8 @@ use skep_base::id::NodeId;
 use skep_state::message::{Digest, StoredMessage};
 use tokio::sync::{Semaphore, watch};
 
-use super::api::{AdminApi, Chunks, MessageApi};
+use super::node::{AdminApi, Chunks};
+use crate::kinds::served::MessageApi;
 use crate::service::list::{self, Filter};
 use crate::service::operator::{OperatorError, PeerProgress};
 use crate::service::{Claim, ClusterStatus, Counted, Page, Put, ServiceError, Written};

@@ -9,12 +9,12 @@ use axum::response::Response;
 use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_DISPOSITION, CONTENT_TYPE, HeaderValue};
 
-use super::api::MessageApi;
-use super::endpoint;
-use super::page::NDJSON;
-use super::problem::Problem;
 use super::public::Public;
-use super::schema;
+use crate::http::headers::NDJSON;
+use crate::http::problem::Problem;
+use crate::kinds::messages::endpoint;
+use crate::kinds::schema;
+use crate::kinds::served::MessageApi;
 
 /// Whether the token is the operators'.
 #[utoipa::path(
@@ -25,7 +25,7 @@ use super::schema;
         (status = 403, description = "The node has none", body = schema::ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
-pub(super) async fn check<A: MessageApi>(
+pub(crate) async fn check<A: MessageApi>(
     State(public): State<Arc<Public<A>>>,
     request: Request,
 ) -> Result<Response, Problem> {
@@ -45,14 +45,15 @@ pub(super) async fn check<A: MessageApi>(
         (status = 403, description = "The node has no token", body = schema::ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
-pub(super) async fn get<A: MessageApi>(
+pub(crate) async fn get<A: MessageApi>(
     State(public): State<Arc<Public<A>>>,
     request: Request,
 ) -> Result<Response, Problem> {
     public.token.check(request.headers())?;
-    let upto = public.api.current().await?;
+    let upto = public.served.api.current().await?;
     tracing::info!(upto, "an operator exports the messages");
-    let mut response = Response::new(Body::from_stream(endpoint::list(public.api.clone(), upto, true)));
+    let mut response =
+        Response::new(Body::from_stream(endpoint::list(public.served.api.clone(), upto, true)));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(NDJSON));
     headers.insert(

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 /// A message that is a text.
 #[derive(ToSchema)]
-pub(super) struct TextMessage {
+pub(crate) struct TextMessage {
     /// The text. It has at least one character.
     #[schema(min_length = 1, example = "foo")]
     pub message: String,
@@ -17,21 +17,21 @@ pub(super) struct TextMessage {
 /// Bytes of whatever kind.
 #[derive(ToSchema)]
 #[schema(value_type = String, format = Binary, min_length = 1)]
-pub(super) struct Raw(Vec<u8>);
+pub(crate) struct Raw(Vec<u8>);
 
 /// A text.
 #[derive(ToSchema)]
 #[schema(value_type = String, min_length = 1, example = "a text")]
-pub(super) struct Text(String);
+pub(crate) struct Text(String);
 
 /// Any JSON value.
 #[derive(ToSchema)]
 #[schema(value_type = Value, example = json!({"any": ["JSON", 1]}))]
-pub(super) struct Json(serde_json::Value);
+pub(crate) struct Json(serde_json::Value);
 
 /// What a message came to.
 #[derive(ToSchema)]
-pub(super) struct Stored {
+pub(crate) struct Stored {
     /// The SHA-256 of the message's bytes: its id.
     #[schema(pattern = "^[0-9a-f]{64}$")]
     pub digest: String,
@@ -42,14 +42,14 @@ pub(super) struct Stored {
 
 /// How many texts were written.
 #[derive(ToSchema)]
-pub(super) struct TextVersion {
+pub(crate) struct TextVersion {
     #[schema(minimum = 1)]
     pub version: u64,
 }
 
 /// A stored message.
 #[derive(ToSchema)]
-pub(super) struct Message {
+pub(crate) struct Message {
     /// Its place in the log of messages, from 1.
     #[schema(minimum = 1)]
     pub seq: u64,
@@ -68,7 +68,7 @@ pub(super) struct Message {
 
 /// A stored message; one that came as JSON is the value that it is.
 #[derive(ToSchema)]
-pub(super) struct Item {
+pub(crate) struct Item {
     #[schema(minimum = 1)]
     pub seq: u64,
     #[schema(pattern = "^[0-9a-f]{64}$")]
@@ -84,7 +84,7 @@ pub(super) struct Item {
 
 /// Messages in order.
 #[derive(ToSchema)]
-pub(super) struct MessagePage {
+pub(crate) struct MessagePage {
     pub messages: Vec<Message>,
     /// The `after` of the next page; null where this one reaches the end.
     #[schema(required = true)]
@@ -94,7 +94,7 @@ pub(super) struct MessagePage {
 /// An error (RFC 9457). The types are stable: see the table of problems.
 #[derive(ToSchema)]
 #[schema(as = Problem)]
-pub(super) struct ProblemDocument {
+pub(crate) struct ProblemDocument {
     #[schema(example = "urn:skep:problem:message-not-found")]
     pub r#type: String,
     pub title: String,

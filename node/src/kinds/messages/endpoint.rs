@@ -13,15 +13,15 @@ use futures_util::stream;
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, VARY};
 use tokio::task::JoinHandle;
 
-use super::accept::want;
-use super::api::MessageApi;
 use super::entry::{self, Form};
-use super::messages::{JSON, stored};
-use super::page::NDJSON;
-use super::problem::{Problem, ProblemKind};
-use super::public::Public;
-use super::schema;
+use super::stored;
 use super::{body, idempotency};
+use crate::http::accept::want;
+use crate::http::headers::{JSON, NDJSON};
+use crate::http::problem::{Problem, ProblemKind};
+use crate::kinds::schema;
+use crate::kinds::served::MessageApi;
+use crate::kinds::served::Served;
 
 /// What is read at once: messages, and bytes of their records.
 const PIECE_MESSAGES_MAX: usize = 4096;
@@ -44,8 +44,8 @@ const PIECE_BYTES_MAX: usize = 256 * 1024;
         (status = 507, description = "The disk is full", body = schema::ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
-pub(super) async fn post<A: MessageApi>(
-    State(public): State<Arc<Public<A>>>,
+pub(crate) async fn post<A: MessageApi>(
+    State(public): State<Arc<Served<A>>>,
     request: Request,
 ) -> Result<Response, Problem> {
     let (head, body) = request.into_parts();
@@ -71,8 +71,8 @@ pub(super) async fn post<A: MessageApi>(
             (Vec<schema::Item> = "application/json"), (String = "application/x-ndjson"))),
     ),
 )]
-pub(super) async fn get<A: MessageApi>(
-    State(public): State<Arc<Public<A>>>,
+pub(crate) async fn get<A: MessageApi>(
+    State(public): State<Arc<Served<A>>>,
     request: Request,
 ) -> Result<Response, Problem> {
     let lines = want(request.headers(), NDJSON) > want(request.headers(), "application/json");
@@ -88,7 +88,7 @@ pub(super) async fn get<A: MessageApi>(
 }
 
 /// Every message up to `upto`, as one JSON array or one object a line.
-pub(super) fn list<A: MessageApi>(
+pub(crate) fn list<A: MessageApi>(
     api: Arc<A>,
     upto: u64,
     lines: bool,

@@ -9,23 +9,21 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, LINK, VARY};
 
-use super::accept::want;
-use super::api::MessageApi;
-use super::encode::time_rfc3339;
 use super::entry::{self, Form};
-use super::messages::{JSON, insert};
-use super::problem::{Problem, ProblemKind};
-use super::public::Public;
-use super::query::{self, Pairs};
-use super::schema;
+use crate::http::accept::want;
+use crate::http::encode::time_rfc3339;
+use crate::http::headers::{JSON, NDJSON, insert};
+use crate::http::problem::{Problem, ProblemKind};
+use crate::http::query::{self, Pairs};
+use crate::kinds::schema;
+use crate::kinds::served::MessageApi;
+use crate::kinds::served::Served;
 use crate::service::Page;
 use crate::service::list::Filter;
 
 /// Messages in a page where the client names no limit, and the most it may name.
 const PAGE_LIMIT_DEFAULT: usize = 100;
-pub(super) const PAGE_LIMIT_MAX: usize = 1000;
-
-pub(super) const NDJSON: &str = "application/x-ndjson";
+pub(crate) const PAGE_LIMIT_MAX: usize = 1000;
 
 /// How many messages pass the query's filter.
 const SKEP_COUNT: HeaderName = HeaderName::from_static("skep-count");
@@ -49,8 +47,8 @@ const SKEP_LAST_SEQ: HeaderName = HeaderName::from_static("skep-last-seq");
         (status = 400, description = "A parameter is out of its range", body = schema::ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
-pub(super) async fn get<A: MessageApi>(
-    State(public): State<Arc<Public<A>>>,
+pub(crate) async fn get<A: MessageApi>(
+    State(public): State<Arc<Served<A>>>,
     request: Request,
 ) -> Result<Response, Problem> {
     let query = Query::parse(request.uri().query().unwrap_or_default())?;
@@ -86,8 +84,8 @@ pub(super) async fn get<A: MessageApi>(
         (status = 400, description = "A parameter is out of its range"),
     ),
 )]
-pub(super) async fn head<A: MessageApi>(
-    State(public): State<Arc<Public<A>>>,
+pub(crate) async fn head<A: MessageApi>(
+    State(public): State<Arc<Served<A>>>,
     request: Request,
 ) -> Result<Response, Problem> {
     let query = Query::parse(request.uri().query().unwrap_or_default())?;

@@ -5,12 +5,13 @@
 use serde::Serialize;
 use skep_state::message::StoredMessage;
 
-use super::encode::{base64, time_rfc3339};
-use super::messages::{as_text, essence};
+use super::as_text;
+use crate::http::encode::{base64, time_rfc3339};
+use crate::http::headers::essence;
 
 /// How the message itself is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
+pub(crate) enum Form {
     /// A text as a JSON string, whatever it says.
     Text,
     /// What was stored as JSON as the value that it is, everything else as [`Form::Text`].
@@ -18,7 +19,7 @@ pub(super) enum Form {
 }
 
 /// Appends the message's JSON object, which has no line break in it.
-pub(super) fn push(message: &StoredMessage, form: Form, json: &mut Vec<u8>) -> serde_json::Result<()> {
+pub(crate) fn push(message: &StoredMessage, form: Form, json: &mut Vec<u8>) -> serde_json::Result<()> {
     json.reserve(256 + message.body.len());
     json.extend_from_slice(br#"{"seq":"#);
     push_number(message.seq, json);

@@ -13,12 +13,12 @@ use tokio::time::Instant;
 
 use super::tail::Entry;
 use super::{EVENT_STREAM, Farewell, HEARTBEAT, STALL_MAX, Seat};
-use crate::http::api::MessageApi;
+use crate::kinds::served::MessageApi;
 
 /// What browsers wait before they connect again.
 const RETRY_MS: u64 = 500;
 
-pub(super) fn serve<A: MessageApi>(seat: Seat<A>) -> Response {
+pub(crate) fn serve<A: MessageApi>(seat: Seat<A>) -> Response {
     let first = format!("retry: {RETRY_MS}\nid: {}\n\n", seat.reader.position());
     let begun = Stream { seat, given: None };
     let rest = stream::unfold(Some(begun), |state| async {

@@ -23,10 +23,10 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
-use super::api::MessageApi;
-use super::messages::JSON;
-use super::problem::{Problem, ProblemKind};
 use super::public::Public;
+use crate::http::headers::JSON;
+use crate::http::problem::{Problem, ProblemKind};
+use crate::kinds::served::MessageApi;
 use crate::telemetry::metrics::HttpMetrics;
 
 /// How long an answer is given to further askers.
@@ -42,7 +42,7 @@ const RATE_SECONDS: usize = 5;
 
 /// The cluster as a page shows it.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Members {
+pub(crate) struct Members {
     /// The node that answers.
     node_id: String,
     #[schema(required = true)]
@@ -53,7 +53,7 @@ pub(super) struct Members {
 
 /// One node.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Member {
+pub(crate) struct Member {
     id: String,
     /// `joining`, `ready`, `draining`, `left` or `dead`.
     state: String,
@@ -83,7 +83,7 @@ struct Busy {
 
 /// What is kept between two askers.
 #[derive(Default)]
-pub(super) struct Overview {
+pub(crate) struct Overview {
     /// Held while others are asked: who comes meanwhile waits for the same answer.
     last: Mutex<Option<(Instant, Bytes)>>,
     /// Requests a second, as the bits of a float.
@@ -92,7 +92,7 @@ pub(super) struct Overview {
 
 impl Overview {
     /// With the task that averages requests; it ends with the overview.
-    pub(super) fn start(metrics: Arc<HttpMetrics>) -> Self {
+    pub(crate) fn start(metrics: Arc<HttpMetrics>) -> Self {
         let overview = Self::default();
         let rate = Arc::downgrade(&overview.rate);
         tokio::spawn(async move {
@@ -124,7 +124,7 @@ impl Overview {
     get, path = "/members", operation_id = "listMembers", tag = "cluster",
     responses((status = 200, description = "The cluster as this node sees it", body = Members)),
 )]
-pub(super) async fn get<A: MessageApi>(State(public): State<Arc<Public<A>>>) -> Result<Response, Problem> {
+pub(crate) async fn get<A: MessageApi>(State(public): State<Arc<Public<A>>>) -> Result<Response, Problem> {
     let mut last = public.overview.last.lock().await;
     if let Some((at, json)) = &*last
         && at.elapsed() < FRESH
@@ -139,7 +139,7 @@ pub(super) async fn get<A: MessageApi>(State(public): State<Arc<Public<A>>>) -> 
 }
 
 /// `GET /members/self`: what other nodes ask.
-pub(super) async fn own<A: MessageApi>(State(public): State<Arc<Public<A>>>) -> Result<Response, Problem> {
+pub(crate) async fn own<A: MessageApi>(State(public): State<Arc<Public<A>>>) -> Result<Response, Problem> {
     let json = serde_json::to_vec(&busy(&public));
     Ok(answer(json.map_err(|error| Problem::new(ProblemKind::Internal, error.to_string()))?.into()))
 }
@@ -152,18 +152,18 @@ fn answer(json: Bytes) -> Response {
 }
 
 fn busy<A: MessageApi>(public: &Public<A>) -> Busy {
-    let cluster = public.api.cluster();
+    let cluster = public.served.api.cluster();
     Busy {
         node_id: cluster.node_id,
         committed: cluster.committed.unwrap_or(0),
         applied: cluster.applied.unwrap_or(0),
         requests_per_second: public.overview.requests_per_second(),
-        live_readers: public.live.readers() as u64,
+        live_readers: public.feed.live.readers() as u64,
     }
 }
 
 async fn members<A: MessageApi>(public: &Public<A>) -> Members {
-    let cluster = public.api.cluster();
+    let cluster = public.served.api.cluster();
     let listed = cluster.members.iter().filter(|member| member.role == "node").take(MEMBERS_MAX);
     let asked = listed.clone().map(async |member| {
         if member.id == cluster.node_id {

@@ -1,34 +1,85 @@
-//! `POST /messages`, `GET` and `HEAD /messages/{digest}`.
+//! Messages as served: `POST /messages`, `GET` and `HEAD /messages/{digest}`; lists, the pipeline and the
+//! live feed are beside it.
+
+pub(crate) mod endpoint;
+mod entry;
+pub(crate) mod live;
+mod page;
 
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{self, post};
 use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH,
-    LOCATION, VARY, X_CONTENT_TYPE_OPTIONS,
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, LOCATION, VARY,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, StatusCode};
+use hyper::body::Incoming;
 use skep_state::message::{CONTENT_TYPE_LEN_MAX, Digest, StoredMessage, TEXT_PLAIN};
 
-use super::accept::want;
-use super::api::MessageApi;
-use super::problem::{Problem, ProblemKind};
-use super::public::Public;
-use super::schema;
-use super::{body, idempotency, json};
+use crate::http::accept::want;
+use crate::http::headers::{JSON, essence, insert, is_token};
+use crate::http::problem::{Problem, ProblemKind};
+use crate::http::{body, idempotency, json};
+use crate::kinds::schema;
+use crate::kinds::served::MessageApi;
+use crate::kinds::served::Served;
 use crate::service::Put;
+use live::Feed;
 use skep_store::Lookup;
+use utoipa::OpenApi;
 
-pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const OCTET_STREAM: &str = "application/octet-stream";
 /// A message never changes, and its digest names no other.
 const IMMUTABLE: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
 /// The path that a message's digest follows.
-pub(super) const MESSAGE_PATH: &str = "/messages/";
+const MESSAGE_PATH: &str = "/messages/";
+
+/// The routes of messages.
+pub(crate) fn routes<A: MessageApi>(served: Arc<Served<A>>, feed: Arc<Feed<A>>) -> Router {
+    Router::new()
+        .route("/messages", post(store::<A>).get(page::get::<A>).head(page::head::<A>))
+        .route("/endpoint", post(endpoint::post::<A>).get(endpoint::get::<A>))
+        .route("/endpoint/", post(endpoint::post::<A>).get(endpoint::get::<A>))
+        .route("/messages/{digest}", routing::get(get::<A>))
+        .with_state(served)
+        .merge(Router::new().route("/messages/live", routing::get(live::get::<A>)).with_state(feed))
+}
+
+/// Their part of the API's document.
+#[derive(OpenApi)]
+#[openapi(
+    paths(store, get, page::get, page::head, live::get, endpoint::post, endpoint::get),
+    tags(
+        (name = "messages", description = "Messages, named by the SHA-256 of their bytes"),
+        (name = "pipeline", description = "Any JSON value in, all that is stored out"),
+    ),
+)]
+pub(crate) struct Document;
+
+/// Past the router: `GET /messages/{digest}`.
+pub(crate) fn shortcut<A: MessageApi>(
+    served: &Arc<Served<A>>,
+    request: &mut http::Request<Incoming>,
+) -> Option<BoxFuture<'static, Response>> {
+    /// As long as a path with a digest.
+    const DIGEST_PATH_BYTES: usize = MESSAGE_PATH.len() + 64;
+    let path = request.uri().path();
+    if path.len() != DIGEST_PATH_BYTES || !path.starts_with(MESSAGE_PATH) {
+        return None;
+    }
+    let (served, uri) = (served.clone(), request.uri().clone());
+    let headers = std::mem::take(request.headers_mut());
+    Some(async move { find(&served, uri.path(), &headers).await.into_response() }.boxed())
+}
 
 /// Stores a message.
 ///
@@ -52,8 +103,8 @@ pub(super) const MESSAGE_PATH: &str = "/messages/";
         (status = 507, description = "The disk is full", body = schema::ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
-pub(super) async fn post<A: MessageApi>(
-    State(public): State<Arc<Public<A>>>,
+async fn store<A: MessageApi>(
+    State(public): State<Arc<Served<A>>>,
     request: Request,
 ) -> Result<Response, Problem> {
     let (head, body) = request.into_parts();
@@ -73,7 +124,7 @@ pub(super) async fn post<A: MessageApi>(
 }
 
 /// The answer to who sent a message.
-pub(super) fn stored(put: Put) -> Result<Response, Problem> {
+fn stored(put: Put) -> Result<Response, Problem> {
     let mut text = String::with_capacity(112);
     // Writing to a string does not fail.
     let _ = write!(text, r#"{{"digest":"{}","seq":{}}}"#, put.digest, put.seq);
@@ -105,16 +156,16 @@ pub(super) fn stored(put: Put) -> Result<Response, Problem> {
         (status = 410, description = "The message was taken out", body = schema::ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
-pub(super) async fn get<A: MessageApi>(
-    State(public): State<Arc<Public<A>>>,
+async fn get<A: MessageApi>(
+    State(public): State<Arc<Served<A>>>,
     request: Request,
 ) -> Result<Response, Problem> {
     find(&public, request.uri().path(), request.headers()).await
 }
 
 /// [`get`], for one that has the request's parts.
-pub(super) async fn find<A: MessageApi>(
-    public: &Public<A>,
+async fn find<A: MessageApi>(
+    public: &Served<A>,
     path: &str,
     request: &HeaderMap,
 ) -> Result<Response, Problem> {
@@ -172,7 +223,7 @@ pub(super) async fn find<A: MessageApi>(
 }
 
 /// The digest that a message's path ends with.
-pub(super) fn digest_of(path: &str) -> Result<Digest, Problem> {
+pub(crate) fn digest_of(path: &str) -> Result<Digest, Problem> {
     let digest = path.strip_prefix(MESSAGE_PATH).unwrap_or_default();
     digest
         .parse()
@@ -198,18 +249,8 @@ fn content_type(headers: &HeaderMap) -> Result<String, Problem> {
     }
 }
 
-/// Whether it is a token (RFC 9110, 5.6.2).
-pub(super) fn is_token(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
-}
-
-/// A content type without its parameters.
-pub(super) fn essence(content_type: &str) -> &str {
-    content_type.split(';').next().unwrap_or_default().trim()
-}
-
 /// The message as text, if its type says that it is one and its bytes are UTF-8.
-pub(super) fn as_text(message: &StoredMessage) -> Option<&str> {
+fn as_text(message: &StoredMessage) -> Option<&str> {
     let essence = essence(&message.content_type).to_ascii_lowercase();
     let is_text = essence.starts_with("text/")
         || essence.ends_with("+json")
@@ -241,11 +282,4 @@ fn etag(digest: &Digest) -> String {
     let mut etag = String::with_capacity(66);
     let _ = write!(etag, "\"{digest}\"");
     etag
-}
-
-/// Sets a header whose text is known to be visible ASCII.
-pub(super) fn insert(headers: &mut HeaderMap, name: HeaderName, text: String) {
-    if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(text)) {
-        headers.insert(name, value);
-    }
 }

@@ -33,13 +33,14 @@ use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 use skep_base::id::NodeId;
 
-use super::api::AdminApi;
-use super::app::App;
-use super::body;
-use super::messages::{self, JSON};
-use super::problem::{Problem, ProblemKind};
+use super::node::AdminApi;
 use super::public::{method_not_allowed, not_found};
-use super::token::OperatorToken;
+use crate::http::app::App;
+use crate::http::body;
+use crate::http::headers::JSON;
+use crate::http::problem::{Problem, ProblemKind};
+use crate::http::token::OperatorToken;
+use crate::kinds::messages;
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::OPENMETRICS;
 

@@ -11,8 +11,8 @@ use axum::extract::ws::Utf8Bytes;
 use skep_state::message::StoredMessage;
 use tokio::sync::watch;
 
-use crate::http::api::MessageApi;
-use crate::http::entry::{self, Form};
+use crate::kinds::messages::entry::{self, Form};
+use crate::kinds::served::MessageApi;
 use crate::service::ServiceError;
 
 /// Encoded messages that are kept for readers that are nearly up to date.
@@ -27,12 +27,12 @@ const PACE_MAX: Duration = Duration::from_millis(40);
 
 /// An encoded message. Clones share the text.
 #[derive(Debug, Clone)]
-pub(super) struct Entry {
+pub(crate) struct Entry {
     pub seq: u64,
     pub json: Utf8Bytes,
 }
 
-pub(super) struct Tail {
+pub(crate) struct Tail {
     shared: Arc<Shared>,
     /// Keeps the task going.
     published: watch::Receiver<u64>,
@@ -98,7 +98,7 @@ impl Shared {
 }
 
 impl Tail {
-    pub(super) fn start<A: MessageApi>(api: Arc<A>) -> Self {
+    pub(crate) fn start<A: MessageApi>(api: Arc<A>) -> Self {
         let shared = Arc::new(Shared { ring: Mutex::default(), readers: watch::Sender::new(0) });
         let now = api.applied().borrow().seq;
         // What is published is never beyond the ring: who waits for more finds it there, or behind it.
@@ -109,7 +109,7 @@ impl Tail {
     }
 
     /// A reader of what comes after `after`, or of what comes from now on.
-    pub(super) fn reader<A: MessageApi>(&self, api: Arc<A>, after: Option<u64>) -> Reader<A> {
+    pub(crate) fn reader<A: MessageApi>(&self, api: Arc<A>, after: Option<u64>) -> Reader<A> {
         self.shared.readers.send_modify(|readers| *readers += 1);
         let after = after.unwrap_or_else(|| api.applied().borrow().seq);
         Reader { after, api, shared: self.shared.clone(), published: self.published.clone() }
@@ -193,7 +193,7 @@ fn encode_one(message: &StoredMessage) -> Result<Entry, ServiceError> {
 }
 
 /// A position in the log of messages.
-pub(super) struct Reader<A: MessageApi> {
+pub(crate) struct Reader<A: MessageApi> {
     after: u64,
     api: Arc<A>,
     shared: Arc<Shared>,
@@ -202,13 +202,13 @@ pub(super) struct Reader<A: MessageApi> {
 
 impl<A: MessageApi> Reader<A> {
     /// The last message that was given out.
-    pub(super) fn position(&self) -> u64 {
+    pub(crate) fn position(&self) -> u64 {
         self.after
     }
 
     /// Waits for what comes after the position, and moves it. Dropped before it returns, it has
     /// not moved.
-    pub(super) async fn next(&mut self) -> Result<Vec<Entry>, ServiceError> {
+    pub(crate) async fn next(&mut self) -> Result<Vec<Entry>, ServiceError> {
         loop {
             let batch = self.shared.ring().batch(self.after);
             let (batch, upto) = match batch {

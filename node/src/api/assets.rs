@@ -16,8 +16,8 @@ use http::header::{
 use http::{HeaderMap, StatusCode};
 use skep_state::message::Digest;
 
-use super::messages::insert;
-use super::problem::{Problem, ProblemKind};
+use crate::http::headers::insert;
+use crate::http::problem::{Problem, ProblemKind};
 
 /// Nothing but our own scripts and styles, and no markup made of text: whatever a message says, it
 /// stays text.
@@ -68,7 +68,7 @@ assets! {
 }
 
 /// A route for each file.
-pub(super) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
+pub(crate) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     let mut router = Router::new();
     for asset in ASSETS {
         let etag = format!("\"{}\"", &Digest::of(asset.bytes).to_string()[..16]);

@@ -14,9 +14,10 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 
-use super::messages::JSON;
-use super::schema;
-use super::{endpoint, export, live, members, messages, page, text};
+use super::{export, members};
+use crate::http::headers::JSON;
+use crate::kinds;
+use crate::kinds::schema;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -24,16 +25,9 @@ use super::{endpoint, export, live, members, messages, page, text};
         title = "skep",
         description = "Messages that a quorum has on disk before they are acknowledged, on any node of the cluster."
     ),
-    paths(
-        messages::post, messages::get, page::get, page::head, live::get, endpoint::post, endpoint::get,
-        text::write, text::read, members::get, export::check, export::get
-    ),
+    paths(members::get, export::check, export::get),
     components(schemas(schema::ProblemDocument)),
-    modifiers(&Common),
     tags(
-        (name = "messages", description = "Messages, named by the SHA-256 of their bytes"),
-        (name = "pipeline", description = "Any JSON value in, all that is stored out"),
-        (name = "text", description = "The newest text"),
         (name = "cluster", description = "Who serves"),
         (name = "operators", description = "With the operators' token"),
     ),
@@ -85,7 +79,13 @@ fn forbid_null(parameter: &mut RefOr<Parameter>) {
 pub fn document() -> &'static str {
     static TEXT: LazyLock<String> = LazyLock::new(|| {
         // Plain data: this cannot fail, and a test looks at it.
-        let mut text = Document::openapi().to_pretty_json().unwrap_or_default();
+        let mut document = Document::openapi();
+        let own = document.tags.as_ref().map_or(0, Vec::len);
+        kinds::document(&mut document);
+        // What is stored comes first.
+        document.tags.iter_mut().for_each(|tags| tags.rotate_left(own));
+        Common.modify(&mut document);
+        let mut text = document.to_pretty_json().unwrap_or_default();
         text.push('\n');
         text
     });
@@ -93,7 +93,7 @@ pub fn document() -> &'static str {
 }
 
 /// `GET /openapi.json`.
-pub(super) async fn get() -> Response {
+pub(crate) async fn get() -> Response {
     let mut response = Response::new(Body::from(Bytes::from_static(document().as_bytes())));
     response.headers_mut().insert(CONTENT_TYPE, JSON);
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));

@@ -24,12 +24,11 @@ use http::header::UPGRADE;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::task::TaskTracker;
 
-use super::accept::want;
-use super::api::MessageApi;
-use super::problem::{Problem, ProblemKind};
-use super::public::Public;
-use super::query::{self, Pairs};
-use super::schema;
+use crate::http::accept::want;
+use crate::http::problem::{Problem, ProblemKind};
+use crate::http::query::{self, Pairs};
+use crate::kinds::schema;
+use crate::kinds::served::MessageApi;
 use crate::telemetry::Metrics;
 use tail::{Reader, Tail};
 
@@ -43,7 +42,7 @@ const STALL_MAX: Duration = Duration::from_secs(10);
 const EVENT_STREAM: &str = "text/event-stream";
 
 /// What the readers of one node share.
-pub(super) struct Live {
+pub(crate) struct Live {
     tail: Tail,
     slots: Arc<Semaphore>,
     /// True once the node asks its clients to go elsewhere.
@@ -53,7 +52,7 @@ pub(super) struct Live {
 
 impl Live {
     /// Starts the tail's task; it ends when the last holder of this is gone.
-    pub(super) fn start<A: MessageApi>(
+    pub(crate) fn start<A: MessageApi>(
         api: Arc<A>,
         closing: watch::Receiver<bool>,
         tasks: TaskTracker,
@@ -70,9 +69,15 @@ impl Live {
     }
 
     /// Readers at this moment.
-    pub(super) fn readers(&self) -> usize {
+    pub(crate) fn readers(&self) -> usize {
         LIVE_READERS_MAX - self.slots.available_permits()
     }
+}
+
+/// What the handler is given.
+pub(crate) struct Feed<A> {
+    pub api: Arc<A>,
+    pub live: Live,
 }
 
 /// A reader with what it holds of the node.
@@ -132,8 +137,8 @@ impl<A: MessageApi> Seat<A> {
         (status = 406, description = "Neither events nor a WebSocket are wanted", body = schema::ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
-pub(super) async fn get<A: MessageApi>(
-    State(public): State<Arc<Public<A>>>,
+pub(crate) async fn get<A: MessageApi>(
+    State(feed): State<Arc<Feed<A>>>,
     request: Request,
 ) -> Result<Response, Problem> {
     // Some clients offer `h2c` with each request: that is no wish for a WebSocket.
@@ -146,7 +151,7 @@ pub(super) async fn get<A: MessageApi>(
         return Err(Problem::new(ProblemKind::NotAcceptable, detail));
     }
     let after = position(request.headers(), request.uri().query().unwrap_or_default())?;
-    let live = &public.live;
+    let live = &feed.live;
     if *live.closing.borrow() {
         let mut problem = Problem::new(ProblemKind::NotReady, "the node drains; connect to another one");
         problem.unprocessed = true;
@@ -165,8 +170,8 @@ pub(super) async fn get<A: MessageApi>(
         })?),
         false => None,
     };
-    let reader = live.tail.reader(public.api.clone(), after);
-    let seat = Seat { reader, closing: live.closing.clone(), api: public.api.clone(), _slot: slot };
+    let reader = live.tail.reader(feed.api.clone(), after);
+    let seat = Seat { reader, closing: live.closing.clone(), api: feed.api.clone(), _slot: slot };
     Ok(match socket {
         Some(upgrade) => socket::serve(upgrade, seat, live.tasks.token()),
         None => events::serve(seat),

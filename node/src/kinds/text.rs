@@ -1,20 +1,45 @@
-//! `POST /write` and `GET /read`: the newest text.
+//! The text as served: `POST /write` and `GET /read`.
 
 use std::sync::Arc;
 
+use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, LOCATION, X_CONTENT_TYPE_OPTIONS};
+use hyper::body::Incoming;
 use skep_state::message::TEXT_PLAIN;
+use utoipa::OpenApi;
 
-use super::api::MessageApi;
-use super::messages::JSON;
-use super::problem::{Problem, ProblemKind};
-use super::public::Public;
-use super::schema;
-use super::{body, idempotency};
+use crate::http::headers::JSON;
+use crate::http::problem::{Problem, ProblemKind};
+use crate::http::{body, idempotency};
+use crate::kinds::schema;
+use crate::kinds::served::MessageApi;
+use crate::kinds::served::Served;
+
+/// The routes of the text.
+pub(crate) fn routes<A: MessageApi>(served: Arc<Served<A>>) -> Router {
+    Router::new().route("/write", post(write::<A>)).route("/read", get(read::<A>)).with_state(served)
+}
+
+/// Its part of the API's document.
+#[derive(OpenApi)]
+#[openapi(paths(write, read), tags((name = "text", description = "The newest text")))]
+pub(crate) struct Document;
+
+/// Past the router: `GET /read`.
+pub(crate) fn shortcut<A: MessageApi>(
+    served: &Arc<Served<A>>,
+    request: &http::Request<Incoming>,
+) -> Option<BoxFuture<'static, Response>> {
+    let served = (request.uri().path() == "/read").then(|| served.clone())?;
+    Some(async move { read(State(served)).await.into_response() }.boxed())
+}
 
 /// Makes a text the newest one.
 #[utoipa::path(
@@ -32,8 +57,8 @@ use super::{body, idempotency};
         (status = 507, description = "The disk is full", body = schema::ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
-pub(super) async fn write<A: MessageApi>(
-    State(public): State<Arc<Public<A>>>,
+async fn write<A: MessageApi>(
+    State(public): State<Arc<Served<A>>>,
     request: Request,
 ) -> Result<Response, Problem> {
     let (head, body) = request.into_parts();
@@ -61,7 +86,7 @@ pub(super) async fn write<A: MessageApi>(
         (status = 404, description = "None was written yet", body = schema::ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
-pub(super) async fn read<A: MessageApi>(State(public): State<Arc<Public<A>>>) -> Result<Response, Problem> {
+async fn read<A: MessageApi>(State(public): State<Arc<Served<A>>>) -> Result<Response, Problem> {
     let Some(text) = public.api.read_text().await? else {
         return Err(Problem::new(ProblemKind::NoText, "no text was written yet; POST one to /write"));
     };

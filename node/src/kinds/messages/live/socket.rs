@@ -12,7 +12,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::tail::Entry;
 use super::{Farewell, HEARTBEAT, STALL_MAX, Seat};
-use crate::http::api::MessageApi;
+use crate::kinds::served::MessageApi;
 
 /// Largest message of a client.
 const RECEIVED_BYTES_MAX: usize = 4096;
@@ -24,7 +24,7 @@ const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 /// Heartbeats without a word from the client after which it counts as gone.
 const SILENT_BEATS_MAX: u32 = 2;
 
-pub(super) fn serve<A: MessageApi>(
+pub(crate) fn serve<A: MessageApi>(
     upgrade: WebSocketUpgrade,
     seat: Seat<A>,
     token: TaskTrackerToken,

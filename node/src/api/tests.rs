@@ -24,6 +24,8 @@ use tokio::task::JoinHandle;
 
 use super::fake::Fake;
 use super::*;
+use crate::http::{App, OperatorToken, ProblemKind, ServeLimits, Stage, serve};
+use crate::kinds::served::MessageApi;
 use crate::telemetry::Metrics;
 
 const MAX_BODY: usize = 1024;
