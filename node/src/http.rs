@@ -1,6 +1,6 @@
 //! HTTP that knows no resource: connections, limits, bodies, negotiation, problems.
 //!
-//! `serve` owns the listeners' and the connections' tasks; a handler's future may be dropped at
+//! [`serve`], the console's, owns the listeners' and the connections' tasks; a handler's future may be dropped at
 //! any await (its client left): a write that it began may still take effect. Requests flow
 //! `serve -> app (metrics, Skep-Served-By) -> router`, whose routes are those of [`crate::kinds`] and
 //! [`crate::api`].
@@ -8,7 +8,6 @@
 //! Limits: connections, head bytes, body bytes, time for a head and for a body: each a named
 //! constant or a field of [`ServeLimits`].
 
-pub(crate) mod accept;
 pub(crate) mod app;
 pub(crate) mod body;
 pub(crate) mod encode;
@@ -17,11 +16,9 @@ pub(crate) mod idempotency;
 pub(crate) mod json;
 pub(crate) mod problem;
 pub(crate) mod query;
-mod refusal;
-mod serve;
 pub(crate) mod token;
 
 pub use app::App;
 pub use problem::{Problem, ProblemKind};
-pub use serve::{ServeLimits, Stage, serve};
+pub use skep_console::{ServeLimits, Stage, serve};
 pub use token::OperatorToken;

@@ -188,7 +188,7 @@ async fn start(config: ServeConfig) -> anyhow::Result<Node> {
     let public = public_app(service.clone(), config.operator_token.clone(), config.max_body_bytes, &metrics);
     servers.spawn(http::serve(listeners.http, public, ServeLimits::default(), http_stages));
     let admin = admin_app(NodeAdmin { service, operator }, config.operator_token.clone(), &metrics);
-    servers.spawn(http::serve(listeners.admin, admin, ServeLimits::default(), admin_stages));
+    servers.spawn(http::serve(listeners.admin, admin, ServeLimits::admin(), admin_stages));
     Ok(Node { raft, gossip, peers, http_stage, admin_stage, servers, tasks, health, folder })
 }
 

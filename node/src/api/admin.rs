@@ -5,7 +5,7 @@
 //! | `GET /livez` | 200 while the process runs |
 //! | `GET /readyz` | 200, or 503 with the reason in `detail` |
 //! | `GET /startedz` | 200 once the node was ready, or has found no cluster to be ready in; else 503 |
-//! | `GET /metrics` | OpenMetrics text |
+//! | `GET /metrics` | the metrics: plain text, or OpenMetrics where `Accept` asks for it |
 //! | `GET /cluster` | the contract's cluster document |
 //! | `GET /peers` | `{"peers":[{"id","role","state","matched","lag","address"}]}` |
 //! | `POST /transfer-leader` `{"to": id or null}` | `{"leader": id}` |
@@ -28,21 +28,20 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::{delete, get, post};
 use futures_util::StreamExt;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
-use http::{HeaderMap, StatusCode};
+use http::HeaderMap;
+use http::header::{CONTENT_TYPE, HeaderValue};
 use serde::{Deserialize, Serialize};
 use skep_base::id::NodeId;
+use skep_console::answer;
 
 use super::node::AdminApi;
 use super::public::{method_not_allowed, not_found};
 use crate::http::app::App;
 use crate::http::body;
-use crate::http::headers::JSON;
 use crate::http::problem::{Problem, ProblemKind};
 use crate::http::token::OperatorToken;
 use crate::kinds::messages;
 use crate::telemetry::Metrics;
-use crate::telemetry::metrics::OPENMETRICS;
 
 /// Largest body of an operator's JSON request.
 const REQUEST_BYTES_MAX: usize = 4096;
@@ -79,36 +78,26 @@ pub fn admin_app<A: AdminApi>(api: A, token: OperatorToken, metrics: &Metrics) -
 }
 
 async fn livez() -> Response {
-    text("live\n")
+    answer::live().map(Body::new)
 }
 
-async fn readyz<A: AdminApi>(State(admin): State<Arc<Admin<A>>>) -> Result<Response, Problem> {
-    match admin.api.readiness() {
-        Ok(()) => Ok(text("ready\n")),
-        Err(reason) => Err(Problem::new(ProblemKind::NotReady, reason)),
-    }
+async fn readyz<A: AdminApi>(State(admin): State<Arc<Admin<A>>>) -> Response {
+    answer::ready(admin.api.readiness()).map(Body::new)
 }
 
-async fn startedz<A: AdminApi>(State(admin): State<Arc<Admin<A>>>) -> Result<Response, Problem> {
-    match admin.api.started() {
-        Ok(()) => Ok(text("started\n")),
-        Err(reason) => Err(Problem::new(ProblemKind::NotReady, reason)),
-    }
+async fn startedz<A: AdminApi>(State(admin): State<Arc<Admin<A>>>) -> Response {
+    answer::state("started", admin.api.started()).map(Body::new)
 }
 
-async fn scrape<A: AdminApi>(State(admin): State<Arc<Admin<A>>>) -> Result<Response, Problem> {
-    let metrics = admin.metrics.encode();
-    let metrics = metrics.map_err(|error| Problem::new(ProblemKind::Internal, error.to_string()))?;
-    let mut response = Response::new(Body::from(metrics));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(OPENMETRICS));
-    Ok(response)
+async fn scrape<A: AdminApi>(State(admin): State<Arc<Admin<A>>>, headers: HeaderMap) -> Response {
+    answer::metrics(&headers, admin.metrics.registry()).map(Body::new)
 }
 
-async fn cluster<A: AdminApi>(State(admin): State<Arc<Admin<A>>>) -> Result<Response, Problem> {
+async fn cluster<A: AdminApi>(State(admin): State<Arc<Admin<A>>>) -> Response {
     json(&admin.api.cluster())
 }
 
-async fn peers<A: AdminApi>(State(admin): State<Arc<Admin<A>>>) -> Result<Response, Problem> {
+async fn peers<A: AdminApi>(State(admin): State<Arc<Admin<A>>>) -> Response {
     json(&serde_json::json!({ "peers": admin.api.peers().await }))
 }
 
@@ -126,7 +115,7 @@ async fn transfer_leader<A: AdminApi>(
     let asked: TransferLeader = read_json(request).await?;
     let to = asked.to.as_deref().map(node_id).transpose()?;
     let leader = admin.api.transfer_leader(to).await?;
-    json(&serde_json::json!({ "leader": leader.to_string() }))
+    Ok(json(&serde_json::json!({ "leader": leader.to_string() })))
 }
 
 #[derive(Deserialize)]
@@ -142,7 +131,7 @@ async fn force_leave<A: AdminApi>(
     let asked: ForceLeave = read_json(request).await?;
     let id = node_id(&asked.id)?;
     admin.api.force_leave(id).await?;
-    json(&serde_json::json!({ "removed": id.to_string() }))
+    Ok(json(&serde_json::json!({ "removed": id.to_string() })))
 }
 
 async fn remove<A: AdminApi>(
@@ -151,7 +140,7 @@ async fn remove<A: AdminApi>(
 ) -> Result<Response, Problem> {
     admin.token.check(request.headers())?;
     let seq = admin.api.remove_message(messages::digest_of(request.uri().path())?).await?;
-    json(&serde_json::json!({ "removed": seq }))
+    Ok(json(&serde_json::json!({ "removed": seq })))
 }
 
 async fn save<A: AdminApi>(State(admin): State<Arc<Admin<A>>>) -> Result<Response, Problem> {
@@ -178,7 +167,7 @@ async fn restore<A: AdminApi>(
         }
     });
     let messages = admin.api.restore(chunks.boxed()).await?;
-    json(&serde_json::json!({ "messages": messages }))
+    Ok(json(&serde_json::json!({ "messages": messages })))
 }
 
 async fn read_json<T: serde::de::DeserializeOwned>(request: Request) -> Result<T, Problem> {
@@ -204,19 +193,6 @@ fn node_id(text: &str) -> Result<NodeId, Problem> {
     })
 }
 
-fn json<T: Serialize>(value: &T) -> Result<Response, Problem> {
-    let body =
-        serde_json::to_vec(value).map_err(|error| Problem::new(ProblemKind::Internal, error.to_string()))?;
-    let mut response = Response::new(Body::from(body));
-    response.headers_mut().insert(CONTENT_TYPE, JSON);
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(response)
-}
-
-fn text(text: &'static str) -> Response {
-    let mut response = Response::new(Body::from(text));
-    *response.status_mut() = StatusCode::OK;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
+fn json<T: Serialize>(value: &T) -> Response {
+    answer::json(value).map(Body::new)
 }

@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 use super::members::{self, Overview};
 use super::{assets, export, openapi};
 use crate::http::app::{App, Shortcut};
-use crate::http::problem::{Problem, ProblemKind};
+use crate::http::problem::Problem;
 use crate::http::token::OperatorToken;
 use crate::kinds;
 use crate::kinds::messages::live::{Feed, Live};
@@ -66,17 +66,10 @@ impl<A: MessageApi> Shortcut for Past<A> {
 }
 
 pub(crate) async fn not_found(uri: Uri) -> Problem {
-    Problem::new(ProblemKind::NotFound, format!("there is nothing at {}", shortened(uri.path())))
+    Problem::not_found(uri.path())
 }
 
 /// axum adds `Allow`.
 pub(crate) async fn method_not_allowed(method: Method, uri: Uri) -> Problem {
-    let (method, path) = (shortened(method.as_str()), shortened(uri.path()));
-    Problem::new(ProblemKind::MethodNotAllowed, format!("{path} does not take {method}"))
-}
-
-/// A client's text, no longer than an error message should be.
-fn shortened(text: &str) -> &str {
-    const SHOWN_BYTES_MAX: usize = 200;
-    text.get(..SHOWN_BYTES_MAX).unwrap_or(text.get(..text.len().min(64)).unwrap_or("…"))
+    Problem::method_not_allowed(method.as_str(), uri.path())
 }

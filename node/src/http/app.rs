@@ -12,6 +12,7 @@ use http::header::{CONNECTION, HeaderName, HeaderValue};
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use skep_base::id::NodeId;
+use skep_console::{Answers, Counts};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use tower::Service;
@@ -29,7 +30,7 @@ pub(crate) trait Shortcut: Send + Sync {
     fn answer(&self, request: &mut Request<Incoming>) -> Option<BoxFuture<'static, Response<Body>>>;
 }
 
-/// An API that [`super::serve`] can serve. Cheap to clone.
+/// An API that [`skep_console::serve`] can serve. Cheap to clone.
 #[derive(Clone)]
 pub struct App {
     router: Router,
@@ -71,29 +72,30 @@ impl App {
         let shared = Shared { served_by, metrics, is_closing: AtomicBool::new(false), closing, upgraded };
         Self { shared: Arc::new(shared), ..self }
     }
+}
 
-    pub(crate) fn metrics(&self) -> Option<&Arc<HttpMetrics>> {
-        self.shared.metrics.as_ref()
+impl Answers for App {
+    type Body = Body;
+
+    fn mark(&self) -> Option<(HeaderName, HeaderValue)> {
+        Some((SKEP_SERVED_BY, self.shared.served_by.clone()))
     }
 
-    pub(crate) fn served_by(&self) -> HeaderValue {
-        self.shared.served_by.clone()
+    fn counts(&self) -> Counts {
+        self.shared.metrics.as_ref().map(|metrics| metrics.listener.clone()).unwrap_or_default()
     }
 
-    /// From now on every answer is the last on its connection.
-    pub(crate) fn close_connections(&self) {
+    fn close_connections(&self) {
         self.shared.is_closing.store(true, Ordering::Relaxed);
         self.shared.closing.send_if_modified(|closing| !std::mem::replace(closing, true));
     }
 
-    /// Returns once nothing goes on any more on connections that answers took over.
-    pub(crate) async fn upgraded_end(&self) {
+    async fn upgraded_end(&self) {
         self.shared.upgraded.close();
         self.shared.upgraded.wait().await;
     }
 
-    /// `began` is when the request's head was there.
-    pub(crate) async fn respond(&self, mut request: Request<Incoming>, began: Instant) -> Response<Body> {
+    async fn respond(&self, mut request: Request<Incoming>, began: Instant) -> Response<Body> {
         let asked = Asked::begin(began, self.shared.metrics.as_deref(), &request);
         let mut response = match self.shortcut.as_ref().and_then(|shortcut| shortcut.answer(&mut request)) {
             Some(answer) => answer.await,

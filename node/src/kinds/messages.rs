@@ -25,7 +25,6 @@ use http::{HeaderMap, StatusCode};
 use hyper::body::Incoming;
 use skep_state::message::{CONTENT_TYPE_LEN_MAX, Digest, StoredMessage, TEXT_PLAIN};
 
-use crate::http::accept::want;
 use crate::http::headers::{JSON, essence, insert, is_token};
 use crate::http::problem::{Problem, ProblemKind};
 use crate::http::{body, idempotency, json};
@@ -34,6 +33,7 @@ use crate::kinds::served::MessageApi;
 use crate::kinds::served::Served;
 use crate::service::Put;
 use live::Feed;
+use skep_console::accept::want;
 use skep_store::Lookup;
 use utoipa::OpenApi;
 

@@ -14,10 +14,10 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::Frame;
 use serde_json::{Value, json};
 use skep_base::id::NodeId;
+use skep_console::client::Client;
 use tokio::time::timeout;
 
 use super::VerbError;
-use super::client::Client;
 
 /// How long the node may take to make a snapshot, and each chunk to arrive.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(60);

@@ -23,12 +23,17 @@ async fn health_says_live_always_and_ready_or_why_not() {
 }
 
 #[tokio::test]
-async fn metrics_are_openmetrics_text() {
+async fn metrics_are_openmetrics_or_plain_text_as_is_asked_for() {
     let served = admin().await;
-    let answer = served.get("/metrics").await;
+    let accept = [("accept", "application/openmetrics-text;version=1.0.0,text/plain;q=0.5")];
+    let answer = served.ask(Method::GET, "/metrics", &accept, b"").await;
     assert!(answer.header("content-type").starts_with("application/openmetrics-text"));
     let text = String::from_utf8(answer.body.to_vec()).unwrap();
     assert!(text.contains("skep_build_info") && text.ends_with("# EOF\n"));
+    let answer = served.get("/metrics").await;
+    assert_eq!(answer.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
+    let text = String::from_utf8(answer.body.to_vec()).unwrap();
+    assert!(text.contains("skep_build_info") && !text.contains("# EOF"));
 }
 
 #[tokio::test]

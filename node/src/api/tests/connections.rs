@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use skep_console::metrics::{Form, encode};
+
 use super::*;
 
 const READ: &[u8] = b"GET /read HTTP/1.1\r\nhost: skep\r\n\r\n";
@@ -136,8 +138,8 @@ async fn a_stop_cuts_off_what_does_not_finish_in_time() {
     // Closed or reset, but no answer.
     let _ = busy.read_to_end(&mut rest).await;
     assert!(rest.is_empty());
-    assert_eq!(served.metrics.http.cut_off.get(), 1);
-    assert_eq!(served.metrics.http.connections.get(), 0);
+    assert_eq!(served.metrics.http.listener.cut_off.get(), 1);
+    assert_eq!(served.metrics.http.listener.connections.get(), 0);
 }
 
 #[tokio::test]
@@ -150,6 +152,6 @@ async fn a_client_that_leaves_before_the_answer_is_counted() {
     while served.metrics.http.in_flight.get() != 0 {
         tokio::task::yield_now().await;
     }
-    let text = served.metrics.encode().unwrap();
+    let text = encode(served.metrics.registry(), Form::Plain).unwrap();
     assert!(text.contains(r#"{route="/read",method="GET",code="499"} 1"#), "{text}");
 }

@@ -1,5 +1,7 @@
 //! Reading messages: representations, conditions, pages; and what is not there.
 
+use skep_console::metrics::{Form, encode};
+
 use super::*;
 
 async fn with_messages() -> Served {
@@ -226,7 +228,7 @@ async fn requests_are_counted_by_route_method_and_status() {
     served.get(&path(&served, 0)).await;
     served.get("/nothing").await;
     served.ask(Method::from_bytes(b"BREW").unwrap(), "/read", &[], b"").await;
-    let text = served.metrics.encode().unwrap();
+    let text = encode(served.metrics.registry(), Form::Plain).unwrap();
     for line in [
         r#"skep_http_requests_total{route="/messages",method="POST",code="201"} 3"#,
         r#"skep_http_requests_total{route="/messages/{digest}",method="GET",code="200"} 1"#,

@@ -16,12 +16,12 @@ use tokio::task::JoinHandle;
 use super::entry::{self, Form};
 use super::stored;
 use super::{body, idempotency};
-use crate::http::accept::want;
 use crate::http::headers::{JSON, NDJSON};
 use crate::http::problem::{Problem, ProblemKind};
 use crate::kinds::schema;
 use crate::kinds::served::MessageApi;
 use crate::kinds::served::Served;
+use skep_console::accept::want;
 
 /// What is read at once: messages, and bytes of their records.
 const PIECE_MESSAGES_MAX: usize = 4096;

@@ -24,12 +24,12 @@ use http::header::UPGRADE;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::task::TaskTracker;
 
-use crate::http::accept::want;
 use crate::http::problem::{Problem, ProblemKind};
 use crate::http::query::{self, Pairs};
 use crate::kinds::schema;
 use crate::kinds::served::MessageApi;
 use crate::telemetry::Metrics;
+use skep_console::accept::want;
 use tail::{Reader, Tail};
 
 /// Live readers at one node; one more is sent elsewhere.
@@ -153,15 +153,12 @@ pub(crate) async fn get<A: MessageApi>(
     let after = position(request.headers(), request.uri().query().unwrap_or_default())?;
     let live = &feed.live;
     if *live.closing.borrow() {
-        let mut problem = Problem::new(ProblemKind::NotReady, "the node drains; connect to another one");
-        problem.unprocessed = true;
-        return Err(problem);
+        let detail = "the node drains; connect to another one";
+        return Err(Problem::unprocessed(ProblemKind::NotReady, detail));
     }
     let Ok(slot) = live.slots.clone().try_acquire_owned() else {
-        let mut problem =
-            Problem::new(ProblemKind::Overloaded, format!("{LIVE_READERS_MAX} live readers are connected"));
-        problem.unprocessed = true;
-        return Err(problem);
+        let detail = format!("{LIVE_READERS_MAX} live readers are connected");
+        return Err(Problem::unprocessed(ProblemKind::Overloaded, detail));
     };
     let (mut parts, _) = request.into_parts();
     let socket = match upgrade {

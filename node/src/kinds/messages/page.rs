@@ -10,7 +10,6 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, LINK, VARY};
 
 use super::entry::{self, Form};
-use crate::http::accept::want;
 use crate::http::encode::time_rfc3339;
 use crate::http::headers::{JSON, NDJSON, insert};
 use crate::http::problem::{Problem, ProblemKind};
@@ -20,6 +19,7 @@ use crate::kinds::served::MessageApi;
 use crate::kinds::served::Served;
 use crate::service::Page;
 use crate::service::list::Filter;
+use skep_console::accept::want;
 
 /// Messages in a page where the client names no limit, and the most it may name.
 const PAGE_LIMIT_DEFAULT: usize = 100;

@@ -27,13 +27,14 @@ pub enum ClientError {
     Timeout { admin: SocketAddr, after: Duration },
     #[error("the exchange with {admin} broke off: {reason}")]
     Broken { admin: SocketAddr, reason: String },
-    /// The node's own words.
+    /// The program's own words.
     #[error("{detail}")]
     Problem { status: StatusCode, detail: String },
 }
 
 /// Where to ask, and for how long to wait.
-pub(super) struct Client {
+#[derive(Debug, Clone, Copy)]
+pub struct Client {
     admin: SocketAddr,
     timeout: Duration,
 }
@@ -54,6 +55,7 @@ impl Client {
         self.send(Method::GET, path, None, Full::new(Bytes::new())).await.map(drop)
     }
 
+    /// Sends JSON; a JSON answer.
     pub async fn post(&self, path: &str, body: &Value) -> Result<Value, ClientError> {
         let body = Full::new(Bytes::from(body.to_string()));
         let answer = self.send(Method::POST, path, Some("application/json"), body).await?;
@@ -100,6 +102,7 @@ impl Client {
         Err(ClientError::Problem { status, detail })
     }
 
+    /// The rest of an answer, as JSON.
     pub async fn json(&self, body: Incoming) -> Result<Value, ClientError> {
         let body = self.read(body).await?;
         serde_json::from_slice(&body).map_err(|error| self.broken(&error))
@@ -120,6 +123,7 @@ impl Client {
         timeout(self.timeout, reading).await.map_err(|_| self.late())?
     }
 
+    /// That the exchange came to no end.
     pub fn broken(&self, reason: &dyn std::fmt::Display) -> ClientError {
         ClientError::Broken { admin: self.admin, reason: reason.to_string() }
     }

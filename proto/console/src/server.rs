@@ -1,4 +1,5 @@
-//! Listeners and connections: HTTP/1.1 with keep-alive, bounded in number, in bytes and in time.
+//! Listeners and connections: HTTP/1.1 with keep-alive, bounded in number, in bytes and in time, with an
+//! orderly end.
 //!
 //! [`serve`] runs until it is told to stop and its connections have ended; it spawns a task for
 //! each connection. Dropping its future leaves the connections running: tell it to stop.
@@ -8,15 +9,63 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Request, Response};
+use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use super::app::App;
-use super::refusal::{AnswerBody, Exchange, Exchanges, Worded};
+use crate::refusal::{AnswerBody, Exchange, Exchanges, Worded};
+
+/// What a listener serves. Cheap to clone.
+pub trait Answers: Clone + Send + Sync + 'static {
+    type Body: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>
+        + Send
+        + Unpin
+        + 'static;
+
+    /// `began` is when the request's head was there.
+    fn respond(
+        &self,
+        request: Request<Incoming>,
+        began: Instant,
+    ) -> impl Future<Output = Response<Self::Body>> + Send;
+
+    /// The field that every answer has: those that are given before a request can be read need it as well.
+    fn mark(&self) -> Option<(HeaderName, HeaderValue)> {
+        None
+    }
+
+    /// From now on every answer is to be the last on its connection.
+    fn close_connections(&self) {}
+
+    /// Returns once nothing goes on any more on connections that answers took over.
+    fn upgraded_end(&self) -> impl Future<Output = ()> + Send {
+        async {}
+    }
+
+    /// Where the listener counts.
+    fn counts(&self) -> Counts {
+        Counts::default()
+    }
+}
+
+/// What a listener counts. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Counts {
+    pub connections: Gauge,
+    pub connections_max: Gauge,
+    /// Connections that were open when a stop's time was up.
+    pub cut_off: Counter,
+    /// Failures to accept a connection, as when descriptors run out.
+    pub accept_failures: Counter,
+}
 
 /// Largest head of a request, in bytes; hyper answers 431 to a larger one (up to twice as much
 /// may pass, where it arrives in one piece).
@@ -54,6 +103,13 @@ pub struct ServeLimits {
     pub stop_timeout: Duration,
 }
 
+impl ServeLimits {
+    /// Those of an admin address: few clients, which come again as often as a scrape does.
+    pub fn admin() -> Self {
+        Self { connections_max: 256, idle_timeout: Duration::from_secs(20), ..Self::default() }
+    }
+}
+
 impl Default for ServeLimits {
     fn default() -> Self {
         Self {
@@ -75,13 +131,26 @@ enum Order {
 /// Serves `app` on `listener` until `stage` says stop; returns when the last connection ended.
 ///
 /// A dropped sender of `stage` counts as [`Stage::Stopping`].
-pub async fn serve(listener: TcpListener, app: App, limits: ServeLimits, mut stage: watch::Receiver<Stage>) {
+pub async fn serve<A: Answers>(
+    listener: TcpListener,
+    app: A,
+    limits: ServeLimits,
+    mut stage: watch::Receiver<Stage>,
+) {
     let connections_max = limits.connections_max.clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
     let slots = Arc::new(Semaphore::new(connections_max));
     let (order, orders) = watch::channel(Order::GoOn);
-    if let Some(metrics) = app.metrics() {
-        metrics.connections_max.set(connections_max as i64);
-    }
+    let counts = app.counts();
+    counts.connections_max.set(connections_max as i64);
+    let start = |(stream, slot): (TcpStream, OwnedSemaphorePermit)| {
+        let (app, orders, connections) = (app.clone(), orders.clone(), counts.connections.clone());
+        tokio::spawn(async move {
+            connections.inc();
+            connection(stream, &app, orders, limits.idle_timeout).await;
+            connections.dec();
+            drop(slot);
+        });
+    };
     loop {
         let now = *stage.borrow_and_update();
         if now >= Stage::Draining {
@@ -93,10 +162,8 @@ pub async fn serve(listener: TcpListener, app: App, limits: ServeLimits, mut sta
         tokio::select! {
             biased;
             changed = stage.changed() => if changed.is_err() { break },
-            accepted = accept(&listener, &slots, &app) => {
-                if let Some((stream, slot)) = accepted {
-                    start(stream, slot, &app, &orders, limits.idle_timeout);
-                }
+            accepted = accept(&listener, &slots, &counts) => {
+                accepted.map(start);
             }
         }
     }
@@ -104,9 +171,7 @@ pub async fn serve(listener: TcpListener, app: App, limits: ServeLimits, mut sta
     // Clients that connected in the same moment are in the backlog: closing it would reset them.
     let lingering = async {
         loop {
-            if let Some((stream, slot)) = accept(&listener, &slots, &app).await {
-                start(stream, slot, &app, &orders, limits.idle_timeout);
-            }
+            accept(&listener, &slots, &counts).await.map(start);
         }
     };
     let _: Result<(), _> = tokio::time::timeout(STOP_LINGER, lingering).await;
@@ -120,39 +185,17 @@ pub async fn serve(listener: TcpListener, app: App, limits: ServeLimits, mut sta
     if tokio::time::timeout(limits.stop_timeout, ended).await.is_err() {
         let open = connections_max.saturating_sub(slots.available_permits());
         tracing::warn!(connections = open, "cutting off connections that did not finish in time");
-        if let Some(metrics) = app.metrics() {
-            metrics.cut_off.inc_by(open as u64);
-        }
+        counts.cut_off.inc_by(open as u64);
         order.send_replace(Order::CutOff);
         // Each returns at its next poll.
         let _ = slots.acquire_many(all).await;
     }
 }
 
-fn start(
-    stream: TcpStream,
-    slot: OwnedSemaphorePermit,
-    app: &App,
-    orders: &watch::Receiver<Order>,
-    idle_timeout: Duration,
-) {
-    let (app, orders) = (app.clone(), orders.clone());
-    tokio::spawn(async move {
-        if let Some(metrics) = app.metrics() {
-            metrics.connections.inc();
-        }
-        connection(stream, &app, orders, idle_timeout).await;
-        if let Some(metrics) = app.metrics() {
-            metrics.connections.dec();
-        }
-        drop(slot);
-    });
-}
-
 async fn accept(
     listener: &TcpListener,
     slots: &Arc<Semaphore>,
-    app: &App,
+    counts: &Counts,
 ) -> Option<(TcpStream, OwnedSemaphorePermit)> {
     let slot = slots.clone().acquire_owned().await.ok()?;
     match listener.accept().await {
@@ -165,18 +208,16 @@ async fn accept(
         }
         Err(error) => {
             tracing::warn!(%error, "accepting a connection failed");
-            if let Some(metrics) = app.metrics() {
-                metrics.accept_failures.inc();
-            }
+            counts.accept_failures.inc();
             tokio::time::sleep(ACCEPT_PAUSE).await;
             None
         }
     }
 }
 
-async fn connection(
+async fn connection<A: Answers>(
     stream: TcpStream,
-    app: &App,
+    app: &A,
     mut orders: watch::Receiver<Order>,
     idle_timeout: Duration,
 ) {
@@ -191,7 +232,7 @@ async fn connection(
             Ok::<_, Infallible>(response.map(|body| AnswerBody::new(body, exchange)))
         }
     });
-    let stream = Worded::new(stream, exchanges.clone(), app.served_by());
+    let stream = Worded::new(stream, exchanges.clone(), app.mark());
     let mut builder = http1::Builder::new();
     // hyper's own timer for heads costs an allocation and a timer a request; the idle check
     // below bounds the same time with one timer a connection.

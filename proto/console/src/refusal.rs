@@ -3,7 +3,8 @@
 //! A head that hyper cannot read never reaches a handler: hyper answers 400, 414 or 431 itself,
 //! with nothing in it, and has no hook for more. [`Worded`] stands between hyper and the socket,
 //! and knows of each exchange whether it is under way. What hyper writes while none is can be
-//! such an answer alone; it gets a problem document and `Skep-Served-By` before it goes out.
+//! such an answer alone; it gets a problem document and the field that every answer here has before it
+//! goes out.
 //!
 //! Where a client pipelines a bad head behind a good one and does not read the good one's answer,
 //! the two are one write, and the bad head's answer stays as hyper made it.
@@ -15,14 +16,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::body::Body;
 use bytes::{Buf, Bytes};
-use http::HeaderValue;
-use hyper::body::{Frame, SizeHint};
+use http::{HeaderName, HeaderValue};
+use hyper::body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
-use super::problem::{Problem, ProblemKind};
+use crate::problem::{PROBLEM_JSON, Problem, ProblemKind};
 
 /// After such an answer, what the client is still sending is read for so long, and so much of it:
 /// closing at once would reset the connection, and the answer might never be read.
@@ -67,25 +67,25 @@ impl<F: FnOnce()> Drop for Exchange<F> {
 }
 
 /// An answer's body, which hyper drops when it has taken all of it.
-pub(crate) struct AnswerBody<F: FnOnce()> {
-    body: Body,
+pub(super) struct AnswerBody<B, F: FnOnce()> {
+    body: B,
     _exchange: Exchange<F>,
 }
 
-impl<F: FnOnce()> AnswerBody<F> {
-    pub fn new(body: Body, exchange: Exchange<F>) -> Self {
+impl<B, F: FnOnce()> AnswerBody<B, F> {
+    pub fn new(body: B, exchange: Exchange<F>) -> Self {
         Self { body, _exchange: exchange }
     }
 }
 
-impl<F: FnOnce() + Unpin> hyper::body::Body for AnswerBody<F> {
+impl<B: Body<Data = Bytes> + Unpin, F: FnOnce() + Unpin> Body for AnswerBody<B, F> {
     type Data = Bytes;
-    type Error = axum::Error;
+    type Error = B::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         Pin::new(&mut self.body).poll_frame(cx)
     }
 
@@ -102,7 +102,8 @@ impl<F: FnOnce() + Unpin> hyper::body::Body for AnswerBody<F> {
 pub(crate) struct Worded<S> {
     stream: S,
     exchanges: Arc<Exchanges>,
-    served_by: HeaderValue,
+    /// What every answer here has.
+    mark: Option<(HeaderName, HeaderValue)>,
     /// How many exchanges had ended when all that was written had gone out.
     flushed: u64,
     /// An answer in place of hyper's that is still to be written.
@@ -119,8 +120,8 @@ struct Refused {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Worded<S> {
-    pub fn new(stream: S, exchanges: Arc<Exchanges>, served_by: HeaderValue) -> Self {
-        Self { stream, exchanges, served_by, flushed: 0, answer: Bytes::new(), refused: None }
+    pub fn new(stream: S, exchanges: Arc<Exchanges>, mark: Option<(HeaderName, HeaderValue)>) -> Self {
+        Self { stream, exchanges, mark, flushed: 0, answer: Bytes::new(), refused: None }
     }
 
     /// The answer to send in place of these bytes, if they are hyper's own.
@@ -128,10 +129,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Worded<S> {
         if self.exchanges.all_ended() != Some(self.flushed) {
             return None;
         }
-        with_problem(
-            &bytes.iter().flat_map(|part| part.iter().copied()).collect::<Vec<u8>>(),
-            &self.served_by,
-        )
+        let words = bytes.iter().flat_map(|part| part.iter().copied()).collect::<Vec<u8>>();
+        with_problem(&words, self.mark.as_ref())
     }
 
     fn refuse(&mut self, answer: Bytes) {
@@ -152,7 +151,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Worded<S> {
 }
 
 /// hyper's answer with a problem in place of its empty body. `None` where it is no such answer.
-fn with_problem(words: &[u8], served_by: &HeaderValue) -> Option<Bytes> {
+fn with_problem(words: &[u8], mark: Option<&(HeaderName, HeaderValue)>) -> Option<Bytes> {
     const EMPTY: &str = "content-length: 0\r\n";
     let words = std::str::from_utf8(words).ok()?;
     let head = words.strip_suffix("\r\n\r\n").filter(|head| !head.contains("\r\n\r\n"))?;
@@ -167,19 +166,20 @@ fn with_problem(words: &[u8], served_by: &HeaderValue) -> Option<Bytes> {
             ProblemKind::HeadTooLarge,
             format!(
                 "a request's head may have at most {} bytes and {} header fields",
-                super::serve::HEAD_BYTES_MAX,
-                super::serve::HEADERS_MAX
+                crate::server::HEAD_BYTES_MAX,
+                crate::server::HEADERS_MAX
             ),
         ),
         _ => return None,
     };
     let document = problem.document();
-    let served_by = served_by.to_str().ok()?;
-    let fields = format!(
-        "content-length: {}\r\ncontent-type: application/problem+json\r\ncache-control: no-store\r\n\
-         skep-served-by: {served_by}\r\n",
+    let mut fields = format!(
+        "content-length: {}\r\ncontent-type: {PROBLEM_JSON}\r\ncache-control: no-store\r\n",
         document.len()
     );
+    if let Some((name, value)) = mark {
+        fields += &format!("{name}: {}\r\n", value.to_str().ok()?);
+    }
     if !words.contains(EMPTY) {
         return None;
     }
@@ -258,7 +258,8 @@ mod tests {
     use super::*;
 
     fn words(text: &str) -> Option<String> {
-        let answer = with_problem(text.as_bytes(), &HeaderValue::from_static("0123"))?;
+        let mark = (HeaderName::from_static("skep-served-by"), HeaderValue::from_static("0123"));
+        let answer = with_problem(text.as_bytes(), Some(&mark))?;
         Some(String::from_utf8_lossy(&answer).into_owned())
     }
 
