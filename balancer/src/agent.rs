@@ -3,36 +3,26 @@
 //! The control runtime carries the admin address and signals; VRRP has its own thread. The admin
 //! address shows `/livez`, `/readyz`, `/metrics` and `/vrrp`.
 
-use std::convert::Infallible;
-use std::sync::Arc;
+use std::borrow::Cow;
 use std::time::Duration;
 
 use anyhow::Context;
-use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, header};
-use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper::server::conn::http1::Builder;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::registry::Registry;
+use skep_console::metrics::process::Process;
+use skep_console::{Admin, ServeLimits, Stage};
 use skep_members::key::KeyRing;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
 use crate::config::AgentConfig;
 use crate::let_go;
-use crate::metrics::process::Process;
 use crate::server;
 use crate::vrrp::track::{self, Track};
 use crate::vrrp::{self, View};
 
-/// Most connections to the admin address at once.
-const CONNECTIONS_MAX: usize = 64;
 /// How long clients may still begin connections here that have not heard where the address went.
 const LATE_COMERS: Duration = Duration::from_secs(1);
-/// Time for a request's head.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Holds the addresses until SIGTERM or SIGINT, and hands them over.
 pub async fn run(config: AgentConfig) -> anyhow::Result<()> {
@@ -47,7 +37,9 @@ pub async fn run(config: AgentConfig) -> anyhow::Result<()> {
     if let Some(keys) = keys {
         tokio::spawn(let_clients_go(running.view.clone(), tracks, keys));
     }
-    tokio::spawn(serve(running.view.clone(), admin));
+    let (admin_stage, stages) = watch::channel(Stage::Serving);
+    let routes = routes(running.view.clone());
+    let admin = tokio::spawn(skep_console::serve(admin, routes, ServeLimits::admin(), stages));
     tracing::info!(admin = %address, "holding virtual addresses");
     // Without a handler SIGHUP would end the process; there is nothing to read again.
     let mut hangup = signal(SignalKind::hangup())?;
@@ -68,6 +60,8 @@ pub async fn run(config: AgentConfig) -> anyhow::Result<()> {
         _ = interrupt.recv() => {}
     }
     running.finish().await;
+    admin_stage.send_replace(Stage::Stopping);
+    let _ = admin.await;
     tracing::info!("stopped");
     Ok(())
 }
@@ -102,78 +96,19 @@ async fn tell_to_let_go(tracks: &[Track], keys: &KeyRing) {
     }
 }
 
-async fn serve(view: View, listener: TcpListener) {
+fn routes(view: View) -> Admin {
     let mut registry = Registry::with_prefix("skep_balancer");
     registry.register_collector(Box::new(view.clone()));
-    registry.register_collector(Box::new(Process::default()));
-    let shared = Arc::new((view, registry));
-    let permits = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
-    loop {
-        let Ok(permit) = permits.clone().acquire_owned().await else { return };
-        let Ok((stream, _)) = listener.accept().await else {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            continue;
-        };
-        let shared = shared.clone();
-        tokio::spawn(async move {
-            let service = service_fn(move |request| {
-                let answer = answer(&request, &shared.0, &shared.1);
-                async move { Ok::<_, Infallible>(answer) }
-            });
-            let mut builder = Builder::new();
-            builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
-            // A client that goes is its own affair.
-            let _ = builder.serve_connection(TokioIo::new(stream), service).await;
-            drop(permit);
-        });
-    }
+    registry.register_collector(Box::new(Process::new(env!("CARGO_PKG_VERSION"))));
+    let shown = view.clone();
+    Admin::builder(registry, move || ready(&view)).route("/vrrp", move || shown.answer()).build()
 }
-
-fn answer(request: &Request<Incoming>, view: &View, registry: &Registry) -> Response<Full<Bytes>> {
-    let (status, kind, body) = if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        (StatusCode::METHOD_NOT_ALLOWED, PROBLEM, problem(405, "method-not-allowed", "only GET and HEAD"))
-    } else {
-        match request.uri().path() {
-            "/livez" => (StatusCode::OK, "text/plain", "alive\n".into()),
-            "/readyz" => ready(view),
-            "/vrrp" => (StatusCode::OK, "application/json", view.json().into()),
-            "/metrics" => {
-                let mut out = String::new();
-                match prometheus_client::encoding::text::encode(&mut out, registry) {
-                    Ok(()) => (StatusCode::OK, METRICS, out.into()),
-                    Err(_) => (
-                        StatusCode::INTERNAL_SERVER_ERROR,
-                        PROBLEM,
-                        problem(500, "internal", "the metrics failed"),
-                    ),
-                }
-            }
-            _ => (StatusCode::NOT_FOUND, PROBLEM, problem(404, "not-found", "there is nothing here")),
-        }
-    };
-    let mut response = Response::new(Full::new(body));
-    *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
-    response.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
-    response
-}
-
-const PROBLEM: &str = "application/problem+json";
-const METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Ready: each virtual router takes part, as Active or as Backup.
-fn ready(view: &View) -> (StatusCode, &'static str, Bytes) {
+fn ready(view: &View) -> Result<(), Cow<'static, str>> {
     let routers = view.routers.borrow();
-    if routers.iter().all(|router| router.state != "initialize") {
-        return (StatusCode::OK, "text/plain", "ready\n".into());
+    match routers.iter().all(|router| router.state != "initialize") {
+        true => Ok(()),
+        false => Err("a virtual router is in a fault; see /vrrp".into()),
     }
-    let detail = "a virtual router is in a fault; see /vrrp";
-    (StatusCode::SERVICE_UNAVAILABLE, PROBLEM, problem(503, "not-ready", detail))
-}
-
-fn problem(status: u16, kind: &str, detail: &str) -> Bytes {
-    let body = format!(
-        "{{\"type\":\"urn:skep:problem:{kind}\",\"title\":\"{kind}\",\"status\":{status},\"detail\":\"{detail}\"}}\n"
-    );
-    body.into()
 }

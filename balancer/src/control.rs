@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use skep_base::id::NodeId;
+use skep_console::{ServeLimits, Stage};
 use skep_members::advertise;
 use skep_members::gossip::{Gossip, GossipConfig, NodeState, PeerRecord, Program, RaftRole};
 use skep_members::key::KeyRing;
@@ -25,7 +26,7 @@ use crate::metrics::{self, Metrics};
 use crate::probe;
 use crate::server::{self, CoreConfig, Phase};
 use crate::stats::CoreStats;
-use crate::status::{self, Status};
+use crate::status::Status;
 use crate::tls::Certificates;
 use crate::vrrp::track::Health;
 use crate::vrrp::{self, Running};
@@ -105,9 +106,12 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
         None => None,
     };
     let view = address.as_ref().map(|address| address.view.clone());
-    let status = Status::new(shared.clone(), metrics::registry(metrics, view.clone()), view);
-    tokio::spawn(status.clone().measure());
-    tokio::spawn(status::serve(status, tokio::net::TcpListener::from_std(admin)?));
+    let status = Status::new(shared.clone(), view.clone());
+    let (admin_stage, stages) = watch::channel(Stage::Serving);
+    let routes = status.admin(metrics::registry(metrics, view));
+    tokio::spawn(status.measure());
+    let admin = tokio::net::TcpListener::from_std(admin)?;
+    let admin = tokio::spawn(skep_console::serve(admin, routes, ServeLimits::admin(), stages));
     tracing::info!(
         http = %http_address,
         https = https_address.map(|address| address.to_string()),
@@ -141,6 +145,8 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
     if let Some(gossip) = gossip {
         gossip.leave().await;
     }
+    admin_stage.send_replace(Stage::Stopping);
+    let _ = admin.await;
     tracing::info!("stopped");
     Ok(())
 }

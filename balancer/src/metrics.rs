@@ -1,7 +1,5 @@
 //! Prometheus metrics, read from the cores' counters at each scrape.
 
-pub mod process;
-
 use std::fmt::Error;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -10,6 +8,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
+use skep_console::metrics::process::Process;
 use skep_members::gossip::Gossip;
 
 use crate::backends::Known;
@@ -36,7 +35,7 @@ impl std::fmt::Debug for Metrics {
 pub fn registry(metrics: Metrics, vrrp: Option<vrrp::View>) -> Registry {
     let mut registry = Registry::with_prefix("skep_balancer");
     registry.register_collector(Box::new(metrics));
-    registry.register_collector(Box::new(process::Process::default()));
+    registry.register_collector(Box::new(Process::new(env!("CARGO_PKG_VERSION"))));
     if let Some(view) = vrrp {
         registry.register_collector(Box::new(view));
     }

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use skep_base::process::Process;
+use skep_console::verbs::{HealthOf, VerbError, exit, health};
 
 use crate::config::{self, AgentConfig, Invocation};
 use crate::vrrp::{self, VrrpConfig};
@@ -18,8 +19,11 @@ pub fn run() -> ExitCode {
             Err(refused) => refused,
         },
         Ok(Invocation::Vrrp(config)) => hold_as(*config),
-        Ok(Invocation::Backends { admin, json }) => ask(verbs::backends(admin, json)),
-        Ok(Invocation::Health { admin, live, json }) => ask(verbs::health(admin, live, json)),
+        Ok(Invocation::Backends { admin, json }) => ask(verbs::backends(admin, json, &mut std::io::stdout())),
+        Ok(Invocation::Health { admin, live, json }) => {
+            let of = if live { HealthOf::Live } else { HealthOf::Ready };
+            ask(health(admin, of, json, &mut std::io::stdout()))
+        }
         Err(error) => BALANCER.refuse(&error),
     }
 }
@@ -50,6 +54,6 @@ fn check(config: Option<&VrrpConfig>) -> Result<(), ExitCode> {
     Err(ExitCode::from(BAD_CONFIGURATION))
 }
 
-fn ask(verb: impl Future<Output = bool>) -> ExitCode {
-    BALANCER.block_on(async { if verb.await { ExitCode::SUCCESS } else { ExitCode::FAILURE } })
+fn ask(verb: impl Future<Output = Result<(), VerbError>>) -> ExitCode {
+    BALANCER.block_on(async { exit(BALANCER.name, verb.await) })
 }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use h2::ext::Protocol;
 use http::header::{CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, TE, VIA};
 use http::{Method, Request, Response, StatusCode};
+use skep_console::problem::{PROBLEM_JSON, SKEP_UNPROCESSED};
 
 use crate::forward::problem::Problem;
 use crate::forward::request_head::{HEAD_BYTES_MAX, Refusal};
@@ -139,11 +140,11 @@ pub fn problem(problem: Problem) -> Response<()> {
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::from_u16(problem.status()).unwrap_or(StatusCode::BAD_GATEWAY);
     let headers = response.headers_mut();
-    headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
     if let Some(seconds) = problem.retry_after_s() {
         headers.insert(http::header::RETRY_AFTER, HeaderValue::from(seconds));
         if problem.is_unprocessed() {
-            headers.insert(HeaderName::from_static("skep-unprocessed"), HeaderValue::from_static("1"));
+            headers.insert(SKEP_UNPROCESSED, HeaderValue::from_static("1"));
         }
     }
     response

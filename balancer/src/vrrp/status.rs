@@ -7,6 +7,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use serde::Serialize;
+use skep_console::{Answer, answer};
 use tokio::sync::watch;
 
 use super::counts::{Counts, Discard, RouterCounts};
@@ -55,9 +56,9 @@ pub struct View {
 
 impl View {
     /// `/vrrp`.
-    pub fn json(&self) -> Vec<u8> {
+    pub fn answer(&self) -> Answer {
         let routers = self.routers.borrow().clone();
-        serde_json::to_vec(&routers).unwrap_or_else(|_| b"[]".to_vec())
+        answer::json(&routers)
     }
 
     /// A table for the stats page.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::hosts::effort::{machine_alone, possible, wait_for};
 use crate::hosts::host::Program;
 use crate::hosts::lan::Lan;
-use crate::prometheus::{Prometheus, dashboard, installed};
+use crate::prometheus::{Prometheus, dashboard, installed, lint};
 use crate::shipped;
 
 /// The client host's address.
@@ -49,7 +49,9 @@ fn an_address_that_nobody_or_that_two_hold_fires_and_one_that_is_held_gives_data
 
     let queries = dashboard(true);
     wait_for("each query has an answer", || prometheus.unanswered(&queries).is_empty());
-    let there = shipped::samples_of(&scrape(&holders[0], 0));
+    let text = scrape(&holders[0], 0);
+    lint(&text);
+    let there = shipped::samples_of(&text);
     for (name, query) in prometheus.rules().iter().chain(&queries) {
         if shipped::is_of_addresses(query) {
             let missing: Vec<_> = shipped::metrics_of(query).difference(&there).cloned().collect();

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::prometheus::{DEADLINE, Prometheus, dashboard, installed};
+use crate::prometheus::{DEADLINE, Prometheus, dashboard, installed, lint};
 use crate::shipped;
 use crate::support::balancer::Balancer;
 use crate::support::cluster::Cluster;
@@ -63,7 +63,9 @@ async fn none_fires(prometheus: &Prometheus) {
 async fn scrape(admin: &Client) -> BTreeSet<String> {
     let answer = admin.get("/metrics").await.expect("an answer");
     assert_eq!(answer.status, 200);
-    shipped::samples_of(&answer.text())
+    let text = answer.text();
+    lint(&text);
+    shipped::samples_of(&text)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
