@@ -15,7 +15,7 @@ use skep_base::id::NodeId;
 use skep_console::{Answers, Counts};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
-use tower::Service;
+use tower_service::Service;
 
 use crate::telemetry::metrics::{CLIENT_LEFT, HttpMetrics, MethodLabel, Route};
 
