@@ -10,10 +10,13 @@ use std::time::Duration;
 
 use anyhow::Context;
 use skep_base::id::NodeId;
+use skep_base::listen;
 use skep_console::{ServeLimits, Stage};
 use skep_members::advertise;
 use skep_members::gossip::{Gossip, GossipConfig, NodeState, PeerRecord, Program, RaftRole};
 use skep_members::key::KeyRing;
+use skep_vrrp::Running;
+use skep_vrrp::track::Health;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -28,8 +31,6 @@ use crate::server::{self, CoreConfig, Phase};
 use crate::stats::CoreStats;
 use crate::status::Status;
 use crate::tls::Certificates;
-use crate::vrrp::track::Health;
-use crate::vrrp::{self, Running};
 use crate::worker::{Shared, idle_grace};
 
 /// How long new connections are still taken once the drain is announced: who follows `/-/ready`
@@ -59,7 +60,7 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
         Some(address) => bind_all(address, count).with_context(|| format!("--https {address}"))?,
         None => Vec::new(),
     };
-    let admin = server::bind(config.admin).with_context(|| format!("--admin {}", config.admin))?;
+    let admin = listen::bind(config.admin).with_context(|| format!("--admin {}", config.admin))?;
     let (http_address, admin_address) = (http[0].local_addr()?, admin.local_addr()?);
     let https_address = https.first().map(|listener| listener.local_addr()).transpose()?;
     if https_address.is_some() && config.certificates.is_empty() {
@@ -102,7 +103,7 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
         certificates: certificates.clone(),
     };
     let address = match config.vrrp.clone() {
-        Some(vrrp) => Some(vrrp::start(vrrp, Some(health(shared.clone()))).await?),
+        Some(vrrp) => Some(skep_vrrp::start(vrrp, Some(health(shared.clone()))).await?),
         None => None,
     };
     let view = address.as_ref().map(|address| address.view.clone());
@@ -217,9 +218,9 @@ fn health(shared: Arc<Shared>) -> watch::Receiver<Health> {
 
 /// One listening socket for each core, on one port also where that is 0.
 fn bind_all(address: SocketAddr, count: usize) -> std::io::Result<Vec<std::net::TcpListener>> {
-    let first = server::bind(address)?;
+    let first = listen::bind(address)?;
     let address = first.local_addr()?;
-    std::iter::once(Ok(first)).chain((1..count).map(|_| server::bind(address))).collect()
+    std::iter::once(Ok(first)).chain((1..count).map(|_| listen::bind(address))).collect()
 }
 
 /// The backends' source: a list that stays, or what gossip shows. Its task ends with its reader.

@@ -106,7 +106,7 @@ struct Connection<S> {
     body_max: u64,
     request: Incoming,
     close: bool,
-    /// When it was begun; see [`crate::let_go`].
+    /// When it was begun; see [`skep_vrrp::let_go`].
     generation: u32,
 }
 

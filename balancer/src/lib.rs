@@ -1,10 +1,9 @@
 //! The skep balancer: finds the nodes by gossip and spreads HTTP traffic over them.
 //!
 //! Data flows one way: `main -> server -> forward -> choose -> backends -> proto`.
-//! `vrrp` stands beside that: it depends on nothing else here, and is told by channels.
+//! `skep-vrrp` stands beside that: it depends on nothing here, and is told by channels.
 
 pub mod access_log;
-pub mod agent;
 pub mod backends;
 pub mod choose;
 pub mod client;
@@ -14,7 +13,6 @@ pub mod file_limit;
 pub mod forward;
 pub mod http1;
 pub mod http2;
-pub mod let_go;
 pub mod limits;
 pub mod metrics;
 pub mod probe;
@@ -26,5 +24,4 @@ pub mod stats;
 pub mod status;
 pub mod tls;
 pub mod verbs;
-pub mod vrrp;
 pub mod worker;

@@ -14,7 +14,6 @@ use skep_members::gossip::Gossip;
 use crate::backends::Known;
 use crate::stats::{BUCKETS_S, CoreStats, Count};
 use crate::tls::Certificates;
-use crate::vrrp;
 use crate::worker::Shared;
 
 /// Reads what is counted.
@@ -32,7 +31,7 @@ impl std::fmt::Debug for Metrics {
 }
 
 /// The registry that the admin address shows.
-pub fn registry(metrics: Metrics, vrrp: Option<vrrp::View>) -> Registry {
+pub fn registry(metrics: Metrics, vrrp: Option<skep_vrrp::View>) -> Registry {
     let mut registry = Registry::with_prefix("skep_balancer");
     registry.register_collector(Box::new(metrics));
     registry.register_collector(Box::new(Process::new(env!("CARGO_PKG_VERSION"))));

@@ -14,7 +14,6 @@ use std::sync::mpsc::SyncSender;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 
@@ -31,8 +30,6 @@ use crate::stats::CoreStats;
 use crate::tls::Certificates;
 use crate::worker::{Shared, Worker};
 
-/// Connections that the kernel holds for a listener until they are accepted.
-const BACKLOG: i32 = 4096;
 /// Pause after a failed accept: out of file descriptors, mostly.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -55,21 +52,6 @@ pub struct CoreConfig {
     pub http: std::net::TcpListener,
     pub https: Option<(std::net::TcpListener, Arc<Certificates>)>,
     pub phase: watch::Receiver<Phase>,
-}
-
-/// Opens a listening socket that others may share the address with: the other cores, and the
-/// process that takes over on a restart.
-pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
-    if address.is_ipv6() {
-        socket.set_only_v6(false)?;
-    }
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
 }
 
 /// Starts a core's thread.

@@ -14,7 +14,6 @@ use prometheus_client::registry::Registry;
 use serde::{Deserialize, Serialize};
 use skep_console::{Admin, answer};
 
-use crate::vrrp;
 use crate::worker::Shared;
 
 /// Over what time rates are taken.
@@ -53,7 +52,7 @@ pub struct BackendStatus {
 #[derive(Debug)]
 pub struct Status {
     shared: Arc<Shared>,
-    vrrp: Option<vrrp::View>,
+    vrrp: Option<skep_vrrp::View>,
     started: Instant,
     rates: Mutex<HashMap<u64, Rate>>,
 }
@@ -65,7 +64,7 @@ struct Rate {
 }
 
 impl Status {
-    pub fn new(shared: Arc<Shared>, vrrp: Option<vrrp::View>) -> Arc<Self> {
+    pub fn new(shared: Arc<Shared>, vrrp: Option<skep_vrrp::View>) -> Arc<Self> {
         Arc::new(Self { shared, vrrp, started: Instant::now(), rates: Mutex::default() })
     }
 
@@ -184,7 +183,7 @@ impl Status {
         let total: f64 = backends.iter().map(|it| it.requests_per_s).sum();
         let connections = self.shared.connections.total();
         let uptime = self.started.elapsed().as_secs();
-        let vrrp = self.vrrp.as_ref().map(vrrp::View::html).unwrap_or_default();
+        let vrrp = self.vrrp.as_ref().map(skep_vrrp::View::html).unwrap_or_default();
         format!(
             "<!doctype html><html lang=en><meta charset=utf-8><meta http-equiv=refresh content=2>\
              <title>skep-balancer</title><style>body{{font:14px system-ui,sans-serif;margin:2em}}\

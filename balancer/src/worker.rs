@@ -11,11 +11,13 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use skep_base::random::Random;
+use skep_vrrp::let_go::LetGo;
 use tokio::sync::Notify;
 
 use crate::access_log::{AccessLog, Line};
 use crate::backends::{Backend, BackendSet};
-use crate::choose::{Random, choose, choose_by_key, digest_key};
+use crate::choose::{choose, choose_by_key, digest_key};
 use crate::forward::buffer::BufferPool;
 use crate::forward::exchange::{Request, Trail};
 use crate::forward::pool::Pool;
@@ -25,7 +27,6 @@ use crate::forward::retry::{self, Attempt, Budget, Failure};
 use crate::forward::splice::Pipes;
 use crate::forward::timer::{Timer, Timers};
 use crate::forward::upstream::Upstream;
-use crate::let_go::LetGo;
 use crate::limits::Connections;
 use crate::settings::Settings;
 use crate::stats::CoreStats;

@@ -1,11 +1,12 @@
 //! The request that a connection serves now, in the form that a backend gets.
 
+use skep_vrrp::let_go;
+
 use super::READY_PATH;
 use crate::client::ClientInfo;
 use crate::forward::headers;
 use crate::forward::request_head::{BodyLength, Method, RequestHead};
 use crate::forward::retry::is_repeatable;
-use crate::let_go;
 use crate::worker::Worker;
 
 /// The request that is being served.
@@ -34,7 +35,7 @@ impl Incoming {
         self.head.get(self.method_len + 1..).and_then(|rest| rest.get(..self.target_len)).unwrap_or_default()
     }
 
-    /// What the holder of an address says; see [`crate::let_go`].
+    /// What the holder of an address says; see [`skep_vrrp::let_go`].
     pub(super) fn let_go(&self) -> Option<&str> {
         let text = std::str::from_utf8(&self.head).ok()?;
         let mut fields = text.lines().filter_map(|line| line.split_once(": "));

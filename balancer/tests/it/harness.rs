@@ -8,11 +8,12 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use skep_balancer::backends::{Backend, BackendSet};
-use skep_balancer::server::{CoreConfig, Phase, bind, start};
+use skep_balancer::server::{CoreConfig, Phase, start};
 use skep_balancer::settings::Settings;
 use skep_balancer::stats::CoreStats;
 use skep_balancer::tls::Certificates;
 use skep_balancer::worker::Shared;
+use skep_base::listen::bind;
 use tokio::sync::watch;
 
 /// Longer than anything that a test waits for takes.

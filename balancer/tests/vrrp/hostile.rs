@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
-use skep_balancer::vrrp::packet::{Advert, Checksum, GROUP_V4, Version};
+use skep_vrrp::packet::{Advert, Checksum, GROUP_V4, Version};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::support::effort::{count, machine_alone, pause, possible, say, wait_for};

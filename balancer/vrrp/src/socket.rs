@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
 use tokio::io::unix::AsyncFd;
 
-use super::packet::{GROUP_V4, GROUP_V6, HOPS, PROTOCOL};
+use crate::packet::{GROUP_V4, GROUP_V6, HOPS, PROTOCOL};
 
 /// Longest packet that is read, its IP header included; a longer one has a wrong length anyway.
 pub const PACKET_BYTES_MAX: usize = 2048;

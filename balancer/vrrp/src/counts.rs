@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::packet::PacketError;
+use crate::packet::PacketError;
 
 macro_rules! reasons {
     ($($(#[$meta:meta])* $name:ident = $word:literal),+ $(,)?) => {

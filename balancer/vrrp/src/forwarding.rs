@@ -9,12 +9,12 @@
 use std::io;
 use std::net::IpAddr;
 
-use super::Handover;
-use super::nftables::{
+use crate::Handover;
+use crate::nftables::{
     Base, Chain, FAMILY_ARP, FAMILY_IPV4, FAMILY_IPV6, HOOK_ARP_IN, HOOK_ARP_OUT, HOOK_INPUT, HOOK_OUTPUT,
     HOOK_PREROUTING, OwnedTable, Rule, octets,
 };
-use super::socket::Family;
+use crate::socket::Family;
 
 /// Before address translation and its connection tracking's verdicts, after tracking itself.
 const PRIORITY: i32 = -150;

@@ -10,7 +10,7 @@ use serde::Serialize;
 use skep_console::{Answer, answer};
 use tokio::sync::watch;
 
-use super::counts::{Counts, Discard, RouterCounts};
+use crate::counts::{Counts, Discard, RouterCounts};
 
 /// One virtual router, as `/vrrp` shows it.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -1,20 +1,23 @@
 //! The settings of the virtual address, in the proxy's process and alone.
+//!
+//! How they are read, and which layer counts, is `skep_base::settings`'.
 
-pub(super) mod rows;
+pub mod rows;
 
+use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use clap::{Command, Subcommand};
 use skep_base::log::LogConfig;
 use skep_base::settings::{ConfigError, Layers, Setting, log, values};
 use skep_members::key::KeyRing;
 use skep_members::settings::cluster_key;
 
-use super::settings::DRAIN;
-use crate::vrrp::packet::{ADDRESSES_MAX, Checksum, INTERVAL_MAX, INTERVAL_V2_MAX, PRIORITY_OWNER, Version};
-use crate::vrrp::socket::Family;
-use crate::vrrp::track::{TRACKS_MAX, Track};
-use crate::vrrp::{Handover, ROUTERS_MAX, RouterConfig, VirtualAddress, VrrpConfig};
+use crate::packet::{ADDRESSES_MAX, Checksum, INTERVAL_MAX, INTERVAL_V2_MAX, PRIORITY_OWNER, Version};
+use crate::socket::Family;
+use crate::track::{TRACKS_MAX, Track};
+use crate::{Handover, ROUTERS_MAX, RouterConfig, VirtualAddress, VrrpConfig};
 
 const VRID_DEFAULT: u8 = 51;
 /// High: the skew time that a graceful change costs without the mesh is what is missing to 256.
@@ -36,17 +39,51 @@ pub struct AgentConfig {
 
 /// How VRRP runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
+pub enum Place {
     /// In the proxy's process.
     Inside,
     /// As a process of its own.
     Alone,
 }
 
-/// The settings of the verb `vrrp`.
-pub(super) fn resolve_alone(layers: &Layers) -> Result<AgentConfig, ConfigError> {
+/// The verb that stands first in the balancer's program, and whose flags are its own.
+pub const VERB: &str = "vrrp";
+
+/// The program as it is beside [`VERB`], which has settings of its own.
+fn program() -> Command {
+    Command::new("skep-balancer vrrp")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Holds virtual addresses by VRRP for a proxy elsewhere on this host, with no proxy in this process")
+        .after_help(
+            "SIGTERM hands the addresses over, then ends.\n\
+             Exit status: 0 done, 1 failed, 2 a bad flag or configuration.",
+        )
+}
+
+/// [`VERB`] has no verbs.
+#[derive(Debug, Subcommand)]
+enum NoVerb {}
+
+/// Reads a command line whose verb is [`VERB`], or, of a program that has no other, none.
+pub fn parse<I, A>(args: I, env: impl Fn(&str) -> Option<OsString>) -> Result<AgentConfig, ConfigError>
+where
+    I: IntoIterator<Item = A>,
+    A: Into<OsString> + Clone,
+{
+    // Its flags are its own: the verb is no argument among them.
+    let mut args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+    if args.get(1).is_some_and(|verb| verb == VERB) {
+        args.remove(1);
+    }
+    let (layers, _) =
+        skep_base::settings::parse::<NoVerb, _, OsString>(program(), rows::SETTINGS, args, &env)?;
+    resolve_alone(&layers)
+}
+
+/// The settings of [`VERB`].
+fn resolve_alone(layers: &Layers) -> Result<AgentConfig, ConfigError> {
     let (keys, _) = cluster_key(layers)?;
-    let vrrp = resolve(layers, Place::Alone, keys, layers.duration(&DRAIN)?)?;
+    let vrrp = resolve(layers, Place::Alone, keys, layers.duration(&rows::DRAIN)?)?;
     let vrrp = vrrp.ok_or_else(|| ConfigError::Invalid {
         origin: layers.origin(&rows::VIP),
         reason: "name the virtual address, as in --vip 10.0.0.100/24".into(),
@@ -55,7 +92,7 @@ pub(super) fn resolve_alone(layers: &Layers) -> Result<AgentConfig, ConfigError>
 }
 
 /// None where no virtual address is asked for.
-pub(super) fn resolve(
+pub fn resolve(
     layers: &Layers,
     place: Place,
     keys: Option<KeyRing>,

@@ -8,11 +8,11 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::VrrpError;
-use super::announce::Mac;
-use super::netlink::{Link, Netlink};
-use super::nftables::{Base, Chain, FAMILY_ARP, HOOK_ARP_IN, HOOK_ARP_OUT, OwnedTable, Rule, octets};
-use super::socket::{AdvertSocket, Family};
+use crate::VrrpError;
+use crate::announce::Mac;
+use crate::netlink::{Link, Netlink};
+use crate::nftables::{Base, Chain, FAMILY_ARP, HOOK_ARP_IN, HOOK_ARP_OUT, OwnedTable, Rule, octets};
+use crate::socket::{AdvertSocket, Family};
 
 const ARP_SENDER: u32 = 14;
 const ARP_TARGET: u32 = 24;

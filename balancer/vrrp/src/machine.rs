@@ -30,7 +30,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use super::packet::{PRIORITY_OWNER, PRIORITY_STOPS};
+use crate::packet::{PRIORITY_OWNER, PRIORITY_STOPS};
 
 /// What a balancer claims that could do no more than answer 503.
 pub const PRIORITY_WEAK: u8 = 1;

@@ -2,26 +2,32 @@
 //!
 //! Data flows one way: packets, timers, health and the kernel's news go into `driver`, which asks
 //! `machine` what to do and does it by `socket`, `netlink` and `announce`. What is known goes out
-//! by a watch channel ([`View`]). Nothing here depends on the rest of the balancer: its health
-//! comes by a channel that the wiring makes.
+//! by a watch channel ([`View`]). Nothing here depends on the balancer: its health comes by a
+//! channel that its wiring makes. `program -> agent` is the program that holds addresses and is no
+//! proxy; `let_go` is the word between the two.
 //!
 //! Everything runs on one thread of its own with a raised priority ([`start`]), so that a busy
 //! proxy does not delay an advertisement.
 
-pub mod announce;
-pub mod capability;
-pub mod counts;
-pub mod driver;
-pub mod forwarding;
-pub mod machine;
-pub mod mesh;
-pub mod netlink;
+mod agent;
+mod announce;
+mod capability;
+pub mod config;
+mod counts;
+mod driver;
+mod forwarding;
+mod handing;
+pub mod let_go;
+mod machine;
+mod mesh;
+mod netlink;
 mod nftables;
-pub mod notify;
+mod notify;
 pub mod packet;
+pub mod program;
 mod router;
 pub mod socket;
-pub mod status;
+mod status;
 mod sys;
 pub mod track;
 mod vmac;
@@ -145,7 +151,7 @@ pub struct Running {
 }
 
 /// Checks what can be checked with nothing touched; for before anything is bound.
-pub fn check(config: &VrrpConfig) -> Result<(), VrrpError> {
+fn check(config: &VrrpConfig) -> Result<(), VrrpError> {
     capability::require()?;
     for router in &config.routers {
         if !capability::interface_exists(&router.interface) {

@@ -2,12 +2,11 @@
 //! memory is what the kernel maps of its program's file: in one without the proxy and the store that
 //! is half of it. libc's allocator, for the same reason.
 
-#[path = "../../src/names.rs"]
 mod names;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     names::keep();
-    skep_balancer::program::hold()
+    skep_vrrp::program::run()
 }

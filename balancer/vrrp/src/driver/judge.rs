@@ -3,11 +3,11 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::super::counts::Discard;
-use super::super::packet::{Advert, HOPS, PacketError, Version};
-use super::super::router::Router;
-use super::super::socket::{Family, Packet};
 use super::SocketKey;
+use crate::counts::Discard;
+use crate::packet::{Advert, HOPS, PacketError, Version};
+use crate::router::Router;
+use crate::socket::{Family, Packet};
 
 /// Every check of RFC 9568, section 7.1, and which router it is for.
 pub(super) fn judge(

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use prometheus_client::registry::Registry;
+use skep_base::listen;
 use skep_console::metrics::process::Process;
 use skep_console::{Admin, ServeLimits, Stage};
 use skep_members::key::KeyRing;
@@ -17,9 +18,8 @@ use tokio::sync::watch;
 
 use crate::config::AgentConfig;
 use crate::let_go;
-use crate::server;
-use crate::vrrp::track::{self, Track};
-use crate::vrrp::{self, View};
+use crate::status::View;
+use crate::track::{self, Track};
 
 /// How long clients may still begin connections here that have not heard where the address went.
 const LATE_COMERS: Duration = Duration::from_secs(1);
@@ -28,12 +28,12 @@ const LATE_COMERS: Duration = Duration::from_secs(1);
 pub async fn run(config: AgentConfig) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let admin = server::bind(config.admin).with_context(|| format!("--admin {}", config.admin))?;
+    let admin = listen::bind(config.admin).with_context(|| format!("--admin {}", config.admin))?;
     let admin = TcpListener::from_std(admin)?;
     let address = admin.local_addr()?;
     let drain = config.vrrp.drain;
     let (tracks, keys) = (config.vrrp.tracks.clone(), config.vrrp.keys.clone());
-    let running = vrrp::start(config.vrrp, None).await?;
+    let running = crate::start(config.vrrp, None).await?;
     if let Some(keys) = keys {
         tokio::spawn(let_clients_go(running.view.clone(), tracks, keys));
     }

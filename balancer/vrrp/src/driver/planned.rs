@@ -13,13 +13,14 @@
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::time::{Duration, Instant};
 
-use super::super::Handover;
-use super::super::counts;
-use super::super::forwarding::{Forwarding, Quiet, has_open_connections};
-use super::super::machine::{Action, PRIORITY_WEAK, State};
-use super::super::mesh::{Event, Message, Speaker, Target, What};
-use super::super::router::Router;
 use super::Driver;
+use crate::Handover;
+use crate::counts;
+use crate::forwarding::{Forwarding, Quiet, has_open_connections};
+use crate::handing::{Draining, Handing, SendingOn, Then};
+use crate::machine::{Action, PRIORITY_WEAK, State};
+use crate::mesh::{Event, Message, Speaker, Target, What};
+use crate::router::Router;
 
 /// Time for the next to make itself ready.
 const READY_TIMEOUT: Duration = Duration::from_millis(400);
@@ -30,37 +31,6 @@ const FORWARDING_MAX: Duration = Duration::from_secs(3600);
 /// How long a closed connection's last bytes are waited for.
 const LAST_BYTES_TIMEOUT: Duration = Duration::from_secs(1);
 const LAST_BYTES_INTERVAL: Duration = Duration::from_millis(20);
-
-/// What follows once the next is ready, or is not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Then {
-    Claim(Option<u8>),
-    Stop,
-}
-
-/// A hand-over of which the next has been told.
-#[derive(Debug)]
-pub struct Handing {
-    next: u64,
-    pub then: Then,
-    pub until: Instant,
-}
-
-/// The addresses are still here, for the connections that are.
-#[derive(Debug)]
-pub struct Draining {
-    _quiet: Quiet,
-    next: u64,
-    pub until: Instant,
-}
-
-/// The connections of the one before are sent on to it.
-#[derive(Debug)]
-pub struct SendingOn {
-    _forwarding: Forwarding,
-    to: IpAddr,
-    pub until: Instant,
-}
 
 fn addresses(router: &Router) -> Vec<IpAddr> {
     router.config.addresses.iter().map(|address| address.ip).collect()

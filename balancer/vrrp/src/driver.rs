@@ -23,19 +23,19 @@ use futures_util::{Stream, StreamExt};
 use skep_members::tls::peer_tls;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::announce::Announcer;
-use super::counts::{self, Counts, Discard};
-use super::machine::{Action, Heard, State};
-use super::mesh::{self, Mesh, Seat};
-use super::netlink::{Change, Netlink};
-use super::notify::Notifier;
-use super::packet::{Advert, PRIORITY_STOPS};
-use super::router::{Hands, Router};
-use super::socket::{AdvertSocket, Family, PACKET_BYTES_MAX};
-use super::status::View;
-use super::track::{self, Assessment, Health};
-use super::{Command, Handover, VrrpConfig, VrrpError};
-use planned::Then;
+use crate::announce::Announcer;
+use crate::counts::{self, Counts, Discard};
+use crate::handing::Then;
+use crate::machine::{Action, Heard, State};
+use crate::mesh::{self, Mesh, Seat};
+use crate::netlink::{Change, Netlink};
+use crate::notify::Notifier;
+use crate::packet::{Advert, PRIORITY_STOPS};
+use crate::router::{Hands, Router};
+use crate::socket::{AdvertSocket, Family, PACKET_BYTES_MAX};
+use crate::status::View;
+use crate::track::{self, Assessment, Health};
+use crate::{Command, Handover, VrrpConfig, VrrpError};
 
 /// Packets of one socket that are read in one turn; a flood does not keep timers from firing.
 const PACKETS_PER_TURN_MAX: usize = 256;

@@ -4,11 +4,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::super::VrrpError;
-use super::super::netlink::Change;
-use super::super::socket::AdvertSocket;
-use super::super::vmac::VirtualInterface;
 use super::Driver;
+use crate::VrrpError;
+use crate::netlink::Change;
+use crate::socket::AdvertSocket;
+use crate::vmac::VirtualInterface;
 
 impl Driver {
     pub(super) async fn changed(&mut self, change: Change) {

@@ -16,7 +16,7 @@ use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use rtnetlink::{Error, Handle, LinkMacVlan, LinkUnspec, MulticastGroup, new_multicast_connection};
 use tokio::time::timeout;
 
-use super::announce::Mac;
+use crate::announce::Mac;
 
 /// Time for an answer of the kernel; it takes microseconds.
 const TIMEOUT: Duration = Duration::from_secs(1);

@@ -6,7 +6,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use super::super::*;
-use crate::choose::Random;
+use skep_base::random::Random;
 
 const INTERVAL: Duration = Duration::from_millis(10);
 const ROUTERS: usize = 3;

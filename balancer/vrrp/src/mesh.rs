@@ -23,8 +23,8 @@ use skep_members::tls::PeerTls;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_rustls::TlsAcceptor;
 
-use super::machine::PRIORITY_WEAK;
-use super::socket::Family;
+use crate::machine::PRIORITY_WEAK;
+use crate::socket::Family;
 use connection::{Acceptor, accept, follow, listen};
 
 /// Connections of others, in all.
@@ -206,11 +206,6 @@ impl Mesh {
         }
     }
 
-    /// Whom the router follows, where the connection stands.
-    pub fn leader(&self, router: usize) -> Option<IpAddr> {
-        self.links[router].leader.as_ref().map(|(address, _)| *address)
-    }
-
     /// The follower that takes over.
     pub fn next_of(&self, router: usize) -> Option<u64> {
         let able = self.links[router].followers.iter().filter(|(_, it)| it.priority > PRIORITY_WEAK);
@@ -257,10 +252,6 @@ impl Mesh {
     /// Ends in order with all followers, but for the one that is kept.
     pub fn dismiss(&mut self, router: usize, keep: Option<u64>) {
         self.links[router].followers.retain(|id, _| Some(*id) == keep);
-    }
-
-    pub fn has_follower(&self, router: usize, follower: u64) -> bool {
-        self.links[router].followers.contains_key(&follower)
     }
 }
 
