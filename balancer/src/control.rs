@@ -21,17 +21,16 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::access_log;
-use crate::backends::{registry, source};
 use crate::config::{self, Invocation, ServeConfig};
+use crate::core::access_log;
+use crate::core::stats::CoreStats;
+use crate::core::worker::{Shared, idle_grace};
 use crate::file_limit;
+use crate::listen::cores::{self, CoreConfig, Phase};
+use crate::listen::tls::Certificates;
 use crate::metrics::{self, Metrics};
-use crate::probe;
-use crate::server::{self, CoreConfig, Phase};
-use crate::stats::CoreStats;
+use crate::pools::{probe, registry, source};
 use crate::status::Status;
-use crate::tls::Certificates;
-use crate::worker::{Shared, idle_grace};
 
 /// How long new connections are still taken once the drain is announced: who follows `/-/ready`
 /// or the gossip needs a moment to look elsewhere.
@@ -92,7 +91,7 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
             https: https.next().zip(certificates.clone()),
             phase: phases.clone(),
         };
-        let thread = server::start(id, core)?;
+        let thread = cores::start(id, core)?;
         cores.spawn_blocking(move || thread.join());
     }
     drop(log);

@@ -11,10 +11,10 @@ use prometheus_client::registry::Registry;
 use skep_console::metrics::process::Process;
 use skep_members::gossip::Gossip;
 
-use crate::backends::Known;
-use crate::stats::{BUCKETS_S, CoreStats, Count};
-use crate::tls::Certificates;
-use crate::worker::Shared;
+use crate::core::stats::{BUCKETS_S, CoreStats, Count};
+use crate::core::worker::Shared;
+use crate::listen::tls::Certificates;
+use crate::pools::backends::Known;
 
 /// Reads what is counted.
 pub struct Metrics {
@@ -139,7 +139,7 @@ impl Metrics {
         let of = |value: &dyn Fn(&Known) -> u64| -> Vec<(String, u64)> {
             set.known.iter().map(|known| (known.backend.name.clone(), value(known))).collect()
         };
-        type Read = fn(&crate::backends::BackendStats) -> u64;
+        type Read = fn(&crate::pools::backends::BackendStats) -> u64;
         let counters: [(&str, &str, Read); 7] = [
             ("backend_failures", "Attempts that failed", |it| it.failures.load(Relaxed)),
             ("backend_retries", "Attempts after another backend's failure", |it| it.retries.load(Relaxed)),

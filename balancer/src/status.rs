@@ -14,7 +14,7 @@ use prometheus_client::registry::Registry;
 use serde::{Deserialize, Serialize};
 use skep_console::{Admin, answer};
 
-use crate::worker::Shared;
+use crate::core::worker::Shared;
 
 /// Over what time rates are taken.
 const RATE_INTERVAL: Duration = Duration::from_secs(1);
@@ -107,7 +107,7 @@ impl Status {
     pub fn backends(&self) -> Vec<BackendStatus> {
         let rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
         let set = self.shared.backends.load();
-        let status = |known: &crate::backends::Known| {
+        let status = |known: &crate::pools::backends::Known| {
             let (backend, stats) = (&known.backend, &known.backend.stats);
             BackendStatus {
                 id: backend.name.clone(),

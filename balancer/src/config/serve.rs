@@ -15,9 +15,9 @@ use skep_vrrp::config::{self as vrrp, Place};
 
 use super::settings as names;
 use super::settings::{ADMIN, BACKENDS, HTTP, HTTPS, PEER};
-use crate::access_log::Destination;
-use crate::settings::{Network, Settings};
-use crate::tls::Files;
+use crate::core::access_log::Destination;
+use crate::core::settings::{Network, Settings};
+use crate::listen::tls::Files;
 
 /// All that a serving balancer is told.
 #[derive(Debug, Clone)]

@@ -4,7 +4,7 @@ use std::time::Duration;
 use skep_vrrp::Handover;
 
 use super::*;
-use crate::access_log::Destination;
+use crate::core::access_log::Destination;
 
 const KEY: &str = "skep1:00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 
@@ -39,7 +39,7 @@ fn with_nothing_given_the_defaults_are_those_of_the_contract() {
     assert_eq!(config.admin, "127.0.0.1:9401".parse().unwrap());
     assert_eq!((config.https, config.drain), (None, Duration::from_secs(20)));
     assert_eq!(config.access_log, Destination::Stdout);
-    assert_eq!(config.settings, crate::settings::Settings::default());
+    assert_eq!(config.settings, crate::core::settings::Settings::default());
 }
 
 #[test]

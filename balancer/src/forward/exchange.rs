@@ -18,14 +18,14 @@ use tokio::net::TcpStream;
 
 use self::relay::relay;
 use self::sender::Sender;
-use super::problem::Problem;
-use super::request_head::Method;
-use super::response_head::ResponseHead;
-use super::retry::{ATTEMPTS_MAX, Attempt, Failure};
-use super::timer::{Fired, Timer};
-use super::upstream::Upstream;
-use crate::backends::{Backend, InFlight};
-use crate::worker::Worker;
+use crate::core::timer::{Fired, Timer};
+use crate::core::worker::Worker;
+use crate::forward::problem::Problem;
+use crate::forward::retry::{ATTEMPTS_MAX, Attempt, Failure};
+use crate::forward::upstream::Upstream;
+use crate::pools::backends::{Backend, InFlight};
+use crate::wire::request_head::Method;
+use crate::wire::response_head::ResponseHead;
 
 /// Most that is read before an answer's head is known, where its body may be spliced: what is read
 /// is copied.

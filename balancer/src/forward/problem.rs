@@ -3,8 +3,8 @@
 use skep_console::ProblemKind;
 use skep_console::problem::{self, PROBLEM_JSON};
 
-use super::request_head::Refusal;
-use super::retry::Failure;
+use crate::forward::retry::Failure;
+use crate::wire::request_head::Refusal;
 
 /// Why a request was not served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

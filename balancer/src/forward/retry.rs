@@ -1,6 +1,6 @@
 //! When a request may be sent again: a pure rule over what is known of the attempt.
 
-use super::request_head::Method;
+use crate::wire::request_head::Method;
 
 /// Most attempts for one request, the first included.
 pub const ATTEMPTS_MAX: u32 = 5;

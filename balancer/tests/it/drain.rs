@@ -2,7 +2,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Mutex, mpsc};
 
 use crate::harness::*;
-use skep_balancer::server::Phase;
+use skep_balancer::listen::cores::Phase;
 use skep_members::key::KeyRing;
 use skep_vrrp::let_go;
 

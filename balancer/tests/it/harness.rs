@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use skep_balancer::backends::{Backend, BackendSet};
-use skep_balancer::server::{CoreConfig, Phase, start};
-use skep_balancer::settings::Settings;
-use skep_balancer::stats::CoreStats;
-use skep_balancer::tls::Certificates;
-use skep_balancer::worker::Shared;
+use skep_balancer::core::settings::Settings;
+use skep_balancer::core::stats::CoreStats;
+use skep_balancer::core::worker::Shared;
+use skep_balancer::listen::cores::{CoreConfig, Phase, start};
+use skep_balancer::listen::tls::Certificates;
+use skep_balancer::pools::backends::{Backend, BackendSet};
 use skep_base::listen::bind;
 use tokio::sync::watch;
 

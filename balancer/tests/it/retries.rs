@@ -167,7 +167,7 @@ fn what_waits_for_a_backend_that_is_found_hung_is_answered_by_another() {
     while hung.heads().is_empty() {
         std::thread::yield_now();
     }
-    let set = skep_balancer::backends::BackendSet {
+    let set = skep_balancer::pools::backends::BackendSet {
         serving: vec![backends[1].clone()],
         down: vec![backends[0].serial],
         ..Default::default()

@@ -6,13 +6,13 @@ use std::task::{Context, Poll, ready};
 
 use super::sender::Sender;
 use super::{Done, Downstream, Fault, Trail};
-use crate::backends::InFlight;
-use crate::forward::body::{Body, Piece};
-use crate::forward::response_head::AnswerLength;
-use crate::forward::splice::{SPLICE_BYTES_MIN, Splice};
-use crate::forward::timer::Timer;
+use crate::core::splice::{SPLICE_BYTES_MIN, Splice};
+use crate::core::timer::Timer;
+use crate::core::worker::Worker;
 use crate::forward::upstream::Upstream;
-use crate::worker::Worker;
+use crate::pools::backends::InFlight;
+use crate::wire::body::{Body, Piece};
+use crate::wire::response_head::AnswerLength;
 
 /// Passes the answer on, and what is left of the request.
 pub(super) async fn relay<D: Downstream>(

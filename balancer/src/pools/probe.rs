@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
-use crate::backends::source::{Probe, Target};
+use crate::pools::source::{Probe, Target};
 
 /// Between a good answer and the next question.
 const INTERVAL: Duration = Duration::from_millis(250);
@@ -139,7 +139,7 @@ mod tests {
     async fn a_hung_backend_is_down_after_two_silences() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let mut target = crate::backends::source::fixed(&[address]).remove(0);
+        let mut target = crate::pools::source::fixed(&[address]).remove(0);
         target.probe = Probe::Readyz(address);
         let (results, mut incoming) = mpsc::channel(1);
         let begun = std::time::Instant::now();

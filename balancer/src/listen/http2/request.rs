@@ -4,13 +4,13 @@ use h2::RecvStream;
 use http::Request as HttpRequest;
 
 use super::head::{is_websocket, write_as_http1};
-use crate::client::ClientInfo;
-use crate::forward::headers;
+use crate::core::worker::Worker;
 use crate::forward::problem::Problem;
-use crate::forward::request_head::{BodyLength, Method, Refusal};
 use crate::forward::retry::is_repeatable;
-use crate::http1::READY_PATH;
-use crate::worker::Worker;
+use crate::listen::client::ClientInfo;
+use crate::listen::http1::READY_PATH;
+use crate::wire::fields;
+use crate::wire::request_head::{BodyLength, Method, Refusal};
 
 /// What is answered without a backend.
 pub(super) enum Local {
@@ -78,7 +78,7 @@ pub(super) fn prepare(
         return Err(Local::Problem(Problem::BodyTooLarge));
     }
     let mut out = Vec::with_capacity(text.len() + 256);
-    headers::write_request(&head, &text, client.as_client(), &id, &mut out);
+    fields::write_request(&head, &text, client.as_client(), &id, &mut out);
     Ok(Prepared {
         id_len: id.len(),
         method: head.method,

@@ -12,10 +12,10 @@ use skep_base::id::NodeId;
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 
-use super::source::{Target, TargetState};
-use super::{Backend, BackendSet, Known};
-use crate::probe::{self, Health};
-use crate::worker::Shared;
+use crate::core::worker::Shared;
+use crate::pools::backends::{Backend, BackendSet, Known};
+use crate::pools::probe::{self, Health};
+use crate::pools::source::{Target, TargetState};
 
 /// Most probe results on their way.
 const RESULTS_MAX: usize = 256;
@@ -222,8 +222,8 @@ fn may_serve(state: TargetState, health: Health) -> bool {
 mod tests {
     use skep_members::gossip::RaftRole;
 
-    use super::super::source::Probe;
     use super::*;
+    use crate::pools::source::Probe;
 
     fn target(id: u64, state: TargetState) -> Target {
         let address = ([127, 0, 0, id as u8], 80).into();

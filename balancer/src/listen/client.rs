@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::forward::headers::Client;
+use crate::wire::fields::Client;
 
 /// Who is at the other end.
 #[derive(Debug, Clone)]

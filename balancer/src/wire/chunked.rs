@@ -4,7 +4,7 @@
 //! reader could see another end: sizes are plain hexadecimal, lines end with CRLF, and trailers are
 //! fields. The decoder says of each stretch of bytes whether it is data or framing. Pure.
 
-use super::headers::is_token_byte;
+use crate::wire::fields::is_token_byte;
 
 /// Most hexadecimal digits in a chunk's size.
 const SIZE_DIGITS_MAX: u8 = 15;

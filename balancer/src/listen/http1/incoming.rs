@@ -3,11 +3,11 @@
 use skep_vrrp::let_go;
 
 use super::READY_PATH;
-use crate::client::ClientInfo;
-use crate::forward::headers;
-use crate::forward::request_head::{BodyLength, Method, RequestHead};
+use crate::core::worker::Worker;
 use crate::forward::retry::is_repeatable;
-use crate::worker::Worker;
+use crate::listen::client::ClientInfo;
+use crate::wire::fields;
+use crate::wire::request_head::{BodyLength, Method, RequestHead};
 
 /// The request that is being served.
 #[derive(Debug, Default)]
@@ -49,7 +49,7 @@ impl Incoming {
             Some(id) => self.id.extend_from_slice(id.of(buf)),
             None => worker.request_id(&mut self.id),
         }
-        headers::write_request(head, buf, client.as_client(), &self.id, &mut self.head);
+        fields::write_request(head, buf, client.as_client(), &self.id, &mut self.head);
         let target = head.target.of(buf);
         self.method = head.method;
         self.method_len = head.method_span.of(buf).len();

@@ -18,16 +18,16 @@ use tokio::net::TcpStream;
 
 use self::incoming::Incoming;
 pub use self::tunnel::TUNNEL_SILENCE_MAX;
-use crate::access_log::Line;
-use crate::client::ClientInfo;
-use crate::forward::body::Body;
-use crate::forward::buffer::Buffer;
+use crate::core::access_log::Line;
+use crate::core::buffer::Buffer;
+use crate::core::timer::{Fired, Timer};
+use crate::core::worker::Worker;
 use crate::forward::exchange::{Done, Downstream as _, Fault, Gone, Request, Trail, forward};
 use crate::forward::problem::Problem;
-use crate::forward::request_head::{BodyLength, Method};
 use crate::forward::retry::KEPT_BYTES_MAX;
-use crate::forward::timer::{Fired, Timer};
-use crate::worker::Worker;
+use crate::listen::client::ClientInfo;
+use crate::wire::body::Body;
+use crate::wire::request_head::{BodyLength, Method};
 
 /// How long a closed connection is read on, so that the client gets the answer before the reset
 /// that unread bytes cause (RFC 9112, 9.6).

@@ -10,9 +10,9 @@ use bytes::{Buf, Bytes};
 use h2::{RecvStream, SendStream};
 use tokio::io::AsyncWrite;
 
-use crate::forward::timer::Timer;
+use crate::core::timer::Timer;
 use crate::forward::upstream::Upstream;
-use crate::http1::TUNNEL_SILENCE_MAX;
+use crate::listen::http1::TUNNEL_SILENCE_MAX;
 
 /// The client's side.
 pub struct Tunnel {

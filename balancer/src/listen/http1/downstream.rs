@@ -8,8 +8,8 @@ use tokio::net::TcpStream;
 
 use super::{ClientStream, Connection};
 use crate::forward::exchange::{Downstream, Gone};
-use crate::forward::request_head::Method;
-use crate::forward::response_head::{AnswerLength, Framing, ResponseHead, write_response};
+use crate::wire::request_head::Method;
+use crate::wire::response_head::{AnswerLength, Framing, ResponseHead, write_response};
 
 /// A head and small pieces behind it wait for what follows, as long as that is at hand and all of
 /// them are no more than this.

@@ -11,8 +11,8 @@ use http::{Method, Request, Response, StatusCode};
 use skep_console::problem::{PROBLEM_JSON, SKEP_UNPROCESSED};
 
 use crate::forward::problem::Problem;
-use crate::forward::request_head::{HEAD_BYTES_MAX, Refusal};
-use crate::forward::response_head::{AnswerLength, ResponseHead};
+use crate::wire::request_head::{HEAD_BYTES_MAX, Refusal};
+use crate::wire::response_head::{AnswerLength, ResponseHead};
 
 /// The one protocol that an extended CONNECT may ask for.
 const WEBSOCKET: &str = "websocket";

@@ -5,8 +5,8 @@
 
 use httparse::Status as Parsed;
 
-use super::headers::{self, Known};
-use super::request_head::{Field, HEAD_BYTES_MAX, HEADERS_MAX, Method, Refusal, Span, check_lines};
+use crate::wire::fields::{self, Known};
+use crate::wire::request_head::{Field, HEAD_BYTES_MAX, HEADERS_MAX, Method, Refusal, Span, check_lines};
 
 /// How an answer's body ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -96,13 +96,13 @@ impl ResponseHead {
     ) -> Result<(), BadAnswer> {
         let mut length = None;
         let mut coded = false;
-        let mut named = headers::ConnectionOptions::default();
+        let mut named = fields::ConnectionOptions::default();
         for header in headers {
             let (name, value) = (header.name.as_bytes(), header.value);
             let field = Field { name: Span::within(buf, name), value: Span::within(buf, value) };
-            match headers::known(name) {
+            match fields::known(name) {
                 Known::ContentLength if length.is_some() => return Err(BadAnswer("it has two lengths")),
-                Known::ContentLength => match headers::content_length(value) {
+                Known::ContentLength => match fields::content_length(value) {
                     Some(bytes) => length = Some(bytes),
                     None => return Err(BadAnswer("its Content-Length is malformed")),
                 },
@@ -121,11 +121,11 @@ impl ResponseHead {
             }
         }
         if named.others {
-            let lists = || headers.iter().filter(|h| headers::known(h.name.as_bytes()) == Known::Connection);
+            let lists = || headers.iter().filter(|h| fields::known(h.name.as_bytes()) == Known::Connection);
             self.fields.retain(|field| {
                 !lists().any(|list| {
-                    headers::has_token(list.value, field.name.of(buf))
-                        && !headers::known(field.name.of(buf)).is_protected()
+                    fields::has_token(list.value, field.name.of(buf))
+                        && !fields::known(field.name.of(buf)).is_protected()
                 })
             });
         }
@@ -167,12 +167,12 @@ pub struct Framing {
 /// Writes the head that an HTTP/1.x client gets.
 pub fn write_response(head: &ResponseHead, buf: &[u8], framing: Framing, out: &mut Vec<u8>) {
     out.extend_from_slice(b"HTTP/1.1 ");
-    headers::write_number(head.status.into(), out);
+    fields::write_number(head.status.into(), out);
     out.push(b' ');
     out.extend_from_slice(head.reason.of(buf));
     out.extend_from_slice(b"\r\n");
     for field in &head.fields {
-        headers::write_field(buf, field, out);
+        fields::write_field(buf, field, out);
     }
     match (head.body, head.told_length) {
         (AnswerLength::Chunked, _) if framing.chunked => {
@@ -196,13 +196,13 @@ pub fn write_response(head: &ResponseHead, buf: &[u8], framing: Framing, out: &m
         out.extend_from_slice(b"connection: keep-alive\r\n");
     }
     out.extend_from_slice(b"via: ");
-    out.extend_from_slice(headers::VIA);
+    out.extend_from_slice(fields::VIA);
     out.extend_from_slice(b"\r\n\r\n");
 }
 
 fn write_length(bytes: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(b"content-length: ");
-    headers::write_number(bytes, out);
+    fields::write_number(bytes, out);
     out.extend_from_slice(b"\r\n");
 }
 

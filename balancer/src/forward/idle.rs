@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::upstream::Upstream;
+use crate::forward::upstream::Upstream;
 
 /// Most idle connections to one backend.
 const IDLE_MAX: usize = 512;

@@ -17,18 +17,18 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 
-use crate::access_log::AccessLog;
-use crate::client::ClientInfo;
-use crate::forward::buffer::Buffer;
+use crate::core::access_log::AccessLog;
+use crate::core::buffer::Buffer;
+use crate::core::connections::Permit;
+use crate::core::stats::CoreStats;
+use crate::core::timer::TICK;
+use crate::core::worker::{Shared, Worker};
 use crate::forward::problem::Problem;
-use crate::forward::timer::TICK;
-use crate::http1;
-use crate::http2;
-use crate::limits::Permit;
-use crate::proxy_protocol::{self, Header};
-use crate::stats::CoreStats;
-use crate::tls::Certificates;
-use crate::worker::{Shared, Worker};
+use crate::listen::client::ClientInfo;
+use crate::listen::http1;
+use crate::listen::http2;
+use crate::listen::proxy_protocol::{self, Header};
+use crate::listen::tls::Certificates;
 
 /// Pause after a failed accept: out of file descriptors, mostly.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

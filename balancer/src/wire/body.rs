@@ -1,8 +1,8 @@
 //! Where a body ends, for bytes that pass by without being owned. Pure.
 
-use super::chunked::{ChunkError, Decoder, Stretch};
-use super::request_head::BodyLength;
-use super::response_head::AnswerLength;
+use crate::wire::chunked::{ChunkError, Decoder, Stretch};
+use crate::wire::request_head::BodyLength;
+use crate::wire::response_head::AnswerLength;
 
 /// How much of a body is still to come.
 #[derive(Debug, Clone)]

@@ -14,15 +14,15 @@ use http::{HeaderValue, Request as HttpRequest, Response};
 use super::head::{self, read_trailers, write_trailers};
 use super::request::{Local, Prepared, prepare};
 use super::tunnel::Tunnel;
-use crate::access_log::Line;
-use crate::client::ClientInfo;
+use crate::core::access_log::Line;
+use crate::core::worker::Worker;
 use crate::forward::exchange::{Done, Downstream, Fault, Gone, Request, Trail, forward};
 use crate::forward::problem::Problem;
-use crate::forward::request_head::{BodyLength, Method};
-use crate::forward::response_head::ResponseHead;
 use crate::forward::retry::KEPT_BYTES_MAX;
-use crate::http1::READY_PATH;
-use crate::worker::Worker;
+use crate::listen::client::ClientInfo;
+use crate::listen::http1::READY_PATH;
+use crate::wire::request_head::{BodyLength, Method};
+use crate::wire::response_head::ResponseHead;
 
 /// A body up to this size is waited for before a backend is taken up by it.
 const SMALL_BODY_BYTES: u64 = 16 * 1024;

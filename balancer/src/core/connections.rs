@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::worker::Shared;
+use crate::core::worker::Shared;
 
 /// Bits of an IPv6 address that tell clients apart: a host has a /64 to itself.
 const CLIENT_PREFIX_V6: u32 = 64;
@@ -82,7 +82,7 @@ impl Drop for Permit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::Settings;
+    use crate::core::settings::Settings;
 
     #[test]
     fn a_client_has_its_limit_and_all_together_have_theirs() {

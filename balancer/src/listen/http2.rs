@@ -22,11 +22,11 @@ use h2::server::{Builder, Connection};
 use h2::{Ping, PingPong, Reason};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::client::ClientInfo;
-use crate::forward::buffer::Buffer;
-use crate::forward::request_head::HEAD_BYTES_MAX;
-use crate::forward::timer::{Fired, Timer};
-use crate::worker::Worker;
+use crate::core::buffer::Buffer;
+use crate::core::timer::{Fired, Timer};
+use crate::core::worker::Worker;
+use crate::listen::client::ClientInfo;
+use crate::wire::request_head::HEAD_BYTES_MAX;
 
 /// What an HTTP/2 client says first (RFC 9113, 3.4).
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

@@ -15,21 +15,21 @@ use skep_base::random::Random;
 use skep_vrrp::let_go::LetGo;
 use tokio::sync::Notify;
 
-use crate::access_log::{AccessLog, Line};
-use crate::backends::{Backend, BackendSet};
-use crate::choose::{choose, choose_by_key, digest_key};
-use crate::forward::buffer::BufferPool;
+use crate::core::access_log::{AccessLog, Line};
+use crate::core::buffer::BufferPool;
+use crate::core::connections::Connections;
+use crate::core::settings::Settings;
+use crate::core::splice::Pipes;
+use crate::core::stats::CoreStats;
+use crate::core::timer::{Timer, Timers};
 use crate::forward::exchange::{Request, Trail};
-use crate::forward::pool::Pool;
+use crate::forward::idle::Pool;
 use crate::forward::problem::Problem;
-use crate::forward::request_head::{HEAD_BYTES_MAX, Method, RequestHead};
 use crate::forward::retry::{self, Attempt, Budget, Failure};
-use crate::forward::splice::Pipes;
-use crate::forward::timer::{Timer, Timers};
 use crate::forward::upstream::Upstream;
-use crate::limits::Connections;
-use crate::settings::Settings;
-use crate::stats::CoreStats;
+use crate::pools::backends::{Backend, BackendSet};
+use crate::pools::choose::{choose, choose_by_key, digest_key};
+use crate::wire::request_head::{HEAD_BYTES_MAX, Method, RequestHead};
 
 /// Size of the buffers that answers pass through.
 const ANSWER_BUFFER_BYTES: usize = 64 * 1024;
@@ -115,7 +115,7 @@ impl Worker {
         !self.is_draining() && !self.shared.backends.load().serving.is_empty()
     }
 
-    /// To be called every [`crate::forward::timer::TICK`].
+    /// To be called every [`crate::core::timer::TICK`].
     pub fn tick(&self) {
         let set = self.shared.backends.load();
         self.timers.let_go(self.shared.let_go.generation(), IDLE_GRACE_MAX);

@@ -13,7 +13,7 @@ use time::OffsetDateTime;
 use time::macros::format_description;
 
 use crate::forward::exchange::Trail;
-use crate::forward::headers::write_number;
+use crate::wire::fields::write_number;
 
 /// A buffer this large is handed over before the next tick.
 const BATCH_BYTES: usize = 32 * 1024;

@@ -11,7 +11,7 @@ use httparse::Status as Parsed;
 pub use self::refusal::Refusal;
 use self::refusal::{partial, refusal, unknown_coding};
 
-use super::headers::{self, Known};
+use crate::wire::fields::{self, Known};
 
 /// Longest head that is read, in bytes.
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -187,24 +187,24 @@ impl RequestHead {
     fn read_fields(&mut self, buf: &[u8], headers: &[httparse::Header<'_>]) -> Result<(), Refusal> {
         let mut length: Option<u64> = None;
         let mut coded = false;
-        let mut named = headers::ConnectionOptions::default();
+        let mut named = fields::ConnectionOptions::default();
         let mut upgrade = None;
         let mut te_trailers = false;
         for header in headers {
             let (name, value) = (header.name.as_bytes(), header.value);
             let field = Field { name: Span::within(buf, name), value: Span::within(buf, value) };
-            match headers::known(name) {
+            match fields::known(name) {
                 Known::Host if self.host.is_some() => {
                     return Err(Refusal::BadRequest("more than one Host"));
                 }
                 Known::Host => {
-                    if !headers::is_authority(value) {
+                    if !fields::is_authority(value) {
                         return Err(Refusal::BadRequest("a malformed Host"));
                     }
                     self.host = Some(field.value);
                 }
                 Known::ContentLength if length.is_some() => return Err(LENGTHS),
-                Known::ContentLength => match headers::content_length(value) {
+                Known::ContentLength => match fields::content_length(value) {
                     Some(bytes) => length = Some(bytes),
                     None => return Err(Refusal::BadRequest("a malformed Content-Length")),
                 },
@@ -219,10 +219,10 @@ impl RequestHead {
                 Known::Expect if value.eq_ignore_ascii_case(b"100-continue") => self.expects_continue = true,
                 Known::Expect => return Err(Refusal::Expectation),
                 Known::Upgrade => upgrade = Some(field.value),
-                Known::Te => te_trailers |= headers::has_token(value, b"trailers"),
+                Known::Te => te_trailers |= fields::has_token(value, b"trailers"),
                 Known::KeepAlive | Known::ProxyConnection => {}
                 Known::XRequestId => {
-                    let usable = headers::is_request_id(value) && self.request_id.is_none();
+                    let usable = fields::is_request_id(value) && self.request_id.is_none();
                     self.request_id = if usable { Some(field.value) } else { self.request_id };
                 }
                 Known::Forwarded | Known::XForwarded => self.forwarded.push(field),
@@ -252,7 +252,7 @@ impl RequestHead {
         // An upgrade with a body or from HTTP/1.0 may be ignored (RFC 9110, 7.8), and so is one to
         // HTTP/2: a client that wants it uses prior knowledge or ALPN.
         self.upgrade = upgrade.filter(|span| {
-            named.upgrade && !self.old && bodiless && !headers::has_token(span.of(buf), b"h2c")
+            named.upgrade && !self.old && bodiless && !fields::has_token(span.of(buf), b"h2c")
         });
         Ok(())
     }
@@ -260,16 +260,16 @@ impl RequestHead {
     /// Drops the fields that Connection names. Naming one that decides where the request goes or
     /// ends would have it forwarded without that: refused.
     fn drop_named(&mut self, buf: &[u8], headers: &[httparse::Header<'_>]) -> Result<(), Refusal> {
-        let lists = || headers.iter().filter(|h| headers::known(h.name.as_bytes()) == Known::Connection);
+        let lists = || headers.iter().filter(|h| fields::known(h.name.as_bytes()) == Known::Connection);
         for header in lists() {
-            for token in headers::tokens(header.value) {
-                if headers::known(token).is_protected() {
+            for token in fields::tokens(header.value) {
+                if fields::known(token).is_protected() {
                     return Err(Refusal::BadRequest("Connection names a field that is not hop-by-hop"));
                 }
             }
         }
         let is_named =
-            |field: &Field| lists().any(|header| headers::has_token(header.value, field.name.of(buf)));
+            |field: &Field| lists().any(|header| fields::has_token(header.value, field.name.of(buf)));
         self.fields.retain(|field| !is_named(field));
         Ok(())
     }
@@ -301,7 +301,7 @@ impl RequestHead {
         let rest = &target[scheme.len()..];
         let authority = &rest[..rest.iter().position(|b| matches!(b, b'/' | b'?')).unwrap_or(rest.len())];
         let start = self.target.start + (scheme.len() + authority.len()) as u32;
-        if authority.is_empty() || !headers::is_authority(authority) {
+        if authority.is_empty() || !fields::is_authority(authority) {
             return Err(Refusal::BadRequest("a malformed target"));
         }
         if self.host.is_some_and(|host| !host.of(buf).eq_ignore_ascii_case(authority)) {

@@ -2,7 +2,7 @@
 //!
 //! Pure. Lists are read by RFC 9110, 5.6.1; names compare without case.
 
-use super::request_head::{Field, RequestHead};
+use crate::wire::request_head::{Field, RequestHead};
 
 /// Longest request id that a client may choose, in bytes.
 const REQUEST_ID_LEN_MAX: usize = 128;
@@ -181,7 +181,7 @@ pub fn write_request(
     request_id: &[u8],
     out: &mut Vec<u8>,
 ) {
-    use super::request_head::BodyLength;
+    use crate::wire::request_head::BodyLength;
     out.extend_from_slice(head.method_span.of(buf));
     out.push(b' ');
     out.extend_from_slice(head.target.of(buf));

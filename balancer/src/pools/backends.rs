@@ -3,9 +3,6 @@
 //! A [`Backend`] is shared by all cores and counted in atomics. The set is replaced as a whole by
 //! the control task (see `registry`); a core loads it once for each choice.
 
-pub mod registry;
-pub mod source;
-
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -13,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use skep_base::id::NodeId;
 
-use crate::choose::{self, Candidate};
+use crate::pools::choose::{self, Candidate};
 
 /// A backend, for as long as it is the same process at the same address.
 #[derive(Debug)]

@@ -3,9 +3,9 @@
 mod refused;
 
 use self::refused::{CHUNKS_REFUSED, REFUSED};
-use super::body::Body;
-use super::headers::{Client, write_request};
-use super::request_head::*;
+use crate::wire::body::Body;
+use crate::wire::fields::{Client, write_request};
+use crate::wire::request_head::*;
 
 fn parse(text: &[u8]) -> Result<Option<RequestHead>, Refusal> {
     let mut head = RequestHead::default();

@@ -9,8 +9,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{ClientStream, Connection};
-use crate::forward::buffer::Buffer;
-use crate::forward::timer::Timer;
+use crate::core::buffer::Buffer;
+use crate::core::timer::Timer;
 use crate::forward::upstream::Upstream;
 
 /// How long both sides of a tunnel may be silent.
