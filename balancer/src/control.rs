@@ -23,13 +23,14 @@ use tokio::task::JoinSet;
 
 use crate::config::{self, Invocation, ServeConfig};
 use crate::core::access_log;
+use crate::core::shared::Shared;
 use crate::core::stats::CoreStats;
-use crate::core::worker::{Shared, idle_grace};
+use crate::core::worker::idle_grace;
 use crate::file_limit;
 use crate::listen::cores::{self, CoreConfig, Phase};
 use crate::listen::tls::Certificates;
 use crate::metrics::{self, Metrics};
-use crate::pools::{probe, registry, source};
+use crate::pools::{Pool, probe, registry, source};
 use crate::status::Status;
 
 /// How long new connections are still taken once the drain is announced: who follows `/-/ready`
@@ -73,7 +74,7 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
     }
     let gossip = start_gossip(&config, http_address, admin_address).await?;
     let backends = backends(&config, gossip.as_ref());
-    let registry = tokio::spawn(registry::run(shared.clone(), backends));
+    let registry = tokio::spawn(registry::run(shared.pools.skep().clone(), backends));
 
     let (phase, phases) = watch::channel(Phase::Serving);
     let log = access_log::start(&config.access_log).context("--access-log")?;
@@ -102,7 +103,7 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
         certificates: certificates.clone(),
     };
     let address = match config.vrrp.clone() {
-        Some(vrrp) => Some(skep_vrrp::start(vrrp, Some(health(shared.clone()))).await?),
+        Some(vrrp) => Some(skep_vrrp::start(vrrp, Some(health(shared.pools.skep().clone()))).await?),
         None => None,
     };
     let view = address.as_ref().map(|address| address.view.clone());
@@ -194,13 +195,13 @@ async fn drain<T: 'static>(
 }
 
 /// What a virtual address's holder needs to know of this proxy. Its task ends with its reader.
-fn health(shared: Arc<Shared>) -> watch::Receiver<Health> {
+fn health(pool: Arc<Pool>) -> watch::Receiver<Health> {
     let (sender, receiver) = watch::channel(Health::Weak(NO_BACKEND));
     tokio::spawn(async move {
         loop {
-            let changed = shared.backends_changed.notified();
+            let changed = pool.changed.notified();
             // As the last resort it serves from those that no probe reaches; that is no claim.
-            let set = shared.backends.load();
+            let set = pool.load();
             let is_well =
                 set.known.iter().any(|known| known.serving && known.probe == probe::Health::Up.as_str());
             let health = if is_well { Health::Well } else { Health::Weak(NO_BACKEND) };

@@ -8,6 +8,7 @@ pub mod control;
 pub mod core;
 pub mod file_limit;
 pub mod forward;
+pub mod gateway;
 pub mod listen;
 pub mod metrics;
 pub mod pools;

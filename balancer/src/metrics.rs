@@ -11,8 +11,8 @@ use prometheus_client::registry::Registry;
 use skep_console::metrics::process::Process;
 use skep_members::gossip::Gossip;
 
+use crate::core::shared::Shared;
 use crate::core::stats::{BUCKETS_S, CoreStats, Count};
-use crate::core::worker::Shared;
 use crate::listen::tls::Certificates;
 use crate::pools::backends::Known;
 
@@ -122,7 +122,7 @@ impl Metrics {
     }
 
     fn encode_backends(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
-        let set = self.shared.backends.load();
+        let set = self.shared.pools.skep().load();
         let ejected = set.serving.iter().filter(|it| it.is_ejected()).count();
         let states: [(&[(&str, &str)], f64); 4] = [
             (&[("state", "known")], set.known.len() as f64),

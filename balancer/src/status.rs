@@ -14,7 +14,7 @@ use prometheus_client::registry::Registry;
 use serde::{Deserialize, Serialize};
 use skep_console::{Admin, answer};
 
-use crate::core::worker::Shared;
+use crate::core::shared::Shared;
 
 /// Over what time rates are taken.
 const RATE_INTERVAL: Duration = Duration::from_secs(1);
@@ -92,7 +92,7 @@ impl Status {
             ticks.tick().await;
             let elapsed = before.elapsed().as_secs_f64().max(1e-3);
             before = Instant::now();
-            let set = self.shared.backends.load();
+            let set = self.shared.pools.skep().load();
             let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
             rates.retain(|serial, _| set.known.iter().any(|known| known.backend.serial == *serial));
             for known in &set.known {
@@ -106,7 +106,7 @@ impl Status {
 
     pub fn backends(&self) -> Vec<BackendStatus> {
         let rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
-        let set = self.shared.backends.load();
+        let set = self.shared.pools.skep().load();
         let status = |known: &crate::pools::backends::Known| {
             let (backend, stats) = (&known.backend, &known.backend.stats);
             BackendStatus {
@@ -138,7 +138,7 @@ impl Status {
     fn not_ready(&self) -> Option<&'static str> {
         if self.shared.draining.load(Relaxed) {
             Some("draining")
-        } else if self.shared.backends.load().serving.is_empty() {
+        } else if self.shared.pools.skep().load().serving.is_empty() {
             Some("no backend is ready")
         } else {
             None

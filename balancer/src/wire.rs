@@ -5,6 +5,7 @@ pub mod chunked;
 pub mod fields;
 pub mod request_head;
 pub mod response_head;
+pub mod write;
 
 #[cfg(test)]
 mod corpus;

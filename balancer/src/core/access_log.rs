@@ -12,8 +12,8 @@ use std::time::{Duration, SystemTime};
 use time::OffsetDateTime;
 use time::macros::format_description;
 
-use crate::forward::exchange::Trail;
-use crate::wire::fields::write_number;
+use crate::core::trail::Trail;
+use crate::wire::write::write_number;
 
 /// A buffer this large is handed over before the next tick.
 const BATCH_BYTES: usize = 32 * 1024;

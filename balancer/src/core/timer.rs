@@ -117,9 +117,9 @@ impl Timers {
         self.now.get()
     }
 
-    /// Looks through the table. `down` lists the dead backends; `draining` tells those that are to
-    /// be told, `close_idle` ends idle connections.
-    pub fn tick(&self, down: &[u64], draining: bool, close_idle: bool) {
+    /// Looks through the table. `is_down` says which backends are dead; `draining` tells those that
+    /// are to be told, `close_idle` ends idle connections.
+    pub fn tick(&self, is_down: impl Fn(u64) -> bool, draining: bool, close_idle: bool) {
         let now = Instant::now();
         let now_ms = now.duration_since(self.start).as_millis() as u64;
         self.now.set(now);
@@ -128,7 +128,7 @@ impl Timers {
         for slot in self.slots.borrow_mut().iter_mut() {
             let fired = if slot.deadline_ms <= now_ms {
                 Fired::Deadline
-            } else if slot.backend != 0 && down.contains(&slot.backend) {
+            } else if slot.backend != 0 && is_down(slot.backend) {
                 Fired::BackendDown
             } else if ((close_idle || slot.generation < generations.idle) && slot.idle)
                 || ((draining || slot.generation < generations.now) && slot.told_of_drain)
@@ -224,15 +224,15 @@ mod tests {
         let timers = Timers::new();
         let timer = timers.timer();
         timer.arm(Duration::ZERO);
-        timers.tick(&[], false, false);
+        timers.tick(|_| false, false, false);
         assert_eq!(timer.limit(pending::<()>()).await, Err(Fired::Deadline));
         timer.arm(Duration::from_secs(100));
         timer.watch_backend(7);
-        timers.tick(&[8, 7], false, false);
+        timers.tick(|serial| [8, 7].contains(&serial), false, false);
         assert_eq!(timer.limit(pending::<()>()).await, Err(Fired::BackendDown));
         timer.disarm();
         timer.set_idle(true);
-        timers.tick(&[7], true, true);
+        timers.tick(|serial| serial == 7, true, true);
         assert_eq!(timer.limit(pending::<()>()).await, Err(Fired::Drain));
     }
 
@@ -246,12 +246,12 @@ mod tests {
         let late = timers.timer();
         late.set_idle(true);
         late.tell_of_drain(true);
-        timers.tick(&[], false, false);
+        timers.tick(|_| false, false, false);
         assert_eq!(told.limit(pending::<()>()).await, Err(Fired::Drain));
         let waits = |timer: &Timer| timer.timers.slots.borrow()[timer.slot].fired.is_none();
         assert!(waits(&idle), "it may send one more request");
         timers.let_go(1, Duration::ZERO);
-        timers.tick(&[], false, false);
+        timers.tick(|_| false, false, false);
         assert_eq!(idle.limit(pending::<()>()).await, Err(Fired::Drain));
         assert!(waits(&late), "it came after that");
     }
@@ -261,7 +261,7 @@ mod tests {
         let timers = Timers::new();
         let timer = timers.timer();
         timer.arm(Duration::ZERO);
-        timers.tick(&[], false, false);
+        timers.tick(|_| false, false, false);
         drop(timer);
         let timer = timers.timer();
         assert_eq!(timer.slot, 0);

@@ -13,11 +13,11 @@ const IDLE_AGE_MAX: Duration = Duration::from_secs(15);
 
 /// The idle connections of one core.
 #[derive(Debug, Default)]
-pub struct Pool {
+pub struct Idle {
     idle: HashMap<u64, Vec<Upstream>>,
 }
 
-impl Pool {
+impl Idle {
     /// The connection that was used last: it is the least likely to be closed.
     pub fn take(&mut self, backend: u64) -> Option<Upstream> {
         let idle = self.idle.get_mut(&backend)?;
@@ -47,13 +47,5 @@ impl Pool {
             idle.drain(..old);
             keep(*backend) && !idle.is_empty()
         });
-    }
-
-    pub fn len(&self) -> usize {
-        self.idle.values().map(Vec::len).sum()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::wire::fields::Client;
+use crate::wire::write::Client;
 
 /// Who is at the other end.
 #[derive(Debug, Clone)]

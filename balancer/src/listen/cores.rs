@@ -20,10 +20,13 @@ use tokio::sync::{Notify, watch};
 use crate::core::access_log::AccessLog;
 use crate::core::buffer::Buffer;
 use crate::core::connections::Permit;
+use crate::core::shared::Shared;
 use crate::core::stats::CoreStats;
 use crate::core::timer::TICK;
-use crate::core::worker::{Shared, Worker};
+use crate::core::worker::Worker;
+use crate::forward::dispatch::Dispatches;
 use crate::forward::problem::Problem;
+use crate::gateway::Gateway;
 use crate::listen::client::ClientInfo;
 use crate::listen::http1;
 use crate::listen::http2;
@@ -65,16 +68,16 @@ pub fn start(id: usize, config: CoreConfig) -> io::Result<JoinHandle<io::Result<
 
 async fn run(config: CoreConfig) -> io::Result<()> {
     let worker = Worker::new(config.shared, config.stats, AccessLog::new(config.log));
-    let core = Rc::new(Core { worker: worker.clone(), connections: Cell::new(0), ended: Notify::new() });
-    tokio::task::spawn_local({
-        let worker = worker.clone();
-        async move {
-            let mut ticks = tokio::time::interval(TICK);
-            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-            loop {
-                ticks.tick().await;
-                worker.tick();
-            }
+    let dispatches = Dispatches::new(&worker);
+    let gateway = Rc::new(Gateway::new(worker.clone(), dispatches.skep().clone()));
+    let core =
+        Rc::new(Core { worker: worker.clone(), gateway, connections: Cell::new(0), ended: Notify::new() });
+    tokio::task::spawn_local(async move {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            dispatches.tick();
         }
     });
     let http = TcpListener::from_std(config.http)?;
@@ -108,6 +111,7 @@ async fn run(config: CoreConfig) -> io::Result<()> {
 #[derive(Debug)]
 struct Core {
     worker: Rc<Worker>,
+    gateway: Rc<Gateway>,
     connections: Cell<usize>,
     ended: Notify,
 }
@@ -151,7 +155,9 @@ impl Core {
     ) {
         let stats = &self.worker.stats;
         stats.accepted.add(1);
-        let Some(permit) = Permit::take(&self.worker.shared, address.ip()) else {
+        let (connections, settings) = (&self.worker.shared.connections, self.worker.settings());
+        let (most, per_client_max) = (settings.connections_max, settings.connections_per_client_max);
+        let Some(permit) = Permit::take(connections, address.ip(), most, per_client_max) else {
             stats.rejected.add(1);
             // Said where it can be said at once; a client that does not listen is not waited for.
             if certificates.is_none() {
@@ -162,11 +168,14 @@ impl Core {
             return;
         };
         let _ = stream.set_nodelay(true);
-        let worker = self.worker.clone();
+        let (worker, gateway) = (self.worker.clone(), self.gateway.clone());
         let guard = Guard::begin(self.clone(), permit);
         match certificates {
-            None => self.spawn(guard, plain(worker, stream, address)),
-            Some(certificates) => self.spawn(guard, encrypted(worker, stream, address, certificates.clone())),
+            None => self.spawn(guard, plain(worker, gateway, stream, address)),
+            Some(certificates) => {
+                let certificates = certificates.clone();
+                self.spawn(guard, encrypted(worker, gateway, stream, address, certificates))
+            }
         }
     }
 
@@ -202,7 +211,7 @@ impl Drop for Guard {
     }
 }
 
-async fn plain(worker: Rc<Worker>, mut stream: TcpStream, address: SocketAddr) {
+async fn plain(worker: Rc<Worker>, gateway: Rc<Gateway>, mut stream: TcpStream, address: SocketAddr) {
     let mut first = worker.request_buffers.buffer();
     let Some(info) = client(&worker, &mut stream, &mut first, address, "http").await else { return };
     // Enough is read to tell HTTP/2 from what no HTTP/1 client says.
@@ -217,14 +226,15 @@ async fn plain(worker: Rc<Worker>, mut stream: TcpStream, address: SocketAddr) {
     }
     drop(timer);
     if first.unread().starts_with(http2::PREFACE) {
-        Box::pin(http2::serve(worker, stream, info, first)).await;
+        Box::pin(http2::serve(worker, gateway, stream, info, first)).await;
     } else {
-        http1::serve(worker, stream, info, first).await;
+        http1::serve(worker, gateway, stream, info, first).await;
     }
 }
 
 async fn encrypted(
     worker: Rc<Worker>,
+    gateway: Rc<Gateway>,
     mut stream: TcpStream,
     address: SocketAddr,
     certificates: Arc<Certificates>,
@@ -242,9 +252,9 @@ async fn encrypted(
     worker.stats.tls_handshakes.add(1);
     let first = worker.request_buffers.buffer();
     if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-        Box::pin(http2::serve(worker, stream, info, first)).await;
+        Box::pin(http2::serve(worker, gateway, stream, info, first)).await;
     } else {
-        http1::serve(worker, stream, info, first).await;
+        http1::serve(worker, gateway, stream, info, first).await;
     }
 }
 

@@ -17,14 +17,17 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use self::incoming::Incoming;
-pub use self::tunnel::TUNNEL_SILENCE_MAX;
 use crate::core::access_log::Line;
 use crate::core::buffer::Buffer;
 use crate::core::timer::{Fired, Timer};
+use crate::core::trail::Trail;
 use crate::core::worker::Worker;
-use crate::forward::exchange::{Done, Downstream as _, Fault, Gone, Request, Trail, forward};
+use crate::forward::downstream::{Done, Downstream as _, Fault, Gone, Request};
+use crate::forward::exchange::forward;
+use crate::forward::plan::Plan;
 use crate::forward::problem::Problem;
 use crate::forward::retry::KEPT_BYTES_MAX;
+use crate::gateway::{Answer, Gateway, Verdict};
 use crate::listen::client::ClientInfo;
 use crate::wire::body::Body;
 use crate::wire::request_head::{BodyLength, Method};
@@ -34,9 +37,6 @@ use crate::wire::request_head::{BodyLength, Method};
 const LINGER: Duration = Duration::from_secs(1);
 /// Most bytes that are read on for that.
 const LINGER_BYTES_MAX: usize = 1024 * 1024;
-
-/// The path that the balancer answers by itself.
-pub const READY_PATH: &[u8] = b"/-/ready";
 
 /// A client's connection.
 pub trait ClientStream: AsyncRead + AsyncWrite + Unpin {
@@ -57,12 +57,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ClientStream for tokio_rustls::server::T
 }
 
 /// Serves a connection until it ends. `first` holds what was read of it already.
-pub async fn serve<S>(worker: Rc<Worker>, stream: S, client: ClientInfo, first: Buffer)
+pub async fn serve<S>(worker: Rc<Worker>, gateway: Rc<Gateway>, stream: S, client: ClientInfo, first: Buffer)
 where
     S: ClientStream,
 {
     let mut connection = Connection {
         worker: worker.clone(),
+        gateway,
         stream,
         input: first,
         queued: Vec::new(),
@@ -94,6 +95,7 @@ enum End {
 
 struct Connection<S> {
     worker: Rc<Worker>,
+    gateway: Rc<Gateway>,
     stream: S,
     input: Buffer,
     /// Heads that wait to be written.
@@ -115,9 +117,9 @@ impl<S: ClientStream> Connection<S> {
         let mut first = true;
         loop {
             let settings = worker.settings();
-            match self.read_head(worker, timer, client, first).await {
-                Ok(true) => {}
-                Ok(false) => return End::Close,
+            let verdict = match self.read_head(worker, timer, client, first).await {
+                Ok(Some(verdict)) => verdict,
+                Ok(None) => return End::Close,
                 Err(problem) => {
                     worker.stats.refused.add(1);
                     let trail = Trail { status: problem.status(), ..Trail::new(Instant::now()) };
@@ -125,22 +127,26 @@ impl<S: ClientStream> Connection<S> {
                     self.log(worker, client, &trail, Some(problem.kind()));
                     return self.answer_problem(timer, problem, settings.body_timeout).await;
                 }
-            }
+            };
             first = false;
             let mut trail = Trail::new(Instant::now());
-            if self.request.is_ready_path {
-                trail.status = self.answer_ready(worker);
-                self.log(worker, client, &trail, None);
-                timer.arm(settings.body_timeout);
-                if !matches!(timer.limit(poll_fn(|cx| self.poll_send(cx, &[]))).await, Ok(Ok(_))) {
-                    return End::Close;
+            let plan = match verdict {
+                Verdict::Forward(plan) => plan,
+                Verdict::Answer(answer) => {
+                    self.answer(worker, answer);
+                    trail.status = answer.status;
+                    self.log(worker, client, &trail, None);
+                    timer.arm(settings.body_timeout);
+                    if !matches!(timer.limit(poll_fn(|cx| self.poll_send(cx, &[]))).await, Ok(Ok(_))) {
+                        return End::Close;
+                    }
+                    if self.close {
+                        return End::Linger;
+                    }
+                    continue;
                 }
-                if self.close {
-                    return End::Linger;
-                }
-                continue;
-            }
-            let outcome = self.exchange(worker, timer, &mut trail).await;
+            };
+            let outcome = self.exchange(worker, timer, &plan, &mut trail).await;
             let error = match &outcome {
                 Ok(Done::Upgraded(_)) => None,
                 Ok(_) => None,
@@ -182,14 +188,15 @@ impl<S: ClientStream> Connection<S> {
         }
     }
 
-    /// Reads the next head. `Ok(false)`: there is none, and nothing to say about it.
+    /// Reads the next head: what becomes of its request. `Ok(None)`: there is none, and nothing to
+    /// say about it.
     async fn read_head(
         &mut self,
         worker: &Worker,
         timer: &Timer,
         client: &ClientInfo,
         first: bool,
-    ) -> Result<bool, Problem> {
+    ) -> Result<Option<Verdict>, Problem> {
         let settings = worker.settings();
         let mut looked_at = 0;
         let idle = !first && self.input.is_empty();
@@ -203,12 +210,12 @@ impl<S: ClientStream> Connection<S> {
             if unread[looked_at..].contains(&b'\n') || unread.len() == self.input.capacity() {
                 let mut head = worker.request_head.borrow_mut();
                 if head.parse(unread).map_err(Problem::Refused)? {
-                    self.request.read(worker, &head, unread, client);
+                    let verdict = self.request.read(worker, &self.gateway, &head, unread, client);
                     let len = head.len;
                     drop(head);
                     timer.set_idle(false);
                     self.begin_body(len, settings.body_bytes_max)?;
-                    return Ok(true);
+                    return Ok(Some(verdict));
                 }
             }
             looked_at = unread.len();
@@ -216,9 +223,9 @@ impl<S: ClientStream> Connection<S> {
             let filled = timer.limit(poll_fn(|cx| self.input.poll_fill(&mut self.stream, cx))).await;
             match filled {
                 Ok(Ok(n)) if n > 0 => {}
-                Ok(_) => return Ok(false),
+                Ok(_) => return Ok(None),
                 Err(Fired::Deadline) if !self.input.is_empty() => return Err(Problem::RequestTimeout),
-                Err(_) => return Ok(false),
+                Err(_) => return Ok(None),
             }
             if was_empty {
                 timer.set_idle(false);
@@ -249,7 +256,13 @@ impl<S: ClientStream> Connection<S> {
         Ok(())
     }
 
-    async fn exchange(&mut self, worker: &Worker, timer: &Timer, trail: &mut Trail) -> Result<Done, Fault> {
+    async fn exchange(
+        &mut self,
+        worker: &Worker,
+        timer: &Timer,
+        plan: &Plan,
+        trail: &mut Trail,
+    ) -> Result<Done, Fault> {
         // A small body is waited for before a backend is taken up by it: slow clients then cost a
         // buffer, not a backend's place. Streams and expectations are passed on at once.
         if let BodyLength::Length(bytes) = self.request.length
@@ -266,15 +279,13 @@ impl<S: ClientStream> Connection<S> {
             }
         }
         trail.bytes_in = self.body_ready as u64;
-        let key = worker.key(self.request.method, self.request.target());
         let head = std::mem::take(&mut self.request.head);
         let keep = match self.request.length {
             BodyLength::Length(bytes) => bytes <= KEPT_BYTES_MAX as u64,
             BodyLength::None | BodyLength::Chunked => true,
         };
-        let (method, repeatable) = (self.request.method, self.request.repeatable);
-        let request = Request { head: &head, method, repeatable, keep, key };
-        let outcome = forward(worker, timer, request, self, trail).await;
+        let request = Request { head: &head, method: self.request.method, keep, plan };
+        let outcome = forward(timer, request, self, trail).await;
         self.request.head = head;
         outcome
     }
@@ -305,18 +316,12 @@ impl<S: ClientStream> Connection<S> {
         Ok(())
     }
 
-    fn answer_ready(&mut self, worker: &Worker) -> u16 {
-        if let Some(word) = self.request.let_go()
-            && worker.shared.let_go.hear(word)
-        {
-            tracing::info!("the address has gone elsewhere: connections that are here are let go");
-        }
-        let ready = worker.is_ready();
-        let (status, body) =
-            if ready { ("200 OK", "ready\n") } else { ("503 Service Unavailable", "not ready\n") };
+    fn answer(&mut self, worker: &Worker, answer: Answer) {
+        let Answer { status, reason, text: body } = answer;
         self.close |= worker.is_ending(self.generation) || !self.body.is_done();
         let mut text = format!(
-            "HTTP/1.1 {status}\r\ncontent-type: text/plain\r\ncache-control: no-store\r\ncontent-length: {}\r\n",
+            "HTTP/1.1 {status} {reason}\r\ncontent-type: text/plain\r\ncache-control: no-store\r\n\
+             content-length: {}\r\n",
             body.len()
         );
         if self.close {
@@ -330,7 +335,6 @@ impl<S: ClientStream> Connection<S> {
             self.queued.extend_from_slice(body.as_bytes());
         }
         self.consume_body(self.body_ready);
-        if ready { 200 } else { 503 }
     }
 
     async fn answer_problem(&mut self, timer: &Timer, problem: Problem, limit: Duration) -> End {

@@ -25,6 +25,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::core::buffer::Buffer;
 use crate::core::timer::{Fired, Timer};
 use crate::core::worker::Worker;
+use crate::gateway::Gateway;
 use crate::listen::client::ClientInfo;
 use crate::wire::request_head::HEAD_BYTES_MAX;
 
@@ -41,7 +42,7 @@ const SEND_BUFFER_BYTES: usize = 128 * 1024;
 const RESETS_MAX: usize = 64;
 
 /// Serves a connection until it ends. `first` holds what was read of it already.
-pub async fn serve<S>(worker: Rc<Worker>, io: S, client: ClientInfo, first: Buffer)
+pub async fn serve<S>(worker: Rc<Worker>, gateway: Rc<Gateway>, io: S, client: ClientInfo, first: Buffer)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
@@ -83,7 +84,8 @@ where
                 Poll::Ready(Some(Ok((request, respond)))) => {
                     worker.stats.http2_requests.add(1);
                     let open = Open::begin(&streams, &worker);
-                    let serve = stream::serve(worker.clone(), client.clone(), request, respond);
+                    let serve =
+                        stream::serve(worker.clone(), gateway.clone(), client.clone(), request, respond);
                     tokio::task::spawn_local(async move {
                         serve.await;
                         drop(open);

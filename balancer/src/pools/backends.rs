@@ -15,7 +15,7 @@ use crate::pools::choose::{self, Candidate};
 /// A backend, for as long as it is the same process at the same address.
 #[derive(Debug)]
 pub struct Backend {
-    /// Tells it from every other backend of this process's life; never 0.
+    /// Tells it from every other backend of this process's life, in whatever pool; never 0.
     pub serial: u64,
     pub address: SocketAddr,
     /// None for one that a flag named.
@@ -52,7 +52,9 @@ pub struct BackendStats {
 }
 
 impl Backend {
-    pub fn new(serial: u64, address: SocketAddr, node: Option<NodeId>) -> Self {
+    pub fn new(address: SocketAddr, node: Option<NodeId>) -> Self {
+        static SERIALS: AtomicU64 = AtomicU64::new(0);
+        let serial = SERIALS.fetch_add(1, Relaxed) + 1;
         let name = node.map_or_else(|| address.to_string(), |id| id.to_string());
         Self { serial, address, node, name, stats: BackendStats::default(), born: Instant::now() }
     }
@@ -108,6 +110,13 @@ impl Backend {
             share: choose::slow_start(Duration::from_nanos(age.saturating_sub(returned))),
             available: outstanding < in_flight_max && age >= ejected_until,
             tried,
+        }
+    }
+
+    /// An answer of it is passed on.
+    pub fn answered(&self, status: u16) {
+        if let Some(count) = self.stats.answers.get(usize::from(status / 100)) {
+            count.fetch_add(1, Relaxed);
         }
     }
 
@@ -227,8 +236,8 @@ mod tests {
     use super::*;
 
     fn set(count: u64) -> BackendSet {
-        let backend = |n: u64| Arc::new(Backend::new(n, ([127, 0, 0, 1], 1).into(), None));
-        BackendSet { serving: (1..=count).map(backend).collect(), ..BackendSet::default() }
+        let backend = |_| Arc::new(Backend::new(([127, 0, 0, 1], 1).into(), None));
+        BackendSet { serving: (0..count).map(backend).collect(), ..BackendSet::default() }
     }
 
     #[test]

@@ -4,8 +4,8 @@
 //! peak EWMA latency times the requests that are outstanding there and this one (Finagle's rule): a
 //! backend that turns slow is left at the first slow answer and comes back only as time passes.
 //!
-//! Where it is asked for, reads of a message go by its digest: rendezvous hashing, so that a message
-//! is warm in one node's memory rather than in all, with a bound on what one node may get.
+//! Requests with a key go by it: rendezvous hashing, so that what it names is warm in one backend's
+//! memory rather than in all, with a bound on what one backend may get.
 
 use std::time::Duration;
 
@@ -49,18 +49,8 @@ impl Candidate {
     }
 }
 
-/// By digest, a backend gets at most this many times the mean of what is outstanding, and one more.
+/// By key, a backend gets at most this many times the mean of what is outstanding, and one more.
 const KEYED_LOAD_MAX: f64 = 1.25;
-
-/// The key of a request that asks for a message by its digest.
-pub fn digest_key(target: &[u8]) -> Option<u64> {
-    let digest = target.strip_prefix(b"/messages/")?.split(|b| *b == b'?').next()?;
-    if digest.len() != 64 || !digest.iter().all(u8::is_ascii_hexdigit) {
-        return None;
-    }
-    // A digest is as good as random already.
-    u64::from_str_radix(std::str::from_utf8(&digest[..16]).ok()?, 16).ok()
-}
 
 /// The index of the backend that `key` belongs to: of those that may have it, the one with the
 /// highest score. A backend that comes or goes moves its own keys alone. `identity` must outlive a
@@ -260,17 +250,6 @@ mod tests {
         }
         assert!(outstanding.iter().all(|count| *count <= 34), "{outstanding:?}");
         assert_eq!(choose_by_key(0, 7, |_| 0, |_| IDLE), None);
-    }
-
-    #[test]
-    fn only_a_digest_is_a_key() {
-        let digest = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae";
-        let key = digest_key(format!("/messages/{digest}").as_bytes());
-        assert_eq!(key, Some(0x2c26_b46b_68ff_c68f));
-        assert_eq!(digest_key(format!("/messages/{digest}?x").as_bytes()), key);
-        for target in ["/messages", "/messages/", "/messages/2c26", "/read", "/messages/live"] {
-            assert_eq!(digest_key(target.as_bytes()), None);
-        }
     }
 
     #[test]

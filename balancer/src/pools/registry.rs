@@ -12,7 +12,7 @@ use skep_base::id::NodeId;
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 
-use crate::core::worker::Shared;
+use crate::pools::Pool;
 use crate::pools::backends::{Backend, BackendSet, Known};
 use crate::pools::probe::{self, Health};
 use crate::pools::source::{Target, TargetState};
@@ -50,12 +50,11 @@ impl Drop for Entry {
 #[derive(Debug, Default)]
 struct Registry {
     entries: HashMap<Key, Entry>,
-    serial: u64,
     gone: VecDeque<u64>,
 }
 
 /// Follows the source until it ends.
-pub async fn run(shared: Arc<Shared>, mut source: watch::Receiver<Vec<Target>>) {
+pub async fn run(pool: Arc<Pool>, mut source: watch::Receiver<Vec<Target>>) {
     let (results, mut incoming) = mpsc::channel(RESULTS_MAX);
     let mut registry = Registry::default();
     let mut compare = tokio::time::interval(COMPARE_INTERVAL);
@@ -77,12 +76,11 @@ pub async fn run(shared: Arc<Shared>, mut source: watch::Receiver<Vec<Target>>) 
                 }
             }
             _ = compare.tick() => {
-                shared.backends.load().eject_slow();
+                pool.load().eject_slow();
                 continue;
             }
         }
-        shared.backends.store(Arc::new(registry.publish()));
-        shared.backends_changed.notify_one();
+        pool.store(registry.publish());
     }
 }
 
@@ -138,9 +136,8 @@ impl Registry {
             if matches!(target.state, TargetState::Dead | TargetState::Left) {
                 continue;
             }
-            self.serial += 1;
-            let backend = Arc::new(Backend::new(self.serial, target.address, target.node));
-            let probe = start(self.serial, &target);
+            let backend = Arc::new(Backend::new(target.address, target.node));
+            let probe = start(backend.serial, &target);
             tracing::info!(backend = backend.name, address = %target.address, "backend found");
             let entry = Entry { backend, target, health: Health::Unknown, serving: false, probe };
             self.entries.insert(key, entry);

@@ -4,8 +4,8 @@ mod refused;
 
 use self::refused::{CHUNKS_REFUSED, REFUSED};
 use crate::wire::body::Body;
-use crate::wire::fields::{Client, write_request};
 use crate::wire::request_head::*;
+use crate::wire::write::{Client, write_request};
 
 fn parse(text: &[u8]) -> Result<Option<RequestHead>, Refusal> {
     let mut head = RequestHead::default();

@@ -1,14 +1,36 @@
-//! Header fields: which are known, which end at this hop, and what is written in their place.
+//! Header fields: which are known, and which end at this hop.
 //!
 //! Pure. Lists are read by RFC 9110, 5.6.1; names compare without case.
-
-use crate::wire::request_head::{Field, RequestHead};
 
 /// Longest request id that a client may choose, in bytes.
 const REQUEST_ID_LEN_MAX: usize = 128;
 
-/// The name that this proxy goes by in `Via`.
-pub const VIA: &[u8] = b"1.1 skep";
+/// A part of the buffer that a head was read from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Span {
+    pub start: u32,
+    pub end: u32,
+}
+
+impl Span {
+    /// The span of `part`, which lies in `whole`.
+    pub fn within(whole: &[u8], part: &[u8]) -> Self {
+        // Both are bounded by the longest head that is read.
+        let start = (part.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize) as u32;
+        Self { start, end: start + part.len() as u32 }
+    }
+
+    pub fn of<'a>(&self, whole: &'a [u8]) -> &'a [u8] {
+        whole.get(self.start as usize..self.end as usize).unwrap_or_default()
+    }
+}
+
+/// A header field.
+#[derive(Debug, Clone, Copy)]
+pub struct Field {
+    pub name: Span,
+    pub value: Span,
+}
 
 /// Header fields that decide something here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,118 +180,4 @@ pub fn is_authority(value: &[u8]) -> bool {
 pub fn is_request_id(value: &[u8]) -> bool {
     (1..=REQUEST_ID_LEN_MAX).contains(&value.len())
         && value.iter().all(|b| b.is_ascii_alphanumeric() || b"-_.:+/=@".contains(b))
-}
-
-/// What is said of the client to the backend.
-#[derive(Debug, Clone, Copy)]
-pub struct Client<'a> {
-    /// The address as `X-Forwarded-For` writes it.
-    pub address: &'a str,
-    /// The same as `Forwarded` writes it: IPv6 quoted and in brackets.
-    pub node: &'a str,
-    /// `http` or `https`.
-    pub proto: &'static str,
-    /// Whether what it says of earlier hops is believed.
-    pub trusted: bool,
-}
-
-/// Writes the head that the backend gets, in origin-form and HTTP/1.1.
-pub fn write_request(
-    head: &RequestHead,
-    buf: &[u8],
-    client: Client<'_>,
-    request_id: &[u8],
-    out: &mut Vec<u8>,
-) {
-    use crate::wire::request_head::BodyLength;
-    out.extend_from_slice(head.method_span.of(buf));
-    out.push(b' ');
-    out.extend_from_slice(head.target.of(buf));
-    out.extend_from_slice(b" HTTP/1.1\r\nhost: ");
-    let host = head.host.map(|host| host.of(buf)).unwrap_or_default();
-    out.extend_from_slice(host);
-    out.extend_from_slice(b"\r\n");
-    for field in &head.fields {
-        write_field(buf, field, out);
-    }
-    match head.body {
-        BodyLength::None => {}
-        BodyLength::Length(bytes) => {
-            out.extend_from_slice(b"content-length: ");
-            write_number(bytes, out);
-            out.extend_from_slice(b"\r\n");
-        }
-        BodyLength::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
-    }
-    if head.expects_continue {
-        out.extend_from_slice(b"expect: 100-continue\r\n");
-    }
-    if let Some(upgrade) = head.upgrade {
-        out.extend_from_slice(b"connection: upgrade\r\nupgrade: ");
-        out.extend_from_slice(upgrade.of(buf));
-        out.extend_from_slice(b"\r\n");
-    } else if head.te_trailers {
-        out.extend_from_slice(b"connection: te\r\nte: trailers\r\n");
-    }
-    write_origin(head, buf, client, host, out);
-    out.extend_from_slice(b"x-request-id: ");
-    out.extend_from_slice(request_id);
-    out.extend_from_slice(b"\r\n\r\n");
-}
-
-/// `Via`, `Forwarded` (RFC 7239) and what came before it.
-fn write_origin(head: &RequestHead, buf: &[u8], client: Client<'_>, host: &[u8], out: &mut Vec<u8>) {
-    let (mut told_proto, mut told_host) = (false, false);
-    if client.trusted {
-        for field in &head.forwarded {
-            let name = field.name.of(buf);
-            told_proto |= name.eq_ignore_ascii_case(b"x-forwarded-proto");
-            told_host |= name.eq_ignore_ascii_case(b"x-forwarded-host");
-            write_field(buf, field, out);
-        }
-    }
-    out.extend_from_slice(b"via: ");
-    out.extend_from_slice(VIA);
-    out.extend_from_slice(b"\r\nforwarded: for=");
-    out.extend_from_slice(client.node.as_bytes());
-    out.extend_from_slice(b";proto=");
-    out.extend_from_slice(client.proto.as_bytes());
-    if !host.is_empty() {
-        out.extend_from_slice(b";host=\"");
-        out.extend_from_slice(host);
-        out.push(b'"');
-    }
-    out.extend_from_slice(b"\r\nx-forwarded-for: ");
-    out.extend_from_slice(client.address.as_bytes());
-    if !told_proto {
-        out.extend_from_slice(b"\r\nx-forwarded-proto: ");
-        out.extend_from_slice(client.proto.as_bytes());
-    }
-    if !told_host && !host.is_empty() {
-        out.extend_from_slice(b"\r\nx-forwarded-host: ");
-        out.extend_from_slice(host);
-    }
-    out.extend_from_slice(b"\r\n");
-}
-
-pub fn write_field(buf: &[u8], field: &Field, out: &mut Vec<u8>) {
-    out.extend_from_slice(field.name.of(buf));
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(field.value.of(buf));
-    out.extend_from_slice(b"\r\n");
-}
-
-/// Decimal, without the machinery of `format!`.
-pub fn write_number(mut number: u64, out: &mut Vec<u8>) {
-    let mut digits = [0u8; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[at..]);
 }

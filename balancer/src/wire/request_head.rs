@@ -11,39 +11,12 @@ use httparse::Status as Parsed;
 pub use self::refusal::Refusal;
 use self::refusal::{partial, refusal, unknown_coding};
 
-use crate::wire::fields::{self, Known};
+use crate::wire::fields::{self, Field, Known, Span};
 
 /// Longest head that is read, in bytes.
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Most header fields in a head.
 pub const HEADERS_MAX: usize = 100;
-
-/// A part of the buffer that a head was read from.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Span {
-    pub start: u32,
-    pub end: u32,
-}
-
-impl Span {
-    /// The span of `part`, which lies in `whole`.
-    pub(super) fn within(whole: &[u8], part: &[u8]) -> Self {
-        // Both are bounded by HEAD_BYTES_MAX.
-        let start = (part.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize) as u32;
-        Self { start, end: start + part.len() as u32 }
-    }
-
-    pub fn of<'a>(&self, whole: &'a [u8]) -> &'a [u8] {
-        whole.get(self.start as usize..self.end as usize).unwrap_or_default()
-    }
-}
-
-/// A header field.
-#[derive(Debug, Clone, Copy)]
-pub struct Field {
-    pub name: Span,
-    pub value: Span,
-}
 
 /// The methods that are told apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -5,8 +5,9 @@
 
 use httparse::Status as Parsed;
 
-use crate::wire::fields::{self, Known};
-use crate::wire::request_head::{Field, HEAD_BYTES_MAX, HEADERS_MAX, Method, Refusal, Span, check_lines};
+use crate::wire::fields::{self, Field, Known, Span};
+use crate::wire::request_head::{HEAD_BYTES_MAX, HEADERS_MAX, Method, Refusal, check_lines};
+use crate::wire::write::{VIA, write_field, write_number};
 
 /// How an answer's body ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -167,12 +168,12 @@ pub struct Framing {
 /// Writes the head that an HTTP/1.x client gets.
 pub fn write_response(head: &ResponseHead, buf: &[u8], framing: Framing, out: &mut Vec<u8>) {
     out.extend_from_slice(b"HTTP/1.1 ");
-    fields::write_number(head.status.into(), out);
+    write_number(head.status.into(), out);
     out.push(b' ');
     out.extend_from_slice(head.reason.of(buf));
     out.extend_from_slice(b"\r\n");
     for field in &head.fields {
-        fields::write_field(buf, field, out);
+        write_field(buf, field, out);
     }
     match (head.body, head.told_length) {
         (AnswerLength::Chunked, _) if framing.chunked => {
@@ -196,13 +197,13 @@ pub fn write_response(head: &ResponseHead, buf: &[u8], framing: Framing, out: &m
         out.extend_from_slice(b"connection: keep-alive\r\n");
     }
     out.extend_from_slice(b"via: ");
-    out.extend_from_slice(fields::VIA);
+    out.extend_from_slice(VIA);
     out.extend_from_slice(b"\r\n\r\n");
 }
 
 fn write_length(bytes: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(b"content-length: ");
-    fields::write_number(bytes, out);
+    write_number(bytes, out);
     out.extend_from_slice(b"\r\n");
 }
 

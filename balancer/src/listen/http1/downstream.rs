@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use tokio::net::TcpStream;
 
 use super::{ClientStream, Connection};
-use crate::forward::exchange::{Downstream, Gone};
+use crate::forward::downstream::{Downstream, Gone};
 use crate::wire::request_head::Method;
 use crate::wire::response_head::{AnswerLength, Framing, ResponseHead, write_response};
 

@@ -1,13 +1,10 @@
 //! The request that a connection serves now, in the form that a backend gets.
 
-use skep_vrrp::let_go;
-
-use super::READY_PATH;
 use crate::core::worker::Worker;
-use crate::forward::retry::is_repeatable;
+use crate::gateway::{Asked, Gateway, Verdict};
 use crate::listen::client::ClientInfo;
-use crate::wire::fields;
 use crate::wire::request_head::{BodyLength, Method, RequestHead};
+use crate::wire::write::{write_line, write_request};
 
 /// The request that is being served.
 #[derive(Debug, Default)]
@@ -21,8 +18,6 @@ pub(super) struct Incoming {
     pub(super) old: bool,
     pub(super) keep_alive: bool,
     pub(super) expects_continue: bool,
-    pub(super) repeatable: bool,
-    pub(super) is_ready_path: bool,
     pub(super) length: BodyLength,
 }
 
@@ -35,29 +30,33 @@ impl Incoming {
         self.head.get(self.method_len + 1..).and_then(|rest| rest.get(..self.target_len)).unwrap_or_default()
     }
 
-    /// What the holder of an address says; see [`skep_vrrp::let_go`].
-    pub(super) fn let_go(&self) -> Option<&str> {
-        let text = std::str::from_utf8(&self.head).ok()?;
-        let mut fields = text.lines().filter_map(|line| line.split_once(": "));
-        fields.find_map(|(name, value)| name.eq_ignore_ascii_case(let_go::HEADER).then_some(value))
-    }
-
-    pub(super) fn read(&mut self, worker: &Worker, head: &RequestHead, buf: &[u8], client: &ClientInfo) {
+    /// Takes the request over from its head, and says what becomes of it.
+    pub(super) fn read(
+        &mut self,
+        worker: &Worker,
+        gateway: &Gateway,
+        head: &RequestHead,
+        buf: &[u8],
+        client: &ClientInfo,
+    ) -> Verdict {
         self.head.clear();
         self.id.clear();
         match head.request_id {
             Some(id) => self.id.extend_from_slice(id.of(buf)),
             None => worker.request_id(&mut self.id),
         }
-        fields::write_request(head, buf, client.as_client(), &self.id, &mut self.head);
-        let target = head.target.of(buf);
+        let verdict = gateway.judge(Asked { head, buf });
+        match verdict {
+            Verdict::Forward(_) => write_request(head, buf, client.as_client(), &self.id, &mut self.head),
+            // For the log alone.
+            Verdict::Answer(_) => write_line(head, buf, &mut self.head),
+        }
         self.method = head.method;
         self.method_len = head.method_span.of(buf).len();
-        self.target_len = target.len();
+        self.target_len = head.target.of(buf).len();
         (self.old, self.keep_alive) = (head.old, head.keep_alive);
         self.expects_continue = head.expects_continue;
-        self.repeatable = is_repeatable(head.method, target, head.has_idempotency_key);
-        self.is_ready_path = target == READY_PATH && head.method.is_safe();
         self.length = head.body;
+        verdict
     }
 }

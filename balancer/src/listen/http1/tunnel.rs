@@ -4,17 +4,14 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{ClientStream, Connection};
 use crate::core::buffer::Buffer;
 use crate::core::timer::Timer;
+use crate::forward::downstream::TUNNEL_SILENCE_MAX;
 use crate::forward::upstream::Upstream;
-
-/// How long both sides of a tunnel may be silent.
-pub const TUNNEL_SILENCE_MAX: Duration = Duration::from_secs(3600);
 
 /// One direction.
 #[derive(Debug, Default)]

@@ -5,17 +5,17 @@ use http::Request as HttpRequest;
 
 use super::head::{is_websocket, write_as_http1};
 use crate::core::worker::Worker;
+use crate::forward::plan::Plan;
 use crate::forward::problem::Problem;
-use crate::forward::retry::is_repeatable;
+use crate::gateway::{Answer, Asked, Gateway, Verdict};
 use crate::listen::client::ClientInfo;
-use crate::listen::http1::READY_PATH;
-use crate::wire::fields;
 use crate::wire::request_head::{BodyLength, Method, Refusal};
+use crate::wire::write::write_request;
 
 /// What is answered without a backend.
 pub(super) enum Local {
-    /// The balancer's own readiness, with the request's id.
-    Ready(Vec<u8>),
+    /// With the request's id.
+    Answer(Answer, Vec<u8>),
     Problem(Problem),
 }
 
@@ -27,7 +27,7 @@ pub(super) struct Prepared {
     pub(super) method: Method,
     method_len: usize,
     target_len: usize,
-    pub(super) repeatable: bool,
+    pub(super) plan: Plan,
     pub(super) expects_continue: bool,
     pub(super) websocket: bool,
     pub(super) length: BodyLength,
@@ -51,6 +51,7 @@ impl Prepared {
 /// Reads a request's head, and writes it as a backend is to get it.
 pub(super) fn prepare(
     worker: &Worker,
+    gateway: &Gateway,
     client: &ClientInfo,
     request: &HttpRequest<RecvStream>,
 ) -> Result<Prepared, Local> {
@@ -68,23 +69,23 @@ pub(super) fn prepare(
         Some(given) => id.extend_from_slice(given.of(&text)),
         None => worker.request_id(&mut id),
     }
-    let target = head.target.of(&text);
-    if target == READY_PATH && head.method.is_safe() {
-        return Err(Local::Ready(id));
-    }
+    let plan = match gateway.judge(Asked { head: &head, buf: &text }) {
+        Verdict::Forward(plan) => plan,
+        Verdict::Answer(answer) => return Err(Local::Answer(answer, id)),
+    };
     if let BodyLength::Length(bytes) = head.body
         && bytes > worker.settings().body_bytes_max
     {
         return Err(Local::Problem(Problem::BodyTooLarge));
     }
     let mut out = Vec::with_capacity(text.len() + 256);
-    fields::write_request(&head, &text, client.as_client(), &id, &mut out);
+    write_request(&head, &text, client.as_client(), &id, &mut out);
     Ok(Prepared {
         id_len: id.len(),
         method: head.method,
         method_len: head.method_span.of(&text).len(),
-        target_len: target.len(),
-        repeatable: is_repeatable(head.method, target, head.has_idempotency_key),
+        target_len: head.target.of(&text).len(),
+        plan,
         expects_continue: head.expects_continue,
         websocket: is_websocket(request),
         length: head.body,

@@ -15,12 +15,14 @@ use super::head::{self, read_trailers, write_trailers};
 use super::request::{Local, Prepared, prepare};
 use super::tunnel::Tunnel;
 use crate::core::access_log::Line;
+use crate::core::trail::Trail;
 use crate::core::worker::Worker;
-use crate::forward::exchange::{Done, Downstream, Fault, Gone, Request, Trail, forward};
+use crate::forward::downstream::{Done, Downstream, Fault, Gone, Request};
+use crate::forward::exchange::forward;
 use crate::forward::problem::Problem;
 use crate::forward::retry::KEPT_BYTES_MAX;
+use crate::gateway::{Answer, Gateway};
 use crate::listen::client::ClientInfo;
-use crate::listen::http1::READY_PATH;
 use crate::wire::request_head::{BodyLength, Method};
 use crate::wire::response_head::ResponseHead;
 
@@ -32,12 +34,13 @@ const FIRST_PIECE_BYTES_MAX: usize = 16 * 1024;
 /// Answers a request.
 pub async fn serve(
     worker: Rc<Worker>,
+    gateway: Rc<Gateway>,
     client: Rc<ClientInfo>,
     request: HttpRequest<RecvStream>,
     respond: SendResponse<Bytes>,
 ) {
     let mut trail = Trail::new(Instant::now());
-    let prepared = prepare(&worker, &client, &request);
+    let prepared = prepare(&worker, &gateway, &client, &request);
     let (method, path) = (request.method().clone(), request.uri().clone());
     let mut stream = Stream {
         recv: request.into_body(),
@@ -54,9 +57,11 @@ pub async fn serve(
     };
     match prepared {
         Ok(prepared) => run(&worker, &client, prepared, stream, &mut trail).await,
-        Err(Local::Ready(id)) => {
-            trail.status = stream.tell_ready(worker.is_ready(), method == http::Method::HEAD);
-            log(&worker, &client, method.as_str().as_bytes(), READY_PATH, &id, &trail, None);
+        Err(Local::Answer(answer, id)) => {
+            trail.status = answer.status;
+            stream.answer(answer, method == http::Method::HEAD);
+            let (method, path) = (method.as_str().as_bytes(), path.path().as_bytes());
+            log(&worker, &client, method, path, &id, &trail, None);
         }
         Err(Local::Problem(problem)) => {
             worker.stats.refused.add(1);
@@ -99,10 +104,8 @@ async fn run(
             BodyLength::Length(bytes) => bytes <= KEPT_BYTES_MAX as u64,
             BodyLength::None | BodyLength::Chunked => true,
         };
-        let (method, repeatable) = (prepared.method, prepared.repeatable);
-        let key = worker.key(method, prepared.target());
-        let request = Request { head: &prepared.head, method, repeatable, keep, key };
-        outcome = forward(worker, &timer, request, &mut stream, trail).await;
+        let request = Request { head: &prepared.head, method: prepared.method, keep, plan: &prepared.plan };
+        outcome = forward(&timer, request, &mut stream, trail).await;
     }
     let error = match outcome {
         Ok(Done::Upgraded(upstream)) if prepared.websocket => {
@@ -244,16 +247,14 @@ impl Stream {
         let _ = self.send_held(true);
     }
 
-    fn tell_ready(&mut self, ready: bool, is_head: bool) -> u16 {
-        let (status, text) = if ready { (200, "ready\n") } else { (503, "not ready\n") };
+    fn answer(&mut self, answer: Answer, is_head: bool) {
         let mut response = Response::new(());
-        *response.status_mut() = http::StatusCode::from_u16(status).unwrap_or_default();
+        *response.status_mut() = http::StatusCode::from_u16(answer.status).unwrap_or_default();
         response.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
         response.headers_mut().insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         self.head = Some(response);
-        self.held = (!is_head).then(|| Bytes::from_static(text.as_bytes()));
+        self.held = (!is_head).then(|| Bytes::from_static(answer.text.as_bytes()));
         let _ = self.send_held(true);
-        status
     }
 
     fn reset(&mut self) {

@@ -11,8 +11,8 @@ use h2::{RecvStream, SendStream};
 use tokio::io::AsyncWrite;
 
 use crate::core::timer::Timer;
+use crate::forward::downstream::TUNNEL_SILENCE_MAX;
 use crate::forward::upstream::Upstream;
-use crate::listen::http1::TUNNEL_SILENCE_MAX;
 
 /// The client's side.
 pub struct Tunnel {

@@ -80,7 +80,7 @@ fn what_cannot_be_is_refused_naming_its_flag() {
         (vec![vip[0], vip[1], "--track=ftp://x"], "--track", "http://"),
         (vec![vip[0], vip[1], "--vrrp-mesh=7402"], "--vrrp-mesh", "keygen"),
         (vec![vip[0], vip[1], "--vrrp-handover=x"], "--vrrp-handover", "conntrack"),
-        (vec!["--vrid=5"], "--vip", "--vip"),
+        (vec!["--vrid=5"], "--vrid", "--vip"),
     ] {
         let error = refusal(&args);
         assert!(error.starts_with(flag) && error.contains(part), "{args:?}: {error}");
