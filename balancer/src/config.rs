@@ -6,20 +6,16 @@
 mod args;
 mod serve;
 mod settings;
-mod vrrp;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
 
 use skep_base::settings::ConfigError;
+use skep_vrrp::config::{AgentConfig, VERB as VRRP};
 
 pub use serve::ServeConfig;
-pub use vrrp::AgentConfig;
 
-use args::{NoVerb, VerbArgs};
-
-/// The verb that stands first, and whose flags are its own.
-pub const VRRP: &str = "vrrp";
+use args::VerbArgs;
 
 /// What the program is asked to do.
 #[derive(Debug)]
@@ -49,7 +45,7 @@ where
 {
     let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
     if args.get(1).is_some_and(|verb| verb == VRRP) {
-        return parse_vrrp(args, env).map(Box::new).map(Invocation::Vrrp);
+        return skep_vrrp::config::parse(args, env).map(Box::new).map(Invocation::Vrrp);
     }
     let (layers, verb) =
         skep_base::settings::parse::<VerbArgs, _, _>(args::program(), settings::SETTINGS, args, &env)?;
@@ -65,26 +61,6 @@ where
         VerbArgs::Backends(output) => Invocation::Backends { admin, json: output.json },
         VerbArgs::Health { live, output } => Invocation::Health { admin, live, json: output.json },
     })
-}
-
-/// Reads a command line whose verb is [`VRRP`], or, of a program that has no other, none.
-pub fn parse_vrrp<I, A>(args: I, env: impl Fn(&str) -> Option<OsString>) -> Result<AgentConfig, ConfigError>
-where
-    I: IntoIterator<Item = A>,
-    A: Into<OsString> + Clone,
-{
-    // Its flags are its own: the verb is no argument among them.
-    let mut args: Vec<OsString> = args.into_iter().map(Into::into).collect();
-    if args.get(1).is_some_and(|verb| verb == VRRP) {
-        args.remove(1);
-    }
-    let (layers, _) = skep_base::settings::parse::<NoVerb, _, OsString>(
-        args::vrrp_program(),
-        vrrp::rows::SETTINGS,
-        args,
-        &env,
-    )?;
-    vrrp::resolve_alone(&layers)
 }
 
 #[cfg(test)]

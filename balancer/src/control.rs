@@ -10,26 +10,28 @@ use std::time::Duration;
 
 use anyhow::Context;
 use skep_base::id::NodeId;
+use skep_base::listen;
+use skep_console::{ServeLimits, Stage};
 use skep_members::advertise;
 use skep_members::gossip::{Gossip, GossipConfig, NodeState, PeerRecord, Program, RaftRole};
 use skep_members::key::KeyRing;
+use skep_vrrp::Running;
+use skep_vrrp::track::Health;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::access_log;
-use crate::backends::{registry, source};
 use crate::config::{self, Invocation, ServeConfig};
+use crate::core::access_log;
+use crate::core::shared::Shared;
+use crate::core::stats::CoreStats;
+use crate::core::worker::idle_grace;
 use crate::file_limit;
+use crate::listen::cores::{self, CoreConfig, Phase};
+use crate::listen::tls::Certificates;
 use crate::metrics::{self, Metrics};
-use crate::probe;
-use crate::server::{self, CoreConfig, Phase};
-use crate::stats::CoreStats;
-use crate::status::{self, Status};
-use crate::tls::Certificates;
-use crate::vrrp::track::Health;
-use crate::vrrp::{self, Running};
-use crate::worker::{Shared, idle_grace};
+use crate::pools::{Pool, probe, registry, source};
+use crate::status::Status;
 
 /// How long new connections are still taken once the drain is announced: who follows `/-/ready`
 /// or the gossip needs a moment to look elsewhere.
@@ -58,7 +60,7 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
         Some(address) => bind_all(address, count).with_context(|| format!("--https {address}"))?,
         None => Vec::new(),
     };
-    let admin = server::bind(config.admin).with_context(|| format!("--admin {}", config.admin))?;
+    let admin = listen::bind(config.admin).with_context(|| format!("--admin {}", config.admin))?;
     let (http_address, admin_address) = (http[0].local_addr()?, admin.local_addr()?);
     let https_address = https.first().map(|listener| listener.local_addr()).transpose()?;
     if https_address.is_some() && config.certificates.is_empty() {
@@ -72,7 +74,7 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
     }
     let gossip = start_gossip(&config, http_address, admin_address).await?;
     let backends = backends(&config, gossip.as_ref());
-    let registry = tokio::spawn(registry::run(shared.clone(), backends));
+    let registry = tokio::spawn(registry::run(shared.pools.skep().clone(), backends));
 
     let (phase, phases) = watch::channel(Phase::Serving);
     let log = access_log::start(&config.access_log).context("--access-log")?;
@@ -90,7 +92,7 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
             https: https.next().zip(certificates.clone()),
             phase: phases.clone(),
         };
-        let thread = server::start(id, core)?;
+        let thread = cores::start(id, core)?;
         cores.spawn_blocking(move || thread.join());
     }
     drop(log);
@@ -101,13 +103,16 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
         certificates: certificates.clone(),
     };
     let address = match config.vrrp.clone() {
-        Some(vrrp) => Some(vrrp::start(vrrp, Some(health(shared.clone()))).await?),
+        Some(vrrp) => Some(skep_vrrp::start(vrrp, Some(health(shared.pools.skep().clone()))).await?),
         None => None,
     };
     let view = address.as_ref().map(|address| address.view.clone());
-    let status = Status::new(shared.clone(), metrics::registry(metrics, view.clone()), view);
-    tokio::spawn(status.clone().measure());
-    tokio::spawn(status::serve(status, tokio::net::TcpListener::from_std(admin)?));
+    let status = Status::new(shared.clone(), view.clone());
+    let (admin_stage, stages) = watch::channel(Stage::Serving);
+    let routes = status.admin(metrics::registry(metrics, view));
+    tokio::spawn(status.measure());
+    let admin = tokio::net::TcpListener::from_std(admin)?;
+    let admin = tokio::spawn(skep_console::serve(admin, routes, ServeLimits::admin(), stages));
     tracing::info!(
         http = %http_address,
         https = https_address.map(|address| address.to_string()),
@@ -141,6 +146,8 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
     if let Some(gossip) = gossip {
         gossip.leave().await;
     }
+    admin_stage.send_replace(Stage::Stopping);
+    let _ = admin.await;
     tracing::info!("stopped");
     Ok(())
 }
@@ -188,13 +195,13 @@ async fn drain<T: 'static>(
 }
 
 /// What a virtual address's holder needs to know of this proxy. Its task ends with its reader.
-fn health(shared: Arc<Shared>) -> watch::Receiver<Health> {
+fn health(pool: Arc<Pool>) -> watch::Receiver<Health> {
     let (sender, receiver) = watch::channel(Health::Weak(NO_BACKEND));
     tokio::spawn(async move {
         loop {
-            let changed = shared.backends_changed.notified();
+            let changed = pool.changed.notified();
             // As the last resort it serves from those that no probe reaches; that is no claim.
-            let set = shared.backends.load();
+            let set = pool.load();
             let is_well =
                 set.known.iter().any(|known| known.serving && known.probe == probe::Health::Up.as_str());
             let health = if is_well { Health::Well } else { Health::Weak(NO_BACKEND) };
@@ -211,9 +218,9 @@ fn health(shared: Arc<Shared>) -> watch::Receiver<Health> {
 
 /// One listening socket for each core, on one port also where that is 0.
 fn bind_all(address: SocketAddr, count: usize) -> std::io::Result<Vec<std::net::TcpListener>> {
-    let first = server::bind(address)?;
+    let first = listen::bind(address)?;
     let address = first.local_addr()?;
-    std::iter::once(Ok(first)).chain((1..count).map(|_| server::bind(address))).collect()
+    std::iter::once(Ok(first)).chain((1..count).map(|_| listen::bind(address))).collect()
 }
 
 /// The backends' source: a list that stays, or what gossip shows. Its task ends with its reader.

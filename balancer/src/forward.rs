@@ -1,19 +1,14 @@
 //! Forwarding: one request to one backend after another until one answers, whatever protocol it
 //! came by.
+//!
+//! `exchange -> plan -> dispatch -> idle -> upstream`; `downstream` is the client's side, `retry` the rule by
+//! which a request is sent again, `problem` what is said where none answers.
 
-pub mod body;
-pub mod buffer;
-pub mod chunked;
+pub mod dispatch;
+pub mod downstream;
 pub mod exchange;
-pub mod headers;
-pub mod pool;
+mod idle;
+pub mod plan;
 pub mod problem;
-pub mod request_head;
-pub mod response_head;
 pub mod retry;
-pub mod splice;
-pub mod timer;
 pub mod upstream;
-
-#[cfg(test)]
-mod corpus;

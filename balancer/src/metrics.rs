@@ -1,7 +1,5 @@
 //! Prometheus metrics, read from the cores' counters at each scrape.
 
-pub mod process;
-
 use std::fmt::Error;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -10,13 +8,13 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
+use skep_console::metrics::process::Process;
 use skep_members::gossip::Gossip;
 
-use crate::backends::Known;
-use crate::stats::{BUCKETS_S, CoreStats, Count};
-use crate::tls::Certificates;
-use crate::vrrp;
-use crate::worker::Shared;
+use crate::core::shared::Shared;
+use crate::core::stats::{BUCKETS_S, CoreStats, Count};
+use crate::listen::tls::Certificates;
+use crate::pools::backends::Known;
 
 /// Reads what is counted.
 pub struct Metrics {
@@ -33,10 +31,10 @@ impl std::fmt::Debug for Metrics {
 }
 
 /// The registry that the admin address shows.
-pub fn registry(metrics: Metrics, vrrp: Option<vrrp::View>) -> Registry {
+pub fn registry(metrics: Metrics, vrrp: Option<skep_vrrp::View>) -> Registry {
     let mut registry = Registry::with_prefix("skep_balancer");
     registry.register_collector(Box::new(metrics));
-    registry.register_collector(Box::new(process::Process::default()));
+    registry.register_collector(Box::new(Process::new(env!("CARGO_PKG_VERSION"))));
     if let Some(view) = vrrp {
         registry.register_collector(Box::new(view));
     }
@@ -124,7 +122,7 @@ impl Metrics {
     }
 
     fn encode_backends(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
-        let set = self.shared.backends.load();
+        let set = self.shared.pools.skep().load();
         let ejected = set.serving.iter().filter(|it| it.is_ejected()).count();
         let states: [(&[(&str, &str)], f64); 4] = [
             (&[("state", "known")], set.known.len() as f64),
@@ -141,7 +139,7 @@ impl Metrics {
         let of = |value: &dyn Fn(&Known) -> u64| -> Vec<(String, u64)> {
             set.known.iter().map(|known| (known.backend.name.clone(), value(known))).collect()
         };
-        type Read = fn(&crate::backends::BackendStats) -> u64;
+        type Read = fn(&crate::pools::backends::BackendStats) -> u64;
         let counters: [(&str, &str, Read); 7] = [
             ("backend_failures", "Attempts that failed", |it| it.failures.load(Relaxed)),
             ("backend_retries", "Attempts after another backend's failure", |it| it.retries.load(Relaxed)),

@@ -1,34 +1,23 @@
 //! The admin address: health, metrics, the backends as JSON and as a page that refreshes itself.
 //!
-//! On the control runtime; a task for each connection, and one that works out rates.
+//! What `/`, `/backends` and `/vrrp` show; how they are served is `skep_console`'s. On the control
+//! runtime; one task, that works out rates.
 
 use std::collections::HashMap;
-use std::convert::Infallible;
 use std::fmt::Write;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper::server::conn::http1::Builder;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use http::HeaderValue;
 use prometheus_client::registry::Registry;
 use serde::{Deserialize, Serialize};
-use tokio::net::TcpListener;
+use skep_console::{Admin, answer};
 
-use crate::vrrp;
-use crate::worker::Shared;
+use crate::core::shared::Shared;
 
 /// Over what time rates are taken.
 const RATE_INTERVAL: Duration = Duration::from_secs(1);
-/// Most connections to the admin address at once.
-const CONNECTIONS_MAX: usize = 64;
-/// Time for a request's head.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A backend, as `/backends` shows it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -63,8 +52,7 @@ pub struct BackendStatus {
 #[derive(Debug)]
 pub struct Status {
     shared: Arc<Shared>,
-    registry: Registry,
-    vrrp: Option<vrrp::View>,
+    vrrp: Option<skep_vrrp::View>,
     started: Instant,
     rates: Mutex<HashMap<u64, Rate>>,
 }
@@ -76,8 +64,24 @@ struct Rate {
 }
 
 impl Status {
-    pub fn new(shared: Arc<Shared>, registry: Registry, vrrp: Option<vrrp::View>) -> Arc<Self> {
-        Arc::new(Self { shared, registry, vrrp, started: Instant::now(), rates: Mutex::default() })
+    pub fn new(shared: Arc<Shared>, vrrp: Option<skep_vrrp::View>) -> Arc<Self> {
+        Arc::new(Self { shared, vrrp, started: Instant::now(), rates: Mutex::default() })
+    }
+
+    /// The admin address's routes.
+    pub fn admin(self: &Arc<Self>, registry: Registry) -> Admin {
+        let (ready, listed, drawn) = (self.clone(), self.clone(), self.clone());
+        let routers = self.vrrp.clone();
+        Admin::builder(registry, move || ready.not_ready().map_or(Ok(()), |why| Err(why.into())))
+            .route("/backends", move || answer::json(&listed.backends()))
+            .route("/vrrp", move || match &routers {
+                Some(view) => view.answer(),
+                None => answer::json::<[(); 0]>(&[]),
+            })
+            .route("/", move || {
+                answer::fresh(HeaderValue::from_static("text/html; charset=utf-8"), drawn.page())
+            })
+            .build()
     }
 
     /// Works out rates until it is dropped.
@@ -88,7 +92,7 @@ impl Status {
             ticks.tick().await;
             let elapsed = before.elapsed().as_secs_f64().max(1e-3);
             before = Instant::now();
-            let set = self.shared.backends.load();
+            let set = self.shared.pools.skep().load();
             let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
             rates.retain(|serial, _| set.known.iter().any(|known| known.backend.serial == *serial));
             for known in &set.known {
@@ -102,8 +106,8 @@ impl Status {
 
     pub fn backends(&self) -> Vec<BackendStatus> {
         let rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
-        let set = self.shared.backends.load();
-        let status = |known: &crate::backends::Known| {
+        let set = self.shared.pools.skep().load();
+        let status = |known: &crate::pools::backends::Known| {
             let (backend, stats) = (&known.backend, &known.backend.stats);
             BackendStatus {
                 id: backend.name.clone(),
@@ -134,41 +138,10 @@ impl Status {
     fn not_ready(&self) -> Option<&'static str> {
         if self.shared.draining.load(Relaxed) {
             Some("draining")
-        } else if self.shared.backends.load().serving.is_empty() {
+        } else if self.shared.pools.skep().load().serving.is_empty() {
             Some("no backend is ready")
         } else {
             None
-        }
-    }
-
-    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            return problem(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "method-not-allowed",
-                "only GET and HEAD are served",
-            );
-        }
-        match request.uri().path() {
-            "/livez" => text("text/plain", "alive\n"),
-            "/readyz" => match self.not_ready() {
-                None => text("text/plain", "ready\n"),
-                Some(why) => problem(StatusCode::SERVICE_UNAVAILABLE, "not-ready", why),
-            },
-            "/metrics" => {
-                let mut out = String::new();
-                match prometheus_client::encoding::text::encode(&mut out, &self.registry) {
-                    Ok(()) => text("application/openmetrics-text; version=1.0.0; charset=utf-8", out),
-                    Err(_) => problem(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the metrics failed"),
-                }
-            }
-            "/backends" => match serde_json::to_vec(&self.backends()) {
-                Ok(json) => text("application/json", json),
-                Err(_) => problem(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the list failed"),
-            },
-            "/vrrp" => text("application/json", self.vrrp.as_ref().map_or(b"[]".to_vec(), vrrp::View::json)),
-            "/" => text("text/html; charset=utf-8", self.page()),
-            _ => problem(StatusCode::NOT_FOUND, "not-found", "there is nothing here"),
         }
     }
 
@@ -210,7 +183,7 @@ impl Status {
         let total: f64 = backends.iter().map(|it| it.requests_per_s).sum();
         let connections = self.shared.connections.total();
         let uptime = self.started.elapsed().as_secs();
-        let vrrp = self.vrrp.as_ref().map(vrrp::View::html).unwrap_or_default();
+        let vrrp = self.vrrp.as_ref().map(skep_vrrp::View::html).unwrap_or_default();
         format!(
             "<!doctype html><html lang=en><meta charset=utf-8><meta http-equiv=refresh content=2>\
              <title>skep-balancer</title><style>body{{font:14px system-ui,sans-serif;margin:2em}}\
@@ -225,50 +198,5 @@ impl Status {
             backends.iter().filter(|it| it.serving).count(),
             backends.len(),
         )
-    }
-}
-
-fn text(kind: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body.into()));
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
-}
-
-fn problem(status: StatusCode, kind: &str, detail: &str) -> Response<Full<Bytes>> {
-    let body = format!(
-        "{{\"type\":\"urn:skep:problem:{kind}\",\"title\":\"{}\",\"status\":{},\"detail\":\"{detail}\"}}\n",
-        status.canonical_reason().unwrap_or_default(),
-        status.as_u16()
-    );
-    let mut response = text("application/problem+json", body);
-    *response.status_mut() = status;
-    if status == StatusCode::SERVICE_UNAVAILABLE {
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-    }
-    response
-}
-
-/// Serves the admin address until it is dropped.
-pub async fn serve(status: Arc<Status>, listener: TcpListener) {
-    let permits = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
-    loop {
-        let Ok(permit) = permits.clone().acquire_owned().await else { return };
-        let Ok((stream, _)) = listener.accept().await else {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            continue;
-        };
-        let status = status.clone();
-        tokio::spawn(async move {
-            let service = service_fn(move |request| {
-                let answer = status.answer(&request);
-                async move { Ok::<_, Infallible>(answer) }
-            });
-            let mut builder = Builder::new();
-            builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
-            // A client that goes is its own affair.
-            let _ = builder.serve_connection(TokioIo::new(stream), service).await;
-            drop(permit);
-        });
     }
 }

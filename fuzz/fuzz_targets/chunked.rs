@@ -2,9 +2,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use skep_balancer::forward::body::{Body, Piece};
-use skep_balancer::forward::chunked::{ChunkError, Decoder};
-use skep_balancer::forward::request_head::BodyLength;
+use skep_balancer::wire::body::{Body, Piece};
+use skep_balancer::wire::chunked::{ChunkError, Decoder};
+use skep_balancer::wire::request_head::BodyLength;
 use skep_fuzz::bounded::bounded;
 use skep_fuzz::seeds;
 

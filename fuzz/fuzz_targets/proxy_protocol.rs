@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use skep_balancer::proxy_protocol::parse;
+use skep_balancer::listen::proxy_protocol::parse;
 use skep_fuzz::bounded::bounded;
 use skep_fuzz::seeds;
 

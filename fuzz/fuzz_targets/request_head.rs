@@ -2,8 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use skep_balancer::forward::headers::{Client, write_request};
-use skep_balancer::forward::request_head::RequestHead;
+use skep_balancer::wire::fields::{Client, write_request};
+use skep_balancer::wire::request_head::RequestHead;
 use skep_fuzz::bounded::bounded;
 use skep_fuzz::heads::beyond_limits;
 use skep_fuzz::seeds;

@@ -2,8 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use skep_balancer::forward::request_head::Method;
-use skep_balancer::forward::response_head::{Framing, ResponseHead, write_response};
+use skep_balancer::wire::request_head::Method;
+use skep_balancer::wire::response_head::{Framing, ResponseHead, write_response};
 use skep_fuzz::bounded::bounded;
 use skep_fuzz::heads::beyond_limits;
 use skep_fuzz::seeds;

@@ -4,8 +4,8 @@
 use std::net::IpAddr;
 
 use libfuzzer_sys::fuzz_target;
-use skep_balancer::vrrp::packet::{Advert, Checksum, GROUP_V6};
-use skep_balancer::vrrp::socket::opened_ipv4;
+use skep_vrrp::packet::{Advert, Checksum, GROUP_V6};
+use skep_vrrp::socket::opened_ipv4;
 use skep_fuzz::bounded::bounded;
 use skep_fuzz::seeds;
 

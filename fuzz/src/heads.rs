@@ -1,6 +1,6 @@
 //! Heads of HTTP/1.1 messages.
 
-use skep_balancer::forward::request_head::{HEAD_BYTES_MAX, HEADERS_MAX};
+use skep_balancer::wire::request_head::{HEAD_BYTES_MAX, HEADERS_MAX};
 
 /// Whether a head that was written anew is larger than the balancer itself takes: one at the
 /// limit grows beyond it by the fields that a proxy adds.

@@ -6,15 +6,15 @@
 use std::path::Path;
 
 use bytes::Bytes;
-use skep_node::raft::bootstrap::{BootstrapAsk, Proposal};
-use skep_node::raft::types::{StoredMembership, Vote};
-use skep_node::raft::wire::{
+use skep_raft::bootstrap::{BootstrapAsk, Proposal};
+use skep_raft::types::{StoredMembership, Vote};
+use skep_raft::wire::{
     self, AppendRequest, ConnectionKind, Frame, GROUP, Hello, HelloAnswer, PROTOCOL, ProposeError,
     RejectReason, Request, Response,
 };
-use skep_node::store::claims::ClaimRecord;
-use skep_node::store::removed::RemovedRecord;
-use skep_node::store::{RegistersRecord, SegmentMeta, SnapshotHeader};
+use skep_store::claims::ClaimRecord;
+use skep_store::removed::RemovedRecord;
+use skep_store::{RegistersRecord, SegmentMeta, SnapshotHeader};
 use skep_base::codec;
 use skep_state::command::{ClaimKey, Command, Op, OpOutcome};
 use skep_members::gossip::{NodeState, PeerRecord, Program, RaftRole};

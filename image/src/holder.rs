@@ -9,7 +9,7 @@ pub fn become_it() {
     let mut args = std::env::args_os();
     let called = args.next().unwrap_or_default();
     let args: Vec<_> = args.collect();
-    if args.first().is_none_or(|verb| verb != skep_balancer::config::VRRP) {
+    if args.first().is_none_or(|verb| verb != skep_vrrp::config::VERB) {
         return;
     }
     let Ok(own) = std::env::current_exe() else { return };

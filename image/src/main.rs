@@ -2,6 +2,7 @@
 //! their code (TLS, gossip, HTTP, the runtime), so the image is smaller than with a file for each.
 
 mod holder;
+#[path = "../../balancer/vrrp/src/names.rs"]
 mod names;
 
 use std::path::Path;

@@ -1,16 +1,18 @@
 //! The skep node: gossip membership, a Raft-replicated store, and the HTTP API over it.
 //!
-//! Data flows one way: `main -> server -> http -> service -> raft -> store -> proto`.
+//! Data flows one way: `main -> server -> api -> kinds -> http -> service` and
+//! `server -> group -> service`, and from there into the crates below:
+//! `store -> raft -> state`, `members`, `base`.
 
+pub mod api;
 pub mod config;
+pub mod group;
 pub mod http;
-pub mod identity;
+pub mod kinds;
 pub mod listen;
 pub mod program;
-pub mod raft;
 pub mod recover;
 pub mod server;
 pub mod service;
-pub mod store;
 pub mod telemetry;
 pub mod verbs;

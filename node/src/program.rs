@@ -13,7 +13,7 @@ const NODE: Process = Process { name: "skep-node", libraries: "openraft=error,ch
 pub fn run() -> ExitCode {
     match config::parse(std::env::args_os(), |name| std::env::var_os(name)) {
         Ok(Invocation::Serve(config)) => NODE.serve(&config.log.clone(), server::run(*config)),
-        Ok(Invocation::Verb(verb)) => NODE.block_on(verbs::run(verb)),
+        Ok(Invocation::Verb(verb)) => NODE.block_on(verbs::run(NODE.name, verb)),
         Err(error) => NODE.refuse(&error),
     }
 }

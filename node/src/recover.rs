@@ -15,9 +15,9 @@ use openraft::storage::{IOFlushed, RaftLogReader as _, RaftLogStorage as _, Raft
 use openraft::type_config::TypeConfigExt as _;
 use skep_base::id::{ClusterId, NodeId};
 
-use crate::identity::{DataFolder, IdentityError};
-use crate::raft::types::{Entry, LogId, TypeConfig, Vote};
-use crate::store::{self, StoreConfig, StoreError};
+use skep_raft::formation::identity::{DataFolder, IdentityError};
+use skep_raft::types::{Entry, LogId, TypeConfig, Vote};
+use skep_store::{self, StoreConfig, StoreError};
 
 /// The new cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +52,7 @@ pub async fn recover(data: &Path) -> Result<Recovered, RecoverError> {
     if identity.cluster.is_none() {
         return Err(RecoverError::Pristine(data.display().to_string()));
     }
-    let mut store = store::open(StoreConfig::new(data))?;
+    let mut store = skep_store::open(StoreConfig::new(data))?;
     let last = store.log.get_log_state().await?.last_log_id;
     let (applied, _) = store.state_machine.applied_state().await?;
     let last = last.max(applied);

@@ -4,8 +4,7 @@
 //! opened, then gossip, the peers' network, Raft, and last what clients see. The order of the
 //! stop is told by [`drain`].
 
-mod announce;
-mod calls;
+mod directory;
 mod scrape;
 mod watch;
 
@@ -22,23 +21,19 @@ use skep_members::tls::peer_tls;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch::{Receiver, Sender, channel};
 
+use crate::api::{NodeAdmin, admin_app, public_app};
 use crate::config::ServeConfig;
-use crate::http::{self, NodeAdmin, ServeLimits, Stage, admin_app, public_app};
-use crate::identity::{self, DataFolder};
+use crate::group::{self, Group, Parts};
+use crate::http::{self, ServeLimits, Stage};
 use crate::listen::{self, Listeners};
-use crate::raft::bootstrap::driver::{Bootstrap, BootstrapConfig};
-use crate::raft::network::Network;
-use crate::raft::peers::{Peers, PeersConfig};
-use crate::raft::serve::RaftHandler;
-use crate::raft::{Raft, compaction, failover, leave, reconciler, wire};
-use crate::service::operator::Operator;
-use crate::service::proposer::{Carrier, Proposer};
-use crate::service::read_index::ReadIndexer;
-use crate::service::retention::Retention;
-use crate::service::{Service, ServiceParts};
-use crate::store::{self, StoreConfig, StoreHealth};
 use crate::telemetry::Metrics;
-use calls::{Assembler, Calls, GossipDirectory, PeerAsk};
+use directory::{GossipDirectory, PeerAsk};
+use skep_raft::formation::bootstrap::driver::{Bootstrap, BootstrapConfig};
+use skep_raft::formation::identity::{self, DataFolder, Identity};
+use skep_raft::membership::leave;
+use skep_raft::peers::{Peers, PeersConfig};
+use skep_raft::wire;
+use skep_store::{Raft, StoreHealth};
 
 /// How long a node that was told to stop goes on taking requests, so that whoever picks nodes
 /// by gossip has seen that it drains.
@@ -138,21 +133,91 @@ async fn start(config: ServeConfig) -> anyhow::Result<Node> {
     let node_id = folder.identity().node;
     let listeners = listen::bind(config.http, config.admin, config.peer)?;
     let metrics = Metrics::new();
+    let store = group::open_store(folder.dir()).await?;
 
-    let store_config = StoreConfig::new(folder.dir());
-    let store = tokio::task::spawn_blocking(move || store::open(store_config)).await??;
+    let record = record(&config, &folder.identity(), &listeners).await?;
+    let tls = peer_tls(&keys)?;
+    let (seeds, seeds_given) = (config.seeds.clone(), !config.seeds.is_empty());
+    let gossip = Gossip::start(GossipConfig { socket: listeners.gossip, seeds, keys, record }).await?;
+    let bootstrap_config = BootstrapConfig { expect: config.expect, seeds_given };
+    let bootstrap = Bootstrap::new(folder.clone(), bootstrap_config, gossip.view());
+    let peers = Peers::start(PeersConfig {
+        local: node_id,
+        cluster: bootstrap.cluster(),
+        listener: listeners.peer,
+        tls,
+        directory: Arc::new(GossipDirectory(gossip.clone())),
+    });
 
-    let seeds = config.seeds.clone();
+    let parts = Parts {
+        node_id,
+        gossip: gossip.clone(),
+        peers: peers.clone(),
+        bootstrap: bootstrap.clone(),
+        metrics: &metrics,
+        settings: group::Settings {
+            request_timeout: config.request_timeout,
+            voters: config.voters,
+            dead_grace: config.dead_grace,
+            retention: config.retention,
+            level_after: config.level_after,
+        },
+    };
+    let group = Group::open(wire::GROUP, store, parts).await?;
+    let Group { raft, service, operator, store, mut tasks } = group;
+    let health = store.health.clone();
+    tasks.spawn(watch::step_down_when_full(operator.clone(), health.clone()));
+    tasks.spawn(watch::name_strangers(node_id, gossip.clone()));
+    tasks.spawn(form(bootstrap, peers.clone(), raft.clone(), gossip.clone()));
+    scrape::register(
+        &metrics,
+        scrape::Asked {
+            node_id,
+            raft: raft.clone(),
+            gossip: gossip.clone(),
+            peers: peers.clone(),
+            service: service.clone(),
+            folder: config.data.clone(),
+            store,
+        },
+    );
+
+    let (http_stage, http_stages) = channel(Stage::Serving);
+    let (admin_stage, admin_stages) = channel(Stage::Serving);
+    let mut servers = tokio::task::JoinSet::new();
+    let public = public_app(service.clone(), config.operator_token.clone(), config.max_body_bytes, &metrics);
+    servers.spawn(http::serve(listeners.http, public, ServeLimits::default(), http_stages));
+    let admin = admin_app(NodeAdmin { service, operator }, config.operator_token.clone(), &metrics);
+    servers.spawn(http::serve(listeners.admin, admin, ServeLimits::admin(), admin_stages));
+    Ok(Node { raft, gossip, peers, http_stage, admin_stage, servers, tasks, health, folder })
+}
+
+/// What gossip first says of this node.
+async fn record(
+    config: &ServeConfig,
+    identity: &Identity,
+    listeners: &Listeners,
+) -> anyhow::Result<PeerRecord> {
     let bound = listeners.peer.local_addr()?;
-    let peer = advertise::find(bound, &seeds, config.advertise).await?;
-    let record = PeerRecord {
-        id: node_id,
+    let (http, admin) = (listeners.http.local_addr()?, listeners.admin.local_addr()?);
+    let peer = advertise::find(bound, &config.seeds, config.advertise).await?;
+    tracing::info!(
+        node = %identity.node,
+        cluster = ?identity.cluster,
+        %http,
+        %admin,
+        peer = %bound,
+        advertise = %peer,
+        "starting skep-node {}", env!("CARGO_PKG_VERSION"),
+    );
+    Ok(PeerRecord {
+        id: identity.node,
         program: Program::Node,
         state: NodeState::Joining,
-        cluster: folder.identity().cluster,
+        cluster: identity.cluster,
         peer,
-        http: Some(reachable(listeners.http.local_addr()?, peer.ip())),
-        admin: Some(reachable(listeners.admin.local_addr()?, peer.ip())),
+        http: Some(reachable(http, peer.ip())),
+        admin: Some(reachable(admin, peer.ip())),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         protocol: wire::PROTOCOL,
         expect: config.expect,
@@ -160,130 +225,7 @@ async fn start(config: ServeConfig) -> anyhow::Result<Node> {
         leader: None,
         term: 0,
         generation: PeerRecord::generation_now(),
-    };
-    tracing::info!(
-        node = %node_id,
-        cluster = ?record.cluster,
-        http = %listeners.http.local_addr()?,
-        admin = %listeners.admin.local_addr()?,
-        peer = %bound,
-        advertise = %peer,
-        "starting skep-node {}", env!("CARGO_PKG_VERSION"),
-    );
-    let Listeners { http: http_listener, admin: admin_listener, peer: peer_listener, gossip: socket } =
-        listeners;
-    let seeds_given = !seeds.is_empty();
-    let tls = peer_tls(&keys)?;
-    let gossip = Gossip::start(GossipConfig { socket, seeds, keys, record }).await?;
-
-    let bootstrap_config = BootstrapConfig { expect: config.expect, seeds_given };
-    let bootstrap = Bootstrap::new(folder.clone(), bootstrap_config, gossip.view());
-    let peers = Peers::start(PeersConfig {
-        local: node_id,
-        cluster: bootstrap.cluster(),
-        listener: peer_listener,
-        tls,
-        directory: Arc::new(GossipDirectory(gossip.clone())),
-    });
-
-    let log_stats = store.log.stats_handle();
-    let held_vote = store.log.held_vote();
-    let raft = Raft::new(
-        node_id.0,
-        Arc::new(crate::raft::config()?),
-        Network::new(peers.clone(), wire::GROUP),
-        store.log,
-        store.state_machine,
-    )
-    .await
-    .context("starting Raft")?;
-
-    let proposer = Proposer::start(Carrier {
-        node_id,
-        raft: raft.clone(),
-        peers: peers.clone(),
-        health: store.health.clone(),
-        commit_latency: metrics.commit.clone(),
-    });
-    let read_indexer =
-        ReadIndexer::start(node_id, raft.clone(), peers.clone(), held_vote, store.reader.applied());
-    let operator = Operator {
-        node_id,
-        raft: raft.clone(),
-        gossip: gossip.clone(),
-        peers: peers.clone(),
-        proposer: proposer.clone(),
-        reader: store.reader.clone(),
-    };
-    peers.serve(Arc::new(RaftHandler {
-        raft: raft.clone(),
-        group: wire::GROUP,
-        snapshots: Assembler(store.reader.clone()),
-        calls: Arc::new(Calls {
-            node_id,
-            raft: raft.clone(),
-            proposer: proposer.clone(),
-            read_indexer: read_indexer.clone(),
-            bootstrap: bootstrap.clone(),
-            operator: operator.clone(),
-        }),
-    }));
-
-    let service = Service::new(ServiceParts {
-        node_id,
-        request_timeout: config.request_timeout,
-        raft: raft.clone(),
-        reader: store.reader.clone(),
-        gossip: gossip.clone(),
-        proposer,
-        read_indexer,
-        health: store.health.clone(),
-        waiting: bootstrap.waiting(),
-    });
-
-    let asked = scrape::Asked {
-        node_id,
-        raft: raft.clone(),
-        gossip: gossip.clone(),
-        peers: peers.clone(),
-        service: service.clone(),
-        store: scrape::AskedStore {
-            folder: config.data.clone(),
-            reader: store.reader.clone(),
-            metrics: store.metrics.clone(),
-            log: log_stats.clone(),
-            health: store.health.clone(),
-        },
-    };
-    scrape::register(&metrics, asked);
-
-    let mut tasks = tokio::task::JoinSet::new();
-    tasks.spawn(compaction::run(raft.clone(), log_stats, peers.clone()));
-    tasks.spawn(failover::run(node_id, raft.clone(), peers.clone()));
-    tasks.spawn(announce::run(node_id, raft.clone(), gossip.clone()));
-    let plan = reconciler::Settings::new(config.voters, config.dead_grace);
-    tasks.spawn(reconciler::run(node_id, raft.clone(), gossip.clone(), plan));
-    let retention = Retention {
-        node_id,
-        raft: raft.clone(),
-        gossip: gossip.clone(),
-        reader: store.reader.clone(),
-        proposer: operator.proposer.clone(),
-        config: config.retention,
-    };
-    tasks.spawn(retention.run());
-    tasks.spawn(watch::step_down_when_full(operator.clone(), store.health.clone()));
-    tasks.spawn(watch::name_strangers(node_id, gossip.clone()));
-    tasks.spawn(form(bootstrap, peers.clone(), raft.clone(), gossip.clone()));
-
-    let (http_stage, http_stages) = channel(Stage::Serving);
-    let (admin_stage, admin_stages) = channel(Stage::Serving);
-    let mut servers = tokio::task::JoinSet::new();
-    let public = public_app(service.clone(), config.operator_token.clone(), config.max_body_bytes, &metrics);
-    servers.spawn(http::serve(http_listener, public, ServeLimits::default(), http_stages));
-    let admin = admin_app(NodeAdmin { service, operator }, config.operator_token.clone(), &metrics);
-    servers.spawn(http::serve(admin_listener, admin, ServeLimits::default(), admin_stages));
-    Ok(Node { raft, gossip, peers, http_stage, admin_stage, servers, tasks, health: store.health, folder })
+    })
 }
 
 /// Brings the node into a cluster, and lets gossip know.

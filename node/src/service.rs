@@ -4,6 +4,8 @@
 //! the read indexer (batches confirmations that what is applied here is current). Every public
 //! future here may be dropped at any await: a dropped write may still take effect.
 
+pub mod due;
+pub mod level;
 pub mod list;
 mod nonces;
 pub mod operator;
@@ -23,12 +25,13 @@ use skep_state::command::{ClaimKey, Op, OpOutcome};
 use skep_state::message::{Digest, StoredMessage};
 use tokio::time::Instant;
 
-use crate::raft::Raft;
-use crate::store::{Lookup, Reader, StoreError, Text};
 use list::Filter;
 use nonces::Nonces;
 use proposer::Proposer;
 use read_index::ReadIndexer;
+use skep_state::kinds::text::Newest;
+use skep_store::Raft;
+use skep_store::{Lookup, Reader, StoreError};
 pub use status::{ClusterStatus, MemberStatus};
 
 /// How long a claim is remembered.
@@ -137,9 +140,9 @@ pub struct ServiceParts {
     pub gossip: Gossip,
     pub proposer: Proposer,
     pub read_indexer: ReadIndexer,
-    pub health: tokio::sync::watch::Receiver<crate::store::StoreHealth>,
+    pub health: tokio::sync::watch::Receiver<skep_store::StoreHealth>,
     /// Why the node waits, while it has no cluster.
-    pub waiting: tokio::sync::watch::Receiver<Option<crate::raft::bootstrap::Wait>>,
+    pub waiting: tokio::sync::watch::Receiver<Option<skep_raft::formation::bootstrap::Wait>>,
 }
 
 impl Service {
@@ -195,9 +198,9 @@ impl Service {
         let Some(Claim { key, fingerprint }) = claim else {
             return Ok((self.0.proposer.propose(op, self.deadline()).await?, false));
         };
-        self.0.status.require_format_2("idempotency keys")?;
         let ttl_ms = u64::try_from(CLAIM_TTL.as_millis()).unwrap_or(u64::MAX);
         let guard = Op::Claim { key, fingerprint, time_ms: now_ms(), ttl_ms };
+        self.0.status.require(guard.level(), "idempotency keys")?;
         let outcomes = self.0.proposer.propose_all(vec![guard, op], self.deadline()).await?;
         match <[OpOutcome; 2]>::try_from(outcomes) {
             Ok([OpOutcome::Claimed, outcome]) => Ok((outcome, false)),
@@ -279,7 +282,7 @@ impl Service {
     }
 
     /// The newest text.
-    pub async fn read_text(&self) -> Result<Option<Text>, ServiceError> {
+    pub async fn read_text(&self) -> Result<Option<Newest>, ServiceError> {
         self.0.read_indexer.confirm(self.deadline()).await?;
         Ok(self.0.reader.newest_text())
     }

@@ -21,21 +21,6 @@ pub(super) fn program() -> Command {
         )
 }
 
-/// The program as it is beside the verb `vrrp`, which has settings of its own.
-pub(super) fn vrrp_program() -> Command {
-    Command::new("skep-balancer vrrp")
-        .version(env!("CARGO_PKG_VERSION"))
-        .about("Holds virtual addresses by VRRP for a proxy elsewhere on this host, with no proxy in this process")
-        .after_help(
-            "SIGTERM hands the addresses over, then ends.\n\
-             Exit status: 0 done, 1 failed, 2 a bad flag or configuration.",
-        )
-}
-
-/// The verb `vrrp` has no verbs.
-#[derive(Debug, Subcommand)]
-pub(super) enum NoVerb {}
-
 #[derive(Debug, Subcommand)]
 pub(super) enum VerbArgs {
     /// Hold virtual addresses with no proxy in this process; stands first: `vrrp --help` says more

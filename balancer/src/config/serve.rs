@@ -10,14 +10,14 @@ use skep_members::advertise::Advertise;
 use skep_members::key::KeyRing;
 use skep_members::seeds::Seed;
 use skep_members::settings::{ADVERTISE, SEEDS, cluster_key};
+use skep_vrrp::VrrpConfig;
+use skep_vrrp::config::{self as vrrp, Place};
 
 use super::settings as names;
 use super::settings::{ADMIN, BACKENDS, HTTP, HTTPS, PEER};
-use super::vrrp::{self, Place};
-use crate::access_log::Destination;
-use crate::settings::{Network, Settings};
-use crate::tls::Files;
-use crate::vrrp::VrrpConfig;
+use crate::core::access_log::Destination;
+use crate::core::settings::{Network, Settings};
+use crate::listen::tls::Files;
 
 /// All that a serving balancer is told.
 #[derive(Debug, Clone)]
@@ -49,7 +49,7 @@ pub struct ServeConfig {
 
 pub(super) fn resolve(layers: &Layers) -> Result<ServeConfig, ConfigError> {
     let (cluster_key, warning) = cluster_key(layers)?;
-    let drain = layers.duration(&names::DRAIN)?;
+    let drain = layers.duration(&vrrp::rows::DRAIN)?;
     let mut config = ServeConfig {
         vrrp: vrrp::resolve(layers, Place::Inside, cluster_key.clone(), drain)?,
         http: layers.address(&HTTP)?,

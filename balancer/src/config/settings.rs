@@ -2,8 +2,7 @@
 
 use skep_base::settings::{CONFIG, LOG, LOG_FORMAT, Setting};
 use skep_members::settings::{ADVERTISE, CLUSTER_KEY, CLUSTER_KEY_FILE, SEEDS};
-
-use super::vrrp::rows;
+use skep_vrrp::config::rows;
 
 /// Most that `--max-body` may be, in bytes.
 pub const BODY_BYTES_LIMIT: u64 = 1 << 40;
@@ -32,8 +31,6 @@ pub(super) const BACKENDS: Setting = Setting::serving(
     "Backends that are not found by gossip: fixed addresses instead of seeds",
 );
 pub(super) const CORES: Setting = Setting::serving("cores", "N", "one for each core", "Threads that serve");
-pub(super) const DRAIN: Setting =
-    Setting::serving("drain", "DURATION", "20s", "How long requests in flight may take to end after SIGTERM");
 pub(super) const TRUSTED: Setting = Setting::serving(
     "trusted-proxies",
     "NETWORK,...",
@@ -104,7 +101,7 @@ pub(super) const SETTINGS: &[&Setting] = &[
     &CLUSTER_KEY_FILE,
     &CLUSTER_KEY,
     &CORES,
-    &DRAIN,
+    &rows::DRAIN,
     &TRUSTED,
     &PROXY_PROTOCOL,
     &BY_DIGEST,

@@ -1,8 +1,10 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use skep_vrrp::Handover;
+
 use super::*;
-use crate::access_log::Destination;
+use crate::core::access_log::Destination;
 
 const KEY: &str = "skep1:00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 
@@ -12,21 +14,14 @@ fn run(args: &[&str], env: &[(&str, &str)]) -> Result<Invocation, ConfigError> {
     parse(["skep-balancer"].iter().chain(args), |name| env.get(name).cloned())
 }
 
-pub(super) fn serve(args: &[&str], env: &[(&str, &str)]) -> ServeConfig {
+fn serve(args: &[&str], env: &[(&str, &str)]) -> ServeConfig {
     match run(args, env) {
         Ok(Invocation::Serve(config)) => *config,
         other => panic!("no serving configuration: {other:?}"),
     }
 }
 
-pub(super) fn agent(args: &[&str], env: &[(&str, &str)]) -> AgentConfig {
-    match run(args, env) {
-        Ok(Invocation::Vrrp(config)) => *config,
-        other => panic!("no configuration of VRRP alone: {other:?}"),
-    }
-}
-
-pub(super) fn refusal(args: &[&str], env: &[(&str, &str)]) -> String {
+fn refusal(args: &[&str], env: &[(&str, &str)]) -> String {
     match run(args, env) {
         Err(error) => {
             assert_eq!(error.exit_code(), 2, "{error}");
@@ -44,7 +39,7 @@ fn with_nothing_given_the_defaults_are_those_of_the_contract() {
     assert_eq!(config.admin, "127.0.0.1:9401".parse().unwrap());
     assert_eq!((config.https, config.drain), (None, Duration::from_secs(20)));
     assert_eq!(config.access_log, Destination::Stdout);
-    assert_eq!(config.settings, crate::settings::Settings::default());
+    assert_eq!(config.settings, crate::core::settings::Settings::default());
 }
 
 #[test]
@@ -98,4 +93,18 @@ fn verbs_ask_the_admin_address_and_take_no_flag_of_serving() {
     for args in [&["--help"][..], &["--version"], &["backends", "--help"]] {
         assert_eq!(run(args, &[]).unwrap_err().exit_code(), 0, "{args:?}");
     }
+}
+
+#[test]
+fn virtual_addresses_are_settings_of_serving_too_and_their_verb_has_its_own() {
+    let vip = ["--vip", "10.0.0.100/24", "--vrrp-interface", "eth0"];
+    let config = serve(&vip, &[("SKEP_VRID", "7")]).vrrp.unwrap();
+    assert_eq!((config.routers[0].vrid, config.handover), (7, Handover::Socket));
+    assert!(serve(&[], &[]).vrrp.is_none());
+    let vrid = refusal(&["--vrid=5"], &[]);
+    assert!(vrid.starts_with("--vrid") && vrid.contains("--vip"), "{vrid}");
+    assert!(refusal(&["--vip=10.0.0.1", "backends"], &[]).starts_with("--vip"));
+    assert!(refusal(&["vrrp"], &[]).contains("--vip"));
+    let alone = run(&[&["vrrp"], &vip[..]].concat(), &[]);
+    assert!(matches!(alone, Ok(Invocation::Vrrp(_))), "{alone:?}");
 }

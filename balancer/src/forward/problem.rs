@@ -1,10 +1,10 @@
-//! Answers of the balancer's own: problem documents (RFC 9457).
+//! Answers of the balancer's own: problem documents (RFC 9457), by the table that all programs share.
 
-use super::request_head::Refusal;
-use super::retry::Failure;
+use skep_console::ProblemKind;
+use skep_console::problem::{self, PROBLEM_JSON};
 
-/// Seconds after which a client may try again.
-const RETRY_AFTER_S: u32 = 1;
+use crate::forward::retry::Failure;
+use crate::wire::request_head::Refusal;
 
 /// Why a request was not served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,17 +38,21 @@ impl Problem {
         }
     }
 
+    fn type_of(self) -> ProblemKind {
+        match self {
+            Self::Refused(_) | Self::BadBody(_) => ProblemKind::MalformedRequest,
+            Self::RequestTimeout => ProblemKind::RequestTimeout,
+            Self::BodyTooLarge => ProblemKind::BodyTooLarge,
+            Self::NoBackend | Self::Failed(Failure::Connect) => ProblemKind::NoBackend,
+            Self::Overloaded | Self::TooManyConnections => ProblemKind::Overloaded,
+            Self::Failed(Failure::Deadline | Failure::Silent) => ProblemKind::BackendTimeout,
+            Self::Failed(_) => ProblemKind::BackendFailed,
+        }
+    }
+
     /// Stable: what a program may compare.
     pub fn kind(self) -> &'static str {
-        match self {
-            Self::Refused(_) | Self::BadBody(_) => "malformed-request",
-            Self::RequestTimeout => "request-timeout",
-            Self::BodyTooLarge => "body-too-large",
-            Self::NoBackend | Self::Failed(Failure::Connect) => "no-backend",
-            Self::Overloaded | Self::TooManyConnections => "overloaded",
-            Self::Failed(Failure::Deadline | Failure::Silent) => "backend-timeout",
-            Self::Failed(_) => "backend-failed",
-        }
+        self.type_of().name()
     }
 
     fn detail(self) -> &'static str {
@@ -73,10 +77,6 @@ impl Problem {
         }
     }
 
-    pub fn title(self) -> &'static str {
-        reason(self.status())
-    }
-
     /// Whether the client may take it that nothing was executed. Of several attempts the last
     /// may have failed to connect, but one before may have got through.
     pub fn is_unprocessed(self) -> bool {
@@ -85,27 +85,20 @@ impl Problem {
 
     /// When to come again.
     pub fn retry_after_s(self) -> Option<u32> {
-        (self.status() == 503).then_some(RETRY_AFTER_S)
+        problem::retry_after_s(self.status())
     }
 
-    pub fn body(self) -> String {
-        // Nothing in it needs escaping: the texts are those above.
-        format!(
-            "{{\"type\":\"urn:skep:problem:{}\",\"title\":\"{}\",\"status\":{},\"detail\":\"{}\"}}\n",
-            self.kind(),
-            self.title(),
-            self.status(),
-            self.detail()
-        )
+    pub fn body(self) -> Vec<u8> {
+        problem::document(self.type_of(), self.status(), self.detail())
     }
 
     /// The whole answer for an HTTP/1.x client.
     pub fn write(self, close: bool, is_head: bool, out: &mut Vec<u8>) {
         let body = self.body();
         let mut text = format!(
-            "HTTP/1.1 {} {}\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\n",
+            "HTTP/1.1 {} {}\r\ncontent-type: {PROBLEM_JSON}\r\ncontent-length: {}\r\n",
             self.status(),
-            self.title(),
+            reason(self.status()),
             body.len()
         );
         if let Some(seconds) = self.retry_after_s() {
@@ -120,7 +113,7 @@ impl Problem {
         text += "\r\n";
         out.extend_from_slice(text.as_bytes());
         if !is_head {
-            out.extend_from_slice(body.as_bytes());
+            out.extend_from_slice(&body);
         }
     }
 }

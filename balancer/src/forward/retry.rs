@@ -1,7 +1,5 @@
 //! When a request may be sent again: a pure rule over what is known of the attempt.
 
-use super::request_head::Method;
-
 /// Most attempts for one request, the first included.
 pub const ATTEMPTS_MAX: u32 = 5;
 /// Most bytes of a request's body that are kept for another attempt.
@@ -39,13 +37,6 @@ pub struct Attempt {
     /// Attempts so far, this one included.
     pub attempts: u32,
     pub time_left: bool,
-}
-
-/// Whether sending it twice is the same as sending it once: by method, because a message's id is
-/// its content, or because the client says so.
-pub fn is_repeatable(method: Method, target: &[u8], has_idempotency_key: bool) -> bool {
-    let path = target.split(|b| *b == b'?').next().unwrap_or_default();
-    method.is_idempotent() || has_idempotency_key || (method == Method::Post && path == b"/messages")
 }
 
 /// Whether to send the request again. The budget is asked last, and charged where this says yes.

@@ -14,11 +14,11 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 
-use super::buffer::{Buffer, BufferPool};
-use super::request_head::Method;
-use super::response_head::ResponseHead;
-use super::retry::Failure;
-use crate::backends::Backend;
+use crate::core::buffer::{Buffer, BufferPool};
+use crate::forward::retry::Failure;
+use crate::pools::backends::Backend;
+use crate::wire::request_head::Method;
+use crate::wire::response_head::ResponseHead;
 
 /// Unacknowledged bytes for this long mean that the backend's host is gone.
 const USER_TIMEOUT: Duration = Duration::from_secs(5);

@@ -6,7 +6,7 @@ use std::net::Shutdown;
 use crate::harness::*;
 
 // One list for the parsers' own tests and for these.
-#[path = "../../src/forward/corpus/refused.rs"]
+#[path = "../../src/wire/corpus/refused.rs"]
 mod refused;
 
 /// Requests with the parts that a head alone cannot show: bodies, and what hides behind them.
@@ -92,7 +92,7 @@ fn where_a_read_ends_makes_no_difference_to_what_is_refused() {
 }
 
 fn http2_preface() -> &'static [u8] {
-    skep_balancer::http2::PREFACE
+    skep_balancer::listen::http2::PREFACE
 }
 
 #[test]

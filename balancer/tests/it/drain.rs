@@ -4,9 +4,9 @@ use std::sync::atomic::Ordering;
 use std::sync::{Mutex, mpsc};
 
 use crate::harness::*;
-use skep_balancer::let_go;
-use skep_balancer::server::Phase;
+use skep_balancer::listen::cores::Phase;
 use skep_members::key::KeyRing;
+use skep_vrrp::let_go;
 
 #[test]
 fn a_drain_ends_what_is_in_flight_says_close_and_then_is_over() {

@@ -298,7 +298,7 @@ fn the_balancer_answers_for_its_own_readiness() {
 #[test]
 fn reads_of_a_message_stay_with_one_backend_where_that_is_asked_for() {
     let backends = [Scripted::plain("a"), Scripted::plain("b"), Scripted::plain("c")];
-    let settings = skep_balancer::settings::Settings { by_digest: true, ..Default::default() };
+    let settings = skep_balancer::core::settings::Settings { by_digest: true, ..Default::default() };
     let balancer = Balancer::with(&backends.each_ref().map(|backend| backend.address), settings);
     let mut used = std::collections::HashSet::new();
     for first in 0..16 {

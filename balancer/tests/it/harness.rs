@@ -7,12 +7,13 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use skep_balancer::backends::{Backend, BackendSet};
-use skep_balancer::server::{CoreConfig, Phase, bind, start};
-use skep_balancer::settings::Settings;
-use skep_balancer::stats::CoreStats;
-use skep_balancer::tls::Certificates;
-use skep_balancer::worker::Shared;
+use skep_balancer::core::settings::Settings;
+use skep_balancer::core::shared::Shared;
+use skep_balancer::core::stats::CoreStats;
+use skep_balancer::listen::cores::{CoreConfig, Phase, start};
+use skep_balancer::listen::tls::Certificates;
+use skep_balancer::pools::backends::{Backend, BackendSet};
+use skep_base::listen::bind;
 use tokio::sync::watch;
 
 /// Longer than anything that a test waits for takes.
@@ -33,7 +34,11 @@ impl Balancer {
     }
 
     pub fn with(backends: &[SocketAddr], settings: Settings) -> Self {
-        let shared = Arc::new(Shared { settings: Arc::new(settings).into(), ..Shared::default() });
+        Self::of(backends, Shared { settings: Arc::new(settings).into(), ..Shared::default() })
+    }
+
+    pub fn of(backends: &[SocketAddr], shared: Shared) -> Self {
+        let shared = Arc::new(shared);
         let stats = Arc::new(CoreStats::default());
         let (phase, receiver) = watch::channel(Phase::Serving);
         let loopback = "127.0.0.1:0".parse().unwrap();
@@ -55,16 +60,9 @@ impl Balancer {
     }
 
     pub fn set(&self, backends: &[SocketAddr], leader: Option<usize>) -> Vec<Arc<Backend>> {
-        let serving: Vec<_> = backends
-            .iter()
-            .enumerate()
-            .map(|(i, address)| Arc::new(Backend::new(i as u64 + 1, *address, None)))
-            .collect();
-        self.shared.backends.store(Arc::new(BackendSet {
-            serving: serving.clone(),
-            leader,
-            ..BackendSet::default()
-        }));
+        let serving: Vec<_> = backends.iter().map(|address| Arc::new(Backend::new(*address, None))).collect();
+        let set = BackendSet { serving: serving.clone(), leader, ..BackendSet::default() };
+        self.shared.pools.skep().store(set);
         serving
     }
 

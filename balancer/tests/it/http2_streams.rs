@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::{Connection, SendRequest};
-use skep_balancer::server::Phase;
-use skep_balancer::settings::Settings;
+use skep_balancer::core::settings::Settings;
+use skep_balancer::listen::cores::Phase;
 use tokio::net::TcpStream;
 
 use crate::harness::*;

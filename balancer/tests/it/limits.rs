@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::harness::*;
-use skep_balancer::settings::{Network, Settings};
+use skep_balancer::core::settings::{Network, Settings};
 
 const SHORT: Duration = Duration::from_millis(100);
 

@@ -287,13 +287,19 @@ fn the_verbs_show_backends_and_health_and_fail_where_nobody_answers() {
     let list: Vec<serde_json::Value> =
         serde_json::from_slice(&process.verb(&["backends", "--json"]).stdout).unwrap();
     assert_eq!((list.len(), &list[0]["serving"]), (1, &serde_json::Value::Bool(true)));
-    assert!(process.verb(&["health"]).status.success());
-    assert!(process.verb(&["health", "--live", "--json"]).status.success());
+    let health = process.verb(&["health"]);
+    assert!(health.status.success() && health.stdout == b"ready\n", "{health:?}");
+    let live = process.verb(&["health", "--live", "--json"]);
+    let said: serde_json::Value = serde_json::from_slice(&live.stdout).unwrap();
+    assert!(live.status.success() && said["healthy"] == true && said["reason"].is_null(), "{live:?}");
+    assert!(ask(process.admin, "/livez").ends_with("live\n"));
 
     let nobody = Scripted::refused().to_string();
     for verb in ["backends", "health"] {
         let failed = command().args([verb, "--admin", &nobody]).output().unwrap();
         assert_eq!(failed.status.code(), Some(1), "{verb}: {failed:?}");
+        let said = String::from_utf8_lossy(&failed.stderr).into_owned();
+        assert!(said.starts_with("skep-balancer: ") && said.contains(&nobody), "{verb}: {said}");
     }
 }
 

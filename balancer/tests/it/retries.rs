@@ -4,7 +4,9 @@ use std::net::Shutdown;
 use std::sync::atomic::Ordering;
 
 use crate::harness::*;
+use skep_balancer::core::shared::Shared;
 use skep_balancer::forward::retry::KEPT_BYTES_MAX;
+use skep_balancer::pools::{Pool, Pools};
 
 /// A backend that reads a request (and `body` bytes of it) and hangs up.
 fn resets(body: usize) -> Scripted {
@@ -47,6 +49,7 @@ fn a_reset_before_any_answer_is_hidden_where_twice_is_as_good_as_once() {
     let balancer = Balancer::start(&[]);
     for (request, retried) in [
         (post("/messages", "", "hello"), true),
+        (post("/endpoint/", "", "hello"), true),
         (post("/write", "idempotency-key: k\r\n", "hello"), true),
         (post("/write", "", "hello"), false),
         (post("/messages/x", "", "hello"), false),
@@ -82,6 +85,28 @@ fn an_answer_that_says_unprocessed_is_asked_for_elsewhere_whatever_the_request()
     let answer = balancer.ask(&post("/write", "", "hello"));
     assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("skep-unprocessed: 1"), "{answer}");
     assert_eq!(busy.heads().len(), 2, "with nobody else there, the answer is passed on");
+}
+
+#[test]
+fn what_only_a_node_promises_is_not_believed_of_other_backends() {
+    let says_unprocessed = Scripted::start(|served| {
+        while served.head().is_some() {
+            served.body(5);
+            served
+                .send("HTTP/1.1 503 Service Unavailable\r\nskep-unprocessed: 1\r\ncontent-length: 0\r\n\r\n");
+        }
+    });
+    let (bad, good) = (resets(5), echo(5));
+    let others = Pools::new(Pool::new("skep", false));
+    let balancer = Balancer::of(&[], Shared { pools: others, ..Shared::default() });
+    balancer.set(&[says_unprocessed.address, good.address], Some(0));
+    let answer = balancer.ask(&post("/messages", "", "hello"));
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    for more in ["", "idempotency-key: k\r\n"] {
+        balancer.set(&[bad.address, good.address], Some(0));
+        let answer = balancer.ask(&post("/messages", more, "hello"));
+        assert!(answer.starts_with("HTTP/1.1 502"), "{answer}");
+    }
 }
 
 #[test]
@@ -169,12 +194,12 @@ fn what_waits_for_a_backend_that_is_found_hung_is_answered_by_another() {
     while hung.heads().is_empty() {
         std::thread::yield_now();
     }
-    let set = skep_balancer::backends::BackendSet {
+    let set = skep_balancer::pools::backends::BackendSet {
         serving: vec![backends[1].clone()],
         down: vec![backends[0].serial],
         ..Default::default()
     };
-    balancer.shared.backends.store(std::sync::Arc::new(set));
+    balancer.shared.pools.skep().store(set);
     assert_eq!(client.answer().1, "good /x");
 }
 

@@ -53,6 +53,13 @@ pub(super) const RETAIN_AGE: Setting = Setting::serving(
     "none is",
     "Messages older than this are dropped, by the leader's word",
 );
+pub(super) const LEVEL_AFTER: Setting = Setting::serving(
+    "level-after",
+    "DURATION",
+    "1h",
+    "How long every member must be of a version that reads newer formats before they are written; until \
+     then the version before can be gone back to",
+);
 pub(super) const RETAIN_BYTES: Setting = Setting::serving(
     "retain-bytes",
     "SIZE",
@@ -86,6 +93,7 @@ pub(super) const SETTINGS: &[&Setting] = &[
     &DEAD_GRACE,
     &RETAIN_AGE,
     &RETAIN_BYTES,
+    &LEVEL_AFTER,
     &OPERATOR_TOKEN_FILE,
     &OPERATOR_TOKEN,
     &LOG,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use skep_base::id::{IdParseError, NodeId};
 use skep_base::settings::{ConfigError, Layers};
+pub use skep_console::verbs::HealthOf;
 
 use super::args::{SnapshotArgs, VerbArgs};
 use super::serve;
@@ -21,17 +22,6 @@ pub enum Verb {
     ForceLeave { admin: SocketAddr, id: NodeId, json: bool },
     Snapshot(SnapshotVerb),
     Recover { data: PathBuf, yes: bool, json: bool },
-}
-
-/// What health is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HealthOf {
-    /// It may take requests.
-    Ready,
-    /// The next node may be started or replaced.
-    Started,
-    /// The process answers.
-    Live,
 }
 
 /// What to do with a snapshot file.

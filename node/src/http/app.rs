@@ -12,9 +12,10 @@ use http::header::{CONNECTION, HeaderName, HeaderValue};
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use skep_base::id::NodeId;
+use skep_console::{Answers, Counts};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
-use tower::Service;
+use tower_service::Service;
 
 use crate::telemetry::metrics::{CLIENT_LEFT, HttpMetrics, MethodLabel, Route};
 
@@ -23,13 +24,13 @@ const SKEP_SERVED_BY: HeaderName = HeaderName::from_static("skep-served-by");
 
 /// Answers those requests at once that most clients make most often: the router's table, its clones and
 /// its boxes cost them more than finding the answer does.
-pub(super) trait Shortcut: Send + Sync {
+pub(crate) trait Shortcut: Send + Sync {
     /// The answer; none where the router is to give it. Only for an answer it takes anything out of
     /// the request.
     fn answer(&self, request: &mut Request<Incoming>) -> Option<BoxFuture<'static, Response<Body>>>;
 }
 
-/// An API that [`super::serve`] can serve. Cheap to clone.
+/// An API that [`skep_console::serve`] can serve. Cheap to clone.
 #[derive(Clone)]
 pub struct App {
     router: Router,
@@ -49,7 +50,7 @@ struct Shared {
 
 impl App {
     /// Without `metrics`, requests are not counted.
-    pub(super) fn new(router: Router, node_id: NodeId, metrics: Option<Arc<HttpMetrics>>) -> Self {
+    pub(crate) fn new(router: Router, node_id: NodeId, metrics: Option<Arc<HttpMetrics>>) -> Self {
         // Hex digits are a header's value.
         let served_by = HeaderValue::from_str(&node_id.to_string());
         let served_by = served_by.unwrap_or(HeaderValue::from_static("unknown"));
@@ -59,41 +60,42 @@ impl App {
     }
 
     /// With a way past the router.
-    pub(super) fn with_shortcut(self, shortcut: Arc<dyn Shortcut>) -> Self {
+    pub(crate) fn with_shortcut(self, shortcut: Arc<dyn Shortcut>) -> Self {
         Self { shortcut: Some(shortcut), ..self }
     }
 
     /// With what tells long answers when to end, and what waits for those that took over their
     /// connection.
-    pub(super) fn with_endings(self, closing: watch::Sender<bool>, upgraded: TaskTracker) -> Self {
+    pub(crate) fn with_endings(self, closing: watch::Sender<bool>, upgraded: TaskTracker) -> Self {
         let Shared { served_by, metrics, .. } = &*self.shared;
         let (served_by, metrics) = (served_by.clone(), metrics.clone());
         let shared = Shared { served_by, metrics, is_closing: AtomicBool::new(false), closing, upgraded };
         Self { shared: Arc::new(shared), ..self }
     }
+}
 
-    pub(super) fn metrics(&self) -> Option<&Arc<HttpMetrics>> {
-        self.shared.metrics.as_ref()
+impl Answers for App {
+    type Body = Body;
+
+    fn mark(&self) -> Option<(HeaderName, HeaderValue)> {
+        Some((SKEP_SERVED_BY, self.shared.served_by.clone()))
     }
 
-    pub(super) fn served_by(&self) -> HeaderValue {
-        self.shared.served_by.clone()
+    fn counts(&self) -> Counts {
+        self.shared.metrics.as_ref().map(|metrics| metrics.listener.clone()).unwrap_or_default()
     }
 
-    /// From now on every answer is the last on its connection.
-    pub(super) fn close_connections(&self) {
+    fn close_connections(&self) {
         self.shared.is_closing.store(true, Ordering::Relaxed);
         self.shared.closing.send_if_modified(|closing| !std::mem::replace(closing, true));
     }
 
-    /// Returns once nothing goes on any more on connections that answers took over.
-    pub(super) async fn upgraded_end(&self) {
+    async fn upgraded_end(&self) {
         self.shared.upgraded.close();
         self.shared.upgraded.wait().await;
     }
 
-    /// `began` is when the request's head was there.
-    pub(super) async fn respond(&self, mut request: Request<Incoming>, began: Instant) -> Response<Body> {
+    async fn respond(&self, mut request: Request<Incoming>, began: Instant) -> Response<Body> {
         let asked = Asked::begin(began, self.shared.metrics.as_deref(), &request);
         let mut response = match self.shortcut.as_ref().and_then(|shortcut| shortcut.answer(&mut request)) {
             Some(answer) => answer.await,

@@ -21,7 +21,7 @@ const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
 /// The whole body, of at most `bytes_max` bytes.
 ///
 /// A body that says beforehand that it is too large is refused before `100 Continue` is sent.
-pub(super) async fn read(headers: &HeaderMap, body: Body, bytes_max: usize) -> Result<Bytes, Problem> {
+pub(crate) async fn read(headers: &HeaderMap, body: Body, bytes_max: usize) -> Result<Bytes, Problem> {
     if headers
         .get(CONTENT_ENCODING)
         .is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"))

@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 const TIME_MS_MAX: u64 = 253_402_300_799_999;
 
 /// Appends an RFC 3339 time in UTC with milliseconds, as in `2026-11-21T03:10:00.123Z`.
-pub(super) fn time_rfc3339(time_ms: u64, text: &mut Vec<u8>) {
+pub(crate) fn time_rfc3339(time_ms: u64, text: &mut Vec<u8>) {
     let time_ms = time_ms.min(TIME_MS_MAX);
     let seconds = i64::try_from(time_ms / 1000).unwrap_or(0);
     let time = OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH);
@@ -24,7 +24,7 @@ pub(super) fn time_rfc3339(time_ms: u64, text: &mut Vec<u8>) {
 }
 
 /// Base64 (RFC 4648, section 4) with padding.
-pub(super) fn base64(bytes: &[u8]) -> String {
+pub(crate) fn base64(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for chunk in bytes.chunks(3) {

@@ -17,10 +17,10 @@ const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-repl
 const KEY_BYTES_MAX: usize = 255;
 
 /// A key as the client gave it.
-pub(super) struct Key<'a>(&'a [u8]);
+pub(crate) struct Key<'a>(&'a [u8]);
 
 /// The request's key, if it has one.
-pub(super) fn key(headers: &HeaderMap) -> Result<Option<Key<'_>>, Problem> {
+pub(crate) fn key(headers: &HeaderMap) -> Result<Option<Key<'_>>, Problem> {
     let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
     let (Some(value), None) = (values.next(), values.next()) else {
         return match headers.contains_key(IDEMPOTENCY_KEY) {
@@ -41,7 +41,7 @@ fn invalid(detail: String) -> Problem {
 
 impl Key<'_> {
     /// The claim of this key for a request.
-    pub(super) fn claim(&self, path: &str, content_type: &str, body: &[u8]) -> Claim {
+    pub(crate) fn claim(&self, path: &str, content_type: &str, body: &[u8]) -> Claim {
         Claim {
             key: ClaimKey(hash(&[self.0])),
             fingerprint: hash(&[path.as_bytes(), content_type.as_bytes(), body]),
@@ -50,7 +50,7 @@ impl Key<'_> {
 }
 
 /// Marks an answer that was given before.
-pub(super) fn mark(headers: &mut HeaderMap, repeated: bool) {
+pub(crate) fn mark(headers: &mut HeaderMap, repeated: bool) {
     if repeated {
         headers.insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
     }

@@ -9,7 +9,7 @@ use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAcce
 use super::problem::{Problem, ProblemKind};
 
 /// The message's bytes. Members other than `message` are passed over.
-pub(super) fn message(body: &Bytes) -> Result<Bytes, Problem> {
+pub(crate) fn message(body: &Bytes) -> Result<Bytes, Problem> {
     if body.is_empty() {
         let detail = "expected a JSON object, as in {\"message\":\"foo\"}";
         return Err(Problem::new(ProblemKind::EmptyBody, detail));

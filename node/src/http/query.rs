@@ -6,14 +6,14 @@ use std::borrow::Cow;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::messages::is_token;
+use super::headers::is_token;
 use super::problem::{Problem, ProblemKind};
 
 /// Names and values, decoded.
-pub(super) struct Pairs<'a>(form_urlencoded::Parse<'a>);
+pub(crate) struct Pairs<'a>(form_urlencoded::Parse<'a>);
 
 impl<'a> Pairs<'a> {
-    pub(super) fn of(query: &'a str) -> Self {
+    pub(crate) fn of(query: &'a str) -> Self {
         Self(form_urlencoded::parse(query.as_bytes()))
     }
 }
@@ -27,10 +27,10 @@ impl<'a> Iterator for Pairs<'a> {
 }
 
 /// Largest seq that may be asked for: JSON's numbers are exact to here (RFC 8259, section 6).
-pub(super) const SEQ_MAX: u64 = (1 << 53) - 1;
+pub(crate) const SEQ_MAX: u64 = (1 << 53) - 1;
 
 /// The place after which to begin.
-pub(super) fn after(value: &str) -> Result<u64, Problem> {
+pub(crate) fn after(value: &str) -> Result<u64, Problem> {
     seq(value).ok_or_else(|| {
         let detail = format!("after is {value:?}; expected a seq, 0 for the beginning, at most {SEQ_MAX}");
         Problem::new(ProblemKind::InvalidQuery, detail)
@@ -38,12 +38,12 @@ pub(super) fn after(value: &str) -> Result<u64, Problem> {
 }
 
 /// A seq or 0, in decimal.
-pub(super) fn seq(value: &str) -> Option<u64> {
+pub(crate) fn seq(value: &str) -> Option<u64> {
     value.parse().ok().filter(|seq| *seq <= SEQ_MAX)
 }
 
 /// A time (RFC 3339), in milliseconds since the Unix epoch.
-pub(super) fn time_ms(name: &str, value: &str) -> Result<u64, Problem> {
+pub(crate) fn time_ms(name: &str, value: &str) -> Result<u64, Problem> {
     let time = OffsetDateTime::parse(value, &Rfc3339).map_err(|_| {
         let detail = format!("{name} is {value:?}; expected a time as in 2026-11-21T03:10:00Z");
         Problem::new(ProblemKind::InvalidQuery, detail)
@@ -53,7 +53,7 @@ pub(super) fn time_ms(name: &str, value: &str) -> Result<u64, Problem> {
 }
 
 /// A media type without parameters, or all of a main type, as in `text/*`; in lowercase.
-pub(super) fn media_range(value: &str) -> Result<String, Problem> {
+pub(crate) fn media_range(value: &str) -> Result<String, Problem> {
     let range = value.to_ascii_lowercase();
     match range.split_once('/') {
         Some((main, sub)) if is_token(main) && is_token(sub) => Ok(range),

@@ -4,27 +4,24 @@ mod disk;
 mod quorum;
 
 use openraft::async_runtime::watch::WatchReceiver as _;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
 
 use openraft::ServerState;
 use openraft_rt::Instant as _;
 use skep_base::id::NodeId;
 use skep_members::gossip::{Gossip, Program};
-use tokio::sync::watch;
 
-use crate::raft::Raft;
-use crate::raft::peers::Peers;
-use crate::raft::types::LogId;
-use crate::raft::wire::REJECT_REASONS;
+use crate::group::OpenStore;
 use crate::service::Service;
 use crate::service::status::leads_quorum;
-use crate::store::claims::CLAIMS_MAX;
-use crate::store::health::{Histogram, LATENCY_BUCKETS_S};
-use crate::store::removed::REMOVED_SINGLY_MAX;
-use crate::store::{LogStatsHandle, Reader, StoreHealth, StoreMetrics};
 use crate::telemetry::{Metrics, Scrape};
+use skep_raft::peers::Peers;
+use skep_raft::types::LogId;
+use skep_raft::wire::REJECT_REASONS;
+use skep_state::level::Limits;
+use skep_store::Raft;
+use skep_store::health::{Histogram, LATENCY_BUCKETS_S};
 
 /// Who is asked.
 pub struct Asked {
@@ -33,21 +30,13 @@ pub struct Asked {
     pub gossip: Gossip,
     pub peers: Peers,
     pub service: Service,
-    pub store: AskedStore,
-}
-
-/// What of the store is asked.
-pub struct AskedStore {
     pub folder: PathBuf,
-    pub reader: Reader,
-    pub metrics: Arc<StoreMetrics>,
-    pub log: LogStatsHandle,
-    pub health: watch::Receiver<StoreHealth>,
+    pub store: OpenStore,
 }
 
 /// Adds the sources.
 pub fn register(metrics: &Metrics, asked: Asked) {
-    let Asked { node_id, raft, gossip, peers, service, store } = asked;
+    let Asked { node_id, raft, gossip, peers, service, folder, store } = asked;
     metrics.add_source(move |scrape| {
         let ready = f64::from(u8::from(service.readiness().is_ok()));
         scrape.gauge("ready", "1 while /readyz answers 200", ready);
@@ -56,7 +45,7 @@ pub fn register(metrics: &Metrics, asked: Asked) {
     metrics.add_source(move |scrape| of_raft(scrape, node_id, &raft, &seen));
     metrics.add_source(move |scrape| of_gossip(scrape, &gossip));
     metrics.add_source(move |scrape| of_peers(scrape, &peers));
-    metrics.add_source(move |scrape| of_store(scrape, &store));
+    metrics.add_source(move |scrape| of_store(scrape, &folder, &store));
 }
 
 fn index(log_id: &Option<LogId>) -> f64 {
@@ -180,23 +169,29 @@ fn of_peers(scrape: &mut Scrape<'_>, peers: &Peers) {
     scrape.counter("peer_snapshots_received", "Snapshots received", counters.snapshots_received.get());
 }
 
-fn of_store(scrape: &mut Scrape<'_>, asked: &AskedStore) {
-    let AskedStore { folder, reader, metrics: store, log, health } = asked;
+fn of_store(scrape: &mut Scrape<'_>, folder: &Path, store: &OpenStore) {
+    let OpenStore { reader, metrics: store, log, health } = store;
     if let Some(room) = disk::room(folder) {
         scrape.gauge("store_disk_free_bytes", "Free space where the data folder is", room.free_bytes);
         scrape.gauge("store_disk_size_bytes", "Size of the file system of the data folder", room.size_bytes);
     }
     let full = f64::from(u8::from(health.borrow().full));
     scrape.gauge("store_full", "1 while writes wait for room on the disk", full);
-    let stats = reader.stats();
+    let (stats, level) = (reader.stats(), reader.level());
+    let limits = Limits::of(level);
+    scrape.gauge(
+        "store_level",
+        "The level of formats and bounds that the cluster has agreed to",
+        level.0.into(),
+    );
     scrape.gauge("store_messages", "Messages in the store", stats.messages as f64);
     scrape.gauge("store_message_bytes", "Size of the messages' segments", stats.message_bytes as f64);
     scrape.gauge("store_message_segments", "Segments of messages", stats.message_segments as f64);
     scrape.gauge("store_dropped_upto", "Messages up to this seq are dropped", stats.floor as f64);
     scrape.gauge("store_removed_singly", "Messages removed one by one", stats.removed_singly as f64);
-    scrape.gauge("store_removed_singly_max", "Most of those", REMOVED_SINGLY_MAX as f64);
+    scrape.gauge("store_removed_singly_max", "Most of those", limits.removed_singly_max as f64);
     scrape.gauge("store_claims", "Idempotency keys that are remembered", stats.claims as f64);
-    scrape.gauge("store_claims_max", "Most of those", CLAIMS_MAX as f64);
+    scrape.gauge("store_claims_max", "Most of those", limits.claims_max as f64);
     let log = log.stats();
     scrape.gauge("store_log_entries", "Entries in the Raft log", log.entries as f64);
     scrape.gauge("store_log_bytes", "Size of the entries in the Raft log", log.entry_bytes as f64);

@@ -6,9 +6,9 @@ use skep_base::id::NodeId;
 use skep_members::gossip::Gossip;
 use tokio::sync::watch;
 
-use crate::raft::bootstrap::only_strangers;
 use crate::service::operator::Operator;
-use crate::store::StoreHealth;
+use skep_raft::formation::bootstrap::only_strangers;
+use skep_store::StoreHealth;
 
 /// Between two tries to hand over while the disk is full.
 const HAND_OVER_INTERVAL: Duration = Duration::from_secs(1);

@@ -13,24 +13,27 @@ use skep_base::id::NodeId;
 use skep_members::gossip::Gossip;
 use skep_state::command::{COMMAND_BYTES_TARGET, COMMAND_OPS_MAX, Op, OpOutcome};
 use skep_state::message::Digest;
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::nonces::Nonces;
+use super::level::require;
 use super::proposer::Proposer;
-use super::status::oldest_version;
-use crate::raft::peers::Peers;
-use crate::raft::plan::{QuorumLost, Settings};
-use crate::raft::reconciler::facts::{Tracker, raft_facts};
-use crate::raft::types::Metrics;
-use crate::raft::wire::{Operation, OperationError, OperationOutcome, Request, Response};
-use crate::raft::{Raft, wait_until};
-use crate::store::removed::REMOVED_SINGLY_MAX;
-use crate::store::{Lookup, Reader, SnapshotSink};
+use skep_raft::membership::plan::{QuorumLost, Settings};
+use skep_raft::membership::reconciler::facts::{Tracker, raft_facts};
+use skep_raft::peers::Peers;
+use skep_raft::types::Metrics;
+use skep_raft::wait_until;
+use skep_raft::wire::{Operation, OperationError, OperationOutcome, Request, Response};
+use skep_state::level::Limits;
+use skep_store::Raft;
+use skep_store::{Lookup, Reader, SnapshotData, SnapshotSink, StoreError};
 
 /// How long a hand-over, a removal or a snapshot may take.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a node that an operator calls dead may still be seen alive.
 const DEATH_SEEN_TIMEOUT: Duration = Duration::from_secs(5);
+/// Commands of a restore that are read and not yet proposed.
+const RESTORE_BATCHES_MAX: usize = 2;
 /// Between two tries of a change that another was quicker than.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
@@ -286,13 +289,11 @@ impl Operator {
 
     /// Takes a message out of the store, for good and on every node; answers its `seq`.
     pub async fn remove_message(&self, digest: Digest) -> Result<u64, OperatorError> {
-        if let Some(version) = oldest_version(&self.gossip) {
-            return Err(OperatorError::Refused(format!(
-                "a node of version {version} cannot remove messages; upgrade it first"
-            )));
-        }
+        let remove = Op::RemoveMessage { digest };
+        require(&self.gossip, remove.level(), "removal")
+            .map_err(|error| OperatorError::Refused(error.to_string()))?;
         let deadline = Instant::now() + OPERATION_TIMEOUT;
-        let outcome = self.proposer.propose(Op::RemoveMessage { digest }, deadline).await;
+        let outcome = self.proposer.propose(remove, deadline).await;
         match outcome.map_err(|error| OperatorError::Failed(error.to_string()))? {
             OpOutcome::Removed { seq: Some(seq) } => {
                 tracing::info!(%digest, seq, "an operator removed a message");
@@ -309,8 +310,9 @@ impl Operator {
                 }
             }
             OpOutcome::TooManyRemoved => Err(OperatorError::Refused(format!(
-                "{REMOVED_SINGLY_MAX} messages are removed one by one, and no more can be until retention \
-                 has dropped the oldest of them"
+                "{} messages are removed one by one, and no more can be until retention has dropped the \
+                 oldest of them",
+                Limits::of(self.reader.level()).removed_singly_max
             ))),
             other => Err(OperatorError::Failed(format!("unexpected answer: {other:?}"))),
         }
@@ -339,8 +341,8 @@ impl Operator {
         }
     }
 
-    /// Writes every message and the newest text of a snapshot file into this cluster, which must
-    /// hold none; answers how many messages there were.
+    /// Makes the contents of a snapshot file anew in this cluster, which must hold none; answers how
+    /// many messages there were.
     pub async fn restore(
         &self,
         chunks: impl Stream<Item = std::io::Result<Bytes>>,
@@ -358,46 +360,43 @@ impl Operator {
             sink.write(chunk).await.map_err(|error| OperatorError::Refused(error.to_string()))?;
         }
         let snapshot = sink.finish().await.map_err(|error| OperatorError::Refused(error.to_string()))?;
-        // Through the log like any write: each node gets the same messages in the same order.
-        let text = snapshot.newest_text();
-        let contents = std::sync::Arc::new(snapshot.messages().map_err(|error| failed(&error))?);
-        let (mut count, mut after) = (0, 0);
-        let nonces = Nonces::new();
-        loop {
-            let contents = contents.clone();
-            let read = tokio::task::spawn_blocking(move || {
-                contents.page(after, COMMAND_OPS_MAX, COMMAND_BYTES_TARGET)
-            });
-            let messages = read.await.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
-            let Some(last) = messages.last() else { break };
-            after = last.seq;
-            count += messages.len() as u64;
-            let ops = messages
-                .into_iter()
-                .map(|message| Op::PutMessage {
-                    nonce: nonces.next(),
-                    digest: message.digest,
-                    content_type: message.content_type,
-                    body: message.body,
-                    time_ms: message.time_ms,
-                })
-                .collect();
-            self.propose(ops).await?;
+        // Through the log like any write: each node gets the same in the same order.
+        let (batches, mut read) = mpsc::channel(RESTORE_BATCHES_MAX);
+        let reading = tokio::task::spawn_blocking(move || read_again(&snapshot, &batches));
+        let mut messages = 0;
+        while let Some(ops) = read.recv().await {
+            let outcomes = self.propose(ops).await?;
+            messages += outcomes.iter().filter(|it| matches!(it, OpOutcome::Message { .. })).count() as u64;
         }
-        if let Some(text) = text {
-            let request = skep_base::id::RequestId::random();
-            self.propose(vec![Op::WriteText { request, text: text.text, time_ms: text.time_ms }]).await?;
-        }
-        Ok(count)
+        reading.await.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
+        Ok(messages)
     }
 
-    async fn propose(&self, ops: Vec<Op>) -> Result<(), OperatorError> {
-        self.proposer
-            .propose_all(ops, Instant::now() + OPERATION_TIMEOUT)
-            .await
-            .map(|_| ())
-            .map_err(|error| OperatorError::Failed(error.to_string()))
+    async fn propose(&self, ops: Vec<Op>) -> Result<Vec<OpOutcome>, OperatorError> {
+        let proposed = self.proposer.propose_all(ops, Instant::now() + OPERATION_TIMEOUT).await;
+        proposed.map_err(|error| OperatorError::Failed(error.to_string()))
     }
+}
+
+/// Reads the operations that make a snapshot's contents anew, in commands. Blocks.
+fn read_again(snapshot: &SnapshotData, batches: &mpsc::Sender<Vec<Op>>) -> Result<(), StoreError> {
+    let (mut ops, mut bytes) = (Vec::new(), 0);
+    for op in snapshot.contents()?.again() {
+        let op = op?;
+        bytes += op.size_estimate();
+        ops.push(op);
+        if ops.len() == COMMAND_OPS_MAX || bytes >= COMMAND_BYTES_TARGET {
+            bytes = 0;
+            // The other end is gone where a command was refused.
+            if batches.blocking_send(std::mem::take(&mut ops)).is_err() {
+                return Ok(());
+            }
+        }
+    }
+    if !ops.is_empty() {
+        let _ = batches.blocking_send(ops);
+    }
+    Ok(())
 }
 
 /// Each member with the highest log index that the leader knows to be on its disk.

@@ -16,10 +16,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::ServiceError;
-use crate::raft::peers::{CallError, Peers};
-use crate::raft::wire::{ProposeError, Refusal, Request, Response};
-use crate::raft::{Raft, deposed};
-use crate::store::StoreHealth;
+use skep_raft::deposed;
+use skep_raft::peers::{CallError, Peers};
+use skep_raft::wire::{ProposeError, Refusal, Request, Response};
+use skep_store::Raft;
+use skep_store::StoreHealth;
 
 /// Commands under way from this node at a time.
 pub const IN_FLIGHT_MAX: usize = 2;

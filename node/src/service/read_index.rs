@@ -4,7 +4,7 @@
 //!
 //! One task runs one round at a time; all reads that arrive during a round share the next one.
 //! A follower asks the leader and shows its vote with the question; the leader asks as many
-//! voters as it needs for a quorum: see [`crate::raft::leadership`]. No leases: a lease is
+//! voters as it needs for a quorum: see [`skep_raft::leadership`]. No leases: a lease is
 //! forgotten by a restart, a round with a quorum never lies.
 
 use openraft::async_runtime::watch::WatchReceiver as _;
@@ -17,12 +17,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::ServiceError;
-use crate::raft::leadership::{self, Leading, Standing};
-use crate::raft::peers::{CallError, Peers};
-use crate::raft::types::Vote;
-use crate::raft::wire::{ReadIndexError, Request, Response};
-use crate::raft::{Raft, deposed};
-use crate::store::{Applied, HeldVote};
+use skep_raft::deposed;
+use skep_raft::leadership::{self, Leading, Standing};
+use skep_raft::peers::{CallError, Peers};
+use skep_raft::types::Vote;
+use skep_raft::wire::{ReadIndexError, Request, Response};
+use skep_store::Raft;
+use skep_store::{Applied, HeldVote};
 
 /// Reads that may wait at a node; one more is refused as overload.
 pub const WAITING_READS_MAX: usize = 64 * 1024;

@@ -13,9 +13,9 @@ use skep_state::command::{Op, OpOutcome};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::proposer::Proposer;
-use super::{ServiceError, list, now_ms, status};
-use crate::raft::Raft;
-use crate::store::Reader;
+use super::{ServiceError, level, list, now_ms};
+use skep_store::Raft;
+use skep_store::Reader;
 
 /// How often it is looked, at most and at least.
 const LOOK_INTERVAL_MIN: Duration = Duration::from_millis(200);
@@ -82,8 +82,9 @@ impl Retention {
         if self.config == RetentionConfig::default() || !self.leads() {
             return Ok(());
         }
-        if let Some(version) = status::oldest_version(&self.gossip) {
-            tracing::warn!(%version, "old messages stay while a node of that version is there: upgrade it");
+        if let Err(too_old) = level::require(&self.gossip, Op::DropMessages { upto: 0 }.level(), "retention")
+        {
+            tracing::warn!("old messages stay: {too_old}");
             return Ok(());
         }
         let (reader, config) = (self.reader.clone(), self.config);

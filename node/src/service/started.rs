@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use skep_members::gossip::{NodeState, PeerRecord, Program, View};
 
-use crate::raft::bootstrap::only_strangers;
+use skep_raft::formation::bootstrap::only_strangers;
 
 /// How long a node looks around before it may say that nobody is there. Gossip with a seed that
 /// lives shows a leader well within it.

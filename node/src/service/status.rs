@@ -9,13 +9,14 @@ use skep_base::id::NodeId;
 use skep_members::gossip::{Gossip, NodeState, PeerRecord, Program, View};
 use tokio::sync::watch;
 
-use crate::raft::Raft;
-use crate::raft::bootstrap::{Wait, only_strangers};
-use crate::raft::types::{LogId, Metrics};
-use crate::raft::wire::PROTOCOL_OF_FORMAT_2;
+use super::level;
 use crate::service::ServiceError;
 use crate::service::started::Started;
-use crate::store::StoreHealth;
+use skep_raft::formation::bootstrap::{Wait, only_strangers};
+use skep_raft::types::{LogId, Metrics};
+use skep_state::level::Level;
+use skep_store::Raft;
+use skep_store::StoreHealth;
 
 /// A leader that no quorum has answered for so long gets no traffic: it does not step down by
 /// itself, and can acknowledge nothing. Well above an election's time-out, which a busy machine
@@ -118,14 +119,10 @@ impl Status {
         }
     }
 
-    /// Fails while a node of the cluster could not read commands of format 2.
-    pub(super) fn require_format_2(&self, what: &str) -> Result<(), ServiceError> {
-        match oldest_version(&self.gossip) {
-            None => Ok(()),
-            Some(version) => Err(ServiceError::TooOld {
-                detail: format!("a node of version {version} does not know {what}; upgrade it first"),
-            }),
-        }
+    /// Fails while a live node does not read the level that `what` needs.
+    pub(super) fn require(&self, needs: Level, what: &'static str) -> Result<(), ServiceError> {
+        level::require(&self.gossip, needs, what)
+            .map_err(|error| ServiceError::TooOld { detail: error.to_string() })
     }
 
     pub(super) fn readiness(&self) -> Result<(), String> {
@@ -193,17 +190,6 @@ impl Status {
         let (committed, applied) = (index(metrics.cluster_committed), index(metrics.last_applied));
         format!("{applied} of {committed} log entries are applied")
     }
-}
-
-/// The version of a live node that does not read commands of format 2, if there is one.
-pub fn oldest_version(gossip: &Gossip) -> Option<String> {
-    let view = gossip.view().borrow().clone();
-    let cluster = view.me.cluster;
-    view.live
-        .iter()
-        .filter(|record| record.program == Program::Node && record.cluster == cluster)
-        .find(|record| record.protocol.1 < PROTOCOL_OF_FORMAT_2)
-        .map(|record| record.version.clone())
 }
 
 /// Whether this node leads, as far as it can tell: a quorum has answered it lately.

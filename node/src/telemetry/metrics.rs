@@ -5,7 +5,6 @@
 //! gossip's states, the store's size) is asked for at the scrape, by a source.
 
 mod http;
-mod process;
 mod scrape;
 
 use std::sync::{Arc, PoisonError, RwLock};
@@ -13,6 +12,7 @@ use std::time::Duration;
 
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
+use skep_console::metrics::process::Process;
 
 pub use http::{CLIENT_LEFT, HttpMetrics, MethodLabel, Route};
 pub use scrape::Scrape;
@@ -20,9 +20,6 @@ use scrape::{Source, Sources};
 
 /// What every metric's name starts with.
 const PREFIX: &str = "skep";
-
-/// The media type of [`Metrics::encode`].
-pub const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// A latency histogram's handle: 50 µs to 26 s, each bucket twice the one before.
 #[derive(Debug, Clone)]
@@ -67,9 +64,8 @@ impl Metrics {
         );
         let sources = Sources(Arc::new(RwLock::new(Vec::new())));
         registry.register_collector(Box::new(sources.clone()));
-        let metrics = Self { registry: Arc::new(registry), sources, http, commit };
-        metrics.add_source(process::source());
-        metrics
+        registry.register_collector(Box::new(Process::new(env!("CARGO_PKG_VERSION"))));
+        Self { registry: Arc::new(registry), sources, http, commit }
     }
 
     /// Has `source` asked at each scrape. Each metric name belongs to one source.
@@ -78,16 +74,16 @@ impl Metrics {
         self.sources.0.write().unwrap_or_else(PoisonError::into_inner).push(source);
     }
 
-    /// All metrics as OpenMetrics text.
-    pub fn encode(&self) -> Result<String, std::fmt::Error> {
-        let mut text = String::with_capacity(16 * 1024);
-        prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
-        Ok(text)
+    /// All metrics; `skep_console::metrics` writes them.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use skep_console::metrics::{Form, encode};
+
     use super::*;
 
     #[test]
@@ -101,7 +97,7 @@ mod tests {
             scrape.counters("gossip_datagrams_dropped", "Datagrams dropped", "reason", [("replay", 1)]);
             scrape.histogram("peer_rtt_seconds", "Round trips", 0.5, 3, &[(0.1, 2), (f64::INFINITY, 1)]);
         });
-        let text = metrics.encode().unwrap();
+        let text = encode(metrics.registry(), Form::OpenMetrics).unwrap();
         for line in [
             "skep_commit_duration_seconds_count 1",
             "# TYPE skep_raft_term gauge",
@@ -124,7 +120,7 @@ mod tests {
     fn every_metric_is_described_once_and_starts_with_the_prefix() {
         let metrics = Metrics::new();
         metrics.http.observe(Route::Messages, MethodLabel::Post, 201, Duration::from_millis(1));
-        let text = metrics.encode().unwrap();
+        let text = encode(metrics.registry(), Form::OpenMetrics).unwrap();
         let mut described = std::collections::HashSet::new();
         for line in text.lines() {
             match line.strip_prefix("# TYPE ") {

@@ -14,10 +14,10 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::Frame;
 use serde_json::{Value, json};
 use skep_base::id::NodeId;
+use skep_console::client::Client;
 use tokio::time::timeout;
 
 use super::VerbError;
-use super::client::Client;
 
 /// How long the node may take to make a snapshot, and each chunk to arrive.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -54,7 +54,7 @@ pub(super) async fn save(admin: SocketAddr, path: &Path) -> Result<u64, VerbErro
 
 /// Checks a snapshot file, and says what it holds.
 pub(super) fn inspect(path: &Path) -> Result<Value, VerbError> {
-    let info = crate::store::inspect(path).map_err(|error| file_error(path, &error))?;
+    let info = skep_store::inspect(path).map_err(|error| file_error(path, &error))?;
     let membership = info.header.membership.membership();
     let ids = |ids: &mut dyn Iterator<Item = u64>| ids.map(|id| NodeId(id).to_string()).collect::<Vec<_>>();
     Ok(json!({

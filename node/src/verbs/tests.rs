@@ -2,12 +2,15 @@
 
 use std::net::SocketAddr;
 
+use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::*;
-use crate::http::fake::{Fake, NODE_ID};
-use crate::http::{OperatorToken, ServeLimits, Stage, admin_app, serve};
+use crate::api::admin_app;
+use crate::api::fake::{Fake, NODE_ID};
+use crate::config::HealthOf;
+use crate::http::{OperatorToken, ServeLimits, Stage, serve};
 use crate::telemetry::Metrics;
 
 struct Node {
@@ -55,14 +58,14 @@ async fn health_is_an_exit_status() {
     let node = node().await;
     let health = |of| Verb::Health { admin: node.admin, of, json: false };
     assert_eq!(said(health(HealthOf::Ready)).await.unwrap(), "ready\n");
-    assert_eq!(run(health(HealthOf::Ready)).await, ExitCode::SUCCESS);
+    assert_eq!(run("skep-node", health(HealthOf::Ready)).await, ExitCode::SUCCESS);
     node.fake.state.lock().unwrap().not_ready = Some("lagging".into());
     assert_eq!(said(health(HealthOf::Ready)).await.unwrap_err().to_string(), "not ready: lagging");
-    assert_eq!(run(health(HealthOf::Ready)).await, ExitCode::FAILURE);
+    assert_eq!(run("skep-node", health(HealthOf::Ready)).await, ExitCode::FAILURE);
     assert_eq!(said(health(HealthOf::Started)).await.unwrap(), "started\n");
     node.fake.state.lock().unwrap().not_started = Some("joining".into());
     assert_eq!(said(health(HealthOf::Started)).await.unwrap_err().to_string(), "not started: joining");
-    assert_eq!(run(health(HealthOf::Live)).await, ExitCode::SUCCESS);
+    assert_eq!(run("skep-node", health(HealthOf::Live)).await, ExitCode::SUCCESS);
 }
 
 #[tokio::test]
@@ -70,7 +73,10 @@ async fn without_a_node_there_the_error_says_where_it_was_looked_for() {
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let error = said(Verb::Members { admin: free, json: false }).await.unwrap_err().to_string();
     assert!(error.contains(&free.to_string()) && error.contains("SKEP_ADMIN"), "{error}");
-    assert_eq!(run(Verb::Health { admin: free, of: HealthOf::Live, json: false }).await, ExitCode::FAILURE);
+    assert_eq!(
+        run("skep-node", Verb::Health { admin: free, of: HealthOf::Live, json: false }).await,
+        ExitCode::FAILURE
+    );
 }
 
 #[tokio::test]

@@ -7,11 +7,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::level::Level;
 use crate::message::Digest;
 use skep_base::id::RequestId;
-
-/// The newest command format that this program reads.
-pub const COMMAND_FORMAT: u16 = 2;
 
 /// Most operations in one command.
 pub const COMMAND_OPS_MAX: usize = 1024;
@@ -23,7 +21,8 @@ pub const COMMAND_BYTES_TARGET: usize = 1024 * 1024;
 /// Operations that the log orders and every node applies alike.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Command {
-    /// The format of what follows; a node that does not know it stops rather than diverge.
+    /// The [level](crate::level) that one must know to apply what follows; a node that does not stops
+    /// rather than diverge.
     pub format: u16,
     pub ops: Arc<[Op]>,
 }
@@ -57,6 +56,8 @@ pub enum Op {
     DropMessages { upto: u64 },
     /// Takes out one message. Format 2.
     RemoveMessage { digest: Digest },
+    /// Raises the level of what the members read and do. Format 3.
+    Level { level: Level },
 }
 
 /// A client's idempotency key, hashed.
@@ -84,6 +85,8 @@ pub enum OpOutcome {
     Removed { seq: Option<u64> },
     /// As many messages are taken out one by one as can be remembered.
     TooManyRemoved,
+    /// The level from here on.
+    Level { level: Level },
 }
 
 /// What a command came to: one outcome for each of its operations, in their order.
@@ -97,7 +100,8 @@ impl Command {
     /// A command of the oldest format that has these operations: nodes that do not know a newer
     /// one go on as long as nobody uses it.
     pub fn new(ops: Vec<Op>) -> Self {
-        Self { format: ops.iter().map(Op::format).max().unwrap_or(1), ops: ops.into() }
+        let format = ops.iter().map(Op::level).max().unwrap_or(Level(1)).0;
+        Self { format, ops: ops.into() }
     }
 
     /// About how many bytes it takes in a log or a frame.
@@ -112,15 +116,16 @@ impl Op {
         match self {
             Op::PutMessage { content_type, body, .. } => 72 + content_type.len() + body.len(),
             Op::WriteText { text, .. } => 48 + text.len(),
-            Op::Claim { .. } | Op::DropMessages { .. } | Op::RemoveMessage { .. } => 64,
+            Op::Claim { .. } | Op::DropMessages { .. } | Op::RemoveMessage { .. } | Op::Level { .. } => 64,
         }
     }
 
-    /// The first command format that has it.
-    pub fn format(&self) -> u16 {
+    /// The first level whose readers know it.
+    pub fn level(&self) -> Level {
         match self {
-            Op::PutMessage { .. } | Op::WriteText { .. } => 1,
-            Op::Claim { .. } | Op::DropMessages { .. } | Op::RemoveMessage { .. } => 2,
+            Op::PutMessage { .. } | Op::WriteText { .. } => Level(1),
+            Op::Claim { .. } | Op::DropMessages { .. } | Op::RemoveMessage { .. } => Level(2),
+            Op::Level { .. } => Level(3),
         }
     }
 }

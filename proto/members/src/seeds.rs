@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::LookupIpStrategy;
+use hickory_resolver::proto::rr::Name;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
@@ -91,7 +92,11 @@ pub async fn resolve(seeds: &[Seed]) -> (Vec<SocketAddr>, Option<String>) {
             Seed::Address(address) => drop(addresses.insert(*address)),
             Seed::Name { host, port } => {
                 let Some(resolver) = &resolver else { continue };
-                match resolver.lookup_ip(host.as_str()).await {
+                let answer = match asked_for(host) {
+                    Ok(name) => resolver.lookup_ip(name).await.map_err(|error| error.to_string()),
+                    Err(error) => Err(error),
+                };
+                match answer {
                     Ok(answer) => addresses.extend(answer.iter().map(|ip| SocketAddr::from((ip, *port)))),
                     Err(error) => failure = Some(format!("{host}: {error}")),
                 }
@@ -99,6 +104,12 @@ pub async fn resolve(seeds: &[Seed]) -> (Vec<SocketAddr>, Option<String>) {
         }
     }
     (addresses.into_iter().take(ADDRESSES_MAX).collect(), failure)
+}
+
+/// The name as it is written: the resolver itself would take it for one that people type, and refuse
+/// the `_` in `tasks.skep_node`.
+fn asked_for(host: &str) -> Result<Name, String> {
+    Name::from_ascii(host).map_err(|error| error.to_string())
 }
 
 fn resolver() -> Result<TokioResolver, String> {
@@ -225,6 +236,14 @@ mod tests {
             let seed = Seed::parse(&format!("{name}:7400")).unwrap();
             assert_eq!(seed, Seed::Name { host: name.into(), port: 7400 });
             assert_eq!(seed.to_string(), format!("{name}:7400"));
+        }
+    }
+
+    #[test]
+    fn a_name_is_asked_for_as_it_is_written() {
+        for host in ["tasks.skep_node", "tasks.skep_node.", "a-b.1.example", "xn--bcher-kva.example."] {
+            assert!(Seed::parse(&format!("{host}:7400")).is_ok(), "{host}");
+            assert_eq!(asked_for(host).map(|name| name.to_ascii()), Ok(host.to_owned()));
         }
     }
 

@@ -5,7 +5,7 @@ use skep_kit::folders::scratch;
 use skep_kit::hosts::lan::Lan;
 use skep_kit::hosts::lan::possible;
 use skep_kit::hosts::program::Program;
-use skep_kit::monitoring::prometheus::{Prometheus, dashboard};
+use skep_kit::monitoring::prometheus::{Prometheus, dashboard, lint};
 use skep_kit::monitoring::shipped;
 use skep_kit::programs::installed;
 use skep_kit::wait::{PATIENCE, wait_for};
@@ -51,7 +51,9 @@ fn an_address_that_nobody_or_that_two_hold_fires_and_one_that_is_held_gives_data
 
     let queries = dashboard(true);
     wait_for("each query has an answer", PATIENCE, || prometheus.unanswered(&queries).is_empty());
-    let there = shipped::samples_of(&scrape(&holders[0], 0));
+    let text = scrape(&holders[0], 0);
+    lint(&text);
+    let there = shipped::samples_of(&text);
     for (name, query) in prometheus.rules().iter().chain(&queries) {
         if shipped::is_of_addresses(query) {
             let missing: Vec<_> = shipped::metrics_of(query).difference(&there).cloned().collect();

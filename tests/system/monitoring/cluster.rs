@@ -10,7 +10,7 @@ use skep_kit::cluster::Cluster;
 use skep_kit::cluster::balancer::Balancer;
 use skep_kit::cluster::subnet::ADMIN_PORT;
 use skep_kit::effort::machine_shared;
-use skep_kit::monitoring::prometheus::{DEADLINE, Prometheus, dashboard};
+use skep_kit::monitoring::prometheus::{DEADLINE, Prometheus, dashboard, lint};
 use skep_kit::monitoring::shipped;
 use skep_kit::programs::installed;
 use skep_kit::wait::{TICK, holds_for, until};
@@ -77,7 +77,9 @@ async fn none_fires(when: &str, prometheus: &Prometheus) {
 async fn scrape(admin: &Client) -> BTreeSet<String> {
     let answer = admin.get("/metrics").await.expect("an answer");
     assert_eq!(answer.status, 200);
-    shipped::samples_of(&answer.text())
+    let text = answer.text();
+    lint(&text);
+    shipped::samples_of(&text)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -18,12 +18,12 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("skep-node", &["skep-base", "skep-members", "skep-console", "skep-state", "skep-raft", "skep-store"]),
     ("skep-vrrp", &["skep-base", "skep-members", "skep-console"]),
     ("skep-balancer", &["skep-base", "skep-members", "skep-console", "skep-vrrp"]),
-    // What makes one file of the programs, and the smallest of them.
-    ("skep-image", &["skep-base", "skep-node", "skep-balancer"]),
-    ("skep-vip", &["skep-base", "skep-members", "skep-console", "skep-vrrp"]),
+    // What makes one file of the programs.
+    ("skep-image", &["skep-base", "skep-node", "skep-vrrp", "skep-balancer"]),
     // What stands outside and only asks.
     ("skep-load", &[]),
-    ("skep-tests", &[]),
+    ("skep-kit", &[]),
+    ("skep-system-tests", &[]),
     ("skep-tidy", &[]),
 ];
 

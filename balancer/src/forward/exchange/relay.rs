@@ -2,21 +2,23 @@
 //! Both directions are polled together.
 
 use std::future::poll_fn;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use super::sender::Sender;
-use super::{Done, Downstream, Fault, Trail};
-use crate::backends::InFlight;
-use crate::forward::body::{Body, Piece};
-use crate::forward::response_head::AnswerLength;
-use crate::forward::splice::{SPLICE_BYTES_MIN, Splice};
-use crate::forward::timer::Timer;
+use crate::core::splice::{Pipes, SPLICE_BYTES_MIN, Splice};
+use crate::core::timer::Timer;
+use crate::core::trail::Trail;
+use crate::forward::dispatch::Dispatch;
+use crate::forward::downstream::{Done, Downstream, Fault};
 use crate::forward::upstream::Upstream;
-use crate::worker::Worker;
+use crate::pools::backends::InFlight;
+use crate::wire::body::{Body, Piece};
+use crate::wire::response_head::AnswerLength;
 
 /// Passes the answer on, and what is left of the request.
 pub(super) async fn relay<D: Downstream>(
-    worker: &Worker,
+    pool: &Dispatch,
     timer: &Timer,
     mut sender: Sender<'_>,
     mut upstream: Upstream,
@@ -24,11 +26,11 @@ pub(super) async fn relay<D: Downstream>(
     trail: &mut Trail,
     in_flight: InFlight,
 ) -> Result<Done, Fault> {
-    let settings = worker.settings();
+    let settings = pool.worker.settings();
     sender.kept = Vec::new();
     sender.kept_all = false;
     trail.status = upstream.head.status;
-    worker.answered(&upstream.backend, trail.status);
+    upstream.backend.answered(trail.status);
     down.respond(&upstream.head, upstream.buffer.unread(), sender.done);
     let (length, keep_alive) = (upstream.head.body, upstream.head.keep_alive);
     upstream.buffer.consume(upstream.head.len);
@@ -53,7 +55,7 @@ pub(super) async fn relay<D: Downstream>(
             // What the backend answers still reaches a client that sent half a request.
             sender.broken = true;
         }
-        if let Poll::Ready(result) = answer.poll(cx, worker, &mut upstream, down) {
+        if let Poll::Ready(result) = answer.poll(cx, &pool.worker.pipes, &mut upstream, down) {
             return Poll::Ready(result);
         }
         if before != (answer.sent, sender.body_sent) {
@@ -75,7 +77,7 @@ pub(super) async fn relay<D: Downstream>(
         Ok(()) => {
             let whole = sender.done;
             if keep_alive && whole && upstream.buffer.is_empty() {
-                worker.release(upstream);
+                pool.release(upstream);
             }
             Ok(if whole { Done::Complete } else { Done::Early })
         }
@@ -103,7 +105,7 @@ impl Answer {
     fn poll<D: Downstream>(
         &mut self,
         cx: &mut Context<'_>,
-        worker: &Worker,
+        pipes: &Rc<Pipes>,
         upstream: &mut Upstream,
         down: &mut D,
     ) -> Poll<Result<(), ()>> {
@@ -146,7 +148,7 @@ impl Answer {
                 && upstream.buffer.is_empty()
                 && down.socket().is_some()
             {
-                self.splice = worker.pipes.splice(left);
+                self.splice = pipes.splice(left);
                 if self.splice.is_some() {
                     continue;
                 }

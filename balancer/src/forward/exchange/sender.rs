@@ -3,7 +3,7 @@
 
 use std::task::{Context, Poll, ready};
 
-use super::{Downstream, Gone, Request};
+use crate::forward::downstream::{Downstream, Gone, Request};
 use crate::forward::retry::KEPT_BYTES_MAX;
 use crate::forward::upstream::Upstream;
 

@@ -11,6 +11,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
+use skep_console::Counts;
 
 macro_rules! labels {
     ($(#[$doc:meta])* $name:ident { $($variant:ident = $text:literal),* $(,)? }) => {
@@ -129,12 +130,8 @@ pub struct HttpMetrics {
     histograms: Vec<OnceLock<Histogram>>,
     answered: AtomicU64,
     pub in_flight: Gauge,
-    pub connections: Gauge,
-    pub connections_max: Gauge,
-    /// Connections that were open when a stop's time was up.
-    pub cut_off: Counter,
-    /// Failures to accept a connection, as when descriptors run out.
-    pub accept_failures: Counter,
+    /// The listener's own.
+    pub listener: Counts,
 }
 
 fn slots<T>(count: usize) -> Vec<OnceLock<T>> {
@@ -152,10 +149,7 @@ impl HttpMetrics {
             histograms: slots(kinds),
             answered: AtomicU64::new(0),
             in_flight: Gauge::default(),
-            connections: Gauge::default(),
-            connections_max: Gauge::default(),
-            cut_off: Counter::default(),
-            accept_failures: Counter::default(),
+            listener: Counts::default(),
         };
         let registry = registry.sub_registry_with_prefix("http");
         registry.register(
@@ -170,10 +164,11 @@ impl HttpMetrics {
             metrics.durations.clone(),
         );
         registry.register("requests_in_flight", "Requests being served", metrics.in_flight.clone());
-        registry.register("connections", "Open connections", metrics.connections.clone());
-        registry.register("connections_max", "Most open connections", metrics.connections_max.clone());
-        registry.register("connections_cut_off", "Connections cut off by a stop", metrics.cut_off.clone());
-        registry.register("accept_failures", "Failures to accept", metrics.accept_failures.clone());
+        let Counts { connections, connections_max, cut_off, accept_failures } = metrics.listener.clone();
+        registry.register("connections", "Open connections", connections);
+        registry.register("connections_max", "Most open connections", connections_max);
+        registry.register("connections_cut_off", "Connections cut off by a stop", cut_off);
+        registry.register("accept_failures", "Failures to accept", accept_failures);
         metrics
     }
 

@@ -134,8 +134,7 @@ fn read_file(
     let table: toml::Table = text.parse().map_err(|reason: toml::de::Error| error(reason.to_string()))?;
     let mut values = BTreeMap::new();
     for (key, value) in table {
-        let secret = |setting: &&&Setting| setting.kind == Kind::Secret && setting.key() == key;
-        if settings.iter().any(|setting| secret(&setting)) {
+        if settings.iter().any(|setting| setting.kind == Kind::Secret && setting.key() == key) {
             return Err(error(format!("{key}: a secret is not kept here: use {key}_file")));
         }
         let setting = settings.iter().find(|setting| setting.has_key() && setting.key() == key);

@@ -14,10 +14,23 @@ const MAX_BODY: Setting = Setting::serving("max-body", "SIZE", "1MiB", "");
 const TIMEOUT: Setting = Setting::serving("request-timeout", "DURATION", "10s", "");
 const PEERS: Setting = Setting::serving("peers", "HOST:PORT,...", "none", "");
 const TOKEN: Setting = Setting { name: "token", kind: Kind::Secret, value: "", default: "none", help: "" };
+const TOKEN_FILE: Setting = Setting::serving("token-file", "FILE", "none", "or SKEP_TOKEN itself");
 const SWITCH: Setting = Setting::serving("switch", "BOOL", "false", "");
 
-const SETTINGS: &[&Setting] =
-    &[&HTTP, &ADMIN, &EXPECT, &MAX_BODY, &TIMEOUT, &SWITCH, &PEERS, &TOKEN, &LOG, &LOG_FORMAT, &CONFIG];
+const SETTINGS: &[&Setting] = &[
+    &HTTP,
+    &ADMIN,
+    &EXPECT,
+    &MAX_BODY,
+    &TIMEOUT,
+    &SWITCH,
+    &PEERS,
+    &TOKEN,
+    &TOKEN_FILE,
+    &LOG,
+    &LOG_FORMAT,
+    &CONFIG,
+];
 
 #[derive(Debug, Subcommand)]
 enum Verb {

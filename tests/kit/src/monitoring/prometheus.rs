@@ -1,6 +1,7 @@
 //! A real Prometheus server on the shipped configuration, in this network or in a namespace.
 
 use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -10,7 +11,7 @@ use serde_json::Value;
 use super::shipped;
 use crate::hosts::lan::{command_in, within};
 use crate::hosts::program::ask;
-use crate::programs::logfile;
+use crate::programs::{installed, logfile};
 
 /// Longer than anything that is waited for takes.
 pub const DEADLINE: Duration = Duration::from_secs(60);
@@ -124,6 +125,26 @@ impl Drop for Prometheus {
             eprintln!("--- prometheus, end of its log:\n{}", logfile::tail(&self.log));
         }
     }
+}
+
+/// Has promtool look at a scrape in the plain text format; it must have nothing to say.
+pub fn lint(scrape: &str) {
+    if !installed("a scrape by promtool", &["promtool"]) {
+        return;
+    }
+    let mut promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("promtool starts");
+    let mut stdin = promtool.stdin.take().expect("it is piped");
+    stdin.write_all(scrape.as_bytes()).expect("promtool reads");
+    drop(stdin);
+    let output = promtool.wait_with_output().expect("promtool ends");
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success() && said.is_empty() && !scrape.is_empty(), "{said}\n{scrape}");
 }
 
 fn percent_encoded(text: &str) -> String {

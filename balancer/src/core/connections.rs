@@ -1,0 +1,102 @@
+//! How many connections there are, in all and of each client address.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Bits of an IPv6 address that tell clients apart: a host has a /64 to itself.
+const CLIENT_PREFIX_V6: u32 = 64;
+
+/// The connections that are open.
+#[derive(Debug, Default)]
+pub struct Connections {
+    total: AtomicUsize,
+    by_client: Mutex<HashMap<IpAddr, usize>>,
+}
+
+impl Connections {
+    pub fn total(&self) -> usize {
+        self.total.load(Relaxed)
+    }
+
+    fn count(&self, client: IpAddr, limit: usize) -> bool {
+        let mut by_client = self.by_client.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = by_client.entry(client).or_default();
+        let fits = *count < limit;
+        *count += usize::from(fits);
+        if !fits && limit == 0 {
+            by_client.remove(&client);
+        }
+        fits
+    }
+
+    fn discount(&self, client: IpAddr) {
+        let mut by_client = self.by_client.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = by_client.get_mut(&client) {
+            *count -= 1;
+            if *count == 0 {
+                by_client.remove(&client);
+            }
+        }
+    }
+}
+
+/// The right to hold a connection; dropping it gives it back.
+#[derive(Debug)]
+pub struct Permit {
+    connections: Arc<Connections>,
+    client: IpAddr,
+}
+
+impl Permit {
+    /// `None` where there are as many as may be, in all or of this client.
+    pub fn take(
+        connections: &Arc<Connections>,
+        client: IpAddr,
+        most: usize,
+        per_client_max: usize,
+    ) -> Option<Self> {
+        let client = match client.to_canonical() {
+            IpAddr::V6(address) => {
+                IpAddr::V6((address.to_bits() >> (128 - CLIENT_PREFIX_V6) << (128 - CLIENT_PREFIX_V6)).into())
+            }
+            v4 => v4,
+        };
+        if connections.total.fetch_add(1, Relaxed) >= most || !connections.count(client, per_client_max) {
+            connections.total.fetch_sub(1, Relaxed);
+            return None;
+        }
+        Some(Self { connections: connections.clone(), client })
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.connections.discount(self.client);
+        self.connections.total.fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_has_its_limit_and_all_together_have_theirs() {
+        let connections = Arc::new(Connections::default());
+        let take = |address: &str| Permit::take(&connections, address.parse().unwrap(), 3, 2);
+        let first = take("192.0.2.1");
+        let second = take("::ffff:192.0.2.1");
+        assert!(first.is_some() && second.is_some());
+        assert!(take("192.0.2.1").is_none());
+        let third = take("2001:db8::1");
+        assert!(third.is_some());
+        assert!(take("2001:db8::2").is_none());
+        drop(first);
+        assert!(take("192.0.2.1").is_some());
+        drop((second, third));
+        assert_eq!(connections.total(), 0);
+        assert!(connections.by_client.lock().unwrap().is_empty());
+    }
+}

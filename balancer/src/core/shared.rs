@@ -1,0 +1,25 @@
+//! What all cores and the control task share.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use arc_swap::ArcSwap;
+use skep_vrrp::let_go::LetGo;
+
+use crate::core::connections::Connections;
+use crate::core::settings::Settings;
+use crate::pools::Pools;
+
+/// What all cores and the control task share.
+#[derive(Debug, Default)]
+pub struct Shared {
+    pub settings: ArcSwap<Settings>,
+    pub pools: Pools,
+    pub connections: Arc<Connections>,
+    /// Set once, by SIGTERM.
+    pub draining: AtomicBool,
+    /// Idle connections are closed now, too.
+    pub close_idle: AtomicBool,
+    /// Connections that end although the process stays.
+    pub let_go: LetGo,
+}

@@ -1,0 +1,40 @@
+//! What the log and the metrics say of one exchange.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::pools::backends::Backend;
+
+/// What the log and the metrics say of an exchange.
+#[derive(Debug)]
+pub struct Trail {
+    pub started: Instant,
+    /// Waited for a backend.
+    pub queued: Duration,
+    /// Waited for a connection, over all attempts.
+    pub connecting: Duration,
+    /// From the start to the answer's head.
+    pub first_byte: Option<Duration>,
+    pub backend: Option<Arc<Backend>>,
+    pub attempts: u32,
+    /// Of the answer that was passed on; 0 for none.
+    pub status: u16,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+}
+
+impl Trail {
+    pub fn new(started: Instant) -> Self {
+        Self {
+            started,
+            queued: Duration::ZERO,
+            connecting: Duration::ZERO,
+            first_byte: None,
+            backend: None,
+            attempts: 0,
+            status: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+        }
+    }
+}

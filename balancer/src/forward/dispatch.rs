@@ -1,0 +1,213 @@
+//! One core's way into one pool: which backend gets a request, who waits for one, what may be sent
+//! again, and the connections that idle.
+//!
+//! No tasks; the core's ticker calls [`Dispatches::tick`]. Waiting is cancel-safe: a place in the queue
+//! is given back when it is dropped.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+
+use tokio::sync::Notify;
+
+use crate::core::timer::Timer;
+use crate::core::trail::Trail;
+use crate::core::worker::Worker;
+use crate::forward::idle::Idle;
+use crate::forward::problem::Problem;
+use crate::forward::retry::{self, Attempt, Budget, Failure};
+use crate::forward::upstream::Upstream;
+use crate::pools::Pool;
+use crate::pools::backends::Backend;
+use crate::pools::choose::{choose, choose_by_key};
+
+/// Which backend a request would have.
+#[derive(Debug, Clone, Copy)]
+pub struct Wish {
+    /// Those with the same key go to the same backend, where that can have them.
+    pub key: Option<u64>,
+    /// The leader, where there is one: what changes something ends there anyway.
+    pub leader: bool,
+}
+
+/// One core's side of a pool.
+#[derive(Debug)]
+pub struct Dispatch {
+    pub pool: Arc<Pool>,
+    pub worker: Rc<Worker>,
+    idle: RefCell<Idle>,
+    budget: RefCell<Budget>,
+    freed: Notify,
+    waiting: Cell<usize>,
+}
+
+impl Dispatch {
+    fn new(worker: &Rc<Worker>, pool: &Arc<Pool>) -> Rc<Self> {
+        Rc::new(Self {
+            pool: pool.clone(),
+            worker: worker.clone(),
+            idle: RefCell::default(),
+            budget: RefCell::default(),
+            freed: Notify::new(),
+            waiting: Cell::new(0),
+        })
+    }
+
+    /// Whether a backend is served from.
+    pub fn has_backend(&self) -> bool {
+        !self.pool.load().serving.is_empty()
+    }
+
+    /// The backend for a request, waited for in the queue where all are busy.
+    pub async fn choose(
+        &self,
+        timer: &Timer,
+        wish: Wish,
+        tried: &[u64],
+        deadline: Instant,
+        trail: &mut Trail,
+    ) -> Result<Arc<Backend>, Problem> {
+        if let Some(chosen) = self.pick(wish, tried)? {
+            return Ok(chosen);
+        }
+        let settings = self.worker.settings();
+        let begun = Instant::now();
+        let limit = settings.queue_timeout.min(deadline.saturating_duration_since(begun));
+        if self.waiting.get() >= settings.queue_max {
+            return Err(Problem::Overloaded);
+        }
+        let _waiter = Waiter::begin(self);
+        timer.arm(limit);
+        let chosen = loop {
+            let freed = timer.limit(self.freed.notified()).await;
+            match self.pick(wish, tried) {
+                Ok(Some(chosen)) => break Ok(chosen),
+                Ok(None) if freed.is_err() => break Err(Problem::Overloaded),
+                Ok(None) => {}
+                Err(problem) => break Err(problem),
+            }
+        };
+        trail.queued += begun.elapsed();
+        chosen
+    }
+
+    fn pick(&self, wish: Wish, tried: &[u64]) -> Result<Option<Arc<Backend>>, Problem> {
+        let set = self.pool.load();
+        if set.serving.is_empty() {
+            return Err(Problem::NoBackend);
+        }
+        let in_flight_max = self.worker.settings().in_flight_max;
+        let now = self.worker.timers.now();
+        let candidate = |at: usize| {
+            let backend = &set.serving[at];
+            backend.candidate(now, in_flight_max, tried.contains(&backend.serial))
+        };
+        if let Some(key) = wish.key {
+            let chosen = choose_by_key(set.serving.len(), key, |at| set.serving[at].identity(), candidate);
+            if let Some(at) = chosen {
+                return Ok(Some(set.serving[at].clone()));
+            }
+        }
+        let leader = set.leader.filter(|_| wish.leader);
+        let chosen = choose(set.serving.len(), leader, &mut self.worker.random.borrow_mut(), candidate);
+        Ok(chosen.map(|at| set.serving[at].clone()))
+    }
+
+    /// Whether a backend that was not tried is served from.
+    pub fn has_other(&self, tried: &[u64]) -> bool {
+        self.pool.load().serving.iter().any(|it| !tried.contains(&it.serial))
+    }
+
+    /// A connection that idles, where there is a good one.
+    pub fn idle(&self, backend: &Backend) -> Option<Upstream> {
+        self.idle.borrow_mut().take(backend.serial)
+    }
+
+    pub async fn connect(&self, backend: &Arc<Backend>) -> io::Result<Upstream> {
+        backend.stats.connects.fetch_add(1, Relaxed);
+        Upstream::connect(backend.clone(), &self.worker.answer_buffers).await
+    }
+
+    /// The connection is good for another exchange.
+    pub fn release(&self, upstream: Upstream) {
+        self.idle.borrow_mut().put(upstream, self.worker.timers.now());
+        if self.waiting.get() > 0 {
+            self.freed.notify_one();
+        }
+    }
+
+    pub fn earn_retries(&self) {
+        self.budget.borrow_mut().earn();
+    }
+
+    pub fn may_retry(&self, failure: Failure, attempt: Attempt) -> bool {
+        let may = retry::may_retry(failure, attempt, &mut self.budget.borrow_mut());
+        if may {
+            self.worker.stats.retries.add(1);
+        }
+        may
+    }
+
+    /// A backend failed a request.
+    pub fn failed(&self, backend: &Backend, failure: Failure) {
+        tracing::debug!(backend = backend.name, ?failure, "attempt failed");
+        self.pool.load().failed(backend);
+    }
+
+    fn tick(&self) {
+        let set = self.pool.load();
+        let is_served_from = |serial| set.serving.iter().any(|it| it.serial == serial);
+        self.idle.borrow_mut().sweep(self.worker.timers.now(), is_served_from);
+        // Another core may have made room.
+        if self.waiting.get() > 0 {
+            self.freed.notify_waiters();
+        }
+    }
+}
+
+/// A place in the queue.
+struct Waiter<'a>(&'a Dispatch);
+
+impl<'a> Waiter<'a> {
+    fn begin(dispatch: &'a Dispatch) -> Self {
+        dispatch.waiting.set(dispatch.waiting.get() + 1);
+        dispatch.worker.stats.queued.add(1);
+        dispatch.worker.stats.waiting.add(1);
+        Self(dispatch)
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.set(self.0.waiting.get() - 1);
+        self.0.worker.stats.waiting.sub(1);
+    }
+}
+
+/// One core's side of each pool.
+#[derive(Debug)]
+pub struct Dispatches {
+    worker: Rc<Worker>,
+    skep: Rc<Dispatch>,
+}
+
+impl Dispatches {
+    pub fn new(worker: &Rc<Worker>) -> Self {
+        Self { worker: worker.clone(), skep: Dispatch::new(worker, worker.shared.pools.skep()) }
+    }
+
+    /// That of the pool that is built in.
+    pub fn skep(&self) -> &Rc<Dispatch> {
+        &self.skep
+    }
+
+    /// To be called every [`crate::core::timer::TICK`].
+    pub fn tick(&self) {
+        let set = self.skep.pool.load();
+        self.worker.tick(|serial| set.down.contains(&serial));
+        self.skep.tick();
+    }
+}

@@ -1,0 +1,92 @@
+//! The client's side of an exchange, whatever protocol it speaks: what it asks, how it takes the
+//! answer, and how it may end.
+
+use std::io;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+
+use crate::forward::plan::Plan;
+use crate::forward::problem::Problem;
+use crate::forward::upstream::Upstream;
+use crate::wire::request_head::Method;
+use crate::wire::response_head::ResponseHead;
+
+/// How long both sides of a tunnel may be silent.
+pub const TUNNEL_SILENCE_MAX: Duration = Duration::from_secs(3600);
+
+/// The client's side of an exchange.
+pub trait Downstream {
+    /// Waits until [`Self::body`] has bytes or the body is complete.
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>>;
+    /// Bytes of the request's body, framed as the backend is to get them.
+    fn body(&self) -> &[u8];
+    fn consume_body(&mut self, n: usize);
+    /// Whether `body` is all that is left of it.
+    fn body_complete(&self) -> bool;
+
+    /// Whether the answer's body is wanted as it is framed; else as data alone.
+    fn takes_chunks(&self) -> bool;
+    /// Queues an interim answer's head, whose bytes are in `buf`.
+    fn interim(&mut self, head: &ResponseHead, buf: &[u8]);
+    /// Queues the answer's head. `whole` says whether the request's body was read to its end.
+    fn respond(&mut self, head: &ResponseHead, buf: &[u8], whole: bool);
+    /// Sends what is queued and then some of `piece`: how much of that. With an empty piece, it is
+    /// ready once nothing is queued.
+    fn poll_send(&mut self, cx: &mut Context<'_>, piece: &[u8]) -> Poll<io::Result<usize>>;
+    /// The answer is complete but for these trailers, in their HTTP/1.1 form.
+    fn poll_finish(&mut self, cx: &mut Context<'_>, trailers: &[u8]) -> Poll<io::Result<()>>;
+    /// The client's socket, where bytes may go to it as they are.
+    fn socket(&self) -> Option<&TcpStream> {
+        None
+    }
+    /// Ready where the client took its request back.
+    fn poll_cancelled(&mut self, _cx: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
+    /// Ready where the client is gone for good. Asked while an answer without end has nothing to say.
+    fn poll_gone(&mut self, _cx: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
+}
+
+/// How the client's side failed while its body was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gone {
+    /// It is answered with this, where an answer is still possible.
+    Problem(Problem),
+    /// It is not there any more.
+    Lost,
+}
+
+/// A request as the backends get it.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// In HTTP/1.1, the blank line included.
+    pub head: &'a [u8],
+    pub method: Method,
+    /// Whether its body may be kept for another attempt.
+    pub keep: bool,
+    pub plan: &'a Plan,
+}
+
+/// How an exchange ended well.
+#[derive(Debug)]
+pub enum Done {
+    /// Both messages are complete.
+    Complete,
+    /// The answer is complete, the request is not: the connection cannot go on.
+    Early,
+    /// The protocol changes; what the backend said first is in its buffer.
+    Upgraded(Box<Upstream>),
+}
+
+/// How it did not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing was passed on yet: the client may be told.
+    Problem(Problem),
+    /// The answer ends in the middle: the connection must, too.
+    Cut,
+}

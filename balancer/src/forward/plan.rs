@@ -1,0 +1,19 @@
+//! What is decided of a request before its head is written for a backend. Whoever decides has seen
+//! its path and its fields; who forwards sees this.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::forward::dispatch::Dispatch;
+
+/// Where a request goes, and how.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub pool: Rc<Dispatch>,
+    /// Doing it twice is the same as doing it once.
+    pub repeatable: bool,
+    /// Those with the same key go to the same backend, where that can have them.
+    pub key: Option<u64>,
+    /// Time from its head to its answer's, over all attempts.
+    pub answer_within: Duration,
+}

@@ -1,0 +1,81 @@
+//! One verdict a request: whether it is answered here, or where it goes and how.
+//!
+//! Both protocols ask [`Gateway::judge`] as soon as a head is read, and before it is written for a
+//! backend. What is decided of a request is decided here; nothing behind it sees a path.
+
+mod builtin;
+mod ready;
+
+use std::rc::Rc;
+
+use crate::core::worker::Worker;
+use crate::forward::dispatch::Dispatch;
+use crate::forward::plan::Plan;
+use crate::wire::request_head::RequestHead;
+
+use self::builtin::Known;
+
+/// A request, as far as it is judged by.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    pub head: &'a RequestHead,
+    /// What the head was read from.
+    pub buf: &'a [u8],
+}
+
+impl Asked<'_> {
+    /// The value of its first end-to-end field of that name, which is in lower case.
+    fn field(&self, name: &str) -> Option<&[u8]> {
+        let named = |name_of: &[u8]| name_of.eq_ignore_ascii_case(name.as_bytes());
+        self.head.fields.iter().find(|it| named(it.name.of(self.buf))).map(|it| it.value.of(self.buf))
+    }
+}
+
+/// What becomes of a request.
+#[derive(Debug)]
+pub enum Verdict {
+    Forward(Plan),
+    Answer(Answer),
+}
+
+/// An answer of the balancer's own: a line of text, never stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answer {
+    pub status: u16,
+    pub reason: &'static str,
+    pub text: &'static str,
+}
+
+/// Judges the requests of one core.
+#[derive(Debug)]
+pub struct Gateway {
+    worker: Rc<Worker>,
+    skep: Rc<Dispatch>,
+}
+
+impl Gateway {
+    /// `skep` is the pool that all requests go to.
+    pub fn new(worker: Rc<Worker>, skep: Rc<Dispatch>) -> Self {
+        Self { worker, skep }
+    }
+
+    pub fn judge(&self, asked: Asked<'_>) -> Verdict {
+        let (head, settings, are_nodes) = (asked.head, self.worker.settings(), self.skep.pool.are_nodes);
+        let mut plan = Plan {
+            pool: self.skep.clone(),
+            repeatable: head.method.is_idempotent() || (are_nodes && head.has_idempotency_key),
+            key: None,
+            answer_within: settings.request_timeout,
+        };
+        match builtin::known(head.method, head.target.of(asked.buf)) {
+            Known::Ready => return Verdict::Answer(ready::answer(&self.worker, &self.skep, &asked)),
+            Known::NamedByContent => plan.repeatable |= are_nodes,
+            Known::Digest(key) => plan.key = Some(key).filter(|_| are_nodes && settings.by_digest),
+            Known::Nothing => {}
+        }
+        Verdict::Forward(plan)
+    }
+}
+
+#[cfg(test)]
+mod tests;

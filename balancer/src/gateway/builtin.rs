@@ -1,0 +1,113 @@
+//! The table that is built in: what is known of requests with no configuration. Pure.
+//!
+//! `/-/ready` is the balancer's own; all else is the skep node's API, as far as it matters on the way
+//! there.
+
+use crate::wire::request_head::Method;
+
+/// What is known of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Known {
+    /// It asks whether this balancer is ready.
+    Ready,
+    /// It stores a message, whose name is its content: storing it again is the same.
+    NamedByContent,
+    /// It asks for a message by its digest, whose begin this is.
+    Digest(u64),
+    Nothing,
+}
+
+/// What a row's target is.
+enum Target {
+    /// This, with no query.
+    Whole(&'static [u8]),
+    /// This, with any query.
+    Path(&'static [u8]),
+    /// This and a digest, with any query.
+    DigestAfter(&'static [u8]),
+}
+
+struct Row {
+    method: fn(Method) -> bool,
+    target: Target,
+    known: fn(u64) -> Known,
+}
+
+const TABLE: [Row; 5] = [
+    Row { method: Method::is_safe, target: Target::Whole(b"/-/ready"), known: |_| Known::Ready },
+    Row { method: is_post, target: Target::Path(b"/messages"), known: |_| Known::NamedByContent },
+    Row { method: is_post, target: Target::Path(b"/endpoint/"), known: |_| Known::NamedByContent },
+    Row { method: is_post, target: Target::Path(b"/endpoint"), known: |_| Known::NamedByContent },
+    Row { method: Method::is_safe, target: Target::DigestAfter(b"/messages/"), known: Known::Digest },
+];
+
+impl Target {
+    /// Whether it is this one: with a digest's begin, where it has one.
+    fn matches(&self, target: &[u8]) -> Option<u64> {
+        match self {
+            Self::Whole(whole) => (target == *whole).then_some(0),
+            Self::Path(path) => (path_of(target) == *path).then_some(0),
+            Self::DigestAfter(prefix) => target.strip_prefix(*prefix).map(path_of).and_then(digest_begin),
+        }
+    }
+}
+
+pub(super) fn known(method: Method, target: &[u8]) -> Known {
+    let rows = TABLE.iter().filter(|row| (row.method)(method));
+    let mut known = rows.filter_map(|row| row.target.matches(target).map(row.known));
+    known.next().unwrap_or(Known::Nothing)
+}
+
+fn is_post(method: Method) -> bool {
+    method == Method::Post
+}
+
+fn path_of(target: &[u8]) -> &[u8] {
+    target.split(|b| *b == b'?').next().unwrap_or_default()
+}
+
+/// A digest is as good as random already: its first 64 bits are a key.
+fn digest_begin(digest: &[u8]) -> Option<u64> {
+    if digest.len() != 64 || !digest.iter().all(u8::is_ascii_hexdigit) {
+        return None;
+    }
+    u64::from_str_radix(std::str::from_utf8(&digest[..16]).ok()?, 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_digest_that_is_read_is_a_key() {
+        let digest = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae";
+        let key = Known::Digest(0x2c26_b46b_68ff_c68f);
+        for target in [format!("/messages/{digest}"), format!("/messages/{digest}?x")] {
+            assert_eq!(known(Method::Get, target.as_bytes()), key);
+            assert_eq!(known(Method::Delete, target.as_bytes()), Known::Nothing);
+        }
+        for target in ["/messages", "/messages/", "/messages/2c26", "/read", "/messages/live"] {
+            assert_eq!(known(Method::Get, target.as_bytes()), Known::Nothing, "{target}");
+        }
+    }
+
+    #[test]
+    fn messages_are_named_by_their_content_wherever_they_are_posted() {
+        for target in ["/messages", "/messages?x", "/endpoint/", "/endpoint"] {
+            assert_eq!(known(Method::Post, target.as_bytes()), Known::NamedByContent, "{target}");
+            assert_eq!(known(Method::Get, target.as_bytes()), Known::Nothing, "{target}");
+        }
+        for target in ["/write", "/messages/", "/endpoint/x", "/"] {
+            assert_eq!(known(Method::Post, target.as_bytes()), Known::Nothing, "{target}");
+        }
+    }
+
+    #[test]
+    fn readiness_is_asked_for_by_a_safe_method_and_with_no_query() {
+        for method in [Method::Get, Method::Head] {
+            assert_eq!(known(method, b"/-/ready"), Known::Ready);
+        }
+        assert_eq!(known(Method::Post, b"/-/ready"), Known::Nothing);
+        assert_eq!(known(Method::Get, b"/-/ready?x"), Known::Nothing);
+    }
+}

@@ -1,0 +1,19 @@
+//! The balancer's own readiness: what an address holder follows, and where it says that the address
+//! has gone elsewhere.
+
+use skep_vrrp::let_go;
+
+use super::{Answer, Asked};
+use crate::core::worker::Worker;
+use crate::forward::dispatch::Dispatch;
+
+const READY: Answer = Answer { status: 200, reason: "OK", text: "ready\n" };
+const NOT_READY: Answer = Answer { status: 503, reason: "Service Unavailable", text: "not ready\n" };
+
+pub(super) fn answer(worker: &Worker, pool: &Dispatch, asked: &Asked<'_>) -> Answer {
+    let word = asked.field(let_go::HEADER).and_then(|word| std::str::from_utf8(word).ok());
+    if word.is_some_and(|word| worker.shared.let_go.hear(word)) {
+        tracing::info!("the address has gone elsewhere: connections that are here are let go");
+    }
+    if !worker.is_draining() && pool.has_backend() { READY } else { NOT_READY }
+}

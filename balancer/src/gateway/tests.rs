@@ -1,0 +1,72 @@
+use std::sync::Arc;
+
+use super::*;
+use crate::core::access_log::AccessLog;
+use crate::core::settings::Settings;
+use crate::core::shared::Shared;
+use crate::forward::dispatch::Dispatches;
+use crate::pools::{Pool, Pools};
+
+const DIGEST: &str = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae";
+
+fn gateway(are_nodes: bool, by_digest: bool) -> Gateway {
+    let settings = Settings { by_digest, ..Settings::default() };
+    let pools = Pools::new(Pool::new("skep", are_nodes));
+    let shared = Shared { settings: Arc::new(settings).into(), pools, ..Shared::default() };
+    let worker = Worker::new(Arc::new(shared), Arc::default(), AccessLog::new(None));
+    let dispatches = Dispatches::new(&worker);
+    Gateway::new(worker, dispatches.skep().clone())
+}
+
+fn judge(gateway: &Gateway, line: &str, more: &str) -> Verdict {
+    let text = format!("{line} HTTP/1.1\r\nhost: a\r\n{more}\r\n");
+    let mut head = RequestHead::default();
+    assert_eq!(head.parse(text.as_bytes()), Ok(true));
+    gateway.judge(Asked { head: &head, buf: text.as_bytes() })
+}
+
+fn plan(gateway: &Gateway, line: &str, more: &str) -> (bool, Option<u64>) {
+    match judge(gateway, line, more) {
+        Verdict::Forward(plan) => (plan.repeatable, plan.key),
+        answer => panic!("{line}: {answer:?}"),
+    }
+}
+
+#[test]
+fn what_is_repeatable_is_so_by_its_method_its_content_or_the_clients_word() {
+    let gateway = gateway(true, false);
+    for (line, more, repeatable) in [
+        ("GET /write", "", true),
+        ("PUT /x", "", true),
+        ("DELETE /x", "", true),
+        ("POST /write", "", false),
+        ("POST /write", "idempotency-key: 1\r\n", true),
+        ("POST /messages", "", true),
+        ("POST /endpoint/?x", "", true),
+    ] {
+        assert_eq!(plan(&gateway, line, more), (repeatable, None), "{line}");
+    }
+}
+
+#[test]
+fn what_the_nodes_api_promises_holds_for_no_other_backend() {
+    let others = gateway(false, true);
+    assert_eq!(plan(&others, "GET /x", ""), (true, None));
+    assert_eq!(plan(&others, "POST /messages", ""), (false, None));
+    assert_eq!(plan(&others, "POST /x", "idempotency-key: 1\r\n"), (false, None));
+    assert_eq!(plan(&others, &format!("GET /messages/{DIGEST}"), ""), (true, None));
+}
+
+#[test]
+fn a_digest_is_a_key_where_that_is_asked_for() {
+    let line = format!("GET /messages/{DIGEST}");
+    assert_eq!(plan(&gateway(true, false), &line, ""), (true, None));
+    assert_eq!(plan(&gateway(true, true), &line, ""), (true, Some(0x2c26_b46b_68ff_c68f)));
+}
+
+#[test]
+fn readiness_is_answered_here() {
+    let gateway = gateway(true, false);
+    let Verdict::Answer(answer) = judge(&gateway, "GET /-/ready", "") else { panic!("it was forwarded") };
+    assert_eq!((answer.status, answer.text), (503, "not ready\n"));
+}

@@ -1,0 +1,28 @@
+//! Who is at the other end of a connection.
+
+use std::net::SocketAddr;
+
+use crate::wire::write::Client;
+
+/// Who is at the other end.
+#[derive(Debug, Clone)]
+pub struct ClientInfo {
+    /// As the log shows it.
+    pub address: String,
+    /// As `Forwarded` shows it.
+    pub node: String,
+    pub proto: &'static str,
+    pub trusted: bool,
+}
+
+impl ClientInfo {
+    pub fn new(address: SocketAddr, proto: &'static str, trusted: bool) -> Self {
+        let ip = address.ip().to_canonical();
+        let node = if ip.is_ipv6() { format!("\"[{ip}]\"") } else { ip.to_string() };
+        Self { address: ip.to_string(), node, proto, trusted }
+    }
+
+    pub fn as_client(&self) -> Client<'_> {
+        Client { address: &self.address, node: &self.node, proto: self.proto, trusted: self.trusted }
+    }
+}

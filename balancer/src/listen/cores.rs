@@ -1,0 +1,294 @@
+//! The cores: a thread each with a single-threaded runtime and its own listening sockets.
+//!
+//! The kernel spreads connections over the cores (SO_REUSEPORT); nothing moves between them. Tasks
+//! per core: one that ticks, one that accepts on each socket, one for each connection. A core ends
+//! once it drains and has no connections, or when it is told to stop.
+
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, watch};
+
+use crate::core::access_log::AccessLog;
+use crate::core::buffer::Buffer;
+use crate::core::connections::Permit;
+use crate::core::shared::Shared;
+use crate::core::stats::CoreStats;
+use crate::core::timer::TICK;
+use crate::core::worker::Worker;
+use crate::forward::dispatch::Dispatches;
+use crate::forward::problem::Problem;
+use crate::gateway::Gateway;
+use crate::listen::client::ClientInfo;
+use crate::listen::http1;
+use crate::listen::http2;
+use crate::listen::proxy_protocol::{self, Header};
+use crate::listen::tls::Certificates;
+
+/// Pause after a failed accept: out of file descriptors, mostly.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How far the process is on its way out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    Serving,
+    /// No new connections; those that are there are told to end.
+    Draining,
+    /// What is left is dropped.
+    Stopped,
+}
+
+/// What a core is started with.
+#[derive(Debug)]
+pub struct CoreConfig {
+    pub shared: Arc<Shared>,
+    pub stats: Arc<CoreStats>,
+    pub log: Option<SyncSender<Vec<u8>>>,
+    pub http: std::net::TcpListener,
+    pub https: Option<(std::net::TcpListener, Arc<Certificates>)>,
+    pub phase: watch::Receiver<Phase>,
+}
+
+/// Starts a core's thread.
+pub fn start(id: usize, config: CoreConfig) -> io::Result<JoinHandle<io::Result<()>>> {
+    std::thread::Builder::new().name(format!("core-{id}")).spawn(move || {
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())?;
+        runtime.block_on(run(config))
+    })
+}
+
+async fn run(config: CoreConfig) -> io::Result<()> {
+    let worker = Worker::new(config.shared, config.stats, AccessLog::new(config.log));
+    let dispatches = Dispatches::new(&worker);
+    let gateway = Rc::new(Gateway::new(worker.clone(), dispatches.skep().clone()));
+    let core =
+        Rc::new(Core { worker: worker.clone(), gateway, connections: Cell::new(0), ended: Notify::new() });
+    tokio::task::spawn_local(async move {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            dispatches.tick();
+        }
+    });
+    let http = TcpListener::from_std(config.http)?;
+    let mut accepting = vec![tokio::task::spawn_local(core.clone().accept(http, None, config.phase.clone()))];
+    if let Some((listener, certificates)) = config.https {
+        let listener = TcpListener::from_std(listener)?;
+        let accept = core.clone().accept(listener, Some(certificates), config.phase.clone());
+        accepting.push(tokio::task::spawn_local(accept));
+    }
+    let mut phase = config.phase;
+    let drained = async {
+        for task in accepting {
+            let _ = task.await;
+        }
+        while core.connections.get() > 0 {
+            core.ended.notified().await;
+        }
+    };
+    let stopped = async {
+        let _ = phase.wait_for(|phase| *phase == Phase::Stopped).await;
+    };
+    tokio::select! {
+        () = drained => {}
+        () = stopped => {}
+    }
+    worker.log.flush();
+    Ok(())
+}
+
+/// What the connections of a core have in common.
+#[derive(Debug)]
+struct Core {
+    worker: Rc<Worker>,
+    gateway: Rc<Gateway>,
+    connections: Cell<usize>,
+    ended: Notify,
+}
+
+impl Core {
+    async fn accept(
+        self: Rc<Self>,
+        listener: TcpListener,
+        certificates: Option<Arc<Certificates>>,
+        mut phase: watch::Receiver<Phase>,
+    ) {
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                accepted = listener.accept() => accepted,
+                _ = phase.wait_for(|phase| *phase >= Phase::Draining) => break,
+            };
+            match accepted {
+                Ok((stream, address)) => self.begin(stream, address, certificates.as_ref()),
+                Err(error) => {
+                    tracing::warn!(%error, "accept");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        // What the kernel has accepted already would be reset by closing the listener.
+        poll_fn(|cx| {
+            while let std::task::Poll::Ready(Ok((stream, address))) = listener.poll_accept(cx) {
+                self.begin(stream, address, certificates.as_ref());
+            }
+            std::task::Poll::Ready(())
+        })
+        .await;
+    }
+
+    fn begin(
+        self: &Rc<Self>,
+        stream: TcpStream,
+        address: SocketAddr,
+        certificates: Option<&Arc<Certificates>>,
+    ) {
+        let stats = &self.worker.stats;
+        stats.accepted.add(1);
+        let (connections, settings) = (&self.worker.shared.connections, self.worker.settings());
+        let (most, per_client_max) = (settings.connections_max, settings.connections_per_client_max);
+        let Some(permit) = Permit::take(connections, address.ip(), most, per_client_max) else {
+            stats.rejected.add(1);
+            // Said where it can be said at once; a client that does not listen is not waited for.
+            if certificates.is_none() {
+                let mut answer = Vec::new();
+                Problem::TooManyConnections.write(true, false, &mut answer);
+                let _ = stream.try_write(&answer);
+            }
+            return;
+        };
+        let _ = stream.set_nodelay(true);
+        let (worker, gateway) = (self.worker.clone(), self.gateway.clone());
+        let guard = Guard::begin(self.clone(), permit);
+        match certificates {
+            None => self.spawn(guard, plain(worker, gateway, stream, address)),
+            Some(certificates) => {
+                let certificates = certificates.clone();
+                self.spawn(guard, encrypted(worker, gateway, stream, address, certificates))
+            }
+        }
+    }
+
+    fn spawn(&self, guard: Guard, serve: impl Future<Output = ()> + 'static) {
+        tokio::task::spawn_local(async move {
+            serve.await;
+            drop(guard);
+        });
+    }
+}
+
+/// Counts a connection for as long as it is there.
+struct Guard {
+    core: Rc<Core>,
+    _permit: Permit,
+}
+
+impl Guard {
+    fn begin(core: Rc<Core>, permit: Permit) -> Self {
+        core.connections.set(core.connections.get() + 1);
+        core.worker.stats.connections.add(1);
+        Self { core, _permit: permit }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.core.connections.set(self.core.connections.get() - 1);
+        self.core.worker.stats.connections.sub(1);
+        if self.core.connections.get() == 0 {
+            self.core.ended.notify_one();
+        }
+    }
+}
+
+async fn plain(worker: Rc<Worker>, gateway: Rc<Gateway>, mut stream: TcpStream, address: SocketAddr) {
+    let mut first = worker.request_buffers.buffer();
+    let Some(info) = client(&worker, &mut stream, &mut first, address, "http").await else { return };
+    // Enough is read to tell HTTP/2 from what no HTTP/1 client says.
+    let timer = worker.timers.timer();
+    timer.arm(worker.settings().head_timeout);
+    timer.set_idle(true);
+    while http2::PREFACE.starts_with(first.unread()) && first.len() < http2::PREFACE.len() {
+        match timer.limit(poll_fn(|cx| first.poll_fill(&mut stream, cx))).await {
+            Ok(Ok(n)) if n > 0 => {}
+            _ => return,
+        }
+    }
+    drop(timer);
+    if first.unread().starts_with(http2::PREFACE) {
+        Box::pin(http2::serve(worker, gateway, stream, info, first)).await;
+    } else {
+        http1::serve(worker, gateway, stream, info, first).await;
+    }
+}
+
+async fn encrypted(
+    worker: Rc<Worker>,
+    gateway: Rc<Gateway>,
+    mut stream: TcpStream,
+    address: SocketAddr,
+    certificates: Arc<Certificates>,
+) {
+    let mut first = worker.request_buffers.buffer();
+    let Some(info) = client(&worker, &mut stream, &mut first, address, "https").await else { return };
+    let timer = worker.timers.timer();
+    timer.arm(worker.settings().head_timeout);
+    let io = http2::Prefixed::new(stream, first);
+    let stream = match timer.limit(certificates.acceptor().accept(io)).await {
+        Ok(Ok(stream)) => stream,
+        _ => return worker.stats.tls_failures.add(1),
+    };
+    drop(timer);
+    worker.stats.tls_handshakes.add(1);
+    let first = worker.request_buffers.buffer();
+    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+        Box::pin(http2::serve(worker, gateway, stream, info, first)).await;
+    } else {
+        http1::serve(worker, gateway, stream, info, first).await;
+    }
+}
+
+/// Who the client is: the connection's other end, or whom a trusted proxy says it is. `None`
+/// where that says nothing sensible.
+async fn client(
+    worker: &Worker,
+    stream: &mut TcpStream,
+    first: &mut Buffer,
+    address: SocketAddr,
+    proto: &'static str,
+) -> Option<ClientInfo> {
+    let settings = worker.settings();
+    let trusted = settings.trusts(address.ip());
+    if !(trusted && settings.proxy_protocol) {
+        return Some(ClientInfo::new(address, proto, trusted));
+    }
+    let timer = worker.timers.timer();
+    timer.arm(settings.head_timeout);
+    loop {
+        match proxy_protocol::parse(first.unread()) {
+            Ok(Some(Header { source, len })) => {
+                first.consume(len);
+                return Some(ClientInfo::new(source.unwrap_or(address), proto, false));
+            }
+            Ok(None) => {}
+            Err(error) => {
+                tracing::debug!(%address, %error, "PROXY protocol");
+                return None;
+            }
+        }
+        match timer.limit(poll_fn(|cx| first.poll_fill(stream, cx))).await {
+            Ok(Ok(n)) if n > 0 => {}
+            _ => return None,
+        }
+    }
+}

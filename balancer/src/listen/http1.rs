@@ -1,0 +1,378 @@
+//! HTTP/1.x clients: one connection, its requests in order.
+//!
+//! A connection is one task. Between requests it holds no buffer. Anything that leaves doubt where
+//! the next request begins ends it.
+
+mod downstream;
+mod incoming;
+mod tunnel;
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+
+use self::incoming::Incoming;
+use crate::core::access_log::Line;
+use crate::core::buffer::Buffer;
+use crate::core::timer::{Fired, Timer};
+use crate::core::trail::Trail;
+use crate::core::worker::Worker;
+use crate::forward::downstream::{Done, Downstream as _, Fault, Gone, Request};
+use crate::forward::exchange::forward;
+use crate::forward::plan::Plan;
+use crate::forward::problem::Problem;
+use crate::forward::retry::KEPT_BYTES_MAX;
+use crate::gateway::{Answer, Gateway, Verdict};
+use crate::listen::client::ClientInfo;
+use crate::wire::body::Body;
+use crate::wire::request_head::{BodyLength, Method};
+
+/// How long a closed connection is read on, so that the client gets the answer before the reset
+/// that unread bytes cause (RFC 9112, 9.6).
+const LINGER: Duration = Duration::from_secs(1);
+/// Most bytes that are read on for that.
+const LINGER_BYTES_MAX: usize = 1024 * 1024;
+
+/// A client's connection.
+pub trait ClientStream: AsyncRead + AsyncWrite + Unpin {
+    /// The socket, where what is written to it is what the client reads.
+    fn socket(&self) -> Option<&TcpStream>;
+}
+
+impl ClientStream for TcpStream {
+    fn socket(&self) -> Option<&TcpStream> {
+        Some(self)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> ClientStream for tokio_rustls::server::TlsStream<S> {
+    fn socket(&self) -> Option<&TcpStream> {
+        None
+    }
+}
+
+/// Serves a connection until it ends. `first` holds what was read of it already.
+pub async fn serve<S>(worker: Rc<Worker>, gateway: Rc<Gateway>, stream: S, client: ClientInfo, first: Buffer)
+where
+    S: ClientStream,
+{
+    let mut connection = Connection {
+        worker: worker.clone(),
+        gateway,
+        stream,
+        input: first,
+        queued: Vec::new(),
+        queued_sent: 0,
+        body: Body::Done,
+        body_ready: 0,
+        body_seen: 0,
+        body_max: 0,
+        request: Incoming::default(),
+        close: false,
+        generation: worker.timers.generation(),
+    };
+    let timer = worker.timers.timer();
+    let end = connection.run(&worker, &timer, &client).await;
+    if let End::Linger = end {
+        timer.disarm();
+        timer.arm(LINGER);
+        let _ = timer.limit(connection.linger()).await;
+    }
+}
+
+/// How a connection ends.
+enum End {
+    /// At once.
+    Close,
+    /// After what is queued, with the client's unread bytes discarded.
+    Linger,
+}
+
+struct Connection<S> {
+    worker: Rc<Worker>,
+    gateway: Rc<Gateway>,
+    stream: S,
+    input: Buffer,
+    /// Heads that wait to be written.
+    queued: Vec<u8>,
+    queued_sent: usize,
+    body: Body,
+    /// Bytes at the front of `input` that belong to the body.
+    body_ready: usize,
+    body_seen: u64,
+    body_max: u64,
+    request: Incoming,
+    close: bool,
+    /// When it was begun; see [`skep_vrrp::let_go`].
+    generation: u32,
+}
+
+impl<S: ClientStream> Connection<S> {
+    async fn run(&mut self, worker: &Rc<Worker>, timer: &Timer, client: &ClientInfo) -> End {
+        let mut first = true;
+        loop {
+            let settings = worker.settings();
+            let verdict = match self.read_head(worker, timer, client, first).await {
+                Ok(Some(verdict)) => verdict,
+                Ok(None) => return End::Close,
+                Err(problem) => {
+                    worker.stats.refused.add(1);
+                    let trail = Trail { status: problem.status(), ..Trail::new(Instant::now()) };
+                    self.request = Incoming::default();
+                    self.log(worker, client, &trail, Some(problem.kind()));
+                    return self.answer_problem(timer, problem, settings.body_timeout).await;
+                }
+            };
+            first = false;
+            let mut trail = Trail::new(Instant::now());
+            let plan = match verdict {
+                Verdict::Forward(plan) => plan,
+                Verdict::Answer(answer) => {
+                    self.answer(worker, answer);
+                    trail.status = answer.status;
+                    self.log(worker, client, &trail, None);
+                    timer.arm(settings.body_timeout);
+                    if !matches!(timer.limit(poll_fn(|cx| self.poll_send(cx, &[]))).await, Ok(Ok(_))) {
+                        return End::Close;
+                    }
+                    if self.close {
+                        return End::Linger;
+                    }
+                    continue;
+                }
+            };
+            let outcome = self.exchange(worker, timer, &plan, &mut trail).await;
+            let error = match &outcome {
+                Ok(Done::Upgraded(_)) => None,
+                Ok(_) => None,
+                Err(Fault::Problem(problem)) => {
+                    trail.status = problem.status();
+                    Some(problem.kind())
+                }
+                Err(Fault::Cut) => Some("cut"),
+            };
+            if let Ok(Done::Upgraded(upstream)) = outcome {
+                (trail.bytes_in, trail.bytes_out) = self.tunnel(timer, *upstream).await;
+                self.log(worker, client, &trail, None);
+                return End::Close;
+            }
+            self.log(worker, client, &trail, error);
+            self.consume_body(self.body_ready);
+            match outcome {
+                Ok(Done::Complete) if !self.close => {}
+                Ok(_) => return End::Linger,
+                Err(Fault::Problem(problem)) => {
+                    let problem_close =
+                        !self.body.is_done() || !self.request.keep_alive || worker.is_ending(self.generation);
+                    if problem_close || problem.status() < 500 {
+                        return self.answer_problem(timer, problem, settings.body_timeout).await;
+                    }
+                    let is_head = self.request.method == Method::Head;
+                    problem.write(false, is_head, &mut self.queued);
+                    timer.arm(settings.body_timeout);
+                    if !matches!(timer.limit(poll_fn(|cx| self.poll_send(cx, &[]))).await, Ok(Ok(_))) {
+                        return End::Close;
+                    }
+                }
+                Err(Fault::Cut) => {
+                    // What was taken of the answer still goes out, if it goes at once.
+                    poll_fn(|cx| Poll::Ready(self.poll_send(cx, &[]).is_ready())).await;
+                    return End::Close;
+                }
+            }
+        }
+    }
+
+    /// Reads the next head: what becomes of its request. `Ok(None)`: there is none, and nothing to
+    /// say about it.
+    async fn read_head(
+        &mut self,
+        worker: &Worker,
+        timer: &Timer,
+        client: &ClientInfo,
+        first: bool,
+    ) -> Result<Option<Verdict>, Problem> {
+        let settings = worker.settings();
+        let mut looked_at = 0;
+        let idle = !first && self.input.is_empty();
+        timer.disarm();
+        timer.arm(if idle { settings.idle_timeout } else { settings.head_timeout });
+        timer.set_idle(self.input.is_empty());
+        loop {
+            let unread = self.input.unread();
+            // A head is complete only with a line's end; one that comes byte by byte is not read
+            // anew for each.
+            if unread[looked_at..].contains(&b'\n') || unread.len() == self.input.capacity() {
+                let mut head = worker.request_head.borrow_mut();
+                if head.parse(unread).map_err(Problem::Refused)? {
+                    let verdict = self.request.read(worker, &self.gateway, &head, unread, client);
+                    let len = head.len;
+                    drop(head);
+                    timer.set_idle(false);
+                    self.begin_body(len, settings.body_bytes_max)?;
+                    return Ok(Some(verdict));
+                }
+            }
+            looked_at = unread.len();
+            let was_empty = unread.is_empty();
+            let filled = timer.limit(poll_fn(|cx| self.input.poll_fill(&mut self.stream, cx))).await;
+            match filled {
+                Ok(Ok(n)) if n > 0 => {}
+                Ok(_) => return Ok(None),
+                Err(Fired::Deadline) if !self.input.is_empty() => return Err(Problem::RequestTimeout),
+                Err(_) => return Ok(None),
+            }
+            if was_empty {
+                timer.set_idle(false);
+                if idle {
+                    timer.arm(settings.head_timeout);
+                }
+            }
+        }
+    }
+
+    fn begin_body(&mut self, head_len: usize, body_max: u64) -> Result<(), Problem> {
+        self.input.consume(head_len);
+        self.body = self.request.length.into();
+        (self.body_ready, self.body_seen, self.body_max) = (0, 0, body_max);
+        self.close = !self.request.keep_alive;
+        if let BodyLength::Length(bytes) = self.request.length
+            && bytes > body_max
+        {
+            return Err(Problem::BodyTooLarge);
+        }
+        // What is here already may be all.
+        if !self.input.is_empty() {
+            self.take_body().map_err(|gone| match gone {
+                Gone::Problem(problem) => problem,
+                Gone::Lost => Problem::BadBody("the body ended early"),
+            })?;
+        }
+        Ok(())
+    }
+
+    async fn exchange(
+        &mut self,
+        worker: &Worker,
+        timer: &Timer,
+        plan: &Plan,
+        trail: &mut Trail,
+    ) -> Result<Done, Fault> {
+        // A small body is waited for before a backend is taken up by it: slow clients then cost a
+        // buffer, not a backend's place. Streams and expectations are passed on at once.
+        if let BodyLength::Length(bytes) = self.request.length
+            && bytes as usize <= self.input.capacity()
+            && !self.request.expects_continue
+            && !self.body.is_done()
+        {
+            timer.arm(worker.settings().body_timeout);
+            match timer.limit(poll_fn(|cx| self.poll_whole_body(cx))).await {
+                Ok(Ok(())) => trail.started = Instant::now(),
+                Ok(Err(Gone::Lost)) => return Err(Fault::Cut),
+                Ok(Err(Gone::Problem(problem))) => return Err(Fault::Problem(problem)),
+                Err(_) => return Err(Fault::Problem(Problem::RequestTimeout)),
+            }
+        }
+        trail.bytes_in = self.body_ready as u64;
+        let head = std::mem::take(&mut self.request.head);
+        let keep = match self.request.length {
+            BodyLength::Length(bytes) => bytes <= KEPT_BYTES_MAX as u64,
+            BodyLength::None | BodyLength::Chunked => true,
+        };
+        let request = Request { head: &head, method: self.request.method, keep, plan };
+        let outcome = forward(timer, request, self, trail).await;
+        self.request.head = head;
+        outcome
+    }
+
+    fn poll_whole_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
+        while !self.body.is_done() {
+            ready!(self.poll_more_body(cx))?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_more_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
+        match ready!(self.input.poll_fill(&mut self.stream, cx)) {
+            Ok(0) | Err(_) => Poll::Ready(Err(Gone::Lost)),
+            Ok(_) => Poll::Ready(self.take_body()),
+        }
+    }
+
+    /// Looks at what came behind the part of the body that is known.
+    fn take_body(&mut self) -> Result<(), Gone> {
+        let bad = |_| Gone::Problem(Problem::BadBody("a malformed chunked body"));
+        let n = self.body.take(&self.input.unread()[self.body_ready..]).map_err(bad)?;
+        self.body_ready += n;
+        self.body_seen += n as u64;
+        if self.body_seen > self.body_max {
+            return Err(Gone::Problem(Problem::BodyTooLarge));
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, worker: &Worker, answer: Answer) {
+        let Answer { status, reason, text: body } = answer;
+        self.close |= worker.is_ending(self.generation) || !self.body.is_done();
+        let mut text = format!(
+            "HTTP/1.1 {status} {reason}\r\ncontent-type: text/plain\r\ncache-control: no-store\r\n\
+             content-length: {}\r\n",
+            body.len()
+        );
+        if self.close {
+            text += "connection: close\r\n";
+        } else if self.request.old {
+            text += "connection: keep-alive\r\n";
+        }
+        text += "\r\n";
+        self.queued.extend_from_slice(text.as_bytes());
+        if self.request.method != Method::Head {
+            self.queued.extend_from_slice(body.as_bytes());
+        }
+        self.consume_body(self.body_ready);
+    }
+
+    async fn answer_problem(&mut self, timer: &Timer, problem: Problem, limit: Duration) -> End {
+        problem.write(true, self.request.method == Method::Head, &mut self.queued);
+        timer.disarm();
+        timer.arm(limit);
+        match timer.limit(poll_fn(|cx| self.poll_send(cx, &[]))).await {
+            Ok(Ok(_)) => End::Linger,
+            _ => End::Close,
+        }
+    }
+
+    fn log(&self, worker: &Worker, client: &ClientInfo, trail: &Trail, error: Option<&'static str>) {
+        worker.finish(&Line {
+            client: &client.address,
+            proto: client.proto,
+            version: if self.request.old { "1.0" } else { "1.1" },
+            method: self.request.method_name(),
+            target: self.request.target(),
+            request_id: &self.request.id,
+            trail,
+            whole: trail.started.elapsed(),
+            error,
+        });
+    }
+
+    /// Says that no more comes, and reads until the client does.
+    async fn linger(&mut self) {
+        if poll_fn(|cx| Pin::new(&mut self.stream).poll_shutdown(cx)).await.is_err() {
+            return;
+        }
+        let mut read = 0;
+        while read < LINGER_BYTES_MAX {
+            self.input.consume(self.input.len());
+            match poll_fn(|cx| self.input.poll_fill(&mut self.stream, cx)).await {
+                Ok(n) if n > 0 => read += n,
+                _ => return,
+            }
+        }
+    }
+}

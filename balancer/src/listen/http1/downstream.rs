@@ -1,0 +1,118 @@
+//! An HTTP/1.x client as the exchange sees it: a body that comes, an answer that goes.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::net::TcpStream;
+
+use super::{ClientStream, Connection};
+use crate::forward::downstream::{Downstream, Gone};
+use crate::wire::request_head::Method;
+use crate::wire::response_head::{AnswerLength, Framing, ResponseHead, write_response};
+
+/// A head and small pieces behind it wait for what follows, as long as that is at hand and all of
+/// them are no more than this.
+const QUEUED_BYTES_MAX: usize = 4 * 1024;
+
+impl<S: ClientStream> Downstream for Connection<S> {
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
+        if self.body_ready > 0 || self.body.is_done() {
+            return Poll::Ready(Ok(()));
+        }
+        self.poll_more_body(cx)
+    }
+
+    fn body(&self) -> &[u8] {
+        &self.input.unread()[..self.body_ready]
+    }
+
+    fn consume_body(&mut self, n: usize) {
+        self.input.consume(n);
+        self.body_ready -= n;
+    }
+
+    fn body_complete(&self) -> bool {
+        self.body.is_done()
+    }
+
+    fn takes_chunks(&self) -> bool {
+        !self.request.old
+    }
+
+    fn interim(&mut self, head: &ResponseHead, buf: &[u8]) {
+        if !self.request.old {
+            let framing = Framing { close: false, say_keep_alive: false, chunked: false, is_head: false };
+            write_response(head, buf, framing, &mut self.queued);
+        }
+    }
+
+    fn respond(&mut self, head: &ResponseHead, buf: &[u8], whole: bool) {
+        let ends =
+            head.body == AnswerLength::Close || (self.request.old && head.body == AnswerLength::Chunked);
+        self.close |= ends || !whole || self.worker.is_ending(self.generation);
+        let framing = Framing {
+            close: self.close,
+            say_keep_alive: self.request.old,
+            chunked: !self.request.old,
+            is_head: self.request.method == Method::Head,
+        };
+        write_response(head, buf, framing, &mut self.queued);
+    }
+
+    fn poll_send(&mut self, cx: &mut Context<'_>, piece: &[u8]) -> Poll<io::Result<usize>> {
+        let queued = self.queued.len();
+        if queued > 0 && !piece.is_empty() && queued + piece.len() <= QUEUED_BYTES_MAX {
+            // Copied behind its head, it costs less than a vectored write.
+            self.queued.extend_from_slice(piece);
+            return Poll::Ready(Ok(piece.len()));
+        }
+        loop {
+            let queued = &self.queued[self.queued_sent..];
+            let stream = Pin::new(&mut self.stream);
+            let n = match (queued.is_empty(), piece.is_empty()) {
+                (true, true) => {
+                    ready!(stream.poll_flush(cx))?;
+                    return Poll::Ready(Ok(0));
+                }
+                (true, false) => return stream.poll_write(cx, piece),
+                (false, true) => ready!(stream.poll_write(cx, queued))?,
+                (false, false) => {
+                    let slices = [IoSlice::new(queued), IoSlice::new(piece)];
+                    ready!(stream.poll_write_vectored(cx, &slices))?
+                }
+            };
+            if n == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            let of_queued = n.min(queued.len());
+            self.queued_sent += of_queued;
+            if self.queued_sent == self.queued.len() {
+                self.queued.clear();
+                self.queued_sent = 0;
+            }
+            if n > of_queued {
+                return Poll::Ready(Ok(n - of_queued));
+            }
+        }
+    }
+
+    fn poll_finish(&mut self, cx: &mut Context<'_>, _trailers: &[u8]) -> Poll<io::Result<()>> {
+        self.poll_send(cx, &[]).map_ok(drop)
+    }
+
+    fn socket(&self) -> Option<&TcpStream> {
+        self.stream.socket()
+    }
+
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // What a client sends ahead is kept, as far as there is room.
+        while self.body.is_done() && self.input.len() < self.input.capacity() {
+            match ready!(self.input.poll_fill(&mut self.stream, cx)) {
+                Ok(0) | Err(_) => return Poll::Ready(()),
+                Ok(_) => {}
+            }
+        }
+        Poll::Pending
+    }
+}

@@ -1,0 +1,62 @@
+//! The request that a connection serves now, in the form that a backend gets.
+
+use crate::core::worker::Worker;
+use crate::gateway::{Asked, Gateway, Verdict};
+use crate::listen::client::ClientInfo;
+use crate::wire::request_head::{BodyLength, Method, RequestHead};
+use crate::wire::write::{write_line, write_request};
+
+/// The request that is being served.
+#[derive(Debug, Default)]
+pub(super) struct Incoming {
+    /// As the backend gets it.
+    pub(super) head: Vec<u8>,
+    pub(super) id: Vec<u8>,
+    pub(super) method: Method,
+    method_len: usize,
+    target_len: usize,
+    pub(super) old: bool,
+    pub(super) keep_alive: bool,
+    pub(super) expects_continue: bool,
+    pub(super) length: BodyLength,
+}
+
+impl Incoming {
+    pub(super) fn method_name(&self) -> &[u8] {
+        self.head.get(..self.method_len).unwrap_or_default()
+    }
+
+    pub(super) fn target(&self) -> &[u8] {
+        self.head.get(self.method_len + 1..).and_then(|rest| rest.get(..self.target_len)).unwrap_or_default()
+    }
+
+    /// Takes the request over from its head, and says what becomes of it.
+    pub(super) fn read(
+        &mut self,
+        worker: &Worker,
+        gateway: &Gateway,
+        head: &RequestHead,
+        buf: &[u8],
+        client: &ClientInfo,
+    ) -> Verdict {
+        self.head.clear();
+        self.id.clear();
+        match head.request_id {
+            Some(id) => self.id.extend_from_slice(id.of(buf)),
+            None => worker.request_id(&mut self.id),
+        }
+        let verdict = gateway.judge(Asked { head, buf });
+        match verdict {
+            Verdict::Forward(_) => write_request(head, buf, client.as_client(), &self.id, &mut self.head),
+            // For the log alone.
+            Verdict::Answer(_) => write_line(head, buf, &mut self.head),
+        }
+        self.method = head.method;
+        self.method_len = head.method_span.of(buf).len();
+        self.target_len = head.target.of(buf).len();
+        (self.old, self.keep_alive) = (head.old, head.keep_alive);
+        self.expects_continue = head.expects_continue;
+        self.length = head.body;
+        verdict
+    }
+}

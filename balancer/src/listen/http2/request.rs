@@ -1,0 +1,94 @@
+//! A request's head over HTTP/2, in the form that a backend gets.
+
+use h2::RecvStream;
+use http::Request as HttpRequest;
+
+use super::head::{is_websocket, write_as_http1};
+use crate::core::worker::Worker;
+use crate::forward::plan::Plan;
+use crate::forward::problem::Problem;
+use crate::gateway::{Answer, Asked, Gateway, Verdict};
+use crate::listen::client::ClientInfo;
+use crate::wire::request_head::{BodyLength, Method, Refusal};
+use crate::wire::write::write_request;
+
+/// What is answered without a backend.
+pub(super) enum Local {
+    /// With the request's id.
+    Answer(Answer, Vec<u8>),
+    Problem(Problem),
+}
+
+/// A request that can be forwarded.
+pub(super) struct Prepared {
+    /// Ends with the request's id and the blank line.
+    pub(super) head: Vec<u8>,
+    id_len: usize,
+    pub(super) method: Method,
+    method_len: usize,
+    target_len: usize,
+    pub(super) plan: Plan,
+    pub(super) expects_continue: bool,
+    pub(super) websocket: bool,
+    pub(super) length: BodyLength,
+}
+
+impl Prepared {
+    pub(super) fn method_name(&self) -> &[u8] {
+        &self.head[..self.method_len]
+    }
+
+    pub(super) fn target(&self) -> &[u8] {
+        &self.head[self.method_len + 1..][..self.target_len]
+    }
+
+    pub(super) fn id(&self) -> &[u8] {
+        let end = self.head.len() - b"\r\n\r\n".len();
+        &self.head[end - self.id_len..end]
+    }
+}
+
+/// Reads a request's head, and writes it as a backend is to get it.
+pub(super) fn prepare(
+    worker: &Worker,
+    gateway: &Gateway,
+    client: &ClientInfo,
+    request: &HttpRequest<RecvStream>,
+) -> Result<Prepared, Local> {
+    let mut text = worker.text.borrow_mut();
+    text.clear();
+    write_as_http1(request, !request.body().is_end_stream(), &mut text).map_err(Local::Problem)?;
+    let mut head = worker.request_head.borrow_mut();
+    match head.parse(&text) {
+        Ok(true) => {}
+        Ok(false) => return Err(Local::Problem(Problem::Refused(Refusal::BadRequest("a malformed head")))),
+        Err(refusal) => return Err(Local::Problem(Problem::Refused(refusal))),
+    }
+    let mut id = Vec::with_capacity(32);
+    match head.request_id {
+        Some(given) => id.extend_from_slice(given.of(&text)),
+        None => worker.request_id(&mut id),
+    }
+    let plan = match gateway.judge(Asked { head: &head, buf: &text }) {
+        Verdict::Forward(plan) => plan,
+        Verdict::Answer(answer) => return Err(Local::Answer(answer, id)),
+    };
+    if let BodyLength::Length(bytes) = head.body
+        && bytes > worker.settings().body_bytes_max
+    {
+        return Err(Local::Problem(Problem::BodyTooLarge));
+    }
+    let mut out = Vec::with_capacity(text.len() + 256);
+    write_request(&head, &text, client.as_client(), &id, &mut out);
+    Ok(Prepared {
+        id_len: id.len(),
+        method: head.method,
+        method_len: head.method_span.of(&text).len(),
+        target_len: head.target.of(&text).len(),
+        plan,
+        expects_continue: head.expects_continue,
+        websocket: is_websocket(request),
+        length: head.body,
+        head: out,
+    })
+}

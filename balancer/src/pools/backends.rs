@@ -1,0 +1,293 @@
+//! The backends: each with what traffic and probes showed of it, and the set that is served from.
+//!
+//! A [`Backend`] is shared by all cores and counted in atomics. The set is replaced as a whole by
+//! the control task (see `registry`); a core loads it once for each choice.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use skep_base::id::NodeId;
+
+use crate::pools::choose::{self, Candidate};
+
+/// A backend, for as long as it is the same process at the same address.
+#[derive(Debug)]
+pub struct Backend {
+    /// Tells it from every other backend of this process's life, in whatever pool; never 0.
+    pub serial: u64,
+    pub address: SocketAddr,
+    /// None for one that a flag named.
+    pub node: Option<NodeId>,
+    /// The node's id, or the address: its name in logs and metrics.
+    pub name: String,
+    pub stats: BackendStats,
+    born: Instant,
+}
+
+/// What is counted of one backend, over all cores.
+#[derive(Debug, Default)]
+pub struct BackendStats {
+    pub outstanding: AtomicU32,
+    /// Peak EWMA of the time to the first byte, in ns, as the bits of an f64.
+    latency_bits: AtomicU64,
+    latency_at_ns: AtomicU64,
+    /// Failures since the last good answer.
+    failures_in_row: AtomicU32,
+    ejections_in_row: AtomicU32,
+    /// In ns since `born`; 0 while it was never ejected.
+    ejected_until_ns: AtomicU64,
+    /// When it came (back), in ns since `born`.
+    returned_at_ns: AtomicU64,
+    /// Answers by the first digit of their status; 0 for none.
+    pub answers: [AtomicU64; 6],
+    pub failures: AtomicU64,
+    pub retries: AtomicU64,
+    pub ejections: AtomicU64,
+    pub connects: AtomicU64,
+    pub connect_failures: AtomicU64,
+    pub bytes_in: AtomicU64,
+    pub bytes_out: AtomicU64,
+}
+
+impl Backend {
+    pub fn new(address: SocketAddr, node: Option<NodeId>) -> Self {
+        static SERIALS: AtomicU64 = AtomicU64::new(0);
+        let serial = SERIALS.fetch_add(1, Relaxed) + 1;
+        let name = node.map_or_else(|| address.to_string(), |id| id.to_string());
+        Self { serial, address, node, name, stats: BackendStats::default(), born: Instant::now() }
+    }
+
+    fn age_ns(&self) -> u64 {
+        self.age_at_ns(Instant::now())
+    }
+
+    fn age_at_ns(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.born).as_nanos() as u64
+    }
+
+    /// What outlives the process's restart: the node, or the address.
+    pub fn identity(&self) -> u64 {
+        match (self.node, self.address.ip()) {
+            (Some(node), _) => node.0,
+            (None, std::net::IpAddr::V4(ip)) => {
+                u64::from(ip.to_bits()) << 16 | u64::from(self.address.port())
+            }
+            (None, std::net::IpAddr::V6(ip)) => ip.to_bits() as u64 ^ u64::from(self.address.port()) << 48,
+        }
+    }
+
+    pub fn latency_ns(&self) -> f64 {
+        f64::from_bits(self.stats.latency_bits.load(Relaxed))
+    }
+
+    pub fn is_ejected(&self) -> bool {
+        let until = self.stats.ejected_until_ns.load(Relaxed);
+        until != 0 && self.age_ns() < until
+    }
+
+    /// The share of its usual traffic that it gets now.
+    pub fn share(&self) -> f64 {
+        let returned = self.stats.returned_at_ns.load(Relaxed).max(self.stats.ejected_until_ns.load(Relaxed));
+        choose::slow_start(Duration::from_nanos(self.age_ns().saturating_sub(returned)))
+    }
+
+    /// It is served from (again) from now on, slowly at first.
+    pub fn returned(&self) {
+        self.stats.returned_at_ns.store(self.age_ns(), Relaxed);
+    }
+
+    /// As the choice sees it.
+    pub fn candidate(&self, now: Instant, in_flight_max: u32, tried: bool) -> Candidate {
+        let outstanding = self.stats.outstanding.load(Relaxed);
+        let age = self.age_at_ns(now);
+        let ejected_until = self.stats.ejected_until_ns.load(Relaxed);
+        let returned = self.stats.returned_at_ns.load(Relaxed).max(ejected_until);
+        Candidate {
+            outstanding,
+            latency_ns: self.latency_ns(),
+            share: choose::slow_start(Duration::from_nanos(age.saturating_sub(returned))),
+            available: outstanding < in_flight_max && age >= ejected_until,
+            tried,
+        }
+    }
+
+    /// An answer of it is passed on.
+    pub fn answered(&self, status: u16) {
+        if let Some(count) = self.stats.answers.get(usize::from(status / 100)) {
+            count.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// A good answer began after `latency`, `now`.
+    pub fn succeeded(&self, latency: Duration, now: Instant) {
+        let stats = &self.stats;
+        let now = self.age_at_ns(now);
+        let elapsed = now.saturating_sub(stats.latency_at_ns.swap(now, Relaxed));
+        // Two cores may write at once; one observation lost is none missed.
+        let next =
+            choose::peak_ewma(self.latency_ns(), latency.as_nanos() as f64, Duration::from_nanos(elapsed));
+        stats.latency_bits.store(next.to_bits(), Relaxed);
+        if stats.failures_in_row.load(Relaxed) != 0 {
+            stats.failures_in_row.store(0, Relaxed);
+        }
+        if stats.ejections_in_row.load(Relaxed) != 0 && self.share() >= 1.0 {
+            stats.ejections_in_row.store(0, Relaxed);
+        }
+    }
+}
+
+/// A request that a backend has; dropping it says that it is done.
+#[derive(Debug)]
+pub struct InFlight(Arc<Backend>);
+
+impl InFlight {
+    pub fn begin(backend: Arc<Backend>) -> Self {
+        backend.stats.outstanding.fetch_add(1, Relaxed);
+        Self(backend)
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.stats.outstanding.fetch_sub(1, Relaxed);
+    }
+}
+
+/// What is served from at one moment.
+#[derive(Debug, Default)]
+pub struct BackendSet {
+    /// Those that requests may go to.
+    pub serving: Vec<Arc<Backend>>,
+    /// Whether none may be served from, and those in `serving` are a last resort.
+    pub last_resort: bool,
+    /// The index in `serving` of the Raft leader.
+    pub leader: Option<usize>,
+    /// Serials of those that are dead or hung: what waits for them waits in vain.
+    pub down: Vec<u64>,
+    /// All that are known, with why each is served from or not.
+    pub known: Vec<Known>,
+}
+
+/// A backend with what is known of it beside its traffic.
+#[derive(Debug, Clone)]
+pub struct Known {
+    pub backend: Arc<Backend>,
+    /// `ready`, `draining`, `dead`, ... as gossip says; `static` where a flag named it.
+    pub state: &'static str,
+    pub role: &'static str,
+    /// `up`, `down` or `unknown`, as probes say.
+    pub probe: &'static str,
+    pub serving: bool,
+    pub version: String,
+}
+
+impl BackendSet {
+    /// Those that neither a probe nor traffic speaks against.
+    pub fn available(&self) -> usize {
+        if self.last_resort { 0 } else { self.serving.iter().filter(|it| !it.is_ejected()).count() }
+    }
+
+    /// A failure of `backend`; ejects it where it is one too many, or where it is far slower than
+    /// the others. Says whether it did.
+    pub fn failed(&self, backend: &Backend) -> bool {
+        let stats = &backend.stats;
+        stats.failures.fetch_add(1, Relaxed);
+        let in_row = stats.failures_in_row.fetch_add(1, Relaxed) + 1;
+        in_row >= choose::FAILURES_MAX && self.eject(backend)
+    }
+
+    /// Ejects those whose latency is far off the others'. Called now and then.
+    pub fn eject_slow(&self) {
+        for backend in &self.serving {
+            let mut others: Vec<f64> = self
+                .serving
+                .iter()
+                .filter(|it| it.serial != backend.serial && it.latency_ns() > 0.0)
+                .map(|it| it.latency_ns())
+                .collect();
+            if choose::is_slow(backend.latency_ns(), &mut others) && !backend.is_ejected() {
+                self.eject(backend);
+            }
+        }
+    }
+
+    fn eject(&self, backend: &Backend) -> bool {
+        let ejected = self.serving.iter().filter(|it| it.is_ejected()).count();
+        if backend.is_ejected() || !choose::may_eject(ejected, self.serving.len()) {
+            return false;
+        }
+        let stats = &backend.stats;
+        let nth = stats.ejections_in_row.fetch_add(1, Relaxed).saturating_add(1);
+        let length = choose::ejection_length(nth);
+        stats.ejections.fetch_add(1, Relaxed);
+        stats.failures_in_row.store(0, Relaxed);
+        // What it was is forgotten: it is to be judged anew.
+        stats.latency_bits.store(0, Relaxed);
+        stats.ejected_until_ns.store(backend.age_ns() + length.as_nanos() as u64, Relaxed);
+        tracing::warn!(backend = backend.name, seconds = length.as_secs(), "backend ejected");
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(count: u64) -> BackendSet {
+        let backend = |_| Arc::new(Backend::new(([127, 0, 0, 1], 1).into(), None));
+        BackendSet { serving: (0..count).map(backend).collect(), ..BackendSet::default() }
+    }
+
+    #[test]
+    fn failures_in_a_row_eject_a_backend_and_a_good_answer_breaks_the_row() {
+        let set = set(3);
+        let backend = &set.serving[0];
+        for _ in 1..choose::FAILURES_MAX {
+            assert!(!set.failed(backend));
+        }
+        backend.succeeded(Duration::from_millis(1), Instant::now());
+        for _ in 1..choose::FAILURES_MAX {
+            assert!(!set.failed(backend));
+        }
+        assert!(set.failed(backend));
+        assert!(backend.is_ejected() && !backend.candidate(Instant::now(), 10, false).available);
+        for _ in 0..20 {
+            assert!(!set.failed(&set.serving[1]), "a second of three would be more than half");
+        }
+    }
+
+    #[test]
+    fn what_is_ejected_or_a_last_resort_is_not_available() {
+        let mut set = set(2);
+        assert_eq!(set.available(), 2);
+        for _ in 0..choose::FAILURES_MAX {
+            set.failed(&set.serving[0]);
+        }
+        assert_eq!(set.available(), 1);
+        set.last_resort = true;
+        assert_eq!(set.available(), 0);
+    }
+
+    #[test]
+    fn a_far_slower_backend_is_ejected() {
+        let set = set(3);
+        for (backend, ms) in set.serving.iter().zip([2, 3, 900]) {
+            backend.succeeded(Duration::from_millis(ms), Instant::now());
+        }
+        set.eject_slow();
+        let ejected: Vec<bool> = set.serving.iter().map(|it| it.is_ejected()).collect();
+        assert_eq!(ejected, [false, false, true]);
+    }
+
+    #[test]
+    fn a_request_in_flight_is_counted_until_it_is_dropped() {
+        let set = set(1);
+        let backend = &set.serving[0];
+        let in_flight = InFlight::begin(backend.clone());
+        assert!(!backend.candidate(Instant::now(), 1, false).available);
+        drop(in_flight);
+        assert!(backend.candidate(Instant::now(), 1, false).available);
+    }
+}

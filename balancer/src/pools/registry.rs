@@ -1,0 +1,349 @@
+//! Keeps the set of backends that is served from: what the source says, held against probes.
+//!
+//! One task, on the control runtime. It owns a probe task for each backend; a change of either is
+//! published at once, as a whole.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use skep_base::id::NodeId;
+use tokio::sync::{mpsc, watch};
+use tokio::task::AbortHandle;
+
+use crate::pools::Pool;
+use crate::pools::backends::{Backend, BackendSet, Known};
+use crate::pools::probe::{self, Health};
+use crate::pools::source::{Target, TargetState};
+
+/// Most probe results on their way.
+const RESULTS_MAX: usize = 256;
+/// Most backends that are known.
+const BACKENDS_MAX: usize = 1024;
+/// Backends that are gone and remembered as such, for the requests that still wait for them.
+const GONE_MAX: usize = 64;
+/// How often latencies are compared.
+const COMPARE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Tells backends apart: another run of a process is another backend.
+type Key = (Option<NodeId>, SocketAddr, u64);
+
+#[derive(Debug)]
+struct Entry {
+    backend: Arc<Backend>,
+    target: Target,
+    health: Health,
+    serving: bool,
+    probe: Option<AbortHandle>,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        if let Some(probe) = &self.probe {
+            probe.abort();
+        }
+    }
+}
+
+/// What is known of the backends.
+#[derive(Debug, Default)]
+struct Registry {
+    entries: HashMap<Key, Entry>,
+    gone: VecDeque<u64>,
+}
+
+/// Follows the source until it ends.
+pub async fn run(pool: Arc<Pool>, mut source: watch::Receiver<Vec<Target>>) {
+    let (results, mut incoming) = mpsc::channel(RESULTS_MAX);
+    let mut registry = Registry::default();
+    let mut compare = tokio::time::interval(COMPARE_INTERVAL);
+    source.mark_changed();
+    loop {
+        tokio::select! {
+            changed = source.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                let targets = source.borrow_and_update().clone();
+                registry.update(targets, |serial, target| {
+                    Some(probe::start(serial, target, results.clone()))
+                });
+            }
+            Some((serial, health)) = incoming.recv() => {
+                if !registry.probed(serial, health) {
+                    continue;
+                }
+            }
+            _ = compare.tick() => {
+                pool.load().eject_slow();
+                continue;
+            }
+        }
+        pool.store(registry.publish());
+    }
+}
+
+impl Registry {
+    /// What waits for it waits in vain, though it is not known any more.
+    fn forget(&mut self, serial: u64) {
+        self.gone.push_back(serial);
+        if self.gone.len() > GONE_MAX {
+            self.gone.pop_front();
+        }
+    }
+
+    fn update(&mut self, targets: Vec<Target>, start: impl Fn(u64, &Target) -> Option<AbortHandle>) {
+        let mut targets: HashMap<Key, Target> = targets
+            .into_iter()
+            .take(BACKENDS_MAX)
+            .map(|it| ((it.node, it.address, it.generation), it))
+            .collect();
+        // What is gone from the source goes on under probes, unless its place is taken.
+        let mut gone = Vec::new();
+        self.entries.retain(|key, entry| {
+            let same_node = |other: &Key| other.0 == key.0 && key.0.is_some();
+            // By a later run alone: what was there before may be shown for a while yet.
+            let taken = targets.iter().any(|(other, target)| {
+                let is_there = !matches!(target.state, TargetState::Dead | TargetState::Left);
+                other.2 > key.2 && is_there && (other.1 == key.1 || same_node(other))
+            });
+            match targets.remove(key) {
+                _ if taken => {}
+                Some(target) => {
+                    // It has become ready since it was asked last.
+                    let became = target.state == TargetState::Ready && entry.target.state != target.state;
+                    if became && entry.health == Health::Unready {
+                        entry.health = Health::Unknown;
+                    }
+                    entry.target = target;
+                }
+                // What has left finishes what it has.
+                None if matches!(entry.target.state, TargetState::Left | TargetState::Draining) => {
+                    return false;
+                }
+                None => entry.target.state = TargetState::Dead,
+            }
+            let stays = !taken && (entry.target.state != TargetState::Dead || entry.health != Health::Down);
+            if !stays {
+                gone.push(entry.backend.serial);
+            }
+            stays
+        });
+        gone.into_iter().for_each(|serial| self.forget(serial));
+        for (key, target) in targets {
+            // A stranger that is dead already, or has left, is nothing to begin with.
+            if matches!(target.state, TargetState::Dead | TargetState::Left) {
+                continue;
+            }
+            let backend = Arc::new(Backend::new(target.address, target.node));
+            let probe = start(backend.serial, &target);
+            tracing::info!(backend = backend.name, address = %target.address, "backend found");
+            let entry = Entry { backend, target, health: Health::Unknown, serving: false, probe };
+            self.entries.insert(key, entry);
+        }
+    }
+
+    /// Says whether that changed anything.
+    fn probed(&mut self, serial: u64, health: Health) -> bool {
+        let Some(entry) = self.entries.values_mut().find(|it| it.backend.serial == serial) else {
+            return false;
+        };
+        if entry.health == health {
+            return false;
+        }
+        tracing::info!(
+            backend = entry.backend.name,
+            from = entry.health.as_str(),
+            to = health.as_str(),
+            "probe"
+        );
+        entry.health = health;
+        if health == Health::Down && entry.target.state == TargetState::Dead {
+            self.entries.retain(|_, it| it.backend.serial != serial);
+            self.forget(serial);
+        }
+        true
+    }
+
+    fn publish(&mut self) -> BackendSet {
+        let mut entries: Vec<&mut Entry> = self.entries.values_mut().collect();
+        entries.sort_by_key(|it| it.backend.serial);
+        let last_resort = !entries.iter().any(|it| may_serve(it.target.state, it.health));
+        let down = self.gone.iter().copied().collect();
+        let mut set = BackendSet { down, last_resort, ..BackendSet::default() };
+        for entry in entries {
+            let state = entry.target.state;
+            // Where no probe gets through, it may be the probes that fail: traffic will show.
+            let serving = may_serve(state, entry.health)
+                || last_resort && matches!(state, TargetState::Ready | TargetState::Static);
+            if serving != entry.serving {
+                tracing::info!(backend = entry.backend.name, state = state.as_str(), serving, "backend");
+                if serving {
+                    entry.backend.returned();
+                }
+            }
+            entry.serving = serving;
+            if serving {
+                if entry.target.is_leader {
+                    set.leader = Some(set.serving.len());
+                }
+                set.serving.push(entry.backend.clone());
+            } else if entry.health == Health::Down {
+                set.down.push(entry.backend.serial);
+            }
+            set.known.push(Known {
+                backend: entry.backend.clone(),
+                state: state.as_str(),
+                role: if entry.target.is_leader { "leader" } else { entry.target.role.as_str() },
+                probe: entry.health.as_str(),
+                serving,
+                version: entry.target.version.clone(),
+            });
+        }
+        set
+    }
+}
+
+/// Whether requests may go to a backend in this state.
+fn may_serve(state: TargetState, health: Health) -> bool {
+    match state {
+        // Gossip says ready as soon as it is; a probe only takes that back.
+        TargetState::Ready | TargetState::Static => matches!(health, Health::Up | Health::Unknown),
+        TargetState::Dead => health == Health::Up,
+        TargetState::Joining | TargetState::Draining | TargetState::Left => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use skep_members::gossip::RaftRole;
+
+    use super::*;
+    use crate::pools::source::Probe;
+
+    fn target(id: u64, state: TargetState) -> Target {
+        let address = ([127, 0, 0, id as u8], 80).into();
+        Target {
+            node: Some(NodeId(id)),
+            generation: 1,
+            address,
+            probe: Probe::Connects(address),
+            state,
+            role: RaftRole::Follower,
+            is_leader: id == 2,
+            version: String::new(),
+        }
+    }
+
+    fn serving(registry: &mut Registry) -> Vec<u64> {
+        registry.publish().serving.iter().filter_map(|it| it.node.map(|id| id.0)).collect()
+    }
+
+    fn with(targets: Vec<Target>) -> Registry {
+        let mut registry = Registry::default();
+        registry.update(targets, |_, _| None);
+        registry
+    }
+
+    fn serial(registry: &Registry, id: u64) -> u64 {
+        registry.entries.values().find(|it| it.target.node == Some(NodeId(id))).unwrap().backend.serial
+    }
+
+    use TargetState::*;
+
+    #[test]
+    fn ready_nodes_are_served_from_at_once_and_draining_ones_at_once_no_more() {
+        let mut registry = with(vec![target(1, Ready), target(2, Ready), target(3, Joining)]);
+        let mut now = serving(&mut registry);
+        now.sort();
+        assert_eq!(now, [1, 2]);
+        let set = registry.publish();
+        assert_eq!(set.leader.map(|at| set.serving[at].node), Some(Some(NodeId(2))));
+        // Whatever its last probe says.
+        let one = serial(&registry, 1);
+        registry.probed(one, Health::Up);
+        registry.update(vec![target(1, Draining), target(2, Ready), target(3, Ready)], |_, _| None);
+        let mut now = serving(&mut registry);
+        now.sort();
+        assert_eq!(now, [2, 3]);
+    }
+
+    #[test]
+    fn a_probe_takes_a_node_out_and_brings_it_back() {
+        let mut registry = with(vec![target(1, Ready), target(2, Ready)]);
+        let two = serial(&registry, 2);
+        assert!(registry.probed(two, Health::Down));
+        assert!(!registry.probed(two, Health::Down));
+        let set = registry.publish();
+        assert_eq!((set.serving.len(), set.down.as_slice(), set.leader), (1, &[two][..], None));
+        registry.probed(two, Health::Unready);
+        assert!(registry.publish().down.is_empty(), "what says 503 still finishes what it has");
+        registry.probed(two, Health::Up);
+        assert_eq!(serving(&mut registry).len(), 2);
+    }
+
+    #[test]
+    fn a_node_that_becomes_ready_does_not_wait_for_its_next_probe() {
+        let mut registry = with(vec![target(1, Joining), target(2, Ready)]);
+        let one = serial(&registry, 1);
+        registry.probed(one, Health::Unready);
+        assert_eq!(serving(&mut registry), [2]);
+        registry.update(vec![target(1, Ready), target(2, Ready)], |_, _| None);
+        assert_eq!(serving(&mut registry).len(), 2);
+    }
+
+    #[test]
+    fn where_gossip_is_lost_the_last_known_set_goes_on_under_probes() {
+        let mut registry = with(vec![target(1, Ready), target(2, Ready)]);
+        for id in [1, 2] {
+            let serial = serial(&registry, id);
+            registry.probed(serial, Health::Up);
+        }
+        registry.update(vec![target(1, Dead), target(2, Dead)], |_, _| None);
+        assert_eq!(serving(&mut registry).len(), 2);
+        registry.update(vec![], |_, _| None);
+        assert_eq!(serving(&mut registry).len(), 2);
+        let two = serial(&registry, 2);
+        registry.probed(two, Health::Down);
+        assert_eq!(serving(&mut registry), [1]);
+        assert_eq!(registry.entries.len(), 1);
+        assert_eq!(registry.publish().down, [two], "what still waits for it is told");
+    }
+
+    #[test]
+    fn another_run_at_the_same_address_is_another_backend() {
+        let mut registry = with(vec![target(1, Ready)]);
+        let before = serial(&registry, 1);
+        registry.probed(before, Health::Up);
+        let next = Target { generation: 2, ..target(1, Ready) };
+        registry.update(vec![next], |_, _| None);
+        assert_eq!(registry.entries.len(), 1);
+        assert_ne!(serial(&registry, 1), before);
+    }
+
+    #[test]
+    fn a_new_node_at_the_address_of_one_that_is_gone_is_served_from_while_that_is_still_shown() {
+        for state in [Left, Dead, Ready, Draining] {
+            let before = target(1, state);
+            let next = Target { node: Some(NodeId(9)), generation: 2, ..target(1, Ready) };
+            let mut registry = with(vec![before.clone()]);
+            for _ in 0..3 {
+                registry.update(vec![before.clone(), next.clone()], |_, _| None);
+                assert!(serving(&mut registry).contains(&9), "{state:?}");
+            }
+            let nine = serial(&registry, 9);
+            registry.update(vec![before, next], |_, _| None);
+            assert_eq!(serial(&registry, 9), nine, "it stays the same backend");
+        }
+    }
+
+    #[test]
+    fn where_every_probe_fails_the_ready_are_served_from_all_the_same() {
+        let mut registry = with(vec![target(1, Ready)]);
+        let one = serial(&registry, 1);
+        registry.probed(one, Health::Down);
+        let set = registry.publish();
+        assert_eq!((set.serving.len(), set.down.len()), (1, 0));
+    }
+}

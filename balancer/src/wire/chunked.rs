@@ -1,0 +1,201 @@
+//! The chunked coding (RFC 9112, 7.1), read as it passes.
+//!
+//! A forwarder need not take a chunked body apart, only know where it ends, and that no other
+//! reader could see another end: sizes are plain hexadecimal, lines end with CRLF, and trailers are
+//! fields. The decoder says of each stretch of bytes whether it is data or framing. Pure.
+
+use crate::wire::fields::is_token_byte;
+
+/// Most hexadecimal digits in a chunk's size.
+const SIZE_DIGITS_MAX: u8 = 15;
+/// Most bytes of extensions in one chunk's line.
+const EXTENSION_BYTES_MAX: u32 = 256;
+/// Most bytes of trailers.
+pub const TRAILER_BYTES_MAX: u32 = 8 * 1024;
+
+/// What is wrong with a chunked body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ChunkError {
+    #[error("a malformed chunk size")]
+    Size,
+    #[error("a malformed or overlong chunk extension")]
+    Extension,
+    #[error("a chunk that does not end where its size says")]
+    End,
+    #[error("malformed or overlong trailers")]
+    Trailer,
+}
+
+/// A stretch of the body's bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stretch {
+    /// Bytes of the content.
+    Data(usize),
+    /// Bytes of the coding; zero where more input is needed.
+    Framing(usize),
+    /// Bytes of a trailer's line, CRLF included or still to come.
+    Trailer(usize),
+    /// Bytes of the coding, and the body is over.
+    End(usize),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Size,
+    Extension,
+    SizeLf,
+    Data,
+    DataCr,
+    DataLf,
+    TrailerStart,
+    TrailerName,
+    TrailerValue,
+    TrailerLf,
+    EndLf,
+    Done,
+}
+
+/// Reads a chunked body, however it is cut up.
+#[derive(Debug, Clone)]
+pub struct Decoder {
+    state: State,
+    left: u64,
+    digits: u8,
+    extension: u32,
+    trailer: u32,
+}
+
+impl Default for Decoder {
+    fn default() -> Self {
+        Self { state: State::Size, left: 0, digits: 0, extension: 0, trailer: 0 }
+    }
+}
+
+impl Decoder {
+    pub fn is_done(&self) -> bool {
+        self.state == State::Done
+    }
+
+    /// How many bytes of `buf` belong to the body, and whether it ends with them.
+    pub fn scan(&mut self, buf: &[u8]) -> Result<(usize, bool), ChunkError> {
+        let mut at = 0;
+        while at < buf.len() {
+            match self.next(&buf[at..])? {
+                Stretch::End(n) => return Ok((at + n, true)),
+                Stretch::Data(n) | Stretch::Framing(n) | Stretch::Trailer(n) => at += n,
+            }
+        }
+        Ok((at, self.is_done()))
+    }
+
+    /// What the next bytes are. After `End`, always `End(0)`.
+    pub fn next(&mut self, buf: &[u8]) -> Result<Stretch, ChunkError> {
+        match self.state {
+            State::Done => return Ok(Stretch::End(0)),
+            State::Data => {
+                let n = usize::try_from(self.left).unwrap_or(usize::MAX).min(buf.len());
+                self.left -= n as u64;
+                if self.left == 0 {
+                    self.state = State::DataCr;
+                }
+                return Ok(Stretch::Data(n));
+            }
+            State::TrailerStart | State::TrailerName | State::TrailerValue | State::TrailerLf => {
+                return self.next_trailer(buf);
+            }
+            _ => {}
+        }
+        for (at, &b) in buf.iter().enumerate() {
+            match self.state {
+                State::Size => self.size_byte(b)?,
+                State::Extension => self.extension_byte(b)?,
+                State::SizeLf if b == b'\n' => {
+                    self.state = if self.left == 0 { State::TrailerStart } else { State::Data };
+                    (self.digits, self.extension) = (0, 0);
+                    return Ok(Stretch::Framing(at + 1));
+                }
+                State::SizeLf => return Err(ChunkError::Size),
+                State::DataCr if b == b'\r' => self.state = State::DataLf,
+                State::DataLf if b == b'\n' => self.state = State::Size,
+                State::DataCr | State::DataLf => return Err(ChunkError::End),
+                State::EndLf if b == b'\n' => {
+                    self.state = State::Done;
+                    return Ok(Stretch::End(at + 1));
+                }
+                State::EndLf => return Err(ChunkError::Trailer),
+                _ => return Ok(Stretch::Framing(at)),
+            }
+        }
+        Ok(Stretch::Framing(buf.len()))
+    }
+
+    fn size_byte(&mut self, b: u8) -> Result<(), ChunkError> {
+        let digit = match b {
+            b'0'..=b'9' => b - b'0',
+            b'a'..=b'f' => b - b'a' + 10,
+            b'A'..=b'F' => b - b'A' + 10,
+            b'\r' if self.digits > 0 => {
+                self.state = State::SizeLf;
+                return Ok(());
+            }
+            b';' if self.digits > 0 => {
+                self.state = State::Extension;
+                return Ok(());
+            }
+            _ => return Err(ChunkError::Size),
+        };
+        if self.digits == SIZE_DIGITS_MAX {
+            return Err(ChunkError::Size);
+        }
+        if self.digits == 0 {
+            self.left = 0;
+        }
+        self.digits += 1;
+        self.left = self.left << 4 | u64::from(digit);
+        Ok(())
+    }
+
+    fn extension_byte(&mut self, b: u8) -> Result<(), ChunkError> {
+        self.extension += 1;
+        match b {
+            b'\r' => self.state = State::SizeLf,
+            b'\t' | b' '..=b'~' if self.extension <= EXTENSION_BYTES_MAX => {}
+            _ => return Err(ChunkError::Extension),
+        }
+        Ok(())
+    }
+
+    fn next_trailer(&mut self, buf: &[u8]) -> Result<Stretch, ChunkError> {
+        for (at, &b) in buf.iter().enumerate() {
+            match (self.state, b) {
+                (State::TrailerStart, b'\r') => {
+                    self.state = State::EndLf;
+                    // The line before it is a stretch of its own.
+                    return match buf.get(at + 1) {
+                        Some(b'\n') => {
+                            self.state = State::Done;
+                            Ok(Stretch::End(at + 2))
+                        }
+                        Some(_) => Err(ChunkError::Trailer),
+                        None => Ok(Stretch::Framing(at + 1)),
+                    };
+                }
+                (State::TrailerStart, b) if is_token_byte(b) => self.state = State::TrailerName,
+                (State::TrailerName, b) if is_token_byte(b) => {}
+                (State::TrailerName, b':') => self.state = State::TrailerValue,
+                (State::TrailerValue, b'\r') => self.state = State::TrailerLf,
+                (State::TrailerValue, b'\t' | b' '..=b'~' | 0x80..) => {}
+                (State::TrailerLf, b'\n') => {
+                    self.state = State::TrailerStart;
+                    return Ok(Stretch::Trailer(at + 1));
+                }
+                _ => return Err(ChunkError::Trailer),
+            }
+            self.trailer += 1;
+            if self.trailer > TRAILER_BYTES_MAX {
+                return Err(ChunkError::Trailer);
+            }
+        }
+        Ok(Stretch::Trailer(buf.len()))
+    }
+}

@@ -1,0 +1,268 @@
+//! What the driver does with the mesh's word: designate, follow, hand over.
+//!
+//! A hand-over from A to B, where B is the one that A has named as the next:
+//!
+//! 1. A: `prepare`. It goes on as Active.
+//! 2. B sends on what belongs to A, and says `ready`. Nothing comes to it yet.
+//! 3. A falls quiet about the addresses, which it keeps, and sends priority 0.
+//! 4. B, as the designated one, takes over at once: advertisement, addresses, gratuitous ARP.
+//! 5. A's connections end; A takes the addresses away and says `bye`; B stops sending on.
+//!
+//! At every step a silence of the other ends in what the RFC says.
+
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::time::{Duration, Instant};
+
+use super::Driver;
+use crate::Handover;
+use crate::counts;
+use crate::forwarding::{Forwarding, Quiet, has_open_connections};
+use crate::handing::{Draining, Handing, SendingOn, Then};
+use crate::machine::{Action, PRIORITY_WEAK, State};
+use crate::mesh::{Event, Message, Speaker, Target, What};
+use crate::router::Router;
+
+/// Time for the next to make itself ready.
+const READY_TIMEOUT: Duration = Duration::from_millis(400);
+/// The one before may take this much longer to drain than it said, until nothing is sent on.
+const FORWARDING_SLACK: Duration = Duration::from_secs(5);
+/// Longest time that is sent on for another, whatever it says.
+const FORWARDING_MAX: Duration = Duration::from_secs(3600);
+/// How long a closed connection's last bytes are waited for.
+const LAST_BYTES_TIMEOUT: Duration = Duration::from_secs(1);
+const LAST_BYTES_INTERVAL: Duration = Duration::from_millis(20);
+
+fn addresses(router: &Router) -> Vec<IpAddr> {
+    router.config.addresses.iter().map(|address| address.ip).collect()
+}
+
+impl Driver {
+    /// Gives up what the router has, by a hand-over where there is someone to hand over to.
+    pub(super) async fn give_up(&mut self, at: usize, then: Then) {
+        if let Some(handing) = &mut self.routers[at].handing {
+            // The last word counts.
+            handing.then = then;
+            return;
+        }
+        let is_active = self.routers[at].is_active();
+        let next = self.mesh.as_ref().and_then(|mesh| mesh.next_of(at));
+        let carries_over = self.handover != Handover::Off && !self.routers[at].config.vmac;
+        let next = next.filter(|_| is_active && carries_over && self.shortcuts(at));
+        let prepare = Message::Prepare { seconds: self.drain.as_secs() };
+        match (next, &self.mesh) {
+            (Some(next), Some(mesh)) if mesh.tell(at, next, prepare) => {
+                let until = Instant::now() + READY_TIMEOUT;
+                self.routers[at].handing = Some(Handing { next, then, until });
+            }
+            _ => self.apply(at, then).await,
+        }
+    }
+
+    /// Whether anything but the RFC's timers may decide: not where others are in the group.
+    pub(super) fn shortcuts(&self, at: usize) -> bool {
+        !self.routers[at].strangers.present(Instant::now())
+    }
+
+    async fn apply(&mut self, at: usize, then: Then) {
+        let (mut actions, now) = (Vec::new(), Instant::now());
+        match then {
+            Then::Claim(claim) => self.routers[at].machine.set_claim(claim, now, &mut actions),
+            Then::Stop => self.routers[at].machine.stop(&mut actions),
+        }
+        self.carry_out(at, &mut actions, now).await;
+    }
+
+    /// The next is ready, or will not be.
+    async fn go(&mut self, at: usize, forwarding: bool) {
+        let Some(handing) = self.routers[at].handing.take() else { return };
+        let router = &mut self.routers[at];
+        if let (true, Some(own)) = (forwarding && router.is_active(), router.source) {
+            match Quiet::start(&addresses(router), own) {
+                Ok(quiet) => {
+                    let until = Instant::now() + self.drain + READY_TIMEOUT;
+                    router.draining = Some(Draining { _quiet: quiet, next: handing.next, until });
+                    counts::add(&router.counts.handovers);
+                }
+                Err(error) => {
+                    tracing::warn!(vrid = router.config.vrid, %error, "connections will be cut: no rule can be set")
+                }
+            }
+        }
+        self.apply(at, handing.then).await;
+    }
+
+    /// Claims what health says; a claim that is lost is handed over.
+    pub(super) async fn set_claim(&mut self, at: usize, claim: Option<u8>) {
+        let gives_up = claim.is_none_or(|claim| claim == PRIORITY_WEAK);
+        let link_is_up = self.routers[at].link.as_ref().is_some_and(|link| link.up);
+        if gives_up && link_is_up && self.routers[at].is_active() && self.routers[at].machine.claim() != claim
+        {
+            return self.give_up(at, Then::Claim(claim)).await;
+        }
+        if self.routers[at].handing.as_ref().is_some_and(|handing| handing.then != Then::Stop) {
+            // Well again before the next was ready.
+            self.routers[at].handing = None;
+        }
+        let (mut actions, now) = (Vec::new(), Instant::now());
+        self.routers[at].machine.set_claim(claim, now, &mut actions);
+        self.carry_out(at, &mut actions, now).await;
+    }
+
+    /// Something came by the mesh.
+    pub(super) async fn on_mesh(&mut self, event: Event) {
+        let Some(mesh) = &mut self.mesh else { return };
+        mesh.note(&event);
+        let (at, now) = (event.router, Instant::now());
+        let mut actions: Vec<Action> = Vec::new();
+        let router = &mut self.routers[at];
+        match (event.from, event.what) {
+            (_, What::Connected { address, .. }) => router.strangers.forget(address),
+            (Speaker::Leader(address), What::Unreachable) => router.strangers.missed(address, now),
+            (Speaker::Leader(_), What::Said(Message::Next { you })) => {
+                let designated = you && !router.strangers.present(now);
+                router.designated_by_leader = designated;
+                router.machine.set_designated(designated);
+            }
+            (Speaker::Leader(address), What::Said(Message::Prepare { seconds })) => {
+                let forwarding = self.send_on(at, address, seconds);
+                if let Some(mesh) = &self.mesh {
+                    mesh.tell_leader(at, Message::Ready { forwarding });
+                }
+            }
+            (Speaker::Leader(address), What::Gone { orderly }) => {
+                if router.sending_on.as_ref().is_some_and(|sending| sending.to == address) {
+                    router.sending_on = None;
+                }
+                router.designated_by_leader = false;
+                if !orderly && router.active == Some(address) {
+                    counts::add(&router.counts.peer_losses);
+                    router.machine.active_lost(now, &mut actions);
+                }
+                router.machine.set_designated(false);
+            }
+            (Speaker::Follower(id), What::Said(Message::Ready { forwarding }))
+                if router.handing.as_ref().is_some_and(|handing| handing.next == id) =>
+            {
+                self.go(at, forwarding).await;
+            }
+            (Speaker::Follower(id), What::Gone { .. }) => {
+                let handing = router.handing.as_ref().is_some_and(|handing| handing.next == id);
+                let draining = router.draining.as_ref().is_some_and(|draining| draining.next == id);
+                if handing {
+                    self.go(at, false).await;
+                }
+                if draining {
+                    // Nobody sends on to here any more.
+                    self.end_draining(at).await;
+                }
+            }
+            _ => {}
+        }
+        self.carry_out(at, &mut actions, now).await;
+        self.publish();
+    }
+
+    fn send_on(&mut self, at: usize, before: IpAddr, seconds: u64) -> bool {
+        let (how, router) = (self.handover, &mut self.routers[at]);
+        let Some(link) =
+            router.link.as_ref().filter(|_| how != Handover::Off && router.config.peers.is_empty())
+        else {
+            return false;
+        };
+        match Forwarding::start(how, &addresses(router), before, link.index) {
+            Ok(forwarding) => {
+                let length = (Duration::from_secs(seconds) + FORWARDING_SLACK).min(FORWARDING_MAX);
+                let until = Instant::now() + length;
+                router.sending_on = Some(SendingOn { _forwarding: forwarding, to: before, until });
+                counts::add(&router.counts.handovers_taken);
+                true
+            }
+            Err(error) => {
+                tracing::warn!(vrid = router.config.vrid, %error, "connections will be cut: no rule can be set");
+                false
+            }
+        }
+    }
+
+    /// What is due, and what is to be said because something else has changed. Once in each turn.
+    pub(super) async fn keep_mesh(&mut self) {
+        let now = Instant::now();
+        for at in 0..self.routers.len() {
+            if self.routers[at].handing.as_ref().is_some_and(|handing| handing.until <= now) {
+                self.go(at, false).await;
+            }
+            let router = &mut self.routers[at];
+            if router.sending_on.as_ref().is_some_and(|sending| sending.until <= now) {
+                router.sending_on = None;
+            }
+            if router.draining.as_ref().is_some_and(|draining| draining.until <= now) {
+                self.end_draining(at).await;
+            }
+            let before = self.routers[at].successor;
+            self.follow_and_name(at);
+            if self.routers[at].successor != before {
+                self.publish();
+            }
+        }
+    }
+
+    fn follow_and_name(&mut self, at: usize) {
+        let open = self.shortcuts(at);
+        let router = &mut self.routers[at];
+        let Some(mesh) = &mut self.mesh else { return };
+        let claim = router.machine.claim();
+        let scope = router.link.as_ref().map_or(0, |link| link.index);
+        // Who is sent on to is followed on: its end of the connection is the end of that.
+        let active = router.active.filter(|_| router.machine.state() == State::Backup);
+        let leader = router.sending_on.as_ref().map(|sending| sending.to).or(active);
+        let target = leader.zip(claim).map(|(address, priority)| {
+            let address = match address {
+                IpAddr::V6(ip) if ip.is_unicast_link_local() => {
+                    SocketAddrV6::new(ip, self.mesh_port, 0, scope).into()
+                }
+                _ => SocketAddr::new(address, self.mesh_port),
+            };
+            Target { address, priority }
+        });
+        mesh.set_target(at, target);
+        if router.is_active() {
+            // Also while it hands over: the next one is to act on priority 0.
+            mesh.name_next(at, open);
+            router.successor = open && mesh.next_of(at).is_some();
+        } else {
+            let keep = router.draining.as_ref().map(|draining| draining.next);
+            mesh.dismiss(at, keep);
+            router.successor = router.designated_by_leader && router.machine.state() == State::Backup;
+        }
+    }
+
+    /// The connections that were left here are over, or their time is.
+    pub(super) async fn end_draining(&mut self, at: usize) {
+        let Some(draining) = self.routers[at].draining.take() else { return };
+        if !self.routers[at].is_active() {
+            let hands = self.hands_of(at);
+            self.routers[at].forget_addresses(&hands).await;
+        }
+        // Only now may others speak of the address from here: it is gone.
+        drop(draining);
+        self.publish();
+    }
+
+    /// Before the process ends: what is left of closed connections, then the addresses.
+    pub(super) async fn end_all_draining(&mut self) {
+        let all: Vec<IpAddr> =
+            self.routers.iter().filter(|router| router.draining.is_some()).flat_map(addresses).collect();
+        let last_bytes = async {
+            while has_open_connections(&all) {
+                tokio::time::sleep(LAST_BYTES_INTERVAL).await;
+            }
+        };
+        if !all.is_empty() && tokio::time::timeout(LAST_BYTES_TIMEOUT, last_bytes).await.is_err() {
+            tracing::debug!("connections are still open at the address that was handed over");
+        }
+        for at in 0..self.routers.len() {
+            self.end_draining(at).await;
+            self.follow_and_name(at);
+        }
+    }
+}

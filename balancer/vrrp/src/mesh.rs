@@ -1,0 +1,259 @@
+//! The balancers' own word to each other, beside VRRP: who is next, who goes, who is gone.
+//!
+//! Each Backup keeps a TCP connection to the Active, which it knows by its advertisements: nobody
+//! is configured. When the Active's process dies, its kernel closes the connection, and the
+//! Backup that the Active has named as the next takes over within a millisecond. Mutual TLS by the
+//! cluster key: a stranger can neither name nor be named. A keepalived does not listen here, and
+//! then the RFC's timers rule.
+//!
+//! Tasks: one that accepts on each interface, one for each connection, one that dials for each
+//! router. The book of who follows ([`Mesh`]) is the driver's. Frames are a length of 16 bits and
+//! a JSON document.
+
+mod connection;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use serde::{Deserialize, Serialize};
+use skep_members::tls::PeerTls;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio_rustls::TlsAcceptor;
+
+use crate::machine::PRIORITY_WEAK;
+use crate::socket::Family;
+use connection::{Acceptor, accept, follow, listen};
+
+/// Connections of others, in all.
+const CONNECTIONS_MAX: usize = 128;
+/// Followers of one router.
+const FOLLOWERS_MAX: usize = 32;
+/// Events that wait for the driver.
+const EVENTS_MAX: usize = 256;
+
+/// The version of what is said here.
+const VERSION: u16 = 1;
+
+/// What is said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "say", rename_all = "kebab-case")]
+pub enum Message {
+    /// A Backup to the Active, first.
+    Hello { version: u16, vrid: u8, family: Spoken, priority: u8 },
+    /// A Backup to the Active: its claim has changed.
+    Claim { priority: u8 },
+    /// The Active to a Backup: whether it is the one who takes over.
+    Next { you: bool },
+    /// The Active to the next: I am about to go; send on to me what I have begun, this long.
+    Prepare { seconds: u64 },
+    /// The next to the Active: go, and whether it sends on.
+    Ready { forwarding: bool },
+    /// What follows is no death.
+    Bye,
+    /// Of a later version.
+    #[serde(other)]
+    Unknown,
+}
+
+/// A family, as it is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Spoken {
+    Ipv4,
+    Ipv6,
+}
+
+impl From<Family> for Spoken {
+    fn from(family: Family) -> Self {
+        match family {
+            Family::V4 => Self::Ipv4,
+            Family::V6 => Self::Ipv6,
+        }
+    }
+}
+
+/// From whom something came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Speaker {
+    /// The Active that this one follows.
+    Leader(IpAddr),
+    Follower(u64),
+}
+
+/// Something happened to a connection.
+#[derive(Debug)]
+pub enum What {
+    /// It stands; frames to it go here.
+    Connected {
+        address: IpAddr,
+        priority: u8,
+        sender: mpsc::Sender<Message>,
+    },
+    Said(Message),
+    /// It is over. In order: the other side said so before.
+    Gone {
+        orderly: bool,
+    },
+    /// The Active does not listen here: it is no balancer of ours.
+    Unreachable,
+}
+
+/// An event for one router.
+#[derive(Debug)]
+pub struct Event {
+    pub router: usize,
+    pub from: Speaker,
+    pub what: What,
+}
+
+/// How to find a router: interface, VRID, family.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seat {
+    pub interface: String,
+    pub vrid: u8,
+    pub family: Family,
+}
+
+#[derive(Debug)]
+struct Follower {
+    address: IpAddr,
+    priority: u8,
+    sender: mpsc::Sender<Message>,
+    told_next: bool,
+}
+
+/// Who follows whom, for one router.
+#[derive(Debug)]
+struct Links {
+    followers: BTreeMap<u64, Follower>,
+    leader: Option<(IpAddr, mpsc::Sender<Message>)>,
+    dial: watch::Sender<Option<Target>>,
+    told_priority: Option<u8>,
+}
+
+/// Whom a dialer is to reach, and what it says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Target {
+    pub address: SocketAddr,
+    pub priority: u8,
+}
+
+/// The driver's side.
+#[derive(Debug)]
+pub struct Mesh {
+    links: Vec<Links>,
+    events: mpsc::Receiver<Event>,
+}
+
+impl Mesh {
+    /// Listens on each interface and starts the dialers. Must be called within a runtime.
+    pub fn start(seats: Vec<Seat>, port: u16, tls: &PeerTls) -> io::Result<Self> {
+        let (sender, events) = mpsc::channel(EVENTS_MAX);
+        let mut interfaces: Vec<&String> = seats.iter().map(|seat| &seat.interface).collect();
+        interfaces.sort();
+        interfaces.dedup();
+        let (ids, permits) = (Arc::new(AtomicU64::new(1)), Arc::new(Semaphore::new(CONNECTIONS_MAX)));
+        let all = Arc::new(seats.clone());
+        for interface in interfaces {
+            let acceptor = Acceptor {
+                interface: interface.clone(),
+                seats: all.clone(),
+                tls: TlsAcceptor::from(tls.server.clone()),
+                events: sender.clone(),
+                ids: ids.clone(),
+            };
+            tokio::spawn(accept(listen(interface, port)?, acceptor, permits.clone()));
+        }
+        let mut links = Vec::new();
+        for (router, seat) in seats.into_iter().enumerate() {
+            let (dial, targets) = watch::channel(None);
+            tokio::spawn(follow(router, seat, tls.clone(), targets, sender.clone()));
+            links.push(Links { followers: BTreeMap::new(), leader: None, dial, told_priority: None });
+        }
+        Ok(Self { links, events })
+    }
+
+    /// The next event; cancel-safe.
+    pub async fn next(&mut self) -> Option<Event> {
+        self.events.recv().await
+    }
+
+    /// Keeps the book. Says whether the event is for the driver, too.
+    pub fn note(&mut self, event: &Event) {
+        let Some(links) = self.links.get_mut(event.router) else { return };
+        match (event.from, &event.what) {
+            (Speaker::Leader(_), What::Connected { address, priority, sender }) => {
+                links.leader = Some((*address, sender.clone()));
+                links.told_priority = Some(*priority);
+            }
+            (Speaker::Leader(_), What::Gone { .. } | What::Unreachable) => links.leader = None,
+            (Speaker::Follower(id), What::Connected { address, priority, sender })
+                if links.followers.len() < FOLLOWERS_MAX =>
+            {
+                let (address, priority, sender) = (*address, *priority, sender.clone());
+                links.followers.insert(id, Follower { address, priority, sender, told_next: false });
+            }
+            (Speaker::Follower(id), What::Said(Message::Claim { priority })) => {
+                if let Some(follower) = links.followers.get_mut(&id) {
+                    follower.priority = *priority;
+                }
+            }
+            (Speaker::Follower(id), What::Gone { .. }) => drop(links.followers.remove(&id)),
+            _ => {}
+        }
+    }
+
+    /// The follower that takes over.
+    pub fn next_of(&self, router: usize) -> Option<u64> {
+        let able = self.links[router].followers.iter().filter(|(_, it)| it.priority > PRIORITY_WEAK);
+        able.max_by_key(|(_, it)| (it.priority, it.address)).map(|(id, _)| *id)
+    }
+
+    /// Tells each follower whether it is the next; nobody is where `open` is false.
+    pub fn name_next(&mut self, router: usize, open: bool) {
+        let next = self.next_of(router).filter(|_| open);
+        for (id, follower) in &mut self.links[router].followers {
+            let you = next == Some(*id);
+            if follower.told_next != you && follower.sender.try_send(Message::Next { you }).is_ok() {
+                follower.told_next = you;
+            }
+        }
+    }
+
+    pub fn tell(&self, router: usize, follower: u64, message: Message) -> bool {
+        let follower = self.links[router].followers.get(&follower);
+        follower.is_some_and(|follower| follower.sender.try_send(message).is_ok())
+    }
+
+    pub fn tell_leader(&self, router: usize, message: Message) {
+        if let Some((_, sender)) = &self.links[router].leader {
+            let _ = sender.try_send(message);
+        }
+    }
+
+    /// Follows this one, or nobody.
+    pub fn set_target(&mut self, router: usize, target: Option<Target>) {
+        let links = &mut self.links[router];
+        // A changed priority is said on the connection that stands.
+        let same = |one: Option<Target>| one.map(|target| target.address);
+        if same(*links.dial.borrow()) != same(target) {
+            links.dial.send_replace(target);
+        } else if let (Some(target), Some((_, leader))) = (target, &links.leader)
+            && links.told_priority != Some(target.priority)
+            && leader.try_send(Message::Claim { priority: target.priority }).is_ok()
+        {
+            links.told_priority = Some(target.priority);
+        }
+    }
+
+    /// Ends in order with all followers, but for the one that is kept.
+    pub fn dismiss(&mut self, router: usize, keep: Option<u64>) {
+        self.links[router].followers.retain(|id, _| Some(*id) == keep);
+    }
+}
+
+#[cfg(test)]
+mod tests;

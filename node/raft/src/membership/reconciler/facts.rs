@@ -1,0 +1,138 @@
+//! The plan's facts, from gossip's view and Raft's metrics; and the memory of since when.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use openraft_rt::Instant as _;
+use skep_base::id::NodeId;
+use skep_members::gossip::{NodeState, PeerRecord, Program, View};
+
+use super::Settings;
+use crate::membership::plan::{Facts, Membership, Presence, Progress};
+use crate::types::{Metrics, StoredMembership};
+
+/// Within how long a member must have answered the leader to count as taking part.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(3);
+
+/// Raft's side of the facts.
+#[derive(Debug, Clone, Default)]
+pub struct RaftFacts {
+    pub membership: Membership,
+    /// Known on the leader only.
+    pub members: BTreeMap<NodeId, MemberFacts>,
+}
+
+/// How the leader fares with one member.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct MemberFacts {
+    /// How many entries it lacks; `None` before it told.
+    pub lag: Option<u64>,
+    /// How long ago what it answered last was sent.
+    pub answered_ago: Option<Duration>,
+}
+
+/// Reads Raft's metrics.
+pub fn raft_facts(metrics: &Metrics) -> RaftFacts {
+    let mut members: BTreeMap<NodeId, MemberFacts> = BTreeMap::new();
+    let last = metrics.last_log_index.unwrap_or(0);
+    for (id, matched) in metrics.replication.iter().flatten() {
+        members.entry(NodeId(*id)).or_default().lag =
+            matched.as_ref().map(|log_id| last.saturating_sub(log_id.index));
+    }
+    for (id, sent) in metrics.heartbeat.iter().flatten() {
+        members.entry(NodeId(*id)).or_default().answered_ago = sent.as_ref().map(|sent| sent.elapsed());
+    }
+    RaftFacts {
+        membership: membership_of(&metrics.membership_config, &metrics.committed_membership_config),
+        members,
+    }
+}
+
+/// The membership in the plan's terms.
+pub fn membership_of(effective: &StoredMembership, committed: &StoredMembership) -> Membership {
+    let membership = effective.membership();
+    Membership {
+        configs: membership
+            .get_joint_config()
+            .iter()
+            .map(|voters| voters.iter().map(|id| NodeId(*id)).collect())
+            .collect(),
+        learners: membership.learner_ids().map(NodeId).collect(),
+        committed: effective.log_id() == committed.log_id(),
+    }
+}
+
+/// Remembers since when things are as they are.
+#[derive(Debug, Default)]
+pub struct Tracker {
+    leaving: BTreeMap<NodeId, Instant>,
+    dead: BTreeMap<NodeId, Instant>,
+    close: BTreeMap<NodeId, Instant>,
+}
+
+impl Tracker {
+    /// The facts at `now`. None while this node shows no cluster.
+    pub fn observe(
+        &mut self,
+        me: NodeId,
+        view: &View,
+        raft: RaftFacts,
+        settings: &Settings,
+        now: Instant,
+    ) -> Option<Facts> {
+        let cluster = view.me.cluster?;
+        let of_us = |record: &&PeerRecord| record.program == Program::Node && record.cluster == Some(cluster);
+        let mut nodes: BTreeMap<NodeId, Presence> = BTreeMap::new();
+        let mut leaving = BTreeMap::new();
+        for record in view.live.iter().filter(of_us).chain([&view.me]) {
+            let presence = match record.state {
+                NodeState::Joining | NodeState::Ready => Presence::Live,
+                NodeState::Left => Presence::Left,
+                NodeState::Draining => {
+                    let since = self.leaving.get(&record.id).copied().unwrap_or(now);
+                    leaving.insert(record.id, since);
+                    Presence::Leaving { since }
+                }
+            };
+            nodes.insert(record.id, presence);
+        }
+        let mut dead = BTreeMap::new();
+        let voters = raft.membership.configs.iter().flatten();
+        for id in voters.chain(&raft.membership.learners) {
+            if nodes.contains_key(id) {
+                continue;
+            }
+            // Who stopped in the middle of leaving is not coming back as it was either.
+            let said_so = |record: &PeerRecord| {
+                record.id == *id && matches!(record.state, NodeState::Left | NodeState::Draining)
+            };
+            let presence = if view.dead.iter().any(said_so) {
+                Presence::Left
+            } else {
+                let since = self.dead.get(id).copied();
+                if view.trusted || since.is_some() {
+                    dead.insert(*id, since.unwrap_or(now));
+                }
+                // Gossip may have lost someone who still answers Raft.
+                let answered = raft.members.get(id).and_then(|member| member.answered_ago);
+                let answered = answered.and_then(|ago| now.checked_sub(ago));
+                Presence::Dead { since: since.unwrap_or(now).max(answered.unwrap_or(since.unwrap_or(now))) }
+            };
+            nodes.insert(*id, presence);
+        }
+        let mut close = BTreeMap::new();
+        let mut progress = BTreeMap::new();
+        for (id, member) in &raft.members {
+            let is_close = member.lag.is_some_and(|lag| lag <= settings.promote_lag);
+            let close_since = is_close.then(|| self.close.get(id).copied().unwrap_or(now));
+            close.extend(close_since.map(|since| (*id, since)));
+            let answers = member.answered_ago.is_some_and(|ago| ago <= ANSWERS_WITHIN);
+            progress.insert(*id, Progress { lag: member.lag, close_since, answers });
+        }
+        (self.leaving, self.dead, self.close) = (leaving, dead, close);
+        Some(Facts { me, trusted: view.trusted, nodes, membership: raft.membership, progress })
+    }
+}
+
+#[cfg(test)]
+mod tests;

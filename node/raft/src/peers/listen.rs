@@ -1,0 +1,141 @@
+//! Incoming connections: bounded in number and, until their hello is done, in time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::connection::Connection;
+use super::hello::{self, AcceptError, HELLO_TIMEOUT};
+use super::{Inner, session, snapshot};
+use crate::wire::{self, ConnectionKind, Hello, HelloAnswer, RejectReason};
+
+/// The wait after the system had no connection to give: no file descriptor, say.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// Accepts connections until the network stops.
+pub(super) async fn run(inner: Arc<Inner>, listener: TcpListener) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = inner.stopping.cancelled() => return,
+        };
+        let (stream, remote) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "no connection of a peer can be accepted");
+                tokio::time::sleep(ACCEPT_RETRY).await;
+                continue;
+            }
+        };
+        let permits = inner
+            .incoming
+            .clone()
+            .try_acquire_owned()
+            .and_then(|incoming| Ok((incoming, inner.greeting.clone().try_acquire_owned()?)));
+        let Ok((incoming, greeting)) = permits else {
+            // Without a word: TLS for everyone who knocks would be what the bound is against.
+            inner.counters.count_rejected(RejectReason::Busy);
+            continue;
+        };
+        let inner = inner.clone();
+        inner.clone().spawn(async move {
+            let greeted = tokio::time::timeout(HELLO_TIMEOUT, hello::accept(stream, &inner.tls)).await;
+            match greeted {
+                Ok(Ok((io, hello))) => greet(inner, io, hello, greeting).await,
+                Ok(Err(error)) => {
+                    match error {
+                        AcceptError::Tls(_) => inner.counters.tls_failures.add(1),
+                        AcceptError::Hello(_) => inner.counters.hello_failures.add(1),
+                    }
+                    tracing::debug!(%remote, %error, "an incoming connection came to nothing");
+                }
+                Err(_elapsed) => {
+                    inner.counters.hello_failures.add(1);
+                    tracing::debug!(%remote, "an incoming connection said no hello in time");
+                }
+            }
+            drop(incoming);
+        });
+    }
+}
+
+/// Answers a hello, and runs the connection where it is accepted.
+async fn greet(inner: Arc<Inner>, mut io: hello::Io, hello: Hello, greeting: OwnedSemaphorePermit) {
+    if let (Some(cluster), true) = (hello.cluster, judge(&inner, &hello).is_ok()) {
+        inner.adopt(hello.node, cluster).await;
+    }
+    let mut clusters = inner.cluster.clone();
+    let cluster = *clusters.borrow_and_update();
+    let protocol = match judge(&inner, &hello) {
+        Ok(protocol) => protocol,
+        Err((reason, detail)) => {
+            inner.rejected(hello.node, reason, &detail, "by this node");
+            let answer = HelloAnswer::Reject { reason, detail: wire::short_text(detail) };
+            let _ = tokio::time::timeout(HELLO_TIMEOUT, farewell(&mut io, &answer)).await;
+            return;
+        }
+    };
+    let answer = HelloAnswer::Accept { protocol, node: inner.local, session: inner.session, cluster };
+    inner.counters.connections_accepted.add(1);
+    match hello.kind {
+        ConnectionKind::Calls => {
+            let counters = inner.counters.clone();
+            let connection =
+                Arc::new(Connection::new(hello.node, hello.session, false, hello.cluster, counters));
+            // Before the answer: once the peer reads it, both ends agree on which one to keep.
+            inner.register(&connection);
+            let sent = tokio::time::timeout(HELLO_TIMEOUT, hello::send(&mut io, &answer)).await;
+            drop(greeting);
+            if !matches!(sent, Ok(Ok(()))) {
+                connection.close("the hello was not answered");
+                inner.table.forget(&connection);
+                return;
+            }
+            session::run(inner, connection, io, clusters).await;
+        }
+        ConnectionKind::Snapshot => {
+            let sent = tokio::time::timeout(HELLO_TIMEOUT, hello::send(&mut io, &answer)).await;
+            drop(greeting);
+            if matches!(sent, Ok(Ok(()))) {
+                snapshot::receive(&inner, hello, io).await;
+            }
+        }
+    }
+}
+
+/// Sends a refusal and waits until the peer has read it: closing with its bytes unread would reset
+/// the connection, and the reason would be lost.
+async fn farewell(io: &mut hello::Io, answer: &HelloAnswer) -> std::io::Result<()> {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    hello::send(io, answer).await?;
+    io.shutdown().await?;
+    let mut rest = [0; 64];
+    while io.read(&mut rest).await? > 0 {}
+    Ok(())
+}
+
+/// The protocol to speak with whoever says this, or why not.
+fn judge(inner: &Inner, hello: &Hello) -> Result<u16, (RejectReason, String)> {
+    if !hello.is_peer() || hello.node == inner.local {
+        return Err((RejectReason::NotAPeer, format!("hello of {}", hello.node)));
+    }
+    if let Some(target) = hello.target
+        && target != inner.local
+    {
+        return Err((RejectReason::WrongTarget, format!("meant for {target}, this is {}", inner.local)));
+    }
+    if let (Some(ours), Some(theirs)) = (*inner.cluster.borrow(), hello.cluster)
+        && ours != theirs
+    {
+        return Err((RejectReason::WrongCluster, format!("{theirs} knocks at a node of {ours}")));
+    }
+    if inner.stopping.is_cancelled() {
+        return Err((RejectReason::Stopping, "the node is stopping".into()));
+    }
+    hello.common_protocol().ok_or_else(|| {
+        let detail = format!("it speaks {:?}, this node {:?}", hello.protocol, wire::PROTOCOL);
+        (RejectReason::NoCommonProtocol, detail)
+    })
+}

@@ -1,0 +1,157 @@
+//! What nodes ask of each other, what they answer, and why they do not. Variants are only ever
+//! added at the end: the codec numbers them.
+
+use serde::{Deserialize, Serialize};
+use skep_base::id::NodeId;
+use skep_state::command::{Op, OpOutcome};
+
+use crate::formation::bootstrap::{BootstrapAnswer, BootstrapAsk};
+use crate::types::Vote;
+
+use super::{
+    AppendRequest, AppendResponse, TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+
+/// What one node asks of another.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Request {
+    /// A heartbeat, or any append outside a stream.
+    Append(AppendRequest),
+    Vote(VoteRequest),
+    PreVote(VoteRequest),
+    TransferLeader(TransferLeaderRequest),
+    /// To the leader: put these operations into the log, and answer when they are applied.
+    Propose {
+        ops: Vec<Op>,
+    },
+    /// To the leader: up to where must a node have applied to answer a read now?
+    ReadIndex {
+        /// The asker's own vote: where it is the leader's, the asker is one of the quorum.
+        vote: Option<Vote>,
+    },
+    /// A question of a node that has no cluster yet.
+    Bootstrap(BootstrapAsk),
+    /// To the leader, for an operator.
+    Operate(Operation),
+    /// From a leader that proves itself: does the peer still hold this vote?
+    HoldsVote(Vote),
+}
+
+/// What an operator asks of the leader through any node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Operation {
+    /// Hand leadership to `to`, or to the voter that is furthest.
+    TransferLeader { to: Option<NodeId> },
+    /// Take a node that does not answer out of the membership.
+    ForceLeave { node: NodeId },
+    /// How far is each member?
+    Progress,
+}
+
+/// What [`Operation`]s come to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OperationOutcome {
+    /// The new leader.
+    LeaderTransferred(NodeId),
+    NodeLeft,
+    /// Each member with the index up to which its log matches the leader's.
+    Progress(Vec<(NodeId, Option<u64>)>),
+}
+
+/// Answers to [`Request`]s.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Response {
+    /// Not executed.
+    Refused(Refusal),
+    /// Executed, perhaps; it went wrong.
+    Failed(String),
+    Append(AppendResponse),
+    /// To [`Request::Vote`] and [`Request::PreVote`].
+    Vote(VoteResponse),
+    TransferLeader(TransferLeaderResponse),
+    /// One outcome for each operation, in their order.
+    Proposed(Result<Vec<OpOutcome>, ProposeError>),
+    /// The log index.
+    ReadIndex(Result<u64, ReadIndexError>),
+    Bootstrap(BootstrapAnswer),
+    Operated(Result<OperationOutcome, OperationError>),
+    HoldsVote(bool),
+}
+
+/// Why a request was not executed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub enum Refusal {
+    /// As many requests as the peer takes are in its hands.
+    #[error("the peer has as many requests as it takes")]
+    Overloaded,
+    /// The two do not belong to the same cluster (yet), and the request is for members.
+    #[error("the peer does not take part in this cluster")]
+    NotInCluster,
+    #[error("the peer is starting or stopping")]
+    NotReady,
+    /// A request or a group that the peer does not know.
+    #[error("the peer does not know such a request")]
+    NotSupported,
+}
+
+/// Why [`Request::Propose`] gave no outcomes. All but `Unknown` mean that nothing was executed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub enum ProposeError {
+    #[error("the node is not the leader")]
+    NotLeader { leader: Option<NodeId> },
+    #[error("the leader has as many proposals as it takes")]
+    Overloaded,
+    #[error("the leader's disk is full")]
+    Full,
+    /// It may have been executed, or may yet be.
+    #[error("the outcome is unknown: {0}")]
+    Unknown(String),
+}
+
+/// Why [`Request::ReadIndex`] gave no index.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub enum ReadIndexError {
+    #[error("the node is not the leader")]
+    NotLeader { leader: Option<NodeId> },
+    /// The leader could not assure itself of its leadership in time.
+    #[error("no quorum answered: {0}")]
+    Unavailable(String),
+}
+
+/// Why an [`Operation`] was not done.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub enum OperationError {
+    #[error("the node is not the leader")]
+    NotLeader { leader: Option<NodeId> },
+    /// It would do harm, or makes no sense now.
+    #[error("{0}")]
+    Refused(String),
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl Request {
+    /// Whether a node may ask it that is not (yet) of the same cluster.
+    pub fn is_for_strangers(&self) -> bool {
+        matches!(self, Request::Bootstrap(_))
+    }
+
+    /// Whether it goes ahead of bulk, and is not bounded like clients' requests: elections and
+    /// leases hang on these.
+    pub fn is_urgent(&self) -> bool {
+        match self {
+            Request::Append(append) => append.entries.is_empty(),
+            Request::Vote(_) | Request::PreVote(_) | Request::TransferLeader(_) => true,
+            Request::ReadIndex { .. } | Request::HoldsVote(_) | Request::Bootstrap(_) => true,
+            Request::Propose { .. } | Request::Operate(_) => false,
+        }
+    }
+
+    /// Whether consensus itself asks it: such requests have their own, wider bound.
+    pub fn is_consensus(&self) -> bool {
+        matches!(
+            self,
+            Request::Append(_) | Request::Vote(_) | Request::PreVote(_) | Request::TransferLeader(_)
+        )
+    }
+}

@@ -1,0 +1,198 @@
+//! The admin API: health, metrics, the cluster, and what an operator may ask for.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /livez` | 200 while the process runs |
+//! | `GET /readyz` | 200, or 503 with the reason in `detail` |
+//! | `GET /startedz` | 200 once the node was ready, or has found no cluster to be ready in; else 503 |
+//! | `GET /metrics` | the metrics: plain text, or OpenMetrics where `Accept` asks for it |
+//! | `GET /cluster` | the contract's cluster document |
+//! | `GET /peers` | `{"peers":[{"id","role","state","matched","lag","address"}]}` |
+//! | `POST /transfer-leader` `{"to": id or null}` | `{"leader": id}` |
+//! | `POST /force-leave` `{"id": id}` | `{"removed": id}` |
+//! | `DELETE /messages/{digest}` with the operators' token | `{"removed": seq}` |
+//! | `GET /snapshot` | a snapshot file |
+//! | `POST /snapshot` with a snapshot file | `{"messages": count}` |
+//!
+//! But for the removal of messages, the address asks for no proof of who asks: it belongs on
+//! loopback or a private network.
+//! Requests that change something need a content type that a web page of another origin cannot
+//! send without asking first, so that no browser on the machine can be made to send them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use axum::routing::{delete, get, post};
+use futures_util::StreamExt;
+use http::HeaderMap;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use serde::{Deserialize, Serialize};
+use skep_base::id::NodeId;
+use skep_console::answer;
+
+use super::node::AdminApi;
+use super::public::{method_not_allowed, not_found};
+use crate::http::app::App;
+use crate::http::body;
+use crate::http::problem::{Problem, ProblemKind};
+use crate::http::token::OperatorToken;
+use crate::kinds::messages;
+use crate::telemetry::Metrics;
+
+/// Largest body of an operator's JSON request.
+const REQUEST_BYTES_MAX: usize = 4096;
+/// How long a chunk of a snapshot that is restored may take to arrive.
+const CHUNK_TIMEOUT: Duration = Duration::from_secs(30);
+
+pub(crate) const APPLICATION_JSON: &str = "application/json";
+pub(crate) const OCTET_STREAM: &str = "application/octet-stream";
+
+struct Admin<A> {
+    api: A,
+    metrics: Metrics,
+    token: OperatorToken,
+}
+
+/// The admin API over `api`.
+pub fn admin_app<A: AdminApi>(api: A, token: OperatorToken, metrics: &Metrics) -> App {
+    let node_id = api.node_id();
+    let router = Router::new()
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz::<A>))
+        .route("/startedz", get(startedz::<A>))
+        .route("/metrics", get(scrape::<A>))
+        .route("/cluster", get(cluster::<A>))
+        .route("/peers", get(peers::<A>))
+        .route("/transfer-leader", post(transfer_leader::<A>))
+        .route("/force-leave", post(force_leave::<A>))
+        .route("/messages/{digest}", delete(remove::<A>))
+        .route("/snapshot", get(save::<A>).post(restore::<A>))
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .with_state(Arc::new(Admin { api, metrics: metrics.clone(), token }));
+    App::new(router, node_id, None)
+}
+
+async fn livez() -> Response {
+    answer::live().map(Body::new)
+}
+
+async fn readyz<A: AdminApi>(State(admin): State<Arc<Admin<A>>>) -> Response {
+    answer::ready(admin.api.readiness()).map(Body::new)
+}
+
+async fn startedz<A: AdminApi>(State(admin): State<Arc<Admin<A>>>) -> Response {
+    answer::state("started", admin.api.started()).map(Body::new)
+}
+
+async fn scrape<A: AdminApi>(State(admin): State<Arc<Admin<A>>>, headers: HeaderMap) -> Response {
+    answer::metrics(&headers, admin.metrics.registry()).map(Body::new)
+}
+
+async fn cluster<A: AdminApi>(State(admin): State<Arc<Admin<A>>>) -> Response {
+    json(&admin.api.cluster())
+}
+
+async fn peers<A: AdminApi>(State(admin): State<Arc<Admin<A>>>) -> Response {
+    json(&serde_json::json!({ "peers": admin.api.peers().await }))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TransferLeader {
+    #[serde(default)]
+    to: Option<String>,
+}
+
+async fn transfer_leader<A: AdminApi>(
+    State(admin): State<Arc<Admin<A>>>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let asked: TransferLeader = read_json(request).await?;
+    let to = asked.to.as_deref().map(node_id).transpose()?;
+    let leader = admin.api.transfer_leader(to).await?;
+    Ok(json(&serde_json::json!({ "leader": leader.to_string() })))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ForceLeave {
+    id: String,
+}
+
+async fn force_leave<A: AdminApi>(
+    State(admin): State<Arc<Admin<A>>>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let asked: ForceLeave = read_json(request).await?;
+    let id = node_id(&asked.id)?;
+    admin.api.force_leave(id).await?;
+    Ok(json(&serde_json::json!({ "removed": id.to_string() })))
+}
+
+async fn remove<A: AdminApi>(
+    State(admin): State<Arc<Admin<A>>>,
+    request: Request,
+) -> Result<Response, Problem> {
+    admin.token.check(request.headers())?;
+    let seq = admin.api.remove_message(messages::digest_of(request.uri().path())?).await?;
+    Ok(json(&serde_json::json!({ "removed": seq })))
+}
+
+async fn save<A: AdminApi>(State(admin): State<Arc<Admin<A>>>) -> Result<Response, Problem> {
+    let chunks = admin.api.snapshot().await?;
+    // Should the stream fail, the connection ends early; the file's end mark tells as well.
+    let mut response = Response::new(Body::from_stream(chunks));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(OCTET_STREAM));
+    Ok(response)
+}
+
+async fn restore<A: AdminApi>(
+    State(admin): State<Arc<Admin<A>>>,
+    request: Request,
+) -> Result<Response, Problem> {
+    require_type(request.headers(), OCTET_STREAM)?;
+    let body = request.into_body().into_data_stream();
+    let chunks = futures_util::stream::unfold(Some(body), |body| async move {
+        let mut body = body?;
+        match tokio::time::timeout(CHUNK_TIMEOUT, body.next()).await {
+            Ok(None) => None,
+            Ok(Some(Ok(chunk))) => Some((Ok(chunk), Some(body))),
+            Ok(Some(Err(error))) => Some((Err(std::io::Error::other(error)), None)),
+            Err(_) => Some((Err(std::io::ErrorKind::TimedOut.into()), None)),
+        }
+    });
+    let messages = admin.api.restore(chunks.boxed()).await?;
+    Ok(json(&serde_json::json!({ "messages": messages })))
+}
+
+async fn read_json<T: serde::de::DeserializeOwned>(request: Request) -> Result<T, Problem> {
+    require_type(request.headers(), APPLICATION_JSON)?;
+    let (head, body) = request.into_parts();
+    let body = body::read(&head.headers, body, REQUEST_BYTES_MAX).await?;
+    serde_json::from_slice(&body)
+        .map_err(|error| Problem::new(ProblemKind::InvalidRequest, error.to_string()))
+}
+
+fn require_type(headers: &HeaderMap, expected: &'static str) -> Result<(), Problem> {
+    let given = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if given.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(expected) {
+        return Ok(());
+    }
+    let detail = format!("expected the content type {expected}");
+    Err(Problem::new(ProblemKind::UnsupportedContentType, detail))
+}
+
+fn node_id(text: &str) -> Result<NodeId, Problem> {
+    text.parse().map_err(|error: skep_base::id::IdParseError| {
+        Problem::new(ProblemKind::InvalidRequest, error.to_string())
+    })
+}
+
+fn json<T: Serialize>(value: &T) -> Response {
+    answer::json(value).map(Body::new)
+}

@@ -1,0 +1,135 @@
+//! The page and the API's documentation, compiled into the program.
+//!
+//! The page is `node/assets/page`: no build step, no script from elsewhere. Swagger UI is
+//! `node/assets/docs`, as it was published, compressed.
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use axum::routing::get;
+use bytes::Bytes;
+use http::header::{
+    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG,
+    HeaderName, HeaderValue, IF_NONE_MATCH, REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS,
+};
+use http::{HeaderMap, StatusCode};
+use skep_state::message::Digest;
+
+use crate::http::headers::insert;
+use crate::http::problem::{Problem, ProblemKind};
+
+/// Nothing but our own scripts and styles, and no markup made of text: whatever a message says, it
+/// stays text.
+const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
+    connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
+    require-trusted-types-for 'script'; trusted-types 'none'";
+/// Swagger UI styles its elements itself.
+const DOCS_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
+    img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// A file in the program.
+struct Asset {
+    path: &'static str,
+    content_type: &'static str,
+    bytes: &'static [u8],
+    /// Compressed with gzip.
+    is_gzip: bool,
+    policy: &'static str,
+}
+
+macro_rules! assets {
+    ($($path:literal = $file:literal, $content_type:literal, $policy:ident $(, $gzip:ident)?;)*) => {
+        const ASSETS: &[Asset] = &[$(Asset {
+            path: $path,
+            content_type: $content_type,
+            bytes: include_bytes!(concat!("../../assets/", $file)),
+            is_gzip: assets!(@gzip $($gzip)?),
+            policy: $policy,
+        }),*];
+    };
+    (@gzip gzip) => { true };
+    (@gzip) => { false };
+}
+
+assets! {
+    "/" = "page/index.html", "text/html; charset=utf-8", PAGE_POLICY;
+    "/assets/page.css" = "page/page.css", "text/css; charset=utf-8", PAGE_POLICY;
+    "/assets/page.js" = "page/page.js", "text/javascript; charset=utf-8", PAGE_POLICY;
+    "/assets/dom.js" = "page/dom.js", "text/javascript; charset=utf-8", PAGE_POLICY;
+    "/assets/feed.js" = "page/feed.js", "text/javascript; charset=utf-8", PAGE_POLICY;
+    "/assets/messages.js" = "page/messages.js", "text/javascript; charset=utf-8", PAGE_POLICY;
+    "/assets/cluster.js" = "page/cluster.js", "text/javascript; charset=utf-8", PAGE_POLICY;
+    "/assets/stored.js" = "page/stored.js", "text/javascript; charset=utf-8", PAGE_POLICY;
+    "/docs" = "docs/index.html", "text/html; charset=utf-8", DOCS_POLICY;
+    "/assets/docs.js" = "docs/docs.js", "text/javascript; charset=utf-8", DOCS_POLICY;
+    "/assets/swagger-ui.css" = "docs/swagger-ui.css.gz", "text/css; charset=utf-8", DOCS_POLICY, gzip;
+    "/assets/swagger-ui.js" = "docs/swagger-ui-bundle.js.gz", "text/javascript; charset=utf-8", DOCS_POLICY, gzip;
+}
+
+/// A route for each file.
+pub(crate) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
+    let mut router = Router::new();
+    for asset in ASSETS {
+        let etag = format!("\"{}\"", &Digest::of(asset.bytes).to_string()[..16]);
+        router = router.route(
+            asset.path,
+            get(move |request: Request| std::future::ready(answer(asset, &etag, request.headers()))),
+        );
+    }
+    router
+}
+
+fn answer(asset: &'static Asset, etag: &str, asked: &HeaderMap) -> Result<Response, Problem> {
+    let names = |name: HeaderName, wanted: &str| {
+        asked.get_all(name).iter().any(|value| value.to_str().is_ok_and(|value| value.contains(wanted)))
+    };
+    if asset.is_gzip && asked.contains_key(ACCEPT_ENCODING) && !names(ACCEPT_ENCODING, "gzip") {
+        return Err(Problem::new(ProblemKind::NotAcceptable, "this file is there with gzip alone"));
+    }
+    let is_known = names(IF_NONE_MATCH, etag);
+    let mut response =
+        Response::new(if is_known { Body::empty() } else { Body::from(Bytes::from_static(asset.bytes)) });
+    if is_known {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+    }
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(asset.content_type));
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(asset.policy));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    // After an upgrade the next load has the new page.
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    insert(headers, ETAG, etag.to_owned());
+    if asset.is_gzip {
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
+    }
+    Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a browser loads for the page: the file and all that it names.
+    const PAGE_BYTES_MAX: usize = 60 * 1000;
+
+    #[test]
+    fn the_page_is_light_and_all_that_its_files_name_is_there() {
+        let of_page = || ASSETS.iter().filter(|asset| asset.policy == PAGE_POLICY);
+        let bytes: usize = of_page().map(|asset| asset.bytes.len()).sum();
+        assert!(bytes < PAGE_BYTES_MAX, "{bytes}");
+        for asset in of_page() {
+            let text = std::str::from_utf8(asset.bytes).unwrap();
+            for named in
+                text.split('"').filter_map(|part| part.strip_prefix("./").filter(|p| p.ends_with(".js")))
+            {
+                assert!(ASSETS.iter().any(|other| other.path == format!("/assets/{named}")), "{named}");
+            }
+            for named in text.split('"').filter(|part| part.starts_with("/assets/")) {
+                assert!(ASSETS.iter().any(|other| other.path == named), "{named}");
+            }
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! A node in memory, for tests of the APIs and of their clients.
+
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use skep_base::id::NodeId;
+use skep_state::message::{Digest, StoredMessage};
+use tokio::sync::{Semaphore, watch};
+
+use super::node::{AdminApi, Chunks};
+use crate::kinds::served::MessageApi;
+use crate::service::list::{self, Filter};
+use crate::service::operator::{OperatorError, PeerProgress};
+use crate::service::{Claim, ClusterStatus, Counted, Page, Put, ServiceError, Written};
+use skep_state::clock::Stamp;
+use skep_state::kinds::text::Newest;
+use skep_store::{Applied, Lookup};
+
+pub const NODE_ID: &str = "00000000000000a1";
+
+/// Clones share the node.
+#[derive(Clone)]
+pub struct Fake {
+    pub state: Arc<Mutex<State>>,
+    /// A request takes a permit to go on; without any, it waits.
+    pub gate: Arc<Semaphore>,
+    applied: watch::Sender<Applied>,
+}
+
+#[derive(Default)]
+pub struct State {
+    pub messages: Vec<StoredMessage>,
+    pub text: Option<Newest>,
+    pub failure: Option<ServiceError>,
+    pub not_ready: Option<String>,
+    pub not_started: Option<String>,
+    pub removed: Vec<NodeId>,
+    pub restored: Vec<u8>,
+    pub snapshot_fails: bool,
+    pub claims: Vec<Claim>,
+    pub gone: Vec<Digest>,
+}
+
+impl Default for Fake {
+    fn default() -> Self {
+        Self {
+            state: Arc::default(),
+            gate: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
+            applied: watch::Sender::default(),
+        }
+    }
+}
+
+impl Fake {
+    pub fn fail(&self, failure: ServiceError) {
+        self.state.lock().unwrap().failure = Some(failure);
+    }
+
+    async fn pass(&self) -> Result<(), ServiceError> {
+        let _permit = self.gate.acquire().await.unwrap();
+        self.state.lock().unwrap().failure.clone().map_or(Ok(()), Err)
+    }
+}
+
+impl Fake {
+    /// Whether the same request came before.
+    fn claim(&self, claim: Option<Claim>) -> Result<bool, ServiceError> {
+        let Some(claim) = claim else { return Ok(false) };
+        let claims = &mut self.state.lock().unwrap().claims;
+        match claims.iter().find(|old| old.key == claim.key) {
+            Some(old) if *old == claim => Ok(true),
+            Some(_) => Err(ServiceError::KeyTaken { detail: "given to another request".into() }),
+            None => {
+                claims.push(claim);
+                Ok(false)
+            }
+        }
+    }
+}
+
+impl MessageApi for Fake {
+    fn node_id(&self) -> NodeId {
+        NODE_ID.parse().unwrap()
+    }
+
+    async fn put_message(
+        &self,
+        content_type: String,
+        body: Bytes,
+        claim: Option<Claim>,
+    ) -> Result<Put, ServiceError> {
+        self.pass().await?;
+        let repeated = self.claim(claim)?;
+        let digest = Digest::of(&body);
+        let messages = &mut self.state.lock().unwrap().messages;
+        if let Some(old) = messages.iter().find(|message| message.digest == digest) {
+            return Ok(Put { digest, seq: old.seq, created: repeated, repeated });
+        }
+        let seq = messages.len() as u64 + 1;
+        messages.push(StoredMessage { seq, time_ms: 1_000 * seq, digest, content_type, body });
+        self.applied.send_replace(Applied { index: Some(seq), seq, ..Applied::default() });
+        Ok(Put { digest, seq, created: true, repeated: false })
+    }
+
+    async fn message(&self, digest: &Digest) -> Result<Lookup, ServiceError> {
+        self.pass().await?;
+        let state = self.state.lock().unwrap();
+        if state.gone.contains(digest) {
+            return Ok(Lookup::Gone);
+        }
+        let found = state.messages.iter().find(|message| message.digest == *digest);
+        Ok(found.cloned().map_or(Lookup::Unknown, Lookup::Here))
+    }
+
+    async fn page(&self, after: u64, limit: usize, filter: Filter) -> Result<Page, ServiceError> {
+        let last = self.current().await?;
+        let read = |after, count, bytes| self.read_here(after, count, bytes);
+        list::page(read, last, after, limit, usize::MAX, &filter)
+    }
+
+    async fn count(&self, filter: Filter) -> Result<Counted, ServiceError> {
+        let last_seq = self.current().await?;
+        let read = |after, count, bytes| self.read_here(after, count, bytes);
+        let between = |from, upto| upto - from;
+        Ok(Counted { messages: list::count(read, between, last_seq, &filter, || Ok(()))?, last_seq })
+    }
+
+    async fn current(&self) -> Result<u64, ServiceError> {
+        self.pass().await?;
+        Ok(self.state.lock().unwrap().messages.len() as u64)
+    }
+
+    fn applied(&self) -> watch::Receiver<Applied> {
+        self.applied.subscribe()
+    }
+
+    fn read_here(
+        &self,
+        after: u64,
+        count_max: usize,
+        bytes_max: usize,
+    ) -> Result<Vec<StoredMessage>, ServiceError> {
+        let mut bytes = 0;
+        let all = &self.state.lock().unwrap().messages;
+        let wanted = all.iter().filter(|message| message.seq > after).take(count_max);
+        let fits = wanted.take_while(|message| {
+            let first = bytes == 0;
+            bytes += message.body.len();
+            first || bytes <= bytes_max
+        });
+        Ok(fits.cloned().collect())
+    }
+
+    fn readiness(&self) -> Result<(), String> {
+        AdminApi::readiness(self)
+    }
+
+    fn cluster(&self) -> ClusterStatus {
+        AdminApi::cluster(self)
+    }
+
+    async fn write_text(&self, text: Bytes, claim: Option<Claim>) -> Result<Written, ServiceError> {
+        self.pass().await?;
+        let repeated = self.claim(claim)?;
+        let newest = &mut self.state.lock().unwrap().text;
+        let version = newest.as_ref().map_or(0, |text| text.version) + u64::from(!repeated);
+        *newest = Some(Newest { version, time: Stamp(version), text });
+        Ok(Written { version, repeated })
+    }
+
+    async fn read_text(&self) -> Result<Option<Newest>, ServiceError> {
+        self.pass().await?;
+        Ok(self.state.lock().unwrap().text.clone())
+    }
+}
+
+impl AdminApi for Fake {
+    fn node_id(&self) -> NodeId {
+        MessageApi::node_id(self)
+    }
+
+    fn cluster(&self) -> ClusterStatus {
+        ClusterStatus {
+            cluster_id: Some("c".repeat(32)),
+            node_id: NODE_ID.into(),
+            leader: Some(NODE_ID.into()),
+            term: 3,
+            committed: Some(7),
+            applied: Some(7),
+            members: vec![crate::service::MemberStatus {
+                id: NODE_ID.into(),
+                role: "node",
+                state: "ready",
+                raft: "leader",
+                http: Some("127.0.0.1:8080".into()),
+                peer: Some("127.0.0.1:7400".into()),
+                version: Some("0.1.0".into()),
+            }],
+        }
+    }
+
+    fn readiness(&self) -> Result<(), String> {
+        self.state.lock().unwrap().not_ready.clone().map_or(Ok(()), Err)
+    }
+
+    fn started(&self) -> Result<(), String> {
+        self.state.lock().unwrap().not_started.clone().map_or(Ok(()), Err)
+    }
+
+    async fn peers(&self) -> Vec<PeerProgress> {
+        vec![PeerProgress {
+            id: NODE_ID.into(),
+            role: "leader",
+            state: "live",
+            matched: Some(7),
+            lag: Some(0),
+            address: None,
+        }]
+    }
+
+    async fn transfer_leader(&self, to: Option<NodeId>) -> Result<NodeId, OperatorError> {
+        match to {
+            Some(id) if id == MessageApi::node_id(self) => {
+                Err(OperatorError::Refused(format!("node {id} leads already")))
+            }
+            Some(id) => Ok(id),
+            None => Ok(NodeId(0xb2)),
+        }
+    }
+
+    async fn force_leave(&self, id: NodeId) -> Result<(), OperatorError> {
+        self.state.lock().unwrap().removed.push(id);
+        Ok(())
+    }
+
+    async fn remove_message(&self, digest: Digest) -> Result<u64, OperatorError> {
+        let mut state = self.state.lock().unwrap();
+        if state.gone.contains(&digest) {
+            return Err(OperatorError::Gone("gone already".into()));
+        }
+        let found = state.messages.iter().find(|message| message.digest == digest);
+        let seq = found.ok_or_else(|| OperatorError::NoMessage("there is none".into()))?.seq;
+        state.gone.push(digest);
+        Ok(seq)
+    }
+
+    async fn snapshot(&self) -> Result<Chunks, OperatorError> {
+        let state = self.state.lock().unwrap();
+        let mut chunks = vec![Ok(Bytes::from_static(b"snap")), Ok(Bytes::from_static(b"shot"))];
+        if state.snapshot_fails {
+            chunks.push(Err(std::io::Error::other("the disk is gone")));
+        }
+        Ok(futures_util::stream::iter(chunks).boxed())
+    }
+
+    async fn restore(&self, mut chunks: Chunks) -> Result<u64, OperatorError> {
+        while let Some(chunk) = chunks.next().await {
+            let chunk = chunk.map_err(|error| OperatorError::Failed(error.to_string()))?;
+            self.state.lock().unwrap().restored.extend_from_slice(&chunk);
+        }
+        Ok(7)
+    }
+}

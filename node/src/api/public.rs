@@ -1,0 +1,75 @@
+//! The public API's routes.
+
+use std::sync::Arc;
+
+use axum::response::Response;
+use axum::routing::get;
+use futures_util::future::BoxFuture;
+use http::{Method, Request, Uri};
+use hyper::body::Incoming;
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
+
+use super::members::{self, Overview};
+use super::{assets, export, openapi};
+use crate::http::app::{App, Shortcut};
+use crate::http::problem::Problem;
+use crate::http::token::OperatorToken;
+use crate::kinds;
+use crate::kinds::messages::live::{Feed, Live};
+use crate::kinds::served::{MessageApi, Served};
+use crate::telemetry::Metrics;
+
+/// What the routes share that belong to no kind.
+pub(crate) struct Public<A> {
+    pub served: Arc<Served<A>>,
+    pub feed: Arc<Feed<A>>,
+    pub overview: Overview,
+    pub token: OperatorToken,
+}
+
+/// The public API over `api`, with the live feed's task.
+pub fn public_app<A: MessageApi>(
+    api: A,
+    token: OperatorToken,
+    max_body_bytes: usize,
+    metrics: &Metrics,
+) -> App {
+    let node_id = api.node_id();
+    let (api, closing, upgraded) = (Arc::new(api), watch::Sender::new(false), TaskTracker::new());
+    let live = Live::start(api.clone(), closing.subscribe(), upgraded.clone(), metrics);
+    let overview = Overview::start(metrics.http.clone());
+    let served = Arc::new(Served { api: api.clone(), max_body_bytes });
+    let feed = Arc::new(Feed { api, live });
+    let router = assets::routes()
+        .route("/members", get(members::get::<A>))
+        .route("/members/self", get(members::own::<A>))
+        .route("/operator", get(export::check::<A>))
+        .route("/export", get(export::get::<A>))
+        .route("/openapi.json", get(openapi::get))
+        .with_state(Arc::new(Public { served: served.clone(), feed: feed.clone(), overview, token }))
+        .merge(kinds::routes(&served, &feed))
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed);
+    App::new(router, node_id, Some(metrics.http.clone()))
+        .with_endings(closing, upgraded)
+        .with_shortcut(Arc::new(Past(served)))
+}
+
+/// Past the router: what the kinds answer there.
+struct Past<A>(Arc<Served<A>>);
+
+impl<A: MessageApi> Shortcut for Past<A> {
+    fn answer(&self, request: &mut Request<Incoming>) -> Option<BoxFuture<'static, Response>> {
+        kinds::shortcut(&self.0, request)
+    }
+}
+
+pub(crate) async fn not_found(uri: Uri) -> Problem {
+    Problem::not_found(uri.path())
+}
+
+/// axum adds `Allow`.
+pub(crate) async fn method_not_allowed(method: Method, uri: Uri) -> Problem {
+    Problem::method_not_allowed(method.as_str(), uri.path())
+}

@@ -1,0 +1,157 @@
+//! One Raft group of this node: consensus over the store, and what rests on it.
+//!
+//! [`Group::open`] is the table of its parts. The node opens one; nothing here is known by another
+//! name than the handles that it gives out. Its tasks end with it.
+
+mod announce;
+mod calls;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use skep_base::id::NodeId;
+use skep_members::gossip::Gossip;
+use skep_raft::formation::bootstrap::driver::Bootstrap;
+use skep_raft::membership::reconciler;
+use skep_raft::network::Network;
+use skep_raft::peers::Peers;
+use skep_raft::serve::RaftHandler;
+use skep_raft::wire::GroupId;
+use skep_raft::{compaction, failover};
+use skep_store::{LogStatsHandle, Raft, Reader, Store, StoreConfig, StoreHealth, StoreMetrics};
+use tokio::sync::watch::Receiver;
+use tokio::task::JoinSet;
+
+use crate::service::due::Due;
+use crate::service::operator::Operator;
+use crate::service::proposer::{Carrier, Proposer};
+use crate::service::read_index::ReadIndexer;
+use crate::service::retention::{Retention, RetentionConfig};
+use crate::service::{Service, ServiceParts};
+use crate::telemetry::Metrics;
+use calls::Calls;
+
+/// What a group is given.
+pub struct Parts<'a> {
+    pub node_id: NodeId,
+    pub gossip: Gossip,
+    pub peers: Peers,
+    pub bootstrap: Bootstrap,
+    pub metrics: &'a Metrics,
+    pub settings: Settings,
+}
+
+/// What a group is told.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    pub request_timeout: Duration,
+    pub voters: u32,
+    pub dead_grace: Duration,
+    pub retention: RetentionConfig,
+    pub level_after: Duration,
+}
+
+/// A running group.
+pub struct Group {
+    pub raft: Raft,
+    /// What clients ask.
+    pub service: Service,
+    /// What operators ask.
+    pub operator: Operator,
+    pub store: OpenStore,
+    pub tasks: JoinSet<()>,
+}
+
+/// What is known of a group's store.
+#[derive(Clone)]
+pub struct OpenStore {
+    pub reader: Reader,
+    pub log: LogStatsHandle,
+    pub health: Receiver<StoreHealth>,
+    pub metrics: Arc<StoreMetrics>,
+}
+
+/// Opens a group's store in its folder. Before anybody hears of the node: it may take a while.
+pub async fn open_store(folder: &Path) -> anyhow::Result<Store> {
+    let config = StoreConfig::new(folder);
+    Ok(tokio::task::spawn_blocking(move || skep_store::open(config)).await??)
+}
+
+impl Group {
+    /// Takes part, over a store that [`open_store`] has opened.
+    pub async fn open(id: GroupId, store: Store, parts: Parts<'_>) -> anyhow::Result<Group> {
+        let Parts { node_id, gossip, peers, bootstrap, metrics, settings } = parts;
+        let (log, held_vote) = (store.log.stats_handle(), store.log.held_vote());
+        let network = Network::new(peers.clone(), id);
+        let config = Arc::new(skep_raft::config()?);
+        let raft = Raft::new(node_id.0, config, network, store.log, store.state_machine)
+            .await
+            .context("starting Raft")?;
+        let store = OpenStore { reader: store.reader, log, health: store.health, metrics: store.metrics };
+        let reader = store.reader.clone();
+
+        let proposer = Proposer::start(Carrier {
+            node_id,
+            raft: raft.clone(),
+            peers: peers.clone(),
+            health: store.health.clone(),
+            commit_latency: metrics.commit.clone(),
+        });
+        let read_indexer =
+            ReadIndexer::start(node_id, raft.clone(), peers.clone(), held_vote, reader.applied());
+        let operator = Operator {
+            node_id,
+            raft: raft.clone(),
+            gossip: gossip.clone(),
+            peers: peers.clone(),
+            proposer: proposer.clone(),
+            reader: reader.clone(),
+        };
+        let service = Service::new(ServiceParts {
+            node_id,
+            request_timeout: settings.request_timeout,
+            raft: raft.clone(),
+            reader: reader.clone(),
+            gossip: gossip.clone(),
+            proposer: proposer.clone(),
+            read_indexer: read_indexer.clone(),
+            health: store.health.clone(),
+            waiting: bootstrap.waiting(),
+        });
+        peers.serve(Arc::new(RaftHandler {
+            raft: raft.clone(),
+            group: id,
+            snapshots: reader.clone(),
+            calls: Arc::new(Calls {
+                node_id,
+                raft: raft.clone(),
+                proposer: proposer.clone(),
+                read_indexer,
+                bootstrap,
+                operator: operator.clone(),
+            }),
+        }));
+
+        let retention = Retention {
+            node_id,
+            raft: raft.clone(),
+            gossip: gossip.clone(),
+            reader: reader.clone(),
+            proposer: proposer.clone(),
+            config: settings.retention,
+        };
+        let level_after = settings.level_after;
+        let due = Due { node_id, raft: raft.clone(), gossip: gossip.clone(), reader, proposer, level_after };
+        let plan = reconciler::Settings::new(settings.voters, settings.dead_grace);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(compaction::run(raft.clone(), store.log.clone(), peers.clone()));
+        tasks.spawn(failover::run(node_id, raft.clone(), peers));
+        tasks.spawn(announce::run(node_id, raft.clone(), gossip.clone()));
+        tasks.spawn(reconciler::run(node_id, raft.clone(), gossip, plan));
+        tasks.spawn(retention.run());
+        tasks.spawn(due.run());
+        Ok(Group { raft, service, operator, store, tasks })
+    }
+}

@@ -1,0 +1,33 @@
+//! Says `ready` in gossip once this node is a member that has caught up.
+
+use skep_base::id::NodeId;
+use skep_members::gossip::{Gossip, NodeState};
+
+use skep_raft::types::Metrics;
+use skep_raft::wait_until;
+use skep_store::Raft;
+
+/// Entries that a node may lack when it first says that it is ready.
+const CAUGHT_UP_LAG_MAX: u64 = 1_000;
+
+/// Runs until the node is ready, or Raft stops. May be dropped at any await.
+pub async fn run(node_id: NodeId, raft: Raft, gossip: Gossip) {
+    if wait_until(&raft, |metrics| is_caught_up(metrics, node_id)).await {
+        tracing::info!(node = %node_id, "ready");
+        gossip.update(|record| {
+            // A node that was told to leave meanwhile goes on leaving.
+            if record.state == NodeState::Joining {
+                record.state = NodeState::Ready;
+            }
+        });
+    }
+}
+
+fn is_caught_up(metrics: &Metrics, node_id: NodeId) -> bool {
+    let index = |log_id: &Option<skep_raft::types::LogId>| log_id.as_ref().map(|log_id| log_id.index);
+    let member = metrics.membership_config.membership().get_node(&node_id.0).is_some();
+    // Before the first word of a leader's commit, nothing says how much is lacking.
+    let Some(committed) = index(&metrics.cluster_committed) else { return false };
+    let applied = index(&metrics.last_applied).unwrap_or(0);
+    member && metrics.current_leader.is_some() && committed.saturating_sub(applied) <= CAUGHT_UP_LAG_MAX
+}

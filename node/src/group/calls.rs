@@ -1,0 +1,86 @@
+//! What peers ask of a group beside consensus: proposals, read indexes, bootstrap, operations.
+
+use openraft::async_runtime::watch::WatchReceiver as _;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use skep_base::id::{ClusterId, NodeId};
+use tokio::time::Instant;
+
+use crate::service::operator::Operator;
+use crate::service::proposer::Proposer;
+use crate::service::read_index::ReadIndexer;
+use skep_raft::formation::bootstrap::driver::Bootstrap;
+use skep_raft::serve::CallHandler;
+use skep_raft::wire::{ProposeError, Refusal, Request, Response};
+use skep_store::Raft;
+
+/// How long a forwarded proposal may take here; its sender's own deadline is shorter or equal.
+const FORWARDED_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a read index may take here.
+const READ_INDEX_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The node's answers.
+pub struct Calls {
+    pub node_id: NodeId,
+    pub raft: Raft,
+    pub proposer: Proposer,
+    pub read_indexer: ReadIndexer,
+    pub bootstrap: Bootstrap,
+    pub operator: Operator,
+}
+
+impl CallHandler for Calls {
+    fn call(&self, from: NodeId, request: Request) -> BoxFuture<'static, Response> {
+        let now = Instant::now();
+        match request {
+            Request::Propose { ops } => {
+                let leader = self.raft.metrics().borrow_watched().current_leader.map(NodeId);
+                if leader != Some(self.node_id) {
+                    return answer(Response::Proposed(Err(ProposeError::NotLeader { leader })));
+                }
+                let proposer = self.proposer.clone();
+                async move {
+                    Response::Proposed(proposer.propose_forwarded(ops, now + FORWARDED_TIMEOUT).await)
+                }
+                .boxed()
+            }
+            Request::ReadIndex { vote } => {
+                let indexer = self.read_indexer.clone();
+                let deadline = now + READ_INDEX_TIMEOUT;
+                async move { Response::ReadIndex(indexer.index_for(from, vote, deadline).await) }.boxed()
+            }
+            Request::HoldsVote(vote) => answer(Response::HoldsVote(self.read_indexer.holds(&vote))),
+            Request::Bootstrap(ask) => {
+                let bootstrap = self.bootstrap.clone();
+                async move { Response::Bootstrap(bootstrap.answer(from, ask).await) }.boxed()
+            }
+            Request::Operate(operation) => {
+                let operator = self.operator.clone();
+                async move { Response::Operated(operator.operate_here(operation).await) }.boxed()
+            }
+            Request::Append(_) | Request::Vote(_) | Request::PreVote(_) | Request::TransferLeader(_) => {
+                answer(Response::Refused(Refusal::NotSupported))
+            }
+        }
+    }
+
+    fn adopt(&self, from: NodeId, cluster: ClusterId) -> BoxFuture<'static, bool> {
+        let bootstrap = self.bootstrap.clone();
+        async move {
+            match bootstrap.offer(cluster).await {
+                Ok(()) => true,
+                Err(error) => {
+                    tracing::debug!(peer = %from, %cluster, %error, "a peer's cluster is not joined");
+                    false
+                }
+            }
+        }
+        .boxed()
+    }
+}
+
+fn answer(response: Response) -> BoxFuture<'static, Response> {
+    async { response }.boxed()
+}

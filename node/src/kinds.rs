@@ -1,0 +1,41 @@
+//! The list of the kinds of replicated state as they are served: their routes, their parts of the API's
+//! document, and their ways past the router.
+
+pub(crate) mod messages;
+pub(crate) mod schema;
+pub(crate) mod served;
+mod text;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::response::Response;
+use futures_util::future::BoxFuture;
+use http::{Method, Request};
+use hyper::body::Incoming;
+use utoipa::OpenApi;
+
+use messages::live::Feed;
+use served::{MessageApi, Served};
+
+/// The routes of all kinds.
+pub(crate) fn routes<A: MessageApi>(served: &Arc<Served<A>>, feed: &Arc<Feed<A>>) -> Router {
+    Router::new().merge(messages::routes(served.clone(), feed.clone())).merge(text::routes(served.clone()))
+}
+
+/// Adds what the kinds say of themselves to the API's document.
+pub(crate) fn document(document: &mut utoipa::openapi::OpenApi) {
+    document.merge(messages::Document::openapi());
+    document.merge(text::Document::openapi());
+}
+
+/// Answers what is asked most often past the router.
+pub(crate) fn shortcut<A: MessageApi>(
+    served: &Arc<Served<A>>,
+    request: &mut Request<Incoming>,
+) -> Option<BoxFuture<'static, Response>> {
+    if request.method() != Method::GET {
+        return None;
+    }
+    text::shortcut(served, request).or_else(|| messages::shortcut(served, request))
+}

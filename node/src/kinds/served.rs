@@ -1,0 +1,118 @@
+//! What the handlers of the kinds ask of the node. `Service` is the answer in the program; tests give a
+//! fake.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use skep_base::id::NodeId;
+use skep_state::kinds::text::Newest;
+use skep_state::message::{Digest, StoredMessage};
+use skep_store::{Applied, Lookup};
+use tokio::sync::watch;
+
+use crate::service::list::Filter;
+use crate::service::{Claim, ClusterStatus, Counted, Page, Put, Service, ServiceError, Written};
+
+/// What the handlers share.
+pub(crate) struct Served<A> {
+    pub api: Arc<A>,
+    pub max_body_bytes: usize,
+}
+
+/// The public API's view of the node. A dropped future of a write may still take effect.
+pub trait MessageApi: Send + Sync + 'static {
+    fn node_id(&self) -> NodeId;
+    fn put_message(
+        &self,
+        content_type: String,
+        body: Bytes,
+        claim: Option<Claim>,
+    ) -> impl Future<Output = Result<Put, ServiceError>> + Send;
+    fn message(&self, digest: &Digest) -> impl Future<Output = Result<Lookup, ServiceError>> + Send;
+    fn page(
+        &self,
+        after: u64,
+        limit: usize,
+        filter: Filter,
+    ) -> impl Future<Output = Result<Page, ServiceError>> + Send;
+    fn count(&self, filter: Filter) -> impl Future<Output = Result<Counted, ServiceError>> + Send;
+    /// The last message's `seq`, once everything acknowledged before is here.
+    fn current(&self) -> impl Future<Output = Result<u64, ServiceError>> + Send;
+    /// How far this node is; changes with all that it applies.
+    fn applied(&self) -> watch::Receiver<Applied>;
+    /// What this node has of the messages after `after`, in order. Asks nobody; may wait for the disk.
+    fn read_here(
+        &self,
+        after: u64,
+        count_max: usize,
+        bytes_max: usize,
+    ) -> Result<Vec<StoredMessage>, ServiceError>;
+    /// Whether the node should get traffic, or why not.
+    fn readiness(&self) -> Result<(), String>;
+    fn cluster(&self) -> ClusterStatus;
+    fn write_text(
+        &self,
+        text: Bytes,
+        claim: Option<Claim>,
+    ) -> impl Future<Output = Result<Written, ServiceError>> + Send;
+    fn read_text(&self) -> impl Future<Output = Result<Option<Newest>, ServiceError>> + Send;
+}
+
+impl MessageApi for Service {
+    fn node_id(&self) -> NodeId {
+        Service::node_id(self)
+    }
+    fn put_message(
+        &self,
+        content_type: String,
+        body: Bytes,
+        claim: Option<Claim>,
+    ) -> impl Future<Output = Result<Put, ServiceError>> + Send {
+        Service::put_message(self, content_type, body, claim)
+    }
+    fn message(&self, digest: &Digest) -> impl Future<Output = Result<Lookup, ServiceError>> + Send {
+        Service::message(self, digest)
+    }
+    fn page(
+        &self,
+        after: u64,
+        limit: usize,
+        filter: Filter,
+    ) -> impl Future<Output = Result<Page, ServiceError>> + Send {
+        Service::page(self, after, limit, filter)
+    }
+    fn count(&self, filter: Filter) -> impl Future<Output = Result<Counted, ServiceError>> + Send {
+        Service::count(self, filter)
+    }
+    fn current(&self) -> impl Future<Output = Result<u64, ServiceError>> + Send {
+        Service::current(self)
+    }
+    fn applied(&self) -> watch::Receiver<Applied> {
+        self.reader().applied()
+    }
+    fn read_here(
+        &self,
+        after: u64,
+        count_max: usize,
+        bytes_max: usize,
+    ) -> Result<Vec<StoredMessage>, ServiceError> {
+        Ok(self.reader().page(after, count_max, bytes_max)?)
+    }
+    fn readiness(&self) -> Result<(), String> {
+        Service::readiness(self)
+    }
+    fn cluster(&self) -> ClusterStatus {
+        Service::cluster(self)
+    }
+    fn write_text(
+        &self,
+        text: Bytes,
+        claim: Option<Claim>,
+    ) -> impl Future<Output = Result<Written, ServiceError>> + Send {
+        Service::write_text(self, text, claim)
+    }
+    fn read_text(&self) -> impl Future<Output = Result<Option<Newest>, ServiceError>> + Send {
+        Service::read_text(self)
+    }
+}

@@ -1,0 +1,98 @@
+//! What a kind of replicated state is.
+
+use std::fmt;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use skep_base::codec::CodecError;
+
+use crate::clock::{Clock, Stamp};
+use crate::command::Op;
+use crate::level::Limits;
+
+/// A kind's number, in sections; never given twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KindId(pub u16);
+
+/// Where in the log an operation is applied, and by what it is bound.
+#[derive(Debug)]
+pub struct At<'a> {
+    /// The index of its log entry.
+    pub index: u64,
+    /// The replicated clock.
+    pub clock: &'a mut Clock,
+    /// The bounds of the cluster's level.
+    pub limits: &'a Limits,
+}
+
+/// A kind of replicated state. Every node applies the same operations in the same order and comes to
+/// the same; so no kind has a clock, a random number or a file.
+pub trait Kind: Sized {
+    /// What changes it, borrowed from a command.
+    type Op<'a>;
+    /// What an operation comes to.
+    type Outcome;
+    /// Its part of a checkpoint and a snapshot, as a value.
+    type Record: Record;
+    /// What it stands on beside its record: a port to what is too large for one, or nothing.
+    type Ground;
+
+    /// Makes of the state what an operation asks. All nodes must come to the same: where one cannot,
+    /// it stops.
+    fn apply(&mut self, op: Self::Op<'_>, at: &mut At<'_>) -> Result<Self::Outcome, Stopped>;
+
+    /// What a leader is to propose now that it is so late: ends, leases, schedules.
+    fn due(&self, _now: Stamp) -> Option<Op> {
+        None
+    }
+
+    /// The operations that make its contents anew in an empty cluster, in order: what a restore
+    /// proposes.
+    fn again(&self) -> impl Iterator<Item = Result<Op, Stopped>>;
+
+    /// Rises whenever the state changes in a way that somebody may wait for.
+    fn revision(&self) -> u64;
+
+    /// Its part of a checkpoint.
+    fn record(&self) -> Self::Record;
+
+    /// The state of a record.
+    fn open(record: Self::Record, ground: Self::Ground) -> Result<Self, Invalid>;
+}
+
+/// A kind's part of a checkpoint, as a value. What is decoded comes from a disk or a network.
+pub trait Record: Clone + fmt::Debug + Default + PartialEq + Serialize + DeserializeOwned {
+    /// The kind's.
+    const ID: KindId;
+    const NAME: &'static str;
+    /// The oldest and the newest format of it that this program reads; it writes the newest.
+    const FORMATS: (u16, u16);
+
+    /// Whether it could be one: bounded, and true to itself.
+    fn check(&self) -> Result<(), Invalid>;
+}
+
+/// A record that no state has.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Invalid(pub String);
+
+impl From<CodecError> for Invalid {
+    fn from(error: CodecError) -> Self {
+        Invalid(error.to_string())
+    }
+}
+
+/// Why a node cannot apply what the others apply: it must stop rather than come to something else.
+#[derive(Debug, thiserror::Error)]
+pub enum Stopped {
+    /// The command is of a newer program.
+    #[error("command format {format} at log index {index}; this program reads up to {known}")]
+    Format { index: u64, format: u16, known: u16 },
+    /// The records cannot be read.
+    #[error("{0}")]
+    Records(Box<dyn std::error::Error + Send + Sync>),
+    /// The records were opened to be read.
+    #[error("a record was appended where records are only read")]
+    ReadOnly,
+}

@@ -1,0 +1,251 @@
+//! The list of the kinds, and how a command is taken apart among them.
+//!
+//! A new kind is a room in `kinds/`, a line in the list below, and an arm in [`Kinds::apply_op`].
+
+pub mod claims;
+pub mod messages;
+pub mod text;
+
+use serde::{Deserialize, Serialize};
+use skep_base::codec::CodecError;
+
+use crate::clock::{Clock, Stamp};
+use crate::command::{Command, CommandOutcome, Op, OpOutcome};
+use crate::kind::{At, Invalid, Kind, KindId, Record, Stopped};
+use crate::level::{Level, Limits};
+use crate::records::Records;
+use crate::section;
+use claims::{Claim, ClaimRecord, Claims, ClaimsRecord, Guard};
+use messages::Messages;
+use messages::removed::RemovedRecord;
+use text::{Text, TextRecord, Write};
+
+/// Makes of the list of the kinds what holds them all.
+macro_rules! kinds {
+    (over $records:ident: $($name:ident: $kind:ty, as $record:ty, on $ground:expr;)*) => {
+        /// Everything that is replicated. `R` has the bytes of the messages.
+        #[derive(Debug)]
+        pub struct Kinds<R> {
+            level: Level,
+            limits: Limits,
+            clock: Clock,
+            $(pub $name: $kind,)*
+        }
+
+        /// The same as a checkpoint and a snapshot carry it.
+        #[derive(Debug, Clone, Default, PartialEq)]
+        pub struct KindsRecord {
+            pub common: CommonRecord,
+            $(pub $name: $record,)*
+        }
+
+        /// How far each kind is: a number rises when its state changes.
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+        pub struct Revisions {
+            $(pub $name: u64,)*
+        }
+
+        impl<R: Records> Kinds<R> {
+            /// The state of a record, over its messages.
+            pub fn open(record: KindsRecord, $records: R) -> Result<Self, Invalid> {
+                let CommonRecord { level, clock } = record.common;
+                let limits = Limits::of(level);
+                Ok(Self { level, limits, clock, $($name: <$kind>::open(record.$name, $ground)?,)* })
+            }
+
+            /// All of it, for a checkpoint.
+            pub fn record(&self) -> KindsRecord {
+                let common = CommonRecord { level: self.level, clock: self.clock };
+                KindsRecord { common, $($name: self.$name.record(),)* }
+            }
+
+            pub fn revisions(&self) -> Revisions {
+                Revisions { $($name: self.$name.revision(),)* }
+            }
+
+            /// What a leader is to propose now that it is so late.
+            pub fn due(&self, now: Stamp) -> Vec<Op> {
+                [$(self.$name.due(now),)*].into_iter().flatten().collect()
+            }
+
+            /// The operations that make the contents anew in an empty cluster.
+            pub fn again(&self) -> impl Iterator<Item = Result<Op, Stopped>> {
+                std::iter::empty()$(.chain(self.$name.again()))*
+            }
+        }
+
+        impl KindsRecord {
+            /// In sections.
+            pub fn encode(&self) -> Result<Vec<u8>, CodecError> {
+                let mut sections = section::Writer::default();
+                sections.push(&self.common)?;
+                $(sections.push(&self.$name)?;)*
+                Ok(sections.finish())
+            }
+
+            /// Of sections, which may be hostile. What this program does not know, it refuses.
+            pub fn decode(bytes: &[u8]) -> Result<Self, Invalid> {
+                let sections = section::read(bytes)?;
+                let known = [CommonRecord::ID, $(<$record as Record>::ID,)*];
+                if let Some(unknown) = sections.iter().find(|section| !known.contains(&section.kind)) {
+                    let kind = unknown.kind.0;
+                    return Err(Invalid(format!("a section of kind {kind}, which this program does not know")));
+                }
+                Ok(Self { common: section::find(&sections)?, $($name: section::find(&sections)?,)* })
+            }
+
+            /// Whether each part could be one.
+            pub fn check(&self) -> Result<(), Invalid> {
+                self.common.check()?;
+                $(self.$name.check()?;)*
+                Ok(())
+            }
+        }
+
+        #[cfg(test)]
+        const LISTED: &[(KindId, &str)] =
+            &[(CommonRecord::ID, CommonRecord::NAME), $((<$record as Record>::ID, <$record as Record>::NAME),)*];
+    };
+}
+
+kinds! { over records:
+    messages: Messages<R>, as RemovedRecord, on records;
+    text: Text, as TextRecord, on ();
+    claims: Claims, as ClaimsRecord, on ();
+}
+
+/// What belongs to no kind: the level and the clock.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommonRecord {
+    pub level: Level,
+    pub clock: Clock,
+}
+
+impl Record for CommonRecord {
+    const ID: KindId = KindId(0);
+    const NAME: &'static str = "common";
+    const FORMATS: (u16, u16) = (1, 1);
+
+    fn check(&self) -> Result<(), Invalid> {
+        match self.level {
+            known if (Level::FIRST..=Level::NEWEST).contains(&known) => Ok(()),
+            Level(level) => {
+                let (oldest, newest) = (Level::FIRST.0, Level::NEWEST.0);
+                Err(Invalid(format!("level {level}; this program knows {oldest} to {newest}")))
+            }
+        }
+    }
+}
+
+impl<R: Records> Kinds<R> {
+    /// The level that the cluster has agreed to.
+    pub fn level(&self) -> Level {
+        self.level
+    }
+
+    /// The replicated clock.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Applies a command: one outcome for each of its operations.
+    pub fn apply(&mut self, index: u64, command: &Command) -> Result<CommandOutcome, Stopped> {
+        if command.format > Level::NEWEST.0 {
+            return Err(Stopped::Format { index, format: command.format, known: Level::NEWEST.0 });
+        }
+        let mut outcomes = Vec::with_capacity(command.ops.len());
+        let mut guard = None;
+        for op in &*command.ops {
+            outcomes.push(self.apply_guarded(index, op, &mut guard)?);
+        }
+        Ok(CommandOutcome { outcomes })
+    }
+
+    /// Applies an operation, unless a claim before it keeps it from taking effect.
+    fn apply_guarded(
+        &mut self,
+        index: u64,
+        op: &Op,
+        guard: &mut Option<Guard>,
+    ) -> Result<OpOutcome, Stopped> {
+        if let Op::Claim { key, fingerprint, time_ms, ttl_ms } = op {
+            let (key, fingerprint, time, ttl_ms) = (*key, *fingerprint, Stamp(*time_ms), *ttl_ms);
+            let mut at = At { index, clock: &mut self.clock, limits: &self.limits };
+            let next = self.claims.apply(Claim { key, fingerprint, time, ttl_ms }, &mut at)?;
+            let outcome = next.outcome();
+            *guard = Some(next);
+            return Ok(outcome);
+        }
+        match guard.take() {
+            None => self.apply_op(index, op),
+            Some(Guard::Repeat(outcome)) => Ok(outcome),
+            Some(Guard::Skip) => Ok(OpOutcome::Skipped),
+            Some(Guard::Remember { key, fingerprint, expires_ms }) => {
+                let last_seq = self.messages.last_seq();
+                let outcome = self.apply_op(index, op)?;
+                // Whose request made a message is no part of the state; whether it was new is.
+                let kept = match &outcome {
+                    OpOutcome::Message { seq, .. } => {
+                        OpOutcome::Message { seq: *seq, created: *seq > last_seq }
+                    }
+                    other => other.clone(),
+                };
+                let record = ClaimRecord { key, fingerprint, expires_ms, outcome: kept };
+                self.claims.remember(record, &self.limits);
+                Ok(outcome)
+            }
+        }
+    }
+
+    fn apply_op(&mut self, index: u64, op: &Op) -> Result<OpOutcome, Stopped> {
+        let mut at = At { index, clock: &mut self.clock, limits: &self.limits };
+        match op {
+            Op::PutMessage { digest, content_type, body, time_ms, nonce } => {
+                let (time, nonce) = (Stamp(*time_ms), *nonce);
+                self.messages.apply(messages::Op::Put { digest, content_type, body, time, nonce }, &mut at)
+            }
+            Op::DropMessages { upto } => self.messages.apply(messages::Op::Drop { upto: *upto }, &mut at),
+            Op::RemoveMessage { digest } => self.messages.apply(messages::Op::Remove { digest }, &mut at),
+            Op::WriteText { request, text, time_ms } => {
+                self.text.apply(Write { request: *request, text, time: Stamp(*time_ms) }, &mut at)
+            }
+            Op::Level { level } => {
+                self.level = self.level.max((*level).min(Level::NEWEST));
+                self.limits = Limits::of(self.level);
+                Ok(OpOutcome::Level { level: self.level })
+            }
+            // Applied where the guard is.
+            Op::Claim { .. } => Ok(OpOutcome::Skipped),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::laws::World;
+
+    #[test]
+    fn each_kind_has_a_number_and_a_name_of_its_own() {
+        for (i, (id, name)) in LISTED.iter().enumerate() {
+            assert!(LISTED[..i].iter().all(|(other, called)| other != id && called != name), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_level_only_rises_and_never_above_what_is_known() {
+        let mut world = World::default();
+        let mut raise = |level| world.apply([Op::Level { level: Level(level) }]);
+        assert_eq!(raise(3), [OpOutcome::Level { level: Level(3) }]);
+        assert_eq!(raise(1), [OpOutcome::Level { level: Level(3) }]);
+        assert_eq!(world.reopened().kinds.level(), Level(3));
+    }
+
+    #[test]
+    fn a_command_of_a_newer_program_stops_the_node() {
+        let mut command = Command::new(vec![]);
+        command.format = Level::NEWEST.0 + 1;
+        let stopped = World::default().kinds.apply(7, &command).unwrap_err();
+        assert!(matches!(stopped, Stopped::Format { index: 7, .. }), "{stopped}");
+    }
+}

@@ -1,0 +1,68 @@
+//! The level: the one number for what the members of a cluster have agreed to read and to do.
+//!
+//! Formats of commands, checkpoints and snapshots, and the bounds that decide what a command does, are
+//! functions of it. It is part of the replicated state and only ever rises, by [`Op::Level`], which a
+//! leader proposes once every member reads the newer formats; so a cluster of two versions does what
+//! the older one does, on every node alike. What a program of the version before could not open is
+//! written above its level alone.
+//!
+//! | level | of | adds |
+//! |---|---|---|
+//! | 1 | 0.1.0 before claims | messages and the text |
+//! | 2 | 0.1.0 | claims, removal |
+//! | 3 | 0.2.0 | [`Op::Level`] itself, sections |
+//!
+//! [`Op::Level`]: crate::command::Op::Level
+
+use serde::{Deserialize, Serialize};
+
+/// What a cluster has agreed to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Level(pub u16);
+
+impl Level {
+    /// That of a cluster which never agreed to a higher one.
+    pub const FIRST: Level = Level(2);
+    /// The newest that this program reads.
+    pub const NEWEST: Level = Level(3);
+    /// From which on checkpoints and snapshots have sections.
+    pub const SECTIONS: Level = Level(3);
+}
+
+impl Default for Level {
+    fn default() -> Self {
+        Level::FIRST
+    }
+}
+
+/// The bounds that decide what a command does. A golden test pins those of each level: two programs
+/// that read one level have the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Idempotency keys that are remembered; beyond it the oldest is forgotten before its time.
+    pub claims_max: usize,
+    /// Messages that may be removed one by one above the floor.
+    pub removed_singly_max: usize,
+    /// Digests of removed messages that are remembered, beyond those whose segments are still there.
+    pub remembered_max: usize,
+    /// Messages that one command drops at most: it reads the digest of each.
+    pub dropped_at_once_max: u64,
+    /// Text writes that are remembered, so that a retry of one is known for what it is.
+    pub text_requests_max: usize,
+}
+
+impl Limits {
+    /// The bounds of a level.
+    pub const fn of(_level: Level) -> Limits {
+        Limits {
+            claims_max: 65_536,
+            removed_singly_max: 16_384,
+            remembered_max: 16_384,
+            dropped_at_once_max: 16_384,
+            text_requests_max: 4_096,
+        }
+    }
+
+    /// The widest of any level: what decoding is bounded by.
+    pub const WIDEST: Limits = Limits::of(Level::NEWEST);
+}

@@ -1,0 +1,103 @@
+//! Sections: how the kinds lie in a checkpoint and a snapshot, side by side.
+//!
+//! ```text
+//! sections   count:u16, then each: kind:u16 format:u16 len:u32 crc:u32 record[len]
+//! ```
+//!
+//! Little-endian; `crc` covers the record, which is in the codec's encoding.
+
+use skep_base::codec;
+
+use crate::kind::{Invalid, KindId, Record};
+
+/// Most sections in one checkpoint.
+pub const SECTIONS_MAX: usize = 64;
+
+const COUNT_BYTES: usize = 2;
+const HEAD_BYTES: usize = 12;
+
+/// A section as it lies among others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Section<'a> {
+    pub kind: KindId,
+    pub format: u16,
+    pub record: &'a [u8],
+}
+
+/// Writes sections, one after another.
+#[derive(Debug)]
+pub struct Writer {
+    bytes: Vec<u8>,
+    count: u16,
+}
+
+impl Default for Writer {
+    fn default() -> Self {
+        Self { bytes: vec![0; COUNT_BYTES], count: 0 }
+    }
+}
+
+impl Writer {
+    /// Appends a kind's section.
+    pub fn push<R: Record>(&mut self, record: &R) -> Result<(), codec::CodecError> {
+        let encoded = codec::encode(record)?;
+        self.bytes.extend_from_slice(&R::ID.0.to_le_bytes());
+        self.bytes.extend_from_slice(&R::FORMATS.1.to_le_bytes());
+        self.bytes.extend_from_slice(&(encoded.len() as u32).to_le_bytes());
+        self.bytes.extend_from_slice(&crc32fast::hash(&encoded).to_le_bytes());
+        self.bytes.extend_from_slice(&encoded);
+        self.count += 1;
+        Ok(())
+    }
+
+    /// All of them.
+    pub fn finish(mut self) -> Vec<u8> {
+        self.bytes[..COUNT_BYTES].copy_from_slice(&self.count.to_le_bytes());
+        self.bytes
+    }
+}
+
+/// Takes sections apart. Hostile bytes are refused; nothing is copied.
+pub fn read(bytes: &[u8]) -> Result<Vec<Section<'_>>, Invalid> {
+    let ends = || Invalid("the sections end before they are whole".into());
+    let (count, mut rest) = bytes.split_first_chunk::<COUNT_BYTES>().ok_or_else(ends)?;
+    let count = usize::from(u16::from_le_bytes(*count));
+    if count > SECTIONS_MAX {
+        return Err(Invalid(format!("{count} sections")));
+    }
+    let mut sections: Vec<Section<'_>> = Vec::with_capacity(count);
+    for _ in 0..count {
+        let (head, behind) = rest.split_first_chunk::<HEAD_BYTES>().ok_or_else(ends)?;
+        let u16_at = |at: usize| u16::from_le_bytes([head[at], head[at + 1]]);
+        let u32_at = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+        let (record, behind) = behind.split_at_checked(u32_at(4) as usize).ok_or_else(ends)?;
+        let section = Section { kind: KindId(u16_at(0)), format: u16_at(2), record };
+        if sections.iter().any(|before| before.kind == section.kind) {
+            return Err(Invalid(format!("two sections of kind {}", section.kind.0)));
+        }
+        if crc32fast::hash(record) != u32_at(8) {
+            return Err(Invalid(format!("the checksum of the section of kind {} is wrong", section.kind.0)));
+        }
+        sections.push(section);
+        rest = behind;
+    }
+    match rest.is_empty() {
+        true => Ok(sections),
+        false => Err(Invalid(format!("{} bytes follow the sections", rest.len()))),
+    }
+}
+
+/// A kind's record among sections; that of a new state where it has none.
+pub fn find<R: Record>(sections: &[Section<'_>]) -> Result<R, Invalid> {
+    let Some(section) = sections.iter().find(|section| section.kind == R::ID) else {
+        return Ok(R::default());
+    };
+    let (oldest, newest) = R::FORMATS;
+    if !(oldest..=newest).contains(&section.format) {
+        let (name, format) = (R::NAME, section.format);
+        return Err(Invalid(format!("{name} of format {format}; this program reads {oldest} to {newest}")));
+    }
+    let record: R = codec::decode(section.record)?;
+    record.check()?;
+    Ok(record)
+}

@@ -1,0 +1,121 @@
+//! What commands come to at each level, pinned: two programs that read one level must apply it alike,
+//! so a change here is a change of format and belongs to a new level.
+
+use bytes::Bytes;
+use skep_base::id::RequestId;
+use skep_state::Kinds;
+use skep_state::command::{ClaimKey, Command, Op, OpOutcome};
+use skep_state::kind::Stopped;
+use skep_state::kinds::KindsRecord;
+use skep_state::level::{Level, Limits};
+use skep_state::message::{Digest, StoredMessage};
+use skep_state::records::{NewRecord, Records};
+
+/// Digests alone.
+#[derive(Debug, Default)]
+struct Digests(Vec<Digest>);
+
+impl Records for Digests {
+    fn last_seq(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn find(&self, digest: &Digest) -> Result<Option<u64>, Stopped> {
+        Ok(self.0.iter().rposition(|known| known == digest).map(|at| at as u64 + 1))
+    }
+
+    fn digest_at(&self, seq: u64) -> Result<Digest, Stopped> {
+        Ok(self.0[seq as usize - 1])
+    }
+
+    fn page(&self, _after: u64, _count_max: usize, _bytes_max: usize) -> Result<Vec<StoredMessage>, Stopped> {
+        Ok(Vec::new())
+    }
+
+    fn push(&mut self, record: NewRecord<'_>) -> Result<(), Stopped> {
+        self.0.push(*record.digest);
+        Ok(())
+    }
+
+    fn let_go(&mut self, _floor: u64) {}
+}
+
+fn open() -> Kinds<Digests> {
+    Kinds::open(KindsRecord::default(), Digests::default()).unwrap()
+}
+
+fn put(name: u64, time_ms: u64) -> Op {
+    let body = Bytes::from(name.to_le_bytes().to_vec());
+    Op::PutMessage { digest: Digest::of(&body), content_type: "a/b".into(), body, time_ms, nonce: name }
+}
+
+fn claim(key: u128, fingerprint: u128, time_ms: u64) -> Op {
+    Op::Claim { key: ClaimKey(key), fingerprint, time_ms, ttl_ms: 1_000 }
+}
+
+fn write(request: u128, time_ms: u64) -> Op {
+    Op::WriteText { request: RequestId(request), text: Bytes::from(request.to_string()), time_ms }
+}
+
+#[test]
+fn the_bounds_of_each_level_are_those_that_it_began_with() {
+    let first = Limits {
+        claims_max: 65_536,
+        removed_singly_max: 16_384,
+        remembered_max: 16_384,
+        dropped_at_once_max: 16_384,
+        text_requests_max: 4_096,
+    };
+    for level in 1..=3 {
+        assert_eq!(Limits::of(Level(level)), first, "level {level}");
+    }
+    assert_eq!(Level::NEWEST, Level(3), "a new level's bounds are pinned here");
+}
+
+#[test]
+fn the_memory_of_each_kind_ends_where_it_did() {
+    let mut kinds = open();
+    let mut apply = |ops: Vec<Op>| kinds.apply(1, &Command::new(ops)).unwrap().outcomes;
+    // Of 65,536 claims and one more the first is forgotten; of 4,096 text writes and one more, too.
+    for at in 0..65_537 {
+        apply(vec![claim(at, 1, 1), write(at, 1)]);
+    }
+    assert_eq!(apply(vec![claim(0, 1, 1), write(0, 1)])[0], OpOutcome::Claimed);
+    assert_eq!(apply(vec![claim(65_536, 1, 1), write(7, 1)])[0], OpOutcome::Repeated);
+    assert_eq!(apply(vec![write(65_536 - 4_094, 1)])[0], OpOutcome::Text { version: 65_536 - 4_094 + 1 });
+    assert_eq!(apply(vec![write(65_536 - 4_096, 1)])[0], OpOutcome::Text { version: 65_539 });
+    // One command drops 16,384 messages at most, and as many are removed one by one.
+    apply((0..40_000).map(|name| put(name, 1)).collect());
+    assert_eq!(apply(vec![Op::DropMessages { upto: 20_000 }])[0], OpOutcome::Dropped { upto: 16_384 });
+    let remove = |name: u64| Op::RemoveMessage { digest: Digest::of(&name.to_le_bytes()) };
+    let outcomes = apply((20_000..36_385).map(remove).collect());
+    assert!(outcomes[..16_384].iter().all(|outcome| matches!(outcome, OpOutcome::Removed { seq: Some(_) })));
+    assert_eq!(outcomes[16_384], OpOutcome::TooManyRemoved);
+}
+
+/// A mixed history, and the SHA-256 of what it comes to: outcomes and state.
+#[test]
+fn a_mixed_history_comes_to_what_it_came_to_in_the_version_before() {
+    let mut kinds = open();
+    let mut outcomes = Vec::new();
+    for at in 0..400u64 {
+        let name = at * 7 % 90;
+        let time = 1_000 + at * 13 % 300;
+        let ops = match at % 9 {
+            0 => vec![claim(u128::from(name), u128::from(at % 3), time), put(name, time)],
+            1 => vec![claim(u128::from(name), u128::from(at % 2), time), write(u128::from(at / 2), time)],
+            2 => vec![Op::RemoveMessage { digest: Digest::of(&name.to_le_bytes()) }],
+            3 if at % 5 == 0 => vec![Op::DropMessages { upto: at / 8 }],
+            _ => vec![put(name, time), write(u128::from(at / 3), time)],
+        };
+        outcomes.push(kinds.apply(at, &Command::new(ops)).unwrap());
+    }
+    let bytes = skep_base::codec::encode(&outcomes).unwrap();
+    let state = kinds.record();
+    let state = skep_base::codec::encode(&(&state.messages, &state.text, &state.claims, &state.common.clock));
+    let found = (Digest::of(&bytes).to_string(), Digest::of(&state.unwrap()).to_string());
+    assert_eq!((found.0.as_str(), found.1.as_str()), (OUTCOMES, STATE));
+}
+
+const OUTCOMES: &str = "5f64cef76a743fde05a40009048eb307690792daccf362ac8356dfe1d95a0f95";
+const STATE: &str = "e705666d098b1686900a41e7b1fb50a29a509a37aa5c2a316d6991652fb2ba1d";

@@ -1,0 +1,90 @@
+//! The checkpoint file: one consistent state of the store, replaced in one step.
+//!
+//! ```text
+//! magic[8] format:u32 len:u32 crc:u32 generation:u64 header[len - 8]
+//! ```
+//!
+//! The format is that of the header.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use crate::error::StoreError;
+use crate::files;
+use crate::manifest::{HEADER_BYTES_MAX, HEADER_FORMAT, SnapshotHeader, decode_header};
+
+const MAGIC: &[u8; 8] = b"SKEPCHK\n";
+const HEAD_BYTES: usize = 20;
+
+/// A checkpoint's contents.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Checkpoint {
+    /// In the names of the segments.
+    pub generation: u64,
+    pub header: SnapshotHeader,
+}
+
+/// Writes the checkpoint; durable on return. What it refers to must be durable before.
+pub(crate) fn write(path: &Path, generation: u64, header: &SnapshotHeader) -> Result<(), StoreError> {
+    let mut payload = Vec::from(generation.to_le_bytes());
+    let (format, header) = header.encode()?;
+    payload.extend_from_slice(&header);
+    let mut head = Vec::with_capacity(HEAD_BYTES);
+    head.extend_from_slice(MAGIC);
+    head.extend_from_slice(&format.to_le_bytes());
+    head.extend_from_slice(&(payload.len() as u32).to_le_bytes());
+    head.extend_from_slice(&crc32fast::hash(&payload).to_le_bytes());
+    files::write_atomically(path, &[&head, &payload])
+}
+
+/// Reads the checkpoint, if there is one.
+pub(crate) fn read(path: &Path) -> Result<Option<Checkpoint>, StoreError> {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(StoreError::io("read", path)(error)),
+    };
+    let corrupt = |detail: &str| StoreError::corrupt(path, 0, detail);
+    if bytes.len() < HEAD_BYTES + 8 || &bytes[..8] != MAGIC || bytes.len() > HEAD_BYTES + 8 + HEADER_BYTES_MAX
+    {
+        return Err(corrupt("it is not a checkpoint"));
+    }
+    let u32_at = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+    let payload = &bytes[HEAD_BYTES..];
+    let format = u32_at(8);
+    if !(1..=HEADER_FORMAT).contains(&format) {
+        let (found, expected) = (format.to_string(), format!("1 to {HEADER_FORMAT}"));
+        return Err(StoreError::Format { path: path.to_path_buf(), found, expected });
+    }
+    if u32_at(12) as usize != payload.len() || u32_at(16) != crc32fast::hash(payload) {
+        return Err(corrupt("its checksum does not match"));
+    }
+    let mut generation = [0; 8];
+    generation.copy_from_slice(&payload[..8]);
+    let header = decode_header(format, &payload[8..]).map_err(|error| corrupt(&error.to_string()))?;
+    Ok(Some(Checkpoint { generation: u64::from_le_bytes(generation), header }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checkpoint_is_read_as_written_and_refused_with_any_byte_changed_or_missing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("checkpoint");
+        assert_eq!(read(&path).unwrap(), None);
+        write(&path, 3, &SnapshotHeader::empty()).unwrap();
+        assert_eq!(read(&path).unwrap().unwrap().generation, 3);
+        let good = fs::read(&path).unwrap();
+        for at in 0..good.len() {
+            let mut bad = good.clone();
+            bad[at] ^= 1;
+            fs::write(&path, &bad).unwrap();
+            assert!(read(&path).is_err(), "byte {at}");
+            fs::write(&path, &good[..at]).unwrap();
+            assert!(read(&path).is_err(), "cut at {at}");
+        }
+    }
+}

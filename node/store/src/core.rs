@@ -1,0 +1,334 @@
+//! The state machine's state, shared by those that apply, read and checkpoint it.
+//!
+//! One at a time applies ([`Core::begin`], [`Core::stage`], [`Core::write`], [`Core::publish`]); the
+//! lock is held for the encoding of a run, never for a write. Every step that a full disk can stop
+//! leaves things so that it can be taken again.
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use openraft::EntryPayload;
+use skep_state::Kinds;
+use skep_state::command::CommandOutcome;
+use tokio::sync::watch;
+
+use crate::checkpoint::{self, Checkpoint};
+use crate::config::StoreConfig;
+use crate::error::StoreError;
+use crate::files;
+use crate::health::{HealthSender, StoreMetrics, Writer as Who};
+use crate::manifest::{SegmentMeta, SnapshotHeader};
+use crate::reader::Applied;
+use crate::segments::{self, Sealed, Segments, StagedWrite};
+use skep_raft::types::{Entry, LogId, StoredMembership};
+
+/// Sealed segments whose index is being built at once; sealing waits for the oldest beyond that.
+const INDEX_BUILDS_MAX: usize = 2;
+
+pub(crate) struct CoreState {
+    pub kinds: Kinds<Segments>,
+    pub last_applied: Option<LogId>,
+    pub membership: StoredMembership,
+}
+
+/// A consistent state and the files that hold it.
+#[derive(Debug, Clone)]
+pub(crate) struct Captured {
+    pub generation: u64,
+    pub header: Arc<SnapshotHeader>,
+    pub files: Vec<Arc<File>>,
+}
+
+pub(crate) struct Core {
+    pub config: StoreConfig,
+    pub health: Arc<HealthSender>,
+    pub metrics: Arc<StoreMetrics>,
+    state: Mutex<CoreState>,
+    applied: watch::Sender<Applied>,
+    /// The newest checkpoint.
+    current: Mutex<Option<Captured>>,
+    /// Held while a checkpoint is written or a snapshot installed, by a blocking thread.
+    checkpointing: Mutex<()>,
+    indexing: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Core {
+    pub(crate) fn messages_dir(config: &StoreConfig) -> PathBuf {
+        config.dir.join("messages")
+    }
+
+    pub(crate) fn incoming_dir(&self) -> PathBuf {
+        self.config.dir.join("incoming")
+    }
+
+    fn checkpoint_path(config: &StoreConfig) -> PathBuf {
+        config.dir.join("checkpoint")
+    }
+
+    /// Opens the state of the last checkpoint.
+    pub(crate) fn open(
+        config: &StoreConfig,
+        health: Arc<HealthSender>,
+        metrics: Arc<StoreMetrics>,
+    ) -> Result<Core, StoreError> {
+        files::ensure_dir(&Core::messages_dir(config))?;
+        let found = checkpoint::read(&Core::checkpoint_path(config))?;
+        let known = found.is_some();
+        let Checkpoint { generation, header } =
+            found.unwrap_or_else(|| Checkpoint { generation: 0, header: SnapshotHeader::empty() });
+        let state = load(config, generation, &header)?;
+        segments::remove_strangers(
+            &Core::messages_dir(config),
+            &state.kinds.messages.records().known_files(),
+        )?;
+        let current = known.then(|| capture(&state));
+        let incoming = config.dir.join("incoming");
+        if incoming.exists() {
+            fs::remove_dir_all(&incoming).map_err(StoreError::io("empty", &incoming))?;
+        }
+        files::ensure_dir(&incoming)?;
+        let applied = watch::Sender::new(applied_of(&state));
+        Ok(Core {
+            config: config.clone(),
+            health,
+            metrics,
+            state: Mutex::new(state),
+            applied,
+            current: Mutex::new(current),
+            checkpointing: Mutex::new(()),
+            indexing: Mutex::new(Vec::new()),
+        })
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, CoreState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn applied(&self) -> watch::Receiver<Applied> {
+        self.applied.subscribe()
+    }
+
+    /// Sees to it that there is room in a segment. Fails, and can be called again, on a full disk.
+    pub(crate) fn begin(&self) -> Result<(), StoreError> {
+        let sealed = self.lock().kinds.messages.records_mut().make_room()?;
+        if let Some(sealed) = sealed {
+            self.index_later(sealed);
+        }
+        Ok(())
+    }
+
+    /// Applies a run of entries in memory: one outcome for each.
+    pub(crate) fn stage<'a>(
+        &self,
+        entries: impl Iterator<Item = &'a Entry>,
+    ) -> Result<(Vec<CommandOutcome>, Option<StagedWrite>), StoreError> {
+        let mut state = self.lock();
+        let mut ops = 0;
+        let mut outcomes = Vec::new();
+        for entry in entries {
+            outcomes.push(apply_entry(&mut state, entry)?);
+            ops += outcomes.last().map_or(0, |outcome| outcome.outcomes.len());
+        }
+        self.metrics.ops_applied.fetch_add(ops as u64, Ordering::Relaxed);
+        Ok((outcomes, state.kinds.messages.records_mut().take_staged()))
+    }
+
+    /// Makes a staged run, which has been written, visible.
+    pub(crate) fn publish(&self, written: Arc<Option<StagedWrite>>) {
+        let mut state = self.lock();
+        if let Some(written) = &*written {
+            state.kinds.messages.records_mut().publish(written);
+        }
+        if let Some(written) = Arc::into_inner(written).flatten() {
+            state.kinds.messages.records_mut().give_back(written);
+        }
+        let applied = applied_of(&state);
+        drop(state);
+        self.applied.send_replace(applied);
+    }
+
+    fn index_later(&self, sealed: Arc<Sealed>) {
+        let mut indexing = self.indexing.lock().unwrap_or_else(PoisonError::into_inner);
+        indexing.retain(|thread| !thread.is_finished());
+        if indexing.len() >= INDEX_BUILDS_MAX {
+            drop(indexing.remove(0).join());
+        }
+        let work = move || {
+            if let Err(error) = sealed.build_index() {
+                // It stays in memory, and is built at the next start.
+                tracing::warn!("no index for {}: {error}", sealed.path.display());
+            }
+        };
+        match std::thread::Builder::new().name("skep-index".into()).spawn(work) {
+            Ok(thread) => indexing.push(thread),
+            Err(error) => tracing::warn!("no thread to build an index: {error}"),
+        }
+    }
+
+    /// The state now, for a checkpoint.
+    pub(crate) fn capture(&self) -> Captured {
+        capture(&self.lock())
+    }
+
+    /// The newest checkpoint.
+    pub(crate) fn current(&self) -> Option<Captured> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_current(&self, captured: Captured) {
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(captured);
+    }
+
+    /// The log index of the newest checkpoint.
+    pub(crate) fn checkpoint_index(&self) -> Option<u64> {
+        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        current.as_ref()?.header.last_log_id.map(|id| id.index)
+    }
+
+    /// Makes a captured state the checkpoint, durably, and answers the newest one: another, where
+    /// a newer one or an installed snapshot came first. The log must be durable up to it. Blocks.
+    pub(crate) fn write_checkpoint(&self, captured: Captured) -> Result<Captured, StoreError> {
+        let started = Instant::now();
+        let _one_at_a_time = self.checkpointing.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = self.current();
+        if let Some(newest) = &current
+            && (newest.generation, newest.header.last_log_id)
+                >= (captured.generation, captured.header.last_log_id)
+        {
+            return Ok(newest.clone());
+        }
+        let dir = Core::messages_dir(&self.config);
+        let durable = current.as_ref().filter(|newest| newest.generation == captured.generation);
+        for (segment, file) in captured.header.segments.iter().zip(&captured.files) {
+            let synced = |newest: &Captured| newest.header.segments.contains(segment);
+            if !durable.is_some_and(synced) {
+                file.sync_data().map_err(StoreError::io("sync a segment in", &dir))?;
+            }
+        }
+        files::sync_dir(&dir)?;
+        checkpoint::write(&Core::checkpoint_path(&self.config), captured.generation, &captured.header)?;
+        self.set_current(captured.clone());
+        self.remove_retired(&captured);
+        self.metrics.checkpoints.fetch_add(1, Ordering::Relaxed);
+        self.metrics.checkpoint.observe(started.elapsed());
+        Ok(captured)
+    }
+
+    /// Removes the files of segments that are gone and in the newest checkpoint no more.
+    fn remove_retired(&self, newest: &Captured) {
+        let dir = Core::messages_dir(&self.config);
+        let path = |segment: &SegmentMeta| segments::segment_path(&dir, newest.generation, segment.first_seq);
+        let kept = newest.header.segments.iter().map(path).collect();
+        let retired = self.lock().kinds.messages.records_mut().take_retired(&kept);
+        for path in retired {
+            let removed = segments::remove_if_there(&path)
+                .and_then(|()| segments::remove_if_there(&segments::index_path(&path)));
+            // A failure is made good at the next start.
+            match removed {
+                Ok(()) => tracing::debug!(file = %path.display(), "a dropped segment is off the disk"),
+                Err(error) => tracing::warn!("a dropped segment stays on the disk: {error}"),
+            }
+        }
+    }
+
+    /// Replaces the whole state by a snapshot's. `place` puts the segments, durable and indexed,
+    /// under the given generation's names; it may be called again after a failure. The checkpoint
+    /// that is written then decides at once between old and new. Blocks.
+    pub(crate) fn install(
+        &self,
+        header: &SnapshotHeader,
+        place: impl FnOnce(&[PathBuf]) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let _one_at_a_time = self.checkpointing.lock().unwrap_or_else(PoisonError::into_inner);
+        let dir = Core::messages_dir(&self.config);
+        let generation = self.lock().kinds.messages.records().generation + 1;
+        let mut header = header.clone();
+        header.segments.iter_mut().for_each(|segment| segment.sealed = true);
+        let path = |segment: &SegmentMeta| segments::segment_path(&dir, generation, segment.first_seq);
+        let paths: Vec<PathBuf> = header.segments.iter().map(path).collect();
+        place(&paths)?;
+        files::sync_dir(&dir)?;
+        let loaded = load(&self.config, generation, &header)?;
+        checkpoint::write(&Core::checkpoint_path(&self.config), generation, &header)?;
+        let captured = capture(&loaded);
+        let mut state = self.lock();
+        let removals = state.kinds.messages.removals();
+        *state = loaded;
+        // To those who follow, any message may be gone now.
+        state.kinds.messages.count_removals_from(removals + 1);
+        let applied = applied_of(&state);
+        drop(state);
+        self.set_current(captured);
+        self.applied.send_replace(applied);
+        // What it replaced is garbage now; a failure to remove it is made good at the next start.
+        let known = self.lock().kinds.messages.records().known_files();
+        if let Err(error) = segments::remove_strangers(&dir, &known) {
+            tracing::warn!("cannot remove the replaced messages: {error}");
+        }
+        Ok(())
+    }
+
+    /// Notes that the messages can, or cannot, be written.
+    pub(crate) fn set_full(&self, full: bool) {
+        self.health.set_full(Who::Messages, full);
+    }
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        let threads = self.indexing.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for thread in threads.drain(..) {
+            drop(thread.join());
+        }
+    }
+}
+
+fn load(config: &StoreConfig, generation: u64, header: &SnapshotHeader) -> Result<CoreState, StoreError> {
+    let dir = Core::messages_dir(config);
+    let bytes_max = config.message_segment_bytes_max;
+    let last_seq = header.kinds.messages.last_seq;
+    let segments = Segments::open(dir, generation, &header.segments, last_seq, bytes_max)?;
+    Ok(CoreState {
+        kinds: Kinds::open(header.kinds.clone(), segments)?,
+        last_applied: header.last_log_id,
+        membership: header.membership.clone(),
+    })
+}
+
+fn capture(state: &CoreState) -> Captured {
+    let records = state.kinds.messages.records();
+    let (segments, files) = records.metas().into_iter().unzip();
+    let header = SnapshotHeader {
+        last_log_id: state.last_applied,
+        membership: state.membership.clone(),
+        segments,
+        kinds: state.kinds.record(),
+    };
+    Captured { generation: records.generation, header: Arc::new(header), files }
+}
+
+fn applied_of(state: &CoreState) -> Applied {
+    Applied {
+        index: state.last_applied.map(|id| id.index),
+        seq: state.kinds.messages.records().published_seq(),
+        removals: state.kinds.messages.removals(),
+        revisions: state.kinds.revisions(),
+    }
+}
+
+fn apply_entry(state: &mut CoreState, entry: &Entry) -> Result<CommandOutcome, StoreError> {
+    let outcome = match &entry.payload {
+        EntryPayload::Blank => CommandOutcome::default(),
+        EntryPayload::Membership(membership) => {
+            state.membership = StoredMembership::new(Some(entry.log_id), membership.clone());
+            CommandOutcome::default()
+        }
+        EntryPayload::Normal(command) => state.kinds.apply(entry.log_id.index, command)?,
+    };
+    state.last_applied = Some(entry.log_id);
+    Ok(outcome)
+}

@@ -1,0 +1,41 @@
+//! Small file operations whose durability matters.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::Path;
+
+use crate::error::StoreError;
+
+/// Makes the creation, renaming and removal of the folder's entries durable.
+pub(crate) fn sync_dir(dir: &Path) -> Result<(), StoreError> {
+    File::open(dir).and_then(|d| d.sync_all()).map_err(StoreError::io("sync folder", dir))
+}
+
+/// Replaces a file in one step: after a crash it has its old contents or all of the new.
+pub(crate) fn write_atomically(path: &Path, parts: &[&[u8]]) -> Result<(), StoreError> {
+    let staged = path.with_extension("tmp");
+    let written = (|| {
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(&staged)?;
+        for part in parts {
+            file.write_all(part)?;
+        }
+        file.sync_all()
+    })();
+    written.map_err(StoreError::io("write", &staged))?;
+    fs::rename(&staged, path).map_err(StoreError::io("rename", path))?;
+    sync_dir(path.parent().unwrap_or(Path::new(".")))
+}
+
+/// Creates the folder if need be, durably.
+pub(crate) fn ensure_dir(dir: &Path) -> Result<(), StoreError> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    fs::create_dir_all(dir).map_err(StoreError::io("create folder", dir))?;
+    sync_dir(dir.parent().unwrap_or(Path::new(".")))
+}
+
+/// True for errors that end when the disk has room, or is writable, again.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT | libc::EROFS))
+}

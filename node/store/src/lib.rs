@@ -1,0 +1,99 @@
+//! The replicated store's storage: the Raft log, the messages and registers that it builds, and
+//! their snapshots.
+//!
+//! The data folder:
+//!
+//! ```text
+//! format                     what wrote the folder
+//! log/NNNNNNNNNNNNNNNN.wal   the Raft log and vote: durable before anything is answered
+//! messages/G-SSSS.seg, .idx  messages in the order of `seq`, and a derived index a sealed segment
+//! checkpoint                 a consistent state of the messages and registers, with its log id
+//! incoming/                  snapshots being received; emptied at each start
+//! ```
+//!
+//! Applying a command appends to the messages without waiting for the disk. A checkpoint, which is
+//! also openraft's snapshot, makes them durable; the log is purged only up to a checkpoint. A crash
+//! therefore loses nothing: the next start cuts the messages back to the checkpoint, and Raft
+//! replays the log after it.
+
+mod checkpoint;
+pub mod config;
+mod core;
+pub mod error;
+mod files;
+pub mod health;
+mod legacy;
+mod log;
+mod machine;
+mod manifest;
+mod reader;
+mod segments;
+mod snapshot;
+mod wal;
+mod wire;
+
+use std::fs;
+use std::io;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+pub use config::{StoreConfig, SyncData};
+pub use error::StoreError;
+pub use health::{StoreHealth, StoreMetrics};
+pub use log::{HeldVote, LogReader, LogStats, LogStatsHandle, LogStore};
+pub use machine::{SnapshotBuilder, StateMachine};
+pub use manifest::{SegmentMeta, SnapshotHeader, decode_header};
+pub use reader::{Applied, Reader, StoreStats};
+pub use segments::Lookup;
+pub use snapshot::{Received, SnapshotData, SnapshotInfo, SnapshotSink, inspect};
+
+/// A Raft over this store.
+pub type Raft = skep_raft::Raft<StateMachine>;
+
+/// What the `format` file holds.
+const FORMAT: &str = "skep store 1\n";
+
+/// An open store, taken apart: openraft gets the first two.
+#[derive(Debug)]
+pub struct Store {
+    pub log: LogStore,
+    pub state_machine: StateMachine,
+    pub reader: Reader,
+    pub health: watch::Receiver<StoreHealth>,
+    pub metrics: Arc<StoreMetrics>,
+}
+
+/// Opens the store in its folder, creating it if need be. Blocks while it reads the log. The
+/// caller sees to it that no other process has the folder open.
+pub fn open(config: StoreConfig) -> Result<Store, StoreError> {
+    files::ensure_dir(&config.dir)?;
+    check_format(&config)?;
+    let health = Arc::new(health::HealthSender::new());
+    let metrics = Arc::new(StoreMetrics::default());
+    let core = Arc::new(core::Core::open(&config, health.clone(), metrics.clone())?);
+    let wal = wal::Wal::open(&config, health.clone(), metrics.clone())?;
+    let log = LogStore::new(wal.clone());
+    let reader = Reader::new(core.clone(), log.stats_handle());
+    let state_machine = StateMachine::new(core, wal);
+    Ok(Store { log, state_machine, reader, health: health.subscribe(), metrics })
+}
+
+fn check_format(config: &StoreConfig) -> Result<(), StoreError> {
+    let path = config.dir.join("format");
+    let found = match fs::read(&path) {
+        Ok(found) => String::from_utf8_lossy(&found).into_owned(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return files::write_atomically(&path, &[FORMAT.as_bytes()]);
+        }
+        Err(error) => return Err(StoreError::io("read", &path)(error)),
+    };
+    if found == FORMAT {
+        return Ok(());
+    }
+    let (found, expected) = (found.chars().take(64).collect(), FORMAT.into());
+    Err(StoreError::Format { path, found, expected })
+}
+
+#[cfg(test)]
+mod tests;

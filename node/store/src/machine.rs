@@ -1,0 +1,246 @@
+//! The state machine as openraft sees it.
+//!
+//! Small runs of entries are applied on the runtime's thread: they cost less than handing them to
+//! another. Large ones, checkpoints and snapshots go to blocking threads. A full disk is waited out
+//! without holding any thread. Only openraft's state machine task calls [`StateMachine`], one call
+//! at a time and each to its end.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures_util::{Stream, StreamExt};
+use openraft::EntryPayload;
+use openraft::OptionalSend;
+use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
+use skep_state::command::Op;
+
+use crate::core::{Captured, Core};
+use crate::error::StoreError;
+use crate::snapshot::{Snapshot, SnapshotData};
+use crate::wal::Wal;
+use skep_raft::types::{Entry, LogId, SnapshotMeta, StoredMembership, TypeConfig};
+
+/// A run of entries that is applied at once takes no further one when it has this many bytes.
+const RUN_BYTES_MAX: usize = 1024 * 1024;
+/// Or this many entries.
+const RUN_ENTRIES_MAX: usize = 1024;
+
+/// Applies committed entries to the messages and registers.
+pub struct StateMachine {
+    core: Arc<Core>,
+    wal: Wal,
+}
+
+impl std::fmt::Debug for StateMachine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("StateMachine").field(&self.core.config.dir).finish()
+    }
+}
+
+/// Turns the state of the moment when it was made into a checkpoint.
+pub struct SnapshotBuilder {
+    core: Arc<Core>,
+    wal: Wal,
+    captured: Captured,
+}
+
+#[derive(Default)]
+struct Run {
+    entries: Vec<Entry>,
+    responders: Vec<Option<ApplyResponder<TypeConfig>>>,
+    bytes: usize,
+    messages: bool,
+}
+
+impl Run {
+    fn push(&mut self, (entry, responder): EntryResponder<TypeConfig>) {
+        if let EntryPayload::Normal(command) = &entry.payload {
+            self.bytes += command.size_estimate();
+            self.messages |= command.ops.iter().any(|op| matches!(op, Op::PutMessage { .. }));
+        }
+        self.entries.push(entry);
+        self.responders.push(responder);
+    }
+
+    fn is_full(&self) -> bool {
+        self.bytes >= RUN_BYTES_MAX || self.entries.len() >= RUN_ENTRIES_MAX
+    }
+}
+
+impl StateMachine {
+    pub(crate) fn new(core: Arc<Core>, wal: Wal) -> StateMachine {
+        StateMachine { core, wal }
+    }
+
+    async fn apply_run(&self, run: Run) -> Result<(), StoreError> {
+        if run.entries.is_empty() {
+            return Ok(());
+        }
+        let started = Instant::now();
+        let inline = run.bytes <= self.core.config.apply_inline_bytes_max;
+        if run.messages {
+            self.while_full(inline, Core::begin).await?;
+        }
+        let Run { entries, responders, .. } = run;
+        let stage = move |core: &Core| core.stage(entries.iter());
+        let (outcomes, staged) = if inline { stage(&self.core)? } else { self.on_thread(stage).await? };
+        let staged = Arc::new(staged);
+        self.while_full(inline, {
+            let staged = staged.clone();
+            move |_: &Core| staged.as_ref().as_ref().map_or(Ok(()), |staged| staged.write())
+        })
+        .await?;
+        self.core.publish(staged);
+        for (responder, outcome) in responders.into_iter().zip(outcomes) {
+            if let Some(responder) = responder {
+                responder.send(outcome);
+            }
+        }
+        self.core.metrics.apply.observe(started.elapsed());
+        Ok(())
+    }
+
+    /// Takes a step until the disk has room for it.
+    async fn while_full<F>(&self, inline: bool, step: F) -> Result<(), StoreError>
+    where
+        F: Fn(&Core) -> Result<(), StoreError> + Send + Sync + 'static,
+    {
+        let step = Arc::new(step);
+        let mut full = false;
+        loop {
+            let result = match inline {
+                true => step(&self.core),
+                false => {
+                    let step = step.clone();
+                    self.on_thread(move |core| step(core)).await
+                }
+            };
+            match result {
+                Err(error) if error.is_full() => {
+                    if !full {
+                        tracing::warn!("{error}; applying waits");
+                        self.core.set_full(true);
+                        full = true;
+                    }
+                    tokio::time::sleep(self.core.config.full_retry_interval).await;
+                }
+                result => {
+                    if full {
+                        tracing::info!("the messages can be written again");
+                        self.core.set_full(false);
+                    }
+                    return result;
+                }
+            }
+        }
+    }
+
+    async fn on_thread<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Core) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        on_thread(&self.core, work).await
+    }
+
+    fn builder(&self) -> SnapshotBuilder {
+        SnapshotBuilder { core: self.core.clone(), wal: self.wal.clone(), captured: self.core.capture() }
+    }
+}
+
+async fn on_thread<T: Send + 'static>(
+    core: &Arc<Core>,
+    work: impl FnOnce(&Core) -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    let core = core.clone();
+    let done = tokio::task::spawn_blocking(move || work(&core)).await;
+    done.unwrap_or_else(|error| Err(StoreError::Stopped(error.to_string())))
+}
+
+fn snapshot_of(captured: Captured) -> Snapshot {
+    Snapshot { meta: captured.header.meta(), snapshot: SnapshotData::of(captured) }
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
+    type SnapshotData = SnapshotData;
+
+    async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
+        // An entry may be applied before its own log has it on disk. A checkpoint that is ahead of
+        // the log after a crash would meet another entry in the log at its own index.
+        self.wal.flush()?.wait().await?;
+        loop {
+            let captured = self.captured.clone();
+            match on_thread(&self.core, |core| core.write_checkpoint(captured)).await {
+                Ok(written) => return Ok(snapshot_of(written)),
+                Err(error) if error.is_full() => {
+                    tracing::warn!("{error}; the checkpoint waits");
+                    tokio::time::sleep(self.core.config.full_retry_interval).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+impl RaftStateMachine<TypeConfig> for StateMachine {
+    type SnapshotData = SnapshotData;
+    type SnapshotBuilder = SnapshotBuilder;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+        let state = self.core.lock();
+        Ok((state.last_applied, state.membership.clone()))
+    }
+
+    async fn apply<Strm>(&mut self, mut entries: Strm) -> Result<(), io::Error>
+    where
+        Strm: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
+    {
+        let mut run = Run::default();
+        while let Some(entry) = entries.next().await {
+            run.push(entry?);
+            if run.is_full() {
+                self.apply_run(std::mem::take(&mut run)).await.map_err(|error| self.failed(error))?;
+                // A long catch-up must let others run on the same thread.
+                tokio::task::yield_now().await;
+            }
+        }
+        self.apply_run(run).await.map_err(|error| self.failed(error))
+    }
+
+    async fn try_create_snapshot_builder(&mut self, _force: bool) -> Option<SnapshotBuilder> {
+        Some(self.builder())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
+        self.builder()
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        snapshot: SnapshotData,
+    ) -> Result<(), io::Error> {
+        if *meta != snapshot.header().meta() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("the snapshot is of {}, not of {meta}", snapshot.header().meta()),
+            ));
+        }
+        let snapshot = Arc::new(snapshot);
+        self.while_full(false, move |core| core.install(snapshot.header(), |paths| snapshot.place(paths)))
+            .await
+            .map_err(|error| self.failed(error))
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
+        Ok(self.core.current().map(snapshot_of))
+    }
+}
+
+impl StateMachine {
+    fn failed(&self, error: StoreError) -> io::Error {
+        tracing::error!("the state machine has failed: {error}");
+        self.core.health.fail(&error.to_string());
+        error.into()
+    }
+}

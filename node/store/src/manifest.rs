@@ -1,0 +1,263 @@
+//! What a consistent state of the store consists of. A checkpoint and a snapshot's header are both
+//! one of these, in the codec's encoding.
+
+use serde::{Deserialize, Serialize};
+use skep_base::codec;
+
+use skep_state::kind::{Invalid, Record as _};
+use skep_state::kinds::KindsRecord;
+use skep_state::kinds::messages::removed::RemovedRecord;
+use skep_state::level::Level;
+
+use crate::error::StoreError;
+use crate::legacy;
+use crate::segments::record::{HEADER_BYTES, RECORD_BYTES_MIN};
+use skep_raft::types::{LogId, SnapshotMeta, StoredMembership};
+
+/// Most segments that a manifest may list.
+pub const SEGMENTS_MAX: usize = 1 << 18;
+
+/// A message segment, as it is in a consistent state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SegmentMeta {
+    pub first_seq: u64,
+    /// Messages in it; never 0.
+    pub count: u64,
+    /// Its bytes; the file may since have grown past them.
+    pub len: u64,
+    /// It will not grow any more.
+    pub sealed: bool,
+}
+
+/// The newest format of headers that this program reads: the first with sections.
+pub const HEADER_FORMAT: u32 = 3;
+
+/// Most bytes of a header.
+pub const HEADER_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// A consistent state of the store: what a snapshot file opens with.
+///
+/// ```text
+/// header     files_len:u32 files[files_len] sections      (see `skep_state::section`)
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct SnapshotHeader {
+    pub last_log_id: Option<LogId>,
+    pub membership: StoredMembership,
+    /// In order and without gaps.
+    pub segments: Vec<SegmentMeta>,
+    /// The state that is no file.
+    pub kinds: KindsRecord,
+}
+
+/// What lies before the sections, in the codec's encoding.
+#[derive(Serialize, Deserialize)]
+struct Files {
+    last_log_id: Option<LogId>,
+    membership: StoredMembership,
+    /// The segments of each kind that has some.
+    segments: Vec<(u16, Vec<SegmentMeta>)>,
+}
+
+impl SnapshotHeader {
+    /// The state of a store in which nothing ever happened.
+    pub(crate) fn empty() -> Self {
+        Self {
+            last_log_id: None,
+            membership: StoredMembership::default(),
+            segments: Vec::new(),
+            kinds: KindsRecord::default(),
+        }
+    }
+
+    /// Its format and bytes: sections where the cluster's level has them, else what a program of the
+    /// version before reads.
+    pub fn encode(&self) -> Result<(u32, Vec<u8>), codec::CodecError> {
+        if self.kinds.common.level < Level::SECTIONS {
+            return legacy::encode(self);
+        }
+        let files = codec::encode(&Files {
+            last_log_id: self.last_log_id,
+            membership: self.membership.clone(),
+            segments: vec![(RemovedRecord::ID.0, self.segments.clone())],
+        })?;
+        let mut bytes = Vec::from((files.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(&files);
+        bytes.extend_from_slice(&self.kinds.encode()?);
+        match bytes.len() {
+            within if within <= HEADER_BYTES_MAX => Ok((HEADER_FORMAT, bytes)),
+            _ => Err(codec::CodecError::TooLarge),
+        }
+    }
+
+    pub(crate) fn meta(&self) -> SnapshotMeta {
+        SnapshotMeta { last_log_id: self.last_log_id, last_membership: self.membership.clone() }
+    }
+
+    /// The last message's `seq`, 0 where there never was one.
+    pub fn last_seq(&self) -> u64 {
+        self.segments.last().map_or(self.kinds.messages.last_seq, |last| last.first_seq + last.count - 1)
+    }
+
+    /// Messages in it.
+    pub fn messages(&self) -> u64 {
+        self.last_seq() - self.kinds.messages.floor - self.kinds.messages.singly.len() as u64
+    }
+
+    /// Bytes of all segments.
+    pub fn message_bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.len).sum()
+    }
+}
+
+/// Decodes and checks a snapshot's header of a format: the bytes after its length and checksum.
+/// Hostile bytes are refused without allocating more than they are.
+pub fn decode_header(format: u32, bytes: &[u8]) -> Result<SnapshotHeader, StoreError> {
+    let header = match format {
+        0..=legacy::FORMAT => legacy::decode(format, bytes)?,
+        _ => decode_sections(bytes)?,
+    };
+    let invalid = |detail: String| Err(StoreError::Codec(codec::CodecError::Invalid(detail)));
+    if header.segments.len() > SEGMENTS_MAX {
+        return invalid(format!("{} segments", header.segments.len()));
+    }
+    header.kinds.check()?;
+    let RemovedRecord { floor, last_seq, .. } = &header.kinds.messages;
+    // Segments begin at the first message, or at one of those that are gone or just behind them.
+    let mut next_seq = match header.segments.first() {
+        Some(first) if first.first_seq >= 1 && first.first_seq <= floor.saturating_add(1) => first.first_seq,
+        Some(first) => return invalid(format!("no segment can begin at {} above {floor}", first.first_seq)),
+        None if floor == last_seq => last_seq.saturating_add(1),
+        None => return invalid(format!("messages after {floor}, up to {last_seq}, in no segment")),
+    };
+    let mut total = 0u64;
+    for segment in &header.segments {
+        let len_min = segment
+            .count
+            .checked_mul(RECORD_BYTES_MIN as u64)
+            .and_then(|bytes| bytes.checked_add(HEADER_BYTES as u64));
+        let fits = segment.first_seq == next_seq
+            && segment.count > 0
+            && len_min.is_some_and(|min| min <= segment.len)
+            // Offsets in a segment are 32 bits wide.
+            && segment.len <= u64::from(u32::MAX) + 1;
+        let sums = next_seq.checked_add(segment.count).zip(total.checked_add(segment.len));
+        match sums {
+            Some(sums) if fits => (next_seq, total) = sums,
+            _ => return invalid(format!("no segment can be {segment:?} after seq {}", next_seq - 1)),
+        }
+    }
+    if header.kinds.messages != RemovedRecord::default() && next_seq - 1 != *last_seq {
+        return invalid(format!("segments up to {}, but messages up to {last_seq}", next_seq - 1));
+    }
+    Ok(header)
+}
+
+fn decode_sections(bytes: &[u8]) -> Result<SnapshotHeader, StoreError> {
+    let ends = || StoreError::Codec(codec::CodecError::UnexpectedEnd);
+    let (len, rest) = bytes.split_first_chunk::<4>().ok_or_else(ends)?;
+    let (files, sections) = rest.split_at_checked(u32::from_le_bytes(*len) as usize).ok_or_else(ends)?;
+    let Files { last_log_id, membership, segments } = codec::decode(files)?;
+    let kinds = KindsRecord::decode(sections)?;
+    match <[(u16, Vec<SegmentMeta>); 1]>::try_from(segments) {
+        Ok([(kind, segments)]) if kind == RemovedRecord::ID.0 => {
+            Ok(SnapshotHeader { last_log_id, membership, segments, kinds })
+        }
+        _ => Err(Invalid("segments of a kind that this program does not know".into()).into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(segments: Vec<SegmentMeta>) -> (u32, Vec<u8>) {
+        SnapshotHeader { segments, ..SnapshotHeader::empty() }.encode().unwrap()
+    }
+
+    fn decode((format, bytes): (u32, Vec<u8>)) -> Result<SnapshotHeader, StoreError> {
+        decode_header(format, &bytes)
+    }
+
+    fn with_removed(segments: Vec<SegmentMeta>, removed: RemovedRecord) -> (u32, Vec<u8>) {
+        with(segments, removed).encode().unwrap()
+    }
+
+    fn with(segments: Vec<SegmentMeta>, messages: RemovedRecord) -> SnapshotHeader {
+        let kinds = KindsRecord { messages, ..KindsRecord::default() };
+        SnapshotHeader { segments, kinds, ..SnapshotHeader::empty() }
+    }
+
+    fn segment(first_seq: u64, count: u64, len: u64) -> SegmentMeta {
+        SegmentMeta { first_seq, count, len, sealed: true }
+    }
+
+    #[test]
+    fn a_header_survives_its_encoding() {
+        let encoded = header(vec![segment(1, 2, 500), segment(3, 1, 200)]);
+        assert_eq!(encoded.0, 1, "what the first format can say is said in it");
+        assert_eq!(decode(encoded).unwrap().messages(), 3);
+    }
+
+    #[test]
+    fn a_header_with_removed_messages_survives_its_encoding() {
+        let removed = RemovedRecord { floor: 4, last_seq: 6, singly: vec![6], remembered: Vec::new() };
+        let encoded = with_removed(vec![segment(3, 3, 500), segment(6, 1, 200)], removed.clone());
+        assert_eq!(encoded.0, 2);
+        let header = decode(encoded).unwrap();
+        assert_eq!((header.last_seq(), header.messages(), header.kinds.messages), (6, 1, removed));
+        let all = RemovedRecord { floor: 9, last_seq: 9, ..Default::default() };
+        let header = decode(with_removed(Vec::new(), all)).unwrap();
+        assert_eq!((header.last_seq(), header.messages()), (9, 0));
+    }
+
+    #[test]
+    fn from_its_level_on_a_header_is_written_in_sections_and_any_byte_changed_is_refused_or_read() {
+        let removed = RemovedRecord { floor: 4, last_seq: 6, singly: vec![6], remembered: Vec::new() };
+        let mut header = with(vec![segment(3, 3, 500), segment(6, 1, 200)], removed);
+        header.kinds.common.level = Level::SECTIONS;
+        let (format, bytes) = header.encode().unwrap();
+        assert_eq!((format, decode((format, bytes.clone())).unwrap()), (3, header));
+        for at in 0..bytes.len() {
+            let mut bad = bytes.clone();
+            bad[at] ^= 1;
+            let _ = decode((format, bad));
+            assert!(decode((format, bytes[..at].to_vec())).is_err(), "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn removed_messages_that_make_no_sense_are_refused() {
+        let segments = || vec![segment(3, 3, 500)];
+        for (floor, last_seq, singly) in [
+            (1, 5, vec![]),
+            (4, 6, vec![]),
+            (4, 4, vec![]),
+            (6, 5, vec![]),
+            (4, 5, vec![4]),
+            (2, 5, vec![5, 4]),
+            (2, 5, vec![4, 4]),
+            (2, 5, vec![6]),
+            (u64::MAX, u64::MAX, vec![]),
+        ] {
+            let removed = RemovedRecord { floor, last_seq, singly, remembered: Vec::new() };
+            assert!(decode(with_removed(segments(), removed.clone())).is_err(), "{removed:?}");
+        }
+        let nowhere = RemovedRecord { floor: 2, last_seq: 5, ..Default::default() };
+        assert!(decode(with_removed(Vec::new(), nowhere)).is_err());
+    }
+
+    #[test]
+    fn segments_with_gaps_or_impossible_sizes_are_refused() {
+        for segments in [
+            vec![segment(2, 1, 500)],
+            vec![segment(1, 0, 500)],
+            vec![segment(1, 10, 100)],
+            vec![segment(1, 1, u64::MAX)],
+            vec![segment(1, u64::MAX, u64::MAX)],
+            vec![segment(1, 1, 500), segment(3, 1, 500)],
+        ] {
+            assert!(decode(header(segments.clone())).is_err(), "{segments:?}");
+        }
+    }
+}

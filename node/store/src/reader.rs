@@ -1,0 +1,213 @@
+//! Reads of what has been applied, from any thread. They may touch the disk, but wait for no
+//! writer: what a read needs is taken under a short lock, and read outside it.
+
+use std::sync::Arc;
+
+use skep_state::clock::Stamp;
+use skep_state::command::Op;
+use skep_state::kinds::Revisions;
+use skep_state::kinds::text::Newest;
+use skep_state::level::Level;
+use skep_state::message::{Digest, StoredMessage};
+use tokio::sync::watch;
+
+use crate::core::Core;
+use crate::error::StoreError;
+use crate::log::LogStatsHandle;
+use crate::segments::{Excess, Lookup};
+
+/// How far the state machine is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// The last applied log index.
+    pub index: Option<u64>,
+    /// The last message's `seq`, 0 where there is none.
+    pub seq: u64,
+    /// Times that messages were taken out; only ever grows while the process runs.
+    pub removals: u64,
+    /// How far each kind is.
+    pub revisions: Revisions,
+}
+
+/// Sizes of the store.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StoreStats {
+    pub messages: u64,
+    /// Messages up to this `seq` are gone.
+    pub floor: u64,
+    /// Messages above it that were taken out one by one.
+    pub removed_singly: u64,
+    /// Idempotency keys that are remembered.
+    pub claims: u64,
+    /// Segments whose files go with the next checkpoint.
+    pub retired_segments: u64,
+    /// Bytes of the message segments.
+    pub message_bytes: u64,
+    pub message_segments: u64,
+    pub log_entries: u64,
+    /// Bytes of the log's entries.
+    pub log_bytes: u64,
+    /// The log index of the newest checkpoint.
+    pub checkpoint_index: Option<u64>,
+}
+
+/// Reads messages and registers from any thread. Clones are handles of the same store.
+#[derive(Clone)]
+pub struct Reader {
+    core: Arc<Core>,
+    log: LogStatsHandle,
+}
+
+impl std::fmt::Debug for Reader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Reader").field(&self.core.config.dir).finish()
+    }
+}
+
+impl Reader {
+    pub(crate) fn new(core: Arc<Core>, log: LogStatsHandle) -> Reader {
+        Reader { core, log }
+    }
+
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
+    /// What is known of this digest.
+    pub fn look_up(&self, digest: &Digest) -> Result<Lookup, StoreError> {
+        let (view, is_remembered) = {
+            let state = self.core.lock();
+            {
+                let messages = &state.kinds.messages;
+                let view = messages.records().view_for(digest, messages.gaps());
+                (view, messages.removed().remembers(digest))
+            }
+        };
+        Ok(match view.get(digest)? {
+            Lookup::Unknown if is_remembered => Lookup::Gone,
+            found => found,
+        })
+    }
+
+    /// The message of this digest.
+    pub fn get(&self, digest: &Digest) -> Result<Option<StoredMessage>, StoreError> {
+        Ok(match self.look_up(digest)? {
+            Lookup::Here(message) => Some(message),
+            Lookup::Gone | Lookup::Unknown => None,
+        })
+    }
+
+    /// Messages after `after_seq` in order: at most `count_max`, and no more once their records
+    /// reach `bytes_max` (but at least one, if there is one and `count_max` is not 0).
+    pub fn page(
+        &self,
+        after_seq: u64,
+        count_max: usize,
+        bytes_max: usize,
+    ) -> Result<Vec<StoredMessage>, StoreError> {
+        let mut after = after_seq;
+        loop {
+            let (view, from, count) = {
+                let state = self.core.lock();
+                let from = after.max(state.kinds.messages.removed().floor()).saturating_add(1);
+                let there = (state.kinds.messages.records().published_seq() + 1).saturating_sub(from);
+                let count = there.min(count_max as u64);
+                if count == 0 {
+                    return Ok(Vec::new());
+                }
+                {
+                    let gaps = state.kinds.messages.gaps();
+                    (state.kinds.messages.records().view_from(from, count, gaps), from, count)
+                }
+            };
+            let (messages, last) = view.page(from, count, bytes_max)?;
+            if !messages.is_empty() || last < from {
+                return Ok(messages);
+            }
+            // All of them were taken out: what follows them is meant.
+            after = last;
+        }
+    }
+
+    /// The last message of those that are too many where records may have so many bytes; 0 where
+    /// none is.
+    pub fn excess(&self, bytes_max: u64) -> Result<u64, StoreError> {
+        let excess = self.core.lock().kinds.messages.records().excess(bytes_max);
+        let (sealed, mut left) = match excess {
+            Excess::Upto(upto) => return Ok(upto),
+            Excess::Sealed(sealed, left) => (sealed, left),
+        };
+        for segment in sealed.iter().rev() {
+            match left.checked_sub(segment.len) {
+                Some(rest) => left = rest,
+                None => return Ok(segment.first_seq + segment.first_from(segment.len - left)? - 1),
+            }
+        }
+        Ok(0)
+    }
+
+    /// How many messages there are after one `seq`, up to another.
+    pub fn count(&self, after: u64, upto: u64) -> u64 {
+        let state = self.core.lock();
+        state
+            .kinds
+            .messages
+            .removed()
+            .gaps()
+            .count_between(after, upto.min(state.kinds.messages.records().published_seq()))
+    }
+
+    /// The newest text.
+    pub fn newest_text(&self) -> Option<Newest> {
+        self.core.lock().kinds.text.newest()
+    }
+
+    /// The last message's `seq`, 0 where there is none.
+    pub fn last_seq(&self) -> u64 {
+        self.core.lock().kinds.messages.records().published_seq()
+    }
+
+    /// The level that the cluster has agreed to.
+    pub fn level(&self) -> Level {
+        self.core.lock().kinds.level()
+    }
+
+    /// What a leader is to propose now that it is so late.
+    pub fn due(&self, now: Stamp) -> Vec<Op> {
+        self.core.lock().kinds.due(now)
+    }
+
+    /// The last applied log index.
+    pub fn applied_index(&self) -> Option<u64> {
+        self.core.applied().borrow().index
+    }
+
+    /// Changes whenever entries have been applied or a snapshot installed.
+    pub fn applied(&self) -> watch::Receiver<Applied> {
+        self.core.applied()
+    }
+
+    /// Sizes of the store.
+    pub fn stats(&self) -> StoreStats {
+        let log = self.log.stats();
+        let checkpoint = self.core.checkpoint_index();
+        let state = self.core.lock();
+        StoreStats {
+            messages: state
+                .kinds
+                .messages
+                .removed()
+                .gaps()
+                .count_between(0, state.kinds.messages.records().published_seq()),
+            floor: state.kinds.messages.removed().floor(),
+            removed_singly: state.kinds.messages.removed().singly() as u64,
+            claims: state.kinds.claims.len() as u64,
+            retired_segments: state.kinds.messages.records().retired() as u64,
+            message_bytes: state.kinds.messages.records().bytes(),
+            message_segments: state.kinds.messages.records().segments(),
+            log_entries: log.entries,
+            log_bytes: log.entry_bytes,
+            checkpoint_index: checkpoint,
+        }
+    }
+}

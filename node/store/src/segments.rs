@@ -1,0 +1,384 @@
+//! A log of records: append-only segments, each with an index.
+//!
+//! [`Segments`] are changed by the state machine alone, which pushes a run of records, writes them
+//! with one call, and then publishes them. Readers take a [`View`] and read without any lock: a
+//! file's bytes up to a published length never change, and an open file outlives its removal.
+//! Which records are gone is not known here, but for the floor below which nothing is needed.
+
+pub(crate) mod index;
+pub(crate) mod record;
+pub(crate) mod segment;
+mod view;
+
+use std::collections::HashSet;
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use skep_state::kind::Stopped;
+use skep_state::kinds::messages::removed::Gaps;
+use skep_state::message::{Digest, StoredMessage};
+use skep_state::records::{NewRecord, Records};
+
+use crate::error::StoreError;
+use crate::manifest::SegmentMeta;
+use index::MemoryIndex;
+use record::HEADER_BYTES;
+use segment::{Place, open_checked};
+pub(crate) use segment::{Sealed, scan};
+pub use view::Lookup;
+pub(crate) use view::View;
+
+/// A buffer of staged records that has grown past this is given back to the allocator.
+const BUFFER_KEPT_BYTES: usize = 1024 * 1024;
+
+/// The data file's name; the generation sets apart segments that a snapshot brought from those
+/// that it replaced.
+pub(crate) fn segment_path(dir: &Path, generation: u64, first_seq: u64) -> PathBuf {
+    dir.join(format!("{generation:08}-{first_seq:016}.seg"))
+}
+
+pub(crate) fn index_path(segment: &Path) -> PathBuf {
+    segment.with_extension("idx")
+}
+
+/// The segment that grows.
+pub(crate) struct Active {
+    pub path: PathBuf,
+    pub file: Arc<File>,
+    pub first_seq: u64,
+    /// Bytes that are in the file.
+    pub written: u64,
+    pub index: MemoryIndex,
+}
+
+pub(crate) struct Segments {
+    dir: PathBuf,
+    pub generation: u64,
+    segment_bytes_max: u64,
+    sealed: Arc<Vec<Arc<Sealed>>>,
+    active: Option<Active>,
+    /// Staged records: they follow `active.written`.
+    staged: Vec<u8>,
+    last_seq: u64,
+    published_seq: u64,
+    sealed_bytes: u64,
+    /// Files of segments of which nothing is left. A crash goes back to the last checkpoint: they
+    /// stay until there is one without them.
+    retired: Vec<PathBuf>,
+}
+
+/// Where the messages begin that are too many, by their bytes.
+pub(crate) enum Excess {
+    /// Those up to this one are.
+    Upto(u64),
+    /// These segments are left to look at, and so many bytes may stay of them.
+    Sealed(Arc<Vec<Arc<Sealed>>>, u64),
+}
+
+impl Segments {
+    /// Opens the segments of a checkpoint and cuts back what was written after it. `last_seq` counts
+    /// where there is none.
+    pub(crate) fn open(
+        dir: PathBuf,
+        generation: u64,
+        segments: &[SegmentMeta],
+        last_seq: u64,
+        segment_bytes_max: u64,
+    ) -> Result<Segments, StoreError> {
+        let mut sealed = Vec::new();
+        let mut active = None;
+        let mut last_seq = last_seq;
+        for (i, &meta) in segments.iter().enumerate() {
+            let path = segment_path(&dir, generation, meta.first_seq);
+            if meta.sealed || i + 1 < segments.len() {
+                sealed.push(Arc::new(Sealed::open(path, meta)?));
+            } else {
+                // An index of what is cut off would be wrong for what grows in its place.
+                remove_if_there(&index_path(&path))?;
+                let file = open_checked(&path, meta)?;
+                file.set_len(meta.len).map_err(StoreError::io("cut", &path))?;
+                let index = scan(&file, &path, meta)?;
+                let first_seq = meta.first_seq;
+                active = Some(Active { path, file: Arc::new(file), first_seq, written: meta.len, index });
+            }
+            last_seq = meta.first_seq + meta.count - 1;
+        }
+        let sealed_bytes = sealed.iter().map(|segment| segment.len).sum();
+        Ok(Segments {
+            dir,
+            generation,
+            segment_bytes_max,
+            sealed: Arc::new(sealed),
+            active,
+            staged: Vec::new(),
+            last_seq,
+            published_seq: last_seq,
+            sealed_bytes,
+            retired: Vec::new(),
+        })
+    }
+
+    /// The files of the segments and their indexes.
+    pub(crate) fn known_files(&self) -> HashSet<PathBuf> {
+        let sealed = self.sealed.iter().map(|segment| &segment.path);
+        let active = self.active.iter().map(|active| &active.path);
+        sealed.chain(active).flat_map(|path| [path.clone(), index_path(path)]).collect()
+    }
+
+    /// Makes sure that there is a segment with room; answers one that was sealed for it. On a full
+    /// disk it fails, leaving things as they were.
+    pub(crate) fn make_room(&mut self) -> Result<Option<Arc<Sealed>>, StoreError> {
+        let full = |active: &Active| active.written >= self.segment_bytes_max && active.index.count() > 0;
+        if self.active.as_ref().is_some_and(|active| !full(active)) {
+            return Ok(None);
+        }
+        let first_seq = self.last_seq + 1;
+        let path = segment_path(&self.dir, self.generation, first_seq);
+        // After a crash, one of that name may be left from before the checkpoint was cut back to.
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(&path)
+            .map_err(StoreError::io("create", &path))?;
+        file.write_all_at(&record::header(first_seq), 0).map_err(StoreError::io("write", &path))?;
+        let next = Active {
+            path,
+            file: Arc::new(file),
+            first_seq,
+            written: HEADER_BYTES as u64,
+            index: MemoryIndex::default(),
+        };
+        Ok(self.active.replace(next).map(|full| {
+            let sealed = Arc::new(Sealed::of(full));
+            let mut all = Vec::clone(&self.sealed);
+            all.push(sealed.clone());
+            self.sealed = Arc::new(all);
+            self.sealed_bytes += sealed.len;
+            sealed
+        }))
+    }
+
+    fn find_sealed(&self, digest: &Digest) -> Result<Option<Place>, StoreError> {
+        // The newest first: what is repeated is mostly recent.
+        for segment in self.sealed.iter().rev() {
+            if let Some(place) = segment.find(digest)? {
+                return Ok(Some(place));
+            }
+        }
+        Ok(None)
+    }
+
+    fn digest_of(&self, seq: u64) -> Result<Digest, StoreError> {
+        if let Some(active) = &self.active
+            && let Some(message) = seq.checked_sub(active.first_seq)
+        {
+            let digest = u32::try_from(message).ok().and_then(|message| active.index.digest(message));
+            return digest.ok_or_else(|| StoreError::Stopped(format!("message {seq} is not indexed")));
+        }
+        let at = self.sealed.partition_point(|segment| segment.first_seq + segment.count <= seq);
+        match self.sealed.get(at).filter(|segment| segment.first_seq <= seq) {
+            Some(segment) => segment.digest((seq - segment.first_seq) as u32),
+            None => Err(StoreError::Stopped(format!("message {seq} is in no segment"))),
+        }
+    }
+
+    fn retire_below(&mut self, floor: u64) {
+        let gone = self.sealed.partition_point(|segment| segment.first_seq + segment.count - 1 <= floor);
+        if gone > 0 {
+            let mut left = Vec::clone(&self.sealed);
+            for segment in left.drain(..gone) {
+                self.sealed_bytes -= segment.len;
+                self.retired.push(segment.path.clone());
+            }
+            self.sealed = Arc::new(left);
+        }
+    }
+
+    /// Hands over the files that nothing needs any more, now that `kept` are in the last checkpoint.
+    pub(crate) fn take_retired(&mut self, kept: &HashSet<PathBuf>) -> Vec<PathBuf> {
+        self.retired.extract_if(.., |path| !kept.contains(path)).collect()
+    }
+
+    /// Which messages are too many where records may have so many bytes.
+    pub(crate) fn excess(&self, bytes_max: u64) -> Excess {
+        let Some(active) = &self.active else { return Excess::Sealed(self.sealed.clone(), bytes_max) };
+        match bytes_max.checked_sub(active.written) {
+            Some(left) => Excess::Sealed(self.sealed.clone(), left),
+            None => {
+                let first_kept = active.index.first_from((active.written - bytes_max) as u32);
+                Excess::Upto(active.first_seq + u64::from(first_kept) - 1)
+            }
+        }
+    }
+
+    pub(crate) fn retired(&self) -> usize {
+        self.retired.len()
+    }
+
+    /// Takes out what is to be written: the file, where, and the bytes.
+    pub(crate) fn take_staged(&mut self) -> Option<StagedWrite> {
+        let active = self.active.as_ref()?;
+        (!self.staged.is_empty()).then(|| StagedWrite {
+            file: active.file.clone(),
+            path: active.path.clone(),
+            offset: active.written,
+            bytes: std::mem::take(&mut self.staged),
+        })
+    }
+
+    /// Makes readable what has been written.
+    pub(crate) fn publish(&mut self, written: &StagedWrite) {
+        if let Some(active) = &mut self.active {
+            active.written += written.bytes.len() as u64;
+        }
+        self.published_seq = self.last_seq;
+    }
+
+    /// Takes back a buffer, for the next run.
+    pub(crate) fn give_back(&mut self, written: StagedWrite) {
+        let mut bytes = written.bytes;
+        if self.staged.capacity() == 0 && bytes.capacity() <= BUFFER_KEPT_BYTES {
+            bytes.clear();
+            self.staged = bytes;
+        }
+    }
+
+    pub(crate) fn published_seq(&self) -> u64 {
+        self.published_seq
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.sealed_bytes + self.active.as_ref().map_or(0, |active| active.written)
+    }
+
+    pub(crate) fn segments(&self) -> u64 {
+        self.sealed.len() as u64 + u64::from(self.active.is_some())
+    }
+
+    /// The segments as a checkpoint lists them, with their files.
+    pub(crate) fn metas(&self) -> Vec<(SegmentMeta, Arc<File>)> {
+        let sealed = self.sealed.iter().map(|segment| {
+            let Sealed { first_seq, count, len, .. } = **segment;
+            (SegmentMeta { first_seq, count, len, sealed: true }, segment.file.clone())
+        });
+        // An empty segment is not worth its name in a checkpoint: it is made again.
+        let active = self.active.iter().filter(|active| active.index.count() > 0).map(|active| {
+            let (first_seq, len) = (active.first_seq, active.written);
+            (SegmentMeta { first_seq, count: active.index.count(), len, sealed: false }, active.file.clone())
+        });
+        sealed.chain(active).collect()
+    }
+
+    /// What it takes to look for a message outside the lock.
+    pub(crate) fn view_for(&self, digest: &Digest, gaps: Gaps) -> View {
+        let active = self.active.as_ref().map(|active| {
+            let start = active.index.find(digest).filter(|m| self.is_published(active, *m));
+            active.view(start, active.written)
+        });
+        View { sealed: self.sealed.clone(), active, gaps }
+    }
+
+    /// What it takes to read `count` messages from `from` on outside the lock.
+    pub(crate) fn view_from(&self, from: u64, count: u64, gaps: Gaps) -> View {
+        let active = self.active.as_ref().map(|active| {
+            let end = from.saturating_add(count);
+            let at = |seq: u64| {
+                let message = u32::try_from(seq.checked_sub(active.first_seq)?).ok()?;
+                (seq <= self.published_seq).then_some(message)
+            };
+            let start = at(from.max(active.first_seq)).filter(|_| end > active.first_seq);
+            let end = at(end).and_then(|message| active.index.offset(message));
+            active.view(start, end.map_or(active.written, u64::from))
+        });
+        View { sealed: self.sealed.clone(), active, gaps }
+    }
+
+    fn push_record(&mut self, record: &NewRecord<'_>) -> Result<(), StoreError> {
+        let Some(active) = &mut self.active else {
+            return Err(StoreError::Stopped("a message was staged before there was a segment".into()));
+        };
+        let Ok(offset) = u32::try_from(active.written + self.staged.len() as u64) else {
+            return Err(StoreError::Stopped("a message segment has grown out of range".into()));
+        };
+        self.last_seq = record.seq;
+        record::push(&mut self.staged, record);
+        active.index.push(*record.digest, offset);
+        Ok(())
+    }
+
+    fn is_published(&self, active: &Active, message: u32) -> bool {
+        active.first_seq + u64::from(message) <= self.published_seq
+    }
+}
+
+impl Records for Segments {
+    fn last_seq(&self) -> u64 {
+        self.last_seq
+    }
+
+    fn find(&self, digest: &Digest) -> Result<Option<u64>, Stopped> {
+        // The newest first: where a message was taken out and came again, it alone counts.
+        let in_active = self.active.as_ref().and_then(|active| {
+            active.index.find(digest).map(|message| active.first_seq + u64::from(message))
+        });
+        match in_active {
+            Some(seq) => Ok(Some(seq)),
+            None => Ok(self.find_sealed(digest)?.map(|place| place.seq)),
+        }
+    }
+
+    fn digest_at(&self, seq: u64) -> Result<Digest, Stopped> {
+        Ok(self.digest_of(seq)?)
+    }
+
+    fn page(&self, after: u64, count_max: usize, bytes_max: usize) -> Result<Vec<StoredMessage>, Stopped> {
+        let (from, count) = (after + 1, self.published_seq.saturating_sub(after).min(count_max as u64));
+        Ok(self.view_from(from, count, Gaps::default()).page(from, count, bytes_max)?.0)
+    }
+
+    fn push(&mut self, record: NewRecord<'_>) -> Result<(), Stopped> {
+        Ok(self.push_record(&record)?)
+    }
+
+    fn let_go(&mut self, floor: u64) {
+        self.retire_below(floor);
+    }
+}
+
+pub(crate) struct StagedWrite {
+    file: Arc<File>,
+    path: PathBuf,
+    offset: u64,
+    bytes: Vec<u8>,
+}
+
+impl StagedWrite {
+    /// Writes the bytes at their place; repeating it after a failure is safe.
+    pub(crate) fn write(&self) -> Result<(), StoreError> {
+        self.file.write_all_at(&self.bytes, self.offset).map_err(StoreError::io("write", &self.path))
+    }
+}
+
+/// Removes the files in the folder that are not among the known.
+pub(crate) fn remove_strangers(dir: &Path, known: &HashSet<PathBuf>) -> Result<(), StoreError> {
+    let entries = fs::read_dir(dir).and_then(|all| all.collect::<Result<Vec<_>, _>>());
+    for entry in entries.map_err(StoreError::io("read folder", dir))? {
+        if !known.contains(&entry.path()) {
+            remove_if_there(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn remove_if_there(path: &Path) -> Result<(), StoreError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(StoreError::io("remove", path)(error))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,214 @@
+//! A segment's file: checked when it is opened, read record by record, and indexed once sealed.
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufReader, Read};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use bytes::Bytes;
+use skep_state::message::Digest;
+
+use crate::error::StoreError;
+use crate::manifest::SegmentMeta;
+use crate::segments::index::{self, DiskIndex, IndexKey, MemoryIndex};
+use crate::segments::record::{self, HEADER_BYTES, Record};
+use crate::segments::{Active, index_path};
+
+pub(super) const READ_BUFFER_BYTES: usize = 256 * 1024;
+/// What is read at first of a message, in the hope that it is all.
+const READ_AHEAD_BYTES: usize = 1024;
+
+/// A segment that no longer changes.
+pub(crate) struct Sealed {
+    pub path: PathBuf,
+    pub file: Arc<File>,
+    pub first_seq: u64,
+    pub count: u64,
+    pub len: u64,
+    /// In memory until its file is built.
+    index: RwLock<Arc<SealedIndex>>,
+}
+
+pub(crate) enum SealedIndex {
+    Memory(MemoryIndex),
+    Disk(DiskIndex),
+}
+
+impl Sealed {
+    /// A segment that has just become full.
+    pub(super) fn of(full: Active) -> Sealed {
+        Sealed {
+            path: full.path,
+            file: full.file,
+            first_seq: full.first_seq,
+            count: full.index.count(),
+            len: full.written,
+            index: RwLock::new(Arc::new(SealedIndex::Memory(full.index))),
+        }
+    }
+
+    fn key(&self) -> IndexKey {
+        IndexKey { first_seq: self.first_seq, count: self.count, data_len: self.len }
+    }
+
+    fn index(&self) -> Arc<SealedIndex> {
+        self.index.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Opens a sealed segment; its index is built where it is missing or not its own.
+    pub(crate) fn open(path: PathBuf, meta: SegmentMeta) -> Result<Sealed, StoreError> {
+        let file = open_checked(&path, meta)?;
+        let key = IndexKey { first_seq: meta.first_seq, count: meta.count, data_len: meta.len };
+        let index = match DiskIndex::open(&index_path(&path), key) {
+            Ok(index) => index,
+            Err(reason) => {
+                tracing::info!(file = %path.display(), %reason, "building the segment's index");
+                let memory = scan(&file, &path, meta)?;
+                index::build(&index_path(&path), key, &memory)?
+            }
+        };
+        let index = RwLock::new(Arc::new(SealedIndex::Disk(index)));
+        let SegmentMeta { first_seq, count, len, .. } = meta;
+        Ok(Sealed { path, file: Arc::new(file), first_seq, count, len, index })
+    }
+
+    /// Moves the index from memory into its file. Blocks for tens of milliseconds.
+    pub(crate) fn build_index(&self) -> Result<(), StoreError> {
+        let index = self.index();
+        let SealedIndex::Memory(memory) = &*index else { return Ok(()) };
+        let disk = index::build(&index_path(&self.path), self.key(), memory)?;
+        *self.index.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(SealedIndex::Disk(disk));
+        Ok(())
+    }
+
+    /// Where the message of this digest begins, if the segment has it.
+    pub(super) fn find(&self, digest: &Digest) -> Result<Option<Place>, StoreError> {
+        match &*self.index() {
+            SealedIndex::Memory(memory) => Ok(memory.find(digest).and_then(|message| {
+                Some(Place { seq: self.first_seq + u64::from(message), offset: memory.offset(message)? })
+            })),
+            SealedIndex::Disk(disk) => {
+                // The newest first: where a message was taken out and came again, it alone counts.
+                for message in disk.candidates(digest)?.into_iter().rev() {
+                    let Some(offset) = disk.offset(message)? else { continue };
+                    let bytes = read_record(&self.file, &self.path, u64::from(offset), self.len)?;
+                    if checked(&bytes, &self.path, u64::from(offset))?.digest() == *digest {
+                        return Ok(Some(Place { seq: self.first_seq + u64::from(message), offset }));
+                    }
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    /// A message's digest, by its number in the segment.
+    pub(super) fn digest(&self, message: u32) -> Result<Digest, StoreError> {
+        let missing = || StoreError::corrupt(&self.path, 0, format!("message {message} is not indexed"));
+        if let SealedIndex::Memory(memory) = &*self.index() {
+            return memory.digest(message).ok_or_else(missing);
+        }
+        let offset = u64::from(self.offset(message)?.ok_or_else(missing)?);
+        let mut digest = [0; 32];
+        self.file
+            .read_exact_at(&mut digest, offset + record::DIGEST_AT)
+            .map_err(StoreError::io("read", &self.path))?;
+        Ok(Digest(digest))
+    }
+
+    /// The first message whose record begins at this offset or later.
+    pub(crate) fn first_from(&self, offset: u64) -> Result<u64, StoreError> {
+        let (mut low, mut high) = (0, self.count);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let begins =
+                u32::try_from(middle).ok().map(|message| self.offset(message)).transpose()?.flatten();
+            match begins {
+                Some(begins) if u64::from(begins) < offset => low = middle + 1,
+                _ => high = middle,
+            }
+        }
+        Ok(low)
+    }
+
+    pub(super) fn offset(&self, message: u32) -> Result<Option<u32>, StoreError> {
+        match &*self.index() {
+            SealedIndex::Memory(memory) => Ok(memory.offset(message)),
+            SealedIndex::Disk(disk) => disk.offset(message),
+        }
+    }
+}
+
+/// A message's place in its segment.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    pub seq: u64,
+    pub offset: u32,
+}
+
+/// The bytes of the record at `offset` of a file whose records end at `len`.
+pub(super) fn read_record(file: &File, path: &Path, offset: u64, len: u64) -> Result<Bytes, StoreError> {
+    let left = len.saturating_sub(offset);
+    let mut bytes = vec![0; left.min(READ_AHEAD_BYTES as u64) as usize];
+    file.read_exact_at(&mut bytes, offset).map_err(StoreError::io("read", path))?;
+    let whole = record::record_bytes(&bytes)
+        .filter(|whole| *whole as u64 <= left)
+        .ok_or_else(|| StoreError::corrupt(path, offset, "a message's length is wrong"))?;
+    let had = bytes.len();
+    bytes.resize(whole, 0);
+    if whole > had {
+        file.read_exact_at(&mut bytes[had..], offset + had as u64).map_err(StoreError::io("read", path))?;
+    }
+    Ok(bytes.into())
+}
+
+pub(super) fn checked<'a>(bytes: &'a Bytes, path: &Path, offset: u64) -> Result<Record<'a>, StoreError> {
+    Record::check(bytes).map_err(|detail| StoreError::corrupt(path, offset, detail))
+}
+
+pub(super) fn open_checked(path: &Path, meta: SegmentMeta) -> Result<File, StoreError> {
+    let file = OpenOptions::new().read(true).write(true).open(path).map_err(StoreError::io("open", path))?;
+    let len = file.metadata().map_err(StoreError::io("examine", path))?.len();
+    if len < meta.len {
+        let detail = format!("it ends here, but should have {} bytes", meta.len);
+        return Err(StoreError::corrupt(path, len, detail));
+    }
+    let mut header = [0; HEADER_BYTES];
+    file.read_exact_at(&mut header, 0).map_err(StoreError::io("read", path))?;
+    record::check_header(&header, meta.first_seq).map_err(|detail| StoreError::corrupt(path, 0, detail))?;
+    Ok(file)
+}
+
+/// Reads and checks every record of a segment.
+pub(crate) fn scan(file: &File, path: &Path, meta: SegmentMeta) -> Result<MemoryIndex, StoreError> {
+    let mut file = file.try_clone().map_err(StoreError::io("open", path))?;
+    std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(HEADER_BYTES as u64))
+        .map_err(StoreError::io("read", path))?;
+    let mut reader = BufReader::with_capacity(READ_BUFFER_BYTES, file);
+    let mut index = MemoryIndex::default();
+    let mut at = HEADER_BYTES as u64;
+    let mut bytes = Vec::new();
+    while at < meta.len {
+        let wrong = |detail: &str| StoreError::corrupt(path, at, detail);
+        bytes.resize(record::HEAD_BYTES, 0);
+        reader.read_exact(&mut bytes).map_err(StoreError::io("read", path))?;
+        let whole = record::record_bytes(&bytes).ok_or_else(|| wrong("a message's length is wrong"))?;
+        if at + whole as u64 > meta.len {
+            return Err(wrong("a message reaches beyond the segment's end"));
+        }
+        bytes.resize(whole, 0);
+        reader.read_exact(&mut bytes[record::HEAD_BYTES..]).map_err(StoreError::io("read", path))?;
+        let record = Record::check(&bytes).map_err(|detail| wrong(&detail))?;
+        if record.seq() != meta.first_seq + index.count() {
+            return Err(wrong("a message is out of order"));
+        }
+        let offset = u32::try_from(at).map_err(|_| wrong("the segment is too large"))?;
+        index.push(record.digest(), offset);
+        at += whole as u64;
+    }
+    if index.count() != meta.count {
+        let detail = format!("it has {} messages instead of {}", index.count(), meta.count);
+        return Err(StoreError::corrupt(path, at, detail));
+    }
+    Ok(index)
+}

@@ -1,0 +1,180 @@
+//! Reading messages outside the lock: by digest, and page by page.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use skep_state::kinds::messages::removed::Gaps;
+use skep_state::message::{Digest, StoredMessage};
+
+use crate::error::StoreError;
+use crate::segments::Active;
+use crate::segments::record;
+use crate::segments::segment::{Place, READ_BUFFER_BYTES, Sealed, checked, read_record};
+
+/// What a reader needs for one read.
+pub(crate) struct View {
+    pub(super) sealed: Arc<Vec<Arc<Sealed>>>,
+    pub(super) active: Option<ActiveView>,
+    pub(super) gaps: Gaps,
+}
+
+/// What is known of a digest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lookup {
+    Here(StoredMessage),
+    /// The message was there, and was taken out.
+    Gone,
+    Unknown,
+}
+
+pub(super) struct ActiveView {
+    file: Arc<File>,
+    path: PathBuf,
+    len: u64,
+    /// The first message to read, if it is here.
+    start: Option<u32>,
+    /// One past the last byte of what is to be read.
+    end: u64,
+}
+
+impl Active {
+    pub(super) fn view(&self, start: Option<u32>, end: u64) -> ActiveView {
+        let start = start.and_then(|message| self.index.offset(message));
+        ActiveView { file: self.file.clone(), path: self.path.clone(), len: self.written, start, end }
+    }
+}
+
+impl View {
+    /// A view of sealed segments alone.
+    pub(crate) fn of(sealed: Vec<Sealed>, gaps: Gaps) -> View {
+        View { sealed: Arc::new(sealed.into_iter().map(Arc::new).collect()), active: None, gaps }
+    }
+
+    pub(crate) fn get(&self, digest: &Digest) -> Result<Lookup, StoreError> {
+        Ok(match self.find(digest)? {
+            Some(message) if self.gaps.has(message.seq) => Lookup::Gone,
+            Some(message) => Lookup::Here(message),
+            None => Lookup::Unknown,
+        })
+    }
+
+    /// The newest message of this digest, taken out or not.
+    fn find(&self, digest: &Digest) -> Result<Option<StoredMessage>, StoreError> {
+        if let Some(active) = &self.active
+            && let Some(offset) = active.start
+        {
+            let bytes = read_record(&active.file, &active.path, u64::from(offset), active.len)?;
+            return message(&bytes, &active.path, u64::from(offset)).map(Some);
+        }
+        for segment in self.sealed.iter().rev() {
+            if let Some(Place { offset, .. }) = segment.find(digest)? {
+                let bytes = read_record(&segment.file, &segment.path, u64::from(offset), segment.len)?;
+                return message(&bytes, &segment.path, u64::from(offset)).map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Looks at messages from `from` on: at `count` at most, and at none once `bytes_max` of records
+    /// are reached, but at one at least. Answers those that were not taken out, and the last that
+    /// was looked at, 0 where there was none.
+    pub(crate) fn page(
+        &self,
+        from: u64,
+        count: u64,
+        bytes_max: usize,
+    ) -> Result<(Vec<StoredMessage>, u64), StoreError> {
+        let mut page = Page {
+            gaps: &self.gaps,
+            messages: Vec::new(),
+            looked_at: 0,
+            last: 0,
+            count,
+            bytes_left: bytes_max as u64,
+        };
+        let first = self.sealed.partition_point(|segment| segment.first_seq + segment.count <= from);
+        for segment in &self.sealed[first..] {
+            if page.is_full() {
+                return Ok((page.messages, page.last));
+            }
+            let start = (from.max(segment.first_seq) - segment.first_seq) as u32;
+            let wanted = u64::from(start) + count - page.looked_at;
+            let begin = segment.offset(start)?;
+            let end = match u32::try_from(wanted) {
+                Ok(end) => segment.offset(end)?,
+                Err(_) => None,
+            };
+            if let Some(begin) = begin {
+                let end = end.map_or(segment.len, u64::from);
+                page.read(&segment.file, &segment.path, u64::from(begin), end)?;
+            }
+        }
+        if let Some(active) = &self.active
+            && let Some(start) = active.start
+            && !page.is_full()
+        {
+            page.read(&active.file, &active.path, u64::from(start), active.end)?;
+        }
+        Ok((page.messages, page.last))
+    }
+}
+
+struct Page<'a> {
+    gaps: &'a Gaps,
+    messages: Vec<StoredMessage>,
+    /// Messages that were looked at, taken out or not.
+    looked_at: u64,
+    /// The last of them.
+    last: u64,
+    count: u64,
+    bytes_left: u64,
+}
+
+impl Page<'_> {
+    fn is_full(&self) -> bool {
+        self.looked_at >= self.count || (self.bytes_left == 0 && self.looked_at > 0)
+    }
+
+    /// Reads the records between two offsets.
+    fn read(&mut self, file: &File, path: &Path, mut begin: u64, end: u64) -> Result<(), StoreError> {
+        while begin < end && !self.is_full() {
+            let step = (end - begin).min(self.bytes_left).min(READ_BUFFER_BYTES as u64);
+            let mut bytes = vec![0; step as usize];
+            file.read_exact_at(&mut bytes, begin).map_err(StoreError::io("read", path))?;
+            let mut bytes = Bytes::from(bytes);
+            if record::record_bytes(&bytes).is_none_or(|whole| whole > bytes.len()) {
+                if self.looked_at > 0 && self.bytes_left <= step {
+                    // The next message does not fit into what is left.
+                    self.bytes_left = 0;
+                    return Ok(());
+                }
+                bytes = read_record(file, path, begin, end)?;
+            }
+            let mut at = 0;
+            while let Some(whole) =
+                record::record_bytes(&bytes[at..]).filter(|whole| at + whole <= bytes.len())
+            {
+                if self.is_full() {
+                    break;
+                }
+                let message = message(&bytes.slice(at..at + whole), path, begin + at as u64)?;
+                self.last = message.seq;
+                self.looked_at += 1;
+                if !self.gaps.has(message.seq) {
+                    self.messages.push(message);
+                }
+                self.bytes_left = self.bytes_left.saturating_sub(whole as u64);
+                at += whole;
+            }
+            begin += at as u64;
+        }
+        Ok(())
+    }
+}
+
+fn message(bytes: &Bytes, path: &Path, offset: u64) -> Result<StoredMessage, StoreError> {
+    checked(bytes, path, offset)?.message(bytes).map_err(|detail| StoreError::corrupt(path, offset, detail))
+}

@@ -1,0 +1,301 @@
+//! Snapshots: one format for the wire and for files.
+//!
+//! ```text
+//! magic[8] format:u32 header_len:u32 header_crc:u32 header                 (see `SnapshotHeader`)
+//! each segment's bytes in chunks   len:u32 (1..=262,144) crc:u32 bytes     no chunk spans two
+//! end mark                         0:u32 total:u64 crc:u32                 total: segments' bytes
+//! ```
+//!
+//! Little-endian. Nothing may follow the end mark. The header's segments say how the bytes divide.
+
+mod decoder;
+mod sink;
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::{Stream, stream};
+use skep_raft::types::TypeConfig;
+use skep_state::Kinds;
+use skep_state::kind::Stopped;
+use skep_state::kinds::messages::removed::Gaps;
+use skep_state::message::{Digest, StoredMessage};
+use skep_state::records::{NewRecord, Records};
+
+use crate::core::Captured;
+use crate::error::StoreError;
+use crate::manifest::{HEADER_FORMAT, SegmentMeta, SnapshotHeader};
+use crate::segments::{Lookup, Sealed, View, index, index_path, scan};
+use decoder::{Decoder, Event};
+pub use sink::SnapshotSink;
+
+pub(crate) const MAGIC: &[u8; 8] = b"SKEPSNP\n";
+/// The newest snapshot format that this program reads: that of the header.
+pub const SNAPSHOT_FORMAT: u32 = HEADER_FORMAT;
+/// Magic, format, header length and checksum.
+pub(crate) const PREFIX_BYTES: usize = 20;
+/// The most bytes of a segment in one chunk.
+pub const CHUNK_BYTES_MAX: usize = 256 * 1024 - CHUNK_HEAD_BYTES;
+pub(crate) const CHUNK_HEAD_BYTES: usize = 8;
+pub(crate) const END_BYTES: usize = 16;
+
+/// What openraft calls a snapshot.
+pub type Snapshot = openraft::type_config::alias::SnapshotOf<TypeConfig, SnapshotData>;
+
+/// A consistent state of the store: its header and open handles of the segments it is made of.
+/// They stay readable whatever the store does meanwhile.
+#[derive(Debug)]
+pub struct SnapshotData {
+    header: Arc<SnapshotHeader>,
+    files: Vec<Arc<File>>,
+    /// Where a received snapshot waits; its files are moved, not copied, when it is installed.
+    staged: Option<StagingDir>,
+}
+
+/// A folder that goes with the value.
+#[derive(Debug)]
+pub(crate) struct StagingDir(PathBuf);
+
+impl StagingDir {
+    pub(crate) fn segment(&self, number: usize) -> PathBuf {
+        self.0.join(format!("{number:08}.seg"))
+    }
+}
+
+impl Drop for StagingDir {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.0) {
+            // The folder is emptied at each start as well.
+            tracing::debug!("cannot remove {}: {error}", self.0.display());
+        }
+    }
+}
+
+impl SnapshotData {
+    pub(crate) fn of(captured: Captured) -> SnapshotData {
+        SnapshotData { header: captured.header, files: captured.files, staged: None }
+    }
+
+    /// What the snapshot holds.
+    pub fn header(&self) -> &SnapshotHeader {
+        &self.header
+    }
+
+    /// The bytes of the snapshot file.
+    pub fn file_bytes(&self) -> u64 {
+        let header = self.header.encode().map_or(0, |(_, header)| header.len());
+        let chunks: u64 = self.header.segments.iter().map(|s| s.len.div_ceil(CHUNK_BYTES_MAX as u64)).sum();
+        (PREFIX_BYTES + header + END_BYTES) as u64
+            + self.header.message_bytes()
+            + chunks * CHUNK_HEAD_BYTES as u64
+    }
+
+    /// The snapshot file, in chunks of at most 256 KiB (the first may be larger: it has the header).
+    pub fn into_chunks(self) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
+        stream::unfold(Some(Encoder { data: Arc::new(self), next: Step::Header }), |encoder| async move {
+            let encoder = encoder?;
+            // Reads may have to wait for the disk.
+            let chunk = tokio::task::spawn_blocking(move || encoder.chunk());
+            Some(match chunk.await.unwrap_or_else(|error| Err(io::Error::other(error))) {
+                Ok((bytes, encoder)) => (Ok(bytes), encoder),
+                Err(error) => (Err(error), None),
+            })
+        })
+    }
+
+    /// The contents of a snapshot that was received, to be read. Blocks.
+    pub fn contents(&self) -> Result<Kinds<Received>, StoreError> {
+        let Some(staged) = &self.staged else {
+            return Err(StoreError::Stopped("only a received snapshot is read message by message".into()));
+        };
+        let segments = self.header.segments.iter().enumerate();
+        let opened = segments.map(|(number, meta)| Sealed::open(staged.segment(number), *meta));
+        let view = View::of(opened.collect::<Result<_, _>>()?, Gaps::default());
+        Ok(Kinds::open(self.header.kinds.clone(), Received { view, last_seq: self.header.last_seq() })?)
+    }
+
+    /// Puts the segments under these names, durable and indexed: moved where they were received
+    /// for this, else copied. Can be called again after a failure. Blocks.
+    pub(crate) fn place(&self, paths: &[PathBuf]) -> Result<(), StoreError> {
+        for (number, to) in paths.iter().enumerate() {
+            match &self.staged {
+                Some(staged) => {
+                    let from = staged.segment(number);
+                    move_over(&index_path(&from), &index_path(to))?;
+                    move_over(&from, to)?;
+                }
+                None => self.copy_segment(number, to)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn copy_segment(&self, number: usize, to: &Path) -> Result<(), StoreError> {
+        let (Some(meta), Some(from)) = (self.header.segments.get(number), self.files.get(number)) else {
+            return Err(StoreError::Stopped("a snapshot has fewer files than segments".into()));
+        };
+        let mut out = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(to)
+            .map_err(StoreError::io("create", to))?;
+        let mut at = 0;
+        let mut buffer = vec![0; CHUNK_BYTES_MAX];
+        while at < meta.len {
+            let step = (meta.len - at).min(buffer.len() as u64) as usize;
+            from.read_exact_at(&mut buffer[..step], at).map_err(StoreError::io("copy to", to))?;
+            out.write_all(&buffer[..step]).map_err(StoreError::io("copy to", to))?;
+            at += step as u64;
+        }
+        check_and_index(&out, to, *meta)
+    }
+}
+
+/// Checks every message of a segment that came from elsewhere, makes it durable, builds its index.
+pub(crate) fn check_and_index(file: &File, path: &Path, meta: SegmentMeta) -> Result<(), StoreError> {
+    file.sync_all().map_err(StoreError::io("sync", path))?;
+    let memory = scan(file, path, meta)?;
+    let key = index::IndexKey { first_seq: meta.first_seq, count: meta.count, data_len: meta.len };
+    index::build(&index_path(path), key, &memory).map(|_| ())
+}
+
+fn move_over(from: &Path, to: &Path) -> Result<(), StoreError> {
+    match fs::rename(from, to) {
+        // Moved already, by an attempt that failed later.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && to.exists() => Ok(()),
+        result => result.map_err(StoreError::io("move to", to)),
+    }
+}
+
+/// The records of a snapshot that was received: to be read alone.
+pub struct Received {
+    view: View,
+    last_seq: u64,
+}
+
+impl Records for Received {
+    fn last_seq(&self) -> u64 {
+        self.last_seq
+    }
+
+    fn find(&self, digest: &Digest) -> Result<Option<u64>, Stopped> {
+        Ok(match self.view.get(digest)? {
+            Lookup::Here(message) => Some(message.seq),
+            Lookup::Gone | Lookup::Unknown => None,
+        })
+    }
+
+    fn digest_at(&self, seq: u64) -> Result<Digest, Stopped> {
+        let one = self.page(seq - 1, 1, 1)?;
+        let missing = || StoreError::Stopped(format!("message {seq} is in no segment"));
+        Ok(one.first().map(|message| message.digest).ok_or_else(missing)?)
+    }
+
+    fn page(&self, after: u64, count_max: usize, bytes_max: usize) -> Result<Vec<StoredMessage>, Stopped> {
+        let count = self.last_seq.saturating_sub(after).min(count_max as u64);
+        Ok(self.view.page(after + 1, count, bytes_max)?.0)
+    }
+
+    fn push(&mut self, _record: NewRecord<'_>) -> Result<(), Stopped> {
+        Err(Stopped::ReadOnly)
+    }
+
+    fn let_go(&mut self, _floor: u64) {}
+}
+
+struct Encoder {
+    data: Arc<SnapshotData>,
+    next: Step,
+}
+
+enum Step {
+    Header,
+    Chunk { segment: usize, offset: u64 },
+}
+
+impl Encoder {
+    fn chunk(self) -> io::Result<(Bytes, Option<Encoder>)> {
+        let Encoder { data, next } = self;
+        let (segment, offset) = match next {
+            Step::Header => {
+                let next = Step::Chunk { segment: 0, offset: 0 };
+                return Ok((encode_header(&data.header)?, Some(Encoder { data, next })));
+            }
+            Step::Chunk { segment, offset } => (segment, offset),
+        };
+        let (Some(meta), Some(file)) = (data.header.segments.get(segment), data.files.get(segment)) else {
+            let mut end = Vec::with_capacity(END_BYTES);
+            end.extend_from_slice(&0u32.to_le_bytes());
+            end.extend_from_slice(&data.header.message_bytes().to_le_bytes());
+            end.extend_from_slice(&crc32fast::hash(&end).to_le_bytes());
+            return Ok((end.into(), None));
+        };
+        let len = (meta.len - offset).min(CHUNK_BYTES_MAX as u64) as usize;
+        let mut bytes = vec![0; CHUNK_HEAD_BYTES + len];
+        file.read_exact_at(&mut bytes[CHUNK_HEAD_BYTES..], offset)?;
+        let crc = crc32fast::hash(&bytes[CHUNK_HEAD_BYTES..]);
+        bytes[..4].copy_from_slice(&(len as u32).to_le_bytes());
+        bytes[4..8].copy_from_slice(&crc.to_le_bytes());
+        let offset = offset + len as u64;
+        let next = match offset < meta.len {
+            true => Step::Chunk { segment, offset },
+            false => Step::Chunk { segment: segment + 1, offset: 0 },
+        };
+        Ok((bytes.into(), Some(Encoder { data, next })))
+    }
+}
+
+fn encode_header(header: &SnapshotHeader) -> io::Result<Bytes> {
+    let (format, header) = header.encode()?;
+    let mut bytes = Vec::with_capacity(PREFIX_BYTES + header.len());
+    bytes.extend_from_slice(MAGIC);
+    bytes.extend_from_slice(&format.to_le_bytes());
+    bytes.extend_from_slice(&(header.len() as u32).to_le_bytes());
+    bytes.extend_from_slice(&crc32fast::hash(&header).to_le_bytes());
+    bytes.extend_from_slice(&header);
+    Ok(bytes.into())
+}
+
+/// What a snapshot file holds, for people.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SnapshotInfo {
+    pub header: SnapshotHeader,
+    pub messages: u64,
+    pub message_bytes: u64,
+    pub file_bytes: u64,
+}
+
+/// Reads a whole snapshot file and checks every checksum in it. Blocks.
+pub fn inspect(path: &Path) -> Result<SnapshotInfo, StoreError> {
+    let mut file = File::open(path).map_err(StoreError::io("open", path))?;
+    let mut decoder = Decoder::default();
+    let mut header = None;
+    let mut file_bytes = 0u64;
+    let mut buffer = vec![0; CHUNK_BYTES_MAX];
+    loop {
+        let len = file.read(&mut buffer).map_err(StoreError::io("read", path))?;
+        if len == 0 {
+            break;
+        }
+        decoder.push(&buffer[..len]);
+        while let Some(event) = decoder
+            .next()
+            .map_err(|error| StoreError::corrupt(path, decoder.position(), error.to_string()))?
+        {
+            if let Event::Header(found) = event {
+                header = Some(found);
+            }
+        }
+        file_bytes += len as u64;
+    }
+    decoder.finish().map_err(|error| StoreError::corrupt(path, file_bytes, error.to_string()))?;
+    let header = header.ok_or_else(|| StoreError::corrupt(path, file_bytes, "it ends before its header"))?;
+    let (messages, message_bytes) = (header.messages(), header.message_bytes());
+    Ok(SnapshotInfo { header: Arc::unwrap_or_clone(header), messages, message_bytes, file_bytes })
+}

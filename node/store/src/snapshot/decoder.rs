@@ -1,0 +1,153 @@
+//! The snapshot format's reading side, without I/O: bytes in, however they were cut; events out.
+//! It holds no more than one chunk and what was pushed.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::manifest::{HEADER_BYTES_MAX, SnapshotHeader, decode_header};
+use crate::snapshot::{CHUNK_BYTES_MAX, CHUNK_HEAD_BYTES, END_BYTES, MAGIC, PREFIX_BYTES, SNAPSHOT_FORMAT};
+use bytes::{Buf, Bytes, BytesMut};
+
+/// What the bytes have come to.
+#[derive(Debug)]
+pub(crate) enum Event {
+    Header(Arc<SnapshotHeader>),
+    /// Bytes of a segment, checked; `done` with its last.
+    Bytes {
+        segment: usize,
+        offset: u64,
+        bytes: Bytes,
+        done: bool,
+    },
+    End,
+}
+
+#[derive(Default)]
+pub(crate) struct Decoder {
+    buffer: BytesMut,
+    header: Option<Arc<SnapshotHeader>>,
+    segment: usize,
+    offset: u64,
+    position: u64,
+    ended: bool,
+}
+
+fn invalid(detail: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, detail.into())
+}
+
+impl Decoder {
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// How many bytes of the snapshot have been understood.
+    pub(crate) fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// The next event, or none until more is pushed.
+    pub(crate) fn next(&mut self) -> io::Result<Option<Event>> {
+        match &self.header {
+            _ if self.ended && self.buffer.is_empty() => Ok(None),
+            _ if self.ended => Err(invalid("bytes follow the snapshot's end")),
+            None => self.next_header(),
+            Some(header) => {
+                let header = header.clone();
+                self.next_chunk(&header)
+            }
+        }
+    }
+
+    /// Fails unless the end mark has come.
+    pub(crate) fn finish(&self) -> io::Result<()> {
+        match self.ended && self.buffer.is_empty() {
+            true => Ok(()),
+            false => {
+                Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the snapshot ends before its end mark"))
+            }
+        }
+    }
+
+    fn u32_at(&self, at: usize) -> u32 {
+        let b = &self.buffer;
+        u32::from_le_bytes([b[at], b[at + 1], b[at + 2], b[at + 3]])
+    }
+
+    fn take(&mut self, skip: usize, len: usize) -> Bytes {
+        self.buffer.advance(skip);
+        self.position += (skip + len) as u64;
+        self.buffer.split_to(len).freeze()
+    }
+
+    fn next_header(&mut self) -> io::Result<Option<Event>> {
+        let magic = self.buffer.len().min(MAGIC.len());
+        if self.buffer[..magic] != MAGIC[..magic] {
+            return Err(invalid("it does not begin like a snapshot"));
+        }
+        if self.buffer.len() < PREFIX_BYTES {
+            return Ok(None);
+        }
+        let format = self.u32_at(8);
+        if !(1..=SNAPSHOT_FORMAT).contains(&format) {
+            let detail = format!("snapshot format {format}; this program reads 1 to {SNAPSHOT_FORMAT}");
+            return Err(invalid(detail));
+        }
+        let (len, crc) = (self.u32_at(12) as usize, self.u32_at(16));
+        if len > HEADER_BYTES_MAX {
+            return Err(invalid(format!("the snapshot's header says that it has {len} bytes")));
+        }
+        if self.buffer.len() < PREFIX_BYTES + len {
+            return Ok(None);
+        }
+        let bytes = self.take(PREFIX_BYTES, len);
+        if crc32fast::hash(&bytes) != crc {
+            return Err(invalid("the checksum of the snapshot's header does not match"));
+        }
+        let header = Arc::new(decode_header(format, &bytes)?);
+        self.header = Some(header.clone());
+        Ok(Some(Event::Header(header)))
+    }
+
+    fn next_chunk(&mut self, header: &SnapshotHeader) -> io::Result<Option<Event>> {
+        if self.buffer.len() < CHUNK_HEAD_BYTES {
+            return Ok(None);
+        }
+        let Some(meta) = header.segments.get(self.segment) else {
+            return self.next_end(header);
+        };
+        let (len, crc) = (self.u32_at(0) as usize, self.u32_at(4));
+        let left = meta.len - self.offset;
+        if len == 0 || len > CHUNK_BYTES_MAX || len as u64 > left {
+            return Err(invalid(format!("a chunk of {len} bytes where {left} of the segment are left")));
+        }
+        if self.buffer.len() < CHUNK_HEAD_BYTES + len {
+            return Ok(None);
+        }
+        let bytes = self.take(CHUNK_HEAD_BYTES, len);
+        if crc32fast::hash(&bytes) != crc {
+            return Err(invalid("a chunk's checksum does not match"));
+        }
+        let (segment, offset) = (self.segment, self.offset);
+        self.offset += len as u64;
+        let done = self.offset == meta.len;
+        if done {
+            (self.segment, self.offset) = (segment + 1, 0);
+        }
+        Ok(Some(Event::Bytes { segment, offset, bytes, done }))
+    }
+
+    fn next_end(&mut self, header: &SnapshotHeader) -> io::Result<Option<Event>> {
+        if self.buffer.len() < END_BYTES {
+            return Ok(None);
+        }
+        let end = self.take(0, END_BYTES);
+        let (mark, crc) = end.split_at(END_BYTES - 4);
+        let total = header.message_bytes().to_le_bytes();
+        if mark[..4] != [0; 4] || mark[4..] != total || crc != crc32fast::hash(mark).to_le_bytes() {
+            return Err(invalid("the snapshot's end mark is wrong"));
+        }
+        self.ended = true;
+        Ok(Some(Event::End))
+    }
+}

@@ -1,0 +1,132 @@
+//! Receiving a snapshot: into a folder of its own, checked as it comes, durable when it is whole.
+//!
+//! The bytes are written by a blocking thread, and synced every MiB, so that a large snapshot
+//! never becomes one long stall of the disk for the log. Dropping the sink removes what came.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use skep_base::id::ClusterId;
+
+use crate::error::StoreError;
+use crate::files;
+use crate::manifest::SnapshotHeader;
+use crate::reader::Reader;
+use crate::snapshot::decoder::{Decoder, Event};
+use crate::snapshot::{SnapshotData, StagingDir, check_and_index};
+
+/// Written bytes after which the file is synced.
+const SYNC_BYTES: u64 = 1024 * 1024;
+
+/// Receives a snapshot.
+pub struct SnapshotSink {
+    /// Away while a blocking thread has it; for good once that has failed.
+    state: Option<Receiving>,
+}
+
+struct Receiving {
+    dir: StagingDir,
+    decoder: Decoder,
+    header: Option<Arc<SnapshotHeader>>,
+    files: Vec<Arc<File>>,
+    unsynced: u64,
+}
+
+impl std::fmt::Debug for SnapshotSink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SnapshotSink")
+    }
+}
+
+impl SnapshotSink {
+    /// Begins to receive, in the folder of the reader's store.
+    pub fn create(reader: &Reader) -> io::Result<Self> {
+        Ok(SnapshotSink::in_dir(&reader.core().incoming_dir())?)
+    }
+
+    fn in_dir(incoming: &Path) -> Result<Self, StoreError> {
+        let dir = incoming.join(ClusterId::random().to_string());
+        fs::create_dir_all(&dir).map_err(StoreError::io("create folder", &dir))?;
+        Ok(SnapshotSink {
+            state: Some(Receiving {
+                dir: StagingDir(dir),
+                decoder: Decoder::default(),
+                header: None,
+                files: Vec::new(),
+                unsynced: 0,
+            }),
+        })
+    }
+
+    /// Takes the next bytes, however they were cut. What it answers with an error is over: the
+    /// bytes are no snapshot, or the disk has failed. Not cancel-safe.
+    pub async fn write(&mut self, bytes: Bytes) -> io::Result<()> {
+        let mut state = self.state.take().ok_or_else(over)?;
+        let work = tokio::task::spawn_blocking(move || state.take_bytes(&bytes).map(|()| state));
+        self.state = Some(work.await.map_err(io::Error::other)??);
+        Ok(())
+    }
+
+    /// Checks that the snapshot is whole, and makes it durable.
+    pub async fn finish(mut self) -> io::Result<SnapshotData> {
+        let state = self.state.take().ok_or_else(over)?;
+        tokio::task::spawn_blocking(move || state.finish()).await.map_err(io::Error::other)?
+    }
+}
+
+fn over() -> io::Error {
+    io::Error::other("the snapshot was refused before")
+}
+
+impl Receiving {
+    fn take_bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.decoder.push(bytes);
+        while let Some(event) = self.decoder.next()? {
+            match event {
+                Event::Header(header) => self.header = Some(header),
+                Event::Bytes { segment, offset, bytes, done } => {
+                    self.take_segment_bytes(segment, offset, &bytes, done)?;
+                }
+                Event::End => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn take_segment_bytes(
+        &mut self,
+        segment: usize,
+        offset: u64,
+        bytes: &[u8],
+        done: bool,
+    ) -> io::Result<()> {
+        let path = self.dir.segment(segment);
+        if segment == self.files.len() {
+            let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path);
+            self.files.push(Arc::new(file.map_err(StoreError::io("create", &path))?));
+        }
+        let file = self.files.get(segment).cloned().ok_or_else(over)?;
+        file.write_all_at(bytes, offset).map_err(StoreError::io("write", &path))?;
+        self.unsynced += bytes.len() as u64;
+        if self.unsynced >= SYNC_BYTES {
+            file.sync_data().map_err(StoreError::io("sync", &path))?;
+            self.unsynced = 0;
+        }
+        let meta = self.header.as_ref().and_then(|header| header.segments.get(segment).copied());
+        if done && let Some(meta) = meta {
+            check_and_index(&file, &path, meta)?;
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> io::Result<SnapshotData> {
+        self.decoder.finish()?;
+        let header = self.header.ok_or_else(over)?;
+        files::sync_dir(&self.dir.0)?;
+        Ok(SnapshotData { header, files: self.files, staged: Some(self.dir) })
+    }
+}

@@ -1,0 +1,184 @@
+//! The admin address through real sockets, and the limits of its listener.
+
+use std::net::SocketAddr;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use prometheus_client::metrics::gauge::Gauge;
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::server::{ServeLimits, Stage, serve};
+
+pub struct Served {
+    pub address: SocketAddr,
+    ready: Arc<Mutex<Result<(), &'static str>>>,
+    stage: watch::Sender<Stage>,
+    done: JoinHandle<()>,
+}
+
+impl Served {
+    pub async fn start() -> Self {
+        Self::with(ServeLimits::admin()).await
+    }
+
+    async fn with(limits: ServeLimits) -> Self {
+        let mut registry = Registry::with_prefix("p");
+        registry.register("open", "Open", Gauge::<i64>::default());
+        let ready = Arc::new(Mutex::new(Ok(())));
+        let is = ready.clone();
+        let admin = Admin::builder(registry, move || is.lock().unwrap().map_err(Reason::from))
+            .route("/list", || answer::json(&["a\"b"]))
+            .build();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stage, stages) = watch::channel(Stage::Serving);
+        let done = tokio::spawn(serve(listener, admin, limits, stages));
+        Self { address, ready, stage, done }
+    }
+
+    pub fn be_ready(&self, ready: Result<(), &'static str>) {
+        *self.ready.lock().unwrap() = ready;
+    }
+
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+
+    /// All that comes after these bytes until the connection closes.
+    async fn raw(&self, bytes: &str) -> String {
+        let mut stream = self.connect().await;
+        stream.write_all(bytes.as_bytes()).await.unwrap();
+        rest(&mut stream).await
+    }
+
+    async fn ask(&self, method: &str, path: &str, fields: &str) -> (String, String) {
+        let head = format!("{method} {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{fields}\r\n");
+        let answer = self.raw(&head).await;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.to_owned(), body.to_owned())
+    }
+}
+
+async fn rest(stream: &mut TcpStream) -> String {
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    String::from_utf8(answer).unwrap()
+}
+
+#[track_caller]
+fn is_problem(head: &str, body: &str, kind: ProblemKind) {
+    assert!(head.starts_with(&format!("HTTP/1.1 {} ", kind.status().as_u16())), "{head}");
+    assert!(head.contains("content-type: application/problem+json\r\n"), "{head}");
+    let document: Value = serde_json::from_str(body).unwrap();
+    assert_eq!((&document["type"], &document["title"]), (&kind.uri().into(), &kind.title().into()));
+    assert!(!document["detail"].as_str().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_program_is_live_and_ready_or_says_why_not() {
+    let served = Served::start().await;
+    assert_eq!(served.ask("GET", "/livez", "").await.1, "live\n");
+    assert_eq!(served.ask("GET", "/readyz", "").await.1, "ready\n");
+    served.be_ready(Err("a \"fault\""));
+    assert_eq!(served.ask("GET", "/livez", "").await.1, "live\n");
+    let (head, body) = served.ask("GET", "/readyz", "").await;
+    is_problem(&head, &body, ProblemKind::NotReady);
+    assert!(head.contains("retry-after: 1\r\n") && body.contains(r#"a \"fault\""#), "{head}\n{body}");
+}
+
+#[tokio::test]
+async fn metrics_come_in_the_form_that_is_asked_for() {
+    let served = Served::start().await;
+    let (head, body) = served.ask("GET", "/metrics", "").await;
+    assert!(head.contains("content-type: text/plain; version=0.0.4; charset=utf-8\r\n"), "{head}");
+    assert_eq!(body, "# HELP p_open Open.\n# TYPE p_open gauge\np_open 0\n");
+    let (head, body) = served.ask("GET", "/metrics", "accept: application/openmetrics-text;q=0.5\r\n").await;
+    assert!(head.contains("content-type: application/openmetrics-text; version=1.0.0;"), "{head}");
+    assert!(head.contains("vary: accept") && body.ends_with("# EOF\n"), "{head}\n{body}");
+}
+
+#[tokio::test]
+async fn a_route_of_the_programs_own_is_shown_and_of_others_it_is_said_that_they_are_none() {
+    let served = Served::start().await;
+    assert_eq!(served.ask("GET", "/list", "").await.1, r#"["a\"b"]"#);
+    let (head, body) = served.ask("HEAD", "/list", "").await;
+    assert!(head.contains("content-length: 8") && body.is_empty(), "{head}\n{body}");
+    let (head, body) = served.ask("GET", "/lis", "").await;
+    is_problem(&head, &body, ProblemKind::NotFound);
+    let (head, body) = served.ask("DELETE", "/list", "").await;
+    is_problem(&head, &body, ProblemKind::MethodNotAllowed);
+    assert!(head.contains("allow: GET, HEAD\r\n"), "{head}");
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_large_is_refused_and_not_waited_for() {
+    let served = Served::start().await;
+    let answer =
+        served.raw("GET /livez HTTP/1.1\r\nhost: a\r\ncontent-length: 99999999\r\n\r\nand no more").await;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    is_problem(head, body, ProblemKind::BodyTooLarge);
+    assert!(head.contains("connection: close"), "{head}");
+}
+
+#[tokio::test]
+async fn a_head_that_is_none_or_too_large_is_answered_with_a_problem() {
+    let served = Served::start().await;
+    let large = format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "x".repeat(256 * 1024));
+    let many = format!("GET / HTTP/1.1\r\n{}\r\n", "x: y\r\n".repeat(200));
+    for (bytes, kind) in [
+        ("no HTTP at all\r\n\r\n", ProblemKind::MalformedRequest),
+        (&large, ProblemKind::HeadTooLarge),
+        (&many, ProblemKind::HeadTooLarge),
+    ] {
+        let answer = served.raw(bytes).await;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        is_problem(head, body, kind);
+    }
+}
+
+#[tokio::test]
+async fn a_head_that_comes_slowly_is_not_waited_for() {
+    let limits = ServeLimits { idle_timeout: Duration::from_millis(100), ..ServeLimits::admin() };
+    let served = Served::with(limits).await;
+    let mut slow = served.connect().await;
+    for byte in b"GET /livez HTTP/1.1\r\nx: " {
+        if slow.write_all(&[*byte]).await.is_err() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // Closed, or reset because of what it still sent.
+    let mut answer = Vec::new();
+    let _ = slow.read_to_end(&mut answer).await;
+    assert!(answer.is_empty());
+}
+
+#[tokio::test]
+async fn one_connection_more_than_may_be_waits_for_another_to_end() {
+    let served = Served::with(ServeLimits { connections_max: 2, ..ServeLimits::admin() }).await;
+    let first = served.connect().await;
+    let _second = served.connect().await;
+    let third = served.ask("GET", "/livez", "");
+    tokio::pin!(third);
+    assert!(tokio::time::timeout(Duration::from_millis(100), &mut third).await.is_err());
+    drop(first);
+    assert_eq!(third.await.1, "live\n");
+}
+
+#[tokio::test]
+async fn the_end_closes_idle_connections_and_waits_for_nobody_who_asks_nothing() {
+    let served = Served::start().await;
+    let mut idle = served.connect().await;
+    idle.write_all(b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    let mut answer = [0; 12];
+    idle.read_exact(&mut answer).await.unwrap();
+    served.stage.send_replace(Stage::Stopping);
+    rest(&mut idle).await;
+    served.done.await.unwrap();
+    assert!(TcpStream::connect(served.address).await.is_err());
+}
