@@ -3,10 +3,16 @@
 //! A rule reads files and gives complaints; it is tested on sample text, and then holds the tree to it.
 //! Nothing here runs a program, and nothing is written.
 
+pub mod cards;
 pub mod circles;
 pub mod crates;
+pub mod documents;
 pub mod exceptions;
 pub mod items;
 pub mod modules;
+pub mod state;
+pub mod testing;
 pub mod tokens;
 pub mod tree;
+pub mod vendored;
+pub mod words;

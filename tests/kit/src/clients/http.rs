@@ -14,7 +14,7 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 
 /// Longer than the server's own deadline (10 s), so that it is the server who gives up first.
-pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
 type Sender = SendRequest<Full<Bytes>>;
 

@@ -94,7 +94,7 @@ impl Node {
         self.child.is_some()
     }
 
-    pub fn process_id(&self) -> u32 {
+    fn process_id(&self) -> u32 {
         self.running().id()
     }
 

@@ -123,7 +123,7 @@ fn port(at: usize) -> String {
     format!("port-{at}")
 }
 
-pub fn has_address(namespace: &str, address: &str) -> bool {
+fn has_address(namespace: &str, address: &str) -> bool {
     system("ip", &["-n", namespace, "-o", "addr", "show"]).contains(&format!(" {address}/"))
 }
 

@@ -9,9 +9,9 @@ use serde_json::Value;
 use crate::folders::root;
 
 /// What stands for the dashboard's `$__rate_interval`: several scrapes of [`PACE`].
-pub const RATE_INTERVAL: Duration = Duration::from_secs(4);
+const RATE_INTERVAL: Duration = Duration::from_secs(4);
 /// Between two scrapes, and between two looks at the rules.
-pub const PACE: &str = "500ms";
+const PACE: &str = "500ms";
 
 /// A file or folder of `ops/`.
 pub fn path(name: &str) -> PathBuf {

@@ -194,7 +194,7 @@ impl Lab {
         (1..=HOSTS).flat_map(of).collect()
     }
 
-    pub fn in_container(&self, container: &Container, command: &[&str]) -> Result<String, String> {
+    fn in_container(&self, container: &Container, command: &[&str]) -> Result<String, String> {
         self.docker(container.host, &[&["exec", &container.id], command].concat())
     }
 
@@ -213,7 +213,7 @@ impl Lab {
         found.expect("it was waited for")
     }
 
-    pub fn update_state(&self, service: &str) -> String {
+    fn update_state(&self, service: &str) -> String {
         let format = "{{if .UpdateStatus}}{{.UpdateStatus.State}}{{end}}";
         let args = ["service", "inspect", "--format", format, service];
         self.docker(self.manager(), &args).unwrap_or_default().trim().to_owned()

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use skep_kit::cluster::Cluster;
 use skep_kit::cluster::balancer::Balancer;
-use skep_kit::effort::{machine_alone, say};
+use skep_kit::effort::{machine_shared, say};
 use skep_kit::programs::installed;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -60,7 +60,7 @@ async fn the_live_feed_comes_message_by_message_over_http_1_and_2_with_tls() {
     if !installed("the feed over TLS", &["curl"]) {
         return;
     }
-    let _machine = machine_alone();
+    let _machine = machine_shared();
     follow_over_tls("--http1.1", "HTTP/1.1 200").await;
     let versions = Command::new("curl").arg("-V").output().expect("curl runs");
     if !String::from_utf8_lossy(&versions.stdout).contains("HTTP2") {

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use skep_kit::cluster::Cluster;
 use skep_kit::cluster::balancer::Balancer;
-use skep_kit::effort::{long, machine_alone, say};
+use skep_kit::effort::{long, machine_shared, say};
 use skep_kit::programs::installed;
 
 /// What comes of the certificate that the balancer made for itself, where it is given none.
@@ -29,7 +29,7 @@ async fn testssl_finds_nothing_above_low_but_the_self_signed_certificate() {
         say("left out: testssl takes minutes; it runs with SKEP_TEST_LONG=1 where it is installed");
         return;
     }
-    let _machine = machine_alone();
+    let _machine = machine_shared();
     let cluster = Cluster::ready(3).await;
     let balancer = Balancer::start(&cluster, &[]).await;
     let report = cluster.folder().join("testssl.json");
