@@ -1,3 +1,5 @@
+//! A balancer that ends: what is told to clients, what still comes in, what is let go.
+
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, mpsc};
 

@@ -1,3 +1,5 @@
+//! Requests and answers as they pass by: what is added, kept, and passed on as it comes.
+
 use std::io::Write;
 use std::net::Shutdown;
 use std::sync::atomic::Ordering;

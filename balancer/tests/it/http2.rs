@@ -1,3 +1,5 @@
+//! HTTP/2 from clients, over TLS and without: requests, limits, what is refused.
+
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,3 +1,5 @@
+//! What one client may take: connections, requests, time.
+
 use std::time::{Duration, Instant};
 
 use crate::harness::*;

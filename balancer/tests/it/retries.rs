@@ -1,3 +1,5 @@
+//! Which requests are sent again, to whom, and which never are.
+
 use std::net::Shutdown;
 use std::sync::atomic::Ordering;
 

@@ -1,0 +1,90 @@
+//! One `skep-balancer` process before a test's cluster.
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::Cluster;
+use crate::clients::http::Client;
+use crate::programs::{self, logfile};
+use crate::wait::until;
+
+/// The balancer's address in the subnet; nodes count from 1.
+const HOST: u8 = 200;
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A balancer that found its nodes by gossip; killed when dropped.
+pub struct Balancer {
+    child: Child,
+    pub http: SocketAddr,
+    pub https: SocketAddr,
+    pub client: Client,
+    pub admin: Client,
+    log: std::path::PathBuf,
+}
+
+impl Balancer {
+    /// Serves from all nodes that run, on return.
+    pub async fn start(cluster: &Cluster, more: &[&str]) -> Self {
+        let ip = cluster.subnet().host(HOST);
+        let (http, https) = (SocketAddr::new(ip, 8000), SocketAddr::new(ip, 8443));
+        let admin = SocketAddr::new(ip, 9401);
+        let log = cluster.folder().join("balancer.log");
+        let file = File::create(&log).expect("the log file opens");
+        let seeds: Vec<String> = (1..=3).map(|seed| cluster.subnet().peer(seed).to_string()).collect();
+        let child = programs::balancer()
+            .args(["--http", &http.to_string(), "--https", &https.to_string()])
+            .args(["--admin", &admin.to_string(), "--peer", &SocketAddr::new(ip, 7401).to_string()])
+            .args(["--seeds", &seeds.join(","), "--log", "info"])
+            .arg("--access-log")
+            .arg(cluster.folder().join("access.log"))
+            .args(more)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(file)
+            .spawn()
+            .expect("skep-balancer starts");
+        let client = Client::new(http);
+        let admin = Client::new(admin);
+        let balancer = Self { child, http, https, client, admin, log };
+        let running = cluster.running().len();
+        until("the balancer serves from all nodes", DEADLINE, async || {
+            let serving = balancer.backends().await.iter().filter(|it| it["serving"] == true).count();
+            (serving == running).then_some(())
+        })
+        .await;
+        balancer
+    }
+
+    /// `/backends`; empty while it does not answer.
+    pub async fn backends(&self) -> Vec<Value> {
+        match self.admin.get("/backends").await {
+            Ok(answer) if answer.status == 200 => answer.json().as_array().cloned().unwrap_or_default(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The backend at `address`, where it is known.
+    pub async fn backend(&self, address: SocketAddr) -> Option<Value> {
+        let address = address.to_string();
+        self.backends().await.into_iter().find(|it| it["address"] == address.as_str())
+    }
+
+    /// Resident memory in bytes.
+    pub fn resident_bytes(&self) -> u64 {
+        programs::resident_bytes(self.child.id())
+    }
+}
+
+impl Drop for Balancer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- the balancer, end of its log:\n{}", logfile::tail(&self.log));
+        }
+    }
+}

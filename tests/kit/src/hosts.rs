@@ -1,0 +1,6 @@
+//! Hosts as network namespaces on one bridge, the programs on them, and clients that never stop asking.
+
+pub mod attempts;
+pub mod keepalived;
+pub mod lan;
+pub mod program;

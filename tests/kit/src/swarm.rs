@@ -1,0 +1,6 @@
+//! The lab of several hosts with a Swarm, the stack on it, a client on its LAN, and what came of its requests.
+
+pub mod lab;
+pub mod ledger;
+pub mod stack;
+pub mod traffic;

@@ -1,0 +1,36 @@
+//! The public API through the balancer, as its clients and its own document have it.
+
+use std::time::Duration;
+
+use tokio::process::Command;
+
+use skep_kit::Cluster;
+use skep_kit::cluster::balancer::Balancer;
+use skep_kit::effort::{count, figure, left_out, machine_shared};
+use skep_kit::folders::root;
+
+/// What `scripts/check-api` ends with where a tool cannot be had.
+const NOTHING_CHECKED: i32 = 3;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn curl_python_clients_and_schemathesis_find_the_api_as_its_document_says() {
+    let _machine = machine_shared();
+    let cluster = Cluster::ready(3).await;
+    let balancer = Balancer::start(&cluster, &[]).await;
+    let seconds = count(Duration::from_secs(120), Duration::from_secs(1800)).as_secs();
+    let output = Command::new(root().join("scripts/check-api"))
+        .args([format!("http://{}", balancer.http), seconds.to_string()])
+        .kill_on_drop(true)
+        .output()
+        .await
+        .expect("scripts/check-api can be run");
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if output.status.code() == Some(NOTHING_CHECKED) {
+        left_out("the API as its clients have it", err.trim());
+        return;
+    }
+    assert!(output.status.success(), "{out}\n{err}");
+    for line in out.lines().filter(|line| line.contains("generated") || line.contains("passed")) {
+        figure(&format!("schemathesis for {seconds} s"), line.trim());
+    }
+}

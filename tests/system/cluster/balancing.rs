@@ -1,0 +1,4 @@
+//! A balancer before a cluster, driven by clients that others wrote.
+
+mod live;
+mod tls;

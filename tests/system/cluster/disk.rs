@@ -1,0 +1,196 @@
+//! A full disk and a read-only one. Needs root, to mount; says so where it cannot.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use skep_kit::clients::oracle::verify;
+use skep_kit::effort::{machine_shared, say};
+use skep_kit::mount::{self, Mount};
+use skep_kit::programs::logfile;
+use skep_kit::wait::until;
+use skep_kit::{Cluster, Ledger, Load, LoadOptions, Targets};
+
+/// Room for preallocated log and segment files.
+const SMALL_MIB: u64 = 320;
+const ENLARGED_MIB: u64 = 640;
+/// What the filler leaves free.
+const LEFT_BYTES: u64 = 256 << 10;
+
+/// Takes all but `LEFT_BYTES` of the file system's room.
+fn fill_up(folder: &Path) -> PathBuf {
+    let path = folder.join("filler");
+    let block = vec![1u8; 64 << 10];
+    let mut file = std::fs::File::create(&path).expect("the filler can be made");
+    let mut size = 0u64;
+    while std::io::Write::write_all(&mut file, &block).is_ok() {
+        size += block.len() as u64;
+    }
+    file.set_len(size.saturating_sub(LEFT_BYTES)).expect("the filler can be cut");
+    path
+}
+
+/// Writes more than there is room for; every refusal must be one that a client can act on.
+async fn overfill(targets: &Targets) -> Ledger {
+    let options = LoadOptions { writers: 8, bytes: 100_000, most: Some(24), ..LoadOptions::default() };
+    let ledger = Load::start(targets, options).finish().await;
+    for failed in &ledger.failed {
+        let refused = failed.why.starts_with("503 ") || failed.why.starts_with("507 ");
+        assert!(refused, "a full disk is answered otherwise at {}: {}", failed.at, failed.why);
+    }
+    let last = ledger.failed.last().expect("a full disk refuses writes");
+    say(&format!("measure: full disks: {} of 24 refused, the last with {}", ledger.failed.len(), last.why));
+    ledger
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn full_disks_at_all_nodes_refuse_writes_lose_nothing_and_recover() {
+    if !mount::possible("full disks at all nodes") {
+        return;
+    }
+    let _machine = machine_shared();
+    let mut cluster = Cluster::new(3, &[1, 2, 3]);
+    let mut mounts = Vec::new();
+    for node in 1..=3 {
+        mounts.push(Mount::tmpfs(&cluster.settings(node).data, SMALL_MIB));
+        cluster.start(node);
+    }
+    cluster.wait_all_ready().await;
+    let targets = Targets::new(cluster.clients());
+    let mut ledger =
+        Load::start(&targets, LoadOptions { most: Some(200), ..LoadOptions::default() }).finish().await;
+    ledger.expect_no_failure("while there is room");
+
+    for node in 1..=3 {
+        fill_up(&cluster.node(node).settings.data);
+    }
+    ledger.merge(overfill(&targets).await);
+    for node in 1..=3 {
+        let node = cluster.node_mut(node);
+        assert!(
+            node.try_exit().is_none(),
+            "a full disk must not end the process:\n{}",
+            logfile::tail(&node.log)
+        );
+        until("it says that it is not ready", Duration::from_secs(10), async || {
+            (!node.is_ready().await).then_some(())
+        })
+        .await;
+        // What alerts go by.
+        let metrics = node.admin.get("/metrics").await.expect("an answer").text();
+        for line in ["skep_ready 0.0", "skep_store_full 1.0"] {
+            assert!(metrics.lines().any(|it| it == line), "{line} is not in:\n{metrics}");
+        }
+        let size = format!("skep_store_disk_size_bytes {:?}", (SMALL_MIB << 20) as f64);
+        assert!(metrics.lines().any(|it| it == size), "{size} is not in:\n{metrics}");
+    }
+    for mount in &mounts {
+        mount.resize(ENLARGED_MIB);
+    }
+    cluster.wait_all_ready().await;
+    let after =
+        Load::start(&targets, LoadOptions { most: Some(200), ..LoadOptions::default() }).finish().await;
+    after.expect_no_failure("once there is room again");
+    ledger.merge(after);
+    verify(&cluster.clients(), &ledger).await;
+
+    // And the disks hold what the answers said.
+    cluster.kill_all();
+    for node in 1..=3 {
+        cluster.start(node);
+    }
+    cluster.wait_all_ready().await;
+    verify(&cluster.clients(), &ledger).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_at_a_follower_hurts_no_write_at_the_others() {
+    full_disk_at_one(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_at_the_leader_hurts_no_write_at_the_others() {
+    full_disk_at_one(true).await;
+}
+
+async fn full_disk_at_one(full_leads: bool) {
+    if !mount::possible("a full disk at one node") {
+        return;
+    }
+    let _machine = machine_shared();
+    let mut cluster = Cluster::new(3, &[1, 2, 3]);
+    // Unmounted before the cluster's folder is removed.
+    let mut mounts = Vec::new();
+    for node in 1..=3 {
+        mounts.push(Mount::tmpfs(&cluster.settings(node).data, SMALL_MIB));
+        cluster.start(node);
+    }
+    cluster.wait_all_ready().await;
+    let leader = cluster.leader().await;
+    let full = if full_leads { leader } else { leader % 3 + 1 };
+    let targets = Targets::new(cluster.clients());
+    targets.remove(&cluster.node(full).http);
+    let load = Load::start(&targets, LoadOptions { bytes: 10_000, ..LoadOptions::default() });
+    load.wait_acked(50, Duration::from_secs(10)).await;
+    fill_up(&cluster.node(full).settings.data);
+    let node = cluster.node(full);
+    until("the full node says that it is not ready", Duration::from_secs(20), async || {
+        (!node.is_ready().await).then_some(())
+    })
+    .await;
+    // A leader that cannot write must give way to one that can.
+    load.wait_acked(50, Duration::from_secs(20)).await;
+    mounts[usize::from(full) - 1].resize(ENLARGED_MIB);
+    cluster.wait_all_ready().await;
+    load.wait_acked(50, Duration::from_secs(10)).await;
+    let ledger = load.stop().await;
+    verify(&cluster.clients(), &ledger).await;
+    ledger.expect_no_failure("writes at the nodes that had room");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_waits_a_moment_for_a_leader_that_has_room() {
+    if !mount::possible("a disk that is full for a moment") {
+        return;
+    }
+    let _machine = machine_shared();
+    let mut cluster = Cluster::new(1, &[]);
+    let mount = Mount::tmpfs(&cluster.settings(1).data, SMALL_MIB);
+    cluster.start(1).wait_ready().await;
+    let node = cluster.node(1);
+    let client = node.http.clone();
+    fill_up(&node.settings.data);
+    // What is on its way to the disk when it gets full waits there; only a later one is kept from it.
+    let (first, text) = (client.clone(), "x".repeat(2 * LEFT_BYTES as usize));
+    let stuck = tokio::spawn(async move { first.put(&text).await });
+    until("the node says that its disk is full", Duration::from_secs(10), async || {
+        (!node.is_ready().await).then_some(())
+    })
+    .await;
+    let mut late = tokio::spawn(async move { client.put("late").await });
+    let early = tokio::time::timeout(Duration::from_millis(500), &mut late).await;
+    assert!(early.is_err(), "it was answered while no leader had room, and soon: {early:?}");
+    mount.resize(ENLARGED_MIB);
+    late.await.expect("it is written");
+    stuck.await.expect("it is written");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_only_data_folder_is_refused_with_a_clear_error() {
+    if !mount::possible("a read-only data folder") {
+        return;
+    }
+    let _machine = machine_shared();
+    let mut cluster = Cluster::ready(1).await;
+    let (digest, _) = cluster.node(1).http.put("kept").await;
+    cluster.node_mut(1).kill();
+    let mount = Mount::read_only(&cluster.node(1).settings.data);
+    let node = cluster.start(1);
+    let status = node.wait_exit(Duration::from_secs(10)).await;
+    assert_eq!(status.code(), Some(1), "a read-only folder ends with 1");
+    let log = node.log_text();
+    assert!(logfile::line_with(&log, &["read-only"]).is_some(), "it is not said in\n{log}");
+    drop(mount);
+    cluster.start(1).wait_ready().await;
+    let answer = cluster.node(1).http.get(&format!("/messages/{digest}")).await.expect("an answer");
+    assert_eq!(answer.status, 200, "{answer:?}");
+}

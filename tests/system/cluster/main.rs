@@ -1,0 +1,27 @@
+//! Clusters of real programs on loopback: nodes, and a balancer before them, driven as clients,
+//! operators and accidents would. One module for each subject.
+//!
+//! What only behaves may run side by side, each test with a subnet and a folder of its own; what is held to
+//! a figure is in `measures`, and takes the machine for itself. By default each runs in a short form;
+//! `SKEP_TEST_LONG=1` runs the full counts. Figures are printed as `measure: ...` lines.
+
+mod admin;
+mod apart;
+mod api;
+mod bad_input;
+mod balancing;
+mod bootstrap;
+mod crashes;
+mod disk;
+mod feed;
+mod lists;
+mod measures;
+mod operator;
+mod page;
+mod recovery;
+mod refusals;
+mod repeats;
+mod replace;
+mod retention;
+mod signals;
+mod torn_log;

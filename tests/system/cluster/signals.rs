@@ -1,0 +1,83 @@
+//! SIGTERM, once and twice.
+
+use std::time::{Duration, Instant};
+
+use skep_kit::clients::oracle::verify;
+use skep_kit::cluster::status::Member;
+use skep_kit::effort::{machine_shared, measured};
+use skep_kit::wait::until;
+use skep_kit::{Cluster, Load, LoadOptions, Targets};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_sigterm_stops_a_node_at_once() {
+    let _machine = machine_shared();
+    let mut cluster = Cluster::ready(3).await;
+    // Without a quorum it cannot leave in order, and would try for as long as it may.
+    cluster.node_mut(2).kill();
+    cluster.node_mut(3).kill();
+    let node = cluster.node(1);
+    node.terminate();
+    until("it drains", Duration::from_secs(5), async || {
+        let answer = node.admin.get("/readyz").await.ok()?;
+        answer.text().contains("draining").then_some(())
+    })
+    .await;
+    node.terminate();
+    let second = Instant::now();
+    cluster.node_mut(1).wait_exit(Duration::from_secs(2)).await;
+    measured("second SIGTERM until the process is gone", &[second.elapsed()]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_cannot_leave_in_order_still_ends_in_time() {
+    let _machine = machine_shared();
+    let mut cluster = Cluster::ready(3).await;
+    let (digest, _) = cluster.node(1).http.put("kept").await;
+    cluster.node_mut(2).kill();
+    cluster.node_mut(3).kill();
+    cluster.node(1).terminate();
+    cluster.node_mut(1).wait_exit(Duration::from_secs(10)).await;
+    for node in 1..=3 {
+        cluster.start(node);
+    }
+    cluster.wait_all_ready().await;
+    let answer = cluster.node(1).http.get(&format!("/messages/{digest}")).await.expect("an answer");
+    assert_eq!(answer.status, 200, "{answer:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_gets_sigterm_hands_over_without_a_failed_write() {
+    let _machine = machine_shared();
+    let mut cluster = Cluster::ready(3).await;
+    let leader = cluster.leader().await;
+    let http = cluster.node(leader).http_text();
+    let targets = Targets::new(cluster.clients());
+    targets.remove(&cluster.node(leader).http);
+    let load = Load::start(&targets, LoadOptions::default());
+    load.wait_acked(50, Duration::from_secs(10)).await;
+    cluster.node_mut(leader).stop().await;
+    load.wait_acked(50, Duration::from_secs(10)).await;
+    let ledger = load.stop().await;
+    verify(&cluster.clients(), &ledger).await;
+    ledger.expect_no_failure("writes at those who stay");
+    cluster
+        .wait_views("it is no voter any more", Duration::from_secs(5), |view| {
+            !view.member_at(&http).is_some_and(Member::is_voter)
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_left_comes_back_with_its_data_under_the_same_id() {
+    let _machine = machine_shared();
+    let mut cluster = Cluster::ready(3).await;
+    let before = cluster.node(2).wait_status().await;
+    cluster.node_mut(2).stop().await;
+    let (digest, _) = cluster.node(1).http.put("while it was away").await;
+    cluster.start(2).wait_ready().await;
+    let after = cluster.node(2).wait_status().await;
+    assert_eq!((after.node_id, after.cluster_id), (before.node_id, before.cluster_id));
+    let answer = cluster.node(2).http.get(&format!("/messages/{digest}")).await.expect("an answer");
+    assert_eq!(answer.status, 200, "{answer:?}");
+    cluster.wait_views("all three vote again", Duration::from_secs(15), |view| view.voters() == 3).await;
+}
