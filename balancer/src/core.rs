@@ -1,12 +1,16 @@
 //! What one core has for itself: timers, buffers, pipes, counters, its side of the log.
+//!
+//! `worker` is all of it together; `shared` is what all cores and the control task share, by limits that
+//! are atomics and by values that are replaced as a whole. Nothing here knows what a request is but
+//! for `trail`, which says what became of one.
 
-pub mod access_log;
-pub mod buffer;
-pub mod connections;
+pub(crate) mod access_log;
+pub(crate) mod buffer;
+pub(crate) mod connections;
 pub mod settings;
 pub mod shared;
-pub mod splice;
+pub(crate) mod splice;
 pub mod stats;
-pub mod timer;
-pub mod trail;
-pub mod worker;
+pub(crate) mod timer;
+pub(crate) mod trail;
+pub(crate) mod worker;

@@ -4,11 +4,11 @@
 //! `exchange -> plan -> dispatch -> idle -> upstream`; `downstream` is the client's side, `retry` the rule by
 //! which a request is sent again, `problem` what is said where none answers.
 
-pub mod dispatch;
-pub mod downstream;
-pub mod exchange;
+pub(crate) mod dispatch;
+pub(crate) mod downstream;
+pub(crate) mod exchange;
 mod idle;
-pub mod plan;
-pub mod problem;
+pub(crate) mod plan;
+pub(crate) mod problem;
 pub mod retry;
-pub mod upstream;
+pub(crate) mod upstream;

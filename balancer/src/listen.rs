@@ -1,8 +1,11 @@
 //! What clients speak: the cores that accept them, the PROXY protocol, TLS, HTTP/1.x and HTTP/2.
+//!
+//! `cores -> http1, http2`: both read a head, have the gateway judge it, and are the client's side of
+//! what is forwarded. Neither knows the other.
 
-pub mod client;
+pub(crate) mod client;
 pub mod cores;
-pub mod http1;
+pub(crate) mod http1;
 pub mod http2;
 pub mod proxy_protocol;
 pub mod tls;

@@ -5,10 +5,10 @@
 //! runtime; a core looks at [`Pool::load`] for each choice.
 
 pub mod backends;
-pub mod choose;
-pub mod probe;
-pub mod registry;
-pub mod source;
+pub(crate) mod choose;
+pub(crate) mod probe;
+pub(crate) mod registry;
+pub(crate) mod source;
 
 use std::sync::Arc;
 
@@ -68,9 +68,5 @@ impl Pools {
     /// The one that is built in: the skep nodes, found by gossip or named by a flag.
     pub fn skep(&self) -> &Arc<Pool> {
         &self.skep
-    }
-
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Pool>> {
-        std::iter::once(&self.skep)
     }
 }

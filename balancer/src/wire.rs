@@ -1,4 +1,7 @@
 //! HTTP/1.1 as bytes: heads, fields, chunks, bodies. Pure, and fuzzed.
+//!
+//! `body -> response_head -> write -> request_head -> fields`, and `body -> chunked -> fields`. Nothing is
+//! copied: heads are spans into what they were read from.
 
 pub mod body;
 pub mod chunked;

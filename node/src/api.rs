@@ -8,7 +8,9 @@ pub(crate) mod fake;
 mod members;
 mod node;
 mod openapi;
+mod overview;
 mod public;
+mod shared;
 
 pub use admin::admin_app;
 pub use node::{AdminApi, NodeAdmin};

@@ -79,10 +79,6 @@ impl AccessLog {
         Self { writer, batch: RefCell::default(), second: Cell::new(0), stamp: RefCell::default() }
     }
 
-    pub fn is_on(&self) -> bool {
-        self.writer.is_some()
-    }
-
     /// Adds a line. Says how many lines were lost with a full batch.
     pub fn add(&self, line: &Line<'_>) -> u64 {
         if self.writer.is_none() {

@@ -83,15 +83,6 @@ impl Buffer {
         }
     }
 
-    /// Adds bytes that are at hand; what does not fit is not taken.
-    pub fn push(&mut self, bytes: &[u8]) -> usize {
-        self.make_room();
-        let n = bytes.len().min(self.data.len() - self.end);
-        self.data[self.end..self.end + n].copy_from_slice(&bytes[..n]);
-        self.end += n;
-        n
-    }
-
     fn make_room(&mut self) {
         if self.data.is_empty() {
             let lent = self.pool.free.borrow_mut().pop();

@@ -54,7 +54,6 @@ pub struct CoreStats {
     /// Requests that were refused as malformed or too large.
     pub refused: Count,
     pub retries: Count,
-    pub budget_empty: Count,
     pub queued: Count,
     pub waiting: Count,
     pub http2_requests: Count,

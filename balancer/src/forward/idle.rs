@@ -32,7 +32,6 @@ impl Idle {
     pub fn put(&mut self, mut upstream: Upstream, now: Instant) {
         upstream.buffer.release();
         upstream.idle_since = now;
-        upstream.used = upstream.used.saturating_add(1);
         let idle = self.idle.entry(upstream.backend.serial).or_default();
         if idle.len() < IDLE_MAX {
             idle.push(upstream);

@@ -31,8 +31,6 @@ pub struct Upstream {
     pub buffer: Buffer,
     /// Of the answer that is being read.
     pub head: ResponseHead,
-    /// Exchanges before this one.
-    pub used: u32,
     pub idle_since: Instant,
 }
 
@@ -40,7 +38,7 @@ impl Upstream {
     pub async fn connect(backend: Arc<Backend>, buffers: &std::rc::Rc<BufferPool>) -> io::Result<Self> {
         let stream = connect(backend.address).await?;
         let (buffer, head) = (buffers.buffer(), ResponseHead::default());
-        Ok(Self { stream, backend, buffer, head, used: 0, idle_since: Instant::now() })
+        Ok(Self { stream, backend, buffer, head, idle_since: Instant::now() })
     }
 
     /// Whether an idle connection is still good: not closed, and nothing said out of turn. Costs no

@@ -1,3 +1,5 @@
+//! What is decided of a request, with and without what only a node promises.
+
 use std::sync::Arc;
 
 use super::*;

@@ -49,6 +49,8 @@ impl Drop for Entry {
 /// What is known of the backends.
 #[derive(Debug, Default)]
 struct Registry {
+    /// Its name, for the log.
+    pool: String,
     entries: HashMap<Key, Entry>,
     gone: VecDeque<u64>,
 }
@@ -56,7 +58,7 @@ struct Registry {
 /// Follows the source until it ends.
 pub async fn run(pool: Arc<Pool>, mut source: watch::Receiver<Vec<Target>>) {
     let (results, mut incoming) = mpsc::channel(RESULTS_MAX);
-    let mut registry = Registry::default();
+    let mut registry = Registry { pool: pool.name.clone(), ..Registry::default() };
     let mut compare = tokio::time::interval(COMPARE_INTERVAL);
     source.mark_changed();
     loop {
@@ -138,7 +140,7 @@ impl Registry {
             }
             let backend = Arc::new(Backend::new(target.address, target.node));
             let probe = start(backend.serial, &target);
-            tracing::info!(backend = backend.name, address = %target.address, "backend found");
+            tracing::info!(pool = self.pool, backend = backend.name, address = %target.address, "backend found");
             let entry = Entry { backend, target, health: Health::Unknown, serving: false, probe };
             self.entries.insert(key, entry);
         }

@@ -9,7 +9,7 @@ use axum::response::Response;
 use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_DISPOSITION, CONTENT_TYPE, HeaderValue};
 
-use super::public::Public;
+use super::shared::Public;
 use crate::http::headers::NDJSON;
 use crate::http::problem::Problem;
 use crate::kinds::messages::endpoint;

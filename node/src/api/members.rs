@@ -6,7 +6,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -19,15 +18,13 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
-use tokio::sync::Mutex;
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
-use super::public::Public;
+use super::shared::Public;
 use crate::http::headers::JSON;
 use crate::http::problem::{Problem, ProblemKind};
 use crate::kinds::served::MessageApi;
-use crate::telemetry::metrics::HttpMetrics;
 
 /// How long an answer is given to further askers.
 const FRESH: Duration = Duration::from_secs(1);
@@ -37,8 +34,6 @@ const ASK_TIMEOUT: Duration = Duration::from_millis(700);
 const ANSWER_BYTES_MAX: usize = 4096;
 /// Members that are asked and shown.
 const MEMBERS_MAX: usize = 256;
-/// Over how many seconds requests are averaged.
-const RATE_SECONDS: usize = 5;
 
 /// The cluster as a page shows it.
 #[derive(Debug, Serialize, ToSchema)]
@@ -79,44 +74,6 @@ struct Busy {
     applied: u64,
     requests_per_second: f64,
     live_readers: u64,
-}
-
-/// What is kept between two askers.
-#[derive(Default)]
-pub(crate) struct Overview {
-    /// Held while others are asked: who comes meanwhile waits for the same answer.
-    last: Mutex<Option<(Instant, Bytes)>>,
-    /// Requests a second, as the bits of a float.
-    rate: Arc<AtomicU64>,
-}
-
-impl Overview {
-    /// With the task that averages requests; it ends with the overview.
-    pub(crate) fn start(metrics: Arc<HttpMetrics>) -> Self {
-        let overview = Self::default();
-        let rate = Arc::downgrade(&overview.rate);
-        tokio::spawn(async move {
-            let mut counts = std::collections::VecDeque::from([metrics.answered()]);
-            let mut second = tokio::time::interval(Duration::from_secs(1));
-            loop {
-                second.tick().await;
-                let Some(rate) = rate.upgrade() else { return };
-                counts.push_back(metrics.answered());
-                if counts.len() > RATE_SECONDS + 1 {
-                    counts.pop_front();
-                }
-                let (first, last) = (counts.front().copied(), counts.back().copied());
-                let answered = last.unwrap_or(0) - first.unwrap_or(0);
-                let average = answered as f64 / counts.len().saturating_sub(1).max(1) as f64;
-                rate.store(average.to_bits(), Ordering::Relaxed);
-            }
-        });
-        overview
-    }
-
-    fn requests_per_second(&self) -> f64 {
-        f64::from_bits(self.rate.load(Ordering::Relaxed))
-    }
 }
 
 /// Who is there, who leads, how far and how busy each is.

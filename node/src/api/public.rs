@@ -10,8 +10,9 @@ use hyper::body::Incoming;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
-use super::members::{self, Overview};
-use super::{assets, export, openapi};
+use super::overview::Overview;
+use super::shared::Public;
+use super::{assets, export, members, openapi};
 use crate::http::app::{App, Shortcut};
 use crate::http::problem::Problem;
 use crate::http::token::OperatorToken;
@@ -19,14 +20,6 @@ use crate::kinds;
 use crate::kinds::messages::live::{Feed, Live};
 use crate::kinds::served::{MessageApi, Served};
 use crate::telemetry::Metrics;
-
-/// What the routes share that belong to no kind.
-pub(crate) struct Public<A> {
-    pub served: Arc<Served<A>>,
-    pub feed: Arc<Feed<A>>,
-    pub overview: Overview,
-    pub token: OperatorToken,
-}
 
 /// The public API over `api`, with the live feed's task.
 pub fn public_app<A: MessageApi>(

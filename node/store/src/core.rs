@@ -16,13 +16,14 @@ use skep_state::Kinds;
 use skep_state::command::CommandOutcome;
 use tokio::sync::watch;
 
+use crate::applied::Applied;
 use crate::checkpoint::{self, Checkpoint};
 use crate::config::StoreConfig;
 use crate::error::StoreError;
 use crate::files;
 use crate::health::{HealthSender, StoreMetrics, Writer as Who};
-use crate::manifest::{SegmentMeta, SnapshotHeader};
-use crate::reader::Applied;
+use crate::manifest::SnapshotHeader;
+use crate::segments::SegmentMeta;
 use crate::segments::{self, Sealed, Segments, StagedWrite};
 use skep_raft::types::{Entry, LogId, StoredMembership};
 

@@ -41,7 +41,7 @@ impl StoreError {
 
     /// True where room on the disk, or its being writable again, lets the same write succeed.
     pub fn is_full(&self) -> bool {
-        matches!(self, StoreError::Io { source, .. } if crate::files::is_full(source))
+        matches!(self, StoreError::Io { source, .. } if is_full(source))
     }
 }
 
@@ -80,4 +80,9 @@ impl From<StoreError> for io::Error {
         };
         io::Error::new(kind, error)
     }
+}
+
+/// True for errors that end when the disk has room, or is writable, again.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT | libc::EROFS))
 }

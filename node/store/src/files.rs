@@ -1,7 +1,7 @@
 //! Small file operations whose durability matters.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::Path;
 
 use crate::error::StoreError;
@@ -33,9 +33,4 @@ pub(crate) fn ensure_dir(dir: &Path) -> Result<(), StoreError> {
     }
     fs::create_dir_all(dir).map_err(StoreError::io("create folder", dir))?;
     sync_dir(dir.parent().unwrap_or(Path::new(".")))
-}
-
-/// True for errors that end when the disk has room, or is writable, again.
-pub(crate) fn is_full(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT | libc::EROFS))
 }

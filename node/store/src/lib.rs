@@ -16,13 +16,13 @@
 //! therefore loses nothing: the next start cuts the messages back to the checkpoint, and Raft
 //! replays the log after it.
 
+mod applied;
 mod checkpoint;
 pub mod config;
 mod core;
 pub mod error;
 mod files;
 pub mod health;
-mod legacy;
 mod log;
 mod machine;
 mod manifest;
@@ -38,14 +38,15 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+pub use applied::Applied;
 pub use config::{StoreConfig, SyncData};
 pub use error::StoreError;
 pub use health::{StoreHealth, StoreMetrics};
 pub use log::{HeldVote, LogReader, LogStats, LogStatsHandle, LogStore};
 pub use machine::{SnapshotBuilder, StateMachine};
-pub use manifest::{SegmentMeta, SnapshotHeader, decode_header};
-pub use reader::{Applied, Reader, StoreStats};
-pub use segments::Lookup;
+pub use manifest::{SnapshotHeader, decode_header};
+pub use reader::{Reader, StoreStats};
+pub use segments::{Lookup, SegmentMeta};
 pub use snapshot::{Received, SnapshotData, SnapshotInfo, SnapshotSink, inspect};
 
 /// A Raft over this store.

@@ -1,6 +1,8 @@
 //! What a consistent state of the store consists of. A checkpoint and a snapshot's header are both
 //! one of these, in the codec's encoding.
 
+mod legacy;
+
 use serde::{Deserialize, Serialize};
 use skep_base::codec;
 
@@ -10,24 +12,12 @@ use skep_state::kinds::messages::removed::RemovedRecord;
 use skep_state::level::Level;
 
 use crate::error::StoreError;
-use crate::legacy;
+use crate::segments::SegmentMeta;
 use crate::segments::record::{HEADER_BYTES, RECORD_BYTES_MIN};
 use skep_raft::types::{LogId, SnapshotMeta, StoredMembership};
 
 /// Most segments that a manifest may list.
 pub const SEGMENTS_MAX: usize = 1 << 18;
-
-/// A message segment, as it is in a consistent state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SegmentMeta {
-    pub first_seq: u64,
-    /// Messages in it; never 0.
-    pub count: u64,
-    /// Its bytes; the file may since have grown past them.
-    pub len: u64,
-    /// It will not grow any more.
-    pub sealed: bool,
-}
 
 /// The newest format of headers that this program reads: the first with sections.
 pub const HEADER_FORMAT: u32 = 3;

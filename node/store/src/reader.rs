@@ -5,29 +5,16 @@ use std::sync::Arc;
 
 use skep_state::clock::Stamp;
 use skep_state::command::Op;
-use skep_state::kinds::Revisions;
 use skep_state::kinds::text::Newest;
 use skep_state::level::Level;
 use skep_state::message::{Digest, StoredMessage};
 use tokio::sync::watch;
 
+use crate::applied::Applied;
 use crate::core::Core;
 use crate::error::StoreError;
 use crate::log::LogStatsHandle;
 use crate::segments::{Excess, Lookup};
-
-/// How far the state machine is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Applied {
-    /// The last applied log index.
-    pub index: Option<u64>,
-    /// The last message's `seq`, 0 where there is none.
-    pub seq: u64,
-    /// Times that messages were taken out; only ever grows while the process runs.
-    pub removals: u64,
-    /// How far each kind is.
-    pub revisions: Revisions,
-}
 
 /// Sizes of the store.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -6,6 +6,7 @@
 //! Which records are gone is not known here, but for the floor below which nothing is needed.
 
 pub(crate) mod index;
+mod meta;
 pub(crate) mod record;
 pub(crate) mod segment;
 mod view;
@@ -22,8 +23,8 @@ use skep_state::message::{Digest, StoredMessage};
 use skep_state::records::{NewRecord, Records};
 
 use crate::error::StoreError;
-use crate::manifest::SegmentMeta;
 use index::MemoryIndex;
+pub use meta::SegmentMeta;
 use record::HEADER_BYTES;
 use segment::{Place, open_checked};
 pub(crate) use segment::{Sealed, scan};

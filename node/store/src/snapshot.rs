@@ -28,7 +28,8 @@ use skep_state::records::{NewRecord, Records};
 
 use crate::core::Captured;
 use crate::error::StoreError;
-use crate::manifest::{HEADER_FORMAT, SegmentMeta, SnapshotHeader};
+use crate::manifest::{HEADER_FORMAT, SnapshotHeader};
+use crate::segments::SegmentMeta;
 use crate::segments::{Lookup, Sealed, View, index, index_path, scan};
 use decoder::{Decoder, Event};
 pub use sink::SnapshotSink;

@@ -11,6 +11,7 @@
 
 mod addresses;
 mod error;
+mod files;
 mod layers;
 mod secret;
 pub mod values;
@@ -115,7 +116,11 @@ impl Setting {
     }
 
     fn has_flag(&self) -> bool {
-        self.kind != Kind::Secret
+        !self.is_secret()
+    }
+
+    fn is_secret(&self) -> bool {
+        self.kind == Kind::Secret
     }
 
     fn has_key(&self) -> bool {

@@ -24,6 +24,11 @@ use tokio::time::Sleep;
 
 use crate::problem::{PROBLEM_JSON, Problem, ProblemKind};
 
+/// may pass, where it arrives in one piece).
+pub(crate) const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Most headers of a request.
+pub(crate) const HEADERS_MAX: usize = 100;
+
 /// After such an answer, what the client is still sending is read for so long, and so much of it:
 /// closing at once would reset the connection, and the answer might never be read.
 const LINGER: Duration = Duration::from_millis(500);
@@ -166,8 +171,7 @@ fn with_problem(words: &[u8], mark: Option<&(HeaderName, HeaderValue)>) -> Optio
             ProblemKind::HeadTooLarge,
             format!(
                 "a request's head may have at most {} bytes and {} header fields",
-                crate::server::HEAD_BYTES_MAX,
-                crate::server::HEADERS_MAX
+                HEAD_BYTES_MAX, HEADERS_MAX
             ),
         ),
         _ => return None,

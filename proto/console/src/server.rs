@@ -21,7 +21,7 @@ use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use crate::refusal::{AnswerBody, Exchange, Exchanges, Worded};
+use crate::refusal::{AnswerBody, Exchange, Exchanges, HEAD_BYTES_MAX, HEADERS_MAX, Worded};
 
 /// What a listener serves. Cheap to clone.
 pub trait Answers: Clone + Send + Sync + 'static {
@@ -68,10 +68,6 @@ pub struct Counts {
 }
 
 /// Largest head of a request, in bytes; hyper answers 431 to a larger one (up to twice as much
-/// may pass, where it arrives in one piece).
-pub(crate) const HEAD_BYTES_MAX: usize = 64 * 1024;
-/// Most headers of a request.
-pub(crate) const HEADERS_MAX: usize = 100;
 /// After a failed accept (no descriptors left, mostly) the next try waits this long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 

@@ -1,3 +1,5 @@
+//! What the command line, the environment and a file come to, and what is refused.
+
 use std::collections::HashMap;
 
 use super::*;

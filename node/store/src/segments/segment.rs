@@ -10,7 +10,7 @@ use bytes::Bytes;
 use skep_state::message::Digest;
 
 use crate::error::StoreError;
-use crate::manifest::SegmentMeta;
+use crate::segments::SegmentMeta;
 use crate::segments::index::{self, DiskIndex, IndexKey, MemoryIndex};
 use crate::segments::record::{self, HEADER_BYTES, Record};
 use crate::segments::{Active, index_path};

@@ -14,7 +14,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::error::StoreError;
-use crate::files::is_full;
+use crate::error::is_full;
 use crate::health::Writer as Who;
 use crate::wal::record::{self, END, HEADER_BYTES};
 use crate::wal::state::{Batch, Chunk, Spare};

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use clap::ArgMatches;
 
-use super::{CONFIG, ConfigError, Kind, Setting, flag_of, values};
+use super::files::read_bounded;
+use super::{CONFIG, ConfigError, Setting, flag_of, values};
 
 /// Largest configuration file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
@@ -134,8 +135,10 @@ fn read_file(
     let table: toml::Table = text.parse().map_err(|reason: toml::de::Error| error(reason.to_string()))?;
     let mut values = BTreeMap::new();
     for (key, value) in table {
-        if settings.iter().any(|setting| setting.kind == Kind::Secret && setting.key() == key) {
-            return Err(error(format!("{key}: a secret is not kept here: use {key}_file")));
+        if settings.iter().any(|setting| setting.is_secret() && setting.key() == key) {
+            return Err(error(format!(
+                "{key}: a secret is not kept here, but in the file that {key}_file names"
+            )));
         }
         let setting = settings.iter().find(|setting| setting.has_key() && setting.key() == key);
         let setting = setting.ok_or_else(|| error(format!("{key}: there is no such setting")))?;
@@ -152,16 +155,4 @@ fn read_file(
         values.insert(setting.name, text);
     }
     Ok(values)
-}
-
-/// Reads a text file of at most `bytes_max` bytes.
-pub(super) fn read_bounded(path: &Path, bytes_max: u64) -> std::io::Result<String> {
-    use std::io::Read;
-    let mut text = String::new();
-    std::fs::File::open(path)?.take(bytes_max + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > bytes_max {
-        let reason = format!("the file is larger than {bytes_max} bytes");
-        return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, reason));
-    }
-    Ok(text)
 }

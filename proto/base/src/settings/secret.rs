@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::layers::read_bounded;
+use super::files::read_bounded;
 use super::{ConfigError, Layers, Setting};
 
 /// Largest file of a secret that is read, in bytes: eight keys and comments.

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use crate::client::Failure;
+use crate::failure::Failure;
 use crate::http2::Http2;
 use crate::protobuf;
 

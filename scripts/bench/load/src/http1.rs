@@ -10,7 +10,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::client::Failure;
+use crate::failure::Failure;
 
 /// Longest head of an answer.
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;

@@ -11,7 +11,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::client::Failure;
+use crate::failure::Failure;
 use crate::hpack;
 
 /// Largest frame that goes out, and that may come: what holds where settings say nothing else.

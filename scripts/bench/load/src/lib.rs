@@ -9,6 +9,7 @@
 pub mod args;
 pub mod client;
 pub mod etcd;
+pub mod failure;
 pub mod histogram;
 pub mod hpack;
 pub mod http1;

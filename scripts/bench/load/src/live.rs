@@ -16,7 +16,7 @@ use tokio::task::{JoinSet, LocalSet};
 use tokio::time::timeout;
 
 use crate::args::LiveOptions;
-use crate::client::Failure;
+use crate::failure::Failure;
 use crate::histogram::Histogram;
 use crate::http1::Http1;
 use crate::pace::Pace;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::args::Mode;
-use crate::client::Failure;
+use crate::failure::Failure;
 use crate::histogram::Histogram;
 
 /// Counts answers while a run lasts.

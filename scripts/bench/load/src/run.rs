@@ -14,7 +14,8 @@ use tokio::task::{JoinSet, LocalSet};
 use tokio::time::timeout;
 
 use crate::args::Options;
-use crate::client::{Client, Failure, Task, Workload};
+use crate::client::{Client, Task, Workload};
+use crate::failure::Failure;
 use crate::pace::Pace;
 use crate::report::{Report, Tally};
 

@@ -7,7 +7,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::client::Failure;
+use crate::failure::Failure;
 
 /// Longest head of an answer, and longest frame.
 const HEAD_BYTES_MAX: usize = 16 * 1024;

@@ -12,7 +12,8 @@ use skep_state::kinds::text::TextRecord;
 use skep_state::kinds::{CommonRecord, KindsRecord};
 use skep_state::level::Level;
 
-use crate::manifest::{SegmentMeta, SnapshotHeader};
+use super::SnapshotHeader;
+use crate::segments::SegmentMeta;
 
 /// The newest of these formats.
 pub(crate) const FORMAT: u32 = 2;

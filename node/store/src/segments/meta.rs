@@ -1,0 +1,15 @@
+//! What is told of a segment beside its file.
+
+use serde::{Deserialize, Serialize};
+
+/// A message segment, as it is in a consistent state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SegmentMeta {
+    pub first_seq: u64,
+    /// Messages in it; never 0.
+    pub count: u64,
+    /// Its bytes; the file may since have grown past them.
+    pub len: u64,
+    /// It will not grow any more.
+    pub sealed: bool,
+}
