@@ -4,20 +4,7 @@
 pub const ARROWS: &[(&str, &str)] = &[];
 
 /// Circles among modules, as `circles` names them.
-pub const CIRCLES: &[&str] = &[
-    "skep-base::settings: layers secret",
-    "skep-node: raft store",
-    "skep-node::http: assets endpoint entry export live members messages openapi page public query text",
-    "skep-node::http: refusal serve",
-    "skep-node::store: core reader",
-    "skep-node::store: error files",
-    "skep-node::store: manifest messages",
-    "skep-balancer: access_log backends forward limits probe worker",
-    "skep-balancer::config: settings vrrp",
-    "skep-balancer::forward: headers request_head",
-    "skep-balancer::vrrp: driver router",
-    "skep-load: client etcd http1 http2",
-];
+pub const CIRCLES: &[&str] = &[];
 
 /// Files that are longer than a file should be, and how long they may be.
 pub const LONG_FILES: &[(&str, usize)] = &[("node/raft/src/formation/bootstrap/driver/tests/world.rs", 464)];
@@ -34,7 +21,11 @@ pub const DEAD_PATHS: &[(&str, &str)] = &[];
 
 /// Sleeps in tests that are no synchronisation: how many in a file, and why.
 pub const SLEEPS: &[(&str, usize, &str)] = &[
-    ("node/raft/src/formation/bootstrap/driver/tests/world.rs", 8, "its world's time, which is paused"),
+    (
+        "node/raft/src/formation/bootstrap/driver/tests/world.rs",
+        8,
+        "the beat of its world, and starts that are apart",
+    ),
     ("node/raft/src/membership/reconciler/tests/nodes.rs", 2, "looks again: openraft has no event for it"),
     ("proto/console/src/admin/tests.rs", 1, "a client that is slow is what is tested"),
     ("proto/members/tests/gossip.rs", 1, "a process that is stalled is what is tested"),

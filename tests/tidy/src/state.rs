@@ -42,7 +42,8 @@ pub fn impure(files: &Files, looked_up: &[&str]) -> Vec<String> {
             let known = path.segments.len() > 1
                 || path.segments.iter().all(|word| word.starts_with(char::is_uppercase));
             let word = path.segments.iter().find(|word| FORBIDDEN.contains(&word.as_str()));
-            let word = word.filter(|word| known && !(word.starts_with("Hash") && looked_up.contains(&file.as_str())));
+            let word = word
+                .filter(|word| known && !(word.starts_with("Hash") && looked_up.contains(&file.as_str())));
             if let Some(word) = word {
                 found.push(format!(
                     "{file}:{}: {word} in skep-state: every node must come to the same. Time and chance come in \
@@ -84,8 +85,11 @@ mod tests {
     use crate::tree::{files, sample};
 
     fn judged(text: &str) -> usize {
-        impure(&sample(&[("node/state/src/a.rs", text), ("node/state/src/a/tests.rs", "use tokio::time;")]))
-            .len()
+        impure(
+            &sample(&[("node/state/src/a.rs", text), ("node/state/src/a/tests.rs", "use tokio::time;")]),
+            &[],
+        )
+        .len()
     }
 
     #[test]

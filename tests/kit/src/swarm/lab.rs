@@ -84,7 +84,7 @@ impl Lab {
         output(&mut self.command(args))
     }
 
-    pub fn must(&self, args: &[&str]) -> String {
+    fn must(&self, args: &[&str]) -> String {
         self.run(args).unwrap_or_else(|error| panic!("{error}"))
     }
 
