@@ -85,8 +85,11 @@ mod tests {
     use crate::tree::{files, sample};
 
     fn judged(text: &str) -> usize {
-        impure(&sample(&[("node/state/src/a.rs", text), ("node/state/src/a/tests.rs", "use tokio::time;")]), &[])
-            .len()
+        impure(
+            &sample(&[("node/state/src/a.rs", text), ("node/state/src/a/tests.rs", "use tokio::time;")]),
+            &[],
+        )
+        .len()
     }
 
     #[test]
