@@ -14,6 +14,7 @@ mod bootstrap;
 mod crashes;
 mod disk;
 mod feed;
+mod level;
 mod lists;
 mod measures;
 mod operator;
