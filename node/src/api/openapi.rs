@@ -23,7 +23,17 @@ use crate::kinds::schema;
 #[openapi(
     info(
         title = "skep",
-        description = "Messages that a quorum has on disk before they are acknowledged, on any node of the cluster."
+        description = "Messages that a quorum has on disk before they are acknowledged, on any node of the cluster.\n\n\
+            NDJSON is one JSON object a line, each of the shape `Item` (of `Message` in `GET /messages`): a client \
+            that knows no such type reads the body as text. Where JSON and NDJSON are offered, JSON is what comes \
+            unless `Accept` prefers the other. `openapi-python-client` knows neither NDJSON nor a body that is \
+            `text/plain`: it takes the one with `content_type_overrides: {application/x-ndjson: text/plain}` in its \
+            configuration, and sends the other as `application/octet-stream`, which means the same here."
+    ),
+    servers(
+        (url = "/", description = "Where this document came from: a node, or a balancer before all of them"),
+        (url = "http://127.0.0.1:8000", description = "A balancer's own default"),
+        (url = "http://127.0.0.1:8080", description = "A node's own default"),
     ),
     paths(members::get, export::check, export::get),
     components(schemas(schema::ProblemDocument)),
@@ -125,5 +135,11 @@ mod tests {
             }
         }
         assert_eq!(names.len(), 12);
+    }
+
+    #[test]
+    fn the_first_server_is_the_one_that_the_document_came_from() {
+        let document: serde_json::Value = serde_json::from_str(document()).unwrap();
+        assert_eq!(document["servers"][0]["url"], "/");
     }
 }

@@ -42,11 +42,14 @@ pub(crate) fn shortcut<A: MessageApi>(
 }
 
 /// Makes a text the newest one.
+///
+/// The body is the text in UTF-8, whatever content type it has: a client that knows no `text/plain` as the
+/// type of a body sends the same bytes as `application/octet-stream`.
 #[utoipa::path(
     post, path = "/write", operation_id = "writeText", tag = "text",
     params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[ -~]+$",
             description = "The same request of the same key takes effect once, and is given the same answer for a day"),),
-    request_body(content = schema::Text, content_type = "text/plain"),
+    request_body(content((schema::Text = "text/plain"), (schema::Raw = "application/octet-stream"))),
     responses(
         (status = 201, description = "Written: a quorum has it on disk", body = schema::TextVersion),
         (status = 400, description = "No text, or no key", body = schema::ProblemDocument, content_type = "application/problem+json"),
@@ -82,7 +85,7 @@ async fn write<A: MessageApi>(
 #[utoipa::path(
     get, path = "/read", operation_id = "readText", tag = "text",
     responses(
-        (status = 200, description = "The text", body = schema::Text, content_type = "text/plain"),
+        (status = 200, description = "The text", body = schema::Text, content_type = "text/plain; charset=utf-8"),
         (status = 404, description = "None was written yet", body = schema::ProblemDocument, content_type = "application/problem+json"),
     ),
 )]

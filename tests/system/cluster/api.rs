@@ -30,6 +30,9 @@ async fn curl_python_clients_and_schemathesis_find_the_api_as_its_document_says(
         return;
     }
     assert!(output.status.success(), "{out}\n{err}");
+    for line in err.lines().filter(|line| line.starts_with("left out: ")) {
+        say(line);
+    }
     for line in out.lines().filter(|line| line.contains("generated") || line.contains("passed")) {
         figure(&format!("schemathesis for {seconds} s"), line.trim());
     }
