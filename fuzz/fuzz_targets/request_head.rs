@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use skep_balancer::wire::fields::{Client, write_request};
+use skep_balancer::wire::write::{Client, write_request};
 use skep_balancer::wire::request_head::RequestHead;
 use skep_fuzz::bounded::bounded;
 use skep_fuzz::heads::beyond_limits;
