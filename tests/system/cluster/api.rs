@@ -6,7 +6,7 @@ use tokio::process::Command;
 
 use skep_kit::Cluster;
 use skep_kit::cluster::balancer::Balancer;
-use skep_kit::effort::{count, figure, left_out, machine_shared};
+use skep_kit::effort::{count, figure, left_out, machine_shared, say};
 use skep_kit::folders::root;
 
 /// What `scripts/check-api` ends with where a tool cannot be had.

@@ -47,7 +47,8 @@ struct HeaderV2 {
 
 /// A header in the oldest format that holds it.
 pub(crate) fn encode(header: &SnapshotHeader) -> Result<(u32, Vec<u8>), codec::CodecError> {
-    let KindsRecord { common, messages, text, claims } = header.kinds.clone();
+    // Kinds that came later are not there at a level that is written so.
+    let KindsRecord { common, messages, text, claims, .. } = header.kinds.clone();
     let registers = Registers {
         version: text.version,
         text: text.text,
@@ -80,6 +81,7 @@ pub(crate) fn decode(format: u32, bytes: &[u8]) -> Result<SnapshotHeader, codec:
         recent: registers.recent,
     };
     let common = CommonRecord { level: Level::FIRST, clock: Clock::at(Stamp(registers.last_time_ms)) };
-    let kinds = KindsRecord { common, messages, text, claims };
+    let mut kinds = KindsRecord { common, ..KindsRecord::default() };
+    (kinds.messages, kinds.text, kinds.claims) = (messages, text, claims);
     Ok(SnapshotHeader { last_log_id, membership, segments, kinds })
 }
