@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use skep_base::codec::CodecError;
+use skep_base::codec::{self, CodecError};
 
 use crate::clock::{Clock, Stamp};
 use crate::command::Op;
@@ -65,11 +65,21 @@ pub trait Record: Clone + fmt::Debug + Default + PartialEq + Serialize + Deseria
     /// The kind's.
     const ID: KindId;
     const NAME: &'static str;
-    /// The oldest and the newest format of it that this program reads; it writes the newest.
+    /// The oldest and the newest format of it that this program reads.
     const FORMATS: (u16, u16);
 
     /// Whether it could be one: bounded, and true to itself.
     fn check(&self) -> Result<(), Invalid>;
+
+    /// Its bytes, and their format: the oldest that holds it.
+    fn encode(&self) -> Result<(u16, Vec<u8>), CodecError> {
+        Ok((Self::FORMATS.1, codec::encode(self)?))
+    }
+
+    /// The record of bytes of a format that is read; not yet checked.
+    fn decode(_format: u16, bytes: &[u8]) -> Result<Self, Invalid> {
+        Ok(codec::decode(bytes)?)
+    }
 }
 
 /// A record that no state has.

@@ -233,6 +233,19 @@ mod tests {
     }
 
     #[test]
+    fn a_kind_of_which_there_is_nothing_has_no_section() {
+        let mut world = World::default();
+        let kinds = |world: &World| {
+            let bytes = world.kinds.record().encode().unwrap();
+            section::read(&bytes).unwrap().iter().map(|section| section.kind).collect::<Vec<_>>()
+        };
+        assert_eq!(kinds(&world), []);
+        let text = bytes::Bytes::from_static(b"a");
+        world.apply([Op::WriteText { request: skep_base::id::RequestId(1), text, time_ms: 1 }]);
+        assert_eq!(kinds(&world), [CommonRecord::ID, TextRecord::ID]);
+    }
+
+    #[test]
     fn the_level_only_rises_and_never_above_what_is_known() {
         let mut world = World::default();
         let mut raise = |level| world.apply([Op::Level { level: Level(level) }]);

@@ -4,9 +4,10 @@
 //! sections   count:u16, then each: kind:u16 format:u16 len:u32 crc:u32 record[len]
 //! ```
 //!
-//! Little-endian; `crc` covers the record, which is in the codec's encoding.
+//! Little-endian; `crc` covers the record, which is in the codec's encoding. A kind of which there is
+//! nothing has no section: a program that does not know it reads the rest.
 
-use skep_base::codec;
+use skep_base::codec::CodecError;
 
 use crate::kind::{Invalid, KindId, Record};
 
@@ -38,11 +39,15 @@ impl Default for Writer {
 }
 
 impl Writer {
-    /// Appends a kind's section.
-    pub fn push<R: Record>(&mut self, record: &R) -> Result<(), codec::CodecError> {
-        let encoded = codec::encode(record)?;
+    /// Appends a kind's section, unless it is that of a new state.
+    pub fn push<R: Record>(&mut self, record: &R) -> Result<(), CodecError> {
+        // One who does not know the kind reads what has nothing of it.
+        if *record == R::default() {
+            return Ok(());
+        }
+        let (format, encoded) = record.encode()?;
         self.bytes.extend_from_slice(&R::ID.0.to_le_bytes());
-        self.bytes.extend_from_slice(&R::FORMATS.1.to_le_bytes());
+        self.bytes.extend_from_slice(&format.to_le_bytes());
         self.bytes.extend_from_slice(&(encoded.len() as u32).to_le_bytes());
         self.bytes.extend_from_slice(&crc32fast::hash(&encoded).to_le_bytes());
         self.bytes.extend_from_slice(&encoded);
@@ -97,7 +102,7 @@ pub fn find<R: Record>(sections: &[Section<'_>]) -> Result<R, Invalid> {
         let (name, format) = (R::NAME, section.format);
         return Err(Invalid(format!("{name} of format {format}; this program reads {oldest} to {newest}")));
     }
-    let record: R = codec::decode(section.record)?;
+    let record = R::decode(section.format, section.record)?;
     record.check()?;
     Ok(record)
 }
