@@ -5,8 +5,8 @@ use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
 use skep_fuzz::bounded::bounded;
 use skep_fuzz::seeds;
-use skep_node::raft::peers::Assembler;
-use skep_node::raft::wire;
+use skep_raft::peers::Assembler;
+use skep_raft::wire;
 
 /// The bodies in these bytes, and whether the rest of them can be any.
 fn bodies<'a>(arriving: impl Iterator<Item = &'a [u8]>) -> (Vec<Vec<u8>>, bool) {

@@ -4,7 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 use skep_fuzz::bounded::bounded;
 use skep_fuzz::seeds;
-use skep_node::store::decode_header;
+use skep_store::decode_header;
 
 fuzz_target!(init: seeds::write(seeds::snapshot_headers), |bytes: &[u8]| {
     let Some((format, bytes)) = bytes.split_first() else { return };

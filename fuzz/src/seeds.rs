@@ -6,20 +6,24 @@
 use std::path::Path;
 
 use bytes::Bytes;
-use skep_raft::bootstrap::{BootstrapAsk, Proposal};
+use skep_base::codec;
+use skep_base::id::{ClusterId, NodeId, RequestId};
+use skep_members::gossip::{NodeState, PeerRecord, Program, RaftRole};
+use skep_raft::formation::bootstrap::{BootstrapAsk, Proposal};
 use skep_raft::types::{StoredMembership, Vote};
 use skep_raft::wire::{
     self, AppendRequest, ConnectionKind, Frame, GROUP, Hello, HelloAnswer, PROTOCOL, ProposeError,
     RejectReason, Request, Response,
 };
-use skep_store::claims::ClaimRecord;
-use skep_store::removed::RemovedRecord;
-use skep_store::{RegistersRecord, SegmentMeta, SnapshotHeader};
-use skep_base::codec;
+use skep_state::clock::{Clock, Stamp};
 use skep_state::command::{ClaimKey, Command, Op, OpOutcome};
-use skep_members::gossip::{NodeState, PeerRecord, Program, RaftRole};
-use skep_base::id::{ClusterId, NodeId, RequestId};
+use skep_state::kinds::claims::{ClaimRecord, ClaimsRecord};
+use skep_state::kinds::messages::removed::RemovedRecord;
+use skep_state::kinds::text::TextRecord;
+use skep_state::kinds::{CommonRecord, KindsRecord};
+use skep_state::level::Level;
 use skep_state::message::{Digest, TEXT_PLAIN};
+use skep_store::{SegmentMeta, SnapshotHeader};
 
 /// The environment variable that names the folder.
 pub const FOLDER: &str = "SKEP_FUZZ_SEEDS";
@@ -115,47 +119,46 @@ pub fn frames() -> Vec<Vec<u8>> {
     seeds
 }
 
-/// Headers of an empty store, of one with everything of the first format, and of the second, each
-/// behind its format.
+/// Headers of an empty store, of one with everything of the first format, of the second, and of the
+/// third, which has sections, each behind its format.
 pub fn snapshot_headers() -> Vec<Vec<u8>> {
     let empty = SnapshotHeader {
         last_log_id: None,
         membership: StoredMembership::default(),
-        registers: RegistersRecord::default(),
         segments: Vec::new(),
-        removed: RemovedRecord::default(),
-        claims: Vec::new(),
+        kinds: KindsRecord::default(),
     };
+    let text = TextRecord {
+        version: 2,
+        text: Bytes::from_static(b"text"),
+        time: Stamp(5),
+        recent: vec![(RequestId(1), 1), (RequestId(2), 2)],
+    };
+    let common = CommonRecord { level: Level::FIRST, clock: Clock::at(Stamp(6)) };
     let full = SnapshotHeader {
-        registers: RegistersRecord {
-            version: 2,
-            text: Bytes::from_static(b"text"),
-            text_time_ms: 5,
-            last_time_ms: 6,
-            recent: vec![(RequestId(1), 1), (RequestId(2), 2)],
-        },
         segments: vec![
             SegmentMeta { first_seq: 1, count: 2, len: 500, sealed: true },
             SegmentMeta { first_seq: 3, count: 1, len: 200, sealed: false },
         ],
+        kinds: KindsRecord { common, text, ..KindsRecord::default() },
         ..empty.clone()
     };
-    let with_gaps = SnapshotHeader {
-        removed: RemovedRecord {
-            floor: 1,
-            last_seq: 3,
-            singly: vec![3],
-            remembered: vec![Digest::of(b"foo")],
-        },
-        claims: vec![ClaimRecord {
-            key: ClaimKey(1),
-            fingerprint: 2,
-            expires_ms: 3,
-            outcome: OpOutcome::Text { version: 1 },
-        }],
-        ..full.clone()
+    let mut with_gaps = full.clone();
+    with_gaps.kinds.messages = RemovedRecord {
+        floor: 1,
+        last_seq: 3,
+        singly: vec![3],
+        remembered: vec![Digest::of(b"foo")],
     };
-    [empty, full, with_gaps]
+    with_gaps.kinds.claims = ClaimsRecord(vec![ClaimRecord {
+        key: ClaimKey(1),
+        fingerprint: 2,
+        expires_ms: 3,
+        outcome: OpOutcome::Text { version: 1 },
+    }]);
+    let mut in_sections = with_gaps.clone();
+    in_sections.kinds.common.level = Level::SECTIONS;
+    [empty, full, with_gaps, in_sections]
         .iter()
         .map(|header| {
             let (format, bytes) = header.encode().expect("a header can be encoded");
