@@ -48,14 +48,15 @@ impl Due {
             if metrics.running_state.is_err() {
                 return;
             }
-            let raises = self.reader.level() < Level::NEWEST
-                && level::all_read(&self.gossip.view().borrow(), &metrics, Level::NEWEST);
-            if !raises {
-                read_since = None;
-            }
             if !status::leads_quorum(self.node_id, &metrics) {
                 read_since = None;
                 continue;
+            }
+            let members = metrics.membership_config.membership().nodes().map(|(id, _)| NodeId(*id));
+            let raises = self.reader.level() < Level::NEWEST
+                && level::all_read(&self.gossip.view().borrow(), members, Level::NEWEST);
+            if !raises {
+                read_since = None;
             }
             let mut ops = self.reader.due(Stamp(now_ms()));
             if raises && read_since.get_or_insert_with(Instant::now).elapsed() >= self.level_after {
