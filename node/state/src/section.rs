@@ -4,7 +4,7 @@
 //! sections   count:u16, then each: kind:u16 format:u16 len:u32 crc:u32 record[len]
 //! ```
 //!
-//! Little-endian; `crc` covers the record, which is in the codec's encoding. A kind of which there is
+//! Little-endian; `crc` covers all of a section but itself. The record is in the codec's encoding. A kind of which there is
 //! nothing has no section: a program that does not know it reads the rest.
 
 use skep_base::codec::CodecError;
@@ -16,6 +16,7 @@ pub const SECTIONS_MAX: usize = 64;
 
 const COUNT_BYTES: usize = 2;
 const HEAD_BYTES: usize = 12;
+const CRC_AT: usize = 8;
 
 /// A section as it lies among others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,10 +47,12 @@ impl Writer {
             return Ok(());
         }
         let (format, encoded) = record.encode()?;
+        let start = self.bytes.len();
         self.bytes.extend_from_slice(&R::ID.0.to_le_bytes());
         self.bytes.extend_from_slice(&format.to_le_bytes());
         self.bytes.extend_from_slice(&(encoded.len() as u32).to_le_bytes());
-        self.bytes.extend_from_slice(&crc32fast::hash(&encoded).to_le_bytes());
+        let crc = checksum(&self.bytes[start..], &encoded);
+        self.bytes.extend_from_slice(&crc.to_le_bytes());
         self.bytes.extend_from_slice(&encoded);
         self.count += 1;
         Ok(())
@@ -60,6 +63,14 @@ impl Writer {
         self.bytes[..COUNT_BYTES].copy_from_slice(&self.count.to_le_bytes());
         self.bytes
     }
+}
+
+/// Of what stands before the checksum, and of the record behind it.
+fn checksum(head: &[u8], record: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(head);
+    hasher.update(record);
+    hasher.finalize()
 }
 
 /// Takes sections apart. Hostile bytes are refused; nothing is copied.
@@ -80,7 +91,7 @@ pub fn read(bytes: &[u8]) -> Result<Vec<Section<'_>>, Invalid> {
         if sections.iter().any(|before| before.kind == section.kind) {
             return Err(Invalid(format!("two sections of kind {}", section.kind.0)));
         }
-        if crc32fast::hash(record) != u32_at(8) {
+        if checksum(&head[..CRC_AT], record) != u32_at(CRC_AT) {
             return Err(Invalid(format!("the checksum of the section of kind {} is wrong", section.kind.0)));
         }
         sections.push(section);
@@ -105,4 +116,69 @@ pub fn find<R: Record>(sections: &[Section<'_>]) -> Result<R, Invalid> {
     let record = R::decode(section.format, section.record)?;
     record.check()?;
     Ok(record)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kinds::messages::removed::RemovedRecord;
+    use crate::kinds::text::TextRecord;
+
+    fn text() -> TextRecord {
+        TextRecord { version: 3, text: "a text".into(), ..TextRecord::default() }
+    }
+
+    fn removed(floor: u64) -> RemovedRecord {
+        RemovedRecord { floor, last_seq: 9, ..RemovedRecord::default() }
+    }
+
+    fn written() -> Vec<u8> {
+        let mut writer = Writer::default();
+        writer.push(&removed(4)).unwrap();
+        writer.push(&text()).unwrap();
+        writer.finish()
+    }
+
+    #[test]
+    fn sections_say_the_records_that_were_written() {
+        let bytes = written();
+        let sections = read(&bytes).unwrap();
+        assert_eq!((find(&sections), find(&sections)), (Ok(removed(4)), Ok(text())));
+    }
+
+    #[test]
+    fn sections_with_any_bit_flipped_or_cut_anywhere_are_refused() {
+        let good = written();
+        for bit in 0..good.len() * 8 {
+            let mut bad = good.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(read(&bad).is_err(), "bit {bit}");
+        }
+        for end in 0..good.len() {
+            assert!(read(&good[..end]).is_err(), "cut at {end}");
+        }
+    }
+
+    #[test]
+    fn a_record_that_no_state_has_is_refused_though_its_checksum_is_right() {
+        let mut writer = Writer::default();
+        writer.push(&removed(10)).unwrap();
+        let bytes = writer.finish();
+        assert!(find::<RemovedRecord>(&read(&bytes).unwrap()).is_err());
+    }
+
+    #[test]
+    fn a_section_of_a_newer_format_is_refused_by_its_name() {
+        let (kind, format) = (TextRecord::ID, TextRecord::FORMATS.1 + 1);
+        let refused = find::<TextRecord>(&[Section { kind, format, record: &[] }]).unwrap_err();
+        assert!(refused.0.starts_with("text of format 2"), "{refused}");
+    }
+
+    #[test]
+    fn two_sections_of_one_kind_are_refused() {
+        let mut writer = Writer::default();
+        writer.push(&text()).unwrap();
+        writer.push(&text()).unwrap();
+        assert!(read(&writer.finish()).is_err());
+    }
 }

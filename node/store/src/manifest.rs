@@ -104,14 +104,17 @@ impl SnapshotHeader {
 /// Hostile bytes are refused without allocating more than they are.
 pub fn decode_header(format: u32, bytes: &[u8]) -> Result<SnapshotHeader, StoreError> {
     let header = match format {
-        0..=legacy::FORMAT => legacy::decode(format, bytes)?,
+        0..=legacy::FORMAT => {
+            let header = legacy::decode(format, bytes)?;
+            header.kinds.check()?;
+            header
+        }
         _ => decode_sections(bytes)?,
     };
     let invalid = |detail: String| Err(StoreError::Codec(codec::CodecError::Invalid(detail)));
     if header.segments.len() > SEGMENTS_MAX {
         return invalid(format!("{} segments", header.segments.len()));
     }
-    header.kinds.check()?;
     let RemovedRecord { floor, last_seq, .. } = &header.kinds.messages;
     // Segments begin at the first message, or at one of those that are gone or just behind them.
     let mut next_seq = match header.segments.first() {
