@@ -91,15 +91,18 @@ pub(super) async fn dial(
     };
     set_options(&stream).map_err(tcp)?;
     let greet = async {
-        let tls_error = |error: std::io::Error| DialError::Tls { address, detail: error.to_string() };
+        let tls_error = |error: std::io::Error| match is_of_tls(&error) {
+            true => DialError::Tls { address, detail: error.to_string() },
+            false => tcp(error),
+        };
         let connector = TlsConnector::from(tls.client.clone());
         let stream = connector.connect(tls.server_name.clone(), stream).await.map_err(tls_error)?;
         let mut io = TlsStream::from(stream);
         send(&mut io, hello).await.map_err(tls_error)?;
         // In TLS 1.3 the dialer learns with its first read that its certificate was refused.
-        let body = receive(&mut io).await.map_err(|error| match error.kind() {
-            std::io::ErrorKind::InvalidData => tls_error(error),
-            _ => DialError::Hello { address, detail: error.to_string() },
+        let body = receive(&mut io).await.map_err(|error| match is_of_tls(&error) {
+            true => tls_error(error),
+            false => DialError::Hello { address, detail: error.to_string() },
         })?;
         let answer = wire::decode_hello_answer(&body)
             .map_err(|error| DialError::Hello { address, detail: error.to_string() })?;
@@ -118,6 +121,12 @@ pub(super) async fn dial(
     }
 }
 
+/// Whether TLS itself refused: most likely another cluster key. A peer that dies in the middle of a handshake
+/// ends the connection too, and is no stranger.
+fn is_of_tls(error: &std::io::Error) -> bool {
+    error.get_ref().is_some_and(|cause| cause.is::<tokio_rustls::rustls::Error>())
+}
+
 /// Why an incoming connection came to nothing before its hello was whole.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum AcceptError {
@@ -131,7 +140,11 @@ pub(super) enum AcceptError {
 pub(super) async fn accept(stream: TcpStream, tls: &PeerTls) -> Result<(Io, Hello), AcceptError> {
     set_options(&stream).map_err(|error| AcceptError::Hello(error.to_string()))?;
     let acceptor = TlsAcceptor::from(tls.server.clone());
-    let mut io = TlsStream::from(acceptor.accept(stream).await.map_err(AcceptError::Tls)?);
+    let accepted = acceptor.accept(stream).await.map_err(|error| match is_of_tls(&error) {
+        true => AcceptError::Tls(error),
+        false => AcceptError::Hello(error.to_string()),
+    });
+    let mut io = TlsStream::from(accepted?);
     let body = receive(&mut io).await.map_err(|error| AcceptError::Hello(error.to_string()))?;
     let hello = wire::decode_hello(&body).map_err(|error| AcceptError::Hello(error.to_string()))?;
     Ok((io, hello))

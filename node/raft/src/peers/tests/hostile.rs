@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 use super::world::*;
 use crate::peers::framing::{PIECE_BYTES_MAX, put_whole};
-use crate::peers::hello;
+use crate::peers::{CallError, DialError, NotSent, hello};
 use crate::wire::{self, ConnectionKind, Frame, HELLO_BYTES_MAX, Hello};
 
 /// Somebody with the key who says what no peer says.
@@ -88,4 +88,28 @@ async fn plain_text_is_no_tls() {
     let mut rest = Vec::new();
     let _ = tokio::time::timeout_at(soon(), stream.read_to_end(&mut rest)).await.expect("still open");
     until("the count", || a.peers.counters().tls_failures.get() == 1).await;
+}
+
+/// A peer that is killed, or a host that is gone, is no sign of another cluster key: an alert says so.
+#[tokio::test]
+async fn who_leaves_in_the_middle_of_a_handshake_is_no_stranger() {
+    let book: Arc<Book> = Arc::default();
+    let a = Build::new(1).start(&book).await;
+    // One end of a handshake each: a client that sends half its hello, a server that hangs up on ours.
+    let mut stream = TcpStream::connect(a.address).await.unwrap();
+    stream.write_all(&[22, 3, 1, 2, 0, 1]).await.unwrap();
+    drop(stream);
+    until("the count", || a.peers.counters().hello_failures.get() == 1).await;
+
+    let dying = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    book.0.lock().unwrap().insert(NodeId(3), dying.local_addr().unwrap());
+    let dies = tokio::spawn(async move {
+        let (mut stream, _) = dying.accept().await.unwrap();
+        let mut some = [0; 16];
+        stream.read_exact(&mut some).await.unwrap();
+    });
+    let error = a.peers.call(NodeId(3), proposal(1), soon()).await.unwrap_err();
+    assert!(matches!(&error, CallError::NotSent(NotSent::Unreachable(DialError::Tcp { .. }))), "{error}");
+    dies.await.unwrap();
+    assert_eq!(a.peers.counters().tls_failures.get(), 0);
 }
