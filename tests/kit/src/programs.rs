@@ -1,9 +1,8 @@
 //! The programs as they were built, run as an operator or a mistaken configuration would.
 //!
 //! Nothing here builds: `scripts/test` and `cargo nextest run --workspace` do, before they run tests. A
-//! program that is missing, or older than a source that it was made of, fails the test with the command
-//! that is wanted. Another build, such as the release's, is put to the same tests by
-//! `SKEP_TEST_PROGRAM` and `SKEP_TEST_BALANCER`.
+//! program that is missing, or older than its sources, fails the test with the command that is wanted.
+//! `SKEP_TEST_PROGRAM` and `SKEP_TEST_BALANCER` put another build to the same tests, such as the release's.
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
@@ -23,10 +22,24 @@ pub mod logfile;
 /// Folders that hold programs, whoever runs the tests.
 const FOLDERS: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
+/// A program of ours.
+struct Program {
+    name: &'static str,
+    /// Names another build.
+    variable: &'static str,
+    /// Where its sources are, from the repository's root.
+    folders: [&'static str; 2],
+}
+
+const NODE: Program =
+    Program { name: "skep-node", variable: "SKEP_TEST_PROGRAM", folders: ["proto", "node"] };
+const BALANCER: Program =
+    Program { name: "skep-balancer", variable: "SKEP_TEST_BALANCER", folders: ["proto", "balancer"] };
+
 /// `skep-node` with nothing from the tests' own environment that it would read.
 pub fn node() -> Command {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
-    let mut command = without_settings(PATH.get_or_init(|| built("skep-node", "SKEP_TEST_PROGRAM")));
+    let mut command = without_settings(PATH.get_or_init(|| NODE.path()));
     let level = std::env::var("SKEP_TEST_LOG").unwrap_or_else(|_| "info".to_owned());
     command.env("SKEP_LOG", level).env("RUST_BACKTRACE", "1");
     command
@@ -40,7 +53,7 @@ pub fn balancer() -> Command {
 /// For what starts it by another program.
 pub fn balancer_path() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
-    PATH.get_or_init(|| built("skep-balancer", "SKEP_TEST_BALANCER"))
+    PATH.get_or_init(|| BALANCER.path())
 }
 
 fn without_settings(program: &Path) -> Command {
@@ -53,31 +66,56 @@ fn without_settings(program: &Path) -> Command {
     command
 }
 
-fn built(name: &str, variable: &str) -> PathBuf {
-    if let Some(path) = std::env::var_os(variable) {
-        return path.into();
+impl Program {
+    fn path(&self) -> PathBuf {
+        if let Some(path) = std::env::var_os(self.variable) {
+            return path.into();
+        }
+        let path = folders::programs().join(self.name);
+        if let Some(why) = self.stale(&path) {
+            let profile = match folders::programs().file_name().and_then(|name| name.to_str()) {
+                Some("debug") | None => String::new(),
+                Some(profile) => format!(" --profile {profile}"),
+            };
+            panic!("{why}: cargo build -p {}{profile}", self.name);
+        }
+        path
     }
-    let path = folders::programs().join(name);
-    if let Some(why) = stale(&path) {
-        let profile = match folders::programs().file_name().and_then(|name| name.to_str()) {
-            Some("debug") | None => String::new(),
-            Some(profile) => format!(" --profile {profile}"),
+
+    /// What is wrong with a program that was built.
+    fn stale(&self, built: &Path) -> Option<String> {
+        let Some(made) = changed(built) else {
+            return Some(format!("{} has not been built", built.display()));
         };
-        panic!("{why}: cargo build -p {name}{profile}");
+        let newer = |source: &PathBuf| changed(source).is_some_and(|at| at > made);
+        let newer = self.sources().into_iter().find(newer)?;
+        Some(format!("{} is older than {}", built.display(), newer.display()))
     }
-    path
+
+    /// What the compiler wrote down that the program's libraries were made of, and its own file. What is
+    /// for tests alone is not among it: a change of that makes no other program.
+    fn sources(&self) -> Vec<PathBuf> {
+        let root = folders::root();
+        let mut sources = vec![root.join(self.folders[1]).join("src/main.rs")];
+        for entry in std::fs::read_dir(folders::programs().join("deps")).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let name = entry.file_name();
+            let is_list = path.extension().is_some_and(|extension| extension == "d");
+            if !is_list || !name.to_string_lossy().starts_with("skep_") {
+                continue;
+            }
+            let list = std::fs::read_to_string(&path).unwrap_or_default();
+            let made_of = list.lines().filter_map(|line| line.split_once(".rlib: "));
+            let files = made_of.flat_map(|(_, files)| files.split(' ').map(Path::new));
+            let own = files.filter(|file| self.folders.iter().any(|folder| file.starts_with(folder)));
+            sources.extend(own.map(|file| root.join(file)));
+        }
+        sources
+    }
 }
 
-/// What is wrong with a program, by cargo's own list of what it was made of.
-fn stale(program: &Path) -> Option<String> {
-    let changed = |path: &Path| path.metadata().and_then(|metadata| metadata.modified()).ok();
-    let Some(made) = changed(program) else {
-        return Some(format!("{} has not been built", program.display()));
-    };
-    let list = std::fs::read_to_string(program.with_extension("d")).unwrap_or_default();
-    let newer = |source: &&str| changed(Path::new(source)).is_none_or(|at: SystemTime| at > made);
-    let newer = list.split_whitespace().skip(1).find(newer)?;
-    Some(format!("{} is older than {newer}", program.display()))
+fn changed(path: &Path) -> Option<SystemTime> {
+    path.metadata().and_then(|metadata| metadata.modified()).ok()
 }
 
 /// What a run printed and how it ended.
