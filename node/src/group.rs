@@ -27,6 +27,7 @@ use tokio::task::JoinSet;
 use crate::service::due::Due;
 use crate::service::operator::Operator;
 use crate::service::proposer::{Carrier, Proposer};
+use crate::service::pulse;
 use crate::service::read_index::ReadIndexer;
 use crate::service::retention::{Retention, RetentionConfig};
 use crate::service::{Service, ServiceParts};
@@ -101,6 +102,7 @@ impl Group {
         });
         let read_indexer =
             ReadIndexer::start(node_id, raft.clone(), peers.clone(), held_vote, reader.applied());
+        let pulse = read_indexer.pulse().clone();
         let operator = Operator {
             node_id,
             raft: raft.clone(),
@@ -128,7 +130,7 @@ impl Group {
                 node_id,
                 raft: raft.clone(),
                 proposer: proposer.clone(),
-                read_indexer,
+                read_indexer: read_indexer.clone(),
                 bootstrap,
                 operator: operator.clone(),
             }),
@@ -148,6 +150,12 @@ impl Group {
         let mut tasks = JoinSet::new();
         tasks.spawn(compaction::run(raft.clone(), store.log.clone(), peers.clone()));
         tasks.spawn(failover::run(node_id, raft.clone(), peers));
+        let round = move |deadline| {
+            let indexer = read_indexer.clone();
+            // One that failed is followed by the next; why, the indexer's log says.
+            async move { drop(indexer.round(deadline).await) }
+        };
+        tasks.spawn(pulse::run(pulse, raft.clone(), round));
         tasks.spawn(announce::run(node_id, raft.clone(), gossip.clone()));
         tasks.spawn(reconciler::run(node_id, raft.clone(), gossip, plan));
         tasks.spawn(retention.run());

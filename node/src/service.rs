@@ -10,6 +10,7 @@ pub mod list;
 mod nonces;
 pub mod operator;
 pub mod proposer;
+pub mod pulse;
 pub mod read_index;
 pub mod retention;
 mod started;
@@ -147,8 +148,9 @@ pub struct ServiceParts {
 
 impl Service {
     pub fn new(parts: ServiceParts) -> Self {
+        let pulse = parts.read_indexer.pulse().clone();
         let status =
-            status::Status::new(parts.node_id, parts.raft, parts.gossip, parts.health, parts.waiting);
+            status::Status::new(parts.node_id, parts.raft, parts.gossip, parts.health, parts.waiting, pulse);
         Self(Arc::new(Inner {
             node_id: parts.node_id,
             request_timeout: parts.request_timeout,
@@ -290,6 +292,11 @@ impl Service {
     /// The cluster as this node sees it.
     pub fn cluster(&self) -> ClusterStatus {
         self.0.status.cluster()
+    }
+
+    /// Since a leader with a quorum last confirmed a read here; none where it never did.
+    pub fn read_silence(&self) -> Option<Duration> {
+        self.0.read_indexer.pulse().silence(Instant::now())
     }
 
     /// Whether this node should get traffic, or why not.

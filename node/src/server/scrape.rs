@@ -40,6 +40,10 @@ pub fn register(metrics: &Metrics, asked: Asked) {
     metrics.add_source(move |scrape| {
         let ready = f64::from(u8::from(service.readiness().is_ok()));
         scrape.gauge("ready", "1 while /readyz answers 200", ready);
+        if let Some(silence) = service.read_silence() {
+            let help = "Since a leader with a quorum last confirmed a read here";
+            scrape.gauge("raft_read_silence_seconds", help, silence.as_secs_f64());
+        }
     });
     let seen = gossip.clone();
     metrics.add_source(move |scrape| of_raft(scrape, node_id, &raft, &seen));

@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::ServiceError;
+use super::pulse::Pulse;
 use skep_raft::deposed;
 use skep_raft::leadership::{self, Leading, Standing};
 use skep_raft::peers::{CallError, Peers};
@@ -42,6 +43,7 @@ pub struct ReadIndexer {
     held_vote: HeldVote,
     queue: mpsc::Sender<Waiting>,
     applied: watch::Receiver<Applied>,
+    pulse: Pulse,
 }
 
 struct Waiting {
@@ -59,6 +61,7 @@ impl ReadIndexer {
         applied: watch::Receiver<Applied>,
     ) -> Self {
         let (queue, waiting) = mpsc::channel(WAITING_READS_MAX);
+        let pulse = Pulse::begin(Instant::now());
         let rounds = Rounds {
             node_id,
             raft: raft.clone(),
@@ -66,23 +69,33 @@ impl ReadIndexer {
             held_vote: held_vote.clone(),
             answered_last: Vec::new(),
         };
-        tokio::spawn(run(rounds, waiting));
-        Self { node_id, raft, held_vote, queue, applied }
+        tokio::spawn(run(rounds, waiting, pulse.clone()));
+        Self { node_id, raft, held_vote, queue, applied, pulse }
+    }
+
+    /// Beats with each round that ends well.
+    pub fn pulse(&self) -> &Pulse {
+        &self.pulse
     }
 
     /// Returns once everything acknowledged before the call is applied here.
     pub async fn confirm(&self, deadline: Instant) -> Result<(), ServiceError> {
+        let index = self.round(deadline).await?;
+        self.applied(index, deadline).await
+    }
+
+    /// The read index of a round that begins after the call; shared with all reads that wait for one.
+    pub async fn round(&self, deadline: Instant) -> Result<u64, ServiceError> {
         let unavailable = |detail: String| ServiceError::Unavailable { detail, unprocessed: true };
         let answered = self
             .enqueue(deadline)
             .ok_or_else(|| ServiceError::Overloaded { detail: "too many reads wait at this node".into() })?;
-        let index = match tokio::time::timeout_at(deadline, answered).await {
-            Ok(Ok(Ok(index))) => index,
-            Ok(Ok(Err(error))) => return Err(unavailable(format!("reading needs the leader: {error}"))),
-            Ok(Err(_)) => return Err(unavailable("the node is stopping".into())),
-            Err(_) => return Err(unavailable("no leader confirmed the read within its deadline".into())),
-        };
-        self.applied(index, deadline).await
+        match tokio::time::timeout_at(deadline, answered).await {
+            Ok(Ok(Ok(index))) => Ok(index),
+            Ok(Ok(Err(error))) => Err(unavailable(format!("reading needs the leader: {error}"))),
+            Ok(Err(_)) => Err(unavailable("the node is stopping".into())),
+            Err(_) => Err(unavailable("no leader confirmed the read within its deadline".into())),
+        }
     }
 
     /// The leader's part: the read index for a member that showed its vote when it asked.
@@ -149,7 +162,7 @@ struct Rounds {
     answered_last: Vec<RawNodeId>,
 }
 
-async fn run(mut rounds: Rounds, mut queue: mpsc::Receiver<Waiting>) {
+async fn run(mut rounds: Rounds, mut queue: mpsc::Receiver<Waiting>, pulse: Pulse) {
     let mut waiting = Vec::new();
     loop {
         if waiting.is_empty() && queue.recv_many(&mut waiting, WAITING_READS_MAX).await == 0 {
@@ -161,6 +174,7 @@ async fn run(mut rounds: Rounds, mut queue: mpsc::Receiver<Waiting>) {
         let deadline = waiting.iter().map(|read| read.deadline).max().unwrap_or_else(Instant::now);
         match rounds.round(deadline).await {
             Ok(index) => {
+                pulse.beat(Instant::now());
                 for read in waiting.drain(..) {
                     let _ = read.answer.send(Ok(index));
                 }

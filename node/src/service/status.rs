@@ -8,8 +8,10 @@ use serde::Serialize;
 use skep_base::id::NodeId;
 use skep_members::gossip::{Gossip, NodeState, PeerRecord, Program, View};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::level;
+use super::pulse::{Pulse, SILENCE_MAX};
 use crate::service::ServiceError;
 use crate::service::started::Started;
 use skep_raft::formation::bootstrap::{Wait, only_strangers};
@@ -17,11 +19,6 @@ use skep_raft::types::{LogId, Metrics};
 use skep_state::level::Level;
 use skep_store::Raft;
 use skep_store::StoreHealth;
-
-/// A leader that no quorum has answered for so long gets no traffic: it does not step down by
-/// itself, and can acknowledge nothing. Well above an election's time-out, which a busy machine
-/// may use up.
-const QUORUM_SILENCE_MAX: Duration = Duration::from_millis(1500);
 
 /// A node that has not applied this many committed entries is not ready.
 pub const READY_LAG_MAX: u64 = 10_000;
@@ -60,6 +57,7 @@ pub(super) struct Status {
     gossip: Gossip,
     health: watch::Receiver<StoreHealth>,
     waiting: watch::Receiver<Option<Wait>>,
+    pulse: Pulse,
     started: Started,
 }
 
@@ -70,8 +68,9 @@ impl Status {
         gossip: Gossip,
         health: watch::Receiver<StoreHealth>,
         waiting: watch::Receiver<Option<Wait>>,
+        pulse: Pulse,
     ) -> Self {
-        Self { node_id, raft, gossip, health, waiting, started: Started::new() }
+        Self { node_id, raft, gossip, health, waiting, pulse, started: Started::new() }
     }
 
     pub(super) fn cluster(&self) -> ClusterStatus {
@@ -145,13 +144,21 @@ impl Status {
                 None => "no leader is known".into(),
             });
         }
-        if let Some(silent) =
-            quorum_silence(self.node_id, &metrics).filter(|silent| *silent > QUORUM_SILENCE_MAX)
-        {
+        if let Some(silent) = quorum_silence(self.node_id, &metrics).filter(|silent| *silent > SILENCE_MAX) {
             return Err(format!(
                 "this node leads, but no quorum has answered it for {} ms",
                 silent.as_millis()
             ));
+        }
+        match self.pulse.silence(Instant::now()) {
+            None => return Err("no leader has answered this node yet".into()),
+            Some(silent) if silent > SILENCE_MAX => {
+                return Err(format!(
+                    "no leader with a quorum has answered this node for {} ms",
+                    silent.as_millis()
+                ));
+            }
+            Some(_) => {}
         }
         let (committed, applied) = (
             metrics.local_committed.map_or(0, |log_id| log_id.index),
@@ -195,7 +202,7 @@ impl Status {
 /// Whether this node leads, as far as it can tell: a quorum has answered it lately.
 pub fn leads_quorum(node_id: NodeId, metrics: &Metrics) -> bool {
     let leads = metrics.current_leader == Some(node_id.0);
-    leads && quorum_silence(node_id, metrics).is_none_or(|silent| silent <= QUORUM_SILENCE_MAX)
+    leads && quorum_silence(node_id, metrics).is_none_or(|silent| silent <= SILENCE_MAX)
 }
 
 /// For how long no quorum has answered this node, if it leads others.

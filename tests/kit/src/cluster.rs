@@ -87,6 +87,7 @@ impl Cluster {
             data: self.folder.path().join(format!("data-{index}")),
             key_file: self.key_file.clone(),
             args: self.args.clone(),
+            namespace: None,
         }
     }
 

@@ -38,8 +38,22 @@ const BALANCER: Program =
 
 /// `skep-node` with nothing from the tests' own environment that it would read.
 pub fn node() -> Command {
+    with_log(without_settings(node_path()))
+}
+
+/// The same in a network namespace; its process id is the node's.
+pub fn node_in(namespace: &str) -> Command {
+    let mut command = without_settings(Path::new("ip"));
+    command.args(["netns", "exec", namespace]).arg(node_path());
+    with_log(command)
+}
+
+fn node_path() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
-    let mut command = without_settings(PATH.get_or_init(|| NODE.path()));
+    PATH.get_or_init(|| NODE.path())
+}
+
+fn with_log(mut command: Command) -> Command {
     let level = std::env::var("SKEP_TEST_LOG").unwrap_or_else(|_| "info".to_owned());
     command.env("SKEP_LOG", level).env("RUST_BACKTRACE", "1");
     command

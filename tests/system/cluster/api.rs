@@ -17,7 +17,7 @@ async fn curl_python_clients_and_schemathesis_find_the_api_as_its_document_says(
     let _machine = machine_shared();
     let cluster = Cluster::ready(3).await;
     let balancer = Balancer::start(&cluster, &[]).await;
-    let seconds = count(Duration::from_secs(120), Duration::from_secs(1800)).as_secs();
+    let seconds = count(Duration::from_secs(75), Duration::from_secs(1800)).as_secs();
     let output = Command::new(root().join("scripts/check-api"))
         .args([format!("http://{}", balancer.http), seconds.to_string()])
         .kill_on_drop(true)

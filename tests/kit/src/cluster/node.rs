@@ -27,6 +27,8 @@ pub struct Settings {
     pub key_file: Option<PathBuf>,
     /// Further flags, as given on a command line.
     pub args: Vec<String>,
+    /// The network namespace that it runs in; none is the test's own.
+    pub namespace: Option<String>,
 }
 
 /// A node of a test's cluster, running or not.
@@ -60,7 +62,10 @@ impl Node {
     /// The command that runs this node.
     pub fn command(&self) -> Command {
         let settings = &self.settings;
-        let mut command = programs::node();
+        let mut command = match &settings.namespace {
+            Some(namespace) => programs::node_in(namespace),
+            None => programs::node(),
+        };
         command
             .args(["--http", &self.http.address.to_string()])
             .args(["--peer", &self.peer_address().to_string()])

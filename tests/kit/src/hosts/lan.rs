@@ -89,6 +89,23 @@ impl Lan {
         self.run(&self.switch(), &format!("link set {} {to}", port(at)));
     }
 
+    /// Loses whatever one host sends to another, and nothing of the other direction: frames go to a station
+    /// that is not there.
+    pub fn set_lost(&self, from: usize, to: usize, lost: bool) {
+        let address = format!("10.78.0.{}", 11 + to);
+        let neighbour = match lost {
+            true => format!("neigh replace {address} lladdr 02:00:00:00:00:99 nud permanent dev eth0"),
+            false => format!("neigh del {address} dev eth0"),
+        };
+        self.run(&self.host(from), &neighbour);
+    }
+
+    /// Cuts two hosts off from each other, and from nobody else.
+    pub fn set_cut(&self, a: usize, b: usize, cut: bool) {
+        self.set_lost(a, b, cut);
+        self.set_lost(b, a, cut);
+    }
+
     fn add_namespace(&self, name: &str) {
         system("ip", &["netns", "add", name]);
         // Addresses of IPv6 can be used at once.
