@@ -15,11 +15,15 @@ use super::program::HTTP;
 /// Time for one attempt: less than the second after which a lost SYN is sent again.
 const TIMEOUT: Duration = Duration::from_millis(700);
 
+/// Time for one of a client that waits: longer than it takes to send a lost SYN twice more.
+const PATIENT_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// One attempt.
 #[derive(Debug)]
 pub struct Attempt {
-    /// When it began.
+    /// When it began, and how long it took.
     pub at: Instant,
+    pub took: Duration,
     /// The body, or what went wrong.
     pub result: Result<String, String>,
 }
@@ -33,6 +37,15 @@ pub struct Client {
 impl Client {
     /// Begins a connection to the address every `every`.
     pub fn start(lan: &Lan, address: &str, every: Duration) -> Self {
+        Self::start_with(lan, address, every, TIMEOUT)
+    }
+
+    /// The same, waiting for each as long as clients do.
+    pub fn start_patient(lan: &Lan, address: &str, every: Duration) -> Self {
+        Self::start_with(lan, address, every, PATIENT_TIMEOUT)
+    }
+
+    fn start_with(lan: &Lan, address: &str, every: Duration, patience: Duration) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let (stopped, address) = (stop.clone(), address.to_owned());
         let thread = spawn_in(&lan.client(), move || {
@@ -46,9 +59,10 @@ impl Client {
                     let address = address.clone();
                     attempts.spawn(async move {
                         let at = Instant::now();
-                        let result =
-                            timeout(TIMEOUT, ask(&address)).await.unwrap_or_else(|_| Err("timed out".into()));
-                        Attempt { at, result }
+                        let result = timeout(patience, ask(&address))
+                            .await
+                            .unwrap_or_else(|_| Err("timed out".into()));
+                        Attempt { at, took: at.elapsed(), result }
                     });
                 }
                 let mut all = attempts.join_all().await;
