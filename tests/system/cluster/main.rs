@@ -27,5 +27,4 @@ mod repeats;
 mod replace;
 mod retention;
 mod signals;
-mod strangers;
 mod torn_log;
