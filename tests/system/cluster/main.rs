@@ -13,7 +13,6 @@ mod balancing;
 mod bootstrap;
 mod clocks;
 mod crashes;
-mod descriptors;
 mod disk;
 mod feed;
 mod level;
