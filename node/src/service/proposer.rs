@@ -279,7 +279,7 @@ async fn propose_here(
     deadline: Instant,
 ) -> Result<Vec<OpOutcome>, ProposeError> {
     use openraft::errors::{ClientWriteError, RaftError};
-    if carrier.health.borrow().full.is_some() {
+    if carrier.health.borrow().full {
         return Err(ProposeError::Full);
     }
     let written = tokio::select! {
