@@ -18,6 +18,7 @@
 mod config;
 mod control;
 pub mod core;
+pub mod file_limit;
 pub mod forward;
 mod gateway;
 pub mod listen;
