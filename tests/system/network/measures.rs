@@ -1,4 +1,3 @@
 //! What is held to a time: each of these takes the machine for itself.
 
 mod ready;
-mod seeds;
