@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use crate::clients::http::Client;
 use crate::effort::say;
+use crate::faults::Faults;
 use crate::folders::scratch;
 use crate::programs::logfile;
 use crate::wait::until;
@@ -60,6 +61,28 @@ impl Cluster {
         cluster
     }
 
+    /// Nodes 1 to `count`, each with faults of its own that begin as `faults` says; all ready on return.
+    pub async fn with_faults(
+        count: u8,
+        args: &[&str],
+        faults: impl Fn(u8) -> Vec<&'static str>,
+    ) -> (Self, Vec<Faults>) {
+        let seeds: Vec<u8> = if count == 1 { Vec::new() } else { (1..=count.min(3)).collect() };
+        let mut cluster = Self::new(u32::from(count), &seeds);
+        cluster.args = args.iter().map(|arg| (*arg).to_owned()).collect();
+        let mut all = Vec::new();
+        for index in 1..=count {
+            let own = Faults::new(cluster.folder(), &index.to_string());
+            own.set(&faults(index));
+            let settings = Settings { env: own.env(), ..cluster.settings(index) };
+            cluster.add(index, settings);
+            cluster.start(index);
+            all.push(own);
+        }
+        cluster.wait_all_ready().await;
+        (cluster, all)
+    }
+
     /// Nodes 1 to `count`, started at once, expecting each other.
     pub fn start_all(count: u8) -> Self {
         let seeds: Vec<u8> = if count == 1 { Vec::new() } else { (1..=count.min(3)).collect() };
@@ -87,6 +110,8 @@ impl Cluster {
             data: self.folder.path().join(format!("data-{index}")),
             key_file: self.key_file.clone(),
             args: self.args.clone(),
+            env: Vec::new(),
+            limits: None,
             namespace: None,
         }
     }

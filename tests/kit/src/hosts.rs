@@ -3,5 +3,6 @@
 pub mod attempts;
 pub mod keepalived;
 pub mod lan;
+pub mod names;
 pub mod nodes;
 pub mod program;

@@ -8,6 +8,7 @@
 pub mod clients;
 pub mod cluster;
 pub mod effort;
+pub mod faults;
 pub mod folders;
 pub mod hosts;
 pub mod monitoring;

@@ -48,6 +48,13 @@ pub fn node_in(namespace: &str) -> Command {
     with_log(command)
 }
 
+/// The same with what `ulimit` is told; its process id is the node's.
+pub fn node_with_limits(limits: &str) -> Command {
+    let mut command = without_settings(Path::new("sh"));
+    command.args(["-c", &format!("ulimit {limits} && exec \"$0\" \"$@\"")]).arg(node_path());
+    with_log(command)
+}
+
 fn node_path() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| NODE.path())

@@ -27,6 +27,10 @@ pub struct Settings {
     pub key_file: Option<PathBuf>,
     /// Further flags, as given on a command line.
     pub args: Vec<String>,
+    /// Further variables of its environment.
+    pub env: Vec<(String, String)>,
+    /// What `ulimit` is told before it starts, as in `-n 160`.
+    pub limits: Option<&'static str>,
     /// The network namespace that it runs in; none is the test's own.
     pub namespace: Option<String>,
 }
@@ -62,9 +66,10 @@ impl Node {
     /// The command that runs this node.
     pub fn command(&self) -> Command {
         let settings = &self.settings;
-        let mut command = match &settings.namespace {
-            Some(namespace) => programs::node_in(namespace),
-            None => programs::node(),
+        let mut command = match (&settings.namespace, settings.limits) {
+            (Some(namespace), _) => programs::node_in(namespace),
+            (None, Some(limits)) => programs::node_with_limits(limits),
+            (None, None) => programs::node(),
         };
         command
             .args(["--http", &self.http.address.to_string()])
@@ -80,7 +85,7 @@ impl Node {
         if let Some(path) = &settings.key_file {
             command.arg("--cluster-key-file").arg(path);
         }
-        command.args(&settings.args);
+        command.args(&settings.args).envs(settings.env.iter().cloned());
         command
     }
 
@@ -99,7 +104,7 @@ impl Node {
         self.child.is_some()
     }
 
-    fn process_id(&self) -> u32 {
+    pub fn process_id(&self) -> u32 {
         self.running().id()
     }
 

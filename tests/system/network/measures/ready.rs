@@ -53,7 +53,7 @@ fn a_follower_that_its_leader_alone_cannot_reach_is_not_ready() {
         return;
     }
     let _machine = machine_alone();
-    on_hosts(3, &[], async |lan: &Lan, cluster: &mut Cluster| {
+    on_hosts(3, async |lan: &Lan, cluster: &mut Cluster| {
         let (leader, follower, third) = roles(cluster).await;
         let cut = |cut| lan.set_cut(at(leader), at(follower), cut);
         broken_and_mended("cut off from the leader alone", cluster, follower, cut).await;
@@ -68,7 +68,7 @@ fn a_follower_that_is_cut_off_from_all_is_not_ready() {
         return;
     }
     let _machine = machine_alone();
-    on_hosts(3, &[], async |lan: &Lan, cluster: &mut Cluster| {
+    on_hosts(3, async |lan: &Lan, cluster: &mut Cluster| {
         let (leader, follower, third) = roles(cluster).await;
         let cut = |cut| {
             lan.set_cut(at(leader), at(follower), cut);
@@ -84,7 +84,7 @@ fn a_follower_whose_words_do_not_reach_the_leader_is_not_ready() {
         return;
     }
     let _machine = machine_alone();
-    on_hosts(3, &[], async |lan: &Lan, cluster: &mut Cluster| {
+    on_hosts(3, async |lan: &Lan, cluster: &mut Cluster| {
         let (leader, follower, _) = roles(cluster).await;
         let lost = |lost| lan.set_lost(at(follower), at(leader), lost);
         broken_and_mended("not heard by the leader", cluster, follower, lost).await;
@@ -97,7 +97,7 @@ fn a_follower_whose_peers_are_frozen_is_not_ready() {
         return;
     }
     let _machine = machine_alone();
-    on_hosts(3, &[], async |_: &Lan, cluster: &mut Cluster| {
+    on_hosts(3, async |_: &Lan, cluster: &mut Cluster| {
         let (leader, follower, third) = roles(cluster).await;
         let frozen = |frozen| {
             for peer in [leader, third] {
@@ -116,7 +116,7 @@ fn a_learner_whose_only_voter_is_killed_is_not_ready() {
         return;
     }
     let _machine = machine_alone();
-    on_hosts(2, &[], async |_: &Lan, cluster: &mut Cluster| {
+    on_hosts(2, async |_: &Lan, cluster: &mut Cluster| {
         let leader = cluster.leader().await;
         let learner = 3 - leader;
         cluster.node_mut(leader).kill();
