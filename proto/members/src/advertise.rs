@@ -63,8 +63,10 @@ pub async fn find(
     seeds: &[Seed],
     flag: Option<Advertise>,
 ) -> Result<SocketAddr, AdvertiseError> {
-    let found = seeds::resolve_now(seeds).await;
-    let is_named = found.is_empty() && !seeds.is_empty();
+    // What is said needs no name server.
+    let is_said = flag.is_some() || !bind.ip().is_unspecified();
+    let found = if is_said { Vec::new() } else { seeds::resolve_now(seeds).await };
+    let is_named = !is_said && found.is_empty() && !seeds.is_empty();
     let named = if is_named { seeds::own_addresses().await } else { Vec::new() };
     choose(bind, &found, &named, flag, is_local, route_to)
 }

@@ -1,22 +1,26 @@
 //! Seeds: where a process looks for others first.
 //!
 //! Owns the parsing of `--seeds` and one task that looks names up, again and again: often while
-//! the cluster is not complete, now and then later. Names are asked of the servers in
-//! /etc/resolv.conf (and /etc/hosts), never through getaddrinfo, which a static binary cannot
-//! use. Nothing is cached: the answer changes with every task that a service gains or loses.
+//! the cluster is not complete, now and then later. All are asked at once, and each answer counts as it
+//! comes: one seed that answers is enough.
 
-use std::collections::BTreeSet;
+mod names;
+mod table;
+
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use hickory_resolver::TokioResolver;
-use hickory_resolver::config::LookupIpStrategy;
-use hickory_resolver::proto::rr::Name;
+use futures_util::StreamExt;
+use futures_util::future::join_all;
+use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
+
+use table::{Question, Table};
 
 /// Between two look-ups while the cluster is not complete.
 const LOOKUP_INTERVAL: Duration = Duration::from_secs(1);
@@ -24,8 +28,10 @@ const LOOKUP_INTERVAL: Duration = Duration::from_secs(1);
 /// The same once it is.
 const LOOKUP_INTERVAL_COMPLETE: Duration = Duration::from_secs(30);
 
-/// One look-up of all names takes no longer.
-const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
+/// Who wants the addresses of a moment waits no longer for them.
+const NOW_TIMEOUT: Duration = Duration::from_secs(5);
+/// Once each name has an address, others of it may take so much longer.
+const NOW_GRACE: Duration = Duration::from_millis(200);
 
 /// Addresses that are used of all seeds together.
 pub const ADDRESSES_MAX: usize = 1024;
@@ -80,48 +86,6 @@ impl fmt::Display for Seed {
     }
 }
 
-/// The addresses of the seeds now, sorted, each once, at most [`ADDRESSES_MAX`]. A name that
-/// cannot be looked up has none; the second value says why, for the last such name.
-pub async fn resolve(seeds: &[Seed]) -> (Vec<SocketAddr>, Option<String>) {
-    let mut addresses = BTreeSet::new();
-    let mut failure = None;
-    let named = seeds.iter().any(|seed| matches!(seed, Seed::Name { .. }));
-    let resolver = if named { resolver().map_err(|error| failure = Some(error)).ok() } else { None };
-    for seed in seeds {
-        match seed {
-            Seed::Address(address) => drop(addresses.insert(*address)),
-            Seed::Name { host, port } => {
-                let Some(resolver) = &resolver else { continue };
-                let answer = match asked_for(host) {
-                    Ok(name) => resolver.lookup_ip(name).await.map_err(|error| error.to_string()),
-                    Err(error) => Err(error),
-                };
-                match answer {
-                    Ok(answer) => addresses.extend(answer.iter().map(|ip| SocketAddr::from((ip, *port)))),
-                    Err(error) => failure = Some(format!("{host}: {error}")),
-                }
-            }
-        }
-    }
-    (addresses.into_iter().take(ADDRESSES_MAX).collect(), failure)
-}
-
-/// The name as it is written: the resolver itself would take it for one that people type, and refuse
-/// the `_` in `tasks.skep_node`.
-fn asked_for(host: &str) -> Result<Name, String> {
-    Name::from_ascii(host).map_err(|error| error.to_string())
-}
-
-fn resolver() -> Result<TokioResolver, String> {
-    let mut builder = TokioResolver::builder_tokio().map_err(|error| error.to_string())?;
-    let options = builder.options_mut();
-    options.cache_size = 0;
-    options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
-    options.timeout = Duration::from_secs(1);
-    options.attempts = 2;
-    builder.build().map_err(|error| error.to_string())
-}
-
 /// The seeds' addresses as they change. Without names there is no task.
 pub(crate) struct SeedWatch {
     seeds: usize,
@@ -132,17 +96,13 @@ pub(crate) struct SeedWatch {
 
 impl SeedWatch {
     pub fn start(seeds: Vec<Seed>) -> Self {
-        let fixed = seeds.iter().filter_map(|seed| match seed {
-            Seed::Address(address) => Some(*address),
-            Seed::Name { .. } => None,
-        });
-        let fixed: BTreeSet<_> = fixed.collect();
-        let (sender, mut addresses) = watch::channel(fixed.into_iter().take(ADDRESSES_MAX).collect());
+        let table = Table::new(&seeds);
+        let (sender, mut addresses) = watch::channel(table.addresses());
         addresses.mark_changed();
         let (complete, complete_now) = watch::channel(false);
         let count = seeds.len();
-        let named = seeds.iter().any(|seed| matches!(seed, Seed::Name { .. }));
-        let task = named.then(|| AbortOnDropHandle::new(tokio::spawn(look_up(seeds, sender, complete_now))));
+        let named = !table.questions().is_empty();
+        let task = named.then(|| AbortOnDropHandle::new(tokio::spawn(look_up(table, sender, complete_now))));
         Self { seeds: count, addresses, complete, _task: task }
     }
 
@@ -174,10 +134,20 @@ impl SeedWatch {
 
 /// The seeds' addresses as they are now; what cannot be looked up in time is left out.
 pub async fn resolve_now(seeds: &[Seed]) -> Vec<SocketAddr> {
-    match timeout(LOOKUP_TIMEOUT, resolve(seeds)).await {
-        Ok((addresses, _)) => addresses,
-        Err(_) => Vec::new(),
+    let mut table = Table::new(seeds);
+    let asked = table.questions().into_iter().map(async |question: Question| {
+        let answer = names::look_up(&question.host, question.family).await;
+        (question, answer)
+    });
+    let mut answers: FuturesUnordered<_> = asked.collect();
+    let mut until = Instant::now() + NOW_TIMEOUT;
+    while let Ok(Some((question, answer))) = timeout_at(until, answers.next()).await {
+        table.note(&question, answer);
+        if table.is_enough() {
+            until = until.min(Instant::now() + NOW_GRACE);
+        }
     }
+    table.addresses()
 }
 
 /// The addresses that this machine's own name has; none where it has no name.
@@ -189,36 +159,57 @@ pub async fn own_addresses() -> Vec<IpAddr> {
     resolve_now(&seeds).await.iter().map(SocketAddr::ip).collect()
 }
 
-async fn look_up(
-    seeds: Vec<Seed>,
+/// What the questions' loops share.
+struct Answers {
+    table: Mutex<(Table, bool)>,
     sender: watch::Sender<Vec<SocketAddr>>,
-    mut complete: watch::Receiver<bool>,
-) {
-    let mut failing = false;
+}
+
+async fn look_up(table: Table, sender: watch::Sender<Vec<SocketAddr>>, complete: watch::Receiver<bool>) {
+    let questions = table.questions();
+    let answers = Arc::new(Answers { table: Mutex::new((table, false)), sender });
+    // None waits for another.
+    join_all(questions.into_iter().map(|question| keep_asking(question, answers.clone(), complete.clone())))
+        .await;
+}
+
+async fn keep_asking(question: Question, answers: Arc<Answers>, mut complete: watch::Receiver<bool>) {
     loop {
-        let (found, failure) = match timeout(LOOKUP_TIMEOUT, resolve(&seeds)).await {
-            Ok(resolved) => resolved,
-            Err(_) => (Vec::new(), Some("the name servers do not answer".to_string())),
-        };
-        match &failure {
-            // Said once, not at every attempt: names that are not there yet are usual at start.
-            Some(error) if !failing => warn!(%error, "seeds cannot be looked up; trying again"),
-            None if failing => info!("the seeds could be looked up"),
-            _ => {}
-        }
-        failing = failure.is_some();
-        // A name server that is away for a moment takes no address away.
-        if failure.is_none() || !found.is_empty() {
-            sender.send_if_modified(|addresses| {
-                let changed = *addresses != found;
-                *addresses = found;
-                changed
-            });
-        }
+        let answer = names::look_up(&question.host, question.family).await;
+        answers.note(&question, answer);
         let pause = if *complete.borrow_and_update() { LOOKUP_INTERVAL_COMPLETE } else { LOOKUP_INTERVAL };
         tokio::select! {
             () = sleep(pause) => {}
             changed = complete.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+impl Answers {
+    fn note(&self, question: &Question, answer: names::Answer) {
+        let mut held = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        let (table, failing) = &mut *held;
+        table.note(question, answer);
+        match table.missing() {
+            // Said once, not at every attempt: names that are not there yet are usual at start.
+            Some(error) if !*failing => {
+                *failing = true;
+                warn!(%error, "seeds cannot be looked up; trying again");
+            }
+            None if *failing => {
+                *failing = false;
+                info!("the seeds could be looked up");
+            }
+            _ => {}
+        }
+        let found = table.addresses();
+        // Where nobody is found at all, those of before may still be there.
+        if !found.is_empty() {
+            self.sender.send_if_modified(|addresses| {
+                let changed = *addresses != found;
+                *addresses = found;
+                changed
+            });
         }
     }
 }
@@ -236,14 +227,6 @@ mod tests {
             let seed = Seed::parse(&format!("{name}:7400")).unwrap();
             assert_eq!(seed, Seed::Name { host: name.into(), port: 7400 });
             assert_eq!(seed.to_string(), format!("{name}:7400"));
-        }
-    }
-
-    #[test]
-    fn a_name_is_asked_for_as_it_is_written() {
-        for host in ["tasks.skep_node", "tasks.skep_node.", "a-b.1.example", "xn--bcher-kva.example."] {
-            assert!(Seed::parse(&format!("{host}:7400")).is_ok(), "{host}");
-            assert_eq!(asked_for(host).map(|name| name.to_ascii()), Ok(host.to_owned()));
         }
     }
 
@@ -272,10 +255,9 @@ mod tests {
     #[tokio::test]
     async fn addresses_need_no_name_server_and_a_name_of_the_hosts_file_is_found() {
         let seeds = ["127.0.0.9:2", "127.0.0.8:1", "127.0.0.9:2"].map(|text| Seed::parse(text).unwrap());
-        let (addresses, failure) = resolve(&seeds).await;
+        let addresses = resolve_now(&seeds).await;
         assert_eq!(addresses, ["127.0.0.8:1".parse().unwrap(), "127.0.0.9:2".parse().unwrap()]);
-        assert_eq!(failure, None);
-        let (addresses, _) = resolve(&[Seed::parse("localhost:7400").unwrap()]).await;
+        let addresses = resolve_now(&[Seed::parse("localhost:7400").unwrap()]).await;
         assert!(addresses.contains(&"127.0.0.1:7400".parse().unwrap()), "{addresses:?}");
     }
 
@@ -284,6 +266,6 @@ mod tests {
         let mut watch = SeedWatch::start(vec![Seed::parse("127.0.0.9:2").unwrap()]);
         watch.changed().await;
         assert_eq!(watch.addresses(), ["127.0.0.9:2".parse().unwrap()]);
-        assert!(timeout(Duration::from_millis(20), watch.changed()).await.is_err());
+        assert!(tokio::time::timeout(Duration::from_millis(20), watch.changed()).await.is_err());
     }
 }
