@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::Context;
 use skep_base::id::NodeId;
 use skep_base::listen;
+use skep_base::process::files;
 use skep_console::{ServeLimits, Stage};
 use skep_members::advertise;
 use skep_members::gossip::{Gossip, GossipConfig, NodeState, PeerRecord, Program, RaftRole};
@@ -26,7 +27,6 @@ use crate::core::access_log;
 use crate::core::shared::Shared;
 use crate::core::stats::CoreStats;
 use crate::core::worker::idle_grace;
-use crate::file_limit;
 use crate::listen::cores::{self, CoreConfig, Phase};
 use crate::listen::tls::Certificates;
 use crate::metrics::{self, Metrics};
@@ -46,7 +46,7 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    let files = file_limit::raise();
+    let files = Some(files::raise_limit());
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;

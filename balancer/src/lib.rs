@@ -18,7 +18,6 @@
 mod config;
 mod control;
 pub mod core;
-pub mod file_limit;
 pub mod forward;
 mod gateway;
 pub mod listen;

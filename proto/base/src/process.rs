@@ -1,6 +1,7 @@
 //! How a process begins and ends: a log, a runtime, and an exit status.
 //! 0: an orderly end. 1: it failed while running. 2: bad flags or configuration; nothing bound.
 
+pub mod files;
 pub mod usage;
 
 use std::process::ExitCode;
