@@ -6,6 +6,8 @@
 //! | `invalid-idempotency-key` | 400 | `Idempotency-Key` is no key |
 //! | `no-operator` | 401 | the operators' token is missing or another one |
 //! | `no-operators` | 403 | the node has no operators' token |
+//! | `foreign-origin` | 403 | a page of another origin may not send this: `--allow-origins` |
+//! | `foreign-host` | 421 | an operators' address is asked by a name that is not its own |
 //! | `message-gone` | 410 | the message was there, and was taken out |
 //! | `idempotency-key-reused` | 422 | `Idempotency-Key` was given to another request |
 //! | `invalid-json` | 400 | the body is not JSON, or not a JSON object where one is expected |
@@ -29,12 +31,14 @@
 //! | `body-timeout` | 408 | the body did not arrive in time |
 //! | `request-timeout` | 408 | the request did not arrive in time |
 //! | `refused` | 409 | an operation that would do harm, or makes no sense now |
+//! | `precondition-failed` | 412 | `If-Match` names no tag of what is there |
 //! | `body-too-large` | 413 | the body is larger than is taken here: `--max-body` |
 //! | `uri-too-long` | 414 | the request's target is too long |
 //! | `unsupported-content-encoding` | 415 | the body is compressed |
 //! | `unsupported-content-type` | 415 | an admin request of another content type |
 //! | `head-too-large` | 431 | the request's head is too large, or has too many header fields |
 //! | `internal` | 500 | the program failed; a node stops then |
+//! | `unsupported-transfer-coding` | 501 | the body is under a transfer coding other than `chunked` |
 //! | `backend-failed` | 502 | a backend took the request, and gave no answer or a malformed one |
 //! | `operation-failed` | 503 | an operation was not carried out |
 //! | `no-backend` | 503 | a balancer has nobody to send the request to |
@@ -106,6 +110,8 @@ kinds! {
     InvalidIdempotencyKey = "invalid-idempotency-key", BAD_REQUEST, "The idempotency key is none";
     NoOperator = "no-operator", UNAUTHORIZED, "This is for operators";
     NoOperators = "no-operators", FORBIDDEN, "Nobody can do this here";
+    ForeignOrigin = "foreign-origin", FORBIDDEN, "A page of another origin may not send this";
+    ForeignHost = "foreign-host", MISDIRECTED_REQUEST, "This address has another name";
     MessageGone = "message-gone", GONE, "The message is gone";
     IdempotencyKeyReused = "idempotency-key-reused", UNPROCESSABLE_ENTITY,
         "The idempotency key belongs to another request";
@@ -118,6 +124,7 @@ kinds! {
     BodyTimeout = "body-timeout", REQUEST_TIMEOUT, "The body did not arrive in time";
     RequestTimeout = "request-timeout", REQUEST_TIMEOUT, "The request did not arrive in time";
     Refused = "refused", CONFLICT, "The operation was refused";
+    PreconditionFailed = "precondition-failed", PRECONDITION_FAILED, "The condition does not hold";
     BodyTooLarge = "body-too-large", PAYLOAD_TOO_LARGE, "The body is too large";
     UriTooLong = "uri-too-long", URI_TOO_LONG, "The request's target is too long";
     UnsupportedContentEncoding = "unsupported-content-encoding", UNSUPPORTED_MEDIA_TYPE,
@@ -126,6 +133,8 @@ kinds! {
         "The body's type is not supported";
     HeadTooLarge = "head-too-large", REQUEST_HEADER_FIELDS_TOO_LARGE, "The request's head is too large";
     Internal = "internal", INTERNAL_SERVER_ERROR, "The program failed";
+    UnsupportedTransferCoding = "unsupported-transfer-coding", NOT_IMPLEMENTED,
+        "The body's transfer coding is not supported";
     BackendFailed = "backend-failed", BAD_GATEWAY, "The backend failed";
     OperationFailed = "operation-failed", SERVICE_UNAVAILABLE, "The operation was not carried out";
     NoBackend = "no-backend", SERVICE_UNAVAILABLE, "There is no backend to serve it";
