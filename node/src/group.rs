@@ -20,7 +20,7 @@ use skep_raft::peers::Peers;
 use skep_raft::serve::RaftHandler;
 use skep_raft::wire::GroupId;
 use skep_raft::{compaction, failover};
-use skep_store::{LogStatsHandle, Raft, Reader, Store, StoreConfig, StoreHealth, StoreMetrics};
+use skep_store::{LogFlush, LogStatsHandle, Raft, Reader, Store, StoreConfig, StoreHealth, StoreMetrics};
 use tokio::sync::watch::Receiver;
 use tokio::task::JoinSet;
 
@@ -71,6 +71,7 @@ pub struct OpenStore {
     pub reader: Reader,
     pub log: LogStatsHandle,
     pub health: Receiver<StoreHealth>,
+    pub flush: LogFlush,
     pub metrics: Arc<StoreMetrics>,
 }
 
@@ -84,13 +85,14 @@ impl Group {
     /// Takes part, over a store that [`open_store`] has opened.
     pub async fn open(id: GroupId, store: Store, parts: Parts<'_>) -> anyhow::Result<Group> {
         let Parts { node_id, gossip, peers, bootstrap, metrics, settings } = parts;
-        let (log, held_vote) = (store.log.stats_handle(), store.log.held_vote());
+        let (log, flush, held_vote) = (store.log.stats_handle(), store.log.flusher(), store.log.held_vote());
         let network = Network::new(peers.clone(), id);
         let config = Arc::new(skep_raft::config()?);
         let raft = Raft::new(node_id.0, config, network, store.log, store.state_machine)
             .await
             .context("starting Raft")?;
-        let store = OpenStore { reader: store.reader, log, health: store.health, metrics: store.metrics };
+        let store =
+            OpenStore { reader: store.reader, log, flush, health: store.health, metrics: store.metrics };
         let reader = store.reader.clone();
 
         let proposer = Proposer::start(Carrier {

@@ -28,7 +28,7 @@ use crate::http::{self, ServeLimits, Stage};
 use crate::listen::{self, Listeners};
 use crate::telemetry::Metrics;
 use directory::{GossipDirectory, PeerAsk};
-use skep_raft::formation::bootstrap::driver::{Bootstrap, BootstrapConfig};
+use skep_raft::formation::bootstrap::driver::{Bootstrap, BootstrapConfig, Initialise, Initialiser};
 use skep_raft::formation::identity::{self, DataFolder, Identity};
 use skep_raft::membership::leave;
 use skep_raft::peers::{Peers, PeersConfig};
@@ -168,7 +168,15 @@ async fn start(config: ServeConfig) -> anyhow::Result<Node> {
     let health = store.health.clone();
     tasks.spawn(watch::step_down_when_full(operator.clone(), health.clone()));
     tasks.spawn(watch::name_strangers(node_id, gossip.clone()));
-    tasks.spawn(form(bootstrap, peers.clone(), raft.clone(), gossip.clone()));
+    let flush = store.flush.clone();
+    let initialiser = Initialiser {
+        raft: raft.clone(),
+        flush: move || {
+            let flush = flush.clone();
+            async move { flush.flush().await }
+        },
+    };
+    tasks.spawn(form(bootstrap, peers.clone(), initialiser, gossip.clone()));
     scrape::register(
         &metrics,
         scrape::Asked {
@@ -229,7 +237,7 @@ async fn record(
 }
 
 /// Brings the node into a cluster, and lets gossip know.
-async fn form(bootstrap: Bootstrap, peers: Peers, raft: Raft, gossip: Gossip) {
+async fn form(bootstrap: Bootstrap, peers: Peers, raft: impl Initialise, gossip: Gossip) {
     let announce = |cluster| gossip.update(|record| record.cluster = Some(cluster));
     if let Err(error) = bootstrap.run(&PeerAsk(peers), &raft, announce).await {
         tracing::error!(%error, "the node cannot join a cluster");

@@ -174,12 +174,12 @@ fn of_peers(scrape: &mut Scrape<'_>, peers: &Peers) {
 }
 
 fn of_store(scrape: &mut Scrape<'_>, folder: &Path, store: &OpenStore) {
-    let OpenStore { reader, metrics: store, log, health } = store;
+    let OpenStore { reader, metrics: store, log, health, .. } = store;
     if let Some(room) = disk::room(folder) {
         scrape.gauge("store_disk_free_bytes", "Free space where the data folder is", room.free_bytes);
         scrape.gauge("store_disk_size_bytes", "Size of the file system of the data folder", room.size_bytes);
     }
-    let full = f64::from(u8::from(health.borrow().full));
+    let full = f64::from(u8::from(health.borrow().full.is_some()));
     scrape.gauge("store_full", "1 while writes wait for room on the disk", full);
     let (stats, level) = (reader.stats(), reader.level());
     let limits = Limits::of(level);

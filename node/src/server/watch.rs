@@ -16,9 +16,9 @@ const HAND_OVER_INTERVAL: Duration = Duration::from_secs(1);
 /// Hands leadership to another voter whenever this node's disk is full: it could not take
 /// writes, and would keep those from taking them who can. Runs until the store has ended.
 pub async fn step_down_when_full(operator: Operator, mut health: watch::Receiver<StoreHealth>) {
-    while health.wait_for(|health| health.full).await.is_ok() {
+    while health.wait_for(|health| health.full.is_some()).await.is_ok() {
         tracing::warn!("the disk is full: nothing is lost, and writes go on where there is room");
-        while health.borrow().full {
+        while health.borrow().full.is_some() {
             if operator.leads() {
                 match operator.transfer_leader(None).await {
                     Ok(leader) => tracing::info!(%leader, "leadership was handed over"),

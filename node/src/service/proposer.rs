@@ -279,7 +279,7 @@ async fn propose_here(
     deadline: Instant,
 ) -> Result<Vec<OpOutcome>, ProposeError> {
     use openraft::errors::{ClientWriteError, RaftError};
-    if carrier.health.borrow().full {
+    if carrier.health.borrow().full.is_some() {
         return Err(ProposeError::Full);
     }
     let written = tokio::select! {

@@ -135,8 +135,8 @@ impl Status {
             NodeState::Joining => return Err(format!("joining: {}", self.why_joining(&view, &metrics))),
             NodeState::Draining | NodeState::Left => return Err("draining".into()),
         }
-        if self.health.borrow().full {
-            return Err("the disk is full".into());
+        if let Some(lack) = self.health.borrow().full {
+            return Err(lack.as_str().into());
         }
         if metrics.current_leader.is_none() {
             return Err(match only_strangers(&view) {

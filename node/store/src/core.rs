@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use crate::applied::Applied;
 use crate::checkpoint::{self, Checkpoint};
 use crate::config::StoreConfig;
-use crate::error::StoreError;
+use crate::error::{Lack, StoreError};
 use crate::files;
 use crate::health::{HealthSender, StoreMetrics, Writer as Who};
 use crate::manifest::SnapshotHeader;
@@ -207,7 +207,8 @@ impl Core {
         for (segment, file) in captured.header.segments.iter().zip(&captured.files) {
             let synced = |newest: &Captured| newest.header.segments.contains(segment);
             if !durable.is_some_and(synced) {
-                file.sync_data().map_err(StoreError::io("sync a segment in", &dir))?;
+                let path = segments::segment_path(&dir, captured.generation, segment.first_seq);
+                file.sync_data().map_err(StoreError::sync(&path))?;
             }
         }
         files::sync_dir(&dir)?;
@@ -273,9 +274,9 @@ impl Core {
         Ok(())
     }
 
-    /// Notes that the messages can, or cannot, be written.
-    pub(crate) fn set_full(&self, full: bool) {
-        self.health.set_full(Who::Messages, full);
+    /// Notes that the messages cannot be written for want of this, or can.
+    pub(crate) fn set_lack(&self, lack: Option<Lack>) {
+        self.health.set_lack(Who::Messages, lack);
     }
 }
 

@@ -18,6 +18,10 @@ pub enum StoreError {
     /// The operating system refused.
     #[error("{action} {}: {source}", path.display())]
     Io { action: &'static str, path: PathBuf, source: io::Error },
+    /// What was written could not be made durable. The kernel tells of it once and may have dropped the
+    /// pages, so that a second sync that succeeds proves nothing: it is never tried again.
+    #[error("sync {}: {source}", path.display())]
+    Sync { path: PathBuf, source: io::Error },
     /// A value does not fit its format.
     #[error(transparent)]
     Codec(#[from] CodecError),
@@ -35,13 +39,27 @@ impl StoreError {
         move |source| StoreError::Io { action, path, source }
     }
 
+    pub(crate) fn sync(path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+        let path = path.to_path_buf();
+        move |source| StoreError::Sync { path, source }
+    }
+
     pub(crate) fn corrupt(path: &Path, offset: u64, detail: impl Into<String>) -> StoreError {
         StoreError::Corrupt { path: path.to_path_buf(), offset, detail: detail.into() }
     }
 
-    /// True where room on the disk, or its being writable again, lets the same write succeed.
+    /// What lets the same step succeed once there is some again. Never of a failed sync, whatever it failed
+    /// of.
+    pub(crate) fn lack(&self) -> Option<Lack> {
+        match self {
+            StoreError::Io { source, .. } => lack(source),
+            _ => None,
+        }
+    }
+
+    /// Whether the store waits for what is lacking, and goes on by itself.
     pub fn is_full(&self) -> bool {
-        matches!(self, StoreError::Io { source, .. } if is_full(source))
+        self.lack().is_some()
     }
 }
 
@@ -75,14 +93,41 @@ impl From<StoreError> for io::Error {
         let kind = match &error {
             StoreError::Corrupt { .. } | StoreError::Codec(_) => io::ErrorKind::InvalidData,
             StoreError::Format { .. } | StoreError::CommandFormat { .. } => io::ErrorKind::Unsupported,
-            StoreError::Io { source, .. } => source.kind(),
+            StoreError::Io { source, .. } | StoreError::Sync { source, .. } => source.kind(),
             StoreError::Stopped(_) => io::ErrorKind::Other,
         };
         io::Error::new(kind, error)
     }
 }
 
-/// True for errors that end when the disk has room, or is writable, again.
-pub(crate) fn is_full(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT | libc::EROFS))
+/// What there is too little of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lack {
+    /// The disk is full, over quota or read-only.
+    Room,
+    /// The process or the host has no file descriptors left.
+    Files,
+    /// No memory in the kernel, or no thread.
+    Memory,
+}
+
+impl Lack {
+    /// For people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Lack::Room => "the disk is full",
+            Lack::Files => "no file can be opened: there are no descriptors left",
+            Lack::Memory => "the host has no memory or threads left",
+        }
+    }
+}
+
+/// Whether an error ends when the disk has room or is writable, or other files are closed.
+pub(crate) fn lack(error: &io::Error) -> Option<Lack> {
+    match error.raw_os_error()? {
+        libc::ENOSPC | libc::EDQUOT | libc::EROFS => Some(Lack::Room),
+        libc::EMFILE | libc::ENFILE => Some(Lack::Files),
+        libc::ENOMEM | libc::EAGAIN => Some(Lack::Memory),
+        _ => None,
+    }
 }

@@ -8,7 +8,8 @@ use crate::error::StoreError;
 
 /// Makes the creation, renaming and removal of the folder's entries durable.
 pub(crate) fn sync_dir(dir: &Path) -> Result<(), StoreError> {
-    File::open(dir).and_then(|d| d.sync_all()).map_err(StoreError::io("sync folder", dir))
+    let opened = File::open(dir).map_err(StoreError::io("open folder", dir))?;
+    opened.sync_all().map_err(StoreError::sync(dir))
 }
 
 /// Replaces a file in one step: after a crash it has its old contents or all of the new.
@@ -19,9 +20,9 @@ pub(crate) fn write_atomically(path: &Path, parts: &[&[u8]]) -> Result<(), Store
         for part in parts {
             file.write_all(part)?;
         }
-        file.sync_all()
+        Ok(file)
     })();
-    written.map_err(StoreError::io("write", &staged))?;
+    written.map_err(StoreError::io("write", &staged))?.sync_all().map_err(StoreError::sync(&staged))?;
     fs::rename(&staged, path).map_err(StoreError::io("rename", path))?;
     sync_dir(path.parent().unwrap_or(Path::new(".")))
 }

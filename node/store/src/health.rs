@@ -1,16 +1,19 @@
 //! What the rest of the node watches and measures of the store.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::error::Lack;
+
 /// Whether the store can take writes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StoreHealth {
-    /// The log or the messages cannot be written because the disk is full, over quota or
-    /// read-only. Writes wait and go on by themselves when that ends.
-    pub full: bool,
+    /// The log or the messages cannot be written for want of this. Writes wait and go on by themselves
+    /// when that ends.
+    pub full: Option<Lack>,
     /// Set once and for good: the store has stopped, for this reason.
     pub failed: Option<String>,
 }
@@ -18,37 +21,31 @@ pub struct StoreHealth {
 /// Which of the store's two writers speaks.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Writer {
-    Log = 1,
-    Messages = 2,
+    Log,
+    Messages,
 }
 
 /// The sending side of [`StoreHealth`], shared by the writers.
 #[derive(Debug)]
 pub(crate) struct HealthSender {
-    full_writers: AtomicU64,
+    /// Of each writer.
+    lacks: Mutex<[Option<Lack>; 2]>,
     sender: watch::Sender<StoreHealth>,
 }
 
 impl HealthSender {
     pub(crate) fn new() -> Self {
-        Self { full_writers: AtomicU64::new(0), sender: watch::Sender::new(StoreHealth::default()) }
+        Self { lacks: Mutex::default(), sender: watch::Sender::new(StoreHealth::default()) }
     }
 
     pub(crate) fn subscribe(&self) -> watch::Receiver<StoreHealth> {
         self.sender.subscribe()
     }
 
-    pub(crate) fn set_full(&self, writer: Writer, full: bool) {
-        let bit = writer as u64;
-        let before = if full {
-            self.full_writers.fetch_or(bit, Ordering::AcqRel)
-        } else {
-            self.full_writers.fetch_and(!bit, Ordering::AcqRel)
-        };
-        if (before & bit != 0) == full {
-            return;
-        }
-        let full = self.full_writers.load(Ordering::Acquire) != 0;
+    pub(crate) fn set_lack(&self, writer: Writer, lack: Option<Lack>) {
+        let mut lacks = self.lacks.lock().unwrap_or_else(PoisonError::into_inner);
+        lacks[writer as usize] = lack;
+        let full = lacks.iter().flatten().next().copied();
         self.sender.send_if_modified(|health| std::mem::replace(&mut health.full, full) != full);
     }
 

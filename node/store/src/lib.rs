@@ -40,9 +40,9 @@ use tokio::sync::watch;
 
 pub use applied::Applied;
 pub use config::{StoreConfig, SyncData};
-pub use error::StoreError;
+pub use error::{Lack, StoreError};
 pub use health::{StoreHealth, StoreMetrics};
-pub use log::{HeldVote, LogReader, LogStats, LogStatsHandle, LogStore};
+pub use log::{HeldVote, LogFlush, LogReader, LogStats, LogStatsHandle, LogStore};
 pub use machine::{SnapshotBuilder, StateMachine};
 pub use manifest::{SnapshotHeader, decode_header};
 pub use reader::{Reader, StoreStats};

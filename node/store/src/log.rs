@@ -42,6 +42,12 @@ pub struct HeldVote {
     wal: Wal,
 }
 
+/// Waits for the log to be on disk, from any thread.
+#[derive(Clone)]
+pub struct LogFlush {
+    wal: Wal,
+}
+
 /// Sizes of the log at one moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LogStats {
@@ -100,6 +106,13 @@ impl HeldVote {
     }
 }
 
+impl LogFlush {
+    /// Returns once all that was appended before the call is on disk.
+    pub async fn flush(&self) -> Result<(), io::Error> {
+        self.wal.flush()?.wait().await
+    }
+}
+
 impl LogStore {
     pub(crate) fn new(wal: Wal) -> LogStore {
         LogStore { wal }
@@ -108,6 +121,11 @@ impl LogStore {
     /// Sizes of the log, from any thread.
     pub fn stats_handle(&self) -> LogStatsHandle {
         LogStatsHandle { wal: self.wal.clone() }
+    }
+
+    /// What waits for the log to be on disk.
+    pub fn flusher(&self) -> LogFlush {
+        LogFlush { wal: self.wal.clone() }
     }
 
     /// The vote that this node holds, from any thread.

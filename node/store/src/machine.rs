@@ -120,15 +120,15 @@ impl StateMachine {
                 Err(error) if error.is_full() => {
                     if !full {
                         tracing::warn!("{error}; applying waits");
-                        self.core.set_full(true);
                         full = true;
                     }
+                    self.core.set_lack(error.lack());
                     tokio::time::sleep(self.core.config.full_retry_interval).await;
                 }
                 result => {
                     if full {
                         tracing::info!("the messages can be written again");
-                        self.core.set_full(false);
+                        self.core.set_lack(None);
                     }
                     return result;
                 }

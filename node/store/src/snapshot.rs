@@ -160,7 +160,7 @@ impl SnapshotData {
 
 /// Checks every message of a segment that came from elsewhere, makes it durable, builds its index.
 pub(crate) fn check_and_index(file: &File, path: &Path, meta: SegmentMeta) -> Result<(), StoreError> {
-    file.sync_all().map_err(StoreError::io("sync", path))?;
+    file.sync_all().map_err(StoreError::sync(path))?;
     let memory = scan(file, path, meta)?;
     let key = index::IndexKey { first_seq: meta.first_seq, count: meta.count, data_len: meta.len };
     index::build(&index_path(path), key, &memory).map(|_| ())

@@ -21,6 +21,7 @@ use std::thread::JoinHandle;
 
 use openraft::storage::IOFlushed;
 use skep_base::codec;
+use skep_base::id::ClusterId;
 use tokio::sync::{Notify, oneshot};
 
 use crate::config::StoreConfig;
@@ -83,6 +84,7 @@ impl Wal {
     ) -> Result<Wal, StoreError> {
         let dir = config.dir.join("log");
         crate::files::ensure_dir(&dir)?;
+        segment::begin(&dir, ClusterId::random().0 as u64)?;
         let state = replay::replay(&dir, config)?;
         let shared = Arc::new(Shared {
             dir,

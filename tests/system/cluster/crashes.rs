@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use skep_kit::clients::oracle::{list, verify};
+use skep_kit::cluster::node::Settings;
 use skep_kit::effort::{count, machine_shared, say};
 use skep_kit::random::Random;
-use skep_kit::wait::under_load_for;
-use skep_kit::{Cluster, Load, LoadOptions, Targets};
+use skep_kit::wait::{under_load_for, until};
+use skep_kit::{Cluster, Load, LoadOptions, Node, Targets};
 
 const NODES: u8 = 3;
 const MOMENT_MAX: Duration = Duration::from_millis(1500);
@@ -60,4 +61,39 @@ async fn one_node_killed_again_and_again_catches_up() {
     }
     let ledger = load.stop().await;
     verify(&cluster.clients(), &ledger).await;
+}
+
+/// Any moment of a first start; each other time just behind the word that there is a cluster now.
+async fn at_a_bad_moment(node: &Node, word: &str, random: &mut Random) {
+    if random.below(2) == 0 {
+        until(word, Duration::from_secs(10), async || node.log_text().contains(word).then_some(())).await;
+        under_load_for(random.duration_up_to(Duration::from_millis(40))).await;
+    } else {
+        under_load_for(random.duration_up_to(Duration::from_millis(600))).await;
+    }
+}
+
+/// A node is killed at any moment of its first start, alone or joining: its folder starts by itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_folder_starts_by_itself_whenever_its_first_start_was_killed() {
+    let _machine = machine_shared();
+    let mut random = Random::announced();
+    let mut joined = Cluster::new(1, &[1]);
+    let first = Settings { seeds: Vec::new(), ..joined.settings(1) };
+    joined.add(1, first);
+    joined.start(1).wait_ready().await;
+    for round in 0..count(15, 500) {
+        let mut alone = Cluster::new(1, &[]);
+        alone.start(1);
+        at_a_bad_moment(alone.node(1), "starting a cluster alone", &mut random).await;
+        alone.node_mut(1).kill();
+        alone.start(1).wait_ready().await;
+
+        let joiner = 2 + (round % 200) as u8;
+        joined.start(joiner);
+        at_a_bad_moment(joined.node(joiner), "joining the cluster", &mut random).await;
+        joined.node_mut(joiner).kill();
+        joined.start(joiner).wait_ready().await;
+        joined.node_mut(joiner).stop().await;
+    }
 }

@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use skep_kit::clients::load::unique_text;
 use skep_kit::clients::oracle::verify;
 use skep_kit::effort::{machine_shared, say};
+use skep_kit::faults;
 use skep_kit::mount::{self, Mount};
 use skep_kit::programs::logfile;
 use skep_kit::wait::until;
@@ -193,4 +195,32 @@ async fn a_read_only_data_folder_is_refused_with_a_clear_error() {
     cluster.start(1).wait_ready().await;
     let answer = cluster.node(1).http.get(&format!("/messages/{digest}")).await.expect("an answer");
     assert_eq!(answer.status, 200, "{answer:?}");
+}
+
+/// A disk that takes writes and cannot sync them, and says that it is full: trying again would prove nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failed_sync_of_anything_is_not_tried_again() {
+    if !faults::possible("a disk that cannot sync") {
+        return;
+    }
+    let _machine = machine_shared();
+    // ENOSPC, EDQUOT, EROFS, of a message segment, of the checkpoint, of the messages' folder.
+    for (error, part) in [(28, "/messages/"), (122, "/checkpoint"), (30, "/messages")] {
+        let (mut cluster, faults) = Cluster::with_faults(1, &[], |_| Vec::new()).await;
+        let (digest, _) = cluster.node(1).http.put("it stays").await;
+        faults[0].set(&[&format!("sync {error} {part}")]);
+        // A checkpoint is made for it, where there is anything new.
+        until("the node ends", Duration::from_secs(20), async || {
+            let _ = cluster.node(1).http.post_message(&unique_text(20)).await;
+            let _ = cluster.node(1).admin.with_timeout(Duration::from_secs(1)).get("/snapshot").await;
+            cluster.node_mut(1).try_exit()
+        })
+        .await;
+        let log = cluster.node(1).log_text();
+        assert!(log.contains("sync ") && log.contains(part), "{part}: {log}");
+        faults[0].set(&[]);
+        cluster.start(1).wait_ready().await;
+        let there = cluster.node(1).http.get(&format!("/messages/{digest}")).await.expect("an answer");
+        assert_eq!(there.status, 200, "{part}");
+    }
 }

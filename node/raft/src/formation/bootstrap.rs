@@ -73,7 +73,9 @@ use skep_base::id::{ClusterId, NodeId};
 use skep_members::gossip::{NodeState, PeerRecord, Program, View};
 
 pub use decide::{Decision, Wait, decide};
-pub use driver::{Ask, AskError, Bootstrap, BootstrapConfig, BootstrapError, ClusterRefused, Initialise};
+pub use driver::{
+    Ask, AskError, Bootstrap, BootstrapConfig, BootstrapError, ClusterRefused, Initialise, Initialiser,
+};
 
 /// Most members that a cluster is formed of; more may join it.
 pub const MEMBERS_MAX: usize = 128;

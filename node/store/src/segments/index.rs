@@ -223,11 +223,15 @@ pub(crate) fn build(path: &Path, key: IndexKey, memory: &MemoryIndex) -> Result<
             seal_block(&mut block);
             out.write_all(&block)?;
         }
-        out.into_inner().map_err(|error| error.into_error())?.sync_all()
+        out.into_inner().map_err(|error| error.into_error())
     })();
-    if let Err(error) = written.and_then(|()| fs::rename(&staged, path)) {
+    let synced = written
+        .map_err(StoreError::io("write", path))
+        .and_then(|file| file.sync_all().map_err(StoreError::sync(path)))
+        .and_then(|()| fs::rename(&staged, path).map_err(StoreError::io("rename", &staged)));
+    if let Err(error) = synced {
         let _ = fs::remove_file(&staged);
-        return Err(StoreError::io("write", path)(error));
+        return Err(error);
     }
     files::sync_dir(path.parent().unwrap_or(Path::new(".")))?;
     DiskIndex::open(path, key)

@@ -113,7 +113,7 @@ impl Receiving {
         file.write_all_at(bytes, offset).map_err(StoreError::io("write", &path))?;
         self.unsynced += bytes.len() as u64;
         if self.unsynced >= SYNC_BYTES {
-            file.sync_data().map_err(StoreError::io("sync", &path))?;
+            file.sync_data().map_err(StoreError::sync(&path))?;
             self.unsynced = 0;
         }
         let meta = self.header.as_ref().and_then(|header| header.segments.get(segment).copied());

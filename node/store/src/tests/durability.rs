@@ -59,7 +59,15 @@ async fn appends_votes_and_checkpoints_are_not_reported_before_the_sync_has_retu
     let dir = tempfile::tempdir().unwrap();
     let held = held(dir.path());
     let mut store = open(held.config.clone()).unwrap();
-    for index in 0..3 {
+    // The first batch also ends the segment that a log begins with.
+    for _ in 0..2 {
+        held.go_on.send(()).unwrap();
+    }
+    store.append(puts(1, 0..1)).await;
+    for _ in 0..2 {
+        held.begun.lock().unwrap().recv_timeout(SYNC_DEADLINE).unwrap();
+    }
+    for index in 1..3 {
         store = held
             .holds_up(async move {
                 store.append(puts(1, index..index + 1)).await;
@@ -105,4 +113,14 @@ async fn a_failed_sync_is_never_repeated_and_nothing_is_taken_after_it() {
     }
     assert_eq!(syncs.load(Ordering::SeqCst), 1);
     assert!(store.health.borrow().failed.as_ref().is_some_and(|why| why.contains("sync")));
+}
+
+/// What tells a log that is lost from one that never began: it has a file before anybody can rely on it.
+#[test]
+fn a_log_has_a_file_as_soon_as_its_store_is_open_and_goes_on_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    for _ in 0..3 {
+        drop(open(StoreConfig::new(dir.path())).unwrap());
+        assert!(dir.path().join("log").join("0000000000000001.wal").exists());
+    }
 }

@@ -56,14 +56,14 @@ async fn on_a_full_disk_appends_wait_and_then_complete_with_nothing_lost() {
         waiting.push(receiver);
     }
     let mut health = store.health.clone();
-    health.wait_for(|health| health.full).await.unwrap();
+    health.wait_for(|health| health.full.is_some()).await.unwrap();
     // What waits can be read.
     assert_eq!(store.entries().await.len(), 2010);
     std::fs::remove_file(ballast).unwrap();
     for receiver in waiting {
         receiver.await.unwrap().unwrap();
     }
-    health.wait_for(|health| !health.full).await.unwrap();
+    health.wait_for(|health| health.full.is_none()).await.unwrap();
     drop(store);
     assert_eq!(open(config).unwrap().entries().await, puts(1, 0..2010));
 }
@@ -85,13 +85,13 @@ async fn on_a_full_disk_applying_waits_and_then_goes_on_while_reads_are_served()
         store.checkpoint().await;
         store
     });
-    health.wait_for(|health| health.full).await.unwrap();
+    health.wait_for(|health| health.full.is_some()).await.unwrap();
     assert!(reader.page(0, 10, 10_000).unwrap().len() == 10);
     std::fs::remove_file(ballast).unwrap();
     let store = applying.await.unwrap();
     assert_eq!(store.reader.last_seq(), 2011);
     assert_eq!(store.messages().len(), 2011);
-    assert!(!store.health.borrow().full);
+    assert!(store.health.borrow().full.is_none());
 }
 
 #[tokio::test]
@@ -102,7 +102,7 @@ async fn a_store_that_is_closed_on_a_full_disk_does_not_hang() {
     store.append(puts(1, 0..10)).await;
     let ballast = mount.fill();
     store.log.append(puts(1, 10..500), IOFlushed::noop()).await.unwrap();
-    store.health.clone().wait_for(|health| health.full).await.unwrap();
+    store.health.clone().wait_for(|health| health.full.is_some()).await.unwrap();
     drop(store);
     std::fs::remove_file(ballast).unwrap();
     let entries = open(small(&dir)).unwrap().entries().await;

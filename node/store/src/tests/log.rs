@@ -156,7 +156,7 @@ async fn a_log_cut_at_any_byte_of_its_last_record_keeps_all_before_it_and_goes_o
                 _ => {}
             }
             let dir = tempfile::tempdir().unwrap();
-            fs::create_dir(dir.path().join("log")).unwrap();
+            copy_dir(path.parent().unwrap(), &dir.path().join("log"));
             fs::write(dir.path().join("log").join(path.file_name().unwrap()), bytes).unwrap();
             let config = StoreConfig { dir: dir.path().into(), ..config.clone() };
             let mut store = open(config.clone()).unwrap();

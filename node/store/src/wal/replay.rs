@@ -87,7 +87,7 @@ fn check_first(dir: &Path, numbers: &[u64], state: &State, base: &Base) -> Resul
         (None, _) => true,
         (Some(first), Some(purged)) => first == purged + 1,
         // Nothing was ever purged, so the first segment ever must be there.
-        (Some(_), None) => number == 1,
+        (Some(_), None) => number == segment::FIRST,
     };
     if follows && base.absent_upto <= purged {
         return Ok(());
@@ -164,7 +164,7 @@ impl Replay {
             }
             // After a kill, what was read may be in the kernel's memory alone. From here on Raft
             // relies on it.
-            self.file.sync_all().map_err(StoreError::io("sync", &self.path))?;
+            self.file.sync_all().map_err(StoreError::sync(&self.path))?;
         }
         state.tail =
             Tail { segment: self.number, salt: self.salt, offset: self.offset, capacity: self.offset };

@@ -15,6 +15,8 @@ use crate::files;
 use crate::wal::record::{self, END, HEADER_BYTES};
 
 const SUFFIX: &str = ".wal";
+/// The number of a log's first segment ever.
+pub(crate) const FIRST: u64 = 1;
 const ZEROS_BYTES: usize = 256 * 1024;
 /// The spare is synced in steps, so that its zeros do not stand in the way of the log's own syncs.
 const ZEROS_SYNC_BYTES: u64 = 4 * 1024 * 1024;
@@ -74,30 +76,38 @@ pub(crate) fn create(
 ) -> Result<File, StoreError> {
     let path = path_of(dir, number);
     let made = if spare { spare_path(dir) } else { path.with_extension("tmp") };
-    let file = (|| {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&made)?;
-        if !spare {
-            zero(&file, bytes, || false)?;
-        }
-        file.write_all_at(&[&record::header(number, salt)[..], &END].concat(), 0)?;
-        file.sync_all()?;
-        Ok(file)
-    })()
-    .map_err(StoreError::io("make log segment", &made))?;
+    let failed = || StoreError::io("make log segment", &made);
+    let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&made);
+    let file = opened.map_err(failed())?;
+    if !spare {
+        zero(&file, &made, bytes, || false)?;
+    }
+    let head = [&record::header(number, salt)[..], &END].concat();
+    file.write_all_at(&head, 0).map_err(failed())?;
+    file.sync_all().map_err(StoreError::sync(&made))?;
     fs::rename(&made, &path).map_err(StoreError::io("rename", &made))?;
     files::sync_dir(dir)?;
     Ok(file)
 }
 
-fn zero(file: &File, bytes: u64, stop: impl Fn() -> bool) -> io::Result<()> {
+/// Begins a log: a first segment, with no record in it, where there is none. From then on a log without a
+/// segment is one that was lost, and never one that had not begun.
+pub(crate) fn begin(dir: &Path, salt: u64) -> Result<(), StoreError> {
+    if list(dir)?.is_empty() {
+        create(dir, FIRST, salt, 0, false)?;
+    }
+    Ok(())
+}
+
+fn zero(file: &File, path: &Path, bytes: u64, stop: impl Fn() -> bool) -> Result<(), StoreError> {
     let zeros = vec![0; ZEROS_BYTES];
     let mut at = 0;
     while at < bytes && !stop() {
         let step = (bytes - at).min(ZEROS_BYTES as u64);
-        file.write_all_at(&zeros[..step as usize], at)?;
+        file.write_all_at(&zeros[..step as usize], at).map_err(StoreError::io("make log segment", path))?;
         at += step;
         if at % ZEROS_SYNC_BYTES == 0 {
-            file.sync_data()?;
+            file.sync_data().map_err(StoreError::sync(path))?;
         }
     }
     Ok(())
@@ -112,12 +122,13 @@ pub(crate) fn has_spare(dir: &Path, bytes: u64) -> bool {
 pub(crate) fn make_spare(dir: &Path, bytes: u64, stop: &AtomicBool) -> Result<bool, StoreError> {
     let staged = dir.join("spare.tmp");
     let made = (|| {
-        let file = OpenOptions::new().write(true).create(true).truncate(true).open(&staged)?;
-        zero(&file, bytes, || stop.load(Ordering::Relaxed))?;
+        let opened = OpenOptions::new().write(true).create(true).truncate(true).open(&staged);
+        let file = opened.map_err(StoreError::io("make spare log segment", &staged))?;
+        zero(&file, &staged, bytes, || stop.load(Ordering::Relaxed))?;
         if stop.load(Ordering::Relaxed) {
             return Ok(false);
         }
-        file.sync_all()?;
+        file.sync_all().map_err(StoreError::sync(&staged))?;
         Ok(true)
     })();
     match made {
@@ -129,7 +140,7 @@ pub(crate) fn make_spare(dir: &Path, bytes: u64, stop: &AtomicBool) -> Result<bo
         other => {
             // What is left of it would hold room that the log itself may need.
             let _ = fs::remove_file(&staged);
-            other.map_err(StoreError::io("make spare log segment", &staged))
+            other
         }
     }
 }

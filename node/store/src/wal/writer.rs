@@ -14,7 +14,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::error::StoreError;
-use crate::error::is_full;
+use crate::error::lack;
 use crate::health::Writer as Who;
 use crate::wal::record::{self, END, HEADER_BYTES};
 use crate::wal::state::{Batch, Chunk, Spare};
@@ -119,7 +119,7 @@ impl Writer<'_> {
         for waiter in batch.waiters.drain(..) {
             waiter.complete(result.map_err(|error| {
                 let kind = match error {
-                    StoreError::Io { source, .. } => source.kind(),
+                    StoreError::Io { source, .. } | StoreError::Sync { source, .. } => source.kind(),
                     _ => io::ErrorKind::Other,
                 };
                 io::Error::new(kind, error.to_string())
@@ -192,7 +192,7 @@ impl Writer<'_> {
         if self.dirty {
             let started = Instant::now();
             let path = segment::path_of(&self.shared.dir, *number);
-            (self.shared.config.sync_data.0)(file).map_err(StoreError::io("sync", &path))?;
+            (self.shared.config.sync_data.0)(file).map_err(StoreError::sync(&path))?;
             self.shared.metrics.log_sync.observe(started.elapsed());
             self.dirty = false;
         }
@@ -207,12 +207,12 @@ impl Writer<'_> {
         let mut full = false;
         loop {
             match attempt() {
-                Err(StoreError::Io { action, path, source }) if is_full(&source) => {
+                Err(StoreError::Io { action, path, source }) if lack(&source).is_some() => {
                     if !full {
                         tracing::warn!("cannot {action} {}: {source}; writes wait", path.display());
-                        self.shared.health.set_full(Who::Log, true);
                         full = true;
                     }
+                    self.shared.health.set_lack(Who::Log, lack(&source));
                     let state = self.shared.lock();
                     if state.stop {
                         return Err(StoreError::Io { action, path, source });
@@ -226,7 +226,7 @@ impl Writer<'_> {
                 result => {
                     if full {
                         tracing::info!("the log can be written again");
-                        self.shared.health.set_full(Who::Log, false);
+                        self.shared.health.set_lack(Who::Log, None);
                     }
                     return result;
                 }

@@ -47,21 +47,30 @@ pub trait Ask: Send + Sync {
 
 /// The part of Raft that bootstrap needs.
 pub trait Initialise: Send + Sync {
-    /// Starts Raft with these voters; does nothing where it has a log or a vote already.
+    /// Starts Raft with these voters; does nothing where it has a log or a vote already. On return the log
+    /// that says so is on disk.
     fn initialise(&self, members: &[NodeId]) -> impl Future<Output = Result<(), String>> + Send;
 }
 
-impl<SM> Initialise for openraft::Raft<TypeConfig, SM>
+/// A node's Raft, and what waits for its log to be on disk: openraft answers before it is.
+pub struct Initialiser<SM: openraft::storage::RaftStateMachine<TypeConfig>, F> {
+    pub raft: openraft::Raft<TypeConfig, SM>,
+    pub flush: F,
+}
+
+impl<SM, F, W> Initialise for Initialiser<SM, F>
 where
     SM: openraft::storage::RaftStateMachine<TypeConfig>,
+    F: Fn() -> W + Send + Sync,
+    W: Future<Output = std::io::Result<()>> + Send,
 {
     async fn initialise(&self, members: &[NodeId]) -> Result<(), String> {
-        if self.is_initialized().await.map_err(|error| error.to_string())? {
-            return Ok(());
+        if !self.raft.is_initialized().await.map_err(|error| error.to_string())? {
+            let nodes: std::collections::BTreeMap<_, _> =
+                members.iter().map(|id| (id.0, EmptyNode::default())).collect();
+            self.raft.initialize(nodes).await.map_err(|error| error.to_string())?;
         }
-        let nodes: std::collections::BTreeMap<_, _> =
-            members.iter().map(|id| (id.0, EmptyNode::default())).collect();
-        self.initialize(nodes).await.map_err(|error| error.to_string())
+        (self.flush)().await.map_err(|error| error.to_string())
     }
 }
 
@@ -246,7 +255,7 @@ impl Bootstrap {
         if let Err(error) = raft.initialise(members).await {
             return Some(Wait::Raft(error));
         }
-        // From here on Raft's log tells that it is initialised. Should that log ever be lost,
+        // From here on Raft's log tells that it is initialised, on disk. Should that log ever be lost,
         // nothing may make this node initialise the cluster a second time.
         self.change(|identity| identity.planned = None).await.err().map(disk)
     }
