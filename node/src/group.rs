@@ -30,6 +30,7 @@ use crate::service::proposer::{Carrier, Proposer};
 use crate::service::pulse;
 use crate::service::read_index::ReadIndexer;
 use crate::service::retention::{Retention, RetentionConfig};
+use crate::service::time::{self, Time};
 use crate::service::{Service, ServiceParts};
 use crate::telemetry::Metrics;
 use calls::Calls;
@@ -70,8 +71,8 @@ pub struct Group {
 pub struct OpenStore {
     pub reader: Reader,
     pub log: LogStatsHandle,
-    pub health: Receiver<StoreHealth>,
     pub flush: LogFlush,
+    pub health: Receiver<StoreHealth>,
     pub metrics: Arc<StoreMetrics>,
 }
 
@@ -95,10 +96,13 @@ impl Group {
             OpenStore { reader: store.reader, log, flush, health: store.health, metrics: store.metrics };
         let reader = store.reader.clone();
 
+        let time = Time::start(node_id);
         let proposer = Proposer::start(Carrier {
             node_id,
             raft: raft.clone(),
             peers: peers.clone(),
+            gossip: gossip.clone(),
+            time: time.clone(),
             health: store.health.clone(),
             commit_latency: metrics.commit.clone(),
         });
@@ -121,6 +125,7 @@ impl Group {
             gossip: gossip.clone(),
             proposer: proposer.clone(),
             read_indexer: read_indexer.clone(),
+            time: time.clone(),
             health: store.health.clone(),
             waiting: bootstrap.waiting(),
         });
@@ -144,10 +149,29 @@ impl Group {
             gossip: gossip.clone(),
             reader: reader.clone(),
             proposer: proposer.clone(),
+            time: time.clone(),
             config: settings.retention,
         };
         let level_after = settings.level_after;
-        let due = Due { node_id, raft: raft.clone(), gossip: gossip.clone(), reader, proposer, level_after };
+        let due = Due {
+            node_id,
+            raft: raft.clone(),
+            gossip: gossip.clone(),
+            reader,
+            proposer,
+            time: time.clone(),
+            level_after,
+        };
+        let clocks = time::Asks { time, raft: raft.clone(), peers: peers.clone(), gossip: gossip.clone() };
+        let hand_over = {
+            let operator = operator.clone();
+            move |to| {
+                let operator = operator.clone();
+                async move {
+                    operator.transfer_leader(Some(to)).await.map(drop).map_err(|error| error.to_string())
+                }
+            }
+        };
         let plan = reconciler::Settings::new(settings.voters, settings.dead_grace);
         let mut tasks = JoinSet::new();
         tasks.spawn(compaction::run(raft.clone(), store.log.clone(), peers.clone()));
@@ -158,6 +182,7 @@ impl Group {
             async move { drop(indexer.round(deadline).await) }
         };
         tasks.spawn(pulse::run(pulse, raft.clone(), round));
+        tasks.spawn(time::run(clocks, hand_over));
         tasks.spawn(announce::run(node_id, raft.clone(), gossip.clone()));
         tasks.spawn(reconciler::run(node_id, raft.clone(), gossip, plan));
         tasks.spawn(retention.run());

@@ -15,6 +15,7 @@ pub mod read_index;
 pub mod retention;
 mod started;
 pub mod status;
+pub mod time;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +35,8 @@ use skep_state::kinds::text::Newest;
 use skep_store::Raft;
 use skep_store::{Lookup, Reader, StoreError};
 pub use status::{ClusterStatus, MemberStatus};
+pub use time::Clocks;
+use time::Time;
 
 /// How long a claim is remembered.
 pub const CLAIM_TTL: Duration = Duration::from_secs(24 * 3600);
@@ -129,6 +132,7 @@ struct Inner {
     proposer: Proposer,
     read_indexer: ReadIndexer,
     nonces: Nonces,
+    time: Time,
     status: status::Status,
 }
 
@@ -141,6 +145,7 @@ pub struct ServiceParts {
     pub gossip: Gossip,
     pub proposer: Proposer,
     pub read_indexer: ReadIndexer,
+    pub time: Time,
     pub health: tokio::sync::watch::Receiver<skep_store::StoreHealth>,
     /// Why the node waits, while it has no cluster.
     pub waiting: tokio::sync::watch::Receiver<Option<skep_raft::formation::bootstrap::Wait>>,
@@ -158,6 +163,7 @@ impl Service {
             proposer: parts.proposer,
             read_indexer: parts.read_indexer,
             nonces: Nonces::new(),
+            time: parts.time,
             status,
         }))
     }
@@ -186,8 +192,13 @@ impl Service {
         let digest = Digest::of(&body);
         // A copy: the log's cache must not keep a connection's whole read buffer alive.
         let body = Bytes::copy_from_slice(&body);
-        let op =
-            Op::PutMessage { digest, content_type, body, time_ms: now_ms(), nonce: self.0.nonces.next() };
+        let op = Op::PutMessage {
+            digest,
+            content_type,
+            body,
+            time_ms: self.0.time.now_ms(),
+            nonce: self.0.nonces.next(),
+        };
         match self.propose(op, claim).await? {
             (OpOutcome::Message { seq, created }, repeated) => Ok(Put { digest, seq, created, repeated }),
             (other, _) => Err(unexpected(&other)),
@@ -201,7 +212,7 @@ impl Service {
             return Ok((self.0.proposer.propose(op, self.deadline()).await?, false));
         };
         let ttl_ms = u64::try_from(CLAIM_TTL.as_millis()).unwrap_or(u64::MAX);
-        let guard = Op::Claim { key, fingerprint, time_ms: now_ms(), ttl_ms };
+        let guard = Op::Claim { key, fingerprint, time_ms: self.0.time.now_ms(), ttl_ms };
         self.0.status.require(guard.level(), "idempotency keys")?;
         let outcomes = self.0.proposer.propose_all(vec![guard, op], self.deadline()).await?;
         match <[OpOutcome; 2]>::try_from(outcomes) {
@@ -276,7 +287,7 @@ impl Service {
     /// Makes `text` the newest text.
     pub async fn write_text(&self, text: Bytes, claim: Option<Claim>) -> Result<Written, ServiceError> {
         let text = Bytes::copy_from_slice(&text);
-        let op = Op::WriteText { request: RequestId::random(), text, time_ms: now_ms() };
+        let op = Op::WriteText { request: RequestId::random(), text, time_ms: self.0.time.now_ms() };
         match self.propose(op, claim).await? {
             (OpOutcome::Text { version }, repeated) => Ok(Written { version, repeated }),
             (other, _) => Err(unexpected(&other)),
@@ -294,6 +305,11 @@ impl Service {
         self.0.status.cluster()
     }
 
+    /// The voters' clocks as this node knows them.
+    pub fn clocks(&self) -> Clocks {
+        self.0.time.clocks()
+    }
+
     /// Since a leader with a quorum last confirmed a read here; none where it never did.
     pub fn read_silence(&self) -> Option<Duration> {
         self.0.read_indexer.pulse().silence(Instant::now())
@@ -308,13 +324,6 @@ impl Service {
     pub fn started(&self) -> Result<(), String> {
         self.0.status.started()
     }
-}
-
-/// Milliseconds since the Unix epoch by this node's clock.
-pub(crate) fn now_ms() -> u64 {
-    std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 fn unexpected(outcome: &OpOutcome) -> ServiceError {

@@ -51,6 +51,18 @@ async fn carry_out(verb: Verb, out: &mut (dyn Write + Send)) -> Result<(), VerbE
             table::write(out, &columns, &[], &rows(&peers, "peers", &columns))?;
             Ok(())
         }
+        Verb::Clock { admin, json } => {
+            let clocks = Client::new(admin, ANSWER_TIMEOUT).get("/clock").await?;
+            if json {
+                return print_json(out, &clocks);
+            }
+            let columns = ["id", "offset_ms"];
+            table::write(out, &columns, &[], &rows(&clocks, "members", &columns))?;
+            if clocks["agreed"] != true {
+                writeln!(out, "no majority of the voters' clocks agrees: nothing is dropped by age")?;
+            }
+            Ok(())
+        }
         Verb::TransferLeader { admin, to, json } => {
             let to = to.map(|id| id.to_string());
             let client = Client::new(admin, ANSWER_TIMEOUT);

@@ -8,6 +8,7 @@
 //! | `GET /metrics` | the metrics: plain text, or OpenMetrics where `Accept` asks for it |
 //! | `GET /cluster` | the contract's cluster document |
 //! | `GET /peers` | `{"peers":[{"id","role","state","matched","lag","address"}]}` |
+//! | `GET /clock` | `{"time_ms","agreed","members":[{"id","offset_ms"}]}`: the voters' clocks beside the agreed time |
 //! | `POST /transfer-leader` `{"to": id or null}` | `{"leader": id}` |
 //! | `POST /force-leave` `{"id": id}` | `{"removed": id}` |
 //! | `DELETE /messages/{digest}` with the operators' token | `{"removed": seq}` |
@@ -72,6 +73,7 @@ pub fn admin_app<A: AdminApi>(api: A, token: OperatorToken, metrics: &Metrics) -
         .route("/messages/{digest}", delete(remove::<A>))
         .route("/snapshot", get(save::<A>).post(restore::<A>))
         .fallback(not_found)
+        .route("/clock", get(clock::<A>))
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(Arc::new(Admin { api, metrics: metrics.clone(), token }));
     App::new(router, node_id, None)
@@ -113,6 +115,10 @@ async fn transfer_leader<A: AdminApi>(
     request: Request,
 ) -> Result<Response, Problem> {
     let asked: TransferLeader = read_json(request).await?;
+async fn clock<A: AdminApi>(State(admin): State<Arc<Admin<A>>>) -> Response {
+    json(&admin.api.clocks())
+}
+
     let to = asked.to.as_deref().map(node_id).transpose()?;
     let leader = admin.api.transfer_leader(to).await?;
     Ok(json(&serde_json::json!({ "leader": leader.to_string() })))

@@ -12,7 +12,8 @@ use super::node::{AdminApi, Chunks};
 use crate::kinds::served::MessageApi;
 use crate::service::list::{self, Filter};
 use crate::service::operator::{OperatorError, PeerProgress};
-use crate::service::{Claim, ClusterStatus, Counted, Page, Put, ServiceError, Written};
+use crate::service::time::MemberClock;
+use crate::service::{Claim, Clocks, ClusterStatus, Counted, Page, Put, ServiceError, Written};
 use skep_state::clock::Stamp;
 use skep_state::kinds::text::Newest;
 use skep_store::{Applied, Lookup};
@@ -217,6 +218,11 @@ impl AdminApi for Fake {
             lag: Some(0),
             address: None,
         }]
+    }
+
+    fn clocks(&self) -> Clocks {
+        let members = vec![MemberClock { id: NODE_ID.into(), offset_ms: -12 }];
+        Clocks { time_ms: 1_700_000_000_000, agreed: false, members }
     }
 
     async fn transfer_leader(&self, to: Option<NodeId>) -> Result<NodeId, OperatorError> {

@@ -10,7 +10,7 @@ use skep_base::id::NodeId;
 use skep_state::message::Digest;
 
 use crate::service::operator::{Operator, OperatorError, PeerProgress};
-use crate::service::{ClusterStatus, Service};
+use crate::service::{Clocks, ClusterStatus, Service};
 
 /// The chunks of a snapshot file.
 pub type Chunks = BoxStream<'static, std::io::Result<Bytes>>;
@@ -23,6 +23,8 @@ pub trait AdminApi: Send + Sync + 'static {
     fn readiness(&self) -> Result<(), String>;
     /// Whether whoever starts nodes one after another may go on to the next, or why not yet.
     fn started(&self) -> Result<(), String>;
+    /// The voters' clocks.
+    fn clocks(&self) -> Clocks;
     fn peers(&self) -> impl Future<Output = Vec<PeerProgress>> + Send;
     /// Answers who leads then.
     fn transfer_leader(
@@ -56,6 +58,9 @@ impl AdminApi for NodeAdmin {
     }
     fn started(&self) -> Result<(), String> {
         self.service.started()
+    }
+    fn clocks(&self) -> Clocks {
+        self.service.clocks()
     }
     async fn peers(&self) -> Vec<PeerProgress> {
         self.operator.peers().await

@@ -45,6 +45,8 @@ pub(super) enum VerbArgs {
     },
     /// List the cluster's members as this node knows them
     Members(Output),
+    /// Show the voters' clocks beside the time that what is written gets
+    Clock(Output),
     /// List the Raft peers: role, match index, lag (ask the leader for the last two)
     Peers(Output),
     /// Hand the leadership over

@@ -18,6 +18,7 @@ pub enum Verb {
     Health { admin: SocketAddr, of: HealthOf, json: bool },
     Members { admin: SocketAddr, json: bool },
     Peers { admin: SocketAddr, json: bool },
+    Clock { admin: SocketAddr, json: bool },
     TransferLeader { admin: SocketAddr, to: Option<NodeId>, json: bool },
     ForceLeave { admin: SocketAddr, id: NodeId, json: bool },
     Snapshot(SnapshotVerb),
@@ -46,6 +47,7 @@ pub(super) fn resolve(args: VerbArgs, layers: &Layers) -> Result<Verb, ConfigErr
         }
         VerbArgs::Members(output) => Verb::Members { admin: admin()?, json: output.json },
         VerbArgs::Peers(output) => Verb::Peers { admin: admin()?, json: output.json },
+        VerbArgs::Clock(output) => Verb::Clock { admin: admin()?, json: output.json },
         VerbArgs::TransferLeader { id: to, output } => Verb::TransferLeader {
             admin: admin()?,
             to: to.as_deref().map(node_id).transpose()?,

@@ -9,11 +9,13 @@ use skep_base::id::{ClusterId, NodeId};
 use tokio::time::Instant;
 
 use crate::service::operator::Operator;
-use crate::service::proposer::Proposer;
+use crate::service::proposer::{Proposer, Times};
 use crate::service::read_index::ReadIndexer;
+use crate::service::time::own_clock_ms;
 use skep_raft::formation::bootstrap::driver::Bootstrap;
 use skep_raft::serve::CallHandler;
 use skep_raft::wire::{ProposeError, Refusal, Request, Response};
+use skep_state::command::Op;
 use skep_store::Raft;
 
 /// How long a forwarded proposal may take here; its sender's own deadline is shorter or equal.
@@ -35,17 +37,9 @@ impl CallHandler for Calls {
     fn call(&self, from: NodeId, request: Request) -> BoxFuture<'static, Response> {
         let now = Instant::now();
         match request {
-            Request::Propose { ops } => {
-                let leader = self.raft.metrics().borrow_watched().current_leader.map(NodeId);
-                if leader != Some(self.node_id) {
-                    return answer(Response::Proposed(Err(ProposeError::NotLeader { leader })));
-                }
-                let proposer = self.proposer.clone();
-                async move {
-                    Response::Proposed(proposer.propose_forwarded(ops, now + FORWARDED_TIMEOUT).await)
-                }
-                .boxed()
-            }
+            Request::Propose { ops } => self.propose(ops, Times::Leader, now + FORWARDED_TIMEOUT),
+            Request::Restore { ops } => self.propose(ops, Times::Kept, now + FORWARDED_TIMEOUT),
+            Request::Clock => answer(Response::Clock { unix_ms: own_clock_ms() }),
             Request::ReadIndex { vote } => {
                 let indexer = self.read_indexer.clone();
                 let deadline = now + READ_INDEX_TIMEOUT;
@@ -78,6 +72,17 @@ impl CallHandler for Calls {
             }
         }
         .boxed()
+    }
+}
+
+impl Calls {
+    fn propose(&self, ops: Vec<Op>, times: Times, deadline: Instant) -> BoxFuture<'static, Response> {
+        let leader = self.raft.metrics().borrow_watched().current_leader.map(NodeId);
+        if leader != Some(self.node_id) {
+            return answer(Response::Proposed(Err(ProposeError::NotLeader { leader })));
+        }
+        let proposer = self.proposer.clone();
+        async move { Response::Proposed(proposer.propose_forwarded(ops, times, deadline).await) }.boxed()
     }
 }
 

@@ -13,7 +13,8 @@ use skep_store::Reader;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::proposer::Proposer;
-use super::{level, now_ms, status};
+use super::time::Time;
+use super::{level, status};
 use skep_store::Raft;
 
 /// How often it is looked, at most and at least.
@@ -30,6 +31,7 @@ pub struct Due {
     pub gossip: Gossip,
     pub reader: Reader,
     pub proposer: Proposer,
+    pub time: Time,
     /// For how long every member must have read a level before the cluster agrees to it. Until then
     /// the version before can be gone back to.
     pub level_after: Duration,
@@ -58,7 +60,7 @@ impl Due {
             if !raises {
                 read_since = None;
             }
-            let mut ops = self.reader.due(Stamp(now_ms()));
+            let mut ops = self.reader.due(Stamp(self.time.now_ms()));
             if raises && read_since.get_or_insert_with(Instant::now).elapsed() >= self.level_after {
                 ops.push(Op::Level { level: Level::NEWEST });
             }

@@ -365,16 +365,12 @@ impl Operator {
         let reading = tokio::task::spawn_blocking(move || read_again(&snapshot, &batches));
         let mut messages = 0;
         while let Some(ops) = read.recv().await {
-            let outcomes = self.propose(ops).await?;
+            let restored = self.proposer.restore(ops, Instant::now() + OPERATION_TIMEOUT).await;
+            let outcomes = restored.map_err(|error| failed(&error))?;
             messages += outcomes.iter().filter(|it| matches!(it, OpOutcome::Message { .. })).count() as u64;
         }
         reading.await.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
         Ok(messages)
-    }
-
-    async fn propose(&self, ops: Vec<Op>) -> Result<Vec<OpOutcome>, OperatorError> {
-        let proposed = self.proposer.propose_all(ops, Instant::now() + OPERATION_TIMEOUT).await;
-        proposed.map_err(|error| OperatorError::Failed(error.to_string()))
     }
 }
 

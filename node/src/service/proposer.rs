@@ -16,6 +16,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::ServiceError;
+use super::time::{CLOCKS, Time};
+use skep_members::gossip::Gossip;
 use skep_raft::deposed;
 use skep_raft::peers::{CallError, Peers};
 use skep_raft::wire::{ProposeError, Refusal, Request, Response};
@@ -47,11 +49,21 @@ pub struct Proposer {
 struct Pending {
     ops: Vec<Op>,
     deadline: Instant,
+    times: Times,
     /// Came from a peer that took this node for the leader: it is never carried further, so
     /// that no two nodes can wait for each other.
     forwarded: bool,
     answer: oneshot::Sender<Result<Vec<OpOutcome>, ProposeError>>,
     _bytes: OwnedSemaphorePermit,
+}
+
+/// Whose word the times of operations are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Times {
+    /// The leader's, when it proposes them.
+    Leader,
+    /// What they had before: they are made anew of a snapshot.
+    Kept,
 }
 
 /// What the task needs to carry a command.
@@ -60,6 +72,8 @@ pub struct Carrier {
     pub node_id: NodeId,
     pub raft: Raft,
     pub peers: Peers,
+    pub gossip: Gossip,
+    pub time: Time,
     pub health: tokio::sync::watch::Receiver<StoreHealth>,
     pub commit_latency: crate::telemetry::Latency,
 }
@@ -74,7 +88,7 @@ impl Proposer {
 
     /// Proposes one operation and waits until it is applied, or the deadline.
     pub async fn propose(&self, op: Op, deadline: Instant) -> Result<OpOutcome, ServiceError> {
-        let outcomes = self.enqueue(vec![op], deadline, false).await.map_err(service_error)?;
+        let outcomes = self.enqueue(vec![op], Times::Leader, deadline, false).await.map_err(service_error)?;
         outcomes
             .into_iter()
             .next()
@@ -83,21 +97,28 @@ impl Proposer {
 
     /// Proposes operations together; their outcomes come in the same order.
     pub async fn propose_all(&self, ops: Vec<Op>, deadline: Instant) -> Result<Vec<OpOutcome>, ServiceError> {
-        self.enqueue(ops, deadline, false).await.map_err(service_error)
+        self.enqueue(ops, Times::Leader, deadline, false).await.map_err(service_error)
+    }
+
+    /// Proposes what a snapshot holds, with the times that it had.
+    pub async fn restore(&self, ops: Vec<Op>, deadline: Instant) -> Result<Vec<OpOutcome>, ServiceError> {
+        self.enqueue(ops, Times::Kept, deadline, false).await.map_err(service_error)
     }
 
     /// Proposes what a peer sent here; refused at once where this node does not lead.
     pub async fn propose_forwarded(
         &self,
         ops: Vec<Op>,
+        times: Times,
         deadline: Instant,
     ) -> Result<Vec<OpOutcome>, ProposeError> {
-        self.enqueue(ops, deadline, true).await
+        self.enqueue(ops, times, deadline, true).await
     }
 
     async fn enqueue(
         &self,
         ops: Vec<Op>,
+        times: Times,
         deadline: Instant,
         forwarded: bool,
     ) -> Result<Vec<OpOutcome>, ProposeError> {
@@ -107,7 +128,7 @@ impl Proposer {
             Arc::clone(&self.bytes).try_acquire_many_owned(permits).map_err(|_| ProposeError::Overloaded)?;
         let (answer, answered) = oneshot::channel();
         self.queue
-            .try_send(Pending { ops, deadline, forwarded, answer, _bytes: bytes })
+            .try_send(Pending { ops, times, deadline, forwarded, answer, _bytes: bytes })
             .map_err(|_| ProposeError::Overloaded)?;
         // It may wait behind others that get no answer: its own deadline holds all the same.
         match tokio::time::timeout_at(deadline, answered).await {
@@ -174,7 +195,10 @@ async fn gather(carrier: Carrier, mut pending: mpsc::Receiver<Pending>) {
         while count < COMMAND_OPS_MAX && bytes < COMMAND_BYTES_TARGET {
             let Ok(next) = pending.try_recv() else { break };
             let next_bytes = next.ops.iter().map(Op::size_estimate).sum::<usize>();
-            if count + next.ops.len() > COMMAND_OPS_MAX || bytes + next_bytes > 2 * COMMAND_BYTES_TARGET {
+            let fits = count + next.ops.len() <= COMMAND_OPS_MAX
+                && bytes + next_bytes <= 2 * COMMAND_BYTES_TARGET
+                && next.times == batch[0].times;
+            if !fits {
                 held_over = Some(next);
                 break;
             }
@@ -210,9 +234,10 @@ async fn carry(carrier: Carrier, fullness: &Fullness, mut batch: Vec<Pending>) {
         if batch.is_empty() {
             return;
         }
-        let command = Command::new(batch.iter().flat_map(|pending| pending.ops.iter().cloned()).collect());
+        let ops = batch.iter().flat_map(|pending| pending.ops.iter().cloned()).collect();
+        let times = batch[0].times;
         let deadline = batch.iter().map(|pending| pending.deadline).max().unwrap_or(started);
-        let error = match attempt(&carrier, leader, command, deadline).await {
+        let error = match attempt(&carrier, leader, ops, times, deadline).await {
             Ok(outcomes) => {
                 fullness.end();
                 carrier.commit_latency.observe(started.elapsed());
@@ -246,14 +271,23 @@ async fn carry(carrier: Carrier, fullness: &Fullness, mut batch: Vec<Pending>) {
 async fn attempt(
     carrier: &Carrier,
     leader: Option<RawNodeId>,
-    command: Command,
+    mut ops: Vec<Op>,
+    times: Times,
     deadline: Instant,
 ) -> Result<Vec<OpOutcome>, ProposeError> {
     match leader {
         None => Err(ProposeError::NotLeader { leader: None }),
-        Some(id) if id == carrier.node_id.0 => propose_here(carrier, command, deadline).await,
+        Some(id) if id == carrier.node_id.0 => {
+            let now_ms = carrier.time.stamp_ms().await;
+            ops.iter_mut().for_each(|op| op.stamp(now_ms, times == Times::Kept));
+            propose_here(carrier, Command::new(ops), deadline).await
+        }
         Some(id) => {
-            let request = Request::Propose { ops: command.ops.to_vec() };
+            // A leader of the version before keeps the times of whatever it is sent.
+            let request = match times {
+                Times::Kept if carrier.reads_clocks(NodeId(id)) => Request::Restore { ops },
+                Times::Kept | Times::Leader => Request::Propose { ops },
+            };
             let answer = tokio::select! {
                 answer = carrier.peers.call(NodeId(id), request, deadline) => answer,
                 () = deposed(&carrier.raft, id) => {
@@ -319,6 +353,11 @@ fn answer_where(batch: &mut Vec<Pending>, which: impl Fn(&Pending) -> bool, erro
 }
 
 impl Carrier {
+    fn reads_clocks(&self, id: NodeId) -> bool {
+        let view = self.gossip.view().borrow().clone();
+        view.live(id).is_some_and(|record| record.protocol.1 >= CLOCKS.0)
+    }
+
     /// Waits for another leader than `before`, or `at_most`.
     async fn wait_for_change(&self, before: Option<RawNodeId>, at_most: Duration) {
         let mut metrics = self.raft.metrics();

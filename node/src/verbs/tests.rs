@@ -49,6 +49,13 @@ async fn members_and_peers_are_aligned_tables_or_json() {
         "ID                ROLE    STATE  MATCHED  LAG  ADDRESS\n\
          00000000000000a1  leader  live   7        0    -\n"
     );
+    let clocks = said(Verb::Clock { admin: admin.admin, json: false }).await.unwrap();
+    assert_eq!(
+        clocks,
+        "ID                OFFSET_MS\n\
+         00000000000000a1  -12\n\
+         no majority of the voters' clocks agrees: nothing is dropped by age\n"
+    );
     let members = said(Verb::Members { admin: admin.admin, json: true }).await.unwrap();
     assert_eq!(serde_json::from_str::<Value>(&members).unwrap()["node_id"], NODE_ID);
 }

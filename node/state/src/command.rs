@@ -35,7 +35,7 @@ pub enum Op {
         digest: Digest,
         content_type: String,
         body: Bytes,
-        /// Milliseconds since the Unix epoch, by the clock of the node that took it.
+        /// Milliseconds since the Unix epoch; the leader says it, see [`Op::stamp`].
         time_ms: u64,
         /// Tells the request that made the message, carried again, from one that repeats it.
         nonce: u64,
@@ -120,6 +120,17 @@ impl Op {
         }
     }
 
+    /// Gives it its time, where it has one. The leader does, on each try, so that no other node's clock
+    /// counts; what is made anew of a snapshot `keeps` its own, but none that is yet to come.
+    pub fn stamp(&mut self, now_ms: u64, keeps: bool) {
+        match self {
+            Op::PutMessage { time_ms, .. } | Op::WriteText { time_ms, .. } | Op::Claim { time_ms, .. } => {
+                *time_ms = if keeps { now_ms.min(*time_ms) } else { now_ms };
+            }
+            Op::DropMessages { .. } | Op::RemoveMessage { .. } | Op::Level { .. } => {}
+        }
+    }
+
     /// The first level whose readers know it.
     pub fn level(&self) -> Level {
         match self {
@@ -157,6 +168,19 @@ mod tests {
             time_ms: 1,
             nonce: 7,
         }])
+    }
+
+    #[test]
+    fn the_leaders_time_counts_but_for_what_is_restored() {
+        let time_of = |op: &Op| match op {
+            Op::PutMessage { time_ms, .. } => *time_ms,
+            _ => panic!("another operation"),
+        };
+        let mut op = command().ops[0].clone();
+        for (now_ms, keeps, time_ms) in [(900, false, 900), (50, false, 50), (70, true, 50), (40, true, 40)] {
+            op.stamp(now_ms, keeps);
+            assert_eq!(time_of(&op), time_ms, "at {now_ms}");
+        }
     }
 
     #[test]

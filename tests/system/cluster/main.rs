@@ -11,6 +11,7 @@ mod api;
 mod bad_input;
 mod balancing;
 mod bootstrap;
+mod clocks;
 mod crashes;
 mod disk;
 mod feed;

@@ -35,6 +35,12 @@ pub enum Request {
     Operate(Operation),
     /// From a leader that proves itself: does the peer still hold this vote?
     HoldsVote(Vote),
+    /// What does the peer's clock show? Level 3.
+    Clock,
+    /// To the leader: as [`Request::Propose`], of what a snapshot holds, which keeps its times. Level 3.
+    Restore {
+        ops: Vec<Op>,
+    },
 }
 
 /// What an operator asks of the leader through any node.
@@ -69,13 +75,18 @@ pub enum Response {
     /// To [`Request::Vote`] and [`Request::PreVote`].
     Vote(VoteResponse),
     TransferLeader(TransferLeaderResponse),
-    /// One outcome for each operation, in their order.
+    /// To [`Request::Propose`] and [`Request::Restore`]: one outcome for each operation, in their order.
     Proposed(Result<Vec<OpOutcome>, ProposeError>),
     /// The log index.
     ReadIndex(Result<u64, ReadIndexError>),
     Bootstrap(BootstrapAnswer),
     Operated(Result<OperationOutcome, OperationError>),
     HoldsVote(bool),
+    /// By the peer's own clock, right or wrong.
+    Clock {
+        /// Milliseconds since the Unix epoch.
+        unix_ms: u64,
+    },
 }
 
 /// Why a request was not executed.
@@ -143,7 +154,9 @@ impl Request {
             Request::Append(append) => append.entries.is_empty(),
             Request::Vote(_) | Request::PreVote(_) | Request::TransferLeader(_) => true,
             Request::ReadIndex { .. } | Request::HoldsVote(_) | Request::Bootstrap(_) => true,
-            Request::Propose { .. } | Request::Operate(_) => false,
+            // One that waits would tell of another moment.
+            Request::Clock => true,
+            Request::Propose { .. } | Request::Restore { .. } | Request::Operate(_) => false,
         }
     }
 
