@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use skep_base::process::files;
 use skep_members::advertise;
 use skep_members::gossip::{Gossip, GossipConfig, NodeState, PeerRecord, Program, RaftRole};
 use skep_members::key::KeyRing;
@@ -41,6 +42,11 @@ const LINGER: Duration = Duration::from_millis(500);
 /// How long the way out of the cluster may take.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(8);
 
+/// Descriptors that are kept from clients, or a quarter of all where that is more.
+const FILES_RESERVED: u64 = 80;
+/// So many connections are taken however few descriptors there are.
+const CONNECTIONS_MIN: usize = 16;
+
 /// A running node.
 struct Node {
     raft: Raft,
@@ -61,7 +67,7 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    let mut node = start(config).await?;
+    let mut node = start(config, files::raise_limit()).await?;
     let ended = tokio::select! {
         _ = either(&mut terminate, &mut interrupt) => None,
         reason = fatal(&node) => Some(reason),
@@ -127,7 +133,7 @@ async fn drain(node: &mut Node) {
     tracing::debug!(folder = %node.folder.dir().display(), "the data folder is free again");
 }
 
-async fn start(config: ServeConfig) -> anyhow::Result<Node> {
+async fn start(config: ServeConfig, files: u64) -> anyhow::Result<Node> {
     let keys = config.cluster_key.clone().unwrap_or_else(KeyRing::insecure_loopback);
     let folder = Arc::new(identity::shared::open(&config.data)?);
     let node_id = folder.identity().node;
@@ -194,10 +200,27 @@ async fn start(config: ServeConfig) -> anyhow::Result<Node> {
     let (admin_stage, admin_stages) = channel(Stage::Serving);
     let mut servers = tokio::task::JoinSet::new();
     let public = public_app(service.clone(), config.operator_token.clone(), config.max_body_bytes, &metrics);
-    servers.spawn(http::serve(listeners.http, public, ServeLimits::default(), http_stages));
+    servers.spawn(http::serve(
+        listeners.http,
+        public,
+        connections(ServeLimits::default(), files),
+        http_stages,
+    ));
     let admin = admin_app(NodeAdmin { service, operator }, config.operator_token.clone(), &metrics);
-    servers.spawn(http::serve(listeners.admin, admin, ServeLimits::admin(), admin_stages));
+    servers.spawn(http::serve(
+        listeners.admin,
+        admin,
+        connections(ServeLimits::admin(), files / 8),
+        admin_stages,
+    ));
     Ok(Node { raft, gossip, peers, http_stage, admin_stage, servers, tasks, health, folder })
+}
+
+/// Of the descriptors that this process may have, clients get those that the store and the peers need not: a
+/// store that can make no file stops writing.
+fn connections(limits: ServeLimits, files: u64) -> ServeLimits {
+    let left = usize::try_from(files - files.min(FILES_RESERVED.max(files / 4))).unwrap_or(usize::MAX);
+    ServeLimits { connections_max: limits.connections_max.min(left.max(CONNECTIONS_MIN)), ..limits }
 }
 
 /// What gossip first says of this node.

@@ -13,6 +13,7 @@ mod balancing;
 mod bootstrap;
 mod clocks;
 mod crashes;
+mod descriptors;
 mod disk;
 mod feed;
 mod level;
