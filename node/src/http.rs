@@ -10,7 +10,10 @@
 
 pub(crate) mod app;
 pub(crate) mod body;
+pub(crate) mod browser;
+pub(crate) mod conditions;
 pub(crate) mod encode;
+pub(crate) mod head;
 pub(crate) mod headers;
 pub(crate) mod idempotency;
 pub(crate) mod json;
@@ -19,6 +22,7 @@ pub(crate) mod query;
 pub(crate) mod token;
 
 pub use app::App;
+pub use browser::Origins;
 pub use problem::{Problem, ProblemKind};
 pub use skep_console::{ServeLimits, Stage, serve};
 pub use token::OperatorToken;

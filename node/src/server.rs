@@ -199,7 +199,8 @@ async fn start(config: ServeConfig, files: u64) -> anyhow::Result<Node> {
     let (http_stage, http_stages) = channel(Stage::Serving);
     let (admin_stage, admin_stages) = channel(Stage::Serving);
     let mut servers = tokio::task::JoinSet::new();
-    let public = public_app(service.clone(), config.operator_token.clone(), config.max_body_bytes, &metrics);
+    let (token, origins) = (config.operator_token.clone(), config.allow_origins.clone());
+    let public = public_app(service.clone(), token, origins, config.max_body_bytes, &metrics);
     servers.spawn(http::serve(
         listeners.http,
         public,

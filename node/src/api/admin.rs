@@ -18,7 +18,9 @@
 //! But for the removal of messages, the address asks for no proof of who asks: it belongs on
 //! loopback or a private network.
 //! Requests that change something need a content type that a web page of another origin cannot
-//! send without asking first, so that no browser on the machine can be made to send them.
+//! send without asking first, so that no browser on the machine can be made to send them; and all but health
+//! and metrics must ask by an IP address, `localhost` or the machine's own name, so that no page becomes one
+//! of this origin by a name that it points here.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,7 +39,7 @@ use skep_console::answer;
 
 use super::node::AdminApi;
 use super::public::{method_not_allowed, not_found};
-use crate::http::app::App;
+use crate::http::app::{App, Guard};
 use crate::http::body;
 use crate::http::problem::{Problem, ProblemKind};
 use crate::http::token::OperatorToken;
@@ -48,6 +50,9 @@ use crate::telemetry::Metrics;
 const REQUEST_BYTES_MAX: usize = 4096;
 /// How long a chunk of a snapshot that is restored may take to arrive.
 const CHUNK_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What shows health and figures, and changes nothing: whoever asks may ask by any name.
+const OPEN: [&str; 4] = ["/livez", "/readyz", "/startedz", "/metrics"];
 
 pub(crate) const APPLICATION_JSON: &str = "application/json";
 pub(crate) const OCTET_STREAM: &str = "application/octet-stream";
@@ -68,15 +73,22 @@ pub fn admin_app<A: AdminApi>(api: A, token: OperatorToken, metrics: &Metrics) -
         .route("/metrics", get(scrape::<A>))
         .route("/cluster", get(cluster::<A>))
         .route("/peers", get(peers::<A>))
+        .route("/clock", get(clock::<A>))
         .route("/transfer-leader", post(transfer_leader::<A>))
         .route("/force-leave", post(force_leave::<A>))
         .route("/messages/{digest}", delete(remove::<A>))
         .route("/snapshot", get(save::<A>).post(restore::<A>))
         .fallback(not_found)
-        .route("/clock", get(clock::<A>))
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(Arc::new(Admin { api, metrics: metrics.clone(), token }));
-    App::new(router, node_id, None)
+    let guard = Guard::Operators { own_names: own_names(), open: &OPEN };
+    App::new(router, node_id, guard, None)
+}
+
+/// What this machine is called.
+fn own_names() -> Arc<[String]> {
+    let name = rustix::system::uname();
+    name.nodename().to_str().map(str::to_owned).into_iter().collect()
 }
 
 async fn livez() -> Response {
@@ -103,6 +115,10 @@ async fn peers<A: AdminApi>(State(admin): State<Arc<Admin<A>>>) -> Response {
     json(&serde_json::json!({ "peers": admin.api.peers().await }))
 }
 
+async fn clock<A: AdminApi>(State(admin): State<Arc<Admin<A>>>) -> Response {
+    json(&admin.api.clocks())
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct TransferLeader {
@@ -115,10 +131,6 @@ async fn transfer_leader<A: AdminApi>(
     request: Request,
 ) -> Result<Response, Problem> {
     let asked: TransferLeader = read_json(request).await?;
-async fn clock<A: AdminApi>(State(admin): State<Arc<Admin<A>>>) -> Response {
-    json(&admin.api.clocks())
-}
-
     let to = asked.to.as_deref().map(node_id).transpose()?;
     let leader = admin.api.transfer_leader(to).await?;
     Ok(json(&serde_json::json!({ "leader": leader.to_string() })))

@@ -10,12 +10,13 @@ use axum::response::Response;
 use axum::routing::get;
 use bytes::Bytes;
 use http::header::{
-    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG,
-    HeaderName, HeaderValue, IF_NONE_MATCH, REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS,
+    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderValue,
+    REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, StatusCode};
 use skep_state::message::Digest;
 
+use crate::http::conditions::{self, Condition};
 use crate::http::headers::insert;
 use crate::http::problem::{Problem, ProblemKind};
 
@@ -81,13 +82,10 @@ pub(crate) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
 }
 
 fn answer(asset: &'static Asset, etag: &str, asked: &HeaderMap) -> Result<Response, Problem> {
-    let names = |name: HeaderName, wanted: &str| {
-        asked.get_all(name).iter().any(|value| value.to_str().is_ok_and(|value| value.contains(wanted)))
-    };
-    if asset.is_gzip && asked.contains_key(ACCEPT_ENCODING) && !names(ACCEPT_ENCODING, "gzip") {
+    if asset.is_gzip && !conditions::takes_coding(asked, "gzip") {
         return Err(Problem::new(ProblemKind::NotAcceptable, "this file is there with gzip alone"));
     }
-    let is_known = names(IF_NONE_MATCH, etag);
+    let is_known = conditions::evaluate(asked, etag)? == Condition::NotModified;
     let mut response =
         Response::new(if is_known { Body::empty() } else { Body::from(Bytes::from_static(asset.bytes)) });
     if is_known {

@@ -13,7 +13,8 @@ use tokio_util::task::TaskTracker;
 use super::overview::Overview;
 use super::shared::Public;
 use super::{assets, export, members, openapi};
-use crate::http::app::{App, Shortcut};
+use crate::http::app::{App, Guard, Shortcut};
+use crate::http::browser::Origins;
 use crate::http::problem::Problem;
 use crate::http::token::OperatorToken;
 use crate::kinds;
@@ -25,6 +26,7 @@ use crate::telemetry::Metrics;
 pub fn public_app<A: MessageApi>(
     api: A,
     token: OperatorToken,
+    origins: Origins,
     max_body_bytes: usize,
     metrics: &Metrics,
 ) -> App {
@@ -44,7 +46,7 @@ pub fn public_app<A: MessageApi>(
         .merge(kinds::routes(&served, &feed))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed);
-    App::new(router, node_id, Some(metrics.http.clone()))
+    App::new(router, node_id, Guard::Public(origins), Some(metrics.http.clone()))
         .with_endings(closing, upgraded)
         .with_shortcut(Arc::new(Past(served)))
 }

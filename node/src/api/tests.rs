@@ -24,7 +24,7 @@ use tokio::task::JoinHandle;
 
 use super::fake::Fake;
 use super::*;
-use crate::http::{App, OperatorToken, ProblemKind, ServeLimits, Stage, serve};
+use crate::http::{App, OperatorToken, Origins, ProblemKind, ServeLimits, Stage, serve};
 use crate::kinds::served::MessageApi;
 use crate::telemetry::Metrics;
 
@@ -54,8 +54,10 @@ async fn public() -> Served {
 }
 
 async fn public_with(limits: ServeLimits) -> Served {
-    serve_app(limits, |fake, metrics| public_app(fake, OperatorToken::new(Some(TOKEN)), MAX_BODY, metrics))
-        .await
+    serve_app(limits, |fake, metrics| {
+        public_app(fake, OperatorToken::new(Some(TOKEN)), Origins::default(), MAX_BODY, metrics)
+    })
+    .await
 }
 
 async fn admin() -> Served {
@@ -76,7 +78,8 @@ async fn serve_app(limits: ServeLimits, app: impl FnOnce(Fake, &Metrics) -> App)
 
 impl Served {
     async fn ask(&self, method: Method, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
-        let mut request = Request::builder().method(method).uri(path).header("host", "skep");
+        let mut request =
+            Request::builder().method(method).uri(path).header("host", self.address.to_string());
         for (name, value) in headers {
             request = request.header(*name, *value);
         }

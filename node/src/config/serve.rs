@@ -12,11 +12,11 @@ use skep_members::seeds::Seed;
 use skep_members::settings::{ADVERTISE, SEEDS, cluster_key};
 
 use super::settings::{
-    ADMIN, BODY_BYTES_LIMIT, DATA, DEAD_GRACE, EXPECT, EXPECT_MAX, HTTP, LEVEL_AFTER, MAX_BODY, PEER,
-    REQUEST_TIMEOUT, RETAIN_AGE, RETAIN_BYTES, VOTERS, VOTERS_MAX,
+    ADMIN, ALLOW_ORIGINS, BODY_BYTES_LIMIT, DATA, DEAD_GRACE, EXPECT, EXPECT_MAX, HTTP, LEVEL_AFTER,
+    MAX_BODY, PEER, REQUEST_TIMEOUT, RETAIN_AGE, RETAIN_BYTES, VOTERS, VOTERS_MAX,
 };
 use super::{kept, operator};
-use crate::http::OperatorToken;
+use crate::http::{OperatorToken, Origins};
 use crate::service::retention::RetentionConfig;
 
 /// All that a serving node is told.
@@ -41,6 +41,7 @@ pub struct ServeConfig {
     pub retention: RetentionConfig,
     pub level_after: Duration,
     pub operator_token: OperatorToken,
+    pub allow_origins: Origins,
     /// Said in the log once there is one.
     pub warnings: Vec<String>,
 }
@@ -67,6 +68,7 @@ pub(super) fn resolve(layers: &Layers) -> Result<ServeConfig, ConfigError> {
             bytes: layers.read(&RETAIN_BYTES, kept::size)?,
         },
         operator_token: operator::token(layers)?,
+        allow_origins: layers.read(&ALLOW_ORIGINS, Origins::parse)?.unwrap_or_default(),
         warnings: warning.into_iter().collect(),
     };
     if config.cluster_key.is_none() {

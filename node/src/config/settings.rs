@@ -66,6 +66,12 @@ pub(super) const RETAIN_BYTES: Setting = Setting::serving(
     "none is",
     "The oldest messages are dropped while all have more bytes than this, in bytes or with KiB to TiB",
 );
+pub(super) const ALLOW_ORIGINS: Setting = Setting::serving(
+    "allow-origins",
+    "ORIGIN[,ORIGIN...]",
+    "none but its own",
+    "Origins whose pages may write and follow the live feed, as https://app.example",
+);
 pub(super) const OPERATOR_TOKEN: Setting =
     Setting { name: "operator-token", kind: Kind::Secret, value: "", default: "none", help: "" };
 pub(super) const OPERATOR_TOKEN_FILE: Setting = Setting::serving(
@@ -94,6 +100,7 @@ pub(super) const SETTINGS: &[&Setting] = &[
     &RETAIN_AGE,
     &RETAIN_BYTES,
     &LEVEL_AFTER,
+    &ALLOW_ORIGINS,
     &OPERATOR_TOKEN_FILE,
     &OPERATOR_TOKEN,
     &LOG,

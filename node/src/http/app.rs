@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::body::Body;
+use axum::response::IntoResponse;
 use futures_util::future::BoxFuture;
 use http::header::{CONNECTION, HeaderName, HeaderValue};
 use http::{Request, Response, StatusCode};
@@ -17,6 +18,9 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use tower_service::Service;
 
+use super::browser::{self, Origins};
+use super::head;
+use super::problem::Problem;
 use crate::telemetry::metrics::{CLIENT_LEFT, HttpMetrics, MethodLabel, Route};
 
 /// Which node gave the answer.
@@ -30,6 +34,29 @@ pub(crate) trait Shortcut: Send + Sync {
     fn answer(&self, request: &mut Request<Incoming>) -> Option<BoxFuture<'static, Response<Body>>>;
 }
 
+/// Who is let in.
+#[derive(Debug, Clone)]
+pub(crate) enum Guard {
+    /// Clients: pages of these origins and of its own.
+    Public(Origins),
+    /// Operators: whoever asks by one of the machine's own names, and no page of another origin. What
+    /// `open` names anybody may ask.
+    Operators { own_names: Arc<[String]>, open: &'static [&'static str] },
+}
+
+impl Guard {
+    fn judge(&self, request: &Request<Incoming>) -> Result<(), Problem> {
+        match self {
+            Guard::Public(origins) => origins.judge(request.method(), request.headers()),
+            Guard::Operators { open, .. } if open.contains(&request.uri().path()) => Ok(()),
+            Guard::Operators { own_names, .. } => {
+                browser::judge_host(own_names, request.headers())?;
+                Origins::default().judge(request.method(), request.headers())
+            }
+        }
+    }
+}
+
 /// An API that [`skep_console::serve`] can serve. Cheap to clone.
 #[derive(Clone)]
 pub struct App {
@@ -41,6 +68,7 @@ pub struct App {
 struct Shared {
     served_by: HeaderValue,
     metrics: Option<Arc<HttpMetrics>>,
+    guard: Guard,
     /// Looked at for each answer; `closing` is for those who wait for it.
     is_closing: AtomicBool,
     closing: watch::Sender<bool>,
@@ -50,12 +78,18 @@ struct Shared {
 
 impl App {
     /// Without `metrics`, requests are not counted.
-    pub(crate) fn new(router: Router, node_id: NodeId, metrics: Option<Arc<HttpMetrics>>) -> Self {
+    pub(crate) fn new(
+        router: Router,
+        node_id: NodeId,
+        guard: Guard,
+        metrics: Option<Arc<HttpMetrics>>,
+    ) -> Self {
         // Hex digits are a header's value.
         let served_by = HeaderValue::from_str(&node_id.to_string());
         let served_by = served_by.unwrap_or(HeaderValue::from_static("unknown"));
         let (closing, upgraded) = (watch::Sender::new(false), TaskTracker::new());
-        let shared = Shared { served_by, metrics, is_closing: AtomicBool::new(false), closing, upgraded };
+        let is_closing = AtomicBool::new(false);
+        let shared = Shared { served_by, metrics, guard, is_closing, closing, upgraded };
         Self { router, shortcut: None, shared: Arc::new(shared) }
     }
 
@@ -67,9 +101,10 @@ impl App {
     /// With what tells long answers when to end, and what waits for those that took over their
     /// connection.
     pub(crate) fn with_endings(self, closing: watch::Sender<bool>, upgraded: TaskTracker) -> Self {
-        let Shared { served_by, metrics, .. } = &*self.shared;
-        let (served_by, metrics) = (served_by.clone(), metrics.clone());
-        let shared = Shared { served_by, metrics, is_closing: AtomicBool::new(false), closing, upgraded };
+        let Shared { served_by, metrics, guard, .. } = &*self.shared;
+        let (served_by, metrics, guard) = (served_by.clone(), metrics.clone(), guard.clone());
+        let is_closing = AtomicBool::new(false);
+        let shared = Shared { served_by, metrics, guard, is_closing, closing, upgraded };
         Self { shared: Arc::new(shared), ..self }
     }
 }
@@ -97,12 +132,16 @@ impl Answers for App {
 
     async fn respond(&self, mut request: Request<Incoming>, began: Instant) -> Response<Body> {
         let asked = Asked::begin(began, self.shared.metrics.as_deref(), &request);
-        let mut response = match self.shortcut.as_ref().and_then(|shortcut| shortcut.answer(&mut request)) {
-            Some(answer) => answer.await,
-            None => {
-                let Ok(response) = self.router.clone().call(request.map(Body::new)).await;
-                response
-            }
+        let refused = head::settle(&mut request).and_then(|()| self.shared.guard.judge(&request));
+        let mut response = match refused {
+            Err(refusal) => refusal.into_response(),
+            Ok(()) => match self.shortcut.as_ref().and_then(|shortcut| shortcut.answer(&mut request)) {
+                Some(answer) => answer.await,
+                None => {
+                    let Ok(response) = self.router.clone().call(request.map(Body::new)).await;
+                    response
+                }
+            },
         };
         response.headers_mut().insert(SKEP_SERVED_BY, self.shared.served_by.clone());
         if self.shared.is_closing.load(Ordering::Relaxed)

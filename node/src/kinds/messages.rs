@@ -18,13 +18,14 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, LOCATION, VARY,
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderValue, LOCATION, VARY,
     X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, StatusCode};
 use hyper::body::Incoming;
 use skep_state::message::{CONTENT_TYPE_LEN_MAX, Digest, StoredMessage, TEXT_PLAIN};
 
+use crate::http::conditions::{self, Condition};
 use crate::http::headers::{JSON, essence, insert, is_token};
 use crate::http::problem::{Problem, ProblemKind};
 use crate::http::{body, idempotency, json};
@@ -38,8 +39,9 @@ use skep_store::Lookup;
 use utoipa::OpenApi;
 
 const OCTET_STREAM: &str = "application/octet-stream";
-/// A message never changes, and its digest names no other.
-const IMMUTABLE: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
+/// A message never changes, and its digest names no other. But it may be removed: no cache gives it for longer
+/// than an hour without asking.
+const IMMUTABLE: HeaderValue = HeaderValue::from_static("public, max-age=3600, immutable");
 /// The path that a message's digest follows.
 const MESSAGE_PATH: &str = "/messages/";
 
@@ -152,6 +154,7 @@ fn stored(put: Put) -> Result<Response, Problem> {
             (schema::TextMessage = "application/json"), (schema::Raw = "application/octet-stream"))),
         (status = 304, description = "The client has it"),
         (status = 400, description = "That is no digest", body = schema::ProblemDocument, content_type = "application/problem+json"),
+        (status = 412, description = "If-Match names another tag", body = schema::ProblemDocument, content_type = "application/problem+json"),
         (status = 404, description = "There is no such message", body = schema::ProblemDocument, content_type = "application/problem+json"),
         (status = 410, description = "The message was taken out", body = schema::ProblemDocument, content_type = "application/problem+json"),
     ),
@@ -182,10 +185,11 @@ async fn find<A: MessageApi>(
         }
     };
 
-    let etag = etag(&digest);
-    let not_modified = is_named(request, &etag);
     let text = as_text(&message);
     let (is_text, as_json) = (text.is_some(), text.filter(|_| !prefers_bytes(request, &message)));
+    // Two forms, two tags (RFC 9110, 8.8.3).
+    let etag = if as_json.is_some() { json_etag(&digest) } else { etag(&digest) };
+    let condition = conditions::evaluate(request, &etag)?;
     let mut response = Response::new(Body::empty());
     let headers = response.headers_mut();
     insert(headers, ETAG, etag);
@@ -198,7 +202,7 @@ async fn find<A: MessageApi>(
         // Whoever stored it may have stored a page with scripts: it gets no origin of ours.
         headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox"));
     }
-    if not_modified {
+    if condition == Condition::NotModified {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         return Ok(response);
     }
@@ -270,14 +274,14 @@ fn prefers_bytes(headers: &HeaderMap, message: &StoredMessage) -> bool {
     bytes.is_some() && bytes > want(headers, "application/json")
 }
 
-/// Whether `If-None-Match` names this tag. The weak comparison (RFC 9110, 13.1.2).
-fn is_named(headers: &HeaderMap, etag: &str) -> bool {
-    let tags = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-    tags.flat_map(|value| value.split(','))
-        .map(str::trim)
-        .any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
+/// The tag of a text as JSON.
+fn json_etag(digest: &Digest) -> String {
+    let mut etag = String::with_capacity(71);
+    let _ = write!(etag, "\"{digest}-json\"");
+    etag
 }
 
+/// The tag of a message's bytes.
 fn etag(digest: &Digest) -> String {
     let mut etag = String::with_capacity(66);
     let _ = write!(etag, "\"{digest}\"");

@@ -27,4 +27,5 @@ mod repeats;
 mod replace;
 mod retention;
 mod signals;
+mod strangers;
 mod torn_log;

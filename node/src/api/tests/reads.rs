@@ -36,8 +36,8 @@ async fn a_text_is_json_by_default_and_for_whoever_takes_anything() {
         assert_eq!(answer.status, 200);
         assert_eq!(answer.body, r#"{"message":"foo"}"#);
         assert_eq!(answer.header("content-type"), "application/json");
-        assert_eq!(answer.header("etag"), format!("\"{FOO}\""));
-        assert_eq!(answer.header("cache-control"), "public, max-age=31536000, immutable");
+        assert_eq!(answer.header("etag"), format!("\"{FOO}-json\""));
+        assert_eq!(answer.header("cache-control"), "public, max-age=3600, immutable");
         assert_eq!(answer.header("vary"), "accept");
         assert_eq!(answer.header("x-content-type-options"), "nosniff");
     }
@@ -110,16 +110,23 @@ async fn head_is_get_without_the_body() {
 async fn a_client_that_has_the_message_gets_304() {
     let served = with_messages().await;
     let path = format!("/messages/{FOO}");
-    let etag = format!("\"{FOO}\"");
+    let etag = format!("\"{FOO}-json\"");
     for tags in [etag.clone(), format!("W/{etag}"), format!("\"x\", {etag}"), "*".into()] {
         let answer = served.ask(Method::GET, &path, &[("if-none-match", &tags)], b"").await;
         assert_eq!(answer.status, 304, "{tags}");
         assert!(answer.body.is_empty());
         assert_eq!(answer.header("etag"), etag);
-        assert_eq!(answer.header("cache-control"), "public, max-age=31536000, immutable");
+        assert_eq!(answer.header("cache-control"), "public, max-age=3600, immutable");
     }
-    let other = served.ask(Method::GET, &path, &[("if-none-match", "\"x\"")], b"").await;
-    assert_eq!(other.status, 200);
+    let bytes = format!("\"{FOO}\"");
+    for other in ["\"x\"", &bytes] {
+        let answer = served.ask(Method::GET, &path, &[("if-none-match", other)], b"").await;
+        assert_eq!(answer.status, 200, "{other} is no tag of the JSON form");
+    }
+    let as_bytes = [("if-none-match", bytes.as_str()), ("accept", "text/plain")];
+    assert_eq!(served.ask(Method::GET, &path, &as_bytes, b"").await.status, 304);
+    let refused = served.ask(Method::GET, &path, &[("if-match", "\"x\"")], b"").await;
+    refused.is_problem(ProblemKind::PreconditionFailed);
     let absent = format!("/messages/{ABSENT}");
     let absent = served.ask(Method::GET, &absent, &[("if-none-match", "*")], b"").await;
     absent.is_problem(ProblemKind::MessageNotFound);

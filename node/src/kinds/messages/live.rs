@@ -150,6 +150,9 @@ pub(crate) async fn get<A: MessageApi>(
         let detail = "ask for text/event-stream, or for an upgrade to a WebSocket";
         return Err(Problem::new(ProblemKind::NotAcceptable, detail));
     }
+    if upgrade && let Some(refusal) = socket::refuse(request.headers()) {
+        return Ok(refusal);
+    }
     let after = position(request.headers(), request.uri().query().unwrap_or_default())?;
     let live = &feed.live;
     if *live.closing.borrow() {

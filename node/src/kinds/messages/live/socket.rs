@@ -6,14 +6,21 @@
 use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
+use http::HeaderMap;
+use http::header::{HeaderValue, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::tail::Entry;
 use super::{Farewell, HEARTBEAT, STALL_MAX, Seat};
+use crate::http::problem::{Problem, ProblemKind};
 use crate::kinds::served::MessageApi;
 
+/// The protocol's version.
+const VERSION: &str = "13";
+/// Of base64 of 16 bytes.
+const KEY_LEN: usize = 24;
 /// Largest message of a client.
 const RECEIVED_BYTES_MAX: usize = 4096;
 /// The library's own buffers, a reader: it would take 128 KiB for each.
@@ -23,6 +30,27 @@ const WRITE_BUFFER_BYTES: usize = 32 * 1024;
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 /// Heartbeats without a word from the client after which it counts as gone.
 const SILENT_BEATS_MAX: u32 = 2;
+
+/// Why a handshake is refused (RFC 6455, 4.2): of another version, or with a key that is none. What else it
+/// must have, the library looks at.
+pub(crate) fn refuse(headers: &HeaderMap) -> Option<Response> {
+    let text =
+        |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).unwrap_or_default();
+    if text(SEC_WEBSOCKET_VERSION) != VERSION {
+        let problem =
+            Problem::new(ProblemKind::InvalidUpgrade, "no WebSocket: version 13 is the one that is spoken");
+        let mut refusal = problem.into_response();
+        refusal.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static(VERSION));
+        return Some(refusal);
+    }
+    let key = text(SEC_WEBSOCKET_KEY).as_bytes();
+    let is_key = key.len() == KEY_LEN
+        && key.ends_with(b"==")
+        && key[..KEY_LEN - 2].iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/'));
+    let problem =
+        || Problem::new(ProblemKind::InvalidUpgrade, "no WebSocket: the key is no base64 of 16 bytes");
+    (!is_key).then(|| problem().into_response())
+}
 
 pub(crate) fn serve<A: MessageApi>(
     upgrade: WebSocketUpgrade,
@@ -42,18 +70,60 @@ pub(crate) fn serve<A: MessageApi>(
 
 async fn run<A: MessageApi>(mut socket: WebSocket, mut seat: Seat<A>) {
     let mut given = seat.reader.position();
-    if let Some(why) = converse(&mut socket, &mut seat, &mut given).await {
-        say_goodbye(socket, why, given).await;
+    match converse(&mut socket, &mut seat, &mut given).await {
+        Ending::Ours(why) => say_goodbye(socket, why, given).await,
+        Ending::Theirs => part(socket).await,
+        Ending::Broken(code, reason) => {
+            close(socket, CloseFrame { code, reason: reason.into() }).await;
+        }
+        Ending::Gone => {}
+    }
+}
+
+/// How a conversation ends.
+enum Ending {
+    /// The node wants to; the client is told where to resume.
+    Ours(Farewell),
+    /// The client said that it closes.
+    Theirs,
+    /// The client's frames are none, or too large (RFC 6455, 7.4.1).
+    Broken(u16, &'static str),
+    /// Nobody is there to be told.
+    Gone,
+}
+
+/// Answers a close with a close: else a browser takes the end for a loss (1006).
+async fn part(mut socket: WebSocket) {
+    // The library has put its answer in line; it goes out as more is read, until there is no more.
+    let answered = async { while let Some(Ok(_)) = socket.recv().await {} };
+    let _ = timeout(FAREWELL_TIMEOUT, answered).await;
+}
+
+/// Says why, and waits a moment for the client to hang up.
+async fn close(mut socket: WebSocket, frame: CloseFrame) {
+    let goodbye = async {
+        socket.send(Message::Close(Some(frame))).await?;
+        while let Some(Ok(_)) = socket.recv().await {}
+        Ok::<_, axum::Error>(())
+    };
+    // A client that takes no goodbye finds the connection closed.
+    let _ = timeout(FAREWELL_TIMEOUT, goodbye).await;
+}
+
+/// What an error of the library means to the client.
+fn broken(error: axum::Error) -> Ending {
+    use tokio_tungstenite::tungstenite::Error;
+    match error.into_inner().downcast_ref::<Error>() {
+        Some(Error::Protocol(_)) => Ending::Broken(close_code::PROTOCOL, "the frame is none"),
+        Some(Error::Utf8(_)) => Ending::Broken(close_code::INVALID, "the text is not UTF-8"),
+        Some(Error::Capacity(_)) => Ending::Broken(close_code::SIZE, "the message is too large"),
+        _ => Ending::Gone,
     }
 }
 
 /// Until one side wants to end it; answers what to tell the client, if it is still there. `given`
 /// is the last message on its way to the client.
-async fn converse<A: MessageApi>(
-    socket: &mut WebSocket,
-    seat: &mut Seat<A>,
-    given: &mut u64,
-) -> Option<Farewell> {
+async fn converse<A: MessageApi>(socket: &mut WebSocket, seat: &mut Seat<A>, given: &mut u64) -> Ending {
     let mut heartbeat = interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut silent_beats = 0;
@@ -61,9 +131,11 @@ async fn converse<A: MessageApi>(
     loop {
         let sent = tokio::select! {
             biased;
-            () = Seat::<A>::leaving(closing) => return Some(Farewell::Draining),
+            () = Seat::<A>::leaving(closing) => return Ending::Ours(Farewell::Draining),
             heard = socket.recv() => match heard {
-                Some(Ok(Message::Close(_))) | Some(Err(_)) | None => return None,
+                Some(Ok(Message::Close(_))) => return Ending::Theirs,
+                Some(Err(error)) => return broken(error),
+                None => return Ending::Gone,
                 Some(Ok(_)) => {
                     silent_beats = 0;
                     continue;
@@ -71,23 +143,23 @@ async fn converse<A: MessageApi>(
             },
             batch = reader.next() => match batch {
                 Ok(batch) => timeout(STALL_MAX, send(socket, batch, given)).await,
-                Err(_) => return Some(Farewell::Failed),
+                Err(_) => return Ending::Ours(Farewell::Failed),
             },
             _ = heartbeat.tick() => {
                 if api.readiness().is_err() {
-                    return Some(Farewell::NotReady);
+                    return Ending::Ours(Farewell::NotReady);
                 }
                 silent_beats += 1;
                 if silent_beats > SILENT_BEATS_MAX {
-                    return None;
+                    return Ending::Gone;
                 }
                 timeout(STALL_MAX, socket.send(Message::Ping(Default::default()))).await
             }
         };
         match sent {
             Ok(Ok(())) => {}
-            Ok(Err(_)) => return None,
-            Err(_) => return Some(Farewell::TooSlow),
+            Ok(Err(_)) => return Ending::Gone,
+            Err(_) => return Ending::Ours(Farewell::TooSlow),
         }
     }
 }
@@ -103,18 +175,12 @@ async fn send(socket: &mut WebSocket, batch: Vec<Entry>, given: &mut u64) -> Res
 }
 
 /// Says where to resume, and waits a moment for the client to hang up.
-async fn say_goodbye(mut socket: WebSocket, why: Farewell, after: u64) {
+async fn say_goodbye(socket: WebSocket, why: Farewell, after: u64) {
     let code = match why {
         Farewell::Draining => close_code::RESTART,
         Farewell::TooSlow | Farewell::NotReady => close_code::AGAIN,
         Farewell::Failed => close_code::ERROR,
     };
     let reason = format!("{}; resume with after={after}", why.reason()).into();
-    let goodbye = async {
-        socket.send(Message::Close(Some(CloseFrame { code, reason }))).await?;
-        while let Some(Ok(_)) = socket.recv().await {}
-        Ok::<_, axum::Error>(())
-    };
-    // A client that takes no goodbye finds the connection closed.
-    let _ = timeout(FAREWELL_TIMEOUT, goodbye).await;
+    close(socket, CloseFrame { code, reason }).await;
 }
