@@ -40,7 +40,7 @@ fn a_host_with_the_address_and_a_node_may_die() {
             let holders = lab.holders();
             holders.len() == 1 && holders[0] != dies
         });
-        pause(Duration::from_secs(10));
+        pause(Duration::from_secs(count(5, 10)));
         lab.heal(dies);
     });
     figure("outage of the address", format!("{:.2} s", ledger.outage().as_secs_f64()));
@@ -60,7 +60,7 @@ fn a_host_that_is_cut_off_comes_back_and_has_acknowledged_nothing_alone() {
     let cut = Instant::now();
     // A client on the far side, at that host's own balancer.
     let alone = Traffic::start_at(&lab, away, format!("10.77.0.{away}:80").parse().unwrap());
-    pause(Duration::from_secs(count(15, 30)));
+    pause(Duration::from_secs(count(8, 30)));
     let alone = alone.stop();
     lab.heal(away);
     let healed = Instant::now();
