@@ -30,6 +30,29 @@ pub struct Recovered {
     pub messages: u64,
 }
 
+/// What a folder has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    pub node: NodeId,
+    pub cluster: Option<ClusterId>,
+    /// The last entry of the log. What a quorum acknowledged is in the folder whose last entry has the
+    /// highest term, and in it the highest index (Raft's own rule for votes, 5.4.1): how much a node had
+    /// applied, or knew to be committed, says less.
+    pub last: Option<LogId>,
+    /// Up to which entry the last checkpoint goes.
+    pub checkpoint: Option<LogId>,
+}
+
+/// Looks at the folder, as a start of the node would. It must belong to no running node.
+pub async fn inspect(data: &Path) -> Result<Found, RecoverError> {
+    let folder = DataFolder::open(data)?;
+    let identity = folder.identity();
+    let mut store = skep_store::open(StoreConfig::new(data))?;
+    let last = store.log.get_log_state().await?.last_log_id;
+    let (checkpoint, _) = store.state_machine.applied_state().await?;
+    Ok(Found { node: identity.node, cluster: identity.cluster, last: last.max(checkpoint), checkpoint })
+}
+
 /// Why there is no new cluster.
 #[derive(Debug, thiserror::Error)]
 pub enum RecoverError {
@@ -41,6 +64,8 @@ pub enum RecoverError {
     Log(#[from] std::io::Error),
     #[error("{0} has never been part of a cluster: there is nothing to recover")]
     Pristine(String),
+    #[error("{0} joined a cluster, and has nothing of it: take another folder")]
+    Empty(String),
     #[error("the log's writer has stopped")]
     Stopped,
 }
@@ -56,6 +81,9 @@ pub async fn recover(data: &Path) -> Result<Recovered, RecoverError> {
     let last = store.log.get_log_state().await?.last_log_id;
     let (applied, _) = store.state_machine.applied_state().await?;
     let last = last.max(applied);
+    if last.is_none() {
+        return Err(RecoverError::Empty(data.display().to_string()));
+    }
     let vote = store.log.get_log_reader().await.read_vote().await?;
     let seen = last.as_ref().map_or(0, |log_id| log_id.committed_leader_id().term);
     let term = vote.map_or(0, |vote| vote.leader_id.term).max(seen) + 1;

@@ -84,24 +84,32 @@ async fn carry_out(verb: Verb, out: &mut (dyn Write + Send)) -> Result<(), VerbE
             if json {
                 return print_json(out, &info);
             }
-            let rows: Vec<_> = info
-                .as_object()
-                .into_iter()
-                .flatten()
-                .map(|(name, value)| vec![name.clone(), text(value)])
-                .collect();
-            table::write(out, &["what", "value"], &[], &rows)?;
-            Ok(())
+            print_values(&info, out)
         }
         Verb::Snapshot(SnapshotVerb::Restore { admin, file, json }) => {
             let answer = snapshot::restore(admin, &file).await?;
             print(out, json, &answer, &format!("restored {} messages", text(&answer["messages"])))
+        }
+        Verb::RecoverInspect { data, json } => {
+            let found = offline::inspect(&data).await?;
+            if json {
+                return print_json(out, &found);
+            }
+            print_values(&found, out)
         }
         Verb::Recover { data, yes, json } => {
             let answer = recover(&data, yes).await?;
             print(out, json, &answer, "the folder is a single-voter cluster now; start the node")
         }
     }
+}
+
+/// An object, a line each.
+fn print_values(object: &serde_json::Value, out: &mut (dyn Write + Send)) -> Result<(), VerbError> {
+    let values = object.as_object().into_iter().flatten();
+    let rows: Vec<_> = values.map(|(name, value)| vec![name.clone(), text(value)]).collect();
+    table::write(out, &["what", "value"], &[], &rows)?;
+    Ok(())
 }
 
 #[cfg(test)]

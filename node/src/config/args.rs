@@ -72,6 +72,10 @@ pub(super) enum VerbArgs {
         /// Confirm that the other nodes are gone for good; what only they had is lost
         #[arg(long)]
         yes: bool,
+        /// Say how far the folder's log goes, and change nothing: of several folders, the one whose last
+        /// log term is highest, and of these whose last log index is, has all that was acknowledged
+        #[arg(long, conflicts_with = "yes")]
+        inspect: bool,
         #[command(flatten)]
         output: Output,
     },

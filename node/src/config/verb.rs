@@ -14,15 +14,47 @@ use super::settings::ADMIN;
 /// An operator verb; `admin` is where to connect to, `json` asks for JSON on stdout.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verb {
-    Keygen { json: bool },
-    Health { admin: SocketAddr, of: HealthOf, json: bool },
-    Members { admin: SocketAddr, json: bool },
-    Peers { admin: SocketAddr, json: bool },
-    Clock { admin: SocketAddr, json: bool },
-    TransferLeader { admin: SocketAddr, to: Option<NodeId>, json: bool },
-    ForceLeave { admin: SocketAddr, id: NodeId, json: bool },
+    Keygen {
+        json: bool,
+    },
+    Health {
+        admin: SocketAddr,
+        of: HealthOf,
+        json: bool,
+    },
+    Members {
+        admin: SocketAddr,
+        json: bool,
+    },
+    Peers {
+        admin: SocketAddr,
+        json: bool,
+    },
+    Clock {
+        admin: SocketAddr,
+        json: bool,
+    },
+    TransferLeader {
+        admin: SocketAddr,
+        to: Option<NodeId>,
+        json: bool,
+    },
+    ForceLeave {
+        admin: SocketAddr,
+        id: NodeId,
+        json: bool,
+    },
     Snapshot(SnapshotVerb),
-    Recover { data: PathBuf, yes: bool, json: bool },
+    Recover {
+        data: PathBuf,
+        yes: bool,
+        json: bool,
+    },
+    /// How far a folder's log goes.
+    RecoverInspect {
+        data: PathBuf,
+        json: bool,
+    },
 }
 
 /// What to do with a snapshot file.
@@ -65,7 +97,10 @@ pub(super) fn resolve(args: VerbArgs, layers: &Layers) -> Result<Verb, ConfigErr
         VerbArgs::Snapshot(SnapshotArgs::Restore { file, output }) => {
             Verb::Snapshot(SnapshotVerb::Restore { admin: admin()?, file: file.into(), json: output.json })
         }
-        VerbArgs::Recover { yes, output } => {
+        VerbArgs::Recover { inspect: true, output, .. } => {
+            Verb::RecoverInspect { data: serve::data(layers), json: output.json }
+        }
+        VerbArgs::Recover { yes, output, .. } => {
             Verb::Recover { data: serve::data(layers), yes, json: output.json }
         }
     })

@@ -14,6 +14,18 @@ pub(super) fn keygen(as_json: bool, out: &mut (dyn Write + Send)) -> Result<(), 
     print(out, as_json, &json!({ "key": key }), &key)
 }
 
+/// How far the log in the data folder of a stopped node goes.
+pub(super) async fn inspect(data: &Path) -> Result<Value, VerbError> {
+    let found = crate::recover::inspect(data).await.map_err(|error| VerbError::Refused(error.to_string()))?;
+    Ok(json!({
+        "node_id": found.node.to_string(),
+        "cluster_id": found.cluster.map(|cluster| cluster.to_string()),
+        "last_log_term": found.last.as_ref().map(|last| last.committed_leader_id().term),
+        "last_log_index": found.last.as_ref().map(|last| last.index),
+        "checkpoint_index": found.checkpoint.as_ref().map(|last| last.index),
+    }))
+}
+
 /// Makes a new single-voter cluster from the data folder of a stopped node.
 ///
 /// Without `yes` it says what it would do and changes nothing.

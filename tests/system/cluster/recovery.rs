@@ -135,3 +135,37 @@ async fn one_folder_of_a_lost_quorum_becomes_a_new_cluster_once_confirmed() {
     })
     .await;
 }
+
+/// Of two folders that are left, the one whose log goes further has what was acknowledged, whatever its node
+/// had applied.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn inspecting_folders_names_the_one_that_has_what_was_acknowledged() {
+    let _machine = machine_shared();
+    let mut cluster = Cluster::ready(3).await;
+    let leader = cluster.leader().await;
+    let behind = leader % 3 + 1;
+    cluster.node_mut(behind).kill();
+    let (digest, _) = cluster.node(leader).http.put("only two have it").await;
+    cluster.kill_all();
+    let last = |node: u8| {
+        let mut command = programs::node();
+        command.args(["recover", "--inspect", "--json", "--data"]).arg(&cluster.node(node).settings.data);
+        let ended = run_to_end(&mut command, "", Duration::from_secs(10));
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        let found: serde_json::Value = serde_json::from_str(&ended.stdout).expect("JSON");
+        (
+            found["last_log_term"].as_u64().expect("a term"),
+            found["last_log_index"].as_u64().expect("an index"),
+        )
+    };
+    let ahead = (1..=3).find(|node| *node != leader && *node != behind).expect("a third");
+    assert!(last(ahead) > last(behind), "{:?} {:?}", last(ahead), last(behind));
+    assert_eq!(last(ahead), last(ahead), "looking changes nothing");
+
+    let mut command = programs::node();
+    command.args(["recover", "--yes", "--data"]).arg(&cluster.node(ahead).settings.data);
+    assert_eq!(run_to_end(&mut command, "", Duration::from_secs(10)).code, Some(0));
+    cluster.start(ahead).wait_ready().await;
+    let there = cluster.node(ahead).http.get(&format!("/messages/{digest}")).await.expect("an answer");
+    assert_eq!(there.status, 200, "what two of three had acknowledged");
+}
