@@ -74,7 +74,7 @@ impl Origins {
             "a page of {} may not send this here; --allow-origins names those that may",
             origin.unwrap_or("another site")
         );
-        Err(Problem::unprocessed(ProblemKind::ForeignOrigin, detail))
+        Err(Problem::new(ProblemKind::ForeignOrigin, detail))
     }
 }
 
@@ -107,7 +107,7 @@ pub(crate) fn judge_host(own: &[String], headers: &HeaderMap) -> Result<(), Prob
     let detail = format!(
         "this address is not asked by the name {name:?}: use an IP address, localhost or the machine's own name"
     );
-    Err(Problem::unprocessed(ProblemKind::ForeignHost, detail))
+    Err(Problem::new(ProblemKind::ForeignHost, detail))
 }
 
 #[cfg(test)]

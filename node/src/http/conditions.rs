@@ -17,7 +17,7 @@ pub(crate) enum Condition {
 pub(crate) fn evaluate(headers: &HeaderMap, etag: &str) -> Result<Condition, Problem> {
     if headers.contains_key(IF_MATCH) && !names(headers, IF_MATCH, |tag| tag == etag) {
         let detail = format!("If-Match names no tag of this: {etag} is its own");
-        return Err(Problem::unprocessed(ProblemKind::PreconditionFailed, detail));
+        return Err(Problem::new(ProblemKind::PreconditionFailed, detail));
     }
     let is_known = names(headers, IF_NONE_MATCH, |tag| tag.strip_prefix("W/").unwrap_or(tag) == etag);
     Ok(if is_known { Condition::NotModified } else { Condition::Send })

@@ -63,6 +63,7 @@
 
 pub mod decide;
 pub mod driver;
+pub mod initialise;
 pub mod promise;
 
 use std::fmt;
@@ -73,9 +74,8 @@ use skep_base::id::{ClusterId, NodeId};
 use skep_members::gossip::{NodeState, PeerRecord, Program, View};
 
 pub use decide::{Decision, Wait, decide};
-pub use driver::{
-    Ask, AskError, Bootstrap, BootstrapConfig, BootstrapError, ClusterRefused, Initialise, Initialiser,
-};
+pub use driver::{Ask, AskError, Bootstrap, BootstrapConfig, BootstrapError, ClusterRefused};
+pub use initialise::{Initialise, Initialiser};
 
 /// Most members that a cluster is formed of; more may join it.
 pub const MEMBERS_MAX: usize = 128;

@@ -10,16 +10,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use openraft::impls::EmptyNode;
 use skep_base::id::{ClusterId, NodeId};
 use skep_members::gossip::View;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
+use super::initialise::Initialise;
 use super::promise::{self, NotAdopted};
 use super::{BootstrapAnswer, BootstrapAsk, Decision, No, Proposal, Sight, Wait, decide};
 use crate::formation::identity::{DataFolder, Identity, IdentityError, Promise};
-use crate::types::TypeConfig;
 
 /// How long to wait before asking again.
 const ROUND: Duration = Duration::from_millis(200);
@@ -43,35 +42,6 @@ pub trait Ask: Send + Sync {
         member: NodeId,
         ask: BootstrapAsk,
     ) -> impl Future<Output = Result<BootstrapAnswer, AskError>> + Send;
-}
-
-/// The part of Raft that bootstrap needs.
-pub trait Initialise: Send + Sync {
-    /// Starts Raft with these voters; does nothing where it has a log or a vote already. On return the log
-    /// that says so is on disk.
-    fn initialise(&self, members: &[NodeId]) -> impl Future<Output = Result<(), String>> + Send;
-}
-
-/// A node's Raft, and what waits for its log to be on disk: openraft answers before it is.
-pub struct Initialiser<SM: openraft::storage::RaftStateMachine<TypeConfig>, F> {
-    pub raft: openraft::Raft<TypeConfig, SM>,
-    pub flush: F,
-}
-
-impl<SM, F, W> Initialise for Initialiser<SM, F>
-where
-    SM: openraft::storage::RaftStateMachine<TypeConfig>,
-    F: Fn() -> W + Send + Sync,
-    W: Future<Output = std::io::Result<()>> + Send,
-{
-    async fn initialise(&self, members: &[NodeId]) -> Result<(), String> {
-        if !self.raft.is_initialized().await.map_err(|error| error.to_string())? {
-            let nodes: std::collections::BTreeMap<_, _> =
-                members.iter().map(|id| (id.0, EmptyNode::default())).collect();
-            self.raft.initialize(nodes).await.map_err(|error| error.to_string())?;
-        }
-        (self.flush)().await.map_err(|error| error.to_string())
-    }
 }
 
 /// What bootstrap is told.
