@@ -96,7 +96,7 @@ impl Group {
             OpenStore { reader: store.reader, log, flush, health: store.health, metrics: store.metrics };
         let reader = store.reader.clone();
 
-        let time = Time::start(node_id);
+        let time = Time::start(node_id, reader.applied());
         let proposer = Proposer::start(Carrier {
             node_id,
             raft: raft.clone(),
@@ -115,6 +115,7 @@ impl Group {
             gossip: gossip.clone(),
             peers: peers.clone(),
             proposer: proposer.clone(),
+            read_indexer: read_indexer.clone(),
             reader: reader.clone(),
         };
         let service = Service::new(ServiceParts {

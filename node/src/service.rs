@@ -25,6 +25,7 @@ use skep_base::id::{NodeId, RequestId};
 use skep_members::gossip::Gossip;
 use skep_state::command::{ClaimKey, Op, OpOutcome};
 use skep_state::message::{Digest, StoredMessage};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use list::Filter;
@@ -43,6 +44,9 @@ pub const CLAIM_TTL: Duration = Duration::from_secs(24 * 3600);
 
 /// Bytes of message bodies after which a page of messages ends early.
 pub const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Lists and counts by content type that are made at a time: each reads much of the store.
+const SCANS_MAX: usize = 2;
 
 /// What a stored message came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,6 +136,7 @@ struct Inner {
     proposer: Proposer,
     read_indexer: ReadIndexer,
     nonces: Nonces,
+    scans: Semaphore,
     time: Time,
     status: status::Status,
 }
@@ -163,6 +168,7 @@ impl Service {
             proposer: parts.proposer,
             read_indexer: parts.read_indexer,
             nonces: Nonces::new(),
+            scans: Semaphore::new(SCANS_MAX),
             time: parts.time,
             status,
         }))
@@ -236,8 +242,22 @@ impl Service {
         Ok(self.0.reader.look_up(digest)?)
     }
 
+    /// A turn to look through the store; few do at a time.
+    async fn scan(&self) -> Result<tokio::sync::SemaphorePermit<'_>, ServiceError> {
+        match tokio::time::timeout_at(self.deadline(), self.0.scans.acquire()).await {
+            Ok(Ok(turn)) => Ok(turn),
+            _ => Err(ServiceError::Overloaded {
+                detail: "too many lists and counts by type are wanted".into(),
+            }),
+        }
+    }
+
     /// At most `limit` of the wanted messages whose `seq` is above `after`, in order.
     pub async fn page(&self, after: u64, limit: usize, filter: Filter) -> Result<Page, ServiceError> {
+        let _turn = match filter.content_type {
+            Some(_) => Some(self.scan().await?),
+            None => None,
+        };
         let last = self.current().await?;
         self.read(move |reader| {
             let read = |after, count, bytes| reader.page(after, count, bytes);
@@ -248,22 +268,32 @@ impl Service {
 
     /// How many messages are wanted, and the last message's `seq`.
     pub async fn count(&self, filter: Filter) -> Result<Counted, ServiceError> {
+        let _turn = match filter.content_type {
+            Some(_) => Some(self.scan().await?),
+            None => None,
+        };
         let deadline = self.deadline();
         let last_seq = self.current().await?;
-        self.read(move |reader| {
-            let read = |after, count, bytes| Ok(reader.page(after, count, bytes)?);
-            let go_on = || match Instant::now() < deadline {
-                true => Ok(()),
-                false => Err(ServiceError::Unavailable {
-                    detail: "there are too many messages to count by type within the deadline".into(),
-                    unprocessed: false,
-                }),
-            };
-            let between = |from, upto| reader.count(from, upto);
-            let messages = list::count(read, between, last_seq, &filter, go_on)?;
-            Ok(Counted { messages, last_seq })
-        })
-        .await
+        // Dropped with this future where the client leaves: the reading ends at its next look.
+        let client = Arc::new(());
+        let left = Arc::downgrade(&client);
+        let counted = self
+            .read(move |reader| {
+                let read = |after, count, bytes| Ok(reader.page(after, count, bytes)?);
+                let go_on = || match Instant::now() < deadline && left.strong_count() > 0 {
+                    true => Ok(()),
+                    false => Err(ServiceError::Unavailable {
+                        detail: "there are too many messages to count by type within the deadline".into(),
+                        unprocessed: false,
+                    }),
+                };
+                let between = |from, upto| reader.count(from, upto);
+                let messages = list::count(read, between, last_seq, &filter, go_on)?;
+                Ok(Counted { messages, last_seq })
+            })
+            .await;
+        drop(client);
+        counted
     }
 
     /// The `seq` of the last message, once everything acknowledged before the call is here.

@@ -382,7 +382,7 @@ impl Inner {
 /// About how many bytes a request takes in a frame: what bounds the bytes in flight.
 fn size_estimate(request: &Request) -> usize {
     match request {
-        Request::Propose { ops } => ops.iter().map(|op| op.size_estimate()).sum(),
+        Request::Propose { ops } | Request::Restore { ops } => ops.iter().map(|op| op.size_estimate()).sum(),
         _ => 256,
     }
 }

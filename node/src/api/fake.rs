@@ -222,7 +222,7 @@ impl AdminApi for Fake {
 
     fn clocks(&self) -> Clocks {
         let members = vec![MemberClock { id: NODE_ID.into(), offset_ms: -12 }];
-        Clocks { time_ms: 1_700_000_000_000, agreed: false, members }
+        Clocks { time_ms: 1_700_000_000_000, agreed: false, all_tell: true, members }
     }
 
     async fn transfer_leader(&self, to: Option<NodeId>) -> Result<NodeId, OperatorError> {

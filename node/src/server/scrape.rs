@@ -41,12 +41,18 @@ pub fn register(metrics: &Metrics, asked: Asked) {
         let ready = f64::from(u8::from(service.readiness().is_ok()));
         scrape.gauge("ready", "1 while /readyz answers 200", ready);
         let clocks = service.clocks();
-        let help = "1 while a majority of the voters' clocks agrees, or there is but one";
-        scrape.gauge("clocks_agree", help, f64::from(u8::from(clocks.agreed)));
+        // Members of the version before tell no clock.
+        if clocks.all_tell {
+            let help = "1 while a majority of the voters' clocks agrees, or there is but one";
+            scrape.gauge("clocks_agree", help, f64::from(u8::from(clocks.agreed)));
+        }
         let offsets: Vec<_> =
             clocks.members.iter().map(|it| (it.id.as_str(), it.offset_ms as f64 / 1e3)).collect();
         let help = "How far a voter's clock is ahead of the agreed time";
-        scrape.gauges("clock_offset_seconds", help, "member", offsets);
+        // Where none agree, nobody can say who is off.
+        if clocks.agreed {
+            scrape.gauges("clock_offset_seconds", help, "member", offsets);
+        }
         if let Some(silence) = service.read_silence() {
             let help = "Since a leader with a quorum last confirmed a read here";
             scrape.gauge("raft_read_silence_seconds", help, silence.as_secs_f64());

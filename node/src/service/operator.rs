@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use super::level::require;
 use super::proposer::Proposer;
+use super::read_index::ReadIndexer;
 use skep_raft::membership::plan::{QuorumLost, Settings};
 use skep_raft::membership::reconciler::facts::{Tracker, raft_facts};
 use skep_raft::peers::Peers;
@@ -86,6 +87,7 @@ pub struct Operator {
     pub(crate) gossip: Gossip,
     pub(crate) peers: Peers,
     pub(crate) proposer: Proposer,
+    pub(crate) read_indexer: ReadIndexer,
     pub(crate) reader: Reader,
 }
 
@@ -348,6 +350,9 @@ impl Operator {
         chunks: impl Stream<Item = std::io::Result<Bytes>>,
     ) -> Result<u64, OperatorError> {
         let failed = |error: &dyn std::fmt::Display| OperatorError::Failed(error.to_string());
+        // A node that has just joined has nothing yet of a cluster that is full.
+        let deadline = Instant::now() + OPERATION_TIMEOUT;
+        self.read_indexer.confirm(deadline).await.map_err(|error| failed(&error))?;
         if self.reader.last_seq() > 0 || self.reader.newest_text().is_some() {
             return Err(OperatorError::Refused(
                 "this cluster holds messages; restore goes into an empty one".into(),

@@ -284,9 +284,11 @@ async fn attempt(
         }
         Some(id) => {
             // A leader of the version before keeps the times of whatever it is sent.
-            let request = match times {
-                Times::Kept if carrier.reads_clocks(NodeId(id)) => Request::Restore { ops },
-                Times::Kept | Times::Leader => Request::Propose { ops },
+            let request = match (times, carrier.reads_clocks(NodeId(id))) {
+                (Times::Leader, _) | (Times::Kept, Some(false)) => Request::Propose { ops },
+                (Times::Kept, Some(true)) => Request::Restore { ops },
+                // Its version is not known at the moment.
+                (Times::Kept, None) => return Err(ProposeError::NotLeader { leader: None }),
             };
             let answer = tokio::select! {
                 answer = carrier.peers.call(NodeId(id), request, deadline) => answer,
@@ -353,9 +355,9 @@ fn answer_where(batch: &mut Vec<Pending>, which: impl Fn(&Pending) -> bool, erro
 }
 
 impl Carrier {
-    fn reads_clocks(&self, id: NodeId) -> bool {
+    fn reads_clocks(&self, id: NodeId) -> Option<bool> {
         let view = self.gossip.view().borrow().clone();
-        view.live(id).is_some_and(|record| record.protocol.1 >= CLOCKS.0)
+        view.live(id).map(|record| record.protocol.1 >= CLOCKS.0)
     }
 
     /// Waits for another leader than `before`, or `at_most`.

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 /// A node for which no leader confirmed a read for so long gets no traffic. Well above an election's
 /// time-out, which a busy machine may use up.
-pub const SILENCE_MAX: Duration = Duration::from_millis(1500);
+pub const SILENCE_MAX: Duration = Duration::from_secs(2);
 
 /// Between two looks: a round is made where none ended in that time.
 const INTERVAL: Duration = Duration::from_millis(300);

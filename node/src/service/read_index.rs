@@ -18,10 +18,10 @@ use tokio::time::Instant;
 
 use super::ServiceError;
 use super::pulse::Pulse;
-use skep_raft::deposed;
 use skep_raft::leadership::{self, Leading, Standing};
 use skep_raft::peers::{CallError, Peers};
 use skep_raft::types::Vote;
+use skep_raft::wait_until;
 use skep_raft::wire::{ReadIndexError, Request, Response};
 use skep_store::Raft;
 use skep_store::{Applied, HeldVote};
@@ -213,7 +213,8 @@ impl Rounds {
         let request = Request::ReadIndex { vote: self.held_vote.get() };
         tokio::select! {
             answer = self.peers.call(NodeId(leader), request, deadline) => answer,
-            () = deposed(&self.raft, leader) => Ok(Response::ReadIndex(Err(ReadIndexError::NotLeader { leader: None }))),
+            // A deposed leader's answer is of no use.
+            _ = wait_until(&self.raft, |metrics| metrics.current_leader.is_some_and(|now| now != leader)) => Ok(Response::ReadIndex(Err(ReadIndexError::NotLeader { leader: None }))),
         }
     }
 

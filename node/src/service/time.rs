@@ -4,13 +4,16 @@
 //! a majority of them agrees on, carried on by its monotonic clock. So a clock that is wrong harms nobody,
 //! its own node's leadership included: the leader stamps what it proposes with the agreed time, and hands
 //! over to one whose clock is right. Where no majority agrees, time goes on as it did, and what needs more
-//! (retention by age) waits. One that is alone has its own clock; a jump of it is followed after ten minutes.
+//! (retention by age) waits; a node that has not yet seen a majority agree lets it go on from the newest time
+//! that was given, if its own clock is ahead of that. One that is alone has its own clock; a jump of it is
+//! followed after ten minutes.
 //!
 //! One task, [`run`]; it may be dropped at any await.
 
 mod agreement;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,11 +21,11 @@ use futures_util::future::join_all;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use serde::Serialize;
 use skep_base::id::NodeId;
-use skep_members::gossip::Gossip;
+use skep_members::gossip::{Gossip, NodeState};
 use skep_raft::peers::Peers;
 use skep_raft::wire::{Request, Response};
 use skep_state::level::Level;
-use skep_store::Raft;
+use skep_store::{Applied, Raft};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -40,8 +43,11 @@ const KNOWN_FOR_MS: i64 = 15_000;
 const LOOKS_WRONG: u32 = 3;
 /// Between two times that a leader hands over for its clock.
 const HAND_OVER_INTERVAL: Duration = Duration::from_secs(60);
-/// How long a leader waits for its first look at the clocks before it stamps anything.
-const FIRST_LOOK_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long a leader that has seen no majority agree waits for one before it stamps anything: it leads, so a
+/// majority is there to be asked.
+const FIRST_LOOK_TIMEOUT: Duration = Duration::from_secs(3);
+/// Between two looks until then.
+const FIRST_LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The first level at which members tell each other their clocks.
 pub const CLOCKS: Level = Level(3);
@@ -51,7 +57,11 @@ pub const CLOCKS: Level = Level(3);
 pub struct Time {
     node_id: NodeId,
     known: Arc<Mutex<Known>>,
-    looked: watch::Sender<bool>,
+    applied: watch::Receiver<Applied>,
+    /// A majority has been seen to agree, or there was but one.
+    agreed: watch::Sender<bool>,
+    /// A leader has waited for that in vain.
+    waited: Arc<AtomicBool>,
 }
 
 struct Known {
@@ -59,6 +69,10 @@ struct Known {
     /// The others' clocks: their bases, and when each was asked.
     clocks: BTreeMap<NodeId, (i64, i64)>,
     anchor: Anchor,
+    /// The newest time that was given to anything, and when by the monotonic clock it was seen.
+    newest: (u64, i64),
+    /// All voters tell their clocks: none is of the version before.
+    all_tell: bool,
 }
 
 /// A voter's clock beside the agreed time.
@@ -76,15 +90,24 @@ pub struct Clocks {
     pub time_ms: u64,
     /// Whether a majority of the voters agrees on it, or there is but one.
     pub agreed: bool,
+    /// Whether all voters tell their clocks: none is of the version before.
+    #[serde(skip)]
+    pub all_tell: bool,
     /// The voters' clocks that are known, and this node's.
     pub members: Vec<MemberClock>,
 }
 
 impl Time {
-    pub fn start(node_id: NodeId) -> Self {
-        let anchor = Anchor::at(own_base_ms());
-        let known = Known { voters: BTreeSet::new(), clocks: BTreeMap::new(), anchor };
-        Self { node_id, known: Arc::new(Mutex::new(known)), looked: watch::Sender::new(false) }
+    pub fn start(node_id: NodeId, applied: watch::Receiver<Applied>) -> Self {
+        let known = Known {
+            voters: BTreeSet::new(),
+            clocks: BTreeMap::new(),
+            anchor: Anchor::at(own_base_ms()),
+            newest: (0, boot_ms()),
+            all_tell: false,
+        };
+        let (agreed, waited) = (watch::Sender::new(false), Arc::default());
+        Self { node_id, known: Arc::new(Mutex::new(known)), applied, agreed, waited }
     }
 
     /// The agreed time now, in milliseconds since the Unix epoch.
@@ -98,12 +121,15 @@ impl Time {
         (agreement != Agreement::None).then_some(now_ms)
     }
 
-    /// The agreed time, once this node has looked at the voters' clocks: what a leader stamps with.
+    /// The agreed time, once this node has seen a majority agree: what a leader stamps with.
     pub async fn stamp_ms(&self) -> u64 {
-        if !*self.looked.borrow() {
-            let mut looked = self.looked.subscribe();
-            // Where nobody can be asked, its own clock is all there is.
-            let _ = tokio::time::timeout(FIRST_LOOK_TIMEOUT, looked.wait_for(|looked| *looked)).await;
+        let waits = !*self.agreed.borrow() && !self.waited.load(Ordering::Relaxed);
+        if waits {
+            let mut agreed = self.agreed.subscribe();
+            // Where none does, as among members of the version before, it goes by what was given, and waits no
+            // second time.
+            let seen = tokio::time::timeout(FIRST_LOOK_TIMEOUT, agreed.wait_for(|agreed| *agreed)).await;
+            self.waited.fetch_or(seen.is_err(), Ordering::Relaxed);
         }
         self.now_ms()
     }
@@ -111,7 +137,10 @@ impl Time {
     /// The clocks as they are known here.
     pub fn clocks(&self) -> Clocks {
         let (agreement, time_ms, bases) = self.look();
-        let base_ms = self.lock().anchor.base_ms;
+        let (base_ms, all_tell) = {
+            let known = self.lock();
+            (known.anchor.base_ms, known.all_tell)
+        };
         let offset = |(id, base): (NodeId, i64)| MemberClock {
             id: id.to_string(),
             offset_ms: base.saturating_sub(base_ms),
@@ -119,12 +148,14 @@ impl Time {
         Clocks {
             time_ms,
             agreed: agreement != Agreement::None,
+            all_tell,
             members: bases.into_iter().map(offset).collect(),
         }
     }
 
     fn look(&self) -> (Agreement, u64, BTreeMap<NodeId, i64>) {
         let (own_ms, boot_ms) = (own_base_ms(), boot_ms());
+        let newest_ms = self.applied.borrow().latest.0;
         let mut known = self.lock();
         let fresh = |asked_ms: i64| boot_ms.saturating_sub(asked_ms) <= KNOWN_FOR_MS;
         let others = known.clocks.iter().filter(|(_, (_, asked_ms))| fresh(*asked_ms));
@@ -136,12 +167,29 @@ impl Time {
                 "this node's clock took a step, and nobody is there to say otherwise: it is followed"
             );
         }
-        let now_ms = boot_ms.saturating_add(known.anchor.base_ms);
-        (agreement, u64::try_from(now_ms).unwrap_or(0), bases)
+        let now_ms = u64::try_from(boot_ms.saturating_add(known.anchor.base_ms)).unwrap_or(0);
+        if agreement != Agreement::None && !known.voters.is_empty() {
+            self.agreed.send_if_modified(|agreed| !std::mem::replace(agreed, true));
+        }
+        let now_ms = if *self.agreed.borrow() { now_ms } else { now_ms.min(known.go_on(newest_ms, boot_ms)) };
+        (agreement, now_ms, bases)
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    /// The newest time that was given, gone on since it was seen; without one, the end of time.
+    fn go_on(&mut self, newest_ms: u64, boot_ms: i64) -> u64 {
+        let gone_on = |(newest_ms, seen_ms): (u64, i64)| {
+            newest_ms.saturating_add(u64::try_from(boot_ms.saturating_sub(seen_ms)).unwrap_or(0))
+        };
+        if newest_ms > gone_on(self.newest) || self.newest.0 == 0 {
+            self.newest = (newest_ms, boot_ms);
+        }
+        if self.newest.0 == 0 { u64::MAX } else { gone_on(self.newest) }
     }
 }
 
@@ -162,6 +210,7 @@ where
     let Asks { time, raft, .. } = &asks;
     let mut wrong = 0;
     let mut handed_over = None::<Instant>;
+    let mut last_heir = None;
     let mut metrics = raft.metrics();
     loop {
         let now = metrics.borrow_and_update().clone();
@@ -174,11 +223,12 @@ where
         let right = asks.who_is_right().filter(|right| leads && !right.contains(&time.node_id));
         wrong = if right.is_some() { wrong + 1 } else { 0 };
         let lately = handed_over.is_some_and(|at| at.elapsed() < HAND_OVER_INTERVAL);
-        if let Some(to) = right.and_then(|right| right.first().copied())
+        if let Some(to) = right.and_then(|right| asks.heir(&right, last_heir))
             && wrong >= LOOKS_WRONG
             && !lately
         {
             handed_over = Some(Instant::now());
+            last_heir = Some(to);
             tracing::error!(to = %to, "this node's clock is not the majority's: handing over leadership; set the clock");
             if let Err(error) = hand_over(to).await {
                 tracing::warn!(%error, "leadership stays where the clock is wrong; what is written has the majority's time");
@@ -197,7 +247,8 @@ where
                 }
             }
         };
-        let _ = tokio::time::timeout(INTERVAL, changes).await;
+        let interval = if *time.agreed.borrow() { INTERVAL } else { FIRST_LOOK_INTERVAL };
+        let _ = tokio::time::timeout(interval, changes).await;
     }
 }
 
@@ -211,10 +262,17 @@ impl Asks {
         known.voters.clone_from(voters);
         known.clocks.retain(|id, _| voters.contains(id));
         known.clocks.extend(answers.into_iter().flatten());
+        known.all_tell = voters.iter().all(|id| *id == self.time.node_id || tells(id));
         drop(known);
-        if !voters.is_empty() {
-            self.time.looked.send_replace(true);
-        }
+        self.time.look();
+    }
+
+    /// One whose clock is right and that is ready; another than the last time, where there is another.
+    fn heir(&self, right: &BTreeSet<NodeId>, last: Option<NodeId>) -> Option<NodeId> {
+        let view = self.gossip.view().borrow().clone();
+        let is_ready = |id: &NodeId| view.live(*id).is_some_and(|record| record.state == NodeState::Ready);
+        let ready = || right.iter().copied().filter(is_ready);
+        ready().find(|id| Some(*id) != last).or_else(|| ready().next())
     }
 
     /// A voter's clock, taken to be read halfway between question and answer.
@@ -224,7 +282,12 @@ impl Asks {
         let Ok(Response::Clock { unix_ms }) = self.peers.call(id, Request::Clock, deadline).await else {
             return None;
         };
-        let middle_ms = asked_ms + (boot_ms() - asked_ms) / 2;
+        let round_trip_ms = boot_ms() - asked_ms;
+        // A process that was stopped meanwhile has no deadline that held.
+        if round_trip_ms > i64::try_from(ROUND_TRIP_MAX.as_millis()).unwrap_or(i64::MAX) {
+            return None;
+        }
+        let middle_ms = asked_ms + round_trip_ms / 2;
         let unix_ms = i64::try_from(unix_ms).unwrap_or(i64::MAX);
         Some((id, (unix_ms.saturating_sub(middle_ms), asked_ms)))
     }

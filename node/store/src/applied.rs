@@ -1,5 +1,6 @@
 //! How far the state machine is: what those wait for who follow it.
 
+use skep_state::clock::Stamp;
 use skep_state::kinds::Revisions;
 
 /// How far the state machine is.
@@ -13,4 +14,6 @@ pub struct Applied {
     pub removals: u64,
     /// How far each kind is.
     pub revisions: Revisions,
+    /// The newest time that anything was given.
+    pub latest: Stamp,
 }

@@ -158,11 +158,13 @@ impl Core {
         if indexing.len() >= INDEX_BUILDS_MAX {
             drop(indexing.remove(0).join());
         }
-        let work = move || {
-            if let Err(error) = sealed.build_index() {
-                // It stays in memory, and is built at the next start.
-                tracing::warn!("no index for {}: {error}", sealed.path.display());
-            }
+        let health = self.health.clone();
+        let work = move || match sealed.build_index() {
+            Ok(()) => {}
+            // The next sync of the folder would say nothing of this one.
+            Err(error @ StoreError::Sync { .. }) => health.fail(&error.to_string()),
+            // It stays in memory, and is built at the next start.
+            Err(error) => tracing::warn!("no index for {}: {error}", sealed.path.display()),
         };
         match std::thread::Builder::new().name("skep-index".into()).spawn(work) {
             Ok(thread) => indexing.push(thread),
@@ -319,6 +321,7 @@ fn applied_of(state: &CoreState) -> Applied {
         seq: state.kinds.messages.records().published_seq(),
         removals: state.kinds.messages.removals(),
         revisions: state.kinds.revisions(),
+        latest: state.kinds.clock().latest(),
     }
 }
 

@@ -107,7 +107,7 @@ pub enum Lack {
     Room,
     /// The process or the host has no file descriptors left.
     Files,
-    /// No memory in the kernel, or no thread.
+    /// The kernel has no memory for it.
     Memory,
 }
 
@@ -117,7 +117,7 @@ impl Lack {
         match self {
             Lack::Room => "the disk is full",
             Lack::Files => "no file can be opened: there are no descriptors left",
-            Lack::Memory => "the host has no memory or threads left",
+            Lack::Memory => "the host has no memory left",
         }
     }
 }
@@ -127,7 +127,7 @@ pub(crate) fn lack(error: &io::Error) -> Option<Lack> {
     match error.raw_os_error()? {
         libc::ENOSPC | libc::EDQUOT | libc::EROFS => Some(Lack::Room),
         libc::EMFILE | libc::ENFILE => Some(Lack::Files),
-        libc::ENOMEM | libc::EAGAIN => Some(Lack::Memory),
+        libc::ENOMEM => Some(Lack::Memory),
         _ => None,
     }
 }

@@ -72,7 +72,7 @@ async fn make_lead(cluster: &Cluster, index: u8) {
 async fn one_wrong_clock(rule: &'static str) {
     let _machine = machine_shared();
     let faults = |index| if index == 3 { vec![rule] } else { Vec::new() };
-    let (cluster, _faults) = Cluster::with_faults(3, &["--retain-age", "30days"], faults).await;
+    let (mut cluster, _faults) = Cluster::with_faults(3, &["--retain-age", "30days"], faults).await;
     let clients = cluster.clients();
     for (at, client) in clients.iter().cycle().take(9).enumerate() {
         put_at_its_time(client, &format!("{rule}, before it leads, {at}")).await;
@@ -94,12 +94,37 @@ async fn one_wrong_clock(rule: &'static str) {
         }
         under_load_for(Duration::from_secs(61)).await;
     }
-    let messages = 9 + 6 * count(1, 5);
+    let mut messages = 9 + 6 * count(1, 5);
+
+    // All at once, the wrong one first: nobody is there to be asked when it starts.
+    cluster.kill_all();
+    cluster.start(3);
+    cluster.node(3).wait_status().await;
+    cluster.start(1);
+    cluster.start(2);
+    cluster.wait_all_ready().await;
+    for client in &clients {
+        put_at_its_time(client, &format!("{rule}, after all were started anew")).await;
+    }
+    // One of the right ones is away, the wrong one is started anew and leads: no majority agrees.
+    cluster.node_mut(1).kill();
+    cluster.node_mut(3).kill();
+    cluster.start(3).wait_ready().await;
+    make_lead(&cluster, 3).await;
+    for client in &clients[1..] {
+        put_at_its_time(client, &format!("{rule}, with one other")).await;
+    }
+    cluster.start(1).wait_ready().await;
+    messages += 5;
     for client in &clients {
         assert_eq!(left(client).await, messages, "{rule}: dropped at {}", client.address);
     }
-    let clocks = verb(cluster.node(1).admin.address, &["clock", "--json"]);
-    let clocks: serde_json::Value = serde_json::from_str(&clocks.stdout).expect("JSON");
+    let clocks = until("the clocks are known again", PATIENCE, async || {
+        let told = verb(cluster.node(1).admin.address, &["clock", "--json"]).stdout;
+        let clocks: serde_json::Value = serde_json::from_str(&told).ok()?;
+        (clocks["agreed"] == true && clocks["members"].as_array()?.len() == 3).then_some(clocks)
+    })
+    .await;
     assert_eq!(clocks["agreed"], true, "{clocks}");
     let wrong = cluster.node(3).status().await.expect("an answer").node_id;
     let offset = |id: &str| {

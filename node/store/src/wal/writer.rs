@@ -282,6 +282,8 @@ impl Writer<'_> {
         let work = move || match segment::make_spare(&shared.dir, bytes, &shared.stop) {
             Ok(true) => shared.lock().spare = Spare::Ready,
             Ok(false) => {}
+            // The next sync of the folder would say nothing of this one.
+            Err(error @ StoreError::Sync { .. }) => shared.health.fail(&error.to_string()),
             Err(error) => tracing::debug!("no spare log segment: {error}"),
         };
         self.preparing = std::thread::Builder::new().name("skep-log-spare".into()).spawn(work).ok();
