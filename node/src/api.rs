@@ -14,7 +14,7 @@ mod shared;
 
 pub use admin::admin_app;
 pub use node::{AdminApi, NodeAdmin};
-pub use public::public_app;
+pub use public::{PublicLimits, public_app};
 
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@
 //! Limits: connections, head bytes, body bytes, time for a head and for a body: each a named
 //! constant or a field of [`ServeLimits`].
 
+pub(crate) mod account;
 pub(crate) mod app;
 pub(crate) mod body;
 pub(crate) mod browser;
@@ -21,6 +22,7 @@ pub(crate) mod problem;
 pub(crate) mod query;
 pub(crate) mod token;
 
+pub use account::{ACCOUNT_BYTES_MIN, Account};
 pub use app::App;
 pub use browser::Origins;
 pub use problem::{Problem, ProblemKind};

@@ -4,6 +4,7 @@
 //! opened, then gossip, the peers' network, Raft, and last what clients see. The order of the
 //! stop is told by [`drain`].
 
+mod clients;
 mod directory;
 mod scrape;
 mod watch;
@@ -22,12 +23,13 @@ use skep_members::tls::peer_tls;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch::{Receiver, Sender, channel};
 
-use crate::api::{NodeAdmin, admin_app, public_app};
+use crate::api::{NodeAdmin, PublicLimits, admin_app, public_app};
 use crate::config::ServeConfig;
 use crate::group::{self, Group, Parts};
-use crate::http::{self, ServeLimits, Stage};
+use crate::http::{self, Account, ServeLimits, Stage};
 use crate::listen::{self, Listeners};
 use crate::telemetry::Metrics;
+use clients::Clients;
 use directory::{GossipDirectory, PeerAsk};
 use skep_raft::formation::bootstrap::driver::{Bootstrap, BootstrapConfig};
 use skep_raft::formation::bootstrap::initialise::{Initialise, Initialiser};
@@ -42,11 +44,6 @@ use skep_store::{Raft, StoreHealth};
 const LINGER: Duration = Duration::from_millis(500);
 /// How long the way out of the cluster may take.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(8);
-
-/// Descriptors that are kept from clients, or a quarter of all where that is more.
-const FILES_RESERVED: u64 = 80;
-/// So many connections are taken however few descriptors there are.
-const CONNECTIONS_MIN: usize = 16;
 
 /// A running node.
 struct Node {
@@ -172,7 +169,7 @@ async fn start(config: ServeConfig, files: u64) -> anyhow::Result<Node> {
     };
     let group = Group::open(wire::GROUP, store, parts).await?;
     let Group { raft, service, operator, store, mut tasks } = group;
-    let health = store.health.clone();
+    let (health, segments) = (store.health.clone(), store.reader.stats().message_segments);
     tasks.spawn(watch::step_down_when_full(operator.clone(), health.clone()));
     tasks.spawn(watch::name_strangers(node_id, gossip.clone()));
     let flush = store.flush.clone();
@@ -200,29 +197,21 @@ async fn start(config: ServeConfig, files: u64) -> anyhow::Result<Node> {
     let (http_stage, http_stages) = channel(Stage::Serving);
     let (admin_stage, admin_stages) = channel(Stage::Serving);
     let mut servers = tokio::task::JoinSet::new();
-    let (token, origins) = (config.operator_token.clone(), config.allow_origins.clone());
-    let public = public_app(service.clone(), token, origins, config.max_body_bytes, &metrics);
-    servers.spawn(http::serve(
-        listeners.http,
-        public,
-        connections(ServeLimits::default(), files),
-        http_stages,
-    ));
+    let clients = Clients::of(files, segments);
+    let limits = PublicLimits {
+        token: config.operator_token.clone(),
+        origins: config.allow_origins.clone(),
+        max_body_bytes: config.max_body_bytes,
+        account: config.request_memory.map_or_else(Account::of_this_process, Account::new),
+        live_readers_max: clients.live_readers_max,
+    };
+    let public = public_app(service.clone(), limits, &metrics);
+    let serving = ServeLimits { connections_max: clients.connections_max, ..ServeLimits::default() };
+    servers.spawn(http::serve(listeners.http, public, serving, http_stages));
     let admin = admin_app(NodeAdmin { service, operator }, config.operator_token.clone(), &metrics);
-    servers.spawn(http::serve(
-        listeners.admin,
-        admin,
-        connections(ServeLimits::admin(), files / 8),
-        admin_stages,
-    ));
+    let operating = ServeLimits { connections_max: clients.operators_max, ..ServeLimits::admin() };
+    servers.spawn(http::serve(listeners.admin, admin, operating, admin_stages));
     Ok(Node { raft, gossip, peers, http_stage, admin_stage, servers, tasks, health, folder })
-}
-
-/// Of the descriptors that this process may have, clients get those that the store and the peers need not: a
-/// store that can make no file stops writing.
-fn connections(limits: ServeLimits, files: u64) -> ServeLimits {
-    let left = usize::try_from(files - files.min(FILES_RESERVED.max(files / 4))).unwrap_or(usize::MAX);
-    ServeLimits { connections_max: limits.connections_max.min(left.max(CONNECTIONS_MIN)), ..limits }
 }
 
 /// What gossip first says of this node.

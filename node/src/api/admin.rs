@@ -39,6 +39,7 @@ use skep_console::answer;
 
 use super::node::AdminApi;
 use super::public::{method_not_allowed, not_found};
+use crate::http::account::Account;
 use crate::http::app::{App, Guard};
 use crate::http::body;
 use crate::http::problem::{Problem, ProblemKind};
@@ -48,6 +49,8 @@ use crate::telemetry::Metrics;
 
 /// Largest body of an operator's JSON request.
 const REQUEST_BYTES_MAX: usize = 4096;
+/// What the bodies of all such requests take together.
+const REQUESTS_BYTES_MAX: u64 = 4 << 20;
 /// How long a chunk of a snapshot that is restored may take to arrive.
 const CHUNK_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -61,6 +64,7 @@ struct Admin<A> {
     api: A,
     metrics: Metrics,
     token: OperatorToken,
+    account: Account,
 }
 
 /// The admin API over `api`.
@@ -80,7 +84,12 @@ pub fn admin_app<A: AdminApi>(api: A, token: OperatorToken, metrics: &Metrics) -
         .route("/snapshot", get(save::<A>).post(restore::<A>))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
-        .with_state(Arc::new(Admin { api, metrics: metrics.clone(), token }));
+        .with_state(Arc::new(Admin {
+            api,
+            metrics: metrics.clone(),
+            token,
+            account: Account::new(REQUESTS_BYTES_MAX),
+        }));
     let guard = Guard::Operators { own_names: own_names(), open: &OPEN };
     App::new(router, node_id, guard, None)
 }
@@ -130,7 +139,7 @@ async fn transfer_leader<A: AdminApi>(
     State(admin): State<Arc<Admin<A>>>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let asked: TransferLeader = read_json(request).await?;
+    let asked: TransferLeader = read_json(request, &admin.account).await?;
     let to = asked.to.as_deref().map(node_id).transpose()?;
     let leader = admin.api.transfer_leader(to).await?;
     Ok(json(&serde_json::json!({ "leader": leader.to_string() })))
@@ -146,7 +155,7 @@ async fn force_leave<A: AdminApi>(
     State(admin): State<Arc<Admin<A>>>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let asked: ForceLeave = read_json(request).await?;
+    let asked: ForceLeave = read_json(request, &admin.account).await?;
     let id = node_id(&asked.id)?;
     admin.api.force_leave(id).await?;
     Ok(json(&serde_json::json!({ "removed": id.to_string() })))
@@ -188,10 +197,13 @@ async fn restore<A: AdminApi>(
     Ok(json(&serde_json::json!({ "messages": messages })))
 }
 
-async fn read_json<T: serde::de::DeserializeOwned>(request: Request) -> Result<T, Problem> {
+async fn read_json<T: serde::de::DeserializeOwned>(
+    request: Request,
+    account: &Account,
+) -> Result<T, Problem> {
     require_type(request.headers(), APPLICATION_JSON)?;
     let (head, body) = request.into_parts();
-    let body = body::read(&head.headers, body, REQUEST_BYTES_MAX).await?;
+    let body = body::read(&head.headers, body, REQUEST_BYTES_MAX, account).await?;
     serde_json::from_slice(&body)
         .map_err(|error| Problem::new(ProblemKind::InvalidRequest, error.to_string()))
 }

@@ -50,10 +50,11 @@ pub(crate) async fn get<A: MessageApi>(
     request: Request,
 ) -> Result<Response, Problem> {
     public.token.check(request.headers())?;
+    let charge = public.served.account.charge(endpoint::LIST_BYTES)?;
     let upto = public.served.api.current().await?;
     tracing::info!(upto, "an operator exports the messages");
     let mut response =
-        Response::new(Body::from_stream(endpoint::list(public.served.api.clone(), upto, true)));
+        Response::new(Body::from_stream(endpoint::list(public.served.api.clone(), upto, true, charge)));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(NDJSON));
     headers.insert(

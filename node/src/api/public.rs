@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 use super::overview::Overview;
 use super::shared::Public;
 use super::{assets, export, members, openapi};
+use crate::http::account::Account;
 use crate::http::app::{App, Guard, Shortcut};
 use crate::http::browser::Origins;
 use crate::http::problem::Problem;
@@ -22,19 +23,30 @@ use crate::kinds::messages::live::{Feed, Live};
 use crate::kinds::served::{MessageApi, Served};
 use crate::telemetry::Metrics;
 
+/// Whom the public API serves, and with how much.
+#[derive(Clone)]
+pub struct PublicLimits {
+    pub token: OperatorToken,
+    pub origins: Origins,
+    pub max_body_bytes: usize,
+    pub account: Account,
+    pub live_readers_max: usize,
+}
+
 /// The public API over `api`, with the live feed's task.
-pub fn public_app<A: MessageApi>(
-    api: A,
-    token: OperatorToken,
-    origins: Origins,
-    max_body_bytes: usize,
-    metrics: &Metrics,
-) -> App {
+pub fn public_app<A: MessageApi>(api: A, limits: PublicLimits, metrics: &Metrics) -> App {
+    let PublicLimits { token, origins, max_body_bytes, account, live_readers_max } = limits;
     let node_id = api.node_id();
     let (api, closing, upgraded) = (Arc::new(api), watch::Sender::new(false), TaskTracker::new());
-    let live = Live::start(api.clone(), closing.subscribe(), upgraded.clone(), metrics);
+    let live = Live::start(api.clone(), closing.subscribe(), upgraded.clone(), live_readers_max, metrics);
     let overview = Overview::start(metrics.http.clone());
-    let served = Arc::new(Served { api: api.clone(), max_body_bytes });
+    let served = Arc::new(Served { api: api.clone(), max_body_bytes, account: account.clone() });
+    metrics.add_source(move |scrape| {
+        let help = "Bytes that requests hold: bodies on their way in, lists on their way out";
+        scrape.gauge("http_request_memory_bytes", help, account.bytes() as f64);
+        let help = "Most of them; beyond, requests are refused";
+        scrape.gauge("http_request_memory_max_bytes", help, account.bytes_max() as f64);
+    });
     let feed = Arc::new(Feed { api, live });
     let router = assets::routes()
         .route("/members", get(members::get::<A>))

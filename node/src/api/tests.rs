@@ -24,7 +24,7 @@ use tokio::task::JoinHandle;
 
 use super::fake::Fake;
 use super::*;
-use crate::http::{App, OperatorToken, Origins, ProblemKind, ServeLimits, Stage, serve};
+use crate::http::{Account, App, OperatorToken, Origins, ProblemKind, ServeLimits, Stage, serve};
 use crate::kinds::served::MessageApi;
 use crate::telemetry::Metrics;
 
@@ -54,10 +54,17 @@ async fn public() -> Served {
 }
 
 async fn public_with(limits: ServeLimits) -> Served {
-    serve_app(limits, |fake, metrics| {
-        public_app(fake, OperatorToken::new(Some(TOKEN)), Origins::default(), MAX_BODY, metrics)
-    })
-    .await
+    serve_app(limits, |fake, metrics| public_app(fake, clients(), metrics)).await
+}
+
+fn clients() -> PublicLimits {
+    PublicLimits {
+        token: OperatorToken::new(Some(TOKEN)),
+        origins: Origins::default(),
+        max_body_bytes: MAX_BODY,
+        account: Account::new(64 << 20),
+        live_readers_max: 100,
+    }
 }
 
 async fn admin() -> Served {

@@ -2,11 +2,21 @@
 
 use std::time::Duration;
 
+use crate::http::ACCOUNT_BYTES_MIN;
+
 /// Least that messages may be given to take.
 const RETAINED_BYTES_MIN: u64 = 4096;
 /// Least and most of a message's age.
 const AGE_MIN: Duration = Duration::from_secs(1);
 const AGE_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+/// `128MiB`; what requests may hold in memory.
+pub(super) fn request_memory(text: &str) -> Result<u64, String> {
+    let fits = size(text).ok().filter(|bytes| *bytes >= ACCOUNT_BYTES_MIN);
+    fits.ok_or_else(|| {
+        format!("{text:?} is not a size of at least {} MiB, as in 128MiB", ACCOUNT_BYTES_MIN >> 20)
+    })
+}
 
 /// `64MiB`, `1TiB`; what messages may take.
 pub(super) fn size(text: &str) -> Result<u64, String> {

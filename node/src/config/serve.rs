@@ -13,7 +13,7 @@ use skep_members::settings::{ADVERTISE, SEEDS, cluster_key};
 
 use super::settings::{
     ADMIN, ALLOW_ORIGINS, BODY_BYTES_LIMIT, DATA, DEAD_GRACE, EXPECT, EXPECT_MAX, HTTP, LEVEL_AFTER,
-    MAX_BODY, PEER, REQUEST_TIMEOUT, RETAIN_AGE, RETAIN_BYTES, VOTERS, VOTERS_MAX,
+    MAX_BODY, PEER, REQUEST_MEMORY, REQUEST_TIMEOUT, RETAIN_AGE, RETAIN_BYTES, VOTERS, VOTERS_MAX,
 };
 use super::{kept, operator};
 use crate::http::{OperatorToken, Origins};
@@ -41,6 +41,8 @@ pub struct ServeConfig {
     pub retention: RetentionConfig,
     pub level_after: Duration,
     pub operator_token: OperatorToken,
+    /// None: by the memory that the process may have.
+    pub request_memory: Option<u64>,
     pub allow_origins: Origins,
     /// Said in the log once there is one.
     pub warnings: Vec<String>,
@@ -68,6 +70,7 @@ pub(super) fn resolve(layers: &Layers) -> Result<ServeConfig, ConfigError> {
             bytes: layers.read(&RETAIN_BYTES, kept::size)?,
         },
         operator_token: operator::token(layers)?,
+        request_memory: layers.read(&REQUEST_MEMORY, kept::request_memory)?,
         allow_origins: layers.read(&ALLOW_ORIGINS, Origins::parse)?.unwrap_or_default(),
         warnings: warning.into_iter().collect(),
     };

@@ -66,6 +66,12 @@ pub(super) const RETAIN_BYTES: Setting = Setting::serving(
     "none is",
     "The oldest messages are dropped while all have more bytes than this, in bytes or with KiB to TiB",
 );
+pub(super) const REQUEST_MEMORY: Setting = Setting::serving(
+    "request-memory",
+    "SIZE",
+    "an eighth of the memory limit",
+    "Most memory that requests hold: bodies on their way in, lists on their way out; beyond it 503",
+);
 pub(super) const ALLOW_ORIGINS: Setting = Setting::serving(
     "allow-origins",
     "ORIGIN[,ORIGIN...]",
@@ -100,6 +106,7 @@ pub(super) const SETTINGS: &[&Setting] = &[
     &RETAIN_AGE,
     &RETAIN_BYTES,
     &LEVEL_AFTER,
+    &REQUEST_MEMORY,
     &ALLOW_ORIGINS,
     &OPERATOR_TOKEN_FILE,
     &OPERATOR_TOKEN,

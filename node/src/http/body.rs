@@ -8,6 +8,7 @@ use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, EXPECT};
 use http_body_util::BodyExt;
 
+use super::account::Account;
 use super::problem::{Problem, ProblemKind};
 
 /// How long a body may take to arrive.
@@ -18,10 +19,18 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 const DISCARD_BYTES_MAX: usize = 8 * 1024 * 1024;
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The whole body, of at most `bytes_max` bytes.
+/// What a body is charged whose length is not known beforehand.
+const UNKNOWN_BYTES: usize = 16 * 1024;
+
+/// The whole body, of at most `bytes_max` bytes, charged to the account while it arrives.
 ///
 /// A body that says beforehand that it is too large is refused before `100 Continue` is sent.
-pub(crate) async fn read(headers: &HeaderMap, body: Body, bytes_max: usize) -> Result<Bytes, Problem> {
+pub(crate) async fn read(
+    headers: &HeaderMap,
+    body: Body,
+    bytes_max: usize,
+    account: &Account,
+) -> Result<Bytes, Problem> {
     if headers
         .get(CONTENT_ENCODING)
         .is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
@@ -40,8 +49,12 @@ pub(crate) async fn read(headers: &HeaderMap, body: Body, bytes_max: usize) -> R
         }
         return Err(too_large(bytes_max));
     }
-    match tokio::time::timeout(BODY_TIMEOUT, collect(body, bytes_max)).await {
+    let announced = announced.and_then(|length| usize::try_from(length).ok());
+    let mut charge = account.charge(announced.unwrap_or(UNKNOWN_BYTES).max(1))?;
+    let collecting = collect(body, announced, bytes_max, |bytes| account.cover(&mut charge, bytes));
+    match tokio::time::timeout(BODY_TIMEOUT, collecting).await {
         Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(Refused::Overloaded(problem))) => Err(problem),
         Ok(Err(Refused::TooLarge(rest))) => {
             discard(rest).await;
             Err(too_large(bytes_max))
@@ -64,9 +77,16 @@ enum Refused {
     /// With what is still to come.
     TooLarge(Body),
     Broken,
+    /// There is no memory for it.
+    Overloaded(Problem),
 }
 
-async fn collect(mut body: Body, bytes_max: usize) -> Result<Bytes, Refused> {
+async fn collect(
+    mut body: Body,
+    announced: Option<usize>,
+    bytes_max: usize,
+    mut cover: impl FnMut(usize) -> Result<(), Problem>,
+) -> Result<Bytes, Refused> {
     // Most bodies are one frame: it is taken as it is, without a copy.
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
@@ -75,11 +95,14 @@ async fn collect(mut body: Body, bytes_max: usize) -> Result<Bytes, Refused> {
         if first.len() + rest.len() + data.len() > bytes_max {
             return Err(Refused::TooLarge(body));
         }
+        cover(first.len() + rest.len() + data.len()).map_err(Refused::Overloaded)?;
         if !rest.is_empty() {
             rest.extend_from_slice(&data);
         } else if first.is_empty() {
             first = data;
         } else {
+            // Once, where the length is known: doubling would hold it one and a half times.
+            rest.reserve(announced.unwrap_or_default());
             rest.extend_from_slice(&std::mem::take(&mut first));
             rest.extend_from_slice(&data);
         }

@@ -44,7 +44,7 @@ impl Origins {
                 return Err(format!("{origin:?} is no origin; expected one as in https://app.example:8443"));
             }
         }
-        Ok(Self(origins.iter().map(|origin| origin.trim_end_matches('/').to_ascii_lowercase()).collect()))
+        Ok(Self(origins.iter().map(|origin| as_browsers_say(origin)).collect()))
     }
 
     fn have(&self, origin: &str) -> bool {
@@ -78,6 +78,13 @@ impl Origins {
     }
 }
 
+/// An origin as a browser writes it: in lower case, without the scheme's own port.
+fn as_browsers_say(origin: &str) -> String {
+    let origin = origin.trim_end_matches('/').to_ascii_lowercase();
+    let port = if origin.starts_with("https:") { ":443" } else { ":80" };
+    origin.strip_suffix(port).unwrap_or(&origin).to_owned()
+}
+
 /// Whether an origin is the host that was asked, whatever the scheme: TLS may end before it comes here.
 fn is_of_host(origin: &str, host: &str) -> bool {
     let Some((scheme, authority)) = origin.split_once("://") else { return false };
@@ -98,6 +105,9 @@ pub(crate) fn judge_host(own: &[String], headers: &HeaderMap) -> Result<(), Prob
         Some(rest) => rest.split(']').next().unwrap_or_default(),
         None => host.rsplit_once(':').map_or(host, |(name, _)| name),
     };
+    // A zone is this machine's own; a name may be written with its root.
+    let name = name.split('%').next().unwrap_or_default();
+    let name = name.strip_suffix('.').unwrap_or(name);
     let is_own = name.parse::<IpAddr>().is_ok()
         || name.eq_ignore_ascii_case("localhost")
         || own.iter().any(|known| known.eq_ignore_ascii_case(name));
@@ -174,6 +184,10 @@ mod tests {
     #[test]
     fn what_is_no_origin_cannot_be_allowed() {
         assert_eq!(Origins::parse(""), Ok(Origins::default()));
+        assert_eq!(
+            Origins::parse("HTTPS://A.example:443/,http://b:80"),
+            Origins::parse("https://a.example,http://b")
+        );
         for text in
             ["a.example", "*", "null", "ftp://a", "https://a/b", "https://a?b", "https://u@a", "https://"]
         {
@@ -191,6 +205,8 @@ mod tests {
             "[::1]:9400",
             "10.0.0.9:9400",
             "localhost:9400",
+            "localhost.:9400",
+            "[fe80::1%2]:9400",
             "LOCALHOST",
             "Host-1:9400",
         ] {

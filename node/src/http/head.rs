@@ -9,7 +9,7 @@ use super::problem::{Problem, ProblemKind};
 
 /// Refuses what has no meaning, and brings the path into its usual form.
 pub(crate) fn settle<B>(request: &mut Request<B>) -> Result<(), Problem> {
-    require_host(request.version(), request.headers())?;
+    require_host(request)?;
     require_codings(request.headers())?;
     if let Some(uri) = with_usual_path(request.uri()) {
         *request.uri_mut() = uri;
@@ -17,19 +17,23 @@ pub(crate) fn settle<B>(request: &mut Request<B>) -> Result<(), Problem> {
     Ok(())
 }
 
-/// One `Host`, which is one (RFC 9112, 3.2); HTTP/1.0 may go without.
-fn require_host(version: Version, headers: &HeaderMap) -> Result<(), Problem> {
+/// One `Host`, which is one, and that of the target where the target names one (RFC 9112, 3.2). It may be
+/// empty, as the balancer sends it for a client of HTTP/1.0, which may go without.
+fn require_host<B>(request: &Request<B>) -> Result<(), Problem> {
     let malformed = |detail: &'static str| Problem::new(ProblemKind::MalformedRequest, detail);
-    let mut hosts = headers.get_all(HOST).iter();
+    let mut hosts = request.headers().get_all(HOST).iter();
     let host = match (hosts.next(), hosts.next()) {
         (Some(host), None) => host,
         (Some(_), Some(_)) => return Err(malformed("the request has more than one Host")),
-        (None, _) if version < Version::HTTP_11 => return Ok(()),
+        (None, _) if request.version() < Version::HTTP_11 => return Ok(()),
         (None, _) => return Err(malformed("the request has no Host")),
     };
-    // As the balancer sends it for a client of HTTP/1.0 that named none.
-    if host.is_empty() {
+    let target = request.uri().authority();
+    if host.is_empty() && target.is_none() {
         return Ok(());
+    }
+    if target.is_some_and(|target| !target.as_str().as_bytes().eq_ignore_ascii_case(host.as_bytes())) {
+        return Err(malformed("Host is not that of the request's target"));
     }
     let is_one = host.to_str().is_ok_and(|host| {
         !host.contains(['@', ','])
@@ -44,11 +48,13 @@ fn require_host(version: Version, headers: &HeaderMap) -> Result<(), Problem> {
 
 /// `chunked` alone is understood (RFC 9112, 6.1). What is under another coding would be stored as it came.
 fn require_codings(headers: &HeaderMap) -> Result<(), Problem> {
-    let codings = headers.get_all(TRANSFER_ENCODING).iter();
-    for coding in codings.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')) {
+    let lines = headers.get_all(TRANSFER_ENCODING).iter();
+    let mut codings = 0;
+    for coding in lines.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')) {
         let coding = coding.trim_ascii();
-        if !coding.is_empty() && !coding.eq_ignore_ascii_case(b"chunked") {
-            let detail = "of the transfer codings, chunked alone is understood";
+        codings += usize::from(!coding.is_empty());
+        if codings > 1 || !coding.is_empty() && !coding.eq_ignore_ascii_case(b"chunked") {
+            let detail = "of the transfer codings, chunked alone is understood, and that once";
             return Err(Problem::new(ProblemKind::UnsupportedTransferCoding, detail));
         }
     }
@@ -118,6 +124,17 @@ mod tests {
         assert_eq!(refused(Version::HTTP_11, &[("host", "a"), ("host", "a")]), Some(400));
         assert_eq!(refused(Version::HTTP_10, &[]), None);
         assert_eq!(refused(Version::HTTP_10, &[("host", "a"), ("host", "b")]), Some(400));
+        assert_eq!(refused(Version::HTTP_11, &[("host", "")]), None, "the balancer's, of who named none");
+    }
+
+    #[test]
+    fn a_target_that_names_a_host_names_that_of_the_field() {
+        for (host, fits) in [("a.example:8080", true), ("A.example:8080", true), ("b", false), ("", false)] {
+            let mut request = Request::new(());
+            *request.uri_mut() = "http://a.example:8080/read".parse().unwrap();
+            request.headers_mut().insert(HOST, HeaderValue::from_static(host));
+            assert_eq!(settle(&mut request).is_ok(), fits, "{host}");
+        }
     }
 
     #[test]
@@ -129,6 +146,7 @@ mod tests {
             ("foo,chunked", Some(501)),
             ("identity", Some(501)),
             ("chunked;q=1", Some(501)),
+            ("chunked, chunked", Some(501)),
         ] {
             assert_eq!(
                 refused(Version::HTTP_11, &[("host", "a"), ("transfer-encoding", coding)]),

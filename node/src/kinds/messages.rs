@@ -113,7 +113,7 @@ async fn store<A: MessageApi>(
     let key = idempotency::key(&head.headers)?;
     let content_type = content_type(&head.headers)?;
     let is_json = essence(&content_type).eq_ignore_ascii_case("application/json");
-    let body = body::read(&head.headers, body, public.max_body_bytes).await?;
+    let body = body::read(&head.headers, body, public.max_body_bytes, &public.account).await?;
     let (content_type, message) = if is_json {
         (TEXT_PLAIN.to_owned(), json::message(&body)?)
     } else if body.is_empty() {
@@ -122,11 +122,12 @@ async fn store<A: MessageApi>(
         (content_type, body)
     };
     let claim = key.map(|key| key.claim("/messages", &content_type, &message));
-    stored(public.api.put_message(content_type, message, claim).await?)
+    let is_text = text_of(&content_type, &message).is_some();
+    stored(public.api.put_message(content_type, message, claim).await?, is_text)
 }
 
-/// The answer to who sent a message.
-fn stored(put: Put) -> Result<Response, Problem> {
+/// The answer to who sent a message. The tag is that of the form in which it is given by default.
+fn stored(put: Put, is_text: bool) -> Result<Response, Problem> {
     let mut text = String::with_capacity(112);
     // Writing to a string does not fail.
     let _ = write!(text, r#"{{"digest":"{}","seq":{}}}"#, put.digest, put.seq);
@@ -137,7 +138,7 @@ fn stored(put: Put) -> Result<Response, Problem> {
     let mut location = String::with_capacity(MESSAGE_PATH.len() + 64);
     let _ = write!(location, "{MESSAGE_PATH}{}", put.digest);
     insert(headers, LOCATION, location);
-    insert(headers, ETAG, etag(&put.digest));
+    insert(headers, ETAG, if is_text { json_etag(&put.digest) } else { etag(&put.digest) });
     idempotency::mark(headers, put.repeated);
     Ok(response)
 }
@@ -255,13 +256,17 @@ fn content_type(headers: &HeaderMap) -> Result<String, Problem> {
 
 /// The message as text, if its type says that it is one and its bytes are UTF-8.
 fn as_text(message: &StoredMessage) -> Option<&str> {
-    let essence = essence(&message.content_type).to_ascii_lowercase();
+    text_of(&message.content_type, &message.body)
+}
+
+fn text_of<'a>(content_type: &str, body: &'a [u8]) -> Option<&'a str> {
+    let essence = essence(content_type).to_ascii_lowercase();
     let is_text = essence.starts_with("text/")
         || essence.ends_with("+json")
         || essence.ends_with("+xml")
         // What `curl -d` calls its bytes.
         || matches!(essence.as_str(), "application/json" | "application/xml" | "application/x-www-form-urlencoded");
-    if is_text { std::str::from_utf8(&message.body).ok() } else { None }
+    if is_text { std::str::from_utf8(body).ok() } else { None }
 }
 
 /// Whether the client prefers the bytes to JSON: it names their type more exactly, or wants it

@@ -11,6 +11,7 @@ use skep_state::message::{Digest, StoredMessage};
 use skep_store::{Applied, Lookup};
 use tokio::sync::watch;
 
+use crate::http::Account;
 use crate::service::list::Filter;
 use crate::service::{Claim, ClusterStatus, Counted, Page, Put, Service, ServiceError, Written};
 
@@ -18,6 +19,7 @@ use crate::service::{Claim, ClusterStatus, Counted, Page, Put, Service, ServiceE
 pub(crate) struct Served<A> {
     pub api: Arc<A>,
     pub max_body_bytes: usize,
+    pub account: Account,
 }
 
 /// The public API's view of the node. A dropped future of a write may still take effect.

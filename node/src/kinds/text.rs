@@ -66,7 +66,7 @@ async fn write<A: MessageApi>(
 ) -> Result<Response, Problem> {
     let (head, body) = request.into_parts();
     let key = idempotency::key(&head.headers)?;
-    let text = body::read(&head.headers, body, public.max_body_bytes).await?;
+    let text = body::read(&head.headers, body, public.max_body_bytes, &public.account).await?;
     if text.is_empty() {
         return Err(Problem::new(ProblemKind::EmptyBody, "a text has at least one character"));
     }

@@ -8,5 +8,6 @@ mod feed;
 mod formation;
 mod gossip_speed;
 mod learner;
+mod memory;
 mod restart;
 mod scale;

@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use super::entry::{self, Form};
 use super::stored;
 use super::{body, idempotency};
+use crate::http::account::Charge;
 use crate::http::headers::{JSON, NDJSON};
 use crate::http::problem::{Problem, ProblemKind};
 use crate::kinds::schema;
@@ -26,6 +27,8 @@ use skep_console::accept::want;
 /// What is read at once: messages, and bytes of their records.
 const PIECE_MESSAGES_MAX: usize = 4096;
 const PIECE_BYTES_MAX: usize = 256 * 1024;
+/// What a list holds: records and text of a piece that is read, and text of one that is on its way.
+pub(crate) const LIST_BYTES: usize = 5 * PIECE_BYTES_MAX;
 
 /// Stores any JSON value as a message.
 #[utoipa::path(
@@ -50,7 +53,7 @@ pub(crate) async fn post<A: MessageApi>(
 ) -> Result<Response, Problem> {
     let (head, body) = request.into_parts();
     let key = idempotency::key(&head.headers)?;
-    let body = body::read(&head.headers, body, public.max_body_bytes).await?;
+    let body = body::read(&head.headers, body, public.max_body_bytes, &public.account).await?;
     if body.is_empty() {
         return Err(Problem::new(ProblemKind::EmptyBody, "expected a JSON value, as in {\"a\":1}"));
     }
@@ -60,7 +63,7 @@ pub(crate) async fn post<A: MessageApi>(
     serde_json::from_str::<serde_json::Value>(text)
         .map_err(|error| Problem::new(ProblemKind::InvalidJson, error.to_string()))?;
     let claim = key.map(|key| key.claim("/endpoint/", "", &body));
-    stored(public.api.put_message("application/json".into(), body, claim).await?)
+    stored(public.api.put_message("application/json".into(), body, claim).await?, true)
 }
 
 /// Lists everything that is stored.
@@ -76,8 +79,9 @@ pub(crate) async fn get<A: MessageApi>(
     request: Request,
 ) -> Result<Response, Problem> {
     let lines = want(request.headers(), NDJSON) > want(request.headers(), "application/json");
+    let charge = public.account.charge(LIST_BYTES)?;
     let upto = public.api.current().await?;
-    let mut response = Response::new(Body::from_stream(list(public.api.clone(), upto, lines)));
+    let mut response = Response::new(Body::from_stream(list(public.api.clone(), upto, lines, charge)));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, if lines { HeaderValue::from_static(NDJSON) } else { JSON });
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -92,19 +96,21 @@ pub(crate) fn list<A: MessageApi>(
     api: Arc<A>,
     upto: u64,
     lines: bool,
+    charge: Charge,
 ) -> impl futures_util::Stream<Item = std::io::Result<Bytes>> + Send + 'static {
     let open = if lines { "" } else { "[" };
-    let begun = Some((Bytes::from_static(open.as_bytes()), Piece { after: 0, upto, lines }.read(&api), api));
+    let reading = Piece { after: 0, upto, lines }.read(&api);
+    let begun = Some((Bytes::from_static(open.as_bytes()), reading, api, charge));
     stream::unfold(begun, |state| async {
-        let (mut head, reading, api) = state?;
+        let (mut head, reading, api, charge) = state?;
         if !head.is_empty() {
             // The first byte goes out before anything is read.
-            return Some((Ok(std::mem::take(&mut head)), Some((head, reading, api))));
+            return Some((Ok(std::mem::take(&mut head)), Some((head, reading, api, charge))));
         }
         match reading.await {
             Ok(Ok((json, Some(next)))) => {
                 let reading = next.read(&api);
-                Some((Ok(json), Some((head, reading, api))))
+                Some((Ok(json), Some((head, reading, api, charge))))
             }
             Ok(Ok((json, None))) => Some((Ok(json), None)),
             // The connection ends early: that is how a client sees that the list is not whole.

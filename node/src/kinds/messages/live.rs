@@ -32,7 +32,7 @@ use crate::telemetry::Metrics;
 use skep_console::accept::want;
 use tail::{Reader, Tail};
 
-/// Live readers at one node; one more is sent elsewhere.
+/// Live readers at one node, where it has descriptors for them; one more is sent elsewhere.
 pub const LIVE_READERS_MAX: usize = 8192;
 /// How often a reader hears that the connection lives where there is nothing else to say.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -44,6 +44,7 @@ const EVENT_STREAM: &str = "text/event-stream";
 /// What the readers of one node share.
 pub(crate) struct Live {
     tail: Tail,
+    readers_max: usize,
     slots: Arc<Semaphore>,
     /// True once the node asks its clients to go elsewhere.
     closing: watch::Receiver<bool>,
@@ -56,21 +57,22 @@ impl Live {
         api: Arc<A>,
         closing: watch::Receiver<bool>,
         tasks: TaskTracker,
+        readers_max: usize,
         metrics: &Metrics,
     ) -> Self {
-        let slots = Arc::new(Semaphore::new(LIVE_READERS_MAX));
+        let slots = Arc::new(Semaphore::new(readers_max));
         let free = slots.clone();
         metrics.add_source(move |scrape| {
-            let readers = LIVE_READERS_MAX - free.available_permits();
+            let readers = readers_max - free.available_permits();
             scrape.gauge("http_live_readers", "Readers of the live feed", readers as f64);
-            scrape.gauge("http_live_readers_max", "Most readers of the live feed", LIVE_READERS_MAX as f64);
+            scrape.gauge("http_live_readers_max", "Most readers of the live feed", readers_max as f64);
         });
-        Self { tail: Tail::start(api), slots, closing, tasks }
+        Self { tail: Tail::start(api), readers_max, slots, closing, tasks }
     }
 
     /// Readers at this moment.
     pub(crate) fn readers(&self) -> usize {
-        LIVE_READERS_MAX - self.slots.available_permits()
+        self.readers_max - self.slots.available_permits()
     }
 }
 
@@ -160,7 +162,7 @@ pub(crate) async fn get<A: MessageApi>(
         return Err(Problem::unprocessed(ProblemKind::NotReady, detail));
     }
     let Ok(slot) = live.slots.clone().try_acquire_owned() else {
-        let detail = format!("{LIVE_READERS_MAX} live readers are connected");
+        let detail = format!("{} live readers are connected", live.readers_max);
         return Err(Problem::unprocessed(ProblemKind::Overloaded, detail));
     };
     let (mut parts, _) = request.into_parts();

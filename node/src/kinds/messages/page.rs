@@ -53,15 +53,19 @@ pub(crate) async fn get<A: MessageApi>(
 ) -> Result<Response, Problem> {
     let query = Query::parse(request.uri().query().unwrap_or_default())?;
     let lines = want(request.headers(), NDJSON) > want(request.headers(), "application/json");
-    let page = public.api.page(query.after, query.limit, query.filter.clone()).await?;
-    let body = if lines { ndjson(&page) } else { json(&page) }
-        .map_err(|error| Problem::new(ProblemKind::Internal, error.to_string()))?;
-    let mut response = Response::new(Body::from(body));
+    let (body, next) = {
+        let _turn = public.account.turn().await?;
+        let page = public.api.page(query.after, query.limit, query.filter.clone()).await?;
+        let text = if lines { ndjson(&page) } else { json(&page) }
+            .map_err(|error| Problem::new(ProblemKind::Internal, error.to_string()))?;
+        (public.account.body(text)?, page.next)
+    };
+    let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, if lines { HeaderValue::from_static(NDJSON) } else { JSON });
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(VARY, HeaderValue::from_static("accept"));
-    if let Some(next) = page.next {
+    if let Some(next) = next {
         // The one place where a client of NDJSON learns that there is more.
         insert(headers, LINK, format!("</messages?{}>; rel=\"next\"", query.following(next)));
     }

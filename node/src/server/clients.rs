@@ -1,0 +1,60 @@
+//! How many clients there may be, by the file descriptors that this process may have.
+//!
+//! Clients get those that the store and the peers need not: a store that can make no file stops writing.
+
+use skep_console::ServeLimits;
+
+use crate::kinds::messages::live::LIVE_READERS_MAX;
+
+/// Descriptors that are kept from clients, or a quarter of all where that is more.
+const RESERVED: u64 = 80;
+/// Each sealed segment holds so many.
+const OF_A_SEGMENT: u64 = 2;
+/// So many of a kind are taken however few descriptors there are.
+const LEAST: usize = 4;
+
+/// Most clients of each kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Clients {
+    pub connections_max: usize,
+    /// Those that follow by WebSocket have given their connection's place back.
+    pub live_readers_max: usize,
+    pub operators_max: usize,
+}
+
+impl Clients {
+    /// Where the process may have so many files, and the store has so many segments.
+    pub fn of(files: u64, segments: u64) -> Self {
+        let kept = RESERVED.max(files / 4).saturating_add(segments.saturating_mul(OF_A_SEGMENT));
+        let eighth = usize::try_from(files.saturating_sub(kept) / 8).unwrap_or(usize::MAX);
+        let share = |parts: usize, most: usize| eighth.saturating_mul(parts).clamp(LEAST, most);
+        Self {
+            connections_max: share(5, ServeLimits::default().connections_max),
+            live_readers_max: share(2, LIVE_READERS_MAX),
+            operators_max: share(1, ServeLimits::admin().connections_max),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_leave_the_store_what_it_needs() {
+        for (files, segments) in [(128, 0), (160, 0), (1024, 0), (1024, 300), (4096, 1000), (20_000, 50)] {
+            let Clients { connections_max, live_readers_max, operators_max } = Clients::of(files, segments);
+            let all = (connections_max + live_readers_max + operators_max) as u64;
+            let least = 3 * LEAST as u64;
+            assert!(all <= least || all + RESERVED + 2 * segments <= files, "{files} {segments}: {all}");
+        }
+    }
+
+    #[test]
+    fn where_there_are_many_the_usual_bounds_hold() {
+        for files in [1 << 20, u64::MAX] {
+            let Clients { connections_max, live_readers_max, operators_max } = Clients::of(files, 1000);
+            assert_eq!((connections_max, live_readers_max, operators_max), (8192, LIVE_READERS_MAX, 256));
+        }
+    }
+}
