@@ -28,6 +28,7 @@ use crate::service::due::Due;
 use crate::service::operator::Operator;
 use crate::service::proposer::{Carrier, Proposer};
 use crate::service::pulse;
+use crate::service::reached::{self, Reached};
 use crate::service::read_index::ReadIndexer;
 use crate::service::retention::{Retention, RetentionConfig};
 use crate::service::time::{self, Time};
@@ -109,6 +110,7 @@ impl Group {
         let read_indexer =
             ReadIndexer::start(node_id, raft.clone(), peers.clone(), held_vote, reader.applied());
         let pulse = read_indexer.pulse().clone();
+        let reached = Reached::of(gossip.clone());
         let operator = Operator {
             node_id,
             raft: raft.clone(),
@@ -129,6 +131,7 @@ impl Group {
             time: time.clone(),
             health: store.health.clone(),
             waiting: bootstrap.waiting(),
+            reached: reached.clone(),
         });
         peers.serve(Arc::new(RaftHandler {
             raft: raft.clone(),
@@ -139,6 +142,7 @@ impl Group {
                 raft: raft.clone(),
                 proposer: proposer.clone(),
                 read_indexer: read_indexer.clone(),
+                peers: peers.clone(),
                 bootstrap,
                 operator: operator.clone(),
             }),
@@ -176,7 +180,8 @@ impl Group {
         let plan = reconciler::Settings::new(settings.voters, settings.dead_grace);
         let mut tasks = JoinSet::new();
         tasks.spawn(compaction::run(raft.clone(), store.log.clone(), peers.clone()));
-        tasks.spawn(failover::run(node_id, raft.clone(), peers));
+        tasks.spawn(failover::run(node_id, raft.clone(), peers.clone()));
+        tasks.spawn(reached::run(reached.clone(), raft.clone(), peers));
         let round = move |deadline| {
             let indexer = read_indexer.clone();
             // One that failed is followed by the next; why, the indexer's log says.
@@ -184,7 +189,7 @@ impl Group {
         };
         tasks.spawn(pulse::run(pulse, raft.clone(), round));
         tasks.spawn(time::run(clocks, hand_over));
-        tasks.spawn(announce::run(node_id, raft.clone(), gossip.clone()));
+        tasks.spawn(announce::run(node_id, raft.clone(), gossip.clone(), reached));
         tasks.spawn(reconciler::run(node_id, raft.clone(), gossip, plan));
         tasks.spawn(retention.run());
         tasks.spawn(due.run());

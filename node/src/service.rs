@@ -11,6 +11,7 @@ mod nonces;
 pub mod operator;
 pub mod proposer;
 pub mod pulse;
+pub mod reached;
 pub mod read_index;
 pub mod retention;
 mod started;
@@ -154,13 +155,21 @@ pub struct ServiceParts {
     pub health: tokio::sync::watch::Receiver<skep_store::StoreHealth>,
     /// Why the node waits, while it has no cluster.
     pub waiting: tokio::sync::watch::Receiver<Option<skep_raft::formation::bootstrap::Wait>>,
+    pub reached: reached::Reached,
 }
 
 impl Service {
     pub fn new(parts: ServiceParts) -> Self {
         let pulse = parts.read_indexer.pulse().clone();
-        let status =
-            status::Status::new(parts.node_id, parts.raft, parts.gossip, parts.health, parts.waiting, pulse);
+        let status = status::Status::new(
+            parts.node_id,
+            parts.raft,
+            parts.gossip,
+            parts.health,
+            parts.waiting,
+            pulse,
+            parts.reached,
+        );
         Self(Arc::new(Inner {
             node_id: parts.node_id,
             request_timeout: parts.request_timeout,

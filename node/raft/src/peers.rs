@@ -264,6 +264,11 @@ impl Peers {
         tokio::time::timeout(PROBE_TIMEOUT, refused).await.unwrap_or(false)
     }
 
+    /// Whether a peer is reached at an address, by TCP, TLS and hello. It may be another than gossip's.
+    pub async fn reach(&self, peer: NodeId, address: SocketAddr) -> Result<(), DialError> {
+        self.inner.dial_at(peer, address, wire::ConnectionKind::Probe).await.map(drop)
+    }
+
     pub fn local(&self) -> NodeId {
         self.inner.local
     }

@@ -58,6 +58,8 @@ pub enum ConnectionKind {
     Calls,
     /// One snapshot from the dialer to the acceptor.
     Snapshot,
+    /// Nothing: the dialer only looks whether the acceptor is there. Level 3.
+    Probe,
 }
 
 /// The dialer's first words.

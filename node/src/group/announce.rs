@@ -1,7 +1,9 @@
-//! Says `ready` in gossip once this node is a member that has caught up.
+//! Says `ready` in gossip once this node is a member that has caught up, and that the others reach.
 
 use skep_base::id::NodeId;
 use skep_members::gossip::{Gossip, NodeState};
+
+use crate::service::reached::Reached;
 
 use skep_raft::types::Metrics;
 use skep_raft::wait_until;
@@ -11,8 +13,9 @@ use skep_store::Raft;
 const CAUGHT_UP_LAG_MAX: u64 = 1_000;
 
 /// Runs until the node is ready, or Raft stops. May be dropped at any await.
-pub async fn run(node_id: NodeId, raft: Raft, gossip: Gossip) {
+pub async fn run(node_id: NodeId, raft: Raft, gossip: Gossip, reached: Reached) {
     if wait_until(&raft, |metrics| is_caught_up(metrics, node_id)).await {
+        reached.wait().await;
         tracing::info!(node = %node_id, "ready");
         gossip.update(|record| {
             // A node that was told to leave meanwhile goes on leaving.

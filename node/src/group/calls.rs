@@ -13,6 +13,7 @@ use crate::service::proposer::{Proposer, Times};
 use crate::service::read_index::ReadIndexer;
 use crate::service::time::own_clock_ms;
 use skep_raft::formation::bootstrap::driver::Bootstrap;
+use skep_raft::peers::Peers;
 use skep_raft::serve::CallHandler;
 use skep_raft::wire::{ProposeError, Refusal, Request, Response};
 use skep_state::command::Op;
@@ -22,6 +23,8 @@ use skep_store::Raft;
 const FORWARDED_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a read index may take here.
 const READ_INDEX_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long it may take to see whether a peer is reached; the peer waits longer.
+const REACH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The node's answers.
 pub struct Calls {
@@ -29,6 +32,7 @@ pub struct Calls {
     pub raft: Raft,
     pub proposer: Proposer,
     pub read_indexer: ReadIndexer,
+    pub peers: Peers,
     pub bootstrap: Bootstrap,
     pub operator: Operator,
 }
@@ -39,6 +43,18 @@ impl CallHandler for Calls {
         match request {
             Request::Propose { ops } => self.propose(ops, Times::Leader, now + FORWARDED_TIMEOUT),
             Request::Restore { ops } => self.propose(ops, Times::Kept, now + FORWARDED_TIMEOUT),
+            Request::Reach { address } => {
+                let peers = self.peers.clone();
+                async move {
+                    let reached =
+                        tokio::time::timeout_at(now + REACH_TIMEOUT, peers.reach(from, address)).await;
+                    Response::Reached(match reached {
+                        Ok(reached) => reached.map_err(|error| error.to_string()),
+                        Err(_) => Err(format!("{address}: no answer in time")),
+                    })
+                }
+                .boxed()
+            }
             Request::Clock => answer(Response::Clock { unix_ms: own_clock_ms() }),
             Request::ReadIndex { vote } => {
                 let indexer = self.read_indexer.clone();

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::level;
 use super::pulse::{Pulse, SILENCE_MAX};
+use super::reached::Reached;
 use crate::service::ServiceError;
 use crate::service::started::Started;
 use skep_raft::formation::bootstrap::{Wait, only_strangers};
@@ -58,6 +59,7 @@ pub(super) struct Status {
     health: watch::Receiver<StoreHealth>,
     waiting: watch::Receiver<Option<Wait>>,
     pulse: Pulse,
+    reached: Reached,
     started: Started,
 }
 
@@ -69,8 +71,9 @@ impl Status {
         health: watch::Receiver<StoreHealth>,
         waiting: watch::Receiver<Option<Wait>>,
         pulse: Pulse,
+        reached: Reached,
     ) -> Self {
-        Self { node_id, raft, gossip, health, waiting, pulse, started: Started::new() }
+        Self { node_id, raft, gossip, health, waiting, pulse, reached, started: Started::new() }
     }
 
     pub(super) fn cluster(&self) -> ClusterStatus {
@@ -192,6 +195,9 @@ impl Status {
         }
         if metrics.membership_config.membership().get_node(&self.node_id.0).is_none() {
             return format!("the leader of cluster {cluster} has not taken this node in yet");
+        }
+        if let Some(lack) = self.reached.lack() {
+            return lack;
         }
         let index = |log_id: Option<LogId>| log_id.map_or(0, |log_id| log_id.index);
         let (committed, applied) = (index(metrics.cluster_committed), index(metrics.last_applied));

@@ -6,6 +6,7 @@
 //! `SKEP_TEST_LONG=1` runs the full counts. Figures are printed as `measure: ...` lines.
 
 mod admin;
+mod advertise;
 mod apart;
 mod api;
 mod bad_input;

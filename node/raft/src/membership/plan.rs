@@ -12,7 +12,7 @@
 //! 4. Voters that leave are demoted, all of them in one change: the plan gathers them for
 //!    [`Settings::gather`], so that of nine nodes eight may leave at the same moment while the
 //!    old quorum is still up. Voters dead for [`Settings::dead_grace`] are demoted, replaced in
-//!    the same change where a learner is ready. Learners that have caught up are promoted.
+//!    the same change where a learner is ready. Learners that have caught up and are ready are promoted.
 //!    The voters are to be the largest odd number that fits, at most [`Settings::voters_max`].
 //! 5. Live nodes of the cluster that are no members become learners.
 //! 6. Learners that left, or have been dead for the grace, are removed.
@@ -132,6 +132,8 @@ pub struct Facts {
     pub nodes: BTreeMap<NodeId, Presence>,
     pub membership: Membership,
     pub progress: BTreeMap<NodeId, Progress>,
+    /// The live nodes that say that they are ready: they have caught up, and others reach them.
+    pub ready: BTreeSet<NodeId>,
 }
 
 /// One change.
@@ -297,7 +299,8 @@ impl Plan<'_> {
                     self.now.saturating_duration_since(since) >= self.settings.promote_stable
                 })
         };
-        let fits = |id: &NodeId| self.facts.stays(*id) && self.is_close(*id) && is_stable(id);
+        let is_ready = |id: &NodeId| self.facts.ready.contains(id);
+        let fits = |id: &NodeId| self.facts.stays(*id) && is_ready(id) && self.is_close(*id) && is_stable(id);
         let mut ids: Vec<_> = self.facts.membership.learners.iter().copied().filter(fits).collect();
         ids.sort_by_key(|id| (self.facts.progress(*id).lag, *id));
         ids

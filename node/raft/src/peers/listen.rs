@@ -102,10 +102,13 @@ async fn greet(inner: Arc<Inner>, mut io: hello::Io, hello: Hello, greeting: Own
                 snapshot::receive(&inner, hello, io).await;
             }
         }
+        ConnectionKind::Probe => {
+            let _ = tokio::time::timeout(HELLO_TIMEOUT, farewell(&mut io, &answer)).await;
+        }
     }
 }
 
-/// Sends a refusal and waits until the peer has read it: closing with its bytes unread would reset
+/// Sends the last word and waits until the peer has read it: closing with its bytes unread would reset
 /// the connection, and the reason would be lost.
 async fn farewell(io: &mut hello::Io, answer: &HelloAnswer) -> std::io::Result<()> {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -1,5 +1,6 @@
 //! How a connection to a peer comes about: the wait for one, the dial, and what both ends check.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -98,6 +99,16 @@ impl Inner {
         kind: ConnectionKind,
     ) -> Result<(hello::Io, hello::Accepted, watch::Receiver<Option<ClusterId>>), DialError> {
         let address = self.directory.address_of(to).ok_or(DialError::NoAddress)?;
+        self.dial_at(to, address, kind).await
+    }
+
+    /// The same, at an address that is told.
+    pub(super) async fn dial_at(
+        &self,
+        to: NodeId,
+        address: SocketAddr,
+        kind: ConnectionKind,
+    ) -> Result<(hello::Io, hello::Accepted, watch::Receiver<Option<ClusterId>>), DialError> {
         let mut clusters = self.cluster.clone();
         let cluster = *clusters.borrow_and_update();
         let hello = Hello::new(kind, self.local, self.session, cluster, Some(to));

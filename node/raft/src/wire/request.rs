@@ -1,6 +1,8 @@
 //! What nodes ask of each other, what they answer, and why they do not. Variants are only ever
 //! added at the end: the codec numbers them.
 
+use std::net::SocketAddr;
+
 use serde::{Deserialize, Serialize};
 use skep_base::id::NodeId;
 use skep_state::command::{Op, OpOutcome};
@@ -40,6 +42,10 @@ pub enum Request {
     /// To the leader: as [`Request::Propose`], of what a snapshot holds, which keeps its times. Level 3.
     Restore {
         ops: Vec<Op>,
+    },
+    /// Does the peer reach the asker at this address, which the asker tells all? Level 3.
+    Reach {
+        address: SocketAddr,
     },
 }
 
@@ -87,6 +93,8 @@ pub enum Response {
         /// Milliseconds since the Unix epoch.
         unix_ms: u64,
     },
+    /// To [`Request::Reach`]; or why not.
+    Reached(Result<(), String>),
 }
 
 /// Why a request was not executed.
@@ -157,6 +165,8 @@ impl Request {
             // One that waits would tell of another moment.
             Request::Clock => true,
             Request::Propose { .. } | Request::Restore { .. } | Request::Operate(_) => false,
+            // It takes as long as a dial.
+            Request::Reach { .. } => false,
         }
     }
 

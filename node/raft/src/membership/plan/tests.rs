@@ -26,6 +26,7 @@ fn case(voters: impl IntoIterator<Item = u64>, learners: impl IntoIterator<Item 
         nodes: all.iter().map(|id| (*id, Presence::Live)).collect(),
         membership: Membership { configs: vec![voters], learners, committed: true },
         progress: all.iter().map(|id| (*id, progress)).collect(),
+        ready: all.iter().copied().collect(),
     };
     Case { facts, settings: Settings { dead_grace: GRACE, ..Settings::default() }, now }
 }
@@ -134,6 +135,15 @@ fn a_learner_is_promoted_when_it_is_close_for_long_enough_and_answers() {
     case([1], [2, 3]).progress(3, |progress| progress.answers = false).gives_nothing();
     case([1], [2, 3]).progress(3, |progress| *progress = Progress::default()).gives_nothing();
     case([1], [2, 3, 4]).lag(3, 257).gives_voters([1, 2, 4]);
+}
+
+#[test]
+fn a_learner_that_is_not_ready_is_not_promoted_in_haste_either() {
+    let joining = |facts: &mut Facts| {
+        facts.ready.remove(&NodeId(4));
+    };
+    case([1], [3, 4]).facts(joining).gives_nothing();
+    case([1, 2, 3], [4]).leaving([3]).facts(joining).gives_voters([1]);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The plan's facts, from gossip's view and Raft's metrics; and the memory of since when.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use openraft_rt::Instant as _;
@@ -84,6 +84,7 @@ impl Tracker {
         let of_us = |record: &&PeerRecord| record.program == Program::Node && record.cluster == Some(cluster);
         let mut nodes: BTreeMap<NodeId, Presence> = BTreeMap::new();
         let mut leaving = BTreeMap::new();
+        let mut ready = BTreeSet::new();
         for record in view.live.iter().filter(of_us).chain([&view.me]) {
             let presence = match record.state {
                 NodeState::Joining | NodeState::Ready => Presence::Live,
@@ -94,6 +95,9 @@ impl Tracker {
                     Presence::Leaving { since }
                 }
             };
+            if record.state == NodeState::Ready {
+                ready.insert(record.id);
+            }
             nodes.insert(record.id, presence);
         }
         let mut dead = BTreeMap::new();
@@ -130,7 +134,7 @@ impl Tracker {
             progress.insert(*id, Progress { lag: member.lag, close_since, answers });
         }
         (self.leaving, self.dead, self.close) = (leaving, dead, close);
-        Some(Facts { me, trusted: view.trusted, nodes, membership: raft.membership, progress })
+        Some(Facts { me, trusted: view.trusted, nodes, membership: raft.membership, progress, ready })
     }
 }
 

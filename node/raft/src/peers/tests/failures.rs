@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::world::*;
 use crate::peers::hello;
 use crate::peers::{CallError, NotSent, StreamEvent, Unanswered};
-use crate::wire::{GROUP, HelloAnswer, Request, Response};
+use crate::wire::{GROUP, HelloAnswer, RejectReason, Request, Response};
 
 #[tokio::test]
 async fn the_death_of_a_peer_leaves_open_calls_unknown_and_later_ones_unsent_until_it_is_back() {
@@ -96,4 +96,25 @@ async fn a_peer_that_falls_silent_is_noticed_while_it_owes_an_answer() {
     let error = answer.unwrap_err();
     assert!(matches!(error, CallError::Unknown(Unanswered::Lost(_))), "{error}");
     assert_eq!(a.peers.counters().stalls.get(), 1);
+}
+
+#[tokio::test]
+async fn a_peer_is_looked_for_at_an_address_and_its_connection_is_left_alone() {
+    let book = Arc::default();
+    let a = Build::new(1).start(&book).await;
+    let b = Build::new(2).start(&book).await;
+    let c = Build::new(3).start(&book).await;
+    a.peers.call(b.id, proposal(1), soon()).await.unwrap();
+    let before = b.peers.connection_to(a.id).unwrap();
+
+    a.peers.reach(b.id, b.address).await.unwrap();
+    let after = b.peers.connection_to(a.id).unwrap();
+    assert!(Arc::ptr_eq(&before, &after) && after.is_usable());
+
+    let other = a.peers.reach(b.id, c.address).await.unwrap_err();
+    let wrong = matches!(&other, hello::DialError::Rejected { reason: RejectReason::WrongTarget, .. });
+    assert!(wrong, "{other}");
+    b.peers.stop().await;
+    let nobody = a.peers.reach(b.id, b.address).await.unwrap_err();
+    assert!(matches!(nobody, hello::DialError::Tcp { .. }), "{nobody}");
 }

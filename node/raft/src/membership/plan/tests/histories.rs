@@ -76,6 +76,7 @@ impl World {
             nodes: self.nodes.clone(),
             membership: self.membership.clone(),
             progress: self.nodes.iter().map(progress).collect(),
+            ready: self.nodes.keys().copied().collect(),
         }
     }
 
