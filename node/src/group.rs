@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use skep_base::id::NodeId;
-use skep_members::gossip::Gossip;
+use skep_members::gossip::{Gossip, NodeState};
 use skep_raft::formation::bootstrap::driver::Bootstrap;
-use skep_raft::membership::reconciler;
+use skep_raft::membership::{reconciler, stops};
 use skep_raft::network::Network;
 use skep_raft::peers::Peers;
 use skep_raft::serve::RaftHandler;
@@ -52,6 +52,7 @@ pub struct Settings {
     pub request_timeout: Duration,
     pub voters: u32,
     pub dead_grace: Duration,
+    pub away_grace: Duration,
     pub retention: RetentionConfig,
     pub level_after: Duration,
 }
@@ -110,7 +111,7 @@ impl Group {
         let read_indexer =
             ReadIndexer::start(node_id, raft.clone(), peers.clone(), held_vote, reader.applied());
         let pulse = read_indexer.pulse().clone();
-        let reached = Reached::of(gossip.clone());
+        let reached = Reached::of(raft.clone(), gossip.clone());
         let operator = Operator {
             node_id,
             raft: raft.clone(),
@@ -133,6 +134,7 @@ impl Group {
             waiting: bootstrap.waiting(),
             reached: reached.clone(),
         });
+        let (stops, questions) = stops::channel();
         peers.serve(Arc::new(RaftHandler {
             raft: raft.clone(),
             group: id,
@@ -145,6 +147,7 @@ impl Group {
                 peers: peers.clone(),
                 bootstrap,
                 operator: operator.clone(),
+                stops,
             }),
         }));
 
@@ -177,20 +180,25 @@ impl Group {
                 }
             }
         };
-        let plan = reconciler::Settings::new(settings.voters, settings.dead_grace);
+        let plan = reconciler::Settings::new(settings.voters, settings.dead_grace, settings.away_grace);
         let mut tasks = JoinSet::new();
         tasks.spawn(compaction::run(raft.clone(), store.log.clone(), peers.clone()));
-        tasks.spawn(failover::run(node_id, raft.clone(), peers.clone()));
-        tasks.spawn(reached::run(reached.clone(), raft.clone(), peers));
+        let is_there = {
+            let gossip = gossip.clone();
+            move |id| gossip.view().borrow().live(id).is_some_and(|record| record.state != NodeState::Left)
+        };
+        tasks.spawn(failover::run(node_id, raft.clone(), peers.clone(), is_there));
+        tasks.spawn(reached::run(reached.clone(), peers));
+        let for_rounds = read_indexer.clone();
         let round = move |deadline| {
-            let indexer = read_indexer.clone();
+            let indexer = for_rounds.clone();
             // One that failed is followed by the next; why, the indexer's log says.
             async move { drop(indexer.round(deadline).await) }
         };
         tasks.spawn(pulse::run(pulse, raft.clone(), round));
         tasks.spawn(time::run(clocks, hand_over));
-        tasks.spawn(announce::run(node_id, raft.clone(), gossip.clone(), reached));
-        tasks.spawn(reconciler::run(node_id, raft.clone(), gossip, plan));
+        tasks.spawn(announce::run(node_id, raft.clone(), gossip.clone(), reached, read_indexer));
+        tasks.spawn(reconciler::run(node_id, raft.clone(), gossip, plan, questions));
         tasks.spawn(retention.run());
         tasks.spawn(due.run());
         Ok(Group { raft, service, operator, store, tasks })

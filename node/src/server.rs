@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use skep_base::id::NodeId;
 use skep_base::process::files;
 use skep_members::advertise;
 use skep_members::gossip::{Gossip, GossipConfig, NodeState, PeerRecord, Program, RaftRole};
@@ -22,6 +23,7 @@ use skep_members::key::KeyRing;
 use skep_members::tls::peer_tls;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch::{Receiver, Sender, channel};
+use tokio::time::Instant;
 
 use crate::api::{NodeAdmin, PublicLimits, admin_app, public_app};
 use crate::config::ServeConfig;
@@ -35,6 +37,7 @@ use skep_raft::formation::bootstrap::driver::{Bootstrap, BootstrapConfig};
 use skep_raft::formation::bootstrap::initialise::{Initialise, Initialiser};
 use skep_raft::formation::identity::{self, DataFolder, Identity};
 use skep_raft::membership::leave;
+use skep_raft::membership::stops::STOPS;
 use skep_raft::peers::{Peers, PeersConfig};
 use skep_raft::wire;
 use skep_store::{Raft, StoreHealth};
@@ -44,6 +47,9 @@ use skep_store::{Raft, StoreHealth};
 const LINGER: Duration = Duration::from_millis(500);
 /// How long the way out of the cluster may take.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// How long the leader may take to say whether the node may stop.
+const MAY_STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A running node.
 struct Node {
@@ -118,8 +124,9 @@ async fn drain(node: &mut Node) {
         node.http_stage.send_replace(Stage::Stopping);
     };
     let deadline = std::time::Instant::now() + LEAVE_TIMEOUT;
-    let (outcome, ()) = tokio::join!(leave::leave(&node.gossip, &node.raft, deadline), requests);
-    tracing::info!(?outcome, "left the voters");
+    let ask = async |leader| may_stop(node, leader).await;
+    let (outcome, ()) = tokio::join!(leave::leave(&node.gossip, &node.raft, deadline, ask), requests);
+    tracing::info!(?outcome, "may stop");
     node.gossip.leave().await;
     node.admin_stage.send_replace(Stage::Stopping);
     while node.servers.join_next().await.is_some() {}
@@ -129,6 +136,17 @@ async fn drain(node: &mut Node) {
     }
     node.peers.stop().await;
     tracing::debug!(folder = %node.folder.dir().display(), "the data folder is free again");
+}
+
+/// Asks the leader for leave to stop; one of the version before would not understand the question.
+async fn may_stop(node: &Node, leader: NodeId) -> bool {
+    let asked = node.gossip.view().borrow().live(leader).is_some_and(|record| record.protocol.1 >= STOPS);
+    let deadline = Instant::now() + MAY_STOP_TIMEOUT;
+    asked
+        && matches!(
+            node.peers.call(leader, wire::Request::MayStop, deadline).await,
+            Ok(wire::Response::MayStop(true))
+        )
 }
 
 async fn start(config: ServeConfig, files: u64) -> anyhow::Result<Node> {
@@ -163,6 +181,7 @@ async fn start(config: ServeConfig, files: u64) -> anyhow::Result<Node> {
             request_timeout: config.request_timeout,
             voters: config.voters,
             dead_grace: config.dead_grace,
+            away_grace: config.away_grace,
             retention: config.retention,
             level_after: config.level_after,
         },

@@ -23,7 +23,13 @@ use tokio::sync::broadcast::error::RecvError;
 const STAGGER: Duration = Duration::from_millis(60);
 
 /// Runs until Raft stops. May be dropped at any await.
-pub async fn run<SM: RaftStateMachine<TypeConfig>>(node_id: NodeId, raft: Raft<SM>, peers: Peers) {
+/// `is_there` tells the voters that may stand from those that are away.
+pub async fn run<SM: RaftStateMachine<TypeConfig>>(
+    node_id: NodeId,
+    raft: Raft<SM>,
+    peers: Peers,
+    is_there: impl Fn(NodeId) -> bool,
+) {
     let mut ended = peers.ended();
     loop {
         let gone = match ended.recv().await {
@@ -34,7 +40,8 @@ pub async fn run<SM: RaftStateMachine<TypeConfig>>(node_id: NodeId, raft: Raft<S
         if raft.metrics().borrow_watched().current_leader != Some(gone.0) || !peers.is_refused(gone).await {
             continue;
         }
-        let Some(rank) = rank(&raft.metrics().borrow_watched(), node_id.0, gone.0) else { continue };
+        let rank = rank(&raft.metrics().borrow_watched(), node_id.0, gone.0, |id| is_there(NodeId(id)));
+        let Some(rank) = rank else { continue };
         // Those before this node in rank go first; news of their success ends the wait.
         let replaced = wait_until(&raft, |metrics| metrics.current_leader != Some(gone.0));
         if tokio::time::timeout(STAGGER * rank, replaced).await.is_ok() {
@@ -53,12 +60,17 @@ pub async fn run<SM: RaftStateMachine<TypeConfig>>(node_id: NodeId, raft: Raft<S
 }
 
 /// This node's place among the voters that stay, by id; none where it should not stand.
-fn rank(metrics: &Metrics, own: RawNodeId, gone: RawNodeId) -> Option<u32> {
+fn rank(
+    metrics: &Metrics,
+    own: RawNodeId,
+    gone: RawNodeId,
+    is_there: impl Fn(RawNodeId) -> bool,
+) -> Option<u32> {
     if metrics.current_leader != Some(gone) {
         return None;
     }
-    let mut voters: Vec<_> =
-        metrics.membership_config.membership().voter_ids().filter(|id| *id != gone).collect();
+    let stands = |id: &RawNodeId| *id != gone && (*id == own || is_there(*id));
+    let mut voters: Vec<_> = metrics.membership_config.membership().voter_ids().filter(stands).collect();
     // From the one after the leader round: not always the same node's turn.
     voters.sort_unstable_by_key(|id| id.wrapping_sub(gone));
     voters.iter().position(|id| *id == own).and_then(|rank| u32::try_from(rank).ok())

@@ -3,3 +3,4 @@
 pub mod leave;
 pub mod plan;
 pub mod reconciler;
+pub mod stops;

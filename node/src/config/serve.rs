@@ -12,8 +12,9 @@ use skep_members::seeds::Seed;
 use skep_members::settings::{ADVERTISE, SEEDS, cluster_key};
 
 use super::settings::{
-    ADMIN, ALLOW_ORIGINS, BODY_BYTES_LIMIT, DATA, DEAD_GRACE, EXPECT, EXPECT_MAX, HTTP, LEVEL_AFTER,
-    MAX_BODY, PEER, REQUEST_MEMORY, REQUEST_TIMEOUT, RETAIN_AGE, RETAIN_BYTES, VOTERS, VOTERS_MAX,
+    ADMIN, ALLOW_ORIGINS, AWAY_GRACE, BODY_BYTES_LIMIT, DATA, DEAD_GRACE, EXPECT, EXPECT_MAX, HTTP,
+    LEVEL_AFTER, MAX_BODY, PEER, REQUEST_MEMORY, REQUEST_TIMEOUT, RETAIN_AGE, RETAIN_BYTES, VOTERS,
+    VOTERS_MAX,
 };
 use super::{kept, operator};
 use crate::http::{OperatorToken, Origins};
@@ -38,6 +39,7 @@ pub struct ServeConfig {
     pub max_body_bytes: usize,
     pub request_timeout: Duration,
     pub dead_grace: Duration,
+    pub away_grace: Duration,
     pub retention: RetentionConfig,
     pub level_after: Duration,
     pub operator_token: OperatorToken,
@@ -64,6 +66,7 @@ pub(super) fn resolve(layers: &Layers) -> Result<ServeConfig, ConfigError> {
         max_body_bytes: layers.size(&MAX_BODY, BODY_BYTES_LIMIT)? as usize,
         request_timeout: layers.duration(&REQUEST_TIMEOUT)?,
         dead_grace: layers.duration(&DEAD_GRACE)?,
+        away_grace: layers.duration(&AWAY_GRACE)?,
         level_after: layers.duration(&LEVEL_AFTER)?,
         retention: RetentionConfig {
             age: layers.read(&RETAIN_AGE, kept::age)?,

@@ -46,6 +46,12 @@ pub(super) const DEAD_GRACE: Setting = Setting::serving(
     "30s",
     "How long a dead voter is waited for before it is replaced",
 );
+pub(super) const AWAY_GRACE: Setting = Setting::serving(
+    "away-grace",
+    "DURATION",
+    "5m",
+    "How long a voter that stopped in order is waited for before it is one no more",
+);
 
 pub(super) const RETAIN_AGE: Setting = Setting::serving(
     "retain-age",
@@ -103,6 +109,7 @@ pub(super) const SETTINGS: &[&Setting] = &[
     &MAX_BODY,
     &REQUEST_TIMEOUT,
     &DEAD_GRACE,
+    &AWAY_GRACE,
     &RETAIN_AGE,
     &RETAIN_BYTES,
     &LEVEL_AFTER,

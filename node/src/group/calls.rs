@@ -13,6 +13,7 @@ use crate::service::proposer::{Proposer, Times};
 use crate::service::read_index::ReadIndexer;
 use crate::service::time::own_clock_ms;
 use skep_raft::formation::bootstrap::driver::Bootstrap;
+use skep_raft::membership::stops::Stops;
 use skep_raft::peers::Peers;
 use skep_raft::serve::CallHandler;
 use skep_raft::wire::{ProposeError, Refusal, Request, Response};
@@ -35,6 +36,7 @@ pub struct Calls {
     pub peers: Peers,
     pub bootstrap: Bootstrap,
     pub operator: Operator,
+    pub stops: Stops,
 }
 
 impl CallHandler for Calls {
@@ -54,6 +56,10 @@ impl CallHandler for Calls {
                     })
                 }
                 .boxed()
+            }
+            Request::MayStop => {
+                let stops = self.stops.clone();
+                async move { Response::MayStop(stops.may_stop(from).await) }.boxed()
             }
             Request::Clock => answer(Response::Clock { unix_ms: own_clock_ms() }),
             Request::ReadIndex { vote } => {

@@ -32,6 +32,7 @@ const REACH: Level = Level(3);
 /// What is known of it. Clones share it.
 #[derive(Clone)]
 pub struct Reached {
+    raft: Raft,
     gossip: Gossip,
     state: watch::Sender<State>,
 }
@@ -46,20 +47,26 @@ enum State {
 }
 
 impl Reached {
-    pub fn of(gossip: Gossip) -> Self {
-        Self { gossip, state: watch::Sender::new(State::Unknown) }
+    pub fn of(raft: Raft, gossip: Gossip) -> Self {
+        Self { raft, gossip, state: watch::Sender::new(State::Unknown) }
+    }
+
+    fn leader(&self) -> Option<NodeId> {
+        self.raft.metrics().borrow_watched().current_leader.map(NodeId)
     }
 
     /// What is lacking, for an operator.
     pub fn lack(&self) -> Option<String> {
-        lack(&self.state.borrow(), &self.gossip.view().borrow())
+        lack(&self.state.borrow(), &self.gossip.view().borrow(), self.leader())
     }
 
     /// Returns once nothing is lacking.
     pub async fn wait(&self) {
         let (mut state, mut view) = (self.state.subscribe(), self.gossip.view());
-        while lack(&state.borrow_and_update(), &view.borrow_and_update()).is_some() {
+        while lack(&state.borrow_and_update(), &view.borrow_and_update(), self.leader()).is_some() {
             tokio::select! {
+                // Another may lead meanwhile.
+                () = tokio::time::sleep(INTERVAL) => {}
                 changed = state.changed() => if changed.is_err() { return },
                 changed = view.changed() => if changed.is_err() { return },
             }
@@ -67,8 +74,12 @@ impl Reached {
     }
 }
 
-fn lack(state: &State, view: &View) -> Option<String> {
+fn lack(state: &State, view: &View, leader: Option<NodeId>) -> Option<String> {
     let address = view.me.peer;
+    // It may have found this node where it was before, and know nothing of where it is now.
+    if let Some(leader) = leader.filter(|leader| *leader != view.me.id && view.live(*leader).is_none()) {
+        return Some(format!("gossip does not show {leader} yet, which leads"));
+    }
     let someone = others(view).next()?;
     match state {
         State::Yes => None,
@@ -93,10 +104,10 @@ fn others(view: &View) -> impl Iterator<Item = &PeerRecord> {
 }
 
 /// Asks until one node has reached this one.
-pub async fn run(reached: Reached, raft: Raft, peers: Peers) {
+pub async fn run(reached: Reached, peers: Peers) {
     loop {
         let view = reached.gossip.view().borrow().clone();
-        let leader = raft.metrics().borrow_watched().current_leader.map(NodeId);
+        let leader = reached.leader();
         let mut asked: Vec<_> = others(&view).map(|record| record.id).collect();
         asked.sort_by_key(|id| Some(*id) != leader);
         for id in asked {
@@ -160,16 +171,22 @@ mod tests {
         let stranger = PeerRecord { cluster: Some(ClusterId(8)), ..record(2, 3) };
         let balancer = PeerRecord { program: Program::Balancer, ..record(3, 3) };
         let leaving = PeerRecord { state: NodeState::Draining, ..record(4, 3) };
-        assert_eq!(lack(&State::Unknown, &view(Vec::new())), None);
-        assert_eq!(lack(&State::Unknown, &view(vec![stranger, balancer, leaving, record(5, 2)])), None);
+        assert_eq!(lack(&State::Unknown, &view(Vec::new()), Some(NodeId(1))), None);
+        assert_eq!(lack(&State::Unknown, &view(vec![stranger, balancer, leaving, record(5, 2)]), None), None);
     }
 
     #[test]
     fn one_that_can_be_asked_must_have_reached_it() {
         let view = view(vec![record(2, 3)]);
-        assert!(lack(&State::Unknown, &view).unwrap().contains("192.0.2.1:7400"));
-        let said = lack(&State::No("node 2 cannot".into()), &view).unwrap();
+        assert!(lack(&State::Unknown, &view, None).unwrap().contains("192.0.2.1:7400"));
+        let said = lack(&State::No("node 2 cannot".into()), &view, None).unwrap();
         assert!(said.contains("192.0.2.1:7400 (--advertise), and node 2 cannot"), "{said}");
-        assert_eq!(lack(&State::Yes, &view), None);
+        assert_eq!(lack(&State::Yes, &view, Some(NodeId(2))), None);
+    }
+    #[test]
+    fn while_gossip_does_not_show_the_leader_nobody_can_be_asked_yet() {
+        for state in [State::Unknown, State::Yes] {
+            assert!(lack(&state, &view(Vec::new()), Some(NodeId(2))).unwrap().contains("gossip"));
+        }
     }
 }

@@ -13,6 +13,7 @@ mod bad_input;
 mod balancing;
 mod bootstrap;
 mod clocks;
+mod copies;
 mod crashes;
 mod descriptors;
 mod disk;

@@ -61,8 +61,10 @@ async fn a_leader_that_gets_sigterm_hands_over_without_a_failed_write() {
     verify(&cluster.clients(), &ledger).await;
     ledger.expect_no_failure("writes at those who stay");
     cluster
-        .wait_views("it is no voter any more", Duration::from_secs(5), |view| {
-            !view.member_at(&http).is_some_and(Member::is_voter)
+        .wait_views("it is away, and another leads", Duration::from_secs(5), |view| {
+            let leads = |member: &Member| member.raft.as_deref() == Some("leader");
+            view.members.iter().any(leads)
+                && !view.member_at(&http).is_some_and(|member| leads(member) || member.is_live())
         })
         .await;
 }

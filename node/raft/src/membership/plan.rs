@@ -9,29 +9,40 @@
 //!    the new voters have no living majority any more, it goes back to the old ones.
 //! 3. A leader that leaves, or is no voter, hands leadership to a voter that stays. Only where
 //!    no voter stays does it take part in its own removal.
-//! 4. Voters that leave are demoted, all of them in one change: the plan gathers them for
-//!    [`Settings::gather`], so that of nine nodes eight may leave at the same moment while the
-//!    old quorum is still up. Voters dead for [`Settings::dead_grace`] are demoted, replaced in
+//! 4. A voter that leaves stays in the configuration, *away*, where those who stay are a quorum of it: it
+//!    asks for leave to stop ([`may_stop`]), and no copy is lost. It is replaced at once where a learner is
+//!    ready, and demoted when it has been away for [`Settings::away_grace`].
+//!    Where those who stay are no quorum, all that leave are demoted in one change before they stop: the
+//!    plan gathers them for [`Settings::gather`], so that of nine nodes eight may leave at the same moment
+//!    while the old quorum is still up. Voters dead for [`Settings::dead_grace`] are demoted, replaced in
 //!    the same change where a learner is ready. Learners that have caught up and are ready are promoted.
-//!    The voters are to be the largest odd number that fits, at most [`Settings::voters_max`].
+//!    The voters are to be two of two, else the largest odd number that fits, at most
+//!    [`Settings::voters_max`].
 //! 5. Live nodes of the cluster that are no members become learners.
 //! 6. Learners that left, or have been dead for the grace, are removed.
 //!
 //! **Invariants**: a step is given only where both the old and the new voters have a majority
 //! that lives: in gossip, and answering the leader. A healthy voter is never exchanged for
-//! another. Death alone never leaves fewer than three voters where there were three: two living
+//! another. Neither death nor absence leaves fewer than three voters where there were three: two living
 //! of three tolerate no less than one of one, and keep two copies of what is acknowledged.
 //! Where this process was stalled, nobody counts as dead.
+//!
+//! While a node of a version before 0.2.0 lives, which knows no leave to stop, each that leaves is demoted
+//! and the voters are an odd number: the plan of that version, for everybody ([`Facts::all_ask`]).
 //!
 //! Demoted voters stay learners until they are gone. A node that leaves thereby still hears from
 //! Raft that it is no voter any more, and knows when it may stop ([`crate::membership::leave`]).
 
+mod facts;
+
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use skep_base::id::NodeId;
+
+pub use facts::{Facts, Membership, Presence, Progress, QuorumLost};
 
 /// Most learners that are added or removed in one step.
 pub const LEARNERS_PER_STEP_MAX: usize = 32;
@@ -49,19 +60,23 @@ pub struct Settings {
     pub voters_max: usize,
     /// How long a member must have been dead before that has consequences.
     pub dead_grace: Duration,
+    /// How long a voter that stopped in order is waited for.
+    pub away_grace: Duration,
     /// By how many log entries a learner may be behind to be promoted, and a voter to be handed
     /// leadership.
     pub promote_lag: u64,
     /// For how long a learner must have been that close.
     pub promote_stable: Duration,
+    /// The same for the second voter of two: it can stop the first from then on.
+    pub promote_stable_second: Duration,
     /// How long to gather leavers for one change.
     pub gather: Duration,
 }
 
 impl Settings {
     /// The settings that an operator gives; the others as they are by default.
-    pub fn new(voters_max: u32, dead_grace: Duration) -> Self {
-        Self { voters_max: voters_max as usize, dead_grace, ..Self::default() }
+    pub fn new(voters_max: u32, dead_grace: Duration, away_grace: Duration) -> Self {
+        Self { voters_max: voters_max as usize, dead_grace, away_grace, ..Self::default() }
     }
 }
 
@@ -70,70 +85,13 @@ impl Default for Settings {
         Self {
             voters_max: 5,
             dead_grace: Duration::from_secs(30),
+            away_grace: Duration::from_secs(300),
             promote_lag: 256,
             promote_stable: Duration::from_millis(500),
+            promote_stable_second: Duration::from_secs(5),
             gather: Duration::from_millis(300),
         }
     }
-}
-
-/// What is known of one node of this cluster.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Presence {
-    Live,
-    /// Live, and going to stop.
-    Leaving {
-        since: Instant,
-    },
-    /// Stopped in order.
-    Left,
-    Dead {
-        since: Instant,
-    },
-}
-
-/// Raft's membership, as it is effective.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Membership {
-    /// The sets of voters; more than one where it is joint, the new voters last.
-    pub configs: Vec<BTreeSet<NodeId>>,
-    pub learners: BTreeSet<NodeId>,
-    /// Whether the entry that made it is committed.
-    pub committed: bool,
-}
-
-/// How the leader fares with one member.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// By how many entries its log is behind the leader's, where that is known.
-    pub lag: Option<u64>,
-    /// Since when that has been at most [`Settings::promote_lag`].
-    pub close_since: Option<Instant>,
-    /// Whether it answered lately.
-    pub answers: bool,
-}
-
-/// Too few voters live for a change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{living} of {voters} voters are alive and answer, which is no majority")]
-pub struct QuorumLost {
-    pub living: usize,
-    pub voters: usize,
-}
-
-/// All that the plan looks at.
-#[derive(Debug, Clone)]
-pub struct Facts {
-    /// The leader, whose plan this is.
-    pub me: NodeId,
-    /// False where absence from gossip proves nothing at the moment.
-    pub trusted: bool,
-    /// The live nodes of this cluster, `me` among them, and all members.
-    pub nodes: BTreeMap<NodeId, Presence>,
-    pub membership: Membership,
-    pub progress: BTreeMap<NodeId, Progress>,
-    /// The live nodes that say that they are ready: they have caught up, and others reach them.
-    pub ready: BTreeSet<NodeId>,
 }
 
 /// One change.
@@ -173,60 +131,21 @@ pub fn next_step(facts: &Facts, settings: &Settings, now: Instant) -> Option<Ste
             .map(|voters| Step::FinishJoint(voters.clone()));
     }
     let plan = Plan { facts, settings, now, voters: new };
-    match plan.handover() {
-        Handover::To(id) => return Some(Step::TransferLeader(id)),
-        Handover::Later => return None,
-        Handover::No => {}
-    }
-    if plan.is_gathering() {
-        return None;
-    }
-    plan.change_voters().or_else(|| plan.add_learners()).or_else(|| plan.remove_learners())
+    plan.next_step()
 }
 
-impl Facts {
-    fn presence(&self, id: NodeId) -> Option<Presence> {
-        self.nodes.get(&id).copied()
+/// Whether a voter that leaves may stop now and stay in the configuration: a quorum of it stays that is able
+/// to go on at once, and nothing else is due. One that may not is demoted, or asks again.
+pub fn may_stop(facts: &Facts, settings: &Settings, id: NodeId, now: Instant) -> bool {
+    let membership = &facts.membership;
+    let [voters] = membership.configs.as_slice() else { return false };
+    let leaves = matches!(facts.presence(id), Some(Presence::Leaving { .. }));
+    if !membership.committed || !facts.all_ask || !leaves || !voters.contains(&id) || facts.leaves(facts.me) {
+        return false;
     }
-
-    fn progress(&self, id: NodeId) -> Progress {
-        self.progress.get(&id).copied().unwrap_or_default()
-    }
-
-    /// Whether it is there and takes part, leaving or not.
-    fn lives(&self, id: NodeId) -> bool {
-        let there = matches!(self.presence(id), Some(Presence::Live | Presence::Leaving { .. }));
-        id == self.me || (there && self.progress(id).answers)
-    }
-
-    fn leaves(&self, id: NodeId) -> bool {
-        matches!(self.presence(id), Some(Presence::Leaving { .. } | Presence::Left))
-    }
-
-    fn stays(&self, id: NodeId) -> bool {
-        self.lives(id) && !self.leaves(id)
-    }
-
-    /// Whether a member can be taken out at once: the change needs a living majority of the
-    /// voters as they are, and leaves one. Says why not.
-    pub fn may_remove(&self, id: NodeId) -> Result<(), QuorumLost> {
-        for voters in &self.membership.configs {
-            let mut left = voters.clone();
-            left.remove(&id);
-            for voters in [voters, &left] {
-                if !self.has_living_majority(voters) {
-                    let living = voters.iter().filter(|id| self.lives(**id)).count();
-                    return Err(QuorumLost { living, voters: voters.len() });
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether more than half of these voters live.
-    pub fn has_living_majority(&self, voters: &BTreeSet<NodeId>) -> bool {
-        voters.iter().filter(|id| self.lives(**id)).count() > voters.len() / 2
-    }
+    let plan = Plan { facts, settings, now, voters };
+    let able = voters.iter().filter(|voter| plan.is_able(**voter)).count();
+    able > voters.len() / 2 && !plan.is_gathering() && plan.next_step().is_none()
 }
 
 enum Handover {
@@ -244,6 +163,18 @@ struct Plan<'a> {
 }
 
 impl Plan<'_> {
+    fn next_step(&self) -> Option<Step> {
+        match self.handover() {
+            Handover::To(id) => return Some(Step::TransferLeader(id)),
+            Handover::Later => return None,
+            Handover::No => {}
+        }
+        if self.is_gathering() {
+            return None;
+        }
+        self.change_voters().or_else(|| self.add_learners()).or_else(|| self.remove_learners())
+    }
+
     fn handover(&self) -> Handover {
         let me = self.facts.me;
         let is_voter = self.voters.contains(&me);
@@ -282,12 +213,33 @@ impl Plan<'_> {
         self.facts.progress(id).lag.is_some_and(|lag| lag <= self.settings.promote_lag)
     }
 
-    /// Whether it has been dead for long enough to do something about it.
+    /// Whether a voter that stays could make up a quorum at once.
+    fn is_able(&self, id: NodeId) -> bool {
+        let is_there = || self.facts.progress(id).answers_now && self.facts.ready.contains(&id);
+        self.facts.stays(id) && (id == self.facts.me || is_there() && self.is_close(id))
+    }
+
+    /// Whether it has been dead or away for long enough to do something about it.
     fn is_due(&self, id: NodeId) -> bool {
-        let grace = self.settings.dead_grace;
-        self.facts.trusted
-            && matches!(self.facts.presence(id), Some(Presence::Dead { since })
-                if self.now.saturating_duration_since(since) >= grace)
+        let (since, grace) = match self.facts.presence(id) {
+            Some(Presence::Dead { since }) => (since, self.settings.dead_grace),
+            Some(Presence::Away { since }) => (since, self.settings.away_grace),
+            _ => return false,
+        };
+        self.facts.trusted && self.now.saturating_duration_since(since) >= grace
+    }
+
+    /// Whether voters leave that must be no voters when they stop: those who stay would be no quorum.
+    fn must_demote(&self) -> bool {
+        let voters = || self.voters.iter().copied();
+        if !self.facts.all_ask {
+            return voters().any(|id| self.facts.leaves(id));
+        }
+        let asks = |id| {
+            matches!(self.facts.presence(id), Some(Presence::Leaving { .. }))
+                && !self.facts.granted.contains(&id)
+        };
+        voters().any(asks) && voters().filter(|id| self.facts.stays(*id)).count() <= self.voters.len() / 2
     }
 
     /// Learners that could be voters, the closest first.
@@ -306,32 +258,43 @@ impl Plan<'_> {
         ids
     }
 
-    /// The largest odd number of voters out of so many.
+    /// Two voters out of two nodes, else the largest odd number out of so many.
     fn target(&self, nodes: usize) -> usize {
-        let fitting = nodes.min(self.settings.voters_max).max(1);
-        fitting - usize::from(fitting.is_multiple_of(2))
+        match nodes.min(self.most()).max(1) {
+            2 if self.facts.all_ask => 2,
+            fitting => fitting - usize::from(fitting.is_multiple_of(2)),
+        }
+    }
+
+    fn most(&self) -> usize {
+        let most = self.settings.voters_max.max(1);
+        most - usize::from(most.is_multiple_of(2))
     }
 
     fn change_voters(&self) -> Option<Step> {
-        let anyone_leaves = self.voters.iter().any(|id| self.facts.leaves(*id));
-        let candidates = self.candidates(anyone_leaves);
-        let of = |keep: &dyn Fn(NodeId) -> bool| -> BTreeSet<NodeId> {
-            let staying = self.voters.iter().copied().filter(|id| !self.facts.leaves(*id));
-            staying.filter(|id| keep(*id)).collect()
-        };
-        let mut next = of(&|id| !self.is_due(id));
-        self.promote(&mut next, &candidates);
-        if anyone_leaves {
+        let must_demote = self.must_demote();
+        let in_haste = self.voters.iter().any(|id| self.facts.leaves(*id));
+        let candidates = self.candidates(in_haste);
+        let staying = |id: &NodeId| !self.facts.leaves(*id);
+        let mut next: BTreeSet<_> =
+            self.voters.iter().copied().filter(staying).filter(|id| !self.is_due(*id)).collect();
+        let away: Vec<_> =
+            self.voters.iter().copied().filter(|id| !staying(id) && !self.is_due(*id)).collect();
+        // Each that is away, or about to be, keeps its place unless a learner is ready to take it.
+        let places = if must_demote { 0 } else { away.len() };
+        self.promote(&mut next, &candidates, places, in_haste);
+        if must_demote {
             if !self.facts.has_living_majority(&next) && self.facts.trusted {
                 // The dead would take the quorum with them when the leavers are gone, so they
                 // go too, even within the grace. Who comes back is made a learner again.
-                next = of(&|id| self.facts.stays(id));
-                self.promote(&mut next, &candidates);
+                next = self.voters.iter().copied().filter(|id| self.facts.stays(*id)).collect();
+                self.promote(&mut next, &candidates, 0, in_haste);
             }
         } else {
+            next.extend(away.into_iter().take(self.voters.len().saturating_sub(next.len())));
             let kept_min = VOTERS_KEPT_MIN.min(self.voters.len()).min(self.target(VOTERS_KEPT_MIN));
             let missing = kept_min.saturating_sub(next.len());
-            next.extend(of(&|id| self.is_due(id)).into_iter().take(missing));
+            next.extend(self.voters.iter().copied().filter(|id| self.is_due(*id)).take(missing));
         }
         // Not where someone may be dead: who that is decides who goes.
         if next.iter().all(|id| self.facts.stays(*id)) {
@@ -343,10 +306,17 @@ impl Plan<'_> {
         (safe && next != *self.voters).then_some(Step::ChangeVoters(next))
     }
 
-    /// Adds candidates up to the target.
-    fn promote(&self, voters: &mut BTreeSet<NodeId>, candidates: &[NodeId]) {
+    /// Adds candidates up to the target, or into so many places.
+    fn promote(&self, voters: &mut BTreeSet<NodeId>, candidates: &[NodeId], places: usize, in_haste: bool) {
         let wanted = self.target(voters.len() + candidates.len()).saturating_sub(voters.len());
-        voters.extend(candidates.iter().take(wanted));
+        let wanted = wanted.max(places.min(self.most().saturating_sub(voters.len())));
+        let is_second = voters.len() == 1 && wanted == 1 && !in_haste;
+        let is_early = |id: &NodeId| {
+            let since = self.facts.progress(*id).close_since.unwrap_or(self.now);
+            self.now.saturating_duration_since(since) < self.settings.promote_stable_second
+        };
+        let chosen = candidates.iter().filter(|id| !(is_second && is_early(id)));
+        voters.extend(chosen.take(wanted));
     }
 
     /// Takes out who is over the target: those furthest behind, never the leader.
@@ -368,7 +338,8 @@ impl Plan<'_> {
     }
 
     fn remove_learners(&self) -> Option<Step> {
-        let is_gone = |id: &NodeId| self.facts.presence(*id) == Some(Presence::Left) || self.is_due(*id);
+        let is_gone =
+            |id: &NodeId| matches!(self.facts.presence(*id), Some(Presence::Away { .. })) || self.is_due(*id);
         let learners = self.facts.membership.learners.iter().copied();
         let gone: BTreeSet<_> = learners.filter(is_gone).take(LEARNERS_PER_STEP_MAX).collect();
         (!gone.is_empty()).then_some(Step::RemoveLearners(gone))

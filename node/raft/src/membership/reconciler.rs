@@ -22,7 +22,8 @@ use skep_members::gossip::{Gossip, RaftRole, View};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
-use super::plan::{Step, next_step};
+use super::plan::{Facts, Step, may_stop, next_step};
+use super::stops::{Question, Questions};
 use crate::types::{Metrics, TypeConfig};
 pub use facts::membership_of;
 use facts::{Tracker, raft_facts};
@@ -43,12 +44,17 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from
 
 type Raft<SM> = openraft::Raft<TypeConfig, SM>;
 
-/// Runs until Raft or gossip stops.
-pub async fn run<SM>(node_id: NodeId, raft: Raft<SM>, gossip: Gossip, settings: Settings)
-where
+/// Runs until Raft or gossip stops. `questions` are of voters that would stop.
+pub async fn run<SM>(
+    node_id: NodeId,
+    raft: Raft<SM>,
+    gossip: Gossip,
+    settings: Settings,
+    questions: Questions,
+) where
     SM: RaftStateMachine<TypeConfig>,
 {
-    tokio::join!(tell(&raft, &gossip), reconcile(node_id, &raft, gossip.view(), settings));
+    tokio::join!(tell(&raft, &gossip), reconcile(node_id, &raft, gossip.view(), settings, questions));
 }
 
 /// Tells gossip this node's role, leader and term, at once when they change.
@@ -86,7 +92,9 @@ pub async fn reconcile<SM: RaftStateMachine<TypeConfig>>(
     raft: &Raft<SM>,
     mut view: watch::Receiver<Arc<View>>,
     settings: Settings,
+    mut questions: Questions,
 ) {
+    let mut waiting = Vec::new();
     let mut tracker = Tracker::default();
     let mut server = raft.server_metrics();
     let mut tick = interval(TICK);
@@ -102,7 +110,13 @@ pub async fn reconcile<SM: RaftStateMachine<TypeConfig>>(
         let now = Instant::now();
         let facts = tracker.observe(node_id, &seen, raft_facts(&metrics), &settings, now);
         let leads = metrics.state == ServerState::Leader;
-        if let Some(step) = facts.filter(|_| leads).and_then(|facts| next_step(&facts, &settings, now)) {
+        let facts = facts.filter(|_| leads);
+        let step = facts.as_ref().and_then(|facts| next_step(facts, &settings, now));
+        // What is asked while something is changed is answered after it.
+        if step.is_none() {
+            answer(&mut waiting, facts, &mut tracker, &settings, now);
+        }
+        if let Some(step) = step {
             tracing::info!(%step, "changing the membership");
             backoff = match timeout(STEP_TIMEOUT, take(raft, &metrics, &step)).await {
                 Ok(Ok(())) => BACKOFF.0,
@@ -122,7 +136,28 @@ pub async fn reconcile<SM: RaftStateMachine<TypeConfig>>(
             _ = tick.tick() => {}
             changed = view.changed() => if changed.is_err() { return },
             changed = server.changed() => if changed.is_err() { return },
+            // Nobody asks any more where the node is stopping.
+            Some(question) = questions.recv() => waiting.push(question),
         }
+    }
+}
+
+/// Answers those who would stop. Who may counts as gone from then on, for those who ask after it.
+fn answer(
+    waiting: &mut Vec<Question>,
+    mut facts: Option<Facts>,
+    tracker: &mut Tracker,
+    settings: &Settings,
+    now: Instant,
+) {
+    for question in waiting.drain(..) {
+        let may = facts.as_ref().is_some_and(|facts| may_stop(facts, settings, question.node, now));
+        if let Some(facts) = facts.as_mut().filter(|_| may) {
+            tracing::info!(node = %question.node, "a voter stops, and stays one");
+            facts.granted.insert(question.node);
+            tracker.grant(question.node, now);
+        }
+        question.answer(may);
     }
 }
 

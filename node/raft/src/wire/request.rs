@@ -47,6 +47,8 @@ pub enum Request {
     Reach {
         address: SocketAddr,
     },
+    /// To the leader: may the asker, a voter that leaves, stop and stay a voter? Level 3.
+    MayStop,
 }
 
 /// What an operator asks of the leader through any node.
@@ -95,6 +97,7 @@ pub enum Response {
     },
     /// To [`Request::Reach`]; or why not.
     Reached(Result<(), String>),
+    MayStop(bool),
 }
 
 /// Why a request was not executed.
@@ -164,6 +167,7 @@ impl Request {
             Request::ReadIndex { .. } | Request::HoldsVote(_) | Request::Bootstrap(_) => true,
             // One that waits would tell of another moment.
             Request::Clock => true,
+            Request::MayStop => true,
             Request::Propose { .. } | Request::Restore { .. } | Request::Operate(_) => false,
             // It takes as long as a dial.
             Request::Reach { .. } => false,

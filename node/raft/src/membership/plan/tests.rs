@@ -19,7 +19,8 @@ fn case(voters: impl IntoIterator<Item = u64>, learners: impl IntoIterator<Item 
     let voters = set(voters);
     let learners = set(learners);
     let all: Vec<_> = voters.union(&learners).copied().collect();
-    let progress = Progress { lag: Some(0), close_since: Some(now - GRACE * 2), answers: true };
+    let progress =
+        Progress { lag: Some(0), close_since: Some(now - GRACE * 2), answers: true, answers_now: true };
     let facts = Facts {
         me: NodeId(1),
         trusted: true,
@@ -27,6 +28,8 @@ fn case(voters: impl IntoIterator<Item = u64>, learners: impl IntoIterator<Item 
         membership: Membership { configs: vec![voters], learners, committed: true },
         progress: all.iter().map(|id| (*id, progress)).collect(),
         ready: all.iter().copied().collect(),
+        granted: BTreeSet::new(),
+        all_ask: true,
     };
     Case { facts, settings: Settings { dead_grace: GRACE, ..Settings::default() }, now }
 }
@@ -45,13 +48,28 @@ impl Case {
     }
     fn dead_for(mut self, ids: impl IntoIterator<Item = u64> + Clone, time: Duration) -> Self {
         for id in ids.clone() {
-            self.facts.progress.entry(NodeId(id)).and_modify(|progress| progress.answers = false);
+            let silent = |progress: &mut Progress| (progress.answers, progress.answers_now) = (false, false);
+            self.facts.progress.entry(NodeId(id)).and_modify(silent);
         }
         let since = self.now - time;
         self.presence(ids, Presence::Dead { since })
     }
     fn dead(self, ids: impl IntoIterator<Item = u64> + Clone) -> Self {
         self.dead_for(ids, GRACE)
+    }
+    fn away_for(self, ids: impl IntoIterator<Item = u64>, time: Duration) -> Self {
+        let since = self.now - time;
+        self.presence(ids, Presence::Away { since })
+    }
+    fn away(self, ids: impl IntoIterator<Item = u64>) -> Self {
+        self.away_for(ids, Duration::from_secs(1))
+    }
+    /// As the version before plans, while one of it lives.
+    fn mixed(self) -> Self {
+        self.facts(|facts| facts.all_ask = false)
+    }
+    fn may_stop(&self, id: u64) -> bool {
+        may_stop(&self.facts, &self.settings, NodeId(id), self.now)
     }
     fn leaving_for(self, ids: impl IntoIterator<Item = u64>, time: Duration) -> Self {
         let since = self.now - time;
@@ -98,7 +116,7 @@ impl Case {
 #[test]
 fn a_healthy_cluster_is_left_alone() {
     case([1], []).gives_nothing();
-    case([1], [2]).gives_nothing();
+    case([1, 2], []).gives_nothing();
     case([1, 2, 3], []).gives_nothing();
     case([1, 2, 3], [4]).gives_nothing();
     case(1..=5, 6..=9).gives_nothing();
@@ -113,13 +131,27 @@ fn new_nodes_become_learners_and_learners_voters_up_to_the_largest_odd_number() 
     case([1, 2, 3], 4..=9).max(4).gives_nothing();
     case([1, 2, 3], 4..=9).max(9).gives_voters(1..=9);
     case([1, 2], [3]).gives_voters(1..=3);
+    case([1], [2]).max(2).gives_nothing();
+}
+
+#[test]
+fn of_two_nodes_both_vote_once_the_second_has_shown_that_it_lasts() {
+    case([1], [2]).gives_voters([1, 2]);
+    let now = case([1], []).now;
+    let since =
+        |ms| move |progress: &mut Progress| progress.close_since = Some(now - Duration::from_millis(ms));
+    case([1], [2]).progress(2, since(4_999)).gives_nothing();
+    case([1], [2]).progress(2, since(5_000)).gives_voters([1, 2]);
+    // Two at once can spare one.
+    case([1], [2, 3]).progress(2, since(500)).progress(3, since(500)).gives_voters(1..=3);
+    case([1], [2]).mixed().gives_nothing();
+    case([1, 2], []).mixed().gives_voters([1]);
 }
 
 #[test]
 fn more_voters_than_there_may_be_or_an_even_number_shrinks() {
     case(1..=9, []).gives_voters(1..=5);
     case(1..=4, []).gives_voters(1..=3);
-    case([1, 2], []).gives_voters([1]);
     // Those that are furthest behind go, but never the leader.
     case(1..=4, []).lag(2, 5).gives_voters([1, 3, 4]);
     case(7..=10, []).facts(|facts| facts.me = NodeId(10)).gives_voters([7, 8, 10]);
@@ -127,13 +159,13 @@ fn more_voters_than_there_may_be_or_an_even_number_shrinks() {
 
 #[test]
 fn a_learner_is_promoted_when_it_is_close_for_long_enough_and_answers() {
-    case([1], [2, 3]).lag(3, 257).gives_nothing();
-    case([1], [2, 3]).lag(3, 256).gives_nothing();
+    case([1, 2], [3]).lag(3, 257).gives_nothing();
+    case([1, 2], [3]).lag(3, 256).gives_nothing();
     let now = case([1], []).now;
     let just = |progress: &mut Progress| progress.close_since = Some(now);
-    case([1], [2, 3]).progress(3, just).gives_nothing();
-    case([1], [2, 3]).progress(3, |progress| progress.answers = false).gives_nothing();
-    case([1], [2, 3]).progress(3, |progress| *progress = Progress::default()).gives_nothing();
+    case([1, 2], [3]).progress(3, just).gives_nothing();
+    case([1, 2], [3]).progress(3, |progress| progress.answers = false).gives_nothing();
+    case([1, 2], [3]).progress(3, |progress| *progress = Progress::default()).gives_nothing();
     case([1], [2, 3, 4]).lag(3, 257).gives_voters([1, 2, 4]);
 }
 
@@ -142,8 +174,8 @@ fn a_learner_that_is_not_ready_is_not_promoted_in_haste_either() {
     let joining = |facts: &mut Facts| {
         facts.ready.remove(&NodeId(4));
     };
-    case([1], [3, 4]).facts(joining).gives_nothing();
-    case([1, 2, 3], [4]).leaving([3]).facts(joining).gives_voters([1]);
+    case([1, 3], [4]).facts(joining).gives_nothing();
+    case([1, 2, 3], [4]).leaving([2, 3]).facts(joining).gives_voters([1]);
 }
 
 #[test]
@@ -164,11 +196,12 @@ fn nothing_is_changed_while_a_change_is_not_committed() {
 }
 
 #[test]
-fn a_voter_that_leaves_is_demoted_and_replaced_at_once() {
+fn a_voter_that_leaves_is_replaced_at_once_where_a_learner_is_ready() {
     case([1, 2, 3], [4]).leaving([3]).gives_voters([1, 2, 4]);
-    case([1, 2, 3], []).leaving([3]).gives_voters([1]);
-    case(1..=5, []).leaving([5]).gives_voters([1, 2, 3]);
-    case([1, 2, 3], [4]).presence([3], Presence::Left).gives_voters([1, 2, 4]);
+    case([1, 2, 3], []).mixed().leaving([3]).gives_voters([1]);
+    case(1..=5, []).mixed().leaving([5]).gives_voters([1, 2, 3]);
+    case([1, 2, 3], [4]).away([3]).gives_voters([1, 2, 4]);
+    case([1, 2, 3], []).mixed().away([3]).gives_voters([1]);
     // In haste it does not matter for how long the learner has been close.
     let now = case([1], []).now;
     let just = |progress: &mut Progress| progress.close_since = Some(now);
@@ -176,13 +209,77 @@ fn a_voter_that_leaves_is_demoted_and_replaced_at_once() {
 }
 
 #[test]
+fn a_voter_may_stop_and_stay_one_where_a_quorum_stays() {
+    case([1, 2, 3], []).leaving([3]).gives_nothing();
+    assert!(case([1, 2, 3], []).leaving([3]).may_stop(3));
+    assert!(!case([1, 2, 3], []).leaving_for([3], Duration::from_millis(299)).may_stop(3), "it gathers");
+    assert!(case(1..=5, []).leaving([4, 5]).may_stop(5));
+    // Nothing else may be due: a learner takes its place, the leader hands over first.
+    assert!(!case([1, 2, 3], [4]).leaving([3]).may_stop(3));
+    assert!(!case([1, 2, 3], []).leaving([1]).may_stop(1));
+    assert!(!case(1..=5, []).leaving([1, 5]).may_stop(5));
+    assert!(!case([1, 2, 3], []).may_stop(3), "it does not leave");
+    assert!(!case([1, 2, 3], [4]).leaving([4]).may_stop(4), "it is no voter");
+    assert!(!case([1, 2, 3], []).leaving([3]).facts(|facts| facts.membership.committed = false).may_stop(3));
+    assert!(!case([1, 2, 3], []).mixed().leaving([3]).may_stop(3));
+}
+
+#[test]
+fn who_stays_must_be_able_to_go_on_at_once() {
+    let leaves = || case([1, 2, 3], []).leaving([3]);
+    assert!(!leaves().lag(2, 257).may_stop(3));
+    assert!(!leaves().progress(2, |progress| progress.answers_now = false).may_stop(3));
+    assert!(!leaves().facts(|facts| _ = facts.ready.remove(&NodeId(2))).may_stop(3));
+    // It waits for them: to vote alone would leave one disk.
+    leaves().lag(2, 257).gives_nothing();
+    // Of five, one may lag.
+    assert!(case(1..=5, []).leaving([5]).lag(2, 257).may_stop(5));
+    assert!(!case(1..=5, []).leaving([5]).lag(2, 257).lag(3, 257).may_stop(5));
+}
+
+#[test]
+fn whoever_may_stop_is_counted_on_no_more() {
+    let granted = |facts: &mut Facts| _ = facts.granted.insert(NodeId(3));
+    // Not even where gossip shows it as it was.
+    let both = case([1, 2, 3], []).leaving([2, 3]).facts(granted);
+    assert!(!both.may_stop(2));
+    both.gives_voters([1]);
+    case([1, 2, 3], []).leaving([3]).facts(granted).gives_nothing();
+}
+
+#[test]
+fn a_voter_that_is_away_keeps_its_place_until_it_is_taken_or_the_grace_is_over() {
+    let grace = Settings::default().away_grace;
+    let almost = grace - Duration::from_millis(1);
+    case([1, 2, 3], []).away([3]).gives_nothing();
+    case([1, 2, 3], [4]).away([3]).gives_voters([1, 2, 4]);
+    case(1..=5, []).away_for([4, 5], almost).gives_nothing();
+    case(1..=5, []).away_for([5], grace).gives_voters([1, 2, 3]);
+    case(1..=5, []).away_for([4, 5], grace).gives_voters([1, 2, 3]);
+    case(1..=5, [6]).away([4, 5]).gives_voters([1, 2, 3, 4, 6]);
+    // Absence alone never leaves fewer than three.
+    case([1, 2, 3], []).away_for([3], grace).gives_nothing();
+    case([1, 2, 3], []).away_for([3], grace).facts(|facts| facts.trusted = false).gives_nothing();
+}
+
+#[test]
+fn where_those_who_stay_are_no_quorum_the_leavers_are_demoted_before_they_stop() {
+    case([1, 2, 3], []).away([3]).leaving([2]).gives_voters([1]);
+    case([1, 2, 3], []).leaving([2, 3]).gives_voters([1]);
+    case([1, 2], []).leaving([2]).gives_voters([1]);
+    case([1, 2], [3]).leaving([2]).gives_voters([1, 3]);
+    case(1..=5, []).leaving([3, 4, 5]).gives_voters([1, 2]);
+    case(1..=5, []).away([5]).leaving([3, 4]).gives_voters([1, 2]);
+}
+
+#[test]
 fn leavers_are_gathered_into_one_change() {
     let ms = Duration::from_millis;
     case([1, 2, 3], [4]).leaving_for([3], ms(299)).gives_nothing();
     case([1, 2, 3], [4]).leaving_for([3], ms(300)).gives_voters([1, 2, 4]);
-    case(1..=5, []).leaving_for([4], ms(700)).leaving_for([5], ms(100)).gives_nothing();
+    case(1..=5, []).leaving_for([3, 4], ms(700)).leaving_for([5], ms(100)).gives_nothing();
     // Not for ever.
-    case(1..=5, []).leaving_for([4], ms(1200)).leaving_for([5], ms(100)).gives_voters([1, 2, 3]);
+    case(1..=5, []).leaving_for([3, 4], ms(1200)).leaving_for([5], ms(100)).gives_voters([1, 2]);
     case(1..=5, 6..=9).leaving(2..=9).gives_voters([1]);
     case(1..=5, 6..=9).leaving(1..=8).gives_voters([9]);
 }
@@ -207,7 +304,8 @@ fn a_leader_without_a_voter_that_stays_removes_itself_for_a_learner() {
     case([1, 2, 3], [4]).leaving([1, 2, 3]).gives_voters([4]);
     case([1], [2]).leaving([1]).lag(2, 1000).gives_nothing();
     // The same for a leader that an interrupted change left as a learner.
-    case([2], [1, 3]).leaving([2]).gives_voters([1]);
+    case([2], [1, 3]).leaving([2]).gives_voters([1, 3]);
+    case([2], [1, 3]).mixed().leaving([2]).gives_voters([1]);
     case([2], [1, 3]).leaving([1, 2]).gives_voters([3]);
 }
 
@@ -244,7 +342,8 @@ fn nobody_is_demoted_for_an_odd_number_while_someone_may_be_dead() {
 #[test]
 fn the_dead_go_with_the_leavers_where_they_would_take_the_quorum() {
     case([1, 2, 3], []).dead_for([2], GRACE / 2).leaving([3]).gives_voters([1]);
-    case(1..=5, []).dead_for([2], GRACE / 2).leaving([5]).gives_voters([1, 2, 3, 4]);
+    case(1..=5, []).dead_for([2], GRACE / 2).leaving([5]).gives_nothing();
+    case(1..=5, []).mixed().dead_for([2], GRACE / 2).leaving([5]).gives_voters([1, 2, 3, 4]);
     let stalled = |facts: &mut Facts| facts.trusted = false;
     case([1, 2, 3], []).dead_for([2], GRACE / 2).leaving([3]).facts(stalled).gives_nothing();
 }
@@ -252,7 +351,7 @@ fn the_dead_go_with_the_leavers_where_they_would_take_the_quorum() {
 #[test]
 fn without_a_living_majority_nothing_is_changed() {
     case([1, 2, 3], [4, 5]).dead([2, 3]).gives_nothing();
-    case([1, 2, 3], []).dead([2]).presence([3], Presence::Left).gives_nothing();
+    case([1, 2, 3], []).dead([2]).away([3]).gives_nothing();
     let silent = |progress: &mut Progress| progress.answers = false;
     case([1, 2, 3], [4]).progress(2, silent).dead([3]).gives_nothing();
 }
@@ -266,16 +365,16 @@ fn a_stalled_leader_buries_nobody() {
 
 #[test]
 fn learners_that_left_or_are_long_dead_are_removed() {
-    case([1], [2, 3]).presence([2], Presence::Left).gives(Step::RemoveLearners(set([2])));
-    case([1], [2, 3]).dead([2]).gives(Step::RemoveLearners(set([2])));
-    case([1], [2, 3]).dead_for([2], GRACE / 2).gives_nothing();
+    case([1, 3], [2]).away([2]).gives(Step::RemoveLearners(set([2])));
+    case([1, 3], [2]).dead([2]).gives(Step::RemoveLearners(set([2])));
+    case([1, 3], [2]).dead_for([2], GRACE / 2).gives_nothing();
     // It must hear from Raft that it is no voter, so it stays until it is gone.
-    case([1], [2, 3]).leaving([2]).gives_nothing();
+    case([1, 3], [2]).leaving([2]).gives_nothing();
 }
 
 #[test]
 fn who_leaves_is_not_made_a_member() {
-    case([1], []).leaving([2]).presence([3], Presence::Left).gives_nothing();
+    case([1], []).leaving([2]).away([3]).gives_nothing();
 }
 
 #[test]

@@ -9,10 +9,15 @@ use skep_members::gossip::{NodeState, PeerRecord, Program, View};
 
 use super::Settings;
 use crate::membership::plan::{Facts, Membership, Presence, Progress};
+use crate::membership::stops::STOPS;
 use crate::types::{Metrics, StoredMembership};
 
 /// Within how long a member must have answered the leader to count as taking part.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(3);
+/// The same for one that makes up a quorum when another stops.
+const ANSWERS_NOW_WITHIN: Duration = Duration::from_secs(1);
+/// How long a node that was told that it may stop counts as gone, whatever it does.
+const GRANT_TIME: Duration = Duration::from_secs(5);
 
 /// Raft's side of the facts.
 #[derive(Debug, Clone, Default)]
@@ -67,10 +72,18 @@ pub fn membership_of(effective: &StoredMembership, committed: &StoredMembership)
 pub struct Tracker {
     leaving: BTreeMap<NodeId, Instant>,
     dead: BTreeMap<NodeId, Instant>,
+    /// Kept for as long as they are members, also when gossip has forgotten them.
+    away: BTreeMap<NodeId, Instant>,
     close: BTreeMap<NodeId, Instant>,
+    granted: BTreeMap<NodeId, Instant>,
 }
 
 impl Tracker {
+    /// A node was told that it may stop.
+    pub fn grant(&mut self, id: NodeId, now: Instant) {
+        self.granted.insert(id, now);
+    }
+
     /// The facts at `now`. None while this node shows no cluster.
     pub fn observe(
         &mut self,
@@ -85,16 +98,23 @@ impl Tracker {
         let mut nodes: BTreeMap<NodeId, Presence> = BTreeMap::new();
         let mut leaving = BTreeMap::new();
         let mut ready = BTreeSet::new();
+        let mut away = BTreeMap::new();
+        let mut all_ask = true;
         for record in view.live.iter().filter(of_us).chain([&view.me]) {
             let presence = match record.state {
                 NodeState::Joining | NodeState::Ready => Presence::Live,
-                NodeState::Left => Presence::Left,
+                NodeState::Left => {
+                    let since = self.away.get(&record.id).copied().unwrap_or(now);
+                    away.insert(record.id, since);
+                    Presence::Away { since }
+                }
                 NodeState::Draining => {
                     let since = self.leaving.get(&record.id).copied().unwrap_or(now);
                     leaving.insert(record.id, since);
                     Presence::Leaving { since }
                 }
             };
+            all_ask &= record.state == NodeState::Left || record.protocol.1 >= STOPS;
             if record.state == NodeState::Ready {
                 ready.insert(record.id);
             }
@@ -106,12 +126,15 @@ impl Tracker {
             if nodes.contains_key(id) {
                 continue;
             }
-            // Who stopped in the middle of leaving is not coming back as it was either.
+            // Who stopped in the middle of leaving meant to.
             let said_so = |record: &PeerRecord| {
                 record.id == *id && matches!(record.state, NodeState::Left | NodeState::Draining)
             };
-            let presence = if view.dead.iter().any(said_so) {
-                Presence::Left
+            let known = self.away.get(id).copied();
+            let presence = if known.is_some() || view.dead.iter().any(said_so) {
+                let since = known.unwrap_or(now);
+                away.insert(*id, since);
+                Presence::Away { since }
             } else {
                 let since = self.dead.get(id).copied();
                 if view.trusted || since.is_some() {
@@ -131,10 +154,17 @@ impl Tracker {
             let close_since = is_close.then(|| self.close.get(id).copied().unwrap_or(now));
             close.extend(close_since.map(|since| (*id, since)));
             let answers = member.answered_ago.is_some_and(|ago| ago <= ANSWERS_WITHIN);
-            progress.insert(*id, Progress { lag: member.lag, close_since, answers });
+            let answers_now = member.answered_ago.is_some_and(|ago| ago <= ANSWERS_NOW_WITHIN);
+            progress.insert(*id, Progress { lag: member.lag, close_since, answers, answers_now });
         }
-        (self.leaving, self.dead, self.close) = (leaving, dead, close);
-        Some(Facts { me, trusted: view.trusted, nodes, membership: raft.membership, progress, ready })
+        (self.leaving, self.dead, self.away, self.close) = (leaving, dead, away, close);
+        // Who is there again has not stopped.
+        self.granted.retain(|id, since| {
+            nodes.get(id) != Some(&Presence::Live) && now.saturating_duration_since(*since) < GRANT_TIME
+        });
+        let granted = self.granted.keys().copied().collect();
+        let membership = raft.membership;
+        Some(Facts { me, trusted: view.trusted, nodes, membership, progress, ready, granted, all_ask })
     }
 }
 

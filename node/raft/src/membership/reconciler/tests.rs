@@ -58,6 +58,25 @@ async fn eight_of_nine_leave_at_once_and_the_last_one_accepts_writes() {
     }
 }
 
+#[tokio::test]
+async fn a_voter_that_stops_stays_one_where_a_quorum_stays() {
+    for leads in [false, true] {
+        let nodes = Nodes::start(3, 5).await;
+        nodes.write().await;
+        let leader = nodes.leader().await;
+        let first = nodes.ids().into_iter().find(|id| (*id == leader) == leads).unwrap();
+        assert_eq!(nodes.leave(&[first]).await, [LeaveOutcome::Away]);
+        nodes.write().await;
+        nodes.until_voters(|voters| voters.len() == 3).await;
+        // Of the two that are left, one alone would be no quorum of three.
+        let leader = nodes.leader().await;
+        let second = nodes.ids().into_iter().find(|id| (*id == leader) != leads).unwrap();
+        assert_eq!(nodes.leave(&[second]).await, [LeaveOutcome::Demoted]);
+        nodes.until_voters(|voters| voters.len() == 1).await;
+        nodes.write().await;
+    }
+}
+
 #[derive(Debug)]
 enum Stays {
     Leader,

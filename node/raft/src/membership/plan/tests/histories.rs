@@ -1,5 +1,7 @@
 //! Random histories of a cluster whose leader follows the plan.
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -16,6 +18,8 @@ enum Event {
     LeaveAllBut(usize),
     /// Those that leave stop, whether they are demoted or not.
     Stop,
+    /// One that leaves asks, and stops where it may.
+    StopOne(usize),
     Behind(usize, u64),
     Wait(u64),
     LeaderLost,
@@ -32,6 +36,7 @@ fn event() -> impl Strategy<Value = Event> {
         2 => any::<usize>().prop_map(Event::Leave),
         1 => any::<usize>().prop_map(Event::LeaveAllBut),
         1 => Just(Event::Stop),
+        3 => any::<usize>().prop_map(Event::StopOne),
         1 => (any::<usize>(), 0u64..600).prop_map(|(node, lag)| Event::Behind(node, lag)),
         2 => (0u64..40_000).prop_map(Event::Wait),
         1 => Just(Event::LeaderLost),
@@ -47,18 +52,20 @@ struct World {
     lag: BTreeMap<NodeId, u64>,
     membership: Membership,
     leader: NodeId,
+    all_ask: bool,
 }
 
 impl World {
-    fn new(first: u64, voters_max: usize) -> Self {
+    fn new(first: u64, voters_max: usize, all_ask: bool) -> Self {
         let voters = set(1..=first);
         Self {
             now: Instant::now(),
-            settings: Settings { voters_max, dead_grace: GRACE, ..Settings::default() },
+            settings: Settings { voters_max, dead_grace: GRACE, away_grace: GRACE, ..Settings::default() },
             nodes: voters.iter().map(|id| (*id, Presence::Live)).collect(),
             lag: BTreeMap::new(),
             membership: Membership { configs: vec![voters], learners: set([]), committed: true },
             leader: NodeId(1),
+            all_ask,
         }
     }
 
@@ -68,7 +75,8 @@ impl World {
             let lag = self.lag.get(id).copied().unwrap_or(0);
             let since = self.now - GRACE;
             let close_since = (lag <= self.settings.promote_lag).then_some(since);
-            (*id, Progress { lag: Some(lag), close_since, answers: is_up(presence) })
+            let answers = is_up(presence);
+            (*id, Progress { lag: Some(lag), close_since, answers, answers_now: answers })
         };
         Facts {
             me: self.leader,
@@ -77,6 +85,8 @@ impl World {
             membership: self.membership.clone(),
             progress: self.nodes.iter().map(progress).collect(),
             ready: self.nodes.keys().copied().collect(),
+            granted: BTreeSet::new(),
+            all_ask: self.all_ask,
         }
     }
 
@@ -138,7 +148,14 @@ impl World {
             }
             Event::Stop => {
                 while let Some(id) = self.pick(0, is_leaving) {
-                    self.nodes.insert(id, Presence::Left);
+                    self.nodes.insert(id, Presence::Away { since: self.now });
+                }
+            }
+            Event::StopOne(at) => {
+                let id = self.pick(*at, is_leaving);
+                if let Some(id) = id.filter(|id| self.may_stop(*id)) {
+                    self.nodes.insert(id, Presence::Away { since: self.now });
+                    assert!(self.has_quorum(), "a stop that was granted cost the quorum");
                 }
             }
             Event::Behind(at, lag) => {
@@ -189,6 +206,11 @@ impl World {
         true
     }
 
+    fn may_stop(&self, id: NodeId) -> bool {
+        let leads = matches!(self.nodes.get(&self.leader), Some(Presence::Live | Presence::Leaving { .. }));
+        leads && self.has_quorum() && may_stop(&self.facts(), &self.settings, id, self.now)
+    }
+
     fn check(&self, facts: &Facts, step: &Step) {
         let old = &self.membership.configs[0];
         let members: BTreeSet<_> = old.union(&self.membership.learners).copied().collect();
@@ -203,6 +225,9 @@ impl World {
                     old.difference(new).any(|id| facts.stays(*id)) && new.difference(old).next().is_some();
                 assert!(!swapped, "a healthy voter is not exchanged");
                 let stays = |id: &NodeId| *id != self.leader && facts.stays(*id);
+                let staying = old.iter().filter(|id| facts.stays(**id)).count();
+                let may_be_two = self.all_ask && self.settings.voters_max > 2;
+                assert!(!may_be_two || new.len() > 1 || staying < 2, "one disk, where two would be");
                 let may = new.contains(&self.leader) || !old.iter().any(stays);
                 assert!(may, "the leader goes only where no voter stays");
             }
@@ -229,8 +254,11 @@ impl World {
             let voters: BTreeSet<_> = self.membership.configs.iter().flatten().copied().collect();
             for (id, presence) in &mut self.nodes {
                 if matches!(presence, Presence::Leaving { .. }) && !voters.contains(id) {
-                    *presence = Presence::Left;
+                    *presence = Presence::Away { since: self.now };
                 }
+            }
+            while let Some(id) = self.nodes.keys().copied().find(|id| self.may_stop(*id)) {
+                self.nodes.insert(id, Presence::Away { since: self.now });
             }
             self.now += GRACE;
         }
@@ -244,9 +272,10 @@ proptest! {
     fn the_plan_keeps_the_quorum_and_comes_to_rest(
         first in 1u64..=9,
         voters_max in 1usize..=7,
+        all_ask in any::<bool>(),
         events in proptest::collection::vec(event(), 0..60),
     ) {
-        let mut world = World::new(first, voters_max);
+        let mut world = World::new(first, voters_max, all_ask);
         for event in &events {
             world.happen(event);
         }
@@ -259,12 +288,12 @@ proptest! {
         let facts = world.facts();
         prop_assert_eq!(world.membership.configs.len(), 1);
         let voters = &world.membership.configs[0];
-        let fitting = staying.min(voters_max);
-        let target = fitting - (1 - fitting % 2);
+        let fitting = staying.min(voters_max - (1 - voters_max % 2));
+        let target = if all_ask && fitting == 2 { 2 } else { fitting - (1 - fitting % 2) };
         if voters.iter().all(|id| facts.stays(*id)) {
             prop_assert_eq!(voters.len(), target, "{:?}", world.membership);
         } else {
-            // Death alone leaves three, of which two live.
+            // Death and absence leave three, of which two live.
             prop_assert_eq!((voters.len(), staying), (3, 2), "{:?} {:?}", world.membership, world.nodes);
         }
         let gone = world.membership.learners.iter().any(|id| !facts.stays(*id));
@@ -277,7 +306,7 @@ proptest! {
 
     #[test]
     fn eight_of_nine_leave_in_one_change_of_voters(stays in 1u64..=9, leader in 1u64..=5) {
-        let mut world = World::new(5, 5);
+        let mut world = World::new(5, 5, true);
         world.leader = NodeId(leader);
         world.nodes.extend((6..=9).map(|id| (NodeId(id), Presence::Live)));
         prop_assert!(world.follow(false));

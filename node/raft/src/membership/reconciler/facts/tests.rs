@@ -74,7 +74,8 @@ fn the_live_nodes_of_the_cluster_and_all_members_are_known() {
     seen.live[4].program = Program::Balancer;
     let facts = watch.see(0, &seen, raft(&[1, 9], &[]));
     let dead = Presence::Dead { since: watch.at(0) };
-    let want = [(1, Presence::Live), (2, Presence::Live), (3, Presence::Left), (9, dead)];
+    let want =
+        [(1, Presence::Live), (2, Presence::Live), (3, Presence::Away { since: watch.at(0) }), (9, dead)];
     assert_eq!(facts.nodes, want.map(|(id, presence)| (NodeId(id), presence)).into());
     seen.me.cluster = None;
     let none = watch.tracker.observe(ME, &seen, raft(&[1], &[]), &Settings::default(), watch.at(0));
@@ -134,8 +135,8 @@ fn who_answers_raft_is_not_long_dead() {
 fn who_fell_silent_while_leaving_has_left() {
     let mut watch = Watch::new();
     let facts = watch.see(0, &view(&[], &[(2, Left), (3, Draining), (4, Ready)]), raft(&[1, 2, 3, 4], &[]));
-    assert_eq!(facts.nodes[&NodeId(2)], Presence::Left);
-    assert_eq!(facts.nodes[&NodeId(3)], Presence::Left);
+    assert_eq!(facts.nodes[&NodeId(2)], Presence::Away { since: watch.at(0) });
+    assert_eq!(facts.nodes[&NodeId(3)], Presence::Away { since: watch.at(0) });
     assert_eq!(facts.nodes[&NodeId(4)], Presence::Dead { since: watch.at(0) });
 }
 
@@ -154,4 +155,45 @@ fn since_when_a_learner_is_close_starts_anew_when_it_falls_behind() {
     assert_eq!(close(20, Some(0)), Some(10));
     assert_eq!(close(30, Some(257)), None);
     assert_eq!(close(40, Some(256)), Some(40));
+}
+
+#[test]
+fn who_stopped_in_order_is_away_until_it_is_back_also_when_gossip_has_forgotten_it() {
+    let mut watch = Watch::new();
+    let members = || raft(&[1, 2], &[]);
+    let away = Presence::Away { since: watch.at(0) };
+    for (ms, seen) in [(0, view(&[(2, Left)], &[])), (500, view(&[], &[(2, Left)])), (90_000, view(&[], &[]))]
+    {
+        assert_eq!(watch.see(ms, &seen, members()).nodes[&NodeId(2)], away);
+    }
+    assert_eq!(watch.see(91_000, &view(&[(2, Joining)], &[]), members()).nodes[&NodeId(2)], Presence::Live);
+    let dead = Presence::Dead { since: watch.at(92_000) };
+    assert_eq!(watch.see(92_000, &view(&[], &[]), members()).nodes[&NodeId(2)], dead);
+}
+
+#[test]
+fn who_may_stop_counts_as_gone_for_a_moment_and_no_longer_than_until_it_is_back() {
+    let mut watch = Watch::new();
+    let granted = |watch: &mut Watch, ms, state| {
+        !watch.see(ms, &view(&[(2, state)], &[]), raft(&[1, 2], &[])).granted.is_empty()
+    };
+    assert!(!granted(&mut watch, 0, Draining));
+    watch.tracker.grant(NodeId(2), watch.at(0));
+    assert!(granted(&mut watch, 4_999, Draining));
+    assert!(!granted(&mut watch, 5_000, Draining));
+    watch.tracker.grant(NodeId(2), watch.at(6_000));
+    assert!(!granted(&mut watch, 6_100, Ready), "it was started again");
+    assert!(!granted(&mut watch, 6_200, Draining));
+}
+
+#[test]
+fn one_of_the_version_before_does_not_ask_for_leave_to_stop() {
+    let mut watch = Watch::new();
+    let mut seen = view(&[(2, Ready)], &[]);
+    assert!(!watch.see(0, &seen, raft(&[1, 2], &[])).all_ask);
+    seen.me.protocol = (1, STOPS);
+    seen.live[0].protocol = (1, STOPS);
+    assert!(watch.see(1, &seen, raft(&[1, 2], &[])).all_ask);
+    seen.live.push(record(3, Left));
+    assert!(watch.see(2, &seen, raft(&[1, 2], &[])).all_ask, "it has stopped");
 }

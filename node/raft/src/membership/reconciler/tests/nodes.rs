@@ -17,6 +17,7 @@ use tokio::task::AbortHandle;
 use super::*;
 use crate::membership::leave::wait_until_free;
 use crate::membership::plan::Membership;
+use crate::membership::stops::{self, STOPS, Stops};
 use crate::network::tests::memory::{Log, Machine};
 use crate::types::Vote;
 use crate::wire;
@@ -42,6 +43,7 @@ struct Node {
     raft: Raft,
     state: NodeState,
     view: watch::Sender<Arc<View>>,
+    stops: Option<Stops>,
     reconciler: Option<AbortHandle>,
 }
 
@@ -55,7 +57,7 @@ fn record(id: NodeId, state: NodeState) -> PeerRecord {
         http: None,
         admin: None,
         version: "0.1.0".into(),
-        protocol: (1, 1),
+        protocol: (1, STOPS),
         expect: 1,
         raft: RaftRole::None,
         leader: None,
@@ -92,6 +94,7 @@ impl Nodes {
             voters_max,
             dead_grace: Duration::from_secs(1),
             promote_stable: Duration::from_millis(100),
+            promote_stable_second: Duration::from_millis(300),
             ..Settings::default()
         };
         let nodes = Self { table: Arc::default(), settings };
@@ -106,9 +109,13 @@ impl Nodes {
         for (id, node) in &mut table.nodes {
             let (id, raft, view, settings) =
                 (*id, node.raft.clone(), node.view.subscribe(), self.settings.clone());
-            node.reconciler.get_or_insert_with(|| {
-                tokio::spawn(async move { reconcile(id, &raft, view, settings).await }).abort_handle()
-            });
+            if node.reconciler.is_some() {
+                continue;
+            }
+            let (stops, questions) = stops::channel();
+            node.stops = Some(stops);
+            let task = tokio::spawn(async move { reconcile(id, &raft, view, settings, questions).await });
+            node.reconciler = Some(task.abort_handle());
         }
     }
 
@@ -138,7 +145,7 @@ impl Nodes {
                 trusted: true,
             };
             let view = watch::Sender::new(Arc::new(view));
-            let node = Node { raft, state: NodeState::Ready, view, reconciler: None };
+            let node = Node { raft, state: NodeState::Ready, view, stops: None, reconciler: None };
             let mut table = self.table.lock().unwrap();
             table.nodes.insert(NodeId(id), node);
             table.publish();
@@ -231,7 +238,14 @@ impl Nodes {
         join_all(ids.iter().map(|id| async move {
             let raft = self.raft(*id);
             let view = self.table.lock().unwrap().nodes[id].view.subscribe();
-            let outcome = wait_until_free(view, &raft, deadline).await;
+            let ask = async |leader| {
+                let stops = self.table.lock().unwrap().nodes.get(&leader).and_then(|node| node.stops.clone());
+                match stops {
+                    Some(stops) => stops.may_stop(*id).await,
+                    None => false,
+                }
+            };
+            let outcome = wait_until_free(view, &raft, deadline, ask).await;
             self.end(*id, NodeState::Left);
             outcome
         }))
