@@ -38,7 +38,8 @@ pub fn public_app<A: MessageApi>(api: A, limits: PublicLimits, metrics: &Metrics
     let PublicLimits { token, origins, max_body_bytes, account, live_readers_max } = limits;
     let node_id = api.node_id();
     let (api, closing, upgraded) = (Arc::new(api), watch::Sender::new(false), TaskTracker::new());
-    let live = Live::start(api.clone(), closing.subscribe(), upgraded.clone(), live_readers_max, metrics);
+    let (leaving, sockets) = (closing.subscribe(), upgraded.clone());
+    let live = Live::start(api.clone(), leaving, sockets, live_readers_max, account.clone(), metrics);
     let overview = Overview::start(metrics.http.clone());
     let served = Arc::new(Served { api: api.clone(), max_body_bytes, account: account.clone() });
     metrics.add_source(move |scrape| {

@@ -1,5 +1,5 @@
 //! One account of the bytes that requests hold: bodies on their way in, pages on their way out, lists that
-//! are being written.
+//! are being written, what the live feed has for readers that do not take it.
 //!
 //! Each queue and each body has a bound of its own; what bounds their sum is this. Who would exceed it is
 //! told to come again (503), and nothing grows. Small bodies have a share that large ones cannot take: an
@@ -33,7 +33,7 @@ const MAKING_MAX: usize = 4;
 /// How long a page waits for its turn.
 const TURN_TIMEOUT: Duration = Duration::from_secs(5);
 /// What of a page hyper is given at once: it keeps a copy until the client takes it.
-const PIECE_BYTES_MAX: usize = 64 * 1024;
+pub(crate) const PIECE_BYTES_MAX: usize = 64 * 1024;
 
 /// The account of one address. Clones share it.
 #[derive(Clone)]
@@ -86,14 +86,16 @@ impl Account {
     /// Charges so many bytes, or says to come again.
     pub(crate) fn charge(&self, bytes: usize) -> Result<Charge, Problem> {
         let of = if bytes <= SMALL_BYTES_MAX { &self.0.small } else { &self.0.large };
-        let units = u32::try_from((bytes as u64).div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX);
-        match of.clone().try_acquire_many_owned(units) {
-            Ok(permit) => Ok(Charge { bytes, _permit: permit }),
-            Err(_) => {
-                let detail = "requests hold as much memory as this node gives them; nothing was done";
-                Err(Problem::unprocessed(ProblemKind::Overloaded, detail))
-            }
-        }
+        take(of, bytes).ok_or_else(|| {
+            let detail = "requests hold as much memory as this node gives them; nothing was done";
+            Problem::unprocessed(ProblemKind::Overloaded, detail)
+        })
+    }
+
+    /// Charges what is on its way to one who may never take it, and never of the share for what is small;
+    /// none where there is no more.
+    pub(crate) fn charge_outgoing(&self, bytes: usize) -> Option<Charge> {
+        take(&self.0.large, bytes)
     }
 
     /// Sees to it that a charge covers so many bytes. It grows by doubling.
@@ -120,6 +122,12 @@ impl Account {
         let charge = self.charge(bytes.len())?;
         Ok(Body::new(Pieces { bytes: bytes.into(), _charge: charge }))
     }
+}
+
+fn take(of: &Arc<Semaphore>, bytes: usize) -> Option<Charge> {
+    let units = u32::try_from((bytes as u64).div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX);
+    let permit = of.clone().try_acquire_many_owned(units).ok()?;
+    Some(Charge { bytes, _permit: permit })
 }
 
 /// Bytes that are given out in pieces, as the client takes them.

@@ -24,13 +24,14 @@ use http::header::UPGRADE;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::task::TaskTracker;
 
+use crate::http::account::{Account, Charge};
 use crate::http::problem::{Problem, ProblemKind};
 use crate::http::query::{self, Pairs};
 use crate::kinds::schema;
 use crate::kinds::served::MessageApi;
 use crate::telemetry::Metrics;
 use skep_console::accept::want;
-use tail::{Reader, Tail};
+use tail::{Entry, Reader, Tail};
 
 /// Live readers at one node, where it has descriptors for them; one more is sent elsewhere.
 pub const LIVE_READERS_MAX: usize = 8192;
@@ -38,12 +39,15 @@ pub const LIVE_READERS_MAX: usize = 8192;
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// A reader that takes nothing for this long is let go.
 const STALL_MAX: Duration = Duration::from_secs(10);
+/// What a reader is given at once without a charge: all readers' together are bounded.
+const FREE_BYTES_MAX: usize = 4096;
 
 const EVENT_STREAM: &str = "text/event-stream";
 
 /// What the readers of one node share.
 pub(crate) struct Live {
     tail: Tail,
+    account: Account,
     readers_max: usize,
     slots: Arc<Semaphore>,
     /// True once the node asks its clients to go elsewhere.
@@ -58,6 +62,7 @@ impl Live {
         closing: watch::Receiver<bool>,
         tasks: TaskTracker,
         readers_max: usize,
+        account: Account,
         metrics: &Metrics,
     ) -> Self {
         let slots = Arc::new(Semaphore::new(readers_max));
@@ -67,7 +72,7 @@ impl Live {
             scrape.gauge("http_live_readers", "Readers of the live feed", readers as f64);
             scrape.gauge("http_live_readers_max", "Most readers of the live feed", readers_max as f64);
         });
-        Self { tail: Tail::start(api), readers_max, slots, closing, tasks }
+        Self { tail: Tail::start(api), account, readers_max, slots, closing, tasks }
     }
 
     /// Readers at this moment.
@@ -87,6 +92,7 @@ struct Seat<A: MessageApi> {
     reader: Reader<A>,
     closing: watch::Receiver<bool>,
     api: Arc<A>,
+    account: Account,
     _slot: OwnedSemaphorePermit,
 }
 
@@ -99,6 +105,8 @@ enum Farewell {
     TooSlow,
     /// The node is cut off from its cluster: what it has may be old.
     NotReady,
+    /// Readers that take nothing hold what memory there is for them.
+    Overloaded,
     /// The store cannot be read.
     Failed,
 }
@@ -109,12 +117,33 @@ impl Farewell {
             Farewell::Draining => "draining",
             Farewell::TooSlow => "too-slow",
             Farewell::NotReady => "not-ready",
+            Farewell::Overloaded => "overloaded",
             Farewell::Failed => "failed",
         }
     }
 }
 
+/// What comes next, and the charge for it until the client has taken it.
+type Batch = (Vec<Entry>, Option<Charge>);
+
 impl<A: MessageApi> Seat<A> {
+    /// Waits for what comes next. Dropped before it returns, nothing is passed over.
+    async fn next(reader: &mut Reader<A>, account: &Account) -> Result<Batch, Farewell> {
+        let before = reader.position();
+        let batch = reader.next().await.map_err(|_| Farewell::Failed)?;
+        let bytes = batch.iter().map(|entry| entry.json.len()).sum();
+        if bytes <= FREE_BYTES_MAX {
+            return Ok((batch, None));
+        }
+        match account.charge_outgoing(bytes) {
+            Some(charge) => Ok((batch, Some(charge))),
+            None => {
+                reader.go_back(before);
+                Err(Farewell::Overloaded)
+            }
+        }
+    }
+
     /// Returns once the node asks its clients to leave.
     async fn leaving(closing: &mut watch::Receiver<bool>) {
         // A sender that is gone has stopped as well.
@@ -173,7 +202,8 @@ pub(crate) async fn get<A: MessageApi>(
         false => None,
     };
     let reader = live.tail.reader(feed.api.clone(), after);
-    let seat = Seat { reader, closing: live.closing.clone(), api: feed.api.clone(), _slot: slot };
+    let (closing, account) = (live.closing.clone(), live.account.clone());
+    let seat = Seat { reader, closing, api: feed.api.clone(), account, _slot: slot };
     Ok(match socket {
         Some(upgrade) => socket::serve(upgrade, seat, live.tasks.token()),
         None => events::serve(seat),

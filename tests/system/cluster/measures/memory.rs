@@ -1,4 +1,4 @@
-//! What clients make a node hold: uploads that never end, pages and lists that nobody reads.
+//! What clients make a node hold: uploads that never end, pages, lists and feeds that nobody reads.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -56,6 +56,11 @@ async fn clients_that_hold_things_up_take_no_more_than_the_account() {
     let get = |path: &str, accept: &str| {
         format!("GET {path} HTTP/1.1\r\nhost: {address}\r\naccept: {accept}\r\n\r\n").into_bytes()
     };
+    let websocket = format!(
+        "GET /messages/live?after=0 HTTP/1.1\r\nhost: {address}\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+         sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    .into_bytes();
     let mut upload = format!(
         "POST /messages HTTP/1.1\r\nhost: {address}\r\ncontent-type: text/plain\r\ncontent-length: {BODY_BYTES}\r\n\r\n"
     )
@@ -66,6 +71,8 @@ async fn clients_that_hold_things_up_take_no_more_than_the_account() {
     all.push(held_by_many(UPLOADS, address, &upload).await);
     all.push(held_by_many(READERS, address, &get("/messages?limit=1000", "*/*")).await);
     all.push(held_by_many(READERS, address, &get("/endpoint/", "*/*")).await);
+    all.push(held_by_many(READERS, address, &get("/messages/live?after=0", "text/event-stream")).await);
+    all.push(held_by_many(READERS, address, &websocket).await);
 
     let mut honest = Vec::new();
     let mut most = 0;
@@ -76,7 +83,10 @@ async fn clients_that_hold_things_up_take_no_more_than_the_account() {
         most = most.max(node.resident_bytes());
     }
     figure("resident before", format!("{:.0} MB", begun as f64 / 1e6));
-    figure("resident with stalled uploads, unread pages and lists", format!("{:.0} MB", most as f64 / 1e6));
+    figure(
+        "resident with stalled uploads, unread pages, lists and feeds",
+        format!("{:.0} MB", most as f64 / 1e6),
+    );
     measured("an honest write meanwhile", &honest);
     assert!(most < RESIDENT_BYTES_MAX, "{most} bytes are resident");
     expect_under("an honest write", *honest.iter().max().expect("some"), HONEST_MAX);

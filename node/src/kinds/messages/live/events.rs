@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::tail::Entry;
 use super::{EVENT_STREAM, Farewell, HEARTBEAT, STALL_MAX, Seat};
+use crate::http::account::{Charge, PIECE_BYTES_MAX};
 use crate::kinds::served::MessageApi;
 
 /// What browsers wait before they connect again.
@@ -20,7 +21,7 @@ const RETRY_MS: u64 = 500;
 
 pub(crate) fn serve<A: MessageApi>(seat: Seat<A>) -> Response {
     let first = format!("retry: {RETRY_MS}\nid: {}\n\n", seat.reader.position());
-    let begun = Stream { seat, given: None };
+    let begun = Stream { seat, given: None, is_slow: false, rest: Bytes::new(), charge: None };
     let rest = stream::unfold(Some(begun), |state| async {
         let mut state = state?;
         let (chunk, more) = state.next().await;
@@ -41,31 +42,42 @@ pub(crate) fn serve<A: MessageApi>(seat: Seat<A>) -> Response {
 
 struct Stream<A: MessageApi> {
     seat: Seat<A>,
-    /// When the last chunk was taken.
+    /// When the last piece was taken.
     given: Option<Instant>,
+    /// A piece was not taken in time; the events that it is of are ended first.
+    is_slow: bool,
+    /// What of the last events was not given yet.
+    rest: Bytes,
+    /// Until all of them were taken but the last piece.
+    charge: Option<Charge>,
 }
 
 impl<A: MessageApi> Stream<A> {
-    /// The next chunk, and whether there is another.
+    /// The next piece, and whether there is another.
     async fn next(&mut self) -> (Bytes, bool) {
-        if self.given.is_some_and(|given| given.elapsed() > STALL_MAX) {
-            return (self.farewell(Farewell::TooSlow), false);
+        self.is_slow |= self.given.is_some_and(|given| given.elapsed() > STALL_MAX);
+        if self.rest.is_empty() {
+            self.charge = None;
+            if self.is_slow {
+                return (self.farewell(Farewell::TooSlow), false);
+            }
+            let Seat { reader, closing, api, account, .. } = &mut self.seat;
+            let events = tokio::select! {
+                biased;
+                () = Seat::<A>::leaving(closing) => Err(Farewell::Draining),
+                batch = Seat::<A>::next(reader, account) => batch.map(|(batch, charge)| (events(&batch), charge)),
+                () = tokio::time::sleep(HEARTBEAT) => match api.readiness() {
+                    Ok(()) => Ok((Bytes::from_static(b": alive\n\n"), None)),
+                    Err(_) => Err(Farewell::NotReady),
+                },
+            };
+            match events {
+                Ok((events, charge)) => (self.rest, self.charge) = (events, charge),
+                Err(why) => return (self.farewell(why), false),
+            }
         }
-        let Seat { reader, closing, api, .. } = &mut self.seat;
-        let chunk = tokio::select! {
-            biased;
-            () = Seat::<A>::leaving(closing) => Err(Farewell::Draining),
-            batch = reader.next() => batch.map(|batch| events(&batch)).map_err(|_| Farewell::Failed),
-            () = tokio::time::sleep(HEARTBEAT) => match api.readiness() {
-                Ok(()) => Ok(Bytes::from_static(b": alive\n\n")),
-                Err(_) => Err(Farewell::NotReady),
-            },
-        };
         self.given = Some(Instant::now());
-        match chunk {
-            Ok(chunk) => (chunk, true),
-            Err(why) => (self.farewell(why), false),
-        }
+        (self.rest.split_to(self.rest.len().min(PIECE_BYTES_MAX)), true)
     }
 
     fn farewell(&self, why: Farewell) -> Bytes {

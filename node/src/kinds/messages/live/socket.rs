@@ -127,7 +127,7 @@ async fn converse<A: MessageApi>(socket: &mut WebSocket, seat: &mut Seat<A>, giv
     let mut heartbeat = interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut silent_beats = 0;
-    let Seat { reader, closing, api, .. } = seat;
+    let Seat { reader, closing, api, account, .. } = seat;
     loop {
         let sent = tokio::select! {
             biased;
@@ -141,9 +141,9 @@ async fn converse<A: MessageApi>(socket: &mut WebSocket, seat: &mut Seat<A>, giv
                     continue;
                 }
             },
-            batch = reader.next() => match batch {
-                Ok(batch) => timeout(STALL_MAX, send(socket, batch, given)).await,
-                Err(_) => return Ending::Ours(Farewell::Failed),
+            batch = Seat::<A>::next(reader, account) => match batch {
+                Ok((batch, _charge)) => timeout(STALL_MAX, send(socket, batch, given)).await,
+                Err(why) => return Ending::Ours(why),
             },
             _ = heartbeat.tick() => {
                 if api.readiness().is_err() {
@@ -178,7 +178,7 @@ async fn send(socket: &mut WebSocket, batch: Vec<Entry>, given: &mut u64) -> Res
 async fn say_goodbye(socket: WebSocket, why: Farewell, after: u64) {
     let code = match why {
         Farewell::Draining => close_code::RESTART,
-        Farewell::TooSlow | Farewell::NotReady => close_code::AGAIN,
+        Farewell::TooSlow | Farewell::NotReady | Farewell::Overloaded => close_code::AGAIN,
         Farewell::Failed => close_code::ERROR,
     };
     let reason = format!("{}; resume with after={after}", why.reason()).into();

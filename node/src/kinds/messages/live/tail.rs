@@ -206,6 +206,11 @@ impl<A: MessageApi> Reader<A> {
         self.after
     }
 
+    /// Takes back what was given out after a position.
+    pub(crate) fn go_back(&mut self, position: u64) {
+        self.after = position;
+    }
+
     /// Waits for what comes after the position, and moves it. Dropped before it returns, it has
     /// not moved.
     pub(crate) async fn next(&mut self) -> Result<Vec<Entry>, ServiceError> {
