@@ -79,8 +79,8 @@ pub struct OpenStore {
 }
 
 /// Opens a group's store in its folder. Before anybody hears of the node: it may take a while.
-pub async fn open_store(folder: &Path) -> anyhow::Result<Store> {
-    let config = StoreConfig::new(folder);
+pub async fn open_store(folder: &Path, segments_held_max: usize) -> anyhow::Result<Store> {
+    let config = StoreConfig { message_segments_held_max: segments_held_max, ..StoreConfig::new(folder) };
     Ok(tokio::task::spawn_blocking(move || skep_store::open(config)).await??)
 }
 

@@ -155,7 +155,7 @@ async fn start(config: ServeConfig, files: u64) -> anyhow::Result<Node> {
     let node_id = folder.identity().node;
     let listeners = listen::bind(config.http, config.admin, config.peer)?;
     let metrics = Metrics::new();
-    let store = group::open_store(folder.dir()).await?;
+    let store = group::open_store(folder.dir(), clients::segments_held_max(files)).await?;
 
     let record = record(&config, &folder.identity(), &listeners).await?;
     let tls = peer_tls(&keys)?;

@@ -3,13 +3,16 @@
 //! Clients get those that the store and the peers need not: a store that can make no file stops writing.
 
 use skep_console::ServeLimits;
+use skep_store::MESSAGE_SEGMENTS_HELD_MIN;
 
 use crate::kinds::messages::live::LIVE_READERS_MAX;
 
 /// Descriptors that are kept from clients, or a quarter of all where that is more.
 const RESERVED: u64 = 80;
-/// Each sealed segment holds so many.
+/// Each sealed segment that is held open has so many.
 const OF_A_SEGMENT: u64 = 2;
+/// Of all descriptors, one part in so many is for these segments, each with two.
+const SEGMENTS_SHARE: u64 = 8;
 /// So many of a kind are taken however few descriptors there are.
 const LEAST: usize = 4;
 
@@ -25,7 +28,8 @@ pub struct Clients {
 impl Clients {
     /// Where the process may have so many files, and the store has so many segments.
     pub fn of(files: u64, segments: u64) -> Self {
-        let kept = RESERVED.max(files / 4).saturating_add(segments.saturating_mul(OF_A_SEGMENT));
+        let held = segments.min(segments_held_max(files) as u64);
+        let kept = RESERVED.max(files / 4).saturating_add(held.saturating_mul(OF_A_SEGMENT));
         let eighth = usize::try_from(files.saturating_sub(kept) / 8).unwrap_or(usize::MAX);
         let share = |parts: usize, most: usize| eighth.saturating_mul(parts).clamp(LEAST, most);
         Self {
@@ -36,17 +40,23 @@ impl Clients {
     }
 }
 
+/// Sealed segments whose files are held open, where the process may have so many files.
+pub fn segments_held_max(files: u64) -> usize {
+    usize::try_from(files / SEGMENTS_SHARE).unwrap_or(usize::MAX).max(MESSAGE_SEGMENTS_HELD_MIN)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn clients_leave_the_store_what_it_needs() {
-        for (files, segments) in [(128, 0), (160, 0), (1024, 0), (1024, 300), (4096, 1000), (20_000, 50)] {
+        for (files, segments) in [(128, 0), (160, 0), (1024, 0), (1024, 2_000), (4096, 1000), (20_000, 50)] {
             let Clients { connections_max, live_readers_max, operators_max } = Clients::of(files, segments);
             let all = (connections_max + live_readers_max + operators_max) as u64;
             let least = 3 * LEAST as u64;
-            assert!(all <= least || all + RESERVED + 2 * segments <= files, "{files} {segments}: {all}");
+            let held = segments.min(segments_held_max(files) as u64);
+            assert!(all <= least || all + RESERVED + 2 * held <= files, "{files} {segments}: {all}");
         }
     }
 

@@ -7,6 +7,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Fewest segments that are held open: more than one checkpoint makes durable.
+pub const MESSAGE_SEGMENTS_HELD_MIN: usize = 16;
+
 /// The store's place and its limits; the defaults are what production runs.
 #[derive(Debug, Clone)]
 pub struct StoreConfig {
@@ -24,6 +27,9 @@ pub struct StoreConfig {
     pub log_read_bytes_max: usize,
     /// A message segment that reaches this many bytes is sealed and the next one begun.
     pub message_segment_bytes_max: u64,
+    /// Of so many sealed segments, the newest, the files are held open: two each. Others are opened for each
+    /// look.
+    pub message_segments_held_max: usize,
     /// Applies with more bytes of bodies than this leave the runtime's thread.
     pub apply_inline_bytes_max: usize,
     /// How often a write is tried again while the disk is full or read-only.
@@ -59,6 +65,7 @@ impl StoreConfig {
             log_pending_bytes_max: 64 * 1024 * 1024,
             log_read_bytes_max: 4 * 1024 * 1024,
             message_segment_bytes_max: 64 * 1024 * 1024,
+            message_segments_held_max: MESSAGE_SEGMENTS_HELD_MIN,
             apply_inline_bytes_max: 256 * 1024,
             full_retry_interval: Duration::from_millis(200),
             sync_data: SyncData::default(),

@@ -23,8 +23,7 @@ use crate::error::{Lack, StoreError};
 use crate::files;
 use crate::health::{HealthSender, StoreMetrics, Writer as Who};
 use crate::manifest::SnapshotHeader;
-use crate::segments::SegmentMeta;
-use crate::segments::{self, Sealed, Segments, StagedWrite};
+use crate::segments::{self, Sealed, SegmentFile, SegmentMeta, Segments, StagedWrite};
 use skep_raft::types::{Entry, LogId, StoredMembership};
 
 /// Sealed segments whose index is being built at once; sealing waits for the oldest beyond that.
@@ -41,7 +40,7 @@ pub(crate) struct CoreState {
 pub(crate) struct Captured {
     pub generation: u64,
     pub header: Arc<SnapshotHeader>,
-    pub files: Vec<Arc<File>>,
+    pub files: Vec<Arc<SegmentFile>>,
 }
 
 pub(crate) struct Core {
@@ -164,7 +163,7 @@ impl Core {
             // The next sync of the folder would say nothing of this one.
             Err(error @ StoreError::Sync { .. }) => health.fail(&error.to_string()),
             // It stays in memory, and is built at the next start.
-            Err(error) => tracing::warn!("no index for {}: {error}", sealed.path.display()),
+            Err(error) => tracing::warn!("no index for {}: {error}", sealed.path().display()),
         };
         match std::thread::Builder::new().name("skep-index".into()).spawn(work) {
             Ok(thread) => indexing.push(thread),
@@ -209,8 +208,7 @@ impl Core {
         for (segment, file) in captured.header.segments.iter().zip(&captured.files) {
             let synced = |newest: &Captured| newest.header.segments.contains(segment);
             if !durable.is_some_and(synced) {
-                let path = segments::segment_path(&dir, captured.generation, segment.first_seq);
-                file.sync_data().map_err(StoreError::sync(&path))?;
+                file.open()?.sync_data().map_err(StoreError::sync(file.path()))?;
             }
         }
         files::sync_dir(&dir)?;
@@ -228,9 +226,12 @@ impl Core {
         let path = |segment: &SegmentMeta| segments::segment_path(&dir, newest.generation, segment.first_seq);
         let kept = newest.header.segments.iter().map(path).collect();
         let retired = self.lock().kinds.messages.records_mut().take_retired(&kept);
-        for path in retired {
-            let removed = segments::remove_if_there(&path)
-                .and_then(|()| segments::remove_if_there(&segments::index_path(&path)));
+        for segment in retired {
+            let path = segment.path();
+            let removed = segment
+                .hold_for_readers()
+                .and_then(|()| segments::remove_if_there(path))
+                .and_then(|()| segments::remove_if_there(&segments::index_path(path)));
             // A failure is made good at the next start.
             match removed {
                 Ok(()) => tracing::debug!(file = %path.display(), "a dropped segment is off the disk"),
@@ -261,7 +262,7 @@ impl Core {
         let captured = capture(&loaded);
         let mut state = self.lock();
         let removals = state.kinds.messages.removals();
-        *state = loaded;
+        let replaced = std::mem::replace(&mut *state, loaded);
         // To those who follow, any message may be gone now.
         state.kinds.messages.count_removals_from(removals + 1);
         let applied = applied_of(&state);
@@ -270,7 +271,13 @@ impl Core {
         self.applied.send_replace(applied);
         // What it replaced is garbage now; a failure to remove it is made good at the next start.
         let known = self.lock().kinds.messages.records().known_files();
-        if let Err(error) = segments::remove_strangers(&dir, &known) {
+        let removed = replaced
+            .kinds
+            .messages
+            .records()
+            .hold_for_readers()
+            .and_then(|()| segments::remove_strangers(&dir, &known));
+        if let Err(error) = removed {
             tracing::warn!("cannot remove the replaced messages: {error}");
         }
         Ok(())
@@ -293,9 +300,12 @@ impl Drop for Core {
 
 fn load(config: &StoreConfig, generation: u64, header: &SnapshotHeader) -> Result<CoreState, StoreError> {
     let dir = Core::messages_dir(config);
-    let bytes_max = config.message_segment_bytes_max;
+    let limits = segments::Limits {
+        segment_bytes_max: config.message_segment_bytes_max,
+        held_max: config.message_segments_held_max,
+    };
     let last_seq = header.kinds.messages.last_seq;
-    let segments = Segments::open(dir, generation, &header.segments, last_seq, bytes_max)?;
+    let segments = Segments::open(dir, generation, &header.segments, last_seq, limits)?;
     Ok(CoreState {
         kinds: Kinds::open(header.kinds.clone(), segments)?,
         last_applied: header.last_log_id,

@@ -5,6 +5,7 @@
 //! file's bytes up to a published length never change, and an open file outlives its removal.
 //! Which records are gone is not known here, but for the floor below which nothing is needed.
 
+mod file;
 pub(crate) mod index;
 mod meta;
 pub(crate) mod record;
@@ -12,7 +13,7 @@ pub(crate) mod segment;
 mod view;
 
 use std::collections::HashSet;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use skep_state::message::{Digest, StoredMessage};
 use skep_state::records::{NewRecord, Records};
 
 use crate::error::StoreError;
+pub(crate) use file::SegmentFile;
 use index::MemoryIndex;
 pub use meta::SegmentMeta;
 use record::HEADER_BYTES;
@@ -46,8 +48,7 @@ pub(crate) fn index_path(segment: &Path) -> PathBuf {
 
 /// The segment that grows.
 pub(crate) struct Active {
-    pub path: PathBuf,
-    pub file: Arc<File>,
+    pub file: Arc<SegmentFile>,
     pub first_seq: u64,
     /// Bytes that are in the file.
     pub written: u64,
@@ -57,7 +58,7 @@ pub(crate) struct Active {
 pub(crate) struct Segments {
     dir: PathBuf,
     pub generation: u64,
-    segment_bytes_max: u64,
+    limits: Limits,
     sealed: Arc<Vec<Arc<Sealed>>>,
     active: Option<Active>,
     /// Staged records: they follow `active.written`.
@@ -67,7 +68,14 @@ pub(crate) struct Segments {
     sealed_bytes: u64,
     /// Files of segments of which nothing is left. A crash goes back to the last checkpoint: they
     /// stay until there is one without them.
-    retired: Vec<PathBuf>,
+    retired: Vec<Arc<Sealed>>,
+}
+
+/// How large a segment gets, and of how many the files are held open.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub segment_bytes_max: u64,
+    pub held_max: usize,
 }
 
 /// Where the messages begin that are too many, by their bytes.
@@ -86,7 +94,7 @@ impl Segments {
         generation: u64,
         segments: &[SegmentMeta],
         last_seq: u64,
-        segment_bytes_max: u64,
+        limits: Limits,
     ) -> Result<Segments, StoreError> {
         let mut sealed = Vec::new();
         let mut active = None;
@@ -94,7 +102,11 @@ impl Segments {
         for (i, &meta) in segments.iter().enumerate() {
             let path = segment_path(&dir, generation, meta.first_seq);
             if meta.sealed || i + 1 < segments.len() {
-                sealed.push(Arc::new(Sealed::open(path, meta)?));
+                let segment = Sealed::open(path, meta)?;
+                if i + limits.held_max < segments.len() {
+                    segment.let_go();
+                }
+                sealed.push(Arc::new(segment));
             } else {
                 // An index of what is cut off would be wrong for what grows in its place.
                 remove_if_there(&index_path(&path))?;
@@ -102,7 +114,8 @@ impl Segments {
                 file.set_len(meta.len).map_err(StoreError::io("cut", &path))?;
                 let index = scan(&file, &path, meta)?;
                 let first_seq = meta.first_seq;
-                active = Some(Active { path, file: Arc::new(file), first_seq, written: meta.len, index });
+                let file = Arc::new(SegmentFile::held(path, file));
+                active = Some(Active { file, first_seq, written: meta.len, index });
             }
             last_seq = meta.first_seq + meta.count - 1;
         }
@@ -110,7 +123,7 @@ impl Segments {
         Ok(Segments {
             dir,
             generation,
-            segment_bytes_max,
+            limits,
             sealed: Arc::new(sealed),
             active,
             staged: Vec::new(),
@@ -123,15 +136,16 @@ impl Segments {
 
     /// The files of the segments and their indexes.
     pub(crate) fn known_files(&self) -> HashSet<PathBuf> {
-        let sealed = self.sealed.iter().map(|segment| &segment.path);
-        let active = self.active.iter().map(|active| &active.path);
-        sealed.chain(active).flat_map(|path| [path.clone(), index_path(path)]).collect()
+        let sealed = self.sealed.iter().map(|segment| segment.path());
+        let active = self.active.iter().map(|active| active.file.path());
+        sealed.chain(active).flat_map(|path| [path.to_path_buf(), index_path(path)]).collect()
     }
 
     /// Makes sure that there is a segment with room; answers one that was sealed for it. On a full
     /// disk it fails, leaving things as they were.
     pub(crate) fn make_room(&mut self) -> Result<Option<Arc<Sealed>>, StoreError> {
-        let full = |active: &Active| active.written >= self.segment_bytes_max && active.index.count() > 0;
+        let full =
+            |active: &Active| active.written >= self.limits.segment_bytes_max && active.index.count() > 0;
         if self.active.as_ref().is_some_and(|active| !full(active)) {
             return Ok(None);
         }
@@ -147,8 +161,7 @@ impl Segments {
             .map_err(StoreError::io("create", &path))?;
         file.write_all_at(&record::header(first_seq), 0).map_err(StoreError::io("write", &path))?;
         let next = Active {
-            path,
-            file: Arc::new(file),
+            file: Arc::new(SegmentFile::held(path, file)),
             first_seq,
             written: HEADER_BYTES as u64,
             index: MemoryIndex::default(),
@@ -157,6 +170,9 @@ impl Segments {
             let sealed = Arc::new(Sealed::of(full));
             let mut all = Vec::clone(&self.sealed);
             all.push(sealed.clone());
+            if let Some(oldest) = all.len().checked_sub(self.limits.held_max + 1) {
+                all[oldest].let_go();
+            }
             self.sealed = Arc::new(all);
             self.sealed_bytes += sealed.len;
             sealed
@@ -193,15 +209,27 @@ impl Segments {
             let mut left = Vec::clone(&self.sealed);
             for segment in left.drain(..gone) {
                 self.sealed_bytes -= segment.len;
-                self.retired.push(segment.path.clone());
+                self.retired.push(segment);
             }
             self.sealed = Arc::new(left);
         }
     }
 
-    /// Hands over the files that nothing needs any more, now that `kept` are in the last checkpoint.
-    pub(crate) fn take_retired(&mut self, kept: &HashSet<PathBuf>) -> Vec<PathBuf> {
-        self.retired.extract_if(.., |path| !kept.contains(path)).collect()
+    /// Hands over the segments that nothing needs any more, now that `kept` are in the last checkpoint.
+    pub(crate) fn take_retired(&mut self, kept: &HashSet<PathBuf>) -> Vec<Arc<Sealed>> {
+        self.retired.extract_if(.., |segment| !kept.contains(segment.path())).collect()
+    }
+
+    /// Holds open what somebody still reads: all of it is about to be removed.
+    pub(crate) fn hold_for_readers(&self) -> Result<(), StoreError> {
+        // Views share the list.
+        let is_read = Arc::strong_count(&self.sealed) > 1;
+        for segment in self.sealed.iter().chain(&self.retired) {
+            let extra = is_read.then(|| segment.clone());
+            segment.hold_for_readers()?;
+            drop(extra);
+        }
+        Ok(())
     }
 
     /// Which messages are too many where records may have so many bytes.
@@ -225,7 +253,6 @@ impl Segments {
         let active = self.active.as_ref()?;
         (!self.staged.is_empty()).then(|| StagedWrite {
             file: active.file.clone(),
-            path: active.path.clone(),
             offset: active.written,
             bytes: std::mem::take(&mut self.staged),
         })
@@ -261,7 +288,7 @@ impl Segments {
     }
 
     /// The segments as a checkpoint lists them, with their files.
-    pub(crate) fn metas(&self) -> Vec<(SegmentMeta, Arc<File>)> {
+    pub(crate) fn metas(&self) -> Vec<(SegmentMeta, Arc<SegmentFile>)> {
         let sealed = self.sealed.iter().map(|segment| {
             let Sealed { first_seq, count, len, .. } = **segment;
             (SegmentMeta { first_seq, count, len, sealed: true }, segment.file.clone())
@@ -351,8 +378,7 @@ impl Records for Segments {
 }
 
 pub(crate) struct StagedWrite {
-    file: Arc<File>,
-    path: PathBuf,
+    file: Arc<SegmentFile>,
     offset: u64,
     bytes: Vec<u8>,
 }
@@ -360,7 +386,8 @@ pub(crate) struct StagedWrite {
 impl StagedWrite {
     /// Writes the bytes at their place; repeating it after a failure is safe.
     pub(crate) fn write(&self) -> Result<(), StoreError> {
-        self.file.write_all_at(&self.bytes, self.offset).map_err(StoreError::io("write", &self.path))
+        let file = self.file.open()?;
+        file.write_all_at(&self.bytes, self.offset).map_err(StoreError::io("write", self.file.path()))
     }
 }
 

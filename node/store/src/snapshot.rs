@@ -29,8 +29,7 @@ use skep_state::records::{NewRecord, Records};
 use crate::core::Captured;
 use crate::error::StoreError;
 use crate::manifest::{HEADER_FORMAT, SnapshotHeader};
-use crate::segments::SegmentMeta;
-use crate::segments::{Lookup, Sealed, View, index, index_path, scan};
+use crate::segments::{Lookup, Sealed, SegmentFile, SegmentMeta, View, index, index_path, scan};
 use decoder::{Decoder, Event};
 pub use sink::SnapshotSink;
 
@@ -52,7 +51,7 @@ pub type Snapshot = openraft::type_config::alias::SnapshotOf<TypeConfig, Snapsho
 #[derive(Debug)]
 pub struct SnapshotData {
     header: Arc<SnapshotHeader>,
-    files: Vec<Arc<File>>,
+    files: Vec<Arc<SegmentFile>>,
     /// Where a received snapshot waits; its files are moved, not copied, when it is installed.
     staged: Option<StagingDir>,
 }
@@ -114,7 +113,11 @@ impl SnapshotData {
             return Err(StoreError::Stopped("only a received snapshot is read message by message".into()));
         };
         let segments = self.header.segments.iter().enumerate();
-        let opened = segments.map(|(number, meta)| Sealed::open(staged.segment(number), *meta));
+        let opened = segments.map(|(number, meta)| {
+            let segment = Sealed::open(staged.segment(number), *meta)?;
+            segment.let_go();
+            Ok::<_, StoreError>(segment)
+        });
         let view = View::of(opened.collect::<Result<_, _>>()?, Gaps::default());
         Ok(Kinds::open(self.header.kinds.clone(), Received { view, last_seq: self.header.last_seq() })?)
     }
@@ -146,6 +149,7 @@ impl SnapshotData {
             .truncate(true)
             .open(to)
             .map_err(StoreError::io("create", to))?;
+        let from = from.open()?;
         let mut at = 0;
         let mut buffer = vec![0; CHUNK_BYTES_MAX];
         while at < meta.len {
@@ -163,7 +167,7 @@ pub(crate) fn check_and_index(file: &File, path: &Path, meta: SegmentMeta) -> Re
     file.sync_all().map_err(StoreError::sync(path))?;
     let memory = scan(file, path, meta)?;
     let key = index::IndexKey { first_seq: meta.first_seq, count: meta.count, data_len: meta.len };
-    index::build(&index_path(path), key, &memory).map(|_| ())
+    index::build(&index_path(path), key, &memory).map(drop)
 }
 
 fn move_over(from: &Path, to: &Path) -> Result<(), StoreError> {
@@ -239,6 +243,7 @@ impl Encoder {
         };
         let len = (meta.len - offset).min(CHUNK_BYTES_MAX as u64) as usize;
         let mut bytes = vec![0; CHUNK_HEAD_BYTES + len];
+        let file = file.open().map_err(io::Error::other)?;
         file.read_exact_at(&mut bytes[CHUNK_HEAD_BYTES..], offset)?;
         let crc = crc32fast::hash(&bytes[CHUNK_HEAD_BYTES..]);
         bytes[..4].copy_from_slice(&(len as u32).to_le_bytes());

@@ -1,6 +1,7 @@
 //! The store as a whole, in folders of its own.
 
 mod crash;
+mod descriptors;
 mod durability;
 mod full;
 mod log;
@@ -33,6 +34,7 @@ fn small(dir: &Path) -> StoreConfig {
         log_segment_bytes_max: 4096,
         log_cache_bytes_max: 2048,
         message_segment_bytes_max: 2048,
+        message_segments_held_max: 2,
         full_retry_interval: std::time::Duration::from_millis(5),
         ..StoreConfig::new(dir)
     }

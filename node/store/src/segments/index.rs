@@ -16,13 +16,14 @@ use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufWriter, Read, Write};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use skep_base::id::ClusterId;
 use skep_state::message::Digest;
 
 use crate::error::StoreError;
 use crate::files;
+use crate::segments::file::SegmentFile;
 
 const MAGIC: &[u8; 8] = b"SKEPIDX\n";
 const FORMAT: u32 = 1;
@@ -138,8 +139,7 @@ impl Filter {
 
 /// A sealed segment's index file.
 pub(crate) struct DiskIndex {
-    path: PathBuf,
-    file: File,
+    pub(super) file: SegmentFile,
     filter: Filter,
     fences: Vec<u64>,
     count: u64,
@@ -265,8 +265,7 @@ impl DiskIndex {
         let pairs_at = (BLOCK_BYTES + meta.len().next_multiple_of(BLOCK_BYTES)) as u64;
         let offsets_at = pairs_at + (fences.len() * BLOCK_BYTES) as u64;
         Ok(DiskIndex {
-            path: path.to_path_buf(),
-            file,
+            file: SegmentFile::held(path.to_path_buf(), file),
             filter,
             fences,
             count: key.count,
@@ -277,11 +276,11 @@ impl DiskIndex {
 
     fn block(&self, at: u64) -> Result<[u8; BLOCK_BYTES], StoreError> {
         let mut block = [0; BLOCK_BYTES];
-        self.file.read_exact_at(&mut block, at).map_err(StoreError::io("read", &self.path))?;
+        self.file.open()?.read_exact_at(&mut block, at).map_err(StoreError::io("read", self.file.path()))?;
         if crc32fast::hash(&block[..CRC_AT]) != u32_at(&block, CRC_AT) {
             let detail =
                 "a block's checksum does not match; the file may be removed: it is built again at the start";
-            return Err(StoreError::corrupt(&self.path, at, detail));
+            return Err(StoreError::corrupt(self.file.path(), at, detail));
         }
         Ok(block)
     }

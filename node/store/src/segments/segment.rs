@@ -11,6 +11,7 @@ use skep_state::message::Digest;
 
 use crate::error::StoreError;
 use crate::segments::SegmentMeta;
+use crate::segments::file::SegmentFile;
 use crate::segments::index::{self, DiskIndex, IndexKey, MemoryIndex};
 use crate::segments::record::{self, HEADER_BYTES, Record};
 use crate::segments::{Active, index_path};
@@ -21,8 +22,7 @@ const READ_AHEAD_BYTES: usize = 1024;
 
 /// A segment that no longer changes.
 pub(crate) struct Sealed {
-    pub path: PathBuf,
-    pub file: Arc<File>,
+    pub file: Arc<SegmentFile>,
     pub first_seq: u64,
     pub count: u64,
     pub len: u64,
@@ -39,7 +39,6 @@ impl Sealed {
     /// A segment that has just become full.
     pub(super) fn of(full: Active) -> Sealed {
         Sealed {
-            path: full.path,
             file: full.file,
             first_seq: full.first_seq,
             count: full.index.count(),
@@ -70,14 +69,41 @@ impl Sealed {
         };
         let index = RwLock::new(Arc::new(SealedIndex::Disk(index)));
         let SegmentMeta { first_seq, count, len, .. } = meta;
-        Ok(Sealed { path, file: Arc::new(file), first_seq, count, len, index })
+        Ok(Sealed { file: Arc::new(SegmentFile::held(path, file)), first_seq, count, len, index })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    /// Gives its descriptors back.
+    pub(crate) fn let_go(&self) {
+        self.file.let_go();
+        if let SealedIndex::Disk(index) = &*self.index() {
+            index.file.let_go();
+        }
+    }
+
+    /// Holds its files open for those who still read them: their names are about to go.
+    pub(crate) fn hold_for_readers(self: &Arc<Self>) -> Result<(), StoreError> {
+        if Arc::strong_count(self) > 1 {
+            if let SealedIndex::Disk(index) = &*self.index() {
+                index.file.hold()?;
+            }
+            self.file.hold()?;
+        }
+        // A snapshot has the file alone.
+        if Arc::strong_count(&self.file) > 1 { self.file.hold() } else { Ok(()) }
     }
 
     /// Moves the index from memory into its file. Blocks for tens of milliseconds.
     pub(crate) fn build_index(&self) -> Result<(), StoreError> {
         let index = self.index();
         let SealedIndex::Memory(memory) = &*index else { return Ok(()) };
-        let disk = index::build(&index_path(&self.path), self.key(), memory)?;
+        let disk = index::build(&index_path(self.path()), self.key(), memory)?;
+        if !self.file.is_held() {
+            disk.file.let_go();
+        }
         *self.index.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(SealedIndex::Disk(disk));
         Ok(())
     }
@@ -90,10 +116,11 @@ impl Sealed {
             })),
             SealedIndex::Disk(disk) => {
                 // The newest first: where a message was taken out and came again, it alone counts.
+                let path = self.path();
                 for message in disk.candidates(digest)?.into_iter().rev() {
                     let Some(offset) = disk.offset(message)? else { continue };
-                    let bytes = read_record(&self.file, &self.path, u64::from(offset), self.len)?;
-                    if checked(&bytes, &self.path, u64::from(offset))?.digest() == *digest {
+                    let bytes = read_record(&*self.file.open()?, path, u64::from(offset), self.len)?;
+                    if checked(&bytes, path, u64::from(offset))?.digest() == *digest {
                         return Ok(Some(Place { seq: self.first_seq + u64::from(message), offset }));
                     }
                 }
@@ -104,15 +131,16 @@ impl Sealed {
 
     /// A message's digest, by its number in the segment.
     pub(super) fn digest(&self, message: u32) -> Result<Digest, StoreError> {
-        let missing = || StoreError::corrupt(&self.path, 0, format!("message {message} is not indexed"));
+        let missing = || StoreError::corrupt(self.path(), 0, format!("message {message} is not indexed"));
         if let SealedIndex::Memory(memory) = &*self.index() {
             return memory.digest(message).ok_or_else(missing);
         }
         let offset = u64::from(self.offset(message)?.ok_or_else(missing)?);
         let mut digest = [0; 32];
         self.file
+            .open()?
             .read_exact_at(&mut digest, offset + record::DIGEST_AT)
-            .map_err(StoreError::io("read", &self.path))?;
+            .map_err(StoreError::io("read", self.path()))?;
         Ok(Digest(digest))
     }
 

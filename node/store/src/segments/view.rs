@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,6 +11,7 @@ use skep_state::message::{Digest, StoredMessage};
 
 use crate::error::StoreError;
 use crate::segments::Active;
+use crate::segments::file::SegmentFile;
 use crate::segments::record;
 use crate::segments::segment::{Place, READ_BUFFER_BYTES, Sealed, checked, read_record};
 
@@ -31,8 +32,7 @@ pub enum Lookup {
 }
 
 pub(super) struct ActiveView {
-    file: Arc<File>,
-    path: PathBuf,
+    file: Arc<SegmentFile>,
     len: u64,
     /// The first message to read, if it is here.
     start: Option<u32>,
@@ -43,7 +43,7 @@ pub(super) struct ActiveView {
 impl Active {
     pub(super) fn view(&self, start: Option<u32>, end: u64) -> ActiveView {
         let start = start.and_then(|message| self.index.offset(message));
-        ActiveView { file: self.file.clone(), path: self.path.clone(), len: self.written, start, end }
+        ActiveView { file: self.file.clone(), len: self.written, start, end }
     }
 }
 
@@ -66,13 +66,15 @@ impl View {
         if let Some(active) = &self.active
             && let Some(offset) = active.start
         {
-            let bytes = read_record(&active.file, &active.path, u64::from(offset), active.len)?;
-            return message(&bytes, &active.path, u64::from(offset)).map(Some);
+            let path = active.file.path();
+            let bytes = read_record(&*active.file.open()?, path, u64::from(offset), active.len)?;
+            return message(&bytes, path, u64::from(offset)).map(Some);
         }
         for segment in self.sealed.iter().rev() {
             if let Some(Place { offset, .. }) = segment.find(digest)? {
-                let bytes = read_record(&segment.file, &segment.path, u64::from(offset), segment.len)?;
-                return message(&bytes, &segment.path, u64::from(offset)).map(Some);
+                let path = segment.path();
+                let bytes = read_record(&*segment.file.open()?, path, u64::from(offset), segment.len)?;
+                return message(&bytes, path, u64::from(offset)).map(Some);
             }
         }
         Ok(None)
@@ -109,14 +111,14 @@ impl View {
             };
             if let Some(begin) = begin {
                 let end = end.map_or(segment.len, u64::from);
-                page.read(&segment.file, &segment.path, u64::from(begin), end)?;
+                page.read(&*segment.file.open()?, segment.path(), u64::from(begin), end)?;
             }
         }
         if let Some(active) = &self.active
             && let Some(start) = active.start
             && !page.is_full()
         {
-            page.read(&active.file, &active.path, u64::from(start), active.end)?;
+            page.read(&*active.file.open()?, active.file.path(), u64::from(start), active.end)?;
         }
         Ok((page.messages, page.last))
     }

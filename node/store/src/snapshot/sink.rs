@@ -32,7 +32,7 @@ struct Receiving {
     dir: StagingDir,
     decoder: Decoder,
     header: Option<Arc<SnapshotHeader>>,
-    files: Vec<Arc<File>>,
+    files: Vec<Arc<SegmentFile>>,
     unsynced: u64,
 }
 
@@ -107,9 +107,11 @@ impl Receiving {
         let path = self.dir.segment(segment);
         if segment == self.files.len() {
             let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path);
-            self.files.push(Arc::new(file.map_err(StoreError::io("create", &path))?));
+            let file = file.map_err(StoreError::io("create", &path))?;
+            self.files.push(Arc::new(SegmentFile::held(path.clone(), file)));
         }
-        let file = self.files.get(segment).cloned().ok_or_else(over)?;
+        let known = self.files.get(segment).ok_or_else(over)?;
+        let file = known.open()?;
         file.write_all_at(bytes, offset).map_err(StoreError::io("write", &path))?;
         self.unsynced += bytes.len() as u64;
         if self.unsynced >= SYNC_BYTES {
@@ -119,6 +121,8 @@ impl Receiving {
         let meta = self.header.as_ref().and_then(|header| header.segments.get(segment).copied());
         if done && let Some(meta) = meta {
             check_and_index(&file, &path, meta)?;
+            // There may be more segments than descriptors.
+            known.let_go();
         }
         Ok(())
     }

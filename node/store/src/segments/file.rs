@@ -1,0 +1,63 @@
+//! A segment's file: held open while there is a place for it, else opened for each look.
+//!
+//! A store has as many segments as it has messages, and a process only so many descriptors. The newest
+//! segments are held: they are what is written, and mostly what is read.
+
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::error::StoreError;
+
+#[derive(Debug)]
+pub(crate) struct SegmentFile {
+    path: PathBuf,
+    held: Mutex<Option<Arc<File>>>,
+}
+
+impl SegmentFile {
+    /// One that is open.
+    pub(crate) fn held(path: PathBuf, file: File) -> SegmentFile {
+        SegmentFile { path, held: Mutex::new(Some(Arc::new(file))) }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// To read from it, or to make it durable.
+    pub(crate) fn open(&self) -> Result<Arc<File>, StoreError> {
+        match &*self.lock() {
+            Some(file) => Ok(file.clone()),
+            None => self.open_anew(),
+        }
+    }
+
+    /// Gives its descriptor back, once those who read it now are done.
+    pub(crate) fn let_go(&self) {
+        *self.lock() = None;
+    }
+
+    /// Holds it open: it can be read also when its name is gone.
+    pub(crate) fn hold(&self) -> Result<(), StoreError> {
+        let mut held = self.lock();
+        if held.is_none() {
+            *held = Some(self.open_anew()?);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn is_held(&self) -> bool {
+        self.lock().is_some()
+    }
+
+    fn open_anew(&self) -> Result<Arc<File>, StoreError> {
+        let file =
+            OpenOptions::new().read(true).open(&self.path).map_err(StoreError::io("open", &self.path))?;
+        Ok(Arc::new(file))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Arc<File>>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
