@@ -57,6 +57,12 @@ struct Pending {
     _bytes: OwnedSemaphorePermit,
 }
 
+impl Pending {
+    fn takes_room(&self) -> bool {
+        self.ops.iter().any(Op::takes_room)
+    }
+}
+
 /// Whose word the times of operations are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Times {
@@ -197,7 +203,9 @@ async fn gather(carrier: Carrier, mut pending: mpsc::Receiver<Pending>) {
             let next_bytes = next.ops.iter().map(Op::size_estimate).sum::<usize>();
             let fits = count + next.ops.len() <= COMMAND_OPS_MAX
                 && bytes + next_bytes <= 2 * COMMAND_BYTES_TARGET
-                && next.times == batch[0].times;
+                && next.times == batch[0].times
+                // What is done also on a full disk must not wait with what is not.
+                && next.takes_room() == batch[0].takes_room();
             if !fits {
                 held_over = Some(next);
                 break;
@@ -315,7 +323,7 @@ async fn propose_here(
     deadline: Instant,
 ) -> Result<Vec<OpOutcome>, ProposeError> {
     use openraft::errors::{ClientWriteError, RaftError};
-    if carrier.health.borrow().full.is_some() {
+    if carrier.health.borrow().full.is_some() && command.ops.iter().any(Op::takes_room) {
         return Err(ProposeError::Full);
     }
     let written = tokio::select! {

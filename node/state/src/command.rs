@@ -120,6 +120,15 @@ impl Op {
         }
     }
 
+    /// Whether a client's data takes room by it. What does not is done also where the disk is full: it is
+    /// the way out.
+    pub fn takes_room(&self) -> bool {
+        match self {
+            Op::PutMessage { .. } | Op::WriteText { .. } | Op::Claim { .. } => true,
+            Op::DropMessages { .. } | Op::RemoveMessage { .. } | Op::Level { .. } => false,
+        }
+    }
+
     /// Gives it its time, where it has one. The leader does, on each try, so that no other node's clock
     /// counts; what is made anew of a snapshot `keeps` its own, but none that is yet to come.
     pub fn stamp(&mut self, now_ms: u64, keeps: bool) {

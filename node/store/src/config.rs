@@ -13,8 +13,8 @@ pub const MESSAGE_SEGMENTS_HELD_MIN: usize = 16;
 /// The store's place and its limits; the defaults are what production runs.
 #[derive(Debug, Clone)]
 pub struct StoreConfig {
-    /// The data folder. The store owns `log/`, `messages/`, `incoming/`, `checkpoint` and `format`
-    /// in it and touches nothing else.
+    /// The data folder. The store owns `log/`, `messages/`, `incoming/`, `checkpoint`, `format`
+    /// and `reserve` in it and touches nothing else.
     pub dir: PathBuf,
     /// A log segment that reaches this many bytes is closed and the next one begun.
     pub log_segment_bytes_max: u64,
@@ -34,6 +34,8 @@ pub struct StoreConfig {
     pub apply_inline_bytes_max: usize,
     /// How often a write is tried again while the disk is full or read-only.
     pub full_retry_interval: Duration,
+    /// Whether the disk's room is looked at, and a reserve kept on it.
+    pub watches_room: bool,
     pub sync_data: SyncData,
 }
 
@@ -68,6 +70,7 @@ impl StoreConfig {
             message_segments_held_max: MESSAGE_SEGMENTS_HELD_MIN,
             apply_inline_bytes_max: 256 * 1024,
             full_retry_interval: Duration::from_millis(200),
+            watches_room: true,
             sync_data: SyncData::default(),
         }
     }

@@ -4,7 +4,7 @@
 //! lock is held for the encoding of a run, never for a write. Every step that a full disk can stop
 //! leaves things so that it can be taken again.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,6 +23,7 @@ use crate::error::{Lack, StoreError};
 use crate::files;
 use crate::health::{HealthSender, StoreMetrics, Writer as Who};
 use crate::manifest::SnapshotHeader;
+use crate::room::{self, Watched};
 use crate::segments::{self, Sealed, SegmentFile, SegmentMeta, Segments, StagedWrite};
 use skep_raft::types::{Entry, LogId, StoredMembership};
 
@@ -54,6 +55,7 @@ pub(crate) struct Core {
     /// Held while a checkpoint is written or a snapshot installed, by a blocking thread.
     checkpointing: Mutex<()>,
     indexing: Mutex<Vec<JoinHandle<()>>>,
+    _room: Option<Watched>,
 }
 
 impl Core {
@@ -92,6 +94,8 @@ impl Core {
         }
         files::ensure_dir(&incoming)?;
         let applied = watch::Sender::new(applied_of(&state));
+        let watched = config.watches_room.then(|| room::watch(&config.dir, health.clone()));
+        let room = watched.transpose().map_err(StoreError::io("look at", &config.dir))?;
         Ok(Core {
             config: config.clone(),
             health,
@@ -101,6 +105,7 @@ impl Core {
             current: Mutex::new(current),
             checkpointing: Mutex::new(()),
             indexing: Mutex::new(Vec::new()),
+            _room: room,
         })
     }
 

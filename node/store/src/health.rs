@@ -11,25 +11,26 @@ use crate::error::Lack;
 /// Whether the store can take writes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StoreHealth {
-    /// The log or the messages cannot be written for want of this. Writes wait and go on by themselves
-    /// when that ends.
+    /// The log or the messages cannot be written for want of this, or soon could not. Writes wait, or are
+    /// refused, and go on by themselves when that ends.
     pub full: Option<Lack>,
     /// Set once and for good: the store has stopped, for this reason.
     pub failed: Option<String>,
 }
 
-/// Which of the store's two writers speaks.
+/// Who says what the store lacks: one of its two writers, or the look at the disk's room.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Writer {
     Log,
     Messages,
+    Room,
 }
 
 /// The sending side of [`StoreHealth`], shared by the writers.
 #[derive(Debug)]
 pub(crate) struct HealthSender {
     /// Of each writer.
-    lacks: Mutex<[Option<Lack>; 2]>,
+    lacks: Mutex<[Option<Lack>; 3]>,
     sender: watch::Sender<StoreHealth>,
 }
 

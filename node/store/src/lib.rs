@@ -27,6 +27,7 @@ mod log;
 mod machine;
 mod manifest;
 mod reader;
+mod room;
 mod segments;
 mod snapshot;
 mod wal;

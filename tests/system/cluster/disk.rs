@@ -3,9 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bytes::Bytes;
+use hyper::Method;
+
 use skep_kit::clients::load::unique_text;
 use skep_kit::clients::oracle::verify;
-use skep_kit::effort::{machine_shared, say};
+use skep_kit::effort::{figure, machine_shared, say};
 use skep_kit::faults;
 use skep_kit::mount::{self, Mount};
 use skep_kit::programs::logfile;
@@ -17,6 +20,9 @@ const SMALL_MIB: u64 = 320;
 const ENLARGED_MIB: u64 = 640;
 /// What the filler leaves free.
 const LEFT_BYTES: u64 = 256 << 10;
+
+const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+const BEARER: &str = "Bearer 0123456789abcdef0123456789abcdef";
 
 /// Takes all but `LEFT_BYTES` of the file system's room.
 fn fill_up(folder: &Path) -> PathBuf {
@@ -102,6 +108,67 @@ async fn full_disks_at_all_nodes_refuse_writes_lose_nothing_and_recover() {
     }
     cluster.wait_all_ready().await;
     verify(&cluster.clients(), &ledger).await;
+}
+
+/// Takes messages until it is refused; how many it took.
+async fn fill_with_messages(node: &skep_kit::Node) -> u64 {
+    let mut taken = 0;
+    loop {
+        let message = format!("{}{}", unique_text(20), "x".repeat(900_000));
+        let answer = node.http.post_message(&message).await.expect("an answer");
+        match answer.status {
+            201 => taken += 1,
+            507 => return taken,
+            other => panic!("a disk that gets full is answered with {other}: {}", answer.text()),
+        }
+    }
+}
+
+/// The way out: what takes messages out is done also where nothing else is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_gets_room_by_retention_and_by_removal() {
+    if !mount::possible("a disk that gets room by retention") {
+        return;
+    }
+    let _machine = machine_shared();
+    for others_take_the_rest in [false, true] {
+        let mut cluster = Cluster::new(1, &[]);
+        let mount = Mount::tmpfs(&cluster.settings(1).data, ENLARGED_MIB);
+        let file = cluster.folder().join("token");
+        std::fs::write(&file, TOKEN).expect("the token can be written");
+        cluster.args = vec!["--operator-token-file".into(), file.to_str().expect("a plain path").into()];
+        cluster.start(1).wait_ready().await;
+        let (digest, _) = cluster.node(1).http.put("to be removed").await;
+        let taken = fill_with_messages(cluster.node(1)).await;
+        let filler = others_take_the_rest.then(|| fill_up(&cluster.node(1).settings.data));
+        figure("messages of 900 kB until a disk of 640 MiB takes no more", taken);
+        // One by one.
+        until("a message is removed from a full disk", Duration::from_secs(20), async || {
+            let path = format!("/messages/{digest}");
+            let headers = [("authorization", BEARER)];
+            let admin = &cluster.node(1).admin;
+            let answer = admin.send(Method::DELETE, &path, &headers, Bytes::new()).await.ok()?;
+            // Where an earlier try took longer than it was waited for.
+            matches!(answer.status, 200 | 410).then_some(())
+        })
+        .await;
+        // And by the hundred, also after a restart on the full disk.
+        cluster.node_mut(1).kill();
+        cluster.node_mut(1).settings.args = vec!["--retain-bytes".into(), "128MiB".into()];
+        cluster.start(1).wait_status().await;
+        if let Some(filler) = filler {
+            // Of what others took, nothing comes back by itself: the segments' room must do.
+            let size = std::fs::metadata(&filler).expect("it is there").len();
+            figure("what others took of the rest", format!("{} MiB", size >> 20));
+        }
+        until("it is well again", Duration::from_secs(60), async || {
+            cluster.node(1).is_ready().await.then_some(())
+        })
+        .await;
+        cluster.node(1).http.put("there is room again").await;
+        cluster.kill_all();
+        drop(mount);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

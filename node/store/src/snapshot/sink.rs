@@ -3,7 +3,7 @@
 //! The bytes are written by a blocking thread, and synced every MiB, so that a large snapshot
 //! never becomes one long stall of the disk for the log. Dropping the sink removes what came.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -16,6 +16,7 @@ use crate::error::StoreError;
 use crate::files;
 use crate::manifest::SnapshotHeader;
 use crate::reader::Reader;
+use crate::segments::SegmentFile;
 use crate::snapshot::decoder::{Decoder, Event};
 use crate::snapshot::{SnapshotData, StagingDir, check_and_index};
 
