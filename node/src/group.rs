@@ -144,6 +144,7 @@ impl Group {
                 raft: raft.clone(),
                 proposer: proposer.clone(),
                 read_indexer: read_indexer.clone(),
+                gossip: gossip.clone(),
                 peers: peers.clone(),
                 bootstrap,
                 operator: operator.clone(),
@@ -185,7 +186,11 @@ impl Group {
         tasks.spawn(compaction::run(raft.clone(), store.log.clone(), peers.clone()));
         let is_there = {
             let gossip = gossip.clone();
-            move |id| gossip.view().borrow().live(id).is_some_and(|record| record.state != NodeState::Left)
+            move |id| {
+                let view = gossip.view().borrow().clone();
+                let record = if id == node_id { Some(&view.me) } else { view.live(id) };
+                record.is_some_and(|record| !matches!(record.state, NodeState::Draining | NodeState::Left))
+            }
         };
         tasks.spawn(failover::run(node_id, raft.clone(), peers.clone(), is_there));
         tasks.spawn(reached::run(reached.clone(), peers));

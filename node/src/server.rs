@@ -36,7 +36,7 @@ use directory::{GossipDirectory, PeerAsk};
 use skep_raft::formation::bootstrap::driver::{Bootstrap, BootstrapConfig};
 use skep_raft::formation::bootstrap::initialise::{Initialise, Initialiser};
 use skep_raft::formation::identity::{self, DataFolder, Identity};
-use skep_raft::membership::leave;
+use skep_raft::membership::leave::{self, LeaveOutcome};
 use skep_raft::membership::stops::STOPS;
 use skep_raft::peers::{Peers, PeersConfig};
 use skep_raft::wire;
@@ -126,7 +126,12 @@ async fn drain(node: &mut Node) {
     let deadline = std::time::Instant::now() + LEAVE_TIMEOUT;
     let ask = async |leader| may_stop(node, leader).await;
     let (outcome, ()) = tokio::join!(leave::leave(&node.gossip, &node.raft, deadline, ask), requests);
-    tracing::info!(?outcome, "may stop");
+    match outcome {
+        LeaveOutcome::TimedOut => tracing::warn!(
+            "the others did not say in time that this node may stop: it stops, and writes may wait for them"
+        ),
+        outcome => tracing::info!(?outcome, "may stop"),
+    }
     node.gossip.leave().await;
     node.admin_stage.send_replace(Stage::Stopping);
     while node.servers.join_next().await.is_some() {}

@@ -23,7 +23,7 @@ use tokio::sync::broadcast::error::RecvError;
 const STAGGER: Duration = Duration::from_millis(60);
 
 /// Runs until Raft stops. May be dropped at any await.
-/// `is_there` tells the voters that may stand from those that are away.
+/// `is_there` tells the voters that may stand from those that are away or about to be, this node among them.
 pub async fn run<SM: RaftStateMachine<TypeConfig>>(
     node_id: NodeId,
     raft: Raft<SM>,
@@ -69,7 +69,7 @@ fn rank(
     if metrics.current_leader != Some(gone) {
         return None;
     }
-    let stands = |id: &RawNodeId| *id != gone && (*id == own || is_there(*id));
+    let stands = |id: &RawNodeId| *id != gone && is_there(*id);
     let mut voters: Vec<_> = metrics.membership_config.membership().voter_ids().filter(stands).collect();
     // From the one after the leader round: not always the same node's turn.
     voters.sort_unstable_by_key(|id| id.wrapping_sub(gone));

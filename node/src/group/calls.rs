@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use skep_base::id::{ClusterId, NodeId};
+use skep_members::gossip::Gossip;
 use tokio::time::Instant;
 
 use crate::service::operator::Operator;
@@ -33,6 +34,7 @@ pub struct Calls {
     pub raft: Raft,
     pub proposer: Proposer,
     pub read_indexer: ReadIndexer,
+    pub gossip: Gossip,
     pub peers: Peers,
     pub bootstrap: Bootstrap,
     pub operator: Operator,
@@ -46,6 +48,11 @@ impl CallHandler for Calls {
             Request::Propose { ops } => self.propose(ops, Times::Leader, now + FORWARDED_TIMEOUT),
             Request::Restore { ops } => self.propose(ops, Times::Kept, now + FORWARDED_TIMEOUT),
             Request::Reach { address } => {
+                let told = self.gossip.view().borrow().live(from).map(|record| record.peer);
+                if told != Some(address) {
+                    // Where gossip would have it later; nobody is dialed at another's word.
+                    return answer(Response::Reached(Err(format!("{address}: gossip does not show it yet"))));
+                }
                 let peers = self.peers.clone();
                 async move {
                     let reached =

@@ -93,9 +93,10 @@ impl Account {
     }
 
     /// Charges what is on its way to one who may never take it, and never of the share for what is small;
-    /// none where there is no more.
+    /// none where there is no more. No more is charged than half of all: the largest must get through.
     pub(crate) fn charge_outgoing(&self, bytes: usize) -> Option<Charge> {
-        take(&self.0.large, bytes)
+        let half = usize::try_from(self.0.bytes_max / 2).unwrap_or(usize::MAX);
+        take(&self.0.large, bytes.min(half))
     }
 
     /// Sees to it that a charge covers so many bytes. It grows by doubling.

@@ -10,7 +10,7 @@ use futures_util::{Stream, StreamExt};
 use openraft::ChangeMembers;
 use serde::Serialize;
 use skep_base::id::NodeId;
-use skep_members::gossip::Gossip;
+use skep_members::gossip::{Gossip, NodeState};
 use skep_state::command::{COMMAND_BYTES_TARGET, COMMAND_OPS_MAX, Op, OpOutcome};
 use skep_state::message::Digest;
 use tokio::sync::mpsc;
@@ -189,7 +189,7 @@ impl Operator {
             Some(id) => id,
             None => progress(metrics, self.node_id)
                 .into_iter()
-                .filter(|(id, _)| *id != self.node_id && voters.contains(&id.0))
+                .filter(|(id, _)| *id != self.node_id && voters.contains(&id.0) && self.stays(*id))
                 .max_by_key(|(_, matched)| *matched)
                 .map(|(id, _)| id)
                 .ok_or_else(|| OperationError::Refused("there is no other voter".into()))?,
@@ -213,6 +213,12 @@ impl Operator {
                 "node {target} did not take over in {OPERATION_TIMEOUT:?}"
             ))),
         }
+    }
+
+    /// Whether gossip shows a node, and it does not leave.
+    fn stays(&self, id: NodeId) -> bool {
+        let view = self.gossip.view().borrow().clone();
+        view.live(id).is_some_and(|record| matches!(record.state, NodeState::Joining | NodeState::Ready))
     }
 
     async fn remove(&self, metrics: &Metrics, id: NodeId) -> Result<(), OperationError> {

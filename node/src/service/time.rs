@@ -71,7 +71,7 @@ struct Known {
     anchor: Anchor,
     /// The newest time that was given to anything, and when by the monotonic clock it was seen.
     newest: (u64, i64),
-    /// All voters tell their clocks: none is of the version before.
+    /// All voters that are there tell their clocks: none is of the version before.
     all_tell: bool,
 }
 
@@ -90,7 +90,7 @@ pub struct Clocks {
     pub time_ms: u64,
     /// Whether a majority of the voters agrees on it, or there is but one.
     pub agreed: bool,
-    /// Whether all voters tell their clocks: none is of the version before.
+    /// Whether all voters that are there tell their clocks: none is of the version before.
     #[serde(skip)]
     pub all_tell: bool,
     /// The voters' clocks that are known, and this node's.
@@ -262,7 +262,9 @@ impl Asks {
         known.voters.clone_from(voters);
         known.clocks.retain(|id, _| voters.contains(id));
         known.clocks.extend(answers.into_iter().flatten());
-        known.all_tell = voters.iter().all(|id| *id == self.time.node_id || tells(id));
+        // One that is not there tells nothing, and spoils nothing.
+        let is_older = |id: &NodeId| *id != self.time.node_id && view.live(*id).is_some() && !tells(id);
+        known.all_tell = !voters.iter().any(is_older);
         drop(known);
         self.time.look();
     }

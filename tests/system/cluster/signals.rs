@@ -1,9 +1,10 @@
 //! SIGTERM, once and twice.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use skep_kit::clients::oracle::verify;
-use skep_kit::cluster::status::Member;
+use skep_kit::cluster::status::{Member, status};
 use skep_kit::effort::{machine_shared, measured};
 use skep_kit::wait::until;
 use skep_kit::{Cluster, Load, LoadOptions, Targets};
@@ -55,8 +56,22 @@ async fn a_leader_that_gets_sigterm_hands_over_without_a_failed_write() {
     targets.remove(&cluster.node(leader).http);
     let load = Load::start(&targets, LoadOptions::default());
     load.wait_acked(50, Duration::from_secs(10)).await;
-    cluster.node_mut(leader).stop().await;
-    load.wait_acked(50, Duration::from_secs(10)).await;
+    let watched = cluster.node(leader % 3 + 1).admin.clone();
+    let stopped = AtomicBool::new(false);
+    let watch = async {
+        // No vote is given up on the way, not for a moment.
+        while !stopped.load(Relaxed) {
+            if let Some(view) = status(&watched).await {
+                assert_eq!(view.voters(), 3, "{view:?}");
+            }
+        }
+    };
+    let stop = async {
+        cluster.node_mut(leader).stop().await;
+        load.wait_acked(50, Duration::from_secs(10)).await;
+        stopped.store(true, Relaxed);
+    };
+    tokio::join!(watch, stop);
     let ledger = load.stop().await;
     verify(&cluster.clients(), &ledger).await;
     ledger.expect_no_failure("writes at those who stay");

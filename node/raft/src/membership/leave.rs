@@ -76,7 +76,11 @@ pub(super) async fn wait_until_free<SM: RaftStateMachine<TypeConfig>>(
             return outcome;
         }
         tokio::select! {
-            () = &mut asking => return LeaveOutcome::Away,
+            () = &mut asking => {
+                // Those who stay are counted on to lead, while this node ends what is in flight.
+                raft.runtime_config().elect(false);
+                return LeaveOutcome::Away;
+            }
             () = tokio::time::sleep_until(deadline.into()) => return LeaveOutcome::TimedOut,
             changed = view.changed() => if changed.is_err() { return LeaveOutcome::Stopped },
             changed = metrics.changed() => if changed.is_err() { return LeaveOutcome::Stopped },

@@ -25,7 +25,7 @@
 //! that lives: in gossip, and answering the leader. A healthy voter is never exchanged for
 //! another. Neither death nor absence leaves fewer than three voters where there were three: two living
 //! of three tolerate no less than one of one, and keep two copies of what is acknowledged.
-//! Where this process was stalled, nobody counts as dead.
+//! Where this process was stalled, nobody counts as dead; where it has just been elected, nobody as silent.
 //!
 //! While a node of a version before 0.2.0 lives, which knows no leave to stop, each that leaves is demoted
 //! and the voters are an odd number: the plan of that version, for everybody ([`Facts::all_ask`]).
@@ -56,7 +56,7 @@ const GATHER_TIMES_MAX: u32 = 4;
 /// What the plan goes by.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Most voters; an even number counts as the odd one below it.
+    /// Most voters; an even number above two counts as the odd one below it.
     pub voters_max: usize,
     /// How long a member must have been dead before that has consequences.
     pub dead_grace: Duration,
@@ -140,7 +140,8 @@ pub fn may_stop(facts: &Facts, settings: &Settings, id: NodeId, now: Instant) ->
     let membership = &facts.membership;
     let [voters] = membership.configs.as_slice() else { return false };
     let leaves = matches!(facts.presence(id), Some(Presence::Leaving { .. }));
-    if !membership.committed || !facts.all_ask || !leaves || !voters.contains(&id) || facts.leaves(facts.me) {
+    let in_order = membership.committed && facts.all_ask && facts.settled && !facts.leaves(facts.me);
+    if !in_order || !leaves || !voters.contains(&id) {
         return false;
     }
     let plan = Plan { facts, settings, now, voters };
@@ -223,10 +224,20 @@ impl Plan<'_> {
     fn is_due(&self, id: NodeId) -> bool {
         let (since, grace) = match self.facts.presence(id) {
             Some(Presence::Dead { since }) => (since, self.settings.dead_grace),
+            // Where nothing is to spare, a quorum that is out of the dead and the away is waited for no longer.
+            Some(Presence::Away { since }) if self.is_bare() => {
+                (since, self.settings.away_grace.min(self.settings.dead_grace))
+            }
             Some(Presence::Away { since }) => (since, self.settings.away_grace),
             _ => return false,
         };
         self.facts.trusted && self.now.saturating_duration_since(since) >= grace
+    }
+
+    /// Whether three or more stay, and just a quorum: fewer voters would have one to spare.
+    fn is_bare(&self) -> bool {
+        let staying = self.voters.iter().filter(|id| self.facts.stays(**id)).count();
+        staying >= VOTERS_KEPT_MIN && staying == self.voters.len() / 2 + 1
     }
 
     /// Whether voters leave that must be no voters when they stop: those who stay would be no quorum.
@@ -267,11 +278,16 @@ impl Plan<'_> {
     }
 
     fn most(&self) -> usize {
-        let most = self.settings.voters_max.max(1);
-        most - usize::from(most.is_multiple_of(2))
+        match self.settings.voters_max.max(1) {
+            2 if self.facts.all_ask => 2,
+            most => most - usize::from(most.is_multiple_of(2)),
+        }
     }
 
     fn change_voters(&self) -> Option<Step> {
+        if !self.facts.settled {
+            return None;
+        }
         let must_demote = self.must_demote();
         let in_haste = self.voters.iter().any(|id| self.facts.leaves(*id));
         let candidates = self.candidates(in_haste);
@@ -319,11 +335,12 @@ impl Plan<'_> {
         voters.extend(chosen.take(wanted));
     }
 
-    /// Takes out who is over the target: those furthest behind, never the leader.
+    /// Takes out who is over the target: who was no voter before, then those furthest behind, never the leader.
     fn demote(&self, voters: &mut BTreeSet<NodeId>) {
         let surplus = voters.len().saturating_sub(self.target(voters.len()));
         let mut ids: Vec<_> = voters.iter().copied().filter(|id| *id != self.facts.me).collect();
-        ids.sort_by_key(|id| Reverse((self.facts.progress(*id).lag.unwrap_or(u64::MAX), *id)));
+        let behind = |id: &NodeId| Reverse((self.facts.progress(*id).lag.unwrap_or(u64::MAX), *id));
+        ids.sort_by_key(|id| (self.voters.contains(id), behind(id)));
         for id in ids.into_iter().take(surplus) {
             voters.remove(&id);
         }

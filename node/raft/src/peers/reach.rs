@@ -116,6 +116,8 @@ impl Inner {
             Ok(dialed) => dialed,
             Err(error) => {
                 match &error {
+                    // What is looked at may be another's address.
+                    _ if kind == ConnectionKind::Probe => {}
                     DialError::Rejected { reason, detail, .. } => self.rejected(to, *reason, detail, "by it"),
                     DialError::Tls { .. } => self.counters.tls_failures.add(1),
                     DialError::Hello { .. } => self.counters.hello_failures.add(1),

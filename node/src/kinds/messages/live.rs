@@ -24,14 +24,14 @@ use http::header::UPGRADE;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::task::TaskTracker;
 
-use crate::http::account::{Account, Charge};
+use crate::http::account::Account;
 use crate::http::problem::{Problem, ProblemKind};
 use crate::http::query::{self, Pairs};
 use crate::kinds::schema;
 use crate::kinds::served::MessageApi;
 use crate::telemetry::Metrics;
 use skep_console::accept::want;
-use tail::{Entry, Reader, Tail};
+use tail::{Reader, Tail};
 
 /// Live readers at one node, where it has descriptors for them; one more is sent elsewhere.
 pub const LIVE_READERS_MAX: usize = 8192;
@@ -39,8 +39,6 @@ pub const LIVE_READERS_MAX: usize = 8192;
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// A reader that takes nothing for this long is let go.
 const STALL_MAX: Duration = Duration::from_secs(10);
-/// What a reader is given at once without a charge: all readers' together are bounded.
-const FREE_BYTES_MAX: usize = 4096;
 
 const EVENT_STREAM: &str = "text/event-stream";
 
@@ -123,27 +121,7 @@ impl Farewell {
     }
 }
 
-/// What comes next, and the charge for it until the client has taken it.
-type Batch = (Vec<Entry>, Option<Charge>);
-
 impl<A: MessageApi> Seat<A> {
-    /// Waits for what comes next. Dropped before it returns, nothing is passed over.
-    async fn next(reader: &mut Reader<A>, account: &Account) -> Result<Batch, Farewell> {
-        let before = reader.position();
-        let batch = reader.next().await.map_err(|_| Farewell::Failed)?;
-        let bytes = batch.iter().map(|entry| entry.json.len()).sum();
-        if bytes <= FREE_BYTES_MAX {
-            return Ok((batch, None));
-        }
-        match account.charge_outgoing(bytes) {
-            Some(charge) => Ok((batch, Some(charge))),
-            None => {
-                reader.go_back(before);
-                Err(Farewell::Overloaded)
-            }
-        }
-    }
-
     /// Returns once the node asks its clients to leave.
     async fn leaving(closing: &mut watch::Receiver<bool>) {
         // A sender that is gone has stopped as well.

@@ -51,6 +51,8 @@ async fn a_store_holds_the_newest_segments_open_and_reads_them_all() {
     assert!(open_files <= 2 * HELD + OTHERS, "{open_files} files are open");
     holds_all(&store, 300);
     let snapshot = store.checkpoint().await;
+    let meta = snapshot.meta.clone();
+    let bytes = bytes_of(snapshot.snapshot).await;
     drop(store);
 
     let store = open(few(dir.path())).unwrap();
@@ -61,8 +63,6 @@ async fn a_store_holds_the_newest_segments_open_and_reads_them_all() {
     // One that receives it holds no more, and neither does one that is about to restore it.
     let other = tempfile::tempdir().unwrap();
     let mut taker = open(few(other.path())).unwrap();
-    let meta = snapshot.meta.clone();
-    let bytes = bytes_of(snapshot.snapshot).await;
     let data = receive(&taker, &bytes, 1 << 20).await.unwrap();
     let contents = data.contents().unwrap();
     let open_files = open_in(other.path());

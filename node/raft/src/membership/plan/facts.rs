@@ -73,6 +73,8 @@ pub struct Facts {
     pub granted: BTreeSet<NodeId>,
     /// Whether all live nodes ask for leave to stop.
     pub all_ask: bool,
+    /// Whether silence says anything yet: a leader that has just been elected has heard from few.
+    pub settled: bool,
 }
 
 impl Facts {

@@ -30,6 +30,7 @@ fn case(voters: impl IntoIterator<Item = u64>, learners: impl IntoIterator<Item 
         ready: all.iter().copied().collect(),
         granted: BTreeSet::new(),
         all_ask: true,
+        settled: true,
     };
     Case { facts, settings: Settings { dead_grace: GRACE, ..Settings::default() }, now }
 }
@@ -131,7 +132,8 @@ fn new_nodes_become_learners_and_learners_voters_up_to_the_largest_odd_number() 
     case([1, 2, 3], 4..=9).max(4).gives_nothing();
     case([1, 2, 3], 4..=9).max(9).gives_voters(1..=9);
     case([1, 2], [3]).gives_voters(1..=3);
-    case([1], [2]).max(2).gives_nothing();
+    case([1], [2, 3]).max(2).gives_voters([1, 2]);
+    case([1], [2, 3]).max(2).mixed().gives_nothing();
 }
 
 #[test]
@@ -253,13 +255,38 @@ fn a_voter_that_is_away_keeps_its_place_until_it_is_taken_or_the_grace_is_over()
     let almost = grace - Duration::from_millis(1);
     case([1, 2, 3], []).away([3]).gives_nothing();
     case([1, 2, 3], [4]).away([3]).gives_voters([1, 2, 4]);
-    case(1..=5, []).away_for([4, 5], almost).gives_nothing();
+    case(1..=5, []).away_for([5], almost).gives_nothing();
     case(1..=5, []).away_for([5], grace).gives_voters([1, 2, 3]);
     case(1..=5, []).away_for([4, 5], grace).gives_voters([1, 2, 3]);
     case(1..=5, [6]).away([4, 5]).gives_voters([1, 2, 3, 4, 6]);
+    // An even number goes back to an odd one, and a healthy voter is not exchanged for that.
+    case(1..=6, [7]).max(7).away([6]).lag(5, 1).gives_voters(1..=5);
     // Absence alone never leaves fewer than three.
     case([1, 2, 3], []).away_for([3], grace).gives_nothing();
     case([1, 2, 3], []).away_for([3], grace).facts(|facts| facts.trusted = false).gives_nothing();
+}
+
+#[test]
+fn where_three_stay_and_none_is_to_spare_the_away_are_waited_for_no_longer_than_the_dead() {
+    let almost = GRACE - Duration::from_millis(1);
+    case(1..=5, []).away_for([4, 5], almost).gives_nothing();
+    case(1..=5, []).away_for([4, 5], GRACE).gives_voters([1, 2, 3]);
+    case(1..=5, []).away_for([5], GRACE).gives_nothing();
+    case([1, 2, 3], []).away_for([3], GRACE).gives_nothing();
+}
+
+/// It has heard from nobody: those who live look silent to it.
+#[test]
+fn a_leader_that_was_just_elected_changes_no_voters() {
+    let fresh = |facts: &mut Facts| facts.settled = false;
+    let silent = |progress: &mut Progress| (progress.answers, progress.answers_now) = (false, false);
+    let just = || case([1, 2, 3], []).leaving([3]).progress(2, silent).facts(fresh);
+    just().gives_nothing();
+    assert!(!just().may_stop(3));
+    assert!(!case([1, 2, 3], []).leaving([3]).facts(fresh).may_stop(3));
+    case(1..=5, []).leaving([5]).progress(2, silent).progress(3, silent).facts(fresh).gives_nothing();
+    // What costs nobody a vote is done.
+    case([1, 2, 3], []).newcomers([4]).facts(fresh).gives(Step::AddLearners(set([4])));
 }
 
 #[test]

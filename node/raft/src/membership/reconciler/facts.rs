@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use openraft::ServerState;
 use openraft_rt::Instant as _;
 use skep_base::id::NodeId;
 use skep_members::gossip::{NodeState, PeerRecord, Program, View};
@@ -16,6 +17,9 @@ use crate::types::{Metrics, StoredMembership};
 const ANSWERS_WITHIN: Duration = Duration::from_secs(3);
 /// The same for one that makes up a quorum when another stops.
 const ANSWERS_NOW_WITHIN: Duration = Duration::from_secs(1);
+/// For how long a leader that has heard from all changes no voters yet: gossip of what was before its time may
+/// still be on its way.
+const NEW_LEADER_WAIT: Duration = Duration::from_millis(500);
 /// How long a node that was told that it may stop counts as gone, whatever it does.
 const GRANT_TIME: Duration = Duration::from_secs(5);
 
@@ -23,6 +27,8 @@ const GRANT_TIME: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, Default)]
 pub struct RaftFacts {
     pub membership: Membership,
+    /// The term in which this node leads, if it does.
+    pub leads: Option<u64>,
     /// Known on the leader only.
     pub members: BTreeMap<NodeId, MemberFacts>,
 }
@@ -49,6 +55,7 @@ pub fn raft_facts(metrics: &Metrics) -> RaftFacts {
     }
     RaftFacts {
         membership: membership_of(&metrics.membership_config, &metrics.committed_membership_config),
+        leads: (metrics.state == ServerState::Leader).then_some(metrics.current_term),
         members,
     }
 }
@@ -76,6 +83,8 @@ pub struct Tracker {
     away: BTreeMap<NodeId, Instant>,
     close: BTreeMap<NodeId, Instant>,
     granted: BTreeMap<NodeId, Instant>,
+    /// Since when this node leads, in which term.
+    leads: Option<(u64, Instant)>,
 }
 
 impl Tracker {
@@ -150,10 +159,11 @@ impl Tracker {
         let mut close = BTreeMap::new();
         let mut progress = BTreeMap::new();
         for (id, member) in &raft.members {
-            let is_close = member.lag.is_some_and(|lag| lag <= settings.promote_lag);
+            let answers = member.answered_ago.is_some_and(|ago| ago <= ANSWERS_WITHIN);
+            let is_close =
+                answers && ready.contains(id) && member.lag.is_some_and(|lag| lag <= settings.promote_lag);
             let close_since = is_close.then(|| self.close.get(id).copied().unwrap_or(now));
             close.extend(close_since.map(|since| (*id, since)));
-            let answers = member.answered_ago.is_some_and(|ago| ago <= ANSWERS_WITHIN);
             let answers_now = member.answered_ago.is_some_and(|ago| ago <= ANSWERS_NOW_WITHIN);
             progress.insert(*id, Progress { lag: member.lag, close_since, answers, answers_now });
         }
@@ -163,8 +173,32 @@ impl Tracker {
             nodes.get(id) != Some(&Presence::Live) && now.saturating_duration_since(*since) < GRANT_TIME
         });
         let granted = self.granted.keys().copied().collect();
+        self.leads = raft.leads.map(|term| match self.leads {
+            Some((before, since)) if before == term => (term, since),
+            _ => (term, now),
+        });
         let membership = raft.membership;
-        Some(Facts { me, trusted: view.trusted, nodes, membership, progress, ready, granted, all_ask })
+        let was_heard = |id: &NodeId| {
+            *id == me
+                || matches!(nodes.get(id), None | Some(Presence::Away { .. } | Presence::Dead { .. }))
+                || raft.members.get(id).is_some_and(|member| member.answered_ago.is_some())
+        };
+        let settled = self.leads.is_some_and(|(_, since)| {
+            let age = now.saturating_duration_since(since);
+            age >= ANSWERS_WITHIN
+                || age >= NEW_LEADER_WAIT && membership.configs.iter().flatten().all(was_heard)
+        });
+        Some(Facts {
+            me,
+            trusted: view.trusted,
+            nodes,
+            membership,
+            progress,
+            ready,
+            granted,
+            all_ask,
+            settled,
+        })
     }
 }
 

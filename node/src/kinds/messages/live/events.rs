@@ -65,7 +65,7 @@ impl<A: MessageApi> Stream<A> {
             let events = tokio::select! {
                 biased;
                 () = Seat::<A>::leaving(closing) => Err(Farewell::Draining),
-                batch = Seat::<A>::next(reader, account) => batch.map(|(batch, charge)| (events(&batch), charge)),
+                batch = reader.next(account) => batch.map(|(batch, charge)| (events(&batch), charge)),
                 () = tokio::time::sleep(HEARTBEAT) => match api.readiness() {
                     Ok(()) => Ok((Bytes::from_static(b": alive\n\n"), None)),
                     Err(_) => Err(Farewell::NotReady),

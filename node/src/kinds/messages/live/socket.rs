@@ -141,7 +141,7 @@ async fn converse<A: MessageApi>(socket: &mut WebSocket, seat: &mut Seat<A>, giv
                     continue;
                 }
             },
-            batch = Seat::<A>::next(reader, account) => match batch {
+            batch = reader.next(account) => match batch {
                 Ok((batch, _charge)) => timeout(STALL_MAX, send(socket, batch, given)).await,
                 Err(why) => return Ending::Ours(why),
             },

@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use axum::extract::ws::Utf8Bytes;
 use skep_state::message::StoredMessage;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
+use super::Farewell;
+use crate::http::account::{Account, Charge};
 use crate::kinds::messages::entry::{self, Form};
 use crate::kinds::served::MessageApi;
 use crate::service::ServiceError;
@@ -21,6 +23,12 @@ const RING_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// What a reader is given at once.
 const BATCH_ENTRIES_MAX: usize = 256;
 const BATCH_BYTES_MAX: usize = 256 * 1024;
+/// What a reader is given at once without a charge: all readers' together are bounded.
+const FREE_BYTES_MAX: usize = 4096;
+/// Readers that are behind read the store so many at a time: what each has read is not charged yet.
+const READS_MAX: usize = 8;
+/// What is on its way is there twice: as it came, and as it goes out.
+const COPIES: usize = 2;
 /// What serving one reader costs, about; the tail publishes no faster than all can be served.
 const PACE_PER_READER: Duration = Duration::from_micros(40);
 const PACE_MAX: Duration = Duration::from_millis(40);
@@ -40,6 +48,7 @@ pub(crate) struct Tail {
 
 struct Shared {
     ring: Mutex<Ring>,
+    reads: Semaphore,
     readers: watch::Sender<usize>,
 }
 
@@ -99,7 +108,11 @@ impl Shared {
 
 impl Tail {
     pub(crate) fn start<A: MessageApi>(api: Arc<A>) -> Self {
-        let shared = Arc::new(Shared { ring: Mutex::default(), readers: watch::Sender::new(0) });
+        let shared = Arc::new(Shared {
+            ring: Mutex::default(),
+            reads: Semaphore::new(READS_MAX),
+            readers: watch::Sender::new(0),
+        });
         let now = api.applied().borrow().seq;
         // What is published is never beyond the ring: who waits for more finds it there, or behind it.
         shared.ring().restart(now);
@@ -192,6 +205,9 @@ fn encode_one(message: &StoredMessage) -> Result<Entry, ServiceError> {
     Ok(Entry { seq: message.seq, json })
 }
 
+/// What comes next, and the charge for it until the client has taken it.
+pub(crate) type Batch = (Vec<Entry>, Option<Charge>);
+
 /// A position in the log of messages.
 pub(crate) struct Reader<A: MessageApi> {
     after: u64,
@@ -206,30 +222,29 @@ impl<A: MessageApi> Reader<A> {
         self.after
     }
 
-    /// Takes back what was given out after a position.
-    pub(crate) fn go_back(&mut self, position: u64) {
-        self.after = position;
-    }
-
-    /// Waits for what comes after the position, and moves it. Dropped before it returns, it has
-    /// not moved.
-    pub(crate) async fn next(&mut self) -> Result<Vec<Entry>, ServiceError> {
+    /// Waits for what comes after the position, charges it, and moves on. Dropped before it returns, or where
+    /// it fails, it has not moved.
+    pub(crate) async fn next(&mut self, account: &Account) -> Result<Batch, Farewell> {
         loop {
-            let batch = self.shared.ring().batch(self.after);
-            let (batch, upto) = match batch {
-                Some(found) => found,
-                None => self.read_store().await?,
+            let shared = self.shared.clone();
+            let ring = shared.ring().batch(self.after);
+            let ((batch, upto), _reading) = match ring {
+                Some(found) => (found, None),
+                None => {
+                    // Nobody closes it.
+                    let reading = shared.reads.acquire().await.map_err(|_| Farewell::Failed)?;
+                    (self.read_store().await.map_err(|_| Farewell::Failed)?, Some(reading))
+                }
             };
-            self.after = self.after.max(upto);
             if !batch.is_empty() {
-                return Ok(batch);
+                let charge = charge(&batch, account)?;
+                self.after = self.after.max(upto);
+                return Ok((batch, charge));
             }
-            let after = self.after;
+            let after = self.after.max(upto);
+            self.after = after;
             if self.published.wait_for(|published| *published > after).await.is_err() {
-                return Err(ServiceError::Unavailable {
-                    detail: "the node is stopping".into(),
-                    unprocessed: false,
-                });
+                return Err(Farewell::Failed);
             }
         }
     }
@@ -246,6 +261,13 @@ impl<A: MessageApi> Reader<A> {
         };
         let upto = batch.last().map_or(upto, |last| last.seq);
         Ok((batch, upto))
+    }
+}
+
+fn charge(batch: &[Entry], account: &Account) -> Result<Option<Charge>, Farewell> {
+    match batch.iter().map(|entry| entry.json.len()).sum() {
+        0..=FREE_BYTES_MAX => Ok(None),
+        bytes => account.charge_outgoing(COPIES * bytes).map(Some).ok_or(Farewell::Overloaded),
     }
 }
 

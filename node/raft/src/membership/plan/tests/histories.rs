@@ -22,6 +22,9 @@ enum Event {
     StopOne(usize),
     Behind(usize, u64),
     Wait(u64),
+    /// One answers the leader, or all do.
+    Hear(usize),
+    HearAll,
     LeaderLost,
     /// The leader commits the joint configuration and then no more.
     Interrupt,
@@ -38,11 +41,19 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Event::Stop),
         3 => any::<usize>().prop_map(Event::StopOne),
         1 => (any::<usize>(), 0u64..600).prop_map(|(node, lag)| Event::Behind(node, lag)),
-        2 => (0u64..40_000).prop_map(Event::Wait),
+        2 => (0u64..2_000).prop_map(Event::Wait),
+        2 => (3_000u64..40_000).prop_map(Event::Wait),
+        3 => any::<usize>().prop_map(Event::Hear),
+        3 => Just(Event::HearAll),
         1 => Just(Event::LeaderLost),
         1 => Just(Event::Interrupt),
         12 => Just(Event::Follow),
     ]
+}
+
+/// Two, or an odd number.
+fn most(voters_max: usize, all_ask: bool) -> usize {
+    if all_ask && voters_max == 2 { 2 } else { voters_max - (1 - voters_max % 2) }
 }
 
 struct World {
@@ -52,6 +63,9 @@ struct World {
     lag: BTreeMap<NodeId, u64>,
     membership: Membership,
     leader: NodeId,
+    /// Who has answered this leader, and since when it leads.
+    heard: BTreeSet<NodeId>,
+    led_since: Instant,
     all_ask: bool,
 }
 
@@ -65,6 +79,8 @@ impl World {
             lag: BTreeMap::new(),
             membership: Membership { configs: vec![voters], learners: set([]), committed: true },
             leader: NodeId(1),
+            heard: BTreeSet::new(),
+            led_since: Instant::now(),
             all_ask,
         }
     }
@@ -75,7 +91,7 @@ impl World {
             let lag = self.lag.get(id).copied().unwrap_or(0);
             let since = self.now - GRACE;
             let close_since = (lag <= self.settings.promote_lag).then_some(since);
-            let answers = is_up(presence);
+            let answers = is_up(presence) && self.heard.contains(id);
             (*id, Progress { lag: Some(lag), close_since, answers, answers_now: answers })
         };
         Facts {
@@ -87,12 +103,37 @@ impl World {
             ready: self.nodes.keys().copied().collect(),
             granted: BTreeSet::new(),
             all_ask: self.all_ask,
+            settled: self.is_settled(),
         }
     }
 
+    /// As the tracker has it.
+    fn is_settled(&self) -> bool {
+        let age = self.now.saturating_duration_since(self.led_since);
+        let is_up =
+            |id: &NodeId| matches!(self.nodes.get(id), Some(Presence::Live | Presence::Leaving { .. }));
+        let heard = |id: &NodeId| *id == self.leader || !is_up(id) || self.heard.contains(id);
+        age >= Duration::from_secs(3)
+            || age >= Duration::from_millis(500) && self.membership.configs.iter().flatten().all(heard)
+    }
+
+    fn hear_all(&mut self) {
+        self.heard = self.nodes.keys().copied().collect();
+    }
+
+    fn lead(&mut self, id: NodeId) {
+        if self.leader != id {
+            self.leader = id;
+            self.heard.clear();
+            self.led_since = self.now;
+        }
+    }
+
+    /// Whether enough voters are up, whatever the leader has heard.
     fn has_quorum(&self) -> bool {
-        let facts = Facts { me: NodeId(0), ..self.facts() };
-        self.membership.configs.iter().all(|voters| facts.has_living_majority(voters))
+        let is_up = |id: &&NodeId| matches!(self.nodes[*id], Presence::Live | Presence::Leaving { .. });
+        let up = |voters: &BTreeSet<NodeId>| voters.iter().filter(is_up).count() > voters.len() / 2;
+        self.membership.configs.iter().all(up)
     }
 
     /// Lets the voters elect a leader where there is none. False where they cannot.
@@ -103,7 +144,7 @@ impl World {
         }
         if !is_up(&self.leader) {
             let up = self.membership.configs.iter().flatten().copied().find(is_up);
-            self.leader = up.unwrap_or(self.leader);
+            self.lead(up.unwrap_or(self.leader));
         }
         true
     }
@@ -163,12 +204,24 @@ impl World {
                     self.lag.insert(id, *lag);
                 }
             }
-            Event::Wait(ms) => self.now += Duration::from_millis(*ms),
+            Event::Wait(ms) => {
+                self.now += Duration::from_millis(*ms);
+                // Whoever lives has answered by now.
+                if *ms >= 3_000 {
+                    self.hear_all();
+                }
+            }
+            Event::Hear(at) => {
+                let id = self.pick(*at, |presence| is_live(presence) || is_leaving(presence));
+                self.heard.extend(id);
+            }
+            Event::HearAll => self.hear_all(),
             Event::LeaderLost => {
                 let leader = self.leader;
+                let is_up = |id: &NodeId| matches!(self.nodes[id], Presence::Live | Presence::Leaving { .. });
                 let mut others = self.membership.configs.iter().flatten().copied();
-                let other = others.rfind(|id| *id != leader && self.facts().lives(*id));
-                self.leader = other.unwrap_or(leader);
+                let other = others.rfind(|id| *id != leader && is_up(id));
+                self.lead(other.unwrap_or(leader));
             }
             Event::Interrupt => {
                 self.follow(true);
@@ -190,7 +243,7 @@ impl World {
         let all: BTreeSet<NodeId> =
             self.membership.configs.iter().flatten().chain(&self.membership.learners).copied().collect();
         match step {
-            Step::TransferLeader(id) => self.leader = id,
+            Step::TransferLeader(id) => self.lead(id),
             Step::ChangeVoters(voters) if interrupted => {
                 self.membership.learners = &self.membership.learners - &voters;
                 self.membership.configs.push(voters);
@@ -219,14 +272,14 @@ impl World {
                 assert!(self.membership.configs.len() == 1, "one change at a time");
                 assert!(facts.has_living_majority(old) && facts.has_living_majority(new));
                 assert!(new.is_subset(&members), "only members are promoted");
-                let odd = self.settings.voters_max - (1 - self.settings.voters_max % 2);
-                assert!(new.len() <= odd.max(old.len()), "at most so many voters");
+                let most = most(self.settings.voters_max, self.all_ask);
+                assert!(new.len() <= most.max(old.len()), "at most so many voters");
                 let swapped =
                     old.difference(new).any(|id| facts.stays(*id)) && new.difference(old).next().is_some();
                 assert!(!swapped, "a healthy voter is not exchanged");
                 let stays = |id: &NodeId| *id != self.leader && facts.stays(*id);
                 let staying = old.iter().filter(|id| facts.stays(**id)).count();
-                let may_be_two = self.all_ask && self.settings.voters_max > 2;
+                let may_be_two = self.all_ask && self.settings.voters_max > 1;
                 assert!(!may_be_two || new.len() > 1 || staying < 2, "one disk, where two would be");
                 let may = new.contains(&self.leader) || !old.iter().any(stays);
                 assert!(may, "the leader goes only where no voter stays");
@@ -246,10 +299,12 @@ impl World {
     /// Nothing happens any more; who leaves stops when it is no voter, and the plan comes to rest.
     fn rest(&mut self) {
         self.lag.clear();
-        self.now += Duration::from_secs(2);
+        self.now += Duration::from_secs(4);
         for _ in 0..STEPS_TO_REST_MAX {
+            self.hear_all();
             while self.follow(false) {
-                self.now += Duration::from_millis(1);
+                self.hear_all();
+                self.now += Duration::from_secs(1);
             }
             let voters: BTreeSet<_> = self.membership.configs.iter().flatten().copied().collect();
             for (id, presence) in &mut self.nodes {
@@ -288,7 +343,7 @@ proptest! {
         let facts = world.facts();
         prop_assert_eq!(world.membership.configs.len(), 1);
         let voters = &world.membership.configs[0];
-        let fitting = staying.min(voters_max - (1 - voters_max % 2));
+        let fitting = staying.min(most(voters_max, all_ask));
         let target = if all_ask && fitting == 2 { 2 } else { fitting - (1 - fitting % 2) };
         if voters.iter().all(|id| facts.stays(*id)) {
             prop_assert_eq!(voters.len(), target, "{:?}", world.membership);
@@ -308,6 +363,8 @@ proptest! {
     fn eight_of_nine_leave_in_one_change_of_voters(stays in 1u64..=9, leader in 1u64..=5) {
         let mut world = World::new(5, 5, true);
         world.leader = NodeId(leader);
+        world.now += Duration::from_secs(3);
+        world.hear_all();
         world.nodes.extend((6..=9).map(|id| (NodeId(id), Presence::Live)));
         prop_assert!(world.follow(false));
         for id in (1..=9).filter(|id| *id != stays) {
@@ -318,6 +375,8 @@ proptest! {
         let mut changes = 0;
         while world.membership.configs != [set([stays])] {
             let before = world.membership.clone();
+            world.hear_all();
+            world.now += Duration::from_millis(500);
             prop_assert!(world.follow(false), "{:?}", world.membership);
             changes += usize::from(world.membership != before);
         }

@@ -41,7 +41,7 @@ fn view(live: &[(u64, NodeState)], dead: &[(u64, NodeState)]) -> View {
 fn raft(voters: &[u64], learners: &[u64]) -> RaftFacts {
     let ids = |ids: &[u64]| -> BTreeSet<NodeId> { ids.iter().map(|id| NodeId(*id)).collect() };
     let membership = Membership { configs: vec![ids(voters)], learners: ids(learners), committed: true };
-    RaftFacts { membership, members: BTreeMap::new() }
+    RaftFacts { membership, leads: Some(1), members: BTreeMap::new() }
 }
 
 /// A tracker and its clock.
@@ -196,4 +196,38 @@ fn one_of_the_version_before_does_not_ask_for_leave_to_stop() {
     assert!(watch.see(1, &seen, raft(&[1, 2], &[])).all_ask);
     seen.live.push(record(3, Left));
     assert!(watch.see(2, &seen, raft(&[1, 2], &[])).all_ask, "it has stopped");
+}
+
+#[test]
+fn a_new_leader_is_settled_once_all_that_live_have_answered_or_have_had_the_time_to() {
+    let mut watch = Watch::new();
+    let seen = view(&[(2, Ready), (3, Draining)], &[]);
+    let led = |heard: &[u64], term| {
+        let mut facts = raft(&[1, 2, 3, 4], &[]);
+        let member = MemberFacts { lag: Some(0), answered_ago: Some(MS) };
+        facts.members.extend(heard.iter().map(|id| (NodeId(*id), member)));
+        facts.leads = term;
+        facts
+    };
+    assert!(!watch.see(0, &seen, led(&[2, 3], None)).settled, "it does not lead");
+    assert!(!watch.see(1_000, &seen, led(&[2, 3], Some(2))).settled, "it has just been elected");
+    assert!(!watch.see(1_600, &seen, led(&[2], Some(2))).settled, "one that leaves has not answered");
+    assert!(watch.see(1_700, &seen, led(&[2, 3], Some(2))).settled, "one that is dead need not");
+    assert!(!watch.see(1_800, &seen, led(&[2], Some(3))).settled, "it was elected again");
+    assert!(watch.see(4_800, &seen, led(&[2], Some(3))).settled, "silence says something by now");
+}
+
+#[test]
+fn a_learner_that_comes_and_goes_is_never_close_for_long() {
+    let mut watch = Watch::new();
+    let mut close = |ms, live: bool, answered_ago| {
+        let mut facts = raft(&[1], &[2]);
+        facts.members.insert(NodeId(2), MemberFacts { lag: Some(0), answered_ago: Some(answered_ago) });
+        let seen = if live { view(&[(2, Ready)], &[]) } else { view(&[], &[(2, Ready)]) };
+        watch.see(ms, &seen, facts).progress[&NodeId(2)].close_since.is_some()
+    };
+    assert!(close(0, true, MS));
+    assert!(!close(4_000, false, MS * 4_000), "it is dead, and its log is as it was");
+    assert!(close(5_000, true, MS));
+    assert!(!close(6_000, true, MS * 3_001), "it says nothing");
 }
