@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod effort;
 pub mod faults;
 pub mod folders;
+pub mod history;
 pub mod hosts;
 pub mod monitoring;
 pub mod mount;
