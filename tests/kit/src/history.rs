@@ -2,13 +2,15 @@
 //! that does one thing after the other, each between its call and its return, could have answered so
 //! (linearizability: Herlihy and Wing, *Linearizability: A Correctness Condition for Concurrent Objects*, 1990).
 //!
-//! `register` and `log` judge.
+//! `clients` asks real nodes and `nemesis` harms them meanwhile; `register` and `log` judge what came of it.
 
 use std::fmt::{self, Display};
 
+pub mod clients;
 #[cfg(test)]
 mod exhaustive;
 pub mod log;
+pub mod nemesis;
 mod order;
 pub mod recorder;
 pub mod register;

@@ -3,4 +3,5 @@
 //!
 //! Needs root and `ip`.
 
+mod histories;
 mod measures;

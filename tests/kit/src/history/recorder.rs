@@ -5,7 +5,9 @@
 //! says so, and no two events are at the same moment.
 
 use std::fmt::{self, Display};
-use std::time::Duration;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 /// A call or a return.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,5 +50,55 @@ impl<D: Display> Display for Operation<D> {
             Some(moment) => write!(f, "{}): {did}", moment.event),
             None => write!(f, "?): {did}"),
         }
+    }
+}
+
+/// A history that is being made. Operations that certainly had no effect are counted, and no part of it.
+pub struct Recorder<D> {
+    begun: Instant,
+    events: AtomicU64,
+    values: AtomicU64,
+    refused: AtomicU64,
+    operations: Mutex<Vec<Operation<D>>>,
+}
+
+impl<D> Recorder<D> {
+    pub fn new(begun: Instant) -> Self {
+        Self {
+            begun,
+            events: AtomicU64::new(1),
+            values: AtomicU64::new(1),
+            refused: AtomicU64::new(0),
+            operations: Mutex::default(),
+        }
+    }
+
+    /// A value that no other operation of this history writes.
+    pub fn fresh(&self) -> u64 {
+        self.values.fetch_add(1, Ordering::SeqCst)
+    }
+
+    /// Now.
+    pub fn moment(&self) -> Moment {
+        Moment { event: self.events.fetch_add(1, Ordering::SeqCst), time: self.begun.elapsed() }
+    }
+
+    pub fn add(&self, operation: Operation<D>) {
+        self.operations.lock().expect("no holder panics").push(operation);
+    }
+
+    /// One that certainly had no effect.
+    pub fn add_refused(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many certainly had no effect.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// What was recorded until now.
+    pub fn take(&self) -> Vec<Operation<D>> {
+        std::mem::take(&mut *self.operations.lock().expect("no holder panics"))
     }
 }

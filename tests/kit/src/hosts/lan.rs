@@ -106,6 +106,16 @@ impl Lan {
         self.set_lost(b, a, cut);
     }
 
+    /// Loses whatever other hosts send to this one. The client is none of them.
+    pub fn set_deaf(&self, at: usize, deaf: bool) {
+        (0..self.hosts).filter(|peer| *peer != at).for_each(|peer| self.set_lost(peer, at, deaf));
+    }
+
+    /// Loses whatever this host sends to other hosts.
+    pub fn set_mute(&self, at: usize, mute: bool) {
+        (0..self.hosts).filter(|peer| *peer != at).for_each(|peer| self.set_lost(at, peer, mute));
+    }
+
     fn add_namespace(&self, name: &str) {
         system("ip", &["netns", "add", name]);
         // Addresses of IPv6 can be used at once.

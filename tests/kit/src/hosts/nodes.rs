@@ -9,6 +9,7 @@ use super::program::KEY;
 use crate::cluster::Cluster;
 use crate::cluster::node::Settings;
 use crate::cluster::subnet::PEER_PORT;
+use crate::faults::Faults;
 
 /// Where `ip netns exec` finds a namespace's own `resolv.conf`.
 const NETNS_FOLDER: &str = "/etc/netns";
@@ -21,6 +22,8 @@ pub struct Hosts {
     /// Their seeds where they are names: `node-1.test` and so on is the node's address, told by a name server
     /// that never answers for IPv6 addresses, nor for names that begin with `silent`. By default addresses.
     pub seeds: Option<String>,
+    /// Each has faults of its own (`faults_of`), none at first.
+    pub faults: bool,
 }
 
 /// Runs a test beside `count` nodes, numbered from 1, all ready: node 1 is on host 0 of the network. The
@@ -65,6 +68,11 @@ pub fn on<T: Send + 'static>(
     })
 }
 
+/// The faults of a node that was started with such; whatever they were, there are none now.
+pub fn faults_of(cluster: &Cluster, index: u8) -> Faults {
+    Faults::new(cluster.folder(), &index.to_string())
+}
+
 fn address(index: u8) -> IpAddr {
     IpAddr::from([10, 78, 0, 10 + index])
 }
@@ -77,10 +85,12 @@ fn settings(cluster: &Cluster, lan: &Lan, index: u8, hosts: &Hosts) -> Settings 
             (seeds, hosts.args.clone())
         }
     };
+    let env = if hosts.faults { faults_of(cluster, index).env() } else { Vec::new() };
     Settings {
         host: address(index),
         seeds,
         args,
+        env,
         namespace: Some(lan.host(usize::from(index) - 1)),
         ..cluster.settings(index)
     }
