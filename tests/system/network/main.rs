@@ -3,5 +3,6 @@
 //!
 //! Needs root and `ip`.
 
+mod deposed;
 mod histories;
 mod measures;

@@ -226,7 +226,7 @@ fn changes(shared: &Shared, client: usize, random: &mut Random) -> bool {
 
 /// Writes a new value to the register, at the client's node; whether that was acknowledged. With more than one
 /// try it has a key, and is sent to the next node where no answer came.
-async fn write(
+pub async fn write(
     register: &Recorder<Access>,
     nodes: &[Client],
     (client, node): (usize, usize),
@@ -254,7 +254,7 @@ async fn write(
 }
 
 /// Reads the register; whether that was answered.
-async fn read(register: &Recorder<Access>, at: &Client, (client, node): (usize, usize)) -> bool {
+pub async fn read(register: &Recorder<Access>, at: &Client, (client, node): (usize, usize)) -> bool {
     let called = register.moment();
     let Outcome::Done(answer) = outcome(at.get("/read").await) else {
         register.add_refused();
