@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use skep_kit::effort::figure;
+use skep_kit::effort::{figure, left_out};
 use skep_kit::swarm::lab::{HOSTS, Lab, PATIENCE};
 use skep_kit::swarm::stack::{Container, IMAGE};
 use skep_kit::swarm::traffic::{Traffic, messages};
@@ -55,7 +55,12 @@ fn the_image_is_small_and_idle_programs_take_little_memory() {
         figure(&format!("resident, idle {service}"), format!("{most:.1} MB"));
         assert!(most < most_mb as f64, "{service} has {most:.1} MB resident, the bar is {most_mb}");
     }
-    assert!(bytes < IMAGE_BYTES_MAX, "the image has {bytes} bytes");
+    // The short form's is made in a third of the time, and is larger.
+    if std::env::var("SKEP_IMAGE_PROFILE").is_ok_and(|profile| profile != "release") {
+        left_out("the image's size", "it is of another profile than the release");
+    } else {
+        assert!(bytes < IMAGE_BYTES_MAX, "the image has {bytes} bytes");
+    }
 }
 
 #[test]
