@@ -24,6 +24,9 @@ use crate::forward::retry::{ATTEMPTS_MAX, Attempt, Failure};
 use crate::forward::upstream::Upstream;
 use crate::pools::backends::{Backend, InFlight};
 
+/// With which a node says that it did nothing, and that another might.
+const SERVICE_UNAVAILABLE: u16 = 503;
+
 /// Most that is read before an answer's head is known, where its body may be spliced: what is read
 /// is copied.
 const SPLICED_HEAD_READ_BYTES: usize = 4 * 1024;
@@ -214,7 +217,8 @@ async fn attempt<D: Downstream>(
     Ok(upstream)
 }
 
-/// Whether the answer says that the request was certainly not executed, and is believed.
+/// Whether the answer says that the request was certainly not executed, and is believed. A refusal is an answer:
+/// another node would say the same.
 fn is_unprocessed(pool: &Dispatch, upstream: &Upstream) -> bool {
-    upstream.head.unprocessed && pool.pool.are_nodes
+    upstream.head.unprocessed && upstream.head.status == SERVICE_UNAVAILABLE && pool.pool.are_nodes
 }

@@ -88,6 +88,21 @@ fn an_answer_that_says_unprocessed_is_asked_for_elsewhere_whatever_the_request()
 }
 
 #[test]
+fn a_refusal_is_passed_on_whatever_it_says_of_itself() {
+    let refuses = Scripted::start(|served| {
+        while served.head().is_some() {
+            served.body(5);
+            served.send("HTTP/1.1 403 Forbidden\r\nskep-unprocessed: 1\r\ncontent-length: 0\r\n\r\n");
+        }
+    });
+    let good = echo(5);
+    let balancer = Balancer::start(&[]);
+    balancer.set(&[refuses.address, good.address], Some(0));
+    let answer = balancer.ask(&post("/write", "", "hello"));
+    assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
+}
+
+#[test]
 fn what_only_a_node_promises_is_not_believed_of_other_backends() {
     let says_unprocessed = Scripted::start(|served| {
         while served.head().is_some() {
