@@ -14,8 +14,8 @@ pub enum Kind {
     Cut(String),
     /// No answer in time.
     Timeout,
-    /// An answer that is none of those that are right.
-    Status(u16),
+    /// An answer that is none of those that are right, and what it says.
+    Status(u16, String),
     /// A right status with something else than what was asked for.
     Wrong(String),
     /// An acknowledged message that was not found.

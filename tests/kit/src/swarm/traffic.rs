@@ -31,6 +31,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longer than the time that a node gives a request.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 const MESSAGE_BYTES: usize = 100;
+/// How much of a wrong answer is kept.
+const SAID_MAX: usize = 300;
 /// Asks for so long before something happens, and after all is whole again.
 const BEFORE: Duration = Duration::from_secs(2);
 const AFTER: Duration = Duration::from_secs(1);
@@ -191,7 +193,8 @@ impl Ask {
     /// An acknowledgement, or nothing, where the answer is right.
     fn judge(&self, status: u16, body: &[u8]) -> Result<Option<(String, u64)>, Kind> {
         let json: Value = serde_json::from_slice(body).unwrap_or_default();
-        let shown = || Kind::Wrong(String::from_utf8_lossy(&body[..body.len().min(200)]).into_owned());
+        let said = || String::from_utf8_lossy(&body[..body.len().min(SAID_MAX)]).into_owned();
+        let shown = || Kind::Wrong(said());
         match (self, status) {
             (Self::Write(_), 200 | 201) => match (json["digest"].as_str(), json["seq"].as_u64()) {
                 (Some(digest), Some(seq)) => Ok(Some((digest.to_owned(), seq))),
@@ -202,7 +205,7 @@ impl Ask {
             (Self::List(_), 200) if json["messages"].as_array().is_some_and(Vec::is_empty) => Err(Kind::Lost),
             (Self::Read(_), 404) => Err(Kind::Lost),
             (_, 200) => Err(shown()),
-            _ => Err(Kind::Status(status)),
+            _ => Err(Kind::Status(status, said())),
         }
     }
 }
