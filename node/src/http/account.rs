@@ -24,7 +24,7 @@ pub const ACCOUNT_BYTES_MIN: u64 = 16 << 20;
 pub const ACCOUNT_BYTES_MAX: u64 = 1 << 30;
 /// What has no more bytes is small.
 pub(crate) const SMALL_BYTES_MAX: usize = 64 * 1024;
-/// Of the account, one part in so many is for what is small.
+/// Of the account, one part in so many is for what is small, and as much for the live feed.
 const SMALL_SHARE: u64 = 4;
 /// What is charged is rounded up to this.
 const UNIT_BYTES: u64 = 1024;
@@ -43,6 +43,7 @@ struct Inner {
     bytes_max: u64,
     small: Arc<Semaphore>,
     large: Arc<Semaphore>,
+    feed: Arc<Semaphore>,
     making: Semaphore,
 }
 
@@ -51,6 +52,12 @@ struct Inner {
 pub(crate) struct Charge {
     bytes: usize,
     _permit: OwnedSemaphorePermit,
+}
+
+impl Charge {
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
 }
 
 impl Account {
@@ -62,7 +69,8 @@ impl Account {
         Self(Arc::new(Inner {
             bytes_max,
             small: semaphore(small),
-            large: semaphore(bytes_max - small),
+            large: semaphore(bytes_max - 2 * small),
+            feed: semaphore(small),
             making: Semaphore::new(MAKING_MAX),
         }))
     }
@@ -79,7 +87,8 @@ impl Account {
 
     /// What is charged now.
     pub(crate) fn bytes(&self) -> u64 {
-        let left = (self.0.small.available_permits() + self.0.large.available_permits()) as u64;
+        let shares = [&self.0.small, &self.0.large, &self.0.feed];
+        let left: u64 = shares.iter().map(|share| share.available_permits() as u64).sum();
         self.0.bytes_max.saturating_sub(left * UNIT_BYTES)
     }
 
@@ -92,11 +101,13 @@ impl Account {
         })
     }
 
-    /// Charges what is on its way to one who may never take it, and never of the share for what is small;
-    /// none where there is no more. No more is charged than half of all: the largest must get through.
-    pub(crate) fn charge_outgoing(&self, bytes: usize) -> Option<Charge> {
-        let half = usize::try_from(self.0.bytes_max / 2).unwrap_or(usize::MAX);
-        take(&self.0.large, bytes.min(half))
+    /// Charges what the live feed has on its way to one who may never take it; waits while others hold what
+    /// there is. No more is charged than half of the share: the largest must get through.
+    pub(crate) async fn charge_feed(&self, bytes: usize) -> Option<Charge> {
+        let half = usize::try_from(self.0.bytes_max / SMALL_SHARE / 2).unwrap_or(usize::MAX);
+        let bytes = bytes.min(half);
+        let permit = self.0.feed.clone().acquire_many_owned(units_of(bytes)).await.ok()?;
+        Some(Charge { bytes, _permit: permit })
     }
 
     /// Sees to it that a charge covers so many bytes. It grows by doubling.
@@ -126,9 +137,12 @@ impl Account {
 }
 
 fn take(of: &Arc<Semaphore>, bytes: usize) -> Option<Charge> {
-    let units = u32::try_from((bytes as u64).div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX);
-    let permit = of.clone().try_acquire_many_owned(units).ok()?;
+    let permit = of.clone().try_acquire_many_owned(units_of(bytes)).ok()?;
     Some(Charge { bytes, _permit: permit })
+}
+
+fn units_of(bytes: usize) -> u32 {
+    u32::try_from((bytes as u64).div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX)
 }
 
 /// Bytes that are given out in pieces, as the client takes them.
@@ -188,12 +202,12 @@ mod tests {
     #[test]
     fn what_is_charged_is_given_back_and_more_than_there_is_is_refused() {
         let account = Account::new(1 << 20);
-        let large = account.charge(700 << 10).unwrap();
+        let large = account.charge(500 << 10).unwrap();
         let refused = account.charge(100 << 10).unwrap_err();
         assert_eq!((refused.kind.status().as_u16(), refused.unprocessed), (503, true));
-        assert_eq!(account.bytes(), 700 << 10);
+        assert_eq!(account.bytes(), 500 << 10);
         drop(large);
-        account.charge(700 << 10).unwrap();
+        account.charge(500 << 10).unwrap();
         assert_eq!(account.bytes(), 0);
         assert!(account.charge(usize::MAX).is_err());
     }
@@ -201,7 +215,7 @@ mod tests {
     #[test]
     fn what_is_small_has_a_share_of_its_own() {
         let account = Account::new(1 << 20);
-        let _large = account.charge(768 << 10).unwrap();
+        let _large = account.charge(512 << 10).unwrap();
         let small: Vec<_> = (0..256).map(|_| account.charge(1000).unwrap()).collect();
         assert!(account.charge(1).is_err());
         drop(small);
@@ -220,6 +234,23 @@ mod tests {
         assert_eq!(account.bytes(), 600 << 10);
         assert!(account.cover(&mut charge, 32 << 20).is_err());
         assert_eq!(account.bytes(), 600 << 10, "what it had it keeps");
+    }
+
+    #[tokio::test]
+    async fn the_feed_waits_for_its_own_share_and_takes_no_other() {
+        let account = Account::new(1 << 20);
+        let first = account.charge_feed(usize::MAX).await.unwrap();
+        assert_eq!(account.bytes(), 128 << 10, "the largest is charged as half of the share");
+        let second = account.charge_feed(128 << 10).await.unwrap();
+        let account_for_third = account.clone();
+        let mut third = tokio::spawn(async move { account_for_third.charge_feed(1).await.map(drop) });
+        tokio::task::yield_now().await;
+        assert!(!third.is_finished());
+        assert!(account.charge(500 << 10).is_ok() && account.charge(1).is_ok());
+        drop(first);
+        assert_eq!((&mut third).await.unwrap(), Some(()));
+        drop(second);
+        assert_eq!(account.bytes(), 0);
     }
 
     #[tokio::test]

@@ -21,7 +21,7 @@ const RETRY_MS: u64 = 500;
 
 pub(crate) fn serve<A: MessageApi>(seat: Seat<A>) -> Response {
     let first = format!("retry: {RETRY_MS}\nid: {}\n\n", seat.reader.position());
-    let begun = Stream { seat, given: None, is_slow: false, rest: Bytes::new(), charge: None };
+    let begun = Stream { seat, given: None, is_slow: false, rest: Bytes::new() };
     let rest = stream::unfold(Some(begun), |state| async {
         let mut state = state?;
         let (chunk, more) = state.next().await;
@@ -48,8 +48,6 @@ struct Stream<A: MessageApi> {
     is_slow: bool,
     /// What of the last events was not given yet.
     rest: Bytes,
-    /// Until all of them were taken but the last piece.
-    charge: Option<Charge>,
 }
 
 impl<A: MessageApi> Stream<A> {
@@ -57,7 +55,6 @@ impl<A: MessageApi> Stream<A> {
     async fn next(&mut self) -> (Bytes, bool) {
         self.is_slow |= self.given.is_some_and(|given| given.elapsed() > STALL_MAX);
         if self.rest.is_empty() {
-            self.charge = None;
             if self.is_slow {
                 return (self.farewell(Farewell::TooSlow), false);
             }
@@ -65,14 +62,14 @@ impl<A: MessageApi> Stream<A> {
             let events = tokio::select! {
                 biased;
                 () = Seat::<A>::leaving(closing) => Err(Farewell::Draining),
-                batch = reader.next(account) => batch.map(|(batch, charge)| (events(&batch), charge)),
+                batch = reader.next(account) => batch.map(|(batch, charge)| charged(events(&batch), charge)),
                 () = tokio::time::sleep(HEARTBEAT) => match api.readiness() {
-                    Ok(()) => Ok((Bytes::from_static(b": alive\n\n"), None)),
+                    Ok(()) => Ok(Bytes::from_static(b": alive\n\n")),
                     Err(_) => Err(Farewell::NotReady),
                 },
             };
             match events {
-                Ok((events, charge)) => (self.rest, self.charge) = (events, charge),
+                Ok(events) => self.rest = events,
                 Err(why) => return (self.farewell(why), false),
             }
         }
@@ -86,12 +83,23 @@ impl<A: MessageApi> Stream<A> {
     }
 }
 
-fn events(batch: &[Entry]) -> Bytes {
+/// Bytes whose charge goes with them: until the last piece of them is in the kernel's hands.
+fn charged(text: String, charge: Charge) -> Bytes {
+    struct Owned(String, #[expect(dead_code, reason = "its end is what counts")] Charge);
+    impl AsRef<[u8]> for Owned {
+        fn as_ref(&self) -> &[u8] {
+            self.0.as_bytes()
+        }
+    }
+    Bytes::from_owner(Owned(text, charge))
+}
+
+fn events(batch: &[Entry]) -> String {
     use std::fmt::Write;
     let mut text = String::with_capacity(batch.iter().map(|entry| entry.json.len() + 36).sum());
     for entry in batch {
         // Writing to a string does not fail.
         let _ = write!(text, "id: {}\ndata: {}\n\n", entry.seq, entry.json.as_str());
     }
-    text.into()
+    text
 }

@@ -14,6 +14,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::tail::Entry;
 use super::{Farewell, HEARTBEAT, STALL_MAX, Seat};
+use crate::http::account::Charge;
 use crate::http::problem::{Problem, ProblemKind};
 use crate::kinds::served::MessageApi;
 
@@ -128,6 +129,7 @@ async fn converse<A: MessageApi>(socket: &mut WebSocket, seat: &mut Seat<A>, giv
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut silent_beats = 0;
     let Seat { reader, closing, api, account, .. } = seat;
+    let mut kept: Option<Charge> = None;
     loop {
         let sent = tokio::select! {
             biased;
@@ -142,7 +144,15 @@ async fn converse<A: MessageApi>(socket: &mut WebSocket, seat: &mut Seat<A>, giv
                 }
             },
             batch = reader.next(account) => match batch {
-                Ok((batch, _charge)) => timeout(STALL_MAX, send(socket, batch, given)).await,
+                Ok((batch, charge)) => {
+                    let largest = batch.iter().map(|entry| entry.json.len()).max().unwrap_or(0);
+                    let sent = timeout(STALL_MAX, send(socket, batch, given)).await;
+                    // The library's buffer has grown to the largest frame, and stays so.
+                    if largest > kept.as_ref().map_or(WRITE_BUFFER_BYTES, Charge::bytes) {
+                        kept = Some(charge);
+                    }
+                    sent
+                }
                 Err(why) => return Ending::Ours(why),
             },
             _ = heartbeat.tick() => {

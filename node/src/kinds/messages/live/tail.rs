@@ -10,8 +10,9 @@ use std::time::Duration;
 use axum::extract::ws::Utf8Bytes;
 use skep_state::message::StoredMessage;
 use tokio::sync::{Semaphore, watch};
+use tokio::time::timeout;
 
-use super::Farewell;
+use super::{Farewell, STALL_MAX};
 use crate::http::account::{Account, Charge};
 use crate::kinds::messages::entry::{self, Form};
 use crate::kinds::served::MessageApi;
@@ -23,12 +24,8 @@ const RING_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// What a reader is given at once.
 const BATCH_ENTRIES_MAX: usize = 256;
 const BATCH_BYTES_MAX: usize = 256 * 1024;
-/// What a reader is given at once without a charge: all readers' together are bounded.
-const FREE_BYTES_MAX: usize = 4096;
 /// Readers that are behind read the store so many at a time: what each has read is not charged yet.
 const READS_MAX: usize = 8;
-/// What is on its way is there twice: as it came, and as it goes out.
-const COPIES: usize = 2;
 /// What serving one reader costs, about; the tail publishes no faster than all can be served.
 const PACE_PER_READER: Duration = Duration::from_micros(40);
 const PACE_MAX: Duration = Duration::from_millis(40);
@@ -48,7 +45,7 @@ pub(crate) struct Tail {
 
 struct Shared {
     ring: Mutex<Ring>,
-    reads: Semaphore,
+    reads: Arc<Semaphore>,
     readers: watch::Sender<usize>,
 }
 
@@ -110,7 +107,7 @@ impl Tail {
     pub(crate) fn start<A: MessageApi>(api: Arc<A>) -> Self {
         let shared = Arc::new(Shared {
             ring: Mutex::default(),
-            reads: Semaphore::new(READS_MAX),
+            reads: Arc::new(Semaphore::new(READS_MAX)),
             readers: watch::Sender::new(0),
         });
         let now = api.applied().borrow().seq;
@@ -206,7 +203,7 @@ fn encode_one(message: &StoredMessage) -> Result<Entry, ServiceError> {
 }
 
 /// What comes next, and the charge for it until the client has taken it.
-pub(crate) type Batch = (Vec<Entry>, Option<Charge>);
+pub(crate) type Batch = (Vec<Entry>, Charge);
 
 /// A position in the log of messages.
 pub(crate) struct Reader<A: MessageApi> {
@@ -226,18 +223,15 @@ impl<A: MessageApi> Reader<A> {
     /// it fails, it has not moved.
     pub(crate) async fn next(&mut self, account: &Account) -> Result<Batch, Farewell> {
         loop {
-            let shared = self.shared.clone();
-            let ring = shared.ring().batch(self.after);
-            let ((batch, upto), _reading) = match ring {
-                Some(found) => (found, None),
-                None => {
-                    // Nobody closes it.
-                    let reading = shared.reads.acquire().await.map_err(|_| Farewell::Failed)?;
-                    (self.read_store().await.map_err(|_| Farewell::Failed)?, Some(reading))
-                }
+            let ring = self.shared.ring().batch(self.after);
+            let (batch, upto) = match ring {
+                Some(found) => found,
+                None => self.read_store().await.map_err(|_| Farewell::Failed)?,
             };
             if !batch.is_empty() {
-                let charge = charge(&batch, account)?;
+                let bytes = batch.iter().map(|entry| entry.json.len()).sum();
+                let charged = timeout(STALL_MAX, account.charge_feed(bytes)).await;
+                let charge = charged.ok().flatten().ok_or(Farewell::Overloaded)?;
                 self.after = self.after.max(upto);
                 return Ok((batch, charge));
             }
@@ -252,7 +246,11 @@ impl<A: MessageApi> Reader<A> {
     async fn read_store(&self) -> Result<(Vec<Entry>, u64), ServiceError> {
         let (api, after) = (self.api.clone(), self.after);
         let upto = self.shared.ring().after;
+        let stopping = |_| ServiceError::Fatal { detail: "the node is stopping".into() };
+        let turn = self.shared.reads.clone().acquire_owned().await.map_err(stopping)?;
         let read = tokio::task::spawn_blocking(move || {
+            // It goes on where nobody waits for it any more, and keeps its turn.
+            let _turn = turn;
             encode(api.read_here(after, BATCH_ENTRIES_MAX, BATCH_BYTES_MAX)?)
         });
         let batch = match read.await {
@@ -261,13 +259,6 @@ impl<A: MessageApi> Reader<A> {
         };
         let upto = batch.last().map_or(upto, |last| last.seq);
         Ok((batch, upto))
-    }
-}
-
-fn charge(batch: &[Entry], account: &Account) -> Result<Option<Charge>, Farewell> {
-    match batch.iter().map(|entry| entry.json.len()).sum() {
-        0..=FREE_BYTES_MAX => Ok(None),
-        bytes => account.charge_outgoing(COPIES * bytes).map(Some).ok_or(Farewell::Overloaded),
     }
 }
 
