@@ -31,6 +31,8 @@ use crate::service::pulse;
 use crate::service::reached::{self, Reached};
 use crate::service::read_index::ReadIndexer;
 use crate::service::retention::{Retention, RetentionConfig};
+use crate::service::room::{self, Room};
+use crate::service::scrub;
 use crate::service::time::{self, Time};
 use crate::service::{Service, ServiceParts};
 use crate::telemetry::Metrics;
@@ -55,6 +57,7 @@ pub struct Settings {
     pub away_grace: Duration,
     pub retention: RetentionConfig,
     pub level_after: Duration,
+    pub scrub_interval: Duration,
 }
 
 /// A running group.
@@ -209,3 +212,4 @@ impl Group {
         Ok(Group { raft, service, operator, store, tasks })
     }
 }
+        tasks.spawn(scrub::run(store.reader.clone(), settings.scrub_interval));

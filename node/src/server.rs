@@ -189,6 +189,7 @@ async fn start(config: ServeConfig, files: u64) -> anyhow::Result<Node> {
             away_grace: config.away_grace,
             retention: config.retention,
             level_after: config.level_after,
+            scrub_interval: config.scrub_interval,
         },
     };
     let group = Group::open(wire::GROUP, store, parts).await?;

@@ -14,6 +14,8 @@ pub mod pulse;
 pub mod reached;
 pub mod read_index;
 pub mod retention;
+pub mod room;
+pub mod scrub;
 mod started;
 pub mod status;
 pub mod time;

@@ -90,6 +90,13 @@ async fn carry_out(verb: Verb, out: &mut (dyn Write + Send)) -> Result<(), VerbE
             let answer = snapshot::restore(admin, &file).await?;
             print(out, json, &answer, &format!("restored {} messages", text(&answer["messages"])))
         }
+        Verb::Verify { data, json } => {
+            let found = offline::verify(&data).await?;
+            if json {
+                return print_json(out, &found);
+            }
+            print_values(&found, out)
+        }
         Verb::RecoverInspect { data, json } => {
             let found = offline::inspect(&data).await?;
             if json {

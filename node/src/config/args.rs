@@ -66,6 +66,9 @@ pub(super) enum VerbArgs {
     /// Save, inspect or restore a snapshot of the store
     #[command(subcommand)]
     Snapshot(SnapshotArgs),
+    /// Read every message of the last checkpoint in the data folder of a stopped node, and say what is not as
+    /// it was written
+    Verify(Output),
     /// Make a new single-voter cluster from the data folder of a stopped node, after a quorum was lost
     /// for good
     Recover {

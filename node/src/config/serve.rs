@@ -13,8 +13,8 @@ use skep_members::settings::{ADVERTISE, SEEDS, cluster_key};
 
 use super::settings::{
     ADMIN, ALLOW_ORIGINS, AWAY_GRACE, BODY_BYTES_LIMIT, DATA, DEAD_GRACE, EXPECT, EXPECT_MAX, HTTP,
-    LEVEL_AFTER, MAX_BODY, PEER, REQUEST_MEMORY, REQUEST_TIMEOUT, RETAIN_AGE, RETAIN_BYTES, VOTERS,
-    VOTERS_MAX,
+    LEVEL_AFTER, MAX_BODY, PEER, REQUEST_MEMORY, REQUEST_TIMEOUT, RETAIN_AGE, RETAIN_BYTES, SCRUB_INTERVAL,
+    VOTERS, VOTERS_MAX,
 };
 use super::{kept, operator};
 use crate::http::{OperatorToken, Origins};
@@ -42,6 +42,7 @@ pub struct ServeConfig {
     pub away_grace: Duration,
     pub retention: RetentionConfig,
     pub level_after: Duration,
+    pub scrub_interval: Duration,
     pub operator_token: OperatorToken,
     /// None: by the memory that the process may have.
     pub request_memory: Option<u64>,
@@ -68,6 +69,7 @@ pub(super) fn resolve(layers: &Layers) -> Result<ServeConfig, ConfigError> {
         dead_grace: layers.duration(&DEAD_GRACE)?,
         away_grace: layers.duration(&AWAY_GRACE)?,
         level_after: layers.duration(&LEVEL_AFTER)?,
+        scrub_interval: layers.duration(&SCRUB_INTERVAL)?,
         retention: RetentionConfig {
             age: layers.read(&RETAIN_AGE, kept::age)?,
             bytes: layers.read(&RETAIN_BYTES, kept::size)?,

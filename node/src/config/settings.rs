@@ -59,6 +59,12 @@ pub(super) const RETAIN_AGE: Setting = Setting::serving(
     "none is",
     "Messages older than this are dropped, by the leader's word",
 );
+pub(super) const SCRUB_INTERVAL: Setting = Setting::serving(
+    "scrub-interval",
+    "DURATION",
+    "1m",
+    "How long until the next segment of messages (64 MiB) is read again and checked",
+);
 pub(super) const LEVEL_AFTER: Setting = Setting::serving(
     "level-after",
     "DURATION",
@@ -113,6 +119,7 @@ pub(super) const SETTINGS: &[&Setting] = &[
     &RETAIN_AGE,
     &RETAIN_BYTES,
     &LEVEL_AFTER,
+    &SCRUB_INTERVAL,
     &REQUEST_MEMORY,
     &ALLOW_ORIGINS,
     &OPERATOR_TOKEN_FILE,

@@ -50,6 +50,11 @@ pub enum Verb {
         yes: bool,
         json: bool,
     },
+    /// Whether a folder's messages are as they were written.
+    Verify {
+        data: PathBuf,
+        json: bool,
+    },
     /// How far a folder's log goes.
     RecoverInspect {
         data: PathBuf,
@@ -97,6 +102,7 @@ pub(super) fn resolve(args: VerbArgs, layers: &Layers) -> Result<Verb, ConfigErr
         VerbArgs::Snapshot(SnapshotArgs::Restore { file, output }) => {
             Verb::Snapshot(SnapshotVerb::Restore { admin: admin()?, file: file.into(), json: output.json })
         }
+        VerbArgs::Verify(output) => Verb::Verify { data: serve::data(layers), json: output.json },
         VerbArgs::Recover { inspect: true, output, .. } => {
             Verb::RecoverInspect { data: serve::data(layers), json: output.json }
         }

@@ -194,6 +194,10 @@ fn of_store(scrape: &mut Scrape<'_>, folder: &Path, store: &OpenStore) {
     }
     let full = f64::from(u8::from(health.borrow().full.is_some()));
     scrape.gauge("store_full", "1 while writes wait for room on the disk", full);
+    let checked = store.segments_checked.load(Relaxed);
+    scrape.counter("store_segments_checked", "Segments of messages that were read again", checked);
+    let rotten = store.segments_rotten.load(Relaxed) as f64;
+    scrape.gauge("store_rotten_segments", "Segments of messages that are not as they were written", rotten);
     let (stats, level) = (reader.stats(), reader.level());
     let limits = Limits::of(level);
     scrape.gauge(

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use skep_members::key::KeyRing;
+use skep_raft::formation::identity::DataFolder;
 
 use super::{VerbError, print};
 
@@ -12,6 +13,35 @@ use super::{VerbError, print};
 pub(super) fn keygen(as_json: bool, out: &mut (dyn Write + Send)) -> Result<(), VerbError> {
     let key = KeyRing::generate_line();
     print(out, as_json, &json!({ "key": key }), &key)
+}
+
+/// Reads every message in the data folder of a stopped node; fails where one is not as it was written.
+pub(super) async fn verify(data: &Path) -> Result<Value, VerbError> {
+    let refused = |error: &dyn std::fmt::Display| VerbError::Refused(error.to_string());
+    if !data.join("format").exists() {
+        let what = data.display();
+        return Err(VerbError::Refused(format!("{what} is no data folder of a node (--data)")));
+    }
+    let folder = DataFolder::open(data).map_err(|error| refused(&error))?;
+    let dir = data.to_path_buf();
+    let verified = tokio::task::spawn_blocking(move || skep_store::verify(&dir)).await;
+    let verified = verified.map_err(|error| refused(&error))?.map_err(|error| refused(&error))?;
+    drop(folder);
+    if !verified.rotten.is_empty() {
+        let all: Vec<_> = verified.rotten.iter().map(ToString::to_string).collect();
+        return Err(VerbError::Refused(format!(
+            "{} of {} segments are not as they were written: {}; where other nodes have what is in them, take \
+             this folder away and start the node with an empty one",
+            all.len(),
+            verified.segments + all.len() as u64,
+            all.join("; ")
+        )));
+    }
+    Ok(json!({
+        "segments": verified.segments,
+        "messages": verified.messages,
+        "bytes": verified.bytes,
+    }))
 }
 
 /// How far the log in the data folder of a stopped node goes.

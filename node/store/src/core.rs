@@ -67,7 +67,7 @@ impl Core {
         self.config.dir.join("incoming")
     }
 
-    fn checkpoint_path(config: &StoreConfig) -> PathBuf {
+    pub(crate) fn checkpoint_path(config: &StoreConfig) -> PathBuf {
         config.dir.join("checkpoint")
     }
 

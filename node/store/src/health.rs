@@ -111,3 +111,7 @@ pub struct StoreMetrics {
     /// Each checkpoint's duration.
     pub checkpoint: Histogram,
 }
+    /// Sealed segments that were read again.
+    pub segments_checked: AtomicU64,
+    /// Of those that there are, the ones that are not as they were written.
+    pub segments_rotten: AtomicU64,

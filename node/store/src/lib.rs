@@ -29,6 +29,7 @@ mod manifest;
 mod reader;
 mod room;
 mod segments;
+mod scrub;
 mod snapshot;
 mod wal;
 mod wire;
@@ -48,6 +49,7 @@ pub use machine::{SnapshotBuilder, StateMachine};
 pub use manifest::{SnapshotHeader, decode_header};
 pub use reader::{Reader, StoreStats};
 pub use segments::{Lookup, SegmentMeta};
+pub use scrub::{Scrub, Verified, verify};
 pub use snapshot::{Received, SnapshotData, SnapshotInfo, SnapshotSink, inspect};
 
 /// A Raft over this store.

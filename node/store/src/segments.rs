@@ -28,8 +28,8 @@ pub(crate) use file::SegmentFile;
 use index::MemoryIndex;
 pub use meta::SegmentMeta;
 use record::HEADER_BYTES;
-use segment::{Place, open_checked};
-pub(crate) use segment::{Sealed, scan};
+use segment::Place;
+pub(crate) use segment::{Sealed, open_checked, scan};
 pub use view::Lookup;
 pub(crate) use view::View;
 
@@ -329,6 +329,14 @@ impl Segments {
         let Some(active) = &mut self.active else {
             return Err(StoreError::Stopped("a message was staged before there was a segment".into()));
         };
+    /// The first sealed segment of messages after this one.
+    pub(crate) fn sealed_after(&self, seq: u64) -> Option<(Arc<Sealed>, SegmentMeta)> {
+        let at = self.sealed.partition_point(|segment| segment.first_seq <= seq);
+        let segment = self.sealed.get(at)?.clone();
+        let Sealed { first_seq, count, len, .. } = *segment;
+        Some((segment, SegmentMeta { first_seq, count, len, sealed: true }))
+    }
+
         let Ok(offset) = u32::try_from(active.written + self.staged.len() as u64) else {
             return Err(StoreError::Stopped("a message segment has grown out of range".into()));
         };

@@ -28,6 +28,7 @@ mod refusals;
 mod repeats;
 mod replace;
 mod retention;
+mod scrub;
 mod signals;
 mod strangers;
 mod torn_log;

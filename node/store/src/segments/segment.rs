@@ -194,7 +194,7 @@ pub(super) fn checked<'a>(bytes: &'a Bytes, path: &Path, offset: u64) -> Result<
     Record::check(bytes).map_err(|detail| StoreError::corrupt(path, offset, detail))
 }
 
-pub(super) fn open_checked(path: &Path, meta: SegmentMeta) -> Result<File, StoreError> {
+pub(crate) fn open_checked(path: &Path, meta: SegmentMeta) -> Result<File, StoreError> {
     let file = OpenOptions::new().read(true).write(true).open(path).map_err(StoreError::io("open", path))?;
     let len = file.metadata().map_err(StoreError::io("examine", path))?.len();
     if len < meta.len {
