@@ -264,12 +264,17 @@ impl Service {
     }
 
     /// At most `limit` of the wanted messages whose `seq` is above `after`, in order.
-    pub async fn page(&self, after: u64, limit: usize, filter: Filter) -> Result<Page, ServiceError> {
+    pub async fn page(
+        &self,
+        last: u64,
+        after: u64,
+        limit: usize,
+        filter: Filter,
+    ) -> Result<Page, ServiceError> {
         let _turn = match filter.content_type {
             Some(_) => Some(self.scan().await?),
             None => None,
         };
-        let last = self.current().await?;
         self.read(move |reader| {
             let read = |after, count, bytes| reader.page(after, count, bytes);
             Ok(list::page(read, last, after, limit, PAGE_BYTES_MAX, &filter)?)
@@ -279,12 +284,12 @@ impl Service {
 
     /// How many messages are wanted, and the last message's `seq`.
     pub async fn count(&self, filter: Filter) -> Result<Counted, ServiceError> {
+        let deadline = self.deadline();
+        let last_seq = self.current().await?;
         let _turn = match filter.content_type {
             Some(_) => Some(self.scan().await?),
             None => None,
         };
-        let deadline = self.deadline();
-        let last_seq = self.current().await?;
         // Dropped with this future where the client leaves: the reading ends at its next look.
         let client = Arc::new(());
         let left = Arc::downgrade(&client);

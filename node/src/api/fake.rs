@@ -114,8 +114,7 @@ impl MessageApi for Fake {
         Ok(found.cloned().map_or(Lookup::Unknown, Lookup::Here))
     }
 
-    async fn page(&self, after: u64, limit: usize, filter: Filter) -> Result<Page, ServiceError> {
-        let last = self.current().await?;
+    async fn page(&self, last: u64, after: u64, limit: usize, filter: Filter) -> Result<Page, ServiceError> {
         let read = |after, count, bytes| self.read_here(after, count, bytes);
         list::page(read, last, after, limit, usize::MAX, &filter)
     }

@@ -32,8 +32,10 @@ pub trait MessageApi: Send + Sync + 'static {
         claim: Option<Claim>,
     ) -> impl Future<Output = Result<Put, ServiceError>> + Send;
     fn message(&self, digest: &Digest) -> impl Future<Output = Result<Lookup, ServiceError>> + Send;
+    /// Messages after `after`, up to `last`, which [`MessageApi::current`] answered.
     fn page(
         &self,
+        last: u64,
         after: u64,
         limit: usize,
         filter: Filter,
@@ -78,11 +80,12 @@ impl MessageApi for Service {
     }
     fn page(
         &self,
+        last: u64,
         after: u64,
         limit: usize,
         filter: Filter,
     ) -> impl Future<Output = Result<Page, ServiceError>> + Send {
-        Service::page(self, after, limit, filter)
+        Service::page(self, last, after, limit, filter)
     }
     fn count(&self, filter: Filter) -> impl Future<Output = Result<Counted, ServiceError>> + Send {
         Service::count(self, filter)

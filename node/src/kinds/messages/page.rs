@@ -53,9 +53,11 @@ pub(crate) async fn get<A: MessageApi>(
 ) -> Result<Response, Problem> {
     let query = Query::parse(request.uri().query().unwrap_or_default())?;
     let lines = want(request.headers(), NDJSON) > want(request.headers(), "application/json");
+    // Who waits for a leader holds no turn that others could have.
+    let last = public.api.current().await?;
     let (body, next) = {
         let _turn = public.account.turn().await?;
-        let page = public.api.page(query.after, query.limit, query.filter.clone()).await?;
+        let page = public.api.page(last, query.after, query.limit, query.filter.clone()).await?;
         let text = if lines { ndjson(&page) } else { json(&page) }
             .map_err(|error| Problem::new(ProblemKind::Internal, error.to_string()))?;
         (public.account.body(text)?, page.next)
