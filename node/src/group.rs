@@ -101,6 +101,7 @@ impl Group {
             OpenStore { reader: store.reader, log, flush, health: store.health, metrics: store.metrics };
         let reader = store.reader.clone();
 
+        let room = Room::default();
         let time = Time::start(node_id, reader.applied());
         let proposer = Proposer::start(Carrier {
             node_id,
@@ -109,6 +110,7 @@ impl Group {
             gossip: gossip.clone(),
             time: time.clone(),
             health: store.health.clone(),
+            room: room.clone(),
             commit_latency: metrics.commit.clone(),
         });
         let read_indexer =
@@ -152,6 +154,7 @@ impl Group {
                 bootstrap,
                 operator: operator.clone(),
                 stops,
+                health: store.health.clone(),
             }),
         }));
 
@@ -196,6 +199,15 @@ impl Group {
             }
         };
         tasks.spawn(failover::run(node_id, raft.clone(), peers.clone(), is_there));
+        let rooms = room::Asks {
+            node_id,
+            room,
+            raft: raft.clone(),
+            peers: peers.clone(),
+            gossip: gossip.clone(),
+            health: store.health.clone(),
+        };
+        tasks.spawn(room::run(rooms, hand_over.clone()));
         tasks.spawn(reached::run(reached.clone(), peers));
         let for_rounds = read_indexer.clone();
         let round = move |deadline| {
@@ -208,8 +220,8 @@ impl Group {
         tasks.spawn(announce::run(node_id, raft.clone(), gossip.clone(), reached, read_indexer));
         tasks.spawn(reconciler::run(node_id, raft.clone(), gossip, plan, questions));
         tasks.spawn(retention.run());
+        tasks.spawn(scrub::run(store.reader.clone(), settings.scrub_interval));
         tasks.spawn(due.run());
         Ok(Group { raft, service, operator, store, tasks })
     }
 }
-        tasks.spawn(scrub::run(store.reader.clone(), settings.scrub_interval));

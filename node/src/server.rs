@@ -194,8 +194,7 @@ async fn start(config: ServeConfig, files: u64) -> anyhow::Result<Node> {
     };
     let group = Group::open(wire::GROUP, store, parts).await?;
     let Group { raft, service, operator, store, mut tasks } = group;
-    let (health, segments) = (store.health.clone(), store.reader.stats().message_segments);
-    tasks.spawn(watch::step_down_when_full(operator.clone(), health.clone()));
+    let health = store.health.clone();
     tasks.spawn(watch::name_strangers(node_id, gossip.clone()));
     let flush = store.flush.clone();
     let initialiser = Initialiser {
@@ -222,7 +221,7 @@ async fn start(config: ServeConfig, files: u64) -> anyhow::Result<Node> {
     let (http_stage, http_stages) = channel(Stage::Serving);
     let (admin_stage, admin_stages) = channel(Stage::Serving);
     let mut servers = tokio::task::JoinSet::new();
-    let clients = Clients::of(files, segments);
+    let clients = Clients::of(files);
     let limits = PublicLimits {
         token: config.operator_token.clone(),
         origins: config.allow_origins.clone(),

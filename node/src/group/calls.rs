@@ -19,7 +19,8 @@ use skep_raft::peers::Peers;
 use skep_raft::serve::CallHandler;
 use skep_raft::wire::{ProposeError, Refusal, Request, Response};
 use skep_state::command::Op;
-use skep_store::Raft;
+use skep_store::{Raft, StoreHealth};
+use tokio::sync::watch;
 
 /// How long a forwarded proposal may take here; its sender's own deadline is shorter or equal.
 const FORWARDED_TIMEOUT: Duration = Duration::from_secs(10);
@@ -39,6 +40,7 @@ pub struct Calls {
     pub bootstrap: Bootstrap,
     pub operator: Operator,
     pub stops: Stops,
+    pub health: watch::Receiver<StoreHealth>,
 }
 
 impl CallHandler for Calls {
@@ -64,6 +66,7 @@ impl CallHandler for Calls {
                 }
                 .boxed()
             }
+            Request::HasRoom => answer(Response::HasRoom(self.health.borrow().full.is_none())),
             Request::MayStop => {
                 let stops = self.stops.clone();
                 async move { Response::MayStop(stops.may_stop(from).await) }.boxed()

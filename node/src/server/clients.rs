@@ -26,9 +26,10 @@ pub struct Clients {
 }
 
 impl Clients {
-    /// Where the process may have so many files, and the store has so many segments.
-    pub fn of(files: u64, segments: u64) -> Self {
-        let held = segments.min(segments_held_max(files) as u64);
+    /// Where the process may have so many files.
+    pub fn of(files: u64) -> Self {
+        // As many as there may be one day: a node that has none yet is to run for long.
+        let held = segments_held_max(files) as u64;
         let kept = RESERVED.max(files / 4).saturating_add(held.saturating_mul(OF_A_SEGMENT));
         let eighth = usize::try_from(files.saturating_sub(kept) / 8).unwrap_or(usize::MAX);
         let share = |parts: usize, most: usize| eighth.saturating_mul(parts).clamp(LEAST, most);
@@ -51,19 +52,18 @@ mod tests {
 
     #[test]
     fn clients_leave_the_store_what_it_needs() {
-        for (files, segments) in [(128, 0), (160, 0), (1024, 0), (1024, 2_000), (4096, 1000), (20_000, 50)] {
-            let Clients { connections_max, live_readers_max, operators_max } = Clients::of(files, segments);
+        for files in [128, 160, 256, 1024, 4096, 20_000] {
+            let Clients { connections_max, live_readers_max, operators_max } = Clients::of(files);
             let all = (connections_max + live_readers_max + operators_max) as u64;
-            let least = 3 * LEAST as u64;
-            let held = segments.min(segments_held_max(files) as u64);
-            assert!(all <= least || all + RESERVED + 2 * held <= files, "{files} {segments}: {all}");
+            let (least, held) = (3 * LEAST as u64, segments_held_max(files) as u64);
+            assert!(all + RESERVED + 2 * held <= files + least, "{files}: {all}");
         }
     }
 
     #[test]
     fn where_there_are_many_the_usual_bounds_hold() {
         for files in [1 << 20, u64::MAX] {
-            let Clients { connections_max, live_readers_max, operators_max } = Clients::of(files, 1000);
+            let Clients { connections_max, live_readers_max, operators_max } = Clients::of(files);
             assert_eq!((connections_max, live_readers_max, operators_max), (8192, LIVE_READERS_MAX, 256));
         }
     }

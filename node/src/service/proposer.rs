@@ -16,6 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::ServiceError;
+use super::room::Room;
 use super::time::{CLOCKS, Time};
 use skep_members::gossip::Gossip;
 use skep_raft::deposed;
@@ -81,6 +82,7 @@ pub struct Carrier {
     pub gossip: Gossip,
     pub time: Time,
     pub health: tokio::sync::watch::Receiver<StoreHealth>,
+    pub room: Room,
     pub commit_latency: crate::telemetry::Latency,
 }
 
@@ -183,7 +185,9 @@ impl Fullness {
 
 /// Takes what waits, as much as fits one command, whenever a command may start.
 async fn gather(carrier: Carrier, mut pending: mpsc::Receiver<Pending>) {
-    let in_flight = Arc::new(Semaphore::new(IN_FLIGHT_MAX));
+    // What takes no room waits for nothing that does, nor holds it up.
+    let (in_flight, of_no_room) =
+        (Arc::new(Semaphore::new(IN_FLIGHT_MAX)), Arc::new(Semaphore::new(IN_FLIGHT_MAX)));
     let fullness = Arc::new(Fullness::default());
     let mut held_over: Option<Pending> = None;
     loop {
@@ -194,7 +198,8 @@ async fn gather(carrier: Carrier, mut pending: mpsc::Receiver<Pending>) {
                 None => return,
             },
         };
-        let Ok(permit) = Arc::clone(&in_flight).acquire_owned().await else { return };
+        let permits = if first.takes_room() { &in_flight } else { &of_no_room };
+        let Ok(permit) = Arc::clone(permits).acquire_owned().await else { return };
         let mut count = first.ops.len();
         let mut bytes = first.ops.iter().map(Op::size_estimate).sum::<usize>();
         let mut batch = vec![first];
@@ -323,7 +328,8 @@ async fn propose_here(
     deadline: Instant,
 ) -> Result<Vec<OpOutcome>, ProposeError> {
     use openraft::errors::{ClientWriteError, RaftError};
-    if carrier.health.borrow().full.is_some() && command.ops.iter().any(Op::takes_room) {
+    let takes_room = command.ops.iter().any(Op::takes_room);
+    if takes_room && (carrier.health.borrow().full.is_some() || carrier.room.is_short().await) {
         return Err(ProposeError::Full);
     }
     let written = tokio::select! {

@@ -82,6 +82,7 @@ impl Core {
         let known = found.is_some();
         let Checkpoint { generation, header } =
             found.unwrap_or_else(|| Checkpoint { generation: 0, header: SnapshotHeader::empty() });
+        room::make_some(&config.dir);
         let state = load(config, generation, &header)?;
         segments::remove_strangers(
             &Core::messages_dir(config),
@@ -119,6 +120,7 @@ impl Core {
 
     /// Sees to it that there is room in a segment. Fails, and can be called again, on a full disk.
     pub(crate) fn begin(&self) -> Result<(), StoreError> {
+        segments::keep_spares(&self.config.dir)?;
         let sealed = self.lock().kinds.messages.records_mut().make_room()?;
         if let Some(sealed) = sealed {
             self.index_later(sealed);
@@ -219,6 +221,8 @@ impl Core {
         files::sync_dir(&dir)?;
         checkpoint::write(&Core::checkpoint_path(&self.config), captured.generation, &captured.header)?;
         self.set_current(captured.clone());
+        let durable_upto = captured.header.last_seq();
+        self.lock().kinds.messages.records_mut().let_go_of_old(durable_upto);
         self.remove_retired(&captured);
         self.metrics.checkpoints.fetch_add(1, Ordering::Relaxed);
         self.metrics.checkpoint.observe(started.elapsed());

@@ -50,6 +50,12 @@ impl HealthSender {
         self.sender.send_if_modified(|health| std::mem::replace(&mut health.full, full) != full);
     }
 
+    /// Whether a writer was told that there is no room.
+    pub(crate) fn lacks_room(&self) -> bool {
+        let lacks = self.lacks.lock().unwrap_or_else(PoisonError::into_inner);
+        [Writer::Log, Writer::Messages].iter().any(|writer| lacks[*writer as usize] == Some(Lack::Room))
+    }
+
     pub(crate) fn fail(&self, reason: &str) {
         self.sender.send_if_modified(|health| {
             let first = health.failed.is_none();
@@ -110,8 +116,8 @@ pub struct StoreMetrics {
     pub checkpoints: AtomicU64,
     /// Each checkpoint's duration.
     pub checkpoint: Histogram,
-}
     /// Sealed segments that were read again.
     pub segments_checked: AtomicU64,
     /// Of those that there are, the ones that are not as they were written.
     pub segments_rotten: AtomicU64,
+}

@@ -9,6 +9,7 @@
 //! messages/G-SSSS.seg, .idx  messages in the order of `seq`, and a derived index a sealed segment
 //! checkpoint                 a consistent state of the messages and registers, with its log id
 //! incoming/                  snapshots being received; emptied at each start
+//! reserve                    room that is given up when the disk is full
 //! ```
 //!
 //! Applying a command appends to the messages without waiting for the disk. A checkpoint, which is
@@ -28,8 +29,8 @@ mod machine;
 mod manifest;
 mod reader;
 mod room;
-mod segments;
 mod scrub;
+mod segments;
 mod snapshot;
 mod wal;
 mod wire;
@@ -48,8 +49,8 @@ pub use log::{HeldVote, LogFlush, LogReader, LogStats, LogStatsHandle, LogStore}
 pub use machine::{SnapshotBuilder, StateMachine};
 pub use manifest::{SnapshotHeader, decode_header};
 pub use reader::{Reader, StoreStats};
-pub use segments::{Lookup, SegmentMeta};
 pub use scrub::{Scrub, Verified, verify};
+pub use segments::{Lookup, SegmentMeta};
 pub use snapshot::{Received, SnapshotData, SnapshotInfo, SnapshotSink, inspect};
 
 /// A Raft over this store.

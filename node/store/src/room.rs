@@ -35,17 +35,42 @@ enum Act {
     Make,
 }
 
-/// Whether there is too little room for clients' writes, and what to do. Pure.
-fn judge(free: u64, has_reserve: bool, was_low: bool) -> (bool, Act) {
+/// Whether there is too little room for clients' writes, and what to do. Pure. `is_refused` where a writer was
+/// told that there is none, whatever the file system says of itself: of a quota, it says nothing.
+fn judge(free: u64, has_reserve: bool, was_low: bool, is_refused: bool) -> (bool, Act) {
     // What the reserve lacks is no room.
     let room = if has_reserve { free } else { free.saturating_sub(RESERVE_BYTES) };
     let is_low = room < LOW_BYTES + if was_low { MARGIN_BYTES } else { 0 };
     let act = match has_reserve {
-        true if free < NONE_BYTES => Act::GiveUp,
-        false if !is_low => Act::Make,
+        true if free < NONE_BYTES || is_refused => Act::GiveUp,
+        false if !is_low && !is_refused => Act::Make,
         _ => Act::Nothing,
     };
     (is_low, act)
+}
+
+/// What a program without privileges may still write; none where the file system does not say.
+fn free(dir: &Path) -> Option<u64> {
+    let stat = statvfs(dir).ok().filter(|stat| stat.f_blocks > 0)?;
+    Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+/// A copy of it may be a file of holes, which gives no room back.
+fn is_reserve(path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata(path).is_ok_and(|file| file.len() == RESERVE_BYTES && file.blocks() * 512 >= RESERVE_BYTES)
+}
+
+/// Gives the reserve up where there is no room, before anything is opened that may need some.
+pub(crate) fn make_some(dir: &Path) {
+    if free(dir).is_some_and(|free| free < NONE_BYTES) {
+        let _ = fs::remove_file(dir.join("reserve"));
+    }
+}
+
+/// Whether so many bytes may be taken of the disk for what can be done without.
+pub(crate) fn is_ample(dir: &Path, bytes: u64) -> bool {
+    free(dir).is_none_or(|free| free >= bytes + LOW_BYTES + MARGIN_BYTES)
 }
 
 struct Room {
@@ -66,7 +91,7 @@ pub(crate) fn watch(dir: &Path, health: Arc<HealthSender>) -> io::Result<Watched
     let (watched, end) = mpsc::channel();
     let watching = move || {
         loop {
-            let is_low = room.look();
+            let is_low = room.look(health.lacks_room());
             health.set_lack(Writer::Room, is_low.then_some(Lack::Room));
             if end.recv_timeout(LOOK_INTERVAL) == Err(mpsc::RecvTimeoutError::Disconnected) {
                 return;
@@ -78,13 +103,11 @@ pub(crate) fn watch(dir: &Path, health: Arc<HealthSender>) -> io::Result<Watched
 }
 
 impl Room {
-    fn look(&mut self) -> bool {
+    fn look(&mut self, is_refused: bool) -> bool {
         // A disk that does not say how full it is will say so when it is written to.
-        let Ok(stat) = statvfs(&self.dir) else { return false };
-        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-        let has_reserve =
-            self.cannot || fs::metadata(&self.reserve).is_ok_and(|file| file.len() == RESERVE_BYTES);
-        let (is_low, act) = judge(free, has_reserve, self.was_low);
+        let Some(free) = free(&self.dir) else { return false };
+        let has_reserve = self.cannot || is_reserve(&self.reserve);
+        let (is_low, act) = judge(free, has_reserve, self.was_low, is_refused);
         match act {
             Act::GiveUp if !self.cannot => match fs::remove_file(&self.reserve) {
                 Ok(()) => tracing::warn!("the disk is full: the reserve is given up"),
@@ -93,7 +116,7 @@ impl Room {
             Act::Make => {
                 if let Err(error) = self.make() {
                     tracing::debug!(%error, "no reserve is made");
-                    self.cannot = !error.kind().eq(&io::ErrorKind::StorageFull);
+                    self.cannot = error.kind() == io::ErrorKind::Unsupported;
                 }
             }
             Act::GiveUp | Act::Nothing => {}
@@ -123,21 +146,24 @@ mod tests {
 
     #[test]
     fn below_the_mark_writes_are_refused_until_there_is_clearly_more() {
-        assert_eq!(judge(32 * MIB, true, false), (false, Act::Nothing));
-        assert_eq!(judge(32 * MIB - 1, true, false), (true, Act::Nothing));
-        assert_eq!(judge(40 * MIB, true, true), (true, Act::Nothing));
-        assert_eq!(judge(48 * MIB, true, true), (false, Act::Nothing));
+        assert_eq!(judge(32 * MIB, true, false, false), (false, Act::Nothing));
+        assert_eq!(judge(32 * MIB - 1, true, false, false), (true, Act::Nothing));
+        assert_eq!(judge(40 * MIB, true, true, false), (true, Act::Nothing));
+        assert_eq!(judge(48 * MIB, true, true, false), (false, Act::Nothing));
     }
 
     #[test]
     fn the_reserve_is_given_up_last_and_made_again_first() {
-        assert_eq!(judge(8 * MIB, true, true), (true, Act::Nothing));
-        assert_eq!(judge(8 * MIB - 1, true, true), (true, Act::GiveUp));
+        assert_eq!(judge(8 * MIB, true, true, false), (true, Act::Nothing));
+        assert_eq!(judge(8 * MIB - 1, true, true, false), (true, Act::GiveUp));
         // What was given up is not taken for room.
-        assert_eq!(judge(40 * MIB, false, true), (true, Act::Nothing));
-        assert_eq!(judge(79 * MIB, false, true), (true, Act::Nothing));
-        assert_eq!(judge(80 * MIB, false, true), (false, Act::Make));
-        assert_eq!(judge(u64::MAX, false, false), (false, Act::Make));
+        assert_eq!(judge(40 * MIB, false, true, false), (true, Act::Nothing));
+        assert_eq!(judge(79 * MIB, false, true, false), (true, Act::Nothing));
+        assert_eq!(judge(80 * MIB, false, true, false), (false, Act::Make));
+        assert_eq!(judge(u64::MAX, false, false, false), (false, Act::Make));
+        // A quota leaves the disk its room, and the store none.
+        assert_eq!(judge(u64::MAX, true, false, true), (false, Act::GiveUp));
+        assert_eq!(judge(u64::MAX, false, false, true), (false, Act::Nothing));
     }
 
     #[test]
@@ -146,7 +172,7 @@ mod tests {
         let reserve = dir.path().join("reserve");
         let mut room =
             Room { dir: dir.path().to_path_buf(), reserve: reserve.clone(), was_low: false, cannot: false };
-        assert!(!room.look());
+        assert!(!room.look(false));
         if !room.cannot {
             assert_eq!(fs::metadata(reserve).unwrap().len(), RESERVE_BYTES);
         }

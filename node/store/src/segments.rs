@@ -16,7 +16,7 @@ use std::collections::HashSet;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use skep_state::kind::Stopped;
 use skep_state::kinds::messages::removed::Gaps;
@@ -24,7 +24,7 @@ use skep_state::message::{Digest, StoredMessage};
 use skep_state::records::{NewRecord, Records};
 
 use crate::error::StoreError;
-pub(crate) use file::SegmentFile;
+pub(crate) use file::{SegmentFile, keep_spares};
 use index::MemoryIndex;
 pub use meta::SegmentMeta;
 use record::HEADER_BYTES;
@@ -69,6 +69,8 @@ pub(crate) struct Segments {
     /// Files of segments of which nothing is left. A crash goes back to the last checkpoint: they
     /// stay until there is one without them.
     retired: Vec<Arc<Sealed>>,
+    /// The segment that is not held and was asked last for a digest: one that drops messages asks for many.
+    looked_at: Mutex<Option<Arc<Sealed>>>,
 }
 
 /// How large a segment gets, and of how many the files are held open.
@@ -131,6 +133,7 @@ impl Segments {
             published_seq: last_seq,
             sealed_bytes,
             retired: Vec::new(),
+            looked_at: Mutex::default(),
         })
     }
 
@@ -170,9 +173,6 @@ impl Segments {
             let sealed = Arc::new(Sealed::of(full));
             let mut all = Vec::clone(&self.sealed);
             all.push(sealed.clone());
-            if let Some(oldest) = all.len().checked_sub(self.limits.held_max + 1) {
-                all[oldest].let_go();
-            }
             self.sealed = Arc::new(all);
             self.sealed_bytes += sealed.len;
             sealed
@@ -198,12 +198,32 @@ impl Segments {
         }
         let at = self.sealed.partition_point(|segment| segment.first_seq + segment.count <= seq);
         match self.sealed.get(at).filter(|segment| segment.first_seq <= seq) {
-            Some(segment) => segment.digest((seq - segment.first_seq) as u32),
+            Some(segment) => {
+                self.look_at(segment)?;
+                segment.digest((seq - segment.first_seq) as u32)
+            }
             None => Err(StoreError::Stopped(format!("message {seq} is in no segment"))),
         }
     }
 
+    /// Holds a segment until another is looked at.
+    fn look_at(&self, segment: &Arc<Sealed>) -> Result<(), StoreError> {
+        if segment.file.is_held() {
+            return Ok(());
+        }
+        segment.hold()?;
+        let mut looked_at = self.looked_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(before) = looked_at.replace(segment.clone()) {
+            before.let_go();
+        }
+        Ok(())
+    }
+
     fn retire_below(&mut self, floor: u64) {
+        // Before its file goes, for those who still read it.
+        if let Some(before) = self.looked_at.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
+            before.let_go();
+        }
         let gone = self.sealed.partition_point(|segment| segment.first_seq + segment.count - 1 <= floor);
         if gone > 0 {
             let mut left = Vec::clone(&self.sealed);
@@ -218,6 +238,14 @@ impl Segments {
     /// Hands over the segments that nothing needs any more, now that `kept` are in the last checkpoint.
     pub(crate) fn take_retired(&mut self, kept: &HashSet<PathBuf>) -> Vec<Arc<Sealed>> {
         self.retired.extract_if(.., |segment| !kept.contains(segment.path())).collect()
+    }
+
+    /// Lets go of the files of all but the newest segments: of those up to this message, which are on disk.
+    pub(crate) fn let_go_of_old(&mut self, durable_upto: u64) {
+        let old = self.sealed.len().saturating_sub(self.limits.held_max);
+        let is_durable = |segment: &&Arc<Sealed>| segment.first_seq + segment.count - 1 <= durable_upto;
+        self.sealed.iter().take(old).filter(is_durable).for_each(|segment| segment.let_go());
+        self.looked_at = Mutex::default();
     }
 
     /// Holds open what somebody still reads: all of it is about to be removed.
@@ -301,6 +329,14 @@ impl Segments {
         sealed.chain(active).collect()
     }
 
+    /// The first sealed segment of messages after this one.
+    pub(crate) fn sealed_after(&self, seq: u64) -> Option<(Arc<Sealed>, SegmentMeta)> {
+        let at = self.sealed.partition_point(|segment| segment.first_seq <= seq);
+        let segment = self.sealed.get(at)?.clone();
+        let Sealed { first_seq, count, len, .. } = *segment;
+        Some((segment, SegmentMeta { first_seq, count, len, sealed: true }))
+    }
+
     /// What it takes to look for a message outside the lock.
     pub(crate) fn view_for(&self, digest: &Digest, gaps: Gaps) -> View {
         let active = self.active.as_ref().map(|active| {
@@ -329,14 +365,6 @@ impl Segments {
         let Some(active) = &mut self.active else {
             return Err(StoreError::Stopped("a message was staged before there was a segment".into()));
         };
-    /// The first sealed segment of messages after this one.
-    pub(crate) fn sealed_after(&self, seq: u64) -> Option<(Arc<Sealed>, SegmentMeta)> {
-        let at = self.sealed.partition_point(|segment| segment.first_seq <= seq);
-        let segment = self.sealed.get(at)?.clone();
-        let Sealed { first_seq, count, len, .. } = *segment;
-        Some((segment, SegmentMeta { first_seq, count, len, sealed: true }))
-    }
-
         let Ok(offset) = u32::try_from(active.written + self.staged.len() as u64) else {
             return Err(StoreError::Stopped("a message segment has grown out of range".into()));
         };

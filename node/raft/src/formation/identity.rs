@@ -194,7 +194,10 @@ fn lock(dir: &Path) -> Result<File, IdentityError> {
         .set_len(0)
         .and_then(|()| file.rewind())
         .and_then(|()| file.write_all(format!("{}\n", std::process::id()).as_bytes()));
-    noted.map_err(|source| write_error(dir, &path, source))?;
+    if let Err(error) = noted {
+        // Only to help: a full disk keeps nobody from starting.
+        tracing::debug!(%error, "the lock file does not tell this process's id");
+    }
     Ok(file)
 }
 

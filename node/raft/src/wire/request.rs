@@ -49,6 +49,8 @@ pub enum Request {
     },
     /// To the leader: may the asker, a voter that leaves, stop and stay a voter? Level 3.
     MayStop,
+    /// From the leader: does the peer's store take writes, or is there no room for them? Level 3.
+    HasRoom,
 }
 
 /// What an operator asks of the leader through any node.
@@ -98,6 +100,7 @@ pub enum Response {
     /// To [`Request::Reach`]; or why not.
     Reached(Result<(), String>),
     MayStop(bool),
+    HasRoom(bool),
 }
 
 /// Why a request was not executed.
@@ -167,7 +170,7 @@ impl Request {
             Request::ReadIndex { .. } | Request::HoldsVote(_) | Request::Bootstrap(_) => true,
             // One that waits would tell of another moment.
             Request::Clock => true,
-            Request::MayStop => true,
+            Request::MayStop | Request::HasRoom => true,
             Request::Propose { .. } | Request::Restore { .. } | Request::Operate(_) => false,
             // It takes as long as a dial.
             Request::Reach { .. } => false,

@@ -5,9 +5,27 @@
 
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::error::StoreError;
+use crate::error::{Lack, StoreError, lack};
+
+/// Descriptors that a look gets where there are no others: what is applied cannot wait in the middle.
+const SPARES: usize = 2;
+
+/// Of the whole process: so are descriptors.
+fn spares() -> MutexGuard<'static, Vec<File>> {
+    static SPARE: Mutex<Vec<File>> = Mutex::new(Vec::new());
+    SPARE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Sees to it that there are spare descriptors. Fails, and can be called again, where there are none.
+pub(crate) fn keep_spares(dir: &Path) -> Result<(), StoreError> {
+    let mut spares = spares();
+    while spares.len() < SPARES {
+        spares.push(File::open(dir).map_err(StoreError::io("open folder", dir))?);
+    }
+    Ok(())
+}
 
 #[derive(Debug)]
 pub(crate) struct SegmentFile {
@@ -52,12 +70,18 @@ impl SegmentFile {
     }
 
     fn open_anew(&self) -> Result<Arc<File>, StoreError> {
-        let file =
-            OpenOptions::new().read(true).open(&self.path).map_err(StoreError::io("open", &self.path))?;
-        Ok(Arc::new(file))
+        loop {
+            match OpenOptions::new().read(true).open(&self.path) {
+                Ok(file) => return Ok(Arc::new(file)),
+                Err(error) => match spares().pop().filter(|_| lack(&error) == Some(Lack::Files)) {
+                    Some(spare) => drop(spare),
+                    None => return Err(StoreError::io("open", &self.path)(error)),
+                },
+            }
+        }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Arc<File>>> {
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<File>>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -64,7 +64,17 @@ impl Sealed {
             Err(reason) => {
                 tracing::info!(file = %path.display(), %reason, "building the segment's index");
                 let memory = scan(&file, &path, meta)?;
-                index::build(&index_path(&path), key, &memory)?
+                match index::build(&index_path(&path), key, &memory) {
+                    Ok(index) => index,
+                    // A full disk keeps nobody from starting: it is how it gets room again.
+                    Err(error) if error.is_full() => {
+                        let SegmentMeta { first_seq, count, len, .. } = meta;
+                        let index = RwLock::new(Arc::new(SealedIndex::Memory(memory)));
+                        let file = Arc::new(SegmentFile::held(path, file));
+                        return Ok(Sealed { file, first_seq, count, len, index });
+                    }
+                    Err(error) => return Err(error),
+                }
             }
         };
         let index = RwLock::new(Arc::new(SealedIndex::Disk(index)));
@@ -84,13 +94,17 @@ impl Sealed {
         }
     }
 
+    pub(crate) fn hold(&self) -> Result<(), StoreError> {
+        if let SealedIndex::Disk(index) = &*self.index() {
+            index.file.hold()?;
+        }
+        self.file.hold()
+    }
+
     /// Holds its files open for those who still read them: their names are about to go.
     pub(crate) fn hold_for_readers(self: &Arc<Self>) -> Result<(), StoreError> {
         if Arc::strong_count(self) > 1 {
-            if let SealedIndex::Disk(index) = &*self.index() {
-                index.file.hold()?;
-            }
-            self.file.hold()?;
+            self.hold()?;
         }
         // A snapshot has the file alone.
         if Arc::strong_count(&self.file) > 1 { self.file.hold() } else { Ok(()) }
@@ -101,10 +115,14 @@ impl Sealed {
         let index = self.index();
         let SealedIndex::Memory(memory) = &*index else { return Ok(()) };
         let disk = index::build(&index_path(self.path()), self.key(), memory)?;
-        if !self.file.is_held() {
+        let disk = Arc::new(SealedIndex::Disk(disk));
+        *self.index.write().unwrap_or_else(PoisonError::into_inner) = disk.clone();
+        // Only now: whoever holds or lets go of the files from here on finds it.
+        if let SealedIndex::Disk(disk) = &*disk
+            && !self.file.is_held()
+        {
             disk.file.let_go();
         }
-        *self.index.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(SealedIndex::Disk(disk));
         Ok(())
     }
 

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use crate::error::StoreError;
 use crate::error::lack;
 use crate::health::Writer as Who;
+use crate::room;
 use crate::wal::record::{self, END, HEADER_BYTES};
 use crate::wal::state::{Batch, Chunk, Spare};
 use crate::wal::{Shared, segment};
@@ -274,7 +275,11 @@ impl Writer<'_> {
             }
             state.tail.segment
         };
-        if self.preparing.is_some() || self.prepared_for == segment {
+        // On a disk that is nearly full a segment is made when it is needed, as large as what is written.
+        if self.preparing.is_some()
+            || self.prepared_for == segment
+            || !room::is_ample(&self.shared.dir, bytes)
+        {
             return;
         }
         self.prepared_for = segment;
