@@ -17,7 +17,7 @@ use bytes::Bytes;
 use hyper::Method;
 use serde_json::Value;
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::log::{Act, Entry};
 use super::recorder::{Operation, Recorder};
@@ -176,15 +176,24 @@ impl Histories {
     }
 }
 
-async fn use_register(shared: Arc<Shared>, client: usize, mut random: Random) {
-    let node = client % shared.nodes.len();
+fn pace() -> Interval {
     let mut pace = interval(PACE);
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    pace
+}
+
+/// Half of the changes are sent again, at other nodes, where no answer comes.
+fn tries(random: &mut Random) -> usize {
+    if random.below(2) == 0 { 1 } else { TRIES }
+}
+
+async fn use_register(shared: Arc<Shared>, client: usize, mut random: Random) {
+    let node = client % shared.nodes.len();
+    let mut pace = pace();
     while !shared.stop.load(Ordering::Relaxed) {
         pace.tick().await;
         if changes(&shared, client, &mut random) {
-            let tries = if random.below(2) == 0 { 1 } else { TRIES };
-            write(&shared.register, &shared.nodes, (client, node), tries).await;
+            write(&shared.register, &shared.nodes, (client, node), tries(&mut random)).await;
         } else {
             read(&shared.register, &shared.nodes[node], (client, node)).await;
         }
@@ -193,13 +202,11 @@ async fn use_register(shared: Arc<Shared>, client: usize, mut random: Random) {
 
 async fn use_log(shared: Arc<Shared>, client: usize, mut random: Random) {
     let node = client % shared.nodes.len();
-    let mut pace = interval(PACE);
-    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut pace = pace();
     while !shared.stop.load(Ordering::Relaxed) {
         pace.tick().await;
         if changes(&shared, client, &mut random) {
-            let tries = if random.below(2) == 0 { 1 } else { TRIES };
-            shared.put(client, node, tries).await;
+            shared.put(client, node, tries(&mut random)).await;
             continue;
         }
         match random.below(8) {
