@@ -82,14 +82,20 @@ impl Prometheus {
 
     /// The names of the alerts that fire.
     pub fn firing(&self) -> Vec<String> {
-        self.alerts().expect("a running server tells its alerts")
+        self.alerts(&["firing"]).expect("a running server tells its alerts")
     }
 
-    fn alerts(&self) -> Option<Vec<String>> {
+    /// The names of the alerts that fire, or are to do so unless what they tell of ends.
+    pub fn active(&self) -> Vec<String> {
+        self.alerts(&["firing", "pending"]).expect("a running server tells its alerts")
+    }
+
+    fn alerts(&self, states: &[&str]) -> Option<Vec<String>> {
         let alerts = self.get("alerts")?["alerts"].as_array()?.clone();
-        let firing = alerts.iter().filter(|alert| alert["state"] == "firing");
+        let those =
+            alerts.iter().filter(|alert| alert["state"].as_str().is_some_and(|is| states.contains(&is)));
         let mut names: Vec<String> =
-            firing.filter_map(|alert| Some(alert["labels"]["alertname"].as_str()?.to_owned())).collect();
+            those.filter_map(|alert| Some(alert["labels"]["alertname"].as_str()?.to_owned())).collect();
         names.sort_unstable();
         names.dedup();
         Some(names)
@@ -117,7 +123,7 @@ impl Prometheus {
 impl Drop for Prometheus {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("--- alerts that fire: {:?}", self.alerts());
+            eprintln!("--- alerts that fire: {:?}", self.alerts(&["firing"]));
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
