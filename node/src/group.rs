@@ -17,8 +17,10 @@ use skep_raft::formation::bootstrap::driver::Bootstrap;
 use skep_raft::membership::{reconciler, stops};
 use skep_raft::network::Network;
 use skep_raft::peers::Peers;
+use skep_raft::resumption::Resumption;
 use skep_raft::serve::RaftHandler;
 use skep_raft::wire::GroupId;
+use skep_raft::witness::Witness;
 use skep_raft::{compaction, failover};
 use skep_store::{LogFlush, LogStatsHandle, Raft, Reader, Store, StoreConfig, StoreHealth, StoreMetrics};
 use tokio::sync::watch::Receiver;
@@ -30,6 +32,7 @@ use crate::service::proposer::{Carrier, Proposer};
 use crate::service::pulse;
 use crate::service::reached::{self, Reached};
 use crate::service::read_index::ReadIndexer;
+use crate::service::resumed;
 use crate::service::retention::{Retention, RetentionConfig};
 use crate::service::room::{self, Room};
 use crate::service::scrub;
@@ -92,11 +95,17 @@ impl Group {
     pub async fn open(id: GroupId, store: Store, parts: Parts<'_>) -> anyhow::Result<Group> {
         let Parts { node_id, gossip, peers, bootstrap, metrics, settings } = parts;
         let (log, flush, held_vote) = (store.log.stats_handle(), store.log.flusher(), store.log.held_vote());
-        let network = Network::new(peers.clone(), id);
+        let witness = Witness::default();
+        let found = held_vote.held();
+        let network = Network::new(peers.clone(), id, witness.clone());
         let config = Arc::new(skep_raft::config()?);
         let raft = Raft::new(node_id.0, config, network, store.log, store.state_machine)
             .await
             .context("starting Raft")?;
+        let resumption = if found.is_some() { Resumption::asking() } else { Resumption::whole() };
+        if !resumption.may_vote() {
+            raft.runtime_config().elect(false);
+        }
         let store =
             OpenStore { reader: store.reader, log, flush, health: store.health, metrics: store.metrics };
         let reader = store.reader.clone();
@@ -114,7 +123,7 @@ impl Group {
             commit_latency: metrics.commit.clone(),
         });
         let read_indexer =
-            ReadIndexer::start(node_id, raft.clone(), peers.clone(), held_vote, reader.applied());
+            ReadIndexer::start(node_id, raft.clone(), peers.clone(), held_vote.clone(), reader.applied());
         let pulse = read_indexer.pulse().clone();
         let reached = Reached::of(raft.clone(), gossip.clone());
         let operator = Operator {
@@ -138,12 +147,14 @@ impl Group {
             health: store.health.clone(),
             waiting: bootstrap.waiting(),
             reached: reached.clone(),
+            resumption: resumption.clone(),
         });
         let (stops, questions) = stops::channel();
         peers.serve(Arc::new(RaftHandler {
             raft: raft.clone(),
             group: id,
             snapshots: reader.clone(),
+            resumption: resumption.clone(),
             calls: Arc::new(Calls {
                 node_id,
                 raft: raft.clone(),
@@ -154,6 +165,7 @@ impl Group {
                 bootstrap,
                 operator: operator.clone(),
                 stops,
+                witness: witness.clone(),
                 health: store.health.clone(),
             }),
         }));
@@ -208,7 +220,18 @@ impl Group {
             health: store.health.clone(),
         };
         tasks.spawn(room::run(rooms, hand_over.clone()));
-        tasks.spawn(reached::run(reached.clone(), peers));
+        tasks.spawn(reached::run(reached.clone(), peers.clone()));
+        let resumed = resumed::Asks {
+            node_id,
+            raft: raft.clone(),
+            peers,
+            gossip: gossip.clone(),
+            held: held_vote,
+            found,
+            reads: read_indexer.clone(),
+            resumption: resumption.clone(),
+        };
+        tasks.spawn(resumed::run(resumed));
         let for_rounds = read_indexer.clone();
         let round = move |deadline| {
             let indexer = for_rounds.clone();
@@ -217,8 +240,8 @@ impl Group {
         };
         tasks.spawn(pulse::run(pulse, raft.clone(), round));
         tasks.spawn(time::run(clocks, hand_over));
-        tasks.spawn(announce::run(node_id, raft.clone(), gossip.clone(), reached, read_indexer));
-        tasks.spawn(reconciler::run(node_id, raft.clone(), gossip, plan, questions));
+        tasks.spawn(announce::run(node_id, raft.clone(), gossip.clone(), reached, resumption, read_indexer));
+        tasks.spawn(reconciler::run(node_id, raft.clone(), gossip, plan, questions, witness));
         tasks.spawn(retention.run());
         tasks.spawn(scrub::run(store.reader.clone(), settings.scrub_interval));
         tasks.spawn(due.run());

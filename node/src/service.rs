@@ -13,6 +13,7 @@ pub mod proposer;
 pub mod pulse;
 pub mod reached;
 pub mod read_index;
+pub mod resumed;
 pub mod retention;
 pub mod room;
 pub mod scrub;
@@ -26,6 +27,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use skep_base::id::{NodeId, RequestId};
 use skep_members::gossip::Gossip;
+use skep_raft::resumption::Resumption;
 use skep_state::command::{ClaimKey, Op, OpOutcome};
 use skep_state::message::{Digest, StoredMessage};
 use tokio::sync::Semaphore;
@@ -158,20 +160,22 @@ pub struct ServiceParts {
     /// Why the node waits, while it has no cluster.
     pub waiting: tokio::sync::watch::Receiver<Option<skep_raft::formation::bootstrap::Wait>>,
     pub reached: reached::Reached,
+    pub resumption: Resumption,
 }
 
 impl Service {
     pub fn new(parts: ServiceParts) -> Self {
-        let pulse = parts.read_indexer.pulse().clone();
-        let status = status::Status::new(
-            parts.node_id,
-            parts.raft,
-            parts.gossip,
-            parts.health,
-            parts.waiting,
-            pulse,
-            parts.reached,
-        );
+        let status = status::Status {
+            node_id: parts.node_id,
+            raft: parts.raft,
+            gossip: parts.gossip,
+            health: parts.health,
+            waiting: parts.waiting,
+            pulse: parts.read_indexer.pulse().clone(),
+            reached: parts.reached,
+            resumption: parts.resumption,
+            started: started::Started::new(),
+        };
         Self(Arc::new(Inner {
             node_id: parts.node_id,
             request_timeout: parts.request_timeout,
@@ -359,6 +363,11 @@ impl Service {
     /// Since a leader with a quorum last confirmed a read here; none where it never did.
     pub fn read_silence(&self) -> Option<Duration> {
         self.0.read_indexer.pulse().silence(Instant::now())
+    }
+
+    /// Whether others saw more of this node's log than there is.
+    pub fn log_went_back(&self) -> bool {
+        self.0.status.log_went_back()
     }
 
     /// Whether this node should get traffic, or why not.

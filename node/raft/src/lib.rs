@@ -12,9 +12,11 @@ pub mod leadership;
 pub mod membership;
 pub mod network;
 pub mod peers;
+pub mod resumption;
 pub mod serve;
 pub mod types;
 pub mod wire;
+pub mod witness;
 
 use openraft::storage::RaftStateMachine;
 use types::TypeConfig;

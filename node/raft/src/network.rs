@@ -30,6 +30,7 @@ use crate::wire::{
     AppendRequest, AppendResponse, AppendResult, GroupId, Request, Response, SnapshotBegin, SnapshotResponse,
     TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
+use crate::witness::{Held, Witness};
 
 /// Where an append reaches this many bytes of entries, the rest goes into a further one.
 pub const APPEND_BYTES_TARGET: usize = 4 * 1024 * 1024;
@@ -61,12 +62,14 @@ pub trait SnapshotSource: Send + 'static {
 pub struct Network<D> {
     peers: Peers,
     group: GroupId,
+    witness: Witness,
     snapshot: PhantomData<fn(D)>,
 }
 
 impl<D> Network<D> {
-    pub fn new(peers: Peers, group: GroupId) -> Self {
-        Self { peers, group, snapshot: PhantomData }
+    /// `witness` is told what the peers answer to have.
+    pub fn new(peers: Peers, group: GroupId, witness: Witness) -> Self {
+        Self { peers, group, witness, snapshot: PhantomData }
     }
 
     fn client(&self, target: RawNodeId, heartbeat: bool) -> PeerClient<D> {
@@ -76,6 +79,7 @@ impl<D> Network<D> {
             target: NodeId(target),
             heartbeat,
             acknowledged: None,
+            witness: self.witness.clone(),
             snapshot: PhantomData,
         }
     }
@@ -101,6 +105,7 @@ pub struct PeerClient<D> {
     heartbeat: bool,
     /// The last of the leader's log that the peer said to have on disk, and under which vote.
     acknowledged: Option<(Vote, LogId)>,
+    witness: Witness,
     snapshot: PhantomData<fn(D)>,
 }
 
@@ -138,10 +143,13 @@ impl<D: SnapshotSource> PeerClient<D> {
     }
 
     /// Follows what the peer says to have on disk, and notices where it has lost some of that.
-    fn judge(&mut self, vote: Vote, result: &AppendResult) {
+    fn judge(&mut self, vote: Vote, session: u64, result: &AppendResult) {
         let known = self.acknowledged.filter(|(under, _)| *under == vote).map(|(_, known)| known);
         match result {
-            Ok(Some(log_id)) => self.acknowledged = Some((vote, known.map_or(*log_id, |it| it.max(*log_id)))),
+            Ok(Some(log_id)) => {
+                self.acknowledged = Some((vote, known.map_or(*log_id, |it| it.max(*log_id))));
+                self.witness.saw(self.target, Some(session), Held { vote, last: Some(*log_id) });
+            }
             Err(StreamAppendError::Conflict(at)) if known.is_some_and(|known| at.index <= known.index) => {
                 self.acknowledged = None;
                 self.name_loss(at);
@@ -153,6 +161,7 @@ impl<D: SnapshotSource> PeerClient<D> {
     /// openraft sends the peer again what it lacks (`allow_log_reversion`); that its disk lies is
     /// for an operator to know.
     fn name_loss(&self, lacking: &LogId) {
+        self.witness.went_back(self.target);
         tracing::error!(
             peer = %self.target, lacking = lacking.index,
             "the peer's log has lost entries that it had acknowledged as on its disk; it is sent them again, \
@@ -222,7 +231,12 @@ impl<D: SnapshotSource> RaftNetworkV2<TypeConfig> for PeerClient<D> {
     }
 
     async fn vote(&mut self, rpc: VoteRequest, option: RPCOption) -> Result<VoteResponse, RpcError> {
-        self.vote_with(Request::Vote(rpc), &option).await
+        let vote = rpc.vote;
+        let answer = self.vote_with(Request::Vote(rpc), &option).await?;
+        if answer.vote_granted {
+            self.witness.saw(self.target, None, Held { vote, last: None });
+        }
+        Ok(answer)
     }
 
     async fn pre_vote(&mut self, rpc: VoteRequest, option: RPCOption) -> Result<VoteResponse, RpcError> {
@@ -330,7 +344,7 @@ where
                 }
                 Turn::Came(StreamEvent::Appended(result)) => {
                     if let Some(vote) = self.vote {
-                        self.client.judge(vote, &result);
+                        self.client.judge(vote, self.stream.peer_session(), &result);
                     }
                     let more = result.is_ok().then_some(self);
                     return Some((Ok(result), more));

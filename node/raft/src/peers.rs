@@ -319,6 +319,11 @@ impl Peers {
         }
     }
 
+    /// What names this process to the peers: random for each start.
+    pub fn session(&self) -> u64 {
+        self.inner.session
+    }
+
     /// Sends a snapshot on a connection of its own. `stall_max` is how long neither side may get
     /// on. Dropping the future ends the transfer at both ends.
     pub async fn send_snapshot(

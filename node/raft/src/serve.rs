@@ -12,6 +12,7 @@ use openraft::type_config::alias::SnapshotOf;
 use skep_base::id::{ClusterId, NodeId};
 
 use crate::peers::{PeerHandler, SnapshotChunks};
+use crate::resumption::Resumption;
 use crate::types::TypeConfig;
 use crate::wire::{
     AppendRequest, AppendResult, GroupId, Refusal, Request, Response, SnapshotBegin, SnapshotResponse,
@@ -41,6 +42,8 @@ pub struct RaftHandler<SM: RaftStateMachine<TypeConfig>, A> {
     pub group: GroupId,
     pub snapshots: A,
     pub calls: Arc<dyn CallHandler>,
+    /// What this node needs to give a vote, or to be made to ask for some.
+    pub resumption: Resumption,
 }
 
 impl<SM, A> PeerHandler for RaftHandler<SM, A>
@@ -58,6 +61,11 @@ where
         }
         let raft = self.raft.clone();
         match request {
+            Request::Vote(_) | Request::PreVote(_) | Request::TransferLeader(_)
+                if !self.resumption.may_vote() =>
+            {
+                async { Response::Refused(Refusal::NotReady) }.boxed()
+            }
             Request::Append(append) => async move {
                 match raft.append_entries(append).await {
                     Ok(answer) => Response::Append(answer),

@@ -20,8 +20,13 @@ use skep_state::level::Level;
 use crate::types::{TypeConfig, Vote};
 
 /// The oldest and the newest protocol of frames that this program speaks. Who speaks one reads the
-/// level of the same number.
-pub const PROTOCOL: (u16, u16) = (1, Level::NEWEST.0);
+/// level of the same number, and those below it; not every protocol has a level.
+pub const PROTOCOL: (u16, u16) = (1, 4);
+
+/// The first protocol in which a node that was started again asks what the others saw of its log.
+pub const RESUMES: u16 = 4;
+
+const _: () = assert!(PROTOCOL.1 >= Level::NEWEST.0);
 
 /// Most bytes of one frame's body.
 pub const FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;

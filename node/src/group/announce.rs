@@ -8,6 +8,7 @@ use skep_members::gossip::{Gossip, NodeState};
 use crate::service::reached::Reached;
 use crate::service::read_index::ReadIndexer;
 
+use skep_raft::resumption::Resumption;
 use skep_raft::types::Metrics;
 use skep_raft::wait_until;
 use skep_store::Raft;
@@ -22,9 +23,17 @@ const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// Runs until the node is ready, or Raft stops. May be dropped at any await.
-pub async fn run(node_id: NodeId, raft: Raft, gossip: Gossip, reached: Reached, reads: ReadIndexer) {
+pub async fn run(
+    node_id: NodeId,
+    raft: Raft,
+    gossip: Gossip,
+    reached: Reached,
+    resumption: Resumption,
+    reads: ReadIndexer,
+) {
     if wait_until(&raft, |metrics| is_caught_up(metrics, node_id)).await {
         reached.wait().await;
+        resumption.wait().await;
         // What was acknowledged up to now is here: whoever starts nodes one after another may go on.
         while reads.confirm(Instant::now() + CONFIRM_TIMEOUT).await.is_err() {
             tokio::time::sleep(RETRY_PAUSE).await;

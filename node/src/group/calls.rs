@@ -18,6 +18,7 @@ use skep_raft::membership::stops::Stops;
 use skep_raft::peers::Peers;
 use skep_raft::serve::CallHandler;
 use skep_raft::wire::{ProposeError, Refusal, Request, Response};
+use skep_raft::witness::{self, Witness};
 use skep_state::command::Op;
 use skep_store::{Raft, StoreHealth};
 use tokio::sync::watch;
@@ -40,6 +41,7 @@ pub struct Calls {
     pub bootstrap: Bootstrap,
     pub operator: Operator,
     pub stops: Stops,
+    pub witness: Witness,
     pub health: watch::Receiver<StoreHealth>,
 }
 
@@ -67,6 +69,13 @@ impl CallHandler for Calls {
                 .boxed()
             }
             Request::HasRoom => answer(Response::HasRoom(self.health.borrow().full.is_none())),
+            Request::Resumes { session, held, went_back } => {
+                let seen = self.witness.before(from, session);
+                if went_back || !witness::covers(held.as_ref(), seen.as_ref()) {
+                    self.witness.went_back(from);
+                }
+                answer(Response::Seen(seen))
+            }
             Request::MayStop => {
                 let stops = self.stops.clone();
                 async move { Response::MayStop(stops.may_stop(from).await) }.boxed()

@@ -53,6 +53,8 @@ pub fn register(metrics: &Metrics, asked: Asked) {
         if clocks.agreed {
             scrape.gauges("clock_offset_seconds", help, "member", offsets);
         }
+        let help = "1 while this node votes for nobody: others saw more of its log than there is";
+        scrape.gauge("raft_log_went_back", help, f64::from(u8::from(service.log_went_back())));
         if let Some(silence) = service.read_silence() {
             let help = "Since a leader with a quorum last confirmed a read here";
             scrape.gauge("raft_read_silence_seconds", help, silence.as_secs_f64());

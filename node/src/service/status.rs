@@ -16,6 +16,7 @@ use super::reached::Reached;
 use crate::service::ServiceError;
 use crate::service::started::Started;
 use skep_raft::formation::bootstrap::{Wait, only_strangers};
+use skep_raft::resumption::{Resumption, State};
 use skep_raft::types::{LogId, Metrics};
 use skep_state::level::Level;
 use skep_store::Raft;
@@ -53,29 +54,18 @@ pub struct MemberStatus {
 }
 
 pub(super) struct Status {
-    node_id: NodeId,
-    raft: Raft,
-    gossip: Gossip,
-    health: watch::Receiver<StoreHealth>,
-    waiting: watch::Receiver<Option<Wait>>,
-    pulse: Pulse,
-    reached: Reached,
-    started: Started,
+    pub node_id: NodeId,
+    pub raft: Raft,
+    pub gossip: Gossip,
+    pub health: watch::Receiver<StoreHealth>,
+    pub waiting: watch::Receiver<Option<Wait>>,
+    pub pulse: Pulse,
+    pub reached: Reached,
+    pub resumption: Resumption,
+    pub started: Started,
 }
 
 impl Status {
-    pub(super) fn new(
-        node_id: NodeId,
-        raft: Raft,
-        gossip: Gossip,
-        health: watch::Receiver<StoreHealth>,
-        waiting: watch::Receiver<Option<Wait>>,
-        pulse: Pulse,
-        reached: Reached,
-    ) -> Self {
-        Self { node_id, raft, gossip, health, waiting, pulse, reached, started: Started::new() }
-    }
-
     pub(super) fn cluster(&self) -> ClusterStatus {
         let metrics = self.raft.metrics().borrow_watched().clone();
         let view = self.gossip.view().borrow().clone();
@@ -125,6 +115,10 @@ impl Status {
     pub(super) fn require(&self, needs: Level, what: &'static str) -> Result<(), ServiceError> {
         level::require(&self.gossip, needs, what)
             .map_err(|error| ServiceError::TooOld { detail: error.to_string() })
+    }
+
+    pub(super) fn log_went_back(&self) -> bool {
+        matches!(self.resumption.state(), State::WentBack { .. })
     }
 
     pub(super) fn readiness(&self) -> Result<(), String> {
@@ -197,6 +191,9 @@ impl Status {
             return format!("the leader of cluster {cluster} has not taken this node in yet");
         }
         if let Some(lack) = self.reached.lack() {
+            return lack;
+        }
+        if let Some(lack) = self.resumption.lack() {
             return lack;
         }
         let index = |log_id: Option<LogId>| log_id.map_or(0, |log_id| log_id.index);

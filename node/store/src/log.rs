@@ -17,6 +17,7 @@ use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use crate::error::StoreError;
 use crate::wal::{Slot, State, Wal, record, segment};
 use skep_raft::types::{Entry, LogId, TypeConfig, Vote};
+use skep_raft::witness::Held;
 
 /// The Raft log and vote on disk. Clones are handles of the same log.
 #[derive(Clone)]
@@ -103,6 +104,11 @@ impl HeldVote {
     /// before it answers or sends what follows from it.
     pub fn get(&self) -> Option<Vote> {
         self.wal.with(|state| state.vote)
+    }
+
+    /// The vote now, and the log's last entry with it; none before the first vote.
+    pub fn held(&self) -> Option<Held> {
+        self.wal.with(|state| Some(Held { vote: state.vote?, last: state.last() }))
     }
 }
 

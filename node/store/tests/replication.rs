@@ -17,9 +17,11 @@ use skep_members::tls::peer_tls;
 use skep_raft::Raft;
 use skep_raft::network::Network;
 use skep_raft::peers::{Directory, Peers, PeersConfig};
+use skep_raft::resumption::Resumption;
 use skep_raft::serve::{CallHandler, RaftHandler};
 use skep_raft::types::Metrics;
 use skep_raft::wire::{GROUP, Refusal, Request, Response};
+use skep_raft::witness::Witness;
 use skep_state::command::{Command, Op};
 use skep_state::message::Digest;
 use skep_store::{Reader, StateMachine, StoreConfig, open};
@@ -74,11 +76,17 @@ async fn start(id: u64, world: &Arc<World>) -> Node {
         directory: world.clone(),
     });
     let store = open(StoreConfig::new(dir.path())).unwrap();
-    let network = Network::new(peers.clone(), GROUP);
+    let network = Network::new(peers.clone(), GROUP, Witness::default());
     let config = Arc::new(skep_raft::config().unwrap());
     let raft = Raft::new(id, config, network, store.log, store.state_machine).await.unwrap();
     let (snapshots, calls) = (store.reader.clone(), Arc::new(NoCalls));
-    peers.serve(Arc::new(RaftHandler { raft: raft.clone(), group: GROUP, snapshots, calls }));
+    peers.serve(Arc::new(RaftHandler {
+        raft: raft.clone(),
+        group: GROUP,
+        snapshots,
+        calls,
+        resumption: Resumption::whole(),
+    }));
     Node { peers, raft, reader: store.reader, _cluster: cluster, _dir: dir }
 }
 

@@ -21,6 +21,7 @@ mod feed;
 mod level;
 mod lists;
 mod measures;
+mod old_volume;
 mod operator;
 mod page;
 mod recovery;

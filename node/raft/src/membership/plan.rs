@@ -16,6 +16,7 @@
 //!    plan gathers them for [`Settings::gather`], so that of nine nodes eight may leave at the same moment
 //!    while the old quorum is still up. Voters dead for [`Settings::dead_grace`] are demoted, replaced in
 //!    the same change where a learner is ready. Learners that have caught up and are ready are promoted.
+//!    A voter whose log went back (an old volume, a copied folder) is demoted, and promoted again as any learner.
 //!    The voters are to be two of two, else the largest odd number that fits, at most
 //!    [`Settings::voters_max`].
 //! 5. Live nodes of the cluster that are no members become learners.
@@ -292,10 +293,10 @@ impl Plan<'_> {
         let in_haste = self.voters.iter().any(|id| self.facts.leaves(*id));
         let candidates = self.candidates(in_haste);
         let staying = |id: &NodeId| !self.facts.leaves(*id);
-        let mut next: BTreeSet<_> =
-            self.voters.iter().copied().filter(staying).filter(|id| !self.is_due(*id)).collect();
-        let away: Vec<_> =
-            self.voters.iter().copied().filter(|id| !staying(id) && !self.is_due(*id)).collect();
+        let has_its_log = |id: &NodeId| !self.facts.all_ask || !self.facts.gone_back.contains(id);
+        let voters = || self.voters.iter().copied().filter(has_its_log);
+        let mut next: BTreeSet<_> = voters().filter(staying).filter(|id| !self.is_due(*id)).collect();
+        let away: Vec<_> = voters().filter(|id| !staying(id) && !self.is_due(*id)).collect();
         // Each that is away, or about to be, keeps its place unless a learner is ready to take it.
         let places = if must_demote { 0 } else { away.len() };
         self.promote(&mut next, &candidates, places, in_haste);

@@ -25,6 +25,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use super::plan::{Facts, Step, may_stop, next_step};
 use super::stops::{Question, Questions};
 use crate::types::{Metrics, TypeConfig};
+use crate::witness::Witness;
 pub use facts::membership_of;
 use facts::{Tracker, raft_facts};
 
@@ -51,10 +52,14 @@ pub async fn run<SM>(
     gossip: Gossip,
     settings: Settings,
     questions: Questions,
+    witness: Witness,
 ) where
     SM: RaftStateMachine<TypeConfig>,
 {
-    tokio::join!(tell(&raft, &gossip), reconcile(node_id, &raft, gossip.view(), settings, questions));
+    tokio::join!(
+        tell(&raft, &gossip),
+        reconcile(node_id, &raft, gossip.view(), settings, questions, witness)
+    );
 }
 
 /// Tells gossip this node's role, leader and term, at once when they change.
@@ -93,6 +98,7 @@ pub async fn reconcile<SM: RaftStateMachine<TypeConfig>>(
     mut view: watch::Receiver<Arc<View>>,
     settings: Settings,
     mut questions: Questions,
+    witness: Witness,
 ) {
     let mut waiting = Vec::new();
     let mut tracker = Tracker::default();
@@ -108,7 +114,7 @@ pub async fn reconcile<SM: RaftStateMachine<TypeConfig>>(
             return;
         }
         let now = Instant::now();
-        let facts = tracker.observe(node_id, &seen, raft_facts(&metrics), &settings, now);
+        let facts = tracker.observe(node_id, &seen, raft_facts(&metrics).witnessed(&witness), &settings, now);
         let leads = metrics.state == ServerState::Leader;
         let facts = facts.filter(|_| leads);
         let step = facts.as_ref().and_then(|facts| next_step(facts, &settings, now));

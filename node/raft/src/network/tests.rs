@@ -22,6 +22,7 @@ use self::memory::{Collect, Log, Machine};
 use super::*;
 use crate::peers::tests::world::{CLUSTER, KEY, listener, until};
 use crate::peers::{Directory, PeersConfig};
+use crate::resumption::{Resumption, State};
 use crate::serve::{CallHandler, RaftHandler};
 use crate::types::Metrics;
 use crate::wire::{GROUP, Refusal};
@@ -92,6 +93,8 @@ struct Node {
     peers: Peers,
     raft: Raft<TypeConfig, Machine>,
     machine: Machine,
+    witness: Witness,
+    resumption: Resumption,
     _cluster: watch::Sender<Option<ClusterId>>,
 }
 
@@ -99,11 +102,18 @@ impl Node {
     async fn start(id: u64, world: &Arc<Mutex<World>>) -> Self {
         let (peers, cluster) = start_peers(id, world).await;
         let machine = Machine::default();
-        let network = Network::new(peers.clone(), GROUP);
+        let witness = Witness::default();
+        let network = Network::new(peers.clone(), GROUP, witness.clone());
         let raft = Raft::new(id, config(), network, Log::default(), machine.clone()).await.unwrap();
-        let calls = Arc::new(NoCalls);
-        peers.serve(Arc::new(RaftHandler { raft: raft.clone(), group: GROUP, snapshots: Collect, calls }));
-        Self { id, peers, raft, machine, _cluster: cluster }
+        let (calls, resumption) = (Arc::new(NoCalls), Resumption::whole());
+        peers.serve(Arc::new(RaftHandler {
+            raft: raft.clone(),
+            group: GROUP,
+            snapshots: Collect,
+            calls,
+            resumption: resumption.clone(),
+        }));
+        Self { id, peers, raft, machine, witness, resumption, _cluster: cluster }
     }
 
     fn texts(&self) -> usize {
@@ -200,6 +210,50 @@ async fn three_nodes_elect_a_leader_and_replicate_ten_thousand_entries() {
     }
     let term = leader.raft.metrics().borrow_watched().current_term;
     assert_eq!(term, 1, "no election was needed but the first");
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn who_does_not_know_whether_its_log_went_back_gives_no_vote_and_asks_for_none() {
+    let cluster = Cluster::of_three().await;
+    let (leader, [asked, _]) = cluster.roles().await;
+    let ask = async || {
+        let vote = VoteRequest::new(Vote::new(9, leader.id), None);
+        let transfer = TransferLeaderRequest::new(Vote::new(9, leader.id), asked.id, None);
+        let mut answers = Vec::new();
+        for request in
+            [Request::Vote(vote.clone()), Request::PreVote(vote), Request::TransferLeader(transfer)]
+        {
+            let deadline = Instant::now() + Duration::from_secs(5);
+            answers.push(leader.peers.call(NodeId(asked.id), request, deadline).await);
+        }
+        answers
+    };
+    for doubt in [State::Asking, State::WentBack { witness: NodeId(leader.id) }] {
+        asked.resumption.set(doubt);
+        for answer in ask().await {
+            assert!(matches!(answer, Err(CallError::Refused(Refusal::NotReady))), "{answer:?}");
+        }
+    }
+    asked.resumption.set(State::Whole);
+    for answer in ask().await {
+        assert!(answer.is_ok(), "{answer:?}");
+    }
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn what_peers_acknowledge_and_vote_for_is_witnessed() {
+    let cluster = Cluster::of_three().await;
+    let (leader, others) = cluster.roles().await;
+    leader.write(100, 100).await;
+    for other in others {
+        other.catches_up(leader).await;
+        let last = leader.raft.metrics().borrow_watched().last_log_index;
+        let seen = || leader.witness.before(NodeId(other.id), 0).and_then(|held| held.last);
+        until("what it acknowledged", || seen().map(|last| last.index) == last).await;
+        assert!(leader.witness.gone_back(|_| true).is_empty());
+    }
     cluster.stop().await;
 }
 

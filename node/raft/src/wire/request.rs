@@ -10,6 +10,8 @@ use skep_state::command::{Op, OpOutcome};
 use crate::formation::bootstrap::{BootstrapAnswer, BootstrapAsk};
 use crate::types::Vote;
 
+use crate::witness::Held;
+
 use super::{
     AppendRequest, AppendResponse, TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
@@ -51,6 +53,15 @@ pub enum Request {
     MayStop,
     /// From the leader: does the peer's store take writes, or is there no room for them? Level 3.
     HasRoom,
+    /// From a node that was started again: has the peer seen more of its log than this? Protocol 4.
+    Resumes {
+        /// The asker's, as in its hello: what the peer saw of this process itself is of no interest.
+        session: u64,
+        /// What it found when it was started.
+        held: Option<Held>,
+        /// Whether it knows already that its log went back.
+        went_back: bool,
+    },
 }
 
 /// What an operator asks of the leader through any node.
@@ -101,6 +112,8 @@ pub enum Response {
     Reached(Result<(), String>),
     MayStop(bool),
     HasRoom(bool),
+    /// To [`Request::Resumes`]: the most that the peer saw.
+    Seen(Option<Held>),
 }
 
 /// Why a request was not executed.
@@ -170,7 +183,7 @@ impl Request {
             Request::ReadIndex { .. } | Request::HoldsVote(_) | Request::Bootstrap(_) => true,
             // One that waits would tell of another moment.
             Request::Clock => true,
-            Request::MayStop | Request::HasRoom => true,
+            Request::MayStop | Request::HasRoom | Request::Resumes { .. } => true,
             Request::Propose { .. } | Request::Restore { .. } | Request::Operate(_) => false,
             // It takes as long as a dial.
             Request::Reach { .. } => false,

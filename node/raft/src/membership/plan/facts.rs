@@ -71,6 +71,8 @@ pub struct Facts {
     pub ready: BTreeSet<NodeId>,
     /// Those that were told a moment ago that they may stop.
     pub granted: BTreeSet<NodeId>,
+    /// Voters whose logs went back: they lack what they had acknowledged.
+    pub gone_back: BTreeSet<NodeId>,
     /// Whether all live nodes ask for leave to stop.
     pub all_ask: bool,
     /// Whether silence says anything yet: a leader that has just been elected has heard from few.

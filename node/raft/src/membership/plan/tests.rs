@@ -2,6 +2,7 @@
 
 use super::*;
 
+mod gone_back;
 mod histories;
 
 /// A situation, written as one line: who is a voter, a learner, or neither, and what else is so.
@@ -29,6 +30,7 @@ fn case(voters: impl IntoIterator<Item = u64>, learners: impl IntoIterator<Item 
         progress: all.iter().map(|id| (*id, progress)).collect(),
         ready: all.iter().copied().collect(),
         granted: BTreeSet::new(),
+        gone_back: BTreeSet::new(),
         all_ask: true,
         settled: true,
     };

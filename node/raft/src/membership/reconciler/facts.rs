@@ -12,6 +12,7 @@ use super::Settings;
 use crate::membership::plan::{Facts, Membership, Presence, Progress};
 use crate::membership::stops::STOPS;
 use crate::types::{Metrics, StoredMembership};
+use crate::witness::Witness;
 
 /// Within how long a member must have answered the leader to count as taking part.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(3);
@@ -31,6 +32,8 @@ pub struct RaftFacts {
     pub leads: Option<u64>,
     /// Known on the leader only.
     pub members: BTreeMap<NodeId, MemberFacts>,
+    /// Voters whose logs went back.
+    pub gone_back: BTreeSet<NodeId>,
 }
 
 /// How the leader fares with one member.
@@ -40,6 +43,14 @@ pub struct MemberFacts {
     pub lag: Option<u64>,
     /// How long ago what it answered last was sent.
     pub answered_ago: Option<Duration>,
+}
+
+impl RaftFacts {
+    /// The same, and who went back.
+    pub fn witnessed(mut self, witness: &Witness) -> Self {
+        self.gone_back = witness.gone_back(|id| self.membership.configs.iter().any(|it| it.contains(&id)));
+        self
+    }
 }
 
 /// Reads Raft's metrics.
@@ -57,6 +68,7 @@ pub fn raft_facts(metrics: &Metrics) -> RaftFacts {
         membership: membership_of(&metrics.membership_config, &metrics.committed_membership_config),
         leads: (metrics.state == ServerState::Leader).then_some(metrics.current_term),
         members,
+        gone_back: BTreeSet::new(),
     }
 }
 
@@ -196,6 +208,7 @@ impl Tracker {
             progress,
             ready,
             granted,
+            gone_back: raft.gone_back,
             all_ask,
             settled,
         })

@@ -63,6 +63,11 @@ pub(crate) struct OpenAppends {
 }
 
 impl OpenAppends {
+    /// The process at the other end.
+    pub fn peer_session(&self) -> u64 {
+        self.connection.peer_session
+    }
+
     /// Whether the window has room for one more append.
     pub fn has_room(&self) -> bool {
         self.unanswered_bytes < APPEND_WINDOW_BYTES && self.unanswered.len() < APPEND_WINDOW_COUNT

@@ -102,6 +102,7 @@ impl World {
             progress: self.nodes.iter().map(progress).collect(),
             ready: self.nodes.keys().copied().collect(),
             granted: BTreeSet::new(),
+            gone_back: BTreeSet::new(),
             all_ask: self.all_ask,
             settled: self.is_settled(),
         }

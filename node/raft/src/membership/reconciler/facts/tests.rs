@@ -41,7 +41,7 @@ fn view(live: &[(u64, NodeState)], dead: &[(u64, NodeState)]) -> View {
 fn raft(voters: &[u64], learners: &[u64]) -> RaftFacts {
     let ids = |ids: &[u64]| -> BTreeSet<NodeId> { ids.iter().map(|id| NodeId(*id)).collect() };
     let membership = Membership { configs: vec![ids(voters)], learners: ids(learners), committed: true };
-    RaftFacts { membership, leads: Some(1), members: BTreeMap::new() }
+    RaftFacts { membership, leads: Some(1), members: BTreeMap::new(), gone_back: BTreeSet::new() }
 }
 
 /// A tracker and its clock.

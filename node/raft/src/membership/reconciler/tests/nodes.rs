@@ -114,7 +114,9 @@ impl Nodes {
             }
             let (stops, questions) = stops::channel();
             node.stops = Some(stops);
-            let task = tokio::spawn(async move { reconcile(id, &raft, view, settings, questions).await });
+            let task = tokio::spawn(async move {
+                reconcile(id, &raft, view, settings, questions, Witness::default()).await
+            });
             node.reconciler = Some(task.abort_handle());
         }
     }
