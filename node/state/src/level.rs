@@ -11,6 +11,7 @@
 //! | 1 | 0.1.0 before claims | messages and the text |
 //! | 2 | 0.1.0 | claims, removal |
 //! | 3 | 0.2.0 | [`Op::Level`] itself, sections |
+//! | 4 | | nothing: a protocol of peers has this number, and no state |
 //!
 //! [`Op::Level`]: crate::command::Op::Level
 
