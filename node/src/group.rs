@@ -20,7 +20,7 @@ use skep_raft::peers::Peers;
 use skep_raft::resumption::Resumption;
 use skep_raft::serve::RaftHandler;
 use skep_raft::wire::GroupId;
-use skep_raft::witness::Witness;
+use skep_raft::witness::{Held, Witness};
 use skep_raft::{compaction, failover};
 use skep_store::{LogFlush, LogStatsHandle, Raft, Reader, Store, StoreConfig, StoreHealth, StoreMetrics};
 use tokio::sync::watch::Receiver;
@@ -31,7 +31,7 @@ use crate::service::operator::Operator;
 use crate::service::proposer::{Carrier, Proposer};
 use crate::service::pulse;
 use crate::service::reached::{self, Reached};
-use crate::service::read_index::ReadIndexer;
+use crate::service::read_index::{ReadIndexer, Vouching};
 use crate::service::resumed;
 use crate::service::retention::{Retention, RetentionConfig};
 use crate::service::room::{self, Room};
@@ -96,14 +96,16 @@ impl Group {
         let Parts { node_id, gossip, peers, bootstrap, metrics, settings } = parts;
         let (log, flush, held_vote) = (store.log.stats_handle(), store.log.flusher(), store.log.held_vote());
         let witness = Witness::default();
-        let found = held_vote.held();
         let network = Network::new(peers.clone(), id, witness.clone());
         let config = Arc::new(skep_raft::config()?);
         let raft = Raft::new(node_id.0, config, network, store.log, store.state_machine)
             .await
             .context("starting Raft")?;
+        // A snapshot may be on the disk before the log knows of it.
+        let last = raft.with_raft_state(|state| state.log_ids.last().copied()).await?;
+        let found = held_vote.held().map(|held| Held { last: held.last.max(last), ..held });
         let resumption = if found.is_some() { Resumption::asking() } else { Resumption::whole() };
-        if !resumption.may_vote() {
+        if !resumption.may_stand() {
             raft.runtime_config().elect(false);
         }
         let store =
@@ -122,8 +124,13 @@ impl Group {
             room: room.clone(),
             commit_latency: metrics.commit.clone(),
         });
-        let read_indexer =
-            ReadIndexer::start(node_id, raft.clone(), peers.clone(), held_vote.clone(), reader.applied());
+        let read_indexer = ReadIndexer::start(
+            node_id,
+            raft.clone(),
+            peers.clone(),
+            Vouching { held_vote: held_vote.clone(), resumption: resumption.clone() },
+            reader.applied(),
+        );
         let pulse = read_indexer.pulse().clone();
         let reached = Reached::of(raft.clone(), gossip.clone());
         let operator = Operator {
@@ -166,6 +173,7 @@ impl Group {
                 operator: operator.clone(),
                 stops,
                 witness: witness.clone(),
+                held_vote: held_vote.clone(),
                 health: store.health.clone(),
             }),
         }));
@@ -203,8 +211,11 @@ impl Group {
         let mut tasks = JoinSet::new();
         tasks.spawn(compaction::run(raft.clone(), store.log.clone(), peers.clone()));
         let is_there = {
-            let gossip = gossip.clone();
+            let (gossip, resumption) = (gossip.clone(), resumption.clone());
             move |id| {
+                if id == node_id && !resumption.may_stand() {
+                    return false;
+                }
                 let view = gossip.view().borrow().clone();
                 let record = if id == node_id { Some(&view.me) } else { view.live(id) };
                 record.is_some_and(|record| !matches!(record.state, NodeState::Draining | NodeState::Left))

@@ -61,11 +61,9 @@ where
         }
         let raft = self.raft.clone();
         match request {
-            Request::Vote(_) | Request::PreVote(_) | Request::TransferLeader(_)
-                if !self.resumption.may_vote() =>
-            {
-                async { Response::Refused(Refusal::NotReady) }.boxed()
-            }
+            Request::Vote(vote) | Request::PreVote(vote) if !self.resumption.may_grant(&vote) => not_ready(),
+            Request::TransferLeader(_) if !self.resumption.may_stand() => not_ready(),
+            Request::Append(append) if !self.resumption.may_follow(&append.vote) => not_ready(),
             Request::Append(append) => async move {
                 match raft.append_entries(append).await {
                     Ok(answer) => Response::Append(answer),
@@ -108,7 +106,10 @@ where
             let refused = Err(Refusal::NotSupported.to_string());
             return futures_util::stream::iter([refused]).boxed();
         }
-        let answers = self.raft.stream_append(appends);
+        let resumption = self.resumption.clone();
+        let appends =
+            appends.take_while(move |append| std::future::ready(resumption.may_follow(&append.vote)));
+        let answers = self.raft.stream_append(appends.boxed());
         answers.map(|answer| answer.map_err(short_text)).boxed()
     }
 
@@ -121,6 +122,9 @@ where
         if begin.group != self.group {
             return async { Err(Refusal::NotSupported.to_string()) }.boxed();
         }
+        if !self.resumption.may_follow(&begin.vote) {
+            return async { Err(Refusal::NotReady.to_string()) }.boxed();
+        }
         let raft = self.raft.clone();
         let snapshot = self.snapshots.assemble(chunks);
         async move {
@@ -131,6 +135,10 @@ where
         }
         .boxed()
     }
+}
+
+fn not_ready() -> BoxFuture<'static, Response> {
+    async { Response::Refused(Refusal::NotReady) }.boxed()
 }
 
 /// openraft has stopped, or its storage failed.

@@ -10,6 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use openraft::vote::RaftLeaderId as _;
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,8 @@ use crate::types::{LogId, Vote};
 
 /// Members that are remembered; many more than a cluster has.
 const MEMBERS_MAX: usize = 4096;
+/// For how long the leader tries to take the vote from one whose log went back.
+pub const MARK_TIME: Duration = Duration::from_secs(60);
 
 /// What a member has on its disk, as far as it is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,8 +67,8 @@ pub struct Witness(Arc<Mutex<Seen>>);
 #[derive(Debug, Default)]
 struct Seen {
     held: BTreeMap<NodeId, Sight>,
-    /// Those whose logs went back, as long as they vote.
-    gone_back: BTreeSet<NodeId>,
+    /// Those whose logs went back, and when that was found.
+    gone_back: BTreeMap<NodeId, Instant>,
 }
 
 /// What one member was seen with.
@@ -96,7 +99,8 @@ impl Sight {
     }
 }
 
-fn most(a: Option<Held>, b: Option<Held>) -> Option<Held> {
+/// The greater of two; of two that exclude each other, the first.
+pub fn most(a: Option<Held>, b: Option<Held>) -> Option<Held> {
     match (a, b) {
         (Some(a), Some(b)) => Some(a.or_later(b)),
         (a, b) => a.or(b),
@@ -122,17 +126,19 @@ impl Witness {
     pub fn went_back(&self, node: NodeId) {
         let mut seen = self.seen();
         if seen.gone_back.len() < MEMBERS_MAX {
-            seen.gone_back.insert(node);
+            seen.gone_back.insert(node, Instant::now());
         }
     }
 
-    /// The voters whose logs went back. Those that are voters no more have lost their say, and are forgotten.
-    pub fn gone_back(&self, is_voter: impl Fn(NodeId) -> bool) -> BTreeSet<NodeId> {
+    /// The voters whose logs went back. Those that are voters no more have lost their say, and are forgotten; so is
+    /// one that could not be spared for [`MARK_TIME`]: it has long had all again.
+    pub fn gone_back(&self, is_voter: impl Fn(NodeId) -> bool, now: Instant) -> BTreeSet<NodeId> {
         let mut seen = self.seen();
         if !seen.gone_back.is_empty() {
-            seen.gone_back.retain(|node| is_voter(*node));
+            let is_recent = |since: Instant| now.saturating_duration_since(since) < MARK_TIME;
+            seen.gone_back.retain(|node, since| is_voter(*node) && is_recent(*since));
         }
-        seen.gone_back.clone()
+        seen.gone_back.keys().copied().collect()
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
@@ -198,11 +204,14 @@ mod tests {
     }
 
     #[test]
-    fn who_went_back_is_remembered_as_long_as_it_votes() {
+    fn who_went_back_is_remembered_as_long_as_it_votes_and_not_for_ever() {
         let witness = Witness::default();
+        let now = Instant::now();
         witness.went_back(NodeId(2));
-        assert_eq!(witness.gone_back(|_| true), BTreeSet::from([NodeId(2)]));
-        assert_eq!(witness.gone_back(|node| node != NodeId(2)), BTreeSet::new());
-        assert_eq!(witness.gone_back(|_| true), BTreeSet::new());
+        assert_eq!(witness.gone_back(|_| true, now), BTreeSet::from([NodeId(2)]));
+        assert_eq!(witness.gone_back(|node| node != NodeId(2), now), BTreeSet::new());
+        assert_eq!(witness.gone_back(|_| true, now), BTreeSet::new());
+        witness.went_back(NodeId(2));
+        assert_eq!(witness.gone_back(|_| true, now + MARK_TIME * 2), BTreeSet::new());
     }
 }

@@ -18,9 +18,9 @@ use skep_raft::membership::stops::Stops;
 use skep_raft::peers::Peers;
 use skep_raft::serve::CallHandler;
 use skep_raft::wire::{ProposeError, Refusal, Request, Response};
-use skep_raft::witness::{self, Witness};
+use skep_raft::witness::{self, Held, Witness};
 use skep_state::command::Op;
-use skep_store::{Raft, StoreHealth};
+use skep_store::{HeldVote, Raft, StoreHealth};
 use tokio::sync::watch;
 
 /// How long a forwarded proposal may take here; its sender's own deadline is shorter or equal.
@@ -42,6 +42,7 @@ pub struct Calls {
     pub operator: Operator,
     pub stops: Stops,
     pub witness: Witness,
+    pub held_vote: HeldVote,
     pub health: watch::Receiver<StoreHealth>,
 }
 
@@ -70,7 +71,10 @@ impl CallHandler for Calls {
             }
             Request::HasRoom => answer(Response::HasRoom(self.health.borrow().full.is_none())),
             Request::Resumes { session, held, went_back } => {
-                let seen = self.witness.before(from, session);
+                // Whoever stood for this node's vote had it on its own disk first.
+                let own = self.held_vote.get().filter(|vote| vote.leader_id.voted_for == from.0);
+                let stood = own.map(|vote| Held { vote, last: None });
+                let seen = witness::most(self.witness.before(from, session), stood);
                 if went_back || !witness::covers(held.as_ref(), seen.as_ref()) {
                     self.witness.went_back(from);
                 }

@@ -20,6 +20,7 @@ use super::ServiceError;
 use super::pulse::Pulse;
 use skep_raft::leadership::{self, Leading, Standing};
 use skep_raft::peers::{CallError, Peers};
+use skep_raft::resumption::Resumption;
 use skep_raft::types::Vote;
 use skep_raft::wait_until;
 use skep_raft::wire::{ReadIndexError, Request, Response};
@@ -35,12 +36,26 @@ const VOTER_TIMEOUT: Duration = Duration::from_millis(500);
 /// When the fewest voters that can make a quorum have not answered by then, the others are asked.
 const ASK_OTHERS_AFTER: Duration = Duration::from_millis(2);
 
+/// The vote by which this node makes others sure that they lead.
+#[derive(Clone)]
+pub struct Vouching {
+    pub held_vote: HeldVote,
+    pub resumption: Resumption,
+}
+
+impl Vouching {
+    /// None while it may have held a later one.
+    fn vote(&self) -> Option<Vote> {
+        self.held_vote.get().filter(|vote| self.resumption.may_vouch(vote))
+    }
+}
+
 /// Hands reads to the task that confirms them.
 #[derive(Clone)]
 pub struct ReadIndexer {
     node_id: NodeId,
     raft: Raft,
-    held_vote: HeldVote,
+    vouching: Vouching,
     queue: mpsc::Sender<Waiting>,
     applied: watch::Receiver<Applied>,
     pulse: Pulse,
@@ -57,7 +72,7 @@ impl ReadIndexer {
         node_id: NodeId,
         raft: Raft,
         peers: Peers,
-        held_vote: HeldVote,
+        vouching: Vouching,
         applied: watch::Receiver<Applied>,
     ) -> Self {
         let (queue, waiting) = mpsc::channel(WAITING_READS_MAX);
@@ -66,11 +81,11 @@ impl ReadIndexer {
             node_id,
             raft: raft.clone(),
             peers,
-            held_vote: held_vote.clone(),
+            vouching: vouching.clone(),
             answered_last: Vec::new(),
         };
         tokio::spawn(run(rounds, waiting, pulse.clone()));
-        Self { node_id, raft, held_vote, queue, applied, pulse }
+        Self { node_id, raft, vouching, queue, applied, pulse }
     }
 
     /// Beats with each round that ends well.
@@ -128,7 +143,7 @@ impl ReadIndexer {
 
     /// A voter's part: whether it still holds this vote.
     pub fn holds(&self, vote: &Vote) -> bool {
-        self.held_vote.get().is_some_and(|held| leadership::same_leader(&held, vote))
+        self.vouching.vote().is_some_and(|held| leadership::same_leader(&held, vote))
     }
 
     fn enqueue(&self, deadline: Instant) -> Option<oneshot::Receiver<Result<u64, ReadIndexError>>> {
@@ -157,7 +172,7 @@ struct Rounds {
     node_id: NodeId,
     raft: Raft,
     peers: Peers,
-    held_vote: HeldVote,
+    vouching: Vouching,
     /// The voters that made the last quorum: they are asked first.
     answered_last: Vec<RawNodeId>,
 }
@@ -210,7 +225,7 @@ impl Rounds {
     }
 
     async fn ask(&self, leader: RawNodeId, deadline: Instant) -> Result<Response, CallError> {
-        let request = Request::ReadIndex { vote: self.held_vote.get() };
+        let request = Request::ReadIndex { vote: self.vouching.vote() };
         tokio::select! {
             answer = self.peers.call(NodeId(leader), request, deadline) => answer,
             // A deposed leader's answer is of no use.

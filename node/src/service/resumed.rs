@@ -2,16 +2,15 @@
 //!
 //! A node votes again once a quorum has answered, and of those that gossip shows nobody is left to be asked.
 //! Where one saw more, the log went back: an old volume, or a copied folder. Then the node tells the leader,
-//! which demotes it, gets all again, and votes from then on: in no term in which it may have voted before.
+//! which demotes it, and gets all again; what it may do meanwhile, [`Resumption`] says.
 //!
 //! One task, [`run`]; it may be dropped at any await.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use openraft::async_runtime::watch::WatchReceiver as _;
-use openraft::vote::RaftLeaderId as _;
 use skep_base::id::NodeId;
 use skep_members::gossip::{Gossip, NodeState, PeerRecord, Program, View};
 use skep_raft::peers::Peers;
@@ -27,6 +26,8 @@ use super::read_index::ReadIndexer;
 const ASK_TIMEOUT: Duration = Duration::from_millis(500);
 /// For how long one that gossip shows, and that does not answer, is asked again: it may be about to.
 const SILENCE_MAX: Duration = Duration::from_secs(2);
+/// For how long a node looks around at least: gossip shows nobody in the first moment.
+const LOOK_MIN: Duration = Duration::from_millis(500);
 /// Between two rounds of questions.
 const INTERVAL: Duration = Duration::from_millis(50);
 /// How long one try to read what is newest may take.
@@ -49,21 +50,21 @@ pub struct Asks {
 
 /// Runs until the node may vote.
 pub async fn run(asks: Asks) {
-    if asks.resumption.may_vote() {
+    if asks.resumption.may_stand() {
         return;
     }
     if let Some((witness, seen)) = asks.find_witness().await {
         let index = |held: &Held| held.last.map_or(0, |last| last.index);
         tracing::error!(
             %witness,
-            term_seen = seen.vote.leader_id.term(),
-            term = asks.found.map_or(0, |held| held.vote.leader_id.term()),
+            term_seen = seen.vote.leader_id.term,
+            term = asks.found.map_or(0, |held| held.vote.leader_id.term),
             index_seen = index(&seen),
             index = asks.found.as_ref().map_or(0, index),
             "this node's log went back: another saw more of it than there is. Its folder is an old volume, or a \
-             copy. It votes for nobody until it has all again; see to its disk"
+             copy. It is no voter until it has all again; see to its disk"
         );
-        asks.resumption.set(State::WentBack { witness });
+        asks.resumption.set(State::WentBack { witness, seen });
         asks.get_all_again(seen).await;
         tracing::warn!("this node's log has again what was seen of it; it votes");
     }
@@ -75,38 +76,51 @@ pub async fn run(asks: Asks) {
 }
 
 impl Asks {
-    /// Who saw more of this node's log than there is, once nobody is left to be asked.
+    /// Who saw the most of this node's log, where that is more than there is. Once nobody is left to be asked, and
+    /// a quorum has answered, and whoever leads.
     async fn find_witness(&self) -> Option<(NodeId, Held)> {
         let began = Instant::now();
         let mut answered = BTreeSet::new();
-        let mut silent = BTreeSet::new();
+        let mut asked: BTreeMap<NodeId, Instant> = BTreeMap::new();
+        let mut lacking: Option<(NodeId, Held)> = None;
         loop {
             let view = self.gossip.view().borrow().clone();
-            let asked: Vec<_> = members(&view).filter(|id| !answered.contains(id)).collect();
-            let answers = asked.iter().map(|id| self.ask(*id, false));
-            for (id, answer) in asked.iter().zip(join_all(answers).await) {
-                match answer {
-                    Some(Some(seen)) if !witness::covers(self.found.as_ref(), Some(&seen)) => {
-                        return Some((*id, seen));
-                    }
-                    Some(_) => {
-                        answered.insert(*id);
-                    }
-                    None if began.elapsed() >= SILENCE_MAX => {
-                        silent.insert(*id);
-                    }
-                    None => {}
+            let those = members(&view).filter(|id| !answered.contains(id));
+            let answers = those.map(|id| async move { (id, self.ask(id, false).await) });
+            for (id, answer) in join_all(answers).await {
+                asked.entry(id).or_insert_with(Instant::now);
+                let Some(seen) = answer else { continue };
+                answered.insert(id);
+                if let Some(seen) = seen.filter(|seen| !witness::covers(self.found.as_ref(), Some(seen))) {
+                    lacking = match lacking {
+                        Some((_, most)) if !seen.covers(&most) => lacking,
+                        _ => Some((id, seen)),
+                    };
                 }
             }
-            // Whoever has come up meanwhile is asked first.
+            // Whoever has come up meanwhile is asked first. One that does not answer may be about to.
             let view = self.gossip.view().borrow().clone();
             answered.extend(of_versions_before(&view));
-            let is_left = |id: NodeId| !answered.contains(&id) && !silent.contains(&id);
-            if !members(&view).any(is_left) && self.is_quorum(&answered) {
-                return None;
+            let leader = self.leader().filter(|leader| *leader != self.node_id);
+            // Gossip may not show it yet.
+            if let Some(leader) = leader {
+                asked.entry(leader).or_insert_with(Instant::now);
+            }
+            let is_silent = |id: &NodeId| asked.get(id).is_some_and(|since| since.elapsed() >= SILENCE_MAX);
+            let is_left = |id: NodeId| !answered.contains(&id) && !is_silent(&id);
+            let nobody_is_left = !members(&view).chain(leader).any(is_left);
+            if nobody_is_left
+                && began.elapsed() >= LOOK_MIN
+                && (lacking.is_some() || self.is_quorum(&answered))
+            {
+                return lacking;
             }
             tokio::time::sleep(INTERVAL).await;
         }
+    }
+
+    fn leader(&self) -> Option<NodeId> {
+        self.raft.metrics().borrow_watched().current_leader.map(NodeId)
     }
 
     /// What another node saw of this one's log; none where it did not say.
@@ -126,19 +140,25 @@ impl Asks {
         let metrics = self.raft.metrics().borrow_watched().clone();
         let is_there = |id: &u64| *id == self.node_id.0 || members.contains(&NodeId(*id));
         let configs = metrics.membership_config.membership().get_joint_config().clone();
-        configs.iter().all(|voters| voters.iter().filter(|id| is_there(id)).count() * 2 > voters.len())
+        let is_quorum =
+            |voters: &BTreeSet<u64>| voters.iter().filter(|id| is_there(id)).count() * 2 > voters.len();
+        !configs.is_empty() && configs.iter().all(is_quorum)
     }
 
-    /// Waits until the leader knows, and all is here again that was seen, under a vote that is no older.
+    /// Waits until whoever leads knows, and all is here again that was seen, under a vote that is no older.
     async fn get_all_again(&self, seen: Held) {
-        let mut told = false;
+        let mut told = None;
         loop {
-            let leader = self.raft.metrics().borrow_watched().current_leader.map(NodeId);
-            if let Some(leader) = leader.filter(|_| !told) {
-                told = self.ask(leader, true).await.is_some();
+            if let Some(leader) = self.leader().filter(|leader| told != Some(*leader)) {
+                let is_asked = members(&self.gossip.view().borrow()).any(|id| id == leader);
+                // One of the version before cannot be told.
+                if !is_asked || self.ask(leader, true).await.is_some() {
+                    told = Some(leader);
+                }
             }
-            let confirmed = told && self.reads.confirm(Instant::now() + CONFIRM_TIMEOUT).await.is_ok();
-            if confirmed && witness::covers(self.held.held().as_ref(), Some(&seen)) {
+            let confirmed =
+                told.is_some() && self.reads.confirm(Instant::now() + CONFIRM_TIMEOUT).await.is_ok();
+            if confirmed && told == self.leader() && witness::covers(self.held.held().as_ref(), Some(&seen)) {
                 return;
             }
             tokio::time::sleep(INTERVAL_BACK).await;

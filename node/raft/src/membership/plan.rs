@@ -187,9 +187,10 @@ impl Plan<'_> {
             return Handover::Later;
         }
         let stays = |id: &&NodeId| **id != me && self.facts.stays(**id);
-        let close = |id: &&NodeId| self.is_close(**id);
-        let lag = |id: &&NodeId| (self.facts.progress(**id).lag, **id);
-        match self.voters.iter().filter(stays).filter(close).min_by_key(lag) {
+        let close = |id: &&NodeId| self.is_close(**id) && !self.facts.gone_back.contains(id);
+        // One that has just been started again may not stand yet.
+        let rank = |id: &&NodeId| (!self.facts.ready.contains(id), self.facts.progress(**id).lag, **id);
+        match self.voters.iter().filter(stays).filter(close).min_by_key(rank) {
             Some(id) => Handover::To(*id),
             // Nobody to hand over to: the change of voters must come from here.
             None if !self.voters.iter().any(|id| stays(&id)) => Handover::No,

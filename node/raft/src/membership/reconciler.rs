@@ -114,7 +114,8 @@ pub async fn reconcile<SM: RaftStateMachine<TypeConfig>>(
             return;
         }
         let now = Instant::now();
-        let facts = tracker.observe(node_id, &seen, raft_facts(&metrics).witnessed(&witness), &settings, now);
+        let facts =
+            tracker.observe(node_id, &seen, raft_facts(&metrics).witnessed(&witness, now), &settings, now);
         let leads = metrics.state == ServerState::Leader;
         let facts = facts.filter(|_| leads);
         let step = facts.as_ref().and_then(|facts| next_step(facts, &settings, now));

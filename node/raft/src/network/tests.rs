@@ -229,7 +229,8 @@ async fn who_does_not_know_whether_its_log_went_back_gives_no_vote_and_asks_for_
         }
         answers
     };
-    for doubt in [State::Asking, State::WentBack { witness: NodeId(leader.id) }] {
+    let seen = Held { vote: Vote::new(9, leader.id), last: None };
+    for doubt in [State::Asking, State::WentBack { witness: NodeId(leader.id), seen }] {
         asked.resumption.set(doubt);
         for answer in ask().await {
             assert!(matches!(answer, Err(CallError::Refused(Refusal::NotReady))), "{answer:?}");
@@ -252,7 +253,7 @@ async fn what_peers_acknowledge_and_vote_for_is_witnessed() {
         let last = leader.raft.metrics().borrow_watched().last_log_index;
         let seen = || leader.witness.before(NodeId(other.id), 0).and_then(|held| held.last);
         until("what it acknowledged", || seen().map(|last| last.index) == last).await;
-        assert!(leader.witness.gone_back(|_| true).is_empty());
+        assert!(leader.witness.gone_back(|_| true, std::time::Instant::now()).is_empty());
     }
     cluster.stop().await;
 }

@@ -47,8 +47,11 @@ pub struct MemberFacts {
 
 impl RaftFacts {
     /// The same, and who went back.
-    pub fn witnessed(mut self, witness: &Witness) -> Self {
-        self.gone_back = witness.gone_back(|id| self.membership.configs.iter().any(|it| it.contains(&id)));
+    pub fn witnessed(mut self, witness: &Witness, now: Instant) -> Self {
+        // Who leads is told by those whose logs went back; what was known before is of another time.
+        let is_of_now =
+            |id| self.leads.is_some() && self.membership.configs.iter().any(|it| it.contains(&id));
+        self.gone_back = witness.gone_back(is_of_now, now);
         self
     }
 }
