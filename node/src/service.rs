@@ -39,7 +39,7 @@ use proposer::Proposer;
 use read_index::ReadIndexer;
 use skep_state::kinds::text::Newest;
 use skep_store::Raft;
-use skep_store::{Lookup, Reader, StoreError};
+use skep_store::{Busy, Lookup, Reader, StoreError};
 pub use status::{ClusterStatus, MemberStatus};
 pub use time::Clocks;
 use time::Time;
@@ -127,6 +127,12 @@ pub enum ServiceError {
 impl From<StoreError> for ServiceError {
     fn from(error: StoreError) -> Self {
         ServiceError::Fatal { detail: error.to_string() }
+    }
+}
+
+impl From<Busy> for ServiceError {
+    fn from(busy: Busy) -> Self {
+        ServiceError::Overloaded { detail: busy.to_string() }
     }
 }
 
@@ -250,11 +256,20 @@ impl Service {
     /// The message of this digest. One that is here is answered at once, since it cannot change;
     /// that there is none is confirmed with the leader first.
     pub async fn message(&self, digest: &Digest) -> Result<Lookup, ServiceError> {
-        if let found @ Lookup::Here(_) = self.0.reader.look_up(digest)? {
+        if let found @ Lookup::Here(_) = self.look_up(digest).await? {
             return Ok(found);
         }
         self.0.read_indexer.confirm(self.deadline()).await?;
-        Ok(self.0.reader.look_up(digest)?)
+        self.look_up(digest).await
+    }
+
+    /// What is in memory is answered at once; what may have to come from the disk waits for its turn.
+    async fn look_up(&self, digest: &Digest) -> Result<Lookup, ServiceError> {
+        if let Some(found) = self.0.reader.look_up_now(digest)? {
+            return Ok(found);
+        }
+        let digest = *digest;
+        self.read(move |reader| Ok(reader.look_up(&digest)?)).await
     }
 
     /// A turn to look through the store; few do at a time.
@@ -322,16 +337,12 @@ impl Service {
         Ok(self.0.reader.last_seq())
     }
 
-    /// Reads what may be megabytes from a cold disk: not on the runtime's thread.
+    /// Reads what may have to come from the disk: not on the runtime's thread.
     async fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Reader) -> Result<T, ServiceError> + Send + 'static,
     ) -> Result<T, ServiceError> {
-        let reader = self.0.reader.clone();
-        match tokio::task::spawn_blocking(move || work(&reader)).await {
-            Ok(result) => result,
-            Err(error) => Err(ServiceError::Fatal { detail: format!("reading messages: {error}") }),
-        }
+        self.0.reader.elsewhere(work).await?
     }
 
     /// Makes `text` the newest text.

@@ -45,13 +45,21 @@ pub trait MessageApi: Send + Sync + 'static {
     fn current(&self) -> impl Future<Output = Result<u64, ServiceError>> + Send;
     /// How far this node is; changes with all that it applies.
     fn applied(&self) -> watch::Receiver<Applied>;
-    /// What this node has of the messages after `after`, in order. Asks nobody; may wait for the disk.
-    fn read_here(
+    /// What this node has of the messages after `after`, in order, where it is in memory. Asks nobody.
+    fn read_now(
         &self,
         after: u64,
         count_max: usize,
         bytes_max: usize,
-    ) -> Result<Vec<StoredMessage>, ServiceError>;
+    ) -> Result<Option<Vec<StoredMessage>>, ServiceError>;
+    /// The same, read and made into something on a thread that may wait for the disk.
+    fn read_here<T: Send + 'static>(
+        &self,
+        after: u64,
+        count_max: usize,
+        bytes_max: usize,
+        make: impl FnOnce(Vec<StoredMessage>) -> Result<T, ServiceError> + Send + 'static,
+    ) -> impl Future<Output = Result<T, ServiceError>> + Send + 'static;
     /// Whether the node should get traffic, or why not.
     fn readiness(&self) -> Result<(), String>;
     fn cluster(&self) -> ClusterStatus;
@@ -96,13 +104,25 @@ impl MessageApi for Service {
     fn applied(&self) -> watch::Receiver<Applied> {
         self.reader().applied()
     }
-    fn read_here(
+    fn read_now(
         &self,
         after: u64,
         count_max: usize,
         bytes_max: usize,
-    ) -> Result<Vec<StoredMessage>, ServiceError> {
-        Ok(self.reader().page(after, count_max, bytes_max)?)
+    ) -> Result<Option<Vec<StoredMessage>>, ServiceError> {
+        Ok(self.reader().page_now(after, count_max, bytes_max)?)
+    }
+    fn read_here<T: Send + 'static>(
+        &self,
+        after: u64,
+        count_max: usize,
+        bytes_max: usize,
+        make: impl FnOnce(Vec<StoredMessage>) -> Result<T, ServiceError> + Send + 'static,
+    ) -> impl Future<Output = Result<T, ServiceError>> + Send + 'static {
+        let reader = self.reader().clone();
+        async move {
+            reader.elsewhere(move |reader| make(reader.page(after, count_max, bytes_max)?)).await?
+        }
     }
     fn readiness(&self) -> Result<(), String> {
         Service::readiness(self)

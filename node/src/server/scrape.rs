@@ -196,6 +196,8 @@ fn of_store(scrape: &mut Scrape<'_>, folder: &Path, store: &OpenStore) {
     }
     let full = f64::from(u8::from(health.borrow().full.is_some()));
     scrape.gauge("store_full", "1 while writes wait for room on the disk", full);
+    let elsewhere = store.reads_elsewhere.load(Relaxed);
+    scrape.counter("store_reads_elsewhere", "Reads on threads that may wait for the disk", elsewhere);
     let checked = store.segments_checked.load(Relaxed);
     scrape.counter("store_segments_checked", "Segments of messages that were read again", checked);
     let rotten = store.segments_rotten.load(Relaxed) as f64;
@@ -210,6 +212,8 @@ fn of_store(scrape: &mut Scrape<'_>, folder: &Path, store: &OpenStore) {
     scrape.gauge("store_messages", "Messages in the store", stats.messages as f64);
     scrape.gauge("store_message_bytes", "Size of the messages' segments", stats.message_bytes as f64);
     scrape.gauge("store_message_segments", "Segments of messages", stats.message_segments as f64);
+    let waiting = stats.reads_waiting as f64;
+    scrape.gauge("store_reads_waiting", "Reads that wait for one of those threads", waiting);
     scrape.gauge("store_dropped_upto", "Messages up to this seq are dropped", stats.floor as f64);
     scrape.gauge("store_removed_singly", "Messages removed one by one", stats.removed_singly as f64);
     scrape.gauge("store_removed_singly_max", "Most of those", limits.removed_singly_max as f64);

@@ -308,11 +308,9 @@ impl Operator {
                 Ok(seq)
             }
             OpOutcome::Removed { seq: None } => {
-                match self
-                    .reader
-                    .look_up(&digest)
-                    .map_err(|error| OperatorError::Failed(error.to_string()))?
-                {
+                let failed = |error: &dyn std::fmt::Display| OperatorError::Failed(error.to_string());
+                let looked_up = self.reader.elsewhere(move |reader| reader.look_up(&digest)).await;
+                match looked_up.map_err(|busy| failed(&busy))?.map_err(|error| failed(&error))? {
                     Lookup::Gone => Err(OperatorError::Gone(format!("message {digest} is gone already"))),
                     _ => Err(OperatorError::NoMessage(format!("no message has the digest {digest}"))),
                 }

@@ -28,6 +28,9 @@ pub enum StoreError {
     /// A command of a format that this program does not know: going on would diverge.
     #[error("log entry {index} has command format {format}; this program reads up to {known}")]
     CommandFormat { index: u64, format: u16, known: u16 },
+    /// What was asked for is not in memory, and whoever asked may not wait for the disk.
+    #[error("it is not in memory")]
+    WouldWait,
     /// The store stopped after an earlier failure.
     #[error("the store has stopped: {0}")]
     Stopped(String),
@@ -94,6 +97,7 @@ impl From<StoreError> for io::Error {
             StoreError::Corrupt { .. } | StoreError::Codec(_) => io::ErrorKind::InvalidData,
             StoreError::Format { .. } | StoreError::CommandFormat { .. } => io::ErrorKind::Unsupported,
             StoreError::Io { source, .. } | StoreError::Sync { source, .. } => source.kind(),
+            StoreError::WouldWait => io::ErrorKind::WouldBlock,
             StoreError::Stopped(_) => io::ErrorKind::Other,
         };
         io::Error::new(kind, error)

@@ -116,6 +116,8 @@ pub struct StoreMetrics {
     pub checkpoints: AtomicU64,
     /// Each checkpoint's duration.
     pub checkpoint: Histogram,
+    /// Reads that were made on a thread that may wait for the disk.
+    pub reads_elsewhere: AtomicU64,
     /// Sealed segments that were read again.
     pub segments_checked: AtomicU64,
     /// Of those that there are, the ones that are not as they were written.

@@ -1,7 +1,9 @@
-//! Reads of what has been applied, from any thread. They may touch the disk, but wait for no
-//! writer: what a read needs is taken under a short lock, and read outside it.
+//! Reads of what has been applied, from any thread. They wait for no writer: what a read needs is taken
+//! under a short lock, and read outside it. Those whose name ends in `_now` do not wait for the disk either;
+//! the others may, and are made on a thread of [`Reader::elsewhere`].
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use skep_state::clock::Stamp;
 use skep_state::command::Op;
@@ -14,7 +16,8 @@ use crate::applied::Applied;
 use crate::core::Core;
 use crate::error::StoreError;
 use crate::log::LogStatsHandle;
-use crate::segments::{Excess, Lookup};
+use crate::pool::{self, Busy, Pool};
+use crate::segments::{Excess, Lookup, Wait};
 
 /// Sizes of the store.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -36,6 +39,8 @@ pub struct StoreStats {
     pub log_bytes: u64,
     /// The log index of the newest checkpoint.
     pub checkpoint_index: Option<u64>,
+    /// Reads that wait for a thread that may wait for the disk.
+    pub reads_waiting: u64,
 }
 
 /// Reads messages and registers from any thread. Clones are handles of the same store.
@@ -43,6 +48,7 @@ pub struct StoreStats {
 pub struct Reader {
     core: Arc<Core>,
     log: LogStatsHandle,
+    pool: Arc<Pool>,
 }
 
 impl std::fmt::Debug for Reader {
@@ -53,15 +59,37 @@ impl std::fmt::Debug for Reader {
 
 impl Reader {
     pub(crate) fn new(core: Arc<Core>, log: LogStatsHandle) -> Reader {
-        Reader { core, log }
+        Reader { core, log, pool: Arc::new(Pool::new(pool::THREADS_MAX, pool::WAITING_MAX)) }
     }
 
     pub(crate) fn core(&self) -> &Arc<Core> {
         &self.core
     }
 
+    /// Reads on a thread that may wait for the disk. Where this is dropped before its turn, nothing is read.
+    ///
+    /// # Errors
+    /// Where too many wait already.
+    pub async fn elsewhere<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Reader) -> T + Send + 'static,
+    ) -> Result<T, Busy> {
+        self.core.metrics.reads_elsewhere.fetch_add(1, Ordering::Relaxed);
+        let reader = self.clone();
+        self.pool.run(move || read(&reader)).await
+    }
+
     /// What is known of this digest.
     pub fn look_up(&self, digest: &Digest) -> Result<Lookup, StoreError> {
+        self.look_up_within(digest, Wait::ForDisk)
+    }
+
+    /// The same, of what is in memory; none where that does not say.
+    pub fn look_up_now(&self, digest: &Digest) -> Result<Option<Lookup>, StoreError> {
+        at_once(self.look_up_within(digest, Wait::Never))
+    }
+
+    fn look_up_within(&self, digest: &Digest, wait: Wait) -> Result<Lookup, StoreError> {
         let (view, is_remembered) = {
             let state = self.core.lock();
             {
@@ -70,7 +98,7 @@ impl Reader {
                 (view, messages.removed().remembers(digest))
             }
         };
-        Ok(match view.get(digest)? {
+        Ok(match view.get(digest, wait)? {
             Lookup::Unknown if is_remembered => Lookup::Gone,
             found => found,
         })
@@ -92,6 +120,26 @@ impl Reader {
         count_max: usize,
         bytes_max: usize,
     ) -> Result<Vec<StoredMessage>, StoreError> {
+        self.page_within(after_seq, count_max, bytes_max, Wait::ForDisk)
+    }
+
+    /// The same, of what is in memory; none where it is not all there.
+    pub fn page_now(
+        &self,
+        after_seq: u64,
+        count_max: usize,
+        bytes_max: usize,
+    ) -> Result<Option<Vec<StoredMessage>>, StoreError> {
+        at_once(self.page_within(after_seq, count_max, bytes_max, Wait::Never))
+    }
+
+    fn page_within(
+        &self,
+        after_seq: u64,
+        count_max: usize,
+        bytes_max: usize,
+        wait: Wait,
+    ) -> Result<Vec<StoredMessage>, StoreError> {
         let mut after = after_seq;
         loop {
             let (view, from, count) = {
@@ -107,7 +155,7 @@ impl Reader {
                     (state.kinds.messages.records().view_from(from, count, gaps), from, count)
                 }
             };
-            let (messages, last) = view.page(from, count, bytes_max)?;
+            let (messages, last) = view.page(from, count, bytes_max, wait)?;
             if !messages.is_empty() || last < from {
                 return Ok(messages);
             }
@@ -195,6 +243,15 @@ impl Reader {
             log_entries: log.entries,
             log_bytes: log.entry_bytes,
             checkpoint_index: checkpoint,
+            reads_waiting: self.pool.waiting() as u64,
         }
+    }
+}
+
+/// What came of a read that may not wait.
+fn at_once<T>(read: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
+    match read {
+        Err(StoreError::WouldWait) => Ok(None),
+        read => read.map(Some),
     }
 }

@@ -8,14 +8,16 @@
 mod file;
 pub(crate) mod index;
 mod meta;
+mod names;
+mod read;
 pub(crate) mod record;
 pub(crate) mod segment;
 mod view;
 
 use std::collections::HashSet;
-use std::fs::{self, OpenOptions};
+use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use skep_state::kind::Stopped;
@@ -27,6 +29,8 @@ use crate::error::StoreError;
 pub(crate) use file::{SegmentFile, keep_spares};
 use index::MemoryIndex;
 pub use meta::SegmentMeta;
+pub(crate) use names::{index_path, remove_if_there, remove_strangers, segment_path};
+pub(crate) use read::Wait;
 use record::HEADER_BYTES;
 use segment::Place;
 pub(crate) use segment::{Sealed, open_checked, scan};
@@ -35,16 +39,6 @@ pub(crate) use view::View;
 
 /// A buffer of staged records that has grown past this is given back to the allocator.
 const BUFFER_KEPT_BYTES: usize = 1024 * 1024;
-
-/// The data file's name; the generation sets apart segments that a snapshot brought from those
-/// that it replaced.
-pub(crate) fn segment_path(dir: &Path, generation: u64, first_seq: u64) -> PathBuf {
-    dir.join(format!("{generation:08}-{first_seq:016}.seg"))
-}
-
-pub(crate) fn index_path(segment: &Path) -> PathBuf {
-    segment.with_extension("idx")
-}
 
 /// The segment that grows.
 pub(crate) struct Active {
@@ -182,7 +176,7 @@ impl Segments {
     fn find_sealed(&self, digest: &Digest) -> Result<Option<Place>, StoreError> {
         // The newest first: what is repeated is mostly recent.
         for segment in self.sealed.iter().rev() {
-            if let Some(place) = segment.find(digest)? {
+            if let Some(place) = segment.find(digest, Wait::ForDisk)? {
                 return Ok(Some(place));
             }
         }
@@ -200,7 +194,7 @@ impl Segments {
         match self.sealed.get(at).filter(|segment| segment.first_seq <= seq) {
             Some(segment) => {
                 self.look_at(segment)?;
-                segment.digest((seq - segment.first_seq) as u32)
+                segment.digest((seq - segment.first_seq) as u32, Wait::ForDisk)
             }
             None => Err(StoreError::Stopped(format!("message {seq} is in no segment"))),
         }
@@ -401,7 +395,7 @@ impl Records for Segments {
 
     fn page(&self, after: u64, count_max: usize, bytes_max: usize) -> Result<Vec<StoredMessage>, Stopped> {
         let (from, count) = (after + 1, self.published_seq.saturating_sub(after).min(count_max as u64));
-        Ok(self.view_from(from, count, Gaps::default()).page(from, count, bytes_max)?.0)
+        Ok(self.view_from(from, count, Gaps::default()).page(from, count, bytes_max, Wait::ForDisk)?.0)
     }
 
     fn push(&mut self, record: NewRecord<'_>) -> Result<(), Stopped> {
@@ -424,25 +418,5 @@ impl StagedWrite {
     pub(crate) fn write(&self) -> Result<(), StoreError> {
         let file = self.file.open()?;
         file.write_all_at(&self.bytes, self.offset).map_err(StoreError::io("write", self.file.path()))
-    }
-}
-
-/// Removes the files in the folder that are not among the known.
-pub(crate) fn remove_strangers(dir: &Path, known: &HashSet<PathBuf>) -> Result<(), StoreError> {
-    let entries = fs::read_dir(dir).and_then(|all| all.collect::<Result<Vec<_>, _>>());
-    for entry in entries.map_err(StoreError::io("read folder", dir))? {
-        if !known.contains(&entry.path()) {
-            remove_if_there(&entry.path())?;
-        }
-    }
-    Ok(())
-}
-
-pub(crate) fn remove_if_there(path: &Path) -> Result<(), StoreError> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(StoreError::io("remove", path)(error))
-        }
-        _ => Ok(()),
     }
 }

@@ -29,7 +29,7 @@ use skep_state::records::{NewRecord, Records};
 use crate::core::Captured;
 use crate::error::StoreError;
 use crate::manifest::{HEADER_FORMAT, SnapshotHeader};
-use crate::segments::{Lookup, Sealed, SegmentFile, SegmentMeta, View, index, index_path, scan};
+use crate::segments::{Lookup, Sealed, SegmentFile, SegmentMeta, View, Wait, index, index_path, scan};
 use decoder::{Decoder, Event};
 pub use sink::SnapshotSink;
 
@@ -190,7 +190,7 @@ impl Records for Received {
     }
 
     fn find(&self, digest: &Digest) -> Result<Option<u64>, Stopped> {
-        Ok(match self.view.get(digest)? {
+        Ok(match self.view.get(digest, Wait::ForDisk)? {
             Lookup::Here(message) => Some(message.seq),
             Lookup::Gone | Lookup::Unknown => None,
         })
@@ -204,7 +204,7 @@ impl Records for Received {
 
     fn page(&self, after: u64, count_max: usize, bytes_max: usize) -> Result<Vec<StoredMessage>, Stopped> {
         let count = self.last_seq.saturating_sub(after).min(count_max as u64);
-        Ok(self.view.page(after + 1, count, bytes_max)?.0)
+        Ok(self.view.page(after + 1, count, bytes_max, Wait::ForDisk)?.0)
     }
 
     fn push(&mut self, _record: NewRecord<'_>) -> Result<(), Stopped> {

@@ -22,6 +22,7 @@ use crate::http::problem::{Problem, ProblemKind};
 use crate::kinds::schema;
 use crate::kinds::served::MessageApi;
 use crate::kinds::served::Served;
+use crate::service::ServiceError;
 use skep_console::accept::want;
 
 /// What is read at once: messages, and bytes of their records.
@@ -114,7 +115,7 @@ pub(crate) fn list<A: MessageApi>(
             }
             Ok(Ok((json, None))) => Some((Ok(json), None)),
             // The connection ends early: that is how a client sees that the list is not whole.
-            Ok(Err(error)) => Some((Err(error), None)),
+            Ok(Err(error)) => Some((Err(std::io::Error::other(error)), None)),
             Err(error) => Some((Err(std::io::Error::other(error)), None)),
         }
     })
@@ -128,16 +129,15 @@ struct Piece {
     lines: bool,
 }
 
-type Read = JoinHandle<std::io::Result<(Bytes, Option<Piece>)>>;
+type Read = JoinHandle<Result<(Bytes, Option<Piece>), ServiceError>>;
 
 impl Piece {
     /// Its text, and the piece that follows.
     fn read<A: MessageApi>(self, api: &Arc<A>) -> Read {
-        let api = api.clone();
-        tokio::task::spawn_blocking(move || {
-            let Piece { after, upto, lines } = self;
-            let messages =
-                api.read_here(after, PIECE_MESSAGES_MAX, PIECE_BYTES_MAX).map_err(std::io::Error::other)?;
+        let Piece { after, upto, lines } = self;
+        // Begun now, and not when the piece before it is gone.
+        tokio::spawn(api.read_here(after, PIECE_MESSAGES_MAX, PIECE_BYTES_MAX, move |messages| {
+            let fatal = |error: serde_json::Error| ServiceError::Fatal { detail: error.to_string() };
             let mut json = Vec::with_capacity(2 * PIECE_BYTES_MAX);
             let mut end = upto;
             for message in &messages {
@@ -149,7 +149,7 @@ impl Piece {
                 if !lines {
                     json.extend_from_slice(if after == 0 && json.is_empty() { b"\n" } else { b",\n" });
                 }
-                entry::push(message, Form::Value, &mut json)?;
+                entry::push(message, Form::Value, &mut json).map_err(fatal)?;
                 if lines {
                     json.push(b'\n');
                 }
@@ -159,6 +159,6 @@ impl Piece {
                 json.extend_from_slice(b"\n]\n");
             }
             Ok((json.into(), next))
-        })
+        }))
     }
 }

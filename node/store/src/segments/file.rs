@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Lack, StoreError, lack};
+use crate::segments::read::Wait;
 
 /// Descriptors that a look gets where there are no others: what is applied cannot wait in the middle.
 const SPARES: usize = 2;
@@ -20,11 +21,16 @@ fn spares() -> MutexGuard<'static, Vec<File>> {
 
 /// Sees to it that there are spare descriptors. Fails, and can be called again, where there are none.
 pub(crate) fn keep_spares(dir: &Path) -> Result<(), StoreError> {
-    let mut spares = spares();
-    while spares.len() < SPARES {
-        spares.push(File::open(dir).map_err(StoreError::io("open folder", dir))?);
+    while !has_spares() {
+        let spare = File::open(dir).map_err(StoreError::io("open folder", dir))?;
+        spares().push(spare);
     }
     Ok(())
+}
+
+/// Whether there are as many as there should be.
+pub(crate) fn has_spares() -> bool {
+    spares().len() >= SPARES
 }
 
 #[derive(Debug)]
@@ -45,9 +51,16 @@ impl SegmentFile {
 
     /// To read from it, or to make it durable.
     pub(crate) fn open(&self) -> Result<Arc<File>, StoreError> {
-        match &*self.lock() {
-            Some(file) => Ok(file.clone()),
-            None => self.open_anew(),
+        self.open_for(Wait::ForDisk)
+    }
+
+    /// To read from it. To open a file takes looks at folders, which may have to come from the disk.
+    pub(crate) fn open_for(&self, wait: Wait) -> Result<Arc<File>, StoreError> {
+        let held = self.lock().clone();
+        match (held, wait) {
+            (Some(file), _) => Ok(file),
+            (None, Wait::Never) => Err(StoreError::WouldWait),
+            (None, Wait::ForDisk) => self.open_anew(),
         }
     }
 
@@ -58,9 +71,9 @@ impl SegmentFile {
 
     /// Holds it open: it can be read also when its name is gone.
     pub(crate) fn hold(&self) -> Result<(), StoreError> {
-        let mut held = self.lock();
-        if held.is_none() {
-            *held = Some(self.open_anew()?);
+        if !self.is_held() {
+            let file = self.open_anew()?;
+            self.lock().get_or_insert(file);
         }
         Ok(())
     }
@@ -73,10 +86,13 @@ impl SegmentFile {
         loop {
             match OpenOptions::new().read(true).open(&self.path) {
                 Ok(file) => return Ok(Arc::new(file)),
-                Err(error) => match spares().pop().filter(|_| lack(&error) == Some(Lack::Files)) {
-                    Some(spare) => drop(spare),
-                    None => return Err(StoreError::io("open", &self.path)(error)),
-                },
+                Err(error) => {
+                    let spare = if lack(&error) == Some(Lack::Files) { spares().pop() } else { None };
+                    match spare {
+                        Some(spare) => drop(spare),
+                        None => return Err(StoreError::io("open", &self.path)(error)),
+                    }
+                }
             }
         }
     }

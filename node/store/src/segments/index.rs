@@ -15,7 +15,6 @@
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufWriter, Read, Write};
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use skep_base::id::ClusterId;
@@ -24,6 +23,7 @@ use skep_state::message::Digest;
 use crate::error::StoreError;
 use crate::files;
 use crate::segments::file::SegmentFile;
+use crate::segments::read::{Wait, read_exact_at};
 
 const MAGIC: &[u8; 8] = b"SKEPIDX\n";
 const FORMAT: u32 = 1;
@@ -274,9 +274,9 @@ impl DiskIndex {
         })
     }
 
-    fn block(&self, at: u64) -> Result<[u8; BLOCK_BYTES], StoreError> {
+    fn block(&self, at: u64, wait: Wait) -> Result<[u8; BLOCK_BYTES], StoreError> {
         let mut block = [0; BLOCK_BYTES];
-        self.file.open()?.read_exact_at(&mut block, at).map_err(StoreError::io("read", self.file.path()))?;
+        read_exact_at(&*self.file.open_for(wait)?, self.file.path(), &mut block, at, wait)?;
         if crc32fast::hash(&block[..CRC_AT]) != u32_at(&block, CRC_AT) {
             let detail =
                 "a block's checksum does not match; the file may be removed: it is built again at the start";
@@ -291,7 +291,7 @@ impl DiskIndex {
     }
 
     /// The messages of the segment that may be the one: those with its digest's first 8 bytes.
-    pub(crate) fn candidates(&self, digest: &Digest) -> Result<Vec<u32>, StoreError> {
+    pub(crate) fn candidates(&self, digest: &Digest, wait: Wait) -> Result<Vec<u32>, StoreError> {
         let mut found = Vec::new();
         if !self.may_contain(digest) {
             return Ok(found);
@@ -303,7 +303,7 @@ impl DiskIndex {
             if self.fences[number] > prefix {
                 break;
             }
-            let block = self.block(self.pairs_at + (number * BLOCK_BYTES) as u64)?;
+            let block = self.block(self.pairs_at + (number * BLOCK_BYTES) as u64, wait)?;
             let pairs = (self.count as usize - number * PAIRS_PER_BLOCK).min(PAIRS_PER_BLOCK);
             let pair = |i: usize| &block[i * PAIR_BYTES..(i + 1) * PAIR_BYTES];
             let mut low = 0;
@@ -317,12 +317,12 @@ impl DiskIndex {
         Ok(found)
     }
 
-    pub(crate) fn offset(&self, message: u32) -> Result<Option<u32>, StoreError> {
+    pub(crate) fn offset(&self, message: u32, wait: Wait) -> Result<Option<u32>, StoreError> {
         if u64::from(message) >= self.count {
             return Ok(None);
         }
         let (block, place) = (message as usize / OFFSETS_PER_BLOCK, message as usize % OFFSETS_PER_BLOCK);
-        let block = self.block(self.offsets_at + (block * BLOCK_BYTES) as u64)?;
+        let block = self.block(self.offsets_at + (block * BLOCK_BYTES) as u64, wait)?;
         Ok(Some(u32_at(&block, place * 4)))
     }
 }
@@ -348,10 +348,10 @@ mod tests {
             for message in 0..count {
                 let digest = Digest::of(&message.to_le_bytes());
                 assert_eq!(memory.find(&digest), Some(message));
-                assert_eq!(disk.candidates(&digest).unwrap(), [message]);
-                assert_eq!(disk.offset(message).unwrap(), memory.offset(message));
+                assert_eq!(disk.candidates(&digest, Wait::ForDisk).unwrap(), [message]);
+                assert_eq!(disk.offset(message, Wait::ForDisk).unwrap(), memory.offset(message));
             }
-            assert_eq!(disk.offset(count).unwrap(), None);
+            assert_eq!(disk.offset(count, Wait::ForDisk).unwrap(), None);
         }
     }
 
@@ -363,7 +363,7 @@ mod tests {
         let absent = |i: u32| Digest::of(format!("absent {i}").as_bytes());
         let passed = (0..5000).filter(|i| disk.may_contain(&absent(*i))).count();
         assert!(passed < 150, "{passed} of 5000 passed");
-        assert!((0..5000).all(|i| disk.candidates(&absent(i)).unwrap().is_empty()));
+        assert!((0..5000).all(|i| disk.candidates(&absent(i), Wait::ForDisk).unwrap().is_empty()));
     }
 
     #[test]
@@ -380,7 +380,7 @@ mod tests {
         let disk = build(&dir.path().join("x.idx"), key, &memory).unwrap();
         assert_eq!(memory.find(&alike(799)), Some(799));
         assert_eq!(memory.find(&alike(800)), None);
-        assert_eq!(disk.candidates(&alike(0)).unwrap(), (0..800).collect::<Vec<_>>());
+        assert_eq!(disk.candidates(&alike(0), Wait::ForDisk).unwrap(), (0..800).collect::<Vec<_>>());
     }
 
     #[test]
@@ -397,9 +397,13 @@ mod tests {
             let Ok(disk) = DiskIndex::open(&path, key) else { continue };
             for message in 0..700u32 {
                 let digest = Digest::of(&message.to_le_bytes());
-                assert!(disk.candidates(&digest).is_err() || disk.candidates(&digest).unwrap() == [message]);
                 assert!(
-                    disk.offset(message).is_err() || disk.offset(message).unwrap() == memory.offset(message)
+                    disk.candidates(&digest, Wait::ForDisk).is_err()
+                        || disk.candidates(&digest, Wait::ForDisk).unwrap() == [message]
+                );
+                assert!(
+                    disk.offset(message, Wait::ForDisk).is_err()
+                        || disk.offset(message, Wait::ForDisk).unwrap() == memory.offset(message)
                 );
             }
         }

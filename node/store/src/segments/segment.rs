@@ -13,6 +13,7 @@ use crate::error::StoreError;
 use crate::segments::SegmentMeta;
 use crate::segments::file::SegmentFile;
 use crate::segments::index::{self, DiskIndex, IndexKey, MemoryIndex};
+use crate::segments::read::{Wait, read_exact_at};
 use crate::segments::record::{self, HEADER_BYTES, Record};
 use crate::segments::{Active, index_path};
 
@@ -127,7 +128,7 @@ impl Sealed {
     }
 
     /// Where the message of this digest begins, if the segment has it.
-    pub(super) fn find(&self, digest: &Digest) -> Result<Option<Place>, StoreError> {
+    pub(super) fn find(&self, digest: &Digest, wait: Wait) -> Result<Option<Place>, StoreError> {
         match &*self.index() {
             SealedIndex::Memory(memory) => Ok(memory.find(digest).and_then(|message| {
                 Some(Place { seq: self.first_seq + u64::from(message), offset: memory.offset(message)? })
@@ -135,9 +136,9 @@ impl Sealed {
             SealedIndex::Disk(disk) => {
                 // The newest first: where a message was taken out and came again, it alone counts.
                 let path = self.path();
-                for message in disk.candidates(digest)?.into_iter().rev() {
-                    let Some(offset) = disk.offset(message)? else { continue };
-                    let bytes = read_record(&*self.file.open()?, path, u64::from(offset), self.len)?;
+                for message in disk.candidates(digest, wait)?.into_iter().rev() {
+                    let Some(offset) = disk.offset(message, wait)? else { continue };
+                    let bytes = read_record(&*self.file.open_for(wait)?, path, u64::from(offset), self.len, wait)?;
                     if checked(&bytes, path, u64::from(offset))?.digest() == *digest {
                         return Ok(Some(Place { seq: self.first_seq + u64::from(message), offset }));
                     }
@@ -148,17 +149,15 @@ impl Sealed {
     }
 
     /// A message's digest, by its number in the segment.
-    pub(super) fn digest(&self, message: u32) -> Result<Digest, StoreError> {
+    pub(super) fn digest(&self, message: u32, wait: Wait) -> Result<Digest, StoreError> {
         let missing = || StoreError::corrupt(self.path(), 0, format!("message {message} is not indexed"));
         if let SealedIndex::Memory(memory) = &*self.index() {
             return memory.digest(message).ok_or_else(missing);
         }
-        let offset = u64::from(self.offset(message)?.ok_or_else(missing)?);
+        let offset = u64::from(self.offset(message, wait)?.ok_or_else(missing)?);
         let mut digest = [0; 32];
-        self.file
-            .open()?
-            .read_exact_at(&mut digest, offset + record::DIGEST_AT)
-            .map_err(StoreError::io("read", self.path()))?;
+        let file = self.file.open_for(wait)?;
+        read_exact_at(&file, self.path(), &mut digest, offset + record::DIGEST_AT, wait)?;
         Ok(Digest(digest))
     }
 
@@ -167,8 +166,10 @@ impl Sealed {
         let (mut low, mut high) = (0, self.count);
         while low < high {
             let middle = low + (high - low) / 2;
-            let begins =
-                u32::try_from(middle).ok().map(|message| self.offset(message)).transpose()?.flatten();
+            let begins = match u32::try_from(middle) {
+                Ok(message) => self.offset(message, Wait::ForDisk)?,
+                Err(_) => None,
+            };
             match begins {
                 Some(begins) if u64::from(begins) < offset => low = middle + 1,
                 _ => high = middle,
@@ -177,10 +178,10 @@ impl Sealed {
         Ok(low)
     }
 
-    pub(super) fn offset(&self, message: u32) -> Result<Option<u32>, StoreError> {
+    pub(super) fn offset(&self, message: u32, wait: Wait) -> Result<Option<u32>, StoreError> {
         match &*self.index() {
             SealedIndex::Memory(memory) => Ok(memory.offset(message)),
-            SealedIndex::Disk(disk) => disk.offset(message),
+            SealedIndex::Disk(disk) => disk.offset(message, wait),
         }
     }
 }
@@ -193,17 +194,23 @@ pub(super) struct Place {
 }
 
 /// The bytes of the record at `offset` of a file whose records end at `len`.
-pub(super) fn read_record(file: &File, path: &Path, offset: u64, len: u64) -> Result<Bytes, StoreError> {
+pub(super) fn read_record(
+    file: &File,
+    path: &Path,
+    offset: u64,
+    len: u64,
+    wait: Wait,
+) -> Result<Bytes, StoreError> {
     let left = len.saturating_sub(offset);
     let mut bytes = vec![0; left.min(READ_AHEAD_BYTES as u64) as usize];
-    file.read_exact_at(&mut bytes, offset).map_err(StoreError::io("read", path))?;
+    read_exact_at(file, path, &mut bytes, offset, wait)?;
     let whole = record::record_bytes(&bytes)
         .filter(|whole| *whole as u64 <= left)
         .ok_or_else(|| StoreError::corrupt(path, offset, "a message's length is wrong"))?;
     let had = bytes.len();
     bytes.resize(whole, 0);
     if whole > had {
-        file.read_exact_at(&mut bytes[had..], offset + had as u64).map_err(StoreError::io("read", path))?;
+        read_exact_at(file, path, &mut bytes[had..], offset + had as u64, wait)?;
     }
     Ok(bytes.into())
 }

@@ -1,7 +1,6 @@
 //! Reading messages outside the lock: by digest, and page by page.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,6 +11,7 @@ use skep_state::message::{Digest, StoredMessage};
 use crate::error::StoreError;
 use crate::segments::Active;
 use crate::segments::file::SegmentFile;
+use crate::segments::read::{Wait, read_exact_at};
 use crate::segments::record;
 use crate::segments::segment::{Place, READ_BUFFER_BYTES, Sealed, checked, read_record};
 
@@ -53,8 +53,8 @@ impl View {
         View { sealed: Arc::new(sealed.into_iter().map(Arc::new).collect()), active: None, gaps }
     }
 
-    pub(crate) fn get(&self, digest: &Digest) -> Result<Lookup, StoreError> {
-        Ok(match self.find(digest)? {
+    pub(crate) fn get(&self, digest: &Digest, wait: Wait) -> Result<Lookup, StoreError> {
+        Ok(match self.find(digest, wait)? {
             Some(message) if self.gaps.has(message.seq) => Lookup::Gone,
             Some(message) => Lookup::Here(message),
             None => Lookup::Unknown,
@@ -62,18 +62,18 @@ impl View {
     }
 
     /// The newest message of this digest, taken out or not.
-    fn find(&self, digest: &Digest) -> Result<Option<StoredMessage>, StoreError> {
+    fn find(&self, digest: &Digest, wait: Wait) -> Result<Option<StoredMessage>, StoreError> {
         if let Some(active) = &self.active
             && let Some(offset) = active.start
         {
             let path = active.file.path();
-            let bytes = read_record(&*active.file.open()?, path, u64::from(offset), active.len)?;
+            let bytes = read_record(&*active.file.open_for(wait)?, path, u64::from(offset), active.len, wait)?;
             return message(&bytes, path, u64::from(offset)).map(Some);
         }
         for segment in self.sealed.iter().rev() {
-            if let Some(Place { offset, .. }) = segment.find(digest)? {
+            if let Some(Place { offset, .. }) = segment.find(digest, wait)? {
                 let path = segment.path();
-                let bytes = read_record(&*segment.file.open()?, path, u64::from(offset), segment.len)?;
+                let bytes = read_record(&*segment.file.open_for(wait)?, path, u64::from(offset), segment.len, wait)?;
                 return message(&bytes, path, u64::from(offset)).map(Some);
             }
         }
@@ -88,8 +88,10 @@ impl View {
         from: u64,
         count: u64,
         bytes_max: usize,
+        wait: Wait,
     ) -> Result<(Vec<StoredMessage>, u64), StoreError> {
         let mut page = Page {
+            wait,
             gaps: &self.gaps,
             messages: Vec::new(),
             looked_at: 0,
@@ -104,27 +106,28 @@ impl View {
             }
             let start = (from.max(segment.first_seq) - segment.first_seq) as u32;
             let wanted = u64::from(start) + count - page.looked_at;
-            let begin = segment.offset(start)?;
+            let begin = segment.offset(start, wait)?;
             let end = match u32::try_from(wanted) {
-                Ok(end) => segment.offset(end)?,
+                Ok(end) => segment.offset(end, wait)?,
                 Err(_) => None,
             };
             if let Some(begin) = begin {
                 let end = end.map_or(segment.len, u64::from);
-                page.read(&*segment.file.open()?, segment.path(), u64::from(begin), end)?;
+                page.read(&*segment.file.open_for(wait)?, segment.path(), u64::from(begin), end)?;
             }
         }
         if let Some(active) = &self.active
             && let Some(start) = active.start
             && !page.is_full()
         {
-            page.read(&*active.file.open()?, active.file.path(), u64::from(start), active.end)?;
+            page.read(&*active.file.open_for(wait)?, active.file.path(), u64::from(start), active.end)?;
         }
         Ok((page.messages, page.last))
     }
 }
 
 struct Page<'a> {
+    wait: Wait,
     gaps: &'a Gaps,
     messages: Vec<StoredMessage>,
     /// Messages that were looked at, taken out or not.
@@ -145,7 +148,7 @@ impl Page<'_> {
         while begin < end && !self.is_full() {
             let step = (end - begin).min(self.bytes_left).min(READ_BUFFER_BYTES as u64);
             let mut bytes = vec![0; step as usize];
-            file.read_exact_at(&mut bytes, begin).map_err(StoreError::io("read", path))?;
+            read_exact_at(file, path, &mut bytes, begin, self.wait)?;
             let mut bytes = Bytes::from(bytes);
             if record::record_bytes(&bytes).is_none_or(|whole| whole > bytes.len()) {
                 if self.looked_at > 0 && self.bytes_left <= step {
@@ -153,7 +156,7 @@ impl Page<'_> {
                     self.bytes_left = 0;
                     return Ok(());
                 }
-                bytes = read_record(file, path, begin, end)?;
+                bytes = read_record(file, path, begin, end, self.wait)?;
             }
             let mut at = 0;
             while let Some(whole) =

@@ -4,6 +4,7 @@ use openraft::storage::RaftStateMachine;
 
 use super::snapshot::{bytes_of, receive};
 use super::*;
+use crate::segments::Wait;
 
 const HELD: usize = 8;
 /// The segment that grows, the log's, and those whose index is being built.
@@ -91,14 +92,22 @@ async fn what_is_being_read_stays_readable_when_its_files_go() {
     let before = view(&store, 1);
     store.apply(vec![normal(1, 61, vec![Op::DropMessages { upto: 50 }])]).await;
     store.checkpoint().await;
-    assert_eq!(before.page(1, 50, usize::MAX).unwrap().0, expected[..50], "dropped, and off the disk");
+    assert_eq!(
+        before.page(1, 50, usize::MAX, Wait::ForDisk).unwrap().0,
+        expected[..50],
+        "dropped, and off the disk"
+    );
     drop(before);
     let bytes = bytes_of(snapshot.snapshot).await;
 
     let before = view(&store, 51);
     let data = receive(&store, &bytes, 1 << 20).await.unwrap();
     store.state_machine.install_snapshot(&meta, data).await.unwrap();
-    assert_eq!(before.page(51, 10, usize::MAX).unwrap().0, expected[50..], "replaced by a snapshot");
+    assert_eq!(
+        before.page(51, 10, usize::MAX, Wait::ForDisk).unwrap().0,
+        expected[50..],
+        "replaced by a snapshot"
+    );
     drop(before);
     holds_all(&store, 60);
     let open_files = open_in(dir.path());

@@ -153,8 +153,13 @@ async fn follow<A: MessageApi>(api: Arc<A>, shared: Arc<Shared>, publish: watch:
                 upto = now.seq;
             }
             while upto < now.seq {
-                // Written a moment ago: it comes from the kernel's memory, not from a disk.
-                match api.read_here(upto, BATCH_ENTRIES_MAX, BATCH_BYTES_MAX).and_then(encode) {
+                // Written a moment ago: it is in memory, but for where there is next to none.
+                let found = match api.read_now(upto, BATCH_ENTRIES_MAX, BATCH_BYTES_MAX) {
+                    Ok(Some(messages)) => encode(messages),
+                    Ok(None) => api.read_here(upto, BATCH_ENTRIES_MAX, BATCH_BYTES_MAX, encode).await,
+                    Err(error) => Err(error),
+                };
+                match found {
                     Ok(entries) => {
                         let mut ring = shared.ring();
                         entries.into_iter().for_each(|entry| ring.push(entry));
@@ -244,19 +249,16 @@ impl<A: MessageApi> Reader<A> {
     }
 
     async fn read_store(&self) -> Result<(Vec<Entry>, u64), ServiceError> {
-        let (api, after) = (self.api.clone(), self.after);
+        let after = self.after;
         let upto = self.shared.ring().after;
         let stopping = |_| ServiceError::Fatal { detail: "the node is stopping".into() };
         let turn = self.shared.reads.clone().acquire_owned().await.map_err(stopping)?;
-        let read = tokio::task::spawn_blocking(move || {
-            // It goes on where nobody waits for it any more, and keeps its turn.
+        let read = move |messages| {
+            // Once begun it goes on, also where nobody waits for it any more, and keeps its turn.
             let _turn = turn;
-            encode(api.read_here(after, BATCH_ENTRIES_MAX, BATCH_BYTES_MAX)?)
-        });
-        let batch = match read.await {
-            Ok(batch) => batch?,
-            Err(error) => return Err(ServiceError::Fatal { detail: format!("reading messages: {error}") }),
+            encode(messages)
         };
+        let batch = self.api.read_here(after, BATCH_ENTRIES_MAX, BATCH_BYTES_MAX, read).await?;
         let upto = batch.last().map_or(upto, |last| last.seq);
         Ok((batch, upto))
     }
