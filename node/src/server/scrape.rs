@@ -214,6 +214,8 @@ fn of_store(scrape: &mut Scrape<'_>, folder: &Path, store: &OpenStore) {
     scrape.gauge("store_message_segments", "Segments of messages", stats.message_segments as f64);
     let waiting = stats.reads_waiting as f64;
     scrape.gauge("store_reads_waiting", "Reads that wait for one of those threads", waiting);
+    let unwritten = stats.unwritten_bytes as f64;
+    scrape.gauge("store_unwritten_bytes", "Messages that are read from memory until they are written", unwritten);
     scrape.gauge("store_dropped_upto", "Messages up to this seq are dropped", stats.floor as f64);
     scrape.gauge("store_removed_singly", "Messages removed one by one", stats.removed_singly as f64);
     scrape.gauge("store_removed_singly_max", "Most of those", limits.removed_singly_max as f64);

@@ -1,8 +1,9 @@
 //! The state machine's state, shared by those that apply, read and checkpoint it.
 //!
-//! One at a time applies ([`Core::begin`], [`Core::stage`], [`Core::write`], [`Core::publish`]); the
-//! lock is held for the encoding of a run, never for a write. Every step that a full disk can stop
-//! leaves things so that it can be taken again.
+//! One at a time applies ([`Core::begin`], [`Core::look_for`], [`Core::apply`]). The lock is held for the
+//! encoding of a run, and by nobody for a read or a write: what a run needs of the disk is looked for
+//! before, and what it appends is written behind. Every step that a full disk can stop leaves things so that
+//! it can be taken again.
 
 use std::fs;
 use std::path::PathBuf;
@@ -24,7 +25,9 @@ use crate::files;
 use crate::health::{HealthSender, StoreMetrics, Writer as Who};
 use crate::manifest::SnapshotHeader;
 use crate::room::{self, Watched};
-use crate::segments::{self, Sealed, SegmentFile, SegmentMeta, Segments, StagedWrite};
+use crate::segments::{
+    self, Known, Sealed, SegmentFile, SegmentMeta, Segments, Wait, Wanted, WriteBehind, Writing,
+};
 use skep_raft::types::{Entry, LogId, StoredMembership};
 
 /// Sealed segments whose index is being built at once; sealing waits for the oldest beyond that.
@@ -55,6 +58,8 @@ pub(crate) struct Core {
     /// Held while a checkpoint is written or a snapshot installed, by a blocking thread.
     checkpointing: Mutex<()>,
     indexing: Mutex<Vec<JoinHandle<()>>>,
+    pub write_behind: Arc<WriteBehind>,
+    _writing: Writing,
     _room: Option<Watched>,
 }
 
@@ -83,7 +88,9 @@ impl Core {
         let Checkpoint { generation, header } =
             found.unwrap_or_else(|| Checkpoint { generation: 0, header: SnapshotHeader::empty() });
         room::make_some(&config.dir);
-        let state = load(config, generation, &header)?;
+        let (write_behind, writing) = WriteBehind::start(health.clone(), config.full_retry_interval)
+            .map_err(StoreError::io("start the writer of", &Core::messages_dir(config)))?;
+        let state = load(config, generation, &header, &write_behind)?;
         segments::remove_strangers(
             &Core::messages_dir(config),
             &state.kinds.messages.records().known_files(),
@@ -106,6 +113,8 @@ impl Core {
             current: Mutex::new(current),
             checkpointing: Mutex::new(()),
             indexing: Mutex::new(Vec::new()),
+            write_behind,
+            _writing: writing,
             _room: room,
         })
     }
@@ -118,44 +127,60 @@ impl Core {
         self.applied.subscribe()
     }
 
-    /// Sees to it that there is room in a segment. Fails, and can be called again, on a full disk.
+    /// Whether [`Core::begin`] has something to do before messages can be applied.
+    pub(crate) fn wants_to_begin(&self) -> bool {
+        !segments::has_spares() || self.lock().kinds.messages.records().next().is_some()
+    }
+
+    /// Sees to it that there is room in a segment. Fails, and can be called again, on a full disk. Blocks.
     pub(crate) fn begin(&self) -> Result<(), StoreError> {
         segments::keep_spares(&self.config.dir)?;
-        let sealed = self.lock().kinds.messages.records_mut().make_room()?;
+        let next = self.lock().kinds.messages.records().next();
+        let Some(next) = next else { return Ok(()) };
+        // A sealed segment is read from its file alone.
+        self.write_behind.drain()?;
+        let next = next.make()?;
+        let sealed = self.lock().kinds.messages.records_mut().go_on_in(next);
         if let Some(sealed) = sealed {
             self.index_later(sealed);
         }
         Ok(())
     }
 
-    /// Applies a run of entries in memory: one outcome for each.
-    pub(crate) fn stage<'a>(
+    /// Looks in the sealed segments for what a run needs of them.
+    pub(crate) fn look_for(&self, wanted: &Wanted, wait: Wait) -> Result<Known, StoreError> {
+        if wanted.is_empty() {
+            return Ok(Known::default());
+        }
+        let (sealed, floor) = {
+            let state = self.lock();
+            let messages = &state.kinds.messages;
+            (messages.records().sealed(), messages.removed().floor())
+        };
+        Known::of(wanted, &sealed, floor, wait)
+    }
+
+    /// Applies a run of entries, of so many bytes: one outcome for each. What it appends can be read on return.
+    pub(crate) fn apply<'a>(
         &self,
         entries: impl Iterator<Item = &'a Entry>,
-    ) -> Result<(Vec<CommandOutcome>, Option<StagedWrite>), StoreError> {
-        let mut state = self.lock();
+        bytes: usize,
+        known: Known,
+    ) -> Result<Vec<CommandOutcome>, StoreError> {
         let mut ops = 0;
         let mut outcomes = Vec::new();
+        let mut state = self.lock();
+        state.kinds.messages.records_mut().begin_run(bytes, known);
         for entry in entries {
             outcomes.push(apply_entry(&mut state, entry)?);
             ops += outcomes.last().map_or(0, |outcome| outcome.outcomes.len());
         }
-        self.metrics.ops_applied.fetch_add(ops as u64, Ordering::Relaxed);
-        Ok((outcomes, state.kinds.messages.records_mut().take_staged()))
-    }
-
-    /// Makes a staged run, which has been written, visible.
-    pub(crate) fn publish(&self, written: Arc<Option<StagedWrite>>) {
-        let mut state = self.lock();
-        if let Some(written) = &*written {
-            state.kinds.messages.records_mut().publish(written);
-        }
-        if let Some(written) = Arc::into_inner(written).flatten() {
-            state.kinds.messages.records_mut().give_back(written);
-        }
+        state.kinds.messages.records_mut().publish();
         let applied = applied_of(&state);
         drop(state);
+        self.metrics.ops_applied.fetch_add(ops as u64, Ordering::Relaxed);
         self.applied.send_replace(applied);
+        Ok(outcomes)
     }
 
     fn index_later(&self, sealed: Arc<Sealed>) {
@@ -211,6 +236,7 @@ impl Core {
             return Ok(newest.clone());
         }
         let dir = Core::messages_dir(&self.config);
+        self.write_behind.drain()?;
         let durable = current.as_ref().filter(|newest| newest.generation == captured.generation);
         for (segment, file) in captured.header.segments.iter().zip(&captured.files) {
             let synced = |newest: &Captured| newest.header.segments.contains(segment);
@@ -266,12 +292,13 @@ impl Core {
         let paths: Vec<PathBuf> = header.segments.iter().map(path).collect();
         place(&paths)?;
         files::sync_dir(&dir)?;
-        let loaded = load(&self.config, generation, &header)?;
+        let loaded = load(&self.config, generation, &header, &self.write_behind)?;
         checkpoint::write(&Core::checkpoint_path(&self.config), generation, &header)?;
         let captured = capture(&loaded);
         let mut state = self.lock();
         let removals = state.kinds.messages.removals();
         let replaced = std::mem::replace(&mut *state, loaded);
+        self.write_behind.forget();
         // To those who follow, any message may be gone now.
         state.kinds.messages.count_removals_from(removals + 1);
         let applied = applied_of(&state);
@@ -307,14 +334,19 @@ impl Drop for Core {
     }
 }
 
-fn load(config: &StoreConfig, generation: u64, header: &SnapshotHeader) -> Result<CoreState, StoreError> {
+fn load(
+    config: &StoreConfig,
+    generation: u64,
+    header: &SnapshotHeader,
+    write_behind: &Arc<WriteBehind>,
+) -> Result<CoreState, StoreError> {
     let dir = Core::messages_dir(config);
     let limits = segments::Limits {
         segment_bytes_max: config.message_segment_bytes_max,
         held_max: config.message_segments_held_max,
     };
     let last_seq = header.kinds.messages.last_seq;
-    let segments = Segments::open(dir, generation, &header.segments, last_seq, limits)?;
+    let segments = Segments::open(dir, generation, &header.segments, last_seq, limits, write_behind.clone())?;
     Ok(CoreState {
         kinds: Kinds::open(header.kinds.clone(), segments)?,
         last_applied: header.last_log_id,

@@ -1,12 +1,13 @@
 //! The state machine as openraft sees it.
 //!
-//! Small runs of entries are applied on the runtime's thread: they cost less than handing them to
-//! another. Large ones, checkpoints and snapshots go to blocking threads. A full disk is waited out
-//! without holding any thread. Only openraft's state machine task calls [`StateMachine`], one call
+//! Small runs of entries are applied on the runtime's thread, which is that of consensus: they cost less than
+//! handing them to another, and wait for no disk. Large ones, and whatever has to come from the disk, go to
+//! blocking threads, as do checkpoints and snapshots. A full disk is waited out without holding any thread. Only openraft's state machine task calls [`StateMachine`], one call
 //! at a time and each to its end.
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use futures_util::{Stream, StreamExt};
@@ -17,6 +18,7 @@ use skep_state::command::Op;
 
 use crate::core::{Captured, Core};
 use crate::error::StoreError;
+use crate::segments::{Known, Wait, Wanted};
 use crate::snapshot::{Snapshot, SnapshotData};
 use crate::wal::Wal;
 use skep_raft::types::{Entry, LogId, SnapshotMeta, StoredMembership, TypeConfig};
@@ -51,13 +53,17 @@ struct Run {
     responders: Vec<Option<ApplyResponder<TypeConfig>>>,
     bytes: usize,
     messages: bool,
+    wanted: Wanted,
 }
 
 impl Run {
     fn push(&mut self, (entry, responder): EntryResponder<TypeConfig>) {
         if let EntryPayload::Normal(command) = &entry.payload {
             self.bytes += command.size_estimate();
-            self.messages |= command.ops.iter().any(|op| matches!(op, Op::PutMessage { .. }));
+            for op in &*command.ops {
+                self.messages |= matches!(op, Op::PutMessage { .. });
+                self.wanted.note(op);
+            }
         }
         self.entries.push(entry);
         self.responders.push(responder);
@@ -78,20 +84,17 @@ impl StateMachine {
             return Ok(());
         }
         let started = Instant::now();
-        let inline = run.bytes <= self.core.config.apply_inline_bytes_max;
         if run.messages {
-            self.while_full(inline, Core::begin).await?;
+            self.core.write_behind.room().await?;
+            if self.core.wants_to_begin() {
+                self.while_full(Core::begin).await?;
+            }
         }
-        let Run { entries, responders, .. } = run;
-        let stage = move |core: &Core| core.stage(entries.iter());
-        let (outcomes, staged) = if inline { stage(&self.core)? } else { self.on_thread(stage).await? };
-        let staged = Arc::new(staged);
-        self.while_full(inline, {
-            let staged = staged.clone();
-            move |_: &Core| staged.as_ref().as_ref().map_or(Ok(()), |staged| staged.write())
-        })
-        .await?;
-        self.core.publish(staged);
+        let Run { entries, responders, bytes, wanted, .. } = run;
+        let known = self.look_for(wanted).await?;
+        let apply = move |core: &Core| core.apply(entries.iter(), bytes, known);
+        let is_small = bytes <= self.core.config.apply_inline_bytes_max;
+        let outcomes = if is_small { apply(&self.core)? } else { self.on_thread(apply).await? };
         for (responder, outcome) in responders.into_iter().zip(outcomes) {
             if let Some(responder) = responder {
                 responder.send(outcome);
@@ -101,22 +104,28 @@ impl StateMachine {
         Ok(())
     }
 
-    /// Takes a step until the disk has room for it.
-    async fn while_full<F>(&self, inline: bool, step: F) -> Result<(), StoreError>
-    where
-        F: Fn(&Core) -> Result<(), StoreError> + Send + Sync + 'static,
-    {
+    /// What a run needs of the disk: at once where it is in memory, else by a thread that may wait.
+    async fn look_for(&self, wanted: Wanted) -> Result<Known, StoreError> {
+        if !wanted.is_long() {
+            match self.core.look_for(&wanted, Wait::Never) {
+                Err(StoreError::WouldWait) => {}
+                known => return known,
+            }
+        }
+        self.core.metrics.reads_elsewhere.fetch_add(1, Ordering::Relaxed);
+        self.while_full(move |core| core.look_for(&wanted, Wait::ForDisk)).await
+    }
+
+    /// Takes a step, which may wait for the disk, until the disk has room for it.
+    async fn while_full<T: Send + 'static>(
+        &self,
+        step: impl Fn(&Core) -> Result<T, StoreError> + Send + Sync + 'static,
+    ) -> Result<T, StoreError> {
         let step = Arc::new(step);
         let mut full = false;
         loop {
-            let result = match inline {
-                true => step(&self.core),
-                false => {
-                    let step = step.clone();
-                    self.on_thread(move |core| step(core)).await
-                }
-            };
-            match result {
+            let step = step.clone();
+            match self.on_thread(move |core| step(core)).await {
                 Err(error) if error.is_full() => {
                     if !full {
                         tracing::warn!("{error}; applying waits");
@@ -227,7 +236,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             ));
         }
         let snapshot = Arc::new(snapshot);
-        self.while_full(false, move |core| core.install(snapshot.header(), |paths| snapshot.place(paths)))
+        self.while_full(move |core| core.install(snapshot.header(), |paths| snapshot.place(paths)))
             .await
             .map_err(|error| self.failed(error))
     }

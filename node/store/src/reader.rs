@@ -39,6 +39,8 @@ pub struct StoreStats {
     pub log_bytes: u64,
     /// The log index of the newest checkpoint.
     pub checkpoint_index: Option<u64>,
+    /// Bytes of records that are not in their file yet.
+    pub unwritten_bytes: u64,
     /// Reads that wait for a thread that may wait for the disk.
     pub reads_waiting: u64,
 }
@@ -243,6 +245,7 @@ impl Reader {
             log_entries: log.entries,
             log_bytes: log.entry_bytes,
             checkpoint_index: checkpoint,
+            unwritten_bytes: self.core.write_behind.bytes() as u64,
             reads_waiting: self.pool.waiting() as u64,
         }
     }

@@ -1,51 +1,53 @@
 //! A log of records: append-only segments, each with an index.
 //!
-//! [`Segments`] are changed by the state machine alone, which pushes a run of records, writes them
-//! with one call, and then publishes them. Readers take a [`View`] and read without any lock: a
-//! file's bytes up to a published length never change, and an open file outlives its removal.
-//! Which records are gone is not known here, but for the floor below which nothing is needed.
+//! [`Segments`] are changed by the state machine alone, which stages a run of records and then publishes
+//! them; one thread writes them ([`WriteBehind`]). Readers take a [`View`] and read without any lock: what is
+//! published never changes, and an open file outlives its removal. Which records are gone is not known
+//! here, but for the floor below which nothing is needed.
 
 mod file;
 pub(crate) mod index;
+mod known;
 mod meta;
 mod names;
 mod read;
 pub(crate) mod record;
 pub(crate) mod segment;
 mod view;
+mod write_behind;
 
 use std::collections::HashSet;
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use bytes::Bytes;
 use skep_state::kind::Stopped;
 use skep_state::kinds::messages::removed::Gaps;
 use skep_state::message::{Digest, StoredMessage};
 use skep_state::records::{NewRecord, Records};
 
 use crate::error::StoreError;
-pub(crate) use file::{SegmentFile, keep_spares};
+pub(crate) use file::{SegmentFile, has_spares, keep_spares};
 use index::MemoryIndex;
+use known::find_sealed;
+pub(crate) use known::{Known, Wanted};
 pub use meta::SegmentMeta;
 pub(crate) use names::{index_path, remove_if_there, remove_strangers, segment_path};
 pub(crate) use read::Wait;
 use record::HEADER_BYTES;
-use segment::Place;
 pub(crate) use segment::{Sealed, open_checked, scan};
 pub use view::Lookup;
 pub(crate) use view::View;
-
-/// A buffer of staged records that has grown past this is given back to the allocator.
-const BUFFER_KEPT_BYTES: usize = 1024 * 1024;
+pub(crate) use write_behind::{WriteBehind, Writing};
 
 /// The segment that grows.
 pub(crate) struct Active {
     pub file: Arc<SegmentFile>,
     pub first_seq: u64,
-    /// Bytes that are in the file.
-    pub written: u64,
+    /// Bytes of the header and of what was published, in the file or on their way.
+    pub len: u64,
     pub index: MemoryIndex,
 }
 
@@ -55,16 +57,17 @@ pub(crate) struct Segments {
     limits: Limits,
     sealed: Arc<Vec<Arc<Sealed>>>,
     active: Option<Active>,
-    /// Staged records: they follow `active.written`.
+    write_behind: Arc<WriteBehind>,
+    /// Staged records: they follow `active.len`.
     staged: Vec<u8>,
+    /// What was looked for, for the run that is staged.
+    known: Known,
     last_seq: u64,
     published_seq: u64,
     sealed_bytes: u64,
     /// Files of segments of which nothing is left. A crash goes back to the last checkpoint: they
     /// stay until there is one without them.
     retired: Vec<Arc<Sealed>>,
-    /// The segment that is not held and was asked last for a digest: one that drops messages asks for many.
-    looked_at: Mutex<Option<Arc<Sealed>>>,
 }
 
 /// How large a segment gets, and of how many the files are held open.
@@ -91,6 +94,7 @@ impl Segments {
         segments: &[SegmentMeta],
         last_seq: u64,
         limits: Limits,
+        write_behind: Arc<WriteBehind>,
     ) -> Result<Segments, StoreError> {
         let mut sealed = Vec::new();
         let mut active = None;
@@ -111,7 +115,7 @@ impl Segments {
                 let index = scan(&file, &path, meta)?;
                 let first_seq = meta.first_seq;
                 let file = Arc::new(SegmentFile::held(path, file));
-                active = Some(Active { file, first_seq, written: meta.len, index });
+                active = Some(Active { file, first_seq, len: meta.len, index });
             }
             last_seq = meta.first_seq + meta.count - 1;
         }
@@ -122,12 +126,13 @@ impl Segments {
             limits,
             sealed: Arc::new(sealed),
             active,
+            write_behind,
             staged: Vec::new(),
+            known: Known::default(),
             last_seq,
             published_seq: last_seq,
             sealed_bytes,
             retired: Vec::new(),
-            looked_at: Mutex::default(),
         })
     }
 
@@ -138,49 +143,30 @@ impl Segments {
         sealed.chain(active).flat_map(|path| [path.to_path_buf(), index_path(path)]).collect()
     }
 
-    /// Makes sure that there is a segment with room; answers one that was sealed for it. On a full
-    /// disk it fails, leaving things as they were.
-    pub(crate) fn make_room(&mut self) -> Result<Option<Arc<Sealed>>, StoreError> {
-        let full =
-            |active: &Active| active.written >= self.limits.segment_bytes_max && active.index.count() > 0;
+    /// The segment that comes next, where the present one has no room.
+    pub(crate) fn next(&self) -> Option<Next> {
+        let full = |active: &Active| active.len >= self.limits.segment_bytes_max && active.index.count() > 0;
         if self.active.as_ref().is_some_and(|active| !full(active)) {
-            return Ok(None);
+            return None;
         }
         let first_seq = self.last_seq + 1;
-        let path = segment_path(&self.dir, self.generation, first_seq);
-        // After a crash, one of that name may be left from before the checkpoint was cut back to.
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(&path)
-            .map_err(StoreError::io("create", &path))?;
-        file.write_all_at(&record::header(first_seq), 0).map_err(StoreError::io("write", &path))?;
-        let next = Active {
-            file: Arc::new(SegmentFile::held(path, file)),
-            first_seq,
-            written: HEADER_BYTES as u64,
-            index: MemoryIndex::default(),
-        };
-        Ok(self.active.replace(next).map(|full| {
+        Some(Next { path: segment_path(&self.dir, self.generation, first_seq), first_seq })
+    }
+
+    /// Goes on in the next segment; answers the one that was sealed for it. All of that is in its file.
+    pub(crate) fn go_on_in(&mut self, next: Active) -> Option<Arc<Sealed>> {
+        self.active.replace(next).map(|full| {
             let sealed = Arc::new(Sealed::of(full));
             let mut all = Vec::clone(&self.sealed);
             all.push(sealed.clone());
             self.sealed = Arc::new(all);
             self.sealed_bytes += sealed.len;
             sealed
-        }))
+        })
     }
 
-    fn find_sealed(&self, digest: &Digest) -> Result<Option<Place>, StoreError> {
-        // The newest first: what is repeated is mostly recent.
-        for segment in self.sealed.iter().rev() {
-            if let Some(place) = segment.find(digest, Wait::ForDisk)? {
-                return Ok(Some(place));
-            }
-        }
-        Ok(None)
+    pub(crate) fn sealed(&self) -> Arc<Vec<Arc<Sealed>>> {
+        self.sealed.clone()
     }
 
     fn digest_of(&self, seq: u64) -> Result<Digest, StoreError> {
@@ -190,34 +176,17 @@ impl Segments {
             let digest = u32::try_from(message).ok().and_then(|message| active.index.digest(message));
             return digest.ok_or_else(|| StoreError::Stopped(format!("message {seq} is not indexed")));
         }
+        if let Some(digest) = self.known.digest(seq) {
+            return Ok(digest);
+        }
         let at = self.sealed.partition_point(|segment| segment.first_seq + segment.count <= seq);
         match self.sealed.get(at).filter(|segment| segment.first_seq <= seq) {
-            Some(segment) => {
-                self.look_at(segment)?;
-                segment.digest((seq - segment.first_seq) as u32, Wait::ForDisk)
-            }
+            Some(segment) => segment.digest((seq - segment.first_seq) as u32, Wait::ForDisk),
             None => Err(StoreError::Stopped(format!("message {seq} is in no segment"))),
         }
     }
 
-    /// Holds a segment until another is looked at.
-    fn look_at(&self, segment: &Arc<Sealed>) -> Result<(), StoreError> {
-        if segment.file.is_held() {
-            return Ok(());
-        }
-        segment.hold()?;
-        let mut looked_at = self.looked_at.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(before) = looked_at.replace(segment.clone()) {
-            before.let_go();
-        }
-        Ok(())
-    }
-
     fn retire_below(&mut self, floor: u64) {
-        // Before its file goes, for those who still read it.
-        if let Some(before) = self.looked_at.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
-            before.let_go();
-        }
         let gone = self.sealed.partition_point(|segment| segment.first_seq + segment.count - 1 <= floor);
         if gone > 0 {
             let mut left = Vec::clone(&self.sealed);
@@ -239,7 +208,6 @@ impl Segments {
         let old = self.sealed.len().saturating_sub(self.limits.held_max);
         let is_durable = |segment: &&Arc<Sealed>| segment.first_seq + segment.count - 1 <= durable_upto;
         self.sealed.iter().take(old).filter(is_durable).for_each(|segment| segment.let_go());
-        self.looked_at = Mutex::default();
     }
 
     /// Holds open what somebody still reads: all of it is about to be removed.
@@ -257,10 +225,10 @@ impl Segments {
     /// Which messages are too many where records may have so many bytes.
     pub(crate) fn excess(&self, bytes_max: u64) -> Excess {
         let Some(active) = &self.active else { return Excess::Sealed(self.sealed.clone(), bytes_max) };
-        match bytes_max.checked_sub(active.written) {
+        match bytes_max.checked_sub(active.len) {
             Some(left) => Excess::Sealed(self.sealed.clone(), left),
             None => {
-                let first_kept = active.index.first_from((active.written - bytes_max) as u32);
+                let first_kept = active.index.first_from((active.len - bytes_max) as u32);
                 Excess::Upto(active.first_seq + u64::from(first_kept) - 1)
             }
         }
@@ -270,31 +238,24 @@ impl Segments {
         self.retired.len()
     }
 
-    /// Takes out what is to be written: the file, where, and the bytes.
-    pub(crate) fn take_staged(&mut self) -> Option<StagedWrite> {
-        let active = self.active.as_ref()?;
-        (!self.staged.is_empty()).then(|| StagedWrite {
-            file: active.file.clone(),
-            offset: active.written,
-            bytes: std::mem::take(&mut self.staged),
-        })
+    /// Makes ready for a run of so many bytes, of which this is known.
+    pub(crate) fn begin_run(&mut self, bytes: usize, known: Known) {
+        self.staged.reserve(bytes);
+        self.known = known;
     }
 
-    /// Makes readable what has been written.
-    pub(crate) fn publish(&mut self, written: &StagedWrite) {
-        if let Some(active) = &mut self.active {
-            active.written += written.bytes.len() as u64;
+    /// Makes readable what was staged, and sends it on its way to the file.
+    pub(crate) fn publish(&mut self) {
+        self.known = Known::default();
+        let staged = std::mem::take(&mut self.staged);
+        if let Some(active) = &mut self.active
+            && !staged.is_empty()
+        {
+            let (offset, bytes) = (active.len, Bytes::from(staged));
+            active.len += bytes.len() as u64;
+            self.write_behind.push(active.file.clone(), offset, bytes);
         }
         self.published_seq = self.last_seq;
-    }
-
-    /// Takes back a buffer, for the next run.
-    pub(crate) fn give_back(&mut self, written: StagedWrite) {
-        let mut bytes = written.bytes;
-        if self.staged.capacity() == 0 && bytes.capacity() <= BUFFER_KEPT_BYTES {
-            bytes.clear();
-            self.staged = bytes;
-        }
     }
 
     pub(crate) fn published_seq(&self) -> u64 {
@@ -302,7 +263,7 @@ impl Segments {
     }
 
     pub(crate) fn bytes(&self) -> u64 {
-        self.sealed_bytes + self.active.as_ref().map_or(0, |active| active.written)
+        self.sealed_bytes + self.active.as_ref().map_or(0, |active| active.len)
     }
 
     pub(crate) fn segments(&self) -> u64 {
@@ -317,7 +278,7 @@ impl Segments {
         });
         // An empty segment is not worth its name in a checkpoint: it is made again.
         let active = self.active.iter().filter(|active| active.index.count() > 0).map(|active| {
-            let (first_seq, len) = (active.first_seq, active.written);
+            let (first_seq, len) = (active.first_seq, active.len);
             (SegmentMeta { first_seq, count: active.index.count(), len, sealed: false }, active.file.clone())
         });
         sealed.chain(active).collect()
@@ -335,7 +296,7 @@ impl Segments {
     pub(crate) fn view_for(&self, digest: &Digest, gaps: Gaps) -> View {
         let active = self.active.as_ref().map(|active| {
             let start = active.index.find(digest).filter(|m| self.is_published(active, *m));
-            active.view(start, active.written)
+            active.view(start, |offset| offset + 1, &self.write_behind)
         });
         View { sealed: self.sealed.clone(), active, gaps }
     }
@@ -350,7 +311,8 @@ impl Segments {
             };
             let start = at(from.max(active.first_seq)).filter(|_| end > active.first_seq);
             let end = at(end).and_then(|message| active.index.offset(message));
-            active.view(start, end.map_or(active.written, u64::from))
+            let end = end.map_or(active.len, u64::from);
+            active.view(start, |_| end, &self.write_behind)
         });
         View { sealed: self.sealed.clone(), active, gaps }
     }
@@ -359,7 +321,7 @@ impl Segments {
         let Some(active) = &mut self.active else {
             return Err(StoreError::Stopped("a message was staged before there was a segment".into()));
         };
-        let Ok(offset) = u32::try_from(active.written + self.staged.len() as u64) else {
+        let Ok(offset) = u32::try_from(active.len + self.staged.len() as u64) else {
             return Err(StoreError::Stopped("a message segment has grown out of range".into()));
         };
         self.last_seq = record.seq;
@@ -385,7 +347,10 @@ impl Records for Segments {
         });
         match in_active {
             Some(seq) => Ok(Some(seq)),
-            None => Ok(self.find_sealed(digest)?.map(|place| place.seq)),
+            None => match self.known.place(digest) {
+                Some(place) => Ok(place),
+                None => Ok(find_sealed(&self.sealed, digest, Wait::ForDisk)?.map(|place| place.seq)),
+            },
         }
     }
 
@@ -407,16 +372,26 @@ impl Records for Segments {
     }
 }
 
-pub(crate) struct StagedWrite {
-    file: Arc<SegmentFile>,
-    offset: u64,
-    bytes: Vec<u8>,
+/// A segment that is to be made.
+pub(crate) struct Next {
+    path: PathBuf,
+    first_seq: u64,
 }
 
-impl StagedWrite {
-    /// Writes the bytes at their place; repeating it after a failure is safe.
-    pub(crate) fn write(&self) -> Result<(), StoreError> {
-        let file = self.file.open()?;
-        file.write_all_at(&self.bytes, self.offset).map_err(StoreError::io("write", self.file.path()))
+impl Next {
+    /// Makes its file. Fails, and can be called again, on a full disk. Blocks.
+    pub(crate) fn make(self) -> Result<Active, StoreError> {
+        let Next { path, first_seq } = self;
+        // After a crash, one of that name may be left from before the checkpoint was cut back to.
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(&path)
+            .map_err(StoreError::io("create", &path))?;
+        file.write_all_at(&record::header(first_seq), 0).map_err(StoreError::io("write", &path))?;
+        let (file, len) = (Arc::new(SegmentFile::held(path, file)), HEADER_BYTES as u64);
+        Ok(Active { file, first_seq, len, index: MemoryIndex::default() })
     }
 }

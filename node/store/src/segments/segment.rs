@@ -43,7 +43,7 @@ impl Sealed {
             file: full.file,
             first_seq: full.first_seq,
             count: full.index.count(),
-            len: full.written,
+            len: full.len,
             index: RwLock::new(Arc::new(SealedIndex::Memory(full.index))),
         }
     }
@@ -138,7 +138,8 @@ impl Sealed {
                 let path = self.path();
                 for message in disk.candidates(digest, wait)?.into_iter().rev() {
                     let Some(offset) = disk.offset(message, wait)? else { continue };
-                    let bytes = read_record(&*self.file.open_for(wait)?, path, u64::from(offset), self.len, wait)?;
+                    let bytes =
+                        read_record(&*self.file.open_for(wait)?, path, u64::from(offset), self.len, wait)?;
                     if checked(&bytes, path, u64::from(offset))?.digest() == *digest {
                         return Ok(Some(Place { seq: self.first_seq + u64::from(message), offset }));
                     }

@@ -14,6 +14,7 @@ use crate::segments::file::SegmentFile;
 use crate::segments::read::{Wait, read_exact_at};
 use crate::segments::record;
 use crate::segments::segment::{Place, READ_BUFFER_BYTES, Sealed, checked, read_record};
+use crate::segments::write_behind::{Run, WriteBehind};
 
 /// What a reader needs for one read.
 pub(crate) struct View {
@@ -33,7 +34,10 @@ pub enum Lookup {
 
 pub(super) struct ActiveView {
     file: Arc<SegmentFile>,
-    len: u64,
+    /// How much of it was in the file when the view was made,
+    in_file: u64,
+    /// and what of the rest is wanted.
+    behind: Vec<Run>,
     /// The first message to read, if it is here.
     start: Option<u32>,
     /// One past the last byte of what is to be read.
@@ -41,9 +45,21 @@ pub(super) struct ActiveView {
 }
 
 impl Active {
-    pub(super) fn view(&self, start: Option<u32>, end: u64) -> ActiveView {
+    /// A view from a message on, up to an offset.
+    pub(super) fn view(
+        &self,
+        start: Option<u32>,
+        end: impl FnOnce(u64) -> u64,
+        write_behind: &WriteBehind,
+    ) -> ActiveView {
         let start = start.and_then(|message| self.index.offset(message));
-        ActiveView { file: self.file.clone(), len: self.written, start, end }
+        let from = start.map_or(self.len, u64::from);
+        let end = end(from);
+        let (behind, in_file) = match start {
+            Some(_) => write_behind.between(from, end, self.len),
+            None => (Vec::new(), self.len),
+        };
+        ActiveView { file: self.file.clone(), in_file, behind, start, end }
     }
 }
 
@@ -67,13 +83,23 @@ impl View {
             && let Some(offset) = active.start
         {
             let path = active.file.path();
-            let bytes = read_record(&*active.file.open_for(wait)?, path, u64::from(offset), active.len, wait)?;
+            if let Some(run) = active.behind.first() {
+                let bytes = run.bytes.slice((u64::from(offset) - run.offset) as usize..);
+                let whole = record::record_bytes(&bytes).filter(|whole| *whole <= bytes.len());
+                let whole = whole.ok_or_else(|| StoreError::Stopped("a record is cut off".into()))?;
+                // A copy: a reader must not keep a whole run alive.
+                let bytes = Bytes::copy_from_slice(&bytes[..whole]);
+                return message(&bytes, path, u64::from(offset)).map(Some);
+            }
+            let bytes =
+                read_record(&*active.file.open_for(wait)?, path, u64::from(offset), active.in_file, wait)?;
             return message(&bytes, path, u64::from(offset)).map(Some);
         }
         for segment in self.sealed.iter().rev() {
             if let Some(Place { offset, .. }) = segment.find(digest, wait)? {
                 let path = segment.path();
-                let bytes = read_record(&*segment.file.open_for(wait)?, path, u64::from(offset), segment.len, wait)?;
+                let bytes =
+                    read_record(&*segment.file.open_for(wait)?, path, u64::from(offset), segment.len, wait)?;
                 return message(&bytes, path, u64::from(offset)).map(Some);
             }
         }
@@ -120,7 +146,18 @@ impl View {
             && let Some(start) = active.start
             && !page.is_full()
         {
-            page.read(&*active.file.open_for(wait)?, active.file.path(), u64::from(start), active.end)?;
+            let (path, start) = (active.file.path(), u64::from(start));
+            let in_file = active.end.min(active.in_file);
+            if start < in_file {
+                page.read(&*active.file.open_for(wait)?, path, start, in_file)?;
+            }
+            for run in &active.behind {
+                let from = start.max(run.offset);
+                let bytes = run
+                    .bytes
+                    .slice((from - run.offset) as usize..(run.end().min(active.end) - run.offset) as usize);
+                page.take(&bytes, path, from)?;
+            }
         }
         Ok((page.messages, page.last))
     }
@@ -158,25 +195,33 @@ impl Page<'_> {
                 }
                 bytes = read_record(file, path, begin, end, self.wait)?;
             }
-            let mut at = 0;
-            while let Some(whole) =
-                record::record_bytes(&bytes[at..]).filter(|whole| at + whole <= bytes.len())
-            {
-                if self.is_full() {
-                    break;
-                }
-                let message = message(&bytes.slice(at..at + whole), path, begin + at as u64)?;
-                self.last = message.seq;
-                self.looked_at += 1;
-                if !self.gaps.has(message.seq) {
-                    self.messages.push(message);
-                }
-                self.bytes_left = self.bytes_left.saturating_sub(whole as u64);
-                at += whole;
-            }
-            begin += at as u64;
+            begin += self.take(&bytes, path, begin)? as u64;
         }
         Ok(())
+    }
+
+    /// Takes the whole records at the beginning of bytes that are at an offset; answers how many bytes they have.
+    fn take(&mut self, bytes: &Bytes, path: &Path, offset: u64) -> Result<usize, StoreError> {
+        let mut at = 0;
+        while let Some(whole) = record::record_bytes(&bytes[at..]).filter(|whole| at + whole <= bytes.len()) {
+            if self.is_full() {
+                break;
+            }
+            if self.looked_at > 0 && whole as u64 > self.bytes_left {
+                // It does not fit into what is left.
+                self.bytes_left = 0;
+                break;
+            }
+            let message = message(&bytes.slice(at..at + whole), path, offset + at as u64)?;
+            self.last = message.seq;
+            self.looked_at += 1;
+            if !self.gaps.has(message.seq) {
+                self.messages.push(message);
+            }
+            self.bytes_left = self.bytes_left.saturating_sub(whole as u64);
+            at += whole;
+        }
+        Ok(at)
     }
 }
 

@@ -10,6 +10,7 @@ use skep_state::level::Level;
 use super::*;
 use crate::core::Core;
 use crate::health::HealthSender;
+use crate::segments::{Wait, Wanted};
 
 fn body(seq: u64) -> String {
     format!("the {seq}th message")
@@ -187,9 +188,10 @@ async fn a_missing_index_is_built_again() {
 /// Whether each of the operations says that it made its message.
 fn made(core: &Core, index: u64, ops: Vec<Op>) -> Vec<bool> {
     core.begin().unwrap();
-    let (outcomes, staged) = core.stage([normal(1, index, ops)].iter()).unwrap();
-    staged.iter().for_each(|staged| staged.write().unwrap());
-    core.publish(Arc::new(staged));
+    let mut wanted = Wanted::default();
+    ops.iter().for_each(|op| wanted.note(op));
+    let known = core.look_for(&wanted, Wait::ForDisk).unwrap();
+    let outcomes = core.apply([normal(1, index, ops)].iter(), 0, known).unwrap();
     let created = |outcome: &OpOutcome| matches!(outcome, OpOutcome::Message { created: true, .. });
     outcomes.iter().flat_map(|outcome| outcome.outcomes.iter().map(created)).collect()
 }
@@ -223,4 +225,47 @@ fn who_made_a_message_is_forgotten_by_a_restart_but_never_mistaken() {
     drop(before);
     let ops = vec![put_by(7, "a"), put_by(8, "b"), put_by(7, "b"), put_by(8, "b")];
     assert_eq!(made(&core(dir.path()), 1, ops), [false, true, false, true]);
+}
+
+#[test]
+fn what_a_run_needs_of_the_disk_is_read_before_the_lock_is_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    let core = core(dir.path());
+    for n in 0..20 {
+        made(&core, n, vec![put(vec![n as u8; 1000])]);
+    }
+    let removed = Digest::of(&vec![3; 1000]);
+    let ops = vec![
+        put_by(9, vec![2; 1000]),
+        put("another"),
+        Op::RemoveMessage { digest: removed },
+        Op::DropMessages { upto: 7 },
+        Op::DropMessages { upto: 9 },
+        put(vec![3; 1000]),
+        put_by(9, vec![15; 1000]),
+    ];
+    let mut wanted = Wanted::default();
+    ops.iter().for_each(|op| wanted.note(op));
+    core.begin().unwrap();
+    let known = core.look_for(&wanted, Wait::ForDisk).unwrap();
+    // From now on nothing can be read.
+    for path in files_in(&dir.path().join("messages")) {
+        if path.extension().is_some_and(|ext| ext == "seg") {
+            fs::OpenOptions::new().write(true).open(path).unwrap().set_len(0).unwrap();
+        }
+    }
+    let outcomes = core.apply([normal(1, 20, ops)].iter(), 0, known).unwrap();
+    let message = |seq, created| OpOutcome::Message { seq, created };
+    assert_eq!(
+        outcomes[0].outcomes,
+        [
+            message(3, false),
+            message(21, true),
+            OpOutcome::Removed { seq: Some(4) },
+            OpOutcome::Dropped { upto: 7 },
+            OpOutcome::Dropped { upto: 9 },
+            message(22, true),
+            message(16, false),
+        ]
+    );
 }
