@@ -120,9 +120,7 @@ impl MessageApi for Service {
         make: impl FnOnce(Vec<StoredMessage>) -> Result<T, ServiceError> + Send + 'static,
     ) -> impl Future<Output = Result<T, ServiceError>> + Send + 'static {
         let reader = self.reader().clone();
-        async move {
-            reader.elsewhere(move |reader| make(reader.page(after, count_max, bytes_max)?)).await?
-        }
+        async move { reader.elsewhere(move |reader| make(reader.page(after, count_max, bytes_max)?)).await? }
     }
     fn readiness(&self) -> Result<(), String> {
         Service::readiness(self)

@@ -362,7 +362,7 @@ impl Operator {
                 "this cluster holds messages; restore goes into an empty one".into(),
             ));
         }
-        let mut sink = SnapshotSink::create(&self.reader).map_err(|error| failed(&error))?;
+        let mut sink = SnapshotSink::new(&self.reader);
         let mut chunks = std::pin::pin!(chunks);
         while let Some(chunk) = chunks.next().await {
             let chunk = chunk.map_err(|error| failed(&error))?;

@@ -68,9 +68,18 @@ impl StagingDir {
 
 impl Drop for StagingDir {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.0) {
-            // The folder is emptied at each start as well.
-            tracing::debug!("cannot remove {}: {error}", self.0.display());
+        let dir = std::mem::take(&mut self.0);
+        let remove = move || match fs::remove_dir_all(&dir) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                // The folder is emptied at each start as well.
+                tracing::debug!("cannot remove {}: {error}", dir.display());
+            }
+            _ => {}
+        };
+        // A connection that broke may drop it on the thread of consensus.
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(remove)),
+            Err(_) => remove(),
         }
     }
 }

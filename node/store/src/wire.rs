@@ -21,9 +21,8 @@ impl SnapshotAssembler for Reader {
     type Snapshot = SnapshotData;
 
     fn assemble(&self, mut chunks: SnapshotChunks) -> BoxFuture<'static, std::io::Result<SnapshotData>> {
-        let sink = SnapshotSink::create(self);
+        let mut sink = SnapshotSink::new(self);
         async move {
-            let mut sink = sink?;
             while let Some(chunk) = chunks.next().await {
                 sink.write(chunk?).await?;
             }

@@ -6,7 +6,6 @@
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -31,6 +30,8 @@ pub struct SnapshotSink {
 
 struct Receiving {
     dir: StagingDir,
+    /// The folder is there.
+    is_begun: bool,
     decoder: Decoder,
     header: Option<Arc<SnapshotHeader>>,
     files: Vec<Arc<SegmentFile>>,
@@ -44,23 +45,19 @@ impl std::fmt::Debug for SnapshotSink {
 }
 
 impl SnapshotSink {
-    /// Begins to receive, in the folder of the reader's store.
-    pub fn create(reader: &Reader) -> io::Result<Self> {
-        Ok(SnapshotSink::in_dir(&reader.core().incoming_dir())?)
-    }
-
-    fn in_dir(incoming: &Path) -> Result<Self, StoreError> {
-        let dir = incoming.join(ClusterId::random().to_string());
-        fs::create_dir_all(&dir).map_err(StoreError::io("create folder", &dir))?;
-        Ok(SnapshotSink {
+    /// To receive one, in the folder of the reader's store.
+    pub fn new(reader: &Reader) -> Self {
+        let dir = reader.core().incoming_dir().join(ClusterId::random().to_string());
+        SnapshotSink {
             state: Some(Receiving {
                 dir: StagingDir(dir),
+                is_begun: false,
                 decoder: Decoder::default(),
                 header: None,
                 files: Vec::new(),
                 unsynced: 0,
             }),
-        })
+        }
     }
 
     /// Takes the next bytes, however they were cut. What it answers with an error is over: the
@@ -85,6 +82,11 @@ fn over() -> io::Error {
 
 impl Receiving {
     fn take_bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if !self.is_begun {
+            let dir = &self.dir.0;
+            fs::create_dir_all(dir).map_err(StoreError::io("create folder", dir))?;
+            self.is_begun = true;
+        }
         self.decoder.push(bytes);
         while let Some(event) = self.decoder.next()? {
             match event {
