@@ -213,7 +213,6 @@ async fn start(config: ServeConfig, files: u64) -> anyhow::Result<Node> {
             gossip: gossip.clone(),
             peers: peers.clone(),
             service: service.clone(),
-            folder: config.data.clone(),
             store,
         },
     );

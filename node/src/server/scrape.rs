@@ -1,10 +1,8 @@
 //! What Raft, gossip, the peers' network and the store know anyway, asked for at each scrape.
 
-mod disk;
 mod quorum;
 
 use openraft::async_runtime::watch::WatchReceiver as _;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
 
 use openraft::ServerState;
@@ -30,13 +28,12 @@ pub struct Asked {
     pub gossip: Gossip,
     pub peers: Peers,
     pub service: Service,
-    pub folder: PathBuf,
     pub store: OpenStore,
 }
 
 /// Adds the sources.
 pub fn register(metrics: &Metrics, asked: Asked) {
-    let Asked { node_id, raft, gossip, peers, service, folder, store } = asked;
+    let Asked { node_id, raft, gossip, peers, service, store } = asked;
     metrics.add_source(move |scrape| {
         let ready = f64::from(u8::from(service.readiness().is_ok()));
         scrape.gauge("ready", "1 while /readyz answers 200", ready);
@@ -64,7 +61,7 @@ pub fn register(metrics: &Metrics, asked: Asked) {
     metrics.add_source(move |scrape| of_raft(scrape, node_id, &raft, &seen));
     metrics.add_source(move |scrape| of_gossip(scrape, &gossip));
     metrics.add_source(move |scrape| of_peers(scrape, &peers));
-    metrics.add_source(move |scrape| of_store(scrape, &folder, &store));
+    metrics.add_source(move |scrape| of_store(scrape, &store));
 }
 
 fn index(log_id: &Option<LogId>) -> f64 {
@@ -188,11 +185,12 @@ fn of_peers(scrape: &mut Scrape<'_>, peers: &Peers) {
     scrape.counter("peer_snapshots_received", "Snapshots received", counters.snapshots_received.get());
 }
 
-fn of_store(scrape: &mut Scrape<'_>, folder: &Path, store: &OpenStore) {
+fn of_store(scrape: &mut Scrape<'_>, store: &OpenStore) {
     let OpenStore { reader, metrics: store, log, health, .. } = store;
-    if let Some(room) = disk::room(folder) {
-        scrape.gauge("store_disk_free_bytes", "Free space where the data folder is", room.free_bytes);
-        scrape.gauge("store_disk_size_bytes", "Size of the file system of the data folder", room.size_bytes);
+    let (free, size) = (store.disk_free_bytes.load(Relaxed), store.disk_size_bytes.load(Relaxed));
+    if size > 0 {
+        scrape.gauge("store_disk_free_bytes", "Free space where the data folder is", free as f64);
+        scrape.gauge("store_disk_size_bytes", "Size of the file system of the data folder", size as f64);
     }
     let full = f64::from(u8::from(health.borrow().full.is_some()));
     scrape.gauge("store_full", "1 while writes wait for room on the disk", full);
@@ -215,7 +213,11 @@ fn of_store(scrape: &mut Scrape<'_>, folder: &Path, store: &OpenStore) {
     let waiting = stats.reads_waiting as f64;
     scrape.gauge("store_reads_waiting", "Reads that wait for one of those threads", waiting);
     let unwritten = stats.unwritten_bytes as f64;
-    scrape.gauge("store_unwritten_bytes", "Messages that are read from memory until they are written", unwritten);
+    scrape.gauge(
+        "store_unwritten_bytes",
+        "Messages that are read from memory until they are written",
+        unwritten,
+    );
     scrape.gauge("store_dropped_upto", "Messages up to this seq are dropped", stats.floor as f64);
     scrape.gauge("store_removed_singly", "Messages removed one by one", stats.removed_singly as f64);
     scrape.gauge("store_removed_singly_max", "Most of those", limits.removed_singly_max as f64);

@@ -102,7 +102,7 @@ impl Core {
         }
         files::ensure_dir(&incoming)?;
         let applied = watch::Sender::new(applied_of(&state));
-        let watched = config.watches_room.then(|| room::watch(&config.dir, health.clone()));
+        let watched = config.watches_room.then(|| room::watch(&config.dir, health.clone(), metrics.clone()));
         let room = watched.transpose().map_err(StoreError::io("look at", &config.dir))?;
         Ok(Core {
             config: config.clone(),

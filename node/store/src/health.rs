@@ -118,6 +118,10 @@ pub struct StoreMetrics {
     pub checkpoint: Histogram,
     /// Reads that were made on a thread that may wait for the disk.
     pub reads_elsewhere: AtomicU64,
+    /// Room of the file system that the folder is on, for a program without privileges; and its size, 0 where it
+    /// is not known.
+    pub disk_free_bytes: AtomicU64,
+    pub disk_size_bytes: AtomicU64,
     /// Sealed segments that were read again.
     pub segments_checked: AtomicU64,
     /// Of those that there are, the ones that are not as they were written.

@@ -9,13 +9,14 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
 use crate::error::Lack;
-use crate::health::{HealthSender, Writer};
+use crate::health::{HealthSender, StoreMetrics, Writer};
 
 /// With less room than this, clients' writes are refused.
 const LOW_BYTES: u64 = 32 << 20;
@@ -49,10 +50,15 @@ fn judge(free: u64, has_reserve: bool, was_low: bool, is_refused: bool) -> (bool
     (is_low, act)
 }
 
-/// What a program without privileges may still write; none where the file system does not say.
-fn free(dir: &Path) -> Option<u64> {
+/// What a program without privileges may still write, and the size of the file system; none where that does
+/// not say.
+fn free_of(dir: &Path) -> Option<(u64, u64)> {
     let stat = statvfs(dir).ok().filter(|stat| stat.f_blocks > 0)?;
-    Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+    Some((stat.f_bavail.saturating_mul(stat.f_frsize), stat.f_blocks.saturating_mul(stat.f_frsize)))
+}
+
+fn free(dir: &Path) -> Option<u64> {
+    free_of(dir).map(|(free, _)| free)
 }
 
 /// A copy of it may be a file of holes, which gives no room back.
@@ -79,15 +85,20 @@ struct Room {
     was_low: bool,
     /// The file system has no way to reserve.
     cannot: bool,
+    metrics: Arc<StoreMetrics>,
 }
 
 /// Keeps the look at the room going.
 pub(crate) struct Watched(#[expect(dead_code, reason = "its end is what counts")] mpsc::Sender<()>);
 
 /// Looks at the folder's room until what it answers is dropped.
-pub(crate) fn watch(dir: &Path, health: Arc<HealthSender>) -> io::Result<Watched> {
-    let mut room =
-        Room { dir: dir.to_path_buf(), reserve: dir.join("reserve"), was_low: false, cannot: false };
+pub(crate) fn watch(
+    dir: &Path,
+    health: Arc<HealthSender>,
+    metrics: Arc<StoreMetrics>,
+) -> io::Result<Watched> {
+    let reserve = dir.join("reserve");
+    let mut room = Room { dir: dir.to_path_buf(), reserve, was_low: false, cannot: false, metrics };
     let (watched, end) = mpsc::channel();
     let watching = move || {
         loop {
@@ -105,7 +116,9 @@ pub(crate) fn watch(dir: &Path, health: Arc<HealthSender>) -> io::Result<Watched
 impl Room {
     fn look(&mut self, is_refused: bool) -> bool {
         // A disk that does not say how full it is will say so when it is written to.
-        let Some(free) = free(&self.dir) else { return false };
+        let Some((free, size)) = free_of(&self.dir) else { return false };
+        self.metrics.disk_free_bytes.store(free, Ordering::Relaxed);
+        self.metrics.disk_size_bytes.store(size, Ordering::Relaxed);
         let has_reserve = self.cannot || is_reserve(&self.reserve);
         let (is_low, act) = judge(free, has_reserve, self.was_low, is_refused);
         match act {
@@ -170,9 +183,18 @@ mod tests {
     fn a_store_with_room_has_a_reserve() {
         let dir = tempfile::tempdir().unwrap();
         let reserve = dir.path().join("reserve");
-        let mut room =
-            Room { dir: dir.path().to_path_buf(), reserve: reserve.clone(), was_low: false, cannot: false };
+        let (metrics, at) = (Arc::<StoreMetrics>::default(), dir.path().to_path_buf());
+        let mut room = Room {
+            dir: at,
+            reserve: reserve.clone(),
+            was_low: false,
+            cannot: false,
+            metrics: metrics.clone(),
+        };
         assert!(!room.look(false));
+        let (free, size) = (&metrics.disk_free_bytes, &metrics.disk_size_bytes);
+        assert!(free.load(Ordering::Relaxed) <= size.load(Ordering::Relaxed));
+        assert!(size.load(Ordering::Relaxed) > 0);
         if !room.cannot {
             assert_eq!(fs::metadata(reserve).unwrap().len(), RESERVE_BYTES);
         }
