@@ -27,6 +27,7 @@ use tokio::sync::watch::Receiver;
 use tokio::task::JoinSet;
 
 use crate::service::due::Due;
+use crate::service::lateness;
 use crate::service::operator::Operator;
 use crate::service::proposer::{Carrier, Proposer};
 use crate::service::pulse;
@@ -256,6 +257,7 @@ impl Group {
         tasks.spawn(retention.run());
         tasks.spawn(scrub::run(store.reader.clone(), settings.scrub_interval));
         tasks.spawn(due.run());
+        tasks.spawn(lateness::run(metrics.lateness.clone()));
         Ok(Group { raft, service, operator, store, tasks })
     }
 }

@@ -5,6 +5,7 @@
 //! future here may be dropped at any await: a dropped write may still take effect.
 
 pub mod due;
+pub mod lateness;
 pub mod level;
 pub mod list;
 mod nonces;

@@ -43,6 +43,8 @@ pub struct Metrics {
     pub http: Arc<HttpMetrics>,
     /// From a write's arrival to its commit by a quorum and application here.
     pub commit: Latency,
+    /// How late the runtime of consensus comes to what is due.
+    pub lateness: Latency,
 }
 
 impl Default for Metrics {
@@ -62,10 +64,17 @@ impl Metrics {
             Unit::Seconds,
             commit.0.clone(),
         );
+        let lateness = Latency::new();
+        registry.register_with_unit(
+            "consensus_lateness",
+            "How late the runtime of consensus comes to a task that is due",
+            Unit::Seconds,
+            lateness.0.clone(),
+        );
         let sources = Sources(Arc::new(RwLock::new(Vec::new())));
         registry.register_collector(Box::new(sources.clone()));
         registry.register_collector(Box::new(Process::new(env!("CARGO_PKG_VERSION"))));
-        Self { registry: Arc::new(registry), sources, http, commit }
+        Self { registry: Arc::new(registry), sources, http, commit, lateness }
     }
 
     /// Has `source` asked at each scrape. Each metric name belongs to one source.
