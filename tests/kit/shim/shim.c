@@ -5,6 +5,7 @@
  *   drift MS                  and so many more each second
  *   sync ERRNO PART           fsync and fdatasync of files whose path has PART in it fail
  *   read MS PART              pread64 of such files takes so much longer
+ *   write MS PART             pwrite64 of such files takes so much longer
  *   open ERRNO PART           such files cannot be opened
  */
 #define _GNU_SOURCE
@@ -110,13 +111,22 @@ int fdatasync(int fd) {
     return syscall(SYS_fdatasync, fd);
 }
 
-ssize_t pread64(int fd, void *to, size_t length, off64_t at) {
+static void wait_where(const char *what, int fd) {
     long number;
-    if (find_fd("read", fd, &number)) {
+    if (find_fd(what, fd, &number)) {
         struct timespec pause = { number / 1000, number % 1000 * 1000000L };
         syscall(SYS_nanosleep, &pause, NULL);
     }
+}
+
+ssize_t pread64(int fd, void *to, size_t length, off64_t at) {
+    wait_where("read", fd);
     return syscall(SYS_pread64, fd, to, length, at);
+}
+
+ssize_t pwrite64(int fd, const void *from, size_t length, off64_t at) {
+    wait_where("write", fd);
+    return syscall(SYS_pwrite64, fd, from, length, at);
 }
 
 int open64(const char *path, int flags, ...) {

@@ -43,6 +43,16 @@ fn library() -> Option<&'static Path> {
     LIBRARY.get_or_init(compile).as_deref()
 }
 
+/// Has the kernel forget what it read of the files in a folder, so that they are read from the disk again. What
+/// is not on the disk yet stays in memory.
+pub fn forget(folder: &Path) {
+    for entry in std::fs::read_dir(folder).expect("the folder is there") {
+        // A program may take a file away meanwhile.
+        let Ok(file) = entry.and_then(|entry| std::fs::File::open(entry.path())) else { continue };
+        let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
+    }
+}
+
 /// The faults of one program.
 #[derive(Debug, Clone)]
 pub struct Faults {

@@ -11,3 +11,4 @@ mod learner;
 mod memory;
 mod restart;
 mod scale;
+mod slow_disk;
