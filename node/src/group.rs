@@ -38,7 +38,7 @@ use crate::service::retention::{Retention, RetentionConfig};
 use crate::service::room::{self, Room};
 use crate::service::scrub;
 use crate::service::time::{self, Time};
-use crate::service::{Service, ServiceParts};
+use crate::service::{HandOver, Service, ServiceParts};
 use crate::telemetry::Metrics;
 use calls::Calls;
 
@@ -49,6 +49,8 @@ pub struct Parts<'a> {
     pub peers: Peers,
     pub bootstrap: Bootstrap,
     pub metrics: &'a Metrics,
+    /// How clients are answered.
+    pub hand_over: HandOver,
     pub settings: Settings,
 }
 
@@ -94,7 +96,7 @@ pub async fn open_store(folder: &Path, segments_held_max: usize) -> anyhow::Resu
 impl Group {
     /// Takes part, over a store that [`open_store`] has opened.
     pub async fn open(id: GroupId, store: Store, parts: Parts<'_>) -> anyhow::Result<Group> {
-        let Parts { node_id, gossip, peers, bootstrap, metrics, settings } = parts;
+        let Parts { node_id, gossip, peers, bootstrap, metrics, hand_over: answers, settings } = parts;
         let (log, flush, held_vote) = (store.log.stats_handle(), store.log.flusher(), store.log.held_vote());
         let witness = Witness::default();
         let network = Network::new(peers.clone(), id, witness.clone());
@@ -124,6 +126,7 @@ impl Group {
             health: store.health.clone(),
             room: room.clone(),
             commit_latency: metrics.commit.clone(),
+            hand_over: answers.clone(),
         });
         let read_indexer = ReadIndexer::start(
             node_id,
@@ -131,6 +134,7 @@ impl Group {
             peers.clone(),
             Vouching { held_vote: held_vote.clone(), resumption: resumption.clone() },
             reader.applied(),
+            answers,
         );
         let pulse = read_indexer.pulse().clone();
         let reached = Reached::of(raft.clone(), gossip.clone());

@@ -6,6 +6,7 @@
 
 mod clients;
 mod directory;
+mod http_threads;
 mod scrape;
 mod watch;
 
@@ -33,6 +34,7 @@ use crate::listen::{self, Listeners};
 use crate::telemetry::Metrics;
 use clients::Clients;
 use directory::{GossipDirectory, PeerAsk};
+use http_threads::HttpThreads;
 use skep_raft::formation::bootstrap::driver::{Bootstrap, BootstrapConfig};
 use skep_raft::formation::bootstrap::initialise::{Initialise, Initialiser};
 use skep_raft::formation::identity::{self, DataFolder, Identity};
@@ -62,6 +64,7 @@ struct Node {
     tasks: tokio::task::JoinSet<()>,
     health: Receiver<StoreHealth>,
     folder: Arc<DataFolder>,
+    _http_threads: HttpThreads,
 }
 
 /// Runs a node until it is told to stop. `Ok` after an orderly end.
@@ -159,6 +162,9 @@ async fn start(config: ServeConfig, files: u64) -> anyhow::Result<Node> {
     let folder = Arc::new(identity::shared::open(&config.data)?);
     let node_id = folder.identity().node;
     let listeners = listen::bind(config.http, config.admin, config.peer)?;
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = config.http_threads.unwrap_or_else(|| http_threads::by_default(cores()));
+    let http_threads = HttpThreads::start(threads).context("starting the threads for HTTP")?;
     let metrics = Metrics::new();
     let store = group::open_store(folder.dir(), clients::segments_held_max(files)).await?;
 
@@ -182,6 +188,7 @@ async fn start(config: ServeConfig, files: u64) -> anyhow::Result<Node> {
         peers: peers.clone(),
         bootstrap: bootstrap.clone(),
         metrics: &metrics,
+        hand_over: http_threads.hand_over(),
         settings: group::Settings {
             request_timeout: config.request_timeout,
             voters: config.voters,
@@ -228,13 +235,21 @@ async fn start(config: ServeConfig, files: u64) -> anyhow::Result<Node> {
         account: config.request_memory.map_or_else(Account::of_this_process, Account::new),
         live_readers_max: clients.live_readers_max,
     };
-    let public = public_app(service.clone(), limits, &metrics);
+    let clients_runtime = http_threads.handle();
+    // The tasks of the live feed begin with the app.
+    let public = {
+        let _there = clients_runtime.enter();
+        public_app(service.clone(), limits, &metrics)
+    };
     let serving = ServeLimits { connections_max: clients.connections_max, ..ServeLimits::default() };
-    servers.spawn(http::serve(listeners.http, public, serving, http_stages));
+    let listener = http_threads.adopt(listeners.http)?;
+    servers.spawn_on(http::serve(listener, public, serving, http_stages), &clients_runtime);
     let admin = admin_app(NodeAdmin { service, operator }, config.operator_token.clone(), &metrics);
     let operating = ServeLimits { connections_max: clients.operators_max, ..ServeLimits::admin() };
-    servers.spawn(http::serve(listeners.admin, admin, operating, admin_stages));
-    Ok(Node { raft, gossip, peers, http_stage, admin_stage, servers, tasks, health, folder })
+    let listener = http_threads.adopt(listeners.admin)?;
+    servers.spawn_on(http::serve(listener, admin, operating, admin_stages), &clients_runtime);
+    let _http_threads = http_threads;
+    Ok(Node { raft, gossip, peers, http_stage, admin_stage, servers, tasks, health, folder, _http_threads })
 }
 
 /// What gossip first says of this node.

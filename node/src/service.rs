@@ -5,6 +5,7 @@
 //! future here may be dropped at any await: a dropped write may still take effect.
 
 pub mod due;
+mod hand_over;
 pub mod lateness;
 pub mod level;
 pub mod list;
@@ -34,6 +35,7 @@ use skep_state::message::{Digest, StoredMessage};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+pub use hand_over::HandOver;
 use list::Filter;
 use nonces::Nonces;
 use proposer::Proposer;

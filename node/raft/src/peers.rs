@@ -34,6 +34,7 @@ use futures_util::stream::BoxStream;
 use skep_base::id::{ClusterId, NodeId};
 use skep_members::tls::PeerTls;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, broadcast, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -197,6 +198,8 @@ struct Inner {
     /// All ends.
     stopped: CancellationToken,
     tasks: TaskTracker,
+    /// Where all tasks run, also those that a call from elsewhere begins.
+    runtime: Handle,
     incoming: Arc<Semaphore>,
     greeting: Arc<Semaphore>,
     snapshots_in: Arc<Semaphore>,
@@ -221,6 +224,7 @@ impl Peers {
             stopping: CancellationToken::new(),
             stopped: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            runtime: Handle::current(),
             incoming: Arc::new(Semaphore::new(INCOMING_MAX)),
             greeting: Arc::new(Semaphore::new(GREETING_MAX)),
             snapshots_in: Arc::new(Semaphore::new(SNAPSHOTS_IN_MAX)),
@@ -376,12 +380,13 @@ impl Inner {
     /// Runs a task that ends at the latest when the network has stopped.
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let stopped = self.stopped.clone();
-        self.tasks.spawn(async move {
+        let task = async move {
             tokio::select! {
                 () = task => {}
                 () = stopped.cancelled() => {}
             }
-        });
+        };
+        self.tasks.spawn_on(task, &self.runtime);
     }
 
     fn handler(&self) -> Option<&Arc<dyn PeerHandler>> {

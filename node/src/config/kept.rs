@@ -1,9 +1,11 @@
-//! How long messages are kept, and how many bytes of them.
+//! How much of a host a node takes: how long messages are kept and how many bytes of them, memory, threads.
 
 use std::time::Duration;
 
 use crate::http::ACCOUNT_BYTES_MIN;
 
+/// Most threads for clients.
+const HTTP_THREADS_MAX: usize = 256;
 /// Least that messages may be given to take.
 const RETAINED_BYTES_MIN: u64 = 4096;
 /// Least and most of a message's age.
@@ -16,6 +18,12 @@ pub(super) fn request_memory(text: &str) -> Result<u64, String> {
     fits.ok_or_else(|| {
         format!("{text:?} is not a size of at least {} MiB, as in 128MiB", ACCOUNT_BYTES_MIN >> 20)
     })
+}
+
+/// `0`, `7`; threads for clients.
+pub(super) fn threads(text: &str) -> Result<usize, String> {
+    let fits = text.parse().ok().filter(|threads| *threads <= HTTP_THREADS_MAX);
+    fits.ok_or_else(|| format!("{text:?} is not a number from 0 to {HTTP_THREADS_MAX}"))
 }
 
 /// `64MiB`, `1TiB`; what messages may take.

@@ -13,8 +13,8 @@ use skep_members::settings::{ADVERTISE, SEEDS, cluster_key};
 
 use super::settings::{
     ADMIN, ALLOW_ORIGINS, AWAY_GRACE, BODY_BYTES_LIMIT, DATA, DEAD_GRACE, EXPECT, EXPECT_MAX, HTTP,
-    LEVEL_AFTER, MAX_BODY, PEER, REQUEST_MEMORY, REQUEST_TIMEOUT, RETAIN_AGE, RETAIN_BYTES, SCRUB_INTERVAL,
-    VOTERS, VOTERS_MAX,
+    HTTP_THREADS, LEVEL_AFTER, MAX_BODY, PEER, REQUEST_MEMORY, REQUEST_TIMEOUT, RETAIN_AGE, RETAIN_BYTES,
+    SCRUB_INTERVAL, VOTERS, VOTERS_MAX,
 };
 use super::{kept, operator};
 use crate::http::{OperatorToken, Origins};
@@ -46,6 +46,8 @@ pub struct ServeConfig {
     pub operator_token: OperatorToken,
     /// None: by the memory that the process may have.
     pub request_memory: Option<u64>,
+    /// None: by the number of cores.
+    pub http_threads: Option<usize>,
     pub allow_origins: Origins,
     /// Said in the log once there is one.
     pub warnings: Vec<String>,
@@ -76,6 +78,7 @@ pub(super) fn resolve(layers: &Layers) -> Result<ServeConfig, ConfigError> {
         },
         operator_token: operator::token(layers)?,
         request_memory: layers.read(&REQUEST_MEMORY, kept::request_memory)?,
+        http_threads: layers.read(&HTTP_THREADS, kept::threads)?,
         allow_origins: layers.read(&ALLOW_ORIGINS, Origins::parse)?.unwrap_or_default(),
         warnings: warning.into_iter().collect(),
     };

@@ -84,6 +84,12 @@ pub(super) const REQUEST_MEMORY: Setting = Setting::serving(
     "an eighth of the memory limit",
     "Most memory that requests hold: bodies on their way in, lists on their way out; beyond it 503",
 );
+pub(super) const HTTP_THREADS: Setting = Setting::serving(
+    "http-threads",
+    "N",
+    "none on two cores, else one less than cores",
+    "Threads for clients beside the one of consensus; with 0, clients share that one",
+);
 pub(super) const ALLOW_ORIGINS: Setting = Setting::serving(
     "allow-origins",
     "ORIGIN[,ORIGIN...]",
@@ -121,6 +127,7 @@ pub(super) const SETTINGS: &[&Setting] = &[
     &LEVEL_AFTER,
     &SCRUB_INTERVAL,
     &REQUEST_MEMORY,
+    &HTTP_THREADS,
     &ALLOW_ORIGINS,
     &OPERATOR_TOKEN_FILE,
     &OPERATOR_TOKEN,

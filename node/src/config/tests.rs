@@ -61,6 +61,8 @@ fn with_nothing_given_the_defaults_are_those_of_the_contract() {
     assert_eq!(config.log, LogConfig { filter: "info".into(), format: None });
     assert_eq!(config.max_body_bytes, 1 << 20);
     assert_eq!(config.request_timeout, Duration::from_secs(10));
+    assert_eq!(config.http_threads, None, "by the number of cores");
+    assert_eq!(serve(&["--http-threads=0"], NO_ENV).http_threads, Some(0));
 }
 
 #[test]
@@ -98,6 +100,8 @@ fn a_bad_value_is_refused_by_the_name_it_came_under() {
         ("--max-body", "SKEP_MAX_BODY", "1 é"),
         ("--request-timeout", "SKEP_REQUEST_TIMEOUT", "0"),
         ("--dead-grace", "SKEP_DEAD_GRACE", "soon"),
+        ("--http-threads", "SKEP_HTTP_THREADS", "257"),
+        ("--http-threads", "SKEP_HTTP_THREADS", "-1"),
         ("--config", "SKEP_CONFIG", "/no/such/file.toml"),
         ("--cluster-key-file", "SKEP_CLUSTER_KEY_FILE", "/no/such/key"),
     ];

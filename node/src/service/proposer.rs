@@ -15,9 +15,9 @@ use skep_state::command::{COMMAND_BYTES_TARGET, COMMAND_OPS_MAX, Command, Op, Op
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::ServiceError;
 use super::room::Room;
 use super::time::{CLOCKS, Time};
+use super::{HandOver, ServiceError};
 use skep_members::gossip::Gossip;
 use skep_raft::deposed;
 use skep_raft::peers::{CallError, Peers};
@@ -84,6 +84,7 @@ pub struct Carrier {
     pub health: tokio::sync::watch::Receiver<StoreHealth>,
     pub room: Room,
     pub commit_latency: crate::telemetry::Latency,
+    pub hand_over: HandOver,
 }
 
 impl Proposer {
@@ -254,7 +255,7 @@ async fn carry(carrier: Carrier, fullness: &Fullness, mut batch: Vec<Pending>) {
             Ok(outcomes) => {
                 fullness.end();
                 carrier.commit_latency.observe(started.elapsed());
-                answer_all(batch, outcomes);
+                answer_all(batch, outcomes, &carrier.hand_over);
                 return;
             }
             Err(error) => error,
@@ -348,9 +349,9 @@ async fn propose_here(
     }
 }
 
-fn answer_all(batch: Vec<Pending>, outcomes: Vec<OpOutcome>) {
+fn answer_all(batch: Vec<Pending>, outcomes: Vec<OpOutcome>, hand_over: &HandOver) {
     let mut outcomes = outcomes.into_iter();
-    for pending in batch {
+    let answer = move |pending: Pending| {
         let own: Vec<_> = outcomes.by_ref().take(pending.ops.len()).collect();
         let answer = if own.len() == pending.ops.len() {
             Ok(own)
@@ -358,6 +359,11 @@ fn answer_all(batch: Vec<Pending>, outcomes: Vec<OpOutcome>) {
             Err(ProposeError::Unknown("the leader answered fewer operations than were sent".into()))
         };
         let _ = pending.answer.send(answer);
+    };
+    // Peers' requests wait on this runtime, and come a batch each.
+    match batch.iter().all(|pending| pending.forwarded) {
+        true => batch.into_iter().for_each(answer),
+        false => hand_over.give(move || batch.into_iter().for_each(answer)),
     }
 }
 

@@ -16,8 +16,8 @@ use skep_base::id::{NodeId, RawNodeId};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use super::ServiceError;
 use super::pulse::Pulse;
+use super::{HandOver, ServiceError};
 use skep_raft::leadership::{self, Leading, Standing};
 use skep_raft::peers::{CallError, Peers};
 use skep_raft::resumption::Resumption;
@@ -64,6 +64,8 @@ pub struct ReadIndexer {
 struct Waiting {
     deadline: Instant,
     answer: oneshot::Sender<Result<u64, ReadIndexError>>,
+    /// A peer's, whose request waits on this runtime.
+    of_peer: bool,
 }
 
 impl ReadIndexer {
@@ -74,6 +76,7 @@ impl ReadIndexer {
         peers: Peers,
         vouching: Vouching,
         applied: watch::Receiver<Applied>,
+        hand_over: HandOver,
     ) -> Self {
         let (queue, waiting) = mpsc::channel(WAITING_READS_MAX);
         let pulse = Pulse::begin(Instant::now());
@@ -84,7 +87,7 @@ impl ReadIndexer {
             vouching: vouching.clone(),
             answered_last: Vec::new(),
         };
-        tokio::spawn(run(rounds, waiting, pulse.clone()));
+        tokio::spawn(run(rounds, waiting, pulse.clone(), hand_over));
         Self { node_id, raft, vouching, queue, applied, pulse }
     }
 
@@ -103,7 +106,7 @@ impl ReadIndexer {
     pub async fn round(&self, deadline: Instant) -> Result<u64, ServiceError> {
         let unavailable = |detail: String| ServiceError::Unavailable { detail, unprocessed: true };
         let answered = self
-            .enqueue(deadline)
+            .enqueue(deadline, false)
             .ok_or_else(|| ServiceError::Overloaded { detail: "too many reads wait at this node".into() })?;
         match tokio::time::timeout_at(deadline, answered).await {
             Ok(Ok(Ok(index))) => Ok(index),
@@ -132,7 +135,7 @@ impl ReadIndexer {
         }
         // More voters are needed: together with all others that wait for them.
         let answered = self
-            .enqueue(deadline)
+            .enqueue(deadline, true)
             .ok_or_else(|| ReadIndexError::Unavailable("too many reads wait at the leader".into()))?;
         match tokio::time::timeout_at(deadline, answered).await {
             Ok(Ok(answer)) => answer,
@@ -146,9 +149,13 @@ impl ReadIndexer {
         self.vouching.vote().is_some_and(|held| leadership::same_leader(&held, vote))
     }
 
-    fn enqueue(&self, deadline: Instant) -> Option<oneshot::Receiver<Result<u64, ReadIndexError>>> {
+    fn enqueue(
+        &self,
+        deadline: Instant,
+        of_peer: bool,
+    ) -> Option<oneshot::Receiver<Result<u64, ReadIndexError>>> {
         let (answer, answered) = oneshot::channel();
-        self.queue.try_send(Waiting { deadline, answer }).ok().map(|()| answered)
+        self.queue.try_send(Waiting { deadline, answer, of_peer }).ok().map(|()| answered)
     }
 
     async fn applied(&self, index: u64, deadline: Instant) -> Result<(), ServiceError> {
@@ -177,7 +184,7 @@ struct Rounds {
     answered_last: Vec<RawNodeId>,
 }
 
-async fn run(mut rounds: Rounds, mut queue: mpsc::Receiver<Waiting>, pulse: Pulse) {
+async fn run(mut rounds: Rounds, mut queue: mpsc::Receiver<Waiting>, pulse: Pulse, hand_over: HandOver) {
     let mut waiting = Vec::new();
     loop {
         if waiting.is_empty() && queue.recv_many(&mut waiting, WAITING_READS_MAX).await == 0 {
@@ -190,8 +197,11 @@ async fn run(mut rounds: Rounds, mut queue: mpsc::Receiver<Waiting>, pulse: Puls
         match rounds.round(deadline).await {
             Ok(index) => {
                 pulse.beat(Instant::now());
-                for read in waiting.drain(..) {
-                    let _ = read.answer.send(Ok(index));
+                let answer = move |read: Waiting| drop(read.answer.send(Ok(index)));
+                waiting.extract_if(.., |read| read.of_peer).for_each(answer);
+                if !waiting.is_empty() {
+                    let clients = std::mem::take(&mut waiting);
+                    hand_over.give(move || clients.into_iter().for_each(answer));
                 }
             }
             Err(error) => {

@@ -44,9 +44,9 @@ impl Process {
         })
     }
 
-    /// Runs a future on this thread. One thread carries a node: consensus is a chain of short
-    /// steps, and handing them between threads costs more than it gains. What blocks, and what
-    /// forwards traffic, has threads of its own.
+    /// Runs a future on this thread. One thread carries a node's consensus: it is a chain of short
+    /// steps, and handing them between threads costs more than it gains. What blocks, what forwards
+    /// traffic, and where there are cores for them what clients ask, has threads of its own.
     pub fn block_on(self, future: impl Future<Output = ExitCode>) -> ExitCode {
         match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => {

@@ -32,4 +32,5 @@ mod retention;
 mod scrub;
 mod signals;
 mod strangers;
+mod threads;
 mod torn_log;
