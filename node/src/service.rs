@@ -299,7 +299,8 @@ impl Service {
         };
         self.read(move |reader| {
             let read = |after, count, bytes| reader.page(after, count, bytes);
-            Ok(list::page(read, last, after, limit, PAGE_BYTES_MAX, &filter)?)
+            let block = |after| reader.block_after(after, false);
+            Ok(list::page(read, block, last, after, limit, PAGE_BYTES_MAX, &filter)?)
         })
         .await
     }
@@ -326,7 +327,8 @@ impl Service {
                     }),
                 };
                 let between = |from, upto| reader.count(from, upto);
-                let messages = list::count(read, between, last_seq, &filter, go_on)?;
+                let block = |after| Ok(reader.block_after(after, true)?);
+                let messages = list::count(read, block, between, last_seq, &filter, go_on)?;
                 Ok(Counted { messages, last_seq })
             })
             .await;

@@ -16,7 +16,7 @@ use crate::service::time::MemberClock;
 use crate::service::{Claim, Clocks, ClusterStatus, Counted, Page, Put, ServiceError, Written};
 use skep_state::clock::Stamp;
 use skep_state::kinds::text::Newest;
-use skep_store::{Applied, Lookup};
+use skep_store::{Applied, Block, Lookup};
 
 pub const NODE_ID: &str = "00000000000000a1";
 
@@ -128,14 +128,17 @@ impl MessageApi for Fake {
 
     async fn page(&self, last: u64, after: u64, limit: usize, filter: Filter) -> Result<Page, ServiceError> {
         let read = |after, count, bytes| Ok::<_, ServiceError>(self.read(after, count, bytes));
-        list::page(read, last, after, limit, usize::MAX, &filter)
+        list::page(read, |_| Ok(Block::default()), last, after, limit, usize::MAX, &filter)
     }
 
     async fn count(&self, filter: Filter) -> Result<Counted, ServiceError> {
         let last_seq = self.current().await?;
         let read = |after, count, bytes| Ok::<_, ServiceError>(self.read(after, count, bytes));
         let between = |from, upto| upto - from;
-        Ok(Counted { messages: list::count(read, between, last_seq, &filter, || Ok(()))?, last_seq })
+        Ok(Counted {
+            messages: list::count(read, |_| Ok(Block::default()), between, last_seq, &filter, || Ok(()))?,
+            last_seq,
+        })
     }
 
     async fn current(&self) -> Result<u64, ServiceError> {

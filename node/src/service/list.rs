@@ -1,9 +1,11 @@
 //! Which messages of a list are wanted, and finding them in the log of messages.
 //!
 //! Pure over a reading function, so that what is read may be a store or a test's vector. Times
-//! never fall as `seq` rises, so times are found by halving; content types by looking.
+//! never fall as `seq` rises, so times are found by halving; content types by looking, but for the blocks of
+//! which the store knows them.
 
 use skep_state::message::StoredMessage;
+use skep_store::Block;
 
 use super::Page;
 
@@ -26,12 +28,22 @@ pub struct Filter {
 
 impl Filter {
     fn is_of_type(&self, message: &StoredMessage) -> bool {
+        self.wants(message.content_type.split(';').next().unwrap_or_default().trim())
+    }
+
+    /// Whether messages of a content type without parameters are wanted.
+    fn wants(&self, essence: &str) -> bool {
         let Some(wanted) = &self.content_type else { return true };
-        let essence = message.content_type.split(';').next().unwrap_or_default().trim();
         match wanted.strip_suffix("/*") {
             Some(main) => essence.split('/').next().is_some_and(|own| own.eq_ignore_ascii_case(main)),
             None => essence.eq_ignore_ascii_case(wanted),
         }
+    }
+
+    /// How many messages of a block are wanted, where that is known and the block ends by `upto`; and its end.
+    fn known(&self, block: &Block, upto: u64) -> Option<(u64, u64)> {
+        let last = block.last.filter(|last| *last <= upto)?;
+        Some((block.types.as_ref()?.count(|essence| self.wants(essence))?, last))
     }
 }
 
@@ -40,9 +52,10 @@ pub trait Read<E>: FnMut(u64, usize, usize) -> Result<Vec<StoredMessage>, E> {}
 impl<E, F: FnMut(u64, usize, usize) -> Result<Vec<StoredMessage>, E>> Read<E> for F {}
 
 /// A page of at most `limit` messages after `after` in a log that ends at `last`, of at most
-/// `bytes_max` bytes of records (but one message at least).
+/// `bytes_max` bytes of records (but one message at least). `block` tells the block after a `seq`.
 pub fn page<E>(
     mut read: impl Read<E>,
+    block: impl Fn(u64) -> Result<Block, E>,
     last: u64,
     after: u64,
     limit: usize,
@@ -62,7 +75,14 @@ pub fn page<E>(
             break Some(at);
         }
         let count = match filter.content_type {
-            Some(_) => READ_MESSAGES_MAX,
+            Some(_) => {
+                let block = block(at)?;
+                if let Some((0, last)) = filter.known(&block, upto) {
+                    at = last;
+                    continue;
+                }
+                to_read(&block, at)
+            }
             None => limit - messages.len(),
         };
         let found = read(at, count, bytes_max - bytes)?;
@@ -92,6 +112,7 @@ pub fn page<E>(
 /// another; `go_on` may end it before its time.
 pub fn count<E>(
     mut read: impl Read<E>,
+    block: impl Fn(u64) -> Result<Block, E>,
     count: impl Fn(u64, u64) -> u64,
     last: u64,
     filter: &Filter,
@@ -104,12 +125,25 @@ pub fn count<E>(
     let mut counted = 0;
     while at < upto {
         go_on()?;
-        let found = read(at, READ_MESSAGES_MAX, READ_BYTES_MAX)?;
+        let block = block(at)?;
+        if let Some((wanted, last)) = filter.known(&block, upto) {
+            counted += wanted;
+            at = last;
+            continue;
+        }
+        let found = read(at, to_read(&block, at), READ_BYTES_MAX)?;
         let Some(end) = found.last() else { break };
         at = end.seq;
-        counted += found.iter().filter(|message| message.seq <= upto && filter.is_of_type(message)).count();
+        let wanted = found.iter().filter(|message| message.seq <= upto && filter.is_of_type(message));
+        counted += wanted.count() as u64;
     }
-    Ok(counted as u64)
+    Ok(counted)
+}
+
+/// How many messages are read at once: not beyond the block's end, where the next one begins.
+fn to_read(block: &Block, at: u64) -> usize {
+    let left = block.last.and_then(|last| usize::try_from(last.saturating_sub(at)).ok());
+    left.unwrap_or(usize::MAX).clamp(1, READ_MESSAGES_MAX)
 }
 
 /// The messages of the filter's times: those after one `seq`, up to another.
@@ -135,6 +169,8 @@ pub fn last_before<E>(read: &mut impl Read<E>, last: u64, time_ms: u64) -> Resul
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use bytes::Bytes;
     use proptest::prelude::*;
     use skep_state::message::Digest;
@@ -161,11 +197,26 @@ mod tests {
         }
     }
 
+    /// Blocks of so many, up to `last`; those without gaps are known.
+    fn blocks(log: &[StoredMessage], size: u64, last: u64) -> impl Fn(u64) -> Result<Block, ()> {
+        move |after| {
+            let end = after - after % size + size;
+            if end > last {
+                return Ok(Block::default());
+            }
+            let within: Vec<_> = log.iter().filter(|m| m.seq > after && m.seq <= end).collect();
+            let is_known = within.len() as u64 == size;
+            let types = is_known.then(|| Arc::new(within.iter().map(|m| m.content_type.as_str()).collect()));
+            Ok(Block { last: Some(end), types })
+        }
+    }
+
     proptest! {
-        /// Logs with gaps and with equal times.
+        /// Logs with gaps and with equal times, and blocks of which some are known.
         #[test]
         fn pages_hold_exactly_what_the_filter_wants_and_counts_agree(
-            steps in prop::collection::vec((1u64..4, 0u64..3), 0..60),
+            steps in prop::collection::vec((prop::sample::select(vec![1u64, 1, 1, 1, 2, 3]), 0u64..3), 0..60),
+            size in 1u64..9,
             since_ms in prop::option::of(0u64..90),
             until_ms in prop::option::of(0u64..90),
             content_type in prop::sample::select(vec![None, Some("text/plain"), Some("image/*"), Some("a/b")]),
@@ -187,7 +238,7 @@ mod tests {
             }).map(|message| message.seq).collect();
             let (mut found, mut after) = (Vec::new(), 0);
             loop {
-                let page = page(read(&log), seq, after, limit, bytes_max, &filter).unwrap();
+                let page = page(read(&log), blocks(&log, size, seq), seq, after, limit, bytes_max, &filter).unwrap();
                 prop_assert!(page.messages.len() <= limit);
                 found.extend(page.messages.iter().map(|message| message.seq));
                 match page.next {
@@ -200,7 +251,7 @@ mod tests {
             }
             prop_assert_eq!(&found, &wanted);
             let between = |from, upto| log.iter().filter(|m| m.seq > from && m.seq <= upto).count() as u64;
-            let counted = count(read(&log), between, seq, &filter, || Ok(())).unwrap();
+            let counted = count(read(&log), blocks(&log, size, seq), between, seq, &filter, || Ok(())).unwrap();
             prop_assert_eq!(counted, wanted.len() as u64);
         }
     }

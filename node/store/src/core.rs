@@ -263,10 +263,9 @@ impl Core {
         let retired = self.lock().kinds.messages.records_mut().take_retired(&kept);
         for segment in retired {
             let path = segment.path();
-            let removed = segment
-                .hold_for_readers()
-                .and_then(|()| segments::remove_if_there(path))
-                .and_then(|()| segments::remove_if_there(&segments::index_path(path)));
+            let removed = segment.hold_for_readers().and_then(|()| {
+                segments::files_of(path).iter().try_for_each(|file| segments::remove_if_there(file))
+            });
             // A failure is made good at the next start.
             match removed {
                 Ok(()) => tracing::debug!(file = %path.display(), "a dropped segment is off the disk"),

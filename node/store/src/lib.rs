@@ -50,9 +50,9 @@ pub use log::{HeldVote, LogFlush, LogReader, LogStats, LogStatsHandle, LogStore}
 pub use machine::{SnapshotBuilder, StateMachine};
 pub use manifest::{SnapshotHeader, decode_header};
 pub use pool::Busy;
-pub use reader::{Reader, StoreStats};
+pub use reader::{Block, Reader, StoreStats};
 pub use scrub::{Scrub, Verified, verify};
-pub use segments::{Lookup, SegmentMeta};
+pub use segments::{Lookup, SegmentMeta, Summary};
 pub use snapshot::{Received, SnapshotData, SnapshotInfo, SnapshotSink, inspect};
 
 /// A Raft over this store.

@@ -17,7 +17,16 @@ use crate::core::Core;
 use crate::error::StoreError;
 use crate::log::LogStatsHandle;
 use crate::pool::{self, Busy, Pool};
-use crate::segments::{Excess, Lookup, Wait};
+use crate::segments::{Excess, Lookup, Summary, Wait};
+
+/// Messages that follow each other.
+#[derive(Debug, Clone, Default)]
+pub struct Block {
+    /// The last of them; none where they are all that there are.
+    pub last: Option<u64>,
+    /// What there is of each content type; none where they must be read.
+    pub types: Option<Arc<Summary>>,
+}
 
 /// Sizes of the store.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -192,6 +201,31 @@ impl Reader {
             .removed()
             .gaps()
             .count_between(after, upto.min(state.kinds.messages.records().published_seq()))
+    }
+
+    /// The messages after `after` that are looked at as one: those of a sealed segment that begins there, or what
+    /// comes before the next one. `read`: where the types take reading the segment, too. Blocks.
+    pub fn block_after(&self, after: u64, read: bool) -> Result<Block, StoreError> {
+        let (segment, is_whole) = {
+            let state = self.core.lock();
+            let messages = &state.kinds.messages;
+            let Some((segment, _)) = messages.records().sealed_after(after) else {
+                return Ok(Block::default());
+            };
+            if segment.first_seq > after + 1 {
+                return Ok(Block { last: Some(segment.first_seq - 1), types: None });
+            }
+            let last = segment.first_seq + segment.count - 1;
+            let is_whole = messages.removed().gaps().count_between(after, last) == segment.count;
+            (segment, is_whole)
+        };
+        let last = Some(segment.first_seq + segment.count - 1);
+        let types = match (is_whole, read) {
+            (false, _) => None,
+            (true, true) => Some(segment.read_types()?),
+            (true, false) => segment.types(),
+        };
+        Ok(Block { last, types })
     }
 
     /// The newest text.

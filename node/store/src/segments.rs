@@ -13,6 +13,7 @@ mod names;
 mod read;
 pub(crate) mod record;
 pub(crate) mod segment;
+mod summary;
 mod view;
 mod write_behind;
 
@@ -34,10 +35,11 @@ use index::MemoryIndex;
 use known::find_sealed;
 pub(crate) use known::{Known, Wanted};
 pub use meta::SegmentMeta;
-pub(crate) use names::{index_path, remove_if_there, remove_strangers, segment_path};
+pub(crate) use names::{files_of, index_path, remove_if_there, remove_strangers, segment_path, summary_path};
 pub(crate) use read::Wait;
 use record::HEADER_BYTES;
 pub(crate) use segment::{Sealed, open_checked, scan};
+pub use summary::Summary;
 pub use view::Lookup;
 pub(crate) use view::View;
 pub(crate) use write_behind::{WriteBehind, Writing};
@@ -110,6 +112,7 @@ impl Segments {
             } else {
                 // An index of what is cut off would be wrong for what grows in its place.
                 remove_if_there(&index_path(&path))?;
+                remove_if_there(&summary_path(&path))?;
                 let file = open_checked(&path, meta)?;
                 file.set_len(meta.len).map_err(StoreError::io("cut", &path))?;
                 let index = scan(&file, &path, meta)?;
@@ -140,7 +143,7 @@ impl Segments {
     pub(crate) fn known_files(&self) -> HashSet<PathBuf> {
         let sealed = self.sealed.iter().map(|segment| segment.path());
         let active = self.active.iter().map(|active| active.file.path());
-        sealed.chain(active).flat_map(|path| [path.to_path_buf(), index_path(path)]).collect()
+        sealed.chain(active).flat_map(files_of).collect()
     }
 
     /// The segment that comes next, where the present one has no room.
@@ -326,7 +329,7 @@ impl Segments {
         };
         self.last_seq = record.seq;
         record::push(&mut self.staged, record);
-        active.index.push(*record.digest, offset);
+        active.index.push(*record.digest, offset, record.content_type);
         Ok(())
     }
 

@@ -29,7 +29,9 @@ use skep_state::records::{NewRecord, Records};
 use crate::core::Captured;
 use crate::error::StoreError;
 use crate::manifest::{HEADER_FORMAT, SnapshotHeader};
-use crate::segments::{Lookup, Sealed, SegmentFile, SegmentMeta, View, Wait, index, index_path, scan};
+use crate::segments::{
+    Lookup, Sealed, SegmentFile, SegmentMeta, View, Wait, index, index_path, scan, summary_path,
+};
 use decoder::{Decoder, Event};
 pub use sink::SnapshotSink;
 
@@ -139,6 +141,9 @@ impl SnapshotData {
                 Some(staged) => {
                     let from = staged.segment(number);
                     move_over(&index_path(&from), &index_path(to))?;
+                    if summary_path(&from).exists() {
+                        move_over(&summary_path(&from), &summary_path(to))?;
+                    }
                     move_over(&from, to)?;
                 }
                 None => self.copy_segment(number, to)?,
@@ -176,7 +181,9 @@ pub(crate) fn check_and_index(file: &File, path: &Path, meta: SegmentMeta) -> Re
     file.sync_all().map_err(StoreError::sync(path))?;
     let memory = scan(file, path, meta)?;
     let key = index::IndexKey { first_seq: meta.first_seq, count: meta.count, data_len: meta.len };
-    index::build(&index_path(path), key, &memory).map(drop)
+    index::build(&index_path(path), key, &memory)?;
+    memory.types().keep(path, key);
+    Ok(())
 }
 
 fn move_over(from: &Path, to: &Path) -> Result<(), StoreError> {

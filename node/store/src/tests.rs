@@ -11,6 +11,7 @@ mod removal;
 mod scale;
 mod snapshot;
 mod suite;
+mod types;
 
 use std::path::Path;
 

@@ -24,6 +24,7 @@ use crate::error::StoreError;
 use crate::files;
 use crate::segments::file::SegmentFile;
 use crate::segments::read::{Wait, read_exact_at};
+use crate::segments::summary::Summary;
 
 const MAGIC: &[u8; 8] = b"SKEPIDX\n";
 const FORMAT: u32 = 1;
@@ -50,10 +51,11 @@ pub(crate) struct MemoryIndex {
     collisions: Vec<(u64, u32)>,
     digests: Vec<Digest>,
     offsets: Vec<u32>,
+    types: Summary,
 }
 
 impl MemoryIndex {
-    pub(crate) fn push(&mut self, digest: Digest, offset: u32) {
+    pub(crate) fn push(&mut self, digest: Digest, offset: u32, content_type: &str) {
         let message = self.offsets.len() as u32;
         let prefix = prefix_of(&digest);
         match self.by_prefix.entry(prefix) {
@@ -72,6 +74,12 @@ impl MemoryIndex {
         }
         self.digests.push(digest);
         self.offsets.push(offset);
+        self.types.add(content_type);
+    }
+
+    /// What there is of each content type.
+    pub(crate) fn types(&self) -> &Summary {
+        &self.types
     }
 
     pub(crate) fn find(&self, digest: &Digest) -> Option<u32> {
@@ -334,7 +342,7 @@ mod tests {
     fn filled(count: u32) -> (MemoryIndex, IndexKey) {
         let mut memory = MemoryIndex::default();
         for message in 0..count {
-            memory.push(Digest::of(&message.to_le_bytes()), 24 + message * 100);
+            memory.push(Digest::of(&message.to_le_bytes()), 24 + message * 100, "text/plain");
         }
         (memory, IndexKey { first_seq: 1, count: u64::from(count), data_len: 1000 })
     }

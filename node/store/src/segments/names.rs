@@ -16,6 +16,15 @@ pub(crate) fn index_path(segment: &Path) -> PathBuf {
     segment.with_extension("idx")
 }
 
+pub(crate) fn summary_path(segment: &Path) -> PathBuf {
+    segment.with_extension("sum")
+}
+
+/// All files of a segment.
+pub(crate) fn files_of(segment: &Path) -> [PathBuf; 3] {
+    [segment.to_path_buf(), index_path(segment), summary_path(segment)]
+}
+
 /// Removes the files in the folder that are not among the known.
 pub(crate) fn remove_strangers(dir: &Path, known: &HashSet<PathBuf>) -> Result<(), StoreError> {
     let entries = fs::read_dir(dir).and_then(|all| all.collect::<Result<Vec<_>, _>>());

@@ -120,6 +120,11 @@ impl<'a> Record<'a> {
         RECORD_BYTES_MIN + usize::from(u16::from_le_bytes([self.0[56], self.0[57]]))
     }
 
+    /// Empty where it is no text.
+    pub(crate) fn content_type(&self) -> &str {
+        std::str::from_utf8(&self.0[RECORD_BYTES_MIN..self.body_at()]).unwrap_or_default()
+    }
+
     /// The message, whose body shares the memory of `bytes`: those that were checked.
     pub(crate) fn message(&self, bytes: &Bytes) -> Result<StoredMessage, String> {
         let content_type = std::str::from_utf8(&self.0[RECORD_BYTES_MIN..self.body_at()])

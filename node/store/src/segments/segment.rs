@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufReader, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use bytes::Bytes;
 use skep_state::message::Digest;
@@ -15,6 +15,7 @@ use crate::segments::file::SegmentFile;
 use crate::segments::index::{self, DiskIndex, IndexKey, MemoryIndex};
 use crate::segments::read::{Wait, read_exact_at};
 use crate::segments::record::{self, HEADER_BYTES, Record};
+use crate::segments::summary::Summary;
 use crate::segments::{Active, index_path};
 
 pub(super) const READ_BUFFER_BYTES: usize = 256 * 1024;
@@ -29,6 +30,8 @@ pub(crate) struct Sealed {
     pub len: u64,
     /// In memory until its file is built.
     index: RwLock<Arc<SealedIndex>>,
+    /// Once it is known.
+    types: OnceLock<Arc<Summary>>,
 }
 
 pub(crate) enum SealedIndex {
@@ -39,7 +42,9 @@ pub(crate) enum SealedIndex {
 impl Sealed {
     /// A segment that has just become full.
     pub(super) fn of(full: Active) -> Sealed {
+        let types = OnceLock::from(Arc::new(full.index.types().clone()));
         Sealed {
+            types,
             file: full.file,
             first_seq: full.first_seq,
             count: full.index.count(),
@@ -60,11 +65,17 @@ impl Sealed {
     pub(crate) fn open(path: PathBuf, meta: SegmentMeta) -> Result<Sealed, StoreError> {
         let file = open_checked(&path, meta)?;
         let key = IndexKey { first_seq: meta.first_seq, count: meta.count, data_len: meta.len };
+        let types = OnceLock::new();
+        if let Ok(known) = Summary::open(&path, key) {
+            let _ = types.set(Arc::new(known));
+        }
         let index = match DiskIndex::open(&index_path(&path), key) {
             Ok(index) => index,
             Err(reason) => {
                 tracing::info!(file = %path.display(), %reason, "building the segment's index");
                 let memory = scan(&file, &path, meta)?;
+                memory.types().keep(&path, key);
+                let _ = types.set(Arc::new(memory.types().clone()));
                 match index::build(&index_path(&path), key, &memory) {
                     Ok(index) => index,
                     // A full disk keeps nobody from starting: it is how it gets room again.
@@ -72,7 +83,7 @@ impl Sealed {
                         let SegmentMeta { first_seq, count, len, .. } = meta;
                         let index = RwLock::new(Arc::new(SealedIndex::Memory(memory)));
                         let file = Arc::new(SegmentFile::held(path, file));
-                        return Ok(Sealed { file, first_seq, count, len, index });
+                        return Ok(Sealed { file, first_seq, count, len, index, types });
                     }
                     Err(error) => return Err(error),
                 }
@@ -80,7 +91,7 @@ impl Sealed {
         };
         let index = RwLock::new(Arc::new(SealedIndex::Disk(index)));
         let SegmentMeta { first_seq, count, len, .. } = meta;
-        Ok(Sealed { file: Arc::new(SegmentFile::held(path, file)), first_seq, count, len, index })
+        Ok(Sealed { file: Arc::new(SegmentFile::held(path, file)), first_seq, count, len, index, types })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -116,6 +127,7 @@ impl Sealed {
         let index = self.index();
         let SealedIndex::Memory(memory) = &*index else { return Ok(()) };
         let disk = index::build(&index_path(self.path()), self.key(), memory)?;
+        memory.types().keep(self.path(), self.key());
         let disk = Arc::new(SealedIndex::Disk(disk));
         *self.index.write().unwrap_or_else(PoisonError::into_inner) = disk.clone();
         // Only now: whoever holds or lets go of the files from here on finds it.
@@ -125,6 +137,22 @@ impl Sealed {
             disk.file.let_go();
         }
         Ok(())
+    }
+
+    /// What it has of each content type, where that is known.
+    pub(crate) fn types(&self) -> Option<Arc<Summary>> {
+        self.types.get().cloned()
+    }
+
+    /// The same; where it is not known, the segment is read. Blocks.
+    pub(crate) fn read_types(&self) -> Result<Arc<Summary>, StoreError> {
+        if let Some(known) = self.types() {
+            return Ok(known);
+        }
+        let meta = SegmentMeta { first_seq: self.first_seq, count: self.count, len: self.len, sealed: true };
+        let memory = scan(&*self.file.open()?, self.path(), meta)?;
+        memory.types().keep(self.path(), self.key());
+        Ok(self.types.get_or_init(|| Arc::new(memory.types().clone())).clone())
     }
 
     /// Where the message of this digest begins, if the segment has it.
@@ -257,7 +285,7 @@ pub(crate) fn scan(file: &File, path: &Path, meta: SegmentMeta) -> Result<Memory
             return Err(wrong("a message is out of order"));
         }
         let offset = u32::try_from(at).map_err(|_| wrong("the segment is too large"))?;
-        index.push(record.digest(), offset);
+        index.push(record.digest(), offset, record.content_type());
         at += whole as u64;
     }
     if index.count() != meta.count {

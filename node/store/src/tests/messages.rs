@@ -16,7 +16,7 @@ fn body(seq: u64) -> String {
     format!("the {seq}th message")
 }
 
-async fn filled(config: StoreConfig, count: u64) -> Store {
+pub(super) async fn filled(config: StoreConfig, count: u64) -> Store {
     let mut store = open(config).unwrap();
     for seq in 1..=count {
         store.apply(vec![normal(1, seq - 1, vec![put(body(seq))])]).await;
