@@ -248,7 +248,9 @@ impl Core {
         checkpoint::write(&Core::checkpoint_path(&self.config), captured.generation, &captured.header)?;
         self.set_current(captured.clone());
         let durable_upto = captured.header.last_seq();
-        self.lock().kinds.messages.records_mut().let_go_of_old(durable_upto);
+        // Outside the lock: to close a file may wait for the disk.
+        let old = self.lock().kinds.messages.records().old(durable_upto);
+        old.iter().for_each(|segment| segment.let_go());
         self.remove_retired(&captured);
         self.metrics.checkpoints.fetch_add(1, Ordering::Relaxed);
         self.metrics.checkpoint.observe(started.elapsed());

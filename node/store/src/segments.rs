@@ -206,11 +206,11 @@ impl Segments {
         self.retired.extract_if(.., |segment| !kept.contains(segment.path())).collect()
     }
 
-    /// Lets go of the files of all but the newest segments: of those up to this message, which are on disk.
-    pub(crate) fn let_go_of_old(&mut self, durable_upto: u64) {
+    /// All but the newest segments, up to this message, which are on disk: their files need not be held.
+    pub(crate) fn old(&self, durable_upto: u64) -> Vec<Arc<Sealed>> {
         let old = self.sealed.len().saturating_sub(self.limits.held_max);
         let is_durable = |segment: &&Arc<Sealed>| segment.first_seq + segment.count - 1 <= durable_upto;
-        self.sealed.iter().take(old).filter(is_durable).for_each(|segment| segment.let_go());
+        self.sealed.iter().take(old).filter(is_durable).cloned().collect()
     }
 
     /// Holds open what somebody still reads: all of it is about to be removed.
@@ -250,10 +250,14 @@ impl Segments {
     /// Makes readable what was staged, and sends it on its way to the file.
     pub(crate) fn publish(&mut self) {
         self.known = Known::default();
-        let staged = std::mem::take(&mut self.staged);
+        let mut staged = std::mem::take(&mut self.staged);
         if let Some(active) = &mut self.active
             && !staged.is_empty()
         {
+            // What was staged may be far less than what was made ready for: repeats are not written.
+            if staged.capacity() > 2 * staged.len() {
+                staged.shrink_to_fit();
+            }
             let (offset, bytes) = (active.len, Bytes::from(staged));
             active.len += bytes.len() as u64;
             self.write_behind.push(active.file.clone(), offset, bytes);
@@ -386,13 +390,9 @@ impl Next {
     pub(crate) fn make(self) -> Result<Active, StoreError> {
         let Next { path, first_seq } = self;
         // After a crash, one of that name may be left from before the checkpoint was cut back to.
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(&path)
-            .map_err(StoreError::io("create", &path))?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(true);
+        let file = file::open(&mut options, &path).map_err(StoreError::io("create", &path))?;
         file.write_all_at(&record::header(first_seq), 0).map_err(StoreError::io("write", &path))?;
         let (file, len) = (Arc::new(SegmentFile::held(path, file)), HEADER_BYTES as u64);
         Ok(Active { file, first_seq, len, index: MemoryIndex::default() })

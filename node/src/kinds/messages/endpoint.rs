@@ -11,7 +11,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures_util::stream;
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, VARY};
-use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::entry::{self, Form};
 use super::stored;
@@ -129,36 +129,41 @@ struct Piece {
     lines: bool,
 }
 
-type Read = JoinHandle<Result<(Bytes, Option<Piece>), ServiceError>>;
+type Read = AbortOnDropHandle<Result<(Bytes, Option<Piece>), ServiceError>>;
 
 impl Piece {
     /// Its text, and the piece that follows.
     fn read<A: MessageApi>(self, api: &Arc<A>) -> Read {
         let Piece { after, upto, lines } = self;
         // Begun now, and not when the piece before it is gone.
-        tokio::spawn(api.read_here(after, PIECE_MESSAGES_MAX, PIECE_BYTES_MAX, move |messages| {
-            let fatal = |error: serde_json::Error| ServiceError::Fatal { detail: error.to_string() };
-            let mut json = Vec::with_capacity(2 * PIECE_BYTES_MAX);
-            let mut end = upto;
-            for message in &messages {
-                if message.seq > upto {
-                    end = upto;
-                    break;
+        AbortOnDropHandle::new(tokio::spawn(api.read_here(
+            after,
+            PIECE_MESSAGES_MAX,
+            PIECE_BYTES_MAX,
+            move |messages| {
+                let fatal = |error: serde_json::Error| ServiceError::Fatal { detail: error.to_string() };
+                let mut json = Vec::with_capacity(2 * PIECE_BYTES_MAX);
+                let mut end = upto;
+                for message in &messages {
+                    if message.seq > upto {
+                        end = upto;
+                        break;
+                    }
+                    end = message.seq;
+                    if !lines {
+                        json.extend_from_slice(if after == 0 && json.is_empty() { b"\n" } else { b",\n" });
+                    }
+                    entry::push(message, Form::Value, &mut json).map_err(fatal)?;
+                    if lines {
+                        json.push(b'\n');
+                    }
                 }
-                end = message.seq;
-                if !lines {
-                    json.extend_from_slice(if after == 0 && json.is_empty() { b"\n" } else { b",\n" });
+                let next = (end < upto).then_some(Piece { after: end, upto, lines });
+                if next.is_none() && !lines {
+                    json.extend_from_slice(b"\n]\n");
                 }
-                entry::push(message, Form::Value, &mut json).map_err(fatal)?;
-                if lines {
-                    json.push(b'\n');
-                }
-            }
-            let next = (end < upto).then_some(Piece { after: end, upto, lines });
-            if next.is_none() && !lines {
-                json.extend_from_slice(b"\n]\n");
-            }
-            Ok((json.into(), next))
-        }))
+                Ok((json.into(), next))
+            },
+        )))
     }
 }

@@ -4,6 +4,7 @@
 //! segments are held: they are what is written, and mostly what is read.
 
 use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -64,9 +65,10 @@ impl SegmentFile {
         }
     }
 
-    /// Gives its descriptor back, once those who read it now are done.
+    /// Gives its descriptor back, once those who read it now are done. Closing may wait for the disk.
     pub(crate) fn let_go(&self) {
-        *self.lock() = None;
+        let held = self.lock().take();
+        drop(held);
     }
 
     /// Holds it open: it can be read also when its name is gone.
@@ -84,7 +86,7 @@ impl SegmentFile {
 
     fn open_anew(&self) -> Result<Arc<File>, StoreError> {
         loop {
-            match OpenOptions::new().read(true).open(&self.path) {
+            match open(OpenOptions::new().read(true), &self.path) {
                 Ok(file) => return Ok(Arc::new(file)),
                 Err(error) => {
                     let spare = if lack(&error) == Some(Lack::Files) { spares().pop() } else { None };
@@ -99,5 +101,16 @@ impl SegmentFile {
 
     fn lock(&self) -> MutexGuard<'_, Option<Arc<File>>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Opens a file whose reads do not count as uses of it: to note them down is a write, for which a read that may
+/// not wait would wait. Only its owner may ask for that.
+pub(crate) fn open(options: &mut OpenOptions, path: &Path) -> std::io::Result<File> {
+    match options.custom_flags(libc::O_NOATIME).open(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            options.custom_flags(0).open(path)
+        }
+        opened => opened,
     }
 }

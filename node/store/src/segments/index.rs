@@ -22,7 +22,7 @@ use skep_state::message::Digest;
 
 use crate::error::StoreError;
 use crate::files;
-use crate::segments::file::SegmentFile;
+use crate::segments::file::{self, SegmentFile};
 use crate::segments::read::{Wait, read_exact_at};
 use crate::segments::summary::Summary;
 
@@ -248,7 +248,8 @@ pub(crate) fn build(path: &Path, key: IndexKey, memory: &MemoryIndex) -> Result<
 impl DiskIndex {
     /// Opens the index of the segment that `key` tells of.
     pub(crate) fn open(path: &Path, key: IndexKey) -> Result<DiskIndex, StoreError> {
-        let mut file = OpenOptions::new().read(true).open(path).map_err(StoreError::io("open", path))?;
+        let mut file =
+            file::open(OpenOptions::new().read(true), path).map_err(StoreError::io("open", path))?;
         let mut head = [0; BLOCK_BYTES];
         file.read_exact(&mut head).map_err(StoreError::io("read", path))?;
         let meta_crc = u32_at(&head, 36);

@@ -11,7 +11,7 @@ use skep_state::message::Digest;
 
 use crate::error::StoreError;
 use crate::segments::SegmentMeta;
-use crate::segments::file::SegmentFile;
+use crate::segments::file::{self, SegmentFile};
 use crate::segments::index::{self, DiskIndex, IndexKey, MemoryIndex};
 use crate::segments::read::{Wait, read_exact_at};
 use crate::segments::record::{self, HEADER_BYTES, Record};
@@ -249,7 +249,8 @@ pub(super) fn checked<'a>(bytes: &'a Bytes, path: &Path, offset: u64) -> Result<
 }
 
 pub(crate) fn open_checked(path: &Path, meta: SegmentMeta) -> Result<File, StoreError> {
-    let file = OpenOptions::new().read(true).write(true).open(path).map_err(StoreError::io("open", path))?;
+    let file =
+        file::open(OpenOptions::new().read(true).write(true), path).map_err(StoreError::io("open", path))?;
     let len = file.metadata().map_err(StoreError::io("examine", path))?.len();
     if len < meta.len {
         let detail = format!("it ends here, but should have {} bytes", meta.len);

@@ -221,7 +221,7 @@ impl WriteBehind {
 
     /// The first runs, when it is time to write them, and the number of the first; none when there will be no
     /// more.
-    fn next(&self) -> Option<(u64, Vec<Run>)> {
+    fn next(&self, was_full: &mut bool) -> Option<(u64, Vec<Run>)> {
         let mut state = self.lock();
         loop {
             let number = state.over();
@@ -229,6 +229,14 @@ impl WriteBehind {
                 (state.is_urgent, state.since) = (false, None);
                 if state.ended {
                     return None;
+                }
+                if std::mem::take(was_full) {
+                    // What had no room was given up: nothing waits for any.
+                    state.lacking = None;
+                    drop(state);
+                    self.health.set_lack(Writer::Messages, None);
+                    state = self.lock();
+                    continue;
                 }
                 state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
@@ -250,7 +258,7 @@ impl WriteBehind {
 
     fn serve(&self) {
         let (mut was_full, mut buffer) = (false, Vec::new());
-        while let Some((number, runs)) = self.next() {
+        while let Some((number, runs)) = self.next(&mut was_full) {
             let written = write(&runs, &mut buffer);
             let mut state = self.lock();
             match written {

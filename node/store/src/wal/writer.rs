@@ -245,10 +245,13 @@ impl Writer<'_> {
             match segment::retire(dir, number, wanted, bytes) {
                 Ok(spare) => {
                     let mut state = self.shared.lock();
-                    state.files.remove(&number);
+                    let closed = state.files.remove(&number);
                     if spare {
                         state.spare = Spare::Ready;
                     }
+                    drop(state);
+                    // Its last close frees what the file had on the disk, which takes a while.
+                    drop(closed);
                 }
                 Err(error) => {
                     // It takes room, and no more: the next purge tries again.
