@@ -8,5 +8,6 @@
 mod certificate;
 mod cold;
 mod disasters;
+mod returns;
 mod scale;
 mod upgrade;

@@ -384,7 +384,7 @@ mod tests {
             digest
         };
         let mut memory = MemoryIndex::default();
-        (0..800).for_each(|last| memory.push(alike(last), last));
+        (0..800).for_each(|last| memory.push(alike(last), last, "text/plain"));
         let key = IndexKey { first_seq: 1, count: 800, data_len: 1000 };
         let disk = build(&dir.path().join("x.idx"), key, &memory).unwrap();
         assert_eq!(memory.find(&alike(799)), Some(799));
