@@ -52,6 +52,8 @@ pub const CLAIM_TTL: Duration = Duration::from_secs(24 * 3600);
 
 /// Bytes of message bodies after which a page of messages ends early.
 pub const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// The same for one that is read on the thread that answers.
+const PAGE_NOW_BYTES_MAX: usize = 64 * 1024;
 
 /// Lists and counts by content type that are made at a time: each reads much of the store.
 const SCANS_MAX: usize = 2;
@@ -298,15 +300,18 @@ impl Service {
             None => None,
         };
         if filter == Filter::default() {
-            // What is in memory waits for nobody's cold reads. No error is: it is not all there.
+            // What is in memory waits for nobody's cold reads, and is little enough to hold nobody up. No error
+            // is: it is not all there.
             let read = |after, count, bytes| {
                 let page = self.0.reader.page_now(after, count, bytes);
                 page.map_err(|error| Some(error.into()))?.ok_or(None::<ServiceError>)
             };
-            match list::page(read, |_| Ok(Block::default()), last, after, limit, PAGE_BYTES_MAX, &filter) {
-                Err(None) => {}
+            let block = |_| Ok(Block::default());
+            match list::page(read, block, last, after, limit, PAGE_NOW_BYTES_MAX, &filter) {
                 Err(Some(error)) => return Err(error),
-                Ok(page) => return Ok(page),
+                Ok(page) if page.next.is_none() || page.messages.len() == limit => return Ok(page),
+                // There is more to it.
+                Ok(_) | Err(None) => {}
             }
         }
         self.read(move |reader| {
