@@ -87,6 +87,8 @@ pub enum OpOutcome {
     TooManyRemoved,
     /// The level from here on.
     Level { level: Level },
+    /// As many keys are remembered as can be, and none is old enough to be forgotten: nothing was done.
+    TooManyClaims,
 }
 
 /// What a command came to: one outcome for each of its operations, in their order.
@@ -145,7 +147,17 @@ impl Op {
         match self {
             Op::PutMessage { .. } | Op::WriteText { .. } => Level(1),
             Op::Claim { .. } | Op::DropMessages { .. } | Op::RemoveMessage { .. } => Level(2),
-            Op::Level { .. } => Level(3),
+            // One who does not know the level that it raises to must not take it for a lower one.
+            Op::Level { level } => (*level).max(Level(3)),
+        }
+    }
+
+    /// Tells the request that it is of, carried again, from one that repeats it; 0 of what has none.
+    pub fn nonce(&self) -> u64 {
+        match self {
+            Op::PutMessage { nonce, .. } => *nonce,
+            Op::WriteText { request, .. } => request.0 as u64,
+            Op::Claim { .. } | Op::DropMessages { .. } | Op::RemoveMessage { .. } | Op::Level { .. } => 0,
         }
     }
 }
@@ -190,6 +202,12 @@ mod tests {
             op.stamp(now_ms, keeps);
             assert_eq!(time_of(&op), time_ms, "at {now_ms}");
         }
+    }
+
+    #[test]
+    fn who_does_not_know_a_level_does_not_read_the_command_that_raises_to_it() {
+        let raises = |level| Command::new(vec![Op::Level { level: Level(level) }]).format;
+        assert_eq!((raises(3), raises(4)), (3, 4));
     }
 
     #[test]

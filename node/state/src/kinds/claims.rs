@@ -3,6 +3,9 @@
 //! Part of the replicated state: it changes by commands alone, whose times are in them, so every
 //! node forgets the same key at the same command.
 
+pub mod records;
+pub mod remembered;
+
 use std::collections::{HashMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
