@@ -120,12 +120,13 @@ pub fn frames() -> Vec<Vec<u8>> {
 }
 
 /// Headers of an empty store, of one with everything of the first format, of the second, and of the
-/// third, which has sections, each behind its format.
+/// third, which has sections, without and with files of claims, each behind its format.
 pub fn snapshot_headers() -> Vec<Vec<u8>> {
     let empty = SnapshotHeader {
         last_log_id: None,
         membership: StoredMembership::default(),
         segments: Vec::new(),
+        claim_files: Vec::new(),
         kinds: KindsRecord::default(),
     };
     let text = TextRecord {
@@ -150,15 +151,22 @@ pub fn snapshot_headers() -> Vec<Vec<u8>> {
         singly: vec![3],
         remembered: vec![Digest::of(b"foo")],
     };
-    with_gaps.kinds.claims = ClaimsRecord(vec![ClaimRecord {
+    with_gaps.kinds.claims.early = vec![ClaimRecord {
         key: ClaimKey(1),
         fingerprint: 2,
         expires_ms: 3,
         outcome: OpOutcome::Text { version: 1 },
-    }]);
+    }];
     let mut in_sections = with_gaps.clone();
     in_sections.kinds.common.level = Level::SECTIONS;
-    [empty, full, with_gaps, in_sections]
+    let mut with_claim_files = in_sections.clone();
+    with_claim_files.kinds.common.level = Level::CLAIM_RECORDS;
+    with_claim_files.kinds.claims = ClaimsRecord { early: Vec::new(), first: 1024, next: 1030 };
+    with_claim_files.claim_files = vec![
+        SegmentMeta { first_seq: 1000, count: 20, len: 64 + 64 * 20, sealed: true },
+        SegmentMeta { first_seq: 1020, count: 10, len: 64 + 64 * 10, sealed: false },
+    ];
+    [empty, full, with_gaps, in_sections, with_claim_files]
         .iter()
         .map(|header| {
             let (format, bytes) = header.encode().expect("a header can be encoded");

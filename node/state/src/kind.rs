@@ -8,7 +8,7 @@ use skep_base::codec::{self, CodecError};
 
 use crate::clock::{Clock, Stamp};
 use crate::command::Op;
-use crate::level::Limits;
+use crate::level::{Level, Limits};
 
 /// A kind's number, in sections; never given twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -21,7 +21,9 @@ pub struct At<'a> {
     pub index: u64,
     /// The replicated clock.
     pub clock: &'a mut Clock,
-    /// The bounds of the cluster's level.
+    /// What the cluster has agreed to.
+    pub level: Level,
+    /// The bounds of that level.
     pub limits: &'a Limits,
 }
 

@@ -15,17 +15,18 @@ use crate::kind::{At, Invalid, Kind, KindId, Record, Stopped};
 use crate::level::{Level, Limits};
 use crate::records::Records;
 use crate::section;
-use claims::{Claim, ClaimRecord, Claims, ClaimsRecord, Guard};
+use claims::records::ClaimRecords;
+use claims::{Claim, Claims, ClaimsRecord, Guard};
 use messages::Messages;
 use messages::removed::RemovedRecord;
 use text::{Text, TextRecord, Write};
 
 /// Makes of the list of the kinds what holds them all.
 macro_rules! kinds {
-    (over $records:ident: $($name:ident: $kind:ty, as $record:ty, on $ground:expr;)*) => {
-        /// Everything that is replicated. `R` has the bytes of the messages.
+    (over $records:ident, $claim_records:ident: $($name:ident: $kind:ty, as $record:ty, on $ground:expr;)*) => {
+        /// Everything that is replicated. `R` has the bytes of the messages, `C` the claims.
         #[derive(Debug)]
-        pub struct Kinds<R> {
+        pub struct Kinds<R, C> {
             level: Level,
             limits: Limits,
             clock: Clock,
@@ -45,9 +46,9 @@ macro_rules! kinds {
             $(pub $name: u64,)*
         }
 
-        impl<R: Records> Kinds<R> {
-            /// The state of a record, over its messages.
-            pub fn open(record: KindsRecord, $records: R) -> Result<Self, Invalid> {
+        impl<R: Records, C: ClaimRecords> Kinds<R, C> {
+            /// The state of a record, over its messages and claims.
+            pub fn open(record: KindsRecord, $records: R, $claim_records: C) -> Result<Self, Invalid> {
                 let CommonRecord { level, clock } = record.common;
                 let limits = Limits::of(level);
                 Ok(Self { level, limits, clock, $($name: <$kind>::open(record.$name, $ground)?,)* })
@@ -108,10 +109,10 @@ macro_rules! kinds {
     };
 }
 
-kinds! { over records:
+kinds! { over records, claim_records:
     messages: Messages<R>, as RemovedRecord, on records;
     text: Text, as TextRecord, on ();
-    claims: Claims, as ClaimsRecord, on ();
+    claims: Claims<C>, as ClaimsRecord, on claim_records;
 }
 
 /// What belongs to no kind: the level and the clock.
@@ -137,7 +138,7 @@ impl Record for CommonRecord {
     }
 }
 
-impl<R: Records> Kinds<R> {
+impl<R: Records, C: ClaimRecords> Kinds<R, C> {
     /// The level that the cluster has agreed to.
     pub fn level(&self) -> Level {
         self.level
@@ -155,8 +156,8 @@ impl<R: Records> Kinds<R> {
         }
         let mut outcomes = Vec::with_capacity(command.ops.len());
         let mut guard = None;
-        for op in &*command.ops {
-            outcomes.push(self.apply_guarded(index, op, &mut guard)?);
+        for (op, next) in command.ops.iter().zip(command.ops.iter().skip(1).map(Some).chain([None])) {
+            outcomes.push(self.apply_guarded(index, op, next, &mut guard)?);
         }
         Ok(CommandOutcome { outcomes })
     }
@@ -166,21 +167,23 @@ impl<R: Records> Kinds<R> {
         &mut self,
         index: u64,
         op: &Op,
+        next: Option<&Op>,
         guard: &mut Option<Guard>,
     ) -> Result<OpOutcome, Stopped> {
         if let Op::Claim { key, fingerprint, time_ms, ttl_ms } = op {
             let (key, fingerprint, time, ttl_ms) = (*key, *fingerprint, Stamp(*time_ms), *ttl_ms);
-            let mut at = At { index, clock: &mut self.clock, limits: &self.limits };
-            let next = self.claims.apply(Claim { key, fingerprint, time, ttl_ms }, &mut at)?;
+            let nonce = next.map_or(0, Op::nonce);
+            let mut at = At { index, clock: &mut self.clock, level: self.level, limits: &self.limits };
+            let next = self.claims.apply(Claim { key, fingerprint, nonce, time, ttl_ms }, &mut at)?;
             let outcome = next.outcome();
             *guard = Some(next);
             return Ok(outcome);
         }
         match guard.take() {
             None => self.apply_op(index, op),
-            Some(Guard::Repeat(outcome)) => Ok(outcome),
-            Some(Guard::Skip) => Ok(OpOutcome::Skipped),
-            Some(Guard::Remember { key, fingerprint, expires_ms }) => {
+            Some(Guard::Repeat(outcome) | Guard::Again(outcome)) => Ok(outcome),
+            Some(Guard::Skip | Guard::Full) => Ok(OpOutcome::Skipped),
+            Some(Guard::Remember { claim, instead_of }) => {
                 let last_seq = self.messages.last_seq();
                 let outcome = self.apply_op(index, op)?;
                 // Whose request made a message is no part of the state; whether it was new is.
@@ -190,15 +193,15 @@ impl<R: Records> Kinds<R> {
                     }
                     other => other.clone(),
                 };
-                let record = ClaimRecord { key, fingerprint, expires_ms, outcome: kept };
-                self.claims.remember(record, &self.limits);
+                let at = At { index, clock: &mut self.clock, level: self.level, limits: &self.limits };
+                self.claims.remember(claim, instead_of, kept, &at)?;
                 Ok(outcome)
             }
         }
     }
 
     fn apply_op(&mut self, index: u64, op: &Op) -> Result<OpOutcome, Stopped> {
-        let mut at = At { index, clock: &mut self.clock, limits: &self.limits };
+        let mut at = At { index, clock: &mut self.clock, level: self.level, limits: &self.limits };
         match op {
             Op::PutMessage { digest, content_type, body, time_ms, nonce } => {
                 let (time, nonce) = (Stamp(*time_ms), *nonce);
@@ -210,8 +213,12 @@ impl<R: Records> Kinds<R> {
                 self.text.apply(Write { request: *request, text, time: Stamp(*time_ms) }, &mut at)
             }
             Op::Level { level } => {
-                self.level = self.level.max((*level).min(Level::NEWEST));
+                let before = self.level;
+                self.level = before.max((*level).min(Level::NEWEST));
                 self.limits = Limits::of(self.level);
+                if before < Level::CLAIM_RECORDS && self.level >= Level::CLAIM_RECORDS {
+                    self.claims.become_records(self.clock.latest())?;
+                }
                 Ok(OpOutcome::Level { level: self.level })
             }
             // Applied where the guard is.

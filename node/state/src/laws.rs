@@ -6,7 +6,9 @@ use skep_base::codec;
 
 use crate::command::{Command, Op, OpOutcome};
 use crate::kind::Stopped;
+use crate::kinds::claims::records::InMemory;
 use crate::kinds::{Kinds, KindsRecord};
+use crate::level::Level;
 use crate::message::{Digest, StoredMessage};
 use crate::records::{NewRecord, Records};
 
@@ -50,13 +52,14 @@ impl Records for Memory {
 /// A replicated state, and how far the log is.
 #[derive(Debug)]
 pub struct World {
-    pub kinds: Kinds<Memory>,
+    pub kinds: Kinds<Memory, InMemory>,
     index: u64,
 }
 
 impl Default for World {
     fn default() -> Self {
-        Self { kinds: Kinds::open(KindsRecord::default(), Memory::default()).unwrap(), index: 0 }
+        let kinds = Kinds::open(KindsRecord::default(), Memory::default(), InMemory::default());
+        Self { kinds: kinds.unwrap(), index: 0 }
     }
 }
 
@@ -72,7 +75,8 @@ impl World {
         let record = KindsRecord::decode(&self.kinds.record().encode().unwrap()).unwrap();
         assert_eq!(record, self.kinds.record());
         let records = self.kinds.messages.records().clone();
-        World { kinds: Kinds::open(record, records).unwrap(), index: self.index }
+        let claims = self.kinds.claims.records().clone();
+        World { kinds: Kinds::open(record, records, claims).unwrap(), index: self.index }
     }
 }
 
@@ -103,8 +107,13 @@ pub fn hold(draw_op: impl Fn(&mut Draw) -> Op) {
     for seed in 0..SEEDS {
         let mut draw = Draw(seed);
         let (mut one, mut other) = (World::default(), World::default());
-        for _ in 0..OPS {
-            let ops: Vec<Op> = (0..draw.within(1..4)).map(|_| draw_op(&mut draw)).collect();
+        // At the oldest level, at the newest, or from one to the other.
+        let raised_at = draw.within(0..2 * OPS);
+        for number in 0..OPS {
+            let mut ops: Vec<Op> = (0..draw.within(1..4)).map(|_| draw_op(&mut draw)).collect();
+            if number == raised_at || number == 0 && seed % 4 == 0 {
+                ops.insert(0, Op::Level { level: Level::NEWEST });
+            }
             let before = one.kinds.revisions();
             let outcomes = one.apply(ops.clone());
             assert_eq!(outcomes.len(), ops.len(), "one outcome an operation");

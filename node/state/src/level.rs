@@ -11,7 +11,7 @@
 //! | 1 | 0.1.0 before claims | messages and the text |
 //! | 2 | 0.1.0 | claims, removal |
 //! | 3 | 0.2.0 | [`Op::Level`] itself, sections |
-//! | 4 | | nothing: a protocol of peers has this number, and no state |
+//! | 4 | 0.2.0 | claims as records, many more of them, and kept for their time; and a request of peers, which is no state |
 //!
 //! [`Op::Level`]: crate::command::Op::Level
 
@@ -25,9 +25,11 @@ impl Level {
     /// That of a cluster which never agreed to a higher one.
     pub const FIRST: Level = Level(2);
     /// The newest that this program reads.
-    pub const NEWEST: Level = Level(3);
+    pub const NEWEST: Level = Level(4);
     /// From which on checkpoints and snapshots have sections.
     pub const SECTIONS: Level = Level(3);
+    /// From which on claims are records beside the checkpoint.
+    pub const CLAIM_RECORDS: Level = Level(4);
 }
 
 impl Default for Level {
@@ -40,8 +42,10 @@ impl Default for Level {
 /// that read one level have the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Idempotency keys that are remembered; beyond it the oldest is forgotten before its time.
+    /// Idempotency keys that are remembered; beyond it the oldest are forgotten before their time.
     pub claims_max: usize,
+    /// But none that is younger than this: then there is no room for another.
+    pub claim_age_ms_min: u64,
     /// Messages that may be removed one by one above the floor.
     pub removed_singly_max: usize,
     /// Digests of removed messages that are remembered, beyond those whose segments are still there.
@@ -54,9 +58,14 @@ pub struct Limits {
 
 impl Limits {
     /// The bounds of a level.
-    pub const fn of(_level: Level) -> Limits {
+    pub const fn of(level: Level) -> Limits {
+        let (claims_max, claim_age_ms_min) = match level.0 >= Level::CLAIM_RECORDS.0 {
+            false => (65_536, 0),
+            true => (10 * 1024 * 1024, 15 * 60 * 1000),
+        };
         Limits {
-            claims_max: 65_536,
+            claims_max,
+            claim_age_ms_min,
             removed_singly_max: 16_384,
             remembered_max: 16_384,
             dropped_at_once_max: 16_384,

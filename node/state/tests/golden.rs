@@ -4,9 +4,10 @@
 use bytes::Bytes;
 use skep_base::id::RequestId;
 use skep_state::Kinds;
-use skep_state::command::{ClaimKey, Command, Op, OpOutcome};
+use skep_state::command::{ClaimKey, Command, CommandOutcome, Op, OpOutcome};
 use skep_state::kind::Stopped;
 use skep_state::kinds::KindsRecord;
+use skep_state::kinds::claims::records::{ClaimRecords as _, InMemory};
 use skep_state::level::{Level, Limits};
 use skep_state::message::{Digest, StoredMessage};
 use skep_state::records::{NewRecord, Records};
@@ -40,8 +41,8 @@ impl Records for Digests {
     fn let_go(&mut self, _floor: u64) {}
 }
 
-fn open() -> Kinds<Digests> {
-    Kinds::open(KindsRecord::default(), Digests::default()).unwrap()
+fn open() -> Kinds<Digests, InMemory> {
+    Kinds::open(KindsRecord::default(), Digests::default(), InMemory::default()).unwrap()
 }
 
 fn put(name: u64, time_ms: u64) -> Op {
@@ -61,6 +62,7 @@ fn write(request: u128, time_ms: u64) -> Op {
 fn the_bounds_of_each_level_are_those_that_it_began_with() {
     let first = Limits {
         claims_max: 65_536,
+        claim_age_ms_min: 0,
         removed_singly_max: 16_384,
         remembered_max: 16_384,
         dropped_at_once_max: 16_384,
@@ -69,7 +71,9 @@ fn the_bounds_of_each_level_are_those_that_it_began_with() {
     for level in 1..=3 {
         assert_eq!(Limits::of(Level(level)), first, "level {level}");
     }
-    assert_eq!(Level::NEWEST, Level(3), "a new level's bounds are pinned here");
+    let fourth = Limits { claims_max: 10_485_760, claim_age_ms_min: 900_000, ..first };
+    assert_eq!(Limits::of(Level(4)), fourth);
+    assert_eq!(Level::NEWEST, Level(4), "a new level's bounds are pinned here");
 }
 
 #[test]
@@ -93,10 +97,8 @@ fn the_memory_of_each_kind_ends_where_it_did() {
     assert_eq!(outcomes[16_384], OpOutcome::TooManyRemoved);
 }
 
-/// A mixed history, and the SHA-256 of what it comes to: outcomes and state.
-#[test]
-fn a_mixed_history_comes_to_what_it_came_to_in_the_version_before() {
-    let mut kinds = open();
+/// A mixed history: what it comes to, and the state that it leaves.
+fn mixed(kinds: &mut Kinds<Digests, InMemory>) -> Vec<CommandOutcome> {
     let mut outcomes = Vec::new();
     for at in 0..400u64 {
         let name = at * 7 % 90;
@@ -110,12 +112,61 @@ fn a_mixed_history_comes_to_what_it_came_to_in_the_version_before() {
         };
         outcomes.push(kinds.apply(at, &Command::new(ops)).unwrap());
     }
-    let bytes = skep_base::codec::encode(&outcomes).unwrap();
+    outcomes
+}
+
+fn digest(value: &impl serde::Serialize) -> String {
+    Digest::of(&skep_base::codec::encode(value).unwrap()).to_string()
+}
+
+#[test]
+fn a_mixed_history_comes_to_what_it_came_to_in_the_version_before() {
+    let mut kinds = open();
+    let outcomes = digest(&mixed(&mut kinds));
     let state = kinds.record();
-    let state = skep_base::codec::encode(&(&state.messages, &state.text, &state.claims, &state.common.clock));
-    let found = (Digest::of(&bytes).to_string(), Digest::of(&state.unwrap()).to_string());
-    assert_eq!((found.0.as_str(), found.1.as_str()), (OUTCOMES, STATE));
+    let state = digest(&(&state.messages, &state.text, &state.claims.early, &state.common.clock));
+    assert_eq!((outcomes.as_str(), state.as_str()), (OUTCOMES, STATE));
 }
 
 const OUTCOMES: &str = "5f64cef76a743fde05a40009048eb307690792daccf362ac8356dfe1d95a0f95";
 const STATE: &str = "e705666d098b1686900a41e7b1fb50a29a509a37aa5c2a316d6991652fb2ba1d";
+
+#[test]
+fn a_mixed_history_comes_to_what_it_came_to_at_the_fourth_level() {
+    let mut kinds = open();
+    kinds.apply(0, &Command::new(vec![claim(1, 1, 900), put(1, 900)])).unwrap();
+    kinds.apply(0, &Command::new(vec![Op::Level { level: Level(4) }])).unwrap();
+    let outcomes = digest(&mixed(&mut kinds));
+    let records = kinds.claims.records();
+    let mut claims = Vec::new();
+    for key in 0..90 {
+        if let Some((number, claim)) = records.find(ClaimKey(key)).unwrap() {
+            claims.push((number, claim.to_bytes(number).to_vec()));
+        }
+    }
+    let state = digest(&(&kinds.record().messages, records.spans().numbers(), claims));
+    assert_eq!((outcomes.as_str(), state.as_str()), (OUTCOMES_4, STATE_4));
+}
+
+const OUTCOMES_4: &str = "72aad6ebd8b2f5f416e6731302a4858ac025cfb45fcad2244fe7fb1050cf13d9";
+const STATE_4: &str = "6fbd0bfdfd8b8628351666a8d04d668ddae6f1b1b6f51af87c021cdedb447ce7";
+
+/// Where a key is forgotten before its time, and where it is not.
+#[test]
+fn the_oldest_claims_end_where_they_did_at_the_fourth_level() {
+    let mut kinds = open();
+    kinds.apply(0, &Command::new(vec![Op::Level { level: Level(4) }])).unwrap();
+    let mut apply = |key, time_ms| {
+        let claim = Op::Claim { key: ClaimKey(key), fingerprint: 1, time_ms, ttl_ms: 86_400_000 };
+        kinds.apply(1, &Command::new(vec![claim, write(key, time_ms)])).unwrap().outcomes.swap_remove(0)
+    };
+    // Claims end in spans of 1,024, with the last of a span.
+    for key in 0..1_025 {
+        assert_eq!(apply(key, 1_000 + key as u64), OpOutcome::Claimed);
+    }
+    assert_eq!(apply(0, 86_401_000 - 1), OpOutcome::Repeated);
+    assert_eq!(apply(0, 86_401_000), OpOutcome::Claimed, "its own time is over");
+    assert_eq!(kinds.claims.records().spans().numbers(), 0..1_026);
+    kinds.apply(1, &Command::new(vec![claim(5_000, 1, 86_401_000 + 1_023)])).unwrap();
+    assert_eq!(kinds.claims.records().spans().numbers(), 1_024..1_026);
+}

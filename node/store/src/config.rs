@@ -13,7 +13,7 @@ pub const MESSAGE_SEGMENTS_HELD_MIN: usize = 16;
 /// The store's place and its limits; the defaults are what production runs.
 #[derive(Debug, Clone)]
 pub struct StoreConfig {
-    /// The data folder. The store owns `log/`, `messages/`, `incoming/`, `checkpoint`, `format`
+    /// The data folder. The store owns `log/`, `messages/`, `claims/`, `incoming/`, `checkpoint`, `format`
     /// and `reserve` in it and touches nothing else.
     pub dir: PathBuf,
     /// A log segment that reaches this many bytes is closed and the next one begun.
@@ -30,6 +30,8 @@ pub struct StoreConfig {
     /// Of so many sealed segments, the newest, the files are held open: two each. Others are opened for each
     /// look.
     pub message_segments_held_max: usize,
+    /// A file of claims that has this many is closed and the next one begun: 16 MiB.
+    pub claim_file_claims_max: u64,
     /// Applies with more bytes of bodies than this leave the runtime's thread.
     pub apply_inline_bytes_max: usize,
     /// How often a write is tried again while the disk is full or read-only.
@@ -68,6 +70,7 @@ impl StoreConfig {
             log_read_bytes_max: 4 * 1024 * 1024,
             message_segment_bytes_max: 64 * 1024 * 1024,
             message_segments_held_max: MESSAGE_SEGMENTS_HELD_MIN,
+            claim_file_claims_max: 256 * 1024,
             apply_inline_bytes_max: 256 * 1024,
             full_retry_interval: Duration::from_millis(200),
             watches_room: true,

@@ -5,6 +5,7 @@
 //! before, and what it appends is written behind. Every step that a full disk can stop leaves things so that
 //! it can be taken again.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -15,28 +16,38 @@ use std::time::Instant;
 use openraft::EntryPayload;
 use skep_state::Kinds;
 use skep_state::command::CommandOutcome;
+use skep_state::level::Level;
 use tokio::sync::watch;
 
 use crate::applied::Applied;
+use crate::behind::Behind;
 use crate::checkpoint::{self, Checkpoint};
+use crate::claims::{self, ClaimFiles};
 use crate::config::StoreConfig;
 use crate::error::{Lack, StoreError};
 use crate::files;
 use crate::health::{HealthSender, StoreMetrics, Writer as Who};
-use crate::manifest::SnapshotHeader;
+use crate::manifest::{FileKind, SnapshotHeader};
 use crate::room::{self, Watched};
-use crate::segments::{
-    self, Known, Sealed, SegmentFile, SegmentMeta, Segments, Wait, Wanted, WriteBehind, Writing,
-};
+use crate::segments::{self, Known, Sealed, SegmentFile, SegmentMeta, Segments, Wait, Wanted};
 use skep_raft::types::{Entry, LogId, StoredMembership};
 
 /// Sealed segments whose index is being built at once; sealing waits for the oldest beyond that.
 const INDEX_BUILDS_MAX: usize = 2;
 
 pub(crate) struct CoreState {
-    pub kinds: Kinds<Segments>,
+    pub kinds: Kinds<Segments, ClaimFiles>,
     pub last_applied: Option<LogId>,
     pub membership: StoredMembership,
+}
+
+/// What a run of entries may write to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Touched {
+    pub messages: bool,
+    pub claims: bool,
+    /// By the level, claims become records.
+    pub level: bool,
 }
 
 /// A consistent state and the files that hold it.
@@ -44,6 +55,7 @@ pub(crate) struct CoreState {
 pub(crate) struct Captured {
     pub generation: u64,
     pub header: Arc<SnapshotHeader>,
+    /// In the header's order.
     pub files: Vec<Arc<SegmentFile>>,
 }
 
@@ -58,14 +70,17 @@ pub(crate) struct Core {
     /// Held while a checkpoint is written or a snapshot installed, by a blocking thread.
     checkpointing: Mutex<()>,
     indexing: Mutex<Vec<JoinHandle<()>>>,
-    pub write_behind: Arc<WriteBehind>,
-    _writing: Writing,
+    pub behind: Behind,
     _room: Option<Watched>,
 }
 
 impl Core {
     pub(crate) fn messages_dir(config: &StoreConfig) -> PathBuf {
         config.dir.join("messages")
+    }
+
+    pub(crate) fn claims_dir(config: &StoreConfig) -> PathBuf {
+        config.dir.join("claims")
     }
 
     pub(crate) fn incoming_dir(&self) -> PathBuf {
@@ -83,18 +98,16 @@ impl Core {
         metrics: Arc<StoreMetrics>,
     ) -> Result<Core, StoreError> {
         files::ensure_dir(&Core::messages_dir(config))?;
+        files::ensure_dir(&Core::claims_dir(config))?;
         let found = checkpoint::read(&Core::checkpoint_path(config))?;
         let known = found.is_some();
         let Checkpoint { generation, header } =
             found.unwrap_or_else(|| Checkpoint { generation: 0, header: SnapshotHeader::empty() });
         room::make_some(&config.dir);
-        let (write_behind, writing) = WriteBehind::start(health.clone(), config.full_retry_interval)
-            .map_err(StoreError::io("start the writer of", &Core::messages_dir(config)))?;
-        let state = load(config, generation, &header, &write_behind)?;
-        segments::remove_strangers(
-            &Core::messages_dir(config),
-            &state.kinds.messages.records().known_files(),
-        )?;
+        let behind = Behind::start(&health, config.full_retry_interval)
+            .map_err(StoreError::io("start the writers of", &config.dir))?;
+        let state = load(config, generation, &header, &behind)?;
+        remove_strangers(config, &state)?;
         let current = known.then(|| capture(&state));
         let incoming = config.dir.join("incoming");
         if incoming.exists() {
@@ -113,8 +126,7 @@ impl Core {
             current: Mutex::new(current),
             checkpointing: Mutex::new(()),
             indexing: Mutex::new(Vec::new()),
-            write_behind,
-            _writing: writing,
+            behind,
             _room: room,
         })
     }
@@ -127,18 +139,34 @@ impl Core {
         self.applied.subscribe()
     }
 
-    /// Whether [`Core::begin`] has something to do before messages can be applied.
-    pub(crate) fn wants_to_begin(&self) -> bool {
-        !segments::has_spares() || self.lock().kinds.messages.records().next().is_some()
+    /// Whether [`Core::begin`] has something to do before a run can be applied.
+    pub(crate) fn wants_to_begin(&self, touched: Touched) -> bool {
+        if !segments::has_spares() {
+            return true;
+        }
+        let state = self.lock();
+        next_claims(&state, touched).is_some()
+            || (touched.messages && state.kinds.messages.records().next().is_some())
     }
 
-    /// Sees to it that there is room in a segment. Fails, and can be called again, on a full disk. Blocks.
-    pub(crate) fn begin(&self) -> Result<(), StoreError> {
+    /// Sees to it that there is room in a segment, and in a file of claims. Fails, and can be called again, on
+    /// a full disk. Blocks.
+    pub(crate) fn begin(&self, touched: Touched) -> Result<(), StoreError> {
         segments::keep_spares(&self.config.dir)?;
+        let next = next_claims(&self.lock(), touched);
+        if let Some(next) = next {
+            // Those of a file that does not grow are read from it alone.
+            self.behind.claims.drain()?;
+            let next = next.make()?;
+            self.lock().kinds.claims.records_mut().go_on_in(next);
+        }
+        if !touched.messages {
+            return Ok(());
+        }
         let next = self.lock().kinds.messages.records().next();
         let Some(next) = next else { return Ok(()) };
         // A sealed segment is read from its file alone.
-        self.write_behind.drain()?;
+        self.behind.messages.drain()?;
         let next = next.make()?;
         let sealed = self.lock().kinds.messages.records_mut().go_on_in(next);
         if let Some(sealed) = sealed {
@@ -176,6 +204,7 @@ impl Core {
             ops += outcomes.last().map_or(0, |outcome| outcome.outcomes.len());
         }
         state.kinds.messages.records_mut().publish();
+        state.kinds.claims.records_mut().publish();
         let applied = applied_of(&state);
         drop(state);
         self.metrics.ops_applied.fetch_add(ops as u64, Ordering::Relaxed);
@@ -235,16 +264,17 @@ impl Core {
         {
             return Ok(newest.clone());
         }
-        let dir = Core::messages_dir(&self.config);
-        self.write_behind.drain()?;
+        self.behind.drain()?;
         let durable = current.as_ref().filter(|newest| newest.generation == captured.generation);
-        for (segment, file) in captured.header.segments.iter().zip(&captured.files) {
-            let synced = |newest: &Captured| newest.header.segments.contains(segment);
-            if !durable.is_some_and(synced) {
+        let synced: HashSet<(FileKind, SegmentMeta)> =
+            durable.iter().flat_map(|newest| newest.header.files()).collect();
+        for (written, file) in captured.header.files().zip(&captured.files) {
+            if !synced.contains(&written) {
                 file.open()?.sync_data().map_err(StoreError::sync(file.path()))?;
             }
         }
-        files::sync_dir(&dir)?;
+        files::sync_dir(&Core::messages_dir(&self.config))?;
+        files::sync_dir(&Core::claims_dir(&self.config))?;
         checkpoint::write(&Core::checkpoint_path(&self.config), captured.generation, &captured.header)?;
         self.set_current(captured.clone());
         let durable_upto = captured.header.last_seq();
@@ -259,10 +289,18 @@ impl Core {
 
     /// Removes the files of segments that are gone and in the newest checkpoint no more.
     fn remove_retired(&self, newest: &Captured) {
-        let dir = Core::messages_dir(&self.config);
-        let path = |segment: &SegmentMeta| segments::segment_path(&dir, newest.generation, segment.first_seq);
-        let kept = newest.header.segments.iter().map(path).collect();
-        let retired = self.lock().kinds.messages.records_mut().take_retired(&kept);
+        let kept = paths(&self.config, newest.generation, &newest.header).into_iter().collect();
+        let (retired, claims) = {
+            let mut state = self.lock();
+            let retired = state.kinds.messages.records_mut().take_retired(&kept);
+            (retired, state.kinds.claims.records_mut().take_retired(&kept))
+        };
+        for file in claims {
+            // It is open for whoever still has it.
+            if let Err(error) = segments::remove_if_there(file.path()) {
+                tracing::warn!("a file of forgotten claims stays on the disk: {error}");
+            }
+        }
         for segment in retired {
             let path = segment.path();
             let removed = segment.hold_for_readers().and_then(|()| {
@@ -276,7 +314,7 @@ impl Core {
         }
     }
 
-    /// Replaces the whole state by a snapshot's. `place` puts the segments, durable and indexed,
+    /// Replaces the whole state by a snapshot's. `place` puts the files, durable and indexed,
     /// under the given generation's names; it may be called again after a failure. The checkpoint
     /// that is written then decides at once between old and new. Blocks.
     pub(crate) fn install(
@@ -285,37 +323,38 @@ impl Core {
         place: impl FnOnce(&[PathBuf]) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         let _one_at_a_time = self.checkpointing.lock().unwrap_or_else(PoisonError::into_inner);
-        let dir = Core::messages_dir(&self.config);
         let generation = self.lock().kinds.messages.records().generation + 1;
         let mut header = header.clone();
         header.segments.iter_mut().for_each(|segment| segment.sealed = true);
-        let path = |segment: &SegmentMeta| segments::segment_path(&dir, generation, segment.first_seq);
-        let paths: Vec<PathBuf> = header.segments.iter().map(path).collect();
-        place(&paths)?;
-        files::sync_dir(&dir)?;
-        let loaded = load(&self.config, generation, &header, &self.write_behind)?;
+        place(&paths(&self.config, generation, &header))?;
+        files::sync_dir(&Core::messages_dir(&self.config))?;
+        files::sync_dir(&Core::claims_dir(&self.config))?;
+        let loaded = load(&self.config, generation, &header, &self.behind)?;
         checkpoint::write(&Core::checkpoint_path(&self.config), generation, &header)?;
         let captured = capture(&loaded);
         let mut state = self.lock();
         let removals = state.kinds.messages.removals();
         let replaced = std::mem::replace(&mut *state, loaded);
-        self.write_behind.forget();
+        self.behind.forget();
         // To those who follow, any message may be gone now.
         state.kinds.messages.count_removals_from(removals + 1);
         let applied = applied_of(&state);
         drop(state);
         self.set_current(captured);
         self.applied.send_replace(applied);
+        let (messages, claims) = {
+            let state = self.lock();
+            (state.kinds.messages.records().known_files(), state.kinds.claims.records().known_files())
+        };
         // What it replaced is garbage now; a failure to remove it is made good at the next start.
-        let known = self.lock().kinds.messages.records().known_files();
         let removed = replaced
             .kinds
             .messages
             .records()
             .hold_for_readers()
-            .and_then(|()| segments::remove_strangers(&dir, &known));
+            .and_then(|()| remove_others(&self.config, &messages, &claims));
         if let Err(error) = removed {
-            tracing::warn!("cannot remove the replaced messages: {error}");
+            tracing::warn!("cannot remove the replaced files: {error}");
         }
         Ok(())
     }
@@ -335,11 +374,45 @@ impl Drop for Core {
     }
 }
 
+/// The file of claims that a run needs first.
+fn next_claims(state: &CoreState, touched: Touched) -> Option<claims::Next> {
+    let are_records = touched.level || (touched.claims && state.kinds.level() >= Level::CLAIM_RECORDS);
+    are_records.then(|| state.kinds.claims.records().next()).flatten()
+}
+
+/// Where the files of a state are, in the header's order.
+fn paths(config: &StoreConfig, generation: u64, header: &SnapshotHeader) -> Vec<PathBuf> {
+    let (messages, claims) = (Core::messages_dir(config), Core::claims_dir(config));
+    let path = |(kind, meta): (FileKind, SegmentMeta)| match kind {
+        FileKind::Messages => segments::segment_path(&messages, generation, meta.first_seq),
+        FileKind::Claims => claims::file::path(&claims, generation, meta.first_seq),
+    };
+    header.files().map(path).collect()
+}
+
+/// Removes the files that are not of this state.
+fn remove_strangers(config: &StoreConfig, state: &CoreState) -> Result<(), StoreError> {
+    remove_others(
+        config,
+        &state.kinds.messages.records().known_files(),
+        &state.kinds.claims.records().known_files(),
+    )
+}
+
+fn remove_others(
+    config: &StoreConfig,
+    messages: &HashSet<PathBuf>,
+    claims: &HashSet<PathBuf>,
+) -> Result<(), StoreError> {
+    segments::remove_strangers(&Core::messages_dir(config), messages)?;
+    segments::remove_strangers(&Core::claims_dir(config), claims)
+}
+
 fn load(
     config: &StoreConfig,
     generation: u64,
     header: &SnapshotHeader,
-    write_behind: &Arc<WriteBehind>,
+    behind: &Behind,
 ) -> Result<CoreState, StoreError> {
     let dir = Core::messages_dir(config);
     let limits = segments::Limits {
@@ -347,9 +420,18 @@ fn load(
         held_max: config.message_segments_held_max,
     };
     let last_seq = header.kinds.messages.last_seq;
-    let segments = Segments::open(dir, generation, &header.segments, last_seq, limits, write_behind.clone())?;
+    let behind_messages = behind.messages.clone();
+    let segments = Segments::open(dir, generation, &header.segments, last_seq, limits, behind_messages)?;
+    let claims = ClaimFiles::open(
+        Core::claims_dir(config),
+        generation,
+        &header.claim_files,
+        header.kinds.claims.first..header.kinds.claims.next,
+        config.claim_file_claims_max,
+        behind.claims.clone(),
+    )?;
     Ok(CoreState {
-        kinds: Kinds::open(header.kinds.clone(), segments)?,
+        kinds: Kinds::open(header.kinds.clone(), segments, claims)?,
         last_applied: header.last_log_id,
         membership: header.membership.clone(),
     })
@@ -357,11 +439,14 @@ fn load(
 
 fn capture(state: &CoreState) -> Captured {
     let records = state.kinds.messages.records();
-    let (segments, files) = records.metas().into_iter().unzip();
+    let (segments, mut files): (_, Vec<_>) = records.metas().into_iter().unzip();
+    let (claim_files, more): (_, Vec<_>) = state.kinds.claims.records().metas().unzip();
+    files.extend(more);
     let header = SnapshotHeader {
         last_log_id: state.last_applied,
         membership: state.membership.clone(),
         segments,
+        claim_files,
         kinds: state.kinds.record(),
     };
     Captured { generation: records.generation, header: Arc::new(header), files }

@@ -11,18 +11,19 @@ use crate::error::Lack;
 /// Whether the store can take writes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StoreHealth {
-    /// The log or the messages cannot be written for want of this, or soon could not. Writes wait, or are
+    /// The log, the messages or the claims cannot be written for want of this, or soon could not. Writes wait, or are
     /// refused, and go on by themselves when that ends.
     pub full: Option<Lack>,
     /// Set once and for good: the store has stopped, for this reason.
     pub failed: Option<String>,
 }
 
-/// Who says what the store lacks: one of its two writers, or the look at the disk's room.
+/// Who says what the store lacks: one of its writers, or the look at the disk's room.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Writer {
     Log,
     Messages,
+    Claims,
     Room,
 }
 
@@ -30,7 +31,7 @@ pub(crate) enum Writer {
 #[derive(Debug)]
 pub(crate) struct HealthSender {
     /// Of each writer.
-    lacks: Mutex<[Option<Lack>; 3]>,
+    lacks: Mutex<[Option<Lack>; 4]>,
     sender: watch::Sender<StoreHealth>,
 }
 
@@ -53,7 +54,8 @@ impl HealthSender {
     /// Whether a writer was told that there is no room.
     pub(crate) fn lacks_room(&self) -> bool {
         let lacks = self.lacks.lock().unwrap_or_else(PoisonError::into_inner);
-        [Writer::Log, Writer::Messages].iter().any(|writer| lacks[*writer as usize] == Some(Lack::Room))
+        let writers = [Writer::Log, Writer::Messages, Writer::Claims];
+        writers.iter().any(|writer| lacks[*writer as usize] == Some(Lack::Room))
     }
 
     pub(crate) fn fail(&self, reason: &str) {

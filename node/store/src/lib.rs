@@ -7,6 +7,7 @@
 //! format                     what wrote the folder
 //! log/NNNNNNNNNNNNNNNN.wal   the Raft log and vote: durable before anything is answered
 //! messages/G-SSSS.seg, .idx  messages in the order of `seq`, and a derived index a sealed segment
+//! claims/G-NNNN.clm          idempotency keys in the order in which they were claimed
 //! checkpoint                 a consistent state of the messages and registers, with its log id
 //! incoming/                  snapshots being received; emptied at each start
 //! reserve                    room that is given up when the disk is full
@@ -18,7 +19,9 @@
 //! replays the log after it.
 
 mod applied;
+mod behind;
 mod checkpoint;
+mod claims;
 pub mod config;
 mod core;
 pub mod error;

@@ -16,7 +16,7 @@ use openraft::OptionalSend;
 use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use skep_state::command::Op;
 
-use crate::core::{Captured, Core};
+use crate::core::{Captured, Core, Touched};
 use crate::error::StoreError;
 use crate::segments::{Known, Wait, Wanted};
 use crate::snapshot::{Snapshot, SnapshotData};
@@ -52,7 +52,7 @@ struct Run {
     entries: Vec<Entry>,
     responders: Vec<Option<ApplyResponder<TypeConfig>>>,
     bytes: usize,
-    messages: bool,
+    touched: Touched,
     wanted: Wanted,
 }
 
@@ -61,7 +61,9 @@ impl Run {
         if let EntryPayload::Normal(command) = &entry.payload {
             self.bytes += command.size_estimate();
             for op in &*command.ops {
-                self.messages |= matches!(op, Op::PutMessage { .. });
+                self.touched.messages |= matches!(op, Op::PutMessage { .. });
+                self.touched.claims |= matches!(op, Op::Claim { .. });
+                self.touched.level |= matches!(op, Op::Level { .. });
                 self.wanted.note(op);
             }
         }
@@ -84,16 +86,18 @@ impl StateMachine {
             return Ok(());
         }
         let started = Instant::now();
-        if run.messages {
-            self.core.write_behind.room().await?;
-            if self.core.wants_to_begin() {
-                self.while_full(Core::begin).await?;
+        let touched = run.touched;
+        if touched != Touched::default() {
+            self.core.behind.room(touched.messages, touched.claims || touched.level).await?;
+            if self.core.wants_to_begin(touched) {
+                self.while_full(move |core| core.begin(touched)).await?;
             }
         }
         let Run { entries, responders, bytes, wanted, .. } = run;
         let known = self.look_for(wanted).await?;
         let apply = move |core: &Core| core.apply(entries.iter(), bytes, known);
-        let is_small = bytes <= self.core.config.apply_inline_bytes_max;
+        // By the level, many claims may become records.
+        let is_small = bytes <= self.core.config.apply_inline_bytes_max && !touched.level;
         let outcomes = if is_small { apply(&self.core)? } else { self.on_thread(apply).await? };
         for (responder, outcome) in responders.into_iter().zip(outcomes) {
             if let Some(responder) = responder {

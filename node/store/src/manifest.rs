@@ -8,9 +8,11 @@ use skep_base::codec;
 
 use skep_state::kind::{Invalid, Record as _};
 use skep_state::kinds::KindsRecord;
+use skep_state::kinds::claims::ClaimsRecord;
 use skep_state::kinds::messages::removed::RemovedRecord;
 use skep_state::level::Level;
 
+use crate::claims::file as claims;
 use crate::error::StoreError;
 use crate::segments::SegmentMeta;
 use crate::segments::record::{HEADER_BYTES, RECORD_BYTES_MIN};
@@ -36,6 +38,8 @@ pub struct SnapshotHeader {
     pub membership: StoredMembership,
     /// In order and without gaps.
     pub segments: Vec<SegmentMeta>,
+    /// The files of claims, which `first_seq` numbers, in order and without gaps.
+    pub claim_files: Vec<SegmentMeta>,
     /// The state that is no file.
     pub kinds: KindsRecord,
 }
@@ -56,6 +60,7 @@ impl SnapshotHeader {
             last_log_id: None,
             membership: StoredMembership::default(),
             segments: Vec::new(),
+            claim_files: Vec::new(),
             kinds: KindsRecord::default(),
         }
     }
@@ -66,11 +71,12 @@ impl SnapshotHeader {
         if self.kinds.common.level < Level::SECTIONS {
             return legacy::encode(self);
         }
-        let files = codec::encode(&Files {
-            last_log_id: self.last_log_id,
-            membership: self.membership.clone(),
-            segments: vec![(RemovedRecord::ID.0, self.segments.clone())],
-        })?;
+        let mut segments = vec![(RemovedRecord::ID.0, self.segments.clone())];
+        if !self.claim_files.is_empty() {
+            segments.push((ClaimsRecord::ID.0, self.claim_files.clone()));
+        }
+        let (last_log_id, membership) = (self.last_log_id, self.membership.clone());
+        let files = codec::encode(&Files { last_log_id, membership, segments })?;
         let mut bytes = Vec::from((files.len() as u32).to_le_bytes());
         bytes.extend_from_slice(&files);
         bytes.extend_from_slice(&self.kinds.encode()?);
@@ -94,10 +100,36 @@ impl SnapshotHeader {
         self.last_seq() - self.kinds.messages.floor - self.kinds.messages.singly.len() as u64
     }
 
-    /// Bytes of all segments.
+    /// Bytes of the messages' segments.
     pub fn message_bytes(&self) -> u64 {
         self.segments.iter().map(|segment| segment.len).sum()
     }
+
+    /// Bytes of all files.
+    pub fn file_bytes(&self) -> u64 {
+        self.files().map(|(_, meta)| meta.len).sum()
+    }
+
+    /// All files, in the order in which a snapshot has them.
+    pub(crate) fn files(&self) -> impl Iterator<Item = (FileKind, SegmentMeta)> {
+        let messages = self.segments.iter().map(|meta| (FileKind::Messages, *meta));
+        messages.chain(self.claim_files.iter().map(|meta| (FileKind::Claims, *meta)))
+    }
+
+    /// One of them.
+    pub(crate) fn file(&self, number: usize) -> Option<(FileKind, SegmentMeta)> {
+        match number.checked_sub(self.segments.len()) {
+            None => self.segments.get(number).map(|meta| (FileKind::Messages, *meta)),
+            Some(number) => self.claim_files.get(number).map(|meta| (FileKind::Claims, *meta)),
+        }
+    }
+}
+
+/// What a file has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum FileKind {
+    Messages,
+    Claims,
 }
 
 /// Decodes and checks a snapshot's header of a format: the bytes after its length and checksum.
@@ -143,7 +175,24 @@ pub fn decode_header(format: u32, bytes: &[u8]) -> Result<SnapshotHeader, StoreE
     if header.kinds.messages != RemovedRecord::default() && next_seq - 1 != *last_seq {
         return invalid(format!("segments up to {}, but messages up to {last_seq}", next_seq - 1));
     }
-    Ok(header)
+    match are_claims_in(&header.claim_files, &header.kinds.claims, total) {
+        true => Ok(header),
+        false => invalid(format!("no files of claims can be {:?}", header.claim_files)),
+    }
+}
+
+/// Whether the claims are in these files, which follow so many bytes of others.
+fn are_claims_in(files: &[SegmentMeta], claims: &ClaimsRecord, mut total: u64) -> bool {
+    let Some(first) = files.first() else { return claims.first == claims.next };
+    let mut next = first.first_seq;
+    for file in files {
+        let fits = file.first_seq == next && file.count > 0 && claims::offset(file.count) == Some(file.len);
+        match next.checked_add(file.count).zip(total.checked_add(file.len)) {
+            Some(sums) if fits => (next, total) = sums,
+            _ => return false,
+        }
+    }
+    files.len() <= SEGMENTS_MAX && first.first_seq <= claims.first && next == claims.next
 }
 
 fn decode_sections(bytes: &[u8]) -> Result<SnapshotHeader, StoreError> {
@@ -152,9 +201,13 @@ fn decode_sections(bytes: &[u8]) -> Result<SnapshotHeader, StoreError> {
     let (files, sections) = rest.split_at_checked(u32::from_le_bytes(*len) as usize).ok_or_else(ends)?;
     let Files { last_log_id, membership, segments } = codec::decode(files)?;
     let kinds = KindsRecord::decode(sections)?;
-    match <[(u16, Vec<SegmentMeta>); 1]>::try_from(segments) {
-        Ok([(kind, segments)]) if kind == RemovedRecord::ID.0 => {
-            Ok(SnapshotHeader { last_log_id, membership, segments, kinds })
+    let mut all = segments.into_iter().peekable();
+    let messages = all.next_if(|(kind, _)| *kind == RemovedRecord::ID.0);
+    let claims = all.next_if(|(kind, _)| *kind == ClaimsRecord::ID.0);
+    match (messages, all.next()) {
+        (Some((_, segments)), None) => {
+            let claim_files = claims.map(|(_, files)| files).unwrap_or_default();
+            Ok(SnapshotHeader { last_log_id, membership, segments, claim_files, kinds })
         }
         _ => Err(Invalid("segments of a kind that this program does not know".into()).into()),
     }
@@ -216,6 +269,34 @@ mod tests {
             bad[at] ^= 1;
             let _ = decode((format, bad));
             assert!(decode((format, bytes[..at].to_vec())).is_err(), "cut at {at}");
+        }
+    }
+
+    fn claim_file(first_seq: u64, count: u64) -> SegmentMeta {
+        SegmentMeta { first_seq, count, len: 64 + 64 * count, sealed: true }
+    }
+
+    #[test]
+    fn claims_are_in_their_files_or_the_header_is_refused() {
+        let decoded = |claim_files: Vec<SegmentMeta>, first, next| {
+            let mut header = SnapshotHeader { claim_files, ..SnapshotHeader::empty() };
+            header.kinds.common.level = Level::CLAIM_RECORDS;
+            header.kinds.claims = ClaimsRecord { early: Vec::new(), first, next };
+            decode(header.encode().unwrap()).map(|decoded| assert_eq!(decoded, header))
+        };
+        let files = || vec![claim_file(1_000, 500), claim_file(1_500, 10)];
+        decoded(files(), 1_024, 1_510).unwrap();
+        decoded(Vec::new(), 2_048, 2_048).unwrap();
+        for (files, first, next) in [
+            (files(), 0, 1_510),
+            (files(), 1_024, 1_511),
+            (Vec::new(), 1_024, 1_510),
+            (vec![claim_file(1_000, 500), claim_file(1_501, 9)], 1_024, 1_510),
+            (vec![SegmentMeta { len: 99, ..claim_file(1_000, 510) }], 1_024, 1_510),
+            (vec![claim_file(1_000, 0)], 1_024, 1_024),
+            (vec![SegmentMeta { count: u64::MAX, ..claim_file(1_000, 1) }], 1_024, 999),
+        ] {
+            assert!(decoded(files.clone(), first, next).is_err(), "{files:?}, {first} to {next}");
         }
     }
 

@@ -38,6 +38,10 @@ pub struct StoreStats {
     pub removed_singly: u64,
     /// Idempotency keys that are remembered.
     pub claims: u64,
+    /// What they take on disk.
+    pub claim_bytes: u64,
+    /// And in memory.
+    pub claim_index_bytes: u64,
     /// Segments whose files go with the next checkpoint.
     pub retired_segments: u64,
     /// Bytes of the message segments.
@@ -272,14 +276,16 @@ impl Reader {
                 .count_between(0, state.kinds.messages.records().published_seq()),
             floor: state.kinds.messages.removed().floor(),
             removed_singly: state.kinds.messages.removed().singly() as u64,
-            claims: state.kinds.claims.len() as u64,
+            claims: state.kinds.claims.len(),
+            claim_bytes: state.kinds.claims.records().bytes(),
+            claim_index_bytes: state.kinds.claims.records().index_bytes(),
             retired_segments: state.kinds.messages.records().retired() as u64,
             message_bytes: state.kinds.messages.records().bytes(),
             message_segments: state.kinds.messages.records().segments(),
             log_entries: log.entries,
             log_bytes: log.entry_bytes,
             checkpoint_index: checkpoint,
-            unwritten_bytes: self.core.write_behind.bytes() as u64,
+            unwritten_bytes: self.core.behind.bytes() as u64,
             reads_waiting: self.pool.waiting() as u64,
         }
     }

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use crate::checkpoint;
+use crate::claims;
 use crate::config::StoreConfig;
 use crate::core::Core;
 use crate::error::StoreError;
@@ -40,6 +41,13 @@ pub fn verify(dir: &Path) -> Result<Verified, StoreError> {
                 verified.messages += meta.count;
                 verified.bytes += meta.len;
             }
+            Err(error) => verified.rotten.push(error),
+        }
+    }
+    for meta in checkpoint.header.claim_files {
+        let path = claims::file::path(&Core::claims_dir(&config), checkpoint.generation, meta.first_seq);
+        match claims::file::check(&path, meta) {
+            Ok(()) => verified.bytes += meta.len,
             Err(error) => verified.rotten.push(error),
         }
     }

@@ -30,13 +30,13 @@ use skep_state::message::{Digest, StoredMessage};
 use skep_state::records::{NewRecord, Records};
 
 use crate::error::StoreError;
-pub(crate) use file::{SegmentFile, has_spares, keep_spares};
+pub(crate) use file::{SegmentFile, has_spares, keep_spares, open as open_file};
 use index::MemoryIndex;
 use known::find_sealed;
 pub(crate) use known::{Known, Wanted};
 pub use meta::SegmentMeta;
 pub(crate) use names::{files_of, index_path, remove_if_there, remove_strangers, segment_path, summary_path};
-pub(crate) use read::Wait;
+pub(crate) use read::{Wait, read_exact_at};
 use record::HEADER_BYTES;
 pub(crate) use segment::{Sealed, open_checked, scan};
 pub use summary::Summary;

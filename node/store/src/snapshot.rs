@@ -2,11 +2,12 @@
 //!
 //! ```text
 //! magic[8] format:u32 header_len:u32 header_crc:u32 header                 (see `SnapshotHeader`)
-//! each segment's bytes in chunks   len:u32 (1..=262,144) crc:u32 bytes     no chunk spans two
-//! end mark                         0:u32 total:u64 crc:u32                 total: segments' bytes
+//! each file's bytes in chunks      len:u32 (1..=262,144) crc:u32 bytes     no chunk spans two
+//! end mark                         0:u32 total:u64 crc:u32                 total: files' bytes
 //! ```
 //!
-//! Little-endian. Nothing may follow the end mark. The header's segments say how the bytes divide.
+//! Little-endian. Nothing may follow the end mark. The header says how the bytes divide: into the messages' segments, and the
+//! files of claims.
 
 mod decoder;
 mod sink;
@@ -21,14 +22,18 @@ use bytes::Bytes;
 use futures_util::{Stream, stream};
 use skep_raft::types::TypeConfig;
 use skep_state::Kinds;
+use skep_state::command::ClaimKey;
 use skep_state::kind::Stopped;
+use skep_state::kinds::claims::records::{ClaimRecords, Spans};
+use skep_state::kinds::claims::remembered::Remembered;
 use skep_state::kinds::messages::removed::Gaps;
 use skep_state::message::{Digest, StoredMessage};
 use skep_state::records::{NewRecord, Records};
 
+use crate::claims;
 use crate::core::Captured;
 use crate::error::StoreError;
-use crate::manifest::{HEADER_FORMAT, SnapshotHeader};
+use crate::manifest::{FileKind, HEADER_FORMAT, SnapshotHeader};
 use crate::segments::{
     Lookup, Sealed, SegmentFile, SegmentMeta, View, Wait, index, index_path, scan, summary_path,
 };
@@ -99,9 +104,10 @@ impl SnapshotData {
     /// The bytes of the snapshot file.
     pub fn file_bytes(&self) -> u64 {
         let header = self.header.encode().map_or(0, |(_, header)| header.len());
-        let chunks: u64 = self.header.segments.iter().map(|s| s.len.div_ceil(CHUNK_BYTES_MAX as u64)).sum();
+        let chunks: u64 =
+            self.header.files().map(|(_, meta)| meta.len.div_ceil(CHUNK_BYTES_MAX as u64)).sum();
         (PREFIX_BYTES + header + END_BYTES) as u64
-            + self.header.message_bytes()
+            + self.header.file_bytes()
             + chunks * CHUNK_HEAD_BYTES as u64
     }
 
@@ -119,7 +125,7 @@ impl SnapshotData {
     }
 
     /// The contents of a snapshot that was received, to be read. Blocks.
-    pub fn contents(&self) -> Result<Kinds<Received>, StoreError> {
+    pub fn contents(&self) -> Result<Kinds<Received, ReceivedClaims>, StoreError> {
         let Some(staged) = &self.staged else {
             return Err(StoreError::Stopped("only a received snapshot is read message by message".into()));
         };
@@ -130,30 +136,41 @@ impl SnapshotData {
             Ok::<_, StoreError>(segment)
         });
         let view = View::of(opened.collect::<Result<_, _>>()?, Gaps::default());
-        Ok(Kinds::open(self.header.kinds.clone(), Received { view, last_seq: self.header.last_seq() })?)
+        let messages = Received { view, last_seq: self.header.last_seq() };
+        let claims = &self.header.kinds.claims;
+        let claims = ReceivedClaims(Spans::unread(claims.first..claims.next));
+        Ok(Kinds::open(self.header.kinds.clone(), messages, claims)?)
     }
 
     /// Puts the segments under these names, durable and indexed: moved where they were received
     /// for this, else copied. Can be called again after a failure. Blocks.
     pub(crate) fn place(&self, paths: &[PathBuf]) -> Result<(), StoreError> {
-        for (number, to) in paths.iter().enumerate() {
+        for (number, (to, (kind, meta))) in paths.iter().zip(self.header.files()).enumerate() {
             match &self.staged {
                 Some(staged) => {
                     let from = staged.segment(number);
-                    move_over(&index_path(&from), &index_path(to))?;
-                    if summary_path(&from).exists() {
-                        move_over(&summary_path(&from), &summary_path(to))?;
+                    if kind == FileKind::Messages {
+                        move_over(&index_path(&from), &index_path(to))?;
+                        if summary_path(&from).exists() {
+                            move_over(&summary_path(&from), &summary_path(to))?;
+                        }
                     }
                     move_over(&from, to)?;
                 }
-                None => self.copy_segment(number, to)?,
+                None => self.copy_file(number, to, kind, meta)?,
             }
         }
         Ok(())
     }
 
-    fn copy_segment(&self, number: usize, to: &Path) -> Result<(), StoreError> {
-        let (Some(meta), Some(from)) = (self.header.segments.get(number), self.files.get(number)) else {
+    fn copy_file(
+        &self,
+        number: usize,
+        to: &Path,
+        kind: FileKind,
+        meta: SegmentMeta,
+    ) -> Result<(), StoreError> {
+        let Some(from) = self.files.get(number) else {
             return Err(StoreError::Stopped("a snapshot has fewer files than segments".into()));
         };
         let mut out = OpenOptions::new()
@@ -172,13 +189,21 @@ impl SnapshotData {
             out.write_all(&buffer[..step]).map_err(StoreError::io("copy to", to))?;
             at += step as u64;
         }
-        check_and_index(&out, to, *meta)
+        check_and_index(&out, to, kind, meta)
     }
 }
 
-/// Checks every message of a segment that came from elsewhere, makes it durable, builds its index.
-pub(crate) fn check_and_index(file: &File, path: &Path, meta: SegmentMeta) -> Result<(), StoreError> {
+/// Checks every record of a file that came from elsewhere, makes it durable, builds its index.
+pub(crate) fn check_and_index(
+    file: &File,
+    path: &Path,
+    kind: FileKind,
+    meta: SegmentMeta,
+) -> Result<(), StoreError> {
     file.sync_all().map_err(StoreError::sync(path))?;
+    if kind == FileKind::Claims {
+        return claims::file::check(path, meta);
+    }
     let memory = scan(file, path, meta)?;
     let key = index::IndexKey { first_seq: meta.first_seq, count: meta.count, data_len: meta.len };
     index::build(&index_path(path), key, &memory)?;
@@ -230,6 +255,25 @@ impl Records for Received {
     fn let_go(&mut self, _floor: u64) {}
 }
 
+/// The claims of a snapshot that was received: they are of their time, and nobody asks for them.
+pub struct ReceivedClaims(Spans);
+
+impl ClaimRecords for ReceivedClaims {
+    fn spans(&self) -> &Spans {
+        &self.0
+    }
+
+    fn find(&self, _key: ClaimKey) -> Result<Option<(u64, Remembered)>, Stopped> {
+        Err(Stopped::ReadOnly)
+    }
+
+    fn push(&mut self, _claim: &Remembered, _instead_of: Option<u64>) -> Result<(), Stopped> {
+        Err(Stopped::ReadOnly)
+    }
+
+    fn forget_oldest(&mut self) {}
+}
+
 struct Encoder {
     data: Arc<SnapshotData>,
     next: Step,
@@ -250,10 +294,10 @@ impl Encoder {
             }
             Step::Chunk { segment, offset } => (segment, offset),
         };
-        let (Some(meta), Some(file)) = (data.header.segments.get(segment), data.files.get(segment)) else {
+        let (Some((_, meta)), Some(file)) = (data.header.file(segment), data.files.get(segment)) else {
             let mut end = Vec::with_capacity(END_BYTES);
             end.extend_from_slice(&0u32.to_le_bytes());
-            end.extend_from_slice(&data.header.message_bytes().to_le_bytes());
+            end.extend_from_slice(&data.header.file_bytes().to_le_bytes());
             end.extend_from_slice(&crc32fast::hash(&end).to_le_bytes());
             return Ok((end.into(), None));
         };

@@ -36,6 +36,7 @@ fn small(dir: &Path) -> StoreConfig {
         log_cache_bytes_max: 2048,
         message_segment_bytes_max: 2048,
         message_segments_held_max: 2,
+        claim_file_claims_max: 16,
         watches_room: false,
         full_retry_interval: std::time::Duration::from_millis(5),
         ..StoreConfig::new(dir)

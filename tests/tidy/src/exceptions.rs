@@ -11,7 +11,7 @@ pub const LONG_FILES: &[(&str, usize)] = &[("node/raft/src/formation/bootstrap/d
 
 /// Files of the replicated state whose hash maps are looked up and never walked: their order decides nothing.
 pub const LOOKED_UP: &[&str] = &[
-    "node/state/src/kinds/claims.rs",
+    "node/state/src/kinds/claims/early.rs",
     "node/state/src/kinds/messages/removed.rs",
     "node/state/src/kinds/text.rs",
 ];

@@ -1,46 +1,33 @@
 //! Which requests were made under which idempotency keys, and what they came to.
 //!
 //! Part of the replicated state: it changes by commands alone, whose times are in them, so every
-//! node forgets the same key at the same command.
+//! node forgets the same key at the same command. From [`Level::CLAIM_RECORDS`] on claims are
+//! [`records`], of which a checkpoint has the numbers alone; before it, they are `early`.
+//!
+//! A key is remembered for its time. Where there are as many as can be, the oldest go before
+//! theirs, but none that is young: then there is no room for another.
 
+mod early;
 pub mod records;
 pub mod remembered;
 
-use std::collections::{HashMap, VecDeque};
-
 use serde::{Deserialize, Serialize};
+use skep_base::codec::{self, CodecError};
 
 use crate::clock::Stamp;
 use crate::command::{ClaimKey, Op as Proposed, OpOutcome};
 use crate::kind::{At, Invalid, Kind, KindId, Record, Stopped};
-use crate::level::Limits;
+use crate::level::{Level, Limits};
+pub use early::ClaimRecord;
+use early::{Early, Met};
+use records::{ClaimRecords, SPAN_CLAIMS};
+use remembered::Remembered;
 
-/// A remembered key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ClaimRecord {
-    pub key: ClaimKey,
-    pub fingerprint: u128,
-    /// Forgotten by the first command whose time is not before this.
-    pub expires_ms: u64,
-    /// What the guarded operation came to.
-    pub outcome: OpOutcome,
-}
-
-/// What a claim meets.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Met {
-    Nothing,
-    /// The same request, which came to this.
-    Same(OpOutcome),
-    Other,
-}
-
-/// The claims in use.
-#[derive(Debug, Default)]
-pub struct Claims {
-    /// The oldest first.
-    order: VecDeque<ClaimKey>,
-    by_key: HashMap<ClaimKey, ClaimRecord>,
+/// The claims in use. `C` has them, once the cluster has agreed to.
+#[derive(Debug)]
+pub struct Claims<C> {
+    early: Early,
+    records: C,
     /// Times that a claim was remembered, since the start.
     remembered: u64,
 }
@@ -50,50 +37,91 @@ pub struct Claims {
 pub struct Claim {
     pub key: ClaimKey,
     pub fingerprint: u128,
+    /// That of the operation that it guards.
+    pub nonce: u64,
     pub time: Stamp,
     pub ttl_ms: u64,
 }
 
-/// The claims as a checkpoint and a snapshot carry them, the oldest first.
+/// The claims as a checkpoint and a snapshot carry them.
+///
+/// ```text
+/// format 1   the early ones, in the codec's encoding
+/// format 2   first:u64 next:u64, in the codec's encoding; the claims lie in files beside it
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ClaimsRecord(pub Vec<ClaimRecord>);
+pub struct ClaimsRecord {
+    /// The oldest first.
+    pub early: Vec<ClaimRecord>,
+    /// The number of the first record that counts.
+    pub first: u64,
+    /// That of the next one.
+    pub next: u64,
+}
 
 /// What a claim makes of the operation that follows it in the same command.
 #[derive(Debug)]
 pub enum Guard {
-    /// It takes effect, and what it comes to is remembered.
-    Remember { key: ClaimKey, fingerprint: u128, expires_ms: u64 },
-    /// It took effect before.
+    /// It takes effect, and what it comes to is remembered; instead of a claim of the same key whose time
+    /// is over.
+    Remember { claim: Claim, instead_of: Option<u64> },
+    /// It took effect before, for an earlier request.
     Repeat(OpOutcome),
-    /// It has no effect.
+    /// It took effect before, for this same request: a node carried it again.
+    Again(OpOutcome),
+    /// It has no effect: the key is another request's.
     Skip,
+    /// It has no effect: there is no room for the key.
+    Full,
 }
 
 impl Guard {
     /// What the claim itself comes to.
     pub fn outcome(&self) -> OpOutcome {
         match self {
-            Guard::Remember { .. } => OpOutcome::Claimed,
+            Guard::Remember { .. } | Guard::Again(_) => OpOutcome::Claimed,
             Guard::Repeat(_) => OpOutcome::Repeated,
             Guard::Skip => OpOutcome::KeyTaken,
+            Guard::Full => OpOutcome::TooManyClaims,
         }
     }
 }
 
-impl Kind for Claims {
+impl<C: ClaimRecords> Kind for Claims<C> {
     type Op<'a> = Claim;
     type Outcome = Guard;
     type Record = ClaimsRecord;
-    type Ground = ();
+    type Ground = C;
 
     fn apply(&mut self, claim: Claim, at: &mut At<'_>) -> Result<Guard, Stopped> {
-        let Claim { key, fingerprint, time, ttl_ms } = claim;
-        let now_ms = at.clock.time(time).0;
-        Ok(match self.meet(key, fingerprint, now_ms) {
-            Met::Nothing => Guard::Remember { key, fingerprint, expires_ms: now_ms.saturating_add(ttl_ms) },
-            Met::Same(outcome) => Guard::Repeat(outcome),
-            Met::Other => Guard::Skip,
-        })
+        let Claim { key, fingerprint, nonce, .. } = claim;
+        let now = at.clock.time(claim.time);
+        let claim = Claim { time: now, ..claim };
+        if at.level < Level::CLAIM_RECORDS {
+            return Ok(match self.early.meet(key, fingerprint, now.0) {
+                Met::Nothing => Guard::Remember { claim, instead_of: None },
+                Met::Same(outcome) => Guard::Repeat(outcome),
+                Met::Other => Guard::Skip,
+            });
+        }
+        while self.records.spans().oldest().is_some_and(|span| span.expires <= now) {
+            self.records.forget_oldest();
+        }
+        let known = self.records.find(key)?;
+        if let Some((_, known)) = &known
+            && known.expires() > now
+        {
+            let outcome = known.outcome.clone();
+            return Ok(match known.fingerprint == fingerprint {
+                true if nonce != 0 && known.nonce == nonce => Guard::Again(outcome),
+                true => Guard::Repeat(outcome),
+                false => Guard::Skip,
+            });
+        }
+        if !self.make_room(now, at.limits) {
+            return Ok(Guard::Full);
+        }
+        Ok(Guard::Remember { claim, instead_of: known.map(|(number, _)| number) })
     }
 
     /// None: a claim is of its time, and what it guarded is made anew by its own kind.
@@ -106,121 +134,111 @@ impl Kind for Claims {
     }
 
     fn record(&self) -> ClaimsRecord {
-        ClaimsRecord(self.order.iter().filter_map(|key| self.by_key.get(key).cloned()).collect())
+        let numbers = self.records.spans().numbers();
+        ClaimsRecord { early: self.early.records(), first: numbers.start, next: numbers.end }
     }
 
-    fn open(record: ClaimsRecord, (): ()) -> Result<Self, Invalid> {
-        let order = record.0.iter().map(|record| record.key).collect();
-        let by_key = record.0.into_iter().map(|record| (record.key, record)).collect();
-        Ok(Claims { order, by_key, remembered: 0 })
+    fn open(record: ClaimsRecord, records: C) -> Result<Self, Invalid> {
+        let (told, there) = (record.first..record.next, records.spans().numbers());
+        if told != there {
+            return Err(Invalid(format!("claims {told:?}, but records {there:?}")));
+        }
+        Ok(Claims { early: Early::new(record.early), records, remembered: 0 })
     }
 }
 
 impl Record for ClaimsRecord {
     const ID: KindId = KindId(3);
     const NAME: &'static str = "claims";
-    const FORMATS: (u16, u16) = (1, 1);
+    const FORMATS: (u16, u16) = (1, 2);
 
     fn check(&self) -> Result<(), Invalid> {
-        match self.0.len() {
-            within if within <= Limits::WIDEST.claims_max => Ok(()),
-            beyond => Err(Invalid(format!("{beyond} remembered claims"))),
+        let ClaimsRecord { early, first, next } = self;
+        let (few, many) = (Limits::of(Level::FIRST).claims_max, Limits::WIDEST.claims_max as u64);
+        if early.len() > few {
+            return Err(Invalid(format!("{} remembered claims", early.len())));
         }
+        match next.checked_sub(*first) {
+            Some(count) if count <= many && first.is_multiple_of(SPAN_CLAIMS) => Ok(()),
+            _ => Err(Invalid(format!("claims from {first} on, up to {next}"))),
+        }
+    }
+
+    fn encode(&self) -> Result<(u16, Vec<u8>), CodecError> {
+        match self.next {
+            0 => Ok((1, codec::encode(&self.early)?)),
+            _ => Ok((2, codec::encode(&(self.first, self.next))?)),
+        }
+    }
+
+    fn decode(format: u16, bytes: &[u8]) -> Result<Self, Invalid> {
+        if format == 1 {
+            return Ok(Self { early: codec::decode(bytes)?, ..Self::default() });
+        }
+        let (first, next) = codec::decode(bytes)?;
+        Ok(Self { early: Vec::new(), first, next })
     }
 }
 
-impl Claims {
+impl<C: ClaimRecords> Claims<C> {
     /// How many are remembered.
-    pub fn len(&self) -> usize {
-        self.order.len()
+    pub fn len(&self) -> u64 {
+        self.early.len() as u64 + self.records.spans().len()
     }
 
     /// Whether none is.
     pub fn is_empty(&self) -> bool {
-        self.order.is_empty()
+        self.len() == 0
     }
 
-    /// Looks a claim up, after forgetting what has expired by then.
-    fn meet(&mut self, key: ClaimKey, fingerprint: u128, now_ms: u64) -> Met {
-        while let Some(oldest) = self.order.front() {
-            if self.by_key.get(oldest).is_some_and(|record| record.expires_ms > now_ms) {
-                break;
+    pub fn records(&self) -> &C {
+        &self.records
+    }
+
+    /// For what is no part of the state: room, files.
+    pub fn records_mut(&mut self) -> &mut C {
+        &mut self.records
+    }
+
+    /// Whether there is room for one more, once the oldest are forgotten that need not be kept.
+    fn make_room(&mut self, now: Stamp, limits: &Limits) -> bool {
+        while self.records.spans().len() >= limits.claims_max as u64 {
+            let oldest = self.records.spans().oldest();
+            let is_old = |newest: Stamp| newest.0.saturating_add(limits.claim_age_ms_min) <= now.0;
+            if !oldest.is_some_and(|span| is_old(span.newest)) {
+                return false;
             }
-            self.forget_oldest();
+            self.records.forget_oldest();
         }
-        match self.by_key.get(&key) {
-            None => Met::Nothing,
-            Some(record) if record.fingerprint == fingerprint => Met::Same(record.outcome.clone()),
-            Some(_) => Met::Other,
-        }
+        true
     }
 
-    /// Remembers a claim that met nothing.
-    pub fn remember(&mut self, record: ClaimRecord, limits: &Limits) {
-        self.order.push_back(record.key);
-        self.by_key.insert(record.key, record);
+    /// Remembers what the operation came to whose claim met nothing.
+    pub fn remember(
+        &mut self,
+        claim: Claim,
+        instead_of: Option<u64>,
+        outcome: OpOutcome,
+        at: &At<'_>,
+    ) -> Result<(), Stopped> {
+        let Claim { key, fingerprint, nonce, time, ttl_ms } = claim;
         self.remembered += 1;
-        while self.order.len() > limits.claims_max {
-            self.forget_oldest();
+        if at.level < Level::CLAIM_RECORDS {
+            let expires_ms = time.0.saturating_add(ttl_ms);
+            self.early.remember(ClaimRecord { key, fingerprint, expires_ms, outcome }, at.limits);
+            return Ok(());
         }
+        self.records.push(&Remembered::new(key, fingerprint, nonce, time, ttl_ms, outcome), instead_of)
     }
 
-    fn forget_oldest(&mut self) {
-        if let Some(oldest) = self.order.pop_front() {
-            self.by_key.remove(&oldest);
+    /// Makes records of the early claims: the cluster has just agreed to them.
+    pub fn become_records(&mut self, now: Stamp) -> Result<(), Stopped> {
+        for claim in std::mem::take(&mut self.early).records() {
+            let ClaimRecord { key, fingerprint, expires_ms, outcome } = claim;
+            if let Some(ttl_ms) = expires_ms.checked_sub(now.0).filter(|left| *left > 0) {
+                self.records.push(&Remembered::new(key, fingerprint, 0, now, ttl_ms, outcome), None)?;
+            }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::laws::{self, World};
-
-    const LIMITS: &Limits = &Limits::WIDEST;
-
-    fn record(key: u128, expires_ms: u64) -> ClaimRecord {
-        let outcome = OpOutcome::Text { version: key as u64 };
-        ClaimRecord { key: ClaimKey(key), fingerprint: key + 1, expires_ms, outcome }
-    }
-
-    #[test]
-    fn a_claim_is_known_until_it_expires_also_after_a_checkpoint() {
-        let mut claims = Claims::default();
-        assert_eq!(claims.meet(ClaimKey(1), 2, 0), Met::Nothing);
-        claims.remember(record(1, 100), LIMITS);
-        claims.remember(record(2, 200), LIMITS);
-        let mut claims = Claims::open(claims.record(), ()).unwrap();
-        assert_eq!(claims.meet(ClaimKey(1), 2, 99), Met::Same(OpOutcome::Text { version: 1 }));
-        assert_eq!(claims.meet(ClaimKey(1), 3, 99), Met::Other);
-        assert_eq!(claims.meet(ClaimKey(1), 2, 100), Met::Nothing);
-        assert_eq!(claims.meet(ClaimKey(2), 3, 100), Met::Same(OpOutcome::Text { version: 2 }));
-        assert_eq!(claims.record().0, [record(2, 200)]);
-    }
-
-    #[test]
-    fn the_memory_of_claims_is_bounded() {
-        let mut claims = Claims::default();
-        (0..LIMITS.claims_max as u128 + 10).for_each(|key| claims.remember(record(key, 100), LIMITS));
-        assert_eq!((claims.order.len(), claims.by_key.len()), (LIMITS.claims_max, LIMITS.claims_max));
-        assert_eq!(claims.meet(ClaimKey(9), 10, 0), Met::Nothing);
-        assert_eq!(claims.meet(ClaimKey(10), 11, 0), Met::Same(OpOutcome::Text { version: 10 }));
-    }
-
-    fn claim(key: u64, fingerprint: u64, time_ms: u64) -> Proposed {
-        let (key, fingerprint) = (ClaimKey(key.into()), fingerprint.into());
-        Proposed::Claim { key, fingerprint, time_ms, ttl_ms: 50 }
-    }
-
-    #[test]
-    fn a_claim_without_an_operation_behind_it_remembers_nothing() {
-        let mut world = World::default();
-        assert_eq!(world.apply([claim(1, 1, 1)]), [OpOutcome::Claimed]);
-        assert!(world.kinds.claims.is_empty());
-    }
-
-    #[test]
-    fn the_laws_hold_of_claims() {
-        laws::hold(|draw| claim(draw.within(0..9), draw.within(0..3), draw.time()));
+        Ok(())
     }
 }

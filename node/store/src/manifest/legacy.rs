@@ -6,7 +6,7 @@ use skep_base::codec;
 use skep_base::id::RequestId;
 use skep_raft::types::{LogId, StoredMembership};
 use skep_state::clock::{Clock, Stamp};
-use skep_state::kinds::claims::ClaimsRecord;
+use skep_state::kinds::claims::{ClaimRecord, ClaimsRecord};
 use skep_state::kinds::messages::removed::RemovedRecord;
 use skep_state::kinds::text::TextRecord;
 use skep_state::kinds::{CommonRecord, KindsRecord};
@@ -42,13 +42,14 @@ struct HeaderV1 {
 struct HeaderV2 {
     first: HeaderV1,
     removed: RemovedRecord,
-    claims: ClaimsRecord,
+    claims: Vec<ClaimRecord>,
 }
 
 /// A header in the oldest format that holds it.
 pub(crate) fn encode(header: &SnapshotHeader) -> Result<(u32, Vec<u8>), codec::CodecError> {
     // Kinds that came later are not there at a level that is written so.
     let KindsRecord { common, messages, text, claims, .. } = header.kinds.clone();
+    let claims = claims.early;
     let registers = Registers {
         version: text.version,
         text: text.text,
@@ -58,7 +59,7 @@ pub(crate) fn encode(header: &SnapshotHeader) -> Result<(u32, Vec<u8>), codec::C
     };
     let (last_log_id, membership) = (header.last_log_id, header.membership.clone());
     let first = HeaderV1 { last_log_id, membership, registers, segments: header.segments.clone() };
-    if messages == RemovedRecord::default() && claims == ClaimsRecord::default() {
+    if messages == RemovedRecord::default() && claims.is_empty() {
         return Ok((1, codec::encode(&first)?));
     }
     Ok((2, codec::encode(&HeaderV2 { first, removed: messages, claims })?))
@@ -67,7 +68,7 @@ pub(crate) fn encode(header: &SnapshotHeader) -> Result<(u32, Vec<u8>), codec::C
 /// A header of one of these formats; not yet checked.
 pub(crate) fn decode(format: u32, bytes: &[u8]) -> Result<SnapshotHeader, codec::CodecError> {
     let (first, messages, claims) = match format {
-        1 => (codec::decode::<HeaderV1>(bytes)?, RemovedRecord::default(), ClaimsRecord::default()),
+        1 => (codec::decode::<HeaderV1>(bytes)?, RemovedRecord::default(), Vec::new()),
         _ => {
             let HeaderV2 { first, removed, claims } = codec::decode(bytes)?;
             (first, removed, claims)
@@ -82,6 +83,7 @@ pub(crate) fn decode(format: u32, bytes: &[u8]) -> Result<SnapshotHeader, codec:
     };
     let common = CommonRecord { level: Level::FIRST, clock: Clock::at(Stamp(registers.last_time_ms)) };
     let mut kinds = KindsRecord { common, ..KindsRecord::default() };
+    let claims = ClaimsRecord { early: claims, ..ClaimsRecord::default() };
     (kinds.messages, kinds.text, kinds.claims) = (messages, text, claims);
-    Ok(SnapshotHeader { last_log_id, membership, segments, kinds })
+    Ok(SnapshotHeader { last_log_id, membership, segments, claim_files: Vec::new(), kinds })
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// A message segment, as it is in a consistent state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SegmentMeta {
     pub first_seq: u64,
     /// Messages in it; never 0.

@@ -21,7 +21,7 @@ pub(crate) enum Wait {
 }
 
 /// Fills `bytes` from `at` on.
-pub(super) fn read_exact_at(
+pub(crate) fn read_exact_at(
     file: &File,
     path: &Path,
     bytes: &mut [u8],

@@ -61,6 +61,15 @@ fn write(runs: &[Run], buffer: &mut Vec<u8>) -> Result<(), StoreError> {
     file.write_all_at(bytes, first.offset).map_err(StoreError::io("write", first.file.path()))
 }
 
+/// What is written, for people and threads.
+fn what(who: Writer) -> &'static str {
+    match who {
+        Writer::Claims => "claims",
+        Writer::Log | Writer::Messages | Writer::Room => "messages",
+    }
+}
+
+/// What is pushed into one, between two drains, follows each other in one file.
 pub(crate) struct WriteBehind {
     state: Mutex<State>,
     /// Told when there is something to write, or to write at once.
@@ -69,6 +78,7 @@ pub(crate) struct WriteBehind {
     done: Condvar,
     room: Notify,
     full_retry_interval: Duration,
+    who: Writer,
     health: Arc<HealthSender>,
 }
 
@@ -100,7 +110,7 @@ impl Drop for Writing {
         self.shared.lock().ended = true;
         self.shared.work.notify_all();
         if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the messages' writer panicked");
+            tracing::error!("the writer of {} panicked", what(self.shared.who));
         }
     }
 }
@@ -122,6 +132,7 @@ impl State {
 
 impl WriteBehind {
     pub(crate) fn start(
+        who: Writer,
         health: Arc<HealthSender>,
         full_retry_interval: Duration,
     ) -> io::Result<(Arc<WriteBehind>, Writing)> {
@@ -131,11 +142,12 @@ impl WriteBehind {
             done: Condvar::new(),
             room: Notify::new(),
             full_retry_interval,
+            who,
             health,
         });
         let writer = shared.clone();
-        let thread =
-            std::thread::Builder::new().name("skep-messages".into()).spawn(move || writer.serve())?;
+        let thread = std::thread::Builder::new().name(format!("skep-{}", what(who)));
+        let thread = thread.spawn(move || writer.serve())?;
         Ok((shared.clone(), Writing { shared, thread: Some(thread) }))
     }
 
@@ -144,7 +156,7 @@ impl WriteBehind {
     }
 
     /// Takes what follows in the file.
-    pub(super) fn push(&self, file: Arc<SegmentFile>, offset: u64, bytes: Bytes) {
+    pub(crate) fn push(&self, file: Arc<SegmentFile>, offset: u64, bytes: Bytes) {
         let mut state = self.lock();
         state.bytes += bytes.len();
         state.pushed += 1;
@@ -160,7 +172,7 @@ impl WriteBehind {
 
     /// Those that have bytes between two offsets of the file and are not in it yet; and where the file ends, of
     /// which `len` bytes were published.
-    pub(super) fn between(&self, from: u64, to: u64, len: u64) -> (Vec<Run>, u64) {
+    pub(crate) fn between(&self, from: u64, to: u64, len: u64) -> (Vec<Run>, u64) {
         let state = self.lock();
         let first = state.runs.partition_point(|run| run.end() <= from);
         let wanted = state.runs.range(first..).take_while(|run| run.offset < to).cloned().collect();
@@ -234,7 +246,7 @@ impl WriteBehind {
                     // What had no room was given up: nothing waits for any.
                     state.lacking = None;
                     drop(state);
-                    self.health.set_lack(Writer::Messages, None);
+                    self.health.set_lack(self.who, None);
                     state = self.lock();
                     continue;
                 }
@@ -271,18 +283,19 @@ impl WriteBehind {
                     }
                     drop(state);
                     if std::mem::take(&mut was_full) {
-                        tracing::info!("the messages can be written again");
-                        self.health.set_lack(Writer::Messages, None);
+                        tracing::info!("the {} can be written again", what(self.who));
+                        self.health.set_lack(self.who, None);
                     }
                 }
                 Err(StoreError::Io { source, action, path }) if lack(&source).is_some() => {
                     if !std::mem::replace(&mut was_full, true) {
-                        tracing::warn!("{action} {}: {source}; the messages wait", path.display());
+                        let (path, what) = (path.display(), what(self.who));
+                        tracing::warn!("{action} {path}: {source}; the {what} wait");
                     }
                     state.lacking = source.raw_os_error();
                     let ended = state.ended;
                     drop(state);
-                    self.health.set_lack(Writer::Messages, lack(&source));
+                    self.health.set_lack(self.who, lack(&source));
                     self.done.notify_all();
                     if ended {
                         // The log has it.
@@ -328,7 +341,8 @@ mod tests {
 
     fn start() -> (Arc<WriteBehind>, Writing, Arc<HealthSender>) {
         let health = Arc::new(HealthSender::new());
-        let (behind, writing) = WriteBehind::start(health.clone(), Duration::from_millis(1)).unwrap();
+        let (behind, writing) =
+            WriteBehind::start(Writer::Messages, health.clone(), Duration::from_millis(1)).unwrap();
         (behind, writing, health)
     }
 

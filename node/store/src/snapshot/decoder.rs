@@ -12,7 +12,7 @@ use bytes::{Buf, Bytes, BytesMut};
 #[derive(Debug)]
 pub(crate) enum Event {
     Header(Arc<SnapshotHeader>),
-    /// Bytes of a segment, checked; `done` with its last.
+    /// Bytes of a file, checked; `done` with its last.
     Bytes {
         segment: usize,
         offset: u64,
@@ -113,7 +113,7 @@ impl Decoder {
         if self.buffer.len() < CHUNK_HEAD_BYTES {
             return Ok(None);
         }
-        let Some(meta) = header.segments.get(self.segment) else {
+        let Some((_, meta)) = header.file(self.segment) else {
             return self.next_end(header);
         };
         let (len, crc) = (self.u32_at(0) as usize, self.u32_at(4));
@@ -143,7 +143,7 @@ impl Decoder {
         }
         let end = self.take(0, END_BYTES);
         let (mark, crc) = end.split_at(END_BYTES - 4);
-        let total = header.message_bytes().to_le_bytes();
+        let total = header.file_bytes().to_le_bytes();
         if mark[..4] != [0; 4] || mark[4..] != total || crc != crc32fast::hash(mark).to_le_bytes() {
             return Err(invalid("the snapshot's end mark is wrong"));
         }

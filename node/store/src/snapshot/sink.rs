@@ -121,9 +121,9 @@ impl Receiving {
             file.sync_data().map_err(StoreError::sync(&path))?;
             self.unsynced = 0;
         }
-        let meta = self.header.as_ref().and_then(|header| header.segments.get(segment).copied());
-        if done && let Some(meta) = meta {
-            check_and_index(&file, &path, meta)?;
+        let whole = self.header.as_ref().and_then(|header| header.file(segment));
+        if done && let Some((kind, meta)) = whole {
+            check_and_index(&file, &path, kind, meta)?;
             // There may be more segments than descriptors.
             known.let_go();
         }

@@ -8,7 +8,7 @@ use skep_state::command::OpOutcome;
 use skep_state::level::Level;
 
 use super::*;
-use crate::core::Core;
+use crate::core::{Core, Touched};
 use crate::health::HealthSender;
 use crate::segments::{Wait, Wanted};
 
@@ -187,7 +187,7 @@ async fn a_missing_index_is_built_again() {
 
 /// Whether each of the operations says that it made its message.
 fn made(core: &Core, index: u64, ops: Vec<Op>) -> Vec<bool> {
-    core.begin().unwrap();
+    core.begin(Touched { messages: true, ..Touched::default() }).unwrap();
     let mut wanted = Wanted::default();
     ops.iter().for_each(|op| wanted.note(op));
     let known = core.look_for(&wanted, Wait::ForDisk).unwrap();
@@ -246,7 +246,7 @@ fn what_a_run_needs_of_the_disk_is_read_before_the_lock_is_taken() {
     ];
     let mut wanted = Wanted::default();
     ops.iter().for_each(|op| wanted.note(op));
-    core.begin().unwrap();
+    core.begin(Touched { messages: true, ..Touched::default() }).unwrap();
     let known = core.look_for(&wanted, Wait::ForDisk).unwrap();
     // From now on nothing can be read.
     for path in files_in(&dir.path().join("messages")) {

@@ -1,0 +1,52 @@
+//! The writers of what is applied: one of each kind of records, so that neither waits behind the other.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::StoreError;
+use crate::health::{HealthSender, Writer};
+use crate::segments::{WriteBehind, Writing};
+
+pub(crate) struct Behind {
+    pub messages: Arc<WriteBehind>,
+    pub claims: Arc<WriteBehind>,
+    _writing: [Writing; 2],
+}
+
+impl Behind {
+    pub(crate) fn start(health: &Arc<HealthSender>, full_retry_interval: Duration) -> io::Result<Behind> {
+        let start = |who| WriteBehind::start(who, health.clone(), full_retry_interval);
+        let (messages, writes_messages) = start(Writer::Messages)?;
+        let (claims, writes_claims) = start(Writer::Claims)?;
+        Ok(Behind { messages, claims, _writing: [writes_messages, writes_claims] })
+    }
+
+    /// Waits until there is room for more of what a run has. Cancel-safe.
+    pub(crate) async fn room(&self, messages: bool, claims: bool) -> Result<(), StoreError> {
+        if messages {
+            self.messages.room().await?;
+        }
+        if claims {
+            self.claims.room().await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until all that came before is in the files. Fails, and can be called again, on a full disk. Blocks.
+    pub(crate) fn drain(&self) -> Result<(), StoreError> {
+        self.messages.drain()?;
+        self.claims.drain()
+    }
+
+    /// Gives up what is not written: all of it is replaced.
+    pub(crate) fn forget(&self) {
+        self.messages.forget();
+        self.claims.forget();
+    }
+
+    /// Bytes that wait to be written.
+    pub(crate) fn bytes(&self) -> usize {
+        self.messages.bytes() + self.claims.bytes()
+    }
+}

@@ -1,0 +1,320 @@
+//! Claims on disk: files that only grow, in the order in which the claims were made, and a small index of
+//! them in memory.
+//!
+//! As with the messages' segments, a run of claims is staged, written behind, and synced by the next checkpoint;
+//! a start cuts the files back to it and reads them once. What is forgotten goes by whole files. There are few
+//! files, as claims are bounded: all are held open.
+
+pub(crate) mod file;
+mod index;
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::fs::{File, OpenOptions};
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use skep_state::command::ClaimKey;
+use skep_state::kind::Stopped;
+use skep_state::kinds::claims::records::{ClaimRecords, Spans};
+use skep_state::kinds::claims::remembered::{CLAIM_BYTES, Remembered};
+
+use crate::error::StoreError;
+use crate::segments::{SegmentFile, SegmentMeta, Wait, WriteBehind, open_file, read_exact_at};
+use file::{HEADER_BYTES, offset};
+use index::ClaimIndex;
+
+/// Claims in files.
+pub(crate) struct ClaimFiles {
+    dir: PathBuf,
+    generation: u64,
+    file_claims_max: u64,
+    /// The last one grows.
+    files: VecDeque<ClaimFile>,
+    /// Takes the last file's alone.
+    write_behind: Arc<WriteBehind>,
+    /// Staged claims: they follow those of the last file.
+    staged: Vec<u8>,
+    /// The newest of each key among them.
+    staged_keys: HashMap<u128, (u64, Remembered)>,
+    spans: Spans,
+    index: ClaimIndex,
+    /// Files of which nothing is left. A crash goes back to the last checkpoint: they stay until there is one
+    /// without them.
+    retired: Vec<Arc<SegmentFile>>,
+}
+
+pub(crate) struct ClaimFile {
+    file: Arc<SegmentFile>,
+    first: u64,
+    /// Claims that are in the file, or on their way.
+    count: u64,
+}
+
+impl ClaimFile {
+    fn end(&self) -> u64 {
+        self.first + self.count
+    }
+
+    fn len(&self) -> u64 {
+        HEADER_BYTES as u64 + self.count * CLAIM_BYTES as u64
+    }
+}
+
+impl ClaimFiles {
+    /// Opens the files of a checkpoint, in which the claims of these numbers count, and cuts back what was
+    /// written after it.
+    pub(crate) fn open(
+        dir: PathBuf,
+        generation: u64,
+        metas: &[SegmentMeta],
+        numbers: Range<u64>,
+        file_claims_max: u64,
+        write_behind: Arc<WriteBehind>,
+    ) -> Result<ClaimFiles, StoreError> {
+        let mut claims = ClaimFiles {
+            dir,
+            generation,
+            file_claims_max,
+            files: VecDeque::new(),
+            write_behind,
+            staged: Vec::new(),
+            staged_keys: HashMap::new(),
+            spans: Spans::from(numbers.start),
+            index: ClaimIndex::default(),
+            retired: Vec::new(),
+        };
+        for (i, &meta) in metas.iter().enumerate() {
+            let path = file::path(&claims.dir, generation, meta.first_seq);
+            let opened = file::open_checked(&path, meta)?;
+            if i + 1 == metas.len() {
+                opened.set_len(meta.len).map_err(StoreError::io("cut", &path))?;
+            }
+            let file = Arc::new(SegmentFile::held(path.clone(), opened));
+            let (first, count) = (meta.first_seq, meta.count);
+            claims.files.push_back(ClaimFile { file: file.clone(), first, count });
+            file::scan(&*file.open()?, &path, meta, |number, claim| {
+                if number >= numbers.start {
+                    let candidates = claims.index.candidates(claim.key, claims.spans.numbers());
+                    let places = candidates.map(|number| claims.in_file(number));
+                    let before = newest(claim.key, places, Wait::ForDisk)?;
+                    claims.note(&claim, before.map(|(number, _)| number));
+                }
+                Ok(())
+            })?;
+        }
+        Ok(claims)
+    }
+
+    fn note(&mut self, claim: &Remembered, instead_of: Option<u64>) {
+        let number = self.spans.numbers().end;
+        self.spans.push(claim);
+        self.index.insert(claim.key, number, instead_of, self.spans.numbers());
+    }
+
+    /// The files, by their paths.
+    pub(crate) fn known_files(&self) -> HashSet<PathBuf> {
+        self.files.iter().map(|file| file.file.path().to_path_buf()).collect()
+    }
+
+    /// The file that comes next, where the present one has no room.
+    pub(crate) fn next(&self) -> Option<Next> {
+        if self.files.back().is_some_and(|last| last.count < self.file_claims_max) {
+            return None;
+        }
+        let first = self.spans.numbers().end;
+        Some(Next { path: file::path(&self.dir, self.generation, first), first })
+    }
+
+    /// Goes on in the next file. All that came before is in the present one.
+    pub(crate) fn go_on_in(&mut self, next: ClaimFile) {
+        self.files.push_back(next);
+    }
+
+    /// Makes what was staged claims like any other, and sends them on their way to the file.
+    pub(crate) fn publish(&mut self) {
+        self.staged_keys = HashMap::new();
+        let mut staged = std::mem::take(&mut self.staged);
+        if let Some(last) = self.files.back_mut()
+            && !staged.is_empty()
+        {
+            staged.shrink_to_fit();
+            let offset = last.len();
+            last.count += (staged.len() / CLAIM_BYTES) as u64;
+            self.write_behind.push(last.file.clone(), offset, staged.into());
+        }
+    }
+
+    /// The files as a checkpoint lists them.
+    pub(crate) fn metas(&self) -> impl Iterator<Item = (SegmentMeta, Arc<SegmentFile>)> {
+        let last = self.files.len().saturating_sub(1);
+        // One that is empty is not worth its name: it is made again.
+        let filled = self.files.iter().enumerate().filter(|(_, file)| file.count > 0);
+        filled.map(move |(i, file)| {
+            let (first_seq, count) = (file.first, file.count);
+            (SegmentMeta { first_seq, count, len: file.len(), sealed: i < last }, file.file.clone())
+        })
+    }
+
+    /// Hands over the files that nothing needs any more, now that `kept` are in the last checkpoint.
+    pub(crate) fn take_retired(&mut self, kept: &HashSet<PathBuf>) -> Vec<Arc<SegmentFile>> {
+        self.retired.extract_if(.., |file| !kept.contains(file.path())).collect()
+    }
+
+    /// What the claims take on disk.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.files.iter().map(ClaimFile::len).sum()
+    }
+
+    /// And in memory.
+    pub(crate) fn index_bytes(&self) -> u64 {
+        self.index.bytes()
+    }
+
+    fn retire(&mut self) {
+        let first = self.spans.numbers().start;
+        while self.files.len() > 1 && self.files[0].end() <= first {
+            self.retired.extend(self.files.pop_front().map(|file| file.file));
+        }
+    }
+
+    /// The places of what may be a key's claim: mostly none, or one.
+    fn places(&self, key: ClaimKey) -> impl Iterator<Item = Result<Place, StoreError>> {
+        let there = self.spans.numbers().start..self.files.back().map_or(0, ClaimFile::end);
+        self.index.candidates(key, there).map(|number| self.place(number))
+    }
+
+    /// Where a claim that is not staged is now.
+    fn place(&self, number: u64) -> Result<Place, StoreError> {
+        let mut place = self.in_file(number)?;
+        if let Some(last) = self.files.back()
+            && last.first <= number
+        {
+            let from = place.offset();
+            let (runs, in_file) = self.write_behind.between(from, from + CLAIM_BYTES as u64, last.len());
+            if from >= in_file {
+                let run = runs.first().and_then(|run| {
+                    let from = usize::try_from(from.checked_sub(run.offset)?).ok()?;
+                    run.bytes.get(from..from + CLAIM_BYTES)?.try_into().ok()
+                });
+                let missing = || StoreError::Stopped(format!("claim {number} is not on its way"));
+                place.bytes = Some(run.ok_or_else(missing)?);
+            }
+        }
+        Ok(place)
+    }
+
+    fn in_file(&self, number: u64) -> Result<Place, StoreError> {
+        let after = self.files.partition_point(|file| file.first <= number);
+        let file = after.checked_sub(1).and_then(|at| self.files.get(at));
+        match file.filter(|file| number < file.end()) {
+            Some(ClaimFile { file, first, .. }) => {
+                Ok(Place { number, at: number - first, file: file.clone(), bytes: None })
+            }
+            None => Err(StoreError::Stopped(format!("claim {number} is in no file"))),
+        }
+    }
+}
+
+/// Where a claim is.
+struct Place {
+    number: u64,
+    /// It comes behind so many in this file.
+    at: u64,
+    file: Arc<SegmentFile>,
+    /// The claim, where it is not in the file yet.
+    bytes: Option<[u8; CLAIM_BYTES]>,
+}
+
+impl Place {
+    fn offset(&self) -> u64 {
+        offset(self.at).unwrap_or(u64::MAX)
+    }
+
+    fn read(&self, wait: Wait) -> Result<Remembered, StoreError> {
+        let path = self.file.path();
+        let bytes = match self.bytes {
+            Some(bytes) => bytes,
+            None => {
+                let mut bytes = [0; CLAIM_BYTES];
+                let file: Arc<File> = self.file.open_for(wait)?;
+                read_exact_at(&file, path, &mut bytes, self.offset(), wait)?;
+                bytes
+            }
+        };
+        file::claim(path, self.number, self.at, &bytes)
+    }
+}
+
+/// The one of these that is the key's.
+fn newest(
+    key: ClaimKey,
+    places: impl Iterator<Item = Result<Place, StoreError>>,
+    wait: Wait,
+) -> Result<Option<(u64, Remembered)>, StoreError> {
+    for place in places {
+        let place = place?;
+        let claim = place.read(wait)?;
+        if claim.key == key {
+            return Ok(Some((place.number, claim)));
+        }
+    }
+    Ok(None)
+}
+
+/// A file that is to be made.
+pub(crate) struct Next {
+    path: PathBuf,
+    first: u64,
+}
+
+impl Next {
+    /// Makes it. Fails, and can be called again, on a full disk. Blocks.
+    pub(crate) fn make(self) -> Result<ClaimFile, StoreError> {
+        let Next { path, first } = self;
+        // After a crash, one of that name may be left from before the checkpoint was cut back to.
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(true);
+        let file = open_file(&mut options, &path).map_err(StoreError::io("create", &path))?;
+        file.write_all_at(&file::header(first), 0).map_err(StoreError::io("write", &path))?;
+        Ok(ClaimFile { file: Arc::new(SegmentFile::held(path, file)), first, count: 0 })
+    }
+}
+
+impl ClaimRecords for ClaimFiles {
+    fn spans(&self) -> &Spans {
+        &self.spans
+    }
+
+    fn find(&self, key: ClaimKey) -> Result<Option<(u64, Remembered)>, Stopped> {
+        let first = self.spans.numbers().start;
+        let found = match self.staged_keys.get(&key.0) {
+            Some(staged) => Some(staged.clone()),
+            None => newest(key, self.places(key), Wait::ForDisk)?,
+        };
+        Ok(found.filter(|(number, _)| *number >= first))
+    }
+
+    fn push(&mut self, claim: &Remembered, instead_of: Option<u64>) -> Result<(), Stopped> {
+        if self.files.is_empty() {
+            return Err(StoreError::Stopped("a claim was staged before there was a file".into()).into());
+        }
+        let number = self.spans.numbers().end;
+        self.staged.extend_from_slice(&claim.to_bytes(number));
+        self.staged_keys.insert(claim.key.0, (number, claim.clone()));
+        self.note(claim, instead_of);
+        Ok(())
+    }
+
+    fn forget_oldest(&mut self) {
+        self.spans.forget_oldest();
+        if self.spans.is_empty() {
+            self.index.clear();
+        }
+        self.retire();
+    }
+}
+
+#[cfg(test)]
+mod tests;

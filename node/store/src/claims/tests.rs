@@ -1,0 +1,154 @@
+use std::time::Duration;
+
+use skep_state::clock::Stamp;
+use skep_state::command::OpOutcome;
+use skep_state::kinds::claims::records::SPAN_CLAIMS;
+
+use super::*;
+use crate::health::{HealthSender, Writer};
+use crate::segments::Writing;
+
+const FILE_CLAIMS: u64 = 3_000;
+
+fn claim(key: u64, time_ms: u64) -> Remembered {
+    let outcome = OpOutcome::Text { version: key };
+    Remembered::new(ClaimKey(key.into()), 7, key, Stamp(time_ms), 1_000, outcome)
+}
+
+/// A run of claims, written as a run of entries is.
+fn run(claims: &mut ClaimFiles, keys: Range<u64>) {
+    if let Some(next) = claims.next() {
+        claims.write_behind.drain().unwrap();
+        claims.go_on_in(next.make().unwrap());
+    }
+    for key in keys {
+        let key = claim(key, key);
+        let before = claims.find(key.key).unwrap().map(|(number, _)| number);
+        claims.push(&key, before).unwrap();
+        assert_eq!(claims.find(key.key).unwrap().map(|(_, found)| found), Some(key), "while it is staged");
+    }
+    claims.publish();
+}
+
+/// Claims, and what writes them.
+struct Opened {
+    claims: ClaimFiles,
+    _writing: Writing,
+}
+
+impl std::ops::Deref for Opened {
+    type Target = ClaimFiles;
+
+    fn deref(&self) -> &ClaimFiles {
+        &self.claims
+    }
+}
+
+impl std::ops::DerefMut for Opened {
+    fn deref_mut(&mut self) -> &mut ClaimFiles {
+        &mut self.claims
+    }
+}
+
+fn open(dir: &std::path::Path, metas: &[SegmentMeta], numbers: Range<u64>) -> Opened {
+    try_open(dir, metas, numbers).unwrap()
+}
+
+fn try_open(dir: &std::path::Path, metas: &[SegmentMeta], numbers: Range<u64>) -> Result<Opened, StoreError> {
+    let health = Arc::new(HealthSender::new());
+    let (behind, writing) = WriteBehind::start(Writer::Claims, health, Duration::from_millis(1)).unwrap();
+    let claims = ClaimFiles::open(dir.to_path_buf(), 0, metas, numbers, FILE_CLAIMS, behind)?;
+    Ok(Opened { claims, _writing: writing })
+}
+
+fn metas(claims: &ClaimFiles) -> Vec<SegmentMeta> {
+    claims.metas().map(|(meta, _)| meta).collect()
+}
+
+fn version(claims: &ClaimFiles, key: u64) -> Option<u64> {
+    match claims.find(ClaimKey(key.into())).unwrap()?.1.outcome {
+        OpOutcome::Text { version } => Some(version),
+        _ => None,
+    }
+}
+
+#[test]
+fn claims_are_found_in_their_files_after_a_start_and_cut_back_to_the_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut claims = open(dir.path(), &[], 0..0);
+    for begin in (0..10_000).step_by(700) {
+        run(&mut claims, begin..begin + 700);
+    }
+    let (kept, numbers) = (metas(&claims), claims.spans().numbers());
+    assert!(kept.len() > 2, "{kept:?}");
+    // What comes behind the checkpoint is gone after a start.
+    run(&mut claims, 20_000..20_100);
+    drop(claims);
+    let mut claims = open(dir.path(), &kept, numbers.clone());
+    assert_eq!((metas(&claims), claims.spans().numbers()), (kept, numbers));
+    for key in (0..numbers_end(&claims)).step_by(97) {
+        assert_eq!(version(&claims, key), Some(key));
+    }
+    assert_eq!(version(&claims, 20_000), None);
+    run(&mut claims, 20_000..20_100);
+    assert_eq!(version(&claims, 20_099), Some(20_099));
+}
+
+fn numbers_end(claims: &ClaimFiles) -> u64 {
+    claims.spans().numbers().end
+}
+
+#[test]
+fn forgotten_claims_are_not_found_and_their_files_go_once_no_checkpoint_has_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut claims = open(dir.path(), &[], 0..0);
+    (0..10).for_each(|part| run(&mut claims, part * FILE_CLAIMS..(part + 1) * FILE_CLAIMS));
+    let before: HashSet<PathBuf> = claims.known_files();
+    (0..5).for_each(|_| claims.forget_oldest());
+    let first = 5 * SPAN_CLAIMS;
+    assert_eq!((version(&claims, first - 1), version(&claims, first)), (None, Some(first)));
+    assert_eq!(claims.take_retired(&before).len(), 0, "the last checkpoint has them");
+    let left = claims.known_files();
+    let gone = claims.take_retired(&left);
+    assert_eq!(gone.len() as u64, first / FILE_CLAIMS);
+    // The first file that is left begins before the first claim that counts.
+    let (kept, numbers) = (metas(&claims), claims.spans().numbers());
+    drop(claims);
+    let claims = open(dir.path(), &kept, numbers);
+    assert_eq!((version(&claims, first - 1), version(&claims, first)), (None, Some(first)));
+    assert_eq!(claims.spans().oldest().unwrap().newest, Stamp(first + SPAN_CLAIMS - 1));
+}
+
+#[test]
+fn a_key_that_is_claimed_again_is_found_where_it_is_newest_also_after_a_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut claims = open(dir.path(), &[], 0..0);
+    run(&mut claims, 0..5);
+    run(&mut claims, 2..4);
+    for is_started_anew in [false, true] {
+        if is_started_anew {
+            let (kept, numbers) = (metas(&claims), claims.spans().numbers());
+            claims = open(dir.path(), &kept, numbers);
+        }
+        let found = |key: u128| claims.find(ClaimKey(key)).unwrap().map(|(number, _)| number);
+        assert_eq!([found(1), found(2), found(3), found(4)], [Some(1), Some(5), Some(6), Some(4)]);
+    }
+}
+
+#[test]
+fn a_file_in_which_any_byte_was_changed_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut claims = open(dir.path(), &[], 0..0);
+    run(&mut claims, 0..2);
+    let (kept, numbers) = (metas(&claims), claims.spans().numbers());
+    let path = file::path(dir.path(), 0, 0);
+    let good = std::fs::read(&path).unwrap();
+    file::check(&path, kept[0]).unwrap();
+    for at in 0..good.len() {
+        let mut bad = good.clone();
+        bad[at] ^= 1;
+        std::fs::write(&path, &bad).unwrap();
+        assert!(file::check(&path, kept[0]).is_err(), "byte {at}");
+        assert!(try_open(dir.path(), &kept, numbers.clone()).is_err());
+    }
+}
