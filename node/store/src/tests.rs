@@ -1,5 +1,6 @@
 //! The store as a whole, in folders of its own.
 
+mod claims;
 mod crash;
 mod descriptors;
 mod durability;

@@ -242,3 +242,6 @@ impl<C: ClaimRecords> Claims<C> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,171 @@
+//! Claims as records: in checkpoints, after a crash, in snapshots, and of the version before.
+
+use openraft::storage::RaftStateMachine;
+use skep_state::command::OpOutcome;
+use skep_state::level::Level;
+
+use super::snapshot::{bytes_of, receive};
+use super::*;
+use crate::inspect;
+
+/// Messages under claims, from one key up to another, one an entry.
+fn claims(term: u64, first_index: u64, keys: std::ops::Range<u64>) -> Vec<Entry> {
+    let entries = keys.zip(first_index..);
+    entries.map(|(key, index)| normal(term, index, claimed(key, key, index))).collect()
+}
+
+fn claimed(key: u64, fingerprint: u64, request: u64) -> Vec<Op> {
+    let (key, fingerprint) = (ClaimKey(key.into()), fingerprint.into());
+    let claim = Op::Claim { key, fingerprint, time_ms: 1000, ttl_ms: 50_000 };
+    vec![claim, put(format!("message {request}"))]
+}
+
+fn raise(index: u64) -> Entry {
+    normal(1, index, vec![Op::Level { level: Level::NEWEST }])
+}
+
+/// What a claim comes to now; nothing is remembered of it.
+fn met(store: &Store, key: u64, fingerprint: u64) -> OpOutcome {
+    let command = Command::new(vec![claimed(key, fingerprint, 1 << 40).swap_remove(0)]);
+    store.reader.core().lock().kinds.apply(0, &command).unwrap().outcomes.swap_remove(0)
+}
+
+fn holds(store: &Store, keys: std::ops::Range<u64>) {
+    let (first, end) = (keys.start, keys.end);
+    for key in keys {
+        assert_eq!(met(store, key, key), OpOutcome::Repeated, "key {key}");
+        assert_eq!(met(store, key, key + 1), OpOutcome::KeyTaken, "key {key}");
+    }
+    assert_eq!(met(store, end, 1), OpOutcome::Claimed);
+    assert_eq!(store.reader.stats().claims, end - first);
+}
+
+#[tokio::test]
+async fn claims_lie_in_files_beside_a_checkpoint_that_does_not_grow_with_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(small(dir.path())).unwrap();
+    store.apply(vec![raise(0)]).await;
+    store.apply(claims(1, 1, 0..1)).await;
+    store.checkpoint().await;
+    let checkpoint = || std::fs::metadata(dir.path().join("checkpoint")).unwrap().len();
+    let before = checkpoint();
+    for part in 1..11 {
+        store.apply(claims(1, 100 * part, 1 + 60 * (part - 1)..1 + 60 * part)).await;
+    }
+    store.checkpoint().await;
+    let files = files_in(&dir.path().join("claims")).len() as u64;
+    assert!(files > 5, "{files}");
+    let grown = checkpoint() - before;
+    assert!(grown < 600 * 5, "{grown} bytes for 600 claims");
+    holds(&store, 0..601);
+    drop(store);
+    holds(&open(small(dir.path())).unwrap(), 0..601);
+    assert!(crate::verify(dir.path()).unwrap().rotten.is_empty());
+}
+
+#[tokio::test]
+async fn a_crash_takes_the_claims_back_to_the_checkpoint_and_the_log_brings_them_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(small(dir.path())).unwrap();
+    store.apply(vec![raise(0)]).await;
+    store.apply(claims(1, 1, 0..40)).await;
+    store.checkpoint().await;
+    store.apply(claims(1, 41, 40..100)).await;
+    let crashed = tempfile::tempdir().unwrap();
+    copy_dir(dir.path(), crashed.path());
+    let mut again = open(small(crashed.path())).unwrap();
+    holds(&again, 0..40);
+    again.apply(claims(1, 41, 40..100)).await;
+    holds(&again, 0..100);
+    assert_eq!(again.checkpoint().await.snapshot.header(), store.checkpoint().await.snapshot.header());
+}
+
+#[tokio::test]
+async fn a_snapshot_carries_the_claims_and_they_go_on_where_it_is_installed() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut source = open(small(from.path())).unwrap();
+    source.apply(vec![raise(0)]).await;
+    source.apply(puts(1, 1..30)).await;
+    source.apply(claims(1, 30, 0..50)).await;
+    let snapshot = source.checkpoint().await;
+    let (meta, expected) = (snapshot.meta.clone(), source.messages());
+    // The source goes on meanwhile; the snapshot does not.
+    source.apply(claims(1, 80, 50..60)).await;
+    let bytes = bytes_of(snapshot.snapshot).await;
+    for step in [7, usize::MAX] {
+        let mut store = open(small(to.path())).unwrap();
+        store.apply(vec![raise(0)]).await;
+        store.apply(claims(1, 1, 500..520)).await;
+        let data = receive(&store, &bytes, step).await.unwrap();
+        assert_eq!(data.contents().unwrap().claims.len(), 50);
+        store.state_machine.install_snapshot(&meta, data).await.unwrap();
+        for is_started_anew in [false, true] {
+            if is_started_anew {
+                drop(store);
+                store = open(small(to.path())).unwrap();
+            }
+            assert_eq!(store.messages(), expected);
+            holds(&store, 0..50);
+        }
+        store.apply(claims(1, 80, 50..90)).await;
+        store.checkpoint().await;
+        drop(store);
+        holds(&open(small(to.path())).unwrap(), 0..90);
+        std::fs::remove_dir_all(to.path()).unwrap();
+    }
+    // As a file, and from a store of this machine.
+    let file = from.path().join("x.snapshot");
+    std::fs::write(&file, &bytes).unwrap();
+    assert_eq!(inspect(&file).unwrap().header.kinds.claims.next, 50);
+    for at in (bytes.len() - 50 * 64..bytes.len()).step_by(41) {
+        let mut bad = bytes.clone();
+        bad[at] ^= 1;
+        assert!(receive(&source, &bad, 4096).await.is_err(), "byte {at}");
+    }
+    let mut store = open(small(to.path())).unwrap();
+    let snapshot = source.checkpoint().await;
+    store.state_machine.install_snapshot(&snapshot.meta, snapshot.snapshot).await.unwrap();
+    holds(&store, 0..60);
+}
+
+#[tokio::test]
+async fn what_the_version_before_remembers_is_remembered_across_the_level() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(small(dir.path())).unwrap();
+    store.apply(claims(1, 0, 0..50)).await;
+    let snapshot = store.checkpoint().await.snapshot;
+    assert_eq!(snapshot.header().encode().unwrap().0, 2, "such as the version before reads");
+    assert!(files_in(&dir.path().join("claims")).is_empty());
+    drop((store, snapshot));
+    let mut store = open(small(dir.path())).unwrap();
+    holds(&store, 0..50);
+    store.apply(vec![raise(50)]).await;
+    holds(&store, 0..50);
+    store.apply(claims(1, 51, 50..60)).await;
+    store.checkpoint().await;
+    drop(store);
+    holds(&open(small(dir.path())).unwrap(), 0..60);
+}
+
+#[tokio::test]
+async fn files_of_claims_whose_time_is_over_go_with_the_next_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(small(dir.path())).unwrap();
+    store.apply(vec![raise(0)]).await;
+    let mut index = 1;
+    for part in 0..8 {
+        let keys = part * 300..(part + 1) * 300;
+        store.apply(claims(1, index, keys)).await;
+        index += 300;
+    }
+    let before = store.checkpoint().await;
+    let files = || files_in(&dir.path().join("claims")).len();
+    let count = files();
+    let late = Op::Claim { key: ClaimKey(1), fingerprint: 9, time_ms: 51_000, ttl_ms: 1 };
+    store.apply(vec![normal(1, index, vec![late])]).await;
+    assert_eq!(store.reader.stats().claims, 2_400 - 2_048);
+    assert!(files() >= count, "a crash goes back to the checkpoint");
+    store.checkpoint().await;
+    assert!(files() < count / 2, "{} of {count}", files());
+    bytes_of(before.snapshot).await;
+}
