@@ -58,6 +58,7 @@ pub struct Parts<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
     pub request_timeout: Duration,
+    pub idempotency_for: Duration,
     pub voters: u32,
     pub dead_grace: Duration,
     pub away_grace: Duration,
@@ -150,6 +151,7 @@ impl Group {
         let service = Service::new(ServiceParts {
             node_id,
             request_timeout: settings.request_timeout,
+            idempotency_for: settings.idempotency_for,
             raft: raft.clone(),
             reader: reader.clone(),
             gossip: gossip.clone(),

@@ -191,6 +191,7 @@ async fn start(config: ServeConfig, files: u64) -> anyhow::Result<Node> {
         hand_over: http_threads.hand_over(),
         settings: group::Settings {
             request_timeout: config.request_timeout,
+            idempotency_for: config.idempotency_for,
             voters: config.voters,
             dead_grace: config.dead_grace,
             away_grace: config.away_grace,

@@ -47,9 +47,6 @@ pub use status::{ClusterStatus, MemberStatus};
 pub use time::Clocks;
 use time::Time;
 
-/// How long a claim is remembered.
-pub const CLAIM_TTL: Duration = Duration::from_secs(24 * 3600);
-
 /// Bytes of message bodies after which a page of messages ends early.
 pub const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// The same for one that is read on the thread that answers.
@@ -118,6 +115,9 @@ pub enum ServiceError {
     /// The idempotency key was given to another request.
     #[error("{detail}")]
     KeyTaken { detail: String },
+    /// As many idempotency keys are remembered as can be, and none is old enough to be forgotten.
+    #[error("{detail}")]
+    KeysFull { detail: String },
     /// A member of the cluster is of a version that does not know how.
     #[error("{detail}")]
     TooOld { detail: String },
@@ -148,6 +148,7 @@ pub struct Service(Arc<Inner>);
 struct Inner {
     node_id: NodeId,
     request_timeout: Duration,
+    idempotency_for: Duration,
     reader: Reader,
     proposer: Proposer,
     read_indexer: ReadIndexer,
@@ -161,6 +162,8 @@ struct Inner {
 pub struct ServiceParts {
     pub node_id: NodeId,
     pub request_timeout: Duration,
+    /// How long a claim is remembered.
+    pub idempotency_for: Duration,
     pub raft: Raft,
     pub reader: Reader,
     pub gossip: Gossip,
@@ -190,6 +193,7 @@ impl Service {
         Self(Arc::new(Inner {
             node_id: parts.node_id,
             request_timeout: parts.request_timeout,
+            idempotency_for: parts.idempotency_for,
             reader: parts.reader,
             proposer: parts.proposer,
             read_indexer: parts.read_indexer,
@@ -243,7 +247,7 @@ impl Service {
         let Some(Claim { key, fingerprint }) = claim else {
             return Ok((self.0.proposer.propose(op, self.deadline()).await?, false));
         };
-        let ttl_ms = u64::try_from(CLAIM_TTL.as_millis()).unwrap_or(u64::MAX);
+        let ttl_ms = u64::try_from(self.0.idempotency_for.as_millis()).unwrap_or(u64::MAX);
         let guard = Op::Claim { key, fingerprint, time_ms: self.0.time.now_ms(), ttl_ms };
         self.0.status.require(guard.level(), "idempotency keys")?;
         let outcomes = self.0.proposer.propose_all(vec![guard, op], self.deadline()).await?;
@@ -252,6 +256,11 @@ impl Service {
             Ok([OpOutcome::Repeated, outcome]) => Ok((outcome, true)),
             Ok([OpOutcome::KeyTaken, _]) => Err(ServiceError::KeyTaken {
                 detail: "this Idempotency-Key was given to another request before".into(),
+            }),
+            Ok([OpOutcome::TooManyClaims, _]) => Err(ServiceError::KeysFull {
+                detail: "as many Idempotency-Keys are remembered as can be, and all are too young to be \
+                         forgotten; nothing was written"
+                    .into(),
             }),
             Ok([other, _]) => Err(unexpected(&other)),
             Err(_) => Err(ServiceError::Fatal { detail: "the store answered too few operations".into() }),

@@ -12,6 +12,17 @@ const RETAINED_BYTES_MIN: u64 = 4096;
 const AGE_MIN: Duration = Duration::from_secs(1);
 const AGE_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
+/// How long an idempotency key is remembered where nobody says it: 24 h.
+pub(super) const IDEMPOTENCY_DEFAULT: Duration = Duration::from_secs(24 * 3600);
+/// Least: where there is no room for another, younger ones are kept all the same.
+const IDEMPOTENCY_MIN: Duration = Duration::from_secs(15 * 60);
+const IDEMPOTENCY_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// `24h`; how long an idempotency key is remembered.
+pub(super) fn idempotency(text: &str) -> Result<Duration, String> {
+    between(text, IDEMPOTENCY_MIN, IDEMPOTENCY_MAX, "as in 24h or 7days")
+}
+
 /// `128MiB`; what requests may hold in memory.
 pub(super) fn request_memory(text: &str) -> Result<u64, String> {
     let fits = size(text).ok().filter(|bytes| *bytes >= ACCOUNT_BYTES_MIN);
@@ -46,15 +57,16 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
 
 /// `7days`, `12h`; how old a message may be.
 pub(super) fn age(text: &str) -> Result<Duration, String> {
+    between(text, AGE_MIN, AGE_MAX, "as in 12h or 30days")
+}
+
+fn between(text: &str, least: Duration, most: Duration, example: &str) -> Result<Duration, String> {
     let age = match text.parse::<u64>() {
         Ok(seconds) => Some(Duration::from_secs(seconds)),
         Err(_) => humantime::parse_duration(text).ok(),
     };
-    age.filter(|age| (AGE_MIN..=AGE_MAX).contains(age)).ok_or_else(|| {
-        format!(
-            "{text:?} is not an age from {} to {}, as in 12h or 30days",
-            humantime::format_duration(AGE_MIN),
-            humantime::format_duration(AGE_MAX)
-        )
+    age.filter(|age| (least..=most).contains(age)).ok_or_else(|| {
+        let (least, most) = (humantime::format_duration(least), humantime::format_duration(most));
+        format!("{text:?} is not an age from {least} to {most}, {example}")
     })
 }

@@ -13,8 +13,8 @@ use skep_members::settings::{ADVERTISE, SEEDS, cluster_key};
 
 use super::settings::{
     ADMIN, ALLOW_ORIGINS, AWAY_GRACE, BODY_BYTES_LIMIT, DATA, DEAD_GRACE, EXPECT, EXPECT_MAX, HTTP,
-    HTTP_THREADS, LEVEL_AFTER, MAX_BODY, PEER, REQUEST_MEMORY, REQUEST_TIMEOUT, RETAIN_AGE, RETAIN_BYTES,
-    SCRUB_INTERVAL, VOTERS, VOTERS_MAX,
+    HTTP_THREADS, IDEMPOTENCY_FOR, LEVEL_AFTER, MAX_BODY, PEER, REQUEST_MEMORY, REQUEST_TIMEOUT, RETAIN_AGE,
+    RETAIN_BYTES, SCRUB_INTERVAL, VOTERS, VOTERS_MAX,
 };
 use super::{kept, operator};
 use crate::http::{OperatorToken, Origins};
@@ -38,6 +38,7 @@ pub struct ServeConfig {
     pub log: LogConfig,
     pub max_body_bytes: usize,
     pub request_timeout: Duration,
+    pub idempotency_for: Duration,
     pub dead_grace: Duration,
     pub away_grace: Duration,
     pub retention: RetentionConfig,
@@ -68,6 +69,9 @@ pub(super) fn resolve(layers: &Layers) -> Result<ServeConfig, ConfigError> {
         log: log(layers)?,
         max_body_bytes: layers.size(&MAX_BODY, BODY_BYTES_LIMIT)? as usize,
         request_timeout: layers.duration(&REQUEST_TIMEOUT)?,
+        idempotency_for: layers
+            .read(&IDEMPOTENCY_FOR, kept::idempotency)?
+            .unwrap_or(kept::IDEMPOTENCY_DEFAULT),
         dead_grace: layers.duration(&DEAD_GRACE)?,
         away_grace: layers.duration(&AWAY_GRACE)?,
         level_after: layers.duration(&LEVEL_AFTER)?,

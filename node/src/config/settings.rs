@@ -40,6 +40,12 @@ pub(super) const REQUEST_TIMEOUT: Setting = Setting::serving(
     "10s",
     "How long a request may wait for a leader and a quorum",
 );
+pub(super) const IDEMPOTENCY_FOR: Setting = Setting::serving(
+    "idempotency-for",
+    "DURATION",
+    "24h",
+    "How long an Idempotency-Key that this node takes is remembered, from 15m to 30days",
+);
 pub(super) const DEAD_GRACE: Setting = Setting::serving(
     "dead-grace",
     "DURATION",
@@ -120,6 +126,7 @@ pub(super) const SETTINGS: &[&Setting] = &[
     &CLUSTER_KEY,
     &MAX_BODY,
     &REQUEST_TIMEOUT,
+    &IDEMPOTENCY_FOR,
     &DEAD_GRACE,
     &AWAY_GRACE,
     &RETAIN_AGE,

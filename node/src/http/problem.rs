@@ -13,6 +13,8 @@ impl From<ServiceError> for Problem {
             }
             ServiceError::Overloaded { detail } => (ProblemKind::Overloaded, detail, true),
             ServiceError::KeyTaken { detail } => (ProblemKind::IdempotencyKeyReused, detail, false),
+            // At any other node it would be the same.
+            ServiceError::KeysFull { detail } => (ProblemKind::IdempotencyKeysFull, detail, false),
             ServiceError::TooOld { detail } => (ProblemKind::Unavailable, detail, false),
             ServiceError::Full { detail } => (ProblemKind::StorageFull, detail, false),
             ServiceError::Fatal { detail } => (ProblemKind::Internal, detail, false),

@@ -223,6 +223,8 @@ fn of_store(scrape: &mut Scrape<'_>, store: &OpenStore) {
     scrape.gauge("store_removed_singly_max", "Most of those", limits.removed_singly_max as f64);
     scrape.gauge("store_claims", "Idempotency keys that are remembered", stats.claims as f64);
     scrape.gauge("store_claims_max", "Most of those", limits.claims_max as f64);
+    scrape.gauge("store_claim_bytes", "Size of the keys' files", stats.claim_bytes as f64);
+    scrape.gauge("store_claim_index_bytes", "What the keys take in memory", stats.claim_index_bytes as f64);
     let log = log.stats();
     scrape.gauge("store_log_entries", "Entries in the Raft log", log.entries as f64);
     scrape.gauge("store_log_bytes", "Size of the entries in the Raft log", log.entry_bytes as f64);

@@ -41,6 +41,7 @@
 //! | `unsupported-transfer-coding` | 501 | the body is under a transfer coding other than `chunked` |
 //! | `backend-failed` | 502 | a backend took the request, and gave no answer or a malformed one |
 //! | `operation-failed` | 503 | an operation was not carried out |
+//! | `idempotency-keys-full` | 503 | as many idempotency keys are remembered as can be; without one it is taken |
 //! | `no-backend` | 503 | a balancer has nobody to send the request to |
 //! | `not-ready` | 503 | the program should get no traffic now; `detail` says why |
 //! | `overloaded` | 503 | more requests wait than the program holds; not executed |
@@ -137,6 +138,8 @@ kinds! {
         "The body's transfer coding is not supported";
     BackendFailed = "backend-failed", BAD_GATEWAY, "The backend failed";
     OperationFailed = "operation-failed", SERVICE_UNAVAILABLE, "The operation was not carried out";
+    IdempotencyKeysFull = "idempotency-keys-full", SERVICE_UNAVAILABLE,
+        "There is no room for another idempotency key";
     NoBackend = "no-backend", SERVICE_UNAVAILABLE, "There is no backend to serve it";
     NotReady = "not-ready", SERVICE_UNAVAILABLE, "The program is not ready";
     Overloaded = "overloaded", SERVICE_UNAVAILABLE, "Too many requests wait";
