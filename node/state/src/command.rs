@@ -127,7 +127,9 @@ impl Op {
     pub fn takes_room(&self) -> bool {
         match self {
             Op::PutMessage { .. } | Op::WriteText { .. } | Op::Claim { .. } => true,
-            Op::DropMessages { .. } | Op::RemoveMessage { .. } | Op::Level { .. } => false,
+            // By the level, claims become records, and it can wait.
+            Op::Level { .. } => true,
+            Op::DropMessages { .. } | Op::RemoveMessage { .. } => false,
         }
     }
 

@@ -98,12 +98,13 @@ impl Core {
         metrics: Arc<StoreMetrics>,
     ) -> Result<Core, StoreError> {
         files::ensure_dir(&Core::messages_dir(config))?;
-        files::ensure_dir(&Core::claims_dir(config))?;
         let found = checkpoint::read(&Core::checkpoint_path(config))?;
         let known = found.is_some();
         let Checkpoint { generation, header } =
             found.unwrap_or_else(|| Checkpoint { generation: 0, header: SnapshotHeader::empty() });
         room::make_some(&config.dir);
+        // New to a folder of the version before, whose disk may be full.
+        files::ensure_dir(&Core::claims_dir(config))?;
         let behind = Behind::start(&health, config.full_retry_interval)
             .map_err(StoreError::io("start the writers of", &config.dir))?;
         let state = load(config, generation, &header, &behind)?;
