@@ -238,3 +238,13 @@ fn what_is_kept_and_who_operates_is_read_and_bounded() {
     let both = [("SKEP_OPERATOR_TOKEN", token), ("SKEP_OPERATOR_TOKEN_FILE", "x")];
     assert!(refusal(&[], &both).contains("SKEP_OPERATOR_TOKEN_FILE"));
 }
+
+#[test]
+fn how_long_a_key_is_remembered_is_bounded_below_and_above() {
+    assert_eq!(serve(&[], NO_ENV).idempotency_for, Duration::from_secs(24 * 3600));
+    let config = serve(&["--idempotency-for", "7days"], NO_ENV);
+    assert_eq!(config.idempotency_for, Duration::from_secs(7 * 24 * 3600));
+    for wrong in ["14m", "31days", "long"] {
+        assert!(refusal(&["--idempotency-for", wrong], NO_ENV).contains("--idempotency-for"));
+    }
+}

@@ -94,13 +94,12 @@ impl ClaimFiles {
             let file = Arc::new(SegmentFile::held(path.clone(), opened));
             let (first, count) = (meta.first_seq, meta.count);
             claims.files.push_back(ClaimFile { file: file.clone(), first, count });
-            file::scan(&*file.open()?, &path, meta, |number, claim| {
-                if number >= numbers.start {
-                    let candidates = claims.index.candidates(claim.key, claims.spans.numbers());
-                    let places = candidates.map(|number| claims.in_file(number));
-                    let before = newest(claim.key, places, Wait::ForDisk)?;
-                    claims.note(&claim, before.map(|(number, _)| number));
-                }
+            // What is wrong with one that is forgotten keeps nobody from starting.
+            file::scan(&*file.open()?, &path, meta, numbers.start, |claim| {
+                let candidates = claims.index.candidates(claim.key, claims.spans.numbers());
+                let places = candidates.map(|number| claims.in_file(number));
+                let before = newest(claim.key, places, Wait::ForDisk)?;
+                claims.note(&claim, before.map(|(number, _)| number));
                 Ok(())
             })?;
         }

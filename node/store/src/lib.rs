@@ -56,7 +56,7 @@ pub use pool::Busy;
 pub use reader::{Block, Reader, StoreStats};
 pub use scrub::{Scrub, Verified, verify};
 pub use segments::{Lookup, SegmentMeta, Summary};
-pub use snapshot::{Received, SnapshotData, SnapshotInfo, SnapshotSink, inspect};
+pub use snapshot::{Received, ReceivedClaims, SnapshotData, SnapshotInfo, SnapshotSink, inspect};
 
 /// A Raft over this store.
 pub type Raft = skep_raft::Raft<StateMachine>;

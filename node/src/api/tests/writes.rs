@@ -120,6 +120,7 @@ async fn what_the_service_cannot_do_is_told_with_what_to_do_about_it() {
         (ServiceError::Unavailable { detail: detail(), unprocessed: false }, ProblemKind::Unavailable, ""),
         (ServiceError::Overloaded { detail: detail() }, ProblemKind::Overloaded, "1"),
         (ServiceError::Full { detail: detail() }, ProblemKind::StorageFull, ""),
+        (ServiceError::KeysFull { detail: detail() }, ProblemKind::IdempotencyKeysFull, ""),
         (ServiceError::Fatal { detail: detail() }, ProblemKind::Internal, ""),
     ] {
         served.fake.fail(failure);

@@ -60,21 +60,23 @@ pub(super) fn open_checked(path: &Path, meta: SegmentMeta) -> Result<File, Store
     }
 }
 
-/// Reads and checks every claim.
+/// Reads and checks every claim from a number on.
 pub(super) fn scan(
     file: &File,
     path: &Path,
     meta: SegmentMeta,
-    mut each: impl FnMut(u64, Remembered) -> Result<(), StoreError>,
+    from: u64,
+    mut each: impl FnMut(Remembered) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
     let mut file = file.try_clone().map_err(StoreError::io("open", path))?;
-    std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(HEADER_BYTES as u64))
-        .map_err(StoreError::io("read", path))?;
+    let from = from.max(meta.first_seq);
+    let begins = offset(from - meta.first_seq).unwrap_or(u64::MAX);
+    std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(begins)).map_err(StoreError::io("read", path))?;
     let mut reader = BufReader::with_capacity(READ_BUFFER_BYTES, file);
     let mut bytes = [0; CLAIM_BYTES];
-    for number in meta.first_seq..meta.first_seq.saturating_add(meta.count) {
+    for number in from..meta.first_seq.saturating_add(meta.count) {
         reader.read_exact(&mut bytes).map_err(StoreError::io("read", path))?;
-        each(number, claim(path, number, number - meta.first_seq, &bytes)?)?;
+        each(claim(path, number, number - meta.first_seq, &bytes)?)?;
     }
     Ok(())
 }
@@ -95,5 +97,5 @@ pub(crate) fn check(path: &Path, meta: SegmentMeta) -> Result<(), StoreError> {
     let file = open_checked(path, meta)?;
     // What the disk has is asked for, and not what the kernel remembers.
     let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
-    scan(&file, path, meta, |_, _| Ok(()))
+    scan(&file, path, meta, 0, |_| Ok(()))
 }
