@@ -7,9 +7,10 @@
 
 pub(crate) mod file;
 mod index;
+mod known;
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
@@ -21,9 +22,11 @@ use skep_state::kinds::claims::records::{ClaimRecords, Spans};
 use skep_state::kinds::claims::remembered::{CLAIM_BYTES, Remembered};
 
 use crate::error::StoreError;
-use crate::segments::{SegmentFile, SegmentMeta, Wait, WriteBehind, open_file, read_exact_at};
-use file::{HEADER_BYTES, offset};
+use crate::segments::{SegmentFile, SegmentMeta, Wait, WriteBehind, open_file};
+use file::HEADER_BYTES;
 use index::ClaimIndex;
+pub(crate) use known::{Known, Wanted};
+use known::{Place, Places, newest};
 
 /// Claims in files.
 pub(crate) struct ClaimFiles {
@@ -38,6 +41,8 @@ pub(crate) struct ClaimFiles {
     staged: Vec<u8>,
     /// The newest of each key among them.
     staged_keys: HashMap<u128, (u64, Remembered)>,
+    /// What was looked for, for the run that is staged.
+    known: Known,
     spans: Spans,
     index: ClaimIndex,
     /// Files of which nothing is left. A crash goes back to the last checkpoint: they stay until there is one
@@ -81,6 +86,7 @@ impl ClaimFiles {
             write_behind,
             staged: Vec::new(),
             staged_keys: HashMap::new(),
+            known: Known::default(),
             spans: Spans::from(numbers.start),
             index: ClaimIndex::default(),
             retired: Vec::new(),
@@ -133,7 +139,7 @@ impl ClaimFiles {
 
     /// Makes what was staged claims like any other, and sends them on their way to the file.
     pub(crate) fn publish(&mut self) {
-        self.staged_keys = HashMap::new();
+        (self.staged_keys, self.known) = (HashMap::new(), Known::default());
         let mut staged = std::mem::take(&mut self.staged);
         if let Some(last) = self.files.back_mut()
             && !staged.is_empty()
@@ -178,10 +184,19 @@ impl ClaimFiles {
         }
     }
 
-    /// The places of what may be a key's claim: mostly none, or one.
-    fn places(&self, key: ClaimKey) -> impl Iterator<Item = Result<Place, StoreError>> {
-        let there = self.spans.numbers().start..self.files.back().map_or(0, ClaimFile::end);
-        self.index.candidates(key, there).map(|number| self.place(number))
+    /// Where what may be the claims of these keys is.
+    pub(crate) fn places(&self, wanted: &Wanted) -> Result<Places, StoreError> {
+        let of = |key: &ClaimKey| {
+            let candidates = self.index.candidates(*key, self.spans.numbers());
+            let places: Result<_, StoreError> = candidates.map(|number| self.place(number)).collect();
+            Ok((*key, places?))
+        };
+        wanted.keys.iter().map(of).collect::<Result<_, _>>().map(Places)
+    }
+
+    /// Makes ready for a run, of whose keys this is known.
+    pub(crate) fn begin_run(&mut self, known: Known) {
+        self.known = known;
     }
 
     /// Where a claim that is not staged is now.
@@ -216,52 +231,6 @@ impl ClaimFiles {
     }
 }
 
-/// Where a claim is.
-struct Place {
-    number: u64,
-    /// It comes behind so many in this file.
-    at: u64,
-    file: Arc<SegmentFile>,
-    /// The claim, where it is not in the file yet.
-    bytes: Option<[u8; CLAIM_BYTES]>,
-}
-
-impl Place {
-    fn offset(&self) -> u64 {
-        offset(self.at).unwrap_or(u64::MAX)
-    }
-
-    fn read(&self, wait: Wait) -> Result<Remembered, StoreError> {
-        let path = self.file.path();
-        let bytes = match self.bytes {
-            Some(bytes) => bytes,
-            None => {
-                let mut bytes = [0; CLAIM_BYTES];
-                let file: Arc<File> = self.file.open_for(wait)?;
-                read_exact_at(&file, path, &mut bytes, self.offset(), wait)?;
-                bytes
-            }
-        };
-        file::claim(path, self.number, self.at, &bytes)
-    }
-}
-
-/// The one of these that is the key's.
-fn newest(
-    key: ClaimKey,
-    places: impl Iterator<Item = Result<Place, StoreError>>,
-    wait: Wait,
-) -> Result<Option<(u64, Remembered)>, StoreError> {
-    for place in places {
-        let place = place?;
-        let claim = place.read(wait)?;
-        if claim.key == key {
-            return Ok(Some((place.number, claim)));
-        }
-    }
-    Ok(None)
-}
-
 /// A file that is to be made.
 pub(crate) struct Next {
     path: PathBuf,
@@ -289,10 +258,14 @@ impl ClaimRecords for ClaimFiles {
     fn find(&self, key: ClaimKey) -> Result<Option<(u64, Remembered)>, Stopped> {
         let first = self.spans.numbers().start;
         let found = match self.staged_keys.get(&key.0) {
-            Some(staged) => Some(staged.clone()),
-            None => newest(key, self.places(key), Wait::ForDisk)?,
+            Some(staged) => Some(staged),
+            // To read it here would hold up the thread that runs consensus.
+            None => {
+                self.known.of(key).ok_or_else(|| StoreError::Stopped("a key was not looked for".into()))?
+            }
         };
-        Ok(found.filter(|(number, _)| *number >= first))
+        // The run itself may have forgotten what was found.
+        Ok(found.filter(|(number, _)| *number >= first).cloned())
     }
 
     fn push(&mut self, claim: &Remembered, instead_of: Option<u64>) -> Result<(), Stopped> {

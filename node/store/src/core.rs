@@ -5,6 +5,8 @@
 //! before, and what it appends is written behind. Every step that a full disk can stop leaves things so that
 //! it can be taken again.
 
+mod state;
+
 use std::collections::HashSet;
 use std::fs;
 use std::path::PathBuf;
@@ -13,51 +15,26 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use openraft::EntryPayload;
-use skep_state::Kinds;
 use skep_state::command::CommandOutcome;
-use skep_state::level::Level;
 use tokio::sync::watch;
 
 use crate::applied::Applied;
 use crate::behind::Behind;
 use crate::checkpoint::{self, Checkpoint};
-use crate::claims::{self, ClaimFiles};
 use crate::config::StoreConfig;
 use crate::error::{Lack, StoreError};
 use crate::files;
 use crate::health::{HealthSender, StoreMetrics, Writer as Who};
 use crate::manifest::{FileKind, SnapshotHeader};
 use crate::room::{self, Watched};
-use crate::segments::{self, Known, Sealed, SegmentFile, SegmentMeta, Segments, Wait, Wanted};
-use skep_raft::types::{Entry, LogId, StoredMembership};
+use crate::run::{Known, Touched, Wanted};
+use crate::segments::{self, Sealed, SegmentMeta, Wait};
+use skep_raft::types::Entry;
+pub(crate) use state::{Captured, CoreState};
+use state::{applied_of, apply_entry, capture, load, next_claims, paths, remove_others, remove_strangers};
 
 /// Sealed segments whose index is being built at once; sealing waits for the oldest beyond that.
 const INDEX_BUILDS_MAX: usize = 2;
-
-pub(crate) struct CoreState {
-    pub kinds: Kinds<Segments, ClaimFiles>,
-    pub last_applied: Option<LogId>,
-    pub membership: StoredMembership,
-}
-
-/// What a run of entries may write to.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Touched {
-    pub messages: bool,
-    pub claims: bool,
-    /// By the level, claims become records.
-    pub level: bool,
-}
-
-/// A consistent state and the files that hold it.
-#[derive(Debug, Clone)]
-pub(crate) struct Captured {
-    pub generation: u64,
-    pub header: Arc<SnapshotHeader>,
-    /// In the header's order.
-    pub files: Vec<Arc<SegmentFile>>,
-}
 
 pub(crate) struct Core {
     pub config: StoreConfig,
@@ -176,17 +153,19 @@ impl Core {
         Ok(())
     }
 
-    /// Looks in the sealed segments for what a run needs of them.
+    /// Looks in the sealed segments, and among the claims, for what a run needs of them.
     pub(crate) fn look_for(&self, wanted: &Wanted, wait: Wait) -> Result<Known, StoreError> {
         if wanted.is_empty() {
             return Ok(Known::default());
         }
-        let (sealed, floor) = {
+        let (sealed, floor, places) = {
             let state = self.lock();
             let messages = &state.kinds.messages;
-            (messages.records().sealed(), messages.removed().floor())
+            let places = state.kinds.claims.records().places(&wanted.claims)?;
+            (messages.records().sealed(), messages.removed().floor(), places)
         };
-        Known::of(wanted, &sealed, floor, wait)
+        let messages = segments::Known::of(&wanted.messages, &sealed, floor, wait)?;
+        Ok(Known { messages, claims: places.read(wait)? })
     }
 
     /// Applies a run of entries, of so many bytes: one outcome for each. What it appends can be read on return.
@@ -199,7 +178,8 @@ impl Core {
         let mut ops = 0;
         let mut outcomes = Vec::new();
         let mut state = self.lock();
-        state.kinds.messages.records_mut().begin_run(bytes, known);
+        state.kinds.messages.records_mut().begin_run(bytes, known.messages);
+        state.kinds.claims.records_mut().begin_run(known.claims);
         for entry in entries {
             outcomes.push(apply_entry(&mut state, entry)?);
             ops += outcomes.last().map_or(0, |outcome| outcome.outcomes.len());
@@ -373,105 +353,4 @@ impl Drop for Core {
             drop(thread.join());
         }
     }
-}
-
-/// The file of claims that a run needs first.
-fn next_claims(state: &CoreState, touched: Touched) -> Option<claims::Next> {
-    let are_records = touched.level || (touched.claims && state.kinds.level() >= Level::CLAIM_RECORDS);
-    are_records.then(|| state.kinds.claims.records().next()).flatten()
-}
-
-/// Where the files of a state are, in the header's order.
-fn paths(config: &StoreConfig, generation: u64, header: &SnapshotHeader) -> Vec<PathBuf> {
-    let (messages, claims) = (Core::messages_dir(config), Core::claims_dir(config));
-    let path = |(kind, meta): (FileKind, SegmentMeta)| match kind {
-        FileKind::Messages => segments::segment_path(&messages, generation, meta.first_seq),
-        FileKind::Claims => claims::file::path(&claims, generation, meta.first_seq),
-    };
-    header.files().map(path).collect()
-}
-
-/// Removes the files that are not of this state.
-fn remove_strangers(config: &StoreConfig, state: &CoreState) -> Result<(), StoreError> {
-    remove_others(
-        config,
-        &state.kinds.messages.records().known_files(),
-        &state.kinds.claims.records().known_files(),
-    )
-}
-
-fn remove_others(
-    config: &StoreConfig,
-    messages: &HashSet<PathBuf>,
-    claims: &HashSet<PathBuf>,
-) -> Result<(), StoreError> {
-    segments::remove_strangers(&Core::messages_dir(config), messages)?;
-    segments::remove_strangers(&Core::claims_dir(config), claims)
-}
-
-fn load(
-    config: &StoreConfig,
-    generation: u64,
-    header: &SnapshotHeader,
-    behind: &Behind,
-) -> Result<CoreState, StoreError> {
-    let dir = Core::messages_dir(config);
-    let limits = segments::Limits {
-        segment_bytes_max: config.message_segment_bytes_max,
-        held_max: config.message_segments_held_max,
-    };
-    let last_seq = header.kinds.messages.last_seq;
-    let behind_messages = behind.messages.clone();
-    let segments = Segments::open(dir, generation, &header.segments, last_seq, limits, behind_messages)?;
-    let claims = ClaimFiles::open(
-        Core::claims_dir(config),
-        generation,
-        &header.claim_files,
-        header.kinds.claims.first..header.kinds.claims.next,
-        config.claim_file_claims_max,
-        behind.claims.clone(),
-    )?;
-    Ok(CoreState {
-        kinds: Kinds::open(header.kinds.clone(), segments, claims)?,
-        last_applied: header.last_log_id,
-        membership: header.membership.clone(),
-    })
-}
-
-fn capture(state: &CoreState) -> Captured {
-    let records = state.kinds.messages.records();
-    let (segments, mut files): (_, Vec<_>) = records.metas().into_iter().unzip();
-    let (claim_files, more): (_, Vec<_>) = state.kinds.claims.records().metas().unzip();
-    files.extend(more);
-    let header = SnapshotHeader {
-        last_log_id: state.last_applied,
-        membership: state.membership.clone(),
-        segments,
-        claim_files,
-        kinds: state.kinds.record(),
-    };
-    Captured { generation: records.generation, header: Arc::new(header), files }
-}
-
-fn applied_of(state: &CoreState) -> Applied {
-    Applied {
-        index: state.last_applied.map(|id| id.index),
-        seq: state.kinds.messages.records().published_seq(),
-        removals: state.kinds.messages.removals(),
-        revisions: state.kinds.revisions(),
-        latest: state.kinds.clock().latest(),
-    }
-}
-
-fn apply_entry(state: &mut CoreState, entry: &Entry) -> Result<CommandOutcome, StoreError> {
-    let outcome = match &entry.payload {
-        EntryPayload::Blank => CommandOutcome::default(),
-        EntryPayload::Membership(membership) => {
-            state.membership = StoredMembership::new(Some(entry.log_id), membership.clone());
-            CommandOutcome::default()
-        }
-        EntryPayload::Normal(command) => state.kinds.apply(entry.log_id.index, command)?,
-    };
-    state.last_applied = Some(entry.log_id);
-    Ok(outcome)
 }

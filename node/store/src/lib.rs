@@ -33,6 +33,7 @@ mod manifest;
 mod pool;
 mod reader;
 mod room;
+mod run;
 mod scrub;
 mod segments;
 mod snapshot;

@@ -14,11 +14,11 @@ use futures_util::{Stream, StreamExt};
 use openraft::EntryPayload;
 use openraft::OptionalSend;
 use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
-use skep_state::command::Op;
 
-use crate::core::{Captured, Core, Touched};
+use crate::core::{Captured, Core};
 use crate::error::StoreError;
-use crate::segments::{Known, Wait, Wanted};
+use crate::run::{Known, Touched, Wanted};
+use crate::segments::Wait;
 use crate::snapshot::{Snapshot, SnapshotData};
 use crate::wal::Wal;
 use skep_raft::types::{Entry, LogId, SnapshotMeta, StoredMembership, TypeConfig};
@@ -61,9 +61,7 @@ impl Run {
         if let EntryPayload::Normal(command) = &entry.payload {
             self.bytes += command.size_estimate();
             for op in &*command.ops {
-                self.touched.messages |= matches!(op, Op::PutMessage { .. });
-                self.touched.claims |= matches!(op, Op::Claim { .. });
-                self.touched.level |= matches!(op, Op::Level { .. });
+                self.touched.note(op);
                 self.wanted.note(op);
             }
         }

@@ -15,12 +15,21 @@ fn claim(key: u64, time_ms: u64) -> Remembered {
     Remembered::new(ClaimKey(key.into()), 7, key, Stamp(time_ms), 1_000, outcome)
 }
 
-/// A run of claims, written as a run of entries is.
+/// What is found of a key.
+fn look_up(claims: &ClaimFiles, key: ClaimKey) -> Option<(u64, Remembered)> {
+    let places = claims.places(&Wanted { keys: vec![key] }).unwrap();
+    places.read(Wait::ForDisk).unwrap().of(key).unwrap().cloned()
+}
+
+/// A run of claims, staged and published as a run of entries is.
 fn run(claims: &mut ClaimFiles, keys: Range<u64>) {
     if let Some(next) = claims.next() {
         claims.write_behind.drain().unwrap();
         claims.go_on_in(next.make().unwrap());
     }
+    let wanted = Wanted { keys: keys.clone().map(|key| ClaimKey(key.into())).collect() };
+    let known = claims.places(&wanted).unwrap().read(Wait::ForDisk).unwrap();
+    claims.begin_run(known);
     for key in keys {
         let key = claim(key, key);
         let before = claims.find(key.key).unwrap().map(|(number, _)| number);
@@ -61,12 +70,14 @@ fn try_open(dir: &std::path::Path, metas: &[SegmentMeta], numbers: Range<u64>) -
     Ok(Opened { claims, _writing: writing })
 }
 
+/// As a checkpoint lists them: all of it is in the files.
 fn metas(claims: &ClaimFiles) -> Vec<SegmentMeta> {
+    claims.write_behind.drain().unwrap();
     claims.metas().map(|(meta, _)| meta).collect()
 }
 
 fn version(claims: &ClaimFiles, key: u64) -> Option<u64> {
-    match claims.find(ClaimKey(key.into())).unwrap()?.1.outcome {
+    match look_up(claims, ClaimKey(key.into()))?.1.outcome {
         OpOutcome::Text { version } => Some(version),
         _ => None,
     }
@@ -130,9 +141,43 @@ fn a_key_that_is_claimed_again_is_found_where_it_is_newest_also_after_a_start() 
             let (kept, numbers) = (metas(&claims), claims.spans().numbers());
             claims = open(dir.path(), &kept, numbers);
         }
-        let found = |key: u128| claims.find(ClaimKey(key)).unwrap().map(|(number, _)| number);
+        let found = |key: u128| look_up(&claims, ClaimKey(key)).map(|(number, _)| number);
         assert_eq!([found(1), found(2), found(3), found(4)], [Some(1), Some(5), Some(6), Some(4)]);
     }
+}
+
+#[test]
+fn a_claim_is_found_on_its_way_to_the_file_as_well_as_in_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut claims = open(dir.path(), &[], 0..0);
+    for begin in (0..20_000).step_by(50) {
+        run(&mut claims, begin..begin + 50);
+        for key in [begin, begin + 49, begin.saturating_sub(400), begin / 2] {
+            assert_eq!(version(&claims, key), Some(key));
+        }
+    }
+    assert_eq!(version(&claims, 20_000), None);
+}
+
+#[test]
+fn what_a_run_finds_is_what_was_looked_for_and_what_it_made_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut claims = open(dir.path(), &[], 0..0);
+    run(&mut claims, 0..2 * SPAN_CLAIMS);
+    let (old, young) = (ClaimKey(5), ClaimKey(u128::from(SPAN_CLAIMS) + 5));
+    let wanted = Wanted { keys: vec![old, young] };
+    let known = claims.places(&wanted).unwrap().read(Wait::ForDisk).unwrap();
+    claims.begin_run(known);
+    // What was not looked for is not read in the middle of a run.
+    assert!(matches!(claims.find(ClaimKey(6)), Err(Stopped::Records(_))));
+    assert_eq!(claims.find(old).unwrap().unwrap().0, 5);
+    claims.forget_oldest();
+    assert_eq!(claims.find(old).unwrap(), None, "forgotten by the run itself");
+    assert_eq!(claims.find(young).unwrap().unwrap().0, SPAN_CLAIMS + 5);
+    claims.push(&claim(SPAN_CLAIMS + 5, 1), Some(SPAN_CLAIMS + 5)).unwrap();
+    assert_eq!(claims.find(young).unwrap().unwrap().0, 2 * SPAN_CLAIMS);
+    claims.publish();
+    assert_eq!(look_up(&claims, young).unwrap().0, 2 * SPAN_CLAIMS);
 }
 
 #[test]

@@ -7,6 +7,8 @@ use skep_state::level::Level;
 use super::snapshot::{bytes_of, receive};
 use super::*;
 use crate::inspect;
+use crate::run::Wanted;
+use crate::segments::Wait;
 
 /// Messages under claims, from one key up to another, one an entry.
 fn claims(term: u64, first_index: u64, keys: std::ops::Range<u64>) -> Vec<Entry> {
@@ -27,7 +29,13 @@ fn raise(index: u64) -> Entry {
 /// What a claim comes to now; nothing is remembered of it.
 fn met(store: &Store, key: u64, fingerprint: u64) -> OpOutcome {
     let command = Command::new(vec![claimed(key, fingerprint, 1 << 40).swap_remove(0)]);
-    store.reader.core().lock().kinds.apply(0, &command).unwrap().outcomes.swap_remove(0)
+    let core = store.reader.core();
+    let mut wanted = Wanted::default();
+    command.ops.iter().for_each(|op| wanted.note(op));
+    let known = core.look_for(&wanted, Wait::ForDisk).unwrap();
+    let mut state = core.lock();
+    state.kinds.claims.records_mut().begin_run(known.claims);
+    state.kinds.apply(0, &command).unwrap().outcomes.swap_remove(0)
 }
 
 fn holds(store: &Store, keys: std::ops::Range<u64>) {

@@ -8,9 +8,10 @@ use skep_state::command::OpOutcome;
 use skep_state::level::Level;
 
 use super::*;
-use crate::core::{Core, Touched};
+use crate::core::Core;
 use crate::health::HealthSender;
-use crate::segments::{Wait, Wanted};
+use crate::run::{Touched, Wanted};
+use crate::segments::Wait;
 
 fn body(seq: u64) -> String {
     format!("the {seq}th message")

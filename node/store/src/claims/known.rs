@@ -1,0 +1,104 @@
+//! What a run of commands needs of the claims that there are, looked for before it is applied.
+//!
+//! Which claims may be a key's is known in memory; their records say which is, and a record may have to come
+//! from the disk. Claims do not change, and only who applies makes and forgets them: what was found is still so
+//! when the run is applied, but for what the run itself makes and forgets.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use skep_state::command::{ClaimKey, Op};
+use skep_state::kinds::claims::remembered::{CLAIM_BYTES, Remembered};
+
+use crate::claims::file::{self, offset};
+use crate::error::StoreError;
+use crate::segments::{SegmentFile, Wait, read_exact_at};
+
+/// What is to be looked for.
+#[derive(Debug, Default)]
+pub(crate) struct Wanted {
+    pub(super) keys: Vec<ClaimKey>,
+}
+
+impl Wanted {
+    pub(crate) fn note(&mut self, op: &Op) {
+        if let Op::Claim { key, .. } = op {
+            self.keys.push(*key);
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+}
+
+/// Of each key that is wanted, where what may be its claim is: mostly nowhere, or at one place.
+pub(crate) struct Places(pub(super) Vec<(ClaimKey, Vec<Place>)>);
+
+impl Places {
+    /// Reads the claims there.
+    pub(crate) fn read(&self, wait: Wait) -> Result<Known, StoreError> {
+        let mut known = Known(HashMap::with_capacity(self.0.len()));
+        for (key, places) in &self.0 {
+            known.0.insert(key.0, newest(*key, places.iter().map(Ok), wait)?);
+        }
+        Ok(known)
+    }
+}
+
+/// What was found: of each key, its newest claim.
+#[derive(Debug, Default)]
+pub(crate) struct Known(HashMap<u128, Option<(u64, Remembered)>>);
+
+impl Known {
+    /// The newest claim of a key; none where it was not looked for.
+    pub(super) fn of(&self, key: ClaimKey) -> Option<Option<&(u64, Remembered)>> {
+        self.0.get(&key.0).map(Option::as_ref)
+    }
+}
+
+/// Where a claim is.
+pub(super) struct Place {
+    pub number: u64,
+    /// It comes behind so many in this file.
+    pub at: u64,
+    pub file: Arc<SegmentFile>,
+    /// The claim, where it is not in the file yet.
+    pub bytes: Option<[u8; CLAIM_BYTES]>,
+}
+
+impl Place {
+    pub(super) fn offset(&self) -> u64 {
+        offset(self.at).unwrap_or(u64::MAX)
+    }
+
+    fn read(&self, wait: Wait) -> Result<Remembered, StoreError> {
+        let path = self.file.path();
+        let bytes = match self.bytes {
+            Some(bytes) => bytes,
+            None => {
+                let mut bytes = [0; CLAIM_BYTES];
+                read_exact_at(&*self.file.open_for(wait)?, path, &mut bytes, self.offset(), wait)?;
+                bytes
+            }
+        };
+        file::claim(path, self.number, self.at, &bytes)
+    }
+}
+
+/// The one of these that is the key's.
+pub(super) fn newest<P: std::borrow::Borrow<Place>>(
+    key: ClaimKey,
+    places: impl Iterator<Item = Result<P, StoreError>>,
+    wait: Wait,
+) -> Result<Option<(u64, Remembered)>, StoreError> {
+    for place in places {
+        let place = place?;
+        let place = place.borrow();
+        let claim = place.read(wait)?;
+        if claim.key == key {
+            return Ok(Some((place.number, claim)));
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,137 @@
+//! The state that is applied to, and the files that it lies in.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use openraft::EntryPayload;
+use skep_raft::types::{Entry, LogId, StoredMembership};
+use skep_state::Kinds;
+use skep_state::command::CommandOutcome;
+use skep_state::level::Level;
+
+use crate::applied::Applied;
+use crate::behind::Behind;
+use crate::claims::{self, ClaimFiles};
+use crate::config::StoreConfig;
+use crate::core::Core;
+use crate::error::StoreError;
+use crate::manifest::{FileKind, SnapshotHeader};
+use crate::run::Touched;
+use crate::segments::{self, SegmentFile, SegmentMeta, Segments};
+
+pub(crate) struct CoreState {
+    pub kinds: Kinds<Segments, ClaimFiles>,
+    pub last_applied: Option<LogId>,
+    pub membership: StoredMembership,
+}
+
+/// A consistent state and the files that hold it.
+#[derive(Debug, Clone)]
+pub(crate) struct Captured {
+    pub generation: u64,
+    pub header: Arc<SnapshotHeader>,
+    /// In the header's order.
+    pub files: Vec<Arc<SegmentFile>>,
+}
+
+/// The file of claims that a run needs first.
+pub(super) fn next_claims(state: &CoreState, touched: Touched) -> Option<claims::Next> {
+    let are_records = touched.level || (touched.claims && state.kinds.level() >= Level::CLAIM_RECORDS);
+    are_records.then(|| state.kinds.claims.records().next()).flatten()
+}
+
+/// Where the files of a state are, in the header's order.
+pub(super) fn paths(config: &StoreConfig, generation: u64, header: &SnapshotHeader) -> Vec<PathBuf> {
+    let (messages, claims) = (Core::messages_dir(config), Core::claims_dir(config));
+    let path = |(kind, meta): (FileKind, SegmentMeta)| match kind {
+        FileKind::Messages => segments::segment_path(&messages, generation, meta.first_seq),
+        FileKind::Claims => claims::file::path(&claims, generation, meta.first_seq),
+    };
+    header.files().map(path).collect()
+}
+
+/// Removes the files that are not of this state.
+pub(super) fn remove_strangers(config: &StoreConfig, state: &CoreState) -> Result<(), StoreError> {
+    remove_others(
+        config,
+        &state.kinds.messages.records().known_files(),
+        &state.kinds.claims.records().known_files(),
+    )
+}
+
+pub(super) fn remove_others(
+    config: &StoreConfig,
+    messages: &HashSet<PathBuf>,
+    claims: &HashSet<PathBuf>,
+) -> Result<(), StoreError> {
+    segments::remove_strangers(&Core::messages_dir(config), messages)?;
+    segments::remove_strangers(&Core::claims_dir(config), claims)
+}
+
+pub(super) fn load(
+    config: &StoreConfig,
+    generation: u64,
+    header: &SnapshotHeader,
+    behind: &Behind,
+) -> Result<CoreState, StoreError> {
+    let dir = Core::messages_dir(config);
+    let limits = segments::Limits {
+        segment_bytes_max: config.message_segment_bytes_max,
+        held_max: config.message_segments_held_max,
+    };
+    let last_seq = header.kinds.messages.last_seq;
+    let behind_messages = behind.messages.clone();
+    let segments = Segments::open(dir, generation, &header.segments, last_seq, limits, behind_messages)?;
+    let claims = ClaimFiles::open(
+        Core::claims_dir(config),
+        generation,
+        &header.claim_files,
+        header.kinds.claims.first..header.kinds.claims.next,
+        config.claim_file_claims_max,
+        behind.claims.clone(),
+    )?;
+    Ok(CoreState {
+        kinds: Kinds::open(header.kinds.clone(), segments, claims)?,
+        last_applied: header.last_log_id,
+        membership: header.membership.clone(),
+    })
+}
+
+pub(super) fn capture(state: &CoreState) -> Captured {
+    let records = state.kinds.messages.records();
+    let (segments, mut files): (_, Vec<_>) = records.metas().into_iter().unzip();
+    let (claim_files, more): (_, Vec<_>) = state.kinds.claims.records().metas().unzip();
+    files.extend(more);
+    let header = SnapshotHeader {
+        last_log_id: state.last_applied,
+        membership: state.membership.clone(),
+        segments,
+        claim_files,
+        kinds: state.kinds.record(),
+    };
+    Captured { generation: records.generation, header: Arc::new(header), files }
+}
+
+pub(super) fn applied_of(state: &CoreState) -> Applied {
+    Applied {
+        index: state.last_applied.map(|id| id.index),
+        seq: state.kinds.messages.records().published_seq(),
+        removals: state.kinds.messages.removals(),
+        revisions: state.kinds.revisions(),
+        latest: state.kinds.clock().latest(),
+    }
+}
+
+pub(super) fn apply_entry(state: &mut CoreState, entry: &Entry) -> Result<CommandOutcome, StoreError> {
+    let outcome = match &entry.payload {
+        EntryPayload::Blank => CommandOutcome::default(),
+        EntryPayload::Membership(membership) => {
+            state.membership = StoredMembership::new(Some(entry.log_id), membership.clone());
+            CommandOutcome::default()
+        }
+        EntryPayload::Normal(command) => state.kinds.apply(entry.log_id.index, command)?,
+    };
+    state.last_applied = Some(entry.log_id);
+    Ok(outcome)
+}
