@@ -4,10 +4,13 @@
 use bytes::Bytes;
 use skep_base::id::RequestId;
 use skep_state::Kinds;
+use skep_state::clock::{Clock, Stamp};
 use skep_state::command::{ClaimKey, Command, CommandOutcome, Op, OpOutcome};
 use skep_state::kind::Stopped;
-use skep_state::kinds::KindsRecord;
-use skep_state::kinds::claims::records::{ClaimRecords as _, InMemory};
+use skep_state::kinds::claims::ClaimsRecord;
+use skep_state::kinds::claims::records::{ClaimRecords, InMemory, Spans};
+use skep_state::kinds::claims::remembered::Remembered;
+use skep_state::kinds::{CommonRecord, KindsRecord};
 use skep_state::level::{Level, Limits};
 use skep_state::message::{Digest, StoredMessage};
 use skep_state::records::{NewRecord, Records};
@@ -169,4 +172,59 @@ fn the_oldest_claims_end_where_they_did_at_the_fourth_level() {
     assert_eq!(kinds.claims.records().spans().numbers(), 0..1_026);
     kinds.apply(1, &Command::new(vec![claim(5_000, 1, 86_401_000 + 1_023)])).unwrap();
     assert_eq!(kinds.claims.records().spans().numbers(), 1_024..1_026);
+}
+
+/// Claims of which the times alone are kept.
+#[derive(Debug, Clone)]
+struct Times(Spans);
+
+impl ClaimRecords for Times {
+    fn spans(&self) -> &Spans {
+        &self.0
+    }
+
+    fn find(&self, _key: ClaimKey) -> Result<Option<(u64, Remembered)>, Stopped> {
+        Ok(None)
+    }
+
+    fn push(&mut self, claim: &Remembered, _instead_of: Option<u64>) -> Result<(), Stopped> {
+        self.0.push(claim);
+        Ok(())
+    }
+
+    fn forget_oldest(&mut self) {
+        self.0.forget_oldest();
+    }
+}
+
+/// Where there is room for no more, and where the oldest go for one.
+#[test]
+fn at_the_bound_claims_are_young_until_they_were_at_the_fourth_level() {
+    const MADE: u64 = 1_000_000_000;
+    let count = Limits::of(Level(4)).claims_max as u64;
+    let mut full = Times(Spans::default());
+    let outcome = OpOutcome::Text { version: 1 };
+    let claim = Remembered::new(ClaimKey(1), 1, 1, Stamp(MADE), 86_400_000, outcome);
+    (0..count).for_each(|_| full.0.push(&claim));
+    for (time_ms, outcome, first) in [
+        (MADE + 899_999, OpOutcome::TooManyClaims, 0),
+        (MADE + 900_000, OpOutcome::Claimed, 1_024),
+        // The clock stands still.
+        (MADE - 900_000, OpOutcome::TooManyClaims, 0),
+        (MADE - 900_001, OpOutcome::Claimed, 1_024),
+    ] {
+        let record = KindsRecord {
+            common: CommonRecord { level: Level(4), clock: Clock::at(Stamp(MADE)) },
+            claims: ClaimsRecord { early: Vec::new(), first: 0, next: count },
+            ..KindsRecord::default()
+        };
+        let mut kinds = Kinds::open(record, Digests::default(), full.clone()).unwrap();
+        let claim = Op::Claim { key: ClaimKey(2), fingerprint: 1, time_ms, ttl_ms: 1_000 };
+        let came_to = kinds.apply(1, &Command::new(vec![claim])).unwrap().outcomes;
+        assert_eq!(
+            (came_to, kinds.claims.records().spans().numbers().start),
+            (vec![outcome], first),
+            "{time_ms}"
+        );
+    }
 }

@@ -5,7 +5,8 @@
 //! [`records`], of which a checkpoint has the numbers alone; before it, they are `early`.
 //!
 //! A key is remembered for its time. Where there are as many as can be, the oldest go before
-//! theirs, but none that is young: then there is no room for another.
+//! theirs, but none that is young: then there is no room for another. While the replicated clock stands
+//! still, as after a clock that was ahead, nobody's age is known, and the oldest go.
 
 mod early;
 pub mod records;
@@ -94,8 +95,8 @@ impl<C: ClaimRecords> Kind for Claims<C> {
     type Ground = C;
 
     fn apply(&mut self, claim: Claim, at: &mut At<'_>) -> Result<Guard, Stopped> {
-        let Claim { key, fingerprint, nonce, .. } = claim;
-        let now = at.clock.time(claim.time);
+        let Claim { key, fingerprint, nonce, time: told, .. } = claim;
+        let now = at.clock.time(told);
         let claim = Claim { time: now, ..claim };
         if at.level < Level::CLAIM_RECORDS {
             return Ok(match self.early.meet(key, fingerprint, now.0) {
@@ -118,7 +119,7 @@ impl<C: ClaimRecords> Kind for Claims<C> {
                 false => Guard::Skip,
             });
         }
-        if !self.make_room(now, at.limits) {
+        if !self.make_room(told, now, at.limits) {
             return Ok(Guard::Full);
         }
         Ok(Guard::Remember { claim, instead_of: known.map(|(number, _)| number) })
@@ -200,12 +201,15 @@ impl<C: ClaimRecords> Claims<C> {
         &mut self.records
     }
 
-    /// Whether there is room for one more, once the oldest are forgotten that need not be kept.
-    fn make_room(&mut self, now: Stamp, limits: &Limits) -> bool {
+    /// Whether there is room for one more, once the oldest are forgotten that need not be kept. Where the time that
+    /// was told is behind `now` by more than what is young, the clock was ahead once and stands still: no age is
+    /// known, and nobody is kept out for as long as that takes to end.
+    fn make_room(&mut self, told: Stamp, now: Stamp, limits: &Limits) -> bool {
+        let stands_still = told.0.saturating_add(limits.claim_age_ms_min) < now.0;
         while self.records.spans().len() >= limits.claims_max as u64 {
             let oldest = self.records.spans().oldest();
             let is_old = |newest: Stamp| newest.0.saturating_add(limits.claim_age_ms_min) <= now.0;
-            if !oldest.is_some_and(|span| is_old(span.newest)) {
+            if !oldest.is_some_and(|span| stands_still || is_old(span.newest)) {
                 return false;
             }
             self.records.forget_oldest();

@@ -58,6 +58,20 @@ fn beyond_the_bound_the_oldest_go_before_their_time_but_none_that_is_young() {
 }
 
 #[test]
+fn at_the_bound_the_oldest_go_while_the_clock_stands_still() {
+    let mut alone = Alone::default();
+    let ahead = 90_000_000;
+    for key in 0..2 * SPAN_CLAIMS {
+        assert_eq!(alone.claim(key.into(), ahead), OpOutcome::Claimed);
+    }
+    assert_eq!(alone.claim(10_000, ahead - 60_000), OpOutcome::TooManyClaims, "clocks differ by a little");
+    assert_eq!(alone.claim(0, ahead - 60_001), OpOutcome::Repeated);
+    assert_eq!(alone.claim(10_000, ahead - 60_001), OpOutcome::Claimed);
+    assert_eq!(alone.claims.len(), SPAN_CLAIMS + 1);
+    assert_eq!(alone.claim(10_000, ahead - 60_001), OpOutcome::Repeated);
+}
+
+#[test]
 fn a_claim_ends_with_its_time_and_its_key_can_be_claimed_again() {
     let mut alone = Alone::default();
     assert_eq!(alone.claim(1, 1_000), OpOutcome::Claimed);
