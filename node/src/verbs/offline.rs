@@ -30,16 +30,17 @@ pub(super) async fn verify(data: &Path) -> Result<Value, VerbError> {
     if !verified.rotten.is_empty() {
         let all: Vec<_> = verified.rotten.iter().map(ToString::to_string).collect();
         return Err(VerbError::Refused(format!(
-            "{} of {} segments are not as they were written: {}; where other nodes have what is in them, take \
+            "{} of {} files are not as they were written: {}; where other nodes have what is in them, take \
              this folder away and start the node with an empty one",
             all.len(),
-            verified.segments + all.len() as u64,
+            verified.segments + verified.claim_files + all.len() as u64,
             all.join("; ")
         )));
     }
     Ok(json!({
         "segments": verified.segments,
         "messages": verified.messages,
+        "claim_files": verified.claim_files,
         "bytes": verified.bytes,
     }))
 }

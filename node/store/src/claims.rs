@@ -162,6 +162,14 @@ impl ClaimFiles {
         })
     }
 
+    /// The first file of claims after this one that does not grow any more.
+    pub(crate) fn closed_after(&self, number: Option<u64>) -> Option<(PathBuf, SegmentMeta)> {
+        let at = self.files.partition_point(|file| number.is_some_and(|number| file.first <= number));
+        let file = self.files.get(at).filter(|_| at + 1 < self.files.len())?;
+        let (first_seq, count) = (file.first, file.count);
+        Some((file.file.path().into(), SegmentMeta { first_seq, count, len: file.len(), sealed: true }))
+    }
+
     /// Hands over the files that nothing needs any more, now that `kept` are in the last checkpoint.
     pub(crate) fn take_retired(&mut self, kept: &HashSet<PathBuf>) -> Vec<Arc<SegmentFile>> {
         self.retired.extract_if(.., |file| !kept.contains(file.path())).collect()

@@ -126,7 +126,7 @@ impl SnapshotHeader {
 }
 
 /// What a file has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum FileKind {
     Messages,
     Claims,

@@ -67,7 +67,7 @@ async fn a_bit_that_a_disk_has_lost_is_found_by_a_running_node_and_by_verify() {
         programs::output(&mut command)
     };
     let said = verify().expect_err("a folder that is rotten is not well");
-    assert!(said.contains("1 of 2 segments") && said.contains(".seg is corrupt at byte"), "{said}");
+    assert!(said.contains("1 of 2 files") && said.contains(".seg is corrupt at byte"), "{said}");
     change_a_byte(&oldest_segment(&data));
     let said = verify().expect("the byte is as it was");
     assert!(said.contains("segments") && said.contains(&(MESSAGES).to_string()), "{said}");

@@ -177,3 +177,45 @@ async fn files_of_claims_whose_time_is_over_go_with_the_next_checkpoint() {
     assert!(files() < count / 2, "{} of {count}", files());
     bytes_of(before.snapshot).await;
 }
+
+#[tokio::test]
+async fn a_bit_that_a_disk_has_lost_of_a_claim_is_found_by_a_running_store_and_by_verify() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(small(dir.path())).unwrap();
+    store.apply(vec![raise(0)]).await;
+    store.apply(claims(1, 1, 0..20)).await;
+    store.apply(claims(1, 21, 20..60)).await;
+    store.apply(claims(1, 61, 60..70)).await;
+    store.checkpoint().await;
+    let all = || {
+        let mut all = files_in(&dir.path().join("claims"));
+        all.sort();
+        all
+    };
+    let mut scrub = crate::Scrub::new(store.reader.clone());
+    let mut round = || {
+        let files = store.reader.stats().message_segments as usize + all().len();
+        (0..=files).find_map(|_| scrub.step())
+    };
+    let rotten = || store.metrics.segments_rotten.load(std::sync::atomic::Ordering::Relaxed);
+    assert!(round().is_none());
+    assert!(round().is_none());
+    let path = all().swap_remove(0);
+    let good = std::fs::read(&path).unwrap();
+    let mut bad = good.clone();
+    bad[200] ^= 1;
+    std::fs::write(&path, &bad).unwrap();
+    let found = (0..3).find_map(|_| round()).unwrap();
+    assert!(found.to_string().contains(".clm"), "{found}");
+    assert_eq!(rotten(), 1);
+    assert!((0..3).all(|_| round().is_none()), "it is told once");
+    assert_eq!(rotten(), 1);
+    let verified = crate::verify(dir.path()).unwrap();
+    assert_eq!((verified.claim_files, verified.rotten.len()), (all().len() as u64 - 1, 1));
+    std::fs::remove_file(&path).unwrap();
+    assert!((0..3).all(|_| round().is_none()));
+    assert_eq!(rotten(), 1, "it is lost");
+    std::fs::write(&path, &good).unwrap();
+    assert!((0..3).all(|_| round().is_none()));
+    assert_eq!(rotten(), 0);
+}
