@@ -154,6 +154,8 @@ impl<R: Records, C: ClaimRecords> Kinds<R, C> {
         if command.format > Level::NEWEST.0 {
             return Err(Stopped::Format { index, format: command.format, known: Level::NEWEST.0 });
         }
+        // Also where no key comes any more.
+        self.claims.forget_until(self.clock.latest());
         let mut outcomes = Vec::with_capacity(command.ops.len());
         let mut guard = None;
         for (op, next) in command.ops.iter().zip(command.ops.iter().skip(1).map(Some).chain([None])) {

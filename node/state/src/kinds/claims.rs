@@ -105,9 +105,7 @@ impl<C: ClaimRecords> Kind for Claims<C> {
                 Met::Other => Guard::Skip,
             });
         }
-        while self.records.spans().oldest().is_some_and(|span| span.expires <= now) {
-            self.records.forget_oldest();
-        }
+        self.forget_until(now);
         let known = self.records.find(key)?;
         if let Some((_, known)) = &known
             && known.expires() > now
@@ -199,6 +197,13 @@ impl<C: ClaimRecords> Claims<C> {
     /// For what is no part of the state: room, files.
     pub fn records_mut(&mut self) -> &mut C {
         &mut self.records
+    }
+
+    /// Forgets those whose time is over: whole spans, the oldest first.
+    pub fn forget_until(&mut self, now: Stamp) {
+        while self.records.spans().oldest().is_some_and(|span| span.expires <= now) {
+            self.records.forget_oldest();
+        }
     }
 
     /// Whether there is room for one more, once the oldest are forgotten that need not be kept. Where the time that

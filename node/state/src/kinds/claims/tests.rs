@@ -91,6 +91,24 @@ fn claims_whose_time_is_over_take_no_room() {
 }
 
 #[test]
+fn claims_whose_time_is_over_go_also_where_no_other_comes() {
+    let mut world = World::default();
+    raise(&mut world);
+    for key in 0..SPAN_CLAIMS {
+        world.apply([claim(key, 1, 1), write(key.into())]);
+    }
+    let late = |request| Proposed::WriteText {
+        request: RequestId(request),
+        text: Bytes::from_static(b"a"),
+        time_ms: 1_000,
+    };
+    world.apply([late(u128::MAX)]);
+    assert_eq!(world.kinds.claims.len(), SPAN_CLAIMS);
+    world.apply([late(u128::MAX - 1)]);
+    assert!(world.kinds.claims.is_empty());
+}
+
+#[test]
 fn a_record_that_no_state_has_is_refused() {
     let most = Limits::WIDEST.claims_max as u64;
     for (first, next, is_one) in
