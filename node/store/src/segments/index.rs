@@ -23,6 +23,7 @@ use skep_state::message::Digest;
 use crate::error::StoreError;
 use crate::files;
 use crate::segments::file::{self, SegmentFile};
+pub(crate) use crate::segments::meta::IndexKey;
 use crate::segments::read::{Wait, read_exact_at};
 use crate::segments::summary::Summary;
 
@@ -153,14 +154,6 @@ pub(crate) struct DiskIndex {
     count: u64,
     pairs_at: u64,
     offsets_at: u64,
-}
-
-/// Which segment an index belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct IndexKey {
-    pub first_seq: u64,
-    pub count: u64,
-    pub data_len: u64,
 }
 
 fn meta_bytes(count: u64) -> usize {

@@ -13,3 +13,11 @@ pub struct SegmentMeta {
     /// It will not grow any more.
     pub sealed: bool,
 }
+
+/// Which segment an index belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct IndexKey {
+    pub first_seq: u64,
+    pub count: u64,
+    pub data_len: u64,
+}

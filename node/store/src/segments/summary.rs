@@ -14,7 +14,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::files;
-use crate::segments::index::IndexKey;
+use crate::segments::meta::IndexKey;
 use crate::segments::summary_path;
 
 const MAGIC: &[u8; 8] = b"SKEPSUM\n";
