@@ -30,12 +30,14 @@ use crate::core::worker::idle_grace;
 use crate::listen::cores::{self, CoreConfig, Phase};
 use crate::listen::tls::Certificates;
 use crate::metrics::{self, Metrics};
-use crate::pools::{Pool, probe, registry, source};
+use crate::pools::{Pool, registry, source};
 use crate::status::Status;
 
 /// How long new connections are still taken once the drain is announced: who follows `/-/ready`
 /// or the gossip needs a moment to look elsewhere.
 const ANNOUNCE: Duration = Duration::from_millis(300);
+/// How often ejections are looked at, which begin and end without a word.
+const HEALTH_INTERVAL: Duration = Duration::from_millis(250);
 /// Why the claim to a virtual address is weak.
 const NO_BACKEND: &str = "no backend is ready";
 /// How often certificate files are looked at.
@@ -200,15 +202,11 @@ fn health(pool: Arc<Pool>) -> watch::Receiver<Health> {
     tokio::spawn(async move {
         loop {
             let changed = pool.changed.notified();
-            // As the last resort it serves from those that no probe reaches; that is no claim.
-            let set = pool.load();
-            let is_well =
-                set.known.iter().any(|known| known.serving && known.probe == probe::Health::Up.as_str());
-            let health = if is_well { Health::Well } else { Health::Weak(NO_BACKEND) };
-            drop(set);
+            let health = if pool.load().able() > 0 { Health::Well } else { Health::Weak(NO_BACKEND) };
             sender.send_if_modified(|before| std::mem::replace(before, health.clone()) != health);
             tokio::select! {
                 () = changed => {}
+                () = tokio::time::sleep(HEALTH_INTERVAL) => {}
                 () = sender.closed() => return,
             }
         }
@@ -225,7 +223,7 @@ fn bind_all(address: SocketAddr, count: usize) -> std::io::Result<Vec<std::net::
 
 /// The backends' source: a list that stays, or what gossip shows. Its task ends with its reader.
 fn backends(config: &ServeConfig, gossip: Option<&Gossip>) -> watch::Receiver<Vec<source::Target>> {
-    let (sender, receiver) = watch::channel(source::fixed(&config.backends));
+    let (sender, receiver) = watch::channel(source::fixed(&config.backends, config.check.as_ref()));
     let Some(gossip) = gossip else {
         tokio::spawn(async move { sender.closed().await });
         return receiver;

@@ -128,12 +128,12 @@ impl Metrics {
             (&[("state", "known")], set.known.len() as f64),
             (&[("state", "serving")], set.serving.len() as f64),
             (&[("state", "ejected")], ejected as f64),
-            (&[("state", "available")], set.available() as f64),
+            (&[("state", "available")], set.able() as f64),
         ];
         gauge(
             encoder,
             "backends",
-            "Backends; available: neither a probe nor traffic speaks against it",
+            "Backends; available: a probe was answered well, and neither gossip nor traffic speaks against it",
             &states,
         )?;
         let of = |value: &dyn Fn(&Known) -> u64| -> Vec<(String, u64)> {

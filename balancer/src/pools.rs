@@ -2,13 +2,15 @@
 //!
 //! A [`Pool`] has a name, and is shared by all cores. Nothing of one pool is another's: what is down,
 //! what is ejected and who waits are its own. `registry -> probe -> source` fill it, on the control
-//! runtime; a core looks at [`Pool::load`] for each choice.
+//! runtime; a core looks at [`Pool::load`] for each choice. What probes, gossip and traffic come to is
+//! said by `standing` alone.
 
 pub mod backends;
 pub(crate) mod choose;
-pub(crate) mod probe;
+pub mod probe;
 pub(crate) mod registry;
 pub(crate) mod source;
+pub(crate) mod standing;
 
 use std::sync::Arc;
 

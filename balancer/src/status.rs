@@ -112,9 +112,9 @@ impl Status {
             BackendStatus {
                 id: backend.name.clone(),
                 address: backend.address.to_string(),
-                state: known.state.into(),
+                state: known.state.as_str().into(),
                 role: known.role.into(),
-                probe: known.probe.into(),
+                probe: known.health.as_str().into(),
                 serving: known.serving,
                 ejected: backend.is_ejected(),
                 share: backend.share(),
@@ -138,7 +138,7 @@ impl Status {
     fn not_ready(&self) -> Option<&'static str> {
         if self.shared.draining.load(Relaxed) {
             Some("draining")
-        } else if self.shared.pools.skep().load().serving.is_empty() {
+        } else if self.shared.pools.skep().load().able() == 0 {
             Some("no backend is ready")
         } else {
             None

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use skep_base::log::LogConfig;
@@ -33,6 +34,8 @@ pub struct ServeConfig {
     pub seeds: Vec<Seed>,
     /// Fixed backends; then there is no gossip.
     pub backends: Vec<SocketAddr>,
+    /// The path that those are asked for.
+    pub check: Option<Arc<str>>,
     /// Never `None` where anything binds beyond loopback.
     pub cluster_key: Option<KeyRing>,
     /// `None`: one for each that the process may use.
@@ -60,6 +63,7 @@ pub(super) fn resolve(layers: &Layers) -> Result<ServeConfig, ConfigError> {
         admin: layers.address(&ADMIN)?,
         seeds: layers.read(&SEEDS, skep_members::settings::seeds)?.unwrap_or_default(),
         backends: layers.read(&BACKENDS, |text| values::list(text, values::address))?.unwrap_or_default(),
+        check: layers.read(&names::CHECK, check)?,
         cluster_key,
         cores: layers
             .read(&names::CORES, |text| values::count(text, names::CORES_MAX))?
@@ -74,6 +78,12 @@ pub(super) fn resolve(layers: &Layers) -> Result<ServeConfig, ConfigError> {
         return Err(ConfigError::Invalid {
             origin: layers.origin(&BACKENDS),
             reason: "backends come from --seeds or from --backends, not from both".into(),
+        });
+    }
+    if config.backends.is_empty() && config.check.is_some() {
+        return Err(ConfigError::Invalid {
+            origin: layers.origin(&names::CHECK),
+            reason: "it is for --backends: nodes that gossip found are asked for /readyz".into(),
         });
     }
     // The data ports are for strangers: without gossip, nothing here needs the key.
@@ -126,6 +136,18 @@ fn settings(layers: &Layers) -> Result<Settings, ConfigError> {
         });
     }
     Ok(settings)
+}
+
+fn check(text: &str) -> Result<Arc<str>, String> {
+    let is_path = text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
+    if is_path && text.len() <= names::CHECK_BYTES_MAX {
+        Ok(text.into())
+    } else {
+        Err(format!(
+            "{text:?} is no path: expected as in /healthz, of at most {} bytes",
+            names::CHECK_BYTES_MAX
+        ))
+    }
 }
 
 fn certificates(layers: &Layers) -> Result<Vec<Files>, ConfigError> {

@@ -6,6 +6,8 @@ use skep_vrrp::config::rows;
 
 /// Most that `--max-body` may be, in bytes.
 pub const BODY_BYTES_LIMIT: u64 = 1 << 40;
+/// Longest path of `--check`, in bytes.
+pub const CHECK_BYTES_MAX: usize = 1024;
 /// Most that `--cores` may be.
 pub const CORES_MAX: u32 = 256;
 /// Most that a count of connections or requests may be.
@@ -29,6 +31,12 @@ pub(super) const BACKENDS: Setting = Setting::serving(
     "IP:PORT,...",
     "none",
     "Backends that are not found by gossip: fixed addresses instead of seeds",
+);
+pub(super) const CHECK: Setting = Setting::serving(
+    "check",
+    "PATH",
+    "none, a connection",
+    "What --backends are asked for, again and again: with an answer below 400 they are well",
 );
 pub(super) const CORES: Setting = Setting::serving("cores", "N", "one for each core", "Threads that serve");
 pub(super) const TRUSTED: Setting = Setting::serving(
@@ -98,6 +106,7 @@ pub(super) const SETTINGS: &[&Setting] = &[
     &ADMIN,
     &SEEDS,
     &BACKENDS,
+    &CHECK,
     &CLUSTER_KEY_FILE,
     &CLUSTER_KEY,
     &CORES,

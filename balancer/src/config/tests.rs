@@ -59,6 +59,9 @@ fn a_bad_value_is_refused_naming_where_it_came_from() {
         ("--https", "SKEP_HTTPS", "x"),
         ("--seeds", "SKEP_SEEDS", "a b:1"),
         ("--backends", "SKEP_BACKENDS", "host:1"),
+        ("--check", "SKEP_CHECK", "healthz"),
+        ("--check", "SKEP_CHECK", "/a b"),
+        ("--check", "SKEP_CHECK", "/healthz"),
         ("--cores", "SKEP_CORES", "0"),
         ("--drain", "SKEP_DRAIN", "soon"),
         ("--trusted-proxies", "SKEP_TRUSTED_PROXIES", "10.0.0.0/40"),
@@ -75,6 +78,12 @@ fn a_bad_value_is_refused_naming_where_it_came_from() {
     assert!(refusal(&["--cert", "a.pem"], &[]).contains("1 certificates and 0 keys"));
     assert!(refusal(&["--backends=127.0.0.1:1", "--seeds=127.0.0.1:2"], &[]).starts_with("--backends"));
     assert!(refusal(&["--http=127.0.0.1:1", "--admin=127.0.0.1:1"], &[]).contains("both 127.0.0.1:1"));
+}
+
+#[test]
+fn named_backends_are_asked_for_a_path() {
+    let config = serve(&["--backends=127.0.0.1:1", "--check=/healthz?deep"], &[]);
+    assert_eq!(config.check.as_deref(), Some("/healthz?deep"));
 }
 
 #[test]

@@ -56,9 +56,9 @@ impl Dispatch {
         })
     }
 
-    /// Whether a backend is served from.
-    pub fn has_backend(&self) -> bool {
-        !self.pool.load().serving.is_empty()
+    /// Whether a backend may be served from, and was seen to answer.
+    pub fn is_able(&self) -> bool {
+        self.pool.load().able() > 0
     }
 
     /// The backend for a request, waited for in the queue where all are busy.
@@ -207,7 +207,7 @@ impl Dispatches {
     /// To be called every [`crate::core::timer::TICK`].
     pub fn tick(&self) {
         let set = self.skep.pool.load();
-        self.worker.tick(|serial| set.down.contains(&serial));
+        self.worker.tick(|serial| set.gone.contains(&serial));
         self.skep.tick();
     }
 }

@@ -23,6 +23,7 @@ use crate::forward::problem::Problem;
 use crate::forward::retry::{ATTEMPTS_MAX, Attempt, Failure};
 use crate::forward::upstream::Upstream;
 use crate::pools::backends::{Backend, InFlight};
+use crate::pools::probe::is_own_lack;
 
 /// With which a node says that it did nothing, and that another might.
 const SERVICE_UNAVAILABLE: u16 = 503;
@@ -74,10 +75,10 @@ pub async fn forward<D: Downstream>(
             Err(Stop::Gone(Gone::Lost)) => break Err(Fault::Cut),
             Err(Stop::Failed(failure)) => (failure, None),
         };
-        if failure != Failure::Unprocessed {
+        if !matches!(failure, Failure::Unprocessed | Failure::OwnLack) {
             pool.failed(&backend, failure);
         }
-        tried.maybe_executed |= !matches!(failure, Failure::Connect | Failure::Unprocessed);
+        tried.maybe_executed |= !failure.is_unprocessed();
         let facts = Attempt {
             repeatable: plan.repeatable,
             body_kept: sender.whole || sender.kept_all,
@@ -153,6 +154,10 @@ async fn attempt<D: Downstream>(
             sent_at += connecting;
             match connected {
                 Ok(Ok(upstream)) => upstream,
+                Ok(Err(error)) if is_own_lack(&error) => {
+                    tracing::debug!(%error, "no connection can be made");
+                    return Err(Stop::Failed(Failure::OwnLack));
+                }
                 _ => {
                     backend.stats.connect_failures.fetch_add(1, Relaxed);
                     return Err(Stop::Failed(Failure::Connect));

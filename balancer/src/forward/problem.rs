@@ -33,7 +33,7 @@ impl Problem {
             Self::BodyTooLarge => 413,
             Self::NoBackend | Self::Overloaded | Self::TooManyConnections => 503,
             Self::Failed(Failure::Deadline | Failure::Silent) => 504,
-            Self::Failed(Failure::Connect) => 503,
+            Self::Failed(Failure::Connect | Failure::OwnLack) => 503,
             Self::Failed(_) => 502,
         }
     }
@@ -44,7 +44,9 @@ impl Problem {
             Self::RequestTimeout => ProblemKind::RequestTimeout,
             Self::BodyTooLarge => ProblemKind::BodyTooLarge,
             Self::NoBackend | Self::Failed(Failure::Connect) => ProblemKind::NoBackend,
-            Self::Overloaded | Self::TooManyConnections => ProblemKind::Overloaded,
+            Self::Overloaded | Self::TooManyConnections | Self::Failed(Failure::OwnLack) => {
+                ProblemKind::Overloaded
+            }
             Self::Failed(Failure::Deadline | Failure::Silent) => ProblemKind::BackendTimeout,
             Self::Failed(_) => ProblemKind::BackendFailed,
         }
@@ -69,6 +71,7 @@ impl Problem {
             Self::Overloaded => "all backends are busy",
             Self::TooManyConnections => "too many connections",
             Self::Failed(Failure::Connect) => "no backend could be reached",
+            Self::Failed(Failure::OwnLack) => "the balancer has no descriptor or port left",
             Self::Failed(Failure::Deadline) => "no backend answered in time",
             Self::Failed(Failure::Silent) => "the backend stopped answering",
             Self::Failed(Failure::Unprocessed) => "no backend could take the request now",

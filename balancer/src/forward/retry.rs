@@ -14,6 +14,9 @@ const BUDGET_MAX: f64 = 500.0;
 pub enum Failure {
     /// No connection: nothing was sent.
     Connect,
+    /// No connection, for want of a descriptor or a port of our own: nothing was sent, and it is no
+    /// backend's fault.
+    OwnLack,
     /// The answer says that the request was certainly not executed.
     Unprocessed,
     /// The connection ended before any answer.
@@ -42,7 +45,7 @@ pub struct Attempt {
 /// Whether to send the request again. The budget is asked last, and charged where this says yes.
 pub fn may_retry(failure: Failure, attempt: Attempt, budget: &mut Budget) -> bool {
     let allowed = match failure {
-        Failure::Connect | Failure::Unprocessed => true,
+        Failure::Connect | Failure::OwnLack | Failure::Unprocessed => true,
         Failure::Reset | Failure::Silent => attempt.repeatable,
         Failure::BadAnswer | Failure::Deadline => false,
     };
@@ -58,6 +61,13 @@ pub struct Budget {
 impl Default for Budget {
     fn default() -> Self {
         Self { tokens: BUDGET_MAX }
+    }
+}
+
+impl Failure {
+    /// Whether the backend certainly did nothing.
+    pub fn is_unprocessed(self) -> bool {
+        matches!(self, Self::Connect | Self::OwnLack | Self::Unprocessed)
     }
 }
 
@@ -89,6 +99,7 @@ mod tests {
         for (failure, attempt, expected) in [
             (Connect, FRESH, true),
             (Connect, once, true),
+            (OwnLack, once, true),
             (Unprocessed, FRESH, true),
             (Unprocessed, once, true),
             (Reset, FRESH, true),

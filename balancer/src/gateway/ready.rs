@@ -15,5 +15,5 @@ pub(super) fn answer(worker: &Worker, pool: &Dispatch, asked: &Asked<'_>) -> Ans
     if word.is_some_and(|word| worker.shared.let_go.hear(word)) {
         tracing::info!("the address has gone elsewhere: connections that are here are let go");
     }
-    if !worker.is_draining() && pool.has_backend() { READY } else { NOT_READY }
+    if !worker.is_draining() && pool.is_able() { READY } else { NOT_READY }
 }

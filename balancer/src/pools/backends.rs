@@ -11,6 +11,9 @@ use std::time::{Duration, Instant};
 use skep_base::id::NodeId;
 
 use crate::pools::choose::{self, Candidate};
+use crate::pools::probe::Health;
+use crate::pools::source::TargetState;
+use crate::pools::standing::{self, Facts, Standing};
 
 /// A backend, for as long as it is the same process at the same address.
 #[derive(Debug)]
@@ -164,8 +167,8 @@ pub struct BackendSet {
     pub last_resort: bool,
     /// The index in `serving` of the Raft leader.
     pub leader: Option<usize>,
-    /// Serials of those that are dead or hung: what waits for them waits in vain.
-    pub down: Vec<u64>,
+    /// Serials of those that are gone: what waits for them waits in vain.
+    pub gone: Vec<u64>,
     /// All that are known, with why each is served from or not.
     pub known: Vec<Known>,
 }
@@ -174,19 +177,62 @@ pub struct BackendSet {
 #[derive(Debug, Clone)]
 pub struct Known {
     pub backend: Arc<Backend>,
-    /// `ready`, `draining`, `dead`, ... as gossip says; `static` where a flag named it.
-    pub state: &'static str,
+    pub state: TargetState,
+    pub health: Health,
+    pub is_leader: bool,
     pub role: &'static str,
-    /// `up`, `down` or `unknown`, as probes say.
-    pub probe: &'static str,
     pub serving: bool,
     pub version: String,
 }
 
+impl Known {
+    /// One that a flag named, and that answered a probe.
+    pub fn well(backend: Arc<Backend>) -> Self {
+        let (state, health) = (TargetState::Static, Health::Up);
+        Self {
+            backend,
+            state,
+            health,
+            is_leader: false,
+            role: "none",
+            serving: false,
+            version: String::new(),
+        }
+    }
+
+    fn facts(&self, ejected: bool) -> Facts {
+        Facts { state: self.state, health: self.health, ejected }
+    }
+}
+
 impl BackendSet {
-    /// Those that neither a probe nor traffic speaks against.
-    pub fn available(&self) -> usize {
-        if self.last_resort { 0 } else { self.serving.iter().filter(|it| !it.is_ejected()).count() }
+    /// Of all that are known, and the serials of those that were and are gone.
+    pub fn of(mut known: Vec<Known>, gone: impl IntoIterator<Item = u64>) -> Self {
+        // An ejection begins and ends without a new set: the choice looks at that for itself.
+        let standing = |it: &Known| standing::standing(it.facts(false));
+        let last_resort = !known.iter().any(|it| standing(it) == Standing::Serving);
+        let mut set = Self { last_resort, gone: gone.into_iter().collect(), ..Self::default() };
+        for it in &mut known {
+            // Where no probe gets through, it may be the probes that fail: traffic will show.
+            it.serving = standing(it) == Standing::Serving
+                || last_resort && matches!(it.state, TargetState::Ready | TargetState::Static);
+            if it.serving {
+                if it.is_leader {
+                    set.leader = Some(set.serving.len());
+                }
+                set.serving.push(it.backend.clone());
+            } else if standing(it) == Standing::Gone {
+                set.gone.push(it.backend.serial);
+            }
+        }
+        set.known = known;
+        set
+    }
+
+    /// How many may get new requests and were seen to answer. Whether this is 0 is what readiness and
+    /// the claim to a virtual address ask.
+    pub fn able(&self) -> usize {
+        self.known.iter().filter(|it| standing::is_able(it.facts(it.backend.is_ejected()))).count()
     }
 
     /// A failure of `backend`; ejects it where it is one too many, or where it is far slower than
@@ -232,62 +278,4 @@ impl BackendSet {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn set(count: u64) -> BackendSet {
-        let backend = |_| Arc::new(Backend::new(([127, 0, 0, 1], 1).into(), None));
-        BackendSet { serving: (0..count).map(backend).collect(), ..BackendSet::default() }
-    }
-
-    #[test]
-    fn failures_in_a_row_eject_a_backend_and_a_good_answer_breaks_the_row() {
-        let set = set(3);
-        let backend = &set.serving[0];
-        for _ in 1..choose::FAILURES_MAX {
-            assert!(!set.failed(backend));
-        }
-        backend.succeeded(Duration::from_millis(1), Instant::now());
-        for _ in 1..choose::FAILURES_MAX {
-            assert!(!set.failed(backend));
-        }
-        assert!(set.failed(backend));
-        assert!(backend.is_ejected() && !backend.candidate(Instant::now(), 10, false).available);
-        for _ in 0..20 {
-            assert!(!set.failed(&set.serving[1]), "a second of three would be more than half");
-        }
-    }
-
-    #[test]
-    fn what_is_ejected_or_a_last_resort_is_not_available() {
-        let mut set = set(2);
-        assert_eq!(set.available(), 2);
-        for _ in 0..choose::FAILURES_MAX {
-            set.failed(&set.serving[0]);
-        }
-        assert_eq!(set.available(), 1);
-        set.last_resort = true;
-        assert_eq!(set.available(), 0);
-    }
-
-    #[test]
-    fn a_far_slower_backend_is_ejected() {
-        let set = set(3);
-        for (backend, ms) in set.serving.iter().zip([2, 3, 900]) {
-            backend.succeeded(Duration::from_millis(ms), Instant::now());
-        }
-        set.eject_slow();
-        let ejected: Vec<bool> = set.serving.iter().map(|it| it.is_ejected()).collect();
-        assert_eq!(ejected, [false, false, true]);
-    }
-
-    #[test]
-    fn a_request_in_flight_is_counted_until_it_is_dropped() {
-        let set = set(1);
-        let backend = &set.serving[0];
-        let in_flight = InFlight::begin(backend.clone());
-        assert!(!backend.candidate(Instant::now(), 1, false).available);
-        drop(in_flight);
-        assert!(backend.candidate(Instant::now(), 1, false).available);
-    }
-}
+mod tests;

@@ -20,8 +20,12 @@ const INTERVAL: Duration = Duration::from_millis(250);
 /// Time for an answer. Twice this and the interval must stay below the 2 s after which a hung
 /// backend is out.
 const TIMEOUT: Duration = Duration::from_millis(600);
-/// Time-outs in a row that make a backend down: one alone may be a busy moment.
+/// Time-outs in a row that are a silence: one alone may be a busy moment.
 const TIMEOUTS_MAX: u32 = 2;
+/// Refusals in a row that are believed: one alone is no death.
+const REFUSALS_MAX: u32 = 2;
+/// Between a first refusal and the next question.
+const REFUSED_PAUSE: Duration = Duration::from_millis(100);
 
 /// What probes know of a backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,8 +34,11 @@ pub enum Health {
     Up,
     /// It answers that it is not ready; what it has, it finishes.
     Unready,
-    /// It does not answer.
-    Down,
+    /// Nobody listens there, or the connection ends with no answer. It may still finish what it has: who
+    /// ends in order closes the listener first.
+    Refused,
+    /// It does not answer, nor does its kernel say why: it hangs, or its host is gone.
+    Silent,
 }
 
 impl Health {
@@ -40,53 +47,84 @@ impl Health {
             Self::Unknown => "unknown",
             Self::Up => "up",
             Self::Unready => "unready",
-            Self::Down => "down",
+            Self::Refused => "refused",
+            Self::Silent => "silent",
         }
     }
 }
 
+/// Whether a connection failed because this process or host has nothing left to make one with: that says
+/// nothing of who was to be reached.
+pub fn is_own_lack(error: &io::Error) -> bool {
+    let own = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM, libc::EADDRNOTAVAIL];
+    error.raw_os_error().is_some_and(|code| own.contains(&code))
+}
+
 /// Starts to probe; each result is sent.
 pub fn start(serial: u64, target: &Target, results: mpsc::Sender<(u64, Health)>) -> AbortHandle {
-    let probe = target.probe;
+    let probe = target.probe.clone();
     tokio::spawn(async move {
-        let mut timeouts = 0;
+        let mut row = Row::default();
         loop {
-            let health = match timeout(TIMEOUT, ask(probe)).await {
-                Ok(health) => {
-                    timeouts = 0;
-                    Some(health)
-                }
-                Err(_) => {
-                    timeouts += 1;
-                    (timeouts >= TIMEOUTS_MAX).then_some(Health::Down)
-                }
-            };
+            let (health, pause) = row.next(timeout(TIMEOUT, ask(&probe)).await.ok());
             if let Some(health) = health
                 && results.send((serial, health)).await.is_err()
             {
                 return;
             }
-            // After a silence the next question follows at once.
-            if timeouts == 0 {
-                sleep(INTERVAL).await;
-            }
+            sleep(pause).await;
         }
     })
     .abort_handle()
 }
 
-async fn ask(probe: Probe) -> Health {
-    let answer = match probe {
-        Probe::Connects(address) => {
-            return if TcpStream::connect(address).await.is_ok() { Health::Up } else { Health::Down };
+/// What came in a row that may be chance.
+#[derive(Debug, Default)]
+struct Row {
+    timeouts: u32,
+    refusals: u32,
+}
+
+impl Row {
+    /// Of an answer, or of none in time: what is believed now, and when to ask again.
+    fn next(&mut self, answer: Option<io::Result<Health>>) -> (Option<Health>, Duration) {
+        match answer {
+            // Nobody was asked.
+            Some(Err(_)) => (None, INTERVAL),
+            Some(Ok(Health::Refused)) => {
+                (self.timeouts, self.refusals) = (0, self.refusals.saturating_add(1));
+                match self.refusals >= REFUSALS_MAX {
+                    true => (Some(Health::Refused), INTERVAL),
+                    false => (None, REFUSED_PAUSE),
+                }
+            }
+            Some(Ok(health)) => {
+                *self = Self::default();
+                (Some(health), INTERVAL)
+            }
+            // After a silence the next question follows at once.
+            None => {
+                (self.timeouts, self.refusals) = (self.timeouts.saturating_add(1), 0);
+                ((self.timeouts >= TIMEOUTS_MAX).then_some(Health::Silent), Duration::ZERO)
+            }
         }
-        Probe::Readyz(address) => status(address, "/readyz").await.map(|status| status == 200),
-        Probe::Answers(address) => status(address, "/").await.map(|status| status < 500),
+    }
+}
+
+/// An error is of this process's own, and says nothing of the backend.
+async fn ask(probe: &Probe) -> io::Result<Health> {
+    let answer = match probe {
+        Probe::Connects(address) => TcpStream::connect(address).await.map(|_| true),
+        Probe::Readyz(address) => status(*address, "/readyz").await.map(|status| status == 200),
+        Probe::Answers(address) => status(*address, "/").await.map(|status| status < 500),
+        Probe::Check(address, path) => status(*address, path).await.map(|status| status < 400),
     };
     match answer {
-        Ok(true) => Health::Up,
-        Ok(false) => Health::Unready,
-        Err(_) => Health::Down,
+        Ok(true) => Ok(Health::Up),
+        Ok(false) => Ok(Health::Unready),
+        Err(error) if is_own_lack(&error) => Err(error),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(Health::Unready),
+        Err(_) => Ok(Health::Refused),
     }
 }
 
@@ -97,8 +135,9 @@ async fn status(address: SocketAddr, path: &str) -> io::Result<u16> {
     stream.write_all(request.as_bytes()).await?;
     let mut line = [0; 12];
     stream.read_exact(&mut line).await?;
-    let status = line.strip_prefix(b"HTTP/1.1 ").and_then(|text| std::str::from_utf8(text).ok());
-    status.and_then(|text| text.parse().ok()).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    let status = line.strip_prefix(b"HTTP/1.1 ").or_else(|| line.strip_prefix(b"HTTP/1.0 "));
+    let status = status.and_then(|text| std::str::from_utf8(text).ok()).and_then(|text| text.parse().ok());
+    status.ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 #[cfg(test)]
@@ -122,29 +161,57 @@ mod tests {
 
     #[tokio::test]
     async fn a_probe_tells_ready_from_not_ready_from_gone() {
+        let asked = async |probe| ask(&probe).await.unwrap();
         let ready = server(b"HTTP/1.1 200 OK\r\n\r\n").await;
-        assert_eq!(ask(Probe::Readyz(ready)).await, Health::Up);
+        assert_eq!(asked(Probe::Readyz(ready)).await, Health::Up);
         let unready = server(b"HTTP/1.1 503 Service Unavailable\r\n\r\n").await;
-        assert_eq!(ask(Probe::Readyz(unready)).await, Health::Unready);
-        let missing = server(b"HTTP/1.1 404 Not Found\r\n\r\n").await;
-        assert_eq!(ask(Probe::Answers(missing)).await, Health::Up);
+        assert_eq!(asked(Probe::Readyz(unready)).await, Health::Unready);
+        assert_eq!(asked(Probe::Connects(unready)).await, Health::Up);
+        let missing = server(b"HTTP/1.0 404 Not Found\r\n\r\n").await;
+        assert_eq!(asked(Probe::Answers(missing)).await, Health::Up);
+        assert_eq!(asked(Probe::Check(missing, "/health".into())).await, Health::Unready);
+        let other = server(b"220 mail.test ESMTP\r\n").await;
+        assert_eq!(asked(Probe::Readyz(other)).await, Health::Unready);
         let silent = server(b"").await;
-        assert_eq!(ask(Probe::Readyz(silent)).await, Health::Down);
+        assert_eq!(asked(Probe::Readyz(silent)).await, Health::Refused);
         let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-        assert_eq!(ask(Probe::Readyz(gone)).await, Health::Down);
-        assert_eq!(ask(Probe::Connects(gone)).await, Health::Down);
+        assert_eq!(asked(Probe::Readyz(gone)).await, Health::Refused);
+        assert_eq!(asked(Probe::Connects(gone)).await, Health::Refused);
+    }
+
+    #[test]
+    fn one_refusal_or_silence_is_chance_two_are_believed_and_ones_own_lack_says_nothing() {
+        let refused = || Some(Ok(Health::Refused));
+        let lack = || Some(Err(io::Error::from_raw_os_error(libc::EMFILE)));
+        let mut row = Row::default();
+        for (answer, believed) in [
+            (refused(), None),
+            (Some(Ok(Health::Up)), Some(Health::Up)),
+            (refused(), None),
+            (lack(), None),
+            (refused(), Some(Health::Refused)),
+            (None, None),
+            (lack(), None),
+            (None, Some(Health::Silent)),
+            (refused(), None),
+            (Some(Ok(Health::Unready)), Some(Health::Unready)),
+            (lack(), None),
+        ] {
+            let what = format!("{answer:?}");
+            assert_eq!(row.next(answer).0, believed, "{what}");
+        }
     }
 
     #[tokio::test]
-    async fn a_hung_backend_is_down_after_two_silences() {
+    async fn a_hung_backend_is_silent_after_two_time_outs() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let mut target = crate::pools::source::fixed(&[address]).remove(0);
+        let mut target = crate::pools::source::fixed(&[address], None).remove(0);
         target.probe = Probe::Readyz(address);
         let (results, mut incoming) = mpsc::channel(1);
         let begun = std::time::Instant::now();
         let probe = start(7, &target, results);
-        assert_eq!(incoming.recv().await, Some((7, Health::Down)));
+        assert_eq!(incoming.recv().await, Some((7, Health::Silent)));
         assert!(begun.elapsed() < Duration::from_millis(1800));
         probe.abort();
     }

@@ -16,6 +16,7 @@ use crate::pools::Pool;
 use crate::pools::backends::{Backend, BackendSet, Known};
 use crate::pools::probe::{self, Health};
 use crate::pools::source::{Target, TargetState};
+use crate::pools::standing::{Facts, Standing, standing};
 
 /// Most probe results on their way.
 const RESULTS_MAX: usize = 256;
@@ -36,6 +37,12 @@ struct Entry {
     health: Health,
     serving: bool,
     probe: Option<AbortHandle>,
+}
+
+impl Entry {
+    fn standing(&self) -> Standing {
+        standing(Facts { state: self.target.state, health: self.health, ejected: false })
+    }
 }
 
 impl Drop for Entry {
@@ -126,7 +133,8 @@ impl Registry {
                 }
                 None => entry.target.state = TargetState::Dead,
             }
-            let stays = !taken && (entry.target.state != TargetState::Dead || entry.health != Health::Down);
+            let stays =
+                !taken && (entry.target.state != TargetState::Dead || entry.standing() != Standing::Gone);
             if !stays {
                 gone.push(entry.backend.serial);
             }
@@ -161,7 +169,7 @@ impl Registry {
             "probe"
         );
         entry.health = health;
-        if health == Health::Down && entry.target.state == TargetState::Dead {
+        if entry.standing() == Standing::Gone && entry.target.state == TargetState::Dead {
             self.entries.retain(|_, it| it.backend.serial != serial);
             self.forget(serial);
         }
@@ -171,49 +179,27 @@ impl Registry {
     fn publish(&mut self) -> BackendSet {
         let mut entries: Vec<&mut Entry> = self.entries.values_mut().collect();
         entries.sort_by_key(|it| it.backend.serial);
-        let last_resort = !entries.iter().any(|it| may_serve(it.target.state, it.health));
-        let down = self.gone.iter().copied().collect();
-        let mut set = BackendSet { down, last_resort, ..BackendSet::default() };
-        for entry in entries {
-            let state = entry.target.state;
-            // Where no probe gets through, it may be the probes that fail: traffic will show.
-            let serving = may_serve(state, entry.health)
-                || last_resort && matches!(state, TargetState::Ready | TargetState::Static);
-            if serving != entry.serving {
-                tracing::info!(backend = entry.backend.name, state = state.as_str(), serving, "backend");
-                if serving {
-                    entry.backend.returned();
+        let known = |it: &&mut Entry| Known {
+            backend: it.backend.clone(),
+            state: it.target.state,
+            health: it.health,
+            is_leader: it.target.is_leader,
+            role: if it.target.is_leader { "leader" } else { it.target.role.as_str() },
+            serving: false,
+            version: it.target.version.clone(),
+        };
+        let set = BackendSet::of(entries.iter().map(known).collect(), self.gone.iter().copied());
+        for (entry, known) in entries.into_iter().zip(&set.known) {
+            if known.serving != entry.serving {
+                let (backend, state) = (&entry.backend, known.state.as_str());
+                tracing::info!(backend = backend.name, state, serving = known.serving, "backend");
+                if known.serving {
+                    backend.returned();
                 }
             }
-            entry.serving = serving;
-            if serving {
-                if entry.target.is_leader {
-                    set.leader = Some(set.serving.len());
-                }
-                set.serving.push(entry.backend.clone());
-            } else if entry.health == Health::Down {
-                set.down.push(entry.backend.serial);
-            }
-            set.known.push(Known {
-                backend: entry.backend.clone(),
-                state: state.as_str(),
-                role: if entry.target.is_leader { "leader" } else { entry.target.role.as_str() },
-                probe: entry.health.as_str(),
-                serving,
-                version: entry.target.version.clone(),
-            });
+            entry.serving = known.serving;
         }
         set
-    }
-}
-
-/// Whether requests may go to a backend in this state.
-fn may_serve(state: TargetState, health: Health) -> bool {
-    match state {
-        // Gossip says ready as soon as it is; a probe only takes that back.
-        TargetState::Ready | TargetState::Static => matches!(health, Health::Up | Health::Unknown),
-        TargetState::Dead => health == Health::Up,
-        TargetState::Joining | TargetState::Draining | TargetState::Left => false,
     }
 }
 
@@ -275,12 +261,15 @@ mod tests {
     fn a_probe_takes_a_node_out_and_brings_it_back() {
         let mut registry = with(vec![target(1, Ready), target(2, Ready)]);
         let two = serial(&registry, 2);
-        assert!(registry.probed(two, Health::Down));
-        assert!(!registry.probed(two, Health::Down));
+        assert!(registry.probed(two, Health::Silent));
+        assert!(!registry.probed(two, Health::Silent));
         let set = registry.publish();
-        assert_eq!((set.serving.len(), set.down.as_slice(), set.leader), (1, &[two][..], None));
-        registry.probed(two, Health::Unready);
-        assert!(registry.publish().down.is_empty(), "what says 503 still finishes what it has");
+        assert_eq!((set.serving.len(), set.gone.as_slice(), set.leader), (1, &[two][..], None));
+        for health in [Health::Unready, Health::Refused] {
+            registry.probed(two, health);
+            let set = registry.publish();
+            assert_eq!((set.serving.len(), set.gone.len()), (1, 0), "{health:?}: it finishes what it has");
+        }
         registry.probed(two, Health::Up);
         assert_eq!(serving(&mut registry).len(), 2);
     }
@@ -307,10 +296,26 @@ mod tests {
         registry.update(vec![], |_, _| None);
         assert_eq!(serving(&mut registry).len(), 2);
         let two = serial(&registry, 2);
-        registry.probed(two, Health::Down);
+        registry.probed(two, Health::Refused);
         assert_eq!(serving(&mut registry), [1]);
         assert_eq!(registry.entries.len(), 1);
-        assert_eq!(registry.publish().down, [two], "what still waits for it is told");
+        assert_eq!(registry.publish().gone, [two], "what still waits for it is told");
+    }
+
+    #[test]
+    fn a_node_that_stops_in_order_finishes_what_it_has_whatever_its_probes_say() {
+        let mut registry = with(vec![target(1, Ready), target(2, Ready)]);
+        let two = serial(&registry, 2);
+        for state in [Draining, Left] {
+            registry.update(vec![target(1, Ready), target(2, state)], |_, _| None);
+            for health in [Health::Refused, Health::Silent] {
+                registry.probed(two, health);
+                let set = registry.publish();
+                assert_eq!((set.serving.len(), set.gone.len()), (1, 0), "{state:?} {health:?}");
+            }
+        }
+        registry.update(vec![target(1, Ready)], |_, _| None);
+        assert!(registry.publish().gone.is_empty());
     }
 
     #[test]
@@ -344,8 +349,8 @@ mod tests {
     fn where_every_probe_fails_the_ready_are_served_from_all_the_same() {
         let mut registry = with(vec![target(1, Ready)]);
         let one = serial(&registry, 1);
-        registry.probed(one, Health::Down);
+        registry.probed(one, Health::Silent);
         let set = registry.publish();
-        assert_eq!((set.serving.len(), set.down.len()), (1, 0));
+        assert_eq!((set.serving.len(), set.gone.len(), set.able()), (1, 0, 0));
     }
 }

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use skep_base::id::{ClusterId, NodeId};
 use skep_members::gossip::{NodeState, PeerRecord, Program, RaftRole, View};
@@ -53,7 +54,7 @@ impl TargetState {
 }
 
 /// How a backend is asked whether it is well.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Probe {
     /// `GET /readyz` at its admin address.
     Readyz(SocketAddr),
@@ -61,15 +62,20 @@ pub enum Probe {
     Answers(SocketAddr),
     /// A connection to its HTTP address.
     Connects(SocketAddr),
+    /// An answer below 400 to `GET` of that path at its HTTP address.
+    Check(SocketAddr, Arc<str>),
 }
 
-/// The backends that a list of addresses names.
-pub fn fixed(addresses: &[SocketAddr]) -> Vec<Target> {
+/// The backends that a list of addresses names, asked for `check` where that is given.
+pub fn fixed(addresses: &[SocketAddr], check: Option<&Arc<str>>) -> Vec<Target> {
     let target = |address: &SocketAddr| Target {
         node: None,
         generation: 0,
         address: *address,
-        probe: Probe::Connects(*address),
+        probe: match check {
+            Some(path) => Probe::Check(*address, path.clone()),
+            None => Probe::Connects(*address),
+        },
         state: TargetState::Static,
         role: RaftRole::None,
         is_leader: false,
@@ -219,10 +225,10 @@ mod tests {
     fn an_admin_address_on_another_hosts_loopback_is_not_asked() {
         let mut far = record(1, NodeState::Ready);
         far.http = Some(([10, 0, 0, 1], 8080).into());
-        let probe = from_view(&view(vec![far.clone()], vec![]))[0].probe;
+        let probe = from_view(&view(vec![far.clone()], vec![]))[0].probe.clone();
         assert_eq!(probe, Probe::Answers(([10, 0, 0, 1], 8080).into()));
         far.admin = Some(([10, 0, 0, 1], 9400).into());
-        let probe = from_view(&view(vec![far], vec![]))[0].probe;
+        let probe = from_view(&view(vec![far], vec![]))[0].probe.clone();
         assert_eq!(probe, Probe::Readyz(([10, 0, 0, 1], 9400).into()));
     }
 }

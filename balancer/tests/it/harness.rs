@@ -12,7 +12,7 @@ use skep_balancer::core::shared::Shared;
 use skep_balancer::core::stats::CoreStats;
 use skep_balancer::listen::cores::{CoreConfig, Phase, start};
 use skep_balancer::listen::tls::Certificates;
-use skep_balancer::pools::backends::{Backend, BackendSet};
+use skep_balancer::pools::backends::{Backend, BackendSet, Known};
 use skep_base::listen::bind;
 use tokio::sync::watch;
 
@@ -60,8 +60,12 @@ impl Balancer {
     }
 
     pub fn set(&self, backends: &[SocketAddr], leader: Option<usize>) -> Vec<Arc<Backend>> {
-        let serving: Vec<_> = backends.iter().map(|address| Arc::new(Backend::new(*address, None))).collect();
-        let set = BackendSet { serving: serving.clone(), leader, ..BackendSet::default() };
+        let known = backends.iter().enumerate().map(|(at, address)| {
+            let backend = Arc::new(Backend::new(*address, None));
+            Known { is_leader: leader == Some(at), ..Known::well(backend) }
+        });
+        let set = BackendSet::of(known.collect(), []);
+        let serving = set.serving.clone();
         self.shared.pools.skep().store(set);
         serving
     }
@@ -189,7 +193,10 @@ impl Served {
 
 impl Scripted {
     pub fn start(script: impl Fn(&mut Served) + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::at(TcpListener::bind("127.0.0.1:0").unwrap(), script)
+    }
+
+    pub fn at(listener: TcpListener, script: impl Fn(&mut Served) + Send + Sync + 'static) -> Self {
         let address = listener.local_addr().unwrap();
         let heads = Arc::new(Mutex::new(Vec::new()));
         let connections = Arc::new(AtomicUsize::new(0));
@@ -232,4 +239,10 @@ pub fn get(target: &str) -> String {
 
 pub fn get_and_close(target: &str) -> String {
     format!("GET {target} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+}
+
+/// Somebody who takes his time, where that is what is tested.
+pub fn pause(length: Duration) {
+    let (_keep, never) = std::sync::mpsc::channel::<()>();
+    let _ = never.recv_timeout(length);
 }

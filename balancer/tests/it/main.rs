@@ -9,3 +9,4 @@ mod http2_streams;
 mod limits;
 mod process;
 mod retries;
+mod standing;

@@ -23,18 +23,30 @@ fn command() -> Command {
 }
 
 /// A balancer that serves; killed where the test does not end it.
-struct Process {
+pub struct Process {
     child: Child,
-    http: SocketAddr,
+    pub http: SocketAddr,
     https: Option<SocketAddr>,
-    admin: SocketAddr,
+    pub admin: SocketAddr,
     /// What it logs.
     log: mpsc::Receiver<String>,
 }
 
 impl Process {
-    fn start(args: &[&str]) -> Self {
-        let mut child = command()
+    pub fn start(args: &[&str]) -> Self {
+        Self::run(command(), args)
+    }
+
+    /// It may have so many files and connections open, and no more.
+    pub fn with_descriptors(most: u32, args: &[&str]) -> Self {
+        let mut limited = Command::new("sh");
+        let program = env!("CARGO_BIN_EXE_skep-balancer");
+        limited.args(["-c", "ulimit -n \"$0\"; exec \"$@\"", &most.to_string(), program]);
+        Self::run(limited, args)
+    }
+
+    fn run(mut command: Command, args: &[&str]) -> Self {
+        let mut child = command
             .args(["--log-format", "json", "--access-log", "off", "--cores", "2"])
             .args(args)
             .stdin(Stdio::null())
@@ -58,7 +70,7 @@ impl Process {
     }
 
     /// One core would do; two show that all of them obey.
-    fn on_free_ports(backend: SocketAddr, more: &[&str]) -> Self {
+    pub fn on_free_ports(backend: SocketAddr, more: &[&str]) -> Self {
         let backend = backend.to_string();
         let any = "127.0.0.1:0";
         let process = Self::start(&[&["--http", any, "--admin", any, "--backends", &backend], more].concat());
@@ -67,7 +79,7 @@ impl Process {
     }
 
     /// Waits for a line of the log.
-    fn logged(&self, text: &str) -> String {
+    pub fn logged(&self, text: &str) -> String {
         let mut seen = String::new();
         loop {
             match self.log.recv_timeout(PATIENCE) {
@@ -78,7 +90,7 @@ impl Process {
         }
     }
 
-    fn wait_ready(&self) {
+    pub fn wait_ready(&self) {
         let begun = Instant::now();
         while !ask(self.admin, "/readyz").starts_with("HTTP/1.1 200") {
             assert!(begun.elapsed() < PATIENCE, "it does not get ready");
@@ -86,12 +98,12 @@ impl Process {
         }
     }
 
-    fn signal(&self, name: &str) {
+    pub fn signal(&self, name: &str) {
         let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
         assert!(sent.unwrap().success());
     }
 
-    fn wait(&mut self) -> ExitStatus {
+    pub fn wait(&mut self) -> ExitStatus {
         let begun = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -102,7 +114,7 @@ impl Process {
         }
     }
 
-    fn verb(&self, args: &[&str]) -> Output {
+    pub fn verb(&self, args: &[&str]) -> Output {
         command().args(args).args(["--admin", &self.admin.to_string()]).output().unwrap()
     }
 }
@@ -114,7 +126,7 @@ impl Drop for Process {
     }
 }
 
-fn ask(address: SocketAddr, path: &str) -> String {
+pub fn ask(address: SocketAddr, path: &str) -> String {
     let mut client = Client::connect(address);
     client.send(get_and_close(path));
     client.rest_or_reset()

@@ -6,6 +6,8 @@ use std::sync::atomic::Ordering;
 use crate::harness::*;
 use skep_balancer::core::shared::Shared;
 use skep_balancer::forward::retry::KEPT_BYTES_MAX;
+use skep_balancer::pools::backends::{BackendSet, Known};
+use skep_balancer::pools::probe::Health;
 use skep_balancer::pools::{Pool, Pools};
 
 /// A backend that reads a request (and `body` bytes of it) and hangs up.
@@ -209,11 +211,8 @@ fn what_waits_for_a_backend_that_is_found_hung_is_answered_by_another() {
     while hung.heads().is_empty() {
         std::thread::yield_now();
     }
-    let set = skep_balancer::pools::backends::BackendSet {
-        serving: vec![backends[1].clone()],
-        down: vec![backends[0].serial],
-        ..Default::default()
-    };
+    let known = |at: usize, health| Known { health, ..Known::well(backends[at].clone()) };
+    let set = BackendSet::of(vec![known(0, Health::Silent), known(1, Health::Up)], []);
     balancer.shared.pools.skep().store(set);
     assert_eq!(client.answer().1, "good /x");
 }
