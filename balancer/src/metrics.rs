@@ -14,7 +14,7 @@ use skep_members::gossip::Gossip;
 use crate::core::shared::Shared;
 use crate::core::stats::{BUCKETS_S, CoreStats, Count};
 use crate::listen::tls::Certificates;
-use crate::pools::backends::Known;
+use crate::pools::backends::{Kind, Known};
 
 /// Reads what is counted.
 pub struct Metrics {
@@ -141,7 +141,9 @@ impl Metrics {
         };
         type Read = fn(&crate::pools::backends::BackendStats) -> u64;
         let counters: [(&str, &str, Read); 7] = [
-            ("backend_failures", "Attempts that failed", |it| it.failures.load(Relaxed)),
+            ("backend_failures", "Attempts that failed, by no answer or by its status", |it| {
+                it.failures.load(Relaxed)
+            }),
             ("backend_retries", "Attempts after another backend's failure", |it| it.retries.load(Relaxed)),
             ("backend_ejections", "Times that traffic ejected it", |it| it.ejections.load(Relaxed)),
             ("backend_connects", "Connections begun", |it| it.connects.load(Relaxed)),
@@ -167,14 +169,11 @@ impl Metrics {
             labels.iter().map(|(labels, count)| (&labels[..], *count)).collect();
         counter(encoder, "backend_responses", "Answers passed on, by class", &samples)?;
         type Gauge = fn(&Known) -> f64;
-        let gauges: [(&str, &str, Gauge); 4] = [
+        let gauges: [(&str, &str, Gauge); 3] = [
             ("backend_serving", "Whether requests may go there", |it| f64::from(it.serving)),
             ("backend_ejected", "Whether traffic has ejected it", |it| f64::from(it.backend.is_ejected())),
             ("backend_outstanding", "Requests in flight", |it| {
                 f64::from(it.backend.stats.outstanding.load(Relaxed))
-            }),
-            ("backend_latency_seconds", "Peak EWMA of the time to the first byte", |it| {
-                it.backend.latency_ns() / 1e9
             }),
         ];
         for (name, help, read) in gauges {
@@ -183,7 +182,21 @@ impl Metrics {
                 labels.iter().zip(&set.known).map(|(labels, known)| (&labels[..], read(known))).collect();
             gauge(encoder, name, help, &samples)?;
         }
-        Ok(())
+        self.encode_latencies(encoder, &set.known)
+    }
+
+    fn encode_latencies(&self, encoder: &mut DescriptorEncoder<'_>, known: &[Known]) -> Result<(), Error> {
+        let mut labels = Vec::new();
+        for kind in Kind::ALL {
+            labels.extend(known.iter().map(|it| {
+                let labels_of = [("backend", it.backend.name.as_str()), ("methods", kind.as_str())];
+                (labels_of, it.backend.latency_ns(kind) / 1e9)
+            }));
+        }
+        let samples: Vec<(&Labels<'_>, f64)> =
+            labels.iter().map(|(labels, latency)| (&labels[..], *latency)).collect();
+        let help = "Peak EWMA of the time to the first byte, of safe and of unsafe methods; it fades";
+        gauge(encoder, "backend_latency_seconds", help, &samples)
     }
 }
 

@@ -7,6 +7,8 @@
 
 pub mod backends;
 pub(crate) mod choose;
+pub(crate) mod latency;
+pub(crate) mod outlier;
 pub mod probe;
 pub(crate) mod registry;
 pub(crate) mod source;

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use skep_console::{Admin, answer};
 
 use crate::core::shared::Shared;
+use crate::pools::backends::Kind;
 
 /// Over what time rates are taken.
 const RATE_INTERVAL: Duration = Duration::from_secs(1);
@@ -35,7 +36,10 @@ pub struct BackendStatus {
     /// The share of its usual traffic that it gets now: less than 1 while it starts slowly.
     pub share: f64,
     pub outstanding: u32,
+    /// Of safe requests; of the others below. 0 where there was none of late.
     pub latency_ms: f64,
+    #[serde(default)]
+    pub latency_unsafe_ms: f64,
     pub requests_per_s: f64,
     pub responses: u64,
     pub responses_5xx: u64,
@@ -119,7 +123,8 @@ impl Status {
                 ejected: backend.is_ejected(),
                 share: backend.share(),
                 outstanding: stats.outstanding.load(Relaxed),
-                latency_ms: backend.latency_ns() / 1e6,
+                latency_ms: backend.latency_ns(Kind::Safe) / 1e6,
+                latency_unsafe_ms: backend.latency_ns(Kind::Unsafe) / 1e6,
                 requests_per_s: rates.get(&backend.serial).map_or(0.0, |rate| rate.per_s),
                 responses: stats.answers.iter().map(|count| count.load(Relaxed)).sum(),
                 responses_5xx: stats.answers[5].load(Relaxed),

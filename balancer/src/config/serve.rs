@@ -17,7 +17,7 @@ use skep_vrrp::config::{self as vrrp, Place};
 use super::settings as names;
 use super::settings::{ADMIN, BACKENDS, HTTP, HTTPS, PEER};
 use crate::core::access_log::Destination;
-use crate::core::settings::{Network, Settings};
+use crate::core::settings::{FAILURE_STATUS_MIN, Network, Settings};
 use crate::listen::tls::Files;
 
 /// All that a serving balancer is told.
@@ -126,6 +126,7 @@ fn settings(layers: &Layers) -> Result<Settings, ConfigError> {
         queue_timeout: layers.duration(&names::QUEUE_TIMEOUT)?,
         trusted: layers.read(&names::TRUSTED, |text| values::list(text, network))?.unwrap_or_default(),
         proxy_protocol: layers.value(&names::PROXY_PROTOCOL, values::switch)?,
+        failure_statuses: failure_statuses(layers)?,
         by_digest: layers.value(&names::BY_DIGEST, values::switch)?,
         ..Settings::default()
     };
@@ -136,6 +137,14 @@ fn settings(layers: &Layers) -> Result<Settings, ConfigError> {
         });
     }
     Ok(settings)
+}
+
+fn failure_statuses(layers: &Layers) -> Result<Vec<u16>, ConfigError> {
+    let status = |text: &str| match text.parse() {
+        Ok(status) if (FAILURE_STATUS_MIN..600).contains(&status) => Ok(status),
+        _ => Err(format!("{text:?} is no status of an error: expected {FAILURE_STATUS_MIN} to 599")),
+    };
+    layers.value(&names::FAILURE_STATUSES, |text| values::list(text, status))
 }
 
 fn check(text: &str) -> Result<Arc<str>, String> {

@@ -38,6 +38,12 @@ pub(super) const CHECK: Setting = Setting::serving(
     "none, a connection",
     "What --backends are asked for, again and again: with an answer below 400 they are well",
 );
+pub(super) const FAILURE_STATUSES: Setting = Setting::serving(
+    "failure-statuses",
+    "STATUS,...",
+    "502,503,504",
+    "Answers that count as failures of their backend, as no answer does",
+);
 pub(super) const CORES: Setting = Setting::serving("cores", "N", "one for each core", "Threads that serve");
 pub(super) const TRUSTED: Setting = Setting::serving(
     "trusted-proxies",
@@ -107,6 +113,7 @@ pub(super) const SETTINGS: &[&Setting] = &[
     &SEEDS,
     &BACKENDS,
     &CHECK,
+    &FAILURE_STATUSES,
     &CLUSTER_KEY_FILE,
     &CLUSTER_KEY,
     &CORES,

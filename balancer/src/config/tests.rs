@@ -62,6 +62,8 @@ fn a_bad_value_is_refused_naming_where_it_came_from() {
         ("--check", "SKEP_CHECK", "healthz"),
         ("--check", "SKEP_CHECK", "/a b"),
         ("--check", "SKEP_CHECK", "/healthz"),
+        ("--failure-statuses", "SKEP_FAILURE_STATUSES", "503,200"),
+        ("--failure-statuses", "SKEP_FAILURE_STATUSES", "600"),
         ("--cores", "SKEP_CORES", "0"),
         ("--drain", "SKEP_DRAIN", "soon"),
         ("--trusted-proxies", "SKEP_TRUSTED_PROXIES", "10.0.0.0/40"),
@@ -81,9 +83,11 @@ fn a_bad_value_is_refused_naming_where_it_came_from() {
 }
 
 #[test]
-fn named_backends_are_asked_for_a_path() {
-    let config = serve(&["--backends=127.0.0.1:1", "--check=/healthz?deep"], &[]);
+fn named_backends_are_asked_for_a_path_and_the_statuses_that_count_are_ones_own() {
+    let config =
+        serve(&["--backends=127.0.0.1:1", "--check=/healthz?deep", "--failure-statuses=500,503"], &[]);
     assert_eq!(config.check.as_deref(), Some("/healthz?deep"));
+    assert_eq!(config.settings.failure_statuses, [500, 503]);
 }
 
 #[test]

@@ -3,6 +3,9 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+/// The least status that may count as a backend's failure; what is below is no error.
+pub const FAILURE_STATUS_MIN: u16 = 400;
+
 /// What may be changed without a restart.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
@@ -30,6 +33,8 @@ pub struct Settings {
     pub queue_max: usize,
     /// Time that a request may wait for a backend.
     pub queue_timeout: Duration,
+    /// Answers with these count as failures of their backend, which eject it.
+    pub failure_statuses: Vec<u16>,
     /// Reads of a message go to the backend that its digest belongs to.
     pub by_digest: bool,
     /// Proxies before this one: what they say of their clients is believed.
@@ -53,6 +58,7 @@ impl Default for Settings {
             in_flight_max: 1024,
             queue_max: 1024,
             queue_timeout: Duration::from_secs(2),
+            failure_statuses: vec![502, 503, 504],
             by_digest: false,
             trusted: Vec::new(),
             proxy_protocol: false,

@@ -9,10 +9,11 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use crate::core::settings::FAILURE_STATUS_MIN;
 use crate::core::timer::Timer;
 use crate::core::trail::Trail;
 use crate::core::worker::Worker;
@@ -21,16 +22,20 @@ use crate::forward::problem::Problem;
 use crate::forward::retry::{self, Attempt, Budget, Failure};
 use crate::forward::upstream::Upstream;
 use crate::pools::Pool;
-use crate::pools::backends::Backend;
+use crate::pools::backends::{Backend, Kind, Sample};
 use crate::pools::choose::{choose, choose_by_key};
+
+/// From here on, an answer says that its server failed.
+const SERVER_ERROR: u16 = 500;
 
 /// Which backend a request would have.
 #[derive(Debug, Clone, Copy)]
 pub struct Wish {
     /// Those with the same key go to the same backend, where that can have them.
     pub key: Option<u64>,
-    /// The leader, where there is one: what changes something ends there anyway.
-    pub leader: bool,
+    /// What is unsafe would have the leader, where there is one: what changes something ends there
+    /// anyway.
+    pub kind: Kind,
 }
 
 /// One core's side of a pool.
@@ -103,7 +108,7 @@ impl Dispatch {
         let now = self.worker.timers.now();
         let candidate = |at: usize| {
             let backend = &set.serving[at];
-            backend.candidate(now, in_flight_max, tried.contains(&backend.serial))
+            backend.candidate(now, wish.kind, in_flight_max, tried.contains(&backend.serial))
         };
         if let Some(key) = wish.key {
             let chosen = choose_by_key(set.serving.len(), key, |at| set.serving[at].identity(), candidate);
@@ -111,7 +116,7 @@ impl Dispatch {
                 return Ok(Some(set.serving[at].clone()));
             }
         }
-        let leader = set.leader.filter(|_| wish.leader);
+        let leader = set.leader.filter(|_| wish.kind == Kind::Unsafe);
         let chosen = choose(set.serving.len(), leader, &mut self.worker.random.borrow_mut(), candidate);
         Ok(chosen.map(|at| set.serving[at].clone()))
     }
@@ -154,7 +159,18 @@ impl Dispatch {
     /// A backend failed a request.
     pub fn failed(&self, backend: &Backend, failure: Failure) {
         tracing::debug!(backend = backend.name, ?failure, "attempt failed");
-        self.pool.load().failed(backend);
+        self.pool.load().failed(backend, false);
+    }
+
+    /// An answer with that status began, `latency` after the backend had all of the request, where that
+    /// says something of the backend.
+    pub fn began(&self, backend: &Backend, status: u16, kind: Kind, latency: Option<Duration>, now: Instant) {
+        let counts =
+            status >= FAILURE_STATUS_MIN && self.worker.settings().failure_statuses.contains(&status);
+        backend.began(Sample { kind, good: status < SERVER_ERROR && !counts, latency }, now);
+        if counts {
+            self.pool.load().failed(backend, true);
+        }
     }
 
     fn tick(&self) {

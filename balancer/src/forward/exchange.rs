@@ -22,7 +22,7 @@ use crate::forward::downstream::{Done, Downstream, Fault, Gone, Request};
 use crate::forward::problem::Problem;
 use crate::forward::retry::{ATTEMPTS_MAX, Attempt, Failure};
 use crate::forward::upstream::Upstream;
-use crate::pools::backends::{Backend, InFlight};
+use crate::pools::backends::{Backend, InFlight, Kind};
 use crate::pools::probe::is_own_lack;
 
 /// With which a node says that it did nothing, and that another might.
@@ -42,7 +42,8 @@ pub async fn forward<D: Downstream>(
     trail: &mut Trail,
 ) -> Result<Done, Fault> {
     let plan = request.plan;
-    let (pool, wish) = (&*plan.pool, Wish { key: plan.key, leader: !request.method.is_safe() });
+    let kind = if request.method.is_safe() { Kind::Safe } else { Kind::Unsafe };
+    let (pool, wish) = (&*plan.pool, Wish { key: plan.key, kind });
     let deadline = trail.started + plan.answer_within;
     pool.earn_retries();
     let mut sender = Sender::new(request, down.body_complete());
@@ -167,6 +168,7 @@ async fn attempt<D: Downstream>(
     };
     timer.arm(deadline.saturating_duration_since(sent_at));
     timer.watch_backend(backend.serial);
+    let mut polled = false;
     let read_max = down.socket().map_or(usize::MAX, |_| SPLICED_HEAD_READ_BYTES);
     loop {
         let read = poll_fn(|cx| {
@@ -179,6 +181,11 @@ async fn attempt<D: Downstream>(
             if !sender.whole && sender.done && !was_done {
                 timer.arm(plan.answer_within);
             }
+            // The backend's time begins when it has all of the request.
+            if polled && sender.done && !was_done {
+                sent_at = Instant::now();
+            }
+            polled = true;
             match upstream.poll_head(cx, method, read_max) {
                 Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
                 Poll::Ready(Err(failure)) => return Poll::Ready(Err(Stop::Failed(failure))),
@@ -217,7 +224,10 @@ async fn attempt<D: Downstream>(
     trail.first_byte = Some(now - trail.started);
     // A backend that says "not now" at once must not look like the fastest.
     if !is_unprocessed(pool, &upstream) {
-        backend.succeeded(now - sent_at, now);
+        // How long a body took that was streamed is the client's affair.
+        let latency = sender.whole.then(|| now.saturating_duration_since(sent_at));
+        let kind = if method.is_safe() { Kind::Safe } else { Kind::Unsafe };
+        pool.began(backend, upstream.head.status, kind, latency, now);
     }
     Ok(upstream)
 }

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use skep_base::id::NodeId;
 
 use crate::pools::choose::{self, Candidate};
+use crate::pools::latency::Latency;
+use crate::pools::outlier::{self, Failing, Rates, Tally};
 use crate::pools::probe::Health;
 use crate::pools::source::TargetState;
 use crate::pools::standing::{self, Facts, Standing};
@@ -33,9 +35,10 @@ pub struct Backend {
 #[derive(Debug, Default)]
 pub struct BackendStats {
     pub outstanding: AtomicU32,
-    /// Peak EWMA of the time to the first byte, in ns, as the bits of an f64.
-    latency_bits: AtomicU64,
-    latency_at_ns: AtomicU64,
+    /// Times to the first byte, each for its kind of request: a leader that syncs what is written is not
+    /// slow beside followers that read.
+    latencies: [Latency; 2],
+    failing: Failing,
     /// Failures since the last good answer.
     failures_in_row: AtomicU32,
     ejections_in_row: AtomicU32,
@@ -45,13 +48,57 @@ pub struct BackendStats {
     returned_at_ns: AtomicU64,
     /// Answers by the first digit of their status; 0 for none.
     pub answers: [AtomicU64; 6],
+    /// Attempts that failed, those with an answer that counts as a failure included.
     pub failures: AtomicU64,
+    failing_answers: AtomicU64,
     pub retries: AtomicU64,
     pub ejections: AtomicU64,
     pub connects: AtomicU64,
     pub connect_failures: AtomicU64,
     pub bytes_in: AtomicU64,
     pub bytes_out: AtomicU64,
+}
+
+/// Requests that are compared with each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Safe,
+    Unsafe,
+}
+
+impl Kind {
+    pub const ALL: [Self; 2] = [Self::Safe, Self::Unsafe];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Safe => "safe",
+            Self::Unsafe => "unsafe",
+        }
+    }
+}
+
+/// What the begin of an answer shows of its backend.
+#[derive(Debug, Clone, Copy)]
+pub struct Sample {
+    pub kind: Kind,
+    /// By its status.
+    pub good: bool,
+    /// Since the backend had all of the request; None where that shows nothing of the backend.
+    pub latency: Option<Duration>,
+}
+
+impl BackendStats {
+    fn latency(&self, kind: Kind) -> &Latency {
+        &self.latencies[kind as usize]
+    }
+
+    /// Attempts and failures since it is known.
+    fn tally(&self) -> Tally {
+        let answers: u64 = self.answers.iter().map(|count| count.load(Relaxed)).sum();
+        let failures = self.failures.load(Relaxed);
+        let unanswered = failures.saturating_sub(self.failing_answers.load(Relaxed));
+        Tally { attempts: answers + unanswered, failures }
+    }
 }
 
 impl Backend {
@@ -81,8 +128,9 @@ impl Backend {
         }
     }
 
-    pub fn latency_ns(&self) -> f64 {
-        f64::from_bits(self.stats.latency_bits.load(Relaxed))
+    /// What is left of the latency that was seen; 0 where none was.
+    pub fn latency_ns(&self, kind: Kind) -> f64 {
+        self.stats.latency(kind).read(self.age_ns()).now_ns
     }
 
     pub fn is_ejected(&self) -> bool {
@@ -92,8 +140,16 @@ impl Backend {
 
     /// The share of its usual traffic that it gets now.
     pub fn share(&self) -> f64 {
+        self.share_at(self.age_ns())
+    }
+
+    fn share_at(&self, age_ns: u64) -> f64 {
+        self.slow_start_at(age_ns) * outlier::share_of(self.stats.failing.read(age_ns))
+    }
+
+    fn slow_start_at(&self, age_ns: u64) -> f64 {
         let returned = self.stats.returned_at_ns.load(Relaxed).max(self.stats.ejected_until_ns.load(Relaxed));
-        choose::slow_start(Duration::from_nanos(self.age_ns().saturating_sub(returned)))
+        choose::slow_start(Duration::from_nanos(age_ns.saturating_sub(returned)))
     }
 
     /// It is served from (again) from now on, slowly at first.
@@ -102,16 +158,15 @@ impl Backend {
     }
 
     /// As the choice sees it.
-    pub fn candidate(&self, now: Instant, in_flight_max: u32, tried: bool) -> Candidate {
+    pub fn candidate(&self, now: Instant, kind: Kind, in_flight_max: u32, tried: bool) -> Candidate {
         let outstanding = self.stats.outstanding.load(Relaxed);
         let age = self.age_at_ns(now);
-        let ejected_until = self.stats.ejected_until_ns.load(Relaxed);
-        let returned = self.stats.returned_at_ns.load(Relaxed).max(ejected_until);
         Candidate {
             outstanding,
-            latency_ns: self.latency_ns(),
-            share: choose::slow_start(Duration::from_nanos(age.saturating_sub(returned))),
-            available: outstanding < in_flight_max && age >= ejected_until,
+            latency: self.stats.latency(kind).read(age),
+            share: self.share_at(age),
+            has_room: outstanding < in_flight_max,
+            ejected: age < self.stats.ejected_until_ns.load(Relaxed),
             tried,
         }
     }
@@ -123,19 +178,26 @@ impl Backend {
         }
     }
 
-    /// A good answer began after `latency`, `now`.
-    pub fn succeeded(&self, latency: Duration, now: Instant) {
-        let stats = &self.stats;
-        let now = self.age_at_ns(now);
-        let elapsed = now.saturating_sub(stats.latency_at_ns.swap(now, Relaxed));
-        // Two cores may write at once; one observation lost is none missed.
-        let next =
-            choose::peak_ewma(self.latency_ns(), latency.as_nanos() as f64, Duration::from_nanos(elapsed));
-        stats.latency_bits.store(next.to_bits(), Relaxed);
+    /// An answer began, `now`.
+    pub fn began(&self, sample: Sample, now: Instant) {
+        let (stats, age) = (&self.stats, self.age_at_ns(now));
+        let latency = stats.latency(sample.kind);
+        if !sample.good {
+            // To fail is no way to look fast.
+            if let Some(sample) = sample.latency {
+                latency.observe_worse(sample, age);
+            }
+            stats.failing.failed(age);
+            return;
+        }
+        if let Some(sample) = sample.latency {
+            latency.observe(sample, age);
+        }
+        stats.failing.succeeded(age);
         if stats.failures_in_row.load(Relaxed) != 0 {
             stats.failures_in_row.store(0, Relaxed);
         }
-        if stats.ejections_in_row.load(Relaxed) != 0 && self.share() >= 1.0 {
+        if stats.ejections_in_row.load(Relaxed) != 0 && self.slow_start_at(age) >= 1.0 {
             stats.ejections_in_row.store(0, Relaxed);
         }
     }
@@ -235,44 +297,61 @@ impl BackendSet {
         self.known.iter().filter(|it| standing::is_able(it.facts(it.backend.is_ejected()))).count()
     }
 
-    /// A failure of `backend`; ejects it where it is one too many, or where it is far slower than
-    /// the others. Says whether it did.
-    pub fn failed(&self, backend: &Backend) -> bool {
+    /// A failure of `backend`, with an answer that says so or with none; ejects it where it is one too
+    /// many. Says whether it did.
+    pub fn failed(&self, backend: &Backend, answered: bool) -> bool {
         let stats = &backend.stats;
         stats.failures.fetch_add(1, Relaxed);
+        if answered {
+            stats.failing_answers.fetch_add(1, Relaxed);
+        } else {
+            stats.failing.failed(backend.age_ns());
+        }
         let in_row = stats.failures_in_row.fetch_add(1, Relaxed) + 1;
-        in_row >= choose::FAILURES_MAX && self.eject(backend)
+        in_row >= outlier::FAILURES_MAX && self.eject(backend, "it fails again and again")
     }
 
-    /// Ejects those whose latency is far off the others'. Called now and then.
-    pub fn eject_slow(&self) {
-        for backend in &self.serving {
-            let mut others: Vec<f64> = self
-                .serving
-                .iter()
-                .filter(|it| it.serial != backend.serial && it.latency_ns() > 0.0)
-                .map(|it| it.latency_ns())
-                .collect();
-            if choose::is_slow(backend.latency_ns(), &mut others) && !backend.is_ejected() {
-                self.eject(backend);
+    /// Ejects those that are far slower than the others or fail far more often. Called once a round.
+    pub fn eject_outliers(&self, rates: &mut Rates) {
+        let totals: Vec<(u64, Tally)> = self.serving.iter().map(|it| (it.serial, it.stats.tally())).collect();
+        let tallies = rates.round(&totals);
+        for (at, backend) in self.serving.iter().enumerate() {
+            let others = || self.serving.iter().filter(|it| it.serial != backend.serial);
+            let is_slow = |kind: Kind| {
+                let latencies = others().map(|it| it.latency_ns(kind));
+                let mut latencies: Vec<f64> = latencies.filter(|it| *it > 0.0).collect();
+                outlier::is_slow(backend.latency_ns(kind), &mut latencies)
+            };
+            let rest: Vec<Tally> =
+                tallies.iter().enumerate().filter(|(other, _)| *other != at).map(|(_, it)| *it).collect();
+            let why = if outlier::fails_often(tallies[at], &rest) {
+                "it fails more often than the others"
+            } else if Kind::ALL.into_iter().any(is_slow) {
+                "it is far slower than the others"
+            } else {
+                continue;
+            };
+            if self.eject(backend, why) {
+                rates.begin_anew(backend.serial, totals[at].1);
             }
         }
     }
 
-    fn eject(&self, backend: &Backend) -> bool {
+    fn eject(&self, backend: &Backend, why: &str) -> bool {
         let ejected = self.serving.iter().filter(|it| it.is_ejected()).count();
-        if backend.is_ejected() || !choose::may_eject(ejected, self.serving.len()) {
+        if backend.is_ejected() || !outlier::may_eject(ejected, self.serving.len()) {
             return false;
         }
         let stats = &backend.stats;
         let nth = stats.ejections_in_row.fetch_add(1, Relaxed).saturating_add(1);
-        let length = choose::ejection_length(nth);
+        let length = outlier::ejection_length(nth);
         stats.ejections.fetch_add(1, Relaxed);
         stats.failures_in_row.store(0, Relaxed);
         // What it was is forgotten: it is to be judged anew.
-        stats.latency_bits.store(0, Relaxed);
+        stats.latencies.iter().for_each(Latency::forget);
+        stats.failing.forget();
         stats.ejected_until_ns.store(backend.age_ns() + length.as_nanos() as u64, Relaxed);
-        tracing::warn!(backend = backend.name, seconds = length.as_secs(), "backend ejected");
+        tracing::warn!(backend = backend.name, seconds = length.as_secs(), why, "backend ejected");
         true
     }
 }

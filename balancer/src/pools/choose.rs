@@ -2,7 +2,9 @@
 //!
 //! Power of two choices: of two backends drawn at random, the one with the lower cost. The cost is
 //! peak EWMA latency times the requests that are outstanding there and this one (Finagle's rule): a
-//! backend that turns slow is left at the first slow answer and comes back only as time passes.
+//! backend that turns slow is left at the first slow answer. It comes back as that fades, and because a
+//! small share of the picks looks at the load alone: one that is never asked can show nothing better.
+//! Latencies that differ little are chance, and count as equal.
 //!
 //! Requests with a key go by it: rendezvous hashing, so that what it names is warm in one backend's
 //! memory rather than in all, with a bound on what one backend may get.
@@ -11,41 +13,42 @@ use std::time::Duration;
 
 use skep_base::random::Random;
 
-/// How long a latency is remembered: after this, to 1/e.
-const EWMA_DECAY: Duration = Duration::from_secs(5);
+use crate::pools::latency::Estimate;
+
 /// How long a backend that comes (back) gets less than its share.
 pub const SLOW_START: Duration = Duration::from_secs(10);
 /// The share that it starts with.
 const SLOW_START_SHARE_MIN: f64 = 0.1;
-/// Failures in a row that eject a backend.
-pub const FAILURES_MAX: u32 = 5;
-/// The first ejection's length; each further one doubles it.
-const EJECTION: Duration = Duration::from_secs(2);
-/// The longest ejection.
-const EJECTION_MAX: Duration = Duration::from_secs(60);
-/// A backend is slow where it takes this many times the median of the others...
-const SLOW_FACTOR: f64 = 10.0;
-/// ...and more than this.
-const SLOW_NS_MIN: f64 = 100e6;
+/// One of so many picks looks at the load alone.
+const LOOKS: u64 = 64;
+/// Latencies below this are no worse than each other: a scheduler's whim is as long.
+const ALIKE_NS: f64 = 0.5e6;
+/// One latency is worse than another from this many times that.
+const ALIKE_FACTOR: f64 = 2.0;
 
 /// One backend as the choice sees it.
 #[derive(Debug, Clone, Copy)]
 pub struct Candidate {
     pub outstanding: u32,
-    /// Peak EWMA of the latency, in ns; 0 while there is none.
-    pub latency_ns: f64,
-    /// How much of its share it may have: 1.0 past its slow start.
+    /// Of requests of this kind.
+    pub latency: Estimate,
+    /// How much of its usual share it may have: 1.0 past its slow start, where it does not fail.
     pub share: f64,
-    /// Not ejected, not full.
-    pub available: bool,
+    /// It may have one more request in flight.
+    pub has_room: bool,
+    pub ejected: bool,
     /// This request was there already.
     pub tried: bool,
 }
 
 impl Candidate {
-    fn cost(&self) -> f64 {
-        // 1 µs for a backend that has no latency yet: it is worth a try, but not everything.
-        self.latency_ns.max(1e3) * (f64::from(self.outstanding) + 1.0)
+    fn is_available(&self) -> bool {
+        self.has_room && !self.ejected
+    }
+
+    /// With a latency of `latency_ns`.
+    fn cost(&self, latency_ns: f64) -> f64 {
+        latency_ns * (f64::from(self.outstanding) + 1.0)
     }
 }
 
@@ -72,19 +75,18 @@ pub fn choose_by_key(
 }
 
 /// The index of the backend that gets the request, of `count`; `None` where none is available.
-/// `leader` is preferred where it is given and available. One that was tried is taken only where
-/// no other is available.
+/// `leader` is preferred where it is given and available. One that was tried is taken only where no other is
+/// available; one that is ejected only where all are.
 pub fn choose(
     count: usize,
     leader: Option<usize>,
     random: &mut Random,
     candidate: impl Fn(usize) -> Candidate,
 ) -> Option<usize> {
-    if let Some(leader) = leader.filter(|leader| *leader < count) {
-        let it = candidate(leader);
-        if it.available && !it.tried {
-            return Some(leader);
-        }
+    if let Some(leader) = leader.filter(|leader| *leader < count)
+        && usable(&candidate(leader))
+    {
+        return Some(leader);
     }
     // The common case: two draws and both will do.
     if count > 1 {
@@ -95,11 +97,12 @@ pub fn choose(
             return Some(if better(&a, &b, random) { first } else { second });
         }
     }
-    // Draw among those that are left: those not tried, else any.
+    // Draw among those that are left: those not tried, else any, else those that are ejected.
+    let all_ejected = (0..count).all(|at| candidate(at).ejected);
     for only_fresh in [true, false] {
         let fits = |at: &usize| {
             let it = candidate(*at);
-            it.available && !(only_fresh && it.tried)
+            it.has_room && (all_ejected || !it.ejected) && !(only_fresh && it.tried)
         };
         let left = (0..count).filter(fits).count();
         if left == 0 {
@@ -119,29 +122,23 @@ pub fn choose(
 }
 
 fn usable(it: &Candidate) -> bool {
-    it.available && !it.tried
+    it.is_available() && !it.tried
 }
 
 fn better(a: &Candidate, b: &Candidate, random: &mut Random) -> bool {
-    // Slow start by chance, not by cost: whatever the load, a share of 0.1 is a tenth of the
-    // usual traffic.
-    match (a.share < 1.0, b.share < 1.0) {
-        (true, false) if random.unit() >= a.share => return false,
-        (false, true) if random.unit() >= b.share => return true,
-        _ => {}
+    // The share by chance, not by cost: whatever the load, a share of 0.1 is a tenth of the usual
+    // traffic.
+    if a.share != b.share && random.unit() * a.share.max(b.share) >= a.share.min(b.share) {
+        return a.share > b.share;
     }
-    let (cost_a, cost_b) = (a.cost(), b.cost());
+    let (mut latency_a, mut latency_b) = Estimate::of_two(a.latency, b.latency);
+    (latency_a, latency_b) = (latency_a.max(ALIKE_NS), latency_b.max(ALIKE_NS));
+    let alike = latency_a <= latency_b * ALIKE_FACTOR && latency_b <= latency_a * ALIKE_FACTOR;
+    if alike || random.next_u64().is_multiple_of(LOOKS) {
+        (latency_a, latency_b) = (1.0, 1.0);
+    }
+    let (cost_a, cost_b) = (a.cost(latency_a), b.cost(latency_b));
     if cost_a == cost_b { random.next_u64() & 1 == 0 } else { cost_a < cost_b }
-}
-
-/// The latency after an observation of `sample_ns`, `elapsed` after the one before: a peak counts
-/// at once, what is better only by and by.
-pub fn peak_ewma(latency_ns: f64, sample_ns: f64, elapsed: Duration) -> f64 {
-    if sample_ns >= latency_ns {
-        return sample_ns;
-    }
-    let weight = (-elapsed.as_secs_f64() / EWMA_DECAY.as_secs_f64()).exp();
-    latency_ns * weight + sample_ns * (1.0 - weight)
 }
 
 /// The share of a backend that came (back) `since` ago.
@@ -152,33 +149,24 @@ pub fn slow_start(since: Duration) -> f64 {
     (since.as_secs_f64() / SLOW_START.as_secs_f64()).max(SLOW_START_SHARE_MIN)
 }
 
-/// Whether one more of `serving` backends may be ejected, where `ejected` are: never more than half.
-pub fn may_eject(ejected: usize, serving: usize) -> bool {
-    (ejected + 1) * 2 <= serving
-}
-
-/// How long the `nth` ejection in a row (from 1) lasts.
-pub fn ejection_length(nth: u32) -> Duration {
-    EJECTION.saturating_mul(1 << nth.saturating_sub(1).min(10)).min(EJECTION_MAX)
-}
-
-/// Whether a latency is far off those of the others.
-pub fn is_slow(latency_ns: f64, others_ns: &mut [f64]) -> bool {
-    if others_ns.is_empty() || latency_ns < SLOW_NS_MIN {
-        return false;
-    }
-    others_ns.sort_by(f64::total_cmp);
-    latency_ns > others_ns[others_ns.len() / 2].max(1e3) * SLOW_FACTOR
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
-    const IDLE: Candidate =
-        Candidate { outstanding: 0, latency_ns: 1e6, share: 1.0, available: true, tried: false };
+    const IDLE: Candidate = Candidate {
+        outstanding: 0,
+        latency: lasting(1e6),
+        share: 1.0,
+        has_room: true,
+        ejected: false,
+        tried: false,
+    };
+
+    const fn lasting(ns: f64) -> Estimate {
+        Estimate { seen_ns: ns, now_ns: ns }
+    }
 
     fn spread(candidates: &[Candidate], leader: Option<usize>) -> Vec<usize> {
         let mut random = Random::new(7);
@@ -207,17 +195,58 @@ mod tests {
     #[test]
     fn writes_go_to_the_leader_while_it_is_available_and_not_tried() {
         assert_eq!(spread(&[IDLE; 3], Some(1)), [0, 10_000, 0]);
+        assert_eq!(spread(&[IDLE], Some(0)), [10_000]);
         let tried = Candidate { tried: true, ..IDLE };
         assert_eq!(spread(&[IDLE, tried, IDLE], Some(1))[1], 0);
-        let full = Candidate { available: false, ..IDLE };
+        let full = Candidate { has_room: false, ..IDLE };
         assert_eq!(spread(&[IDLE, full, IDLE], Some(1))[1], 0);
+        assert_eq!(spread(&[full, IDLE, full], Some(1)), [0, 10_000, 0]);
         assert_eq!(spread(&[IDLE; 2], Some(7)).iter().sum::<usize>(), 10_000);
+    }
+
+    #[test]
+    fn latencies_that_differ_little_are_chance() {
+        let slower = Candidate { latency: lasting(1.9e6), ..IDLE };
+        let counts = spread(&[IDLE, slower, IDLE], None);
+        assert!((3000..3700).contains(&counts[1]), "{counts:?}");
+        let loaded = Candidate { outstanding: 1, ..IDLE };
+        assert_eq!(spread(&[slower, loaded], None), [10_000, 0]);
+    }
+
+    #[test]
+    fn a_slow_backend_is_looked_at_now_and_then_and_is_back_once_that_has_faded() {
+        let slow = Candidate { latency: lasting(80e6), ..IDLE };
+        let counts = spread(&[IDLE, slow, IDLE], None);
+        assert!((20..150).contains(&counts[1]), "{counts:?}");
+        let faded = Candidate { latency: Estimate { seen_ns: 80e6, now_ns: 0.5e6 }, ..IDLE };
+        let counts = spread(&[IDLE, faded, IDLE], None);
+        assert!((3000..3700).contains(&counts[1]), "{counts:?}");
+    }
+
+    #[test]
+    fn what_fails_gets_its_small_share_however_fast_it_is_and_however_busy_the_others_are() {
+        let fails = Candidate { share: 0.05, latency: lasting(1e5), ..IDLE };
+        let busy = Candidate { outstanding: 500, latency: lasting(20e6), ..IDLE };
+        let counts = spread(&[fails, busy], None);
+        assert!((350..650).contains(&counts[0]), "{counts:?}");
+        // Where all fail alike, none is spared.
+        let all = Candidate { share: 0.05, ..IDLE };
+        assert!(spread(&[all; 2], None)[0] > 4500);
+    }
+
+    #[test]
+    fn what_is_ejected_gets_something_only_where_all_are() {
+        let ejected = Candidate { ejected: true, ..IDLE };
+        let full = Candidate { has_room: false, ..IDLE };
+        assert_eq!(spread(&[ejected, IDLE, IDLE], Some(0))[0], 0);
+        assert_eq!(spread(&[ejected, full], None), [0, 0], "it is waited for the other");
+        assert!(spread(&[ejected; 2], None)[0] > 4500);
     }
 
     #[test]
     fn one_that_was_tried_is_taken_only_where_no_other_is_available() {
         let tried = Candidate { tried: true, ..IDLE };
-        let full = Candidate { available: false, ..IDLE };
+        let full = Candidate { has_room: false, ..IDLE };
         assert_eq!(spread(&[tried, IDLE, full], None), [0, 10_000, 0]);
         assert_eq!(spread(&[tried, full], None), [10_000, 0]);
         assert_eq!(spread(&[full, full], None), [0, 0]);
@@ -227,7 +256,7 @@ mod tests {
     #[test]
     fn a_digest_stays_with_its_backend_and_only_those_of_one_that_is_gone_move() {
         let all = |key: u64, gone: Option<usize>| {
-            let candidate = |at| Candidate { available: Some(at) != gone, ..IDLE };
+            let candidate = |at| Candidate { has_room: Some(at) != gone, ..IDLE };
             choose_by_key(5, key, |at| at as u64 * 7919, candidate).unwrap()
         };
         let mut counts = [0; 5];
@@ -254,70 +283,43 @@ mod tests {
 
     #[test]
     fn a_backend_that_returns_gets_its_share_by_and_by() {
-        let fresh = Candidate { share: slow_start(Duration::ZERO), latency_ns: 0.0, ..IDLE };
+        let fresh = Candidate { share: slow_start(Duration::ZERO), latency: Estimate::default(), ..IDLE };
         let counts = spread(&[fresh, IDLE, IDLE], None);
-        assert!((400..1000).contains(&counts[0]), "{counts:?}");
+        assert!((250..450).contains(&counts[0]), "{counts:?}");
         assert_eq!(slow_start(SLOW_START), 1.0);
         assert!((0.49..0.51).contains(&slow_start(SLOW_START / 2)));
-    }
-
-    #[test]
-    fn a_peak_counts_at_once_and_fades() {
-        let peak = peak_ewma(1e6, 5e6, Duration::from_millis(1));
-        assert_eq!(peak, 5e6);
-        let soon = peak_ewma(peak, 1e6, Duration::from_millis(1));
-        assert!(soon > 4.9e6);
-        let later = peak_ewma(peak, 1e6, Duration::from_secs(60));
-        assert!(later < 1.01e6);
-    }
-
-    #[test]
-    fn never_more_than_half_are_ejected() {
-        for (ejected, serving, expected) in [
-            (0, 0, false),
-            (0, 1, false),
-            (0, 2, true),
-            (1, 2, false),
-            (0, 3, true),
-            (1, 3, false),
-            (1, 4, true),
-        ] {
-            assert_eq!(may_eject(ejected, serving), expected, "{ejected} of {serving}");
-        }
-    }
-
-    #[test]
-    fn ejections_grow_to_a_bound() {
-        assert_eq!(ejection_length(1), Duration::from_secs(2));
-        assert_eq!(ejection_length(3), Duration::from_secs(8));
-        assert_eq!(ejection_length(u32::MAX), EJECTION_MAX);
-    }
-
-    #[test]
-    fn slow_is_far_off_the_median_and_slow_in_itself() {
-        assert!(is_slow(2e9, &mut [1e6, 2e6, 3e6]));
-        assert!(!is_slow(50e6, &mut [1e6, 2e6, 3e6]));
-        assert!(!is_slow(2e9, &mut [1e9, 1e9, 1e9]));
-        assert!(!is_slow(2e9, &mut []));
     }
 
     proptest! {
         #[test]
         fn what_is_chosen_is_available_and_fresh_where_one_is(
-            candidates in proptest::collection::vec((any::<u8>(), any::<bool>(), any::<bool>(), 0.0f64..=1.0), 0..9),
+            candidates in proptest::collection::vec(
+                (any::<u8>(), any::<bool>(), any::<bool>(), any::<bool>(), 0.0f64..=1.0),
+                0..9,
+            ),
             leader in proptest::option::of(0usize..9),
             seed in any::<u64>(),
         ) {
-            let candidates: Vec<Candidate> = candidates.into_iter().map(|(load, available, tried, share)| {
-                Candidate { outstanding: load.into(), latency_ns: 1e6, share, available, tried }
-            }).collect();
+            let candidates: Vec<Candidate> = candidates
+                .into_iter()
+                .map(|(load, has_room, ejected, tried, share)| Candidate {
+                    outstanding: load.into(),
+                    has_room,
+                    ejected,
+                    tried,
+                    share,
+                    ..IDLE
+                })
+                .collect();
             let chosen = choose(candidates.len(), leader, &mut Random::new(seed), |at| candidates[at]);
+            let all_ejected = candidates.iter().all(|it| it.ejected);
+            let may = |it: &Candidate| it.has_room && (all_ejected || !it.ejected);
             match chosen {
                 Some(at) => {
-                    prop_assert!(candidates[at].available);
-                    prop_assert!(!candidates[at].tried || !candidates.iter().any(|it| it.available && !it.tried));
+                    prop_assert!(may(&candidates[at]));
+                    prop_assert!(!candidates[at].tried || !candidates.iter().any(|it| may(it) && !it.tried));
                 }
-                None => prop_assert!(!candidates.iter().any(|it| it.available)),
+                None => prop_assert!(!candidates.iter().any(may)),
             }
         }
     }

@@ -14,6 +14,7 @@ use tokio::task::AbortHandle;
 
 use crate::pools::Pool;
 use crate::pools::backends::{Backend, BackendSet, Known};
+use crate::pools::outlier::Rates;
 use crate::pools::probe::{self, Health};
 use crate::pools::source::{Target, TargetState};
 use crate::pools::standing::{Facts, Standing, standing};
@@ -24,7 +25,7 @@ const RESULTS_MAX: usize = 256;
 const BACKENDS_MAX: usize = 1024;
 /// Backends that are gone and remembered as such, for the requests that still wait for them.
 const GONE_MAX: usize = 64;
-/// How often latencies are compared.
+/// How often latencies and failures are compared: a round.
 const COMPARE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Tells backends apart: another run of a process is another backend.
@@ -67,6 +68,7 @@ pub async fn run(pool: Arc<Pool>, mut source: watch::Receiver<Vec<Target>>) {
     let (results, mut incoming) = mpsc::channel(RESULTS_MAX);
     let mut registry = Registry { pool: pool.name.clone(), ..Registry::default() };
     let mut compare = tokio::time::interval(COMPARE_INTERVAL);
+    let mut rates = Rates::default();
     source.mark_changed();
     loop {
         tokio::select! {
@@ -85,7 +87,7 @@ pub async fn run(pool: Arc<Pool>, mut source: watch::Receiver<Vec<Target>>) {
                 }
             }
             _ = compare.tick() => {
-                pool.load().eject_slow();
+                pool.load().eject_outliers(&mut rates);
                 continue;
             }
         }

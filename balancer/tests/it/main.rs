@@ -1,5 +1,6 @@
 //! A core on loopback between scripted backends and raw clients.
 
+mod choosing;
 mod corpus;
 mod drain;
 mod forwarding;

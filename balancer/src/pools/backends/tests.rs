@@ -5,21 +5,35 @@ fn set(count: u64) -> BackendSet {
     BackendSet::of((0..count).map(backend).collect(), [])
 }
 
+fn good(kind: Kind, ms: u64) -> Sample {
+    Sample { kind, good: true, latency: Some(Duration::from_millis(ms)) }
+}
+
+fn ejected(set: &BackendSet) -> Vec<bool> {
+    set.serving.iter().map(|it| it.is_ejected()).collect()
+}
+
+fn candidate(backend: &Backend, in_flight_max: u32) -> Candidate {
+    backend.candidate(Instant::now(), Kind::Safe, in_flight_max, false)
+}
+
 #[test]
 fn failures_in_a_row_eject_a_backend_and_a_good_answer_breaks_the_row() {
     let set = set(3);
     let backend = &set.serving[0];
-    for _ in 1..choose::FAILURES_MAX {
-        assert!(!set.failed(backend));
+    for _ in 1..outlier::FAILURES_MAX {
+        assert!(!set.failed(backend, false));
     }
-    backend.succeeded(Duration::from_millis(1), Instant::now());
-    for _ in 1..choose::FAILURES_MAX {
-        assert!(!set.failed(backend));
+    backend.began(good(Kind::Safe, 1), Instant::now());
+    for _ in 1..outlier::FAILURES_MAX {
+        assert!(!set.failed(backend, true));
     }
-    assert!(set.failed(backend));
-    assert!(backend.is_ejected() && !backend.candidate(Instant::now(), 10, false).available);
+    // An answer that is neither good nor counts breaks no row.
+    backend.began(Sample { good: false, ..good(Kind::Safe, 1) }, Instant::now());
+    assert!(set.failed(backend, true));
+    assert!(backend.is_ejected() && candidate(backend, 10).ejected);
     for _ in 0..20 {
-        assert!(!set.failed(&set.serving[1]), "a second of three would be more than half");
+        assert!(!set.failed(&set.serving[1], false), "a second of three would be more than half");
     }
 }
 
@@ -27,8 +41,8 @@ fn failures_in_a_row_eject_a_backend_and_a_good_answer_breaks_the_row() {
 fn what_is_ejected_unseen_or_a_last_resort_is_not_able() {
     let set = set(2);
     assert_eq!(set.able(), 2);
-    for _ in 0..choose::FAILURES_MAX {
-        set.failed(&set.serving[0]);
+    for _ in 0..outlier::FAILURES_MAX {
+        set.failed(&set.serving[0], false);
     }
     assert_eq!(set.able(), 1);
     for health in [Health::Unknown, Health::Refused, Health::Silent] {
@@ -56,11 +70,45 @@ fn who_refuses_a_probe_finishes_what_it_has_and_who_is_silent_is_gone() {
 fn a_far_slower_backend_is_ejected() {
     let set = set(3);
     for (backend, ms) in set.serving.iter().zip([2, 3, 900]) {
-        backend.succeeded(Duration::from_millis(ms), Instant::now());
+        backend.began(good(Kind::Safe, ms), Instant::now());
     }
-    set.eject_slow();
-    let ejected: Vec<bool> = set.serving.iter().map(|it| it.is_ejected()).collect();
-    assert_eq!(ejected, [false, false, true]);
+    set.eject_outliers(&mut Rates::default());
+    assert_eq!(ejected(&set), [false, false, true]);
+}
+
+#[test]
+fn a_leader_that_writes_is_not_slow_beside_followers_that_read() {
+    let set = set(3);
+    for (backend, kind, ms) in
+        [(0, Kind::Safe, 2), (1, Kind::Safe, 2), (2, Kind::Safe, 2), (2, Kind::Unsafe, 900)]
+    {
+        set.serving[backend].began(good(kind, ms), Instant::now());
+    }
+    set.eject_outliers(&mut Rates::default());
+    assert_eq!(ejected(&set), [false; 3]);
+}
+
+#[test]
+fn a_backend_with_one_good_answer_of_five_is_ejected_by_its_rate() {
+    let (set, mut rates) = (set(3), Rates::default());
+    set.eject_outliers(&mut rates);
+    for _ in 0..20 {
+        for (at, backend) in set.serving.iter().enumerate() {
+            backend.answered(200);
+            backend.began(good(Kind::Safe, 1), Instant::now());
+            for _ in 0..4 {
+                let status = if at == 1 { 503 } else { 200 };
+                backend.answered(status);
+                backend.began(Sample { good: status == 200, ..good(Kind::Safe, 1) }, Instant::now());
+                if status == 503 {
+                    assert!(!set.failed(backend, true), "not in a row");
+                }
+            }
+        }
+    }
+    assert!(set.serving[1].share() < set.serving[0].share());
+    set.eject_outliers(&mut rates);
+    assert_eq!(ejected(&set), [false, true, false]);
 }
 
 #[test]
@@ -68,7 +116,7 @@ fn a_request_in_flight_is_counted_until_it_is_dropped() {
     let set = set(1);
     let backend = &set.serving[0];
     let in_flight = InFlight::begin(backend.clone());
-    assert!(!backend.candidate(Instant::now(), 1, false).available);
+    assert!(!candidate(backend, 1).has_room);
     drop(in_flight);
-    assert!(backend.candidate(Instant::now(), 1, false).available);
+    assert!(candidate(backend, 1).has_room);
 }
