@@ -2,16 +2,15 @@
 //! again, and the connections that idle.
 //!
 //! No tasks; the core's ticker calls [`Dispatches::tick`]. Waiting is cancel-safe: a place in the queue
-//! is given back when it is dropped.
+//! is given back when it is dropped. Who comes later waits behind who waits already.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
-
-use tokio::sync::Notify;
 
 use crate::core::settings::FAILURE_STATUS_MIN;
 use crate::core::timer::Timer;
@@ -19,6 +18,7 @@ use crate::core::trail::Trail;
 use crate::core::worker::Worker;
 use crate::forward::idle::Idle;
 use crate::forward::problem::Problem;
+use crate::forward::queue::{Place, Queue};
 use crate::forward::retry::{self, Attempt, Budget, Failure};
 use crate::forward::upstream::Upstream;
 use crate::pools::Pool;
@@ -45,8 +45,7 @@ pub struct Dispatch {
     pub worker: Rc<Worker>,
     idle: RefCell<Idle>,
     budget: RefCell<Budget>,
-    freed: Notify,
-    waiting: Cell<usize>,
+    queue: Queue,
 }
 
 impl Dispatch {
@@ -56,8 +55,7 @@ impl Dispatch {
             worker: worker.clone(),
             idle: RefCell::default(),
             budget: RefCell::default(),
-            freed: Notify::new(),
-            waiting: Cell::new(0),
+            queue: Queue::default(),
         })
     }
 
@@ -75,22 +73,26 @@ impl Dispatch {
         deadline: Instant,
         trail: &mut Trail,
     ) -> Result<Arc<Backend>, Problem> {
-        if let Some(chosen) = self.pick(wish, tried)? {
+        // Who was at a backend already has waited.
+        if (self.queue.is_empty() || !tried.is_empty())
+            && let Some(chosen) = self.pick(wish, tried)?
+        {
             return Ok(chosen);
         }
         let settings = self.worker.settings();
         let begun = Instant::now();
         let limit = settings.queue_timeout.min(deadline.saturating_duration_since(begun));
-        if self.waiting.get() >= settings.queue_max {
+        if self.queue.len() >= settings.queue_max {
             return Err(Problem::Overloaded);
         }
-        let _waiter = Waiter::begin(self);
+        let waiter = Waiter::begin(self);
         timer.arm(limit);
         let chosen = loop {
-            let freed = timer.limit(self.freed.notified()).await;
+            if timer.limit(poll_fn(|cx| waiter.place.poll_turn(cx))).await.is_err() {
+                break Err(Problem::Overloaded);
+            }
             match self.pick(wish, tried) {
                 Ok(Some(chosen)) => break Ok(chosen),
-                Ok(None) if freed.is_err() => break Err(Problem::Overloaded),
                 Ok(None) => {}
                 Err(problem) => break Err(problem),
             }
@@ -139,9 +141,11 @@ impl Dispatch {
     /// The connection is good for another exchange.
     pub fn release(&self, upstream: Upstream) {
         self.idle.borrow_mut().put(upstream, self.worker.timers.now());
-        if self.waiting.get() > 0 {
-            self.freed.notify_one();
-        }
+    }
+
+    /// A backend has one request less: who waits first may have its place.
+    pub fn freed(&self) {
+        self.queue.call();
     }
 
     pub fn earn_retries(&self) {
@@ -178,28 +182,27 @@ impl Dispatch {
         let is_served_from = |serial| set.serving.iter().any(|it| it.serial == serial);
         self.idle.borrow_mut().sweep(self.worker.timers.now(), is_served_from);
         // Another core may have made room.
-        if self.waiting.get() > 0 {
-            self.freed.notify_waiters();
-        }
+        self.queue.call();
     }
 }
 
-/// A place in the queue.
-struct Waiter<'a>(&'a Dispatch);
+/// Who waits, and is counted.
+struct Waiter<'a> {
+    dispatch: &'a Dispatch,
+    place: Place<'a>,
+}
 
 impl<'a> Waiter<'a> {
     fn begin(dispatch: &'a Dispatch) -> Self {
-        dispatch.waiting.set(dispatch.waiting.get() + 1);
         dispatch.worker.stats.queued.add(1);
         dispatch.worker.stats.waiting.add(1);
-        Self(dispatch)
+        Self { dispatch, place: dispatch.queue.join() }
     }
 }
 
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
-        self.0.waiting.set(self.0.waiting.get() - 1);
-        self.0.worker.stats.waiting.sub(1);
+        self.dispatch.worker.stats.waiting.sub(1);
     }
 }
 

@@ -91,6 +91,7 @@ pub async fn forward<D: Downstream>(
         let elsewhere = upstream.is_none() || pool.has_other(tried.as_slice());
         if elsewhere && pool.may_retry(failure, facts) {
             drop(in_flight);
+            pool.freed();
             continue;
         }
         break match upstream {
@@ -99,6 +100,7 @@ pub async fn forward<D: Downstream>(
         };
     };
     timer.disarm();
+    pool.freed();
     result
 }
 

@@ -6,6 +6,8 @@
 //! small share of the picks looks at the load alone: one that is never asked can show nothing better.
 //! Latencies that differ little are chance, and count as equal.
 //!
+//! What changes something goes to the leader, where the other that is drawn does not cost far less.
+//!
 //! Requests with a key go by it: rendezvous hashing, so that what it names is warm in one backend's
 //! memory rather than in all, with a bound on what one backend may get.
 
@@ -25,6 +27,9 @@ const LOOKS: u64 = 64;
 const ALIKE_NS: f64 = 0.5e6;
 /// One latency is worse than another from this many times that.
 const ALIKE_FACTOR: f64 = 2.0;
+/// The leader gets what writes up to this many times the cost of another: that would hand it on to the
+/// leader anyway.
+const LEADER_FACTOR: f64 = 4.0;
 
 /// One backend as the choice sees it.
 #[derive(Debug, Clone, Copy)]
@@ -75,7 +80,7 @@ pub fn choose_by_key(
 }
 
 /// The index of the backend that gets the request, of `count`; `None` where none is available.
-/// `leader` is preferred where it is given and available. One that was tried is taken only where no other is
+/// `leader` is preferred where it is given. One that was tried is taken only where no other is
 /// available; one that is ejected only where all are.
 pub fn choose(
     count: usize,
@@ -83,18 +88,17 @@ pub fn choose(
     random: &mut Random,
     candidate: impl Fn(usize) -> Candidate,
 ) -> Option<usize> {
-    if let Some(leader) = leader.filter(|leader| *leader < count)
-        && usable(&candidate(leader))
-    {
-        return Some(leader);
-    }
-    // The common case: two draws and both will do.
+    // The common case: two draws and both will do. The leader is one of them, where it is asked for.
     if count > 1 {
-        let first = random.below(count);
+        let first = leader.filter(|leader| *leader < count).unwrap_or_else(|| random.below(count));
         let second = (first + 1 + random.below(count - 1)) % count;
         let (a, b) = (candidate(first), candidate(second));
         if usable(&a) && usable(&b) {
-            return Some(if better(&a, &b, random) { first } else { second });
+            let factor = if leader == Some(first) { LEADER_FACTOR } else { 1.0 };
+            return Some(if better(&a, &b, factor, random) { first } else { second });
+        }
+        if leader == Some(first) && usable(&a) {
+            return leader;
         }
     }
     // Draw among those that are left: those not tried, else any, else those that are ejected.
@@ -115,7 +119,7 @@ pub fn choose(
         }
         let second = (first + 1 + random.below(left - 1)) % left;
         let (Some(first), Some(second)) = (nth(first), nth(second)) else { continue };
-        let first_is_better = better(&candidate(first), &candidate(second), random);
+        let first_is_better = better(&candidate(first), &candidate(second), 1.0, random);
         return Some(if first_is_better { first } else { second });
     }
     None
@@ -125,7 +129,8 @@ fn usable(it: &Candidate) -> bool {
     it.is_available() && !it.tried
 }
 
-fn better(a: &Candidate, b: &Candidate, random: &mut Random) -> bool {
+/// Whether `a` gets it, which may cost `factor` times as much as `b`.
+fn better(a: &Candidate, b: &Candidate, factor: f64, random: &mut Random) -> bool {
     // The share by chance, not by cost: whatever the load, a share of 0.1 is a tenth of the usual
     // traffic.
     if a.share != b.share && random.unit() * a.share.max(b.share) >= a.share.min(b.share) {
@@ -137,7 +142,7 @@ fn better(a: &Candidate, b: &Candidate, random: &mut Random) -> bool {
     if alike || random.next_u64().is_multiple_of(LOOKS) {
         (latency_a, latency_b) = (1.0, 1.0);
     }
-    let (cost_a, cost_b) = (a.cost(latency_a), b.cost(latency_b));
+    let (cost_a, cost_b) = (a.cost(latency_a), b.cost(latency_b) * factor);
     if cost_a == cost_b { random.next_u64() & 1 == 0 } else { cost_a < cost_b }
 }
 
@@ -202,6 +207,18 @@ mod tests {
         assert_eq!(spread(&[IDLE, full, IDLE], Some(1))[1], 0);
         assert_eq!(spread(&[full, IDLE, full], Some(1)), [0, 10_000, 0]);
         assert_eq!(spread(&[IDLE; 2], Some(7)).iter().sum::<usize>(), 10_000);
+    }
+
+    #[test]
+    fn a_leader_that_costs_far_more_is_relieved() {
+        let busy = |outstanding| Candidate { outstanding, ..IDLE };
+        assert_eq!(spread(&[IDLE, busy(2), IDLE], Some(1))[1], 10_000);
+        assert_eq!(spread(&[IDLE, busy(4), IDLE], Some(1))[1], 0);
+        let slow = Candidate { latency: lasting(9e6), ..IDLE };
+        assert!(spread(&[IDLE, slow, IDLE], Some(1))[1] < 400);
+        // Nobody knows of another that it would be faster.
+        let unknown = Candidate { latency: Estimate::default(), ..IDLE };
+        assert_eq!(spread(&[unknown, slow], Some(1)), [0, 10_000]);
     }
 
     #[test]

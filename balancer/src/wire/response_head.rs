@@ -82,6 +82,14 @@ impl ResponseHead {
         Ok(true)
     }
 
+    /// Whether its body is events without an end (`text/event-stream`).
+    pub fn is_event_stream(&self, buf: &[u8]) -> bool {
+        let is_type = |field: &&Field| field.name.of(buf).eq_ignore_ascii_case(b"content-type");
+        let value = self.fields.iter().find(is_type).map_or(&[][..], |field| field.value.of(buf));
+        let essence = value.split(|b| *b == b';').next().unwrap_or_default();
+        essence.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
+    }
+
     fn reset(&mut self) {
         let mut fields = std::mem::take(&mut self.fields);
         fields.clear();

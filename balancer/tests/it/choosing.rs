@@ -1,7 +1,7 @@
-//! Who gets the next request: what is slow, and what fails.
+//! Who gets the next request: what is slow, what fails, what leads, what is full, and who waits.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -138,4 +138,134 @@ fn how_long_a_client_sends_is_not_how_long_its_backend_takes() {
     client.send(small);
     client.answer();
     assert!(latency(&backends[0]) > Duration::ZERO);
+}
+
+/// Answers what it is asked once it may, in order.
+fn gated() -> (mpsc::Sender<()>, Scripted) {
+    let (open, gate) = mpsc::channel::<()>();
+    let gate = Arc::new(Mutex::new(gate));
+    let backend = Scripted::start(move |served| {
+        while served.head().is_some() {
+            let _ = gate.lock().unwrap().recv();
+            served.send(OK);
+        }
+    });
+    (open, backend)
+}
+
+fn wait(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{what}");
+        pause(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn a_leader_with_much_to_do_is_relieved_of_writes() {
+    let ((open, leader), (open_other, follower)) = (gated(), gated());
+    let balancer = Balancer::start(&[]);
+    balancer.set(&[follower.address, leader.address], Some(1));
+    let mut clients: Vec<Client> = Vec::new();
+    for at in 0..12 {
+        let mut client = balancer.client();
+        client.send("POST /write HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n");
+        wait("each is sent", || leader.heads().len() + follower.heads().len() > at);
+        clients.push(client);
+    }
+    let (led, relieved) = (leader.heads().len(), follower.heads().len());
+    assert!(led > 2 * relieved && relieved > 0, "{led} and {relieved}");
+    drop((open, open_other));
+    clients.iter_mut().for_each(|client| assert_eq!(client.answer().1, "ok"));
+}
+
+#[test]
+fn who_comes_later_waits_behind_who_waits() {
+    let (open, backend) = gated();
+    let settings =
+        Settings { in_flight_max: 1, queue_timeout: Duration::from_secs(15), ..Settings::default() };
+    let balancer = Balancer::with(&[backend.address], settings);
+    let mut first = balancer.client();
+    // The second of these is there as soon as the first is answered.
+    first.send(get("/1") + &get("/3"));
+    wait("the first is at the backend", || backend.heads().len() == 1);
+    let mut second = balancer.client();
+    second.send(get("/2"));
+    wait("the second waits", || balancer.stats.waiting.get() == 1);
+    for _ in 0..3 {
+        open.send(()).unwrap();
+    }
+    assert_eq!(
+        (first.answer().1, second.answer().1, first.answer().1),
+        ("ok".into(), "ok".into(), "ok".into())
+    );
+    let targets: Vec<String> =
+        backend.heads().iter().map(|head| head.split(' ').nth(1).unwrap().to_owned()).collect();
+    assert_eq!(targets, ["/1", "/2", "/3"]);
+}
+
+#[test]
+fn an_answer_in_chunks_is_in_flight_and_one_of_events_is_not() {
+    for (content_type, counts) in [("text/plain", true), ("text/event-stream; charset=utf-8", false)] {
+        let (open, gate) = mpsc::channel::<()>();
+        let gate = Mutex::new(gate);
+        let backend = Scripted::start(move |served| {
+            while let Some(head) = served.head() {
+                if !head.starts_with("GET /long") {
+                    served.send(OK);
+                    continue;
+                }
+                served.send(format!(
+                    "HTTP/1.1 200 OK\r\ncontent-type: {content_type}\r\ntransfer-encoding: chunked\r\n\r\n\
+                     5\r\nhello\r\n"
+                ));
+                let _ = gate.lock().unwrap().recv();
+                served.send("0\r\n\r\n");
+            }
+        });
+        let settings =
+            Settings { in_flight_max: 1, queue_timeout: Duration::from_millis(300), ..Settings::default() };
+        let balancer = Balancer::with(&[backend.address], settings);
+        let mut long = balancer.client();
+        long.send(get("/long"));
+        long.until("hello\r\n");
+        let other = balancer.ask(&get_and_close("/"));
+        let expected = if counts { "HTTP/1.1 503" } else { "HTTP/1.1 200" };
+        assert!(other.starts_with(expected), "{content_type}: {other}");
+        drop(open);
+        long.until("0\r\n\r\n");
+        assert!(balancer.ask(&get_and_close("/")).starts_with("HTTP/1.1 200"));
+    }
+}
+
+#[test]
+fn an_answer_without_an_end_counts_for_its_first_seconds() {
+    let (open, gate) = mpsc::channel::<()>();
+    let gate = Mutex::new(gate);
+    let backend = Scripted::start(move |served| {
+        while let Some(head) = served.head() {
+            if head.starts_with("GET /long") {
+                served.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n");
+                let _ = gate.lock().unwrap().recv();
+                served.send("0\r\n\r\n");
+            } else {
+                served.send(OK);
+            }
+        }
+    });
+    let settings =
+        Settings { in_flight_max: 1, queue_timeout: Duration::from_secs(15), ..Settings::default() };
+    let balancer = Balancer::with(&[backend.address], settings);
+    let mut long = balancer.client();
+    long.send(get("/long"));
+    long.until("hello\r\n");
+    let begun = Instant::now();
+    assert!(balancer.ask(&get_and_close("/")).starts_with("HTTP/1.1 200"));
+    assert!(
+        (Duration::from_secs(4)..Duration::from_secs(8)).contains(&begun.elapsed()),
+        "{:?}",
+        begun.elapsed()
+    );
+    drop(open);
+    long.until("0\r\n\r\n");
 }

@@ -4,10 +4,11 @@
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
 use super::sender::Sender;
 use crate::core::splice::{Pipes, SPLICE_BYTES_MIN, Splice};
-use crate::core::timer::Timer;
+use crate::core::timer::{Fired, Timer};
 use crate::core::trail::Trail;
 use crate::forward::dispatch::Dispatch;
 use crate::forward::downstream::{Done, Downstream, Fault};
@@ -15,6 +16,10 @@ use crate::forward::upstream::Upstream;
 use crate::pools::backends::InFlight;
 use crate::wire::body::{Body, Piece};
 use crate::wire::response_head::AnswerLength;
+
+/// How long an answer whose end is not known counts as in flight. What goes on for longer is a stream:
+/// it may last for hours, and is no load that a backend's limit should count.
+const COUNTED_MAX: Duration = Duration::from_secs(5);
 
 /// Passes the answer on, and what is left of the request.
 pub(super) async fn relay<D: Downstream>(
@@ -33,6 +38,8 @@ pub(super) async fn relay<D: Downstream>(
     upstream.backend.answered(trail.status);
     down.respond(&upstream.head, upstream.buffer.unread(), sender.done);
     let (length, keep_alive) = (upstream.head.body, upstream.head.keep_alive);
+    let unbounded = matches!(length, AnswerLength::Chunked | AnswerLength::Close);
+    let is_events = unbounded && upstream.head.is_event_stream(upstream.buffer.unread());
     upstream.buffer.consume(upstream.head.len);
     if upstream.head.status == 101 {
         timer.arm(settings.body_timeout);
@@ -43,12 +50,10 @@ pub(super) async fn relay<D: Downstream>(
             Err(Fault::Cut)
         };
     }
-    // A stream that may go on for hours is no load that a backend's limit should count.
-    let unbounded = matches!(length, AnswerLength::Chunked | AnswerLength::Close);
-    let _in_flight = (!unbounded).then_some(in_flight);
+    let mut load = Load::new(pool, timer, in_flight, unbounded, is_events);
     let mut answer =
         Answer { body: length.into(), pending: 0, trailers: Vec::new(), sent: 0, unbounded, splice: None };
-    timer.arm(settings.body_timeout);
+    load.arm(settings.body_timeout);
     let outcome = poll_fn(|cx| {
         let before = (answer.sent, sender.body_sent);
         if let Poll::Ready(Err(_)) = sender.poll(cx, &mut upstream, down) {
@@ -59,16 +64,12 @@ pub(super) async fn relay<D: Downstream>(
             return Poll::Ready(result);
         }
         if before != (answer.sent, sender.body_sent) {
-            timer.arm(if answer.waits_for_client() {
-                settings.body_timeout
-            } else {
-                settings.stream_timeout
-            });
+            load.arm(if answer.waits_for_client() { settings.body_timeout } else { settings.stream_timeout });
         }
         if down.poll_cancelled(cx).is_ready() {
             return Poll::Ready(Err(()));
         }
-        timer.poll_fired(cx).map(|_| Err(()))
+        load.poll_fired(cx).map(|_| Err(()))
     })
     .await;
     trail.bytes_out = answer.sent;
@@ -82,6 +83,57 @@ pub(super) async fn relay<D: Downstream>(
             Ok(if whole { Done::Complete } else { Done::Early })
         }
         Err(()) => Err(Fault::Cut),
+    }
+}
+
+/// What an answer is to its backend's limit, and the time that it may be silent.
+struct Load<'a> {
+    pool: &'a Dispatch,
+    timer: &'a Timer,
+    in_flight: Option<InFlight>,
+    /// Until when it counts, where its end is not known.
+    until: Option<Instant>,
+    /// What is left of the silence once it counts no more.
+    rest: Duration,
+}
+
+impl<'a> Load<'a> {
+    fn new(
+        pool: &'a Dispatch,
+        timer: &'a Timer,
+        in_flight: InFlight,
+        unbounded: bool,
+        is_events: bool,
+    ) -> Self {
+        let until = unbounded.then(|| pool.worker.timers.now() + COUNTED_MAX);
+        let mut load = Self { pool, timer, in_flight: Some(in_flight), until, rest: Duration::ZERO };
+        if is_events {
+            load.let_go();
+        }
+        load
+    }
+
+    fn let_go(&mut self) {
+        (self.in_flight, self.until) = (None, None);
+        self.pool.freed();
+    }
+
+    fn arm(&mut self, limit: Duration) {
+        let counted = self
+            .until
+            .map_or(limit, |until| until.saturating_duration_since(self.pool.worker.timers.now()).min(limit));
+        self.rest = limit - counted;
+        self.timer.arm(counted);
+    }
+
+    fn poll_fired(&mut self, cx: &mut Context<'_>) -> Poll<Fired> {
+        let fired = self.timer.poll_fired(cx);
+        if fired != Poll::Ready(Fired::Deadline) || self.rest.is_zero() {
+            return fired;
+        }
+        self.let_go();
+        self.timer.arm(std::mem::take(&mut self.rest));
+        self.timer.poll_fired(cx)
     }
 }
 
