@@ -17,7 +17,7 @@ use skep_members::advertise;
 use skep_members::gossip::{Gossip, GossipConfig, NodeState, PeerRecord, Program, RaftRole};
 use skep_members::key::KeyRing;
 use skep_vrrp::Running;
-use skep_vrrp::track::Health;
+use skep_vrrp::track::{Health, NO_BACKEND};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -38,8 +38,6 @@ use crate::status::Status;
 const ANNOUNCE: Duration = Duration::from_millis(300);
 /// How often ejections are looked at, which begin and end without a word.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(250);
-/// Why the claim to a virtual address is weak.
-const NO_BACKEND: &str = "no backend is ready";
 /// How often certificate files are looked at.
 const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(5);
 

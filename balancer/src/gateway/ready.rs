@@ -8,12 +8,19 @@ use crate::core::worker::Worker;
 use crate::forward::dispatch::Dispatch;
 
 const READY: Answer = Answer { status: 200, reason: "OK", text: "ready\n" };
-const NOT_READY: Answer = Answer { status: 503, reason: "Service Unavailable", text: "not ready\n" };
+const DRAINING: Answer = Answer { status: 503, reason: "Service Unavailable", text: "draining\n" };
+/// In the words of [`skep_vrrp::track::NO_BACKEND`].
+const NO_BACKEND: Answer =
+    Answer { status: 503, reason: "Service Unavailable", text: "no backend is ready\n" };
 
 pub(super) fn answer(worker: &Worker, pool: &Dispatch, asked: &Asked<'_>) -> Answer {
     let word = asked.field(let_go::HEADER).and_then(|word| std::str::from_utf8(word).ok());
     if word.is_some_and(|word| worker.shared.let_go.hear(word)) {
         tracing::info!("the address has gone elsewhere: connections that are here are let go");
     }
-    if !worker.is_draining() && pool.is_able() { READY } else { NOT_READY }
+    match (worker.is_draining(), pool.is_able()) {
+        (true, _) => DRAINING,
+        (false, false) => NO_BACKEND,
+        (false, true) => READY,
+    }
 }

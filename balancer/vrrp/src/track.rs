@@ -25,6 +25,19 @@ const GOOD_MIN: u32 = 3;
 const RESULTS_MAX: usize = 64;
 /// Most things that are tracked.
 pub const TRACKS_MAX: usize = 16;
+/// What `/-/ready` says, with 503, where it could do no more than say 503: it is well itself, and where all
+/// say so, a client is better answered that than not at all.
+pub const NO_BACKEND: &str = "no backend is ready";
+/// Most bytes of an answer that are read for that.
+const ANSWER_BYTES_MAX: u64 = 1024;
+
+/// How well a tracked thing is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Well,
+    Weak,
+    Failed,
+}
 
 /// How well the proxy in this process is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,9 +129,9 @@ pub fn start(tracks: Vec<Track>, own: Option<watch::Receiver<Health>>) -> watch:
         tokio::spawn(follow(at, track, results.clone()));
     }
     drop(results);
-    let mut well: Vec<Option<bool>> = vec![None; tracks.len()];
+    let mut found: Vec<Option<Found>> = vec![None; tracks.len()];
     let mut own = own;
-    let first = assess(&tracks, &well, own.as_mut().map(|own| own.borrow_and_update().clone()));
+    let first = assess(&tracks, &found, own.as_mut().map(|own| own.borrow_and_update().clone()));
     let (sender, receiver) = watch::channel(first);
     tokio::spawn(async move {
         loop {
@@ -129,12 +142,12 @@ pub fn start(tracks: Vec<Track>, own: Option<watch::Receiver<Health>>) -> watch:
                 }
             };
             tokio::select! {
-                Some((at, is_well)) = incoming.recv() => well[at] = Some(is_well),
+                Some((at, it)) = incoming.recv() => found[at] = Some(it),
                 true = changed => {}
                 () = sender.closed() => return,
                 else => return,
             }
-            let next = assess(&tracks, &well, own.as_mut().map(|own| own.borrow_and_update().clone()));
+            let next = assess(&tracks, &found, own.as_mut().map(|own| own.borrow_and_update().clone()));
             sender.send_if_modified(|before| {
                 let changed = *before != next;
                 *before = next;
@@ -145,18 +158,19 @@ pub fn start(tracks: Vec<Track>, own: Option<watch::Receiver<Health>>) -> watch:
     receiver
 }
 
-fn assess(tracks: &[Track], well: &[Option<bool>], own: Option<Health>) -> Assessment {
+fn assess(tracks: &[Track], found: &[Option<Found>], own: Option<Health>) -> Assessment {
     let mut all = Assessment::default();
     match own {
         Some(Health::Weak(why)) => all.weak = Some(why.into()),
         Some(Health::Fault(why)) => all.fault = Some(why.into()),
         Some(Health::Well) | None => {}
     }
-    for (track, well) in tracks.iter().zip(well) {
-        match (well, track.cost) {
-            (Some(true), _) => {}
-            (Some(false), Cost::Fault) => all.fault = Some(format!("{} fails", track.name)),
-            (Some(false), Cost::Weight(weight)) => {
+    for (track, found) in tracks.iter().zip(found) {
+        match (found, track.cost) {
+            (Some(Found::Well), _) => {}
+            (Some(Found::Weak), Cost::Fault) => all.weak = Some(format!("{}: {NO_BACKEND}", track.name)),
+            (Some(Found::Failed), Cost::Fault) => all.fault = Some(format!("{} fails", track.name)),
+            (Some(_), Cost::Weight(weight)) => {
                 all.penalty = all.penalty.saturating_add(weight);
                 all.penalty_reason = Some(format!("{} fails", track.name));
             }
@@ -167,33 +181,37 @@ fn assess(tracks: &[Track], well: &[Option<bool>], own: Option<Health>) -> Asses
 }
 
 /// Asks one thing again and again; each change is sent.
-async fn follow(at: usize, track: Track, results: mpsc::Sender<(usize, bool)>) {
+async fn follow(at: usize, track: Track, results: mpsc::Sender<(usize, Found)>) {
     let (mut told, mut silences, mut good) = (None, 0, 0);
     let mut held: Option<TcpStream> = None;
     loop {
         let answer = timeout(TIMEOUT, ask(&track)).await;
-        let is_well = match answer {
-            Ok(Ok(())) => {
+        let found = match answer {
+            Ok(Ok(Found::Well)) => {
                 (silences, good) = (0, good + 1);
-                (told != Some(false) || good >= GOOD_MIN).then_some(true)
+                (matches!(told, None | Some(Found::Well)) || good >= GOOD_MIN).then_some(Found::Well)
+            }
+            Ok(Ok(found)) => {
+                (silences, good) = (0, 0);
+                Some(found)
             }
             Ok(Err(_)) => {
                 (silences, good) = (0, 0);
-                Some(false)
+                Some(Found::Failed)
             }
             Err(_) => {
                 (silences, good) = (silences + 1, 0);
-                (silences >= SILENCES_MAX).then_some(false)
+                (silences >= SILENCES_MAX).then_some(Found::Failed)
             }
         };
-        if let Some(is_well) = is_well.filter(|it| told != Some(*it)) {
-            tracing::info!(track = track.name, well = is_well, "tracked");
-            told = Some(is_well);
-            if results.send((at, is_well)).await.is_err() {
+        if let Some(found) = found.filter(|it| told != Some(*it)) {
+            tracing::info!(track = track.name, ?found, "tracked");
+            told = Some(found);
+            if results.send((at, found)).await.is_err() {
                 return;
             }
         }
-        if held.is_none() && told == Some(true) {
+        if held.is_none() && told.is_some_and(|told| told != Found::Failed) {
             held = timeout(TIMEOUT, TcpStream::connect(track.address)).await.ok().and_then(Result::ok);
         }
         let lost = async {
@@ -212,25 +230,37 @@ async fn follow(at: usize, track: Track, results: mpsc::Sender<(usize, bool)>) {
 }
 
 /// An error is a clear no.
-async fn ask(track: &Track) -> io::Result<()> {
+async fn ask(track: &Track) -> io::Result<Found> {
     ask_with(track, "").await
 }
 
 /// Tells what is tracked by HTTP something, beside the usual question: a line of the request's head.
 pub async fn tell(track: &Track, name: &str, value: &str) -> io::Result<()> {
-    timeout(TIMEOUT, ask_with(track, &format!("{name}: {value}\r\n"))).await?
+    match timeout(TIMEOUT, ask_with(track, &format!("{name}: {value}\r\n"))).await?? {
+        Found::Well => Ok(()),
+        Found::Weak | Found::Failed => Err(io::ErrorKind::Other.into()),
+    }
 }
 
-async fn ask_with(track: &Track, field: &str) -> io::Result<()> {
+async fn ask_with(track: &Track, field: &str) -> io::Result<Found> {
     let mut stream = TcpStream::connect(track.address).await?;
-    let Some(path) = &track.path else { return Ok(()) };
+    let Some(path) = &track.path else { return Ok(Found::Well) };
     let request =
         format!("GET {path} HTTP/1.1\r\nhost: {}\r\n{field}connection: close\r\n\r\n", track.address);
     stream.write_all(request.as_bytes()).await?;
     let mut line = [0; 12];
     stream.read_exact(&mut line).await?;
-    let is_well = line.starts_with(b"HTTP/1.") && line[8] == b' ' && line[9] == b'2';
-    if is_well { Ok(()) } else { Err(io::ErrorKind::Other.into()) }
+    let status = line.strip_prefix(b"HTTP/1.").and_then(|rest| rest.get(2..)).unwrap_or_default();
+    if status.starts_with(b"2") {
+        return Ok(Found::Well);
+    }
+    if status != b"503" {
+        return Ok(Found::Failed);
+    }
+    let mut rest = Vec::new();
+    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut rest).await?;
+    let body = rest.windows(4).position(|it| it == b"\r\n\r\n").map_or(&[][..], |at| &rest[at + 4..]);
+    Ok(if body.trim_ascii_end() == NO_BACKEND.as_bytes() { Found::Weak } else { Found::Failed })
 }
 
 #[cfg(test)]
@@ -283,6 +313,33 @@ mod tests {
         timeout(Duration::from_secs(5), assessment.wait_for(wait(false))).await.unwrap().unwrap();
         server.abort();
         timeout(Duration::from_secs(5), assessment.wait_for(wait(true))).await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_proxy_with_no_backend_is_weak_and_one_that_says_anything_else_fails() {
+        for (answer, weak) in [
+            ("503 Service Unavailable\r\ncontent-length: 20\r\n\r\nno backend is ready\n", true),
+            ("503 Service Unavailable\r\ncontent-length: 9\r\n\r\ndraining\n", false),
+            ("503 Service Unavailable\r\ncontent-length: 0\r\n\r\n", false),
+            ("500 Internal Server Error\r\n\r\nno backend is ready\n", false),
+        ] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let server = tokio::spawn(async move {
+                while let Ok((mut stream, _)) = listener.accept().await {
+                    let _ = stream.read(&mut [0; 512]).await;
+                    let _ = stream.write_all(format!("HTTP/1.1 {answer}").as_bytes()).await;
+                }
+            });
+            let mut assessment = start(vec![Track::parse(&format!("http://{address}/")).unwrap()], None);
+            let told = |it: &Assessment| {
+                it.weak.is_some() || it.fault.as_ref().is_some_and(|why| why.ends_with("fails"))
+            };
+            let found =
+                timeout(Duration::from_secs(5), assessment.wait_for(told)).await.unwrap().unwrap().clone();
+            assert_eq!((found.weak.is_some(), found.fault.is_none()), (weak, weak), "{answer}: {found:?}");
+            server.abort();
+        }
     }
 
     #[tokio::test]
