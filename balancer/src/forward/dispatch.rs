@@ -163,7 +163,7 @@ impl Dispatch {
     /// A backend failed a request.
     pub fn failed(&self, backend: &Backend, failure: Failure) {
         tracing::debug!(backend = backend.name, ?failure, "attempt failed");
-        self.pool.load().failed(backend, false);
+        self.pool.load().failed(backend, false, Instant::now());
     }
 
     /// An answer with that status began, `latency` after the backend had all of the request, where that
@@ -173,7 +173,7 @@ impl Dispatch {
             status >= FAILURE_STATUS_MIN && self.worker.settings().failure_statuses.contains(&status);
         backend.began(Sample { kind, good: status < SERVER_ERROR && !counts, latency }, now);
         if counts {
-            self.pool.load().failed(backend, true);
+            self.pool.load().failed(backend, true, now);
         }
     }
 

@@ -134,8 +134,12 @@ impl Backend {
     }
 
     pub fn is_ejected(&self) -> bool {
+        self.is_ejected_at(Instant::now())
+    }
+
+    fn is_ejected_at(&self, now: Instant) -> bool {
         let until = self.stats.ejected_until_ns.load(Relaxed);
-        until != 0 && self.age_ns() < until
+        until != 0 && self.age_at_ns(now) < until
     }
 
     /// The share of its usual traffic that it gets now.
@@ -145,6 +149,11 @@ impl Backend {
 
     fn share_at(&self, age_ns: u64) -> f64 {
         self.slow_start_at(age_ns) * outlier::share_of(self.stats.failing.read(age_ns))
+    }
+
+    /// What of its latency may be held against others'.
+    fn compared_ns(&self, kind: Kind, now: Instant) -> Option<f64> {
+        self.stats.latency(kind).compared(self.age_at_ns(now))
     }
 
     fn slow_start_at(&self, age_ns: u64) -> f64 {
@@ -299,28 +308,29 @@ impl BackendSet {
 
     /// A failure of `backend`, with an answer that says so or with none; ejects it where it is one too
     /// many. Says whether it did.
-    pub fn failed(&self, backend: &Backend, answered: bool) -> bool {
+    pub fn failed(&self, backend: &Backend, answered: bool, now: Instant) -> bool {
         let stats = &backend.stats;
         stats.failures.fetch_add(1, Relaxed);
         if answered {
             stats.failing_answers.fetch_add(1, Relaxed);
         } else {
-            stats.failing.failed(backend.age_ns());
+            stats.failing.failed(backend.age_at_ns(now));
         }
         let in_row = stats.failures_in_row.fetch_add(1, Relaxed) + 1;
-        in_row >= outlier::FAILURES_MAX && self.eject(backend, "it fails again and again")
+        in_row >= outlier::FAILURES_MAX && self.eject(backend, "it fails again and again", now)
     }
 
     /// Ejects those that are far slower than the others or fail far more often. Called once a round.
-    pub fn eject_outliers(&self, rates: &mut Rates) {
+    pub fn eject_outliers(&self, rates: &mut Rates, now: Instant) {
         let totals: Vec<(u64, Tally)> = self.serving.iter().map(|it| (it.serial, it.stats.tally())).collect();
         let tallies = rates.round(&totals);
         for (at, backend) in self.serving.iter().enumerate() {
             let others = || self.serving.iter().filter(|it| it.serial != backend.serial);
             let is_slow = |kind: Kind| {
-                let latencies = others().map(|it| it.latency_ns(kind));
-                let mut latencies: Vec<f64> = latencies.filter(|it| *it > 0.0).collect();
-                outlier::is_slow(backend.latency_ns(kind), &mut latencies)
+                let mut latencies: Vec<f64> = others().filter_map(|it| it.compared_ns(kind, now)).collect();
+                let own = backend.compared_ns(kind, now);
+                own.is_some_and(|own| outlier::is_slow(own, &mut latencies))
+                    && backend.stats.latency(kind).is_slow_in_row()
             };
             let rest: Vec<Tally> =
                 tallies.iter().enumerate().filter(|(other, _)| *other != at).map(|(_, it)| *it).collect();
@@ -331,15 +341,15 @@ impl BackendSet {
             } else {
                 continue;
             };
-            if self.eject(backend, why) {
+            if self.eject(backend, why, now) {
                 rates.begin_anew(backend.serial, totals[at].1);
             }
         }
     }
 
-    fn eject(&self, backend: &Backend, why: &str) -> bool {
-        let ejected = self.serving.iter().filter(|it| it.is_ejected()).count();
-        if backend.is_ejected() || !outlier::may_eject(ejected, self.serving.len()) {
+    fn eject(&self, backend: &Backend, why: &str, now: Instant) -> bool {
+        let ejected = self.serving.iter().filter(|it| it.is_ejected_at(now)).count();
+        if backend.is_ejected_at(now) || !outlier::may_eject(ejected, self.serving.len()) {
             return false;
         }
         let stats = &backend.stats;
@@ -350,7 +360,7 @@ impl BackendSet {
         // What it was is forgotten: it is to be judged anew.
         stats.latencies.iter().for_each(Latency::forget);
         stats.failing.forget();
-        stats.ejected_until_ns.store(backend.age_ns() + length.as_nanos() as u64, Relaxed);
+        stats.ejected_until_ns.store(backend.age_at_ns(now) + length.as_nanos() as u64, Relaxed);
         tracing::warn!(backend = backend.name, seconds = length.as_secs(), why, "backend ejected");
         true
     }

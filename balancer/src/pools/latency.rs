@@ -4,13 +4,19 @@
 //! samples either, so what is known of it fades without them: to nothing, which says that nobody
 //! knows, and not that it is fast.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 /// How long a latency is remembered: after this, to 1/e.
 const DECAY: Duration = Duration::from_secs(2);
 /// A sample this young counts in full: with traffic, reading costs no more than a comparison.
 const FRESH: Duration = Duration::from_millis(100);
+/// What was seen longer ago than this is compared with nobody's.
+const COMPARED_MAX: Duration = Duration::from_secs(10);
+/// Fewer samples than this are chance, and compared with nobody's.
+const COMPARED_SAMPLES_MIN: u32 = 3;
+/// A sample is slow in itself from here on.
+pub const SLOW: Duration = Duration::from_millis(100);
 
 /// What is known of a latency at one moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -37,6 +43,10 @@ pub struct Latency {
     /// In ns, as the bits of an f64.
     bits: AtomicU64,
     at_ns: AtomicU64,
+    /// Samples of late, none longer than [`COMPARED_MAX`] after the one before; no more are counted than matter.
+    samples: AtomicU32,
+    /// How many of the last of them were slow.
+    slow_in_row: AtomicU32,
 }
 
 impl Latency {
@@ -51,8 +61,35 @@ impl Latency {
     pub fn observe(&self, sample: Duration, now_ns: u64) {
         let elapsed = now_ns.saturating_sub(self.at_ns.swap(now_ns, Relaxed));
         let before = f64::from_bits(self.bits.load(Relaxed));
-        let next = peak_ewma(before, sample.as_nanos() as f64, Duration::from_nanos(elapsed));
+        let elapsed = Duration::from_nanos(elapsed);
+        let next = peak_ewma(before, sample.as_nanos() as f64, elapsed);
         self.bits.store(next.to_bits(), Relaxed);
+        if elapsed > COMPARED_MAX {
+            self.samples.store(0, Relaxed);
+            self.slow_in_row.store(0, Relaxed);
+        }
+        // With traffic these are not written.
+        if self.samples.load(Relaxed) < COMPARED_SAMPLES_MIN {
+            self.samples.fetch_add(1, Relaxed);
+        }
+        if sample >= SLOW {
+            self.slow_in_row.fetch_add(1, Relaxed);
+        } else if self.slow_in_row.load(Relaxed) != 0 {
+            self.slow_in_row.store(0, Relaxed);
+        }
+    }
+
+    /// As it was last seen, in ns, where that was of late and is more than chance: what may be held against
+    /// another's. What has faded may not: it says less each second, and not that it is fast.
+    pub fn compared(&self, now_ns: u64) -> Option<f64> {
+        let elapsed = Duration::from_nanos(now_ns.saturating_sub(self.at_ns.load(Relaxed)));
+        let counts = elapsed <= COMPARED_MAX && self.samples.load(Relaxed) >= COMPARED_SAMPLES_MIN;
+        counts.then(|| f64::from_bits(self.bits.load(Relaxed)))
+    }
+
+    /// Whether it was slow again and again: one slow answer is chance.
+    pub fn is_slow_in_row(&self) -> bool {
+        self.slow_in_row.load(Relaxed) >= COMPARED_SAMPLES_MIN
     }
 
     /// As [`Self::observe`], where that makes it no better.
@@ -64,6 +101,8 @@ impl Latency {
 
     pub fn forget(&self) {
         self.bits.store(0, Relaxed);
+        self.samples.store(0, Relaxed);
+        self.slow_in_row.store(0, Relaxed);
     }
 }
 
@@ -126,6 +165,26 @@ mod tests {
         ] {
             assert_eq!(Estimate::of_two(a, b), expected, "{a:?} {b:?}");
         }
+    }
+
+    #[test]
+    fn what_is_held_against_anothers_is_of_late_and_more_than_one_sample() {
+        let latency = Latency::default();
+        let slow = Duration::from_millis(300);
+        for (second, compared) in [(1, None), (2, None), (3, Some(300e6))] {
+            latency.observe(slow, second * SECOND);
+            assert_eq!(latency.compared(second * SECOND), compared, "{second}");
+        }
+        assert!(latency.is_slow_in_row());
+        assert_eq!(latency.compared(12 * SECOND), Some(300e6), "not faded");
+        assert_eq!(latency.compared(14 * SECOND), None);
+        latency.observe(slow, 20 * SECOND);
+        assert_eq!((latency.compared(20 * SECOND), latency.is_slow_in_row()), (None, false));
+        for _ in 0..3 {
+            latency.observe(slow, 21 * SECOND);
+        }
+        latency.observe(Duration::from_millis(1), 21 * SECOND);
+        assert!(!latency.is_slow_in_row());
     }
 
     #[test]

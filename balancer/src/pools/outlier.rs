@@ -17,10 +17,8 @@ pub const FAILURES_MAX: u32 = 5;
 const EJECTION: Duration = Duration::from_secs(2);
 /// The longest ejection.
 const EJECTION_MAX: Duration = Duration::from_secs(60);
-/// A backend is slow where it takes this many times the median of the others...
+/// A backend is slow where it takes this many times the median of the others.
 const SLOW_FACTOR: f64 = 10.0;
-/// ...and more than this.
-const SLOW_NS_MIN: f64 = 100e6;
 /// Rounds (of a second) over which failures are counted.
 const ROUNDS_MAX: usize = 10;
 /// With fewer attempts than this, a rate says nothing.
@@ -46,9 +44,9 @@ pub fn ejection_length(nth: u32) -> Duration {
     EJECTION.saturating_mul(1 << nth.saturating_sub(1).min(10)).min(EJECTION_MAX)
 }
 
-/// Whether a latency is far off those of the others.
+/// Whether a latency is far off those of the others, and slow in itself.
 pub fn is_slow(latency_ns: f64, others_ns: &mut [f64]) -> bool {
-    latency_ns >= SLOW_NS_MIN
+    latency_ns >= latency::SLOW.as_nanos() as f64
         && median(others_ns).is_some_and(|median| latency_ns > median.max(1e3) * SLOW_FACTOR)
 }
 

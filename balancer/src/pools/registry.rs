@@ -6,7 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use skep_base::id::NodeId;
 use tokio::sync::{mpsc, watch};
@@ -87,7 +87,7 @@ pub async fn run(pool: Arc<Pool>, mut source: watch::Receiver<Vec<Target>>) {
                 }
             }
             _ = compare.tick() => {
-                pool.load().eject_outliers(&mut rates);
+                pool.load().eject_outliers(&mut rates, Instant::now());
                 continue;
             }
         }

@@ -22,18 +22,18 @@ fn failures_in_a_row_eject_a_backend_and_a_good_answer_breaks_the_row() {
     let set = set(3);
     let backend = &set.serving[0];
     for _ in 1..outlier::FAILURES_MAX {
-        assert!(!set.failed(backend, false));
+        assert!(!set.failed(backend, false, Instant::now()));
     }
     backend.began(good(Kind::Safe, 1), Instant::now());
     for _ in 1..outlier::FAILURES_MAX {
-        assert!(!set.failed(backend, true));
+        assert!(!set.failed(backend, true, Instant::now()));
     }
     // An answer that is neither good nor counts breaks no row.
     backend.began(Sample { good: false, ..good(Kind::Safe, 1) }, Instant::now());
-    assert!(set.failed(backend, true));
+    assert!(set.failed(backend, true, Instant::now()));
     assert!(backend.is_ejected() && candidate(backend, 10).ejected);
     for _ in 0..20 {
-        assert!(!set.failed(&set.serving[1], false), "a second of three would be more than half");
+        assert!(!set.failed(&set.serving[1], false, Instant::now()), "a second of three would be more than half");
     }
 }
 
@@ -42,7 +42,7 @@ fn what_is_ejected_unseen_or_a_last_resort_is_not_able() {
     let set = set(2);
     assert_eq!(set.able(), 2);
     for _ in 0..outlier::FAILURES_MAX {
-        set.failed(&set.serving[0], false);
+        set.failed(&set.serving[0], false, Instant::now());
     }
     assert_eq!(set.able(), 1);
     for health in [Health::Unknown, Health::Refused, Health::Silent] {
@@ -69,29 +69,64 @@ fn who_refuses_a_probe_finishes_what_it_has_and_who_is_silent_is_gone() {
 #[test]
 fn a_far_slower_backend_is_ejected() {
     let set = set(3);
-    for (backend, ms) in set.serving.iter().zip([2, 3, 900]) {
-        backend.began(good(Kind::Safe, ms), Instant::now());
+    for expected in [[false; 3], [false; 3], [false, false, true]] {
+        for (backend, ms) in set.serving.iter().zip([2, 3, 900]) {
+            backend.began(good(Kind::Safe, ms), Instant::now());
+        }
+        set.eject_outliers(&mut Rates::default(), Instant::now());
+        assert_eq!(ejected(&set), expected, "one slow answer is chance");
     }
-    set.eject_outliers(&mut Rates::default());
-    assert_eq!(ejected(&set), [false, false, true]);
+}
+
+#[test]
+fn a_backend_among_equals_is_not_slow_because_what_is_known_of_the_others_has_faded() {
+    let (set, mut rates, begun) = (set(2), Rates::default(), Instant::now());
+    // A request every so many seconds, to the one and the other in turn.
+    for (pause, requests) in [(10, 20), (3, 40)] {
+        for at in 0..requests {
+            let now = begun + Duration::from_secs(at * pause);
+            set.serving[at as usize % 2].began(good(Kind::Safe, 300), now);
+            for second in 0..pause {
+                set.eject_outliers(&mut rates, now + Duration::from_secs(second));
+            }
+            let stats = |it: &Arc<Backend>| it.stats.ejections.load(Relaxed);
+            assert_eq!(set.serving.iter().map(stats).sum::<u64>(), 0, "the {at}th, one every {pause} s");
+        }
+    }
+}
+
+#[test]
+fn a_leader_is_not_slow_beside_one_that_wrote_something_a_while_ago() {
+    let (set, begun) = (set(3), Instant::now());
+    for _ in 0..5 {
+        set.serving[0].began(good(Kind::Unsafe, 100), begun);
+    }
+    for second in 25..40 {
+        let now = begun + Duration::from_secs(second);
+        set.serving[2].began(good(Kind::Unsafe, 150), now);
+        set.eject_outliers(&mut Rates::default(), now);
+    }
+    assert!(set.serving.iter().all(|it| it.stats.ejections.load(Relaxed) == 0));
 }
 
 #[test]
 fn a_leader_that_writes_is_not_slow_beside_followers_that_read() {
     let set = set(3);
-    for (backend, kind, ms) in
-        [(0, Kind::Safe, 2), (1, Kind::Safe, 2), (2, Kind::Safe, 2), (2, Kind::Unsafe, 900)]
-    {
-        set.serving[backend].began(good(kind, ms), Instant::now());
+    for _ in 0..5 {
+        for (backend, kind, ms) in
+            [(0, Kind::Safe, 2), (1, Kind::Safe, 2), (2, Kind::Safe, 2), (2, Kind::Unsafe, 900)]
+        {
+            set.serving[backend].began(good(kind, ms), Instant::now());
+        }
     }
-    set.eject_outliers(&mut Rates::default());
+    set.eject_outliers(&mut Rates::default(), Instant::now());
     assert_eq!(ejected(&set), [false; 3]);
 }
 
 #[test]
 fn a_backend_with_one_good_answer_of_five_is_ejected_by_its_rate() {
     let (set, mut rates) = (set(3), Rates::default());
-    set.eject_outliers(&mut rates);
+    set.eject_outliers(&mut rates, Instant::now());
     for _ in 0..20 {
         for (at, backend) in set.serving.iter().enumerate() {
             backend.answered(200);
@@ -101,13 +136,13 @@ fn a_backend_with_one_good_answer_of_five_is_ejected_by_its_rate() {
                 backend.answered(status);
                 backend.began(Sample { good: status == 200, ..good(Kind::Safe, 1) }, Instant::now());
                 if status == 503 {
-                    assert!(!set.failed(backend, true), "not in a row");
+                    assert!(!set.failed(backend, true, Instant::now()), "not in a row");
                 }
             }
         }
     }
     assert!(set.serving[1].share() < set.serving[0].share());
-    set.eject_outliers(&mut rates);
+    set.eject_outliers(&mut rates, Instant::now());
     assert_eq!(ejected(&set), [false, true, false]);
 }
 
