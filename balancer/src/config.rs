@@ -11,6 +11,7 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 
 use skep_base::settings::ConfigError;
+use skep_console::verbs::HealthOf;
 use skep_vrrp::config::{AgentConfig, VERB as VRRP};
 
 pub use serve::ServeConfig;
@@ -30,7 +31,7 @@ pub enum Invocation {
     },
     Health {
         admin: SocketAddr,
-        live: bool,
+        of: HealthOf,
         json: bool,
     },
 }
@@ -59,7 +60,14 @@ where
             return Err(ConfigError::Invalid { origin: "vrrp".into(), reason });
         }
         VerbArgs::Backends(output) => Invocation::Backends { admin, json: output.json },
-        VerbArgs::Health { live, output } => Invocation::Health { admin, live, json: output.json },
+        VerbArgs::Health { started, live, output } => {
+            let of = match (started, live) {
+                (true, _) => HealthOf::Started,
+                (false, true) => HealthOf::Live,
+                (false, false) => HealthOf::Ready,
+            };
+            Invocation::Health { admin, of, json: output.json }
+        }
     })
 }
 

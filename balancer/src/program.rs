@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use skep_base::process::Process;
-use skep_console::verbs::{HealthOf, VerbError, exit, health};
+use skep_console::verbs::{VerbError, exit, health};
 
 use crate::config::{self, Invocation};
 use crate::{control, verbs};
@@ -20,10 +20,7 @@ pub fn run() -> ExitCode {
         },
         Ok(Invocation::Vrrp(config)) => skep_vrrp::program::hold(*config),
         Ok(Invocation::Backends { admin, json }) => ask(verbs::backends(admin, json, &mut std::io::stdout())),
-        Ok(Invocation::Health { admin, live, json }) => {
-            let of = if live { HealthOf::Live } else { HealthOf::Ready };
-            ask(health(admin, of, json, &mut std::io::stdout()))
-        }
+        Ok(Invocation::Health { admin, of, json }) => ask(health(admin, of, json, &mut std::io::stdout())),
         Err(error) => BALANCER.refuse(&error),
     }
 }

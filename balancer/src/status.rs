@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Write;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,9 @@ use crate::pools::backends::Kind;
 
 /// Over what time rates are taken.
 const RATE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A balancer that can do no more than say 503 for so long has started all the same: it is not what is amiss.
+const START_MAX: Duration = Duration::from_secs(20);
 
 /// A backend, as `/backends` shows it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -58,6 +61,8 @@ pub struct Status {
     shared: Arc<Shared>,
     vrrp: Option<skep_vrrp::View>,
     started: Instant,
+    /// It was ready once.
+    was_ready: AtomicBool,
     rates: Mutex<HashMap<u64, Rate>>,
 }
 
@@ -69,14 +74,15 @@ struct Rate {
 
 impl Status {
     pub fn new(shared: Arc<Shared>, vrrp: Option<skep_vrrp::View>) -> Arc<Self> {
-        Arc::new(Self { shared, vrrp, started: Instant::now(), rates: Mutex::default() })
+        Arc::new(Self { shared, vrrp, started: Instant::now(), was_ready: AtomicBool::new(false), rates: Mutex::default() })
     }
 
     /// The admin address's routes.
     pub fn admin(self: &Arc<Self>, registry: Registry) -> Admin {
-        let (ready, listed, drawn) = (self.clone(), self.clone(), self.clone());
+        let (ready, started, listed, drawn) = (self.clone(), self.clone(), self.clone(), self.clone());
         let routers = self.vrrp.clone();
         Admin::builder(registry, move || ready.not_ready().map_or(Ok(()), |why| Err(why.into())))
+            .route("/startedz", move || answer::state("started", started.started(Instant::now())))
             .route("/backends", move || answer::json(&listed.backends()))
             .route("/vrrp", move || match &routers {
                 Some(view) => view.answer(),
@@ -96,6 +102,9 @@ impl Status {
             ticks.tick().await;
             let elapsed = before.elapsed().as_secs_f64().max(1e-3);
             before = Instant::now();
+            if self.not_ready().is_none() {
+                self.was_ready.store(true, Relaxed);
+            }
             let set = self.shared.pools.skep().load();
             let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
             rates.retain(|serial, _| set.known.iter().any(|known| known.backend.serial == *serial));
@@ -147,6 +156,17 @@ impl Status {
             Some("no backend is ready")
         } else {
             None
+        }
+    }
+
+    /// Whether it was ready, or has looked for backends long enough. What becomes of them later is no reason
+    /// to replace it: it serves what there is, and drains what it has.
+    fn started(&self, now: Instant) -> Result<(), &'static str> {
+        let is_over =
+            self.was_ready.load(Relaxed) || now.saturating_duration_since(self.started) >= START_MAX;
+        match self.not_ready() {
+            Some(why) if !is_over => Err(why),
+            _ => Ok(()),
         }
     }
 
@@ -203,5 +223,34 @@ impl Status {
             backends.iter().filter(|it| it.serving).count(),
             backends.len(),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pools::backends::{Backend, BackendSet, Known};
+    use crate::pools::probe::Health;
+
+    fn known(health: Health) -> BackendSet {
+        let backend = Arc::new(Backend::new(([127, 0, 0, 1], 1).into(), None));
+        BackendSet::of(vec![Known { health, ..Known::well(backend) }], [])
+    }
+
+    #[tokio::test]
+    async fn who_was_ready_has_started_whatever_becomes_of_the_backends() {
+        let status = Status::new(Arc::default(), None);
+        let pool = status.shared.pools.skep();
+        assert!(status.started(status.started).is_err());
+        assert!(status.started(status.started + START_MAX).is_ok(), "it is not what is amiss");
+        pool.store(known(Health::Up));
+        let measuring = tokio::spawn(status.clone().measure());
+        while !status.was_ready.load(Relaxed) {
+            tokio::task::yield_now().await;
+        }
+        measuring.abort();
+        pool.store(known(Health::Refused));
+        assert_eq!(status.not_ready(), Some("no backend is ready"));
+        assert!(status.started(status.started).is_ok());
     }
 }

@@ -29,6 +29,10 @@ pub(super) enum VerbArgs {
     Backends(Output),
     /// Ask whether the balancer is ready: exit status 0 or 1, for a container's healthcheck
     Health {
+        /// Ask whether it has started: is or was ready, or has looked for backends long enough; for an
+        /// orchestrator that replaces what is unhealthy
+        #[arg(long, conflicts_with = "live")]
+        started: bool,
         /// Ask only whether the process is alive, not whether it may take requests
         #[arg(long)]
         live: bool,

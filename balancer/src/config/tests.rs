@@ -103,7 +103,14 @@ fn verbs_ask_the_admin_address_and_take_no_flag_of_serving() {
     let asked = run(&["backends", "--json", "--admin", "0.0.0.0:9"], &[]);
     let Ok(Invocation::Backends { admin, json: true }) = asked else { panic!("{asked:?}") };
     assert_eq!(admin, "127.0.0.1:9".parse().unwrap());
-    assert!(matches!(run(&["health", "--live"], &[]), Ok(Invocation::Health { live: true, .. })));
+    for (args, expected) in [
+        (&["health"][..], HealthOf::Ready),
+        (&["health", "--started"], HealthOf::Started),
+        (&["health", "--live"], HealthOf::Live),
+    ] {
+        assert!(matches!(run(args, &[]), Ok(Invocation::Health { of, .. }) if of == expected), "{args:?}");
+    }
+    assert_eq!(run(&["health", "--live", "--started"], &[]).unwrap_err().exit_code(), 2);
     assert!(refusal(&["--http", "127.0.0.1:1", "health"], &[]).starts_with("--http"));
     for args in [&["--help"][..], &["--version"], &["backends", "--help"]] {
         assert_eq!(run(args, &[]).unwrap_err().exit_code(), 0, "{args:?}");

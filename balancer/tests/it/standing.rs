@@ -52,6 +52,7 @@ fn who_can_reach_no_backend_is_not_ready_and_all_three_who_are_asked_say_so() {
         }
     });
     wait("one is back", || is_ready(&process) == [true; 3]);
+    assert!(process.verb(&["health", "--started"]).status.success());
 }
 
 #[test]
