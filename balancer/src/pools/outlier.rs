@@ -83,12 +83,13 @@ pub struct Rates {
 }
 
 impl Rates {
-    /// A round is over: what each backend's totals grew by in the last ones.
+    /// A round is over: what each backend's totals grew by in the last ones. One that comes (back) is judged from
+    /// here on, not by its whole life.
     pub fn round(&mut self, totals: &[(u64, Tally)]) -> Vec<Tally> {
         self.totals.retain(|serial, _| totals.iter().any(|(it, _)| it == serial));
         let grown = |(serial, total): &(u64, Tally)| {
-            let rounds = self.totals.entry(*serial).or_insert_with(|| VecDeque::from([Tally::default()]));
-            let before = rounds.front().copied().unwrap_or_default();
+            let rounds = self.totals.entry(*serial).or_insert_with(|| VecDeque::from([*total]));
+            let before = rounds.front().copied().unwrap_or(*total);
             rounds.push_back(*total);
             if rounds.len() > ROUNDS_MAX {
                 rounds.pop_front();
@@ -209,15 +210,17 @@ mod tests {
         let mut rates = Rates::default();
         let total = |attempts, failures| [(7, Tally { attempts, failures })];
         let grown = |it: Vec<Tally>| (it[0].attempts, it[0].failures);
-        assert_eq!(grown(rates.round(&total(10, 10))), (10, 10));
+        assert_eq!(grown(rates.round(&total(10, 10))), (0, 0), "what it was before");
+        assert_eq!(grown(rates.round(&total(30, 30))), (20, 20));
         for round in 1..ROUNDS_MAX as u64 {
-            rates.round(&total(10 + round, 10));
+            rates.round(&total(30 + round, 30));
         }
-        assert_eq!(grown(rates.round(&total(20, 10))), (10, 0), "the first round has left");
-        rates.begin_anew(7, total(20, 10)[0].1);
-        assert_eq!(grown(rates.round(&total(21, 11))), (1, 1));
+        assert_eq!(grown(rates.round(&total(40, 30))), (10, 0), "the first rounds have left");
+        rates.begin_anew(7, total(40, 30)[0].1);
+        assert_eq!(grown(rates.round(&total(41, 31))), (1, 1));
         rates.round(&[]);
         assert!(rates.totals.is_empty());
+        assert_eq!(grown(rates.round(&total(41, 31))), (0, 0), "it is back, and was not served from meanwhile");
     }
 
     #[test]
