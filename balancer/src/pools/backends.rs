@@ -301,9 +301,11 @@ impl BackendSet {
     }
 
     /// How many may get new requests and were seen to answer. Whether this is 0 is what readiness and
-    /// the claim to a virtual address ask.
+    /// the claim to a virtual address ask. Where all are ejected they get requests, as the choice has it.
     pub fn able(&self) -> usize {
-        self.known.iter().filter(|it| standing::is_able(it.facts(it.backend.is_ejected()))).count()
+        let all_ejected = self.serving.iter().all(|it| it.is_ejected());
+        let is_ejected = |it: &Known| it.backend.is_ejected() && !all_ejected;
+        self.known.iter().filter(|it| standing::is_able(it.facts(is_ejected(it)))).count()
     }
 
     /// A failure of `backend`, with an answer that says so or with none; ejects it where it is one too

@@ -45,6 +45,9 @@ fn what_is_ejected_unseen_or_a_last_resort_is_not_able() {
         set.failed(&set.serving[0], false, Instant::now());
     }
     assert_eq!(set.able(), 1);
+    let alone = BackendSet::of(vec![set.known[0].clone()], []);
+    assert!(alone.serving[0].is_ejected());
+    assert_eq!(alone.able(), 1, "where all are ejected, they are chosen");
     for health in [Health::Unknown, Health::Refused, Health::Silent] {
         let known = set.known.iter().map(|it| Known { health, ..it.clone() }).collect();
         let next = BackendSet::of(known, []);
