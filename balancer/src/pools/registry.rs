@@ -105,6 +105,7 @@ impl Registry {
     }
 
     fn update(&mut self, targets: Vec<Target>, start: impl Fn(u64, &Target) -> Option<AbortHandle>) {
+        use TargetState::{Draining, Ended, Left};
         let mut targets: HashMap<Key, Target> = targets
             .into_iter()
             .take(BACKENDS_MAX)
@@ -116,7 +117,7 @@ impl Registry {
             let same_node = |other: &Key| other.0 == key.0 && key.0.is_some();
             // By a later run alone: what was there before may be shown for a while yet.
             let taken = targets.iter().any(|(other, target)| {
-                let is_there = !matches!(target.state, TargetState::Dead | TargetState::Left);
+                let is_there = !matches!(target.state, TargetState::Dead | TargetState::Left | TargetState::Ended);
                 other.2 > key.2 && is_there && (other.1 == key.1 || same_node(other))
             });
             match targets.remove(key) {
@@ -129,8 +130,11 @@ impl Registry {
                     }
                     entry.target = target;
                 }
-                // What has left finishes what it has.
-                None if matches!(entry.target.state, TargetState::Left | TargetState::Draining) => {
+                // What has left finishes what it has, where it is still there.
+                None if matches!(entry.target.state, Left | Draining | Ended) => {
+                    if entry.health == Health::Silent {
+                        gone.push(entry.backend.serial);
+                    }
                     return false;
                 }
                 None => entry.target.state = TargetState::Dead,
@@ -145,7 +149,7 @@ impl Registry {
         gone.into_iter().for_each(|serial| self.forget(serial));
         for (key, target) in targets {
             // A stranger that is dead already, or has left, is nothing to begin with.
-            if matches!(target.state, TargetState::Dead | TargetState::Left) {
+            if matches!(target.state, TargetState::Dead | TargetState::Left | TargetState::Ended) {
                 continue;
             }
             let backend = Arc::new(Backend::new(target.address, target.node));
@@ -316,8 +320,23 @@ mod tests {
                 assert_eq!((set.serving.len(), set.gone.len()), (1, 0), "{state:?} {health:?}");
             }
         }
+        registry.probed(two, Health::Refused);
         registry.update(vec![target(1, Ready)], |_, _| None);
         assert!(registry.publish().gone.is_empty());
+    }
+
+    #[test]
+    fn a_node_whose_host_goes_while_it_drains_is_gone_once_neither_gossip_nor_a_probe_hears_of_it() {
+        for forgotten in [false, true] {
+            let mut registry = with(vec![target(1, Ready), target(2, Draining)]);
+            let two = serial(&registry, 2);
+            registry.probed(two, Health::Silent);
+            assert!(registry.publish().gone.is_empty(), "gossip hears of it");
+            let mut targets = vec![target(1, Ready), target(2, Ended)];
+            targets.truncate(if forgotten { 1 } else { 2 });
+            registry.update(targets, |_, _| None);
+            assert_eq!(registry.publish().gone, [two], "{forgotten}");
+        }
     }
 
     #[test]

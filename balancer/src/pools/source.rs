@@ -38,6 +38,8 @@ pub enum TargetState {
     Left,
     /// Gossip hears nothing of it; it may be the gossip that is lost.
     Dead,
+    /// It drained or had left, and gossip hears nothing of it any more.
+    Ended,
 }
 
 impl TargetState {
@@ -49,6 +51,7 @@ impl TargetState {
             Self::Draining => "draining",
             Self::Left => "left",
             Self::Dead => "dead",
+            Self::Ended => "ended",
         }
     }
 }
@@ -131,8 +134,9 @@ fn leader_of(view: &View, cluster: Option<ClusterId>) -> Option<NodeId> {
 fn target(record: &PeerRecord, live: bool, leader: Option<NodeId>) -> Option<Target> {
     let address = record.http?;
     let state = match (record.state, live) {
-        (NodeState::Left, _) => TargetState::Left,
-        (NodeState::Draining, _) => TargetState::Draining,
+        (NodeState::Left, true) => TargetState::Left,
+        (NodeState::Draining, true) => TargetState::Draining,
+        (NodeState::Left | NodeState::Draining, false) => TargetState::Ended,
         (_, false) => TargetState::Dead,
         (NodeState::Joining, true) => TargetState::Joining,
         (NodeState::Ready, true) => TargetState::Ready,
@@ -197,7 +201,7 @@ mod tests {
         .map(|target| target.state)
         .collect();
         use TargetState::*;
-        assert_eq!(states, [Joining, Ready, Draining, Left, Dead, Draining]);
+        assert_eq!(states, [Joining, Ready, Draining, Left, Dead, Ended]);
     }
 
     #[test]

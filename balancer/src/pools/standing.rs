@@ -30,10 +30,13 @@ pub enum Standing {
 }
 
 pub fn standing(facts: Facts) -> Standing {
-    use TargetState::{Dead, Draining, Joining, Left, Ready, Static};
+    use TargetState::{Dead, Draining, Ended, Joining, Left, Ready, Static};
     match (facts.state, facts.health) {
         // Whatever probes say: its listeners close before its requests end.
         (Draining | Left, _) => Standing::Finishing,
+        // Neither gossip nor a probe hears of it: its host went before it was done.
+        (Ended, Health::Silent) => Standing::Gone,
+        (Ended, _) => Standing::Finishing,
         (Joining | Ready | Static | Dead, Health::Silent) => Standing::Gone,
         // Gossip hears nothing of it, and nobody listens where it was.
         (Dead, Health::Refused) => Standing::Gone,
@@ -68,6 +71,7 @@ mod tests {
             (Joining, [Finishing, Finishing, Finishing, Finishing, Gone]),
             (Draining, [Finishing; 5]),
             (Left, [Finishing; 5]),
+            (Ended, [Finishing, Finishing, Finishing, Finishing, Gone]),
             (Dead, [Finishing, Serving, Finishing, Gone, Gone]),
         ] {
             for (health, expected) in healths.into_iter().zip(expected) {
