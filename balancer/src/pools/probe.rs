@@ -21,9 +21,9 @@ const INTERVAL: Duration = Duration::from_millis(250);
 /// backend is out.
 const TIMEOUT: Duration = Duration::from_millis(600);
 /// Time-outs in a row that are a silence: one alone may be a busy moment.
-const TIMEOUTS_MAX: u32 = 2;
-/// Refusals in a row that are believed: one alone is no death.
-const REFUSALS_MAX: u32 = 2;
+const SILENCES_MAX: u32 = 2;
+/// Refusals, or refusals and time-outs, in a row that are believed: one alone is no death.
+const MISSES_MAX: u32 = 2;
 /// Between a first refusal and the next question.
 const REFUSED_PAUSE: Duration = Duration::from_millis(100);
 
@@ -53,10 +53,29 @@ impl Health {
     }
 }
 
+/// Whether an error is the word of a host that is there: nobody listens, or who did has ended. Any other, as a
+/// host or network that cannot be reached, says no more than a silence does.
+fn is_refusal(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, UnexpectedEof};
+    matches!(
+        error.kind(),
+        BrokenPipe | ConnectionAborted | ConnectionRefused | ConnectionReset | UnexpectedEof
+    )
+}
+
 /// Whether a connection failed because this process or host has nothing left to make one with: that says
 /// nothing of who was to be reached.
 pub fn is_own_lack(error: &io::Error) -> bool {
-    let own = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM, libc::EADDRNOTAVAIL];
+    let own = [
+        libc::EMFILE,
+        libc::ENFILE,
+        libc::ENOBUFS,
+        libc::ENOMEM,
+        libc::EADDRNOTAVAIL,
+        // A rule of this host's forbids it.
+        libc::EACCES,
+        libc::EPERM,
+    ];
     error.raw_os_error().is_some_and(|code| own.contains(&code))
 }
 
@@ -81,8 +100,10 @@ pub fn start(serial: u64, target: &Target, results: mpsc::Sender<(u64, Health)>)
 /// What came in a row that may be chance.
 #[derive(Debug, Default)]
 struct Row {
-    timeouts: u32,
-    refusals: u32,
+    /// Silences, with nothing between them.
+    silences: u32,
+    /// Questions that were not answered, whatever came instead.
+    misses: u32,
 }
 
 impl Row {
@@ -92,21 +113,30 @@ impl Row {
             // Nobody was asked.
             Some(Err(_)) => (None, INTERVAL),
             Some(Ok(Health::Refused)) => {
-                (self.timeouts, self.refusals) = (0, self.refusals.saturating_add(1));
-                match self.refusals >= REFUSALS_MAX {
+                (self.silences, self.misses) = (0, self.misses.saturating_add(1));
+                match self.misses >= MISSES_MAX {
                     true => (Some(Health::Refused), INTERVAL),
                     false => (None, REFUSED_PAUSE),
                 }
             }
+            // As long as a time-out would have taken: an address that is away for a moment is no death.
+            Some(Ok(Health::Silent)) => (self.silent(), TIMEOUT),
             Some(Ok(health)) => {
                 *self = Self::default();
                 (Some(health), INTERVAL)
             }
             // After a silence the next question follows at once.
-            None => {
-                (self.timeouts, self.refusals) = (self.timeouts.saturating_add(1), 0);
-                ((self.timeouts >= TIMEOUTS_MAX).then_some(Health::Silent), Duration::ZERO)
-            }
+            None => (self.silent(), Duration::ZERO),
+        }
+    }
+
+    /// Where refusals and silences alternate, it gets nothing new.
+    fn silent(&mut self) -> Option<Health> {
+        (self.silences, self.misses) = (self.silences.saturating_add(1), self.misses.saturating_add(1));
+        if self.silences >= SILENCES_MAX {
+            Some(Health::Silent)
+        } else {
+            (self.misses >= MISSES_MAX).then_some(Health::Refused)
         }
     }
 }
@@ -124,7 +154,8 @@ async fn ask(probe: &Probe) -> io::Result<Health> {
         Ok(false) => Ok(Health::Unready),
         Err(error) if is_own_lack(&error) => Err(error),
         Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(Health::Unready),
-        Err(_) => Ok(Health::Refused),
+        Err(error) if is_refusal(&error) => Ok(Health::Refused),
+        Err(_) => Ok(Health::Silent),
     }
 }
 
@@ -182,6 +213,7 @@ mod tests {
     #[test]
     fn one_refusal_or_silence_is_chance_two_are_believed_and_ones_own_lack_says_nothing() {
         let refused = || Some(Ok(Health::Refused));
+        let unreachable = || Some(Ok(Health::Silent));
         let lack = || Some(Err(io::Error::from_raw_os_error(libc::EMFILE)));
         let mut row = Row::default();
         for (answer, believed) in [
@@ -190,16 +222,39 @@ mod tests {
             (refused(), None),
             (lack(), None),
             (refused(), Some(Health::Refused)),
+            (Some(Ok(Health::Up)), Some(Health::Up)),
             (None, None),
             (lack(), None),
             (None, Some(Health::Silent)),
-            (refused(), None),
+            (refused(), Some(Health::Refused)),
+            (None, Some(Health::Refused)),
+            (unreachable(), Some(Health::Silent)),
             (Some(Ok(Health::Unready)), Some(Health::Unready)),
             (lack(), None),
+            (refused(), None),
+            (None, Some(Health::Refused)),
+            (Some(Ok(Health::Up)), Some(Health::Up)),
+            (unreachable(), None),
+            (None, Some(Health::Silent)),
         ] {
             let what = format!("{answer:?}");
             assert_eq!(row.next(answer).0, believed, "{what}");
         }
+    }
+
+    #[test]
+    fn who_cannot_be_reached_has_not_refused() {
+        for (code, refuses) in [
+            (libc::ECONNREFUSED, true),
+            (libc::ECONNRESET, true),
+            (libc::EHOSTUNREACH, false),
+            (libc::ENETUNREACH, false),
+            (libc::ETIMEDOUT, false),
+        ] {
+            assert_eq!(is_refusal(&io::Error::from_raw_os_error(code)), refuses, "{code}");
+        }
+        let mut row = Row::default();
+        assert_eq!(row.next(Some(Ok(Health::Silent))), (None, TIMEOUT), "it is not asked in a busy loop");
     }
 
     #[tokio::test]
