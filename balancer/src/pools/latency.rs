@@ -54,7 +54,7 @@ impl Latency {
     pub fn read(&self, now_ns: u64) -> Estimate {
         let seen_ns = f64::from_bits(self.bits.load(Relaxed));
         let elapsed = Duration::from_nanos(now_ns.saturating_sub(self.at_ns.load(Relaxed)));
-        Estimate { seen_ns, now_ns: faded(seen_ns, elapsed) }
+        Estimate { seen_ns, now_ns: faded(seen_ns, elapsed, DECAY) }
     }
 
     /// Two cores may write at once; one observation lost is none missed.
@@ -106,13 +106,13 @@ impl Latency {
     }
 }
 
-/// What is left of a value that was seen `elapsed` ago.
-pub fn faded(value: f64, elapsed: Duration) -> f64 {
-    if elapsed < FRESH { value } else { value * weight(elapsed) }
+/// What is left of a value that was seen `elapsed` ago, and falls to 1/e in `decay`.
+pub fn faded(value: f64, elapsed: Duration, decay: Duration) -> f64 {
+    if elapsed < FRESH { value } else { value * weight(elapsed, decay) }
 }
 
-fn weight(elapsed: Duration) -> f64 {
-    (-elapsed.as_secs_f64() / DECAY.as_secs_f64()).exp()
+fn weight(elapsed: Duration, decay: Duration) -> f64 {
+    (-elapsed.as_secs_f64() / decay.as_secs_f64()).exp()
 }
 
 /// The latency after an observation of `sample_ns`, `elapsed` after the one before.
@@ -120,7 +120,7 @@ fn peak_ewma(latency_ns: f64, sample_ns: f64, elapsed: Duration) -> f64 {
     if sample_ns >= latency_ns {
         return sample_ns;
     }
-    let weight = weight(elapsed);
+    let weight = weight(elapsed, DECAY);
     latency_ns * weight + sample_ns * (1.0 - weight)
 }
 

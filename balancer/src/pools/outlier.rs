@@ -29,6 +29,9 @@ const RATE_MIN: f64 = 0.5;
 const RATE_FACTOR: f64 = 2.0;
 /// What one answer weighs among those before it.
 const ANSWER_WEIGHT: f64 = 0.2;
+/// How long failures are remembered where nothing is answered: after this, to 1/e. Long, so that they count also
+/// where a request comes only now and then; a good answer clears them sooner.
+const FAILING_DECAY: Duration = Duration::from_secs(60);
 /// Less than this is nothing.
 const FAILING_MIN: f64 = 0.01;
 /// The share that a backend keeps however badly it answers: how else would it be seen to be well again.
@@ -123,7 +126,7 @@ impl Failing {
             0 => 0.0,
             bits => {
                 let elapsed = now_ns.saturating_sub(self.at_ns.load(Relaxed));
-                latency::faded(f64::from_bits(bits), Duration::from_nanos(elapsed))
+                latency::faded(f64::from_bits(bits), Duration::from_nanos(elapsed), FAILING_DECAY)
             }
         }
     }
@@ -239,7 +242,8 @@ mod tests {
             failing.failed(0);
         }
         assert_eq!(share_of(failing.read(0)), FAILING_SHARE_MIN);
-        assert!(share_of(failing.read(20_000_000_000)) > 0.99);
+        assert!(share_of(failing.read(10_000_000_000)) < 0.1, "not by a pause");
+        assert!(share_of(failing.read(360_000_000_000)) > 0.99);
         for _ in 0..40 {
             failing.succeeded(0);
         }

@@ -1,3 +1,5 @@
+use skep_base::random::Random;
+
 use super::*;
 
 fn set(count: u64) -> BackendSet {
@@ -147,6 +149,40 @@ fn a_backend_with_one_good_answer_of_five_is_ejected_by_its_rate() {
     assert!(set.serving[1].share() < set.serving[0].share());
     set.eject_outliers(&mut rates, Instant::now());
     assert_eq!(ejected(&set), [false, true, false]);
+}
+
+/// The share of one that answers 500 at once, beside one that answers 200 after 20 ms, at so many requests a second.
+fn share_of_what_fails(per_second: u64, ejects: bool) -> f64 {
+    let (set, mut rates, mut random) = (set(2), Rates::default(), Random::new(per_second));
+    let (begun, requests) = (Instant::now() + choose::SLOW_START, 200 * per_second);
+    let mut failed = 0;
+    for at in 0..requests {
+        let now = begun + Duration::from_millis(at * 1000 / per_second);
+        let candidate = |at: usize| set.serving[at].candidate(now, Kind::Safe, 100, false);
+        let at = choose::choose(2, None, &mut random, candidate).unwrap();
+        let (good, ms) = if at == 0 { (false, 1) } else { (true, 20) };
+        set.serving[at].answered(if good { 200 } else { 500 });
+        let latency = Some(Duration::from_millis(ms));
+        set.serving[at].began(Sample { kind: Kind::Safe, good, latency }, now);
+        if !good {
+            failed += 1;
+            if ejects {
+                set.failed(&set.serving[0], true, now);
+                set.eject_outliers(&mut rates, now);
+            }
+        }
+    }
+    failed as f64 / requests as f64
+}
+
+#[test]
+fn what_fails_at_once_gets_little_also_where_requests_are_few() {
+    for per_second in [1, 2, 20] {
+        for ejects in [false, true] {
+            let share = share_of_what_fails(per_second, ejects);
+            assert!(share < 0.2, "{share} at {per_second} a second, ejected: {ejects}");
+        }
+    }
 }
 
 #[test]
