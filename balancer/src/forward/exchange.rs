@@ -76,8 +76,10 @@ pub async fn forward<D: Downstream>(
             Err(Stop::Gone(Gone::Lost)) => break Err(Fault::Cut),
             Err(Stop::Failed(failure)) => (failure, None),
         };
-        if !matches!(failure, Failure::Unprocessed | Failure::OwnLack) {
-            pool.failed(&backend, failure);
+        match failure {
+            Failure::OwnLack => {}
+            Failure::Unprocessed => backend.declined(Instant::now()),
+            _ => pool.failed(&backend, failure),
         }
         tried.maybe_executed |= !failure.is_unprocessed();
         let facts = Attempt {

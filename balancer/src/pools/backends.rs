@@ -187,6 +187,11 @@ impl Backend {
         }
     }
 
+    /// It did nothing with a request, and says so: it gets a smaller share, and is not ejected for that.
+    pub fn declined(&self, now: Instant) {
+        self.stats.failing.failed(self.age_at_ns(now));
+    }
+
     /// An answer began, `now`.
     pub fn began(&self, sample: Sample, now: Instant) {
         let (stats, age) = (&self.stats, self.age_at_ns(now));

@@ -80,9 +80,11 @@ fn an_answer_that_says_unprocessed_is_asked_for_elsewhere_whatever_the_request()
     });
     let good = echo(5);
     let balancer = Balancer::start(&[]);
-    balancer.set(&[busy.address, good.address], Some(0));
+    let backends = balancer.set(&[busy.address, good.address], Some(0));
     let answer = balancer.ask(&post("/write", "", "hello"));
     assert!(answer.ends_with("hello"), "{answer}");
+    assert!(backends[0].share() < backends[1].share(), "to decline at once is no way to all traffic");
+    assert_eq!(backends[0].stats.failures.load(Ordering::SeqCst), 0);
     balancer.set(&[busy.address], None);
     let answer = balancer.ask(&post("/write", "", "hello"));
     assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("skep-unprocessed: 1"), "{answer}");
