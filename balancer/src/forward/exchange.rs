@@ -93,6 +93,8 @@ pub async fn forward<D: Downstream>(
         let elsewhere = upstream.is_none() || pool.has_other(tried.as_slice());
         if elsewhere && pool.may_retry(failure, facts) {
             drop(in_flight);
+            // Who waits for the next one does not wait for this one any more.
+            timer.watch_backend(0);
             pool.freed();
             continue;
         }
@@ -152,6 +154,7 @@ async fn attempt<D: Downstream>(
     let mut upstream = match pool.idle(backend) {
         Some(upstream) => upstream,
         None => {
+            timer.watch_backend(backend.serial);
             timer.arm(settings.connect_timeout.min(deadline.saturating_duration_since(sent_at)));
             let connected = timer.limit(pool.connect(backend)).await;
             let connecting = sent_at.elapsed();

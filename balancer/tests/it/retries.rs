@@ -2,8 +2,10 @@
 
 use std::net::Shutdown;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use crate::harness::*;
+use skep_balancer::core::settings::Settings;
 use skep_balancer::core::shared::Shared;
 use skep_balancer::forward::retry::KEPT_BYTES_MAX;
 use skep_balancer::pools::backends::{BackendSet, Known};
@@ -217,6 +219,46 @@ fn what_waits_for_a_backend_that_is_found_hung_is_answered_by_another() {
     let set = BackendSet::of(vec![known(0, Health::Silent), known(1, Health::Up)], []);
     balancer.shared.pools.skep().store(set);
     assert_eq!(client.answer().1, "good /x");
+}
+
+#[test]
+fn what_is_sent_again_waits_for_room_at_another_whatever_becomes_of_the_first() {
+    let hung = Scripted::start(|served| {
+        served.head();
+        served.head();
+    });
+    let (open, gate) = std::sync::mpsc::channel::<()>();
+    let gate = std::sync::Mutex::new(gate);
+    let busy = Scripted::start(move |served| {
+        while served.head().is_some() {
+            let _ = gate.lock().unwrap().recv();
+            served.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+        }
+    });
+    let settings = Settings { in_flight_max: 1, queue_timeout: Duration::from_secs(15), ..Settings::default() };
+    let balancer = Balancer::with(&[], settings);
+    let backends = balancer.set(&[hung.address, busy.address], Some(0));
+    let put = "PUT /x HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n";
+    let (mut first, mut second) = (balancer.client(), balancer.client());
+    first.send(put);
+    while hung.heads().is_empty() {
+        std::thread::yield_now();
+    }
+    second.send(put);
+    while busy.heads().is_empty() {
+        std::thread::yield_now();
+    }
+    let known = |at: usize, health| Known { health, ..Known::well(backends[at].clone()) };
+    let set = BackendSet::of(vec![known(0, Health::Silent), known(1, Health::Up)], []);
+    balancer.shared.pools.skep().store(set);
+    while balancer.stats.waiting.get() == 0 {
+        std::thread::yield_now();
+    }
+    // Longer than a few looks at who is gone.
+    pause(Duration::from_millis(300));
+    assert_eq!(balancer.stats.waiting.get(), 1, "it still waits");
+    drop(open);
+    assert_eq!((second.answer().1, first.answer().1), ("ok".into(), "ok".into()));
 }
 
 #[test]
