@@ -166,6 +166,14 @@ impl Dispatch {
         self.pool.load().failed(backend, false, Instant::now());
     }
 
+    /// A backend began an answer and did not end it.
+    pub fn broke(&self, backend: &Backend) {
+        tracing::debug!(backend = backend.name, "answer broke off");
+        let now = Instant::now();
+        backend.broke(now);
+        self.pool.load().failed(backend, true, now);
+    }
+
     /// An answer with that status began, `latency` after the backend had all of the request, where that
     /// says something of the backend.
     pub fn began(&self, backend: &Backend, status: u16, kind: Kind, latency: Option<Duration>, now: Instant) {

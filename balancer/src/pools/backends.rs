@@ -192,6 +192,11 @@ impl Backend {
         self.stats.failing.failed(self.age_at_ns(now));
     }
 
+    /// An answer that began well was not ended: what its begin said was wrong.
+    pub fn broke(&self, now: Instant) {
+        self.stats.failing.failed(self.age_at_ns(now));
+    }
+
     /// An answer began, `now`.
     pub fn began(&self, sample: Sample, now: Instant) {
         let (stats, age) = (&self.stats, self.age_at_ns(now));

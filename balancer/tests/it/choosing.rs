@@ -93,6 +93,38 @@ fn to_fail_at_once_is_no_way_to_all_traffic() {
     }
 }
 
+#[test]
+fn to_die_within_an_answer_is_a_failure_and_a_client_that_leaves_is_none() {
+    const LENGTH: usize = 1_000_000;
+    for framing in ["content-length: 1000000", "transfer-encoding: chunked", "content-length: 5"] {
+        let backend = Scripted::start(move |served| {
+            if served.head().is_some() {
+                served.send(format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n2\r\n"));
+            }
+        });
+        let balancer = Balancer::start(&[]);
+        let backends = balancer.set(&[backend.address], None);
+        let mut client = balancer.client();
+        client.send(get("/"));
+        wait(framing, || backends[0].stats.failures.load(SeqCst) == 1);
+    }
+    let well = Scripted::start(|served| {
+        while served.head().is_some() {
+            let body = "x".repeat(LENGTH);
+            served.send(format!("HTTP/1.1 200 OK\r\ncontent-length: {LENGTH}\r\n\r\n{body}"));
+        }
+    });
+    let balancer = Balancer::start(&[]);
+    let backends = balancer.set(&[well.address], None);
+    for _ in 0..10 {
+        let mut client = balancer.client();
+        client.send(get("/"));
+        client.until("\r\n\r\n");
+    }
+    wait("all have ended", || backends[0].stats.outstanding.load(SeqCst) == 0);
+    assert_eq!(backends[0].stats.failures.load(SeqCst), 0);
+}
+
 fn latency(backend: &Backend) -> Duration {
     Duration::from_nanos(backend.latency_ns(Kind::Unsafe) as u64)
 }

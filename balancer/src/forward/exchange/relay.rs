@@ -21,6 +21,14 @@ use crate::wire::response_head::AnswerLength;
 /// it may last for hours, and is no load that a backend's limit should count.
 const COUNTED_MAX: Duration = Duration::from_secs(5);
 
+/// Which side an answer's end came from, where it came too early.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Broken {
+    /// The client's; or nobody's: a time is over.
+    Here,
+    Backend,
+}
+
 /// Passes the answer on, and what is left of the request.
 pub(super) async fn relay<D: Downstream>(
     pool: &Dispatch,
@@ -67,9 +75,11 @@ pub(super) async fn relay<D: Downstream>(
             load.arm(if answer.waits_for_client() { settings.body_timeout } else { settings.stream_timeout });
         }
         if down.poll_cancelled(cx).is_ready() {
-            return Poll::Ready(Err(()));
+            return Poll::Ready(Err(Broken::Here));
         }
-        load.poll_fired(cx).map(|_| Err(()))
+        load.poll_fired(cx).map(|fired| {
+            Err(if fired == Fired::BackendDown { Broken::Backend } else { Broken::Here })
+        })
     })
     .await;
     trail.bytes_out = answer.sent;
@@ -82,7 +92,12 @@ pub(super) async fn relay<D: Downstream>(
             }
             Ok(if whole { Done::Complete } else { Done::Early })
         }
-        Err(()) => Err(Fault::Cut),
+        Err(broken) => {
+            if broken == Broken::Backend {
+                pool.broke(&upstream.backend);
+            }
+            Err(Fault::Cut)
+        }
     }
 }
 
@@ -160,21 +175,21 @@ impl Answer {
         pipes: &Rc<Pipes>,
         upstream: &mut Upstream,
         down: &mut D,
-    ) -> Poll<Result<(), ()>> {
+    ) -> Poll<Result<(), Broken>> {
         loop {
             if self.splice.is_some() {
                 ready!(self.poll_splice(cx, upstream, down))?;
             }
             if self.pending > 0 {
                 let piece = &upstream.buffer.unread()[..self.pending];
-                let n = ready!(down.poll_send(cx, piece)).map_err(drop)?;
+                let n = ready!(down.poll_send(cx, piece)).map_err(|_| Broken::Here)?;
                 upstream.buffer.consume(n);
                 self.pending -= n;
                 self.sent += n as u64;
                 continue;
             }
             if self.body.is_done() {
-                return down.poll_finish(cx, &self.trailers).map_err(drop);
+                return down.poll_finish(cx, &self.trailers).map_err(|_| Broken::Here);
             }
             if !upstream.buffer.is_empty() {
                 let piece = if down.takes_chunks() {
@@ -189,7 +204,7 @@ impl Answer {
                         self.trailers.extend_from_slice(&upstream.buffer.unread()[..n]);
                         upstream.buffer.consume(n);
                     }
-                    Err(_) => return Poll::Ready(Err(())),
+                    Err(_) => return Poll::Ready(Err(Broken::Backend)),
                 }
                 if self.pending > 0 || self.body.is_done() || !upstream.buffer.is_empty() {
                     continue;
@@ -208,30 +223,32 @@ impl Answer {
             // What is at hand goes out before more is waited for.
             match upstream.buffer.poll_fill(&mut upstream.stream, cx) {
                 Poll::Ready(Ok(0)) if matches!(self.body, Body::Close) => self.body = Body::Done,
-                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(())),
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Broken::Backend)),
                 Poll::Ready(Ok(_)) => {}
                 Poll::Pending => {
                     if let Poll::Ready(Err(_)) = down.poll_send(cx, &[]) {
-                        return Poll::Ready(Err(()));
+                        return Poll::Ready(Err(Broken::Here));
                     }
                     if self.unbounded && down.poll_gone(cx).is_ready() {
-                        return Poll::Ready(Err(()));
+                        return Poll::Ready(Err(Broken::Here));
                     }
                     return Poll::Pending;
                 }
             }
         }
     }
+
     /// Ready once the body is over.
     fn poll_splice<D: Downstream>(
         &mut self,
         cx: &mut Context<'_>,
         upstream: &mut Upstream,
         down: &mut D,
-    ) -> Poll<Result<(), ()>> {
-        ready!(down.poll_send(cx, &[])).map_err(drop)?;
+    ) -> Poll<Result<(), Broken>> {
+        ready!(down.poll_send(cx, &[])).map_err(|_| Broken::Here)?;
         while let (Some(splice), Some(socket)) = (&mut self.splice, down.socket()) {
-            self.sent += ready!(splice.poll(cx, &upstream.stream, socket)).map_err(drop)? as u64;
+            let moved = ready!(splice.poll(cx, &upstream.stream, socket));
+            self.sent += moved.map_err(|_| if splice.holds_bytes() { Broken::Here } else { Broken::Backend })? as u64;
             if splice.is_done() {
                 (self.splice, self.body) = (None, Body::Done);
             }

@@ -186,6 +186,19 @@ fn what_fails_at_once_gets_little_also_where_requests_are_few() {
 }
 
 #[test]
+fn who_declines_or_breaks_off_gets_less_and_is_not_ejected() {
+    let (set, now) = (set(3), Instant::now());
+    set.serving[0].declined(now);
+    set.serving[1].began(good(Kind::Safe, 1), now);
+    set.serving[1].broke(now);
+    let age = set.serving[0].age_at_ns(now + choose::SLOW_START * 2);
+    let shares: Vec<bool> = set.serving.iter().map(|it| it.share_at(age) > 0.9).collect();
+    assert_eq!(shares, [false, false, true]);
+    (0..100).for_each(|_| set.serving[0].declined(now));
+    assert_eq!(ejected(&set), [false; 3]);
+}
+
+#[test]
 fn a_request_in_flight_is_counted_until_it_is_dropped() {
     let set = set(1);
     let backend = &set.serving[0];
