@@ -6,7 +6,7 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use skep_base::id::NodeId;
@@ -17,7 +17,7 @@ use skep_members::advertise;
 use skep_members::gossip::{Gossip, GossipConfig, NodeState, PeerRecord, Program, RaftRole};
 use skep_members::key::KeyRing;
 use skep_vrrp::Running;
-use skep_vrrp::track::{Health, NO_BACKEND};
+use skep_vrrp::track::{Health, NO_BACKEND, WEAK_AFTER};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -194,13 +194,36 @@ async fn drain<T: 'static>(
     while cores.join_next().await.is_some() {}
 }
 
+/// Whether there are backends, as a virtual address's holder is told: a lack of them once it lasts. Every balancer
+/// sees the same nodes go and come, each a moment apart, and the address is not to move for that.
+#[derive(Debug, Default)]
+struct Lack {
+    was_able: bool,
+    since: Option<Instant>,
+}
+
+impl Lack {
+    fn judge(&mut self, able: bool, now: Instant) -> Health {
+        if able {
+            *self = Self { was_able: true, since: None };
+            return Health::Well;
+        }
+        let since = *self.since.get_or_insert(now);
+        if now.saturating_duration_since(since) >= WEAK_AFTER {
+            self.was_able = false;
+        }
+        if self.was_able { Health::Well } else { Health::Weak(NO_BACKEND) }
+    }
+}
+
 /// What a virtual address's holder needs to know of this proxy. Its task ends with its reader.
 fn health(pool: Arc<Pool>) -> watch::Receiver<Health> {
     let (sender, receiver) = watch::channel(Health::Weak(NO_BACKEND));
+    let mut lack = Lack::default();
     tokio::spawn(async move {
         loop {
             let changed = pool.changed.notified();
-            let health = if pool.load().able() > 0 { Health::Well } else { Health::Weak(NO_BACKEND) };
+            let health = lack.judge(pool.load().able() > 0, Instant::now());
             sender.send_if_modified(|before| std::mem::replace(before, health.clone()) != health);
             tokio::select! {
                 () = changed => {}
@@ -312,5 +335,28 @@ fn reload_certificates(certificates: Option<&Certificates>, in_any_case: bool) {
         Some(Ok(true)) => tracing::info!("certificates read again"),
         Some(Err(error)) => tracing::error!("the certificates are left as they were: {error}"),
         Some(Ok(false)) | None => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lack_of_backends_is_told_once_it_lasts_and_their_return_at_once() {
+        let (mut lack, begun) = (Lack::default(), Instant::now());
+        let weak = Health::Weak(NO_BACKEND);
+        assert_eq!(lack.judge(false, begun), weak, "it never had any");
+        for (after, able, expected) in [
+            (Duration::ZERO, true, Health::Well),
+            (Duration::from_secs(1), false, Health::Well),
+            (Duration::from_secs(2), false, Health::Well),
+            (Duration::from_secs(2), true, Health::Well),
+            (Duration::from_secs(3), false, Health::Well),
+            (Duration::from_secs(3) + WEAK_AFTER, false, weak.clone()),
+            (Duration::from_secs(9), true, Health::Well),
+        ] {
+            assert_eq!(lack.judge(able, begun + after), expected, "{after:?} {able}");
+        }
     }
 }

@@ -21,6 +21,11 @@ const TIMEOUT: Duration = Duration::from_millis(400);
 const SILENCES_MAX: u32 = 2;
 /// Good answers in a row until one that was bad is believed again.
 const GOOD_MIN: u32 = 3;
+/// Answers in a row, a second and a half, until a proxy is believed to have no backend: those of all proxies are the
+/// same, and each notices their loss and return a moment apart.
+const WEAK_MIN: u32 = 15;
+/// As long for the proxy in this process.
+pub const WEAK_AFTER: Duration = INTERVAL.saturating_mul(WEAK_MIN);
 /// Results on their way.
 const RESULTS_MAX: usize = 64;
 /// Most things that are tracked.
@@ -180,30 +185,45 @@ fn assess(tracks: &[Track], found: &[Option<Found>], own: Option<Health>) -> Ass
     all
 }
 
+/// Answers of a kind that came in a row.
+#[derive(Debug, Default)]
+struct Row {
+    silences: u32,
+    weak: u32,
+    good: u32,
+}
+
+impl Row {
+    /// Of an answer, or of none in time: what is believed now, where `told` was believed before.
+    fn next(&mut self, told: Option<Found>, answer: Option<Found>) -> Option<Found> {
+        let before = std::mem::take(self);
+        match answer {
+            Some(Found::Well) => {
+                self.good = before.good.saturating_add(1);
+                let is_new = matches!(told, None | Some(Found::Well));
+                (is_new || self.good >= GOOD_MIN).then_some(Found::Well)
+            }
+            Some(Found::Weak) => {
+                self.weak = before.weak.saturating_add(1);
+                (told != Some(Found::Well) || self.weak >= WEAK_MIN).then_some(Found::Weak)
+            }
+            Some(Found::Failed) => Some(Found::Failed),
+            None => {
+                self.silences = before.silences.saturating_add(1);
+                (self.silences >= SILENCES_MAX).then_some(Found::Failed)
+            }
+        }
+    }
+}
+
 /// Asks one thing again and again; each change is sent.
 async fn follow(at: usize, track: Track, results: mpsc::Sender<(usize, Found)>) {
-    let (mut told, mut silences, mut good) = (None, 0, 0);
+    let mut row = Row::default();
+    let mut told = None;
     let mut held: Option<TcpStream> = None;
     loop {
         let answer = timeout(TIMEOUT, ask(&track)).await;
-        let found = match answer {
-            Ok(Ok(Found::Well)) => {
-                (silences, good) = (0, good + 1);
-                (matches!(told, None | Some(Found::Well)) || good >= GOOD_MIN).then_some(Found::Well)
-            }
-            Ok(Ok(found)) => {
-                (silences, good) = (0, 0);
-                Some(found)
-            }
-            Ok(Err(_)) => {
-                (silences, good) = (0, 0);
-                Some(Found::Failed)
-            }
-            Err(_) => {
-                (silences, good) = (silences + 1, 0);
-                (silences >= SILENCES_MAX).then_some(Found::Failed)
-            }
-        };
+        let found = row.next(told, answer.ok().map(|answer| answer.unwrap_or(Found::Failed)));
         if let Some(found) = found.filter(|it| told != Some(*it)) {
             tracing::info!(track = track.name, ?found, "tracked");
             told = Some(found);
@@ -288,6 +308,24 @@ mod tests {
         ] {
             assert!(Track::parse(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_lack_of_backends_is_believed_once_it_lasts_and_a_clear_no_at_once() {
+        let (well, mut row) = (Some(Found::Well), Row::default());
+        assert_eq!(row.next(None, Some(Found::Weak)), Some(Found::Weak), "nothing else is known");
+        for _ in 0..3 {
+            for _ in 2..WEAK_MIN {
+                assert_eq!(row.next(well, Some(Found::Weak)), None);
+            }
+            assert_eq!(row.next(well, well), well);
+        }
+        let last = (0..WEAK_MIN).map(|_| row.next(well, Some(Found::Weak))).last();
+        assert_eq!(last, Some(Some(Found::Weak)));
+        let weak = Some(Found::Weak);
+        assert_eq!([(); 3].map(|()| row.next(weak, well)), [None, None, well]);
+        assert_eq!(row.next(well, Some(Found::Failed)), Some(Found::Failed));
+        assert_eq!([(); 2].map(|()| row.next(well, None)), [None, Some(Found::Failed)]);
     }
 
     #[tokio::test]
