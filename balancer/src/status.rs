@@ -74,7 +74,13 @@ struct Rate {
 
 impl Status {
     pub fn new(shared: Arc<Shared>, vrrp: Option<skep_vrrp::View>) -> Arc<Self> {
-        Arc::new(Self { shared, vrrp, started: Instant::now(), was_ready: AtomicBool::new(false), rates: Mutex::default() })
+        Arc::new(Self {
+            shared,
+            vrrp,
+            started: Instant::now(),
+            was_ready: AtomicBool::new(false),
+            rates: Mutex::default(),
+        })
     }
 
     /// The admin address's routes.

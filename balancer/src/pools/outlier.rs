@@ -223,7 +223,11 @@ mod tests {
         assert_eq!(grown(rates.round(&total(41, 31))), (1, 1));
         rates.round(&[]);
         assert!(rates.totals.is_empty());
-        assert_eq!(grown(rates.round(&total(41, 31))), (0, 0), "it is back, and was not served from meanwhile");
+        assert_eq!(
+            grown(rates.round(&total(41, 31))),
+            (0, 0),
+            "it is back, and was not served from meanwhile"
+        );
     }
 
     #[test]

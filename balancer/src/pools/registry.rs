@@ -117,7 +117,8 @@ impl Registry {
             let same_node = |other: &Key| other.0 == key.0 && key.0.is_some();
             // By a later run alone: what was there before may be shown for a while yet.
             let taken = targets.iter().any(|(other, target)| {
-                let is_there = !matches!(target.state, TargetState::Dead | TargetState::Left | TargetState::Ended);
+                let is_there =
+                    !matches!(target.state, TargetState::Dead | TargetState::Left | TargetState::Ended);
                 other.2 > key.2 && is_there && (other.1 == key.1 || same_node(other))
             });
             match targets.remove(key) {

@@ -235,7 +235,8 @@ fn what_is_sent_again_waits_for_room_at_another_whatever_becomes_of_the_first() 
             served.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
         }
     });
-    let settings = Settings { in_flight_max: 1, queue_timeout: Duration::from_secs(15), ..Settings::default() };
+    let settings =
+        Settings { in_flight_max: 1, queue_timeout: Duration::from_secs(15), ..Settings::default() };
     let balancer = Balancer::with(&[], settings);
     let backends = balancer.set(&[hung.address, busy.address], Some(0));
     let put = "PUT /x HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n";

@@ -77,9 +77,8 @@ pub(super) async fn relay<D: Downstream>(
         if down.poll_cancelled(cx).is_ready() {
             return Poll::Ready(Err(Broken::Here));
         }
-        load.poll_fired(cx).map(|fired| {
-            Err(if fired == Fired::BackendDown { Broken::Backend } else { Broken::Here })
-        })
+        load.poll_fired(cx)
+            .map(|fired| Err(if fired == Fired::BackendDown { Broken::Backend } else { Broken::Here }))
     })
     .await;
     trail.bytes_out = answer.sent;
@@ -248,7 +247,8 @@ impl Answer {
         ready!(down.poll_send(cx, &[])).map_err(|_| Broken::Here)?;
         while let (Some(splice), Some(socket)) = (&mut self.splice, down.socket()) {
             let moved = ready!(splice.poll(cx, &upstream.stream, socket));
-            self.sent += moved.map_err(|_| if splice.holds_bytes() { Broken::Here } else { Broken::Backend })? as u64;
+            self.sent +=
+                moved.map_err(|_| if splice.holds_bytes() { Broken::Here } else { Broken::Backend })? as u64;
             if splice.is_done() {
                 (self.splice, self.body) = (None, Body::Done);
             }

@@ -35,7 +35,10 @@ fn failures_in_a_row_eject_a_backend_and_a_good_answer_breaks_the_row() {
     assert!(set.failed(backend, true, Instant::now()));
     assert!(backend.is_ejected() && candidate(backend, 10).ejected);
     for _ in 0..20 {
-        assert!(!set.failed(&set.serving[1], false, Instant::now()), "a second of three would be more than half");
+        assert!(
+            !set.failed(&set.serving[1], false, Instant::now()),
+            "a second of three would be more than half"
+        );
     }
 }
 
