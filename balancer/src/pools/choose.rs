@@ -75,7 +75,9 @@ pub fn choose_by_key(
     let most = f64::from(outstanding) / f64::from(number.max(1)) * KEYED_LOAD_MAX + 1.0;
     usable()
         .filter(|(_, it)| f64::from(it.outstanding) <= most)
-        .max_by_key(|(at, _)| Random::new(key ^ identity(*at)).next_u64())
+        // Weighted: a share of a tenth keeps a tenth of its keys, and no other backend's move.
+        .map(|(at, it)| (at, it.share / -Random::new(key ^ identity(at)).unit().ln()))
+        .max_by(|(_, a), (_, b)| a.total_cmp(b))
         .map(|(at, _)| at)
 }
 
@@ -284,6 +286,21 @@ mod tests {
             assert!(if before == 2 { after != 2 } else { after == before });
         }
         assert!(counts.iter().all(|count| (850..1150).contains(count)), "{counts:?}");
+    }
+
+    #[test]
+    fn a_backend_with_a_small_share_keeps_as_many_of_its_keys_and_no_others_move() {
+        let all = |key: u64, share: f64| {
+            let candidate = |at| Candidate { share: if at == 2 { share } else { 1.0 }, ..IDLE };
+            choose_by_key(4, key, |at| at as u64 * 7919, candidate).unwrap()
+        };
+        let mut kept = 0;
+        for key in (0..8000u64).map(|n| Random::new(n).next_u64()) {
+            let (before, after) = (all(key, 1.0), all(key, 0.1));
+            assert!(before == 2 || after == before);
+            kept += u32::from(after == 2);
+        }
+        assert!((150..350).contains(&kept), "{kept} of 2000");
     }
 
     #[test]
