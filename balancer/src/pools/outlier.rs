@@ -53,11 +53,13 @@ pub fn is_slow(latency_ns: f64, others_ns: &mut [f64]) -> bool {
         && median(others_ns).is_some_and(|median| latency_ns > median.max(1e3) * SLOW_FACTOR)
 }
 
-/// Whether a backend fails far more often than the others.
+/// Whether a backend fails far more often than the others. Where each of them had few attempts, those are taken
+/// together.
 pub fn fails_often(own: Tally, others: &[Tally]) -> bool {
     let mut rates: Vec<f64> = others.iter().filter_map(Tally::rate).collect();
-    own.rate()
-        .is_some_and(|rate| rate >= RATE_MIN && rate >= median(&mut rates).unwrap_or_default() * RATE_FACTOR)
+    let together = others.iter().fold((0, 0), |sum, it| (sum.0 + it.attempts, sum.1 + it.failures));
+    let usual = median(&mut rates).unwrap_or(together.1 as f64 / together.0.max(1) as f64);
+    own.rate().is_some_and(|rate| rate >= RATE_MIN && rate >= usual * RATE_FACTOR)
 }
 
 fn median(values: &mut [f64]) -> Option<f64> {
@@ -202,7 +204,9 @@ mod tests {
             (tally(100, 49), &well, false),
             (tally(9, 9), &well, false),
             (tally(100, 80), &[tally(100, 70), tally(100, 75)], false),
-            (tally(100, 80), &[tally(5, 5)], true),
+            (tally(100, 80), &[tally(5, 5), tally(4, 4)], false),
+            (tally(100, 80), &[tally(5, 0), tally(4, 1)], true),
+            (tally(100, 80), &[tally(0, 0)], true),
         ] {
             assert_eq!(fails_often(own, others), expected, "{own:?} {others:?}");
         }
