@@ -293,11 +293,7 @@ fn an_answer_without_an_end_counts_for_its_first_seconds() {
     long.until("hello\r\n");
     let begun = Instant::now();
     assert!(balancer.ask(&get_and_close("/")).starts_with("HTTP/1.1 200"));
-    assert!(
-        (Duration::from_secs(4)..Duration::from_secs(8)).contains(&begun.elapsed()),
-        "{:?}",
-        begun.elapsed()
-    );
+    assert!(begun.elapsed() > Duration::from_secs(4), "{:?}", begun.elapsed());
     drop(open);
     long.until("0\r\n\r\n");
 }
