@@ -26,6 +26,8 @@ use super::read_index::ReadIndexer;
 const ASK_TIMEOUT: Duration = Duration::from_millis(500);
 /// For how long one that gossip shows, and that does not answer, is asked again: it may be about to.
 const SILENCE_MAX: Duration = Duration::from_secs(2);
+/// For how long one that this node followed, and that gossip does not show, is waited for: it may lead still.
+const HIDDEN_MAX: Duration = Duration::from_secs(1);
 /// For how long a node looks around at least: gossip shows nobody in the first moment.
 const LOOK_MIN: Duration = Duration::from_millis(500);
 /// Between two rounds of questions.
@@ -102,13 +104,10 @@ impl Asks {
             let view = self.gossip.view().borrow().clone();
             answered.extend(of_versions_before(&view));
             let leader = self.leader().filter(|leader| *leader != self.node_id);
-            // Gossip may not show it yet.
-            if let Some(leader) = leader {
-                asked.entry(leader).or_insert_with(Instant::now);
-            }
+            let is_hidden = |id: &NodeId| view.live(*id).is_none() && began.elapsed() < HIDDEN_MAX;
             let is_silent = |id: &NodeId| asked.get(id).is_some_and(|since| since.elapsed() >= SILENCE_MAX);
             let is_left = |id: NodeId| !answered.contains(&id) && !is_silent(&id);
-            let nobody_is_left = !members(&view).chain(leader).any(is_left);
+            let nobody_is_left = !members(&view).any(is_left) && !leader.as_ref().is_some_and(is_hidden);
             if nobody_is_left
                 && began.elapsed() >= LOOK_MIN
                 && (lacking.is_some() || self.is_quorum(&answered))

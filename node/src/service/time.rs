@@ -45,7 +45,7 @@ const LOOKS_WRONG: u32 = 3;
 const HAND_OVER_INTERVAL: Duration = Duration::from_secs(60);
 /// How long a leader that has seen no majority agree waits for one before it stamps anything: it leads, so a
 /// majority is there to be asked.
-const FIRST_LOOK_TIMEOUT: Duration = Duration::from_secs(3);
+const FIRST_LOOK_TIMEOUT: Duration = Duration::from_secs(2);
 /// Between two looks until then.
 const FIRST_LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
