@@ -40,7 +40,7 @@ impl Wanted {
 
     /// Whether it takes reads by the thousand: nothing for the thread that runs consensus.
     pub(crate) fn is_long(&self) -> bool {
-        self.messages.is_long()
+        self.messages.is_long() || self.claims.is_long()
     }
 }
 

@@ -14,6 +14,9 @@ use crate::claims::file::{self, offset};
 use crate::error::StoreError;
 use crate::segments::{SegmentFile, Wait, read_exact_at};
 
+/// Keys that are looked for on the thread that runs consensus, where their claims are in memory.
+const KEYS_NOW_MAX: usize = 256;
+
 /// What is to be looked for.
 #[derive(Debug, Default)]
 pub(crate) struct Wanted {
@@ -29,6 +32,11 @@ impl Wanted {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.keys.is_empty()
+    }
+
+    /// Whether it takes so many reads that they are nothing for the thread that runs consensus.
+    pub(crate) fn is_long(&self) -> bool {
+        self.keys.len() > KEYS_NOW_MAX
     }
 }
 
