@@ -58,7 +58,10 @@ async fn a_bit_that_a_disk_has_lost_is_found_by_a_running_node_and_by_verify() {
         (figure(&cluster, "skep_store_rotten_segments").await? == 1.0).then_some(())
     })
     .await;
-    assert!(cluster.node(1).log_text().contains("not as they were written"));
+    until("it says so", PATIENCE, async || {
+        cluster.node(1).log_text().contains("not as they were written").then_some(())
+    })
+    .await;
 
     cluster.node_mut(1).stop().await;
     let verify = || {
