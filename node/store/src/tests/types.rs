@@ -55,3 +55,19 @@ async fn a_summary_that_is_missing_or_damaged_is_made_again_by_reading_the_segme
     let store = open(small(dir.path())).unwrap();
     assert_eq!(known(&store.reader, false), all, "and kept");
 }
+
+#[tokio::test]
+async fn a_segment_of_which_a_message_was_taken_out_is_read_for_what_it_has() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = filled(small(dir.path()), 200).await;
+    let first = store.messages().swap_remove(0);
+    store.apply(vec![normal(1, 200, vec![Op::RemoveMessage { digest: first.digest }])]).await;
+    let Block { last: Some(last), types: None } = store.reader.block_after(0, true).unwrap() else {
+        panic!("what it had is not what it has");
+    };
+    assert!(store.reader.block_after(last, false).unwrap().types.is_some(), "the next one is whole");
+    let Block { last: Some(before), types: None } = store.reader.block_after(1, true).unwrap() else {
+        panic!("the rest of a segment is no block of which anything is known");
+    };
+    assert_eq!(before, last);
+}
