@@ -149,9 +149,14 @@ impl Asks {
         let mut told = None;
         loop {
             if let Some(leader) = self.leader().filter(|leader| told != Some(*leader)) {
-                let is_asked = members(&self.gossip.view().borrow()).any(|id| id == leader);
-                // One of the version before cannot be told.
-                if !is_asked || self.ask(leader, true).await.is_some() {
+                let view = self.gossip.view().borrow().clone();
+                let can_be_asked = members(&view).any(|id| id == leader);
+                let is_told = match can_be_asked {
+                    true => self.ask(leader, true).await.is_some(),
+                    // One of the version before cannot be; one that gossip does not show yet, later.
+                    false => of_versions_before(&view).any(|id| id == leader),
+                };
+                if is_told {
                     told = Some(leader);
                 }
             }
