@@ -13,7 +13,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use crate::files;
+use skep_base::id::ClusterId;
+
 use crate::segments::meta::IndexKey;
 use crate::segments::summary_path;
 
@@ -131,8 +132,16 @@ impl Summary {
 
     /// Writes it beside the segment. Where that cannot be done, the segment is read again after a start, and that
     /// is all.
+    ///
+    /// Nothing is synced: what a crash leaves of it shows by its checksum, and a sync of the folder that failed here
+    /// would not fail again for the checkpoint, which needs it.
     pub(crate) fn keep(&self, segment: &Path, key: IndexKey) {
-        if let Err(error) = files::write_atomically(&summary_path(segment), &[&self.encode(key)]) {
+        let path = summary_path(segment);
+        // Two may make one at the same time.
+        let staged = path.with_extension(format!("{}.tmp", ClusterId::random()));
+        let kept = fs::write(&staged, self.encode(key)).and_then(|()| fs::rename(&staged, &path));
+        if let Err(error) = kept {
+            let _ = fs::remove_file(&staged);
             tracing::debug!(%error, "a segment's summary is not kept");
         }
     }
