@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hyper::Method;
-
 use skep_kit::clients::load::unique_text;
 use skep_kit::clients::oracle::verify;
 use skep_kit::effort::{figure, machine_shared, say};
@@ -284,14 +283,25 @@ async fn a_failed_sync_of_anything_is_not_tried_again() {
         return;
     }
     let _machine = machine_shared();
-    // ENOSPC, EDQUOT, EROFS, of a message segment, of the checkpoint, of the messages' folder.
-    for (error, part) in [(28, "/messages/"), (122, "/checkpoint"), (30, "/messages")] {
-        let (mut cluster, faults) = Cluster::with_faults(1, &[], |_| Vec::new()).await;
+    // ENOSPC, EDQUOT, EROFS, of a message segment, of the checkpoint, of the messages' folder, and of the keys'.
+    let parts =
+        [(28, "/messages/"), (122, "/checkpoint"), (30, "/messages"), (28, "/claims/"), (30, "/claims")];
+    for (error, part) in parts {
+        let (mut cluster, faults) =
+            Cluster::with_faults(1, &["--level-after", "100ms"], |_| Vec::new()).await;
+        until("keys are in files", Duration::from_secs(20), async || {
+            let metrics = cluster.node(1).admin.get("/metrics").await.ok()?.text();
+            metrics.lines().any(|line| line.starts_with("skep_store_level 4")).then_some(())
+        })
+        .await;
         let (digest, _) = cluster.node(1).http.put("it stays").await;
         faults[0].set(&[&format!("sync {error} {part}")]);
         // A checkpoint is made for it, where there is anything new.
         until("the node ends", Duration::from_secs(20), async || {
-            let _ = cluster.node(1).http.post_message(&unique_text(20)).await;
+            let text = unique_text(20);
+            let key = [("idempotency-key", text.as_str())];
+            let _ = cluster.node(1).http.send(Method::POST, "/write", &key, text.clone().into()).await;
+            let _ = cluster.node(1).http.post_message(&text).await;
             let _ = cluster.node(1).admin.with_timeout(Duration::from_secs(1)).get("/snapshot").await;
             cluster.node_mut(1).try_exit()
         })

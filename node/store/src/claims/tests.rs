@@ -181,6 +181,24 @@ fn what_a_run_finds_is_what_was_looked_for_and_what_it_made_itself() {
 }
 
 #[test]
+fn a_claim_that_only_has_the_same_fingerprint_is_another_keys() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut claims = open(dir.path(), &[], 0..0);
+    run(&mut claims, 0..10);
+    let places_of = |key: u64| {
+        let Places(mut places) = claims.places(&Wanted { keys: vec![ClaimKey(key.into())] }).unwrap();
+        places.remove(0).1
+    };
+    // As the index has it where keys come to one fingerprint.
+    let (other, own) = (ClaimKey(99), ClaimKey(4));
+    let mixed =
+        Places(vec![(other, places_of(5)), (own, places_of(5).into_iter().chain(places_of(4)).collect())]);
+    let known = mixed.read(Wait::ForDisk).unwrap();
+    assert_eq!(known.of(other), Some(None));
+    assert_eq!(known.of(own).unwrap().map(|(_, claim)| claim.key), Some(own));
+}
+
+#[test]
 fn a_file_in_which_any_byte_was_changed_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let mut claims = open(dir.path(), &[], 0..0);
