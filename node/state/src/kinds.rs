@@ -4,6 +4,7 @@
 
 pub mod claims;
 pub mod messages;
+pub mod tasks;
 pub mod text;
 
 use serde::{Deserialize, Serialize};
@@ -15,10 +16,12 @@ use crate::kind::{At, Invalid, Kind, KindId, Record, Stopped};
 use crate::level::{Level, Limits};
 use crate::records::Records;
 use crate::section;
+use crate::task::TaskOutcome;
 use claims::records::ClaimRecords;
 use claims::{Claim, Claims, ClaimsRecord, Guard};
 use messages::Messages;
 use messages::removed::RemovedRecord;
+use tasks::{Tasks, TasksRecord};
 use text::{Text, TextRecord, Write};
 
 /// Makes of the list of the kinds what holds them all.
@@ -113,6 +116,7 @@ kinds! { over records, claim_records:
     messages: Messages<R>, as RemovedRecord, on records;
     text: Text, as TextRecord, on ();
     claims: Claims<C>, as ClaimsRecord, on claim_records;
+    tasks: Tasks, as TasksRecord, on ();
 }
 
 /// What belongs to no kind: the level and the clock.
@@ -188,6 +192,11 @@ impl<R: Records, C: ClaimRecords> Kinds<R, C> {
             Some(Guard::Remember { claim, instead_of }) => {
                 let last_seq = self.messages.last_seq();
                 let outcome = self.apply_op(index, op)?;
+                // What was refused may be asked again under the same key.
+                if matches!(&outcome, OpOutcome::Tasks(came_to) if !matches!(came_to, TaskOutcome::Put { .. }))
+                {
+                    return Ok(outcome);
+                }
                 // Whose request made a message is no part of the state; whether it was new is.
                 let kept = match &outcome {
                     OpOutcome::Message { seq, .. } => {
@@ -223,6 +232,7 @@ impl<R: Records, C: ClaimRecords> Kinds<R, C> {
                 }
                 Ok(OpOutcome::Level { level: self.level })
             }
+            Op::Tasks { time_ms, op } => self.tasks.apply((op, Stamp(*time_ms)), &mut at),
             // Applied where the guard is.
             Op::Claim { .. } => Ok(OpOutcome::Skipped),
         }

@@ -15,5 +15,6 @@ pub mod level;
 pub mod message;
 pub mod records;
 pub mod section;
+pub mod task;
 
 pub use kinds::Kinds;

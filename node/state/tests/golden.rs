@@ -6,7 +6,7 @@ use skep_base::id::RequestId;
 use skep_state::Kinds;
 use skep_state::clock::{Clock, Stamp};
 use skep_state::command::{ClaimKey, Command, CommandOutcome, Op, OpOutcome};
-use skep_state::kind::Stopped;
+use skep_state::kind::{Record as _, Stopped};
 use skep_state::kinds::claims::ClaimsRecord;
 use skep_state::kinds::claims::records::{ClaimRecords, InMemory, Spans};
 use skep_state::kinds::claims::remembered::Remembered;
@@ -14,6 +14,9 @@ use skep_state::kinds::{CommonRecord, KindsRecord};
 use skep_state::level::{Level, Limits};
 use skep_state::message::{Digest, StoredMessage};
 use skep_state::records::{NewRecord, Records};
+use skep_state::task::{
+    End, Lease, NewTask, Policy, QueueSettings, TaskClaim, TaskId, TaskOp, TaskOutcome, When,
+};
 
 /// Digests alone.
 #[derive(Debug, Default)]
@@ -70,13 +73,20 @@ fn the_bounds_of_each_level_are_those_that_it_began_with() {
         remembered_max: 16_384,
         dropped_at_once_max: 16_384,
         text_requests_max: 4_096,
+        task_bytes_max: 33_554_432,
+        task_queues_max: 256,
+        task_workers_max: 4_096,
+        task_dead_max: 1_000,
+        task_puts_max: 16_384,
     };
     for level in 1..=3 {
         assert_eq!(Limits::of(Level(level)), first, "level {level}");
     }
     let fourth = Limits { claims_max: 10_485_760, claim_age_ms_min: 900_000, ..first };
-    assert_eq!(Limits::of(Level(4)), fourth);
-    assert_eq!(Level::NEWEST, Level(4), "a new level's bounds are pinned here");
+    for level in [4, 7] {
+        assert_eq!(Limits::of(Level(level)), fourth, "level {level}");
+    }
+    assert_eq!(Level::NEWEST, Level(7), "a new level's bounds are pinned here");
 }
 
 #[test]
@@ -228,3 +238,69 @@ fn at_the_bound_claims_are_young_until_they_were_at_the_fourth_level() {
         );
     }
 }
+
+/// A mixed history of tasks: what it comes to, and the section that it leaves.
+#[test]
+fn a_mixed_history_of_tasks_comes_to_what_it_came_to_at_the_seventh_level() {
+    let mut kinds = open();
+    kinds.apply(0, &Command::new(vec![Op::Level { level: Level(7) }])).unwrap();
+    let mut outcomes = Vec::new();
+    let mut leases = Vec::new();
+    for at in 0..600u64 {
+        let op = match at % 11 {
+            0..=3 => put_task(at),
+            4 | 5 => TaskOp::Claim(TaskClaim {
+                queues: vec!["a".into(), "b".into()],
+                worker: format!("w{}", at % 3),
+                number: 1 + at / 9,
+                max: 3,
+                holds: leases.iter().rev().take(2).map(|lease: &Lease| lease.fence).collect(),
+                closes: at.is_multiple_of(2),
+            }),
+            6 => TaskOp::Due { max: 4 },
+            7 => TaskOp::Expire { leases: leases.iter().rev().skip(1).take(1).copied().collect() },
+            8 if at.is_multiple_of(3) => TaskOp::Cancel { id: TaskId::nth(at / 4, at / 4 * 13 + 1, 0) },
+            9 if at.is_multiple_of(2) => TaskOp::QueueSet {
+                queue: "b".into(),
+                settings: QueueSettings { active_max: 2, ..QueueSettings::default() },
+            },
+            _ => match leases.pop() {
+                Some(Lease { id, fence }) => TaskOp::End { id, fence, end: end_of(at) },
+                None => TaskOp::RaiseFence,
+            },
+        };
+        let outcome =
+            kinds.apply(at, &Command::new(vec![Op::Tasks { time_ms: 1_000 + at * 7, op }])).unwrap();
+        if let [OpOutcome::Tasks(TaskOutcome::Claimed { leases: given })] = outcome.outcomes.as_slice() {
+            leases.extend_from_slice(given);
+        }
+        outcomes.push(outcome);
+    }
+    let state = kinds.record().tasks.encode().unwrap();
+    assert_eq!((digest(&outcomes).as_str(), digest(&state).as_str()), (OUTCOMES_7, STATE_7));
+}
+
+fn put_task(at: u64) -> TaskOp {
+    let task = NewTask {
+        queue: if at.is_multiple_of(3) { "a" } else { "b" }.into(),
+        kind: "k".into(),
+        payload: Bytes::from(at.to_string()),
+        priority: (at % 10) as u8,
+        when: When::After { delay_ms: at % 4 * 50 },
+        policy: Policy { retries: 1, backoff_ms: 100, timeout_ms: at % 2 * 900, keep_ms: 700 },
+        unique: at.is_multiple_of(5).then(|| (at % 7).to_string()),
+    };
+    TaskOp::Put { nonce: at * 13 + 1, tasks: vec![task] }
+}
+
+fn end_of(at: u64) -> End {
+    match at % 4 {
+        0 => End::Done { result: Bytes::from(at.to_string()) },
+        1 => End::Failed { error: at.to_string(), is_final: at % 8 == 1 },
+        2 => End::Release,
+        _ => End::Snooze { delay_ms: 60 },
+    }
+}
+
+const OUTCOMES_7: &str = "b79c0b6f1815a190811aa744af1b6eca481d68aca27b74efb9cb76f7f339673c";
+const STATE_7: &str = "58c4a8365eb28ea195c8b5bcbc8f4a4d783c81ce8934c2f4303a373a0b673bbb";

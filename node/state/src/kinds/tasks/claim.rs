@@ -1,0 +1,122 @@
+//! How workers get tasks, so that none leaks: what a claim gave and its worker neither ended nor says to hold
+//! at its next one goes back.
+
+use std::sync::Arc;
+
+use super::queue::Worker;
+use super::table::Edge;
+use super::{Ended, Tasks};
+use crate::level::Limits;
+use crate::task::{
+    CLAIM_QUEUES_MAX, CLAIM_TASKS_MAX, HOLDS_MAX, Lease, TaskClaim, TaskOutcome, TaskState, is_queue,
+    is_worker,
+};
+
+/// Bytes of payloads after which a claim takes no further task.
+const CLAIM_BYTES_MAX: usize = 1024 * 1024;
+
+impl Tasks {
+    /// The first tasks that are ready; the same again for the same number.
+    pub(super) fn claim(&mut self, claim: &TaskClaim, now: u64, limits: &Limits) -> TaskOutcome {
+        let TaskClaim { queues, worker: name, number, holds, closes, .. } = claim;
+        let bounded = is_worker(name)
+            && queues.len() <= CLAIM_QUEUES_MAX
+            && queues.iter().all(|queue| is_queue(queue))
+            && holds.len() <= HOLDS_MAX;
+        if !bounded {
+            return TaskOutcome::Invalid;
+        }
+        let known = self.held.workers.get(&**name).cloned();
+        if known.is_none() && !self.have_worker_room(limits) {
+            return TaskOutcome::Full;
+        }
+        let known = known.unwrap_or_default();
+        if *number < known.number {
+            return TaskOutcome::Stale;
+        }
+        if *number == known.number {
+            let given = known.given.iter().copied();
+            return TaskOutcome::Claimed { leases: given.filter(|lease| self.is_current(lease)).collect() };
+        }
+        let former: Vec<Lease> = known.kept.iter().chain(&known.given).copied().collect();
+        let (kept, unheld): (Vec<Lease>, Vec<Lease>) = former
+            .into_iter()
+            .filter(|lease| self.is_current(lease))
+            .partition(|lease| holds.contains(&lease.fence));
+        // In the order in which they were taken: the last goes to the head first.
+        for lease in unheld.iter().rev() {
+            self.give_back(lease, now);
+        }
+        let given = self.take(claim, &kept, now);
+        if given.is_empty() && !closes {
+            // The worker waits on. What it was given before is told apart no more: it holds it.
+            if !known.given.is_empty() || known.kept.len() != kept.len() {
+                self.set_worker(name, Worker { number: known.number, seen_ms: now, kept, given: Vec::new() });
+            }
+            return TaskOutcome::Claimed { leases: given };
+        }
+        self.set_worker(name, Worker { number: *number, seen_ms: now, kept, given: given.clone() });
+        TaskOutcome::Claimed { leases: given }
+    }
+
+    fn take(&mut self, claim: &TaskClaim, kept: &[Lease], now: u64) -> Vec<Lease> {
+        let name: Arc<str> = (&*claim.worker).into();
+        let is_suspect = |lease: &Lease| self.find(lease.id).is_ok_and(|task| task.lost > 0);
+        // Two of them with one worker, and it could not be told which of them it was lost with.
+        let mut may_have_suspect = !kept.iter().any(is_suspect);
+        let max = (claim.max as usize).min(CLAIM_TASKS_MAX).min(HOLDS_MAX.saturating_sub(kept.len()));
+        let (mut given, mut bytes) = (Vec::new(), 0);
+        for queue in &claim.queues {
+            let Some(number) = self.by_queue.get(&**queue).map(|number| usize::from(*number)) else {
+                continue;
+            };
+            while given.len() < max && bytes < CLAIM_BYTES_MAX {
+                let Some(queue) = self.held.queues.get_mut(number) else { break };
+                let Some(slot) = queue.next(&self.held.table, may_have_suspect) else { break };
+                self.held.fence += 1;
+                let fence = self.held.fence;
+                let Some(task) = self.held.table.get_mut(slot) else { break };
+                (task.fence, task.ended, task.worker) = (fence, Ended::Not, Some(name.clone()));
+                may_have_suspect &= task.lost == 0;
+                bytes += task.body.payload.len();
+                given.push(Lease { id: task.id, fence });
+                let timer_ms = match task.body.policy.timeout_ms {
+                    0 => 0,
+                    timeout_ms => now.saturating_add(timeout_ms),
+                };
+                self.shift(slot, TaskState::Active, Edge::Tail, timer_ms, now);
+            }
+        }
+        given
+    }
+
+    /// A task that its worker does not have goes first again, and nothing is counted.
+    fn give_back(&mut self, lease: &Lease, now: u64) {
+        let Ok(slot) = self.slot_of(lease.id) else { return };
+        if let Some(task) = self.held.table.get_mut(slot) {
+            task.ended = Ended::Otherwise;
+        }
+        self.shift(slot, TaskState::Ready, Edge::Head, 0, now);
+    }
+
+    fn set_worker(&mut self, name: &str, worker: Worker) {
+        self.held.workers.insert(name.into(), Arc::new(worker));
+        self.changes += 1;
+    }
+
+    /// Whether one more worker can be known; where there are too many, instead of the one that has not been
+    /// heard for longest and holds nothing.
+    fn have_worker_room(&mut self, limits: &Limits) -> bool {
+        if self.held.workers.len() < limits.task_workers_max {
+            return true;
+        }
+        let holds_nothing =
+            |worker: &Worker| !worker.kept.iter().chain(&worker.given).any(|lease| self.is_current(lease));
+        let idle = self.held.workers.iter().filter(|(_, worker)| holds_nothing(worker));
+        let Some(name) = idle.min_by_key(|(_, worker)| worker.seen_ms).map(|(name, _)| name.clone()) else {
+            return false;
+        };
+        self.held.workers.remove(&name);
+        true
+    }
+}
