@@ -37,6 +37,7 @@ use crate::service::resumed;
 use crate::service::retention::{Retention, RetentionConfig};
 use crate::service::room::{self, Room};
 use crate::service::scrub;
+use crate::service::tasks::dispatcher::{Beats, Dispatcher, Held as HeldLeases};
 use crate::service::time::{self, Time};
 use crate::service::{HandOver, Service, ServiceParts};
 use crate::telemetry::Metrics;
@@ -148,6 +149,7 @@ impl Group {
             read_indexer: read_indexer.clone(),
             reader: reader.clone(),
         };
+        let held_leases = HeldLeases::default();
         let service = Service::new(ServiceParts {
             node_id,
             request_timeout: settings.request_timeout,
@@ -158,6 +160,13 @@ impl Group {
             proposer: proposer.clone(),
             read_indexer: read_indexer.clone(),
             time: time.clone(),
+            beats: Beats {
+                node_id,
+                raft: raft.clone(),
+                peers: peers.clone(),
+                gossip: gossip.clone(),
+                held: held_leases.clone(),
+            },
             health: store.health.clone(),
             waiting: bootstrap.waiting(),
             reached: reached.clone(),
@@ -182,6 +191,7 @@ impl Group {
                 witness: witness.clone(),
                 held_vote: held_vote.clone(),
                 health: store.health.clone(),
+                held_leases: held_leases.clone(),
             }),
         }));
 
@@ -193,6 +203,13 @@ impl Group {
             proposer: proposer.clone(),
             time: time.clone(),
             config: settings.retention,
+        };
+        let dispatcher = Dispatcher {
+            node_id,
+            raft: raft.clone(),
+            reader: reader.clone(),
+            proposer: proposer.clone(),
+            held: held_leases,
         };
         let level_after = settings.level_after;
         let due = Due {
@@ -263,6 +280,7 @@ impl Group {
         tasks.spawn(retention.run());
         tasks.spawn(scrub::run(store.reader.clone(), settings.scrub_interval));
         tasks.spawn(due.run());
+        tasks.spawn(dispatcher.run());
         tasks.spawn(lateness::run(metrics.lateness.clone()));
         Ok(Group { raft, service, operator, store, tasks })
     }

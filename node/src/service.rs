@@ -21,6 +21,7 @@ pub mod room;
 pub mod scrub;
 mod started;
 pub mod status;
+pub mod tasks;
 pub mod time;
 
 use std::sync::Arc;
@@ -44,6 +45,7 @@ use skep_state::kinds::text::Newest;
 use skep_store::Raft;
 use skep_store::{Block, Busy, Lookup, Reader, StoreError};
 pub use status::{ClusterStatus, MemberStatus};
+use tasks::dispatcher::Beats;
 pub use time::Clocks;
 use time::Time;
 
@@ -155,6 +157,7 @@ struct Inner {
     nonces: Nonces,
     scans: Semaphore,
     time: Time,
+    beats: Beats,
     status: status::Status,
 }
 
@@ -170,6 +173,7 @@ pub struct ServiceParts {
     pub proposer: Proposer,
     pub read_indexer: ReadIndexer,
     pub time: Time,
+    pub beats: Beats,
     pub health: tokio::sync::watch::Receiver<skep_store::StoreHealth>,
     /// Why the node waits, while it has no cluster.
     pub waiting: tokio::sync::watch::Receiver<Option<skep_raft::formation::bootstrap::Wait>>,
@@ -200,6 +204,7 @@ impl Service {
             nonces: Nonces::new(),
             scans: Semaphore::new(SCANS_MAX),
             time: parts.time,
+            beats: parts.beats,
             status,
         }))
     }

@@ -12,7 +12,9 @@ use serde::Serialize;
 use skep_base::id::NodeId;
 use skep_members::gossip::{Gossip, NodeState};
 use skep_state::command::{COMMAND_BYTES_TARGET, COMMAND_OPS_MAX, Op, OpOutcome};
+use skep_state::kinds::tasks::TasksRecord;
 use skep_state::message::Digest;
+use skep_state::task::TaskOp;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -25,7 +27,7 @@ use skep_raft::peers::Peers;
 use skep_raft::types::Metrics;
 use skep_raft::wait_until;
 use skep_raft::wire::{Operation, OperationError, OperationOutcome, Request, Response};
-use skep_state::level::Limits;
+use skep_state::level::{Level, Limits};
 use skep_store::Raft;
 use skep_store::{Lookup, Reader, SnapshotData, SnapshotSink, StoreError};
 
@@ -357,9 +359,10 @@ impl Operator {
         // A node that has just joined has nothing yet of a cluster that is full.
         let deadline = Instant::now() + OPERATION_TIMEOUT;
         self.read_indexer.confirm(deadline).await.map_err(|error| failed(&error))?;
-        if self.reader.last_seq() > 0 || self.reader.newest_text().is_some() {
+        let has_tasks = self.reader.tasks(|tasks| !tasks.is_empty());
+        if self.reader.last_seq() > 0 || self.reader.newest_text().is_some() || has_tasks {
             return Err(OperatorError::Refused(
-                "this cluster holds messages; restore goes into an empty one".into(),
+                "this cluster holds messages or tasks; restore goes into an empty one".into(),
             ));
         }
         let mut sink = SnapshotSink::new(&self.reader);
@@ -369,6 +372,12 @@ impl Operator {
             sink.write(chunk).await.map_err(|error| OperatorError::Refused(error.to_string()))?;
         }
         let snapshot = sink.finish().await.map_err(|error| OperatorError::Refused(error.to_string()))?;
+        let has_tasks = snapshot.header().kinds.tasks != TasksRecord::default();
+        if has_tasks && self.reader.level() < Level::TASKS {
+            return Err(OperatorError::Refused(
+                "the snapshot holds tasks, to which the members have not agreed yet (--level-after)".into(),
+            ));
+        }
         // Through the log like any write: each node gets the same in the same order.
         let (batches, mut read) = mpsc::channel(RESTORE_BATCHES_MAX);
         let reading = tokio::task::spawn_blocking(move || read_again(&snapshot, &batches));
@@ -379,6 +388,12 @@ impl Operator {
             messages += outcomes.iter().filter(|it| matches!(it, OpOutcome::Message { .. })).count() as u64;
         }
         reading.await.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
+        if has_tasks {
+            // Workers of the past may still hold fences that the snapshot does not know of.
+            let raise = Op::Tasks { time_ms: 0, op: TaskOp::RaiseFence };
+            let raised = self.proposer.propose(raise, Instant::now() + OPERATION_TIMEOUT).await;
+            raised.map_err(|error| failed(&error))?;
+        }
         Ok(messages)
     }
 }

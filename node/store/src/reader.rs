@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 
 use skep_state::clock::Stamp;
 use skep_state::command::Op;
+use skep_state::kinds::tasks::Tasks;
 use skep_state::kinds::text::Newest;
 use skep_state::level::Level;
 use skep_state::message::{Digest, StoredMessage};
@@ -235,6 +236,11 @@ impl Reader {
     /// The newest text.
     pub fn newest_text(&self) -> Option<Newest> {
         self.core.lock().kinds.text.newest()
+    }
+
+    /// Looks at the tasks. Whoever looks holds up what is applied.
+    pub fn tasks<T>(&self, look: impl FnOnce(&Tasks) -> T) -> T {
+        look(&self.core.lock().kinds.tasks)
     }
 
     /// The last message's `seq`, 0 where there is none.

@@ -62,6 +62,10 @@ pub enum Request {
         /// Whether it knows already that its log went back.
         went_back: bool,
     },
+    /// To the leader: workers hold the tasks of these fences. Protocol 7.
+    Beat {
+        fences: Vec<u64>,
+    },
 }
 
 /// What an operator asks of the leader through any node.
@@ -114,6 +118,8 @@ pub enum Response {
     HasRoom(bool),
     /// To [`Request::Resumes`]: the most that the peer saw.
     Seen(Option<Held>),
+    /// To [`Request::Beat`]: whether the peer leads, and has noted it.
+    Beat(bool),
 }
 
 /// Why a request was not executed.
@@ -184,6 +190,8 @@ impl Request {
             // One that waits would tell of another moment.
             Request::Clock => true,
             Request::MayStop | Request::HasRoom | Request::Resumes { .. } => true,
+            // Leases of workers hang on it.
+            Request::Beat { .. } => true,
             Request::Propose { .. } | Request::Restore { .. } | Request::Operate(_) => false,
             // It takes as long as a dial.
             Request::Reach { .. } => false,
