@@ -7,6 +7,7 @@ mod builtin;
 mod ready;
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::core::worker::Worker;
 use crate::forward::dispatch::Dispatch;
@@ -14,6 +15,9 @@ use crate::forward::plan::Plan;
 use crate::wire::request_head::RequestHead;
 
 use self::builtin::Known;
+
+/// How long a node may let a claim, or a reader of one task, wait.
+const WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// A request, as far as it is judged by.
 #[derive(Debug, Clone, Copy)]
@@ -66,12 +70,19 @@ impl Gateway {
             repeatable: head.method.is_idempotent() || (are_nodes && head.has_idempotency_key),
             key: None,
             answer_within: settings.request_timeout,
+            waits: false,
         };
         match builtin::known(head.method, head.target.of(asked.buf)) {
             Known::Ready => return Verdict::Answer(ready::answer(&self.worker, &self.skep, &asked)),
             Known::NamedByContent => plan.repeatable |= are_nodes,
             Known::Digest(key) => plan.key = Some(key).filter(|_| are_nodes && settings.by_digest),
-            Known::Nothing => {}
+            Known::Repeatable => plan.repeatable |= are_nodes,
+            Known::Waits if are_nodes => {
+                plan.repeatable = true;
+                plan.waits = true;
+                plan.answer_within += WAIT_MAX;
+            }
+            Known::Waits | Known::Nothing => {}
         }
         Verdict::Forward(plan)
     }

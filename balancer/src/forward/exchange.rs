@@ -232,7 +232,7 @@ async fn attempt<D: Downstream>(
     // A backend that says "not now" at once must not look like the fastest.
     if !is_unprocessed(pool, &upstream) {
         // How long a body took that was streamed is the client's affair.
-        let latency = sender.whole.then(|| now.saturating_duration_since(sent_at));
+        let latency = (sender.whole && !plan.waits).then(|| now.saturating_duration_since(sent_at));
         let kind = if method.is_safe() { Kind::Safe } else { Kind::Unsafe };
         pool.began(backend, upstream.head.status, kind, latency, now);
     }
