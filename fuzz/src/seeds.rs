@@ -23,6 +23,7 @@ use skep_state::kinds::text::TextRecord;
 use skep_state::kinds::{CommonRecord, KindsRecord};
 use skep_state::level::Level;
 use skep_state::message::{Digest, TEXT_PLAIN};
+use skep_state::task::{End, NewTask, Policy, TaskClaim, TaskId, TaskOp, When};
 use skep_store::{SegmentMeta, SnapshotHeader};
 
 /// The environment variable that names the folder.
@@ -40,6 +41,24 @@ pub fn write(seeds: impl FnOnce() -> Vec<Vec<u8>>) {
 fn ops() -> Vec<Op> {
     let body = Bytes::from_static(b"foo");
     let digest = Digest::of(&body);
+    let id = TaskId { seq: 1, nonce: 2 };
+    let task = NewTask {
+        queue: "q".into(),
+        kind: "k".into(),
+        payload: body.clone(),
+        priority: 5,
+        when: When::After { delay_ms: 1 },
+        policy: Policy::default(),
+        unique: Some("u".into()),
+    };
+    let claim = TaskClaim {
+        queues: vec!["q".into()],
+        worker: "w".into(),
+        number: 1,
+        max: 8,
+        holds: vec![9],
+        closes: true,
+    };
     vec![
         Op::PutMessage {
             digest,
@@ -53,6 +72,9 @@ fn ops() -> Vec<Op> {
         Op::WriteText { request: RequestId(7), text: body, time_ms: u64::MAX },
         Op::DropMessages { upto: 5 },
         Op::RemoveMessage { digest },
+        Op::Tasks { time_ms: 6, op: TaskOp::Put { nonce: 7, tasks: vec![task] } },
+        Op::Tasks { time_ms: 6, op: TaskOp::Claim(claim) },
+        Op::Tasks { time_ms: 6, op: TaskOp::End { id, fence: 9, end: End::Snooze { delay_ms: 10 } } },
     ]
 }
 
@@ -82,6 +104,7 @@ pub fn frames() -> Vec<Vec<u8>> {
         Frame::Cluster(ClusterId(7)),
         request(Request::Propose { ops: ops() }),
         request(Request::ReadIndex { vote: None }),
+        request(Request::Beat { fences: vec![1, 1 << 40] }),
         request(Request::Append(append())),
         request(Request::Bootstrap(BootstrapAsk::Promise(Proposal {
             ballot: 1,

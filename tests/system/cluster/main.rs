@@ -32,5 +32,6 @@ mod retention;
 mod scrub;
 mod signals;
 mod strangers;
+mod tasks;
 mod threads;
 mod torn_log;
