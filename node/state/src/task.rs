@@ -286,6 +286,8 @@ pub enum TaskOutcome {
     Changed {
         count: u32,
     },
+    /// The claim of this number came to its end before, and its worker has nothing of it.
+    Over,
 }
 
 /// Whether it can be a queue's name: letters, digits, `.`, `_` and `-`.

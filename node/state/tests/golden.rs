@@ -302,5 +302,5 @@ fn end_of(at: u64) -> End {
     }
 }
 
-const OUTCOMES_7: &str = "b79c0b6f1815a190811aa744af1b6eca481d68aca27b74efb9cb76f7f339673c";
-const STATE_7: &str = "58c4a8365eb28ea195c8b5bcbc8f4a4d783c81ce8934c2f4303a373a0b673bbb";
+const OUTCOMES_7: &str = "d36b569cd4e9339bfe8e30d98c4632a07fed01a42c2245b988e83f5955029c7c";
+const STATE_7: &str = "03157fdefdeeb125425b7d3d40eaaf953a68646fa93efee519a11ada75aca1a5";

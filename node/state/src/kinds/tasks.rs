@@ -25,6 +25,7 @@
 mod again;
 mod claim;
 mod end;
+mod look;
 mod put;
 mod queue;
 mod record;
@@ -40,7 +41,8 @@ use crate::clock::Stamp;
 use crate::command::{Op as Proposed, OpOutcome};
 use crate::kind::{At, Invalid, Kind, Stopped};
 use crate::level::Limits;
-use crate::task::{Lease, Policy, QueueSettings, TaskId, TaskOp, TaskOutcome, TaskState};
+use crate::task::{Policy, TaskId, TaskOp, TaskOutcome, TaskState};
+pub use look::QueueView;
 pub use queue::Counts;
 pub use record::TasksRecord;
 use table::{Edge, List};
@@ -114,21 +116,6 @@ pub struct Tasks {
     timers: BTreeSet<(u64, u64, u32)>,
     puts: BTreeMap<u64, (u64, u32)>,
     bytes: usize,
-    changes: u64,
-}
-
-/// A queue as it is shown.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct QueueView {
-    pub name: Arc<str>,
-    pub settings: QueueSettings,
-    pub ready: u32,
-    pub due: u32,
-    pub active: u32,
-    pub dead: u32,
-    pub counts: Counts,
-    /// Since when the oldest ready task of the highest priority is ready; 0 where none is.
-    pub oldest_ready_ms: u64,
 }
 
 impl Kind for Tasks {
@@ -176,7 +163,7 @@ impl Kind for Tasks {
     }
 
     fn revision(&self) -> u64 {
-        self.changes
+        self.held.changes
     }
 
     fn record(&self) -> TasksRecord {
@@ -185,113 +172,6 @@ impl Kind for Tasks {
 
     fn open(held: TasksRecord, (): ()) -> Result<Self, Invalid> {
         Ok(Tasks::of(held))
-    }
-}
-
-/// What readers ask.
-impl Tasks {
-    /// The task of an id; what stands in its way where there is none.
-    pub fn find(&self, id: TaskId) -> Result<&Task, TaskOutcome> {
-        let slot = self.slot_of(id)?;
-        self.held.table.get(slot).ok_or(TaskOutcome::Unknown)
-    }
-
-    /// The name of a task's queue.
-    pub fn queue_of(&self, task: &Task) -> &str {
-        self.held.queues.get(usize::from(task.queue)).map_or("", |queue| &queue.name)
-    }
-
-    /// All queues, by their names.
-    pub fn queues(&self) -> impl Iterator<Item = QueueView> {
-        self.by_queue.values().filter_map(|number| {
-            let queue = self.held.queues.get(usize::from(*number))?;
-            let oldest = queue.ready.iter().rev().find_map(|list| self.held.table.tasks(list).next());
-            Some(QueueView {
-                name: queue.name.clone(),
-                settings: queue.settings,
-                ready: queue.ready_len(),
-                due: queue.due,
-                active: queue.active.len,
-                dead: queue.dead.len,
-                counts: queue.counts,
-                oldest_ready_ms: oldest.map_or(0, |task| task.since_ms),
-            })
-        })
-    }
-
-    /// How many tasks of a queue may be claimed now.
-    pub fn claimable(&self, queue: &str) -> u32 {
-        let number = self.by_queue.get(queue);
-        number
-            .and_then(|number| self.held.queues.get(usize::from(*number)))
-            .map_or(0, |queue| queue.claimable())
-    }
-
-    /// Whether a worker was given what it neither ended nor holds.
-    pub fn has_unheld(&self, worker: &str, holds: &[u64]) -> bool {
-        let Some(worker) = self.held.workers.get(worker) else { return false };
-        let mut given = worker.kept.iter().chain(&worker.given);
-        given.any(|lease| !holds.contains(&lease.fence) && self.is_current(lease))
-    }
-
-    /// Those fences that a worker takes for its own and that are not any more. One that is newer than all that is
-    /// known here may be its own.
-    pub fn lost_of(&self, worker: &str, holds: &[u64]) -> Vec<u64> {
-        let worker = self.held.workers.get(worker);
-        let leases = || worker.iter().flat_map(|worker| worker.kept.iter().chain(&worker.given));
-        let is_lost = |fence: &u64| {
-            let lease = leases().find(|lease| lease.fence == *fence);
-            *fence <= self.held.fence && !lease.is_some_and(|lease| self.is_current(lease))
-        };
-        holds.iter().copied().filter(is_lost).collect()
-    }
-
-    /// The number of a worker's last claim; 0 where it is not known.
-    pub fn number_of(&self, worker: &str) -> u64 {
-        self.held.workers.get(worker).map_or(0, |worker| worker.number)
-    }
-
-    /// Whether the lease is its task's.
-    pub fn is_current(&self, lease: &Lease) -> bool {
-        let task = self.find(lease.id);
-        task.is_ok_and(|task| task.state == TaskState::Active && task.fence == lease.fence)
-    }
-
-    /// All that is in workers' hands.
-    pub fn leases(&self) -> impl Iterator<Item = Lease> {
-        let lists = self.held.queues.iter().map(|queue| &queue.active);
-        lists
-            .flat_map(|list| self.held.table.tasks(list))
-            .map(|task| Lease { id: task.id, fence: task.fence })
-    }
-
-    /// How many there are, finished ones included.
-    pub fn len(&self) -> u32 {
-        self.held.table.used()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Those that are done or cancelled.
-    pub fn finished(&self) -> u32 {
-        self.held.finished.len
-    }
-
-    /// What they take of the room that there is.
-    pub fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    /// Workers that are known.
-    pub fn workers(&self) -> usize {
-        self.held.workers.len()
-    }
-
-    /// The last fence that was given.
-    pub fn last_fence(&self) -> u64 {
-        self.held.fence
     }
 }
 
@@ -314,7 +194,7 @@ impl Tasks {
     ) -> Option<&'a mut List> {
         match task.state {
             TaskState::Done | TaskState::Cancelled => Some(finished),
-            state => queues.get_mut(usize::from(task.queue))?.list(state, task.priority),
+            _ => queues.get_mut(usize::from(task.queue))?.list(task),
         }
     }
 
@@ -352,7 +232,7 @@ impl Tasks {
         if let Some(count) = queues.get_mut(queue).and_then(|queue| queue.unlisted(state)) {
             *count += 1;
         }
-        self.changes += 1;
+        self.held.changes += 1;
     }
 
     /// Brings a task into a state, at one end of its list, until a time (0: for good).
@@ -385,7 +265,7 @@ impl Tasks {
             self.by_seq.remove(&task.id.seq);
             self.bytes -= task.charge();
         }
-        self.changes += 1;
+        self.held.changes += 1;
     }
 
     fn free_unique(&mut self, slot: u32) {
@@ -424,6 +304,19 @@ impl Tasks {
 }
 
 impl Task {
+    /// Why it is not done, as far as that is known: what its last try said, or that it took its workers with it.
+    pub fn error(&self) -> &[u8] {
+        match self.lost >= end::LOST_MAX {
+            true => b"worker-lost",
+            false => &self.outcome,
+        }
+    }
+
+    /// Whether a worker was lost with it.
+    fn is_suspect(&self) -> bool {
+        self.lost > 0
+    }
+
     /// What it takes of the room that there is.
     fn charge(&self) -> usize {
         let body = &self.body;

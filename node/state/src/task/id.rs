@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use sha2::Digest as _;
 
 /// A task's id: its number, and what keeps others from guessing it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -16,11 +17,10 @@ pub struct TaskId {
 impl TaskId {
     /// The ids of tasks that were put together, counted from 0.
     pub fn nth(first: u64, nonce: u64, number: u32) -> TaskId {
-        // SplitMix64: one id says nothing that is of use of the next.
-        let mut z = nonce.wrapping_add(u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        TaskId { seq: first.wrapping_add(number.into()), nonce: z ^ (z >> 31) }
+        // One way: who has one id can make no other one of it.
+        let hash = sha2::Sha256::new().chain_update(nonce.to_le_bytes()).chain_update(number.to_le_bytes());
+        let nonce = hash.finalize().iter().take(8).fold(0, |nonce, byte| nonce << 8 | u64::from(*byte));
+        TaskId { seq: first.wrapping_add(number.into()), nonce }
     }
 }
 
@@ -79,6 +79,26 @@ mod tests {
             assert_eq!(text.parse(), Ok(id));
             assert_eq!(text.to_uppercase().parse(), Ok(id), "RFC 9562 reads either case");
         }
+    }
+
+    /// The inverse of SplitMix64's last steps, which make no secret of what they are given.
+    fn unmixed(mut z: u64) -> u64 {
+        z ^= z >> 31 ^ z >> 62;
+        z = z.wrapping_mul(0x3196_42b2_d24d_8ec3);
+        z ^= z >> 27 ^ z >> 54;
+        z = z.wrapping_mul(0x96de_1b17_3f11_9089);
+        z ^ z >> 30 ^ z >> 60
+    }
+
+    #[test]
+    fn the_ids_of_an_array_cannot_be_made_of_one_of_them() {
+        let (first, second) = (TaskId::nth(1, 7, 0), TaskId::nth(1, 7, 1));
+        for guess in [first.nonce, unmixed(first.nonce)] {
+            assert_ne!(TaskId::nth(1, guess, 1), second);
+        }
+        assert_eq!(second.seq, 2);
+        // SHA-256 of 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0: all nodes say the same.
+        assert_eq!(first.nonce, 0x3562_0c6a_b15d_72cb);
     }
 
     #[test]

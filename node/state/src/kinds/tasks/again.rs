@@ -21,15 +21,21 @@ impl Tasks {
         let finished = held.table.tasks(&held.finished);
         let all = listed.chain(due).chain(finished);
         let saved = all.map(move |task| TaskOp::Restore(Box::new(tasks.saved(task))));
+        // First: a task that a client puts meanwhile has a number that is none of theirs.
         let given = (held.last_seq > 0).then_some(TaskOp::Given { seq: held.last_seq, fence: held.fence });
-        queues.chain(saved).chain(given)
+        given.into_iter().chain(queues).chain(saved)
     }
 
     /// What of a queue is to be claimed, or was: that was before the rest.
     fn waiting<'a>(&'a self, queue: &'a Queue, priority: usize) -> impl Iterator<Item = &'a Task> {
         let table = &self.held.table;
-        let active = table.tasks(&queue.active).filter(move |task| usize::from(task.priority) == priority);
-        active.chain(queue.ready.get(priority).into_iter().flat_map(|list| table.tasks(list)))
+        let lists = [(true, &queue.suspects), (false, &queue.ready)];
+        lists.into_iter().flat_map(move |(is_suspect, lists)| {
+            let active = table.tasks(&queue.active);
+            let active = active
+                .filter(move |it| usize::from(it.priority) == priority && it.is_suspect() == is_suspect);
+            active.chain(lists.get(priority).into_iter().flat_map(|list| table.tasks(list)))
+        })
     }
 
     fn saved(&self, task: &Task) -> SavedTask {

@@ -27,8 +27,14 @@ impl Tasks {
             return TaskOutcome::Invalid;
         }
         let known = self.held.workers.get(&**name).cloned();
-        if known.is_none() && !self.have_worker_room(limits) {
-            return TaskOutcome::Full;
+        if known.is_none() && self.held.workers.len() >= limits.task_workers_max {
+            // Of one that waits on nothing is kept, and no other one goes for it.
+            if !closes && !self.has_for(name, holds, queues) {
+                return TaskOutcome::Claimed { leases: Vec::new() };
+            }
+            if !self.have_worker_room() {
+                return TaskOutcome::Full;
+            }
         }
         let known = known.unwrap_or_default();
         if *number < known.number {
@@ -36,7 +42,11 @@ impl Tasks {
         }
         if *number == known.number {
             let given = known.given.iter().copied();
-            return TaskOutcome::Claimed { leases: given.filter(|lease| self.is_current(lease)).collect() };
+            let leases: Vec<Lease> = given.filter(|lease| self.is_current(lease)).collect();
+            return match leases.is_empty() {
+                true => TaskOutcome::Over,
+                false => TaskOutcome::Claimed { leases },
+            };
         }
         let former: Vec<Lease> = known.kept.iter().chain(&known.given).copied().collect();
         let (kept, unheld): (Vec<Lease>, Vec<Lease>) = former
@@ -50,20 +60,23 @@ impl Tasks {
         let given = self.take(claim, &kept, now);
         if given.is_empty() && !closes {
             // The worker waits on. What it was given before is told apart no more: it holds it.
-            if !known.given.is_empty() || known.kept.len() != kept.len() {
-                self.set_worker(name, Worker { number: known.number, seen_ms: now, kept, given: Vec::new() });
+            if !known.given.is_empty() || known.kept.len() != kept.len() || known.fell {
+                self.set_worker(
+                    name,
+                    Worker { number: known.number, seen_ms: now, kept, ..Worker::default() },
+                );
             }
             return TaskOutcome::Claimed { leases: given };
         }
-        self.set_worker(name, Worker { number: *number, seen_ms: now, kept, given: given.clone() });
+        let worker = Worker { number: *number, seen_ms: now, kept, given: given.clone(), fell: false };
+        self.set_worker(name, worker);
         TaskOutcome::Claimed { leases: given }
     }
 
     fn take(&mut self, claim: &TaskClaim, kept: &[Lease], now: u64) -> Vec<Lease> {
         let name: Arc<str> = (&*claim.worker).into();
-        let is_suspect = |lease: &Lease| self.find(lease.id).is_ok_and(|task| task.lost > 0);
         // Two of them with one worker, and it could not be told which of them it was lost with.
-        let mut may_have_suspect = !kept.iter().any(is_suspect);
+        let mut may_have_suspect = !kept.iter().any(|lease| self.is_suspect(lease));
         let max = (claim.max as usize).min(CLAIM_TASKS_MAX).min(HOLDS_MAX.saturating_sub(kept.len()));
         let (mut given, mut bytes) = (Vec::new(), 0);
         for queue in &claim.queues {
@@ -72,12 +85,12 @@ impl Tasks {
             };
             while given.len() < max && bytes < CLAIM_BYTES_MAX {
                 let Some(queue) = self.held.queues.get_mut(number) else { break };
-                let Some(slot) = queue.next(&self.held.table, may_have_suspect) else { break };
+                let Some(slot) = queue.next(may_have_suspect) else { break };
                 self.held.fence += 1;
                 let fence = self.held.fence;
                 let Some(task) = self.held.table.get_mut(slot) else { break };
                 (task.fence, task.ended, task.worker) = (fence, Ended::Not, Some(name.clone()));
-                may_have_suspect &= task.lost == 0;
+                may_have_suspect &= !task.is_suspect();
                 bytes += task.body.payload.len();
                 given.push(Lease { id: task.id, fence });
                 let timer_ms = match task.body.policy.timeout_ms {
@@ -101,15 +114,11 @@ impl Tasks {
 
     fn set_worker(&mut self, name: &str, worker: Worker) {
         self.held.workers.insert(name.into(), Arc::new(worker));
-        self.changes += 1;
+        self.held.changes += 1;
     }
 
-    /// Whether one more worker can be known; where there are too many, instead of the one that has not been
-    /// heard for longest and holds nothing.
-    fn have_worker_room(&mut self, limits: &Limits) -> bool {
-        if self.held.workers.len() < limits.task_workers_max {
-            return true;
-        }
+    /// Forgets the worker that has not been heard for longest and holds nothing, if there is one.
+    fn have_worker_room(&mut self) -> bool {
         let holds_nothing =
             |worker: &Worker| !worker.kept.iter().chain(&worker.given).any(|lease| self.is_current(lease));
         let idle = self.held.workers.iter().filter(|(_, worker)| holds_nothing(worker));

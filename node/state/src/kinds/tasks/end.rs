@@ -16,7 +16,7 @@ use crate::task::{
 /// Longest time before a retry.
 const BACKOFF_MS_MAX: u64 = 3600 * 1000;
 /// Workers that are lost with a task before it is taken for what ended them.
-const LOST_MAX: u8 = 3;
+pub(super) const LOST_MAX: u8 = 3;
 
 impl End {
     fn ended(&self) -> Ended {
@@ -151,28 +151,45 @@ impl Tasks {
             return TaskOutcome::Invalid;
         }
         let mut count = 0;
-        let current = |lease: &&Lease| self.is_current(lease);
-        // Of a worker that is lost with a suspect, that one alone is counted.
-        let suspects = leases.iter().filter(current).filter_map(|lease| self.find(lease.id).ok());
-        let accused: BTreeSet<Arc<str>> =
-            suspects.filter(|task| task.lost > 0).filter_map(|task| task.worker.clone()).collect();
+        let current = leases.iter().filter(|lease| self.is_current(lease));
+        let workers: BTreeSet<Arc<str>> =
+            current.filter_map(|lease| self.find(lease.id).ok()?.worker.clone()).collect();
+        // Of a worker that is lost with a suspect, that one alone is counted; also where not all that it had is
+        // given up in one operation.
+        let fell: BTreeSet<Arc<str>> =
+            workers.into_iter().filter(|name| self.falls_with_suspect(name)).collect();
         for lease in leases.iter().rev() {
             let Ok(slot) = self.held_by(lease.id, lease.fence) else { continue };
             count += 1;
             self.mark(slot, Ended::Otherwise);
             let Some(task) = self.held.table.get_mut(slot) else { continue };
-            let is_counted = task.lost > 0 || task.worker.as_ref().is_none_or(|name| !accused.contains(name));
+            let is_counted = task.lost > 0 || task.worker.as_ref().is_none_or(|name| !fell.contains(name));
             task.lost = task.lost.saturating_add(u8::from(is_counted));
             let lost = task.lost;
             self.count(slot, |counts| counts.lost += 1);
             if lost >= LOST_MAX {
-                self.set_outcome(slot, b"worker-lost");
+                // That is its error: no other one takes room.
+                self.set_outcome(slot, &[]);
                 self.bury(slot, now, limits);
             } else {
                 self.shift(slot, TaskState::Ready, Edge::Head, 0, now);
             }
         }
         TaskOutcome::Changed { count }
+    }
+
+    /// Whether a worker that is lost has a suspect, or had one when the first of its leases was over; notes it.
+    fn falls_with_suspect(&mut self, name: &str) -> bool {
+        let Some(worker) = self.held.workers.get(name) else { return false };
+        let falls =
+            worker.fell || worker.kept.iter().chain(&worker.given).any(|lease| self.is_suspect(lease));
+        if falls
+            && !worker.fell
+            && let Some(worker) = self.held.workers.get_mut(name)
+        {
+            Arc::make_mut(worker).fell = true;
+        }
+        falls
     }
 
     /// Does what has become due, the earliest first.
@@ -259,7 +276,7 @@ impl Tasks {
             self.bytes += progress.len();
             task.progress = Bytes::copy_from_slice(progress);
         }
-        self.changes += 1;
+        self.held.changes += 1;
         TaskOutcome::Ended { state: TaskState::Active }
     }
 }

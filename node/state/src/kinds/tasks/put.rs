@@ -43,12 +43,16 @@ impl Tasks {
                 return TaskOutcome::QueueFull { queue: (*name).to_owned() };
             }
         }
+        let names: Vec<&str> = wanted.into_keys().collect();
         let bytes = tasks.iter().map(charge).sum();
-        if !self.have_queues(wanted.keys().copied(), limits) || !self.make_room(bytes, limits) {
+        if !self.have_queues(&names, limits) || !self.make_room(bytes, limits) {
             return TaskOutcome::Full;
         }
-        for (number, task) in (0..).zip(tasks) {
-            self.put_one(TaskId::nth(first, nonce, number), task, now);
+        let queues: Option<Vec<u16>> =
+            tasks.iter().map(|task| self.by_queue.get(&*task.queue).copied()).collect();
+        let Some(queues) = queues else { return TaskOutcome::Full };
+        for ((number, task), queue) in (0..).zip(tasks).zip(queues) {
+            self.put_one(TaskId::nth(first, nonce, number), queue, task, now);
         }
         let count = tasks.len() as u32;
         self.remember_put(nonce, first, count, limits);
@@ -61,7 +65,7 @@ impl Tasks {
         self.held.table.get(*slot).map(|task| task.id)
     }
 
-    fn put_one(&mut self, id: TaskId, new: &NewTask, now: u64) {
+    fn put_one(&mut self, id: TaskId, queue: u16, new: &NewTask, now: u64) {
         let at = match new.when {
             When::After { delay_ms: 0 } => 0,
             When::After { delay_ms } => now.saturating_add(delay_ms),
@@ -69,26 +73,24 @@ impl Tasks {
             When::At { time_ms } => time_ms,
         };
         let state = if at == 0 { TaskState::Ready } else { TaskState::Due };
-        let Some(slot) = self.insert(id, new, state, at, now) else { return };
-        if let Some(queue) = self.held.table.get(slot).map(|task| usize::from(task.queue))
-            && let Some(queue) = self.held.queues.get_mut(queue)
-        {
+        let slot = self.insert(id, queue, new, state, at, now);
+        if let Some(queue) = self.held.queues.get_mut(usize::from(queue)) {
             queue.counts.put += 1;
         }
         self.held.last_seq = self.held.last_seq.max(id.seq);
         self.attach(slot, Edge::Tail);
     }
 
-    /// A task in a slot, and in no list yet. Its queue is there.
+    /// A task in a slot, and in no list yet.
     fn insert(
         &mut self,
         id: TaskId,
+        queue: u16,
         new: &NewTask,
         state: TaskState,
         timer_ms: u64,
         now: u64,
-    ) -> Option<u32> {
-        let queue = *self.by_queue.get(&*new.queue)?;
+    ) -> u32 {
         let body = Body {
             kind: new.kind.clone(),
             // A copy: it must not keep a whole log entry's memory alive.
@@ -121,7 +123,7 @@ impl Tasks {
         {
             self.by_unique.insert((queue, unique.clone()), id.seq);
         }
-        Some(slot)
+        slot
     }
 
     fn remember_put(&mut self, nonce: u64, first: u64, count: u32, limits: &Limits) {
@@ -134,15 +136,18 @@ impl Tasks {
         }
     }
 
-    /// Makes the queues that are not there; where there are too many, in the places of idle ones.
-    fn have_queues<'a>(&mut self, names: impl Iterator<Item = &'a str>, limits: &Limits) -> bool {
-        let new: Vec<&str> = names.filter(|name| !self.by_queue.contains_key(*name)).collect();
+    /// Makes those of the queues that are not there; where there are too many, in the places of idle ones that are
+    /// not among them.
+    fn have_queues(&mut self, names: &[&str], limits: &Limits) -> bool {
+        let new: Vec<&str> =
+            names.iter().copied().filter(|name| !self.by_queue.contains_key(*name)).collect();
         if new.is_empty() {
             return true;
         }
         let numbered = self.held.queues.iter().enumerate();
+        let may_go = |queue: &Queue| queue.is_idle() && !names.contains(&&*queue.name);
         let idle: Vec<usize> =
-            numbered.filter(|(_, queue)| queue.is_idle()).map(|(number, _)| number).take(new.len()).collect();
+            numbered.filter(|(_, queue)| may_go(queue)).map(|(number, _)| number).take(new.len()).collect();
         let free = limits.task_queues_max.saturating_sub(self.held.queues.len());
         if new.len() > free + idle.len() {
             return false;
@@ -164,7 +169,7 @@ impl Tasks {
             };
             self.by_queue.insert(self.held.queues[number].name.clone(), number as u16);
         }
-        self.changes += 1;
+        self.held.changes += 1;
         true
     }
 
@@ -172,14 +177,14 @@ impl Tasks {
         if !is_queue(name) {
             return TaskOutcome::Invalid;
         }
-        if !self.have_queues(std::iter::once(name), limits) {
+        if !self.have_queues(&[name], limits) {
             return TaskOutcome::Full;
         }
         let number = self.by_queue.get(name).map(|number| usize::from(*number));
         if let Some(queue) = number.and_then(|number| self.held.queues.get_mut(number)) {
             queue.settings = settings;
         }
-        self.changes += 1;
+        self.held.changes += 1;
         TaskOutcome::Changed { count: 1 }
     }
 
@@ -198,14 +203,12 @@ impl Tasks {
         if !fits {
             return TaskOutcome::Invalid;
         }
-        let has_room = self.have_queues(std::iter::once(&*task.queue), limits)
-            && self.make_room(charge(task) + outcome.len(), limits);
-        if !has_room {
+        let has_room =
+            self.have_queues(&[&task.queue], limits) && self.make_room(charge(task) + outcome.len(), limits);
+        let Some(queue) = self.by_queue.get(&*task.queue).copied().filter(|_| has_room) else {
             return TaskOutcome::Full;
-        }
-        let Some(slot) = self.insert(*id, task, *state, *timer_ms, *put_ms) else {
-            return TaskOutcome::Invalid;
         };
+        let slot = self.insert(*id, queue, task, *state, *timer_ms, *put_ms);
         if let Some(task) = self.held.table.get_mut(slot) {
             (task.tries, task.lost, task.fence, task.since_ms) = (*tries, *lost, *fence, *since_ms);
         }

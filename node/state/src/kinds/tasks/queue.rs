@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::table::{List, Table};
+use super::Task;
+use super::table::{List, NONE, Table};
 use crate::task::{Lease, PRIORITIES, QueueSettings, TaskState};
 
 /// Tasks of a higher priority in a row, before one of a lower that waits.
 const STREAK_MAX: u8 = 64;
-/// Ready tasks that are passed over for a worker that must not have them.
-const PASSED_OVER_MAX: usize = 16;
+
+/// Tasks at the head of a list that are looked at for the oldest.
+const OLDEST_MAX: usize = 16;
 
 /// A queue as it is carried.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -19,6 +21,8 @@ pub(super) struct Queue {
     pub settings: QueueSettings,
     /// By priority.
     pub ready: [List; PRIORITIES],
+    /// Those of them that a worker was lost with: not each worker may have them. They go first.
+    pub suspects: [List; PRIORITIES],
     pub active: List,
     pub dead: List,
     pub due: u32,
@@ -55,6 +59,8 @@ pub(super) struct Worker {
     pub kept: Vec<Lease>,
     /// What its last claim came to.
     pub given: Vec<Lease>,
+    /// Since that claim it was lost with a suspect: what else it had is not what ended it.
+    pub fell: bool,
 }
 
 impl Counts {
@@ -71,6 +77,7 @@ impl Queue {
             name: name.into(),
             settings: QueueSettings::default(),
             ready: [List::default(); PRIORITIES],
+            suspects: [List::default(); PRIORITIES],
             active: List::default(),
             dead: List::default(),
             due: 0,
@@ -82,7 +89,19 @@ impl Queue {
 
     /// How many are ready.
     pub fn ready_len(&self) -> u32 {
-        self.ready.iter().map(|list| list.len).sum()
+        self.ready.iter().chain(&self.suspects).map(|list| list.len).sum()
+    }
+
+    /// The lists of a priority that a worker may have tasks of, the first first.
+    fn lists(&self, priority: usize, with_suspects: bool) -> impl Iterator<Item = &List> {
+        let suspects = self.suspects.get(priority).filter(|_| with_suspects);
+        suspects.into_iter().chain(self.ready.get(priority))
+    }
+
+    /// Since when the oldest ready task is ready. What came back is at the head, whatever is behind it.
+    pub fn oldest_ms(&self, table: &Table) -> Option<u64> {
+        let lists = self.ready.iter().chain(&self.suspects);
+        lists.flat_map(|list| table.tasks(list).take(OLDEST_MAX)).map(|task| task.since_ms).min()
     }
 
     /// How many are to be done.
@@ -95,24 +114,24 @@ impl Queue {
         self.unfinished() + self.dead.len + self.kept == 0 && self.settings == QueueSettings::default()
     }
 
-    /// How many may be claimed now.
-    pub fn claimable(&self) -> u32 {
-        match self.settings.paused {
-            true => 0,
-            false => self.ready_len().min(self.settings.active_max.saturating_sub(self.active.len)),
+    /// How many may be claimed now, by one who may have suspects or may not.
+    pub fn claimable(&self, with_suspects: bool) -> u32 {
+        if self.settings.paused {
+            return 0;
         }
+        let lists = (0..PRIORITIES).flat_map(|priority| self.lists(priority, with_suspects));
+        let ready: u32 = lists.map(|list| list.len).sum();
+        ready.min(self.settings.active_max.saturating_sub(self.active.len))
     }
 
     /// The task that is claimed next; without suspects, one whose worker was never lost.
-    pub fn next(&mut self, table: &Table, suspects: bool) -> Option<u32> {
-        if self.claimable() == 0 {
+    pub fn next(&mut self, with_suspects: bool) -> Option<u32> {
+        if self.claimable(with_suspects) == 0 {
             return None;
         }
-        let fits = |list: &List| {
-            let mut first = table.walk(list).take(PASSED_OVER_MAX);
-            first.find(|slot| table.get(*slot).is_some_and(|task| suspects || task.lost == 0))
-        };
-        let mut found = (0..PRIORITIES).rev().filter_map(|priority| fits(&self.ready[priority]));
+        let head =
+            |priority| self.lists(priority, with_suspects).map(|list| list.head).find(|head| *head != NONE);
+        let mut found = (0..PRIORITIES).rev().filter_map(head);
         let (highest, lower) = (found.next()?, found.next());
         match lower {
             Some(lower) if self.streak >= STREAK_MAX => {
@@ -139,10 +158,11 @@ impl Queue {
         }
     }
 
-    /// The list of those of a state; those that are due or finished are in none of a queue.
-    pub fn list(&mut self, state: TaskState, priority: u8) -> Option<&mut List> {
-        match state {
-            TaskState::Ready => self.ready.get_mut(usize::from(priority)),
+    /// The list that a task is in; one that is due or finished is in none of a queue.
+    pub fn list(&mut self, task: &Task) -> Option<&mut List> {
+        match task.state {
+            TaskState::Ready if task.is_suspect() => self.suspects.get_mut(usize::from(task.priority)),
+            TaskState::Ready => self.ready.get_mut(usize::from(task.priority)),
             TaskState::Active => Some(&mut self.active),
             TaskState::Dead => Some(&mut self.dead),
             TaskState::Due | TaskState::Done | TaskState::Cancelled => None,

@@ -20,12 +20,16 @@ use super::{FENCE_MAX, TASK_OVERHEAD_BYTES, Task, Tasks};
 use crate::kind::{Invalid, KindId, Record};
 use crate::level::Limits;
 use crate::task::{
-    ERROR_BYTES_MAX, HOLDS_MAX, KIND_BYTES_MAX, PAYLOAD_BYTES_MAX, PRIORITIES, PROGRESS_BYTES_MAX,
-    PUT_TASKS_MAX, SEQ_MAX, TaskState, UNIQUE_BYTES_MAX, WORKER_BYTES_MAX, is_queue, is_worker,
+    HOLDS_MAX, KIND_BYTES_MAX, PAYLOAD_BYTES_MAX, PRIORITIES, PROGRESS_BYTES_MAX, PUT_TASKS_MAX, SEQ_MAX,
+    TaskOp, TaskState, UNIQUE_BYTES_MAX, WORKER_BYTES_MAX, is_queue, is_worker,
 };
 
-/// A result may be larger than the room that there is: it ends what took the room.
-const BYTES_BEYOND_MAX: usize = PAYLOAD_BYTES_MAX + ERROR_BYTES_MAX;
+/// So many times the room that there is may be taken: a result may be larger than what it ends, and a node that
+/// was within its rights must be able to open what it wrote.
+const BYTES_BEYOND: usize = 2;
+
+/// More changes than can have been.
+const CHANGES_MAX: u64 = 1 << 62;
 
 /// All that is carried.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -39,6 +43,21 @@ pub struct TasksRecord {
     pub(super) recent: VecDeque<(u64, u64, u32)>,
     pub(super) last_seq: u64,
     pub(super) fence: u64,
+    /// Counts up with what is changed: a node that is given this goes on from it.
+    pub(super) changes: u64,
+}
+
+impl TasksRecord {
+    /// What is said of a cluster first that is to have these tasks: none of their numbers and fences is given again,
+    /// nor a fence that workers of the past may have beside.
+    pub fn given(&self) -> [TaskOp; 2] {
+        [TaskOp::Given { seq: self.last_seq, fence: self.fence }, TaskOp::RaiseFence]
+    }
+}
+
+/// Slots that there can be.
+fn slots_max() -> usize {
+    Limits::WIDEST.task_bytes_max / TASK_OVERHEAD_BYTES + PAGE_SLOTS
 }
 
 /// All but the slots.
@@ -52,6 +71,7 @@ struct Head {
     recent: VecDeque<(u64, u64, u32)>,
     last_seq: u64,
     fence: u64,
+    changes: u64,
 }
 
 impl Record for TasksRecord {
@@ -73,6 +93,7 @@ impl Record for TasksRecord {
             recent: self.recent.clone(),
             last_seq: self.last_seq,
             fence: self.fence,
+            changes: self.changes,
         };
         let mut bytes = Vec::new();
         push(&head, &mut bytes)?;
@@ -81,7 +102,11 @@ impl Record for TasksRecord {
     }
 
     fn decode(_format: u16, mut bytes: &[u8]) -> Result<Self, Invalid> {
-        let Head { pages, free, finished, queues, workers, recent, last_seq, fence } = take(&mut bytes)?;
+        let Head { pages, free, finished, queues, workers, recent, last_seq, fence, changes } =
+            take(&mut bytes)?;
+        if pages as usize > slots_max() / PAGE_SLOTS {
+            return Err(Invalid(format!("{pages} pages of tasks")));
+        }
         let mut table = Table { pages: Vec::new(), free };
         for _ in 0..pages {
             // Each slot takes bytes of those that came.
@@ -92,7 +117,7 @@ impl Record for TasksRecord {
             table.pages.push(Arc::new(page));
         }
         match bytes.is_empty() {
-            true => Ok(Self { table, finished, queues, workers, recent, last_seq, fence }),
+            true => Ok(Self { table, finished, queues, workers, recent, last_seq, fence, changes }),
             false => Err(Invalid(format!("{} bytes follow the tasks", bytes.len()))),
         }
     }
@@ -151,10 +176,9 @@ struct Check<'a> {
 
 impl Check<'_> {
     fn run(mut self) -> Result<(), Invalid> {
-        let TasksRecord { table, finished, queues, workers, recent, last_seq, fence } = self.held;
+        let TasksRecord { table, finished, queues, workers, recent, last_seq, fence, changes } = self.held;
         let limits = Limits::WIDEST;
-        let slots_max = limits.task_bytes_max / TASK_OVERHEAD_BYTES + PAGE_SLOTS;
-        if table.slots() as usize > slots_max || table.pages.iter().any(|page| page.len() != PAGE_SLOTS) {
+        if table.slots() as usize > slots_max() || table.pages.iter().any(|page| page.len() != PAGE_SLOTS) {
             return Err(Invalid(format!("{} slots of tasks", table.slots())));
         }
         if queues.len() > limits.task_queues_max
@@ -162,6 +186,7 @@ impl Check<'_> {
             || recent.len() > limits.task_puts_max
             || *last_seq > SEQ_MAX
             || *fence > 2 * FENCE_MAX
+            || *changes > CHANGES_MAX
         {
             return Err(Invalid(format!("{} queues, {} workers of tasks", queues.len(), workers.len())));
         }
@@ -187,9 +212,12 @@ impl Check<'_> {
             let is_of = |slot: &Slot, state| {
                 slot.task.as_ref().is_some_and(|task| task.queue == number && task.state == state)
             };
-            for (priority, list) in (0..PRIORITIES as u8).zip(&queue.ready) {
-                let of_priority = |slot: &Slot| slot.task.as_ref().is_some_and(|it| it.priority == priority);
-                self.walk(list, |slot| is_of(slot, TaskState::Ready) && of_priority(slot))?;
+            for (lists, is_suspect) in [(&queue.ready, false), (&queue.suspects, true)] {
+                for (priority, list) in (0..PRIORITIES as u8).zip(lists) {
+                    let is_its = |task: &Task| task.priority == priority && task.is_suspect() == is_suspect;
+                    let fits = |slot: &Slot| slot.task.as_ref().is_some_and(is_its);
+                    self.walk(list, |slot| is_of(slot, TaskState::Ready) && fits(slot))?;
+                }
             }
             self.walk(&queue.active, |slot| is_of(slot, TaskState::Active))?;
             self.walk(&queue.dead, |slot| is_of(slot, TaskState::Dead))?;
@@ -247,7 +275,7 @@ impl Check<'_> {
             bytes += task.charge();
         }
         let counted = held.queues.iter().map(|queue| (queue.due, queue.kept));
-        if !counted.eq(unlisted) || bytes > Limits::WIDEST.task_bytes_max + BYTES_BEYOND_MAX {
+        if !counted.eq(unlisted) || bytes > Limits::WIDEST.task_bytes_max * BYTES_BEYOND {
             return Err(Invalid(format!("tasks of {bytes} bytes, which are not those that are counted")));
         }
         Ok(())

@@ -1,10 +1,12 @@
+mod bounds;
 mod hostile;
 mod model;
+mod suspects;
 
 use super::*;
 use crate::command::Op;
 use crate::laws::World;
-use crate::task::{End, NewTask, SEQ_MAX, TaskClaim, When};
+use crate::task::{End, Lease, NewTask, QueueSettings, SEQ_MAX, TaskClaim, When};
 
 const POLICY: Policy = Policy { retries: 1, backoff_ms: 1_000, timeout_ms: 0, keep_ms: 60_000 };
 
@@ -144,6 +146,8 @@ fn the_same_claim_again_gives_what_of_it_is_still_held() {
     queues.end(given[0], done(""));
     assert_eq!(queues.claim(claim("a", 4, 2, &[])), given[1..]);
     assert_eq!(queues.apply(TaskOp::Claim(claim("a", 3, 2, &[]))), TaskOutcome::Stale);
+    queues.end(given[1], done(""));
+    assert_eq!(queues.apply(TaskOp::Claim(claim("a", 4, 2, &[]))), TaskOutcome::Over);
 }
 
 #[test]
@@ -172,7 +176,8 @@ fn a_claim_that_waits_on_is_not_over_and_one_that_closes_is() {
     assert_eq!(queues.claim(waits).len(), 1);
     assert_eq!(queues.claim(claim("b", 1, 1, &[])), []);
     queues.put(new("q"));
-    assert_eq!(queues.claim(claim("b", 1, 1, &[])), [], "it was told that there is nothing");
+    let again = queues.apply(TaskOp::Claim(claim("b", 1, 1, &[])));
+    assert_eq!(again, TaskOutcome::Over, "it was told that there is nothing");
     assert_eq!(queues.claim(claim("b", 2, 1, &[])).len(), 1);
 }
 
@@ -227,8 +232,8 @@ fn three_workers_that_are_lost_with_a_task_are_its_end_and_its_neighbours_are_un
     let last = queues.claim(claim("c", 1, 1, &[]))[0];
     assert_eq!(last.id, poison);
     queues.apply(TaskOp::Expire { leases: vec![last] });
-    let Task { state, outcome, .. } = queues.task(poison);
-    assert_eq!((*state, outcome.as_ref()), (TaskState::Dead, &b"worker-lost"[..]));
+    let task = queues.task(poison);
+    assert_eq!((task.state, task.error()), (TaskState::Dead, &b"worker-lost"[..]));
     assert_eq!(queues.claim(claim("d", 1, 1, &[])).len(), 1, "its neighbours can be claimed");
 }
 

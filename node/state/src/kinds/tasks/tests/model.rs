@@ -1,6 +1,6 @@
 //! The same commands over a plain list of tasks, written from what they promise: slow, and too simple to be wrong.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::hostile::draw_op;
 use super::*;
@@ -30,6 +30,8 @@ struct Model {
     tasks: Vec<Plain>,
     /// By worker: the last number, what it kept, what it was given.
     workers: BTreeMap<&'static str, (u64, Vec<Lease>, Vec<Lease>)>,
+    /// Workers that were lost with a suspect since their last claim.
+    fell: BTreeSet<&'static str>,
     streaks: BTreeMap<&'static str, u32>,
     paused: bool,
     puts: BTreeMap<u64, u64>,
@@ -124,8 +126,8 @@ impl Model {
                     task.queue == queue && task.priority == priority && task.state == TaskState::Ready
                 })
                 .collect();
-            of.sort_by_key(|at| self.tasks[*at].place);
-            firsts.extend(of.into_iter().take(16).find(|at| suspects || self.tasks[*at].lost == 0));
+            of.sort_by_key(|at| (self.tasks[*at].lost == 0, self.tasks[*at].place));
+            firsts.extend(of.into_iter().find(|at| suspects || self.tasks[*at].lost == 0));
         }
         let streak = self.streaks.entry(queue).or_default();
         match firsts.as_slice() {
@@ -152,9 +154,10 @@ impl Model {
             return TaskOutcome::Stale;
         }
         if claim.number == number {
-            let leases = given.into_iter().filter(|lease| self.is_current(lease)).collect();
-            return TaskOutcome::Claimed { leases };
+            let leases: Vec<Lease> = given.into_iter().filter(|lease| self.is_current(lease)).collect();
+            return if leases.is_empty() { TaskOutcome::Over } else { TaskOutcome::Claimed { leases } };
         }
+        self.fell.remove(worker);
         let all: Vec<Lease> =
             kept.iter().chain(&given).filter(|lease| self.is_current(lease)).copied().collect();
         let (holds, lost): (Vec<Lease>, Vec<Lease>) =
@@ -229,12 +232,14 @@ impl Model {
 
     fn expire(&mut self, leases: &[Lease]) -> TaskOutcome {
         let current: Vec<Lease> = leases.iter().filter(|lease| self.is_current(lease)).copied().collect();
-        let accused: Vec<&str> = current
-            .iter()
-            .map(|lease| &self.tasks[self.at(lease.id).unwrap()])
-            .filter(|task| task.lost > 0)
-            .map(|task| task.worker)
-            .collect();
+        for lease in &current {
+            let worker = self.tasks[self.at(lease.id).unwrap()].worker;
+            let (_, kept, given) = &self.workers[worker];
+            let mut had = kept.iter().chain(given).filter(|lease| self.is_current(lease));
+            if had.any(|lease| self.tasks[self.at(lease.id).unwrap()].lost > 0) {
+                self.fell.insert(worker);
+            }
+        }
         let mut count = 0;
         for lease in leases.iter().rev() {
             if !self.is_current(lease) {
@@ -244,7 +249,7 @@ impl Model {
             let at = self.at(lease.id).unwrap();
             let task = &mut self.tasks[at];
             task.ended = Some("otherwise");
-            task.lost += u8::from(task.lost > 0 || !accused.contains(&task.worker));
+            task.lost += u8::from(task.lost > 0 || !self.fell.contains(task.worker));
             match task.lost >= 3 {
                 true => self.to(at, TaskState::Dead, false, 0),
                 false => self.to(at, TaskState::Ready, true, 0),
