@@ -18,7 +18,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::leases::Leases;
 use crate::service::ServiceError;
-use crate::service::proposer::Proposer;
+use crate::service::proposer::{Proposer, Times};
 use crate::service::status::leads_quorum;
 
 /// Between two looks at the leases.
@@ -30,15 +30,23 @@ const PROPOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Before a leader is asked again that does not know yet that it leads.
 const ASK_PAUSE: Duration = Duration::from_millis(50);
 
-/// The leases, as all of a node share them: none while it does not lead.
+/// The leases, as all of a node share them, and the term that it leads in with them: none while it does not. What
+/// was heard in one term says nothing of another: beats went to another leader between them.
 #[derive(Clone, Default)]
-pub struct Held(Arc<Mutex<Option<Leases>>>);
+pub struct Held(Arc<Mutex<Option<(u64, Leases)>>>);
+
+/// The term that this node leads in, as far as it can tell.
+pub fn led_term(node_id: NodeId, raft: &Raft) -> Option<u64> {
+    let metrics = raft.metrics();
+    let metrics = metrics.borrow_watched();
+    leads_quorum(node_id, &metrics).then_some(metrics.current_term)
+}
 
 impl Held {
-    /// A worker holds these. Answers whether this node leads: else nothing came of it.
-    pub fn extend(&self, fences: &[u64]) -> bool {
+    /// A worker holds these. Answers whether this node leads, in a term whose leases it has: else nothing came of it.
+    pub fn extend(&self, fences: &[u64], led: Option<u64>) -> bool {
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(leases) = held.as_mut() else { return false };
+        let Some((_, leases)) = held.as_mut().filter(|(term, _)| led == Some(*term)) else { return false };
         leases.extend(fences.get(..HOLDS_MAX).unwrap_or(fences), Instant::now());
         true
     }
@@ -47,9 +55,12 @@ impl Held {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    fn look(&self, current: &[Lease], missed: Option<Duration>, now: Instant) -> Vec<Lease> {
+    fn look(&self, term: u64, current: &[Lease], missed: Option<Duration>, now: Instant) -> Vec<Lease> {
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let leases = held.get_or_insert_default();
+        if held.as_ref().is_none_or(|(of, _)| *of != term) {
+            *held = None;
+        }
+        let (_, leases) = held.get_or_insert_with(|| (term, Leases::default()));
         if let Some(missed) = missed {
             leases.pause(missed);
         }
@@ -74,7 +85,9 @@ impl Beats {
             let leader = self.raft.metrics().borrow_watched().current_leader.map(NodeId);
             let heard = match leader {
                 None => false,
-                Some(id) if id == self.node_id => self.held.extend(fences),
+                Some(id) if id == self.node_id => {
+                    self.held.extend(fences, led_term(self.node_id, &self.raft))
+                }
                 Some(id) if self.reads_beats(id) => {
                     let request = Request::Beat { fences: fences.to_vec() };
                     matches!(self.peers.call(id, request, deadline).await, Ok(Response::Beat(true)))
@@ -131,15 +144,41 @@ impl Dispatcher {
             // A process that stood still, or whose thread did, has beats to read first.
             let missed = waited.checked_sub(LOOK_INTERVAL).filter(|late| *late > LATE_MAX);
             let current: Vec<Lease> = self.reader.tasks(|tasks| tasks.leases().collect());
-            let over = self.held.look(&current, missed, now);
+            let over = self.held.look(metrics.current_term, &current, missed, now);
             if !over.is_empty() {
                 tracing::info!(leases = over.len(), "workers were not heard of: their tasks go to others");
                 let op = Op::Tasks { time_ms: 0, op: TaskOp::Expire { leases: over } };
-                if let Err(error) = self.proposer.propose(op, now + PROPOSE_TIMEOUT).await {
+                // As this leader's word alone: another one may have heard of these workers.
+                let proposed =
+                    self.proposer.propose_forwarded(vec![op], Times::Leader, now + PROPOSE_TIMEOUT).await;
+                if let Err(error) = proposed {
                     tracing::debug!(%error, "leases that are over are ended later");
                 }
             }
             waits_since = Instant::now();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use skep_state::task::TaskId;
+
+    use super::super::leases::LEASE;
+    use super::*;
+
+    #[test]
+    fn what_was_heard_in_one_term_says_nothing_of_another() {
+        let (held, began) = (Held::default(), Instant::now());
+        let current = [Lease { id: TaskId { seq: 1, nonce: 1 }, fence: 7 }];
+        assert!(!held.extend(&[7], Some(3)), "nothing is known of it yet");
+        assert_eq!(held.look(3, &current, None, began), []);
+        assert!(held.extend(&[7], Some(3)));
+        for led in [None, Some(4)] {
+            assert!(!held.extend(&[7], led), "{led:?}");
+        }
+        let later = began + LEASE + LEASE;
+        assert_eq!(held.look(5, &current, None, later), [], "another leader heard of it meanwhile");
+        assert_eq!(held.look(5, &current, None, later + LEASE), current);
     }
 }
