@@ -5,6 +5,7 @@ mod asked;
 mod client;
 mod desk;
 mod operate;
+mod readers;
 mod shown;
 mod worker;
 
@@ -25,6 +26,7 @@ use crate::http::token::{OperatorToken, WorkerToken};
 use crate::kinds::served::{Served, TaskApi};
 use crate::telemetry::Metrics;
 use desk::Desk;
+use readers::Readers;
 
 /// Queues whose figures are told one by one: a label each.
 const SCRAPED_MAX: usize = 256;
@@ -36,6 +38,7 @@ type Told<T, N> = (&'static str, &'static str, fn(&T) -> N);
 pub(crate) struct Queues<A> {
     served: Arc<Served<A>>,
     desk: Arc<Desk>,
+    readers: Arc<Readers>,
     /// The node drains: who waits is answered.
     closing: watch::Receiver<bool>,
     operators: OperatorToken,
@@ -50,13 +53,13 @@ impl<A: TaskApi> Queues<A> {
         operators: OperatorToken,
         workers: WorkerToken,
     ) -> Self {
-        let desk = Desk::start(&served.api);
-        Self { served, desk, closing, operators, workers }
+        let (desk, readers) = (Desk::start(&served.api), Readers::start(&served.api));
+        Self { served, desk, readers, closing, operators, workers }
     }
 
     /// Adds what is known of tasks to the metrics.
     pub(crate) fn register(&self, metrics: &Metrics) {
-        let (api, desk) = (self.served.api.clone(), self.desk.clone());
+        let (api, desk, readers) = (self.served.api.clone(), self.desk.clone(), self.readers.clone());
         metrics.add_source(move |scrape| {
             let now_ms = api.now_ms();
             let (queues, bytes, finished, workers) = api.tasks(|tasks| {
@@ -70,6 +73,8 @@ impl<A: TaskApi> Queues<A> {
             scrape.gauge("tasks_workers", "Workers that are known", workers as f64);
             let waiting = desk.waiting() as f64;
             scrape.gauge("tasks_claims_waiting", "Claims that wait at this node", waiting);
+            let reading = readers.count() as f64;
+            scrape.gauge("tasks_readers_waiting", "Readers that wait for a task's end at this node", reading);
             let gauges: [Told<QueueView, u32>; 4] = [
                 ("tasks_ready", "Tasks that can be claimed", |queue| queue.ready),
                 ("tasks_due", "Tasks that wait for their time", |queue| queue.due),
@@ -84,7 +89,7 @@ impl<A: TaskApi> Queues<A> {
                 let waited_ms = now_ms.saturating_sub(queue.oldest_ready_ms);
                 (&*queue.name, waited_ms as f64 / 1e3)
             });
-            let help = "Since when the next task of a queue could be claimed: what to scale workers by";
+            let help = "Since when the oldest task of a queue could be claimed: what to scale workers by";
             scrape.gauges("tasks_oldest_ready_seconds", help, "queue", oldest);
             let counters: [Told<Counts, u64>; 7] = [
                 ("tasks_put", "Tasks that were put", |counts| counts.put),

@@ -97,6 +97,46 @@ async fn a_claim_that_waits_is_answered_when_the_node_drains() {
 }
 
 #[tokio::test]
+async fn a_claim_whose_number_is_over_is_answered_at_once_though_there_are_tasks() {
+    let served = std::sync::Arc::new(public().await);
+    let asked = |wait: &str| format!(r#"{{"worker":"w","number":1,"queues":["q"],"wait":"{wait}"}}"#);
+    let soon = std::time::Duration::from_secs(20);
+    // Two of one number: one is over, and the other one waits on.
+    let waiting = tokio::spawn({
+        let (served, asked) = (served.clone(), asked("60s"));
+        async move { served.post_json("/claim", &asked).await }
+    });
+    served.metrics_show("skep_tasks_claims_waiting 1.0").await;
+    assert_eq!(served.post_json("/claim", &asked("0s")).await.status, 204);
+    let id = served.put_task(r#"{"queue":"q"}"#).await;
+    let called = tokio::time::timeout(soon, waiting).await.expect("it is called");
+    assert_eq!(called.unwrap().status, 204);
+    let again = tokio::time::timeout(soon, served.post_json("/claim", &asked("60s"))).await;
+    assert_eq!(again.expect("it waits for nothing").status, 204);
+    assert_eq!(served.take("w", 2).await.0, id);
+}
+
+#[tokio::test]
+async fn a_reader_waits_for_its_task_whatever_happens_to_others() {
+    let served = std::sync::Arc::new(public().await);
+    let id = served.put_task(r#"{"queue":"q"}"#).await;
+    let (_, fence) = served.take("w", 1).await;
+    let path = format!("/tasks/{id}?wait=60s");
+    let waiting = tokio::spawn({
+        let (served, path) = (served.clone(), path.clone());
+        async move { served.get(&path).await }
+    });
+    served.metrics_show("skep_tasks_readers_waiting 1.0").await;
+    served.put_task(r#"{"queue":"q"}"#).await;
+    served.metrics_show("skep_tasks_readers_waiting 1.0").await;
+    let complete = format!("/tasks/{id}/complete");
+    served.post_json(&complete, &format!(r#"{{"fence":{fence},"result":"r"}}"#)).await;
+    let shown = tokio::time::timeout(std::time::Duration::from_secs(20), waiting).await;
+    assert_eq!(shown.expect("it is told").unwrap().json()["result"], "r");
+    served.metrics_show("skep_tasks_readers_waiting 0.0").await;
+}
+
+#[tokio::test]
 async fn many_claims_that_wait_get_one_task_each() {
     let served = std::sync::Arc::new(public().await);
     let waiting: Vec<_> = (0..20)

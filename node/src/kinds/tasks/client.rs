@@ -137,23 +137,30 @@ pub(crate) async fn look<A: TaskApi>(
     let wait_ms = wait(request.uri().query().unwrap_or_default())?;
     let (api, mut closing) = (&queues.served.api, queues.closing.clone());
     let deadline = Instant::now() + Duration::from_millis(wait_ms);
-    let mut applied = api.applied();
     api.current().await?;
+    let mut reading = None;
     loop {
-        let seen = applied.borrow_and_update().revisions.tasks;
-        let shown = api.tasks(|tasks| tasks.find(id).map(|task| TaskShown::of(tasks, task)));
-        let shown = shown.map_err(|outcome| refused(&outcome))?;
+        let found = api.tasks(|tasks| tasks.with_queue(id));
+        let (queue, task) = found.map_err(|outcome| refused(&outcome))?;
         let is_closing = *closing.borrow_and_update();
-        if !shown.is_unfinished || is_closing || Instant::now() >= deadline {
-            return shown::answer(StatusCode::OK, &shown);
+        if !task.state.is_unfinished() || is_closing || Instant::now() >= deadline {
+            let shown = TaskShown::of(&queue, &task);
+            return shown::answer_within(&queues.served.account, StatusCode::OK, &shown);
         }
-        let changes = async {
+        // Its bytes are not kept for one that waits.
+        drop(task);
+        let Some(mut place) = reading.take() else {
+            // It may have ended by then: there is one look more.
+            reading = Some(queues.readers.join(id)?);
+            continue;
+        };
+        let ends = async {
             tokio::select! {
-                _ = applied.wait_for(|applied| applied.revisions.tasks != seen) => {}
+                () = place.ended() => {}
                 _ = closing.wait_for(|closing| *closing) => {}
             }
         };
-        let _ = timeout_at(deadline, changes).await;
+        let _ = timeout_at(deadline, ends).await;
     }
 }
 

@@ -8,9 +8,10 @@ use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use serde::Serialize;
 use serde_json::value::RawValue;
-use skep_state::kinds::tasks::{QueueView, Task, Tasks};
+use skep_state::kinds::tasks::{QueueView, Task};
 use skep_state::task::TaskState;
 
+use crate::http::Account;
 use crate::http::encode::time_rfc3339;
 use crate::http::headers::JSON;
 use crate::http::problem::{Problem, ProblemKind};
@@ -37,19 +38,17 @@ pub(crate) struct TaskShown {
     result: Option<Box<RawValue>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
-    #[serde(skip)]
-    pub is_unfinished: bool,
 }
 
 impl TaskShown {
-    pub(crate) fn of(tasks: &Tasks, task: &Task) -> Self {
+    pub(crate) fn of(queue: &str, task: &Task) -> Self {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let json = |bytes: &[u8]| RawValue::from_string(text(bytes)).ok();
         let is_done = task.state == TaskState::Done;
-        let has_error = !is_done && !task.outcome.is_empty();
+        let has_error = !is_done && !task.error().is_empty();
         Self {
             id: task.id.to_string(),
-            queue: tasks.queue_of(task).to_owned(),
+            queue: queue.to_owned(),
             kind: task.body.kind.clone(),
             state: task.state.as_str(),
             priority: task.priority,
@@ -61,8 +60,7 @@ impl TaskShown {
             worker: task.worker.as_ref().filter(|_| task.state == TaskState::Active).map(ToString::to_string),
             progress: json(&task.progress),
             result: is_done.then(|| json(&task.outcome)).flatten(),
-            error: has_error.then(|| text(&task.outcome)),
-            is_unfinished: task.state.is_unfinished(),
+            error: has_error.then(|| text(task.error())),
         }
     }
 }
@@ -89,13 +87,13 @@ pub(crate) struct ClaimedShown {
 }
 
 impl ClaimedShown {
-    pub(crate) fn of(tasks: &Tasks, task: &Task) -> Self {
+    pub(crate) fn of(queue: &str, task: &Task) -> Self {
         let payload = String::from_utf8_lossy(&task.body.payload).into_owned();
         let timeout_ms = task.body.policy.timeout_ms;
         Self {
             id: task.id.to_string(),
             fence: task.fence,
-            queue: tasks.queue_of(task).to_owned(),
+            queue: queue.to_owned(),
             kind: task.body.kind.clone(),
             payload: RawValue::from_string(payload).ok(),
             r#try: u32::from(task.tries) + u32::from(task.lost) + 1,
@@ -155,13 +153,45 @@ fn time(ms: u64) -> String {
     String::from_utf8(text).unwrap_or_default()
 }
 
-/// An answer in JSON.
+/// An answer in JSON, which is short.
 pub(crate) fn answer(status: StatusCode, value: &impl Serialize) -> Result<Response, Problem> {
-    let text =
-        serde_json::to_vec(value).map_err(|error| Problem::new(ProblemKind::Internal, error.to_string()))?;
-    let mut response = Response::new(Body::from(text));
+    Ok(with(status, Body::from(json(value)?)))
+}
+
+/// One that may have payloads or a result in it: what it takes is charged until the client has it.
+pub(crate) fn answer_within(
+    account: &Account,
+    status: StatusCode,
+    value: &impl Serialize,
+) -> Result<Response, Problem> {
+    Ok(with(status, account.body(json(value)?)?))
+}
+
+fn json(value: &impl Serialize) -> Result<Vec<u8>, Problem> {
+    serde_json::to_vec(value).map_err(|error| Problem::new(ProblemKind::Internal, error.to_string()))
+}
+
+fn with(status: StatusCode, body: Body) -> Response {
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, JSON);
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(response)
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_answer_is_charged_and_refused_where_requests_hold_too_much() {
+        let account = Account::new(1 << 20);
+        let answer = |kib: usize| answer_within(&account, StatusCode::OK, &"x".repeat(kib * 1024));
+        let held = answer(300).unwrap();
+        assert!(account.bytes() >= 300 * 1024, "{}", account.bytes());
+        assert_eq!(answer(300).unwrap_err().kind, ProblemKind::Overloaded);
+        assert_eq!(answer(1).unwrap().status(), StatusCode::OK, "what is short is answered");
+        drop(held);
+        assert_eq!(account.bytes(), 0);
+    }
 }

@@ -26,7 +26,7 @@ const ASK_BYTES_MAX: usize = 16 * 1024;
 const END_BYTES_MAX: usize = PAYLOAD_BYTES_MAX + 8 * 1024;
 /// How long a claim that was called in vain keeps away from its line.
 const VAIN_PAUSE_MIN: Duration = Duration::from_millis(10);
-const VAIN_PAUSE_MAX: Duration = Duration::from_millis(250);
+const VAIN_PAUSE_MAX: Duration = Duration::from_secs(2);
 /// How long this node may take to have what was claimed, before the worker asks again.
 const APPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -54,50 +54,52 @@ async fn read<A: TaskApi>(queues: &Queues<A>, request: Request, bytes_max: usize
     ),
 )]
 pub(crate) async fn claim<A: TaskApi>(
-    State(queues): State<Arc<Queues<A>>>,
+    State(of): State<Arc<Queues<A>>>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let body = read(&queues, request, ASK_BYTES_MAX).await?;
+    let body = read(&of, request, ASK_BYTES_MAX).await?;
     let asked: ClaimAsked = asked::parse(asked::text(&body)?)?;
     asked.check()?;
     let deadline = Instant::now() + Duration::from_millis(asked.wait_ms());
-    let api = &queues.served.api;
+    let api = &of.served.api;
     if !asked.holds.is_empty() {
         // Where nobody hears of it, the leases run on, as they would without.
         let _ = api.extend_leases(&asked.holds).await;
     }
     let ClaimAsked { worker, number, queues: names, max, holds, .. } = asked;
-    let place = queues.desk.join(names.clone())?;
-    let mut closing = queues.closing.clone();
-    // What it was given before and does not hold goes back now, not once there is something to claim.
-    let mut at_once = api.tasks(|tasks| {
-        tasks.has_unheld(&worker, &holds)
-            || tasks.number_of(&worker) >= number
-            || names.iter().any(|name| tasks.claimable(name) > 0)
-    });
+    let place = of.desk.join(names.clone())?;
+    let mut closing = of.closing.clone();
+    // What it was given before and does not hold goes back now, not once there is something to claim. What is
+    // there may be for others alone: a worker that holds a suspect gets no second one.
+    let comes_to_something = || {
+        api.tasks(|tasks| {
+            tasks.has_unheld(&worker, &holds)
+                || tasks.number_of(&worker) >= number
+                || tasks.has_for(&worker, &holds, &names)
+        })
+    };
     let (mut was_called, mut vain) = (false, Duration::ZERO);
     loop {
         let closes = *closing.borrow_and_update() || Instant::now() >= deadline;
-        if at_once || closes {
+        if closes || comes_to_something() {
             let (queues, worker, holds) = (names.clone(), worker.clone(), holds.clone());
             let op = TaskOp::Claim(TaskClaim { queues, worker, number, max, holds, closes });
             match api.change_tasks(op, None).await?.0 {
-                TaskOutcome::Claimed { leases } if !leases.is_empty() => return give(&**api, &leases).await,
-                TaskOutcome::Claimed { .. } if closes => {
-                    let mut response = Response::default();
-                    *response.status_mut() = StatusCode::NO_CONTENT;
-                    return Ok(response);
+                TaskOutcome::Claimed { leases } if !leases.is_empty() => {
+                    return give(&of, &leases).await;
                 }
+                TaskOutcome::Claimed { .. } if closes => return Ok(no_content()),
+                // Its answer was lost, or another request with this number has it.
+                TaskOutcome::Over => return Ok(no_content()),
                 TaskOutcome::Claimed { .. } => {}
                 other => return Err(refused(&other)),
             }
-            if was_called {
-                place.leave();
-                // What is there may be for others alone: a worker that holds a suspect gets no second one.
-                vain = (vain * 2).clamp(VAIN_PAUSE_MIN, VAIN_PAUSE_MAX);
-                tokio::time::sleep_until(deadline.min(Instant::now() + vain)).await;
-            }
-            if was_called && !place.again() {
+        }
+        if was_called {
+            place.leave();
+            vain = (vain * 2).clamp(VAIN_PAUSE_MIN, VAIN_PAUSE_MAX);
+            tokio::time::sleep_until(deadline.min(Instant::now() + vain)).await;
+            if !place.again() {
                 let detail =
                     "too many claims wait at this node: claim again with the same number, at another";
                 return Err(Problem::new(ProblemKind::Overloaded, detail));
@@ -110,25 +112,44 @@ pub(crate) async fn claim<A: TaskApi>(
             }
         };
         was_called = timeout_at(deadline, called).await.is_ok();
-        at_once = was_called;
     }
 }
 
+fn no_content() -> Response {
+    let mut response = Response::default();
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
+}
+
 /// What was claimed, once this node has it as well.
-async fn give<A: TaskApi>(api: &A, leases: &[Lease]) -> Result<Response, Problem> {
+async fn give<A: TaskApi>(queues: &Queues<A>, leases: &[Lease]) -> Result<Response, Problem> {
+    let api = &queues.served.api;
     let newest = leases.iter().map(|lease| lease.fence).max().unwrap_or(0);
     let mut applied = api.applied();
-    let has_it = applied.wait_for(|_| api.tasks(|tasks| tasks.last_fence() >= newest));
-    if !matches!(tokio::time::timeout(APPLY_TIMEOUT, has_it).await, Ok(Ok(_))) {
+    let has_it = async {
+        loop {
+            let seen = applied.borrow_and_update().revisions.tasks;
+            if api.tasks(|tasks| tasks.last_fence() >= newest) {
+                return true;
+            }
+            if applied.wait_for(|applied| applied.revisions.tasks != seen).await.is_err() {
+                return false;
+            }
+        }
+    };
+    if !matches!(tokio::time::timeout(APPLY_TIMEOUT, has_it).await, Ok(true)) {
         let detail =
             "this node has not heard of what was claimed: claim again with the same number, at another";
         return Err(Problem::new(ProblemKind::Unavailable, detail));
     }
-    let shown = api.tasks(|tasks| {
+    // Payloads are shared, and written once nobody waits for this look.
+    let given: Vec<_> = api.tasks(|tasks| {
         let current = leases.iter().filter(|lease| tasks.is_current(lease));
-        current.filter_map(|lease| Some(ClaimedShown::of(tasks, tasks.find(lease.id).ok()?))).collect()
+        current.filter_map(|lease| tasks.with_queue(lease.id).ok()).collect()
     });
-    shown::answer(StatusCode::OK, &GivenShown { tasks: shown })
+    let shown =
+        GivenShown { tasks: given.iter().map(|(queue, task)| ClaimedShown::of(queue, task)).collect() };
+    shown::answer_within(&queues.served.account, StatusCode::OK, &shown)
 }
 
 /// Says that a worker is there, and what it holds: each of these leases is 15 s long from now on.
