@@ -169,11 +169,14 @@ impl Metrics {
             labels.iter().map(|(labels, count)| (&labels[..], *count)).collect();
         counter(encoder, "backend_responses", "Answers passed on, by class", &samples)?;
         type Gauge = fn(&Known) -> f64;
-        let gauges: [(&str, &str, Gauge); 3] = [
+        let gauges: [(&str, &str, Gauge); 4] = [
             ("backend_serving", "Whether requests may go there", |it| f64::from(it.serving)),
             ("backend_ejected", "Whether traffic has ejected it", |it| f64::from(it.backend.is_ejected())),
             ("backend_outstanding", "Requests in flight", |it| {
                 f64::from(it.backend.stats.outstanding.load(Relaxed))
+            }),
+            ("backend_waiting", "Requests that wait there for something to happen", |it| {
+                f64::from(it.backend.stats.waiting.load(Relaxed))
             }),
         ];
         for (name, help, read) in gauges {

@@ -22,7 +22,7 @@ use crate::forward::queue::{Place, Queue};
 use crate::forward::retry::{self, Attempt, Budget, Failure};
 use crate::forward::upstream::Upstream;
 use crate::pools::Pool;
-use crate::pools::backends::{Backend, Kind, Sample};
+use crate::pools::backends::{Backend, Kind, Sample, WAITING_MAX};
 use crate::pools::choose::{choose, choose_by_key};
 
 /// From here on, an answer says that its server failed.
@@ -36,6 +36,8 @@ pub struct Wish {
     /// What is unsafe would have the leader, where there is one: what changes something ends there
     /// anyway.
     pub kind: Kind,
+    /// Its answer may wait for something to happen: it has a room of its own, and never waits for a backend.
+    pub waits: bool,
 }
 
 /// One core's side of a pool.
@@ -73,6 +75,10 @@ impl Dispatch {
         deadline: Instant,
         trail: &mut Trail,
     ) -> Result<Arc<Backend>, Problem> {
+        if wish.waits {
+            // In the queue it would stand in the way of those that have another room.
+            return self.pick(wish, tried)?.ok_or(Problem::Overloaded);
+        }
         // Who was at a backend already has waited.
         if (self.queue.is_empty() || !tried.is_empty())
             && let Some(chosen) = self.pick(wish, tried)?
@@ -106,11 +112,11 @@ impl Dispatch {
         if set.serving.is_empty() {
             return Err(Problem::NoBackend);
         }
-        let in_flight_max = self.worker.settings().in_flight_max;
+        let in_flight_max = if wish.waits { WAITING_MAX } else { self.worker.settings().in_flight_max };
         let now = self.worker.timers.now();
         let candidate = |at: usize| {
             let backend = &set.serving[at];
-            backend.candidate(now, wish.kind, in_flight_max, tried.contains(&backend.serial))
+            backend.candidate(now, wish.kind, wish.waits, in_flight_max, tried.contains(&backend.serial))
         };
         if let Some(key) = wish.key {
             let chosen = choose_by_key(set.serving.len(), key, |at| set.serving[at].identity(), candidate);
@@ -118,7 +124,8 @@ impl Dispatch {
                 return Ok(Some(set.serving[at].clone()));
             }
         }
-        let leader = set.leader.filter(|_| wish.kind == Kind::Unsafe);
+        // What waits is spread: it comes to the leader when there is something to do.
+        let leader = set.leader.filter(|_| wish.kind == Kind::Unsafe && !wish.waits);
         let chosen = choose(set.serving.len(), leader, &mut self.worker.random.borrow_mut(), candidate);
         Ok(chosen.map(|at| set.serving[at].clone()))
     }

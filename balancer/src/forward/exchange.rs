@@ -43,7 +43,7 @@ pub async fn forward<D: Downstream>(
 ) -> Result<Done, Fault> {
     let plan = request.plan;
     let kind = if request.method.is_safe() { Kind::Safe } else { Kind::Unsafe };
-    let (pool, wish) = (&*plan.pool, Wish { key: plan.key, kind });
+    let (pool, wish) = (&*plan.pool, Wish { key: plan.key, kind, waits: plan.waits });
     let deadline = trail.started + plan.answer_within;
     pool.earn_retries();
     let mut sender = Sender::new(request, down.body_complete());
@@ -66,7 +66,7 @@ pub async fn forward<D: Downstream>(
         }
         tried.push(backend.serial);
         trail.backend = Some(backend.clone());
-        let in_flight = InFlight::begin(backend.clone());
+        let in_flight = InFlight::begin(backend.clone(), plan.waits);
         sender.restart();
         let outcome = attempt(timer, &mut sender, &backend, down, trail, deadline).await;
         let (failure, upstream) = match outcome {

@@ -17,6 +17,9 @@ use crate::pools::probe::Health;
 use crate::pools::source::TargetState;
 use crate::pools::standing::{self, Facts, Standing};
 
+/// Requests that wait at one backend, over all cores: claims of workers, readers of tasks.
+pub const WAITING_MAX: u32 = 8 * 1024;
+
 /// A backend, for as long as it is the same process at the same address.
 #[derive(Debug)]
 pub struct Backend {
@@ -34,7 +37,10 @@ pub struct Backend {
 /// What is counted of one backend, over all cores.
 #[derive(Debug, Default)]
 pub struct BackendStats {
+    /// Requests in flight, but for those that wait.
     pub outstanding: AtomicU32,
+    /// Those whose answers may wait for something to happen: they are no load, and take no room of others.
+    pub waiting: AtomicU32,
     /// Times to the first byte, each for its kind of request: a leader that syncs what is written is not
     /// slow beside followers that read.
     latencies: [Latency; 2],
@@ -57,6 +63,12 @@ pub struct BackendStats {
     pub connect_failures: AtomicU64,
     pub bytes_in: AtomicU64,
     pub bytes_out: AtomicU64,
+}
+
+impl BackendStats {
+    fn in_flight(&self, waits: bool) -> &AtomicU32 {
+        if waits { &self.waiting } else { &self.outstanding }
+    }
 }
 
 /// Requests that are compared with each other.
@@ -166,9 +178,16 @@ impl Backend {
         self.stats.returned_at_ns.store(self.age_ns(), Relaxed);
     }
 
-    /// As the choice sees it.
-    pub fn candidate(&self, now: Instant, kind: Kind, in_flight_max: u32, tried: bool) -> Candidate {
-        let outstanding = self.stats.outstanding.load(Relaxed);
+    /// As the choice for a request sees it, which `waits` or does not, where so many of these may be in flight.
+    pub fn candidate(
+        &self,
+        now: Instant,
+        kind: Kind,
+        waits: bool,
+        in_flight_max: u32,
+        tried: bool,
+    ) -> Candidate {
+        let outstanding = self.stats.in_flight(waits).load(Relaxed);
         let age = self.age_at_ns(now);
         Candidate {
             outstanding,
@@ -224,18 +243,21 @@ impl Backend {
 
 /// A request that a backend has; dropping it says that it is done.
 #[derive(Debug)]
-pub struct InFlight(Arc<Backend>);
+pub struct InFlight {
+    backend: Arc<Backend>,
+    waits: bool,
+}
 
 impl InFlight {
-    pub fn begin(backend: Arc<Backend>) -> Self {
-        backend.stats.outstanding.fetch_add(1, Relaxed);
-        Self(backend)
+    pub fn begin(backend: Arc<Backend>, waits: bool) -> Self {
+        backend.stats.in_flight(waits).fetch_add(1, Relaxed);
+        Self { backend, waits }
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.stats.outstanding.fetch_sub(1, Relaxed);
+        self.backend.stats.in_flight(self.waits).fetch_sub(1, Relaxed);
     }
 }
 
