@@ -320,14 +320,18 @@ impl Task {
     /// What it takes of the room that there is.
     fn charge(&self) -> usize {
         let body = &self.body;
-        let unique = body.unique.as_ref().map_or(0, String::len);
         TASK_OVERHEAD_BYTES
             + body.kind.len()
             + body.payload.len()
-            + unique
+            + unique_bytes(body.unique.as_ref())
             + self.outcome.len()
             + self.progress.len()
     }
+}
+
+/// A unique key is held where it is looked up as well.
+fn unique_bytes(unique: Option<&String>) -> usize {
+    2 * unique.map_or(0, String::len)
 }
 
 #[cfg(test)]

@@ -37,6 +37,9 @@ impl Tasks {
             }
         }
         let known = known.unwrap_or_default();
+        // Its tasks share the name.
+        let own = self.held.workers.get_key_value(&**name).map(|(own, _)| own.clone());
+        let name = own.unwrap_or_else(|| Arc::from(&**name));
         if *number < known.number {
             return TaskOutcome::Stale;
         }
@@ -57,7 +60,7 @@ impl Tasks {
         for lease in unheld.iter().rev() {
             self.give_back(lease, now);
         }
-        let given = self.take(claim, &kept, now);
+        let given = self.take(claim, &name, &kept, now);
         if given.is_empty() && !closes {
             // The worker waits on. What it was given before is told apart no more: it holds it.
             if !known.given.is_empty() || known.kept.len() != kept.len() || known.fell {
@@ -73,8 +76,7 @@ impl Tasks {
         TaskOutcome::Claimed { leases: given }
     }
 
-    fn take(&mut self, claim: &TaskClaim, kept: &[Lease], now: u64) -> Vec<Lease> {
-        let name: Arc<str> = (&*claim.worker).into();
+    fn take(&mut self, claim: &TaskClaim, name: &Arc<str>, kept: &[Lease], now: u64) -> Vec<Lease> {
         // Two of them with one worker, and it could not be told which of them it was lost with.
         let mut may_have_suspect = !kept.iter().any(|lease| self.is_suspect(lease));
         let max = (claim.max as usize).min(CLAIM_TASKS_MAX).min(HOLDS_MAX.saturating_sub(kept.len()));
@@ -112,8 +114,8 @@ impl Tasks {
         self.shift(slot, TaskState::Ready, Edge::Head, 0, now);
     }
 
-    fn set_worker(&mut self, name: &str, worker: Worker) {
-        self.held.workers.insert(name.into(), Arc::new(worker));
+    fn set_worker(&mut self, name: Arc<str>, worker: Worker) {
+        self.held.workers.insert(name, Arc::new(worker));
         self.held.changes += 1;
     }
 

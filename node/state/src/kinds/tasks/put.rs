@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::queue::Queue;
 use super::table::Edge;
-use super::{Body, Ended, FENCE_MAX, TASK_OVERHEAD_BYTES, Task, Tasks};
+use super::{Body, Ended, FENCE_MAX, TASK_OVERHEAD_BYTES, Task, Tasks, unique_bytes};
 use crate::level::Limits;
 use crate::task::{
     NewTask, PUT_TASKS_MAX, QueueSettings, SEQ_MAX, SavedTask, TaskId, TaskOutcome, TaskState, When, is_queue,
@@ -222,6 +222,5 @@ impl Tasks {
 
 /// What a task takes of the room that there is, as it comes.
 fn charge(task: &NewTask) -> usize {
-    let unique = task.unique.as_ref().map_or(0, String::len);
-    TASK_OVERHEAD_BYTES + task.kind.len() + task.payload.len() + unique
+    TASK_OVERHEAD_BYTES + task.kind.len() + task.payload.len() + unique_bytes(task.unique.as_ref())
 }

@@ -135,3 +135,16 @@ fn a_section_of_more_slots_than_can_be_is_refused_before_they_are_made() {
     let refused = TasksRecord::decode(format, &bytes).unwrap_err().to_string();
     assert!(refused.contains("pages"), "{refused}");
 }
+
+#[test]
+fn a_unique_key_is_counted_where_it_is_looked_up_too_until_its_task_is_known_no_more() {
+    let mut queues = Queues::default();
+    queues.put(NewTask { unique: Some("u".repeat(256)), ..new("q") });
+    assert_eq!(queues.world.kinds.tasks.bytes(), 256 + "k".len() + "{}".len() + 2 * 256);
+    let lease = queues.take("a");
+    queues.restart();
+    queues.end(lease, done("r"));
+    queues.now += POLICY.keep_ms;
+    queues.apply(TaskOp::Due { max: 1 });
+    assert_eq!(queues.world.kinds.tasks.bytes(), 0);
+}
