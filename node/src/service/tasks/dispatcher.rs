@@ -12,6 +12,7 @@ use skep_members::gossip::Gossip;
 use skep_raft::peers::Peers;
 use skep_raft::wire::{BEATS, Request, Response};
 use skep_state::command::Op;
+use skep_state::kind::Kind as _;
 use skep_state::task::{HOLDS_MAX, Lease, TaskOp};
 use skep_store::{Raft, Reader};
 use tokio::time::{Instant, MissedTickBehavior};
@@ -128,6 +129,8 @@ impl Dispatcher {
         let mut look = tokio::time::interval(LOOK_INTERVAL);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut waits_since = Instant::now();
+        // What is in workers' hands, and of which revision.
+        let (mut current, mut seen) = (Vec::<Lease>::new(), 0);
         loop {
             look.tick().await;
             let metrics = self.raft.metrics().borrow_watched().clone();
@@ -143,7 +146,13 @@ impl Dispatcher {
             let waited = now.duration_since(waits_since);
             // A process that stood still, or whose thread did, has beats to read first.
             let missed = waited.checked_sub(LOOK_INTERVAL).filter(|late| *late > LATE_MAX);
-            let current: Vec<Lease> = self.reader.tasks(|tasks| tasks.leases().collect());
+            self.reader.tasks(|tasks| {
+                if seen != tasks.revision() {
+                    current.clear();
+                    current.extend(tasks.leases());
+                    seen = tasks.revision();
+                }
+            });
             let over = self.held.look(metrics.current_term, &current, missed, now);
             if !over.is_empty() {
                 tracing::info!(leases = over.len(), "workers were not heard of: their tasks go to others");
