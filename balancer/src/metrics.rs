@@ -176,7 +176,7 @@ impl Metrics {
                 f64::from(it.backend.stats.outstanding.load(Relaxed))
             }),
             ("backend_waiting", "Requests that wait there for something to happen", |it| {
-                f64::from(it.backend.stats.waiting.load(Relaxed))
+                it.backend.stats.waiting.iter().map(|count| f64::from(count.load(Relaxed))).sum::<f64>()
             }),
         ];
         for (name, help, read) in gauges {

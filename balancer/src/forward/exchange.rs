@@ -66,7 +66,7 @@ pub async fn forward<D: Downstream>(
         }
         tried.push(backend.serial);
         trail.backend = Some(backend.clone());
-        let in_flight = InFlight::begin(backend.clone(), plan.waits);
+        let in_flight = InFlight::begin(backend.clone(), kind, plan.waits);
         sender.restart();
         let outcome = attempt(timer, &mut sender, &backend, down, trail, deadline).await;
         let (failure, upstream) = match outcome {

@@ -17,8 +17,9 @@ use crate::pools::probe::Health;
 use crate::pools::source::TargetState;
 use crate::pools::standing::{self, Facts, Standing};
 
-/// Requests that wait at one backend, over all cores: claims of workers, readers of tasks.
-pub const WAITING_MAX: u32 = 8 * 1024;
+/// Requests of one kind that wait at one backend, over all cores: claims of workers, or readers of tasks. A node has
+/// room for as many.
+pub const WAITING_MAX: u32 = 4 * 1024;
 
 /// A backend, for as long as it is the same process at the same address.
 #[derive(Debug)]
@@ -39,8 +40,9 @@ pub struct Backend {
 pub struct BackendStats {
     /// Requests in flight, but for those that wait.
     pub outstanding: AtomicU32,
-    /// Those whose answers may wait for something to happen: they are no load, and take no room of others.
-    pub waiting: AtomicU32,
+    /// Those whose answers may wait for something to happen, each for its kind: they are no load, and take no room of
+    /// others, nor who reads of who claims.
+    pub waiting: [AtomicU32; 2],
     /// Times to the first byte, each for its kind of request: a leader that syncs what is written is not
     /// slow beside followers that read.
     latencies: [Latency; 2],
@@ -66,8 +68,8 @@ pub struct BackendStats {
 }
 
 impl BackendStats {
-    fn in_flight(&self, waits: bool) -> &AtomicU32 {
-        if waits { &self.waiting } else { &self.outstanding }
+    fn in_flight(&self, kind: Kind, waits: bool) -> &AtomicU32 {
+        if waits { &self.waiting[kind as usize] } else { &self.outstanding }
     }
 }
 
@@ -187,7 +189,7 @@ impl Backend {
         in_flight_max: u32,
         tried: bool,
     ) -> Candidate {
-        let outstanding = self.stats.in_flight(waits).load(Relaxed);
+        let outstanding = self.stats.in_flight(kind, waits).load(Relaxed);
         let age = self.age_at_ns(now);
         Candidate {
             outstanding,
@@ -245,19 +247,20 @@ impl Backend {
 #[derive(Debug)]
 pub struct InFlight {
     backend: Arc<Backend>,
+    kind: Kind,
     waits: bool,
 }
 
 impl InFlight {
-    pub fn begin(backend: Arc<Backend>, waits: bool) -> Self {
-        backend.stats.in_flight(waits).fetch_add(1, Relaxed);
-        Self { backend, waits }
+    pub fn begin(backend: Arc<Backend>, kind: Kind, waits: bool) -> Self {
+        backend.stats.in_flight(kind, waits).fetch_add(1, Relaxed);
+        Self { backend, kind, waits }
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.backend.stats.in_flight(self.waits).fetch_sub(1, Relaxed);
+        self.backend.stats.in_flight(self.kind, self.waits).fetch_sub(1, Relaxed);
     }
 }
 

@@ -205,7 +205,7 @@ fn who_declines_or_breaks_off_gets_less_and_is_not_ejected() {
 fn a_request_in_flight_is_counted_until_it_is_dropped() {
     let set = set(1);
     let backend = &set.serving[0];
-    let in_flight = InFlight::begin(backend.clone(), false);
+    let in_flight = InFlight::begin(backend.clone(), Kind::Safe, false);
     assert!(!candidate(backend, 1).has_room);
     drop(in_flight);
     assert!(candidate(backend, 1).has_room);
@@ -215,12 +215,18 @@ fn a_request_in_flight_is_counted_until_it_is_dropped() {
 fn what_waits_is_no_load_and_takes_no_room_of_what_works() {
     let set = set(1);
     let backend = &set.serving[0];
-    let claims = || backend.candidate(Instant::now(), Kind::Unsafe, true, 2, false);
-    let waiting = [(); 2].map(|()| InFlight::begin(backend.clone(), true));
+    let waiting = |kind| backend.candidate(Instant::now(), kind, true, 2, false);
+    let (claims, readers) = (|| waiting(Kind::Unsafe), || waiting(Kind::Safe));
+    let begun = [(); 2].map(|()| InFlight::begin(backend.clone(), Kind::Unsafe, true));
     assert_eq!((candidate(backend, 1).outstanding, candidate(backend, 1).has_room), (0, true));
     assert_eq!((claims().outstanding, claims().has_room), (2, false));
-    drop(waiting);
-    let working = InFlight::begin(backend.clone(), false);
+    assert_eq!(
+        (readers().outstanding, readers().has_room),
+        (0, true),
+        "who reads takes no room of who claims"
+    );
+    drop(begun);
+    let working = InFlight::begin(backend.clone(), Kind::Unsafe, false);
     assert_eq!((claims().outstanding, claims().has_room), (0, true));
     drop(working);
 }
