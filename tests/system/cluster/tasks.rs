@@ -131,8 +131,13 @@ async fn the_leaders_death_costs_no_task_and_no_lease_and_none_ends_twice() {
         .await;
         assert_eq!(answer.status, 200, "no lease is lost: {answer:?}");
         *ended.entry(lease.0.clone()).or_default() += 1;
-        let other = complete(&clients[(at + 1) % 2], &(lease.0.clone(), lease.1 + 1_000), "second").await;
-        assert!(other.is_none_or(|answer| answer.status != 200), "of a fence that nobody has");
+        let other = (lease.0.clone(), lease.1 + 1_000);
+        let answer = until("a node refuses another end", PATIENCE, async || {
+            let answer = complete(&clients[(at + 1) % 2], &other, "second").await?;
+            (answer.status != 503).then_some(answer)
+        })
+        .await;
+        assert_eq!(answer.status, 409, "of a fence that nobody has: {answer:?}");
     }
     let mut number = 1;
     while ended.len() < all.len() {
@@ -156,6 +161,15 @@ async fn the_leaders_death_costs_no_task_and_no_lease_and_none_ends_twice() {
             (&"done".into(), &"first".into(), &0.into())
         );
     }
+    // A fence of before counts nothing once the task was claimed again.
+    let id = put_many(&clients[0], 1).await.remove(0);
+    let old = given(&post(&clients[0], "/claim", claim("d", 1, 1, "5s")).await).remove(0);
+    let newer = given(&post(&clients[1], "/claim", claim("d", 2, 1, "5s")).await).remove(0);
+    assert!(newer.0 == id && newer.1 > old.1, "{old:?}, {newer:?}");
+    let refused = complete(&clients[0], &old, "old").await.expect("an answer");
+    assert_eq!((refused.status, &refused.json()["type"]), (409, &"urn:skep:problem:lease-lost".into()));
+    assert_eq!(complete(&clients[1], &newer, "newer").await.expect("an answer").status, 200);
+    assert_eq!(task(&clients[0], &id).await["result"], "newer");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
