@@ -206,12 +206,12 @@ fn a_file_in_which_any_byte_was_changed_is_refused() {
     let (kept, numbers) = (metas(&claims), claims.spans().numbers());
     let path = file::path(dir.path(), 0, 0);
     let good = std::fs::read(&path).unwrap();
-    file::check(&path, kept[0]).unwrap();
+    file::check(&path, kept[0], 0).unwrap();
     for at in 0..good.len() {
         let mut bad = good.clone();
         bad[at] ^= 1;
         std::fs::write(&path, &bad).unwrap();
-        assert!(file::check(&path, kept[0]).is_err(), "byte {at}");
+        assert!(file::check(&path, kept[0], 0).is_err(), "byte {at}");
         assert!(try_open(dir.path(), &kept, numbers.clone()).is_err());
     }
 }
