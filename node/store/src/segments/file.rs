@@ -104,6 +104,20 @@ impl SegmentFile {
     }
 }
 
+impl Drop for SegmentFile {
+    /// The last to close a file whose name is gone waits until all of it is freed: never the thread of consensus,
+    /// on which whoever read it last may let it go.
+    fn drop(&mut self) {
+        let held = self.held.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(last) = held.and_then(Arc::into_inner) else { return };
+        let is_unlinked = rustix::fs::fstat(&last).is_ok_and(|found| found.st_nlink == 0);
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) if is_unlinked => drop(runtime.spawn_blocking(move || drop(last))),
+            _ => drop(last),
+        }
+    }
+}
+
 /// Opens a file whose reads do not count as uses of it: to note them down is a write, for which a read that may
 /// not wait would wait. Only its owner may ask for that.
 pub(crate) fn open(options: &mut OpenOptions, path: &Path) -> std::io::Result<File> {
@@ -112,5 +126,47 @@ pub(crate) fn open(options: &mut OpenOptions, path: &Path) -> std::io::Result<Fi
             options.custom_flags(0).open(path)
         }
         opened => opened,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    /// Whether this process has a file open of which the name is gone.
+    fn is_open(path: &Path) -> bool {
+        let gone = format!("{} (deleted)", path.display());
+        let links = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+        links.filter_map(|link| std::fs::read_link(link.path()).ok()).any(|to| to.to_string_lossy() == gone)
+    }
+
+    #[test]
+    fn a_file_whose_name_is_gone_is_closed_by_a_thread_that_may_wait() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.max_blocking_threads(1).build().unwrap();
+        let (go_on, wait) = mpsc::channel::<()>();
+        runtime.block_on(async {
+            // The only thread that may wait does something else.
+            let other = tokio::task::spawn_blocking(move || wait.recv());
+            let file = SegmentFile::held(path.clone(), File::create(&path).unwrap());
+            std::fs::remove_file(&path).unwrap();
+            drop(file);
+            assert!(is_open(&path), "this thread did not close it");
+            drop(go_on);
+            assert!(other.await.unwrap().is_err());
+            // The next comes behind it.
+            tokio::task::spawn_blocking(|| ()).await.unwrap();
+            assert!(!is_open(&path));
+            // One that keeps its name is closed at once.
+            drop(SegmentFile::held(path.clone(), File::create(&path).unwrap()));
+        });
+        let file = SegmentFile::held(path.clone(), File::open(&path).unwrap());
+        std::fs::remove_file(&path).unwrap();
+        drop(file);
+        assert!(!is_open(&path), "where there is no runtime, nothing else waits");
     }
 }
