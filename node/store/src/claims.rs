@@ -45,6 +45,8 @@ pub(crate) struct ClaimFiles {
     known: Known,
     spans: Spans,
     index: ClaimIndex,
+    /// All of it is about to be replaced: nothing is found here any more.
+    is_given_up: bool,
     /// Files of which nothing is left. A crash goes back to the last checkpoint: they stay until there is one
     /// without them.
     retired: Vec<Arc<SegmentFile>>,
@@ -89,6 +91,7 @@ impl ClaimFiles {
             known: Known::default(),
             spans: Spans::from(numbers.start),
             index: ClaimIndex::default(),
+            is_given_up: false,
             retired: Vec::new(),
         };
         for (i, &meta) in metas.iter().enumerate() {
@@ -192,8 +195,18 @@ impl ClaimFiles {
         }
     }
 
+    /// Gives up what it takes to find claims, before those that replace all of them need as much: it is a hundred
+    /// megabytes where there are many. From here on looking for one is an error.
+    pub(crate) fn give_up_index(&mut self) -> ClaimIndex {
+        self.is_given_up = true;
+        std::mem::take(&mut self.index)
+    }
+
     /// Where what may be the claims of these keys is.
     pub(crate) fn places(&self, wanted: &Wanted) -> Result<Places, StoreError> {
+        if self.is_given_up && !wanted.is_empty() {
+            return Err(StoreError::Stopped("the claims are being replaced".into()));
+        }
         let of = |key: &ClaimKey| {
             let candidates = self.index.candidates(*key, self.spans.numbers());
             let places: Result<_, StoreError> = candidates.map(|number| self.place(number)).collect();

@@ -310,6 +310,9 @@ impl Core {
         place(&paths(&self.config, generation, &header))?;
         files::sync_dir(&Core::messages_dir(&self.config))?;
         files::sync_dir(&Core::claims_dir(&self.config))?;
+        // Nothing is applied until it is done, or this node ends. Freed outside the lock.
+        let given_up = self.lock().kinds.claims.records_mut().give_up_index();
+        drop(given_up);
         let loaded = load(&self.config, generation, &header, &self.behind)?;
         checkpoint::write(&Core::checkpoint_path(&self.config), generation, &header)?;
         let captured = capture(&loaded);

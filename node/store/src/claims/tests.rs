@@ -215,3 +215,16 @@ fn a_file_in_which_any_byte_was_changed_is_refused() {
         assert!(try_open(dir.path(), &kept, numbers.clone()).is_err());
     }
 }
+
+#[test]
+fn claims_that_are_about_to_be_replaced_take_next_to_no_memory_and_are_not_taken_for_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut claims = open(dir.path(), &[], 0..0);
+    let empty = claims.index_bytes();
+    (0..20).for_each(|part| run(&mut claims, part * 1_000..(part + 1) * 1_000));
+    assert!(claims.index_bytes() > empty + 20_000 * 8);
+    drop(claims.give_up_index());
+    assert_eq!(claims.index_bytes(), empty);
+    assert!(claims.places(&Wanted { keys: vec![ClaimKey(7)] }).is_err());
+    assert_eq!(claims.spans().len(), 20_000, "a checkpoint of them can still be made");
+}
