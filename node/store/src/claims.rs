@@ -202,6 +202,11 @@ impl ClaimFiles {
         std::mem::take(&mut self.index)
     }
 
+    /// Whether there may be a claim of this key, by what is in memory.
+    pub(crate) fn may_have(&self, key: ClaimKey) -> bool {
+        self.is_given_up || self.index.candidates(key, self.spans.numbers()).next().is_some()
+    }
+
     /// Where what may be the claims of these keys is.
     pub(crate) fn places(&self, wanted: &Wanted) -> Result<Places, StoreError> {
         if self.is_given_up && !wanted.is_empty() {

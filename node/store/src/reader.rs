@@ -4,11 +4,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use skep_state::clock::Stamp;
-use skep_state::command::Op;
+use skep_state::command::{ClaimKey, Op};
 use skep_state::kinds::text::Newest;
-use skep_state::level::Level;
+use skep_state::level::{Level, Limits};
 use skep_state::message::{Digest, StoredMessage};
 use tokio::sync::watch;
 
@@ -230,6 +231,17 @@ impl Reader {
             (true, false) => segment.types(),
         };
         Ok(Block { last, types })
+    }
+
+    /// For how long there will be no room for this idempotency key, were it to be remembered at this time: none
+    /// where there is room, or where it may be one that is remembered. Of what is in memory.
+    pub fn no_room_for(&self, key: ClaimKey, told: Stamp) -> Option<Duration> {
+        let state = self.core.lock();
+        let (kinds, level) = (&state.kinds, state.kinds.level());
+        let now = kinds.clock().time(told);
+        let left = kinds.claims.full_for_ms(told, now, &Limits::of(level))?;
+        let is_new = level >= Level::CLAIM_RECORDS && !kinds.claims.records().may_have(key);
+        is_new.then(|| Duration::from_millis(left))
     }
 
     /// The newest text.

@@ -210,16 +210,29 @@ impl<C: ClaimRecords> Claims<C> {
     /// was told is behind `now` by more than what is young, the clock was ahead once and stands still: no age is
     /// known, and nobody is kept out for as long as that takes to end.
     fn make_room(&mut self, told: Stamp, now: Stamp, limits: &Limits) -> bool {
-        let stands_still = told.0.saturating_add(limits.claim_age_ms_min) < now.0;
         while self.records.spans().len() >= limits.claims_max as u64 {
-            let oldest = self.records.spans().oldest();
-            let is_old = |newest: Stamp| newest.0.saturating_add(limits.claim_age_ms_min) <= now.0;
-            if !oldest.is_some_and(|span| stands_still || is_old(span.newest)) {
+            if self.records.spans().oldest().is_none() || self.full_for_ms(told, now, limits).is_some() {
                 return false;
             }
             self.records.forget_oldest();
         }
         true
+    }
+
+    /// For how long there will be no room for one more key of a time that was `told` now, when the clock gives `now`:
+    /// until the oldest are young no longer.
+    pub fn full_for_ms(&self, told: Stamp, now: Stamp, limits: &Limits) -> Option<u64> {
+        let spans = self.records.spans();
+        let oldest = spans.oldest().filter(|_| spans.len() >= limits.claims_max as u64)?;
+        let stands_still = told.0.saturating_add(limits.claim_age_ms_min) < now.0;
+        let is_over = oldest.expires <= now;
+        let young_for_ms = oldest
+            .newest
+            .0
+            .saturating_add(limits.claim_age_ms_min)
+            .checked_sub(now.0)
+            .filter(|left| *left > 0);
+        young_for_ms.filter(|_| !stands_still && !is_over)
     }
 
     /// Remembers what the operation came to whose claim met nothing.

@@ -101,6 +101,9 @@ fn claims_are_found_in_their_files_after_a_start_and_cut_back_to_the_checkpoint(
         assert_eq!(version(&claims, key), Some(key));
     }
     assert_eq!(version(&claims, 20_000), None);
+    assert!((0..numbers_end(&claims)).all(|key| claims.may_have(ClaimKey(key.into()))));
+    let strangers = (20_000..30_000).filter(|key| claims.may_have(ClaimKey(*key))).count();
+    assert!(strangers < 10, "{strangers}");
     run(&mut claims, 20_000..20_100);
     assert_eq!(version(&claims, 20_099), Some(20_099));
 }
@@ -225,6 +228,7 @@ fn claims_that_are_about_to_be_replaced_take_next_to_no_memory_and_are_not_taken
     assert!(claims.index_bytes() > empty + 20_000 * 8);
     drop(claims.give_up_index());
     assert_eq!(claims.index_bytes(), empty);
+    assert!(claims.may_have(ClaimKey(7)) && claims.may_have(ClaimKey(1 << 40)), "nobody knows");
     assert!(claims.places(&Wanted { keys: vec![ClaimKey(7)] }).is_err());
     assert_eq!(claims.spans().len(), 20_000, "a checkpoint of them can still be made");
 }

@@ -49,6 +49,10 @@ fn beyond_the_bound_the_oldest_go_before_their_time_but_none_that_is_young() {
     }
     let newest_of_oldest = 1_000 + SPAN_CLAIMS - 1;
     let full_until = newest_of_oldest + 60_000;
+    let full_for = |alone: &Alone, now| alone.claims.full_for_ms(Stamp(now), Stamp(now), LIMITS);
+    assert_eq!(full_for(&alone, full_until - 10_000), Some(10_000));
+    assert_eq!(full_for(&alone, full_until - 1), Some(1));
+    assert_eq!(full_for(&alone, full_until), None);
     assert_eq!(alone.claim(10_000, full_until - 1), OpOutcome::TooManyClaims);
     assert_eq!(alone.claim(0, full_until - 1), OpOutcome::Repeated, "what is remembered is answered");
     assert_eq!(alone.claim(10_000, full_until), OpOutcome::Claimed);
@@ -65,6 +69,8 @@ fn at_the_bound_the_oldest_go_while_the_clock_stands_still() {
         assert_eq!(alone.claim(key.into(), ahead), OpOutcome::Claimed);
     }
     assert_eq!(alone.claim(10_000, ahead - 60_000), OpOutcome::TooManyClaims, "clocks differ by a little");
+    let full_for = |told| alone.claims.full_for_ms(Stamp(told), Stamp(ahead), LIMITS);
+    assert_eq!((full_for(ahead - 60_000), full_for(ahead - 60_001)), (Some(60_000), None));
     assert_eq!(alone.claim(0, ahead - 60_001), OpOutcome::Repeated);
     assert_eq!(alone.claim(10_000, ahead - 60_001), OpOutcome::Claimed);
     assert_eq!(alone.claims.len(), SPAN_CLAIMS + 1);
@@ -86,6 +92,7 @@ fn claims_whose_time_is_over_take_no_room() {
     for key in 0..2 * SPAN_CLAIMS {
         alone.claim(key.into(), 1_000);
     }
+    assert_eq!(alone.claims.full_for_ms(Stamp(1_000), Stamp(1_000 + TTL_MS), LIMITS), None);
     assert_eq!(alone.claim(10_000, 1_000 + TTL_MS), OpOutcome::Claimed);
     assert_eq!(alone.claims.len(), 1);
 }
