@@ -89,8 +89,12 @@ pub struct OpenStore {
 }
 
 /// Opens a group's store in its folder. Before anybody hears of the node: it may take a while.
-pub async fn open_store(folder: &Path, segments_held_max: usize) -> anyhow::Result<Store> {
-    let config = StoreConfig { message_segments_held_max: segments_held_max, ..StoreConfig::new(folder) };
+pub async fn open_store(
+    folder: &Path,
+    message_segments_held_max: usize,
+    claim_files_held_max: usize,
+) -> anyhow::Result<Store> {
+    let config = StoreConfig { message_segments_held_max, claim_files_held_max, ..StoreConfig::new(folder) };
     Ok(tokio::task::spawn_blocking(move || skep_store::open(config)).await??)
 }
 

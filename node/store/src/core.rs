@@ -260,8 +260,13 @@ impl Core {
         self.set_current(captured.clone());
         let durable_upto = captured.header.last_seq();
         // Outside the lock: to close a file may wait for the disk.
-        let old = self.lock().kinds.messages.records().old(durable_upto);
+        let (old, old_claims) = {
+            let state = self.lock();
+            let durable = captured.header.kinds.claims.next;
+            (state.kinds.messages.records().old(durable_upto), state.kinds.claims.records().old(durable))
+        };
         old.iter().for_each(|segment| segment.let_go());
+        old_claims.iter().for_each(|file| file.let_go());
         self.remove_retired(&captured);
         self.metrics.checkpoints.fetch_add(1, Ordering::Relaxed);
         self.metrics.checkpoint.observe(started.elapsed());
@@ -277,8 +282,8 @@ impl Core {
             (retired, state.kinds.claims.records_mut().take_retired(&kept))
         };
         for file in claims {
-            // It is open for whoever still has it.
-            if let Err(error) = segments::remove_if_there(file.path()) {
+            let removed = file.hold_for_readers().and_then(|()| segments::remove_if_there(file.path()));
+            if let Err(error) = removed {
                 tracing::warn!("a file of forgotten claims stays on the disk: {error}");
             }
         }
@@ -336,6 +341,7 @@ impl Core {
             .messages
             .records()
             .hold_for_readers()
+            .and_then(|()| replaced.kinds.claims.records().hold_for_readers())
             .and_then(|()| remove_others(&self.config, &messages, &claims));
         if let Err(error) = removed {
             tracing::warn!("cannot remove the replaced files: {error}");

@@ -47,7 +47,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 pub use applied::Applied;
-pub use config::{MESSAGE_SEGMENTS_HELD_MIN, StoreConfig, SyncData};
+pub use config::{CLAIM_FILES_HELD_MIN, CLAIM_FILES_MAX, MESSAGE_SEGMENTS_HELD_MIN, StoreConfig, SyncData};
 pub use error::{Lack, StoreError};
 pub use health::{StoreHealth, StoreMetrics};
 pub use log::{HeldVote, LogFlush, LogReader, LogStats, LogStatsHandle, LogStore};

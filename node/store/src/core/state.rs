@@ -88,7 +88,10 @@ pub(super) fn load(
         generation,
         &header.claim_files,
         header.kinds.claims.first..header.kinds.claims.next,
-        config.claim_file_claims_max,
+        claims::Limits {
+            file_claims_max: config.claim_file_claims_max,
+            held_max: config.claim_files_held_max,
+        },
         behind.claims.clone(),
     )?;
     Ok(CoreState {

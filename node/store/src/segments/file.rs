@@ -80,6 +80,11 @@ impl SegmentFile {
         Ok(())
     }
 
+    /// The same, where somebody else has it as well: its name is about to go.
+    pub(crate) fn hold_for_readers(self: &Arc<Self>) -> Result<(), StoreError> {
+        if Arc::strong_count(self) > 1 { self.hold() } else { Ok(()) }
+    }
+
     pub(crate) fn is_held(&self) -> bool {
         self.lock().is_some()
     }

@@ -256,3 +256,43 @@ async fn a_bit_lost_of_a_claim_that_is_forgotten_harms_nobody() {
     let bytes = bytes_of(store.checkpoint().await.snapshot).await;
     assert!(receive(&other, &bytes, usize::MAX).await.is_err());
 }
+
+/// The files of claims that this process has open.
+fn open_in(dir: &Path) -> usize {
+    let links = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+    links
+        .filter_map(|link| std::fs::read_link(link.path()).ok())
+        .filter(|to| to.starts_with(dir.join("claims")))
+        .count()
+}
+
+#[tokio::test]
+async fn of_many_files_of_claims_as_many_are_held_open_as_there_are_descriptors_for() {
+    let (dir, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let config =
+        |dir: &Path| StoreConfig { claim_file_claims_max: 256, claim_files_held_max: 3, ..small(dir) };
+    let mut store = open(config(dir.path())).unwrap();
+    store.apply(vec![raise(0)]).await;
+    for part in 0..8 {
+        store.apply(claims(1, 1 + 256 * part, 256 * part..256 * (part + 1))).await;
+    }
+    let snapshot = store.checkpoint().await;
+    assert!(open_in(dir.path()) <= 3, "{}", open_in(dir.path()));
+    holds(&store, 0..8 * 256);
+    // A snapshot can be read also when its files are not there any more.
+    let late = Op::Claim { key: ClaimKey(1), fingerprint: 9, time_ms: 51_000, ttl_ms: 1 };
+    store.apply(vec![normal(1, 1 << 20, vec![late])]).await;
+    store.checkpoint().await;
+    assert!(files_in(&dir.path().join("claims")).len() < 3);
+    let meta = snapshot.meta.clone();
+    let bytes = bytes_of(snapshot.snapshot).await;
+    let mut other = open(config(to.path())).unwrap();
+    let data = receive(&other, &bytes, usize::MAX).await.unwrap();
+    other.state_machine.install_snapshot(&meta, data).await.unwrap();
+    assert!(open_in(to.path()) <= 3, "{}", open_in(to.path()));
+    holds(&other, 0..8 * 256);
+    drop(other);
+    let other = open(config(to.path())).unwrap();
+    assert!(open_in(to.path()) <= 3, "{}", open_in(to.path()));
+    holds(&other, 0..8 * 256);
+}
