@@ -24,14 +24,15 @@ impl Service {
         let ttl_ms = u64::try_from(self.0.idempotency_for.as_millis()).unwrap_or(u64::MAX);
         let guard = Op::Claim { key, fingerprint, time_ms: self.0.time.now_ms(), ttl_ms };
         self.0.status.require(guard.level(), "idempotency keys")?;
+        let deadline = self.deadline();
         if self.no_room_for(key).is_some() {
             // It may be a repeat of what has not come here yet, or there may be room by now.
-            self.0.read_indexer.confirm(self.deadline()).await?;
+            self.0.read_indexer.confirm(deadline).await?;
             if let Some(left) = self.no_room_for(key) {
                 return Err(keys_full(left));
             }
         }
-        let outcomes = self.0.proposer.propose_all(vec![guard, op], self.deadline()).await?;
+        let outcomes = self.0.proposer.propose_all(vec![guard, op], deadline).await?;
         match <[OpOutcome; 2]>::try_from(outcomes) {
             Ok([OpOutcome::Claimed, outcome]) => Ok((outcome, false)),
             Ok([OpOutcome::Repeated, outcome]) => Ok((outcome, true)),

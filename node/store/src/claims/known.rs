@@ -5,6 +5,7 @@
 //! when the run is applied, but for what the run itself makes and forgets.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
@@ -51,10 +52,16 @@ impl Places {
     /// lie there: of keys that come in no order, each is mostly a page of its own.
     pub(crate) fn read(&self, wait: Wait) -> Result<Known, StoreError> {
         if wait == Wait::ForDisk {
+            let len = NonZeroU64::new(PAGE_BYTES);
+            let mut opened: Option<(&Arc<SegmentFile>, Arc<File>)> = None;
+            // Only a hint: what the kernel does not take, or lacks a descriptor for, is read all the same.
             for (file, page) in self.pages() {
-                let len = NonZeroU64::new(PAGE_BYTES);
-                // Only a hint: what the kernel does not take is read all the same.
-                let _ = rustix::fs::fadvise(&*file.open()?, page, len, rustix::fs::Advice::WillNeed);
+                if opened.as_ref().is_none_or(|(other, _)| !Arc::ptr_eq(other, file)) {
+                    opened = file.open().ok().map(|open| (file, open));
+                }
+                if let Some((_, open)) = &opened {
+                    let _ = rustix::fs::fadvise(&**open, page, len, rustix::fs::Advice::WillNeed);
+                }
             }
         }
         let mut known = Known(HashMap::with_capacity(self.0.len()));

@@ -3,10 +3,11 @@
 //! A store has as many segments as it has messages, and a process only so many descriptors. The newest
 //! segments are held: they are what is written, and mostly what is read.
 
+use std::any::Any;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, mpsc};
 
 use crate::error::{Lack, StoreError, lack};
 use crate::segments::read::Wait;
@@ -116,10 +117,23 @@ impl Drop for SegmentFile {
         let held = self.held.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         let Some(last) = held.and_then(Arc::into_inner) else { return };
         let is_unlinked = rustix::fs::fstat(&last).is_ok_and(|found| found.st_nlink == 0);
-        match tokio::runtime::Handle::try_current() {
-            Ok(runtime) if is_unlinked => drop(runtime.spawn_blocking(move || drop(last))),
-            _ => drop(last),
+        if is_unlinked {
+            close_elsewhere(Box::new(last));
         }
+    }
+}
+
+/// Has a thread of its own drop it: one for the process, which is there once something was to be closed. What waits
+/// for it is open, and so no more than the files that may be.
+fn close_elsewhere(what: Box<dyn Any + Send>) {
+    static CLOSER: LazyLock<Option<mpsc::Sender<Box<dyn Any + Send>>>> = LazyLock::new(|| {
+        let (sender, closing) = mpsc::channel();
+        let closer = std::thread::Builder::new().name("skep-closer".into());
+        closer.spawn(move || closing.into_iter().for_each(drop)).ok().map(|_| sender)
+    });
+    if let Some(closer) = &*CLOSER {
+        // Without its thread it is dropped here.
+        let _ = closer.send(what);
     }
 }
 
@@ -136,8 +150,6 @@ pub(crate) fn open(options: &mut OpenOptions, path: &Path) -> std::io::Result<Fi
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc;
-
     use super::*;
 
     /// Whether this process has a file open of which the name is gone.
@@ -147,31 +159,38 @@ mod tests {
         links.filter_map(|link| std::fs::read_link(link.path()).ok()).any(|to| to.to_string_lossy() == gone)
     }
 
+    /// Its drop waits.
+    struct Long(mpsc::Receiver<()>);
+
+    impl Drop for Long {
+        fn drop(&mut self) {
+            let _ = self.0.recv();
+        }
+    }
+
     #[test]
     fn a_file_whose_name_is_gone_is_closed_by_a_thread_that_may_wait() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a");
-        let mut runtime = tokio::runtime::Builder::new_current_thread();
-        let runtime = runtime.max_blocking_threads(1).build().unwrap();
-        let (go_on, wait) = mpsc::channel::<()>();
-        runtime.block_on(async {
-            // The only thread that may wait does something else.
-            let other = tokio::task::spawn_blocking(move || wait.recv());
-            let file = SegmentFile::held(path.clone(), File::create(&path).unwrap());
-            std::fs::remove_file(&path).unwrap();
-            drop(file);
-            assert!(is_open(&path), "this thread did not close it");
-            drop(go_on);
-            assert!(other.await.unwrap().is_err());
-            // The next comes behind it.
-            tokio::task::spawn_blocking(|| ()).await.unwrap();
-            assert!(!is_open(&path));
-            // One that keeps its name is closed at once.
-            drop(SegmentFile::held(path.clone(), File::create(&path).unwrap()));
-        });
-        let file = SegmentFile::held(path.clone(), File::open(&path).unwrap());
+        let (go_on, wait) = mpsc::channel();
+        close_elsewhere(Box::new(Long(wait)));
+        let file = SegmentFile::held(path.clone(), File::create(&path).unwrap());
         std::fs::remove_file(&path).unwrap();
         drop(file);
-        assert!(!is_open(&path), "where there is no runtime, nothing else waits");
+        assert!(is_open(&path), "this thread did not close it");
+        drop(go_on);
+        // Behind the file.
+        let (go_on, wait) = mpsc::channel::<()>();
+        close_elsewhere(Box::new(go_on));
+        assert!(wait.recv().is_err());
+        assert!(!is_open(&path));
+        // One that keeps its name is closed at once, whatever the closer does.
+        let (go_on, wait) = mpsc::channel();
+        close_elsewhere(Box::new(Long(wait)));
+        let named = folder.path().join("b");
+        drop(SegmentFile::held(named.clone(), File::create(&named).unwrap()));
+        std::fs::remove_file(&named).unwrap();
+        assert!(!is_open(&named));
+        drop(go_on);
     }
 }
