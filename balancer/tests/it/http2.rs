@@ -56,7 +56,8 @@ impl rustls::client::danger::ServerCertVerifier for Anyone {
     }
 }
 
-async fn tls(address: SocketAddr, alpn: &[u8]) -> tokio_rustls::client::TlsStream<TcpStream> {
+/// A client that believes everybody, and remembers sessions.
+pub fn client(alpn: &[u8]) -> Arc<rustls::ClientConfig> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = rustls::ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
@@ -65,9 +66,13 @@ async fn tls(address: SocketAddr, alpn: &[u8]) -> tokio_rustls::client::TlsStrea
         .with_custom_certificate_verifier(Arc::new(Anyone(provider)))
         .with_no_client_auth();
     config.alpn_protocols = vec![alpn.to_vec()];
+    Arc::new(config)
+}
+
+async fn tls(address: SocketAddr, alpn: &[u8]) -> tokio_rustls::client::TlsStream<TcpStream> {
     let stream = TcpStream::connect(address).await.unwrap();
     let name = ServerName::try_from("localhost").unwrap();
-    TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()
+    TlsConnector::from(client(alpn)).connect(name, stream).await.unwrap()
 }
 
 /// The certificate that a server shows.
