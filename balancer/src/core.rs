@@ -7,6 +7,7 @@
 pub(crate) mod access_log;
 pub(crate) mod buffer;
 pub(crate) mod connections;
+pub(crate) mod pulse;
 pub mod settings;
 pub mod shared;
 pub(crate) mod splice;

@@ -8,4 +8,5 @@ pub mod cores;
 pub(crate) mod http1;
 pub mod http2;
 pub mod proxy_protocol;
+pub(crate) mod question;
 pub mod tls;

@@ -52,7 +52,7 @@ impl Metrics {
 
     fn encode_cores(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
         type Of = fn(&CoreStats) -> &Count;
-        let counters: [(&str, &str, Of); 11] = [
+        let counters: [(&str, &str, Of); 12] = [
             ("connections_accepted", "Connections accepted", |it| &it.accepted),
             ("connections_rejected", "Connections over a limit", |it| &it.rejected),
             ("requests_refused", "Requests refused as malformed or too large", |it| &it.refused),
@@ -62,6 +62,7 @@ impl Metrics {
             ("request_bytes", "Bytes of requests' bodies", |it| &it.bytes_in),
             ("response_bytes", "Bytes of answers' bodies", |it| &it.bytes_out),
             ("tls_handshakes", "TLS handshakes", |it| &it.tls_handshakes),
+            ("tls_resumed", "TLS handshakes that resumed a session", |it| &it.tls_resumed),
             ("tls_handshake_failures", "TLS handshakes that failed", |it| &it.tls_failures),
             ("access_log_lines_dropped", "Lines that the log's reader was too slow for", |it| {
                 &it.log_lines_dropped
@@ -274,7 +275,7 @@ mod tests {
         let text = scrape(Arc::default(), None);
         has(&text, "skep_balancer_backends{state=\"available\"} 0.0");
         assert!(!text.contains("skep_balancer_certificate_"), "{text}");
-        let text = scrape(Arc::default(), Some(Arc::new(Certificates::new(vec![]).unwrap())));
+        let text = scrape(Arc::default(), Some(Arc::new(Certificates::new(vec![], None).unwrap())));
         let start = "skep_balancer_certificate_not_after_timestamp_seconds{certificate=\"self-signed\"} ";
         assert!(text.lines().any(|line| line.starts_with(start)), "{text}");
     }

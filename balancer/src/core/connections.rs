@@ -46,34 +46,40 @@ impl Connections {
 #[derive(Debug)]
 pub struct Permit {
     connections: Arc<Connections>,
-    client: IpAddr,
+    client: Option<IpAddr>,
 }
 
 impl Permit {
-    /// `None` where there are as many as may be, in all or of this client.
-    pub fn take(
-        connections: &Arc<Connections>,
-        client: IpAddr,
-        most: usize,
-        per_client_max: usize,
-    ) -> Option<Self> {
+    /// Of a client that is not known yet. `None` where there are as many as may be in all.
+    pub fn take(connections: &Arc<Connections>, most: usize) -> Option<Self> {
+        if connections.total.fetch_add(1, Relaxed) >= most {
+            connections.total.fetch_sub(1, Relaxed);
+            return None;
+        }
+        Some(Self { connections: connections.clone(), client: None })
+    }
+
+    /// Counts it for a client. Whether that one may have it.
+    pub fn is_of(&mut self, client: IpAddr, per_client_max: usize) -> bool {
         let client = match client.to_canonical() {
             IpAddr::V6(address) => {
                 IpAddr::V6((address.to_bits() >> (128 - CLIENT_PREFIX_V6) << (128 - CLIENT_PREFIX_V6)).into())
             }
             v4 => v4,
         };
-        if connections.total.fetch_add(1, Relaxed) >= most || !connections.count(client, per_client_max) {
-            connections.total.fetch_sub(1, Relaxed);
-            return None;
+        let may = self.connections.count(client, per_client_max);
+        if may && let Some(before) = self.client.replace(client) {
+            self.connections.discount(before);
         }
-        Some(Self { connections: connections.clone(), client })
+        may
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.connections.discount(self.client);
+        if let Some(client) = self.client {
+            self.connections.discount(client);
+        }
         self.connections.total.fetch_sub(1, Relaxed);
     }
 }
@@ -85,7 +91,10 @@ mod tests {
     #[test]
     fn a_client_has_its_limit_and_all_together_have_theirs() {
         let connections = Arc::new(Connections::default());
-        let take = |address: &str| Permit::take(&connections, address.parse().unwrap(), 3, 2);
+        let take = |address: &str| {
+            let mut permit = Permit::take(&connections, 3)?;
+            permit.is_of(address.parse().unwrap(), 2).then_some(permit)
+        };
         let first = take("192.0.2.1");
         let second = take("::ffff:192.0.2.1");
         assert!(first.is_some() && second.is_some());

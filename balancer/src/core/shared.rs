@@ -20,6 +20,8 @@ pub struct Shared {
     pub draining: AtomicBool,
     /// Idle connections are closed now, too.
     pub close_idle: AtomicBool,
+    /// A core's thread makes no turns: what came to it is not served.
+    pub core_hangs: AtomicBool,
     /// Connections that end although the process stays.
     pub let_go: LetGo,
 }

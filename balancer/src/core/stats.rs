@@ -46,6 +46,8 @@ impl Durations {
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct CoreStats {
+    /// Of its ticker: a core that hangs counts no more.
+    pub ticks: Count,
     pub accepted: Count,
     pub rejected: Count,
     pub connections: Count,
@@ -60,6 +62,8 @@ pub struct CoreStats {
     pub bytes_in: Count,
     pub bytes_out: Count,
     pub tls_handshakes: Count,
+    /// Of those, resumed.
+    pub tls_resumed: Count,
     pub tls_failures: Count,
     pub log_lines_dropped: Count,
     pub durations: Durations,

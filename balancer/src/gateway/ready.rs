@@ -1,6 +1,8 @@
 //! The balancer's own readiness: what an address holder follows, and where it says that the address
 //! has gone elsewhere.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use skep_vrrp::let_go;
 
 use super::{Answer, Asked};
@@ -8,8 +10,9 @@ use crate::core::worker::Worker;
 use crate::forward::dispatch::Dispatch;
 
 const READY: Answer = Answer { status: 200, reason: "OK", text: "ready\n" };
+/// In the words of [`skep_vrrp::track::DRAINING`], and of the other two.
 const DRAINING: Answer = Answer { status: 503, reason: "Service Unavailable", text: "draining\n" };
-/// In the words of [`skep_vrrp::track::NO_BACKEND`].
+const CORE_HANGS: Answer = Answer { status: 503, reason: "Service Unavailable", text: "a core hangs\n" };
 const NO_BACKEND: Answer =
     Answer { status: 503, reason: "Service Unavailable", text: "no backend is ready\n" };
 
@@ -18,9 +21,29 @@ pub(super) fn answer(worker: &Worker, pool: &Dispatch, asked: &Asked<'_>) -> Ans
     if word.is_some_and(|word| worker.shared.let_go.hear(word)) {
         tracing::info!("the address has gone elsewhere: connections that are here are let go");
     }
-    match (worker.is_draining(), pool.is_able()) {
-        (true, _) => DRAINING,
-        (false, false) => NO_BACKEND,
-        (false, true) => READY,
+    if worker.is_draining() {
+        DRAINING
+    } else if worker.shared.core_hangs.load(Relaxed) {
+        CORE_HANGS
+    } else if !pool.is_able() {
+        NO_BACKEND
+    } else {
+        READY
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use skep_vrrp::track;
+
+    use super::*;
+
+    #[test]
+    fn who_tracks_it_knows_the_words() {
+        for (answer, word) in
+            [(DRAINING, track::DRAINING), (CORE_HANGS, track::CORE_HANGS), (NO_BACKEND, track::NO_BACKEND)]
+        {
+            assert_eq!(answer.text.trim_end(), word);
+        }
     }
 }

@@ -11,3 +11,4 @@ mod limits;
 mod process;
 mod retries;
 mod standing;
+mod tickets;

@@ -26,7 +26,7 @@ fn command() -> Command {
 pub struct Process {
     child: Child,
     pub http: SocketAddr,
-    https: Option<SocketAddr>,
+    pub https: Option<SocketAddr>,
     pub admin: SocketAddr,
     /// What it logs.
     log: mpsc::Receiver<String>,
@@ -47,7 +47,8 @@ impl Process {
 
     fn run(mut command: Command, args: &[&str]) -> Self {
         let mut child = command
-            .args(["--log-format", "json", "--access-log", "off", "--cores", "2"])
+            .args(["--log-format", "json", "--cores", "2"])
+            .args(if args.contains(&"--access-log") { &[][..] } else { &["--access-log", "off"] })
             .args(args)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -88,6 +89,10 @@ impl Process {
                 Err(error) => panic!("{text} was not logged: {error}\n{seen}"),
             }
         }
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub fn wait_ready(&self) {
@@ -286,6 +291,43 @@ fn sighup_reads_limits_and_certificates_again() {
         assert!(begun.elapsed() < PATIENCE);
     }
     assert_eq!(crate::http2::certificate(process.https.unwrap()), after);
+}
+
+#[test]
+fn sighup_reads_the_list_of_backends_again_and_opens_the_log_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, log) = (dir.path().join("skep.toml"), dir.path().join("access.log"));
+    let name = |address: SocketAddr| std::fs::write(&config, format!("backends = \"{address}\"\n")).unwrap();
+    let (before, after) = (Scripted::plain("before"), Scripted::plain("after"));
+    name(before.address);
+    let any = "127.0.0.1:0";
+    let paths = [&config, &log].map(|path| path.to_str().unwrap());
+    let mut process =
+        Process::start(&["--http", any, "--admin", any, "--config", paths[0], "--access-log", paths[1]]);
+    process.wait_ready();
+    assert!(ask(process.http, "/1").ends_with("before /1"));
+    let has = |path: &std::path::Path, target: &str| {
+        std::fs::read_to_string(path).is_ok_and(|text| text.contains(&format!("\"{target}\"")))
+    };
+    wait("it is logged", || has(&log, "/1"));
+    let moved = dir.path().join("access.log.1");
+    std::fs::rename(&log, &moved).unwrap();
+    name(after.address);
+    process.signal("HUP");
+    process.logged("the list of backends read again");
+    wait("the new one serves", || ask(process.http, "/2").ends_with("after /2"));
+    ask(process.http, "/3");
+    process.signal("TERM");
+    assert!(process.wait().success());
+    assert!(has(&log, "/3") && !has(&moved, "/3"), "the last line is in the new file");
+}
+
+fn wait(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < PATIENCE, "{what}");
+        std::thread::yield_now();
+    }
 }
 
 #[test]

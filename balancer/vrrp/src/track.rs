@@ -4,7 +4,7 @@
 //! connection is held with which nothing is done: its kernel closes it when the process dies, and
 //! then the question is asked at once.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -31,8 +31,11 @@ const RESULTS_MAX: usize = 64;
 /// Most things that are tracked.
 pub const TRACKS_MAX: usize = 16;
 /// What `/-/ready` says, with 503, where it could do no more than say 503: it is well itself, and where all
-/// say so, a client is better answered that than not at all.
+/// say so, a client is better answered that than not at all. So is any 503 but the two that follow.
 pub const NO_BACKEND: &str = "no backend is ready";
+/// What it says, with 503, where it must not get new connections.
+pub const DRAINING: &str = "draining";
+pub const CORE_HANGS: &str = "a core hangs";
 /// Most bytes of an answer that are read for that.
 const ANSWER_BYTES_MAX: u64 = 1024;
 
@@ -173,7 +176,7 @@ fn assess(tracks: &[Track], found: &[Option<Found>], own: Option<Health>) -> Ass
     for (track, found) in tracks.iter().zip(found) {
         match (found, track.cost) {
             (Some(Found::Well), _) => {}
-            (Some(Found::Weak), Cost::Fault) => all.weak = Some(format!("{}: {NO_BACKEND}", track.name)),
+            (Some(Found::Weak), Cost::Fault) => all.weak = Some(format!("{} can serve nobody", track.name)),
             (Some(Found::Failed), Cost::Fault) => all.fault = Some(format!("{} fails", track.name)),
             (Some(_), Cost::Weight(weight)) => {
                 all.penalty = all.penalty.saturating_add(weight);
@@ -249,16 +252,20 @@ async fn follow(at: usize, track: Track, results: mpsc::Sender<(usize, Found)>) 
     }
 }
 
-/// An error is a clear no.
+/// An error is a clear no; but one who took the connection and ended it is there, and has no room for it.
 async fn ask(track: &Track) -> io::Result<Found> {
-    ask_with(track, "").await
+    let ended = [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe, ErrorKind::UnexpectedEof];
+    match ask_with(track, "").await {
+        Err(error) if ended.contains(&error.kind()) => Ok(Found::Weak),
+        found => found,
+    }
 }
 
 /// Tells what is tracked by HTTP something, beside the usual question: a line of the request's head.
 pub async fn tell(track: &Track, name: &str, value: &str) -> io::Result<()> {
     match timeout(TIMEOUT, ask_with(track, &format!("{name}: {value}\r\n"))).await?? {
         Found::Well => Ok(()),
-        Found::Weak | Found::Failed => Err(io::ErrorKind::Other.into()),
+        Found::Weak | Found::Failed => Err(ErrorKind::Other.into()),
     }
 }
 
@@ -280,7 +287,8 @@ async fn ask_with(track: &Track, field: &str) -> io::Result<Found> {
     let mut rest = Vec::new();
     stream.take(ANSWER_BYTES_MAX).read_to_end(&mut rest).await?;
     let body = rest.windows(4).position(|it| it == b"\r\n\r\n").map_or(&[][..], |at| &rest[at + 4..]);
-    Ok(if body.trim_ascii_end() == NO_BACKEND.as_bytes() { Found::Weak } else { Found::Failed })
+    let fails = [DRAINING, CORE_HANGS].iter().any(|why| body.trim_ascii_end() == why.as_bytes());
+    Ok(if fails { Found::Failed } else { Found::Weak })
 }
 
 #[cfg(test)]
@@ -354,11 +362,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_proxy_with_no_backend_is_weak_and_one_that_says_anything_else_fails() {
+    async fn a_proxy_that_can_serve_nobody_is_weak_and_one_that_must_not_fails() {
         for (answer, weak) in [
             ("503 Service Unavailable\r\ncontent-length: 20\r\n\r\nno backend is ready\n", true),
             ("503 Service Unavailable\r\ncontent-length: 9\r\n\r\ndraining\n", false),
-            ("503 Service Unavailable\r\ncontent-length: 0\r\n\r\n", false),
+            ("503 Service Unavailable\r\ncontent-length: 13\r\n\r\na core hangs\n", false),
+            ("503 Service Unavailable\r\ncontent-length: 0\r\n\r\n", true),
+            ("503 Too many", true),
             ("500 Internal Server Error\r\n\r\nno backend is ready\n", false),
         ] {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
