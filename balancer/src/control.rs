@@ -29,6 +29,7 @@ use crate::core::access_log;
 use crate::core::shared::Shared;
 use crate::core::stats::CoreStats;
 use crate::core::worker::idle_grace;
+use crate::listen::activation::{Passed, bind_all};
 use crate::listen::cores::{self, CoreConfig, Phase};
 use crate::listen::tls::Certificates;
 use crate::metrics::{self, Metrics};
@@ -60,9 +61,16 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
         None => None,
     };
     let count = config.cores.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-    let http = bind_all(config.http, count).with_context(|| format!("--http {}", config.http))?;
+    let passed = Passed::take().map_err(anyhow::Error::msg)?;
+    let http =
+        bind_all(passed.http, config.http, count).with_context(|| format!("--http {}", config.http))?;
     let https = match config.https {
-        Some(address) => bind_all(address, count).with_context(|| format!("--https {address}"))?,
+        Some(address) => {
+            bind_all(passed.https, address, count).with_context(|| format!("--https {address}"))?
+        }
+        None if passed.https.is_some() => {
+            anyhow::bail!("a socket named https was passed, and --https is not set")
+        }
         None => Vec::new(),
     };
     let admin = listen::bind(config.admin).with_context(|| format!("--admin {}", config.admin))?;
@@ -210,13 +218,6 @@ async fn drain<T: 'static>(
     }
     phase.send_replace(Phase::Stopped);
     while cores.join_next().await.is_some() {}
-}
-
-/// One listening socket for each core, on one port also where that is 0.
-fn bind_all(address: SocketAddr, count: usize) -> std::io::Result<Vec<std::net::TcpListener>> {
-    let first = listen::bind(address)?;
-    let address = first.local_addr()?;
-    std::iter::once(Ok(first)).chain((1..count).map(|_| listen::bind(address))).collect()
 }
 
 /// Keeps the pool's source at what gossip shows, until its reader is gone.

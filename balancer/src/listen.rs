@@ -3,6 +3,7 @@
 //! `cores -> http1, http2`: both read a head, have the gateway judge it, and are the client's side of
 //! what is forwarded. Neither knows the other.
 
+pub(crate) mod activation;
 pub(crate) mod client;
 pub mod cores;
 pub(crate) mod http1;

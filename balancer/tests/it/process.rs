@@ -45,12 +45,25 @@ impl Process {
         Self::run(limited, args)
     }
 
+    /// It is passed a listening socket, as by systemd.
+    pub fn with_socket(socket: &std::net::TcpListener, args: &[&str]) -> Self {
+        let mut activated = Command::new("sh");
+        let script = "exec 3<&0 0</dev/null; export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$@\"";
+        activated.args(["-c", script, "sh", env!("CARGO_BIN_EXE_skep-balancer")]);
+        activated.stdin(std::os::fd::OwnedFd::from(socket.try_clone().unwrap()));
+        Self::spawn(activated, args)
+    }
+
     fn run(mut command: Command, args: &[&str]) -> Self {
+        command.stdin(Stdio::null());
+        Self::spawn(command, args)
+    }
+
+    fn spawn(mut command: Command, args: &[&str]) -> Self {
         let mut child = command
             .args(["--log-format", "json", "--cores", "2"])
             .args(if args.contains(&"--access-log") { &[][..] } else { &["--access-log", "off"] })
             .args(args)
-            .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -236,6 +249,42 @@ fn a_second_process_on_the_port_takes_over_and_no_request_is_lost() {
     });
     assert!(first.wait().success());
     assert!(ask(second.http, "/z").ends_with("b /z"));
+}
+
+#[test]
+fn a_restart_of_the_only_process_refuses_nobody_where_its_socket_was_passed() {
+    let backend = Scripted::plain("b");
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, list) = (socket.local_addr().unwrap(), backend.address.to_string());
+    let start = || {
+        let process = Process::with_socket(
+            &socket,
+            &["--admin", "127.0.0.1:0", "--http", "127.0.0.1:1", "--backends", &list],
+        );
+        assert_eq!(process.http, address);
+        process.wait_ready();
+        process
+    };
+    let mut first = start();
+    assert!(ask(address, "/1").ends_with("b /1"));
+    first.signal("TERM");
+    first.logged("\"draining\"");
+    // Some come while it drains, and some while there is none.
+    let come = |count: usize| {
+        let come = (0..count).map(|_| {
+            let mut client = Client::connect(address);
+            client.send(get_and_close("/2"));
+            client
+        });
+        come.collect::<Vec<_>>()
+    };
+    let mut clients = come(5);
+    assert!(first.wait().success());
+    clients.extend(come(50));
+    let _second = start();
+    for mut client in clients {
+        assert!(client.rest().ends_with("b /2"));
+    }
 }
 
 #[test]
