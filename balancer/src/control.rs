@@ -81,7 +81,7 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
     }
 
     let shared = Arc::new(Shared::default());
-    shared.settings.store(Arc::new(reload::within(files, config.settings.clone())));
+    shared.settings.store(Arc::new(reload::within(files, count, config.settings.clone())));
     if let Some(keys) = config.cluster_key.clone() {
         shared.let_go.believe(keys);
     }
@@ -145,7 +145,7 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
     );
 
     let certificates = certificates.as_deref();
-    let reload = Reload { shared: &shared, files, certificates, backends, log: log_file };
+    let reload = Reload { shared: &shared, files, cores: count, certificates, backends, log: log_file };
     let mut certificate_ticks = tokio::time::interval(CERTIFICATE_INTERVAL);
     loop {
         tokio::select! {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use skep_vrrp::track::{CORE_HANGS, Health, NO_BACKEND, WEAK_AFTER};
 use tokio::sync::watch;
 
-use crate::core::pulse::{HANGS_AFTER, LOOK_INTERVAL, Pulse};
+use crate::core::pulse::{HANGS_AFTER, Hanging, LOOK_INTERVAL, Pulse};
 use crate::core::shared::Shared;
 use crate::core::stats::CoreStats;
 
@@ -41,9 +41,10 @@ pub(super) async fn watch_cores(shared: Arc<Shared>, cores: Vec<Arc<CoreStats>>)
     let mut pulse = Pulse::new(cores.len(), Instant::now());
     loop {
         tokio::time::sleep(LOOK_INTERVAL).await;
-        let hangs = pulse.hangs(cores.iter().map(|core| core.ticks.get()), Instant::now());
+        let hanging = pulse.look(cores.iter().map(|core| core.ticks.get()), Instant::now());
         // A drained core has ended.
-        let hangs = hangs && !shared.draining.load(Relaxed);
+        let hangs = hanging != Hanging::None && !shared.draining.load(Relaxed);
+        shared.all_cores_hang.store(hangs && hanging == Hanging::All, Relaxed);
         if shared.core_hangs.swap(hangs, Relaxed) != hangs {
             if hangs {
                 tracing::error!(seconds = HANGS_AFTER.as_secs(), "a core hangs: this balancer is not ready");
@@ -62,9 +63,14 @@ pub(super) fn health(shared: Arc<Shared>) -> watch::Receiver<Health> {
     tokio::spawn(async move {
         loop {
             let changed = pool.changed.notified();
-            let health = match shared.core_hangs.load(Relaxed) {
-                true => Health::Fault(CORE_HANGS),
-                false => lack.judge(pool.load().able() > 0, Instant::now()),
+            let able = lack.judge(pool.load().able() > 0, Instant::now());
+            let health = if shared.all_cores_hang.load(Relaxed) {
+                Health::Fault(CORE_HANGS)
+            } else if shared.core_hangs.load(Relaxed) {
+                // Its part of the clients is not served; where all are so, that is better than none.
+                Health::Weak(CORE_HANGS)
+            } else {
+                able
             };
             sender.send_if_modified(|before| std::mem::replace(before, health.clone()) != health);
             tokio::select! {

@@ -11,20 +11,24 @@ use crate::config::{self, Invocation, ServeConfig};
 use crate::core::access_log;
 use crate::core::settings::Settings;
 use crate::core::shared::Shared;
+use crate::listen::question::PLACES_MAX;
 use crate::listen::tls::Certificates;
 use crate::pools::source;
 
-/// Descriptors that one client takes at most: its connection, one to a backend, and a pipe between them.
+/// Descriptors for each client: its connection, one to a backend, and a pipe between them. Streams of HTTP/2
+/// have more to backends, which `--max-in-flight` bounds; one that finds none left is told so.
 const FILES_OF_CLIENT: u64 = 4;
-/// Those of the process itself.
+/// Those of the process itself, and of each core.
 const OWN_FILES: u64 = 256;
+const FILES_OF_CORE: u64 = (PLACES_MAX + 16) as u64;
 /// Clients that are served however few files may be open.
 const CLIENTS_MIN: usize = 32;
 
 /// No more connections than there are descriptors for: who runs out of them can neither serve a client nor
 /// say so, nor answer who holds the address.
-pub(super) fn within(files: u64, settings: Settings) -> Settings {
-    let fit = usize::try_from(files.saturating_sub(OWN_FILES) / FILES_OF_CLIENT).unwrap_or(usize::MAX);
+pub(super) fn within(files: u64, cores: usize, settings: Settings) -> Settings {
+    let own = OWN_FILES + FILES_OF_CORE * cores as u64;
+    let fit = usize::try_from(files.saturating_sub(own) / FILES_OF_CLIENT).unwrap_or(usize::MAX);
     let fit = fit.max(CLIENTS_MIN);
     if fit < settings.connections_max {
         tracing::warn!(
@@ -42,6 +46,7 @@ pub(super) struct Reload<'a> {
     pub shared: &'a Shared,
     /// Most that may be open.
     pub files: u64,
+    pub cores: usize,
     pub certificates: Option<&'a Certificates>,
     /// Of a list that was given; `None` where gossip shows them.
     pub backends: Option<watch::Sender<Vec<source::Target>>>,
@@ -64,7 +69,7 @@ impl Reload<'_> {
     }
 
     fn take(&self, config: ServeConfig) {
-        self.shared.settings.store(Arc::new(within(self.files, config.settings)));
+        self.shared.settings.store(Arc::new(within(self.files, self.cores, config.settings)));
         tracing::info!("limits and times read again");
         match (&self.backends, config.backends.is_empty()) {
             (Some(backends), false) => {
@@ -114,11 +119,12 @@ mod tests {
 
     #[test]
     fn no_more_clients_than_there_are_descriptors_for() {
-        let most = |files| within(files, Settings::default()).connections_max;
+        let most = |files| within(files, 2, Settings::default()).connections_max;
+        let own = OWN_FILES + 2 * FILES_OF_CORE;
         let default = Settings::default().connections_max;
         assert_eq!(most(u64::MAX), default);
-        assert_eq!(most(OWN_FILES + FILES_OF_CLIENT * default as u64), default);
-        assert_eq!(most(OWN_FILES + 4000), 1000);
+        assert_eq!(most(own + FILES_OF_CLIENT * default as u64), default);
+        assert_eq!(most(own + 4000), 1000);
         assert_eq!(most(64), CLIENTS_MIN);
     }
 }

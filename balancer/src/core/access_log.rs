@@ -83,9 +83,11 @@ impl Writer {
         self.sender.clone()
     }
 
-    /// Its file is opened by its name again before the next line: it was moved away, to begin a new one.
+    /// Its file is opened by its name again: it was moved away, to begin a new one.
     pub fn reopen(&self) {
         self.reopen.store(true, Relaxed);
+        // Wakes it; where it is behind, it is awake.
+        let _ = self.sender.try_send(Vec::new());
     }
 
     /// Waits until all is written, once nobody else has a sender; not for long where nobody reads it.

@@ -22,6 +22,7 @@ pub struct Shared {
     pub close_idle: AtomicBool,
     /// A core's thread makes no turns: what came to it is not served.
     pub core_hangs: AtomicBool,
+    pub all_cores_hang: AtomicBool,
     /// Connections that end although the process stays.
     pub let_go: LetGo,
 }

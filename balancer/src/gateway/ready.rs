@@ -40,6 +40,8 @@ mod tests {
 
     #[test]
     fn who_tracks_it_knows_the_words() {
+        let full = crate::forward::problem::Problem::TooManyConnections.body();
+        assert!(String::from_utf8(full).unwrap().contains(track::FULL));
         for (answer, word) in
             [(DRAINING, track::DRAINING), (CORE_HANGS, track::CORE_HANGS), (NO_BACKEND, track::NO_BACKEND)]
         {

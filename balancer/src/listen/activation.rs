@@ -21,6 +21,10 @@ pub struct Passed {
 impl Passed {
     /// From the environment. Nothing of it is for another process.
     pub fn take() -> Result<Self, String> {
+        // Whose they are is always said; without it they are an accident of the environment.
+        if std::env::var_os("LISTEN_PID").is_none() {
+            return Ok(Self::default());
+        }
         let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
         let mut sockets = ListenFd::from_env();
         let mut passed = Self::default();
@@ -57,6 +61,10 @@ pub fn bind_all(
     count: usize,
 ) -> io::Result<Vec<TcpListener>> {
     if let Some(passed) = passed {
+        let local = passed.local_addr()?;
+        if local != address {
+            tracing::warn!(passed = %local, setting = %address, "the socket that was passed counts");
+        }
         passed.set_nonblocking(true)?;
         return (0..count).map(|_| passed.try_clone()).collect();
     }

@@ -170,8 +170,12 @@ impl Core {
         // A trusted proxy says who its client is before anything else; that one is counted then.
         let names_client = settings.proxy_protocol && settings.trusts(address.ip());
         let permit = Permit::take(connections, settings.connections_max).and_then(|mut permit| {
-            let may = names_client || permit.is_of(address.ip(), settings.connections_per_client_max);
-            may.then_some(permit)
+            let most = match names_client {
+                // Those that have not said it yet do not take the place of those that have.
+                true => settings.connections_max / 2,
+                false => settings.connections_per_client_max,
+            };
+            permit.is_of(address.ip(), most).then_some(permit)
         });
         let Some(permit) = permit else { return self.refuse(stream, address, certificates.is_some()) };
         let _ = stream.set_nodelay(true);

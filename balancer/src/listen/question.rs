@@ -22,6 +22,8 @@ use crate::gateway::{Answer, Asked, Gateway, Verdict};
 /// Of such connections at a time, on a core: this host's, and others'.
 const OF_HOST_MAX: usize = 16;
 const OF_OTHERS_MAX: usize = 64;
+/// In all.
+pub const PLACES_MAX: usize = OF_HOST_MAX + OF_OTHERS_MAX;
 /// Longest that one has a place without having asked.
 const OF_HOST_TIMEOUT: Duration = Duration::from_secs(1);
 const OF_OTHERS_TIMEOUT: Duration = Duration::from_millis(250);

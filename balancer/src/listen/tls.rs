@@ -2,7 +2,7 @@
 //!
 //! Where none is given, a self-signed one is made on each start. TLS 1.2 and 1.3; HTTP/2 and
 //! HTTP/1.1 by ALPN; sessions resume by tickets whose keys all cores share, and all balancers with the
-//! same cluster key: they outlive a reload, and the process. No tasks: the control task calls [`Certificates::reload`].
+//! same cluster key for TLS 1.3: they outlive a reload, and the process. No tasks: the control task calls [`Certificates::reload`].
 
 mod validity;
 
@@ -93,7 +93,7 @@ impl Certificates {
     /// With no files, a self-signed certificate. Without the cluster key, tickets are this process's alone.
     pub fn new(files: Vec<Files>, cluster_key: Option<&KeyRing>) -> Result<Self, TlsError> {
         let ticketer: Arc<dyn ProducesTickets> = match cluster_key {
-            Some(ring) => Arc::new(Tickets::new(ring)),
+            Some(ring) => Arc::new(ByVersion { shared: Tickets::new(ring), own: Ticketer::new()? }),
             None => Ticketer::new()?,
         };
         let at = times(&files);
@@ -218,6 +218,41 @@ fn config(
     config.send_tls13_tickets = TICKETS;
     config.ignore_client_order = true;
     Ok(config)
+}
+
+/// Tickets that all balancers open, for TLS 1.3; for 1.2 those of this process, whose keys are forgotten.
+#[derive(Debug)]
+struct ByVersion {
+    shared: Tickets,
+    own: Arc<dyn ProducesTickets>,
+}
+
+/// Whether a session that is to be a ticket is of TLS 1.3: as rustls writes it, after the name that was asked for.
+fn is_tls13(session: &[u8]) -> bool {
+    let version = match session {
+        [0, rest @ ..] => rest,
+        [1, len, rest @ ..] => rest.get(usize::from(*len)..).unwrap_or_default(),
+        _ => &[],
+    };
+    version.starts_with(&[3, 4])
+}
+
+impl ProducesTickets for ByVersion {
+    fn enabled(&self) -> bool {
+        self.shared.enabled() && self.own.enabled()
+    }
+
+    fn lifetime(&self) -> u32 {
+        self.shared.lifetime().min(self.own.lifetime())
+    }
+
+    fn encrypt(&self, session: &[u8]) -> Option<Vec<u8>> {
+        if is_tls13(session) { self.shared.encrypt(session) } else { self.own.encrypt(session) }
+    }
+
+    fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
+        self.shared.decrypt(ticket).filter(|session| is_tls13(session)).or_else(|| self.own.decrypt(ticket))
+    }
 }
 
 /// The first certificate that is valid for the name asked for, else the first.

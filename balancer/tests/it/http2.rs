@@ -58,9 +58,17 @@ impl rustls::client::danger::ServerCertVerifier for Anyone {
 
 /// A client that believes everybody, and remembers sessions.
 pub fn client(alpn: &[u8]) -> Arc<rustls::ClientConfig> {
+    client_of(alpn, rustls::DEFAULT_VERSIONS)
+}
+
+/// The same of some versions of TLS.
+pub fn client_of(
+    alpn: &[u8],
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> Arc<rustls::ClientConfig> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = rustls::ClientConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .unwrap()
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Anyone(provider)))

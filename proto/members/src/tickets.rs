@@ -6,15 +6,19 @@
 //! version 1 | epoch 4 | key hint 4 | nonce 12 | ciphertext | tag 16
 //! ```
 //!
+//! For TLS 1.3 alone, where what is resumed has a fresh exchange of keys all the same. In 1.2 a ticket holds
+//! the secret of the connection that it is sent over: keys that can be derived again would open what was
+//! recorded long ago.
+//!
 //! An epoch is six hours of Unix time; what the one before sealed is opened as well, and the one after, for
 //! clocks that differ. A fresh key for each ring's key and epoch, ChaCha20-Poly1305, random nonces: two to
 //! the thirtieth tickets of one epoch give two equal nonces with a chance of 2^-37. No tasks, no I/O.
 
 use std::fmt;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use arc_swap::ArcSwapOption;
 use aws_lc_rs::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use rustls::server::ProducesTickets;
 
@@ -35,7 +39,7 @@ const HINT_PURPOSE: &[u8] = b"skep session tickets hint 1";
 pub struct Tickets {
     keys: Vec<(Key, [u8; HINT_BYTES])>,
     /// Of one epoch and the two around it: for each key of the ring those three.
-    derived: Mutex<Option<Derived>>,
+    derived: ArcSwapOption<Derived>,
     now_s: fn() -> u64,
 }
 
@@ -57,7 +61,7 @@ impl Tickets {
     fn at(ring: &KeyRing, now_s: fn() -> u64) -> Self {
         let hint = |key: &Key| key.derive(&[HINT_PURPOSE])?.first_chunk().copied();
         let keys = ring.keys().iter().filter_map(|key| Some((key.clone(), hint(key)?)));
-        Self { keys: keys.collect(), derived: Mutex::new(None), now_s }
+        Self { keys: keys.collect(), derived: ArcSwapOption::empty(), now_s }
     }
 
     fn epoch(&self) -> u32 {
@@ -67,15 +71,16 @@ impl Tickets {
     /// Does something with the key of an epoch, where that is one around now.
     fn with<T>(&self, at: usize, epoch: u32, act: impl FnOnce(&LessSafeKey) -> Option<T>) -> Option<T> {
         let now = self.epoch();
-        let place = (epoch + 1).checked_sub(now).filter(|place| *place < EPOCHS)?;
-        let mut derived = self.derived.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = epoch.checked_add(1)?.checked_sub(now).filter(|place| *place < EPOCHS)?;
+        let mut derived = self.derived.load_full();
         if derived.as_ref().is_none_or(|derived| derived.epoch != now) {
-            let around =
-                |key: &Key| std::array::from_fn(|place| key_of(key, (now + place as u32).checked_sub(1)?));
+            let of = |key: &Key, place: usize| key_of(key, now.checked_add(place as u32)?.checked_sub(1)?);
+            let around = |key: &Key| std::array::from_fn(|place| of(key, place));
             let keys = self.keys.iter().map(|(key, _)| around(key)).collect();
-            *derived = Some(Derived { epoch: now, keys });
+            derived = Some(Arc::new(Derived { epoch: now, keys }));
+            self.derived.store(derived.clone());
         }
-        act(derived.as_ref()?.keys.get(at)?.get(place as usize)?.as_ref()?)
+        act(derived?.keys.get(at)?.get(place as usize)?.as_ref()?)
     }
 }
 
@@ -190,6 +195,9 @@ mod tests {
             assert_eq!(tickets.decrypt(&sealed[..cut]), None, "{cut}");
             let mut changed = sealed.clone();
             changed[cut] ^= 1;
+            assert_eq!(tickets.decrypt(&changed), None, "{cut}");
+            changed[cut] = 0xff;
+            changed[1..5].fill(0xff);
             assert_eq!(tickets.decrypt(&changed), None, "{cut}");
         }
     }

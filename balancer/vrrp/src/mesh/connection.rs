@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use skep_members::tls::PeerTls;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
@@ -26,7 +26,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// gone is closed, and its kernel says so at once.
 const DOUBT: Duration = Duration::from_millis(250);
 /// Between two attempts to reach the Active.
-const RETRY_INTERVAL: Duration = Duration::from_millis(500);
+pub(super) const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 /// After this a host that says nothing is taken for dead; advertisements tell sooner.
 const KEEPALIVE: Duration = Duration::from_secs(2);
 const BACKLOG: i32 = 64;
@@ -155,6 +155,7 @@ pub(super) async fn follow(
         };
         match connected {
             Ok(Ok(stream)) => {
+                let begun = Instant::now();
                 let ended = tokio::select! {
                     orderly = converse(stream, router, from, address, target.priority, &events) => Some(orderly),
                     // Dropped by this side: no death.
@@ -166,7 +167,10 @@ pub(super) async fn follow(
                 };
                 let orderly = !matches!(found, Some(Found::Dead));
                 let _ = events.send(Event { router, from, what: What::Gone { orderly } }).await;
-                if let Some(Found::Lives(stream)) = found {
+                // One that lets nobody stay, of another version perhaps, is tried now and then.
+                if let Some(Found::Lives(stream)) = found
+                    && begun.elapsed() >= RETRY_INTERVAL
+                {
                     tracing::info!(%address, "mesh: the connection broke, and its other end lives");
                     at_hand = Some((target, stream));
                 }
