@@ -4,13 +4,14 @@
 //! streams have ready is written together, after all of them were polled. Dropping a stream's task
 //! resets its stream.
 
+mod calm;
 mod head;
 mod outbox;
 mod request;
 mod stream;
 mod tunnel;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -23,6 +24,7 @@ use h2::server::{Builder, Connection};
 use h2::{Ping, PingPong, Reason};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use self::calm::Calm;
 use self::outbox::{Metered, Outbox};
 use crate::core::account::{Charge, Use};
 use crate::core::buffer::Buffer;
@@ -43,7 +45,7 @@ const CONNECTION_WINDOW_BYTES_MIN: u32 = 64 * 1024;
 const CONNECTION_WINDOWS_BYTES: [u32; 2] = [512 * 1024, 256 * 1024];
 /// What waits to be sent on one stream.
 const SEND_BUFFER_BYTES: usize = 128 * 1024;
-/// Streams that a client may reset before they were answered (CVE-2023-44487).
+/// Streams that a client may reset before they are accepted; later ones are counted by `calm`.
 const RESETS_MAX: usize = 64;
 
 /// Serves a connection until it ends. `first` holds what was read of it already.
@@ -73,6 +75,7 @@ where
         ping: connection.ping_pong(),
         pinged: false,
         ending: false,
+        calmed: false,
         idle_timeout: settings.idle_timeout,
         goodbye_timeout: settings.head_timeout,
     };
@@ -88,6 +91,10 @@ where
             }
         }
         loop {
+            if streams.calm.borrow().is_over() && !watch.calmed {
+                worker.stats.http2_calmed.add(1);
+                watch.calm_down(&timer, &mut connection);
+            }
             match connection.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, respond)))) => {
                     worker.stats.http2_requests.add(1);
@@ -98,8 +105,8 @@ where
                     let of = (worker.clone(), gateway.clone(), client.clone(), outbox.clone());
                     let serve = stream::serve(of, request, respond);
                     tokio::task::spawn_local(async move {
-                        serve.await;
-                        drop(open);
+                        let end = serve.await;
+                        open.end(end);
                     });
                 }
                 Poll::Ready(_) => return Poll::Ready(()),
@@ -131,11 +138,12 @@ struct Streams {
     open: Cell<usize>,
     /// When one came or went.
     since: Cell<Instant>,
+    calm: RefCell<Calm>,
 }
 
 impl Streams {
     fn new(now: Instant) -> Self {
-        Self { open: Cell::new(0), since: Cell::new(now) }
+        Self { open: Cell::new(0), since: Cell::new(now), calm: RefCell::new(Calm::new(now)) }
     }
 }
 
@@ -147,6 +155,14 @@ impl Open {
         streams.open.set(streams.open.get() + 1);
         streams.since.set(worker.timers.now());
         Self(streams.clone(), worker.clone())
+    }
+
+    fn end(self, end: stream::End) {
+        let mut calm = self.0.calm.borrow_mut();
+        match end {
+            stream::End::Served => calm.answered(),
+            stream::End::TakenBack => calm.taken_back(self.1.timers.now()),
+        }
     }
 }
 
@@ -164,6 +180,8 @@ struct Watch {
     pinged: bool,
     /// GOAWAY is said.
     ending: bool,
+    /// With ENHANCE_YOUR_CALM: nothing is waited for but that it is sent.
+    calmed: bool,
     idle_timeout: Duration,
     goodbye_timeout: Duration,
 }
@@ -179,6 +197,9 @@ impl Watch {
         connection: &mut Connection<S, Bytes>,
         cx: &mut Context<'_>,
     ) -> bool {
+        if self.calmed {
+            return true;
+        }
         if fired == Fired::Drain {
             timer.tell_of_drain(false);
             self.say_goodbye(timer, connection);
@@ -204,6 +225,17 @@ impl Watch {
         }
         self.pinged = ping.send_ping(Ping::opaque()).is_ok();
         false
+    }
+
+    /// All streams end.
+    fn calm_down<S: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        timer: &Timer,
+        connection: &mut Connection<S, Bytes>,
+    ) {
+        (self.calmed, self.ending) = (true, true);
+        connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+        timer.arm(self.goodbye_timeout);
     }
 
     /// Streams that are open end in order; no more are taken.
