@@ -70,7 +70,7 @@ fn stalled_uploads_take_no_more_than_the_account() {
 }
 
 #[test]
-fn silent_uploads_hold_no_place_at_a_backend() {
+fn silent_uploads_leave_places_at_the_backends() {
     let backend = backend();
     let settings = Settings { in_flight_max: 4, ..Settings::default() };
     let balancer = Balancer::with(&[backend.address], settings);
