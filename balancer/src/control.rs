@@ -26,6 +26,7 @@ use tokio::task::JoinSet;
 
 use crate::config::ServeConfig;
 use crate::core::access_log;
+use crate::core::account::Account;
 use crate::core::shared::Shared;
 use crate::core::stats::CoreStats;
 use crate::core::worker::idle_grace;
@@ -80,7 +81,8 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
         tracing::warn!("no certificate is given (--cert): HTTPS uses a self-signed one");
     }
 
-    let shared = Arc::new(Shared::default());
+    let account = Arc::new(config.request_memory.map_or_else(Account::default, Account::new));
+    let shared = Arc::new(Shared { account, ..Shared::default() });
     shared.settings.store(Arc::new(reload::within(files, count, config.settings.clone())));
     if let Some(keys) = config.cluster_key.clone() {
         shared.let_go.believe(keys);

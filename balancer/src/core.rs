@@ -5,6 +5,7 @@
 //! for `trail`, which says what became of one.
 
 pub(crate) mod access_log;
+pub mod account;
 pub(crate) mod buffer;
 pub(crate) mod connections;
 pub(crate) mod pulse;

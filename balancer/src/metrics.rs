@@ -59,6 +59,9 @@ impl Metrics {
             ("retries", "Requests sent again", |it| &it.retries),
             ("requests_queued", "Requests that waited for a backend", |it| &it.queued),
             ("http2_requests", "Requests over HTTP/2", |it| &it.http2_requests),
+            ("http2_calmed", "Connections ended because too many requests were taken back", |it| {
+                &it.http2_calmed
+            }),
             ("request_bytes", "Bytes of requests' bodies", |it| &it.bytes_in),
             ("response_bytes", "Bytes of answers' bodies", |it| &it.bytes_out),
             ("tls_handshakes", "TLS handshakes", |it| &it.tls_handshakes),
@@ -78,7 +81,8 @@ impl Metrics {
         let samples: Vec<(&Labels<'_>, u64)> =
             labels.iter().zip(&answers).map(|(labels, (_, count))| (&labels[..], *count)).collect();
         counter(encoder, "requests", "Requests by the class of their answer", &samples)?;
-        let gauges: [(&str, &str, u64); 3] = [
+        let account = &self.shared.account;
+        let gauges: [(&str, &str, u64); 5] = [
             ("connections", "Connections that are open", self.sum(|it| &it.connections)),
             ("queue_length", "Requests that wait for a backend", self.sum(|it| &it.waiting)),
             (
@@ -86,6 +90,8 @@ impl Metrics {
                 "Connections that may be open",
                 self.shared.settings.load().connections_max as u64,
             ),
+            ("request_memory_bytes", "Bytes that requests hold, as the account has it", account.drawn()),
+            ("request_memory_max_bytes", "Most bytes that requests may hold", account.bytes_max()),
         ];
         for (name, help, value) in gauges {
             gauge(encoder, name, help, &[(&[], value as f64)])?;

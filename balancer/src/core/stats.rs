@@ -59,6 +59,8 @@ pub struct CoreStats {
     pub queued: Count,
     pub waiting: Count,
     pub http2_requests: Count,
+    /// Connections that were ended because their clients took back too many requests.
+    pub http2_calmed: Count,
     pub bytes_in: Count,
     pub bytes_out: Count,
     pub tls_handshakes: Count,

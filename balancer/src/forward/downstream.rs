@@ -2,6 +2,7 @@
 //! answer, and how it may end.
 
 use std::io;
+use std::net::IpAddr;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use tokio::net::TcpStream;
 use crate::forward::plan::Plan;
 use crate::forward::problem::Problem;
 use crate::forward::upstream::Upstream;
+use crate::forward::waiting::Pace;
 use crate::wire::request_head::Method;
 use crate::wire::response_head::ResponseHead;
 
@@ -20,6 +22,9 @@ pub const TUNNEL_SILENCE_MAX: Duration = Duration::from_secs(3600);
 pub trait Downstream {
     /// Waits until [`Self::body`] has bytes or the body is complete.
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>>;
+    /// Reads more of the body behind what is there, also where there is something; not to be called once it is
+    /// complete. Says whether there was memory for it.
+    fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Gone>>;
     /// Bytes of the request's body, framed as the backend is to get them.
     fn body(&self) -> &[u8];
     fn consume_body(&mut self, n: usize);
@@ -35,6 +40,11 @@ pub trait Downstream {
     /// Sends what is queued and then some of `piece`: how much of that. With an empty piece, it is
     /// ready once nothing is queued.
     fn poll_send(&mut self, cx: &mut Context<'_>, piece: &[u8]) -> Poll<io::Result<usize>>;
+    /// How much of an answer that is not complete the client can take, more or less; pending while that is
+    /// nothing.
+    fn poll_room(&mut self, _cx: &mut Context<'_>) -> Poll<usize> {
+        Poll::Ready(usize::MAX)
+    }
     /// The answer is complete but for these trailers, in their HTTP/1.1 form.
     fn poll_finish(&mut self, cx: &mut Context<'_>, trailers: &[u8]) -> Poll<io::Result<()>>;
     /// The client's socket, where bytes may go to it as they are.
@@ -45,7 +55,8 @@ pub trait Downstream {
     fn poll_cancelled(&mut self, _cx: &mut Context<'_>) -> Poll<()> {
         Poll::Pending
     }
-    /// Ready where the client is gone for good. Asked while an answer without end has nothing to say.
+    /// Ready where the client is gone for good, which one that has only closed its sending side is not. Asked
+    /// while an answer is long in coming: it costs more than [`Self::poll_cancelled`].
     fn poll_gone(&mut self, _cx: &mut Context<'_>) -> Poll<()> {
         Poll::Pending
     }
@@ -66,8 +77,12 @@ pub struct Request<'a> {
     /// In HTTP/1.1, the blank line included.
     pub head: &'a [u8],
     pub method: Method,
-    /// Whether its body may be kept for another attempt.
+    /// Who asks.
+    pub client: IpAddr,
+    /// Its body is not known to be too long to be kept for another attempt.
     pub keep: bool,
+    /// How slow it may come.
+    pub pace: Pace,
     pub plan: &'a Plan,
 }
 

@@ -21,6 +21,10 @@ pub enum Problem {
     Overloaded,
     /// The process or its client holds too many connections.
     TooManyConnections,
+    /// The client has as many bodies on their way as it may.
+    TooManyUploads,
+    /// Requests hold as much memory as they may.
+    OutOfMemory,
     Failed(Failure),
 }
 
@@ -32,6 +36,7 @@ impl Problem {
             Self::RequestTimeout => 408,
             Self::BodyTooLarge => 413,
             Self::NoBackend | Self::Overloaded | Self::TooManyConnections => 503,
+            Self::TooManyUploads | Self::OutOfMemory => 503,
             Self::Failed(Failure::Deadline | Failure::Silent) => 504,
             Self::Failed(Failure::Connect | Failure::OwnLack) => 503,
             Self::Failed(_) => 502,
@@ -44,9 +49,10 @@ impl Problem {
             Self::RequestTimeout => ProblemKind::RequestTimeout,
             Self::BodyTooLarge => ProblemKind::BodyTooLarge,
             Self::NoBackend | Self::Failed(Failure::Connect) => ProblemKind::NoBackend,
-            Self::Overloaded | Self::TooManyConnections | Self::Failed(Failure::OwnLack) => {
+            Self::Overloaded | Self::TooManyConnections | Self::TooManyUploads | Self::OutOfMemory => {
                 ProblemKind::Overloaded
             }
+            Self::Failed(Failure::OwnLack) => ProblemKind::Overloaded,
             Self::Failed(Failure::Deadline | Failure::Silent) => ProblemKind::BackendTimeout,
             Self::Failed(_) => ProblemKind::BackendFailed,
         }
@@ -70,6 +76,8 @@ impl Problem {
             Self::NoBackend => "no backend is ready",
             Self::Overloaded => "all backends are busy",
             Self::TooManyConnections => "too many connections",
+            Self::TooManyUploads => "this client has too many bodies on their way",
+            Self::OutOfMemory => "requests hold as much memory as this balancer gives them",
             Self::Failed(Failure::Connect) => "no backend could be reached",
             Self::Failed(Failure::OwnLack) => "the balancer has no descriptor or port left",
             Self::Failed(Failure::Deadline) => "no backend answered in time",

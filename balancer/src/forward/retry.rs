@@ -1,5 +1,7 @@
 //! When a request may be sent again: a pure rule over what is known of the attempt.
 
+use crate::wire::request_head::BodyLength;
+
 /// Most attempts for one request, the first included.
 pub const ATTEMPTS_MAX: u32 = 5;
 /// Most bytes of a request's body that are kept for another attempt.
@@ -40,6 +42,11 @@ pub struct Attempt {
     /// Attempts so far, this one included.
     pub attempts: u32,
     pub time_left: bool,
+}
+
+/// Whether a body of that length may be kept for another attempt.
+pub fn may_keep(length: BodyLength) -> bool {
+    !matches!(length, BodyLength::Length(bytes) if bytes > KEPT_BYTES_MAX as u64)
 }
 
 /// Whether to send the request again. The budget is asked last, and charged where this says yes.

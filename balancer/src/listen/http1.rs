@@ -22,11 +22,13 @@ use crate::core::buffer::Buffer;
 use crate::core::timer::{Fired, Timer};
 use crate::core::trail::Trail;
 use crate::core::worker::Worker;
+use crate::forward::ahead::read_ahead;
 use crate::forward::downstream::{Done, Downstream as _, Fault, Gone, Request};
 use crate::forward::exchange::forward;
 use crate::forward::plan::Plan;
 use crate::forward::problem::Problem;
-use crate::forward::retry::KEPT_BYTES_MAX;
+use crate::forward::retry::may_keep;
+use crate::forward::waiting::Pace;
 use crate::gateway::{Answer, Gateway, Verdict};
 use crate::listen::client::ClientInfo;
 use crate::wire::body::Body;
@@ -66,6 +68,7 @@ where
         gateway,
         stream,
         input: first,
+        input_ended: false,
         queued: Vec::new(),
         queued_sent: 0,
         body: Body::Done,
@@ -98,6 +101,8 @@ struct Connection<S> {
     gateway: Rc<Gateway>,
     stream: S,
     input: Buffer,
+    /// The client says no more.
+    input_ended: bool,
     /// Heads that wait to be written.
     queued: Vec<u8>,
     queued_sent: usize,
@@ -146,7 +151,7 @@ impl<S: ClientStream> Connection<S> {
                     continue;
                 }
             };
-            let outcome = self.exchange(worker, timer, &plan, &mut trail).await;
+            let outcome = self.exchange(worker, timer, client, &plan, &mut trail).await;
             let error = match &outcome {
                 Ok(Done::Upgraded(_)) => None,
                 Ok(_) => None,
@@ -207,7 +212,7 @@ impl<S: ClientStream> Connection<S> {
             let unread = self.input.unread();
             // A head is complete only with a line's end; one that comes byte by byte is not read
             // anew for each.
-            if unread[looked_at..].contains(&b'\n') || unread.len() == self.input.capacity() {
+            if unread[looked_at..].contains(&b'\n') || unread.len() >= self.input.capacity() {
                 let mut head = worker.request_head.borrow_mut();
                 if head.parse(unread).map_err(Problem::Refused)? {
                     let verdict = self.request.read(worker, &self.gateway, &head, unread, client);
@@ -220,6 +225,9 @@ impl<S: ClientStream> Connection<S> {
             }
             looked_at = unread.len();
             let was_empty = unread.is_empty();
+            if self.input_ended {
+                return Ok(None);
+            }
             let filled = timer.limit(poll_fn(|cx| self.input.poll_fill(&mut self.stream, cx))).await;
             match filled {
                 Ok(Ok(n)) if n > 0 => {}
@@ -260,41 +268,27 @@ impl<S: ClientStream> Connection<S> {
         &mut self,
         worker: &Worker,
         timer: &Timer,
+        client: &ClientInfo,
         plan: &Plan,
         trail: &mut Trail,
     ) -> Result<Done, Fault> {
-        // A small body is waited for before a backend is taken up by it: slow clients then cost a
-        // buffer, not a backend's place. Streams and expectations are passed on at once.
-        if let BodyLength::Length(bytes) = self.request.length
-            && bytes as usize <= self.input.capacity()
-            && !self.request.expects_continue
-            && !self.body.is_done()
-        {
-            timer.arm(worker.settings().body_timeout);
-            match timer.limit(poll_fn(|cx| self.poll_whole_body(cx))).await {
-                Ok(Ok(())) => trail.started = Instant::now(),
-                Ok(Err(Gone::Lost)) => return Err(Fault::Cut),
-                Ok(Err(Gone::Problem(problem))) => return Err(Fault::Problem(problem)),
-                Err(_) => return Err(Fault::Problem(Problem::RequestTimeout)),
-            }
+        let pace = Pace::begin(&worker.settings(), trail.started);
+        if !self.request.expects_continue {
+            read_ahead(timer, plan, &pace, self.request.length, self, trail).await?;
         }
         trail.bytes_in = self.body_ready as u64;
         let head = std::mem::take(&mut self.request.head);
-        let keep = match self.request.length {
-            BodyLength::Length(bytes) => bytes <= KEPT_BYTES_MAX as u64,
-            BodyLength::None | BodyLength::Chunked => true,
+        let request = Request {
+            head: &head,
+            method: self.request.method,
+            client: client.ip,
+            keep: may_keep(self.request.length),
+            pace,
+            plan,
         };
-        let request = Request { head: &head, method: self.request.method, keep, plan };
         let outcome = forward(timer, request, self, trail).await;
         self.request.head = head;
         outcome
-    }
-
-    fn poll_whole_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
-        while !self.body.is_done() {
-            ready!(self.poll_more_body(cx))?;
-        }
-        Poll::Ready(Ok(()))
     }
 
     fn poll_more_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {

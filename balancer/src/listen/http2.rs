@@ -4,12 +4,14 @@
 //! streams have ready is written together, after all of them were polled. Dropping a stream's task
 //! resets its stream.
 
+mod calm;
 mod head;
+mod outbox;
 mod request;
 mod stream;
 mod tunnel;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -22,6 +24,9 @@ use h2::server::{Builder, Connection};
 use h2::{Ping, PingPong, Reason};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use self::calm::Calm;
+use self::outbox::{Metered, Outbox};
+use crate::core::account::{Charge, Use};
 use crate::core::buffer::Buffer;
 use crate::core::timer::{Fired, Timer};
 use crate::core::worker::Worker;
@@ -33,12 +38,14 @@ use crate::wire::request_head::HEAD_BYTES_MAX;
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Most streams at once on one connection.
 const STREAMS_MAX: u32 = 256;
-/// What a client may send on one stream, and on all, before it waits.
+/// What a client may send on one stream before it waits.
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
-const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+/// And on all: where it sends bodies, as long as the account has as much.
+const CONNECTION_WINDOW_BYTES_MIN: u32 = 64 * 1024;
+const CONNECTION_WINDOWS_BYTES: [u32; 2] = [512 * 1024, 256 * 1024];
 /// What waits to be sent on one stream.
 const SEND_BUFFER_BYTES: usize = 128 * 1024;
-/// Streams that a client may reset before they were answered (CVE-2023-44487).
+/// Streams that a client may reset before they are accepted; later ones are counted by `calm`.
 const RESETS_MAX: usize = 64;
 
 /// Serves a connection until it ends. `first` holds what was read of it already.
@@ -51,7 +58,7 @@ where
     builder
         .max_concurrent_streams(STREAMS_MAX)
         .initial_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES_MIN)
         .max_send_buffer_size(SEND_BUFFER_BYTES)
         .max_header_list_size(HEAD_BYTES_MAX as u32)
         .max_pending_accept_reset_streams(RESETS_MAX)
@@ -59,17 +66,21 @@ where
         .enable_connect_protocol();
     let timer = worker.timers.timer();
     timer.arm(settings.head_timeout);
-    let Ok(Ok(mut connection)) = timer.limit(builder.handshake(Prefixed::new(io, first))).await else {
+    let outbox = Rc::new(Outbox::default());
+    let io = Metered::new(Prefixed::new(io, first), outbox.clone());
+    let Ok(Ok(mut connection)) = timer.limit(builder.handshake(io)).await else {
         return;
     };
     let mut watch = Watch {
         ping: connection.ping_pong(),
         pinged: false,
         ending: false,
+        calmed: false,
         idle_timeout: settings.idle_timeout,
         goodbye_timeout: settings.head_timeout,
     };
-    let streams = Rc::new(Streams { open: Cell::new(0), since: Cell::new(worker.timers.now()) });
+    let streams = Rc::new(Streams::new(worker.timers.now()));
+    let mut window = Charge::none(&worker.purse);
     let client = Rc::new(client);
     timer.arm(settings.idle_timeout);
     timer.tell_of_drain(true);
@@ -80,23 +91,45 @@ where
             }
         }
         loop {
+            if streams.calm.borrow().is_over() && !watch.calmed {
+                worker.stats.http2_calmed.add(1);
+                watch.calm_down(&timer, &mut connection);
+            }
             match connection.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, respond)))) => {
                     worker.stats.http2_requests.add(1);
+                    if !request.body().is_end_stream() {
+                        widen(&mut connection, &mut window);
+                    }
                     let open = Open::begin(&streams, &worker);
-                    let serve =
-                        stream::serve(worker.clone(), gateway.clone(), client.clone(), request, respond);
+                    let of = (worker.clone(), gateway.clone(), client.clone(), outbox.clone());
+                    let serve = stream::serve(of, request, respond);
                     tokio::task::spawn_local(async move {
-                        serve.await;
-                        drop(open);
+                        let end = serve.await;
+                        open.end(end);
                     });
                 }
                 Poll::Ready(_) => return Poll::Ready(()),
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {
+                    outbox.settle();
+                    return Poll::Pending;
+                }
             }
         }
     })
     .await;
+}
+
+/// A client that sends bodies may send more of them at once. It may for as long as it is there: what it was
+/// told once cannot be taken back.
+fn widen<S: AsyncRead + AsyncWrite + Unpin>(connection: &mut Connection<S, Bytes>, window: &mut Charge) {
+    if window.bytes() > 0 {
+        return;
+    }
+    let mut covers = |bytes: u32| window.cover((bytes - CONNECTION_WINDOW_BYTES_MIN) as usize, Use::Window);
+    if let Some(bytes) = CONNECTION_WINDOWS_BYTES.into_iter().find(|bytes| covers(*bytes)) {
+        connection.set_target_window_size(bytes);
+    }
 }
 
 /// The streams of a connection.
@@ -105,6 +138,13 @@ struct Streams {
     open: Cell<usize>,
     /// When one came or went.
     since: Cell<Instant>,
+    calm: RefCell<Calm>,
+}
+
+impl Streams {
+    fn new(now: Instant) -> Self {
+        Self { open: Cell::new(0), since: Cell::new(now), calm: RefCell::new(Calm::new(now)) }
+    }
 }
 
 /// Counts a stream for as long as it is served.
@@ -115,6 +155,14 @@ impl Open {
         streams.open.set(streams.open.get() + 1);
         streams.since.set(worker.timers.now());
         Self(streams.clone(), worker.clone())
+    }
+
+    fn end(self, end: stream::End) {
+        let mut calm = self.0.calm.borrow_mut();
+        match end {
+            stream::End::Served => calm.answered(),
+            stream::End::TakenBack => calm.taken_back(self.1.timers.now()),
+        }
     }
 }
 
@@ -132,6 +180,8 @@ struct Watch {
     pinged: bool,
     /// GOAWAY is said.
     ending: bool,
+    /// With ENHANCE_YOUR_CALM: nothing is waited for but that it is sent.
+    calmed: bool,
     idle_timeout: Duration,
     goodbye_timeout: Duration,
 }
@@ -147,6 +197,9 @@ impl Watch {
         connection: &mut Connection<S, Bytes>,
         cx: &mut Context<'_>,
     ) -> bool {
+        if self.calmed {
+            return true;
+        }
         if fired == Fired::Drain {
             timer.tell_of_drain(false);
             self.say_goodbye(timer, connection);
@@ -172,6 +225,17 @@ impl Watch {
         }
         self.pinged = ping.send_ping(Ping::opaque()).is_ok();
         false
+    }
+
+    /// All streams end.
+    fn calm_down<S: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        timer: &Timer,
+        connection: &mut Connection<S, Bytes>,
+    ) {
+        (self.calmed, self.ending) = (true, true);
+        connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+        timer.arm(self.goodbye_timeout);
     }
 
     /// Streams that are open end in order; no more are taken.

@@ -16,12 +16,12 @@ use tokio::net::TcpStream;
 
 use crate::harness::*;
 
-async fn connect(address: SocketAddr) -> (SendRequest<Bytes>, Connection<TcpStream, Bytes>) {
+pub async fn connect(address: SocketAddr) -> (SendRequest<Bytes>, Connection<TcpStream, Bytes>) {
     let stream = TcpStream::connect(address).await.unwrap();
     h2::client::handshake(stream).await.unwrap()
 }
 
-fn request(method: &str, path: &str) -> http::Request<()> {
+pub fn request(method: &str, path: &str) -> http::Request<()> {
     http::Request::builder().method(method).uri(format!("http://a.test{path}")).body(()).unwrap()
 }
 

@@ -66,18 +66,19 @@ fn a_full_backend_is_waited_for_and_a_full_queue_is_not() {
         queue_timeout: Duration::from_secs(10),
         ..Settings::default()
     };
-    let backend = Scripted::start(|served| {
+    let (open, gate) = std::sync::mpsc::channel::<()>();
+    let gate = std::sync::Mutex::new(gate);
+    let backend = Scripted::start(move |served| {
         while let Some(head) = served.head() {
             if head.starts_with("GET /slow") {
-                served.until("go");
+                let _ = gate.lock().unwrap().recv();
             }
             served.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
         }
     });
     let balancer = Balancer::with(&[backend.address], settings);
     let mut first = balancer.client();
-    // Its body is what the backend waits for: it streams, since it expects.
-    first.send("GET /slow HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n");
+    first.send(get("/slow"));
     while backend.heads().is_empty() {
         std::thread::yield_now();
     }
@@ -90,7 +91,7 @@ fn a_full_backend_is_waited_for_and_a_full_queue_is_not() {
     let third = balancer.ask(&get_and_close("/"));
     assert!(third.starts_with("HTTP/1.1 503") && third.contains("retry-after"), "{third}");
     assert!(begun.elapsed() < Duration::from_secs(5));
-    first.send("2\r\ngo\r\n0\r\n\r\n");
+    open.send(()).unwrap();
     assert_eq!(first.answer().1, "ok");
     assert_eq!(second.answer().1, "ok");
 }

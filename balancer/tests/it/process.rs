@@ -121,6 +121,13 @@ impl Process {
         assert!(sent.unwrap().success());
     }
 
+    /// What of its memory is in the machine's, by the kernel's account.
+    pub fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
     pub fn wait(&mut self) -> ExitStatus {
         let begun = Instant::now();
         loop {

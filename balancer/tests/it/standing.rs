@@ -147,14 +147,15 @@ fn who_closes_its_listener_still_answers_what_it_has() {
 fn an_upload_in_flight_at_the_balancers_end_is_answered() {
     let backend = Scripted::start(|served| {
         while served.head().is_some() {
-            served.body(40_000);
+            served.body(100_000);
             served.send(OK);
         }
     });
     let mut process = Process::on_free_ports(backend.address, &[]);
     let mut client = Client::connect(process.http);
-    client.send("POST /write HTTP/1.1\r\nhost: a\r\ncontent-length: 40000\r\n\r\n");
-    client.send("x".repeat(20_000));
+    client.send("POST /write HTTP/1.1\r\nhost: a\r\ncontent-length: 100000\r\n\r\n");
+    // More than is read before a backend is chosen.
+    client.send("x".repeat(80_000));
     wait("its head is sent", || backend.heads().iter().any(|head| head.starts_with("POST")));
     process.signal("TERM");
     process.logged("\"draining\"");

@@ -7,6 +7,8 @@ use std::task::{Context, Poll, ready};
 use tokio::net::TcpStream;
 
 use super::{ClientStream, Connection};
+use crate::core::buffer::Buffer;
+use crate::core::worker::AHEAD_BYTES_MAX;
 use crate::forward::downstream::{Downstream, Gone};
 use crate::wire::request_head::Method;
 use crate::wire::response_head::{AnswerLength, Framing, ResponseHead, write_response};
@@ -21,6 +23,15 @@ impl<S: ClientStream> Downstream for Connection<S> {
             return Poll::Ready(Ok(()));
         }
         self.poll_more_body(cx)
+    }
+
+    fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Gone>> {
+        match ready!(self.input.poll_fill_some(&mut self.stream, cx, AHEAD_BYTES_MAX)) {
+            Ok(0) => Poll::Ready(Err(Gone::Lost)),
+            Ok(_) => Poll::Ready(self.take_body().map(|()| true)),
+            Err(error) if error.kind() == io::ErrorKind::OutOfMemory => Poll::Ready(Ok(false)),
+            Err(_) => Poll::Ready(Err(Gone::Lost)),
+        }
     }
 
     fn body(&self) -> &[u8] {
@@ -106,11 +117,18 @@ impl<S: ClientStream> Downstream for Connection<S> {
     }
 
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        // What a client sends ahead is kept, as far as there is room.
-        while self.body.is_done() && self.input.len() < self.input.capacity() {
+        // What a client sends ahead is kept, as far as there is room. One that says no more still listens: only
+        // a reset is an end of both ways.
+        let has_room = |input: &Buffer, body: usize| input.len() < input.capacity() || input.len() == body;
+        while self.body.is_done() && !self.input_ended && has_room(&self.input, self.body_ready) {
             match ready!(self.input.poll_fill(&mut self.stream, cx)) {
-                Ok(0) | Err(_) => return Poll::Ready(()),
+                Ok(0) => self.input_ended = true,
                 Ok(_) => {}
+                // TLS without its close_notify.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => self.input_ended = true,
+                // Its body leaves no room to look behind it.
+                Err(error) if error.kind() == io::ErrorKind::OutOfMemory => break,
+                Err(_) => return Poll::Ready(()),
             }
         }
         Poll::Pending

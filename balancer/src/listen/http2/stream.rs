@@ -1,6 +1,5 @@
 //! One request over HTTP/2: forwarded in HTTP/1.1's form, answered in frames.
 
-use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -12,33 +11,45 @@ use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderValue, Request as HttpRequest, Response};
 
 use super::head::{self, read_trailers, write_trailers};
+use super::outbox::Outbox;
 use super::request::{Local, Prepared, prepare};
 use super::tunnel::Tunnel;
 use crate::core::access_log::Line;
+use crate::core::account::{Charge, Use};
 use crate::core::trail::Trail;
-use crate::core::worker::Worker;
+use crate::core::worker::{ANSWER_PIECE_BYTES, ANSWER_PIECE_BYTES_MIN, Worker};
+use crate::forward::ahead::read_ahead;
 use crate::forward::downstream::{Done, Downstream, Fault, Gone, Request};
 use crate::forward::exchange::forward;
 use crate::forward::problem::Problem;
-use crate::forward::retry::KEPT_BYTES_MAX;
+use crate::forward::retry::may_keep;
+use crate::forward::waiting::Pace;
 use crate::gateway::{Answer, Gateway};
 use crate::listen::client::ClientInfo;
 use crate::wire::request_head::{BodyLength, Method};
 use crate::wire::response_head::ResponseHead;
 
-/// A body up to this size is waited for before a backend is taken up by it.
-const SMALL_BODY_BYTES: u64 = 16 * 1024;
+/// A body is charged to the account in steps of this.
+const BODY_STEP_BYTES: usize = 4 * 1024;
+/// Most that a client sends in a frame, and that is read of a body at once.
+const FRAME_BYTES: usize = 16 * 1024;
 /// A first piece of an answer up to this size goes out with its head, whatever the window.
-const FIRST_PIECE_BYTES_MAX: usize = 16 * 1024;
+const FIRST_PIECE_BYTES_MAX: usize = ANSWER_PIECE_BYTES_MIN;
+
+/// What a stream belongs to.
+pub type Of = (Rc<Worker>, Rc<Gateway>, Rc<ClientInfo>, Rc<Outbox>);
+
+/// What became of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    Served,
+    /// Its client reset it.
+    TakenBack,
+}
 
 /// Answers a request.
-pub async fn serve(
-    worker: Rc<Worker>,
-    gateway: Rc<Gateway>,
-    client: Rc<ClientInfo>,
-    request: HttpRequest<RecvStream>,
-    respond: SendResponse<Bytes>,
-) {
+pub async fn serve(of: Of, request: HttpRequest<RecvStream>, respond: SendResponse<Bytes>) -> End {
+    let (worker, gateway, client, outbox) = of;
     let mut trail = Trail::new(Instant::now());
     let prepared = prepare(&worker, &gateway, &client, &request);
     let (method, path) = (request.method().clone(), request.uri().clone());
@@ -48,15 +59,18 @@ pub async fn serve(
         complete: true,
         input: Vec::new(),
         input_used: 0,
+        charge: Charge::none(&worker.purse),
         seen: 0,
         seen_max: worker.settings().body_bytes_max,
         respond,
+        outbox,
+        taken_back: false,
         head: None,
         send: None,
         held: None,
     };
     match prepared {
-        Ok(prepared) => run(&worker, &client, prepared, stream, &mut trail).await,
+        Ok(prepared) => return run(&worker, &client, prepared, stream, &mut trail).await,
         Err(Local::Answer(answer, id)) => {
             trail.status = answer.status;
             stream.answer(answer, method == http::Method::HEAD);
@@ -71,6 +85,7 @@ pub async fn serve(
             log(&worker, &client, method, path, &[], &trail, Some(problem.kind()));
         }
     }
+    End::Served
 }
 
 async fn run(
@@ -79,34 +94,32 @@ async fn run(
     prepared: Prepared,
     mut stream: Stream,
     trail: &mut Trail,
-) {
-    let settings = worker.settings();
+) -> End {
     let timer = worker.timers.timer();
     stream.chunked = prepared.length == BodyLength::Chunked;
     stream.complete = matches!(prepared.length, BodyLength::None | BodyLength::Length(0));
-    let small = matches!(prepared.length, BodyLength::Length(bytes) if bytes <= SMALL_BODY_BYTES);
-    let mut outcome = Ok(Done::Complete);
-    if small && !stream.complete && !prepared.expects_continue {
-        timer.arm(settings.body_timeout);
-        outcome = match timer.limit(poll_fn(|cx| stream.poll_whole(cx))).await {
-            Ok(Ok(())) => {
-                trail.started = Instant::now();
-                Ok(Done::Complete)
-            }
-            Ok(Err(Gone::Lost)) => Err(Fault::Cut),
-            Ok(Err(Gone::Problem(problem))) => Err(Fault::Problem(problem)),
-            Err(_) => Err(Fault::Problem(Problem::RequestTimeout)),
-        };
+    let pace = Pace::begin(&worker.settings(), trail.started);
+    let mut ahead = Ok(());
+    if !prepared.expects_continue {
+        let (plan, length) = (&prepared.plan, prepared.length);
+        ahead = read_ahead(&timer, plan, &pace, length, &mut stream, trail).await;
     }
-    if outcome.is_ok() {
-        trail.bytes_in = stream.body().len() as u64;
-        let keep = match prepared.length {
-            BodyLength::Length(bytes) => bytes <= KEPT_BYTES_MAX as u64,
-            BodyLength::None | BodyLength::Chunked => true,
-        };
-        let request = Request { head: &prepared.head, method: prepared.method, keep, plan: &prepared.plan };
-        outcome = forward(&timer, request, &mut stream, trail).await;
-    }
+    let outcome = match ahead {
+        Ok(()) => {
+            trail.bytes_in = stream.body().len() as u64;
+            let request = Request {
+                head: &prepared.head,
+                method: prepared.method,
+                client: client.ip,
+                keep: may_keep(prepared.length),
+                pace,
+                plan: &prepared.plan,
+            };
+            forward(&timer, request, &mut stream, trail).await
+        }
+        Err(fault) => Err(fault),
+    };
+    let end = if stream.taken_back { End::TakenBack } else { End::Served };
     let error = match outcome {
         Ok(Done::Upgraded(upstream)) if prepared.websocket => {
             if let Some(mut tunnel) = stream.into_tunnel() {
@@ -127,6 +140,7 @@ async fn run(
         }
     };
     log(worker, client, prepared.method_name(), prepared.target(), prepared.id(), trail, error);
+    end
 }
 
 fn log(
@@ -160,9 +174,14 @@ struct Stream {
     /// The body as the backend gets it.
     input: Vec<u8>,
     input_used: usize,
+    /// For what `input` holds.
+    charge: Charge,
     seen: u64,
     seen_max: u64,
     respond: SendResponse<Bytes>,
+    outbox: Rc<Outbox>,
+    /// The client has reset it.
+    taken_back: bool,
     /// The answer's head: it goes out with what follows, so that an answer is few frames.
     head: Option<Response<()>>,
     send: Option<SendStream<Bytes>>,
@@ -171,13 +190,6 @@ struct Stream {
 }
 
 impl Stream {
-    fn poll_whole(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
-        while !self.complete {
-            ready!(self.poll_more(cx))?;
-        }
-        Poll::Ready(Ok(()))
-    }
-
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
         match ready!(self.recv.poll_data(cx)) {
             Some(Ok(data)) => {
@@ -191,7 +203,10 @@ impl Stream {
                 }
                 self.take(&data);
             }
-            Some(Err(_)) => return Poll::Ready(Err(Gone::Lost)),
+            Some(Err(error)) => {
+                self.taken_back |= error.is_reset() && error.is_remote();
+                return Poll::Ready(Err(Gone::Lost));
+            }
             None => {
                 let trailers = match ready!(self.recv.poll_trailers(cx)) {
                     Ok(trailers) => trailers.unwrap_or_default(),
@@ -286,6 +301,22 @@ impl Downstream for Stream {
         self.poll_more(cx)
     }
 
+    fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Gone>> {
+        if self.input.len() >= FRAME_BYTES {
+            self.input.reserve_exact(FRAME_BYTES);
+        }
+        ready!(self.poll_more(cx))?;
+        // What is whole is on its way to a backend.
+        let covered = self.input.len().next_multiple_of(BODY_STEP_BYTES);
+        Poll::Ready(if self.complete || self.charge.cover(covered, Use::Body) {
+            Ok(true)
+        } else if self.charge.bytes() == 0 {
+            Err(Gone::Problem(Problem::OutOfMemory))
+        } else {
+            Ok(false)
+        })
+    }
+
     fn body(&self) -> &[u8] {
         &self.input[self.input_used..]
     }
@@ -295,6 +326,10 @@ impl Downstream for Stream {
         if self.input_used == self.input.len() {
             self.input.clear();
             self.input_used = 0;
+            if self.input.capacity() > 2 * FRAME_BYTES {
+                self.input = Vec::new();
+            }
+            self.charge.clear();
         }
     }
 
@@ -334,7 +369,32 @@ impl Downstream for Stream {
         }
         let n = send.capacity().min(piece.len());
         self.held = Some(Bytes::copy_from_slice(&piece[..n]));
+        self.outbox.given(n);
         Poll::Ready(Ok(n))
+    }
+
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
+        // An error shows again, and is seen, where something is sent.
+        if self.send_held(false).is_err() {
+            return Poll::Ready(0);
+        }
+        ready!(self.outbox.poll_room(cx));
+        let Some(send) = &mut self.send else { return Poll::Ready(0) };
+        send.reserve_capacity(ANSWER_PIECE_BYTES);
+        let room = send.capacity();
+        if room > 0 {
+            // What it does not use yet is for other streams.
+            send.reserve_capacity(0);
+            return Poll::Ready(room);
+        }
+        send.reserve_capacity(ANSWER_PIECE_BYTES_MIN);
+        while send.capacity() == 0 {
+            match ready!(send.poll_capacity(cx)) {
+                Some(Ok(_)) => {}
+                _ => return Poll::Ready(0),
+            }
+        }
+        Poll::Ready(send.capacity())
     }
 
     fn poll_finish(&mut self, _cx: &mut Context<'_>, trailers: &[u8]) -> Poll<io::Result<()>> {
@@ -347,9 +407,11 @@ impl Downstream for Stream {
     }
 
     fn poll_cancelled(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match &mut self.send {
-            Some(send) => send.poll_reset(cx).map(drop),
-            None => self.respond.poll_reset(cx).map(drop),
-        }
+        let reset = ready!(match &mut self.send {
+            Some(send) => send.poll_reset(cx),
+            None => self.respond.poll_reset(cx),
+        });
+        self.taken_back |= reset.is_ok();
+        Poll::Ready(())
     }
 }
