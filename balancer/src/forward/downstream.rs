@@ -28,8 +28,8 @@ pub trait Downstream {
 
     /// Whether the answer's body is wanted as it is framed; else as data alone.
     fn takes_chunks(&self) -> bool;
-    /// Queues an interim answer's head, whose bytes are in `buf`.
-    fn interim(&mut self, head: &ResponseHead, buf: &[u8]);
+    /// Queues an interim answer's head, whose bytes are in `buf`, where the client knows such. Says whether.
+    fn interim(&mut self, head: &ResponseHead, buf: &[u8]) -> bool;
     /// Queues the answer's head. `whole` says whether the request's body was read to its end.
     fn respond(&mut self, head: &ResponseHead, buf: &[u8], whole: bool);
     /// Sends what is queued and then some of `piece`: how much of that. With an empty piece, it is

@@ -53,7 +53,7 @@ pub async fn forward<D: Downstream>(
         let backend = match chosen {
             Ok(backend) => backend,
             // An attempt before may have got through.
-            Err(_) if tried.maybe_executed => break Err(Fault::Problem(Problem::Failed(Failure::Reset))),
+            Err(_) if tried.executions > 0 => break Err(Fault::Problem(Problem::Failed(Failure::Reset))),
             Err(problem) => break Err(Fault::Problem(problem)),
         };
         if tried.contains(backend.serial) {
@@ -70,8 +70,16 @@ pub async fn forward<D: Downstream>(
         sender.restart();
         let outcome = attempt(timer, &mut sender, &backend, down, trail, deadline).await;
         let (failure, upstream) = match outcome {
-            Ok(upstream) if is_unprocessed(pool, &upstream) => (Failure::Unprocessed, Some(upstream)),
-            Ok(upstream) => break relay(pool, timer, sender, upstream, down, trail, in_flight).await,
+            Ok(mut upstream) => {
+                if tried.executions > 0 {
+                    // It speaks for itself, not for who had the request before.
+                    upstream.head.drop_unprocessed(upstream.buffer.unread());
+                }
+                if !is_unprocessed(pool, &upstream) {
+                    break relay(pool, timer, sender, upstream, down, trail, in_flight).await;
+                }
+                (Failure::Unprocessed, Some(upstream))
+            }
             Err(Stop::Gone(Gone::Problem(problem))) => break Err(Fault::Problem(problem)),
             Err(Stop::Gone(Gone::Lost)) => break Err(Fault::Cut),
             Err(Stop::Failed(failure)) => (failure, None),
@@ -81,11 +89,13 @@ pub async fn forward<D: Downstream>(
             Failure::Unprocessed => backend.declined(Instant::now()),
             _ => pool.failed(&backend, failure),
         }
-        tried.maybe_executed |= !failure.is_unprocessed();
+        tried.executions += u32::from(!failure.is_unprocessed());
         let facts = Attempt {
             repeatable: plan.repeatable,
-            body_kept: sender.whole || sender.kept_all,
+            body_kept: sender.may_restart(),
             attempts: trail.attempts,
+            executions: tried.executions,
+            told: sender.told,
             time_left: Instant::now() < deadline,
         };
         // An answer that says "not now" is passed on rather than asked for again from the same
@@ -100,7 +110,7 @@ pub async fn forward<D: Downstream>(
         }
         break match upstream {
             Some(upstream) => relay(pool, timer, sender, upstream, down, trail, in_flight).await,
-            None => Err(Fault::Problem(Problem::Failed(failure))),
+            None => Err(Fault::Problem(tried.problem(failure))),
         };
     };
     timer.disarm();
@@ -113,7 +123,8 @@ pub async fn forward<D: Downstream>(
 struct Tried {
     serials: [u64; ATTEMPTS_MAX as usize],
     len: usize,
-    maybe_executed: bool,
+    /// Attempts that may have executed it.
+    executions: u32,
 }
 
 impl Tried {
@@ -130,6 +141,11 @@ impl Tried {
             *slot = serial;
             self.len += 1;
         }
+    }
+
+    /// What is said after the last attempt: that nothing was done only where that is so of all.
+    fn problem(&self, last: Failure) -> Problem {
+        Problem::Failed(if self.executions > 0 && last.is_unprocessed() { Failure::Reset } else { last })
     }
 }
 
@@ -219,7 +235,7 @@ async fn attempt<D: Downstream>(
         if upstream.head.status >= 200 || upstream.head.status == 101 {
             break;
         }
-        down.interim(&upstream.head, upstream.buffer.unread());
+        sender.told |= down.interim(&upstream.head, upstream.buffer.unread());
         upstream.buffer.consume(upstream.head.len);
         timer.arm(settings.body_timeout);
         match timer.limit(poll_fn(|cx| down.poll_send(cx, &[]))).await {

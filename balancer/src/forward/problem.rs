@@ -80,10 +80,12 @@ impl Problem {
         }
     }
 
-    /// Whether the client may take it that nothing was executed. Of several attempts the last
-    /// may have failed to connect, but one before may have got through.
+    /// Whether the client may take it that nothing was executed. A failure is that of all attempts.
     pub fn is_unprocessed(self) -> bool {
-        !matches!(self, Self::Failed(_))
+        match self {
+            Self::Failed(failure) => failure.is_unprocessed(),
+            _ => true,
+        }
     }
 
     /// When to come again.

@@ -90,6 +90,11 @@ impl ResponseHead {
         essence.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
     }
 
+    /// Leaves out what it says of the request's execution.
+    pub fn drop_unprocessed(&mut self, buf: &[u8]) {
+        self.fields.retain(|field| fields::known(field.name.of(buf)) != Known::SkepUnprocessed);
+    }
+
     fn reset(&mut self) {
         let mut fields = std::mem::take(&mut self.fields);
         fields.clear();

@@ -23,6 +23,8 @@ pub(super) struct Sender<'a> {
     pub(super) done: bool,
     /// The backend takes no more; it may have answered.
     pub(super) broken: bool,
+    /// An interim answer was passed on: this is what the client waits for the end of.
+    pub(super) told: bool,
 }
 
 impl<'a> Sender<'a> {
@@ -37,7 +39,13 @@ impl<'a> Sender<'a> {
             body_sent: 0,
             done: false,
             broken: false,
+            told: false,
         }
+    }
+
+    /// Whether all of the body that was sent is still there.
+    pub(super) fn may_restart(&self) -> bool {
+        self.whole || self.kept_all || self.taken == 0
     }
 
     /// The next attempt begins.

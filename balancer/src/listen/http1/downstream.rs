@@ -40,11 +40,12 @@ impl<S: ClientStream> Downstream for Connection<S> {
         !self.request.old
     }
 
-    fn interim(&mut self, head: &ResponseHead, buf: &[u8]) {
+    fn interim(&mut self, head: &ResponseHead, buf: &[u8]) -> bool {
         if !self.request.old {
             let framing = Framing { close: false, say_keep_alive: false, chunked: false, is_head: false };
             write_response(head, buf, framing, &mut self.queued);
         }
+        !self.request.old
     }
 
     fn respond(&mut self, head: &ResponseHead, buf: &[u8], whole: bool) {

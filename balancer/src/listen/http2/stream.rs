@@ -306,9 +306,9 @@ impl Downstream for Stream {
         false
     }
 
-    fn interim(&mut self, head: &ResponseHead, buf: &[u8]) {
+    fn interim(&mut self, head: &ResponseHead, buf: &[u8]) -> bool {
         // One that is not sent is one that the client did not need.
-        let _ = self.respond.send_informational(head::answer(head, buf));
+        self.respond.send_informational(head::answer(head, buf)).is_ok()
     }
 
     fn respond(&mut self, head: &ResponseHead, buf: &[u8], _whole: bool) {
