@@ -66,6 +66,8 @@ pub struct Request<'a> {
     /// In HTTP/1.1, the blank line included.
     pub head: &'a [u8],
     pub method: Method,
+    /// The protocols that it asks to change to; none, where it does not.
+    pub upgrade: &'a [u8],
     /// Whether its body may be kept for another attempt.
     pub keep: bool,
     pub plan: &'a Plan,

@@ -232,6 +232,14 @@ async fn attempt<D: Downstream>(
         })
         .await;
         read?;
+        let (head, buf) = (&upstream.head, upstream.buffer.unread());
+        if head.status == 101 && !head.changes_to(buf, sender.request.upgrade) {
+            tracing::warn!(
+                backend = backend.name,
+                "the backend's answer: it changes to what was not asked for"
+            );
+            return Err(Stop::Failed(Failure::BadAnswer));
+        }
         if upstream.head.status >= 200 || upstream.head.status == 101 {
             break;
         }

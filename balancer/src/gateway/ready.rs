@@ -7,11 +7,10 @@ use super::{Answer, Asked};
 use crate::core::worker::Worker;
 use crate::forward::dispatch::Dispatch;
 
-const READY: Answer = Answer { status: 200, reason: "OK", text: "ready\n" };
-const DRAINING: Answer = Answer { status: 503, reason: "Service Unavailable", text: "draining\n" };
+const READY: Answer = Answer::text(200, "OK", "ready\n");
+const DRAINING: Answer = Answer::text(503, "Service Unavailable", "draining\n");
 /// In the words of [`skep_vrrp::track::NO_BACKEND`].
-const NO_BACKEND: Answer =
-    Answer { status: 503, reason: "Service Unavailable", text: "no backend is ready\n" };
+const NO_BACKEND: Answer = Answer::text(503, "Service Unavailable", "no backend is ready\n");
 
 pub(super) fn answer(worker: &Worker, pool: &Dispatch, asked: &Asked<'_>) -> Answer {
     let word = asked.field(let_go::HEADER).and_then(|word| std::str::from_utf8(word).ok());

@@ -22,7 +22,8 @@ impl ClientInfo {
         Self { address: ip.to_string(), node, proto, trusted }
     }
 
-    pub fn as_client(&self) -> Client<'_> {
-        Client { address: &self.address, node: &self.node, proto: self.proto, trusted: self.trusted }
+    pub fn as_client(&self, http2: bool) -> Client<'_> {
+        let Self { address, node, proto, trusted } = self;
+        Client { address, node, proto, http2, trusted: *trusted }
     }
 }

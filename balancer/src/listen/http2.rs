@@ -38,6 +38,8 @@ const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 /// What waits to be sent on one stream.
 const SEND_BUFFER_BYTES: usize = 128 * 1024;
+/// How long a client may take to take that its connection ends.
+const GOODBYE: Duration = Duration::from_secs(1);
 /// Streams that a client may reset before they were answered (CVE-2023-44487).
 const RESETS_MAX: usize = 64;
 
@@ -73,10 +75,10 @@ where
     let client = Rc::new(client);
     timer.arm(settings.idle_timeout);
     timer.tell_of_drain(true);
-    poll_fn(|cx| {
+    let is_over = poll_fn(|cx| {
         while let Poll::Ready(fired) = timer.poll_fired(cx) {
             if watch.fired(fired, &timer, &streams, &worker, &mut connection, cx) {
-                return Poll::Ready(());
+                return Poll::Ready(false);
             }
         }
         loop {
@@ -91,12 +93,20 @@ where
                         drop(open);
                     });
                 }
-                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Ready(_) => return Poll::Ready(true),
                 Poll::Pending => return Poll::Pending,
             }
         }
     })
     .await;
+    if !is_over {
+        // A client that does not take part in a goodbye hears one: GOAWAY, and TLS's own.
+        timer.tell_of_drain(false);
+        timer.disarm();
+        timer.arm(GOODBYE);
+        connection.abrupt_shutdown(Reason::NO_ERROR);
+        let _ = timer.limit(poll_fn(|cx| connection.poll_closed(cx))).await;
+    }
 }
 
 /// The streams of a connection.
@@ -167,7 +177,6 @@ impl Watch {
         timer.arm(self.idle_timeout);
         let Some(ping) = &mut self.ping else { return false };
         if self.pinged && ping.poll_pong(cx).is_pending() {
-            connection.abrupt_shutdown(Reason::NO_ERROR);
             return true;
         }
         self.pinged = ping.send_ping(Ping::opaque()).is_ok();
@@ -198,6 +207,10 @@ pub struct Prefixed<S> {
 impl<S> Prefixed<S> {
     pub fn new(io: S, first: Buffer) -> Self {
         Self { io, first }
+    }
+
+    pub fn get_ref(&self) -> &S {
+        &self.io
     }
 }
 

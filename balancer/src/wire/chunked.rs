@@ -4,7 +4,7 @@
 //! reader could see another end: sizes are plain hexadecimal, lines end with CRLF, and trailers are
 //! fields. The decoder says of each stretch of bytes whether it is data or framing. Pure.
 
-use crate::wire::fields::is_token_byte;
+use crate::wire::fields::{is_token_byte, may_trail_a_request, may_trail_an_answer};
 
 /// Most hexadecimal digits in a chunk's size.
 const SIZE_DIGITS_MAX: u8 = 15;
@@ -12,6 +12,8 @@ const SIZE_DIGITS_MAX: u8 = 15;
 const EXTENSION_BYTES_MAX: u32 = 256;
 /// Most bytes of trailers.
 pub const TRAILER_BYTES_MAX: u32 = 8 * 1024;
+/// How much of a trailer's name is looked at: longer than each that is known.
+const NAME_BYTES_MAX: usize = 32;
 
 /// What is wrong with a chunked body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -24,6 +26,8 @@ pub enum ChunkError {
     End,
     #[error("malformed or overlong trailers")]
     Trailer,
+    #[error("a trailer that may only come before the body")]
+    Misplaced,
 }
 
 /// A stretch of the body's bytes.
@@ -42,7 +46,17 @@ pub enum Stretch {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Size,
-    Extension,
+    /// Blanks, behind which only an extension may come.
+    Blank,
+    /// Before an extension's name, its `=`, its value; and within them.
+    ExtensionStart,
+    ExtensionName,
+    ExtensionNamed,
+    ExtensionEquals,
+    ExtensionValue,
+    ExtensionQuoted,
+    ExtensionEscaped,
+    ExtensionUnquoted,
     SizeLf,
     Data,
     DataCr,
@@ -63,15 +77,34 @@ pub struct Decoder {
     digits: u8,
     extension: u32,
     trailer: u32,
-}
-
-impl Default for Decoder {
-    fn default() -> Self {
-        Self { state: State::Size, left: 0, digits: 0, extension: 0, trailer: 0 }
-    }
+    /// The trailer's name that is being read, as far as it is looked at.
+    name: [u8; NAME_BYTES_MAX],
+    name_len: usize,
+    may_trail: fn(&[u8]) -> bool,
 }
 
 impl Decoder {
+    pub fn of_request() -> Self {
+        Self::new(may_trail_a_request)
+    }
+
+    pub fn of_answer() -> Self {
+        Self::new(may_trail_an_answer)
+    }
+
+    fn new(may_trail: fn(&[u8]) -> bool) -> Self {
+        Self {
+            state: State::Size,
+            left: 0,
+            digits: 0,
+            extension: 0,
+            trailer: 0,
+            name: [0; NAME_BYTES_MAX],
+            name_len: 0,
+            may_trail,
+        }
+    }
+
     pub fn is_done(&self) -> bool {
         self.state == State::Done
     }
@@ -108,7 +141,6 @@ impl Decoder {
         for (at, &b) in buf.iter().enumerate() {
             match self.state {
                 State::Size => self.size_byte(b)?,
-                State::Extension => self.extension_byte(b)?,
                 State::SizeLf if b == b'\n' => {
                     self.state = if self.left == 0 { State::TrailerStart } else { State::Data };
                     (self.digits, self.extension) = (0, 0);
@@ -123,7 +155,13 @@ impl Decoder {
                     return Ok(Stretch::End(at + 1));
                 }
                 State::EndLf => return Err(ChunkError::Trailer),
-                _ => return Ok(Stretch::Framing(at)),
+                State::TrailerStart
+                | State::TrailerName
+                | State::TrailerValue
+                | State::TrailerLf
+                | State::Data
+                | State::Done => return Ok(Stretch::Framing(at)),
+                _ => self.extension_byte(b)?,
             }
         }
         Ok(Stretch::Framing(buf.len()))
@@ -139,7 +177,11 @@ impl Decoder {
                 return Ok(());
             }
             b';' if self.digits > 0 => {
-                self.state = State::Extension;
+                self.state = State::ExtensionStart;
+                return Ok(());
+            }
+            b' ' | b'\t' if self.digits > 0 => {
+                self.state = State::Blank;
                 return Ok(());
             }
             _ => return Err(ChunkError::Size),
@@ -155,14 +197,36 @@ impl Decoder {
         Ok(())
     }
 
+    /// RFC 9112, 7.1.1: `*( BWS ";" BWS name [ BWS "=" BWS value ] )`, a value being a token or quoted.
     fn extension_byte(&mut self, b: u8) -> Result<(), ChunkError> {
+        use State::*;
         self.extension += 1;
-        match b {
-            b'\r' => self.state = State::SizeLf,
-            b'\t' | b' '..=b'~' if self.extension <= EXTENSION_BYTES_MAX => {}
+        self.state = match (self.state, b) {
+            _ if self.extension > EXTENSION_BYTES_MAX => return Err(ChunkError::Extension),
+            (ExtensionQuoted, b'"') => ExtensionUnquoted,
+            (ExtensionQuoted, b'\\') => ExtensionEscaped,
+            (ExtensionQuoted | ExtensionEscaped, b'\t' | b' '..=b'~' | 0x80..) => ExtensionQuoted,
+            (ExtensionName | ExtensionValue | ExtensionUnquoted, b'\r') => SizeLf,
+            (Blank | ExtensionName | ExtensionNamed | ExtensionValue | ExtensionUnquoted, b';') => {
+                ExtensionStart
+            }
+            (ExtensionName | ExtensionNamed, b'=') => ExtensionEquals,
+            (ExtensionEquals, b'"') => ExtensionQuoted,
+            (Blank | ExtensionValue | ExtensionUnquoted, b' ' | b'\t') => Blank,
+            (ExtensionName | ExtensionNamed, b' ' | b'\t') => ExtensionNamed,
+            (state @ (ExtensionStart | ExtensionEquals), b' ' | b'\t') => state,
+            (ExtensionStart | ExtensionName, b) if is_token_byte(b) => ExtensionName,
+            (ExtensionEquals | ExtensionValue, b) if is_token_byte(b) => ExtensionValue,
             _ => return Err(ChunkError::Extension),
-        }
+        };
         Ok(())
+    }
+
+    fn name_byte(&mut self, b: u8) {
+        if let Some(slot) = self.name.get_mut(self.name_len) {
+            *slot = b;
+            self.name_len += 1;
+        }
     }
 
     fn next_trailer(&mut self, buf: &[u8]) -> Result<Stretch, ChunkError> {
@@ -180,8 +244,15 @@ impl Decoder {
                         None => Ok(Stretch::Framing(at + 1)),
                     };
                 }
-                (State::TrailerStart, b) if is_token_byte(b) => self.state = State::TrailerName,
-                (State::TrailerName, b) if is_token_byte(b) => {}
+                (State::TrailerStart, b) if is_token_byte(b) => {
+                    self.state = State::TrailerName;
+                    self.name_len = 0;
+                    self.name_byte(b);
+                }
+                (State::TrailerName, b) if is_token_byte(b) => self.name_byte(b),
+                (State::TrailerName, b':') if !(self.may_trail)(&self.name[..self.name_len]) => {
+                    return Err(ChunkError::Misplaced);
+                }
                 (State::TrailerName, b':') => self.state = State::TrailerValue,
                 (State::TrailerValue, b'\r') => self.state = State::TrailerLf,
                 (State::TrailerValue, b'\t' | b' '..=b'~' | 0x80..) => {}

@@ -65,7 +65,7 @@ pub(super) fn prepare(
         Err(refusal) => return Err(Local::Problem(Problem::Refused(refusal))),
     }
     let mut id = Vec::with_capacity(32);
-    match head.request_id {
+    match head.request_id.filter(|_| client.trusted) {
         Some(given) => id.extend_from_slice(given.of(&text)),
         None => worker.request_id(&mut id),
     }
@@ -79,12 +79,12 @@ pub(super) fn prepare(
         return Err(Local::Problem(Problem::BodyTooLarge));
     }
     let mut out = Vec::with_capacity(text.len() + 256);
-    write_request(&head, &text, client.as_client(), &id, &mut out);
+    write_request(&head, &text, client.as_client(true), &id, &mut out);
     Ok(Prepared {
         id_len: id.len(),
         method: head.method,
         method_len: head.method_span.of(&text).len(),
-        target_len: head.target.of(&text).len(),
+        target_len: head.target(&text).len(),
         plan,
         expects_continue: head.expects_continue,
         websocket: is_websocket(request),

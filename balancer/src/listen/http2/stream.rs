@@ -9,7 +9,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
-use http::{HeaderValue, Request as HttpRequest, Response};
+use http::{Request as HttpRequest, Response};
 
 use super::head::{self, read_trailers, write_trailers};
 use super::request::{Local, Prepared, prepare};
@@ -43,6 +43,7 @@ pub async fn serve(
     let prepared = prepare(&worker, &gateway, &client, &request);
     let (method, path) = (request.method().clone(), request.uri().clone());
     let mut stream = Stream {
+        worker: worker.clone(),
         recv: request.into_body(),
         chunked: false,
         complete: true,
@@ -104,7 +105,9 @@ async fn run(
             BodyLength::Length(bytes) => bytes <= KEPT_BYTES_MAX as u64,
             BodyLength::None | BodyLength::Chunked => true,
         };
-        let request = Request { head: &prepared.head, method: prepared.method, keep, plan: &prepared.plan };
+        let upgrade: &[u8] = if prepared.websocket { head::WEBSOCKET.as_bytes() } else { b"" };
+        let (head, method, plan) = (&prepared.head, prepared.method, &prepared.plan);
+        let request = Request { head, method, upgrade, keep, plan };
         outcome = forward(&timer, request, &mut stream, trail).await;
     }
     let error = match outcome {
@@ -154,6 +157,7 @@ fn log(
 
 /// The client's side of the exchange.
 struct Stream {
+    worker: Rc<Worker>,
     recv: RecvStream,
     chunked: bool,
     complete: bool,
@@ -199,7 +203,7 @@ impl Stream {
                 };
                 if self.chunked {
                     self.input.extend_from_slice(b"0\r\n");
-                    write_trailers(&trailers, &mut self.input);
+                    write_trailers(&trailers, &mut self.input).map_err(Gone::Problem)?;
                     self.input.extend_from_slice(b"\r\n");
                 }
                 self.complete = true;
@@ -241,19 +245,15 @@ impl Stream {
     }
 
     fn tell(&mut self, problem: Problem, is_head: bool) {
-        self.head = Some(head::problem(problem));
+        self.head = Some(head::problem(problem, self.worker.clock.date()));
         self.held = (!is_head).then(|| Bytes::from(problem.body()));
         // Who is not told is gone.
         let _ = self.send_held(true);
     }
 
     fn answer(&mut self, answer: Answer, is_head: bool) {
-        let mut response = Response::new(());
-        *response.status_mut() = http::StatusCode::from_u16(answer.status).unwrap_or_default();
-        response.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-        response.headers_mut().insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        self.head = Some(response);
-        self.held = (!is_head).then(|| Bytes::from_static(answer.text.as_bytes()));
+        self.head = Some(head::own(&answer, self.worker.clock.date()));
+        self.held = (!is_head && !answer.body.is_empty()).then(|| Bytes::from(answer.body.into_owned()));
         let _ = self.send_held(true);
     }
 
@@ -308,11 +308,11 @@ impl Downstream for Stream {
 
     fn interim(&mut self, head: &ResponseHead, buf: &[u8]) -> bool {
         // One that is not sent is one that the client did not need.
-        self.respond.send_informational(head::answer(head, buf)).is_ok()
+        self.respond.send_informational(head::answer(head, buf, self.worker.clock.date())).is_ok()
     }
 
     fn respond(&mut self, head: &ResponseHead, buf: &[u8], _whole: bool) {
-        self.head = Some(head::answer(head, buf));
+        self.head = Some(head::answer(head, buf, self.worker.clock.date()));
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>, piece: &[u8]) -> Poll<io::Result<usize>> {
