@@ -1,13 +1,17 @@
 //! A core on loopback between scripted backends and raw clients.
 
+mod answers;
 mod choosing;
 mod corpus;
 mod drain;
 mod forwarding;
 mod harness;
+mod heads;
 mod http2;
+mod http2_frames;
 mod http2_streams;
 mod limits;
 mod process;
 mod retries;
 mod standing;
+mod tls;
