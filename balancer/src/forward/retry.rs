@@ -1,5 +1,7 @@
 //! When a request may be sent again: a pure rule over what is known of the attempt.
 
+use crate::pools::failures::Way;
+
 /// Most attempts for one request, the first included.
 pub const ATTEMPTS_MAX: u32 = 5;
 /// Most backends that may have executed one request: what brings down whoever gets it is sent to one
@@ -80,6 +82,19 @@ impl Failure {
     /// Whether the backend certainly did nothing.
     pub fn is_unprocessed(self) -> bool {
         matches!(self, Self::Connect | Self::OwnLack | Self::Unprocessed)
+    }
+
+    /// What it is to its backend; None where it is none of its own.
+    pub fn of_backend(self) -> Option<Way> {
+        match self {
+            Self::OwnLack => None,
+            Self::Connect => Some(Way::Connect),
+            Self::Unprocessed => Some(Way::Declined),
+            Self::Reset => Some(Way::Reset),
+            Self::Silent => Some(Way::Silent),
+            Self::BadAnswer => Some(Way::Malformed),
+            Self::Deadline => Some(Way::Late),
+        }
     }
 }
 
