@@ -68,6 +68,8 @@ pub struct Request<'a> {
     pub method: Method,
     /// The protocols that it asks to change to; none, where it does not.
     pub upgrade: &'a [u8],
+    /// Any 2xx would be taken for that change (RFC 8441, 5).
+    pub must_change: bool,
     /// Whether its body may be kept for another attempt.
     pub keep: bool,
     pub plan: &'a Plan,

@@ -233,11 +233,15 @@ async fn attempt<D: Downstream>(
         .await;
         read?;
         let (head, buf) = (&upstream.head, upstream.buffer.unread());
-        if head.status == 101 && !head.changes_to(buf, sender.request.upgrade) {
-            tracing::warn!(
-                backend = backend.name,
-                "the backend's answer: it changes to what was not asked for"
-            );
+        let wrong = match head.status {
+            101 if !head.changes_to(buf, sender.request.upgrade) => {
+                Some("it changes to what was not asked for")
+            }
+            200..300 if sender.request.must_change => Some("it does not change to what was asked for"),
+            _ => None,
+        };
+        if let Some(wrong) = wrong {
+            tracing::warn!(backend = backend.name, "the backend's answer: {wrong}");
             return Err(Stop::Failed(Failure::BadAnswer));
         }
         if upstream.head.status >= 200 || upstream.head.status == 101 {

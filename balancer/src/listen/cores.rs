@@ -225,8 +225,8 @@ impl http1::ClientStream for http2::Prefixed<TcpStream> {
         None
     }
 
-    fn end_by_reset(&self) {
-        self.get_ref().end_by_reset();
+    fn end_by_reset(&self, by_reset: bool) {
+        self.get_ref().end_by_reset(by_reset);
     }
 }
 

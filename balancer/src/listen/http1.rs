@@ -45,8 +45,8 @@ const LINGER_BYTES_MAX: usize = 1024 * 1024;
 pub trait ClientStream: AsyncRead + AsyncWrite + Unpin {
     /// The socket, where what is written to it is what the client reads.
     fn socket(&self) -> Option<&TcpStream>;
-    /// Its end will be a reset, which nobody takes for the end of what was sent.
-    fn end_by_reset(&self);
+    /// Its end will be a reset, whatever ends it, which nobody takes for the end of what was sent; or not any more.
+    fn end_by_reset(&self, by_reset: bool);
 }
 
 impl ClientStream for TcpStream {
@@ -54,9 +54,9 @@ impl ClientStream for TcpStream {
         Some(self)
     }
 
-    fn end_by_reset(&self) {
+    fn end_by_reset(&self, by_reset: bool) {
         // One that is gone already cannot, and need not.
-        let _ = SockRef::from(self).set_linger(Some(Duration::ZERO));
+        let _ = SockRef::from(self).set_linger(by_reset.then_some(Duration::ZERO));
     }
 }
 
@@ -65,8 +65,8 @@ impl<S: ClientStream> ClientStream for tokio_rustls::server::TlsStream<S> {
         None
     }
 
-    fn end_by_reset(&self) {
-        self.get_ref().0.end_by_reset();
+    fn end_by_reset(&self, by_reset: bool) {
+        self.get_ref().0.end_by_reset(by_reset);
     }
 }
 
@@ -146,7 +146,7 @@ struct Coding {
     chunks: bool,
     /// Bytes of the chunk that is begun.
     chunk_left: usize,
-    /// Nothing but the connection's end says where it ends.
+    /// Nothing but the connection's end says where it ends; until it is over, that would be a reset.
     ends_by_close: bool,
 }
 
@@ -219,9 +219,6 @@ impl<S: ClientStream> Connection<S> {
                 Err(Fault::Cut) => {
                     // What was taken of the answer still goes out, if it goes at once.
                     poll_fn(|cx| Poll::Ready(self.poll_send(cx, &[]).is_ready())).await;
-                    if self.coding.ends_by_close {
-                        self.stream.end_by_reset();
-                    }
                     return End::Close;
                 }
             }
@@ -325,7 +322,8 @@ impl<S: ClientStream> Connection<S> {
             BodyLength::Length(bytes) => bytes <= KEPT_BYTES_MAX as u64,
             BodyLength::None | BodyLength::Chunked => true,
         };
-        let request = Request { head: &head, method: self.request.method, upgrade: &upgrade, keep, plan };
+        let method = self.request.method;
+        let request = Request { head: &head, method, upgrade: &upgrade, must_change: false, keep, plan };
         let outcome = forward(timer, request, self, trail).await;
         (self.request.head, self.request.upgrade) = (head, upgrade);
         outcome

@@ -125,6 +125,22 @@ fn an_answer_that_is_cut_does_not_look_whole() {
 }
 
 #[test]
+fn an_answer_that_the_process_leaves_behind_does_not_look_whole() {
+    let backend = Scripted::start(|served| {
+        served.head();
+        served.send("HTTP/1.1 200 OK\r\n\r\nhalf of it");
+        served.head();
+    });
+    let balancer = Balancer::start(&[backend.address]);
+    let mut client = balancer.client();
+    client.send("GET / HTTP/1.0\r\n\r\n");
+    client.until("half of it");
+    drop(balancer);
+    let error = client.0.read_to_end(&mut Vec::new()).expect_err("it looks whole");
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+}
+
+#[test]
 fn a_long_answer_without_a_length_passes_whole_in_chunks() {
     const LENGTH: usize = 3_000_000;
     let backend = Scripted::start(|served| {

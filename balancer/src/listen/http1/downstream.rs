@@ -53,6 +53,9 @@ impl<S: ClientStream> Downstream for Connection<S> {
             chunk_left: 0,
             ends_by_close: is_unbounded && self.request.old,
         };
+        if self.coding.ends_by_close {
+            self.stream.end_by_reset(true);
+        }
         self.close |= self.coding.ends_by_close || !whole || self.worker.is_ending(self.generation);
         write_response(head, buf, self.framing(), &mut self.queued);
     }
@@ -78,7 +81,11 @@ impl<S: ClientStream> Downstream for Connection<S> {
         if std::mem::take(&mut self.coding.chunks) {
             self.queued.extend_from_slice(b"0\r\n\r\n");
         }
-        self.poll_send(cx, &[]).map_ok(drop)
+        ready!(self.poll_send(cx, &[]))?;
+        if std::mem::take(&mut self.coding.ends_by_close) {
+            self.stream.end_by_reset(false);
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn socket(&self) -> Option<&TcpStream> {

@@ -107,7 +107,7 @@ async fn run(
         };
         let upgrade: &[u8] = if prepared.websocket { head::WEBSOCKET.as_bytes() } else { b"" };
         let (head, method, plan) = (&prepared.head, prepared.method, &prepared.plan);
-        let request = Request { head, method, upgrade, keep, plan };
+        let request = Request { head, method, upgrade, must_change: prepared.websocket, keep, plan };
         outcome = forward(&timer, request, &mut stream, trail).await;
     }
     let error = match outcome {
