@@ -9,6 +9,7 @@ use skep_balancer::core::settings::Settings;
 use skep_balancer::core::shared::Shared;
 use skep_balancer::forward::retry::KEPT_BYTES_MAX;
 use skep_balancer::pools::backends::{BackendSet, Known};
+use skep_balancer::pools::failures::Way;
 use skep_balancer::pools::probe::Health;
 use skep_balancer::pools::{Pool, Pools};
 
@@ -346,4 +347,16 @@ fn nothing_is_sent_again_once_an_interim_answer_was_passed_on() {
     balancer.set(&[bad.address, good.address], Some(0));
     let answer = balancer.ask("PUT /x HTTP/1.0\r\ncontent-length: 0\r\n\r\n");
     assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("good /x"), "{answer}");
+}
+
+#[test]
+fn each_failure_is_counted_by_the_way_it_was_one() {
+    let (bad, busy) = (resets(0), declines(0));
+    let balancer = Balancer::start(&[]);
+    let backends = balancer.set(&[bad.address, busy.address], Some(0));
+    balancer.ask("DELETE /x HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+    let failed = |at: usize| Way::ALL.map(|way| backends[at].stats.failed.count(way));
+    assert_eq!(failed(0), [0, 1, 0, 0, 0, 0, 0, 0], "a reset");
+    assert_eq!(failed(1), [0, 0, 0, 0, 0, 0, 0, 1], "declined");
+    assert!(backends[1].failing() > 0.0);
 }
