@@ -15,6 +15,7 @@ use crate::core::shared::Shared;
 use crate::core::stats::{BUCKETS_S, CoreStats, Count};
 use crate::listen::tls::Certificates;
 use crate::pools::backends::{Kind, Known};
+use crate::pools::failures::Way;
 
 /// Reads what is counted.
 pub struct Metrics {
@@ -52,7 +53,7 @@ impl Metrics {
 
     fn encode_cores(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
         type Of = fn(&CoreStats) -> &Count;
-        let counters: [(&str, &str, Of); 12] = [
+        let counters: [(&str, &str, Of); 13] = [
             ("connections_accepted", "Connections accepted", |it| &it.accepted),
             ("connections_rejected", "Connections over a limit", |it| &it.rejected),
             ("requests_refused", "Requests refused as malformed or too large", |it| &it.refused),
@@ -176,7 +177,12 @@ impl Metrics {
             labels.iter().map(|(labels, count)| (&labels[..], *count)).collect();
         counter(encoder, "backend_responses", "Answers passed on, by class", &samples)?;
         type Gauge = fn(&Known) -> f64;
-        let gauges: [(&str, &str, Gauge); 3] = [
+        let gauges: [(&str, &str, Gauge); 4] = [
+            (
+                "backend_failing",
+                "How much of what it answered of late was a failure, from 0 to 1; it fades",
+                |it| it.backend.failing(),
+            ),
             ("backend_serving", "Whether requests may go there", |it| f64::from(it.serving)),
             ("backend_ejected", "Whether traffic has ejected it", |it| f64::from(it.backend.is_ejected())),
             ("backend_outstanding", "Requests in flight", |it| {
@@ -189,7 +195,21 @@ impl Metrics {
                 labels.iter().zip(&set.known).map(|(labels, known)| (&labels[..], read(known))).collect();
             gauge(encoder, name, help, &samples)?;
         }
+        self.encode_failures(encoder, &set.known)?;
         self.encode_latencies(encoder, &set.known)
+    }
+
+    fn encode_failures(&self, encoder: &mut DescriptorEncoder<'_>, known: &[Known]) -> Result<(), Error> {
+        let mut labels = Vec::new();
+        for it in known {
+            labels.extend(Way::ALL.map(|way| {
+                let labels_of = [("backend", it.backend.name.as_str()), ("way", way.as_str())];
+                (labels_of, it.backend.stats.failed.count(way))
+            }));
+        }
+        let samples: Vec<(&Labels<'_>, u64)> =
+            labels.iter().map(|(labels, count)| (&labels[..], *count)).collect();
+        counter(encoder, "backend_failures_by_way", "Failures, by how each was one", &samples)
     }
 
     fn encode_latencies(&self, encoder: &mut DescriptorEncoder<'_>, known: &[Known]) -> Result<(), Error> {

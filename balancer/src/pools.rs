@@ -7,6 +7,7 @@
 
 pub mod backends;
 pub(crate) mod choose;
+pub mod failures;
 pub(crate) mod latency;
 pub(crate) mod outlier;
 pub mod probe;

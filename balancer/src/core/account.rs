@@ -3,8 +3,8 @@
 //!
 //! Each of them has a bound of its own; what bounds their sum is this. Who is refused makes do with less: no
 //! copy is kept, pieces get smaller, and only where there is no less is a request told to come again. What a
-//! connection cannot do without (4 KiB of an answer, 16 KiB of a request) is not charged:
-//! the limit of connections bounds it.
+//! connection cannot do without (4 KiB of an answer, 16 KiB of a request; over HTTP/2 a window of 64 KiB and an
+//! outbox of 32) is not charged: the limit of connections bounds it.
 //!
 //! A core draws from the account in lots and charges its connections out of its own [`Purse`]: no request
 //! touches what cores share.
@@ -24,7 +24,8 @@ pub const ACCOUNT_BYTES_MAX: u64 = 1 << 30;
 const LOT_BYTES: u64 = 128 * 1024;
 const UNUSED_BYTES_MAX: u64 = 2 * LOT_BYTES;
 
-/// What bytes are held for. What may be done without is refused first.
+/// What bytes are held for. What may be done without is refused first; windows, which are held for as long as
+/// their connections, have a share of their own, so that they eat nobody else's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Use {
     /// Of a body, for another attempt.
@@ -38,12 +39,12 @@ pub enum Use {
 }
 
 impl Use {
-    /// How far the account may be spent for this, in quarters.
-    fn quarters(self) -> u64 {
+    /// How far the account may be spent for this, in eighths.
+    fn eighths(self) -> u64 {
         match self {
-            Self::Copy | Self::Window => 2,
-            Self::Answer => 3,
-            Self::Body => 4,
+            Self::Copy => 5,
+            Self::Window | Self::Answer => 6,
+            Self::Body => 8,
         }
     }
 }
@@ -53,7 +54,13 @@ impl Use {
 pub struct Account {
     bytes_max: u64,
     drawn: AtomicU64,
+    /// Those of them that windows hold.
+    windows: AtomicU64,
 }
+
+/// The most that windows hold, and that copies hold together with all but windows, in eighths.
+const WINDOWS_EIGHTHS: u64 = 2;
+const COPIES_EIGHTHS: u64 = 4;
 
 impl Default for Account {
     /// An eighth of what the process may have.
@@ -64,7 +71,7 @@ impl Default for Account {
 
 impl Account {
     pub fn new(bytes_max: u64) -> Self {
-        Self { bytes_max, drawn: AtomicU64::new(0) }
+        Self { bytes_max, drawn: AtomicU64::new(0), windows: AtomicU64::new(0) }
     }
 
     pub fn bytes_max(&self) -> u64 {
@@ -76,12 +83,22 @@ impl Account {
         self.drawn.load(Relaxed)
     }
 
+    /// How far it may be drawn for this.
+    fn most(&self, of: Use) -> u64 {
+        let eighth = self.bytes_max / 8;
+        let most = eighth * of.eighths();
+        if of == Use::Copy {
+            return most.min(eighth * COPIES_EIGHTHS + self.windows.load(Relaxed));
+        }
+        most
+    }
+
     fn fits(&self, bytes: u64, of: Use) -> bool {
-        self.drawn().saturating_add(bytes) <= self.bytes_max / 4 * of.quarters()
+        self.drawn().saturating_add(bytes) <= self.most(of)
     }
 
     fn draw(&self, bytes: u64, of: Use) -> bool {
-        let most = self.bytes_max / 4 * of.quarters();
+        let most = self.most(of);
         let drawn = |before: u64| before.checked_add(bytes).filter(|after| *after <= most);
         self.drawn.fetch_update(Relaxed, Relaxed, drawn).is_ok()
     }
@@ -105,6 +122,23 @@ impl Drop for Purse {
 impl Purse {
     pub fn new(account: Arc<Account>) -> Rc<Self> {
         Rc::new(Self { account, unused: Cell::new(0), moved: Cell::new(false) })
+    }
+
+    /// As [`Self::take`], for windows; to be given back by [`Self::give_window`].
+    fn take_window(&self, bytes: usize) -> bool {
+        let most = self.account.bytes_max / 8 * WINDOWS_EIGHTHS;
+        let held = |before: u64| before.checked_add(bytes as u64).filter(|after| *after <= most);
+        let may = self.account.windows.fetch_update(Relaxed, Relaxed, held).is_ok();
+        if may && !self.take(bytes, Use::Window) {
+            self.account.windows.fetch_sub(bytes as u64, Relaxed);
+            return false;
+        }
+        may
+    }
+
+    fn give_window(&self, bytes: usize) {
+        self.account.windows.fetch_sub(bytes as u64, Relaxed);
+        self.give(bytes);
     }
 
     /// Takes so many bytes, where there are as many for this.
@@ -167,17 +201,19 @@ impl Purse {
 pub struct Charge {
     purse: Rc<Purse>,
     bytes: usize,
+    /// Those of them that are a window's.
+    window: usize,
 }
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        self.purse.give(self.bytes);
+        self.clear();
     }
 }
 
 impl Charge {
     pub fn none(purse: &Rc<Purse>) -> Self {
-        Self { purse: purse.clone(), bytes: 0 }
+        Self { purse: purse.clone(), bytes: 0, window: 0 }
     }
 
     pub fn bytes(&self) -> usize {
@@ -187,15 +223,31 @@ impl Charge {
     /// Whether it covers so many bytes, now.
     pub fn cover(&mut self, bytes: usize, of: Use) -> bool {
         let more = bytes.saturating_sub(self.bytes);
-        let covers = more == 0 || self.purse.take(more, of);
+        let covers = more == 0
+            || match of {
+                Use::Window => self.purse.take_window(more),
+                _ => self.purse.take(more, of),
+            };
         if covers {
             self.bytes += more;
+            self.window += if of == Use::Window { more } else { 0 };
         }
         covers
     }
 
+    /// What is beyond so many bytes goes back; of one that holds no window.
+    pub fn shrink(&mut self, bytes: usize) {
+        let back = self.bytes.saturating_sub(bytes);
+        self.bytes -= back;
+        self.purse.give(back);
+    }
+
     pub fn clear(&mut self) {
-        self.purse.give(std::mem::take(&mut self.bytes));
+        let (bytes, window) = (std::mem::take(&mut self.bytes), std::mem::take(&mut self.window));
+        if window > 0 {
+            self.purse.give_window(window);
+        }
+        self.purse.give(bytes - window);
     }
 }
 
@@ -211,7 +263,7 @@ mod tests {
         let purse = Purse::new(account.clone());
         let mut copies = Charge::none(&purse);
         assert!(copies.cover(8 * MIB, Use::Copy));
-        assert!(!copies.cover(8 * MIB + 1, Use::Copy) && !purse.take(1, Use::Window));
+        assert!(!copies.cover(8 * MIB + 1, Use::Copy));
         assert_eq!(copies.bytes(), 8 * MIB, "what it had it keeps");
         assert!(purse.take(4 * MIB, Use::Answer) && !purse.take(MIB, Use::Answer));
         assert!(purse.take(4 * MIB, Use::Body) && !purse.take(1, Use::Body));
@@ -221,6 +273,24 @@ mod tests {
         drop(copies);
         drop(purse);
         assert_eq!(account.drawn(), 0);
+    }
+
+    #[test]
+    fn windows_have_a_share_of_their_own_and_leave_copies_theirs() {
+        let account = Arc::new(Account::new(16 << 20));
+        let purse = Purse::new(account.clone());
+        let mut windows: Vec<_> = (0..100).map(|_| Charge::none(&purse)).collect();
+        let wide = windows.iter_mut().filter_map(|it| it.cover(MIB / 2, Use::Window).then_some(())).count();
+        assert_eq!(wide, 8, "a quarter");
+        let mut copies = Charge::none(&purse);
+        assert!(copies.cover(6 * MIB, Use::Copy) && !copies.cover(6 * MIB + 1, Use::Copy));
+        assert!(purse.take(2 * MIB, Use::Answer), "answers have theirs, too");
+        purse.give(2 * MIB);
+        drop(windows);
+        assert!(copies.cover(8 * MIB, Use::Copy));
+        drop(copies);
+        drop(purse);
+        assert_eq!((account.drawn(), account.windows.load(Relaxed)), (0, 0));
     }
 
     #[test]

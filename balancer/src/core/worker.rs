@@ -14,6 +14,7 @@ use skep_base::random::Random;
 use crate::core::access_log::{AccessLog, Line};
 use crate::core::account::{Purse, Use};
 use crate::core::buffer::BufferPool;
+use crate::core::date::Clock;
 use crate::core::settings::Settings;
 use crate::core::shared::Shared;
 use crate::core::splice::Pipes;
@@ -39,6 +40,7 @@ pub struct Worker {
     pub request_buffers: Rc<BufferPool>,
     pub answer_buffers: Rc<BufferPool>,
     pub pipes: Rc<Pipes>,
+    pub clock: Clock,
     pub log: AccessLog,
     /// Lent while a head is read; never across an await.
     pub request_head: RefCell<RequestHead>,
@@ -70,6 +72,7 @@ impl Worker {
             ),
             purse,
             pipes: Rc::default(),
+            clock: Clock::new(),
             log,
             request_head: RefCell::default(),
             text: RefCell::default(),
@@ -96,6 +99,7 @@ impl Worker {
     pub fn tick(&self, is_down: impl Fn(u64) -> bool) {
         self.timers.let_go(self.shared.let_go.generation(), IDLE_GRACE_MAX);
         self.timers.tick(is_down, self.is_draining(), self.shared.close_idle.load(Relaxed));
+        self.clock.look();
         let settings = self.shared.settings.load();
         if **settings != **self.settings.borrow() {
             *self.settings.borrow_mut() = Rc::new(Settings::clone(&settings));

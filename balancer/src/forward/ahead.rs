@@ -20,13 +20,15 @@ use crate::wire::request_head::BodyLength;
 /// How long a body whose length nobody knows must stand still to be passed on: its client may wait for an
 /// answer before it goes on.
 const OPEN_PAUSE: Duration = Duration::from_millis(100);
+/// What a body gets for more time at least, where others of its client's keep it from coming.
+const HELD_UP_STEP: Duration = Duration::from_secs(1);
 
 /// Waits until the body is whole, or long enough, or has moved for a while. One whose length is not known goes
 /// on when it stands still, too, while the backends have more places free than taken.
 pub(crate) async fn read_ahead<D: Downstream>(
     timer: &Timer,
     plan: &Plan,
-    pace: &Pace,
+    pace: &mut Pace,
     length: BodyLength,
     down: &mut D,
     trail: &mut Trail,
@@ -50,6 +52,9 @@ pub(crate) async fn read_ahead<D: Downstream>(
             Ok(Err(Gone::Problem(problem))) => return Err(Fault::Problem(problem)),
             Err(_) if pause < left && plan.pool.has_to_spare() => break,
             Err(_) if pause < left => continue,
+            Err(_) if down.is_held_up() && !pace.whole_left(Instant::now()).is_zero() => {
+                pace.forgive(pause.max(HELD_UP_STEP))
+            }
             Err(_) => return Err(Fault::Problem(Problem::RequestTimeout)),
         }
         moved_at = Instant::now();

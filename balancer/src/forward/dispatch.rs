@@ -25,6 +25,7 @@ use crate::forward::upstream::Upstream;
 use crate::pools::Pool;
 use crate::pools::backends::{Backend, Kind, Sample};
 use crate::pools::choose::{choose, choose_by_key};
+use crate::pools::failures::Way;
 
 /// From here on, an answer says that its server failed.
 const SERVER_ERROR: u16 = 500;
@@ -198,6 +199,9 @@ impl Dispatch {
     /// A backend failed a request.
     pub fn failed(&self, backend: &Backend, failure: Failure) {
         tracing::debug!(backend = backend.name, ?failure, "attempt failed");
+        if let Some(way) = failure.of_backend() {
+            backend.stats.failed.add(way);
+        }
         self.pool.load().failed(backend, false, Instant::now());
     }
 
@@ -216,6 +220,7 @@ impl Dispatch {
             status >= FAILURE_STATUS_MIN && self.worker.settings().failure_statuses.contains(&status);
         backend.began(Sample { kind, good: status < SERVER_ERROR && !counts, latency }, now);
         if counts {
+            backend.stats.failed.add(Way::Status);
             self.pool.load().failed(backend, true, now);
         }
     }

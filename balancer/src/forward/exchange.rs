@@ -49,9 +49,9 @@ pub async fn forward<D: Downstream>(
     pool.earn_retries();
     let worker = &pool.worker;
     let mut sender = Sender::new(request, down.body_complete(), &worker.purse);
-    if !sender.whole {
+    if let Some(client) = request.client.filter(|_| !sender.whole) {
         let (uploads, most) = (&worker.shared.uploads, worker.settings().uploads_per_client_max);
-        let Some(upload) = uploads.take(request.client, most) else {
+        let Some(upload) = uploads.take(client, most) else {
             return Err(Fault::Problem(Problem::TooManyUploads));
         };
         sender.upload = Some(upload);
@@ -67,7 +67,7 @@ pub async fn forward<D: Downstream>(
             Ok(backend) => backend,
             Err(Unserved::Gone) => break Err(Fault::Cut),
             // An attempt before may have got through.
-            Err(_) if tried.maybe_executed => break Err(Fault::Problem(Problem::Failed(Failure::Reset))),
+            Err(_) if tried.executions > 0 => break Err(Fault::Problem(Problem::Failed(Failure::Reset))),
             Err(Unserved::Problem(problem)) => break Err(Fault::Problem(problem)),
         };
         if tried.contains(backend.serial) {
@@ -84,8 +84,16 @@ pub async fn forward<D: Downstream>(
         sender.restart();
         let outcome = attempt(timer, &mut sender, &backend, down, trail, deadline).await;
         let (failure, upstream) = match outcome {
-            Ok(upstream) if is_unprocessed(pool, &upstream) => (Failure::Unprocessed, Some(upstream)),
-            Ok(upstream) => break relay(pool, timer, sender, upstream, down, trail, in_flight).await,
+            Ok(mut upstream) => {
+                if tried.executions > 0 {
+                    // It speaks for itself, not for who had the request before.
+                    upstream.head.drop_unprocessed(upstream.buffer.unread());
+                }
+                if !is_unprocessed(pool, &upstream) {
+                    break relay(pool, timer, sender, upstream, down, trail, in_flight).await;
+                }
+                (Failure::Unprocessed, Some(upstream))
+            }
             Err(Stop::Gone(Gone::Problem(problem))) => break Err(Fault::Problem(problem)),
             Err(Stop::Gone(Gone::Lost)) => break Err(Fault::Cut),
             Err(Stop::Failed(failure)) => (failure, None),
@@ -95,11 +103,13 @@ pub async fn forward<D: Downstream>(
             Failure::Unprocessed => backend.declined(Instant::now()),
             _ => pool.failed(&backend, failure),
         }
-        tried.maybe_executed |= !failure.is_unprocessed();
+        tried.executions += u32::from(!failure.is_unprocessed());
         let facts = Attempt {
             repeatable: plan.repeatable,
-            body_kept: sender.whole || sender.kept.is_whole() || sender.taken == 0,
+            body_kept: sender.may_restart(),
             attempts: trail.attempts,
+            executions: tried.executions,
+            told: sender.told,
             time_left: Instant::now() < deadline,
         };
         // An answer that says "not now" is passed on rather than asked for again from the same
@@ -114,7 +124,7 @@ pub async fn forward<D: Downstream>(
         }
         break match upstream {
             Some(upstream) => relay(pool, timer, sender, upstream, down, trail, in_flight).await,
-            None => Err(Fault::Problem(Problem::Failed(failure))),
+            None => Err(Fault::Problem(tried.problem(failure))),
         };
     };
     timer.disarm();
@@ -127,7 +137,8 @@ pub async fn forward<D: Downstream>(
 struct Tried {
     serials: [u64; ATTEMPTS_MAX as usize],
     len: usize,
-    maybe_executed: bool,
+    /// Attempts that may have executed it.
+    executions: u32,
 }
 
 impl Tried {
@@ -144,6 +155,11 @@ impl Tried {
             *slot = serial;
             self.len += 1;
         }
+    }
+
+    /// What is said after the last attempt: that nothing was done only where that is so of all.
+    fn problem(&self, last: Failure) -> Problem {
+        Problem::Failed(if self.executions > 0 && last.is_unprocessed() { Failure::Reset } else { last })
     }
 }
 
@@ -189,7 +205,7 @@ async fn attempt<D: Downstream>(
     };
     timer.arm(deadline.saturating_duration_since(sent_at));
     timer.watch_backend(backend.serial);
-    let mut clock = Clock::new(plan, timer, sender.request.pace);
+    let mut clock = Clock::new(plan, timer, sender.taken);
     let mut polled = false;
     loop {
         let read = poll_fn(|cx| {
@@ -199,14 +215,14 @@ async fn attempt<D: Downstream>(
             if polled && sender.done && !was_done {
                 sent_at = Instant::now();
             }
-            match upstream.poll_head(cx, method, ANSWER_PIECE_BYTES_MIN) {
-                Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
-                Poll::Ready(Err(failure)) => return Poll::Ready(Err(Stop::Failed(failure))),
-                Poll::Pending => {}
-            }
-            match sent {
-                Poll::Ready(Err(gone)) => return Poll::Ready(Err(Stop::Gone(gone))),
-                Poll::Ready(Ok(())) | Poll::Pending => {}
+            // A body that is wrong is read no further, whatever comes of the answer.
+            sender.broken |= matches!(sent, Poll::Ready(Err(_)));
+            match (upstream.poll_head(cx, method, ANSWER_PIECE_BYTES_MIN), sent) {
+                (Poll::Ready(Ok(())), _) => return Poll::Ready(Ok(())),
+                // No fault of the backend's that it does not go on with it.
+                (_, Poll::Ready(Err(gone))) => return Poll::Ready(Err(Stop::Gone(gone))),
+                (Poll::Ready(Err(failure)), _) => return Poll::Ready(Err(Stop::Failed(failure))),
+                (Poll::Pending, _) => {}
             }
             // Whether the client is still there is looked at once it has waited for a moment.
             let gone = if polled { down.poll_gone(cx) } else { Poll::Pending };
@@ -217,7 +233,7 @@ async fn attempt<D: Downstream>(
                 timer.look_again();
             }
             polled = true;
-            let waiting = if sender.whole { Waiting::Backend } else { clock.look(sender) };
+            let waiting = if sender.whole { Waiting::Backend } else { clock.look(sender, down) };
             timer.poll_fired(cx).map(|fired| match (fired, over(Stage::Asking, waiting)) {
                 (Fired::BackendDown, _) => Err(Stop::Failed(Failure::Silent)),
                 // A client whose body is slow is not its backend's fault, nor the other way round.
@@ -228,17 +244,35 @@ async fn attempt<D: Downstream>(
         })
         .await;
         read?;
+        let (head, buf) = (&upstream.head, upstream.buffer.unread());
+        let wrong = match head.status {
+            101 if !head.changes_to(buf, sender.request.upgrade) => {
+                Some("it changes to what was not asked for")
+            }
+            200..300 if sender.request.must_change => Some("it does not change to what was asked for"),
+            _ => None,
+        };
+        if let Some(wrong) = wrong {
+            tracing::warn!(backend = backend.name, "the backend's answer: {wrong}");
+            // It may pass over a wish to change (RFC 9110, 7.8), and the client chose where to ask: not to be
+            // held against it.
+            return Err(match sender.request.upgrade {
+                [] => Stop::Failed(Failure::BadAnswer),
+                _ => Stop::Gone(Gone::Problem(Problem::Failed(Failure::BadAnswer))),
+            });
+        }
         if upstream.head.status >= 200 || upstream.head.status == 101 {
             break;
         }
-        down.interim(&upstream.head, upstream.buffer.unread());
+        sender.told |= down.interim(&upstream.head, upstream.buffer.unread());
         upstream.buffer.consume(upstream.head.len);
         timer.arm(settings.body_timeout);
         match timer.limit(poll_fn(|cx| down.poll_send(cx, &[]))).await {
             Ok(Ok(_)) => timer.arm(deadline.saturating_duration_since(Instant::now())),
             _ => return Err(Stop::Gone(Gone::Lost)),
         }
-        clock.forget();
+        sender.bidden = true;
+        clock.forget(sender);
     }
     let now = Instant::now();
     trail.first_byte = Some(now - trail.started);

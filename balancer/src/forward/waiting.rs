@@ -11,7 +11,9 @@ use crate::forward::problem::Problem;
 use crate::forward::retry::Failure;
 
 /// How long a body may stand still while other requests wait for its place.
-const STILL_MAX: Duration = Duration::from_millis(500);
+const STILL_MAX: Duration = Duration::from_secs(2);
+/// And how long it may bring less, since it got the place, than the least rate.
+const BEHIND_MAX: Duration = Duration::from_millis(500);
 /// How long a body must have come, and not too slowly, to be passed on before it is whole.
 const MOVING_MIN: Duration = Duration::from_secs(1);
 
@@ -105,11 +107,36 @@ impl Pace {
         Self { begun, grace: settings.request_timeout, rate_min: settings.rate_min.max(1), whole }
     }
 
+    /// That of one whose place others wait for, and that has had it since then.
+    pub fn pressed(self, since: Instant) -> Self {
+        Self { begun: since, grace: BEHIND_MAX.min(self.grace), ..self }
+    }
+
+    /// The client was asked for the body only now.
+    pub fn begin_again(&mut self, now: Instant) {
+        self.begun = now;
+    }
+
+    /// Time in which it was not the client that kept it.
+    pub fn forgive(&mut self, time: Duration) {
+        self.grace = self.grace.saturating_add(time);
+    }
+
+    /// What is left of the most that it may take.
+    pub fn whole_left(&self, now: Instant) -> Duration {
+        self.whole.saturating_sub(now.saturating_duration_since(self.begun))
+    }
+
     /// What is left of its time, when it has brought so many bytes.
     pub fn left(&self, bytes: u64, now: Instant) -> Duration {
         let earned = Duration::from_millis(bytes.saturating_mul(1000) / self.rate_min);
         let all = self.grace.saturating_add(earned).min(self.whole);
         all.saturating_sub(now.saturating_duration_since(self.begun))
+    }
+
+    /// What an open body leaves to an answer that has stood still since then.
+    pub fn left_beside(&self, still_since: Instant, now: Instant) -> Duration {
+        self.whole.saturating_sub(now.saturating_duration_since(still_since))
     }
 
     /// Whether it has moved for long enough to be passed on as it comes.
@@ -173,6 +200,11 @@ mod tests {
             [(0, 0, 15), (0, 14, 1), (1, 20, 0), (10_000, 20, 5), (10_000_000, 20, 40), (u64::MAX, 61, 0)]
         {
             assert_eq!(pace.left(bytes, begun + S(after)).as_secs(), left, "{bytes} after {after} s");
+        }
+        let pressed = pace.pressed(begun + S(10));
+        for (bytes, after_ms, left_ms) in [(0, 100, 400), (10, 600, 0), (10_000, 600, 9900)] {
+            let now = begun + S(10) + Duration::from_millis(after_ms);
+            assert_eq!(pressed.left(bytes, now).as_millis(), left_ms, "{bytes} after {after_ms} ms");
         }
         for (bytes, after_ms, moves) in
             [(0, 2000, false), (10_000, 500, false), (1000, 1000, true), (1000, 1500, false)]

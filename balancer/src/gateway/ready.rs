@@ -9,12 +9,11 @@ use super::{Answer, Asked};
 use crate::core::worker::Worker;
 use crate::forward::dispatch::Dispatch;
 
-const READY: Answer = Answer { status: 200, reason: "OK", text: "ready\n" };
+const READY: Answer = Answer::text(200, "OK", "ready\n");
 /// In the words of [`skep_vrrp::track::DRAINING`], and of the other two.
-const DRAINING: Answer = Answer { status: 503, reason: "Service Unavailable", text: "draining\n" };
-const CORE_HANGS: Answer = Answer { status: 503, reason: "Service Unavailable", text: "a core hangs\n" };
-const NO_BACKEND: Answer =
-    Answer { status: 503, reason: "Service Unavailable", text: "no backend is ready\n" };
+const DRAINING: Answer = Answer::text(503, "Service Unavailable", "draining\n");
+const CORE_HANGS: Answer = Answer::text(503, "Service Unavailable", "a core hangs\n");
+const NO_BACKEND: Answer = Answer::text(503, "Service Unavailable", "no backend is ready\n");
 
 pub(super) fn answer(worker: &Worker, pool: &Dispatch, asked: &Asked<'_>) -> Answer {
     let word = asked.field(let_go::HEADER).and_then(|word| std::str::from_utf8(word).ok());
@@ -45,7 +44,7 @@ mod tests {
         for (answer, word) in
             [(DRAINING, track::DRAINING), (CORE_HANGS, track::CORE_HANGS), (NO_BACKEND, track::NO_BACKEND)]
         {
-            assert_eq!(answer.text.trim_end(), word);
+            assert_eq!(answer.body.trim_ascii_end(), word.as_bytes());
         }
     }
 }

@@ -23,7 +23,13 @@ impl ClientInfo {
         Self { ip, address: ip.to_string(), node, proto, trusted }
     }
 
-    pub fn as_client(&self) -> Client<'_> {
-        Client { address: &self.address, node: &self.node, proto: self.proto, trusted: self.trusted }
+    /// Whom to count; none, where it is a trusted proxy that does not say whom it stands for.
+    pub fn counted(&self) -> Option<IpAddr> {
+        (!self.trusted).then_some(self.ip)
+    }
+
+    pub fn as_client(&self, http2: bool) -> Client<'_> {
+        let Self { address, node, proto, trusted, .. } = self;
+        Client { address, node, proto, http2, trusted: *trusted }
     }
 }

@@ -8,6 +8,7 @@ use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
@@ -15,6 +16,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rustls::HandshakeKind;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 
@@ -23,7 +25,7 @@ use crate::core::buffer::Buffer;
 use crate::core::connections::Permit;
 use crate::core::shared::Shared;
 use crate::core::stats::CoreStats;
-use crate::core::timer::TICK;
+use crate::core::timer::{TICK, Timer};
 use crate::core::worker::Worker;
 use crate::forward::dispatch::Dispatches;
 use crate::forward::problem::Problem;
@@ -32,11 +34,14 @@ use crate::listen::client::ClientInfo;
 use crate::listen::http1;
 use crate::listen::http2;
 use crate::listen::proxy_protocol::{self, Header};
-use crate::listen::question::{self, Places};
+use crate::listen::question::{self, Places, alone};
 use crate::listen::tls::Certificates;
 
 /// Pause after a failed accept: out of file descriptors, mostly.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a client may take to take that its connection ends.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// How far the process is on its way out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -207,7 +212,7 @@ impl Core {
         // Said where it can be said at once; a client that does not listen is not waited for.
         if !is_encrypted {
             let mut answer = Vec::new();
-            Problem::TooManyConnections.write(true, false, &mut answer);
+            Problem::TooManyConnections.write(alone(&self.worker), &mut answer);
             let _ = stream.try_write(&answer);
         }
     }
@@ -237,6 +242,16 @@ impl Drop for Guard {
     }
 }
 
+impl http1::ClientStream for http2::Prefixed<TcpStream> {
+    fn socket(&self) -> Option<&TcpStream> {
+        None
+    }
+
+    fn end_by_reset(&self, by_reset: bool) {
+        self.get_ref().end_by_reset(by_reset);
+    }
+}
+
 async fn plain(
     worker: Rc<Worker>,
     gateway: Rc<Gateway>,
@@ -251,7 +266,7 @@ async fn plain(
         Err(None) => return,
         Err(Some(problem)) => {
             let mut answer = Vec::new();
-            problem.write(true, false, &mut answer);
+            problem.write(alone(&worker), &mut answer);
             let _ = stream.try_write(&answer);
             return;
         }
@@ -260,11 +275,8 @@ async fn plain(
     let timer = worker.timers.timer();
     timer.arm(worker.settings().head_timeout);
     timer.set_idle(true);
-    while http2::PREFACE.starts_with(first.unread()) && first.len() < http2::PREFACE.len() {
-        match timer.limit(poll_fn(|cx| first.poll_fill(&mut stream, cx))).await {
-            Ok(Ok(n)) if n > 0 => {}
-            _ => return,
-        }
+    if !read_preface(&timer, &mut stream, &mut first).await {
+        return;
     }
     drop(timer);
     if first.unread().starts_with(http2::PREFACE) {
@@ -288,21 +300,47 @@ async fn encrypted(
     let timer = worker.timers.timer();
     timer.arm(worker.settings().head_timeout);
     let io = http2::Prefixed::new(stream, first);
-    let stream = match timer.limit(certificates.acceptor().accept(io)).await {
+    let mut stream = match timer.limit(certificates.acceptor().accept(io)).await {
         Ok(Ok(stream)) => stream,
         _ => return worker.stats.tls_failures.add(1),
     };
-    drop(timer);
     worker.stats.tls_handshakes.add(1);
     if stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed) {
         worker.stats.tls_resumed.add(1);
     }
-    let first = worker.request_buffers.buffer();
-    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+    let mut first = worker.request_buffers.buffer();
+    if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+        drop(timer);
+        return http1::serve(worker, gateway, stream, info, first).await;
+    }
+    timer.disarm();
+    timer.arm(worker.settings().head_timeout);
+    timer.set_idle(true);
+    if read_preface(&timer, &mut stream, &mut first).await {
+        drop(timer);
         Box::pin(http2::serve(worker, gateway, stream, info, first)).await;
     } else {
-        http1::serve(worker, gateway, stream, info, first).await;
+        // Who says nothing is told goodbye all the same (RFC 8446, 6.1).
+        timer.set_idle(false);
+        timer.disarm();
+        timer.arm(GOODBYE);
+        let _ = timer.limit(poll_fn(|cx| Pin::new(&mut stream).poll_shutdown(cx))).await;
     }
+}
+
+/// Reads until HTTP/2's preface is there, or what cannot become it. Says whether something came at all and
+/// was not cut off.
+async fn read_preface<S>(timer: &Timer, stream: &mut S, first: &mut Buffer) -> bool
+where
+    S: AsyncRead + Unpin,
+{
+    while http2::PREFACE.starts_with(first.unread()) && first.len() < http2::PREFACE.len() {
+        match timer.limit(poll_fn(|cx| first.poll_fill(stream, cx))).await {
+            Ok(Ok(n)) if n > 0 => {}
+            _ => return false,
+        }
+    }
+    true
 }
 
 /// Who the client is: the connection's other end, or whom a trusted proxy says it is, and has then a place for.

@@ -6,6 +6,7 @@
 
 mod calm;
 mod head;
+mod inbox;
 mod outbox;
 mod request;
 mod stream;
@@ -25,6 +26,7 @@ use h2::{Ping, PingPong, Reason};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use self::calm::Calm;
+use self::inbox::{Inbox, WINDOW_BYTES_MIN};
 use self::outbox::{Metered, Outbox};
 use crate::core::account::{Charge, Use};
 use crate::core::buffer::Buffer;
@@ -38,13 +40,14 @@ use crate::wire::request_head::HEAD_BYTES_MAX;
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Most streams at once on one connection.
 const STREAMS_MAX: u32 = 256;
-/// What a client may send on one stream before it waits.
-const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
-/// And on all: where it sends bodies, as long as the account has as much.
-const CONNECTION_WINDOW_BYTES_MIN: u32 = 64 * 1024;
-const CONNECTION_WINDOWS_BYTES: [u32; 2] = [512 * 1024, 256 * 1024];
+/// What a client may send on all streams before it waits, where it sends bodies that are long, as long as the
+/// account has as much; and the part of it that is one stream's.
+const WINDOWS_BYTES: [u32; 2] = [512 * 1024, 256 * 1024];
+const STREAMS_PART: u32 = 4;
 /// What waits to be sent on one stream.
 const SEND_BUFFER_BYTES: usize = 128 * 1024;
+/// How long a client may take to take that its connection ends.
+const GOODBYE: Duration = Duration::from_secs(1);
 /// Streams that a client may reset before they are accepted; later ones are counted by `calm`.
 const RESETS_MAX: usize = 64;
 
@@ -57,8 +60,8 @@ where
     let mut builder = Builder::new();
     builder
         .max_concurrent_streams(STREAMS_MAX)
-        .initial_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES_MIN)
+        .initial_window_size(WINDOW_BYTES_MIN)
+        .initial_connection_window_size(WINDOW_BYTES_MIN)
         .max_send_buffer_size(SEND_BUFFER_BYTES)
         .max_header_list_size(HEAD_BYTES_MAX as u32)
         .max_pending_accept_reset_streams(RESETS_MAX)
@@ -66,7 +69,7 @@ where
         .enable_connect_protocol();
     let timer = worker.timers.timer();
     timer.arm(settings.head_timeout);
-    let outbox = Rc::new(Outbox::default());
+    let (outbox, inbox) = (Rc::new(Outbox::new(&worker.purse)), Rc::new(Inbox::default()));
     let io = Metered::new(Prefixed::new(io, first), outbox.clone());
     let Ok(Ok(mut connection)) = timer.limit(builder.handshake(io)).await else {
         return;
@@ -84,11 +87,14 @@ where
     let client = Rc::new(client);
     timer.arm(settings.idle_timeout);
     timer.tell_of_drain(true);
-    poll_fn(|cx| {
+    let is_over = poll_fn(|cx| {
         while let Poll::Ready(fired) = timer.poll_fired(cx) {
             if watch.fired(fired, &timer, &streams, &worker, &mut connection, cx) {
-                return Poll::Ready(());
+                return Poll::Ready(false);
             }
+        }
+        if inbox.take_wanted() {
+            widen(&mut connection, &mut window, &inbox);
         }
         loop {
             if streams.calm.borrow().is_over() && !watch.calmed {
@@ -98,18 +104,16 @@ where
             match connection.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, respond)))) => {
                     worker.stats.http2_requests.add(1);
-                    if !request.body().is_end_stream() {
-                        widen(&mut connection, &mut window);
-                    }
                     let open = Open::begin(&streams, &worker);
-                    let of = (worker.clone(), gateway.clone(), client.clone(), outbox.clone());
+                    let boxes = (inbox.clone(), outbox.clone());
+                    let of = (worker.clone(), gateway.clone(), client.clone(), boxes);
                     let serve = stream::serve(of, request, respond);
                     tokio::task::spawn_local(async move {
                         let end = serve.await;
                         open.end(end);
                     });
                 }
-                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Ready(_) => return Poll::Ready(true),
                 Poll::Pending => {
                     outbox.settle();
                     return Poll::Pending;
@@ -118,17 +122,32 @@ where
         }
     })
     .await;
+    if !is_over {
+        // A client that does not take part in a goodbye hears one: GOAWAY, and TLS's own.
+        timer.tell_of_drain(false);
+        timer.disarm();
+        timer.arm(GOODBYE);
+        connection.abrupt_shutdown(Reason::NO_ERROR);
+        let _ = timer.limit(poll_fn(|cx| connection.poll_closed(cx))).await;
+    }
 }
 
-/// A client that sends bodies may send more of them at once. It may for as long as it is there: what it was
+/// A client that sends long bodies may send more of them at once. It may for as long as it is there: what it was
 /// told once cannot be taken back.
-fn widen<S: AsyncRead + AsyncWrite + Unpin>(connection: &mut Connection<S, Bytes>, window: &mut Charge) {
+fn widen<S: AsyncRead + AsyncWrite + Unpin>(
+    connection: &mut Connection<S, Bytes>,
+    window: &mut Charge,
+    inbox: &Inbox,
+) {
     if window.bytes() > 0 {
         return;
     }
-    let mut covers = |bytes: u32| window.cover((bytes - CONNECTION_WINDOW_BYTES_MIN) as usize, Use::Window);
-    if let Some(bytes) = CONNECTION_WINDOWS_BYTES.into_iter().find(|bytes| covers(*bytes)) {
+    let mut covers = |bytes: u32| window.cover((bytes - WINDOW_BYTES_MIN) as usize, Use::Window);
+    if let Some(bytes) = WINDOWS_BYTES.into_iter().find(|bytes| covers(*bytes)) {
         connection.set_target_window_size(bytes);
+        // One that has not acknowledged its first settings keeps to those.
+        let _ = connection.set_initial_window_size((bytes / STREAMS_PART).max(WINDOW_BYTES_MIN));
+        inbox.widened(bytes);
     }
 }
 
@@ -161,6 +180,7 @@ impl Open {
         let mut calm = self.0.calm.borrow_mut();
         match end {
             stream::End::Served => calm.answered(),
+            stream::End::Broken => {}
             stream::End::TakenBack => calm.taken_back(self.1.timers.now()),
         }
     }
@@ -220,7 +240,6 @@ impl Watch {
         timer.arm(self.idle_timeout);
         let Some(ping) = &mut self.ping else { return false };
         if self.pinged && ping.poll_pong(cx).is_pending() {
-            connection.abrupt_shutdown(Reason::NO_ERROR);
             return true;
         }
         self.pinged = ping.send_ping(Ping::opaque()).is_ok();
@@ -262,6 +281,10 @@ pub struct Prefixed<S> {
 impl<S> Prefixed<S> {
     pub fn new(io: S, first: Buffer) -> Self {
         Self { io, first }
+    }
+
+    pub fn get_ref(&self) -> &S {
+        &self.io
     }
 }
 

@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 use crate::core::worker::Worker;
 use crate::forward::problem::Problem;
 use crate::gateway::{Answer, Asked, Gateway, Verdict};
+use crate::wire::write::Framing;
 
 /// Of such connections at a time, on a core: this host's, and others'.
 const OF_HOST_MAX: usize = 16;
@@ -70,12 +71,12 @@ pub async fn serve(worker: Rc<Worker>, gateway: Rc<Gateway>, mut stream: TcpStre
     timer.arm(place.timeout);
     let asked = timer.limit(read(&worker, &gateway, &mut stream)).await;
     let answer = match asked {
-        Ok(Ok(Some(answer))) => text(answer),
+        Ok(Ok(Some(answer))) => text(&worker, &answer),
         Ok(Err(_)) => return,
         Ok(Ok(None)) | Err(_) => {
             worker.stats.rejected.add(1);
             let mut refused = Vec::new();
-            Problem::TooManyConnections.write(true, false, &mut refused);
+            Problem::TooManyConnections.write(alone(&worker), &mut refused);
             refused
         }
     };
@@ -116,12 +117,22 @@ async fn write(stream: &mut TcpStream, mut rest: &[u8]) -> std::io::Result<()> {
     poll_fn(|cx| Pin::new(&mut *stream).poll_shutdown(cx)).await
 }
 
-fn text(answer: Answer) -> Vec<u8> {
-    let Answer { status, reason, text } = answer;
+/// Of an answer to a request that is not read.
+pub fn alone(worker: &Worker) -> Framing {
+    let date = worker.clock.date();
+    Framing { close: true, say_keep_alive: false, chunked: true, is_head: false, date }
+}
+
+fn text(worker: &Worker, answer: &Answer) -> Vec<u8> {
+    let Answer { status, reason, field: (name, value), body } = answer;
     let head = format!(
-        "HTTP/1.1 {status} {reason}\r\ncontent-type: text/plain\r\ncache-control: no-store\r\ncontent-length: {}\r\n\
-         connection: close\r\n\r\n{text}",
-        text.len()
+        "HTTP/1.1 {status} {reason}\r\n{name}: {value}\r\ncache-control: no-store\r\ncontent-length: {}\r\n",
+        body.len()
     );
-    head.into_bytes()
+    let mut text = head.into_bytes();
+    alone(worker).write_connection(None, false, &mut text);
+    alone(worker).write_date(&mut text);
+    text.extend_from_slice(b"\r\n");
+    text.extend_from_slice(body);
+    text
 }

@@ -104,6 +104,19 @@ async fn an_extended_connect_carries_a_websocket() {
 }
 
 #[tokio::test]
+async fn an_extended_connect_that_is_answered_as_a_plain_get_has_not_worked() {
+    let backend = Scripted::plain("b");
+    let balancer = Balancer::start(&[backend.address]);
+    let (sender, connection) = connect(balancer.http).await;
+    tokio::spawn(connection);
+    let mut sender = sender.ready().await.unwrap();
+    let mut connect = request("CONNECT", "/chat");
+    connect.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
+    let (answer, _stream) = sender.send_request(connect, false).unwrap();
+    assert_eq!(answer.await.unwrap().status(), 502);
+}
+
+#[tokio::test]
 async fn a_plain_connect_is_refused() {
     let backend = Scripted::plain("b");
     let balancer = Balancer::start(&[backend.address]);

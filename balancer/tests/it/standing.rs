@@ -189,7 +189,9 @@ fn a_lack_of_descriptors_is_no_fault_of_a_backend() {
         client.send(get("/"));
         let head = read_until(&mut client.0, b"\r\n\r\n").unwrap_or_default();
         clients.push(client);
-        head.starts_with("HTTP/1.1 503")
+        let lacks = head.starts_with("HTTP/1.1 503");
+        assert!(!lacks || head.contains("skep-unprocessed: 1\r\n"), "nothing was done: {head}");
+        lacks
     });
     assert!(lacked, "the process has descriptors enough");
     // A few probes more.

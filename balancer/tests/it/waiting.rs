@@ -188,3 +188,63 @@ fn what_comes_behind_a_request_that_waits_is_the_next_request() {
     assert_eq!(client.answer().1, "/1");
     assert_eq!(client.answer().1, "/2");
 }
+
+#[test]
+fn a_backend_that_does_not_ask_for_what_is_expected_is_the_one_that_failed() {
+    let (backend, _ended) = waits_for_the_end();
+    let settings = Settings { request_timeout: 2 * SHORT, body_timeout: LONG, ..Settings::default() };
+    let balancer = Balancer::with(&[], settings);
+    let backends = balancer.set(&[backend.address], None);
+    let mut client = balancer.client();
+    client.send("POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n");
+    let answer = client.until("\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.1 504"), "{answer}");
+    assert_eq!(backends[0].stats.failures.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn an_answer_goes_on_beside_a_body_that_is_open() {
+    let (open, gate) = mpsc::channel::<()>();
+    let gate = Mutex::new(gate);
+    let backend = Scripted::start(move |served| {
+        served.head();
+        served.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n");
+        let _ = gate.lock().unwrap().recv();
+        served.send("6\r\n world\r\n0\r\n\r\n");
+    });
+    let settings = Settings { request_timeout: 3 * SHORT, ..Settings::default() };
+    let balancer = Balancer::with(&[backend.address], settings);
+    let mut client = balancer.client();
+    client.send("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n");
+    client.until("hello\r\n");
+    pause(7 * SHORT);
+    open.send(()).unwrap();
+    client.until("6\r\n world\r\n0\r\n\r\n");
+}
+
+#[test]
+fn a_backend_that_takes_a_body_for_too_long_is_the_one_that_failed() {
+    const LENGTH: usize = 40_000_000;
+    let backend = Scripted::start(|served| {
+        served.head();
+        let mut piece = vec![0; 64 * 1024];
+        while std::io::Read::read(&mut served.stream, &mut piece).is_ok_and(|n| n > 0) {
+            pause(SHORT / 4);
+        }
+    });
+    let settings = Settings { upload_timeout: 3 * SHORT, body_timeout: LONG, ..Settings::default() };
+    let balancer = Balancer::with(&[], settings);
+    let backends = balancer.set(&[backend.address], None);
+    let mut client = balancer.client();
+    let mut writer = client.0.try_clone().unwrap();
+    let writing = std::thread::spawn(move || {
+        let head = format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {LENGTH}\r\n\r\n");
+        let _ = std::io::Write::write_all(&mut writer, head.as_bytes());
+        let _ = std::io::Write::write_all(&mut writer, &vec![b'x'; LENGTH]);
+    });
+    let answer = client.until("\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.1 504"), "{answer}");
+    assert_eq!(backends[0].stats.failures.load(Ordering::SeqCst), 1);
+    drop(client);
+    let _ = writing.join();
+}

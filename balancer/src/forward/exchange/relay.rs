@@ -45,7 +45,7 @@ pub(super) async fn relay<D: Downstream>(
     in_flight: InFlight,
 ) -> Result<Done, Fault> {
     let settings = pool.worker.settings();
-    sender.answered();
+    sender.answered(down);
     trail.status = upstream.head.status;
     upstream.backend.answered(trail.status);
     down.respond(&upstream.head, upstream.buffer.unread(), sender.done);
@@ -78,6 +78,7 @@ pub(super) async fn relay<D: Downstream>(
         answer: settings.request_timeout,
     };
     let mut armed = None;
+    let mut answer_moved = (0, pool.worker.timers.now());
     let outcome = poll_fn(|cx| {
         if let Poll::Ready(Err(_)) = sender.poll(cx, &mut upstream, down) {
             // What the backend answers still reaches a client that sent half a request.
@@ -87,15 +88,17 @@ pub(super) async fn relay<D: Downstream>(
             return Poll::Ready(result);
         }
         let waiting = Waiting::of(sender.waiting(), Some(answer.waiting));
-        let now = Some((waiting, answer.sent, sender.body_sent));
+        let now = Some((waiting, answer.sent, sender.body_sent, down.turn()));
         if armed != now {
             armed = now;
             let limit = limits.limit(Stage::Answering, waiting, false);
-            // A body that still comes goes on earning its time.
+            let now = pool.worker.timers.now();
+            if answer_moved.0 != answer.sent {
+                answer_moved = (answer.sent, now);
+            }
+            // A body that is never over keeps an answer that does not move for no longer than a body may take.
             let left = match sender.waiting() {
-                Some(Waiting::Client) => {
-                    sender.request.pace.left(sender.taken as u64, pool.worker.timers.now())
-                }
+                Some(Waiting::Client) => sender.request.pace.left_beside(answer_moved.1, now),
                 _ => limit,
             };
             load.arm(limit.min(left));

@@ -32,6 +32,10 @@ pub(super) struct Sender<'a> {
     answered: bool,
     /// Who keeps the rest from being sent.
     waiting: Waiting,
+    /// An interim answer was passed on: this is what the client waits for the end of.
+    pub(super) told: bool,
+    /// The backend has said something before its answer: what expects that may come.
+    pub(super) bidden: bool,
 }
 
 impl<'a> Sender<'a> {
@@ -51,19 +55,36 @@ impl<'a> Sender<'a> {
             broken: false,
             answered: false,
             waiting: Waiting::Backend,
+            told: false,
+            bidden: false,
         }
+    }
+
+    /// Whether all of the body that was sent is still there.
+    pub(super) fn may_restart(&self) -> bool {
+        self.whole || self.kept.is_whole() || self.taken == 0
     }
 
     /// The next attempt begins.
     pub(super) fn restart(&mut self) {
         (self.head_sent, self.body_sent, self.done, self.broken) = (0, 0, false, false);
+        self.bidden = false;
     }
 
     /// An answer has begun. What was kept goes, once it was sent to this backend, too.
-    pub(super) fn answered(&mut self) {
+    pub(super) fn answered<D: Downstream>(&mut self, down: &mut D) {
         self.answered = true;
+        self.upload = None;
         if self.body_sent >= self.taken {
             self.kept.give_up();
+        }
+        self.let_go(down);
+    }
+
+    /// A whole body that is sent, and not to be sent again.
+    fn let_go<D: Downstream>(&self, down: &mut D) {
+        if self.whole && self.done && self.answered {
+            down.consume_body(down.body().len());
         }
     }
 
@@ -91,9 +112,12 @@ impl<'a> Sender<'a> {
                 if down.body_complete() {
                     self.done = true;
                     self.upload = None;
+                    self.let_go(down);
                     break;
                 }
-                self.waiting = Waiting::Client;
+                // Who expects to be asked for the body waits for the backend, and not the other way round.
+                let unasked = self.request.expects && !self.bidden && self.taken == 0;
+                self.waiting = if unasked { Waiting::Backend } else { Waiting::Client };
                 ready!(down.poll_body(cx))?;
                 continue;
             }

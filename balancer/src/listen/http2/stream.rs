@@ -1,5 +1,6 @@
 //! One request over HTTP/2: forwarded in HTTP/1.1's form, answered in frames.
 
+use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -7,17 +8,17 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use h2::server::SendResponse;
-use h2::{Reason, RecvStream, SendStream};
-use http::{HeaderValue, Request as HttpRequest, Response};
+use h2::{FlowControl, Reason, RecvStream, SendStream};
+use http::{Request as HttpRequest, Response};
 
 use super::head::{self, read_trailers, write_trailers};
+use super::inbox::Inbox;
 use super::outbox::Outbox;
-use super::request::{Local, Prepared, prepare};
+use super::request::{Local, Prepared, log, prepare};
 use super::tunnel::Tunnel;
-use crate::core::access_log::Line;
 use crate::core::account::{Charge, Use};
 use crate::core::trail::Trail;
-use crate::core::worker::{ANSWER_PIECE_BYTES, ANSWER_PIECE_BYTES_MIN, Worker};
+use crate::core::worker::{ANSWER_PIECE_BYTES_MIN, Worker};
 use crate::forward::ahead::read_ahead;
 use crate::forward::downstream::{Done, Downstream, Fault, Gone, Request};
 use crate::forward::exchange::forward;
@@ -37,7 +38,7 @@ const FRAME_BYTES: usize = 16 * 1024;
 const FIRST_PIECE_BYTES_MAX: usize = ANSWER_PIECE_BYTES_MIN;
 
 /// What a stream belongs to.
-pub type Of = (Rc<Worker>, Rc<Gateway>, Rc<ClientInfo>, Rc<Outbox>);
+pub type Of = (Rc<Worker>, Rc<Gateway>, Rc<ClientInfo>, (Rc<Inbox>, Rc<Outbox>));
 
 /// What became of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,16 +46,23 @@ pub enum End {
     Served,
     /// Its client reset it.
     TakenBack,
+    /// Neither: not answered in full.
+    Broken,
 }
 
 /// Answers a request.
 pub async fn serve(of: Of, request: HttpRequest<RecvStream>, respond: SendResponse<Bytes>) -> End {
-    let (worker, gateway, client, outbox) = of;
+    let (worker, gateway, client, (inbox, outbox)) = of;
     let mut trail = Trail::new(Instant::now());
     let prepared = prepare(&worker, &gateway, &client, &request);
     let (method, path) = (request.method().clone(), request.uri().clone());
+    let mut recv = request.into_body();
+    let unread = (!recv.is_end_stream()).then(|| inbox.follow(recv.flow_control()));
     let mut stream = Stream {
-        recv: request.into_body(),
+        worker: worker.clone(),
+        recv,
+        unread,
+        inbox,
         chunked: false,
         complete: true,
         input: Vec::new(),
@@ -64,6 +72,7 @@ pub async fn serve(of: Of, request: HttpRequest<RecvStream>, respond: SendRespon
         seen_max: worker.settings().body_bytes_max,
         respond,
         outbox,
+        waits_for_turn: false,
         taken_back: false,
         head: None,
         send: None,
@@ -98,11 +107,11 @@ async fn run(
     let timer = worker.timers.timer();
     stream.chunked = prepared.length == BodyLength::Chunked;
     stream.complete = matches!(prepared.length, BodyLength::None | BodyLength::Length(0));
-    let pace = Pace::begin(&worker.settings(), trail.started);
+    let mut pace = Pace::begin(&worker.settings(), trail.started);
     let mut ahead = Ok(());
     if !prepared.expects_continue {
         let (plan, length) = (&prepared.plan, prepared.length);
-        ahead = read_ahead(&timer, plan, &pace, length, &mut stream, trail).await;
+        ahead = read_ahead(&timer, plan, &mut pace, length, &mut stream, trail).await;
     }
     let outcome = match ahead {
         Ok(()) => {
@@ -110,7 +119,10 @@ async fn run(
             let request = Request {
                 head: &prepared.head,
                 method: prepared.method,
-                client: client.ip,
+                upgrade: if prepared.websocket { head::WEBSOCKET.as_bytes() } else { b"" },
+                must_change: prepared.websocket,
+                client: client.counted(),
+                expects: prepared.expects_continue,
                 keep: may_keep(prepared.length),
                 pace,
                 plan: &prepared.plan,
@@ -119,7 +131,15 @@ async fn run(
         }
         Err(fault) => Err(fault),
     };
-    let end = if stream.taken_back { End::TakenBack } else { End::Served };
+    if outcome.is_err() {
+        // What failed may be that it was taken back.
+        let _ = poll_fn(|cx| Poll::Ready(stream.poll_cancelled(cx))).await;
+    }
+    let end = match &outcome {
+        _ if stream.taken_back => End::TakenBack,
+        Ok(Done::Complete) => End::Served,
+        _ => End::Broken,
+    };
     let error = match outcome {
         Ok(Done::Upgraded(upstream)) if prepared.websocket => {
             if let Some(mut tunnel) = stream.into_tunnel() {
@@ -143,32 +163,13 @@ async fn run(
     end
 }
 
-fn log(
-    worker: &Worker,
-    client: &ClientInfo,
-    method: &[u8],
-    target: &[u8],
-    request_id: &[u8],
-    trail: &Trail,
-    error: Option<&'static str>,
-) {
-    let whole = trail.started.elapsed();
-    worker.finish(&Line {
-        client: &client.address,
-        proto: client.proto,
-        version: "2",
-        method,
-        target,
-        request_id,
-        trail,
-        whole,
-        error,
-    });
-}
-
 /// The client's side of the exchange.
 struct Stream {
+    worker: Rc<Worker>,
     recv: RecvStream,
+    /// Counted in `inbox` for as long as the stream is there.
+    unread: Option<Rc<FlowControl>>,
+    inbox: Rc<Inbox>,
     chunked: bool,
     complete: bool,
     /// The body as the backend gets it.
@@ -180,6 +181,8 @@ struct Stream {
     seen_max: u64,
     respond: SendResponse<Bytes>,
     outbox: Rc<Outbox>,
+    /// Others of its connection send before it.
+    waits_for_turn: bool,
     /// The client has reset it.
     taken_back: bool,
     /// The answer's head: it goes out with what follows, so that an answer is few frames.
@@ -194,6 +197,7 @@ impl Stream {
         match ready!(self.recv.poll_data(cx)) {
             Some(Ok(data)) => {
                 self.seen += data.len() as u64;
+                self.inbox.seen(self.seen);
                 if self.seen > self.seen_max {
                     return Poll::Ready(Err(Gone::Problem(Problem::BodyTooLarge)));
                 }
@@ -210,11 +214,17 @@ impl Stream {
             None => {
                 let trailers = match ready!(self.recv.poll_trailers(cx)) {
                     Ok(trailers) => trailers.unwrap_or_default(),
-                    Err(_) => return Poll::Ready(Err(Gone::Lost)),
+                    Err(error) => {
+                        self.taken_back |= error.is_reset() && error.is_remote();
+                        return Poll::Ready(Err(Gone::Lost));
+                    }
                 };
+                // All or nothing of them; those of a body with a length are not passed on.
+                let mut written = Vec::new();
+                write_trailers(&trailers, &mut written).map_err(Gone::Problem)?;
                 if self.chunked {
                     self.input.extend_from_slice(b"0\r\n");
-                    write_trailers(&trailers, &mut self.input);
+                    self.input.extend_from_slice(&written);
                     self.input.extend_from_slice(b"\r\n");
                 }
                 self.complete = true;
@@ -256,19 +266,15 @@ impl Stream {
     }
 
     fn tell(&mut self, problem: Problem, is_head: bool) {
-        self.head = Some(head::problem(problem));
+        self.head = Some(head::problem(problem, self.worker.clock.date()));
         self.held = (!is_head).then(|| Bytes::from(problem.body()));
         // Who is not told is gone.
         let _ = self.send_held(true);
     }
 
     fn answer(&mut self, answer: Answer, is_head: bool) {
-        let mut response = Response::new(());
-        *response.status_mut() = http::StatusCode::from_u16(answer.status).unwrap_or_default();
-        response.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-        response.headers_mut().insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        self.head = Some(response);
-        self.held = (!is_head).then(|| Bytes::from_static(answer.text.as_bytes()));
+        self.head = Some(head::own(&answer, self.worker.clock.date()));
+        self.held = (!is_head && !answer.body.is_empty()).then(|| Bytes::from(answer.body.into_owned()));
         let _ = self.send_held(true);
     }
 
@@ -284,6 +290,7 @@ impl Stream {
         Some(Tunnel {
             recv,
             send,
+            outbox: self.outbox,
             rest: Bytes::new(),
             recv_ended: false,
             send_ended: false,
@@ -306,15 +313,19 @@ impl Downstream for Stream {
             self.input.reserve_exact(FRAME_BYTES);
         }
         ready!(self.poll_more(cx))?;
+        let covered = self.charge.cover(self.input.len().next_multiple_of(BODY_STEP_BYTES), Use::Body);
         // What is whole is on its way to a backend.
-        let covered = self.input.len().next_multiple_of(BODY_STEP_BYTES);
-        Poll::Ready(if self.complete || self.charge.cover(covered, Use::Body) {
+        Poll::Ready(if self.complete || covered {
             Ok(true)
         } else if self.charge.bytes() == 0 {
             Err(Gone::Problem(Problem::OutOfMemory))
         } else {
             Ok(false)
         })
+    }
+
+    fn is_held_up(&self) -> bool {
+        self.unread.is_some() && self.inbox.is_blocked()
     }
 
     fn body(&self) -> &[u8] {
@@ -341,13 +352,13 @@ impl Downstream for Stream {
         false
     }
 
-    fn interim(&mut self, head: &ResponseHead, buf: &[u8]) {
+    fn interim(&mut self, head: &ResponseHead, buf: &[u8]) -> bool {
         // One that is not sent is one that the client did not need.
-        let _ = self.respond.send_informational(head::answer(head, buf));
+        self.respond.send_informational(head::answer(head, buf, self.worker.clock.date())).is_ok()
     }
 
     fn respond(&mut self, head: &ResponseHead, buf: &[u8], _whole: bool) {
-        self.head = Some(head::answer(head, buf));
+        self.head = Some(head::answer(head, buf, self.worker.clock.date()));
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>, piece: &[u8]) -> Poll<io::Result<usize>> {
@@ -356,6 +367,7 @@ impl Downstream for Stream {
         }
         if self.head.is_some() && self.held.is_none() && piece.len() <= FIRST_PIECE_BYTES_MAX {
             self.held = Some(Bytes::copy_from_slice(piece));
+            self.outbox.given(piece.len());
             return Poll::Ready(Ok(piece.len()));
         }
         self.send_held(false).map_err(io::Error::other)?;
@@ -367,9 +379,10 @@ impl Downstream for Stream {
                 None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
             };
         }
-        let n = send.capacity().min(piece.len());
+        let given = self.outbox.poll_give(cx, send.capacity().min(piece.len()));
+        self.waits_for_turn = given.is_pending();
+        let n = ready!(given);
         self.held = Some(Bytes::copy_from_slice(&piece[..n]));
-        self.outbox.given(n);
         Poll::Ready(Ok(n))
     }
 
@@ -378,10 +391,12 @@ impl Downstream for Stream {
         if self.send_held(false).is_err() {
             return Poll::Ready(0);
         }
-        ready!(self.outbox.poll_room(cx));
+        let outbox = self.outbox.poll_room(cx);
+        self.waits_for_turn = outbox.is_pending();
+        let most = ready!(outbox);
         let Some(send) = &mut self.send else { return Poll::Ready(0) };
-        send.reserve_capacity(ANSWER_PIECE_BYTES);
-        let room = send.capacity();
+        send.reserve_capacity(most);
+        let room = send.capacity().min(most);
         if room > 0 {
             // What it does not use yet is for other streams.
             send.reserve_capacity(0);
@@ -394,7 +409,11 @@ impl Downstream for Stream {
                 _ => return Poll::Ready(0),
             }
         }
-        Poll::Ready(send.capacity())
+        Poll::Ready(send.capacity().min(most))
+    }
+
+    fn turn(&self) -> Option<u64> {
+        self.waits_for_turn.then(|| self.outbox.moved())
     }
 
     fn poll_finish(&mut self, _cx: &mut Context<'_>, trailers: &[u8]) -> Poll<io::Result<()>> {
