@@ -83,6 +83,7 @@ pub fn frames() -> Vec<Vec<u8>> {
         Frame::Cluster(ClusterId(7)),
         request(Request::Propose { ops: ops() }),
         request(Request::ReadIndex { vote: None }),
+        request(Request::Hashes),
         request(Request::Append(append())),
         request(Request::Bootstrap(BootstrapAsk::Promise(Proposal {
             ballot: 1,
@@ -94,6 +95,7 @@ pub fn frames() -> Vec<Vec<u8>> {
         response(Response::Proposed(Ok(vec![outcome, OpOutcome::Text { version: 2 }]))),
         response(Response::Proposed(Err(ProposeError::NotLeader { leader: Some(NodeId(1)) }))),
         response(Response::ReadIndex(Ok(9))),
+        response(Response::Hashes(vec![(4096, 1 << 100), (4100, 7)])),
         response(Response::Failed("why".into())),
         Frame::StreamOpen { stream: 1, group: GROUP },
         Frame::Append { stream: 1, request: append() },

@@ -10,6 +10,7 @@ use skep_members::gossip::{Gossip, NodeState, PeerRecord, Program, View};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::equal::Equal;
 use super::level;
 use super::pulse::{Pulse, SILENCE_MAX};
 use super::reached::Reached;
@@ -35,6 +36,9 @@ pub struct ClusterStatus {
     /// The highest log index that this node knows to be committed.
     pub committed: Option<u64>,
     pub applied: Option<u64>,
+    /// In what the state of this node is not that of the others; none where it is, as far as it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub differs: Option<String>,
     pub members: Vec<MemberStatus>,
 }
 
@@ -62,6 +66,7 @@ pub(super) struct Status {
     pub pulse: Pulse,
     pub reached: Reached,
     pub resumption: Resumption,
+    pub equal: Equal,
     pub started: Started,
 }
 
@@ -107,6 +112,7 @@ impl Status {
             term: metrics.current_term,
             committed: metrics.local_committed.map(|log_id| log_id.index),
             applied: metrics.last_applied.map(|log_id| log_id.index),
+            differs: self.equal.differs(),
             members,
         }
     }
@@ -134,6 +140,9 @@ impl Status {
         }
         if let Some(lack) = self.health.borrow().full {
             return Err(lack.as_str().into());
+        }
+        if let Some(why) = self.equal.lack() {
+            return Err(why);
         }
         if metrics.current_leader.is_none() {
             return Err(match only_strangers(&view) {

@@ -30,6 +30,7 @@ use crate::room::{self, Watched};
 use crate::run::{Known, Touched, Wanted};
 use crate::segments::{self, Sealed, SegmentMeta, Wait};
 use skep_raft::types::Entry;
+pub use state::Point;
 pub(crate) use state::{Captured, CoreState};
 use state::{applied_of, apply_entry, capture, load, next_claims, paths, remove_others, remove_strangers};
 

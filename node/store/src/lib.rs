@@ -46,6 +46,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+pub use crate::core::Point;
 pub use applied::Applied;
 pub use config::{MESSAGE_SEGMENTS_HELD_MIN, StoreConfig, SyncData};
 pub use error::{Lack, StoreError};

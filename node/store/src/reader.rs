@@ -13,7 +13,7 @@ use skep_state::message::{Digest, StoredMessage};
 use tokio::sync::watch;
 
 use crate::applied::Applied;
-use crate::core::Core;
+use crate::core::{Core, Point};
 use crate::error::StoreError;
 use crate::log::LogStatsHandle;
 use crate::pool::{self, Busy, Pool};
@@ -245,6 +245,11 @@ impl Reader {
     /// The level that the cluster has agreed to.
     pub fn level(&self) -> Level {
         self.core.lock().kinds.level()
+    }
+
+    /// Hashes of the state here, each after a log entry; none before the cluster has agreed to have them.
+    pub fn points(&self) -> Vec<Point> {
+        self.core.lock().points()
     }
 
     /// What a leader is to propose now that it is so late.
