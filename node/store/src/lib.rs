@@ -30,6 +30,7 @@ pub mod health;
 mod log;
 mod machine;
 mod manifest;
+mod points;
 mod pool;
 mod reader;
 mod room;
@@ -46,7 +47,6 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-pub use crate::core::Point;
 pub use applied::Applied;
 pub use config::{MESSAGE_SEGMENTS_HELD_MIN, StoreConfig, SyncData};
 pub use error::{Lack, StoreError};
@@ -54,6 +54,7 @@ pub use health::{StoreHealth, StoreMetrics};
 pub use log::{HeldVote, LogFlush, LogReader, LogStats, LogStatsHandle, LogStore};
 pub use machine::{SnapshotBuilder, StateMachine};
 pub use manifest::{SnapshotHeader, decode_header};
+pub use points::Point;
 pub use pool::Busy;
 pub use reader::{Block, Reader, StoreStats};
 pub use scrub::{Scrub, Verified, verify};

@@ -13,9 +13,10 @@ use skep_state::message::{Digest, StoredMessage};
 use tokio::sync::watch;
 
 use crate::applied::Applied;
-use crate::core::{Core, Point};
+use crate::core::Core;
 use crate::error::StoreError;
 use crate::log::LogStatsHandle;
+use crate::points::Point;
 use crate::pool::{self, Busy, Pool};
 use crate::segments::{Excess, Lookup, Summary, Wait};
 
@@ -247,9 +248,10 @@ impl Reader {
         self.core.lock().kinds.level()
     }
 
-    /// Hashes of the state here, each after a log entry; none before the cluster has agreed to have them.
+    /// Hashes of the state here, each after a log entry; none before the cluster has agreed to have them. Waits
+    /// for nobody that applies.
     pub fn points(&self) -> Vec<Point> {
-        self.core.lock().points()
+        self.core.points.all()
     }
 
     /// What a leader is to propose now that it is so late.

@@ -1,6 +1,6 @@
 //! The state that is applied to, and the files that it lies in.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -9,7 +9,6 @@ use skep_raft::types::{Entry, LogId, StoredMembership};
 use skep_state::Kinds;
 use skep_state::command::CommandOutcome;
 use skep_state::level::Level;
-use skep_state::rolling::StateHash;
 
 use crate::applied::Applied;
 use crate::behind::Behind;
@@ -18,38 +17,19 @@ use crate::config::StoreConfig;
 use crate::core::Core;
 use crate::error::StoreError;
 use crate::manifest::{FileKind, SnapshotHeader};
+use crate::points::Point;
 use crate::run::Touched;
 use crate::segments::{self, SegmentFile, SegmentMeta, Segments};
-
-/// Log indexes divisible by this are those at which nodes compare their hashes, however far each is.
-const POINT_ENTRIES: u64 = 4096;
-/// Of so many the hashes are remembered: others ask for them some seconds later.
-pub(crate) const POINTS_MAX: usize = 32;
-
-/// The hash of the state after a log entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Point {
-    pub index: u64,
-    pub hash: StateHash,
-}
 
 pub(crate) struct CoreState {
     pub kinds: Kinds<Segments, ClaimFiles>,
     pub last_applied: Option<LogId>,
     pub membership: StoredMembership,
-    /// The newest last; of what this process has applied.
-    points: VecDeque<Point>,
 }
 
 impl CoreState {
-    /// Hashes that others can have, too: at the last indexes that are the same for all, and at the last one.
-    pub(crate) fn points(&self) -> Vec<Point> {
-        let mut points: Vec<_> = self.points.iter().copied().collect();
-        points.extend(self.last_point().filter(|last| points.last() != Some(last)));
-        points
-    }
-
-    fn last_point(&self) -> Option<Point> {
+    /// The hash of all that was applied; none before the cluster has agreed to have one.
+    pub(super) fn point(&self) -> Option<Point> {
         let (index, hash) = (self.last_applied?.index, self.kinds.rolling_hash()?);
         Some(Point { index, hash })
     }
@@ -124,7 +104,6 @@ pub(super) fn load(
         kinds: Kinds::open(header.kinds.clone(), segments, claims)?,
         last_applied: header.last_log_id,
         membership: header.membership.clone(),
-        points: VecDeque::new(),
     })
 }
 
@@ -163,12 +142,5 @@ pub(super) fn apply_entry(state: &mut CoreState, entry: &Entry) -> Result<Comman
         EntryPayload::Normal(command) => state.kinds.apply(entry.log_id.index, command)?,
     };
     state.last_applied = Some(entry.log_id);
-    if entry.log_id.index.is_multiple_of(POINT_ENTRIES) {
-        let point = state.last_point();
-        state.points.extend(point);
-        if state.points.len() > POINTS_MAX {
-            state.points.pop_front();
-        }
-    }
     Ok(outcome)
 }

@@ -64,17 +64,57 @@ async fn the_hash_is_the_same_however_entries_are_batched_and_what_lies_between(
     assert_eq!(last(&installed), Some(expected));
 }
 
+fn indexes(store: &Store) -> Vec<u64> {
+    store.reader.points().iter().map(|point| point.index).collect()
+}
+
 #[tokio::test]
-async fn the_hash_is_remembered_at_the_indexes_that_are_the_same_for_all() {
+async fn the_hash_is_remembered_at_the_last_indexes_and_at_those_that_are_the_same_for_all() {
     let dirs = [(); 2].map(|()| tempfile::tempdir().unwrap());
     let mut all = entries(3);
     all.extend((4..9_000).map(|index| blank(1, index)));
     let mut store = open(small(dirs[0].path())).unwrap();
     store.apply(all.clone()).await;
-    let indexes: Vec<u64> = store.reader.points().iter().map(|point| point.index).collect();
-    assert_eq!(indexes, [0, 4096, 8192, 8999]);
+    let expected: Vec<u64> = [0, 4096, 8192].into_iter().chain(9_000 - 256..9_000).collect();
+    assert_eq!(indexes(&store), expected);
     // Before its level there is none.
     let mut store = open(small(dirs[1].path())).unwrap();
     store.apply(all[1..].to_vec()).await;
     assert_eq!(store.reader.points(), []);
+}
+
+#[tokio::test]
+async fn one_that_begins_again_or_anew_has_the_hash_that_it_begins_with() {
+    let dirs = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let all = entries(40);
+    let mut store = open(small(dirs[0].path())).unwrap();
+    store.apply(all[..=30].to_vec()).await;
+    let then = last(&store).unwrap();
+    let snapshot = store.checkpoint().await;
+    let mut installed = open(small(dirs[1].path())).unwrap();
+    installed.apply(all[..7].to_vec()).await;
+    let data = receive(&installed, &bytes_of(snapshot.snapshot).await, 10_000).await.unwrap();
+    installed.state_machine.install_snapshot(&snapshot.meta, data).await.unwrap();
+    // What it had before is no part of what it has now.
+    assert_eq!(installed.reader.points(), [then]);
+    drop(store);
+    let mut store = open(small(dirs[0].path())).unwrap();
+    assert_eq!(store.reader.points(), [then]);
+    store.apply(all[31..].to_vec()).await;
+    assert_eq!(indexes(&store), (30..=40).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn who_asks_for_hashes_does_not_wait_for_a_run_that_is_applied() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(small(dir.path())).unwrap();
+    store.apply(entries(3)).await;
+    let (told, tells) = std::sync::mpsc::channel();
+    let reader = store.reader.clone();
+    let applies = store.reader.core().lock();
+    let asks = std::thread::spawn(move || told.send(reader.points().len()));
+    let answer = tells.recv_timeout(std::time::Duration::from_secs(30));
+    drop(applies);
+    asks.join().unwrap().unwrap();
+    assert_eq!(answer, Ok(4));
 }
