@@ -2,11 +2,11 @@
 //!
 //! All members apply the same log, and so come to the same; a fault of a disk, of memory or of a program may make
 //! one come to something else, which nothing else would tell. So each asks the others every few seconds for the
-//! [rolling hashes](skep_state::rolling) of their states: after the same few log entries for all, and after the last,
-//! which is the same for all while nothing is written. They are asked over the peers' connections, which prove who
+//! [rolling hashes](skep_state::rolling) of their states: after the same few log entries for all, and after the last
+//! ones, where those meet who are about as far. They are asked over the peers' connections, which prove who
 //! answers. A node that has not what most voters have says so, gets no traffic, and hands over where it leads: for
-//! who joins would get its state. Where no majority has the same, nobody can say who is wrong, and all give the
-//! alarm alone.
+//! who joins would get its state. Where no majority can have the same, nobody can say who is wrong, and all give the
+//! alarm alone; where voters are silent that could decide it, they are waited for.
 //!
 //! One task, [`run`]; it may be dropped at any await.
 
@@ -28,7 +28,7 @@ const INTERVAL: Duration = Duration::from_secs(2);
 /// One that takes longer says nothing.
 const ASK_TIMEOUT: Duration = Duration::from_millis(500);
 /// Hashes that are looked at of one member; it tells fewer.
-const HASHES_MAX: usize = 64;
+const HASHES_MAX: usize = 512;
 
 /// What is known of it. Clones share it.
 #[derive(Debug, Clone, Default)]
@@ -38,50 +38,101 @@ pub struct Equal(watch::Sender<State>);
 struct State {
     /// What the last comparison came to that says anything.
     verdict: Option<Verdict>,
-    /// The last log index at which this node was compared.
+    /// The log index of that.
     compared: Option<u64>,
+    /// Whether voters have differed since, and those who are silent decide what that comes to.
+    is_unsure: bool,
 }
 
-/// What members' hashes after one log entry come to for this node.
+/// What members' hashes come to for this node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Verdict {
-    /// All have the same.
+    /// All who told have the same.
     Same,
     /// Most voters have the same, and so has this node; these have something else.
     Most { others: BTreeSet<NodeId> },
     /// Most voters, these, have the same, and this node has something else.
     Minority { majority: BTreeSet<NodeId> },
-    /// No majority has the same.
+    /// No majority has the same, whatever those have who are silent.
     Split,
+    /// Voters differ, and those who are silent decide whether a majority has the same.
+    Unsure,
 }
 
 /// A member's hashes, by log index.
 type Hashes = BTreeMap<u64, u128>;
 
-/// Compares at the newest index of those at which most voters can be; none where no other member can be at any.
-fn judge(me: NodeId, voters: &BTreeSet<NodeId>, said: &BTreeMap<NodeId, Hashes>) -> Option<(u64, Verdict)> {
-    let at =
-        |index: u64| said.iter().filter_map(move |(id, hashes)| hashes.get(&index).map(|hash| (*id, *hash)));
-    let comparable = said.get(&me)?.keys().copied().filter(|index| at(*index).count() > 1);
-    let index = comparable.max_by_key(|index| {
-        let voters = at(*index).filter(|(id, _)| voters.contains(id)).count();
-        (voters, at(*index).count(), *index)
-    })?;
-    let mut groups: BTreeMap<u128, BTreeSet<NodeId>> = BTreeMap::new();
-    for (id, hash) in at(index) {
-        groups.entry(hash).or_default().insert(id);
+/// What members have said.
+struct Said<'a> {
+    voters: &'a BTreeSet<NodeId>,
+    hashes: &'a BTreeMap<NodeId, Hashes>,
+}
+
+/// At the newest index that more than half of the voters told; an older one decides where they do not there.
+fn judge(me: NodeId, voters: &BTreeSet<NodeId>, hashes: &BTreeMap<NodeId, Hashes>) -> Option<(u64, Verdict)> {
+    let said = Said { voters, hashes };
+    let mut unsure = None;
+    for index in hashes.get(&me)?.keys().rev() {
+        match said.judge_at(me, *index) {
+            None => {}
+            Some(Verdict::Unsure) => unsure = unsure.or(Some((*index, Verdict::Unsure))),
+            // That they had the same before says nothing of now.
+            Some(Verdict::Same) if unsure.is_some() => break,
+            Some(verdict) => return Some((*index, verdict)),
+        }
     }
-    if groups.len() == 1 {
-        return Some((index, Verdict::Same));
+    unsure
+}
+
+impl Said<'_> {
+    /// None where no other member, or no more than half of the voters, told their hash after this entry.
+    fn judge_at(&self, me: NodeId, index: u64) -> Option<Verdict> {
+        let mut groups: BTreeMap<u128, BTreeSet<NodeId>> = BTreeMap::new();
+        for (id, hashes) in self.hashes {
+            if let Some(hash) = hashes.get(&index) {
+                groups.entry(*hash).or_default().insert(*id);
+            }
+        }
+        let voters_in = |ids: &BTreeSet<NodeId>| ids.intersection(self.voters).count();
+        let is_majority = |count: usize| count * 2 > self.voters.len();
+        let told: usize = groups.values().map(voters_in).sum();
+        if groups.values().map(BTreeSet::len).sum::<usize>() < 2 || !is_majority(told) {
+            return None;
+        }
+        let largest = groups.values().map(voters_in).max().unwrap_or(0);
+        let silent = self.voters.len() - told;
+        Some(match groups.into_values().find(|ids| is_majority(voters_in(ids))) {
+            Some(ids) if ids.contains(&me) => match self.others(me, index) {
+                others if others.is_empty() => Verdict::Same,
+                others => Verdict::Most { others },
+            },
+            Some(ids) => Verdict::Minority { majority: ids.intersection(self.voters).copied().collect() },
+            None if is_majority(largest + silent) => Verdict::Unsure,
+            None => Verdict::Split,
+        })
     }
-    let is_majority = |ids: &BTreeSet<NodeId>| ids.intersection(voters).count() * 2 > voters.len();
-    let (majority, others): (Vec<_>, Vec<_>) = groups.into_values().partition(is_majority);
-    let verdict = match majority.into_iter().next() {
-        None => Verdict::Split,
-        Some(ids) if ids.contains(&me) => Verdict::Most { others: others.into_iter().flatten().collect() },
-        Some(majority) => Verdict::Minority { majority },
-    };
-    Some((index, verdict))
+
+    /// Who has something else than this node at the newest index up to this one that both have.
+    fn others(&self, me: NodeId, upto: u64) -> BTreeSet<NodeId> {
+        let Some(own) = self.hashes.get(&me) else { return BTreeSet::new() };
+        let differs = |hashes: &Hashes| {
+            let met = own.range(..=upto).rev().find_map(|(index, hash)| Some((hash, hashes.get(index)?)));
+            met.is_some_and(|(here, there)| here != there)
+        };
+        self.hashes.iter().filter(|(_, hashes)| differs(hashes)).map(|(id, _)| *id).collect()
+    }
+}
+
+/// To whom a leader that is wrong hands over: one of the majority that is a voter now, and the next one where the
+/// last did not take over.
+fn heir(
+    majority: &BTreeSet<NodeId>,
+    voters: &BTreeSet<NodeId>,
+    last: Option<NodeId>,
+    is_ready: impl Fn(&NodeId) -> bool,
+) -> Option<NodeId> {
+    let ready = || majority.intersection(voters).copied().filter(&is_ready);
+    ready().find(|id| Some(*id) > last).or_else(|| ready().next())
 }
 
 impl Equal {
@@ -97,7 +148,7 @@ impl Equal {
             Some(Verdict::Split) => Some(format!(
                 "the states of the voters differ at log entry {index}, and no majority has the same"
             )),
-            Some(Verdict::Same | Verdict::Most { .. }) | None => None,
+            Some(Verdict::Same | Verdict::Most { .. } | Verdict::Unsure) | None => None,
         }
     }
 
@@ -116,12 +167,19 @@ impl Equal {
     fn note(&self, index: u64, verdict: Verdict) -> bool {
         let mut is_news = false;
         self.0.send_modify(|state| {
-            // Where those of the majority are away, that they were one is still known.
-            let is_known =
-                matches!(state.verdict, Some(Verdict::Minority { .. })) && verdict == Verdict::Split;
-            if !is_known {
-                is_news = state.verdict.as_ref() != Some(&verdict);
-                *state = State { verdict: Some(verdict), compared: Some(index) };
+            // What was equal before a difference does not mend it.
+            if state.compared.is_some_and(|compared| index < compared) {
+                return;
+            }
+            match (&state.verdict, &verdict) {
+                (Some(Verdict::Minority { .. } | Verdict::Most { .. } | Verdict::Split), Verdict::Unsure)
+                // Where those of the majority differ since, that this node did before is still known.
+                | (Some(Verdict::Minority { .. }), Verdict::Split) => {}
+                (_, Verdict::Unsure) => is_news = !std::mem::replace(&mut state.is_unsure, true),
+                (known, _) => {
+                    is_news = known.as_ref() != Some(&verdict);
+                    *state = State { verdict: Some(verdict), compared: Some(index), is_unsure: false };
+                }
             }
         });
         is_news
@@ -150,6 +208,7 @@ pub async fn run<F>(asks: Asks, hand_over: impl Fn(NodeId) -> F + Send)
 where
     F: Future<Output = Result<(), String>> + Send,
 {
+    let mut last_heir = None;
     loop {
         tokio::time::sleep(INTERVAL).await;
         let now = asks.raft.metrics().borrow_watched().clone();
@@ -168,11 +227,13 @@ where
         {
             tell(index, &verdict);
         }
-        let leads = now.current_leader == Some(asks.node_id.0);
-        if let Some(heir) = asks.equal.majority().filter(|_| leads).and_then(|ids| asks.heir(&ids)) {
-            match hand_over(heir).await {
-                Ok(()) => tracing::info!(to = %heir, "leadership was handed over"),
-                Err(error) => tracing::debug!(%error, "leadership could not be handed over"),
+        let majority = asks.equal.majority().filter(|_| now.current_leader == Some(asks.node_id.0));
+        let Some(majority) = majority else { continue };
+        if let Some(to) = heir(&majority, &voters, last_heir, |id| asks.is_ready(*id)) {
+            last_heir = Some(to);
+            match hand_over(to).await {
+                Ok(()) => tracing::info!(%to, "leadership was handed over"),
+                Err(error) => tracing::warn!(%to, %error, "leadership stays where the state is wrong"),
             }
         }
     }
@@ -195,6 +256,10 @@ fn tell(index: u64, verdict: &Verdict) {
         Verdict::Split => {
             tracing::error!(index, "the states of the voters differ, and no majority has the same");
         }
+        Verdict::Unsure => tracing::warn!(
+            index,
+            "the states of voters differ; once more of them tell theirs, it shows which are wrong"
+        ),
     }
 }
 
@@ -219,67 +284,10 @@ impl Asks {
         said
     }
 
-    /// One of these that is there and ready.
-    fn heir(&self, ids: &BTreeSet<NodeId>) -> Option<NodeId> {
-        let view = self.gossip.view().borrow().clone();
-        let is_ready = |id: &NodeId| view.live(*id).is_some_and(|record| record.state == NodeState::Ready);
-        ids.iter().copied().find(is_ready)
+    fn is_ready(&self, id: NodeId) -> bool {
+        self.gossip.view().borrow().live(id).is_some_and(|record| record.state == NodeState::Ready)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn ids(ids: &[u64]) -> BTreeSet<NodeId> {
-        ids.iter().copied().map(NodeId).collect()
-    }
-
-    /// Of three voters, by what each said of each index.
-    fn judged(me: u64, said: &[(u64, &[(u64, u128)])]) -> Option<(u64, Verdict)> {
-        let said = said.iter().map(|(id, hashes)| (NodeId(*id), hashes.iter().copied().collect()));
-        judge(NodeId(me), &ids(&[1, 2, 3]), &said.collect())
-    }
-
-    #[test]
-    fn members_are_compared_at_the_newest_index_that_most_of_them_have() {
-        let all = judged(1, &[(1, &[(4096, 7), (5000, 8)]), (2, &[(4096, 7), (5000, 8)]), (3, &[(4096, 7)])]);
-        assert_eq!(all, Some((4096, Verdict::Same)));
-        let two = judged(1, &[(1, &[(4096, 7), (5000, 8)]), (2, &[(4096, 7), (5000, 8)])]);
-        assert_eq!(two, Some((5000, Verdict::Same)));
-        assert_eq!(judged(1, &[(1, &[(4096, 7)]), (2, &[(5000, 8)])]), None);
-        assert_eq!(judged(1, &[(1, &[(4096, 7)])]), None);
-    }
-
-    #[test]
-    fn a_node_is_wrong_where_most_voters_have_something_else() {
-        let said: [(u64, &[(u64, u128)]); 3] = [(1, &[(9, 7)]), (2, &[(9, 7)]), (3, &[(9, 5)])];
-        assert_eq!(judged(3, &said), Some((9, Verdict::Minority { majority: ids(&[1, 2]) })));
-        assert_eq!(judged(1, &said), Some((9, Verdict::Most { others: ids(&[3]) })));
-        // A learner counts for nobody, and may be wrong.
-        let said: [(u64, &[(u64, u128)]); 3] = [(1, &[(9, 7)]), (2, &[(9, 7)]), (4, &[(9, 5)])];
-        assert_eq!(judged(4, &said), Some((9, Verdict::Minority { majority: ids(&[1, 2]) })));
-        let said: [(u64, &[(u64, u128)]); 3] = [(1, &[(9, 7)]), (4, &[(9, 5)]), (5, &[(9, 5)])];
-        assert_eq!(judged(1, &said), Some((9, Verdict::Split)));
-    }
-
-    #[test]
-    fn without_a_majority_all_are_alarmed_and_stay_ready() {
-        let said: [(u64, &[(u64, u128)]); 2] = [(1, &[(9, 7)]), (2, &[(9, 5)])];
-        for me in [1, 2] {
-            assert_eq!(judged(me, &said), Some((9, Verdict::Split)));
-        }
-        let equal = Equal::default();
-        assert!(equal.note(9, Verdict::Split));
-        assert!(equal.differs().is_some() && equal.lack().is_none());
-    }
-
-    #[test]
-    fn one_that_is_wrong_stays_so_until_it_is_seen_to_have_what_the_others_have() {
-        let equal = Equal::default();
-        assert!(equal.note(9, Verdict::Minority { majority: ids(&[1, 2]) }));
-        assert!(!equal.note(11, Verdict::Split) && equal.lack().is_some(), "one of the two is away");
-        assert!(equal.note(12, Verdict::Same));
-        assert_eq!((equal.differs(), equal.lack(), equal.compared()), (None, None, Some(12)));
-    }
-}
+mod tests;

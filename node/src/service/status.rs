@@ -15,7 +15,7 @@ use super::level;
 use super::pulse::{Pulse, SILENCE_MAX};
 use super::reached::Reached;
 use crate::service::ServiceError;
-use crate::service::started::Started;
+use crate::service::started::{Readiness, Started};
 use skep_raft::formation::bootstrap::{Wait, only_strangers};
 use skep_raft::resumption::{Resumption, State};
 use skep_raft::types::{LogId, Metrics};
@@ -127,7 +127,16 @@ impl Status {
         matches!(self.resumption.state(), State::WentBack { .. })
     }
 
+    /// Whether the node should get traffic.
     pub(super) fn readiness(&self) -> Result<(), String> {
+        self.says().whole()
+    }
+
+    fn says(&self) -> Readiness {
+        Readiness { able: self.able(), equal: self.equal.lack().map_or(Ok(()), Err) }
+    }
+
+    fn able(&self) -> Result<(), String> {
         let metrics = self.raft.metrics().borrow_watched().clone();
         if let Err(fatal) = &metrics.running_state {
             return Err(format!("the store has stopped: {fatal}"));
@@ -140,9 +149,6 @@ impl Status {
         }
         if let Some(lack) = self.health.borrow().full {
             return Err(lack.as_str().into());
-        }
-        if let Some(why) = self.equal.lack() {
-            return Err(why);
         }
         if metrics.current_leader.is_none() {
             return Err(match only_strangers(&view) {
@@ -181,7 +187,7 @@ impl Status {
         if let Err(fatal) = &self.raft.metrics().borrow_watched().running_state {
             return Err(format!("the store has stopped: {fatal}"));
         }
-        self.started.check(self.readiness(), &self.gossip.view().borrow())
+        self.started.check(self.says(), &self.gossip.view().borrow())
     }
 
     /// What a joining node waits for.

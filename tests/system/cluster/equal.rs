@@ -88,6 +88,7 @@ async fn a_node_that_applied_something_else_is_found_and_gets_no_traffic_until_i
     })
     .await;
     assert!(told.contains("take its folder away"), "{told}");
+    assert_eq!(node.admin.get("/startedz").await.expect("an answer").status, 200, "its log is needed");
     assert_eq!(figure(node, "skep_state_differs").await, Some(1.0));
     let status = node.admin.get("/cluster").await.expect("an answer").json();
     assert!(status["differs"].as_str().is_some_and(|text| text.contains("most voters")), "{status}");
