@@ -12,7 +12,7 @@
 //! | 2 | 0.1.0 | claims, removal |
 //! | 3 | 0.2.0 | [`Op::Level`] itself, sections |
 //! | 4 | 0.2.0 | claims as records, many more of them, and kept for their time; and a request of peers, which is no state |
-//! | 5 | 0.2.0 | the [rolling hash](crate::rolling); and requests of peers, by which they compare it and mend what a disk has lost |
+//! | 5 | 0.2.0 | the [rolling hash](crate::rolling); and a request of peers, by which they compare it |
 //!
 //! [`Op::Level`]: crate::command::Op::Level
 

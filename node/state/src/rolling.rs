@@ -11,7 +11,7 @@
 //! ```text
 //! next      SipHash-1-3-128 under the last as its key, of index:u64 and the entry's effects; the first key is 0
 //! level     0 level:u16 last_seq:u64 floor:u64 text_version:u64 first_claim:u64 next_claim:u64
-//! message   1 seq:u64 time_ms:u64 digest[32]
+//! message   1 seq:u64 time_ms:u64 digest[32] len:u64 content_type[len]
 //! floor     2 seq:u64
 //! removed   3 seq:u64
 //! text      4 version:u64 time_ms:u64 request:u128 len:u64 text[len]
@@ -42,7 +42,7 @@ pub enum Effect<'a> {
     /// The level has risen; what there is then.
     Level { level: Level, last_seq: u64, floor: u64, text_version: u64, claims: Range<u64> },
     /// A new message.
-    Message { seq: u64, time: Stamp, digest: &'a Digest },
+    Message { seq: u64, time: Stamp, digest: &'a Digest, content_type: &'a str },
     /// Messages up to this one are gone.
     Floor { seq: u64 },
     /// One message is gone.
@@ -121,13 +121,15 @@ fn write(entry: &mut SipHasher13, effect: Effect<'_>) {
                 entry.write(&number.to_le_bytes());
             }
         }
-        Effect::Message { seq, time, digest } => {
-            let mut bytes = [0; 1 + 8 + 8 + 32];
+        Effect::Message { seq, time, digest, content_type } => {
+            let mut bytes = [0; 1 + 8 + 8 + 32 + 8];
             bytes[0] = 1;
             bytes[1..9].copy_from_slice(&seq.to_le_bytes());
             bytes[9..17].copy_from_slice(&time.0.to_le_bytes());
-            bytes[17..].copy_from_slice(&digest.0);
+            bytes[17..49].copy_from_slice(&digest.0);
+            bytes[49..].copy_from_slice(&(content_type.len() as u64).to_le_bytes());
             entry.write(&bytes);
+            entry.write(content_type.as_bytes());
         }
         Effect::Floor { seq } => entry.write(&numbered(2, seq)),
         Effect::Removed { seq } => entry.write(&numbered(3, seq)),

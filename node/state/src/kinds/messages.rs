@@ -116,7 +116,7 @@ impl<R: Records> Messages<R> {
         let (seq, time) = (self.records.last_seq() + 1, at.clock.time(time));
         self.records.push(NewRecord { seq, time, digest, content_type, body })?;
         self.creators.push(seq, nonce);
-        at.rolling.note(Effect::Message { seq, time, digest });
+        at.rolling.note(Effect::Message { seq, time, digest, content_type });
         at.clock.note(time);
         Ok(OpOutcome::Message { seq, created: true })
     }

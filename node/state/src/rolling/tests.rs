@@ -17,8 +17,12 @@ fn hash(world: &World) -> StateHash {
 }
 
 fn put(body: u8, time_ms: u64) -> Op {
+    put_as("a/b", body, time_ms)
+}
+
+fn put_as(content_type: &str, body: u8, time_ms: u64) -> Op {
     let body = Bytes::from(vec![body]);
-    Op::PutMessage { digest: Digest::of(&body), content_type: "a/b".into(), body, time_ms, nonce: 7 }
+    Op::PutMessage { digest: Digest::of(&body), content_type: content_type.into(), body, time_ms, nonce: 7 }
 }
 
 fn write_text(request: u128, text: &'static str, time_ms: u64) -> Op {
@@ -64,7 +68,7 @@ proptest! {
 
     #[test]
     fn two_of_which_one_did_something_else_differ_ever_after(
-        before in entries(), after in entries(), which in 0..6usize,
+        before in entries(), after in entries(), which in 0..7usize,
     ) {
         let (mut one, mut other) = (begun(), begun());
         for ops in before {
@@ -75,6 +79,7 @@ proptest! {
         let (well, badly) = [
             (vec![put(200, 5_000)], vec![put(200, 5_001)]),
             (vec![put(200, 5_000)], vec![put(201, 5_000)]),
+            (vec![put(200, 5_000)], vec![put_as("a/c", 200, 5_000)]),
             (vec![put(200, 5_000)], vec![]),
             (vec![write_text(900, "a", 5_000)], vec![write_text(900, "b", 5_000)]),
             (vec![claim(900, 5_000), put(200, 5_000)], vec![put(200, 5_000)]),
@@ -112,13 +117,13 @@ fn before_its_level_there_is_none_and_an_entry_without_effects_leaves_it() {
 #[test]
 fn an_entry_of_one_message_is_hashed_in_less_than_a_quarter_of_a_microsecond() {
     const ENTRIES: u64 = 1_000;
-    let digest = Digest::of(b"foo");
+    let (digest, content_type) = (Digest::of(b"foo"), "text/plain");
     let mut rolling = Rolling::from(Some(StateHash(1)));
     let mut run = || {
         let began = std::time::Instant::now();
         for seq in 0..ENTRIES {
             rolling.begin_entry(seq);
-            rolling.note(Effect::Message { seq, time: Stamp(seq), digest: &digest });
+            rolling.note(Effect::Message { seq, time: Stamp(seq), digest: &digest, content_type });
             rolling.end_entry();
         }
         began.elapsed().as_nanos() as u64 / ENTRIES
