@@ -27,6 +27,7 @@ use tokio::sync::watch::Receiver;
 use tokio::task::JoinSet;
 
 use crate::service::due::Due;
+use crate::service::equal::{self, Equal};
 use crate::service::lateness;
 use crate::service::operator::Operator;
 use crate::service::proposer::{Carrier, Proposer};
@@ -143,6 +144,7 @@ impl Group {
         );
         let pulse = read_indexer.pulse().clone();
         let reached = Reached::of(raft.clone(), gossip.clone());
+        let equal = Equal::default();
         let operator = Operator {
             node_id,
             raft: raft.clone(),
@@ -166,6 +168,7 @@ impl Group {
             waiting: bootstrap.waiting(),
             reached: reached.clone(),
             resumption: resumption.clone(),
+            equal: equal.clone(),
         });
         let (stops, questions) = stops::channel();
         peers.serve(Arc::new(RaftHandler {
@@ -203,7 +206,7 @@ impl Group {
             node_id,
             raft: raft.clone(),
             gossip: gossip.clone(),
-            reader,
+            reader: reader.clone(),
             proposer,
             time: time.clone(),
             level_after,
@@ -242,6 +245,15 @@ impl Group {
             health: store.health.clone(),
         };
         tasks.spawn(room::run(rooms, hand_over.clone()));
+        let compares = equal::Asks {
+            node_id,
+            equal,
+            raft: raft.clone(),
+            peers: peers.clone(),
+            gossip: gossip.clone(),
+            reader,
+        };
+        tasks.spawn(equal::run(compares, hand_over.clone()));
         tasks.spawn(reached::run(reached.clone(), peers.clone()));
         let resumed = resumed::Asks {
             node_id,

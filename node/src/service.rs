@@ -5,6 +5,7 @@
 //! future here may be dropped at any await: a dropped write may still take effect.
 
 pub mod due;
+pub mod equal;
 mod hand_over;
 mod keys;
 pub mod lateness;
@@ -180,6 +181,7 @@ pub struct ServiceParts {
     pub waiting: tokio::sync::watch::Receiver<Option<skep_raft::formation::bootstrap::Wait>>,
     pub reached: reached::Reached,
     pub resumption: Resumption,
+    pub equal: equal::Equal,
 }
 
 impl Service {
@@ -193,6 +195,7 @@ impl Service {
             pulse: parts.read_indexer.pulse().clone(),
             reached: parts.reached,
             resumption: parts.resumption,
+            equal: parts.equal,
             started: started::Started::new(),
         };
         Self(Arc::new(Inner {
@@ -393,6 +396,11 @@ impl Service {
     /// Since a leader with a quorum last confirmed a read here; none where it never did.
     pub fn read_silence(&self) -> Option<Duration> {
         self.0.read_indexer.pulse().silence(Instant::now())
+    }
+
+    /// Whether the state here is that of the others.
+    pub fn equal(&self) -> &equal::Equal {
+        &self.0.status.equal
     }
 
     /// Whether others saw more of this node's log than there is.

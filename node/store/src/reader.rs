@@ -17,6 +17,7 @@ use crate::applied::Applied;
 use crate::core::Core;
 use crate::error::StoreError;
 use crate::log::LogStatsHandle;
+use crate::points::Point;
 use crate::pool::{self, Busy, Pool};
 use crate::segments::{Excess, Lookup, Summary, Wait};
 
@@ -257,6 +258,12 @@ impl Reader {
     /// The level that the cluster has agreed to.
     pub fn level(&self) -> Level {
         self.core.lock().kinds.level()
+    }
+
+    /// Hashes of the state here, each after a log entry; none before the cluster has agreed to have them. Waits
+    /// for nobody that applies.
+    pub fn points(&self) -> Vec<Point> {
+        self.core.points.all()
     }
 
     /// What a leader is to propose now that it is so late.

@@ -12,6 +12,8 @@ mod early;
 pub mod records;
 pub mod remembered;
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 use skep_base::codec::{self, CodecError};
 
@@ -19,6 +21,7 @@ use crate::clock::Stamp;
 use crate::command::{ClaimKey, Op as Proposed, OpOutcome};
 use crate::kind::{At, Invalid, Kind, KindId, Record, Stopped};
 use crate::level::{Level, Limits};
+use crate::rolling::Effect;
 pub use early::ClaimRecord;
 use early::{Early, Met};
 use records::{ClaimRecords, SPAN_CLAIMS};
@@ -194,6 +197,11 @@ impl<C: ClaimRecords> Claims<C> {
         &self.records
     }
 
+    /// The numbers of those that are records.
+    pub fn numbers(&self) -> Range<u64> {
+        self.records.spans().numbers()
+    }
+
     /// For what is no part of the state: room, files.
     pub fn records_mut(&mut self) -> &mut C {
         &mut self.records
@@ -241,7 +249,7 @@ impl<C: ClaimRecords> Claims<C> {
         claim: Claim,
         instead_of: Option<u64>,
         outcome: OpOutcome,
-        at: &At<'_>,
+        at: &mut At<'_>,
     ) -> Result<(), Stopped> {
         let Claim { key, fingerprint, nonce, time, ttl_ms } = claim;
         self.remembered += 1;
@@ -250,7 +258,12 @@ impl<C: ClaimRecords> Claims<C> {
             self.early.remember(ClaimRecord { key, fingerprint, expires_ms, outcome }, at.limits);
             return Ok(());
         }
-        self.records.push(&Remembered::new(key, fingerprint, nonce, time, ttl_ms, outcome), instead_of)
+        let claim = Remembered::new(key, fingerprint, nonce, time, ttl_ms, outcome);
+        if at.rolling.has_begun() {
+            let number = self.numbers().end;
+            at.rolling.note(Effect::Claim { number, bytes: &claim.to_bytes(number) });
+        }
+        self.records.push(&claim, instead_of)
     }
 
     /// Makes records of the early claims: the cluster has just agreed to them.

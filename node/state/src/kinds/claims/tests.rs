@@ -5,6 +5,7 @@ use super::records::InMemory;
 use super::*;
 use crate::clock::Clock;
 use crate::laws::{self, World};
+use crate::rolling::Rolling;
 
 /// Room for two spans, and a minute for each.
 const LIMITS: &Limits =
@@ -16,12 +17,13 @@ const TTL_MS: u64 = 600_000;
 struct Alone {
     claims: Claims<InMemory>,
     clock: Clock,
+    rolling: Rolling,
 }
 
 impl Default for Alone {
     fn default() -> Self {
         let claims = Claims::open(ClaimsRecord::default(), InMemory::default()).unwrap();
-        Self { claims, clock: Clock::default() }
+        Self { claims, clock: Clock::default(), rolling: Rolling::default() }
     }
 }
 
@@ -30,12 +32,13 @@ impl Alone {
     fn claim(&mut self, key: u128, time_ms: u64) -> OpOutcome {
         let (time, ttl_ms) = (Stamp(time_ms), TTL_MS);
         let claim = Claim { key: ClaimKey(key), fingerprint: key, nonce: 0, time, ttl_ms };
-        let mut at = At { index: 1, clock: &mut self.clock, level: Level::NEWEST, limits: LIMITS };
+        let (clock, rolling) = (&mut self.clock, &mut self.rolling);
+        let mut at = At { index: 1, clock, level: Level::NEWEST, limits: LIMITS, rolling };
         let guard = self.claims.apply(claim, &mut at).unwrap();
         let outcome = guard.outcome();
         if let Guard::Remember { claim, instead_of } = guard {
             at.clock.note(time);
-            self.claims.remember(claim, instead_of, OpOutcome::Text { version: 1 }, &at).unwrap();
+            self.claims.remember(claim, instead_of, OpOutcome::Text { version: 1 }, &mut at).unwrap();
         }
         outcome
     }
