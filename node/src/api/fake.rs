@@ -6,6 +6,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use skep_base::id::NodeId;
 use skep_state::message::{Digest, StoredMessage};
+use skep_state::rolling::Rolling;
 use tokio::sync::{Semaphore, watch};
 
 use super::node::{AdminApi, Chunks};
@@ -224,7 +225,8 @@ impl TaskApi for Fake {
             let state = &mut *self.state.lock().unwrap();
             let (clock, limits) = (&mut state.clock, &Limits::of(Level::TASKS));
             let time = Stamp(clock.latest().0 + 1);
-            let mut at = At { index: 1, clock, level: Level::TASKS, limits };
+            let rolling = &mut Rolling::default();
+            let mut at = At { index: 1, clock, level: Level::TASKS, limits, rolling };
             let OpOutcome::Tasks(outcome) = state.tasks.apply((&op, time), &mut at).unwrap() else {
                 panic!("another outcome");
             };
@@ -257,6 +259,7 @@ impl AdminApi for Fake {
             term: 3,
             committed: Some(7),
             applied: Some(7),
+            differs: None,
             members: vec![crate::service::MemberStatus {
                 id: NODE_ID.into(),
                 role: "node",

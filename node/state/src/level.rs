@@ -12,9 +12,8 @@
 //! | 2 | 0.1.0 | claims, removal |
 //! | 3 | 0.2.0 | [`Op::Level`] itself, sections |
 //! | 4 | 0.2.0 | claims as records, many more of them, and kept for their time; and a request of peers, which is no state |
-//! | 7 | 0.3.0 | tasks; and a request of peers, which is no state |
-//!
-//! There is no level 5 or 6 of its own: at them a cluster does what it does at 4.
+//! | 5 | 0.2.0 | the [rolling hash](crate::rolling); and a request of peers, by which they compare it |
+//! | 6 | 0.3.0 | tasks; and a request of peers, which is no state |
 //!
 //! [`Op::Level`]: crate::command::Op::Level
 
@@ -28,13 +27,15 @@ impl Level {
     /// That of a cluster which never agreed to a higher one.
     pub const FIRST: Level = Level(2);
     /// The newest that this program reads.
-    pub const NEWEST: Level = Level(7);
+    pub const NEWEST: Level = Level(6);
     /// From which on checkpoints and snapshots have sections.
     pub const SECTIONS: Level = Level(3);
     /// From which on claims are records beside the checkpoint.
     pub const CLAIM_RECORDS: Level = Level(4);
+    /// From which on the state has a rolling hash.
+    pub const ROLLING_HASH: Level = Level(5);
     /// From which on there are tasks.
-    pub const TASKS: Level = Level(7);
+    pub const TASKS: Level = Level(6);
 }
 
 impl Default for Level {

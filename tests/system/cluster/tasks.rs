@@ -25,7 +25,7 @@ async fn ready() -> Cluster {
     for node in 1..=3 {
         until("the members agree to tasks", PATIENCE, async || {
             let metrics = cluster.node(node).admin.get("/metrics").await.ok()?.text();
-            metrics.lines().any(|line| line.starts_with("skep_store_level 7")).then_some(())
+            metrics.lines().any(|line| line.starts_with("skep_store_level 6")).then_some(())
         })
         .await;
     }

@@ -62,7 +62,9 @@ pub enum Request {
         /// Whether it knows already that its log went back.
         went_back: bool,
     },
-    /// To the leader: workers hold the tasks of these fences. Protocol 7.
+    /// What hashes has the peer's state had, after which log entries? Protocol 5.
+    Hashes,
+    /// To the leader: workers hold the tasks of these fences. Protocol 6.
     Beat {
         fences: Vec<u64>,
     },
@@ -118,6 +120,8 @@ pub enum Response {
     HasRoom(bool),
     /// To [`Request::Resumes`]: the most that the peer saw.
     Seen(Option<Held>),
+    /// Log indexes, each with the hash of the state after that entry.
+    Hashes(Vec<(u64, u128)>),
     /// To [`Request::Beat`]: whether the peer leads, and has noted it.
     Beat(bool),
 }
@@ -190,6 +194,7 @@ impl Request {
             // One that waits would tell of another moment.
             Request::Clock => true,
             Request::MayStop | Request::HasRoom | Request::Resumes { .. } => true,
+            Request::Hashes => true,
             // Leases of workers hang on it.
             Request::Beat { .. } => true,
             Request::Propose { .. } | Request::Restore { .. } | Request::Operate(_) => false,
