@@ -23,14 +23,6 @@ fn start(backends: &[SocketAddr], more: &[&str]) -> Process {
     Process::start(&[&["--http", ANY, "--admin", ANY, "--backends", &list.join(",")], more].concat())
 }
 
-fn wait(what: &str, mut is_so: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed() < PATIENCE, "{what}");
-        pause(Duration::from_millis(5));
-    }
-}
-
 /// What `/backends` says of the only one, over a connection that may be there already.
 fn backend(admin: &mut Client) -> serde_json::Value {
     admin.send(get("/backends"));
