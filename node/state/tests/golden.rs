@@ -185,6 +185,22 @@ fn a_mixed_history_has_the_hash_that_it_had_at_the_fifth_level() {
 
 const HASHES_5: [&str; 2] = ["239967f375a79c184e73790cfe6a2182", "b0cdf465e4dcc257e8c636fc53d83bbb"];
 
+/// The history above puts nothing that it removes.
+#[test]
+fn a_removal_and_a_floor_have_the_hashes_that_they_had_at_the_fifth_level() {
+    let mut kinds = open();
+    kinds.apply(0, &Command::new(vec![Op::Level { level: Level(5) }])).unwrap();
+    kinds.apply(1, &Command::new((1..=5).map(|name| put(name, 1_000)).collect())).unwrap();
+    let removal = Op::RemoveMessage { digest: Digest::of(&2u64.to_le_bytes()) };
+    let hashes = [removal, Op::DropMessages { upto: 1 }].map(|op| {
+        kinds.apply(2, &Command::new(vec![op])).unwrap();
+        format!("{:032x}", kinds.rolling_hash().unwrap().0)
+    });
+    assert_eq!(hashes, HASHES_REMOVED_5);
+}
+
+const HASHES_REMOVED_5: [&str; 2] = ["7ffb90b1ba5911bfa2999e1e8f8df3b2", "ce05c52dfe00adde08f5fbef6f1b562c"];
+
 /// Where a key is forgotten before its time, and where it is not.
 #[test]
 fn the_oldest_claims_end_where_they_did_at_the_fourth_level() {
