@@ -25,6 +25,7 @@
 mod again;
 mod claim;
 mod end;
+mod listed;
 mod look;
 mod noted;
 mod put;
@@ -44,6 +45,7 @@ use crate::kind::{At, Invalid, Kind, Stopped};
 use crate::level::Limits;
 use crate::rolling::Rolling;
 use crate::task::{Policy, TaskId, TaskOp, TaskOutcome, TaskState};
+pub use listed::{HeldView, Listed, Part, WorkerView};
 pub use look::QueueView;
 pub use queue::Counts;
 pub use record::TasksRecord;

@@ -1,5 +1,6 @@
 mod bounds;
 mod hostile;
+mod listed;
 mod model;
 mod noted;
 mod suspects;
