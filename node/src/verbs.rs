@@ -5,6 +5,7 @@
 
 mod offline;
 mod snapshot;
+mod tasks;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -52,6 +53,7 @@ async fn carry_out(verb: Verb, out: &mut (dyn Write + Send)) -> Result<(), VerbE
             table::write(out, &columns, &[], &rows(&peers, "peers", &columns))?;
             Ok(())
         }
+        Verb::Tasks { admin, verb, json } => tasks::run(admin, &verb, json, out).await,
         Verb::Clock { admin, json } => {
             let clocks = Client::new(admin, ANSWER_TIMEOUT).get("/clock").await?;
             if json {

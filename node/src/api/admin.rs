@@ -9,6 +9,7 @@
 //! | `GET /cluster` | the contract's cluster document |
 //! | `GET /peers` | `{"peers":[{"id","role","state","matched","lag","address"}]}` |
 //! | `GET /clock` | `{"time_ms","agreed","members":[{"id","offset_ms"}]}`: the voters' clocks beside the agreed time |
+//! | `GET /queues`, `GET /queues/{queue}/tasks`, `GET /workers` | as on the public address, as this node knows them |
 //! | `POST /transfer-leader` `{"to": id or null}` | `{"leader": id}` |
 //! | `POST /force-leave` `{"id": id}` | `{"removed": id}` |
 //! | `DELETE /messages/{digest}` with the operators' token | `{"removed": seq}` |
@@ -45,6 +46,7 @@ use crate::http::body;
 use crate::http::problem::{Problem, ProblemKind};
 use crate::http::token::OperatorToken;
 use crate::kinds::messages;
+use crate::kinds::tasks::oversee;
 use crate::telemetry::Metrics;
 
 /// Largest body of an operator's JSON request.
@@ -69,7 +71,8 @@ struct Admin<A> {
 
 /// The admin API over `api`.
 pub fn admin_app<A: AdminApi>(api: A, token: OperatorToken, metrics: &Metrics) -> App {
-    let node_id = api.node_id();
+    let (node_id, account) = (api.node_id(), Account::new(REQUESTS_BYTES_MAX));
+    let tasks = oversee::admin_routes(api.tasks(), account.clone());
     let router = Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz::<A>))
@@ -82,14 +85,10 @@ pub fn admin_app<A: AdminApi>(api: A, token: OperatorToken, metrics: &Metrics) -
         .route("/force-leave", post(force_leave::<A>))
         .route("/messages/{digest}", delete(remove::<A>))
         .route("/snapshot", get(save::<A>).post(restore::<A>))
+        .with_state(Arc::new(Admin { api, metrics: metrics.clone(), token, account }))
+        .merge(tasks)
         .fallback(not_found)
-        .method_not_allowed_fallback(method_not_allowed)
-        .with_state(Arc::new(Admin {
-            api,
-            metrics: metrics.clone(),
-            token,
-            account: Account::new(REQUESTS_BYTES_MAX),
-        }));
+        .method_not_allowed_fallback(method_not_allowed);
     let guard = Guard::Operators { own_names: own_names(), open: &OPEN };
     App::new(router, node_id, guard, None)
 }

@@ -240,6 +240,14 @@ impl TaskApi for Fake {
         Ok((outcome, repeated))
     }
 
+    async fn change_all_tasks(&self, ops: Vec<TaskOp>) -> Result<Vec<TaskOutcome>, ServiceError> {
+        let mut outcomes = Vec::new();
+        for op in ops {
+            outcomes.push(self.change_tasks(op, None).await?.0);
+        }
+        Ok(outcomes)
+    }
+
     async fn extend_leases(&self, fences: &[u64]) -> Result<(), ServiceError> {
         self.state.lock().unwrap().beats.extend_from_slice(fences);
         Ok(())
@@ -289,6 +297,11 @@ impl AdminApi for Fake {
             lag: Some(0),
             address: None,
         }]
+    }
+
+    type Tasks = Fake;
+    fn tasks(&self) -> Arc<Fake> {
+        Arc::new(self.clone())
     }
 
     fn clocks(&self) -> Clocks {

@@ -2,6 +2,7 @@
 //! give a fake.
 
 use std::future::Future;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -9,6 +10,7 @@ use futures_util::stream::BoxStream;
 use skep_base::id::NodeId;
 use skep_state::message::Digest;
 
+use crate::kinds::served::TaskApi;
 use crate::service::operator::{Operator, OperatorError, PeerProgress};
 use crate::service::{Clocks, ClusterStatus, Service};
 
@@ -25,6 +27,9 @@ pub trait AdminApi: Send + Sync + 'static {
     fn started(&self) -> Result<(), String>;
     /// The voters' clocks.
     fn clocks(&self) -> Clocks;
+    /// Who knows of tasks.
+    type Tasks: TaskApi;
+    fn tasks(&self) -> Arc<Self::Tasks>;
     fn peers(&self) -> impl Future<Output = Vec<PeerProgress>> + Send;
     /// Answers who leads then.
     fn transfer_leader(
@@ -61,6 +66,10 @@ impl AdminApi for NodeAdmin {
     }
     fn clocks(&self) -> Clocks {
         self.service.clocks()
+    }
+    type Tasks = Service;
+    fn tasks(&self) -> Arc<Service> {
+        Arc::new(self.service.clone())
     }
     async fn peers(&self) -> Vec<PeerProgress> {
         self.operator.peers().await

@@ -56,6 +56,25 @@ pub(super) enum VerbArgs {
     Clock(Output),
     /// List the Raft peers: role, match index, lag (ask the leader for the last two)
     Peers(Output),
+    /// List the queues of tasks: what is in each, and what has come of it
+    Queues(Output),
+    /// List the tasks of a queue, in the order in which they were put
+    Tasks {
+        queue: String,
+        /// Those of this state alone
+        #[arg(long, value_parser = ["ready", "due", "active", "done", "dead", "cancelled"])]
+        state: Option<String>,
+        /// At most so many
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1000))]
+        limit: u16,
+        /// After this task
+        #[arg(long)]
+        after: Option<String>,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// List the workers that are known, with what each holds
+    Workers(Output),
     /// Hand the leadership over
     TransferLeader {
         /// Node to hand it to; without one, the most up-to-date voter

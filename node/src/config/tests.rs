@@ -174,6 +174,14 @@ fn every_verb_is_understood() {
     assert_eq!(verb(&["worker-token", "key"], NO_ENV), token);
     assert_eq!(verb(&["health"], NO_ENV), Verb::Health { admin, of: HealthOf::Ready, json: false });
     assert_eq!(verb(&["peers"], NO_ENV), Verb::Peers { admin, json: false });
+    let tasks = |verb, json| Verb::Tasks { admin, verb, json };
+    assert_eq!(verb(&["queues"], NO_ENV), tasks(TasksVerb::Queues, false));
+    assert_eq!(verb(&["workers", "--json"], NO_ENV), tasks(TasksVerb::Workers, true));
+    let (queue, state) = ("q".to_owned(), Some("dead".to_owned()));
+    let of = TasksVerb::Tasks { queue, state, limit: 7, after: None };
+    assert_eq!(verb(&["tasks", "q", "--state", "dead", "--limit", "7"], NO_ENV), tasks(of, false));
+    assert!(refusal(&["tasks", "a b"], NO_ENV).contains("QUEUE"));
+    assert!(refusal(&["tasks", "q", "--state", "lost"], NO_ENV).contains("lost"));
     assert_eq!(verb(&["transfer-leader"], NO_ENV), Verb::TransferLeader { admin, to: None, json: false });
     assert_eq!(
         verb(&["transfer-leader", "00000000000000ff"], NO_ENV),

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use skep_base::id::{IdParseError, NodeId};
 use skep_base::settings::{ConfigError, Layers};
 pub use skep_console::verbs::HealthOf;
+use skep_state::task::is_queue;
 
 use super::args::{SnapshotArgs, VerbArgs};
 use super::serve;
@@ -38,6 +39,11 @@ pub enum Verb {
         admin: SocketAddr,
         json: bool,
     },
+    Tasks {
+        admin: SocketAddr,
+        verb: TasksVerb,
+        json: bool,
+    },
     TransferLeader {
         admin: SocketAddr,
         to: Option<NodeId>,
@@ -66,6 +72,14 @@ pub enum Verb {
     },
 }
 
+/// What to show of tasks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TasksVerb {
+    Queues,
+    Tasks { queue: String, state: Option<String>, limit: u16, after: Option<String> },
+    Workers,
+}
+
 /// What to do with a snapshot file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SnapshotVerb {
@@ -92,6 +106,20 @@ pub(super) fn resolve(args: VerbArgs, layers: &Layers) -> Result<Verb, ConfigErr
         VerbArgs::Members(output) => Verb::Members { admin: admin()?, json: output.json },
         VerbArgs::Peers(output) => Verb::Peers { admin: admin()?, json: output.json },
         VerbArgs::Clock(output) => Verb::Clock { admin: admin()?, json: output.json },
+        VerbArgs::Queues(output) => {
+            Verb::Tasks { admin: admin()?, verb: TasksVerb::Queues, json: output.json }
+        }
+        VerbArgs::Tasks { queue, state, limit, after, output } => {
+            if !is_queue(&queue) {
+                let reason = "expected 1 to 64 letters, digits, '.', '_' and '-'".into();
+                return Err(ConfigError::Invalid { origin: "QUEUE".into(), reason });
+            }
+            let verb = TasksVerb::Tasks { queue, state, limit, after };
+            Verb::Tasks { admin: admin()?, verb, json: output.json }
+        }
+        VerbArgs::Workers(output) => {
+            Verb::Tasks { admin: admin()?, verb: TasksVerb::Workers, json: output.json }
+        }
         VerbArgs::TransferLeader { id: to, output } => Verb::TransferLeader {
             admin: admin()?,
             to: to.as_deref().map(node_id).transpose()?,

@@ -259,6 +259,64 @@ pub(crate) struct Queue {
     pub oldest_ready: Option<String>,
 }
 
+/// A part of a queue's tasks.
+#[derive(ToSchema)]
+pub(crate) struct TaskList {
+    pub tasks: Vec<ListedTask>,
+    /// After which task the list goes on; null at its end.
+    #[schema(required = true, format = "uuid")]
+    pub after: Option<String>,
+}
+
+/// A task in a list.
+#[derive(ToSchema)]
+pub(crate) struct ListedTask {
+    #[schema(inline = false)]
+    #[serde(flatten)]
+    pub task: Task,
+    /// Null where it is let go: the task is finished.
+    #[schema(required = true, value_type = Value)]
+    pub payload: Option<serde_json::Value>,
+}
+
+/// How many tasks are changed.
+#[derive(ToSchema)]
+pub(crate) struct TasksChanged {
+    pub changed: u64,
+}
+
+/// A part of the workers.
+#[derive(ToSchema)]
+pub(crate) struct WorkerList {
+    pub workers: Vec<Worker>,
+    /// After which worker the list goes on; null at its end.
+    #[schema(required = true)]
+    pub after: Option<String>,
+}
+
+/// A worker, and what it holds.
+#[derive(ToSchema)]
+pub(crate) struct Worker {
+    pub worker: String,
+    /// When it last claimed.
+    #[schema(value_type = String, format = DateTime)]
+    pub claimed: String,
+    pub holds: Vec<HeldTask>,
+}
+
+/// A task in a worker's hands.
+#[derive(ToSchema)]
+pub(crate) struct HeldTask {
+    #[schema(format = "uuid")]
+    pub id: String,
+    #[schema(minimum = 1)]
+    pub fence: u64,
+    pub queue: String,
+    pub kind: String,
+    #[schema(value_type = String, format = DateTime)]
+    pub since: String,
+}
+
 /// What is set of a queue.
 #[derive(ToSchema)]
 pub(crate) struct QueueSettings {

@@ -85,6 +85,11 @@ pub trait TaskApi: MessageApi {
         op: TaskOp,
         claim: Option<Claim>,
     ) -> impl Future<Output = Result<(TaskOutcome, bool), ServiceError>> + Send;
+    /// Changes many at once; what each comes to, in the same order.
+    fn change_all_tasks(
+        &self,
+        ops: Vec<TaskOp>,
+    ) -> impl Future<Output = Result<Vec<TaskOutcome>, ServiceError>> + Send;
     /// Has the leader believe for a while more that a worker holds the tasks of these fences.
     fn extend_leases(&self, fences: &[u64]) -> impl Future<Output = Result<(), ServiceError>> + Send;
 }
@@ -102,6 +107,12 @@ impl TaskApi for Service {
         claim: Option<Claim>,
     ) -> impl Future<Output = Result<(TaskOutcome, bool), ServiceError>> + Send {
         Service::change_tasks(self, op, claim)
+    }
+    fn change_all_tasks(
+        &self,
+        ops: Vec<TaskOp>,
+    ) -> impl Future<Output = Result<Vec<TaskOutcome>, ServiceError>> + Send {
+        Service::change_all_tasks(self, ops)
     }
     fn extend_leases(&self, fences: &[u64]) -> impl Future<Output = Result<(), ServiceError>> + Send {
         Service::extend_leases(self, fences)

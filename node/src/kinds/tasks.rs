@@ -5,6 +5,7 @@ mod asked;
 mod client;
 mod desk;
 mod operate;
+pub(crate) mod oversee;
 mod readers;
 mod shown;
 mod worker;
@@ -26,6 +27,7 @@ use crate::http::token::{OperatorToken, WorkerToken};
 use crate::kinds::served::{Served, TaskApi};
 use crate::telemetry::Metrics;
 use desk::Desk;
+use oversee::Overseen;
 use readers::Readers;
 
 /// Queues whose figures are told one by one: a label each.
@@ -57,6 +59,11 @@ impl<A: TaskApi> Queues<A> {
         Self { served, desk, readers, closing, operators, workers }
     }
 
+    fn overseen(&self) -> Overseen<A> {
+        let (api, account) = (self.served.api.clone(), self.served.account.clone());
+        Overseen { api, account, operators: Some(self.operators.clone()) }
+    }
+
     /// Adds what is known of tasks to the metrics.
     pub(crate) fn register(&self, metrics: &Metrics) {
         let (api, desk, readers) = (self.served.api.clone(), self.desk.clone(), self.readers.clone());
@@ -75,11 +82,14 @@ impl<A: TaskApi> Queues<A> {
             scrape.gauge("tasks_claims_waiting", "Claims that wait at this node", waiting);
             let reading = readers.count() as f64;
             scrape.gauge("tasks_readers_waiting", "Readers that wait for a task's end at this node", reading);
-            let gauges: [Told<QueueView, u32>; 4] = [
+            let gauges: [Told<QueueView, u32>; 5] = [
                 ("tasks_ready", "Tasks that can be claimed", |queue| queue.ready),
                 ("tasks_due", "Tasks that wait for their time", |queue| queue.due),
                 ("tasks_active", "Tasks in workers' hands", |queue| queue.active),
                 ("tasks_dead", "Tasks that are tried no more", |queue| queue.dead),
+                ("tasks_paused", "Whether nothing of it is claimed", |queue| {
+                    u32::from(queue.settings.paused)
+                }),
             ];
             for (name, help, count) in gauges {
                 let each = queues.iter().map(|queue| (&*queue.name, f64::from(count(queue))));
@@ -110,6 +120,7 @@ impl<A: TaskApi> Queues<A> {
 
 /// The routes of tasks.
 pub(crate) fn routes<A: TaskApi>(queues: Arc<Queues<A>>) -> Router {
+    let overseen = oversee::routes(queues.overseen());
     Router::new()
         .route("/tasks", post(client::store::<A>))
         .route("/tasks/{id}", get(client::look::<A>).delete(operate::cancel::<A>))
@@ -124,6 +135,7 @@ pub(crate) fn routes<A: TaskApi>(queues: Arc<Queues<A>>) -> Router {
         .route("/queues", get(operate::list::<A>))
         .route("/queues/{queue}", put(operate::set::<A>).post(client::store_any::<A>))
         .with_state(queues)
+        .merge(overseen)
 }
 
 /// Their part of the API's document.
@@ -132,7 +144,7 @@ pub(crate) fn routes<A: TaskApi>(queues: Arc<Queues<A>>) -> Router {
     paths(
         client::store, client::store_any, client::look, worker::claim, worker::beat, worker::complete,
         worker::fail, worker::release, worker::snooze, worker::progress, operate::list, operate::set,
-        operate::cancel, operate::retry
+        operate::cancel, operate::retry, oversee::list, oversee::purge, oversee::retry_all, oversee::workers
     ),
     tags(
         (name = "tasks", description = "What workers are to do"),

@@ -38,6 +38,19 @@ impl Service {
         }
     }
 
+    /// Changes many at once, by one entry of the log; what each comes to, in the same order.
+    pub async fn change_all_tasks(&self, ops: Vec<TaskOp>) -> Result<Vec<TaskOutcome>, ServiceError> {
+        self.require_tasks().await?;
+        let time_ms = self.0.time.now_ms();
+        let ops = ops.into_iter().map(|op| Op::Tasks { time_ms, op }).collect();
+        let outcomes = self.0.proposer.propose_all(ops, self.deadline()).await?;
+        let outcome = |outcome| match outcome {
+            OpOutcome::Tasks(outcome) => Ok(outcome),
+            other => Err(unexpected(&other)),
+        };
+        outcomes.into_iter().map(outcome).collect()
+    }
+
     /// Has the leader believe for a lease's length more that a worker holds these.
     pub async fn extend_leases(&self, fences: &[u64]) -> Result<(), ServiceError> {
         self.0.beats.extend(fences, Instant::now() + BEAT_TIMEOUT).await

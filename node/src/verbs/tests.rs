@@ -3,14 +3,16 @@
 use std::net::SocketAddr;
 
 use serde_json::Value;
+use skep_state::task::{NewTask, Policy, TaskClaim, TaskOp, TaskOutcome, When};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::*;
 use crate::api::admin_app;
 use crate::api::fake::{Fake, NODE_ID};
-use crate::config::HealthOf;
+use crate::config::{HealthOf, TasksVerb};
 use crate::http::{OperatorToken, ServeLimits, Stage, serve};
+use crate::kinds::served::TaskApi as _;
 use crate::telemetry::Metrics;
 
 struct Node {
@@ -163,4 +165,58 @@ async fn the_workers_token_is_that_of_the_first_key_and_shows_no_key() {
 async fn recovery_wants_to_be_confirmed() {
     let verb = Verb::Recover { data: "/nonexistent".into(), yes: false, json: false };
     assert!(said(verb).await.unwrap_err().to_string().contains("--yes"));
+}
+
+async fn change(fake: &Fake, op: TaskOp) -> TaskOutcome {
+    fake.change_tasks(op, None).await.unwrap().0
+}
+
+#[tokio::test]
+async fn queues_tasks_and_workers_are_aligned_tables_or_json() {
+    let node = node().await;
+    let show = |verb, json| said(Verb::Tasks { admin: node.admin, verb, json });
+    let task = NewTask {
+        queue: "mail".into(),
+        kind: "welcome\u{1b}[2J".into(),
+        payload: "1".into(),
+        priority: 5,
+        when: When::After { delay_ms: 0 },
+        policy: Policy::default(),
+        unique: None,
+    };
+    change(&node.fake, TaskOp::Put { nonce: 1, tasks: vec![task.clone(), task] }).await;
+    let claim = TaskClaim {
+        queues: vec!["mail".into()],
+        worker: "w1".into(),
+        number: 1,
+        max: 1,
+        holds: Vec::new(),
+        closes: true,
+    };
+    change(&node.fake, TaskOp::Claim(claim)).await;
+
+    let queues = show(TasksVerb::Queues, false).await.unwrap();
+    let lines: Vec<&str> = queues.lines().collect();
+    assert!(lines[0].starts_with("QUEUE  READY  DUE  ACTIVE  DEAD  PUT  DONE"), "{queues}");
+    assert!(lines[1].starts_with("mail       1    0       1     0    2     0"), "{queues}");
+    let listed = |state: Option<&str>, limit| TasksVerb::Tasks {
+        queue: "mail".into(),
+        state: state.map(str::to_owned),
+        limit,
+        after: None,
+    };
+    let tasks = show(listed(None, 1), false).await.unwrap();
+    assert!(
+        tasks.contains("active") && tasks.contains("welcome\u{fffd}[2J") && tasks.contains("w1"),
+        "{tasks}"
+    );
+    assert!(tasks.contains("there are more: --after "), "{tasks}");
+    let tasks = show(listed(Some("ready"), 100), true).await.unwrap();
+    let tasks: Value = serde_json::from_str(&tasks).unwrap();
+    assert_eq!((tasks["tasks"].as_array().unwrap().len(), &tasks["after"]), (1, &Value::Null));
+    let workers = show(TasksVerb::Workers, false).await.unwrap();
+    let line = workers.lines().nth(1).unwrap();
+    assert!(line.starts_with("w1 ") && line.ends_with(" 1  mail"), "{workers}");
+    let workers: Value = serde_json::from_str(&show(TasksVerb::Workers, true).await.unwrap()).unwrap();
+    assert_eq!(workers["workers"][0]["holds"][0]["queue"], "mail");
 }

@@ -270,3 +270,96 @@ async fn what_is_no_task_or_no_claim_is_refused_with_its_reason() {
     let body = br#"{"queue":"q","unique":"u"}"#;
     served.ask(Method::POST, "/tasks", &both, body).await.is_problem(ProblemKind::InvalidTask);
 }
+
+#[tokio::test]
+async fn operators_look_through_the_tasks_of_a_queue_a_part_at_a_time() {
+    let served = public().await;
+    served.get("/queues/q/tasks").await.is_problem(ProblemKind::NoOperator);
+    let mut ids = Vec::new();
+    for number in 0..5 {
+        ids.push(served.put_task(&format!(r#"{{"queue":"q","payload":{{"n":{number}}}}}"#)).await);
+    }
+    served.put_task(r#"{"queue":"other"}"#).await;
+    let (active, _) = served.take("w", 1).await;
+    let (mut seen, mut path) = (Vec::new(), "/queues/q/tasks?limit=2&state=ready".to_owned());
+    loop {
+        let part = served.as_operator(Method::GET, &path, "").await.json();
+        let tasks = part["tasks"].as_array().unwrap().clone();
+        assert!(tasks.len() <= 2 && tasks.iter().all(|task| task["state"] == "ready"), "{part}");
+        seen.extend(tasks.iter().map(|task| (task["id"].clone(), task["payload"]["n"].clone())));
+        let Some(after) = part["after"].as_str() else { break };
+        path = format!("/queues/q/tasks?limit=2&state=ready&after={after}");
+    }
+    let expected: Vec<(Value, Value)> =
+        ids.iter().enumerate().skip(1).map(|(n, id)| (id.as_str().into(), n.into())).collect();
+    assert_eq!((seen, active), (expected, ids[0].clone()));
+    let none = served.as_operator(Method::GET, "/queues/none/tasks", "").await;
+    assert_eq!(none.json(), serde_json::json!({"tasks": [], "after": null}));
+    for query in ["state=x", "limit=0", "limit=1001"] {
+        let answer = served.as_operator(Method::GET, &format!("/queues/q/tasks?{query}"), "").await;
+        answer.is_problem(ProblemKind::InvalidQuery);
+    }
+    for path in ["/queues/a%20b/tasks", "/queues/q/tasks?after=1"] {
+        served.as_operator(Method::GET, path, "").await.is_problem(ProblemKind::InvalidTask);
+    }
+}
+
+#[tokio::test]
+async fn a_queue_is_purged_of_what_is_in_a_state_and_its_dead_are_tried_again() {
+    let served = public().await;
+    served
+        .ask(Method::DELETE, "/queues/q/tasks?state=dead", &[], b"")
+        .await
+        .is_problem(ProblemKind::NoOperator);
+    served.ask(Method::POST, "/queues/q/retry", &[], b"").await.is_problem(ProblemKind::NoOperator);
+    let mut dead = Vec::new();
+    for number in 0..3 {
+        served.put_task(r#"{"queue":"q","retries":0}"#).await;
+        let (id, fence) = served.take("w", number + 1).await;
+        served.post_json(&format!("/tasks/{id}/fail"), &format!(r#"{{"fence":{fence},"error":"e"}}"#)).await;
+        dead.push(id);
+    }
+    let other = served.put_task(r#"{"queue":"other"}"#).await;
+    let retried = served.as_operator(Method::POST, "/queues/q/retry", "").await;
+    assert_eq!(retried.json(), serde_json::json!({"changed": 3}));
+    let (id, fence) = served.take("w", 4).await;
+    for query in ["", "?state=done", "?state=cancelled"] {
+        let answer = served.as_operator(Method::DELETE, &format!("/queues/q/tasks{query}"), "").await;
+        answer.is_problem(ProblemKind::InvalidQuery);
+    }
+    for (state, count) in [("dead", 0), ("ready", 2), ("active", 1), ("active", 0)] {
+        let path = format!("/queues/q/tasks?state={state}");
+        let purged = served.as_operator(Method::DELETE, &path, "").await;
+        assert_eq!(purged.json(), serde_json::json!({ "changed": count }), "{state}");
+    }
+    let late = served.post_json(&format!("/tasks/{id}/complete"), &format!(r#"{{"fence":{fence}}}"#)).await;
+    late.is_problem(ProblemKind::TaskFinished);
+    for id in dead {
+        assert_eq!(served.get(&format!("/tasks/{id}")).await.json()["state"], "cancelled");
+    }
+    assert_eq!(served.get(&format!("/tasks/{other}")).await.json()["state"], "ready");
+}
+
+#[tokio::test]
+async fn workers_are_listed_with_what_each_holds_and_the_admin_address_asks_for_no_token() {
+    let (public, admin) = (public().await, admin().await);
+    public.get("/workers").await.is_problem(ProblemKind::NoOperator);
+    let id = public.put_task(r#"{"queue":"q","kind":"sum"}"#).await;
+    let (_, fence) = public.take("w1", 1).await;
+    public.claim("w2", 1).await;
+    let first = public.as_operator(Method::GET, "/workers?limit=1", "").await.json();
+    assert_eq!((&first["workers"][0]["worker"], &first["after"]), (&"w1".into(), &"w1".into()));
+    let held = &first["workers"][0]["holds"][0];
+    assert_eq!((&held["id"], &held["fence"], &held["kind"]), (&id.into(), &fence.into(), &"sum".into()));
+    let second = public.as_operator(Method::GET, "/workers?limit=1&after=w1", "").await.json();
+    assert_eq!((&second["workers"][0]["worker"], &second["after"]), (&"w2".into(), &Value::Null));
+
+    for (path, list) in [("/workers", "workers"), ("/queues", "queues"), ("/queues/q/tasks", "tasks")] {
+        let answer = admin.get(path).await;
+        assert_eq!((answer.status, &answer.json()[list]), (StatusCode::OK, &serde_json::json!([])), "{path}");
+    }
+    for method in [Method::DELETE, Method::POST] {
+        let answer = admin.ask(method, "/queues/q/tasks?state=dead", &[], b"").await;
+        answer.is_problem(ProblemKind::MethodNotAllowed);
+    }
+}

@@ -147,7 +147,7 @@ impl QueueShown {
     }
 }
 
-fn time(ms: u64) -> String {
+pub(super) fn time(ms: u64) -> String {
     let mut text = Vec::new();
     time_rfc3339(ms, &mut text);
     String::from_utf8(text).unwrap_or_default()

@@ -41,7 +41,10 @@ labels! {
         TaskEnd = "/tasks/{id}/{end}",
         Queues = "/queues",
         Queue = "/queues/{queue}",
+        QueueTasks = "/queues/{queue}/tasks",
+        QueueRetry = "/queues/{queue}/retry",
         Claim = "/claim",
+        Workers = "/workers",
         Beat = "/workers/{worker}/beat",
         Read = "/read",
         Other = "other",
@@ -60,6 +63,7 @@ impl Route {
             "/tasks" => Route::Tasks,
             "/queues" => Route::Queues,
             "/claim" => Route::Claim,
+            "/workers" => Route::Workers,
             _ => Self::below(path),
         }
     }
@@ -72,6 +76,8 @@ impl Route {
             [Some("tasks"), Some(id), None, None] if !id.is_empty() => Route::Task,
             [Some("tasks"), Some(_), Some(_), None] => Route::TaskEnd,
             [Some("queues"), Some(queue), None, None] if !queue.is_empty() => Route::Queue,
+            [Some("queues"), Some(_), Some("tasks"), None] => Route::QueueTasks,
+            [Some("queues"), Some(_), Some("retry"), None] => Route::QueueRetry,
             [Some("workers"), Some(_), Some("beat"), None] => Route::Beat,
             _ => match path.strip_prefix("/messages/") {
                 Some(rest) if !rest.is_empty() && !rest.contains('/') => Route::Message,
