@@ -4,6 +4,8 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use hyper::Method;
+use serde_json::{Value, json};
 use skep_kit::clients::http::Client;
 use skep_kit::clients::load::{Load, LoadOptions, Targets};
 use skep_kit::cluster::Cluster;
@@ -28,7 +30,14 @@ struct Watched {
 
 /// A cluster with a balancer, all of it scraped.
 async fn watched(nodes: u8) -> Watched {
-    let cluster = Cluster::ready(nodes).await;
+    let seeds: Vec<u8> = if nodes == 1 { Vec::new() } else { (1..=nodes).collect() };
+    let mut cluster = Cluster::new(u32::from(nodes), &seeds);
+    // So that it has tasks.
+    cluster.args = vec!["--level-after".into(), "200ms".into()];
+    for node in 1..=nodes {
+        cluster.start(node);
+    }
+    cluster.wait_all_ready().await;
     let balancer = Balancer::start(&cluster, &[]).await;
     let admins: Vec<String> =
         (1..=nodes).map(|node| format!("{}:{ADMIN_PORT}", cluster.subnet().host(node))).collect();
@@ -75,6 +84,40 @@ async fn none_fires(when: &str, prometheus: &Prometheus) {
     .await;
 }
 
+async fn ask(client: &Client, path: &str, body: Value) -> Option<Value> {
+    let headers = [("content-type", "application/json")];
+    let answer = client.send(Method::POST, path, &headers, body.to_string().into()).await.ok()?;
+    (answer.status < 300).then(|| answer.json())
+}
+
+/// Has a queue worked at: one of its tasks is in a worker's hands, and one waits. Ends them by `end_tasks`.
+async fn begin_tasks(client: &Client) -> Vec<Value> {
+    until("the members agree to tasks", DEADLINE, async || {
+        ask(client, "/tasks", json!([{ "queue": "q" }, { "queue": "q" }])).await
+    })
+    .await;
+    let claim = json!({ "worker": "w", "number": 1, "queues": ["q"] });
+    let claimed = ask(client, "/claim", claim).await.expect("a task");
+    claimed["tasks"].as_array().expect("tasks").clone()
+}
+
+/// Keeps what was given in its worker's hands.
+async fn beat(client: &Client, given: &[Value]) {
+    let holds: Vec<&Value> = given.iter().map(|task| &task["fence"]).collect();
+    ask(client, "/workers/w/beat", json!({ "holds": holds })).await.expect("it is heard");
+}
+
+async fn end_tasks(client: &Client, given: Vec<Value>) {
+    let holds: Vec<Value> = given.iter().map(|task| task["fence"].clone()).collect();
+    let claim =
+        json!({ "worker": "w", "number": 2, "queues": ["q"], "max": 2, "holds": holds, "wait": "1s" });
+    let claimed = ask(client, "/claim", claim).await.expect("the rest");
+    for task in given.iter().chain(claimed["tasks"].as_array().expect("tasks")) {
+        let path = format!("/tasks/{}/complete", task["id"].as_str().expect("an id"));
+        ask(client, &path, json!({ "fence": task["fence"] })).await.expect("it ends");
+    }
+}
+
 async fn scrape(admin: &Client) -> BTreeSet<String> {
     let answer = admin.get("/metrics").await.expect("an answer");
     assert_eq!(answer.status, 200);
@@ -91,6 +134,8 @@ async fn every_query_of_the_dashboard_and_every_rule_has_data_of_a_running_clust
     let _machine = machine_shared();
     let watched = watched(3).await;
     let prometheus = &watched.prometheus;
+    let client = &watched.cluster.node(1).http;
+    let given = begin_tasks(client).await;
     let load = Load::start(&Targets::new(vec![watched.balancer.client.clone()]), LoadOptions::default());
     let queries = dashboard(false);
     let mut left_before = usize::MAX;
@@ -100,6 +145,7 @@ async fn every_query_of_the_dashboard_and_every_rule_has_data_of_a_running_clust
             left_before = left.len();
             eprintln!("no answer yet: {left:?}");
         }
+        beat(client, &given).await;
         left.is_empty().then_some(())
     })
     .await;
@@ -115,6 +161,7 @@ async fn every_query_of_the_dashboard_and_every_rule_has_data_of_a_running_clust
         let missing: Vec<_> = shipped::metrics_of(query).difference(&there).cloned().collect();
         assert!(missing.is_empty(), "{name} asks for {missing:?}, which no program has");
     }
+    end_tasks(client, given).await;
     none_fires("a cluster under a load", prometheus).await;
 }
 
