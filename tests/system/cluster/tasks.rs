@@ -16,13 +16,18 @@ const LEASE: Duration = Duration::from_secs(15);
 
 /// Three nodes that have agreed to have tasks.
 async fn ready() -> Cluster {
-    let mut cluster = Cluster::new(3, &[1, 2, 3]);
+    agreed(3).await
+}
+
+async fn agreed(nodes: u8) -> Cluster {
+    let seeds: Vec<u8> = if nodes == 1 { Vec::new() } else { (1..=nodes).collect() };
+    let mut cluster = Cluster::new(u32::from(nodes), &seeds);
     cluster.args = vec!["--level-after".into(), "200ms".into()];
-    for node in 1..=3 {
+    for node in 1..=nodes {
         cluster.start(node);
     }
     cluster.wait_all_ready().await;
-    for node in 1..=3 {
+    for node in 1..=nodes {
         until("the members agree to tasks", PATIENCE, async || {
             let metrics = cluster.node(node).admin.get("/metrics").await.ok()?.text();
             metrics.lines().any(|line| line.starts_with("skep_store_level 6")).then_some(())
@@ -288,4 +293,32 @@ async fn what_is_due_becomes_ready_in_time_and_a_try_that_takes_too_long_is_over
     let over = complete(&client, &first, "late").await.expect("an answer");
     assert_eq!((over.status, &over.json()["type"]), (409, &"urn:skep:problem:lease-lost".into()));
     assert_eq!(task(&client, &late).await["tries"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_brings_tasks_back_and_no_fence_that_was_given_counts_or_is_given_again() {
+    let _machine = machine_shared();
+    let former = agreed(1).await;
+    let client = former.node(1).http.clone();
+    let held = put(&client, json!({"queue": "q", "payload": "again"})).await;
+    let old = given(&post(&client, "/claim", claim("former", 1, 1, "0s")).await).remove(0);
+    let due = put(&client, json!({"queue": "q", "delay": "1h"})).await;
+    let snapshot = former.node(1).admin.get("/snapshot").await.expect("a snapshot");
+    assert_eq!(snapshot.status, 200);
+    drop(former);
+
+    let cluster = agreed(1).await;
+    let (client, admin) = (&cluster.node(1).http, &cluster.node(1).admin);
+    let headers = [("content-type", "application/octet-stream")];
+    let restored = admin.send(Method::POST, "/snapshot", &headers, snapshot.body).await.expect("an answer");
+    assert_eq!(restored.status, 200, "{restored:?}");
+    assert_eq!(task(client, &held).await["state"], "ready");
+    assert_eq!(task(client, &due).await["state"], "due");
+    let new = given(&post(client, "/claim", claim("other", 1, 1, "0s")).await).remove(0);
+    assert_eq!(new.0, held);
+    assert!(new.1 > old.1 + (1 << 32), "{} after {}", new.1, old.1);
+    assert_eq!(complete(client, &old, "former").await.expect("an answer").status, 409);
+    assert_eq!(complete(client, &new, "other").await.expect("an answer").status, 200);
+    assert_eq!(task(client, &held).await["result"], "other");
+    assert_ne!(put(client, json!({"queue": "q"})).await, held);
 }
