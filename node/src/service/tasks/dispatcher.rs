@@ -130,7 +130,7 @@ impl Dispatcher {
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut waits_since = Instant::now();
         // What is in workers' hands, and of which revision.
-        let (mut current, mut seen) = (Vec::<Lease>::new(), 0);
+        let (mut current, mut seen, applied) = (Vec::<Lease>::new(), 0, self.reader.applied());
         loop {
             look.tick().await;
             let metrics = self.raft.metrics().borrow_watched().clone();
@@ -146,13 +146,14 @@ impl Dispatcher {
             let waited = now.duration_since(waits_since);
             // A process that stood still, or whose thread did, has beats to read first.
             let missed = waited.checked_sub(LOOK_INTERVAL).filter(|late| *late > LATE_MAX);
-            self.reader.tasks(|tasks| {
-                if seen != tasks.revision() {
+            // Whoever applies is kept from it only where something of tasks has changed.
+            if applied.borrow().revisions.tasks != seen {
+                self.reader.tasks(|tasks| {
                     current.clear();
                     current.extend(tasks.leases());
                     seen = tasks.revision();
-                }
-            });
+                });
+            }
             let over = self.held.look(metrics.current_term, &current, missed, now);
             if !over.is_empty() {
                 tracing::info!(leases = over.len(), "workers were not heard of: their tasks go to others");
