@@ -13,6 +13,7 @@ mod removal;
 mod scale;
 mod snapshot;
 mod suite;
+mod tasks;
 mod types;
 
 use std::path::Path;
