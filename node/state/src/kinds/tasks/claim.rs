@@ -12,6 +12,8 @@ use crate::task::{
     is_worker,
 };
 
+/// So long a worker is known that claims no more and has nothing: one that waits claims every minute.
+const WORKER_KEPT_MS: u64 = 3600 * 1000;
 /// Bytes of payloads after which a claim takes no further task.
 const CLAIM_BYTES_MAX: usize = 1024 * 1024;
 
@@ -115,21 +117,37 @@ impl Tasks {
     }
 
     fn set_worker(&mut self, name: Arc<str>, worker: Worker) {
+        if !self.held.workers.contains_key(&name) {
+            self.forget_workers_before(worker.seen_ms.saturating_sub(WORKER_KEPT_MS));
+        }
         noted::worker(&mut self.rolling, &name, &worker);
         self.held.workers.insert(name, Arc::new(worker));
         self.held.changes += 1;
     }
 
+    /// Those that hold nothing.
+    fn idle_workers(&self) -> impl Iterator<Item = (&Arc<str>, &Worker)> {
+        let all = self.held.workers.iter().map(|(name, worker)| (name, &**worker));
+        all.filter(|(_, worker)| !worker.kept.iter().chain(&worker.given).any(|lease| self.is_current(lease)))
+    }
+
     /// Forgets the worker that has not been heard for longest and holds nothing, if there is one.
     fn have_worker_room(&mut self) -> bool {
-        let holds_nothing =
-            |worker: &Worker| !worker.kept.iter().chain(&worker.given).any(|lease| self.is_current(lease));
-        let idle = self.held.workers.iter().filter(|(_, worker)| holds_nothing(worker));
-        let Some(name) = idle.min_by_key(|(_, worker)| worker.seen_ms).map(|(name, _)| name.clone()) else {
-            return false;
-        };
-        self.held.workers.remove(&name);
-        noted::no_worker(&mut self.rolling, &name);
+        let oldest = self.idle_workers().min_by_key(|(_, worker)| worker.seen_ms);
+        let Some(name) = oldest.map(|(name, _)| name.clone()) else { return false };
+        self.forget_worker(&name);
         true
+    }
+
+    /// Forgets those that have not been heard since and hold nothing.
+    fn forget_workers_before(&mut self, time_ms: u64) {
+        let gone = self.idle_workers().filter(|(_, worker)| worker.seen_ms < time_ms);
+        let gone: Vec<Arc<str>> = gone.map(|(name, _)| name.clone()).collect();
+        gone.iter().for_each(|name| self.forget_worker(name));
+    }
+
+    fn forget_worker(&mut self, name: &str) {
+        self.held.workers.remove(name);
+        noted::no_worker(&mut self.rolling, name);
     }
 }

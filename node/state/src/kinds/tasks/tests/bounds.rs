@@ -96,6 +96,28 @@ fn where_as_many_workers_are_known_as_can_be_none_goes_for_one_that_waits_on() {
 }
 
 #[test]
+fn a_worker_that_is_gone_for_an_hour_is_forgotten_when_another_comes_unless_it_has_something() {
+    let mut queues = Queues::default();
+    queues.put(new("q"));
+    let held = queues.take("holds");
+    for (name, at_ms) in [("gone", 0), ("heard", 1)] {
+        queues.now = at_ms;
+        queues.claim(claim(name, 7, 0, &[]));
+    }
+    queues.now = 3_600_001;
+    let known =
+        |queues: &Queues| ["holds", "gone", "heard"].map(|name| queues.world.kinds.tasks.number_of(name));
+    queues.apply(TaskOp::Claim(claim("heard", 7, 0, &[])));
+    assert_eq!(known(&queues), [1, 7, 7], "nobody comes");
+    queues.claim(claim("new", 1, 0, &[]));
+    assert_eq!(known(&queues), [1, 0, 7]);
+    queues.restart();
+    assert_eq!(queues.end(held, done("r")), TaskOutcome::Ended { state: TaskState::Done });
+    queues.claim(claim("newer", 1, 0, &[]));
+    assert_eq!(known(&queues), [0, 0, 7]);
+}
+
+#[test]
 fn what_is_carried_of_workers_can_be_written_where_there_are_as_many_as_can_be() {
     let lease =
         |number: u64| Lease { id: TaskId { seq: SEQ_MAX, nonce: u64::MAX }, fence: FENCE_MAX - number };
