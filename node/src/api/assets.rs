@@ -62,17 +62,34 @@ assets! {
     "/assets/messages.js" = "page/messages.js", "text/javascript; charset=utf-8", PAGE_POLICY;
     "/assets/cluster.js" = "page/cluster.js", "text/javascript; charset=utf-8", PAGE_POLICY;
     "/assets/stored.js" = "page/stored.js", "text/javascript; charset=utf-8", PAGE_POLICY;
+    "/assets/queues.html" = "page/queues.html", "text/html; charset=utf-8", PAGE_POLICY;
+    "/assets/queues.css" = "page/queues.css", "text/css; charset=utf-8", PAGE_POLICY;
+    "/assets/queues.js" = "page/queues.js", "text/javascript; charset=utf-8", PAGE_POLICY;
+    "/assets/rates.js" = "page/rates.js", "text/javascript; charset=utf-8", PAGE_POLICY;
     "/docs" = "docs/index.html", "text/html; charset=utf-8", DOCS_POLICY;
     "/assets/docs.js" = "docs/docs.js", "text/javascript; charset=utf-8", DOCS_POLICY;
     "/assets/swagger-ui.css" = "docs/swagger-ui.css.gz", "text/css; charset=utf-8", DOCS_POLICY, gzip;
     "/assets/swagger-ui.js" = "docs/swagger-ui-bundle.js.gz", "text/javascript; charset=utf-8", DOCS_POLICY, gzip;
 }
 
+/// The page of the queues, at the path where programs get them as JSON.
+pub(crate) fn queues_page(headers: &HeaderMap) -> Result<Response, Problem> {
+    let page = ASSETS.iter().find(|asset| asset.path == "/assets/queues.html");
+    let page = page.ok_or_else(|| Problem::not_found("/queues"))?;
+    let mut response = answer(page, &etag_of(page), headers)?;
+    response.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
+    Ok(response)
+}
+
+fn etag_of(asset: &Asset) -> String {
+    format!("\"{}\"", &Digest::of(asset.bytes).to_string()[..16])
+}
+
 /// A route for each file.
 pub(crate) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     let mut router = Router::new();
     for asset in ASSETS {
-        let etag = format!("\"{}\"", &Digest::of(asset.bytes).to_string()[..16]);
+        let etag = etag_of(asset);
         router = router.route(
             asset.path,
             get(move |request: Request| std::future::ready(answer(asset, &etag, request.headers()))),

@@ -50,7 +50,8 @@ pub fn public_app<A: TaskApi>(api: A, limits: PublicLimits, metrics: &Metrics) -
         let help = "Most of them; beyond, requests are refused";
         scrape.gauge("http_request_memory_max_bytes", help, account.bytes_max() as f64);
     });
-    let queues = Arc::new(Queues::start(served.clone(), draining, token.clone(), workers));
+    let queues =
+        Arc::new(Queues::start(served.clone(), draining, token.clone(), workers, assets::queues_page));
     queues.register(metrics);
     let feed = Arc::new(Feed { api, live });
     let router = assets::routes()

@@ -14,7 +14,9 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{FromRequestParts, Path};
+use axum::response::Response;
 use axum::routing::{get, post, put};
+use http::HeaderMap;
 use http::request::Parts;
 use skep_state::kinds::tasks::{Counts, QueueView};
 use skep_state::level::Limits;
@@ -36,6 +38,9 @@ const SCRAPED_MAX: usize = 256;
 /// A metric's name, what it is, and where it is found.
 type Told<T, N> = (&'static str, &'static str, fn(&T) -> N);
 
+/// The page of the queues.
+type Page = fn(&HeaderMap) -> Result<Response, Problem>;
+
 /// What the handlers of tasks share.
 pub(crate) struct Queues<A> {
     served: Arc<Served<A>>,
@@ -45,6 +50,7 @@ pub(crate) struct Queues<A> {
     closing: watch::Receiver<bool>,
     operators: OperatorToken,
     workers: WorkerToken,
+    page: Page,
 }
 
 impl<A: TaskApi> Queues<A> {
@@ -54,9 +60,10 @@ impl<A: TaskApi> Queues<A> {
         closing: watch::Receiver<bool>,
         operators: OperatorToken,
         workers: WorkerToken,
+        page: Page,
     ) -> Self {
         let (desk, readers) = (Desk::start(&served.api), Readers::start(&served.api));
-        Self { served, desk, readers, closing, operators, workers }
+        Self { served, desk, readers, closing, operators, workers, page }
     }
 
     fn overseen(&self) -> Overseen<A> {

@@ -230,6 +230,28 @@ async fn what_operators_do_wants_their_token() {
 }
 
 #[tokio::test]
+async fn browsers_get_the_page_of_the_queues_and_programs_what_it_shows() {
+    let served = public().await;
+    let browser = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
+    for (accept, content_type) in [
+        (browser, "text/html; charset=utf-8"),
+        ("*/*", "application/json"),
+        ("application/json", "application/json"),
+    ] {
+        let answer = served.get_accepting("/queues", accept).await;
+        assert_eq!(
+            (answer.status, answer.header("content-type")),
+            (StatusCode::OK, content_type),
+            "{accept}"
+        );
+    }
+    let page = served.get_accepting("/queues", browser).await;
+    assert_eq!(page.header("vary"), "accept");
+    let known = [("accept", browser), ("if-none-match", page.header("etag"))];
+    assert_eq!(served.ask(Method::GET, "/queues", &known, b"").await.status, StatusCode::NOT_MODIFIED);
+}
+
+#[tokio::test]
 async fn any_json_is_the_payload_of_a_task_of_a_queue() {
     let served = public().await;
     let put = served.post_json("/queues/q", r#"{"any": 1.50}"#).await;

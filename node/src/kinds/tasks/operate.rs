@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::response::Response;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use serde_json::json;
+use skep_console::accept::want;
 use skep_state::task::{QueueSettings, TaskOp, TaskOutcome};
 
 use super::asked::{self, QueueAsked};
@@ -20,12 +21,19 @@ use crate::kinds::served::TaskApi;
 /// Largest body of settings.
 const SETTINGS_BYTES_MAX: usize = 4096;
 
-/// All queues: what is in them, and what has come of it.
+/// All queues: what is in them, and what has come of it. Browsers get the page that shows them.
 #[utoipa::path(
     get, path = "/queues", operation_id = "listQueues", tag = "tasks",
     responses((status = 200, description = "By their names", body = schema::Queues)),
 )]
-pub(crate) async fn list<A: TaskApi>(State(queues): State<Arc<Queues<A>>>) -> Result<Response, Problem> {
+pub(crate) async fn list<A: TaskApi>(
+    State(queues): State<Arc<Queues<A>>>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let html = want(&headers, "text/html");
+    if html.is_exact() && html > want(&headers, "application/json") {
+        return (queues.page)(&headers);
+    }
     let api = &queues.served.api;
     api.current().await?;
     let shown: Vec<QueueShown> =
