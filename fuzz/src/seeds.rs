@@ -107,6 +107,7 @@ pub fn frames() -> Vec<Vec<u8>> {
         request(Request::ReadIndex { vote: None }),
         request(Request::Hashes),
         request(Request::Beat { fences: vec![1, 1 << 40] }),
+        request(Request::Gone { fences: vec![7] }),
         request(Request::Append(append())),
         request(Request::Bootstrap(BootstrapAsk::Promise(Proposal {
             ballot: 1,

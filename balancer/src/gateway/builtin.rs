@@ -14,8 +14,8 @@ pub(super) enum Known {
     NamedByContent,
     /// It says what it is a repeat of: a task's end by its fence, a worker's beat.
     Repeatable,
-    /// The same, or it reads; and it may wait for something to happen: a claim, which has a number, or a reader of a
-    /// task.
+    /// The same, or it reads; and it may wait for something to happen: a claim, which has a number, a reader of a
+    /// task, or a worker's stream.
     Waits,
     /// It asks for a message by its digest, whose begin this is.
     Digest(u64),
@@ -42,7 +42,7 @@ struct Row {
     known: fn(u64) -> Known,
 }
 
-const TABLE: [Row; 13] = [
+const TABLE: [Row; 14] = [
     Row { method: Method::is_safe, target: Target::Whole(b"/-/ready"), known: |_| Known::Ready },
     Row { method: is_post, target: Target::Path(b"/messages"), known: |_| Known::NamedByContent },
     Row { method: is_post, target: Target::Path(b"/endpoint/"), known: |_| Known::NamedByContent },
@@ -50,6 +50,11 @@ const TABLE: [Row; 13] = [
     Row { method: Method::is_safe, target: Target::DigestAfter(b"/messages/"), known: Known::Digest },
     Row { method: is_post, target: Target::Path(b"/claim"), known: |_| Known::Waits },
     Row { method: Method::is_safe, target: Target::Asked(b"/tasks/", b"wait="), known: |_| Known::Waits },
+    Row {
+        method: Method::is_safe,
+        target: Target::Between(b"/workers/", b"/stream"),
+        known: |_| Known::Waits,
+    },
     Row { method: is_post, target: Target::Between(b"/workers/", b"/beat"), known: |_| Known::Repeatable },
     Row { method: is_post, target: Target::Between(b"/tasks/", b"/complete"), known: |_| Known::Repeatable },
     Row { method: is_post, target: Target::Between(b"/tasks/", b"/fail"), known: |_| Known::Repeatable },
@@ -139,6 +144,8 @@ mod tests {
             (Method::Post, "/tasks/1/complete", Known::Repeatable),
             (Method::Post, "/tasks/1/fail?x", Known::Repeatable),
             (Method::Post, "/workers/w/beat", Known::Repeatable),
+            (Method::Get, "/workers/w/stream", Known::Waits),
+            (Method::Post, "/workers/w/stream", Known::Nothing),
             (Method::Post, "/tasks/1/retry", Known::Nothing),
             (Method::Post, "/tasks//complete", Known::Nothing),
             (Method::Post, "/tasks/1/2/complete", Known::Nothing),

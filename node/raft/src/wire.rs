@@ -29,7 +29,7 @@ pub const RESUMES: u16 = 4;
 /// The first protocol in which members compare the hashes of their states.
 pub const COMPARES: u16 = 5;
 
-/// The first protocol in which the leader is told what workers hold.
+/// The first protocol in which the leader is told what workers hold, and who of them is gone.
 pub const BEATS: u16 = 6;
 
 const _: () = assert!(PROTOCOL.1 >= Level::NEWEST.0);

@@ -50,6 +50,7 @@ pub struct State {
     pub tasks: Tasks,
     /// What workers said that they hold.
     pub beats: Vec<u64>,
+    pub gone_fences: Vec<u64>,
     applied: u64,
     clock: Clock,
 }
@@ -250,6 +251,10 @@ impl TaskApi for Fake {
 
     async fn extend_leases(&self, fences: &[u64]) -> Result<(), ServiceError> {
         self.state.lock().unwrap().beats.extend_from_slice(fences);
+        Ok(())
+    }
+    async fn end_leases(&self, fences: &[u64]) -> Result<(), ServiceError> {
+        self.state.lock().unwrap().gone_fences.extend_from_slice(fences);
         Ok(())
     }
 }

@@ -75,6 +75,10 @@ impl CallHandler for Calls {
                 let led = led_term(self.node_id, &self.raft);
                 answer(Response::Beat(self.held_leases.extend(&fences, led)))
             }
+            Request::Gone { fences } => {
+                let led = led_term(self.node_id, &self.raft);
+                answer(Response::Beat(self.held_leases.end(&fences, led)))
+            }
             Request::HasRoom => answer(Response::HasRoom(self.health.borrow().full.is_none())),
             Request::Resumes { session, held, went_back } => {
                 // Whoever stood for this node's vote had it on its own disk first.

@@ -92,6 +92,8 @@ pub trait TaskApi: MessageApi {
     ) -> impl Future<Output = Result<Vec<TaskOutcome>, ServiceError>> + Send;
     /// Has the leader believe for a while more that a worker holds the tasks of these fences.
     fn extend_leases(&self, fences: &[u64]) -> impl Future<Output = Result<(), ServiceError>> + Send;
+    /// Has the leader believe no more that a worker holds these, unless it is heard of by another way.
+    fn end_leases(&self, fences: &[u64]) -> impl Future<Output = Result<(), ServiceError>> + Send;
 }
 
 impl TaskApi for Service {
@@ -116,6 +118,9 @@ impl TaskApi for Service {
     }
     fn extend_leases(&self, fences: &[u64]) -> impl Future<Output = Result<(), ServiceError>> + Send {
         Service::extend_leases(self, fences)
+    }
+    fn end_leases(&self, fences: &[u64]) -> impl Future<Output = Result<(), ServiceError>> + Send {
+        Service::end_leases(self, fences)
     }
 }
 

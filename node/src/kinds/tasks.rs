@@ -8,6 +8,7 @@ mod operate;
 pub(crate) mod oversee;
 mod readers;
 mod shown;
+mod stream;
 mod worker;
 
 use std::sync::Arc;
@@ -31,6 +32,7 @@ use crate::telemetry::Metrics;
 use desk::Desk;
 use oversee::Overseen;
 use readers::Readers;
+use stream::Streams;
 
 /// Queues whose figures are told one by one: a label each.
 const SCRAPED_MAX: usize = 256;
@@ -46,6 +48,7 @@ pub(crate) struct Queues<A> {
     served: Arc<Served<A>>,
     desk: Arc<Desk>,
     readers: Arc<Readers>,
+    streams: Arc<Streams>,
     /// The node drains: who waits is answered.
     closing: watch::Receiver<bool>,
     operators: OperatorToken,
@@ -63,7 +66,7 @@ impl<A: TaskApi> Queues<A> {
         page: Page,
     ) -> Self {
         let (desk, readers) = (Desk::start(&served.api), Readers::start(&served.api));
-        Self { served, desk, readers, closing, operators, workers, page }
+        Self { served, desk, readers, streams: Arc::default(), closing, operators, workers, page }
     }
 
     fn overseen(&self) -> Overseen<A> {
@@ -74,6 +77,7 @@ impl<A: TaskApi> Queues<A> {
     /// Adds what is known of tasks to the metrics.
     pub(crate) fn register(&self, metrics: &Metrics) {
         let (api, desk, readers) = (self.served.api.clone(), self.desk.clone(), self.readers.clone());
+        let streams = self.streams.clone();
         metrics.add_source(move |scrape| {
             let now_ms = api.now_ms();
             let (queues, bytes, finished, workers) = api.tasks(|tasks| {
@@ -89,6 +93,8 @@ impl<A: TaskApi> Queues<A> {
             scrape.gauge("tasks_claims_waiting", "Claims that wait at this node", waiting);
             let reading = readers.count() as f64;
             scrape.gauge("tasks_readers_waiting", "Readers that wait for a task's end at this node", reading);
+            let streaming = streams.count() as f64;
+            scrape.gauge("tasks_worker_streams", "Workers' streams at this node", streaming);
             let gauges: [Told<QueueView, u32>; 5] = [
                 ("tasks_ready", "Tasks that can be claimed", |queue| queue.ready),
                 ("tasks_due", "Tasks that wait for their time", |queue| queue.due),
@@ -139,6 +145,7 @@ pub(crate) fn routes<A: TaskApi>(queues: Arc<Queues<A>>) -> Router {
         .route("/tasks/{id}/progress", post(worker::progress::<A>))
         .route("/claim", post(worker::claim::<A>))
         .route("/workers/{worker}/beat", post(worker::beat::<A>))
+        .route("/workers/{worker}/stream", get(stream::stay::<A>))
         .route("/queues", get(operate::list::<A>))
         .route("/queues/{queue}", put(operate::set::<A>).post(client::store_any::<A>))
         .with_state(queues)
@@ -149,7 +156,7 @@ pub(crate) fn routes<A: TaskApi>(queues: Arc<Queues<A>>) -> Router {
 #[derive(OpenApi)]
 #[openapi(
     paths(
-        client::store, client::store_any, client::look, worker::claim, worker::beat, worker::complete,
+        client::store, client::store_any, client::look, worker::claim, worker::beat, stream::stay, worker::complete,
         worker::fail, worker::release, worker::snooze, worker::progress, operate::list, operate::set,
         operate::cancel, operate::retry, oversee::list, oversee::purge, oversee::retry_all, oversee::workers
     ),

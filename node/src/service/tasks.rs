@@ -56,6 +56,11 @@ impl Service {
         self.0.beats.extend(fences, Instant::now() + BEAT_TIMEOUT).await
     }
 
+    /// Has the leader believe no more that a worker holds these: it is gone, unless it is heard of by another way.
+    pub async fn end_leases(&self, fences: &[u64]) -> Result<(), ServiceError> {
+        self.0.beats.end(fences, Instant::now() + BEAT_TIMEOUT).await
+    }
+
     /// Fails until the cluster has agreed to have tasks: a member of the version before could not read them.
     async fn require_tasks(&self) -> Result<(), ServiceError> {
         if self.reader().level() >= Level::TASKS {

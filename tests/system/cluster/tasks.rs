@@ -9,6 +9,7 @@ use skep_kit::clients::http::Answer;
 use skep_kit::effort::machine_shared;
 use skep_kit::wait::until;
 use skep_kit::{Client, Cluster};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a worker is believed to have its tasks after it was last heard of.
@@ -180,7 +181,7 @@ async fn the_leaders_death_costs_no_task_and_no_lease_and_none_ends_twice() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_tasks_of_a_worker_that_is_not_heard_of_run_again_and_those_of_one_that_is_do_not() {
     let _machine = machine_shared();
-    let cluster = ready().await;
+    let cluster = agreed(3).await;
     let leader = cluster.leader().await;
     let follower = if leader == 1 { 2 } else { 1 };
     let client = cluster.node(follower).http.with_timeout(Duration::from_secs(60));
@@ -293,6 +294,60 @@ async fn what_is_due_becomes_ready_in_time_and_a_try_that_takes_too_long_is_over
     let over = complete(&client, &first, "late").await.expect("an answer");
     assert_eq!((over.status, &over.json()["type"]), (409, &"urn:skep:problem:lease-lost".into()));
     assert_eq!(task(&client, &late).await["tries"], 1);
+}
+
+/// A worker's stream, as its process has it: who drops it dies.
+async fn stream(cluster: &Cluster, node: u8, worker: &str) -> tokio::net::TcpStream {
+    let (address, path) = (cluster.node(node).http.address, format!("/workers/{worker}/stream"));
+    let mut stream = tokio::net::TcpStream::connect(address).await.expect("a connection");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("sent");
+    let (mut head, mut piece) = (Vec::new(), [0; 1024]);
+    while !head.windows(7).any(|part| part == b": alive") {
+        let count = stream.read(&mut piece).await.expect("an answer");
+        assert_ne!(count, 0, "{}", String::from_utf8_lossy(&head));
+        head.extend_from_slice(&piece[..count]);
+    }
+    assert!(head.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&head));
+    stream
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_worker_had_whose_stream_ends_goes_to_another_at_once_and_who_beats_keeps_it() {
+    let _machine = machine_shared();
+    let cluster = agreed(3).await;
+    let leader = cluster.leader().await;
+    let follower = (1..=3).find(|node| *node != leader).expect("another one");
+    put_many(&cluster.node(leader).http, 2).await;
+    let [dies, stays] = ["dies", "stays"];
+    let mut held = Vec::new();
+    for (worker, node) in [(dies, follower), (stays, leader)] {
+        held.push(
+            given(&post(&cluster.node(node).http, "/claim", claim(worker, 1, 1, "0s")).await).remove(0),
+        );
+    }
+    let (one, two) = (stream(&cluster, follower, dies).await, stream(&cluster, leader, stays).await);
+    let waiting = tokio::spawn({
+        let client = cluster.node(leader).http.clone();
+        async move { given(&post(&client, "/claim", claim("other", 1, 2, "20s")).await) }
+    });
+    let began = Instant::now();
+    drop((one, two));
+    let taken = tokio::spawn(async move { (waiting.await.expect("no panic"), began.elapsed()) });
+    // Its connection alone broke: it is heard of by another way until the other's tasks are taken.
+    let holds = json!({"holds": [held[1].1]});
+    until("the other worker is given the task", PATIENCE, async || {
+        let answer = try_post(&cluster.node(follower).http, "/workers/stays/beat", &holds).await?;
+        assert_eq!((answer.status, answer.json()), (200, json!({"lost": []})), "{answer:?}");
+        taken.is_finished().then_some(())
+    })
+    .await;
+    let (taken, after) = taken.await.expect("no panic");
+    assert_eq!(taken.iter().map(|lease| &lease.0).collect::<Vec<_>>(), [&held[0].0]);
+    assert!(after < LEASE / 2, "{after:?}: no lease was waited for");
+    let lost = task(&cluster.node(leader).http, &held[0].0).await;
+    assert_eq!((&lost["lost"], &lost["state"]), (&1.into(), &"active".into()), "{lost}");
+    assert_eq!(complete(&cluster.node(leader).http, &held[1], "stays").await.expect("an answer").status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -68,6 +68,11 @@ pub enum Request {
     Beat {
         fences: Vec<u64>,
     },
+    /// To the leader: the worker that held the tasks of these fences has let its stream go, and was not heard of
+    /// since. Protocol 6.
+    Gone {
+        fences: Vec<u64>,
+    },
 }
 
 /// What an operator asks of the leader through any node.
@@ -122,7 +127,7 @@ pub enum Response {
     Seen(Option<Held>),
     /// Log indexes, each with the hash of the state after that entry.
     Hashes(Vec<(u64, u128)>),
-    /// To [`Request::Beat`]: whether the peer leads, and has noted it.
+    /// To [`Request::Beat`] and [`Request::Gone`]: whether the peer leads, and has noted it.
     Beat(bool),
 }
 
@@ -196,7 +201,7 @@ impl Request {
             Request::MayStop | Request::HasRoom | Request::Resumes { .. } => true,
             Request::Hashes => true,
             // Leases of workers hang on it.
-            Request::Beat { .. } => true,
+            Request::Beat { .. } | Request::Gone { .. } => true,
             Request::Propose { .. } | Request::Restore { .. } | Request::Operate(_) => false,
             // It takes as long as a dial.
             Request::Reach { .. } => false,

@@ -46,9 +46,18 @@ pub fn led_term(node_id: NodeId, raft: &Raft) -> Option<u64> {
 impl Held {
     /// A worker holds these. Answers whether this node leads, in a term whose leases it has: else nothing came of it.
     pub fn extend(&self, fences: &[u64], led: Option<u64>) -> bool {
+        self.note(fences, led, Leases::extend)
+    }
+
+    /// The worker that held these is gone, unless it was heard of just now. Answers as [`Held::extend`] does.
+    pub fn end(&self, fences: &[u64], led: Option<u64>) -> bool {
+        self.note(fences, led, Leases::end)
+    }
+
+    fn note(&self, fences: &[u64], led: Option<u64>, what: fn(&mut Leases, &[u64], Instant)) -> bool {
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((_, leases)) = held.as_mut().filter(|(term, _)| led == Some(*term)) else { return false };
-        leases.extend(fences.get(..HOLDS_MAX).unwrap_or(fences), Instant::now());
+        what(leases, fences.get(..HOLDS_MAX).unwrap_or(fences), Instant::now());
         true
     }
 
@@ -69,7 +78,14 @@ impl Held {
     }
 }
 
-/// Tells the leader, from any node, what workers hold.
+/// What the leader is told of a worker.
+#[derive(Debug, Clone, Copy)]
+enum Word {
+    Holds,
+    Gone,
+}
+
+/// Tells the leader, from any node, what workers hold, and who of them is gone.
 #[derive(Clone)]
 pub struct Beats {
     pub node_id: NodeId,
@@ -82,15 +98,32 @@ pub struct Beats {
 impl Beats {
     /// Has the leader extend the leases of these fences.
     pub async fn extend(&self, fences: &[u64], deadline: Instant) -> Result<(), ServiceError> {
+        self.tell(fences, Word::Holds, deadline).await
+    }
+
+    /// Has the leader end the leases of these fences, whose worker is gone.
+    pub async fn end(&self, fences: &[u64], deadline: Instant) -> Result<(), ServiceError> {
+        self.tell(fences, Word::Gone, deadline).await
+    }
+
+    async fn tell(&self, fences: &[u64], word: Word, deadline: Instant) -> Result<(), ServiceError> {
         loop {
             let leader = self.raft.metrics().borrow_watched().current_leader.map(NodeId);
             let heard = match leader {
                 None => false,
                 Some(id) if id == self.node_id => {
-                    self.held.extend(fences, led_term(self.node_id, &self.raft))
+                    let led = led_term(self.node_id, &self.raft);
+                    match word {
+                        Word::Holds => self.held.extend(fences, led),
+                        Word::Gone => self.held.end(fences, led),
+                    }
                 }
                 Some(id) if self.reads_beats(id) => {
-                    let request = Request::Beat { fences: fences.to_vec() };
+                    let fences = fences.to_vec();
+                    let request = match word {
+                        Word::Holds => Request::Beat { fences },
+                        Word::Gone => Request::Gone { fences },
+                    };
                     matches!(self.peers.call(id, request, deadline).await, Ok(Response::Beat(true)))
                 }
                 Some(_) => false,

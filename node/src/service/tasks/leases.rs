@@ -11,6 +11,9 @@ use tokio::time::Instant;
 
 /// How long a worker is believed to have its tasks after it was last heard of.
 pub const LEASE: Duration = Duration::from_secs(15);
+/// A worker whose stream has ended and that was not heard of for so long is gone: one whose connection alone broke
+/// has another by then, and said so.
+const HEARD_WITHIN: Duration = Duration::from_millis(1200);
 /// Leases that end at one look, so that not all of a lost rack come back in one moment.
 const EXPIRED_AT_ONCE_MAX: usize = 250;
 
@@ -26,6 +29,17 @@ impl Leases {
         for fence in fences {
             if let Some(until) = self.until.get_mut(fence) {
                 *until = now + LEASE;
+            }
+        }
+    }
+
+    /// The worker that held these has let its stream go. Those of which it was not heard since are over.
+    pub fn end(&mut self, fences: &[u64], now: Instant) {
+        for fence in fences {
+            if let Some(until) = self.until.get_mut(fence)
+                && *until <= now + LEASE - HEARD_WITHIN
+            {
+                *until = now;
             }
         }
     }
@@ -83,6 +97,23 @@ mod tests {
         leases.pause(Duration::from_secs(40));
         assert_eq!(leases.look(&[lease(1)], began + Duration::from_secs(54)), []);
         assert_eq!(leases.look(&[lease(1)], began + Duration::from_secs(55)), [lease(1)]);
+    }
+
+    #[test]
+    fn a_worker_that_is_gone_is_believed_no_more_unless_it_was_heard_of_since() {
+        let (began, mut leases) = (Instant::now(), Leases::default());
+        let ms = |millis| began + Duration::from_millis(millis);
+        let all = [lease(1), lease(2)];
+        leases.look(&all, ms(0));
+        leases.extend(&[2], ms(1000));
+        leases.end(&[1, 2, 3], ms(2000));
+        assert_eq!(leases.look(&all, ms(2000)), [lease(1)], "the other one was heard of a second ago");
+        leases.end(&[2], ms(2500));
+        assert_eq!(leases.look(&all, ms(2500)), all);
+        leases.pause(Duration::from_secs(40));
+        leases.extend(&[1], ms(3000));
+        leases.end(&[1], ms(3000));
+        assert_eq!(leases.look(&[lease(1)], ms(3000)), [], "a beat by any way brings it back");
     }
 
     #[test]

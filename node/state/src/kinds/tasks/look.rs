@@ -84,6 +84,13 @@ impl Tasks {
         given.any(|lease| !holds.contains(&lease.fence) && self.is_current(lease))
     }
 
+    /// The fences of what a worker has.
+    pub fn fences_of(&self, worker: &str) -> Vec<u64> {
+        let worker = self.held.workers.get(worker);
+        let leases = worker.into_iter().flat_map(|worker| worker.kept.iter().chain(&worker.given));
+        leases.filter(|lease| self.is_current(lease)).map(|lease| lease.fence).collect()
+    }
+
     /// Those fences that a worker takes for its own and that are not any more. One that is newer than all that is
     /// known here may be its own.
     pub fn lost_of(&self, worker: &str, holds: &[u64]) -> Vec<u64> {
