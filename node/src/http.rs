@@ -11,7 +11,6 @@
 pub(crate) mod account;
 pub(crate) mod app;
 pub(crate) mod body;
-pub(crate) mod browser;
 pub(crate) mod conditions;
 pub(crate) mod encode;
 pub(crate) mod head;
@@ -20,11 +19,10 @@ pub(crate) mod idempotency;
 pub(crate) mod json;
 pub(crate) mod problem;
 pub(crate) mod query;
-pub(crate) mod token;
 
 pub use account::{ACCOUNT_BYTES_MIN, Account};
 pub use app::App;
-pub use browser::Origins;
 pub use problem::{Problem, ProblemKind};
+pub use skep_console::browser::Origins;
+pub use skep_console::token::OperatorToken;
 pub use skep_console::{ServeLimits, Stage, serve};
-pub use token::OperatorToken;

@@ -7,6 +7,8 @@ use axum::routing::get;
 use futures_util::future::BoxFuture;
 use http::{Method, Request, Uri};
 use hyper::body::Incoming;
+use skep_console::browser::Origins;
+use skep_console::token::OperatorToken;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
@@ -15,9 +17,7 @@ use super::shared::Public;
 use super::{assets, export, members, openapi};
 use crate::http::account::Account;
 use crate::http::app::{App, Guard, Shortcut};
-use crate::http::browser::Origins;
 use crate::http::problem::Problem;
-use crate::http::token::OperatorToken;
 use crate::kinds;
 use crate::kinds::messages::live::{Feed, Live};
 use crate::kinds::served::{MessageApi, Served};

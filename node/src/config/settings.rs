@@ -1,6 +1,7 @@
 //! The node's settings: a row each.
 
-use skep_base::settings::{CONFIG, Kind, LOG, LOG_FORMAT, Setting};
+use skep_base::settings::{CONFIG, LOG, LOG_FORMAT, Setting};
+use skep_console::token::OPERATOR_TOKEN;
 use skep_members::settings::{ADVERTISE, CLUSTER_KEY, CLUSTER_KEY_FILE, SEEDS};
 
 /// Most that `--max-body` may be, in bytes: a body must fit one Raft entry and one peer frame.
@@ -102,8 +103,6 @@ pub(super) const ALLOW_ORIGINS: Setting = Setting::serving(
     "none but its own",
     "Origins whose pages may write and follow the live feed, as https://app.example",
 );
-pub(super) const OPERATOR_TOKEN: Setting =
-    Setting { name: "operator-token", kind: Kind::Secret, value: "", default: "none", help: "" };
 pub(super) const OPERATOR_TOKEN_FILE: Setting = Setting::serving(
     "operator-token-file",
     "FILE",
