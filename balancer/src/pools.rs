@@ -9,6 +9,7 @@ pub mod backends;
 pub(crate) mod choose;
 pub mod failures;
 pub(crate) mod latency;
+pub mod orders;
 pub(crate) mod outlier;
 pub mod probe;
 pub(crate) mod registry;
@@ -22,6 +23,7 @@ use arc_swap::{ArcSwap, Guard};
 use tokio::sync::Notify;
 
 use self::backends::BackendSet;
+use self::orders::Orders;
 
 /// A named set of backends.
 #[derive(Debug)]
@@ -32,6 +34,8 @@ pub struct Pool {
     /// `Skep-Unprocessed` is believed.
     pub are_nodes: bool,
     set: ArcSwap<BackendSet>,
+    /// What operators set of them.
+    pub orders: Orders,
     /// Requests of all cores that wait for one of them.
     pub waiting: AtomicUsize,
     /// Told after each change of the set; for one listener.
@@ -44,6 +48,7 @@ impl Pool {
             name: name.into(),
             are_nodes,
             set: ArcSwap::default(),
+            orders: Orders::default(),
             waiting: AtomicUsize::new(0),
             changed: Notify::new(),
         })

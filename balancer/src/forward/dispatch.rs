@@ -229,6 +229,9 @@ impl Dispatch {
         let set = self.pool.load();
         let is_served_from = |serial| set.serving.iter().any(|it| it.serial == serial);
         self.idle.borrow_mut().sweep(self.worker.timers.now(), is_served_from);
+        let budget = self.budget.borrow();
+        self.worker.stats.retry_tokens.set(budget.tokens());
+        self.worker.stats.retries_refused.set(budget.refused());
         // Another core may have made room.
         self.queue.call();
     }

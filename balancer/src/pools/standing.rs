@@ -16,6 +16,8 @@ pub struct Facts {
     pub health: Health,
     /// As traffic says.
     pub ejected: bool,
+    /// As an operator says: it is drained, or ejected by hand.
+    pub held: bool,
 }
 
 /// What it comes to.
@@ -44,9 +46,17 @@ pub fn standing(facts: Facts) -> Standing {
         (Ready | Static | Dead, Health::Unready | Health::Refused) => Standing::Finishing,
         // Gossip says ready as soon as it is; a probe only takes that back. Where gossip is lost, a good
         // probe does.
-        (Ready | Static | Dead, Health::Up | Health::Unknown) if facts.ejected => Standing::Finishing,
+        (Ready | Static | Dead, Health::Up | Health::Unknown) if facts.ejected || facts.held => {
+            Standing::Finishing
+        }
         (Ready | Static | Dead, Health::Up | Health::Unknown) => Standing::Serving,
     }
+}
+
+/// Whether it may be served from where nobody else is: it may be the probes that fail, and traffic will show. Not
+/// against the word of an operator.
+pub fn may_be_last_resort(facts: Facts) -> bool {
+    matches!(facts.state, TargetState::Ready | TargetState::Static) && !facts.held
 }
 
 /// Whether it may get new requests, and was seen to answer: what readiness and the claim to a virtual
@@ -75,13 +85,17 @@ mod tests {
             (Dead, [Finishing, Serving, Finishing, Gone, Gone]),
         ] {
             for (health, expected) in healths.into_iter().zip(expected) {
-                let facts = Facts { state, health, ejected: false };
+                let facts = Facts { state, health, ejected: false, held: false };
                 assert_eq!(standing(facts), expected, "{facts:?}");
                 assert_eq!(is_able(facts), expected == Serving && health == Up, "{facts:?}");
-                let ejected = Facts { ejected: true, ..facts };
                 let without_new = if expected == Serving { Finishing } else { expected };
-                assert_eq!(standing(ejected), without_new, "{ejected:?}");
-                assert!(!is_able(ejected));
+                for facts in [Facts { ejected: true, ..facts }, Facts { held: true, ..facts }] {
+                    assert_eq!(standing(facts), without_new, "{facts:?}");
+                    assert!(!is_able(facts));
+                }
+                let is_there = matches!(state, Ready | Static);
+                assert_eq!(may_be_last_resort(facts), is_there);
+                assert!(!may_be_last_resort(Facts { held: true, ..facts }));
             }
         }
     }
