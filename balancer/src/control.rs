@@ -15,7 +15,8 @@ use anyhow::Context;
 use skep_base::id::NodeId;
 use skep_base::listen;
 use skep_base::process::files;
-use skep_console::{ServeLimits, Stage};
+use skep_console::admin::Operators;
+use skep_console::{ServeLimits, Stage, browser};
 use skep_members::advertise;
 use skep_members::gossip::{Gossip, GossipConfig, NodeState, PeerRecord, Program, RaftRole};
 use skep_members::key::KeyRing;
@@ -34,6 +35,7 @@ use crate::listen::activation::{Passed, bind_all};
 use crate::listen::cores::{self, CoreConfig, Phase};
 use crate::listen::tls::Certificates;
 use crate::metrics::{self, Metrics};
+use crate::operator::Operations;
 use crate::pools::{registry, source};
 use crate::status::Status;
 
@@ -120,6 +122,7 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
     }
     drop(log);
     let pulse = tokio::spawn(watch_cores(shared.clone(), stats.clone()));
+    let operations = Operations::new(shared.clone(), stats.clone());
     let metrics = Metrics {
         shared: shared.clone(),
         cores: stats,
@@ -133,7 +136,12 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
     let view = address.as_ref().map(|address| address.view.clone());
     let status = Status::new(shared.clone(), view.clone());
     let (admin_stage, stages) = watch::channel(Stage::Serving);
-    let routes = status.admin(metrics::registry(metrics, view));
+    let operators = Operators {
+        token: config.operator_token.clone(),
+        is_local: admin_address.ip().to_canonical().is_loopback(),
+        own_names: browser::own_names(),
+    };
+    let routes = status.admin(metrics::registry(metrics, view), &operations, operators);
     tokio::spawn(status.measure());
     let admin = tokio::net::TcpListener::from_std(admin)?;
     let admin = tokio::spawn(skep_console::serve(admin, routes, ServeLimits::admin(), stages));

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use skep_base::log::LogConfig;
 use skep_base::settings::{ConfigError, Layers, Setting, log, require_distinct, require_key, values};
+use skep_console::token::{self, OperatorToken};
 use skep_members::advertise::Advertise;
 use skep_members::key::KeyRing;
 use skep_members::seeds::Seed;
@@ -32,6 +33,7 @@ pub struct ServeConfig {
     pub peer: SocketAddr,
     pub advertise: Option<Advertise>,
     pub admin: SocketAddr,
+    pub operator_token: OperatorToken,
     pub seeds: Vec<Seed>,
     /// Fixed backends; then there is no gossip.
     pub backends: Vec<SocketAddr>,
@@ -64,6 +66,7 @@ pub(super) fn resolve(layers: &Layers) -> Result<ServeConfig, ConfigError> {
         peer: layers.address(&PEER)?,
         advertise: layers.read(&ADVERTISE, skep_members::settings::advertise)?,
         admin: layers.address(&ADMIN)?,
+        operator_token: token::to_ask_for(layers, &names::OPERATOR_TOKEN_FILE)?,
         seeds: layers.read(&SEEDS, skep_members::settings::seeds)?.unwrap_or_default(),
         backends: layers.read(&BACKENDS, |text| values::list(text, values::address))?.unwrap_or_default(),
         check: layers.read(&names::CHECK, check)?,

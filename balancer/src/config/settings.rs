@@ -1,6 +1,7 @@
 //! The balancer's settings: a row each.
 
 use skep_base::settings::{CONFIG, LOG, LOG_FORMAT, Setting};
+use skep_console::token::OPERATOR_TOKEN;
 use skep_members::settings::{ADVERTISE, CLUSTER_KEY, CLUSTER_KEY_FILE, SEEDS};
 use skep_vrrp::config::rows;
 
@@ -29,6 +30,13 @@ pub(super) const CERT_KEY: Setting =
 pub(super) const PEER: Setting = Setting::serving("peer", "IP:PORT", "127.0.0.1:7401", "Gossip");
 pub(super) const ADMIN: Setting =
     Setting::everywhere("admin", "IP:PORT", "127.0.0.1:9401", "Admin address: health, metrics, stats page");
+pub(super) const OPERATOR_TOKEN_FILE: Setting = Setting::everywhere(
+    "operator-token-file",
+    "FILE",
+    "none, whoever is on the machine where --admin is on loopback, else nobody",
+    "File with the operators' token, which drains, weighs and ejects backends; the environment's \
+     SKEP_OPERATOR_TOKEN may hold the token itself",
+);
 pub(super) const BACKENDS: Setting = Setting::serving(
     "backends",
     "IP:PORT,...",
@@ -137,6 +145,8 @@ pub(super) const SETTINGS: &[&Setting] = &[
     &PEER,
     &ADVERTISE,
     &ADMIN,
+    &OPERATOR_TOKEN_FILE,
+    &OPERATOR_TOKEN,
     &SEEDS,
     &BACKENDS,
     &CHECK,

@@ -13,6 +13,7 @@ mod http2_frames;
 mod http2_streams;
 mod limits;
 mod measures;
+mod operator;
 mod process;
 mod retries;
 mod standing;
