@@ -12,6 +12,7 @@ pub(crate) mod account;
 pub(crate) mod app;
 pub(crate) mod body;
 pub(crate) mod conditions;
+pub(crate) mod door;
 pub(crate) mod encode;
 pub(crate) mod head;
 pub(crate) mod headers;
@@ -22,7 +23,8 @@ pub(crate) mod query;
 
 pub use account::{ACCOUNT_BYTES_MIN, Account};
 pub use app::App;
+pub use door::{HttpTls, TlsDoor};
 pub use problem::{Problem, ProblemKind};
 pub use skep_console::browser::Origins;
 pub use skep_console::token::OperatorToken;
-pub use skep_console::{ServeLimits, Stage, serve};
+pub use skep_console::{ServeLimits, Stage, serve, serve_behind};

@@ -15,10 +15,10 @@ use skep_members::settings::{ADVERTISE, SEEDS, cluster_key};
 use super::kept;
 use super::settings::{
     ADMIN, ALLOW_ORIGINS, AWAY_GRACE, BODY_BYTES_LIMIT, DATA, DEAD_GRACE, EXPECT, EXPECT_MAX, HTTP,
-    HTTP_THREADS, IDEMPOTENCY_FOR, LEVEL_AFTER, MAX_BODY, OPERATOR_TOKEN_FILE, PEER, REQUEST_MEMORY,
-    REQUEST_TIMEOUT, RETAIN_AGE, RETAIN_BYTES, SCRUB_INTERVAL, VOTERS, VOTERS_MAX,
+    HTTP_THREADS, HTTP_TLS, IDEMPOTENCY_FOR, LEVEL_AFTER, MAX_BODY, OPERATOR_TOKEN_FILE, PEER,
+    REQUEST_MEMORY, REQUEST_TIMEOUT, RETAIN_AGE, RETAIN_BYTES, SCRUB_INTERVAL, VOTERS, VOTERS_MAX,
 };
-use crate::http::{OperatorToken, Origins};
+use crate::http::{HttpTls, OperatorToken, Origins};
 use crate::service::retention::RetentionConfig;
 
 /// All that a serving node is told.
@@ -50,6 +50,7 @@ pub struct ServeConfig {
     pub request_memory: Option<u64>,
     /// None: by the number of cores.
     pub http_threads: Option<usize>,
+    pub http_tls: HttpTls,
     pub allow_origins: Origins,
     /// Said in the log once there is one.
     pub warnings: Vec<String>,
@@ -84,6 +85,7 @@ pub(super) fn resolve(layers: &Layers) -> Result<ServeConfig, ConfigError> {
         operator_token: token::to_ask_for(layers, &OPERATOR_TOKEN_FILE)?,
         request_memory: layers.read(&REQUEST_MEMORY, kept::request_memory)?,
         http_threads: layers.read(&HTTP_THREADS, kept::threads)?,
+        http_tls: layers.value(&HTTP_TLS, HttpTls::parse)?,
         allow_origins: layers.read(&ALLOW_ORIGINS, Origins::parse)?.unwrap_or_default(),
         warnings: warning.into_iter().collect(),
     };

@@ -97,6 +97,12 @@ pub(super) const HTTP_THREADS: Setting = Setting::serving(
     "none on two cores, else one less than cores",
     "Threads for clients beside the one of consensus; with 0, clients share that one",
 );
+pub(super) const HTTP_TLS: Setting = Setting::serving(
+    "http-tls",
+    "WHEN",
+    "off",
+    "TLS on the HTTP port, with the cluster's keys, for balancers with --backend-tls: off, also or only",
+);
 pub(super) const ALLOW_ORIGINS: Setting = Setting::serving(
     "allow-origins",
     "ORIGIN[,ORIGIN...]",
@@ -134,6 +140,7 @@ pub(super) const SETTINGS: &[&Setting] = &[
     &SCRUB_INTERVAL,
     &REQUEST_MEMORY,
     &HTTP_THREADS,
+    &HTTP_TLS,
     &ALLOW_ORIGINS,
     &OPERATOR_TOKEN_FILE,
     &OPERATOR_TOKEN,
