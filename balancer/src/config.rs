@@ -17,7 +17,7 @@ use skep_console::token;
 use skep_console::verbs::HealthOf;
 use skep_vrrp::config::{AgentConfig, VERB as VRRP};
 
-pub use serve::ServeConfig;
+pub use serve::{BackendTlsConfig, ServeConfig};
 
 use args::VerbArgs;
 

@@ -20,12 +20,13 @@ use skep_console::{ServeLimits, Stage, browser};
 use skep_members::advertise;
 use skep_members::gossip::{Gossip, GossipConfig, NodeState, PeerRecord, Program, RaftRole};
 use skep_members::key::KeyRing;
+use skep_members::tls::peer_tls;
 use skep_vrrp::Running;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::config::ServeConfig;
+use crate::config::{BackendTlsConfig, ServeConfig};
 use crate::core::access_log;
 use crate::core::account::Account;
 use crate::core::shared::Shared;
@@ -36,7 +37,8 @@ use crate::listen::cores::{self, CoreConfig, Phase};
 use crate::listen::tls::Certificates;
 use crate::metrics::{self, Metrics};
 use crate::operator::Operations;
-use crate::pools::{registry, source};
+use crate::pools::tls::BackendTls;
+use crate::pools::{Pools, registry, source};
 use crate::status::Status;
 
 use health::{health, watch_cores};
@@ -84,7 +86,8 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
     }
 
     let account = Arc::new(config.request_memory.map_or_else(Account::default, Account::new));
-    let shared = Arc::new(Shared { account, ..Shared::default() });
+    let pools = Pools::of_skep(backend_tls(&config)?);
+    let shared = Arc::new(Shared { account, pools, ..Shared::default() });
     shared.settings.store(Arc::new(reload::within(files, count, config.settings.clone())));
     if let Some(keys) = config.cluster_key.clone() {
         shared.let_go.believe(keys);
@@ -186,6 +189,21 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
     let _ = admin.await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// How backends are spoken to.
+fn backend_tls(config: &ServeConfig) -> anyhow::Result<Option<BackendTls>> {
+    Ok(match &config.backend_tls {
+        BackendTlsConfig::Off => None,
+        BackendTlsConfig::Cluster => {
+            let keys = config.cluster_key.clone().unwrap_or_else(KeyRing::insecure_loopback);
+            Some(BackendTls::of_members(&peer_tls(&keys).context("--backend-tls")?))
+        }
+        BackendTlsConfig::Authorities(file) => {
+            let tls = BackendTls::of_authorities(file).map_err(anyhow::Error::msg);
+            Some(tls.context("--backend-ca")?)
+        }
+    })
 }
 
 /// Tells everyone, takes no more connections, waits for what is in flight.

@@ -43,6 +43,18 @@ pub(super) const BACKENDS: Setting = Setting::serving(
     "none",
     "Backends that are not found by gossip: fixed addresses instead of seeds",
 );
+pub(super) const BACKEND_TLS: Setting = Setting::serving(
+    "backend-tls",
+    "WITH",
+    "off",
+    "TLS to the backends: off, or cluster: both sides prove by the cluster's keys who they are",
+);
+pub(super) const BACKEND_CA: Setting = Setting::serving(
+    "backend-ca",
+    "FILE",
+    "none",
+    "TLS to --backends whose certificates these authorities (PEM) have signed, for their addresses",
+);
 pub(super) const CHECK: Setting = Setting::serving(
     "check",
     "PATH",
@@ -149,6 +161,8 @@ pub(super) const SETTINGS: &[&Setting] = &[
     &OPERATOR_TOKEN,
     &SEEDS,
     &BACKENDS,
+    &BACKEND_TLS,
+    &BACKEND_CA,
     &CHECK,
     &FAILURE_STATUSES,
     &CLUSTER_KEY_FILE,

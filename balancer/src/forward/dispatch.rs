@@ -171,7 +171,7 @@ impl Dispatch {
 
     pub async fn connect(&self, backend: &Arc<Backend>) -> io::Result<Upstream> {
         backend.stats.connects.fetch_add(1, Relaxed);
-        Upstream::connect(backend.clone(), &self.worker.answer_buffers).await
+        Upstream::connect(backend.clone(), self.pool.tls.as_ref(), &self.worker.answer_buffers).await
     }
 
     /// The connection is good for another exchange.

@@ -79,7 +79,7 @@ pub async fn run(pool: Arc<Pool>, mut source: watch::Receiver<Vec<Target>>) {
                 }
                 let targets = source.borrow_and_update().clone();
                 registry.update(targets, |serial, target| {
-                    Some(probe::start(serial, target, results.clone()))
+                    Some(probe::start(serial, target, pool.tls.clone(), results.clone()))
                 });
             }
             Some((serial, health)) = incoming.recv() => {

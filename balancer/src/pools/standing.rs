@@ -43,7 +43,7 @@ pub fn standing(facts: Facts) -> Standing {
         // Gossip hears nothing of it, and nobody listens where it was.
         (Dead, Health::Refused) => Standing::Gone,
         (Joining, _) | (Dead, Health::Unknown) => Standing::Finishing,
-        (Ready | Static | Dead, Health::Unready | Health::Refused) => Standing::Finishing,
+        (Ready | Static | Dead, Health::Unready | Health::Refused | Health::Untrusted) => Standing::Finishing,
         // Gossip says ready as soon as it is; a probe only takes that back. Where gossip is lost, a good
         // probe does.
         (Ready | Static | Dead, Health::Up | Health::Unknown) if facts.ejected || facts.held => {
@@ -74,15 +74,15 @@ mod tests {
 
     #[test]
     fn what_gossip_and_probes_come_to() {
-        let healths = [Unknown, Up, Unready, Refused, Silent];
+        let healths = [Unknown, Up, Unready, Refused, Untrusted, Silent];
         for (state, expected) in [
-            (Static, [Serving, Serving, Finishing, Finishing, Gone]),
-            (Ready, [Serving, Serving, Finishing, Finishing, Gone]),
-            (Joining, [Finishing, Finishing, Finishing, Finishing, Gone]),
-            (Draining, [Finishing; 5]),
-            (Left, [Finishing; 5]),
-            (Ended, [Finishing, Finishing, Finishing, Finishing, Gone]),
-            (Dead, [Finishing, Serving, Finishing, Gone, Gone]),
+            (Static, [Serving, Serving, Finishing, Finishing, Finishing, Gone]),
+            (Ready, [Serving, Serving, Finishing, Finishing, Finishing, Gone]),
+            (Joining, [Finishing, Finishing, Finishing, Finishing, Finishing, Gone]),
+            (Draining, [Finishing; 6]),
+            (Left, [Finishing; 6]),
+            (Ended, [Finishing, Finishing, Finishing, Finishing, Finishing, Gone]),
+            (Dead, [Finishing, Serving, Finishing, Gone, Finishing, Gone]),
         ] {
             for (health, expected) in healths.into_iter().zip(expected) {
                 let facts = Facts { state, health, ejected: false, held: false };

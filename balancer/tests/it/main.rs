@@ -1,6 +1,7 @@
 //! A core on loopback between scripted backends and raw clients.
 
 mod answers;
+mod backend_tls;
 mod choosing;
 mod corpus;
 mod drain;
