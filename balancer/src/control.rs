@@ -67,6 +67,7 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
     };
     let count = config.cores.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let passed = Passed::take().map_err(anyhow::Error::msg)?;
+    let stay = passed.http.is_some() || passed.https.is_some();
     let http =
         bind_all(passed.http, config.http, count).with_context(|| format!("--http {}", config.http))?;
     let https = match config.https {
@@ -119,6 +120,7 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
             http,
             https: https.next().zip(certificates.clone()),
             phase: phases.clone(),
+            stay,
         };
         let thread = cores::start(id, core)?;
         cores.spawn_blocking(move || thread.join());
