@@ -9,14 +9,19 @@ mod settings;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use skep_base::settings::ConfigError;
+use http::HeaderValue;
+use skep_base::settings::{ConfigError, Output, values};
+use skep_console::token;
 use skep_console::verbs::HealthOf;
 use skep_vrrp::config::{AgentConfig, VERB as VRRP};
 
-pub use serve::ServeConfig;
+pub use serve::{BackendTlsConfig, ServeConfig};
 
 use args::VerbArgs;
+
+use crate::pools::orders::EJECTION_MAX;
 
 /// What the program is asked to do.
 #[derive(Debug)]
@@ -29,11 +34,47 @@ pub enum Invocation {
         admin: SocketAddr,
         json: bool,
     },
+    /// Have something changed or shown.
+    Operate {
+        verb: OperatorVerb,
+        admin: SocketAddr,
+        /// The operators' token, as a field's value.
+        token: Option<HeaderValue>,
+        json: bool,
+    },
     Health {
         admin: SocketAddr,
         of: HealthOf,
         json: bool,
     },
+}
+
+/// What an operator may have changed or shown.
+#[derive(Debug, Clone, PartialEq)]
+pub enum OperatorVerb {
+    Drain {
+        backend: String,
+    },
+    Undrain {
+        backend: String,
+    },
+    Weigh {
+        backend: String,
+        weight: f64,
+    },
+    Eject {
+        backend: String,
+        length: Option<Duration>,
+    },
+    Reset {
+        backend: String,
+    },
+    ShowLevel,
+    /// None: as it was started with.
+    SetLevel {
+        filter: Option<String>,
+    },
+    RetryBudget,
 }
 
 /// Reads the command line (program name first) and what stands behind it.
@@ -54,12 +95,36 @@ where
         return serve::resolve(&layers).map(Box::new).map(Invocation::Serve);
     };
     let admin = layers.address_to_ask(&settings::ADMIN)?;
+    let operate = |verb, output: Output| {
+        // What only shows something needs no token, nor to read its file.
+        let token = match verb {
+            OperatorVerb::ShowLevel | OperatorVerb::RetryBudget => None,
+            _ => token::to_send(&layers, &settings::OPERATOR_TOKEN_FILE)?,
+        };
+        Ok(Invocation::Operate { verb, admin, token, json: output.json })
+    };
     Ok(match verb {
         VerbArgs::Vrrp => {
             let reason = "the verb stands first, and its flags after it".to_owned();
             return Err(ConfigError::Invalid { origin: "vrrp".into(), reason });
         }
         VerbArgs::Backends(output) => Invocation::Backends { admin, json: output.json },
+        VerbArgs::Drain { backend, output } => operate(OperatorVerb::Drain { backend }, output)?,
+        VerbArgs::Undrain { backend, output } => operate(OperatorVerb::Undrain { backend }, output)?,
+        VerbArgs::Weigh { backend, weight, output } => {
+            operate(OperatorVerb::Weigh { backend, weight }, output)?
+        }
+        VerbArgs::Eject { backend, length, output } => {
+            let length = length.as_deref().map(|text| values::duration_up_to(text, EJECTION_MAX)).transpose();
+            let length = length.map_err(|reason| ConfigError::Invalid { origin: "--for".into(), reason })?;
+            operate(OperatorVerb::Eject { backend, length }, output)?
+        }
+        VerbArgs::Reset { backend, output } => operate(OperatorVerb::Reset { backend }, output)?,
+        VerbArgs::LogLevel { filter: None, reset: false, output } => {
+            operate(OperatorVerb::ShowLevel, output)?
+        }
+        VerbArgs::LogLevel { filter, output, .. } => operate(OperatorVerb::SetLevel { filter }, output)?,
+        VerbArgs::RetryBudget(output) => operate(OperatorVerb::RetryBudget, output)?,
         VerbArgs::Health { started, live, output } => {
             let of = match (started, live) {
                 (true, _) => HealthOf::Started,

@@ -15,16 +15,18 @@ use anyhow::Context;
 use skep_base::id::NodeId;
 use skep_base::listen;
 use skep_base::process::files;
-use skep_console::{ServeLimits, Stage};
+use skep_console::admin::Operators;
+use skep_console::{ServeLimits, Stage, browser};
 use skep_members::advertise;
 use skep_members::gossip::{Gossip, GossipConfig, NodeState, PeerRecord, Program, RaftRole};
 use skep_members::key::KeyRing;
+use skep_members::tls::peer_tls;
 use skep_vrrp::Running;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::config::ServeConfig;
+use crate::config::{BackendTlsConfig, ServeConfig};
 use crate::core::access_log;
 use crate::core::account::Account;
 use crate::core::shared::Shared;
@@ -34,7 +36,9 @@ use crate::listen::activation::{Passed, bind_all};
 use crate::listen::cores::{self, CoreConfig, Phase};
 use crate::listen::tls::Certificates;
 use crate::metrics::{self, Metrics};
-use crate::pools::{registry, source};
+use crate::operator::Operations;
+use crate::pools::tls::BackendTls;
+use crate::pools::{Pools, registry, source};
 use crate::status::Status;
 
 use health::{health, watch_cores};
@@ -63,6 +67,7 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
     };
     let count = config.cores.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let passed = Passed::take().map_err(anyhow::Error::msg)?;
+    let stay = passed.http.is_some() || passed.https.is_some();
     let http =
         bind_all(passed.http, config.http, count).with_context(|| format!("--http {}", config.http))?;
     let https = match config.https {
@@ -82,7 +87,8 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
     }
 
     let account = Arc::new(config.request_memory.map_or_else(Account::default, Account::new));
-    let shared = Arc::new(Shared { account, ..Shared::default() });
+    let pools = Pools::of_skep(backend_tls(&config)?);
+    let shared = Arc::new(Shared { account, pools, ..Shared::default() });
     shared.settings.store(Arc::new(reload::within(files, count, config.settings.clone())));
     if let Some(keys) = config.cluster_key.clone() {
         shared.let_go.believe(keys);
@@ -114,12 +120,14 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
             http,
             https: https.next().zip(certificates.clone()),
             phase: phases.clone(),
+            stay,
         };
         let thread = cores::start(id, core)?;
         cores.spawn_blocking(move || thread.join());
     }
     drop(log);
     let pulse = tokio::spawn(watch_cores(shared.clone(), stats.clone()));
+    let operations = Operations::new(shared.clone(), stats.clone());
     let metrics = Metrics {
         shared: shared.clone(),
         cores: stats,
@@ -133,7 +141,12 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
     let view = address.as_ref().map(|address| address.view.clone());
     let status = Status::new(shared.clone(), view.clone());
     let (admin_stage, stages) = watch::channel(Stage::Serving);
-    let routes = status.admin(metrics::registry(metrics, view));
+    let operators = Operators {
+        token: config.operator_token.clone(),
+        is_local: admin_address.ip().to_canonical().is_loopback(),
+        own_names: browser::own_names(),
+    };
+    let routes = status.admin(metrics::registry(metrics, view), &operations, operators);
     tokio::spawn(status.measure());
     let admin = tokio::net::TcpListener::from_std(admin)?;
     let admin = tokio::spawn(skep_console::serve(admin, routes, ServeLimits::admin(), stages));
@@ -178,6 +191,21 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
     let _ = admin.await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// How backends are spoken to.
+fn backend_tls(config: &ServeConfig) -> anyhow::Result<Option<BackendTls>> {
+    Ok(match &config.backend_tls {
+        BackendTlsConfig::Off => None,
+        BackendTlsConfig::Cluster => {
+            let keys = config.cluster_key.clone().unwrap_or_else(KeyRing::insecure_loopback);
+            Some(BackendTls::of_members(&peer_tls(&keys).context("--backend-tls")?))
+        }
+        BackendTlsConfig::Authorities(file) => {
+            let tls = BackendTls::of_authorities(file).map_err(anyhow::Error::msg);
+            Some(tls.context("--backend-ca")?)
+        }
+    })
 }
 
 /// Tells everyone, takes no more connections, waits for what is in flight.

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! main -> program -> config, verbs, control      what was asked for, and who does it
-//!                            control -> listen, pools, status, metrics      the wiring
+//!                            control -> listen, pools, status, operator, metrics      the wiring
 //! listen -> gateway -> forward -> core -> pools   a request's way to a backend
 //!     `--------`---------`---------`----> wire    HTTP/1.1 as bytes
 //! ```
@@ -22,6 +22,7 @@ pub mod forward;
 mod gateway;
 pub mod listen;
 mod metrics;
+mod operator;
 pub mod pools;
 pub mod program;
 mod status;

@@ -13,6 +13,7 @@ use skep_members::gossip::Gossip;
 
 use crate::core::shared::Shared;
 use crate::core::stats::{BUCKETS_S, CoreStats, Count};
+use crate::forward::retry;
 use crate::listen::tls::Certificates;
 use crate::pools::backends::{Kind, Known};
 use crate::pools::failures::Way;
@@ -53,11 +54,12 @@ impl Metrics {
 
     fn encode_cores(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
         type Of = fn(&CoreStats) -> &Count;
-        let counters: [(&str, &str, Of); 13] = [
+        let counters: [(&str, &str, Of); 14] = [
             ("connections_accepted", "Connections accepted", |it| &it.accepted),
             ("connections_rejected", "Connections over a limit", |it| &it.rejected),
             ("requests_refused", "Requests refused as malformed or too large", |it| &it.refused),
             ("retries", "Requests sent again", |it| &it.retries),
+            ("retries_refused", "Retries for which the budget had nothing left", |it| &it.retries_refused),
             ("requests_queued", "Requests that waited for a backend", |it| &it.queued),
             ("http2_requests", "Requests over HTTP/2", |it| &it.http2_requests),
             ("http2_calmed", "Connections ended because too many requests were taken back", |it| {
@@ -83,13 +85,19 @@ impl Metrics {
             labels.iter().zip(&answers).map(|(labels, (_, count))| (&labels[..], *count)).collect();
         counter(encoder, "requests", "Requests by the class of their answer", &samples)?;
         let account = &self.shared.account;
-        let gauges: [(&str, &str, u64); 5] = [
+        let gauges: [(&str, &str, u64); 7] = [
             ("connections", "Connections that are open", self.sum(|it| &it.connections)),
             ("queue_length", "Requests that wait for a backend", self.sum(|it| &it.waiting)),
             (
                 "connections_limit",
                 "Connections that may be open",
                 self.shared.settings.load().connections_max as u64,
+            ),
+            ("retry_budget", "Retries that there may be now", self.sum(|it| &it.retry_tokens)),
+            (
+                "retry_budget_max",
+                "Retries that may be saved up",
+                retry::BUDGET_MAX as u64 * self.cores.len() as u64,
             ),
             ("request_memory_bytes", "Bytes that requests hold, as the account has it", account.drawn()),
             ("request_memory_max_bytes", "Most bytes that requests may hold", account.bytes_max()),
@@ -177,7 +185,7 @@ impl Metrics {
             labels.iter().map(|(labels, count)| (&labels[..], *count)).collect();
         counter(encoder, "backend_responses", "Answers passed on, by class", &samples)?;
         type Gauge = fn(&Known) -> f64;
-        let gauges: [(&str, &str, Gauge); 5] = [
+        let gauges: [(&str, &str, Gauge); 8] = [
             (
                 "backend_failing",
                 "How much of what it answered of late was a failure, from 0 to 1; it fades",
@@ -185,6 +193,13 @@ impl Metrics {
             ),
             ("backend_serving", "Whether requests may go there", |it| f64::from(it.serving)),
             ("backend_ejected", "Whether traffic has ejected it", |it| f64::from(it.backend.is_ejected())),
+            ("backend_drained", "Whether an operator drains it", |it| f64::from(it.order.drained)),
+            ("backend_ejected_by_operator", "Whether an operator has ejected it", |it| {
+                f64::from(it.order.ejected.is_some())
+            }),
+            ("backend_weight", "How many times the load of another an operator would have it have", |it| {
+                it.order.weight
+            }),
             ("backend_outstanding", "Requests in flight", |it| {
                 f64::from(it.backend.stats.outstanding.load(Relaxed))
             }),

@@ -9,11 +9,13 @@ pub mod backends;
 pub(crate) mod choose;
 pub mod failures;
 pub(crate) mod latency;
+pub mod orders;
 pub(crate) mod outlier;
 pub mod probe;
 pub(crate) mod registry;
 pub(crate) mod source;
 pub(crate) mod standing;
+pub mod tls;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -22,6 +24,8 @@ use arc_swap::{ArcSwap, Guard};
 use tokio::sync::Notify;
 
 use self::backends::BackendSet;
+use self::orders::Orders;
+use self::tls::BackendTls;
 
 /// A named set of backends.
 #[derive(Debug)]
@@ -31,7 +35,11 @@ pub struct Pool {
     /// sent again because its content names it, its digest ties it to a node, and
     /// `Skep-Unprocessed` is believed.
     pub are_nodes: bool,
+    /// How they are spoken to; None: in plain HTTP.
+    pub tls: Option<BackendTls>,
     set: ArcSwap<BackendSet>,
+    /// What operators set of them.
+    pub orders: Orders,
     /// Requests of all cores that wait for one of them.
     pub waiting: AtomicUsize,
     /// Told after each change of the set; for one listener.
@@ -39,11 +47,13 @@ pub struct Pool {
 }
 
 impl Pool {
-    pub fn new(name: &str, are_nodes: bool) -> Arc<Self> {
+    pub fn new(name: &str, are_nodes: bool, tls: Option<BackendTls>) -> Arc<Self> {
         Arc::new(Self {
             name: name.into(),
             are_nodes,
+            tls,
             set: ArcSwap::default(),
+            orders: Orders::default(),
             waiting: AtomicUsize::new(0),
             changed: Notify::new(),
         })
@@ -69,7 +79,7 @@ pub struct Pools {
 
 impl Default for Pools {
     fn default() -> Self {
-        Self::new(Pool::new("skep", true))
+        Self::of_skep(None)
     }
 }
 
@@ -77,6 +87,11 @@ impl Pools {
     /// With this pool in the place of the one that is built in.
     pub fn new(skep: Arc<Pool>) -> Self {
         Self { skep }
+    }
+
+    /// With the one that is built in spoken to like this.
+    pub fn of_skep(tls: Option<BackendTls>) -> Self {
+        Self::new(Pool::new("skep", true, tls))
     }
 
     /// The one that is built in: the skep nodes, found by gossip or named by a flag.

@@ -20,6 +20,9 @@ pub fn run() -> ExitCode {
         },
         Ok(Invocation::Vrrp(config)) => skep_vrrp::program::hold(*config),
         Ok(Invocation::Backends { admin, json }) => ask(verbs::backends(admin, json, &mut std::io::stdout())),
+        Ok(Invocation::Operate { verb, admin, token, json }) => {
+            ask(verbs::operate(&verb, admin, token, json, &mut std::io::stdout()))
+        }
         Ok(Invocation::Health { admin, of, json }) => ask(health(admin, of, json, &mut std::io::stdout())),
         Err(error) => BALANCER.refuse(&error),
     }

@@ -12,11 +12,14 @@ use std::time::{Duration, Instant};
 use http::HeaderValue;
 use prometheus_client::registry::Registry;
 use serde::{Deserialize, Serialize};
+use skep_console::admin::Operators;
 use skep_console::{Admin, answer};
 use skep_vrrp::track;
 
 use crate::core::shared::Shared;
+use crate::operator::Operations;
 use crate::pools::backends::Kind;
+use crate::pools::orders;
 
 /// Over what time rates are taken.
 const RATE_INTERVAL: Duration = Duration::from_secs(1);
@@ -36,7 +39,18 @@ pub struct BackendStatus {
     /// As probes say.
     pub probe: String,
     pub serving: bool,
+    /// By traffic.
     pub ejected: bool,
+    /// By an operator: drained; ejected, and for how much longer where that has an end.
+    #[serde(default)]
+    pub drained: bool,
+    #[serde(default)]
+    pub ejected_by_operator: bool,
+    #[serde(default)]
+    pub ejected_by_operator_for_s: Option<f64>,
+    /// How many times the load of another an operator would have it have.
+    #[serde(default = "usual_weight")]
+    pub weight: f64,
     /// The share of its usual traffic that it gets now: less than 1 while it starts slowly.
     pub share: f64,
     pub outstanding: u32,
@@ -54,6 +68,22 @@ pub struct BackendStatus {
     pub bytes_in: u64,
     pub bytes_out: u64,
     pub version: String,
+}
+
+fn usual_weight() -> f64 {
+    orders::WEIGHT
+}
+
+impl BackendStatus {
+    /// What becomes of new requests, in a word.
+    pub fn word(&self) -> &'static str {
+        match (self.drained, self.ejected_by_operator, self.serving, self.ejected) {
+            (true, ..) => "drained",
+            (false, true, ..) | (.., true, true) => "ejected",
+            (.., true, false) => "serving",
+            (.., false, _) => "out",
+        }
+    }
 }
 
 /// What the admin address shows.
@@ -84,11 +114,19 @@ impl Status {
         })
     }
 
-    /// The admin address's routes.
-    pub fn admin(self: &Arc<Self>, registry: Registry) -> Admin {
+    /// The admin address's routes, those of `operations` among them.
+    pub fn admin(
+        self: &Arc<Self>,
+        registry: Registry,
+        operations: &Arc<Operations>,
+        operators: Operators,
+    ) -> Admin {
         let (ready, started, listed, drawn) = (self.clone(), self.clone(), self.clone(), self.clone());
         let routers = self.vrrp.clone();
-        Admin::builder(registry, move || ready.not_ready().map_or(Ok(()), |why| Err(why.into())))
+        let builder =
+            Admin::builder(registry, move || ready.not_ready().map_or(Ok(()), |why| Err(why.into())));
+        operations
+            .routes(builder.operators(operators))
             .route("/startedz", move || answer::state("started", started.started(Instant::now())))
             .route("/backends", move || answer::json(&listed.backends()))
             .route("/vrrp", move || match &routers {
@@ -127,6 +165,7 @@ impl Status {
     pub fn backends(&self) -> Vec<BackendStatus> {
         let rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
         let set = self.shared.pools.skep().load();
+        let now = Instant::now();
         let status = |known: &crate::pools::backends::Known| {
             let (backend, stats) = (&known.backend, &known.backend.stats);
             BackendStatus {
@@ -137,6 +176,14 @@ impl Status {
                 probe: known.health.as_str().into(),
                 serving: known.serving,
                 ejected: backend.is_ejected(),
+                drained: known.order.drained,
+                ejected_by_operator: known.order.ejected.is_some(),
+                ejected_by_operator_for_s: known
+                    .order
+                    .ejected
+                    .and_then(|it| it.until)
+                    .map(|until| until.saturating_duration_since(now).as_secs_f64()),
+                weight: known.order.weight,
                 share: backend.share(),
                 outstanding: stats.outstanding.load(Relaxed),
                 latency_ms: backend.latency_ns(Kind::Safe) / 1e6,
@@ -183,17 +230,17 @@ impl Status {
         let backends = self.backends();
         let mut rows = String::new();
         for it in &backends {
-            let class = match (it.serving, it.ejected) {
-                (true, false) => "up",
-                (true, true) => "ejected",
-                (false, _) => "down",
+            let (class, word) = match it.word() {
+                "serving" => ("up", "up"),
+                "out" => ("down", "down"),
+                held => ("ejected", held),
             };
             // Nothing here is free text but the version, which gossip has checked to be a word.
             let version: String =
                 it.version.chars().filter(|c| c.is_ascii_alphanumeric() || ".-+_".contains(*c)).collect();
             let _ = writeln!(
                 rows,
-                "<tr class={class}><td>{}<td>{}<td>{}<td>{}<td>{}<td>{class}<td>{:.0}%<td>{}<td>{:.1}<td>{:.2}\
+                "<tr class={class}><td>{}<td>{}<td>{}<td>{}<td>{}<td>{word}<td>{:.0}%<td>{}<td>{}<td>{:.1}<td>{:.2}\
                  <td>{}<td>{}<td>{}<td>{}<td>{}<td>{}<td>{}<td>{version}",
                 it.id,
                 it.address,
@@ -201,6 +248,7 @@ impl Status {
                 it.role,
                 it.probe,
                 it.share * 100.0,
+                it.weight,
                 it.outstanding,
                 it.requests_per_s,
                 it.latency_ms,
@@ -226,7 +274,7 @@ impl Status {
              .ejected td:nth-child(6){{color:#a60}}.down td{{color:#a00}}</style>\
              <h1>skep-balancer {}</h1><p>{ready} &middot; {} of {} backends serve &middot; {total:.1} requests/s \
              &middot; {connections} connections &middot; up {uptime} s</p><table><tr><th>backend<th>address<th>state\
-             <th>role<th>probe<th>status<th>share<th>in flight<th>req/s<th>latency ms<th>answers<th>5xx<th>failures\
+             <th>role<th>probe<th>status<th>share<th>weight<th>in flight<th>req/s<th>latency ms<th>answers<th>5xx<th>failures\
              <th>connect errors<th>retries<th>ejections<th>bytes out<th>version\n{rows}</table>{vrrp}</html>\n",
             env!("CARGO_PKG_VERSION"),
             backends.iter().filter(|it| it.serving).count(),

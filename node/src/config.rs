@@ -5,7 +5,6 @@
 
 mod args;
 mod kept;
-mod operator;
 mod serve;
 mod settings;
 mod verb;

@@ -11,8 +11,8 @@
 pub(crate) mod account;
 pub(crate) mod app;
 pub(crate) mod body;
-pub(crate) mod browser;
 pub(crate) mod conditions;
+pub(crate) mod door;
 pub(crate) mod encode;
 pub(crate) mod head;
 pub(crate) mod headers;
@@ -24,7 +24,9 @@ pub(crate) mod token;
 
 pub use account::{ACCOUNT_BYTES_MIN, Account};
 pub use app::App;
-pub use browser::Origins;
+pub use door::{HttpTls, TlsDoor};
 pub use problem::{Problem, ProblemKind};
-pub use skep_console::{ServeLimits, Stage, serve};
-pub use token::{OperatorToken, WorkerToken};
+pub use skep_console::browser::Origins;
+pub use skep_console::token::OperatorToken;
+pub use skep_console::{ServeLimits, Stage, serve, serve_behind};
+pub use token::WorkerToken;

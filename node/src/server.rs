@@ -29,7 +29,7 @@ use tokio::time::Instant;
 use crate::api::{NodeAdmin, PublicLimits, admin_app, public_app};
 use crate::config::ServeConfig;
 use crate::group::{self, Group, Parts};
-use crate::http::{self, Account, ServeLimits, Stage, WorkerToken};
+use crate::http::{self, Account, HttpTls, ServeLimits, Stage, TlsDoor, WorkerToken};
 use crate::listen::{self, Listeners};
 use crate::telemetry::Metrics;
 use clients::Clients;
@@ -171,6 +171,10 @@ async fn start(config: ServeConfig, files: u64) -> anyhow::Result<Node> {
 
     let record = record(&config, &folder.identity(), &listeners).await?;
     let tls = peer_tls(&keys)?;
+    let door = match config.http_tls {
+        HttpTls::Off => None,
+        when => Some(TlsDoor::new(tls.for_http().server, when == HttpTls::Also)),
+    };
     let (seeds, seeds_given) = (config.seeds.clone(), !config.seeds.is_empty());
     let gossip = Gossip::start(GossipConfig { socket: listeners.gossip, seeds, keys, record }).await?;
     let bootstrap_config = BootstrapConfig { expect: config.expect, seeds_given };
@@ -246,7 +250,13 @@ async fn start(config: ServeConfig, files: u64) -> anyhow::Result<Node> {
     };
     let serving = ServeLimits { connections_max: clients.connections_max, ..ServeLimits::default() };
     let listener = http_threads.adopt(listeners.http)?;
-    servers.spawn_on(http::serve(listener, public, serving, http_stages), &clients_runtime);
+    match door {
+        None => servers.spawn_on(http::serve(listener, public, serving, http_stages), &clients_runtime),
+        Some(door) => {
+            let serving = http::serve_behind(door, listener, public, serving, http_stages);
+            servers.spawn_on(serving, &clients_runtime)
+        }
+    };
     let admin = admin_app(NodeAdmin { service, operator }, config.operator_token.clone(), &metrics);
     let operating = ServeLimits { connections_max: clients.operators_max, ..ServeLimits::admin() };
     let listener = http_threads.adopt(listeners.admin)?;

@@ -28,6 +28,58 @@ pub(super) enum VerbArgs {
     Vrrp,
     /// List the backends: state, role, rates, latencies, errors
     Backends(Output),
+    /// Give a backend nothing new; it finishes what it has. Until it is taken back, whatever becomes of its process
+    Drain {
+        /// The backend's id or address, as `backends` lists it
+        backend: String,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Take a drain back
+    Undrain {
+        /// The backend's id or address, as `backends` lists it
+        backend: String,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Say how many times the load of another a backend is to have: 0.01 to 100, usually 1
+    Weigh {
+        /// The backend's id or address, as `backends` lists it
+        backend: String,
+        weight: f64,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Eject a backend, as traffic would: for a time, or until it is reset
+    Eject {
+        /// The backend's id or address, as `backends` lists it
+        backend: String,
+        /// For how long, as in 30s or 2h; else until it is reset
+        #[arg(long = "for", value_name = "TIME")]
+        length: Option<String>,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Take back all that was set of a backend, and forget what traffic showed of it
+    Reset {
+        /// The backend's id or address, as `backends` lists it
+        backend: String,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Show what is logged, or change it until the process ends
+    LogLevel {
+        /// A level, or target=level,...
+        #[arg(conflicts_with = "reset")]
+        filter: Option<String>,
+        /// Log again what it was started with
+        #[arg(long)]
+        reset: bool,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Show how many retries there may be now: the budget of each core
+    RetryBudget(Output),
     /// Ask whether the balancer is ready: exit status 0 or 1, for a container's healthcheck
     Health {
         /// Ask whether it has started: is or was ready, or has looked for backends long enough; for an

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use skep_base::log::LogConfig;
 use skep_base::settings::{ConfigError, Layers, Setting, log, require_distinct, require_key, values};
+use skep_console::token::{self, OperatorToken};
 use skep_members::advertise::Advertise;
 use skep_members::key::KeyRing;
 use skep_members::seeds::Seed;
@@ -32,9 +33,11 @@ pub struct ServeConfig {
     pub peer: SocketAddr,
     pub advertise: Option<Advertise>,
     pub admin: SocketAddr,
+    pub operator_token: OperatorToken,
     pub seeds: Vec<Seed>,
     /// Fixed backends; then there is no gossip.
     pub backends: Vec<SocketAddr>,
+    pub backend_tls: BackendTlsConfig,
     /// The path that those are asked for.
     pub check: Option<Arc<str>>,
     /// Never `None` where anything binds beyond loopback.
@@ -53,6 +56,16 @@ pub struct ServeConfig {
     pub warnings: Vec<String>,
 }
 
+/// How backends are spoken to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BackendTlsConfig {
+    Off,
+    /// With the cluster's keys.
+    Cluster,
+    /// With certificates of these authorities.
+    Authorities(PathBuf),
+}
+
 pub(super) fn resolve(layers: &Layers) -> Result<ServeConfig, ConfigError> {
     let (cluster_key, warning) = cluster_key(layers)?;
     let drain = layers.duration(&vrrp::rows::DRAIN)?;
@@ -64,8 +77,10 @@ pub(super) fn resolve(layers: &Layers) -> Result<ServeConfig, ConfigError> {
         peer: layers.address(&PEER)?,
         advertise: layers.read(&ADVERTISE, skep_members::settings::advertise)?,
         admin: layers.address(&ADMIN)?,
+        operator_token: token::to_ask_for(layers, &names::OPERATOR_TOKEN_FILE)?,
         seeds: layers.read(&SEEDS, skep_members::settings::seeds)?.unwrap_or_default(),
         backends: layers.read(&BACKENDS, |text| values::list(text, values::address))?.unwrap_or_default(),
+        backend_tls: backend_tls(layers)?,
         check: layers.read(&names::CHECK, check)?,
         cluster_key,
         cores: layers
@@ -112,6 +127,26 @@ pub(super) fn resolve(layers: &Layers) -> Result<ServeConfig, ConfigError> {
         ));
     }
     Ok(config)
+}
+
+fn backend_tls(layers: &Layers) -> Result<BackendTlsConfig, ConfigError> {
+    let read = |text: &str| match text {
+        "off" => Ok(BackendTlsConfig::Off),
+        "cluster" => Ok(BackendTlsConfig::Cluster),
+        _ => Err(format!("{text:?} is neither off nor cluster")),
+    };
+    let with = layers.value(&names::BACKEND_TLS, read)?;
+    let Some(file) = layers.get(&names::BACKEND_CA) else { return Ok(with) };
+    let wrong = match (&with, layers.get(&BACKENDS)) {
+        (BackendTlsConfig::Cluster, _) => {
+            "a backend proves itself by the cluster's keys or by these, not by both"
+        }
+        (_, None) => {
+            "it is for --backends: nodes that gossip found prove themselves by --backend-tls cluster"
+        }
+        _ => return Ok(BackendTlsConfig::Authorities(file.text.into())),
+    };
+    Err(ConfigError::Invalid { origin: file.origin, reason: wrong.into() })
 }
 
 /// Limits and times: what SIGHUP reads again.

@@ -1,6 +1,7 @@
 //! The balancer's settings: a row each.
 
 use skep_base::settings::{CONFIG, LOG, LOG_FORMAT, Setting};
+use skep_console::token::OPERATOR_TOKEN;
 use skep_members::settings::{ADVERTISE, CLUSTER_KEY, CLUSTER_KEY_FILE, SEEDS};
 use skep_vrrp::config::rows;
 
@@ -29,11 +30,30 @@ pub(super) const CERT_KEY: Setting =
 pub(super) const PEER: Setting = Setting::serving("peer", "IP:PORT", "127.0.0.1:7401", "Gossip");
 pub(super) const ADMIN: Setting =
     Setting::everywhere("admin", "IP:PORT", "127.0.0.1:9401", "Admin address: health, metrics, stats page");
+pub(super) const OPERATOR_TOKEN_FILE: Setting = Setting::everywhere(
+    "operator-token-file",
+    "FILE",
+    "none, whoever is on the machine where --admin is on loopback, else nobody",
+    "File with the operators' token, which drains, weighs and ejects backends; the environment's \
+     SKEP_OPERATOR_TOKEN may hold the token itself",
+);
 pub(super) const BACKENDS: Setting = Setting::serving(
     "backends",
     "IP:PORT,...",
     "none",
     "Backends that are not found by gossip: fixed addresses instead of seeds",
+);
+pub(super) const BACKEND_TLS: Setting = Setting::serving(
+    "backend-tls",
+    "WITH",
+    "off",
+    "TLS to the backends: off, or cluster: both sides prove by the cluster's keys who they are",
+);
+pub(super) const BACKEND_CA: Setting = Setting::serving(
+    "backend-ca",
+    "FILE",
+    "none",
+    "TLS to --backends whose certificates these authorities (PEM) have signed, for their addresses",
 );
 pub(super) const CHECK: Setting = Setting::serving(
     "check",
@@ -137,8 +157,12 @@ pub(super) const SETTINGS: &[&Setting] = &[
     &PEER,
     &ADVERTISE,
     &ADMIN,
+    &OPERATOR_TOKEN_FILE,
+    &OPERATOR_TOKEN,
     &SEEDS,
     &BACKENDS,
+    &BACKEND_TLS,
+    &BACKEND_CA,
     &CHECK,
     &FAILURE_STATUSES,
     &CLUSTER_KEY_FILE,

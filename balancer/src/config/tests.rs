@@ -134,3 +134,47 @@ fn virtual_addresses_are_settings_of_serving_too_and_their_verb_has_its_own() {
     let alone = run(&[&["vrrp"], &vip[..]].concat(), &[]);
     assert!(matches!(alone, Ok(Invocation::Vrrp(_))), "{alone:?}");
 }
+
+#[test]
+fn backends_prove_themselves_in_one_way() {
+    let key = &[("SKEP_CLUSTER_KEY", KEY)][..];
+    assert_eq!(serve(&[], key).backend_tls, BackendTlsConfig::Off);
+    assert_eq!(serve(&["--backend-tls", "cluster"], key).backend_tls, BackendTlsConfig::Cluster);
+    let fixed = ["--backends", "127.0.0.1:1", "--backend-ca", "ca.pem"];
+    assert_eq!(serve(&fixed, &[]).backend_tls, BackendTlsConfig::Authorities("ca.pem".into()));
+    for (args, named) in [
+        (&["--backend-tls", "on"][..], "--backend-tls"),
+        (&["--backend-ca", "ca.pem"], "--backend-ca"),
+        (
+            &["--backends", "127.0.0.1:1", "--backend-ca", "ca.pem", "--backend-tls", "cluster"],
+            "--backend-ca",
+        ),
+    ] {
+        let said = refusal(args, &[]);
+        assert!(said.contains(named), "{said}");
+    }
+}
+
+#[test]
+fn a_verb_that_changes_something_takes_the_operators_token_and_one_that_shows_something_does_not() {
+    let token = &[("SKEP_OPERATOR_TOKEN", "a-token-of-operators")][..];
+    let operate = |args: &[&str]| match run(args, token) {
+        Ok(Invocation::Operate { verb, token, .. }) => (verb, token),
+        other => panic!("{args:?}: {other:?}"),
+    };
+    let backend = || "a".to_owned();
+    let (verb, given) = operate(&["weigh", "a", "0.5"]);
+    assert_eq!(verb, OperatorVerb::Weigh { backend: backend(), weight: 0.5 });
+    assert_eq!(given.as_ref().unwrap(), "Bearer a-token-of-operators");
+    assert!(!format!("{given:?}").contains("a-token"), "it is not shown");
+    let length = Some(Duration::from_secs(7200));
+    assert_eq!(operate(&["eject", "a", "--for", "2h"]).0, OperatorVerb::Eject { backend: backend(), length });
+    assert_eq!(operate(&["log-level", "--reset"]).0, OperatorVerb::SetLevel { filter: None });
+    for (args, verb) in
+        [(["log-level"], OperatorVerb::ShowLevel), (["retry-budget"], OperatorVerb::RetryBudget)]
+    {
+        assert_eq!(operate(&args), (verb, None));
+    }
+    let short = run(&["drain", "a"], &[("SKEP_OPERATOR_TOKEN", "short")]).unwrap_err().to_string();
+    assert!(short.contains("SKEP_OPERATOR_TOKEN") && !short.contains("short"), "{short}");
+}

@@ -16,6 +16,11 @@ impl Count {
         self.add(n.wrapping_neg());
     }
 
+    /// Of what is no sum.
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Relaxed);
+    }
+
     pub fn get(&self) -> u64 {
         self.0.load(Relaxed)
     }
@@ -56,6 +61,10 @@ pub struct CoreStats {
     /// Requests that were refused as malformed or too large.
     pub refused: Count,
     pub retries: Count,
+    /// What is left of the budget for retries, of late.
+    pub retry_tokens: Count,
+    /// Retries that the rule would have allowed and the budget did not.
+    pub retries_refused: Count,
     pub queued: Count,
     pub waiting: Count,
     pub http2_requests: Count,

@@ -1,5 +1,6 @@
 //! What the log and the metrics say of one exchange.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,8 @@ use crate::pools::backends::Backend;
 #[derive(Debug)]
 pub struct Trail {
     pub started: Instant,
+    /// Whom a trusted proxy says that its client is.
+    pub origin: Option<IpAddr>,
     /// Waited for a backend.
     pub queued: Duration,
     /// Waited for a connection, over all attempts.
@@ -27,6 +30,7 @@ impl Trail {
     pub fn new(started: Instant) -> Self {
         Self {
             started,
+            origin: None,
             queued: Duration::ZERO,
             connecting: Duration::ZERO,
             first_byte: None,

@@ -178,7 +178,7 @@ impl Dispatch {
 
     pub async fn connect(&self, backend: &Arc<Backend>) -> io::Result<Upstream> {
         backend.stats.connects.fetch_add(1, Relaxed);
-        Upstream::connect(backend.clone(), &self.worker.answer_buffers).await
+        Upstream::connect(backend.clone(), self.pool.tls.as_ref(), &self.worker.answer_buffers).await
     }
 
     /// The connection is good for another exchange.
@@ -236,6 +236,9 @@ impl Dispatch {
         let set = self.pool.load();
         let is_served_from = |serial| set.serving.iter().any(|it| it.serial == serial);
         self.idle.borrow_mut().sweep(self.worker.timers.now(), is_served_from);
+        let budget = self.budget.borrow();
+        self.worker.stats.retry_tokens.set(budget.tokens());
+        self.worker.stats.retries_refused.set(budget.refused());
         // Another core may have made room.
         self.queue.call();
     }

@@ -11,9 +11,9 @@ const EXECUTIONS_MAX: u32 = 2;
 /// Most bytes of a request's body that are kept for another attempt.
 pub const KEPT_BYTES_MAX: usize = 1024 * 1024;
 /// What a request adds to the budget for retries.
-const BUDGET_SHARE: f64 = 0.2;
+pub const BUDGET_SHARE: f64 = 0.2;
 /// Retries that may be saved up for one bad moment: a node's death meets all that it had in flight.
-const BUDGET_MAX: f64 = 500.0;
+pub const BUDGET_MAX: f64 = 500.0;
 
 /// How an attempt failed before anything of its answer was passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,11 +76,13 @@ pub fn may_retry(failure: Failure, attempt: Attempt, budget: &mut Budget) -> boo
 #[derive(Debug)]
 pub struct Budget {
     tokens: f64,
+    /// How often it was asked and had none.
+    refused: u64,
 }
 
 impl Default for Budget {
     fn default() -> Self {
-        Self { tokens: BUDGET_MAX }
+        Self { tokens: BUDGET_MAX, refused: 0 }
     }
 }
 
@@ -114,8 +116,19 @@ impl Budget {
         let enough = self.tokens >= 1.0;
         if enough {
             self.tokens -= 1.0;
+        } else {
+            self.refused += 1;
         }
         enough
+    }
+
+    /// How many retries there may be at this moment.
+    pub fn tokens(&self) -> u64 {
+        self.tokens as u64
+    }
+
+    pub fn refused(&self) -> u64 {
+        self.refused
     }
 }
 
@@ -174,6 +187,7 @@ mod tests {
     fn retries_are_a_fifth_of_traffic_once_the_savings_are_spent() {
         let mut budget = Budget::default();
         while may_retry(Failure::Connect, FRESH, &mut budget) {}
+        assert_eq!((budget.tokens(), budget.refused()), (0, 1));
         let mut retried = 0;
         for _ in 0..1000 {
             budget.earn();

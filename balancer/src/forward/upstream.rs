@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 use crate::core::buffer::{Buffer, BufferPool};
 use crate::forward::retry::Failure;
 use crate::pools::backends::Backend;
+use crate::pools::tls::{BackendTls, Stream};
 use crate::wire::request_head::Method;
 use crate::wire::response_head::ResponseHead;
 
@@ -26,7 +27,7 @@ const USER_TIMEOUT: Duration = Duration::from_secs(5);
 /// A connection to a backend.
 #[derive(Debug)]
 pub struct Upstream {
-    pub stream: TcpStream,
+    pub stream: Stream,
     pub backend: Arc<Backend>,
     pub buffer: Buffer,
     /// Of the answer that is being read.
@@ -35,8 +36,17 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    pub async fn connect(backend: Arc<Backend>, buffers: &std::rc::Rc<BufferPool>) -> io::Result<Self> {
+    /// With `tls`, once both sides know each other.
+    pub async fn connect(
+        backend: Arc<Backend>,
+        tls: Option<&BackendTls>,
+        buffers: &std::rc::Rc<BufferPool>,
+    ) -> io::Result<Self> {
         let stream = connect(backend.address).await?;
+        let stream = match tls {
+            None => Stream::Plain(stream),
+            Some(tls) => Stream::Tls(Box::new(tls.connect(stream, backend.address).await?)),
+        };
         let (buffer, head) = (buffers.buffer(), ResponseHead::default());
         Ok(Self { stream, backend, buffer, head, idle_since: Instant::now() })
     }
@@ -44,14 +54,7 @@ impl Upstream {
     /// Whether an idle connection is still good: not closed, and nothing said out of turn. Costs no
     /// system call where the kernel has reported nothing.
     pub fn is_fresh(&self) -> bool {
-        let mut cx = Context::from_waker(std::task::Waker::noop());
-        match self.stream.poll_read_ready(&mut cx) {
-            Poll::Pending => true,
-            Poll::Ready(_) => {
-                let mut byte = [0];
-                matches!(self.stream.try_read(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
-            }
-        }
+        self.stream.is_quiet()
     }
 
     pub fn poll_write(&mut self, cx: &mut Context<'_>, head: &[u8], body: &[u8]) -> Poll<io::Result<usize>> {

@@ -13,7 +13,7 @@ const DIGEST: &str = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e8862
 
 fn gateway(are_nodes: bool, by_digest: bool) -> Gateway {
     let settings = Settings { by_digest, ..Settings::default() };
-    let pools = Pools::new(Pool::new("skep", are_nodes));
+    let pools = Pools::new(Pool::new("skep", are_nodes, None));
     let shared = Shared { settings: Arc::new(settings).into(), pools, ..Shared::default() };
     let worker = Worker::new(Arc::new(shared), Arc::default(), AccessLog::new(None));
     let dispatches = Dispatches::new(&worker);

@@ -16,6 +16,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rustls::HandshakeKind;
+use skep_base::listen;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
@@ -41,6 +42,9 @@ use crate::wire::write::Framing;
 /// Pause after a failed accept: out of file descriptors, mostly.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// How long a core that ends waits for clients that are about to be connected: a round trip.
+const HANDSHAKES: Duration = Duration::from_millis(100);
+
 /// How long a client may take to take that its connection ends.
 const GOODBYE: Duration = Duration::from_secs(1);
 
@@ -63,6 +67,8 @@ pub struct CoreConfig {
     pub http: std::net::TcpListener,
     pub https: Option<(std::net::TcpListener, Arc<Certificates>)>,
     pub phase: watch::Receiver<Phase>,
+    /// Others have the listening sockets, too, and they go on when this core ends.
+    pub stay: bool,
 }
 
 /// Starts a core's thread.
@@ -83,6 +89,7 @@ async fn run(config: CoreConfig) -> io::Result<()> {
         gateway,
         connections: Cell::new(0),
         questions: Places::default(),
+        stay: config.stay,
         ended: Notify::new(),
     });
     let beats = worker.stats.clone();
@@ -130,6 +137,8 @@ struct Core {
     connections: Cell<usize>,
     /// For connections beyond the limit, which may ask whether it is ready.
     questions: Places,
+    /// The listening sockets go on when it ends.
+    stay: bool,
     ended: Notify,
 }
 
@@ -154,14 +163,32 @@ impl Core {
                 }
             }
         }
-        // What the kernel has accepted already would be reset by closing the listener.
-        poll_fn(|cx| {
-            while let std::task::Poll::Ready(Ok((stream, address))) = listener.poll_accept(cx) {
-                self.begin(stream, address, certificates.as_ref());
+        self.end(listener, certificates.as_ref()).await;
+    }
+
+    /// Takes who has begun, and closes the listener. Who was half way would be reset by that, so nobody begins from
+    /// here on, and for those a moment is waited.
+    async fn end(self: &Rc<Self>, listener: TcpListener, certificates: Option<&Arc<Certificates>>) {
+        let Ok(listener) = listener.into_std() else { return };
+        if !self.stay {
+            if let Err(error) = listen::begin_no_more(&listener) {
+                tracing::debug!(%error, "who begins a connection now may be reset");
             }
-            std::task::Poll::Ready(())
-        })
-        .await;
+            tokio::time::sleep(HANDSHAKES).await;
+        }
+        // Asked of the kernel: what the runtime has heard may be older.
+        loop {
+            match listener.accept() {
+                Ok((stream, address)) => {
+                    let taken = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+                    if let Ok(stream) = taken {
+                        self.begin(stream, address, certificates);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return,
+            }
+        }
     }
 
     fn begin(

@@ -382,8 +382,9 @@ impl<S: ClientStream> Connection<S> {
     }
 
     fn log(&self, worker: &Worker, client: &ClientInfo, trail: &Trail, error: Option<&'static str>) {
+        let origin = self.request.origin.map(|ip| ip.to_string());
         worker.finish(&Line {
-            client: &client.address,
+            client: origin.as_deref().unwrap_or(&client.address),
             proto: client.proto,
             version: if self.request.old { "1.0" } else { "1.1" },
             method: self.request.method_name(),

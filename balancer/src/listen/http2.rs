@@ -99,6 +99,7 @@ where
         loop {
             if streams.calm.borrow().is_over() && !watch.calmed {
                 worker.stats.http2_calmed.add(1);
+                outbox.linger();
                 watch.calm_down(&timer, &mut connection);
             }
             match connection.poll_accept(cx) {
@@ -254,7 +255,7 @@ impl Watch {
     ) {
         (self.calmed, self.ending) = (true, true);
         connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
-        timer.arm(self.goodbye_timeout);
+        timer.arm(GOODBYE);
     }
 
     /// Streams that are open end in order; no more are taken.

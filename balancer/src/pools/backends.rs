@@ -13,6 +13,7 @@ use skep_base::id::NodeId;
 use crate::pools::choose::{self, Candidate};
 use crate::pools::failures::{Failures, Way};
 use crate::pools::latency::Latency;
+use crate::pools::orders::{self, Order};
 use crate::pools::outlier::{self, Failing, Rates, Tally};
 use crate::pools::probe::Health;
 use crate::pools::source::TargetState;
@@ -33,6 +34,8 @@ pub struct Backend {
     /// The node's id, or the address: its name in logs and metrics.
     pub name: String,
     pub stats: BackendStats,
+    /// As an operator set it; the bits of an f64.
+    weight: AtomicU64,
     born: Instant,
 }
 
@@ -109,6 +112,13 @@ impl BackendStats {
         &self.latencies[kind as usize]
     }
 
+    /// What it was is forgotten: it is to be judged anew.
+    fn begin_anew(&self) {
+        self.failures_in_row.store(0, Relaxed);
+        self.latencies.iter().for_each(Latency::forget);
+        self.failing.forget();
+    }
+
     /// Attempts and failures since it is known.
     fn tally(&self) -> Tally {
         let answers: u64 = self.answers.iter().map(|count| count.load(Relaxed)).sum();
@@ -123,7 +133,8 @@ impl Backend {
         static SERIALS: AtomicU64 = AtomicU64::new(0);
         let serial = SERIALS.fetch_add(1, Relaxed) + 1;
         let name = node.map_or_else(|| address.to_string(), |id| id.to_string());
-        Self { serial, address, node, name, stats: BackendStats::default(), born: Instant::now() }
+        let weight = orders::WEIGHT.to_bits().into();
+        Self { serial, address, node, name, stats: BackendStats::default(), weight, born: Instant::now() }
     }
 
     fn age_ns(&self) -> u64 {
@@ -188,6 +199,18 @@ impl Backend {
         self.stats.returned_at_ns.store(self.age_ns(), Relaxed);
     }
 
+    /// How many times the load of another it is to have.
+    pub fn weigh(&self, weight: f64) {
+        self.weight.store(weight.to_bits(), Relaxed);
+    }
+
+    /// What traffic showed of it is forgotten, an ejection with it.
+    pub fn pardon(&self) {
+        self.stats.ejected_until_ns.store(0, Relaxed);
+        self.stats.ejections_in_row.store(0, Relaxed);
+        self.stats.begin_anew();
+    }
+
     /// As the choice for a request sees it, which `waits` or does not, where so many of these may be in flight.
     pub fn candidate(
         &self,
@@ -203,6 +226,7 @@ impl Backend {
             outstanding,
             latency: self.stats.latency(kind).read(age),
             share: self.share_at(age),
+            weight: f64::from_bits(self.weight.load(Relaxed)),
             has_room: outstanding < in_flight_max,
             ejected: age < self.stats.ejected_until_ns.load(Relaxed),
             tried,
@@ -298,6 +322,7 @@ pub struct Known {
     pub is_leader: bool,
     pub role: &'static str,
     pub serving: bool,
+    pub order: Order,
     pub version: String,
 }
 
@@ -312,12 +337,13 @@ impl Known {
             is_leader: false,
             role: "none",
             serving: false,
+            order: Order::default(),
             version: String::new(),
         }
     }
 
     fn facts(&self, ejected: bool) -> Facts {
-        Facts { state: self.state, health: self.health, ejected }
+        Facts { state: self.state, health: self.health, ejected, held: self.order.holds_back() }
     }
 }
 
@@ -329,9 +355,8 @@ impl BackendSet {
         let last_resort = !known.iter().any(|it| standing(it) == Standing::Serving);
         let mut set = Self { last_resort, gone: gone.into_iter().collect(), ..Self::default() };
         for it in &mut known {
-            // Where no probe gets through, it may be the probes that fail: traffic will show.
             it.serving = standing(it) == Standing::Serving
-                || last_resort && matches!(it.state, TargetState::Ready | TargetState::Static);
+                || last_resort && standing::may_be_last_resort(it.facts(false));
             if it.serving {
                 if it.is_leader {
                     set.leader = Some(set.serving.len());
@@ -403,10 +428,7 @@ impl BackendSet {
         let nth = stats.ejections_in_row.fetch_add(1, Relaxed).saturating_add(1);
         let length = outlier::ejection_length(nth);
         stats.ejections.fetch_add(1, Relaxed);
-        stats.failures_in_row.store(0, Relaxed);
-        // What it was is forgotten: it is to be judged anew.
-        stats.latencies.iter().for_each(Latency::forget);
-        stats.failing.forget();
+        stats.begin_anew();
         stats.ejected_until_ns.store(backend.age_at_ns(now) + length.as_nanos() as u64, Relaxed);
         tracing::warn!(backend = backend.name, seconds = length.as_secs(), why, "backend ejected");
         true

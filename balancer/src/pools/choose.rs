@@ -6,6 +6,9 @@
 //! small share of the picks looks at the load alone: one that is never asked can show nothing better.
 //! Latencies that differ little are chance, and count as equal.
 //!
+//! An operator's weight scales what is outstanding. Where little is, chance goes by it as well, for then no load
+//! would show.
+//!
 //! What changes something goes to the leader, where the other that is drawn does not cost far less.
 //!
 //! Requests with a key go by it: rendezvous hashing, so that what it names is warm in one backend's
@@ -16,6 +19,7 @@ use std::time::Duration;
 use skep_base::random::Random;
 
 use crate::pools::latency::Estimate;
+use crate::pools::orders;
 
 /// How long a backend that comes (back) gets less than its share.
 pub const SLOW_START: Duration = Duration::from_secs(10);
@@ -39,6 +43,8 @@ pub struct Candidate {
     pub latency: Estimate,
     /// How much of its usual share it may have: 1.0 past its slow start, where it does not fail.
     pub share: f64,
+    /// How many times the load of another an operator would have it have.
+    pub weight: f64,
     /// It may have one more request in flight.
     pub has_room: bool,
     pub ejected: bool,
@@ -53,7 +59,7 @@ impl Candidate {
 
     /// With a latency of `latency_ns`.
     fn cost(&self, latency_ns: f64) -> f64 {
-        latency_ns * (f64::from(self.outstanding) + 1.0)
+        latency_ns * (f64::from(self.outstanding) / self.weight + 1.0)
     }
 }
 
@@ -70,13 +76,13 @@ pub fn choose_by_key(
     candidate: impl Fn(usize) -> Candidate,
 ) -> Option<usize> {
     let usable = || (0..count).map(|at| (at, candidate(at))).filter(|(_, it)| usable(it));
-    let (number, outstanding) =
-        usable().fold((0u32, 0u32), |(n, sum), (_, it)| (n + 1, sum.saturating_add(it.outstanding)));
-    let most = f64::from(outstanding) / f64::from(number.max(1)) * KEYED_LOAD_MAX + 1.0;
+    let (weights, outstanding) =
+        usable().fold((0.0, 0u32), |(n, sum), (_, it)| (n + it.weight, sum.saturating_add(it.outstanding)));
+    let most = f64::from(outstanding) / f64::max(weights, orders::WEIGHT_MIN) * KEYED_LOAD_MAX + 1.0;
     usable()
-        .filter(|(_, it)| f64::from(it.outstanding) <= most)
+        .filter(|(_, it)| f64::from(it.outstanding) <= most * it.weight)
         // Weighted: a share of a tenth keeps a tenth of its keys, and no other backend's move.
-        .map(|(at, it)| (at, it.share / -Random::new(key ^ identity(at)).unit().ln()))
+        .map(|(at, it)| (at, it.share * it.weight / -Random::new(key ^ identity(at)).unit().ln()))
         .max_by(|(_, a), (_, b)| a.total_cmp(b))
         .map(|(at, _)| at)
 }
@@ -138,6 +144,13 @@ fn better(a: &Candidate, b: &Candidate, factor: f64, random: &mut Random) -> boo
     if a.share != b.share && random.unit() * a.share.max(b.share) >= a.share.min(b.share) {
         return a.share > b.share;
     }
+    // Of two the heavier gets it outright as often as leaves the rest, shared alike, what is the lighter's.
+    if a.weight != b.weight {
+        let (lighter, heavier) = (a.weight.min(b.weight), a.weight.max(b.weight));
+        if random.unit() * (heavier + lighter) < heavier - lighter {
+            return a.weight > b.weight;
+        }
+    }
     let (mut latency_a, mut latency_b) = Estimate::of_two(a.latency, b.latency);
     (latency_a, latency_b) = (latency_a.max(ALIKE_NS), latency_b.max(ALIKE_NS));
     let alike = latency_a <= latency_b * ALIKE_FACTOR && latency_b <= latency_a * ALIKE_FACTOR;
@@ -166,6 +179,7 @@ mod tests {
         outstanding: 0,
         latency: lasting(1e6),
         share: 1.0,
+        weight: orders::WEIGHT,
         has_room: true,
         ejected: false,
         tried: false,
@@ -221,6 +235,42 @@ mod tests {
         // Nobody knows of another that it would be faster.
         let unknown = Candidate { latency: Estimate::default(), ..IDLE };
         assert_eq!(spread(&[unknown, slow], Some(1)), [0, 10_000]);
+    }
+
+    #[test]
+    fn a_weight_is_a_part_of_what_idle_backends_get() {
+        let weighing = |weight| Candidate { weight, ..IDLE };
+        for (weights, expected) in
+            [([1.0, 1.0], 0.5), ([1.0, 0.1], 0.091), ([2.0, 1.0], 0.333), ([1.0, 100.0], 0.99)]
+        {
+            let counts = spread(&weights.map(weighing), None);
+            let part = counts[1] as f64 / 10_000.0;
+            assert!((part - expected).abs() < 0.03, "{weights:?}: {part}");
+        }
+    }
+
+    #[test]
+    fn under_load_a_weight_is_a_part_of_what_is_in_flight() {
+        for (weights, expected) in [([1.0, 1.0, 0.5], 0.2), ([1.0, 1.0, 2.0], 0.5), ([1.0, 1.0, 0.1], 0.048)]
+        {
+            let (mut random, mut outstanding) = (Random::new(3), [0u32; 3]);
+            for _ in 0..1000 {
+                let candidate =
+                    |at: usize| Candidate { weight: weights[at], outstanding: outstanding[at], ..IDLE };
+                let at = choose(3, None, &mut random, candidate).unwrap();
+                outstanding[at] += 1;
+            }
+            let part = f64::from(outstanding[2]) / 1000.0;
+            assert!((part - expected).abs() < 0.04, "{weights:?}: {outstanding:?}");
+        }
+    }
+
+    #[test]
+    fn a_weight_is_a_part_of_the_keys() {
+        let candidate = |at: usize| Candidate { weight: if at == 0 { 0.25 } else { 1.0 }, ..IDLE };
+        let firsts = (0..10_000).filter(|key| choose_by_key(2, *key, |at| at as u64, candidate) == Some(0));
+        let part = firsts.count() as f64 / 10_000.0;
+        assert!((part - 0.2).abs() < 0.03, "{part}");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -14,12 +14,15 @@ use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::pools::source::{Probe, Target};
+use crate::pools::tls::{BackendTls, Stream, distrust};
 
 /// Between a good answer and the next question.
 const INTERVAL: Duration = Duration::from_millis(250);
 /// Time for an answer. Twice this and the interval must stay below the 2 s after which a hung
 /// backend is out.
 const TIMEOUT: Duration = Duration::from_millis(600);
+/// How often who is asked at another address proves over TLS who it is.
+const TRUST_INTERVAL: Duration = Duration::from_secs(2);
 /// Time-outs in a row that are a silence: one alone may be a busy moment.
 const SILENCES_MAX: u32 = 2;
 /// Refusals, or refusals and time-outs, in a row that are believed: one alone is no death.
@@ -37,6 +40,9 @@ pub enum Health {
     /// Nobody listens there, or the connection ends with no answer. It may still finish what it has: who
     /// ends in order closes the listener first.
     Refused,
+    /// It is there, and does not prove over TLS that it is whom requests are meant for, or does not believe that of
+    /// this balancer.
+    Untrusted,
     /// It does not answer, nor does its kernel say why: it hangs, or its host is gone.
     Silent,
 }
@@ -48,6 +54,7 @@ impl Health {
             Self::Up => "up",
             Self::Unready => "unready",
             Self::Refused => "refused",
+            Self::Untrusted => "untrusted",
             Self::Silent => "silent",
         }
     }
@@ -80,12 +87,18 @@ pub fn is_own_lack(error: &io::Error) -> bool {
 }
 
 /// Starts to probe; each result is sent.
-pub fn start(serial: u64, target: &Target, results: mpsc::Sender<(u64, Health)>) -> AbortHandle {
-    let probe = target.probe.clone();
+pub fn start(
+    serial: u64,
+    target: &Target,
+    tls: Option<BackendTls>,
+    results: mpsc::Sender<(u64, Health)>,
+) -> AbortHandle {
+    let mut asked =
+        Asked { probe: target.probe.clone(), http: target.address, tls, trusted: None, complained: false };
     tokio::spawn(async move {
         let mut row = Row::default();
         loop {
-            let (health, pause) = row.next(timeout(TIMEOUT, ask(&probe)).await.ok());
+            let (health, pause) = row.next(timeout(TIMEOUT, asked.ask()).await.ok());
             if let Some(health) = health
                 && results.send((serial, health)).await.is_err()
             {
@@ -141,29 +154,88 @@ impl Row {
     }
 }
 
-/// An error is of this process's own, and says nothing of the backend.
-async fn ask(probe: &Probe) -> io::Result<Health> {
-    let answer = match probe {
-        Probe::Connects(address) => TcpStream::connect(address).await.map(|_| true),
-        Probe::Readyz(address) => status(*address, "/readyz").await.map(|status| status == 200),
-        Probe::Answers(address) => status(*address, "/").await.map(|status| status < 500),
-        Probe::Check(address, path) => status(*address, path).await.map(|status| status < 400),
-    };
-    match answer {
-        Ok(true) => Ok(Health::Up),
-        Ok(false) => Ok(Health::Unready),
-        Err(error) if is_own_lack(&error) => Err(error),
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(Health::Unready),
-        Err(error) if is_refusal(&error) => Ok(Health::Refused),
-        Err(_) => Ok(Health::Silent),
+/// Who is asked, and how.
+struct Asked {
+    probe: Probe,
+    http: SocketAddr,
+    tls: Option<BackendTls>,
+    /// When it last proved who it is, where nothing else was heard of it since.
+    trusted: Option<Instant>,
+    /// The log has that it does not.
+    complained: bool,
+}
+
+impl Asked {
+    /// An error is of this process's own, and says nothing of the backend.
+    async fn ask(&mut self) -> io::Result<Health> {
+        match self.answer().await {
+            Ok(true) => Ok(Health::Up),
+            Ok(false) => Ok(Health::Unready),
+            Err(error) if is_own_lack(&error) => Err(error),
+            Err(error) => {
+                self.trusted = None;
+                Ok(match distrust(&error) {
+                    Some(why) => {
+                        // Said when it begins.
+                        if !std::mem::replace(&mut self.complained, true) {
+                            tracing::warn!(
+                                backend = %self.http,
+                                "no TLS with it, and no request goes there (a node takes it with --http-tls): {why}"
+                            );
+                        }
+                        Health::Untrusted
+                    }
+                    None if error.kind() == io::ErrorKind::InvalidData => Health::Unready,
+                    None if is_refusal(&error) => Health::Refused,
+                    None => Health::Silent,
+                })
+            }
+        }
+    }
+
+    async fn answer(&mut self) -> io::Result<bool> {
+        let tls = self.tls.as_ref();
+        let well = match &self.probe {
+            // Whether it believes this balancer shows in an answer alone: over TLS 1.3 the handshake is over on
+            // this side before it has judged.
+            Probe::Connects(address) if tls.is_some_and(BackendTls::is_mutual) => {
+                status(*address, "/", tls).await? < 500
+            }
+            Probe::Connects(address) => connect(*address, tls).await.map(|_| true)?,
+            Probe::Answers(address) => status(*address, "/", tls).await? < 500,
+            Probe::Check(address, path) => status(*address, path, tls).await? < 400,
+            // Its admin address speaks plain HTTP, and says no more than a word. Where requests go it is asked now
+            // and then.
+            Probe::Readyz(address) => {
+                let well = status(*address, "/readyz", None).await? == 200;
+                let is_due = self.trusted.is_none_or(|at| at.elapsed() >= TRUST_INTERVAL);
+                if tls.is_none() || !well || !is_due {
+                    return Ok(well);
+                }
+                status(self.http, "/", tls).await?;
+                self.trusted = Some(Instant::now());
+                well
+            }
+        };
+        self.complained = false;
+        Ok(well)
     }
 }
 
+async fn connect(address: SocketAddr, tls: Option<&BackendTls>) -> io::Result<Stream> {
+    let stream = TcpStream::connect(address).await?;
+    Ok(match tls {
+        None => Stream::Plain(stream),
+        Some(tls) => Stream::Tls(Box::new(tls.connect(stream, address).await?)),
+    })
+}
+
 /// The status that a `GET` of `path` is answered with.
-async fn status(address: SocketAddr, path: &str) -> io::Result<u16> {
-    let mut stream = TcpStream::connect(address).await?;
+async fn status(address: SocketAddr, path: &str, tls: Option<&BackendTls>) -> io::Result<u16> {
+    let mut stream = connect(address, tls).await?;
     let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
+    stream.flush().await?;
     let mut line = [0; 12];
     stream.read_exact(&mut line).await?;
     let status = line.strip_prefix(b"HTTP/1.1 ").or_else(|| line.strip_prefix(b"HTTP/1.0 "));
@@ -192,7 +264,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_probe_tells_ready_from_not_ready_from_gone() {
-        let asked = async |probe| ask(&probe).await.unwrap();
+        let asked = async |probe| {
+            let http = ([127, 0, 0, 1], 1).into();
+            let mut asked = Asked { probe, http, tls: None, trusted: None, complained: false };
+            asked.ask().await.unwrap()
+        };
         let ready = server(b"HTTP/1.1 200 OK\r\n\r\n").await;
         assert_eq!(asked(Probe::Readyz(ready)).await, Health::Up);
         let unready = server(b"HTTP/1.1 503 Service Unavailable\r\n\r\n").await;
@@ -265,7 +341,7 @@ mod tests {
         target.probe = Probe::Readyz(address);
         let (results, mut incoming) = mpsc::channel(1);
         let begun = std::time::Instant::now();
-        let probe = start(7, &target, results);
+        let probe = start(7, &target, None, results);
         assert_eq!(incoming.recv().await, Some((7, Health::Silent)));
         assert!(begun.elapsed() < Duration::from_millis(1800));
         probe.abort();

@@ -14,6 +14,7 @@ use tokio::task::AbortHandle;
 
 use crate::pools::Pool;
 use crate::pools::backends::{Backend, BackendSet, Known};
+use crate::pools::orders::Orders;
 use crate::pools::outlier::Rates;
 use crate::pools::probe::{self, Health};
 use crate::pools::source::{Target, TargetState};
@@ -42,7 +43,7 @@ struct Entry {
 
 impl Entry {
     fn standing(&self) -> Standing {
-        standing(Facts { state: self.target.state, health: self.health, ejected: false })
+        standing(Facts { state: self.target.state, health: self.health, ejected: false, held: false })
     }
 }
 
@@ -78,7 +79,7 @@ pub async fn run(pool: Arc<Pool>, mut source: watch::Receiver<Vec<Target>>) {
                 }
                 let targets = source.borrow_and_update().clone();
                 registry.update(targets, |serial, target| {
-                    Some(probe::start(serial, target, results.clone()))
+                    Some(probe::start(serial, target, pool.tls.clone(), results.clone()))
                 });
             }
             Some((serial, health)) = incoming.recv() => {
@@ -86,12 +87,25 @@ pub async fn run(pool: Arc<Pool>, mut source: watch::Receiver<Vec<Target>>) {
                     continue;
                 }
             }
+            () = pool.orders.changed.notified() => {}
+            () = over(pool.orders.next_end()) => {}
             _ = compare.tick() => {
                 pool.load().eject_outliers(&mut rates, Instant::now());
                 continue;
             }
         }
-        pool.store(registry.publish());
+        for backend in pool.orders.expire(Instant::now()) {
+            tracing::warn!(pool = pool.name, backend, "the time of an operator's ejection is over");
+        }
+        pool.store(registry.publish(&pool.orders));
+    }
+}
+
+/// Waits for the end of an ejection, where one has a time.
+async fn over(end: Option<Instant>) {
+    match end {
+        Some(end) => tokio::time::sleep_until(end.into()).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -189,7 +203,7 @@ impl Registry {
         true
     }
 
-    fn publish(&mut self) -> BackendSet {
+    fn publish(&mut self, orders: &Orders) -> BackendSet {
         let mut entries: Vec<&mut Entry> = self.entries.values_mut().collect();
         entries.sort_by_key(|it| it.backend.serial);
         let known = |it: &&mut Entry| Known {
@@ -199,10 +213,12 @@ impl Registry {
             is_leader: it.target.is_leader,
             role: if it.target.is_leader { "leader" } else { it.target.role.as_str() },
             serving: false,
+            order: orders.of(&it.backend.name),
             version: it.target.version.clone(),
         };
         let set = BackendSet::of(entries.iter().map(known).collect(), self.gone.iter().copied());
         for (entry, known) in entries.into_iter().zip(&set.known) {
+            entry.backend.weigh(known.order.weight);
             if known.serving != entry.serving {
                 let (backend, state) = (&entry.backend, known.state.as_str());
                 tracing::info!(backend = backend.name, state, serving = known.serving, "backend");
@@ -238,7 +254,7 @@ mod tests {
     }
 
     fn serving(registry: &mut Registry) -> Vec<u64> {
-        registry.publish().serving.iter().filter_map(|it| it.node.map(|id| id.0)).collect()
+        registry.publish(&Orders::default()).serving.iter().filter_map(|it| it.node.map(|id| id.0)).collect()
     }
 
     fn with(targets: Vec<Target>) -> Registry {
@@ -259,7 +275,7 @@ mod tests {
         let mut now = serving(&mut registry);
         now.sort();
         assert_eq!(now, [1, 2]);
-        let set = registry.publish();
+        let set = registry.publish(&Orders::default());
         assert_eq!(set.leader.map(|at| set.serving[at].node), Some(Some(NodeId(2))));
         // Whatever its last probe says.
         let one = serial(&registry, 1);
@@ -276,11 +292,11 @@ mod tests {
         let two = serial(&registry, 2);
         assert!(registry.probed(two, Health::Silent));
         assert!(!registry.probed(two, Health::Silent));
-        let set = registry.publish();
+        let set = registry.publish(&Orders::default());
         assert_eq!((set.serving.len(), set.gone.as_slice(), set.leader), (1, &[two][..], None));
         for health in [Health::Unready, Health::Refused] {
             registry.probed(two, health);
-            let set = registry.publish();
+            let set = registry.publish(&Orders::default());
             assert_eq!((set.serving.len(), set.gone.len()), (1, 0), "{health:?}: it finishes what it has");
         }
         registry.probed(two, Health::Up);
@@ -312,7 +328,7 @@ mod tests {
         registry.probed(two, Health::Refused);
         assert_eq!(serving(&mut registry), [1]);
         assert_eq!(registry.entries.len(), 1);
-        assert_eq!(registry.publish().gone, [two], "what still waits for it is told");
+        assert_eq!(registry.publish(&Orders::default()).gone, [two], "what still waits for it is told");
     }
 
     #[test]
@@ -323,13 +339,13 @@ mod tests {
             registry.update(vec![target(1, Ready), target(2, state)], |_, _| None);
             for health in [Health::Refused, Health::Silent] {
                 registry.probed(two, health);
-                let set = registry.publish();
+                let set = registry.publish(&Orders::default());
                 assert_eq!((set.serving.len(), set.gone.len()), (1, 0), "{state:?} {health:?}");
             }
         }
         registry.probed(two, Health::Refused);
         registry.update(vec![target(1, Ready)], |_, _| None);
-        assert!(registry.publish().gone.is_empty());
+        assert!(registry.publish(&Orders::default()).gone.is_empty());
     }
 
     #[test]
@@ -349,7 +365,7 @@ mod tests {
         assert_eq!((began.get(), serial(&registry, 1)), (3, one));
         registry.update(vec![target(2, Static)], start);
         assert_eq!(serving(&mut registry), [2]);
-        assert!(registry.publish().gone.is_empty(), "it finishes what it has");
+        assert!(registry.publish(&Orders::default()).gone.is_empty(), "it finishes what it has");
     }
 
     #[test]
@@ -358,11 +374,11 @@ mod tests {
             let mut registry = with(vec![target(1, Ready), target(2, Draining)]);
             let two = serial(&registry, 2);
             registry.probed(two, Health::Silent);
-            assert!(registry.publish().gone.is_empty(), "gossip hears of it");
+            assert!(registry.publish(&Orders::default()).gone.is_empty(), "gossip hears of it");
             let mut targets = vec![target(1, Ready), target(2, Ended)];
             targets.truncate(if forgotten { 1 } else { 2 });
             registry.update(targets, |_, _| None);
-            assert_eq!(registry.publish().gone, [two], "{forgotten}");
+            assert_eq!(registry.publish(&Orders::default()).gone, [two], "{forgotten}");
         }
     }
 
@@ -398,7 +414,7 @@ mod tests {
         let mut registry = with(vec![target(1, Ready)]);
         let one = serial(&registry, 1);
         registry.probed(one, Health::Silent);
-        let set = registry.publish();
+        let set = registry.publish(&Orders::default());
         assert_eq!((set.serving.len(), set.gone.len(), set.able()), (1, 0, 0));
     }
 }

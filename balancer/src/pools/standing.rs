@@ -16,6 +16,8 @@ pub struct Facts {
     pub health: Health,
     /// As traffic says.
     pub ejected: bool,
+    /// As an operator says: it is drained, or ejected by hand.
+    pub held: bool,
 }
 
 /// What it comes to.
@@ -41,12 +43,20 @@ pub fn standing(facts: Facts) -> Standing {
         // Gossip hears nothing of it, and nobody listens where it was.
         (Dead, Health::Refused) => Standing::Gone,
         (Joining, _) | (Dead, Health::Unknown) => Standing::Finishing,
-        (Ready | Static | Dead, Health::Unready | Health::Refused) => Standing::Finishing,
+        (Ready | Static | Dead, Health::Unready | Health::Refused | Health::Untrusted) => Standing::Finishing,
         // Gossip says ready as soon as it is; a probe only takes that back. Where gossip is lost, a good
         // probe does.
-        (Ready | Static | Dead, Health::Up | Health::Unknown) if facts.ejected => Standing::Finishing,
+        (Ready | Static | Dead, Health::Up | Health::Unknown) if facts.ejected || facts.held => {
+            Standing::Finishing
+        }
         (Ready | Static | Dead, Health::Up | Health::Unknown) => Standing::Serving,
     }
+}
+
+/// Whether it may be served from where nobody else is: it may be the probes that fail, and traffic will show. Not
+/// against the word of an operator.
+pub fn may_be_last_resort(facts: Facts) -> bool {
+    matches!(facts.state, TargetState::Ready | TargetState::Static) && !facts.held
 }
 
 /// Whether it may get new requests, and was seen to answer: what readiness and the claim to a virtual
@@ -64,24 +74,28 @@ mod tests {
 
     #[test]
     fn what_gossip_and_probes_come_to() {
-        let healths = [Unknown, Up, Unready, Refused, Silent];
+        let healths = [Unknown, Up, Unready, Refused, Untrusted, Silent];
         for (state, expected) in [
-            (Static, [Serving, Serving, Finishing, Finishing, Gone]),
-            (Ready, [Serving, Serving, Finishing, Finishing, Gone]),
-            (Joining, [Finishing, Finishing, Finishing, Finishing, Gone]),
-            (Draining, [Finishing; 5]),
-            (Left, [Finishing; 5]),
-            (Ended, [Finishing, Finishing, Finishing, Finishing, Gone]),
-            (Dead, [Finishing, Serving, Finishing, Gone, Gone]),
+            (Static, [Serving, Serving, Finishing, Finishing, Finishing, Gone]),
+            (Ready, [Serving, Serving, Finishing, Finishing, Finishing, Gone]),
+            (Joining, [Finishing, Finishing, Finishing, Finishing, Finishing, Gone]),
+            (Draining, [Finishing; 6]),
+            (Left, [Finishing; 6]),
+            (Ended, [Finishing, Finishing, Finishing, Finishing, Finishing, Gone]),
+            (Dead, [Finishing, Serving, Finishing, Gone, Finishing, Gone]),
         ] {
             for (health, expected) in healths.into_iter().zip(expected) {
-                let facts = Facts { state, health, ejected: false };
+                let facts = Facts { state, health, ejected: false, held: false };
                 assert_eq!(standing(facts), expected, "{facts:?}");
                 assert_eq!(is_able(facts), expected == Serving && health == Up, "{facts:?}");
-                let ejected = Facts { ejected: true, ..facts };
                 let without_new = if expected == Serving { Finishing } else { expected };
-                assert_eq!(standing(ejected), without_new, "{ejected:?}");
-                assert!(!is_able(ejected));
+                for facts in [Facts { ejected: true, ..facts }, Facts { held: true, ..facts }] {
+                    assert_eq!(standing(facts), without_new, "{facts:?}");
+                    assert!(!is_able(facts));
+                }
+                let is_there = matches!(state, Ready | Static);
+                assert_eq!(may_be_last_resort(facts), is_there);
+                assert!(!may_be_last_resort(Facts { held: true, ..facts }));
             }
         }
     }

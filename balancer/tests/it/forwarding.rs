@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, mpsc};
 
 use crate::harness::*;
+use crate::process::Process;
 
 #[test]
 fn requests_on_one_connection_are_answered_in_order_over_one_backend_connection() {
@@ -317,4 +318,28 @@ fn reads_of_a_message_stay_with_one_backend_where_that_is_asked_for() {
         used.extend(answers.iter().map(|answer| answer[..1].to_owned()));
     }
     assert!(used.len() > 1, "all digests went to {used:?}");
+}
+
+#[test]
+fn the_access_log_names_the_client_of_a_trusted_proxy_and_believes_nobody_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let backend = Scripted::plain("b");
+    for (trusted, expected) in [("127.0.0.0/8", "\"203.0.113.7\""), ("192.0.2.1", "\"127.0.0.1\"")] {
+        let log = dir.path().join(trusted.replace('/', "-"));
+        let more = ["--trusted-proxies", trusted, "--access-log", log.to_str().unwrap()];
+        let process = Process::on_free_ports(backend.address, &more);
+        let mut client = Client::connect(process.http);
+        for (target, hops) in [("/named", "198.51.100.1, 203.0.113.7, 127.0.0.9"), ("/alone", "")] {
+            let field = if hops.is_empty() { String::new() } else { format!("x-forwarded-for: {hops}\r\n") };
+            client.send(format!("GET {target} HTTP/1.1\r\nhost: a\r\n{field}\r\n"));
+            assert!(client.answer().0.starts_with("HTTP/1.1 200"));
+        }
+        let line = |target: &str| {
+            let text = std::fs::read_to_string(&log).unwrap_or_default();
+            text.lines().find(|line| line.contains(&format!("\"{target}\""))).map(str::to_owned)
+        };
+        wait("both are logged", || line("/named").is_some() && line("/alone").is_some());
+        assert!(line("/named").unwrap().contains(expected), "{:?}", line("/named"));
+        assert!(line("/alone").unwrap().contains("\"127.0.0.1\""), "{:?}", line("/alone"));
+    }
 }

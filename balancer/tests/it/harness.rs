@@ -52,6 +52,7 @@ impl Balancer {
             http,
             https: Some((https, certificates)),
             phase: receiver,
+            stay: false,
         };
         let core = Some(start(0, config).unwrap());
         let balancer = Self { http: http_address, https: https_address, shared, stats, phase, core };

@@ -190,8 +190,7 @@ async fn a_client_that_takes_back_what_it_asks_for_again_and_again_is_told_to_ca
         drop(answer);
     }
     let end = connection.await.unwrap().unwrap_err();
-    // Who sends at that moment may meet the end before it reads why.
-    assert!(end.is_io() || end.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM), "{end}");
+    assert_eq!(end.reason(), Some(h2::Reason::ENHANCE_YOUR_CALM), "{end}");
     assert_eq!(balancer.stats.http2_calmed.get(), 1);
     assert!(backend.connections.load(Ordering::SeqCst) < 150);
 }
@@ -218,8 +217,7 @@ async fn who_takes_back_what_has_begun_to_come_is_told_to_calm_down_too() {
     }
     drop(sender);
     let end = connection.await.unwrap().unwrap_err();
-    // Who sends at that moment may meet the end before it reads why.
-    assert!(end.is_io() || end.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM), "{end}");
+    assert_eq!(end.reason(), Some(h2::Reason::ENHANCE_YOUR_CALM), "{end}");
     assert_eq!(balancer.stats.http2_calmed.get(), 1);
 }
 

@@ -1,6 +1,7 @@
 //! A core on loopback between scripted backends and raw clients.
 
 mod answers;
+mod backend_tls;
 mod choosing;
 mod corpus;
 mod drain;
@@ -13,6 +14,7 @@ mod http2_frames;
 mod http2_streams;
 mod limits;
 mod measures;
+mod operator;
 mod process;
 mod retries;
 mod standing;

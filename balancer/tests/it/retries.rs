@@ -119,7 +119,7 @@ fn what_only_a_node_promises_is_not_believed_of_other_backends() {
         }
     });
     let (bad, good) = (resets(5), echo(5));
-    let others = Pools::new(Pool::new("skep", false));
+    let others = Pools::new(Pool::new("skep", false, None));
     let balancer = Balancer::of(&[], Shared { pools: others, ..Shared::default() });
     balancer.set(&[says_unprocessed.address, good.address], Some(0));
     let answer = balancer.ask(&post("/messages", "", "hello"));

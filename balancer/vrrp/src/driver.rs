@@ -24,6 +24,7 @@ use skep_members::tls::peer_tls;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::announce::Announcer;
+use crate::confirm::{Said, Verdict};
 use crate::counts::{self, Counts, Discard};
 use crate::handing::Then;
 use crate::machine::{Action, Heard, State};
@@ -35,6 +36,7 @@ use crate::router::{Hands, Router};
 use crate::socket::{AdvertSocket, Family, PACKET_BYTES_MAX};
 use crate::status::View;
 use crate::track::{self, Assessment, Health};
+use crate::vmac;
 use crate::{Command, Handover, VrrpConfig, VrrpError};
 
 /// Packets of one socket that are read in one turn; a flood does not keep timers from firing.
@@ -134,6 +136,7 @@ impl Driver {
             release_done: None,
             stood_still: false,
         };
+        vmac::take_away_left(&driver.netlink).await?;
         driver.look_at_interfaces().await?;
         for (at, router) in driver.routers.iter().enumerate() {
             let interface = &router.config.interface;
@@ -299,6 +302,18 @@ impl Driver {
     async fn heard(&mut self, at: usize, advert: &Advert, source: IpAddr) {
         let (now, router) = (Instant::now(), &mut self.routers[at]);
         let Some(own) = router.source else { return };
+        if let (Some(mesh), false) = (&self.mesh, router.config.peers.is_empty()) {
+            let said = Said { source, priority: advert.priority, interval: advert.interval };
+            let connections = mesh.connections(at, source);
+            match router.confirm.judge(said, router.is_active(), connections, now) {
+                Verdict::Believed => {}
+                Verdict::Waits => return,
+                Verdict::Unconfirmed => {
+                    let interface = router.config.interface.clone();
+                    return self.discard(Discard::Unconfirmed, &interface);
+                }
+            }
+        }
         router.strangers.saw(source, now);
         if router.strangers.present(now) {
             router.machine.set_designated(false);

@@ -13,6 +13,7 @@ mod agent;
 mod announce;
 mod capability;
 pub mod config;
+mod confirm;
 mod counts;
 mod driver;
 mod forwarding;

@@ -36,7 +36,8 @@ use http::HeaderMap;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use serde::{Deserialize, Serialize};
 use skep_base::id::NodeId;
-use skep_console::answer;
+use skep_console::token::OperatorToken;
+use skep_console::{answer, browser};
 
 use super::node::AdminApi;
 use super::public::{method_not_allowed, not_found};
@@ -44,7 +45,6 @@ use crate::http::account::Account;
 use crate::http::app::{App, Guard};
 use crate::http::body;
 use crate::http::problem::{Problem, ProblemKind};
-use crate::http::token::OperatorToken;
 use crate::kinds::messages;
 use crate::kinds::tasks::oversee;
 use crate::telemetry::Metrics;
@@ -89,14 +89,8 @@ pub fn admin_app<A: AdminApi>(api: A, token: OperatorToken, metrics: &Metrics) -
         .merge(tasks)
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed);
-    let guard = Guard::Operators { own_names: own_names(), open: &OPEN };
+    let guard = Guard::Operators { own_names: browser::own_names(), open: &OPEN };
     App::new(router, node_id, guard, None)
-}
-
-/// What this machine is called.
-fn own_names() -> Arc<[String]> {
-    let name = rustix::system::uname();
-    name.nodename().to_str().map(str::to_owned).into_iter().collect()
 }
 
 async fn livez() -> Response {

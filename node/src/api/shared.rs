@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use skep_console::token::OperatorToken;
+
 use super::overview::Overview;
-use crate::http::token::OperatorToken;
 use crate::kinds::messages::live::Feed;
 use crate::kinds::served::Served;
 

@@ -6,18 +6,19 @@ use std::time::Duration;
 
 use skep_base::log::LogConfig;
 use skep_base::settings::{ConfigError, Layers, log, require_distinct, require_key};
+use skep_console::token;
 use skep_members::advertise::Advertise;
 use skep_members::key::KeyRing;
 use skep_members::seeds::Seed;
 use skep_members::settings::{ADVERTISE, SEEDS, cluster_key};
 
+use super::kept;
 use super::settings::{
     ADMIN, ALLOW_ORIGINS, AWAY_GRACE, BODY_BYTES_LIMIT, DATA, DEAD_GRACE, EXPECT, EXPECT_MAX, HTTP,
-    HTTP_THREADS, IDEMPOTENCY_FOR, LEVEL_AFTER, MAX_BODY, PEER, REQUEST_MEMORY, REQUEST_TIMEOUT, RETAIN_AGE,
-    RETAIN_BYTES, SCRUB_INTERVAL, VOTERS, VOTERS_MAX,
+    HTTP_THREADS, HTTP_TLS, IDEMPOTENCY_FOR, LEVEL_AFTER, MAX_BODY, OPERATOR_TOKEN_FILE, PEER,
+    REQUEST_MEMORY, REQUEST_TIMEOUT, RETAIN_AGE, RETAIN_BYTES, SCRUB_INTERVAL, VOTERS, VOTERS_MAX,
 };
-use super::{kept, operator};
-use crate::http::{OperatorToken, Origins};
+use crate::http::{HttpTls, OperatorToken, Origins};
 use crate::service::retention::RetentionConfig;
 
 /// All that a serving node is told.
@@ -49,6 +50,7 @@ pub struct ServeConfig {
     pub request_memory: Option<u64>,
     /// None: by the number of cores.
     pub http_threads: Option<usize>,
+    pub http_tls: HttpTls,
     pub allow_origins: Origins,
     /// Said in the log once there is one.
     pub warnings: Vec<String>,
@@ -80,9 +82,10 @@ pub(super) fn resolve(layers: &Layers) -> Result<ServeConfig, ConfigError> {
             age: layers.read(&RETAIN_AGE, kept::age)?,
             bytes: layers.read(&RETAIN_BYTES, kept::size)?,
         },
-        operator_token: operator::token(layers)?,
+        operator_token: token::to_ask_for(layers, &OPERATOR_TOKEN_FILE)?,
         request_memory: layers.read(&REQUEST_MEMORY, kept::request_memory)?,
         http_threads: layers.read(&HTTP_THREADS, kept::threads)?,
+        http_tls: layers.value(&HTTP_TLS, HttpTls::parse)?,
         allow_origins: layers.read(&ALLOW_ORIGINS, Origins::parse)?.unwrap_or_default(),
         warnings: warning.into_iter().collect(),
     };

@@ -1,6 +1,7 @@
 //! The node's settings: a row each.
 
-use skep_base::settings::{CONFIG, Kind, LOG, LOG_FORMAT, Setting};
+use skep_base::settings::{CONFIG, LOG, LOG_FORMAT, Setting};
+use skep_console::token::OPERATOR_TOKEN;
 use skep_members::settings::{ADVERTISE, CLUSTER_KEY, CLUSTER_KEY_FILE, SEEDS};
 
 /// Most that `--max-body` may be, in bytes: a body must fit one Raft entry and one peer frame.
@@ -96,14 +97,18 @@ pub(super) const HTTP_THREADS: Setting = Setting::serving(
     "none on two cores, else one less than cores",
     "Threads for clients beside the one of consensus; with 0, clients share that one",
 );
+pub(super) const HTTP_TLS: Setting = Setting::serving(
+    "http-tls",
+    "WHEN",
+    "off",
+    "TLS on the HTTP port, with the cluster's keys, for balancers with --backend-tls: off, also or only",
+);
 pub(super) const ALLOW_ORIGINS: Setting = Setting::serving(
     "allow-origins",
     "ORIGIN[,ORIGIN...]",
     "none but its own",
     "Origins whose pages may write and follow the live feed, as https://app.example",
 );
-pub(super) const OPERATOR_TOKEN: Setting =
-    Setting { name: "operator-token", kind: Kind::Secret, value: "", default: "none", help: "" };
 pub(super) const OPERATOR_TOKEN_FILE: Setting = Setting::serving(
     "operator-token-file",
     "FILE",
@@ -135,6 +140,7 @@ pub(super) const SETTINGS: &[&Setting] = &[
     &SCRUB_INTERVAL,
     &REQUEST_MEMORY,
     &HTTP_THREADS,
+    &HTTP_TLS,
     &ALLOW_ORIGINS,
     &OPERATOR_TOKEN_FILE,
     &OPERATOR_TOKEN,

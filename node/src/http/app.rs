@@ -13,12 +13,12 @@ use http::header::{CONNECTION, HeaderName, HeaderValue};
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use skep_base::id::NodeId;
+use skep_console::browser::{self, Origins};
 use skep_console::{Answers, Counts};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use tower_service::Service;
 
-use super::browser::{self, Origins};
 use super::head;
 use super::problem::Problem;
 use crate::telemetry::metrics::{CLIENT_LEFT, HttpMetrics, MethodLabel, Route};

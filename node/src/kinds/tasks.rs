@@ -19,6 +19,7 @@ use axum::response::Response;
 use axum::routing::{get, post, put};
 use http::HeaderMap;
 use http::request::Parts;
+use skep_console::token::OperatorToken;
 use skep_state::kinds::tasks::{Counts, QueueView};
 use skep_state::level::Limits;
 use skep_state::task::{TaskId, TaskOutcome};
@@ -26,7 +27,7 @@ use tokio::sync::watch;
 use utoipa::OpenApi;
 
 use crate::http::problem::{Problem, ProblemKind};
-use crate::http::token::{OperatorToken, WorkerToken};
+use crate::http::token::WorkerToken;
 use crate::kinds::served::{Served, TaskApi};
 use crate::telemetry::Metrics;
 use desk::Desk;

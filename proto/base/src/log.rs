@@ -3,9 +3,12 @@
 //! `Debug` form shows nothing.
 
 use std::io::IsTerminal;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
+use tracing_subscriber::Registry;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 
 /// How log lines look.
@@ -33,12 +36,46 @@ pub enum LogError {
     Filter(#[from] tracing_subscriber::filter::ParseError),
     #[error("the process logs already")]
     Twice,
+    #[error("the process has no log")]
+    None,
+}
+
+/// The process's own, for it may be changed.
+static LOGGING: OnceLock<Logging> = OnceLock::new();
+
+struct Logging {
+    libraries: String,
+    configured: String,
+    now: Mutex<String>,
+    handle: reload::Handle<Targets, Registry>,
+}
+
+fn targets(libraries: &str, filter: &str) -> Result<Targets, LogError> {
+    Ok(format!("{libraries},{filter}").parse()?)
+}
+
+/// What is logged from now on; with `None`, what was configured. A library's own filter stays, unless this names it.
+pub fn change(filter: Option<&str>) -> Result<(), LogError> {
+    let logging = LOGGING.get().ok_or(LogError::None)?;
+    let filter = filter.unwrap_or(&logging.configured);
+    let targets = targets(&logging.libraries, filter)?;
+    let mut now = logging.now.lock().unwrap_or_else(PoisonError::into_inner);
+    logging.handle.reload(targets).map_err(|_| LogError::None)?;
+    filter.clone_into(&mut now);
+    Ok(())
+}
+
+/// What is logged now, and what was configured.
+pub fn filters() -> (String, String) {
+    let Some(logging) = LOGGING.get() else { return (String::new(), String::new()) };
+    let now = logging.now.lock().unwrap_or_else(PoisonError::into_inner);
+    (now.clone(), logging.configured.clone())
 }
 
 /// Starts logging, panics included; once in a process. `libraries` is a filter for libraries that
 /// tell each step at `info`; a `config.filter` that names one overrides it.
 pub fn init(config: &LogConfig, libraries: &str) -> Result<(), LogError> {
-    let filter: Targets = format!("{libraries},{}", config.filter).parse()?;
+    let (filter, handle) = reload::Layer::new(targets(libraries, &config.filter)?);
     let terminal = std::io::stderr().is_terminal();
     let format = config.format.unwrap_or(if terminal { LogFormat::Human } else { LogFormat::Json });
     let registry = tracing_subscriber::registry().with(filter);
@@ -48,6 +85,13 @@ pub fn init(config: &LogConfig, libraries: &str) -> Result<(), LogError> {
         LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),
     };
     started.map_err(|_| LogError::Twice)?;
+    let logging = Logging {
+        libraries: libraries.to_owned(),
+        configured: config.filter.clone(),
+        now: Mutex::new(config.filter.clone()),
+        handle,
+    };
+    LOGGING.set(logging).map_err(|_| LogError::Twice)?;
     log_panics();
     Ok(())
 }

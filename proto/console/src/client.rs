@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_TYPE, HOST};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
@@ -33,15 +33,22 @@ pub enum ClientError {
 }
 
 /// Where to ask, and for how long to wait.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Client {
     admin: SocketAddr,
     timeout: Duration,
+    /// What an operator proves itself with; never shown.
+    token: Option<HeaderValue>,
 }
 
 impl Client {
     pub fn new(admin: SocketAddr, timeout: Duration) -> Self {
-        Self { admin, timeout }
+        Self { admin, timeout, token: None }
+    }
+
+    /// With the operators' token, as [`to_send`](crate::token::to_send) has it.
+    pub fn bearing(self, token: Option<HeaderValue>) -> Self {
+        Self { token, ..self }
     }
 
     /// A JSON answer.
@@ -82,6 +89,9 @@ impl Client {
         let mut request = Request::builder().method(method).uri(path).header(HOST, admin.to_string());
         if let Some(content_type) = content_type {
             request = request.header(CONTENT_TYPE, content_type);
+        }
+        if let Some(token) = &self.token {
+            request = request.header(AUTHORIZATION, token);
         }
         let request = request.body(body).map_err(|error| self.broken(&error))?;
         let exchange = async {

@@ -18,6 +18,7 @@ use hyper_util::rt::TokioIo;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
@@ -53,6 +54,27 @@ pub trait Answers: Clone + Send + Sync + 'static {
     /// Where the listener counts.
     fn counts(&self) -> Counts {
         Counts::default()
+    }
+}
+
+/// What stands between a connection and the bytes of HTTP.
+pub trait Door: Clone + Send + Sync + 'static {
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// The stream inside; none where who came is not let in. Dropped where that takes as long as a connection may
+    /// idle.
+    fn open(&self, stream: TcpStream) -> impl Future<Output = Option<Self::Stream>> + Send;
+}
+
+/// No door: HTTP as it comes.
+#[derive(Debug, Clone, Copy)]
+struct NoDoor;
+
+impl Door for NoDoor {
+    type Stream = TcpStream;
+
+    async fn open(&self, stream: TcpStream) -> Option<TcpStream> {
+        Some(stream)
     }
 }
 
@@ -131,6 +153,17 @@ pub async fn serve<A: Answers>(
     listener: TcpListener,
     app: A,
     limits: ServeLimits,
+    stage: watch::Receiver<Stage>,
+) {
+    serve_behind(NoDoor, listener, app, limits, stage).await;
+}
+
+/// The same of those whom a door lets in.
+pub async fn serve_behind<A: Answers>(
+    door: impl Door,
+    listener: TcpListener,
+    app: A,
+    limits: ServeLimits,
     mut stage: watch::Receiver<Stage>,
 ) {
     let connections_max = limits.connections_max.clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
@@ -139,10 +172,13 @@ pub async fn serve<A: Answers>(
     let counts = app.counts();
     counts.connections_max.set(connections_max as i64);
     let start = |(stream, slot): (TcpStream, OwnedSemaphorePermit)| {
-        let (app, orders, connections) = (app.clone(), orders.clone(), counts.connections.clone());
+        let (app, mut orders, connections) = (app.clone(), orders.clone(), counts.connections.clone());
+        let door = door.clone();
         tokio::spawn(async move {
             connections.inc();
-            connection(stream, &app, orders, limits.idle_timeout).await;
+            if let Some(stream) = opened(&door, stream, &mut orders, limits.idle_timeout).await {
+                connection(stream, &app, orders, limits.idle_timeout).await;
+            }
             connections.dec();
             drop(slot);
         });
@@ -211,8 +247,21 @@ async fn accept(
     }
 }
 
-async fn connection<A: Answers>(
+async fn opened<D: Door>(
+    door: &D,
     stream: TcpStream,
+    orders: &mut watch::Receiver<Order>,
+    idle_timeout: Duration,
+) -> Option<D::Stream> {
+    tokio::select! {
+        biased;
+        opened = tokio::time::timeout(idle_timeout, door.open(stream)) => opened.ok().flatten(),
+        _ = orders.wait_for(|order| *order >= Order::CutOff) => None,
+    }
+}
+
+async fn connection<A: Answers>(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     app: &A,
     mut orders: watch::Receiver<Order>,
     idle_timeout: Duration,

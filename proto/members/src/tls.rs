@@ -5,6 +5,8 @@
 //! key is a member; the certificate says no more than that, so identity is settled by the
 //! protocol inside. No tasks, no files: nothing is kept between two runs.
 
+mod http;
+
 use std::sync::Arc;
 
 use rcgen::{
@@ -18,6 +20,7 @@ use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 
 use sha2::Digest as _;
 
+pub use self::http::HTTP_ALPN;
 use crate::key::{Key, KeyRing};
 
 /// The protocol inside, as ALPN names it.
@@ -155,7 +158,7 @@ mod tests {
         KeyRing::parse(&lines.join("\n")).unwrap()
     }
 
-    fn talk<C, S>(mut connection: C, tcp: &mut TcpStream) -> std::io::Result<()>
+    fn talk<C, S>(mut connection: C, tcp: &mut TcpStream, alpn: &[u8]) -> std::io::Result<()>
     where
         C: DerefMut<Target = ConnectionCommon<S>>,
         S: SideData,
@@ -165,7 +168,7 @@ mod tests {
         let mut answer = [0; 5];
         stream.read_exact(&mut answer)?;
         assert_eq!(&answer, b"hello");
-        assert_eq!(stream.conn.alpn_protocol(), Some(PEER_ALPN));
+        assert_eq!(stream.conn.alpn_protocol(), Some(alpn));
         assert_eq!(stream.conn.peer_certificates().map(<[_]>::len), Some(1));
         Ok(())
     }
@@ -175,13 +178,15 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let config = server.server.clone();
+        let alpn = client.client.alpn_protocols[0].clone();
         let accepted = std::thread::spawn(move || {
             let (mut tcp, _) = listener.accept().unwrap();
-            talk(ServerConnection::new(config).unwrap(), &mut tcp).is_ok()
+            talk(ServerConnection::new(config).unwrap(), &mut tcp, &alpn).is_ok()
         });
+        let alpn = &client.client.alpn_protocols[0];
         let mut tcp = TcpStream::connect(address).unwrap();
         let connection = ClientConnection::new(client.client.clone(), client.server_name.clone()).unwrap();
-        let dialled = talk(connection, &mut tcp).is_ok();
+        let dialled = talk(connection, &mut tcp, alpn).is_ok();
         drop(tcp);
         accepted.join().unwrap() && dialled
     }
@@ -194,6 +199,16 @@ mod tests {
         assert!(connects(&b, &a));
         assert!(!connects(&a, &c));
         assert!(!connects(&c, &a));
+    }
+
+    #[test]
+    fn who_means_http_is_not_answered_where_peers_are_nor_the_other_way_round() {
+        let (one, two) = (KeyRing::generate_line(), KeyRing::generate_line());
+        let [ours, theirs] = [&one, &two].map(|line| peer_tls(&ring(&[line])).unwrap());
+        let (http, others) = (ours.for_http(), theirs.for_http());
+        assert!(connects(&http, &ours.for_http()));
+        assert!(!connects(&http, &others) && !connects(&others, &http));
+        assert!(!connects(&http, &ours) && !connects(&ours, &http));
     }
 
     #[test]

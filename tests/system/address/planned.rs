@@ -21,7 +21,11 @@ fn pair(lan: &Lan, interval: &str) -> (Program, Program) {
     }
     let start = |at, priority| Ours { lan, at, vip: VIP, priority, interval, mesh: true, more: &[] }.start();
     let first = start(0, 200);
-    wait_for("the first holds", PATIENCE, || first.vrrp().iter().all(|it| it["state"] == "active"));
+    // Before it answers it says nothing of any.
+    wait_for("the first holds", PATIENCE, || {
+        let routers = first.vrrp();
+        routers.len() == 2 && routers.iter().all(|it| it["state"] == "active")
+    });
     let second = start(1, 150);
     wait_for("the second is named", PATIENCE, || {
         let routers = second.vrrp();

@@ -9,6 +9,7 @@ mod admin;
 mod advertise;
 mod apart;
 mod api;
+mod backend_tls;
 mod bad_input;
 mod balancing;
 mod bootstrap;

@@ -241,6 +241,7 @@ impl Answer {
                 && left >= SPLICE_BYTES_MIN
                 && upstream.buffer.is_empty()
                 && down.socket().is_some()
+                && upstream.stream.socket().is_some()
             {
                 self.splice = pipes.splice(left);
                 if self.splice.is_some() {
@@ -282,8 +283,10 @@ impl Answer {
         down: &mut D,
     ) -> Poll<Result<(), Broken>> {
         ready!(down.poll_send(cx, &[])).map_err(|_| Broken::Here)?;
-        while let (Some(splice), Some(socket)) = (&mut self.splice, down.socket()) {
-            let moved = splice.poll(cx, &upstream.stream, socket);
+        while let (Some(splice), Some(from), Some(to)) =
+            (&mut self.splice, upstream.stream.socket(), down.socket())
+        {
+            let moved = splice.poll(cx, from, to);
             self.waiting = if splice.holds_bytes() { Waiting::Client } else { Waiting::Backend };
             let moved = ready!(moved);
             self.sent +=

@@ -1,5 +1,7 @@
 //! The request that a connection serves now, in the form that a backend gets.
 
+use std::net::IpAddr;
+
 use crate::core::worker::Worker;
 use crate::gateway::{Asked, Gateway, Verdict};
 use crate::listen::client::ClientInfo;
@@ -12,6 +14,8 @@ pub(super) struct Incoming {
     /// As the backend gets it.
     pub(super) head: Vec<u8>,
     pub(super) id: Vec<u8>,
+    /// Whom a trusted proxy says that its client is.
+    pub(super) origin: Option<IpAddr>,
     pub(super) method: Method,
     method_len: usize,
     target_len: usize,
@@ -47,6 +51,7 @@ impl Incoming {
             Some(id) => self.id.extend_from_slice(id.of(buf)),
             None => worker.request_id(&mut self.id),
         }
+        self.origin = client.origin(head, buf, &worker.settings());
         let verdict = gateway.judge(Asked { head, buf });
         match verdict {
             Verdict::Forward(_) => {

@@ -9,7 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -20,6 +20,8 @@ use crate::core::worker::{ANSWER_PIECE_BYTES, ANSWER_PIECE_BYTES_MIN};
 const WAITING_BYTES_MAX: usize = 512 * 1024;
 /// So much may wait in any case; the rest is charged.
 const FREE_BYTES: usize = 32 * 1024;
+/// Most that is read on of who is still sending at the end.
+const LINGER_BYTES_MAX: usize = 1024 * 1024;
 /// Turns are shorter than this once half of what may wait does.
 const TURN_BYTES: usize = 16 * 1024;
 
@@ -35,6 +37,8 @@ pub struct Outbox {
     moved: Cell<u64>,
     /// The socket takes no more for now.
     blocked: Cell<bool>,
+    /// At its end the connection is read on.
+    lingers: Cell<bool>,
     wakers: RefCell<Vec<Waker>>,
 }
 
@@ -45,8 +49,15 @@ impl Outbox {
             charge: RefCell::new(Charge::none(purse)),
             moved: Cell::default(),
             blocked: Cell::default(),
+            lingers: Cell::default(),
             wakers: RefCell::default(),
         }
+    }
+
+    /// The client is still sending, and is to hear why that ends: what is closed with bytes that were not read ends
+    /// by a reset, which overtakes what was said (RFC 9112, 9.6).
+    pub fn linger(&self) {
+        self.lingers.set(true);
     }
 
     pub fn moved(&self) -> u64 {
@@ -135,11 +146,15 @@ impl Outbox {
 pub struct Metered<S> {
     io: S,
     outbox: Rc<Outbox>,
+    /// Nothing more is sent.
+    shut: bool,
+    /// What was read since then.
+    discarded: usize,
 }
 
 impl<S> Metered<S> {
     pub fn new(io: S, outbox: Rc<Outbox>) -> Self {
-        Self { io, outbox }
+        Self { io, outbox, shut: false, discarded: 0 }
     }
 
     fn count(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -162,7 +177,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Metered<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write(cx, buf);
         self.count(written)
@@ -188,7 +203,21 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+        let this = &mut *self;
+        if !this.shut {
+            ready!(Pin::new(&mut this.io).poll_shutdown(cx))?;
+            this.shut = true;
+        }
+        let mut scratch = [0; 4096];
+        while this.outbox.lingers.get() && this.discarded < LINGER_BYTES_MAX {
+            let mut buf = ReadBuf::new(&mut scratch);
+            match ready!(Pin::new(&mut this.io).poll_read(cx, &mut buf)) {
+                Ok(()) if !buf.filled().is_empty() => this.discarded += buf.filled().len(),
+                // The client has closed, or reset.
+                _ => break,
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -56,6 +56,7 @@ pub(super) fn prepare(
     gateway: &Gateway,
     client: &ClientInfo,
     request: &HttpRequest<RecvStream>,
+    trail: &mut Trail,
 ) -> Result<Prepared, Local> {
     let mut text = worker.text.borrow_mut();
     text.clear();
@@ -75,6 +76,7 @@ pub(super) fn prepare(
         Some(given) => id.extend_from_slice(given.of(&text)),
         None => worker.request_id(&mut id),
     }
+    trail.origin = client.origin(&head, &text, &worker.settings());
     let plan = match gateway.judge(Asked { head: &head, buf: &text }) {
         Verdict::Forward(plan) => plan,
         Verdict::Answer(answer) => return Err(Local::Answer(answer, id)),
@@ -110,8 +112,9 @@ pub(super) fn log(
     error: Option<&'static str>,
 ) {
     let whole = trail.started.elapsed();
+    let origin = trail.origin.map(|ip| ip.to_string());
     worker.finish(&Line {
-        client: &client.address,
+        client: origin.as_deref().unwrap_or(&client.address),
         proto: client.proto,
         version: "2",
         method,

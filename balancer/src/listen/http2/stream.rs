@@ -54,7 +54,7 @@ pub enum End {
 pub async fn serve(of: Of, request: HttpRequest<RecvStream>, respond: SendResponse<Bytes>) -> End {
     let (worker, gateway, client, (inbox, outbox)) = of;
     let mut trail = Trail::new(Instant::now());
-    let prepared = prepare(&worker, &gateway, &client, &request);
+    let prepared = prepare(&worker, &gateway, &client, &request, &mut trail);
     let (method, path) = (request.method().clone(), request.uri().clone());
     let mut recv = request.into_body();
     let unread = (!recv.is_end_stream()).then(|| inbox.follow(recv.flow_control()));

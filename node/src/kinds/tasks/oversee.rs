@@ -14,6 +14,7 @@ use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
+use skep_console::token::OperatorToken;
 use skep_state::kinds::tasks::{HeldView, Listed, Task, Tasks, WorkerView};
 use skep_state::task::{TaskId, TaskOp, TaskOutcome, TaskState, WORKER_BYTES_MAX};
 
@@ -23,7 +24,6 @@ use super::{Named, id_of};
 use crate::http::account::Account;
 use crate::http::problem::{Problem, ProblemKind};
 use crate::http::query;
-use crate::http::token::OperatorToken;
 use crate::kinds::schema;
 use crate::kinds::served::TaskApi;
 

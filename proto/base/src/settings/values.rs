@@ -48,15 +48,20 @@ pub fn size(text: &str, bytes_max: u64) -> Result<u64, String> {
 
 /// `10s`, `1m 30s`, `500ms`; a bare number is seconds.
 pub fn duration(text: &str) -> Result<Duration, String> {
+    duration_up_to(text, DURATION_MAX)
+}
+
+/// The same, of what may last longer than a request does.
+pub fn duration_up_to(text: &str, max: Duration) -> Result<Duration, String> {
     let duration = match text.parse::<u32>() {
         Ok(seconds) => Some(Duration::from_secs(seconds.into())),
         Err(_) => humantime::parse_duration(text).ok(),
     };
-    duration.filter(|duration| (DURATION_MIN..=DURATION_MAX).contains(duration)).ok_or_else(|| {
+    duration.filter(|duration| (DURATION_MIN..=max).contains(duration)).ok_or_else(|| {
         format!(
             "{text:?} is not a duration from {} to {}, as in 10s or 500ms",
             humantime::format_duration(DURATION_MIN),
-            humantime::format_duration(DURATION_MAX)
+            humantime::format_duration(max)
         )
     })
 }

@@ -14,6 +14,19 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::server::{ServeLimits, Stage, serve};
 
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Level {
+    level: u32,
+}
+
+const TOKEN: &str = "a-token-of-operators";
+const BEARING: &str = "host: localhost\r\nauthorization: Bearer a-token-of-operators\r\n";
+
+fn operators(token: Option<&str>, is_local: bool) -> Operators {
+    Operators { token: OperatorToken::new(token), is_local, own_names: Arc::new(["host-1".to_owned()]) }
+}
+
 pub struct Served {
     pub address: SocketAddr,
     ready: Arc<Mutex<Result<(), &'static str>>>,
@@ -27,12 +40,19 @@ impl Served {
     }
 
     async fn with(limits: ServeLimits) -> Self {
+        Self::operated(limits, Operators::default()).await
+    }
+
+    async fn operated(limits: ServeLimits, operators: Operators) -> Self {
         let mut registry = Registry::with_prefix("p");
         registry.register("open", "Open", Gauge::<i64>::default());
         let ready = Arc::new(Mutex::new(Ok(())));
         let is = ready.clone();
         let admin = Admin::builder(registry, move || is.lock().unwrap().map_err(Reason::from))
             .route("/list", || answer::json(&["a\"b"]))
+            .route("/level", || answer::json(&1))
+            .change("/level", |asked: Level| Ok(answer::json(&asked.level)))
+            .operators(operators)
             .build();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -54,6 +74,15 @@ impl Served {
         let mut stream = self.connect().await;
         stream.write_all(bytes.as_bytes()).await.unwrap();
         rest(&mut stream).await
+    }
+
+    /// Asks for a change, with these fields beside.
+    async fn change(&self, fields: &str, body: &str) -> (String, String) {
+        let length = body.len();
+        let head = "POST /level HTTP/1.1\r\nconnection: close\r\ncontent-type: application/json\r\n";
+        let answer = self.raw(&format!("{head}content-length: {length}\r\n{fields}\r\n{body}")).await;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.to_owned(), body.to_owned())
     }
 
     async fn ask(&self, method: &str, path: &str, fields: &str) -> (String, String) {
@@ -113,6 +142,67 @@ async fn a_route_of_the_programs_own_is_shown_and_of_others_it_is_said_that_they
     let (head, body) = served.ask("DELETE", "/list", "").await;
     is_problem(&head, &body, ProblemKind::MethodNotAllowed);
     assert!(head.contains("allow: GET, HEAD\r\n"), "{head}");
+}
+
+#[tokio::test]
+async fn an_operator_changes_something_and_is_told_what_is_wrong_with_it() {
+    let served = Served::operated(ServeLimits::admin(), operators(Some(TOKEN), false)).await;
+    assert_eq!(served.change(BEARING, r#"{"level":3}"#).await.1, "3");
+    let of_origin = format!("{BEARING}origin: http://localhost\r\nsec-fetch-site: same-origin\r\n");
+    assert_eq!(served.change(&of_origin, r#"{"level":3}"#).await.1, "3");
+    for body in ["", "{}", "{", r#"{"level":-1}"#, r#"{"level":3,"more":1}"#, "\u{0}"] {
+        let (head, answer) = served.change(BEARING, body).await;
+        is_problem(&head, &answer, ProblemKind::InvalidRequest);
+    }
+    let (head, body) = served.change(BEARING, &format!(r#"{{"level":3{}}}"#, " ".repeat(5000))).await;
+    is_problem(&head, &body, ProblemKind::BodyTooLarge);
+    let form =
+        "POST /level HTTP/1.1\r\nconnection: close\r\ncontent-type: text/plain\r\ncontent-length: 2\r\n";
+    let form = served.raw(&format!("{form}{BEARING}\r\n{{}}")).await;
+    let (head, body) = form.split_once("\r\n\r\n").unwrap();
+    is_problem(head, body, ProblemKind::UnsupportedContentType);
+    let (head, _) = served.ask("DELETE", "/level", "").await;
+    assert!(head.contains("allow: GET, HEAD, POST\r\n"), "{head}");
+    let (head, body) = served.ask("POST", "/list", "content-length: 0\r\n").await;
+    is_problem(&head, &body, ProblemKind::MethodNotAllowed);
+    assert!(head.contains("allow: GET, HEAD\r\n"), "{head}");
+}
+
+#[tokio::test]
+async fn nobody_changes_anything_without_the_token_nor_from_a_foreign_page_nor_by_a_foreign_name() {
+    let level = r#"{"level":3}"#;
+    let served = Served::operated(ServeLimits::admin(), operators(Some(TOKEN), true)).await;
+    for (fields, kind) in [
+        ("host: localhost\r\n".to_owned(), ProblemKind::NoOperator),
+        ("host: localhost\r\nauthorization: Bearer a-token-of-operator\r\n".into(), ProblemKind::NoOperator),
+        (format!("{BEARING}sec-fetch-site: cross-site\r\n"), ProblemKind::ForeignOrigin),
+        (format!("{BEARING}origin: http://evil.example\r\n"), ProblemKind::ForeignOrigin),
+        (BEARING.replace("localhost", "evil.example"), ProblemKind::ForeignHost),
+        ("".into(), ProblemKind::ForeignHost),
+    ] {
+        let (head, body) = served.change(&fields, level).await;
+        is_problem(&head, &body, kind);
+    }
+    for own in ["host-1:9401", "127.0.0.1:9401", "[::1]"] {
+        assert_eq!(served.change(&BEARING.replace("localhost", own), level).await.1, "3", "{own}");
+    }
+}
+
+#[tokio::test]
+async fn without_a_token_whoever_is_on_the_machine_is_an_operator_and_nobody_else_is() {
+    let (local, level) = ("host: localhost\r\n", r#"{"level":3}"#);
+    let served = Served::operated(ServeLimits::admin(), operators(None, true)).await;
+    assert_eq!(served.change(local, level).await.1, "3");
+    let (head, body) = served.change(&format!("{local}sec-fetch-site: cross-site\r\n"), level).await;
+    is_problem(&head, &body, ProblemKind::ForeignOrigin);
+    for served in
+        [Served::operated(ServeLimits::admin(), operators(None, false)).await, Served::start().await]
+    {
+        let (head, body) = served.change(BEARING, level).await;
+        is_problem(&head, &body, ProblemKind::NoOperators);
+        let (head, body) = served.change(local, level).await;
+        is_problem(&head, &body, ProblemKind::NoOperator);
+    }
 }
 
 #[tokio::test]

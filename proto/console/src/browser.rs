@@ -15,7 +15,7 @@ use std::sync::Arc;
 use http::header::{HOST, HeaderName, ORIGIN, UPGRADE};
 use http::{HeaderMap, Method, Uri};
 
-use super::problem::{Problem, ProblemKind};
+use crate::problem::{Problem, ProblemKind};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
@@ -52,7 +52,7 @@ impl Origins {
     }
 
     /// Whether a page may send this, or why not.
-    pub(crate) fn judge(&self, method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
+    pub fn judge(&self, method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
         let is_safe = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
         if is_safe && !headers.contains_key(UPGRADE) {
             return Ok(());
@@ -78,6 +78,12 @@ impl Origins {
     }
 }
 
+/// What this machine is called.
+pub fn own_names() -> Arc<[String]> {
+    let name = rustix::system::uname();
+    name.nodename().to_str().map(str::to_owned).into_iter().collect()
+}
+
 /// An origin as a browser writes it: in lower case, without the scheme's own port.
 fn as_browsers_say(origin: &str) -> String {
     let origin = origin.trim_end_matches('/').to_ascii_lowercase();
@@ -99,7 +105,7 @@ fn is_of_host(origin: &str, host: &str) -> bool {
 
 /// Whether an operators' address is asked by a name that is this machine's own: an IP address, `localhost`,
 /// or one that it was given.
-pub(crate) fn judge_host(own: &[String], headers: &HeaderMap) -> Result<(), Problem> {
+pub fn judge_host(own: &[String], headers: &HeaderMap) -> Result<(), Problem> {
     let host = headers.get(HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let name = match host.strip_prefix('[') {
         Some(rest) => rest.split(']').next().unwrap_or_default(),

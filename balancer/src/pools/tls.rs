@@ -1,0 +1,179 @@
+//! TLS towards the backends of a pool, where it is asked for: with the cluster's keys, where both sides prove that
+//! they belong to it, or by certificates that authorities of a file have signed.
+//!
+//! Nothing falls back to plain HTTP: who does not speak TLS, or is another, gets no request. No tasks.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use skep_members::tls::{HTTP_ALPN, PeerTls};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+/// Most authorities that a file may have.
+const AUTHORITIES_MAX: usize = 1024;
+
+/// How backends are spoken to.
+#[derive(Clone)]
+pub struct BackendTls {
+    connector: TlsConnector,
+    /// The name in a backend's certificate; None: its address.
+    name: Option<ServerName<'static>>,
+    /// What must be spoken inside.
+    alpn: Option<&'static [u8]>,
+}
+
+impl fmt::Debug for BackendTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BackendTls").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl BackendTls {
+    /// As a member of the cluster speaks to another.
+    pub fn of_members(tls: &PeerTls) -> Self {
+        let tls = tls.for_http();
+        Self { connector: tls.client.into(), name: Some(tls.server_name), alpn: Some(HTTP_ALPN) }
+    }
+
+    /// To servers whose certificates hang on those of a PEM file, and name their addresses.
+    pub fn of_authorities(file: &Path) -> Result<Self, String> {
+        let shown = file.display();
+        let read = CertificateDer::pem_file_iter(file).map_err(|error| format!("{shown}: {error}"))?;
+        let mut roots = RootCertStore::empty();
+        for certificate in read.take(AUTHORITIES_MAX) {
+            let certificate = certificate.map_err(|error| format!("{shown}: {error}"))?;
+            roots.add(certificate).map_err(|error| format!("{shown}: {error}"))?;
+        }
+        if roots.is_empty() {
+            return Err(format!("{shown} has no certificate"));
+        }
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let mut config =
+            config.map_err(|error| error.to_string())?.with_root_certificates(roots).with_no_client_auth();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Self { connector: Arc::new(config).into(), name: None, alpn: None })
+    }
+
+    /// Whether a backend has to believe this balancer, too.
+    pub fn is_mutual(&self) -> bool {
+        self.alpn.is_some()
+    }
+
+    /// The connection inside, once the other side has proved who it is.
+    pub async fn connect(&self, stream: TcpStream, address: SocketAddr) -> io::Result<TlsStream<TcpStream>> {
+        let name = self.name.clone().unwrap_or_else(|| ServerName::IpAddress(address.ip().into()));
+        let stream = self.connector.connect(name, stream).await?;
+        if self.alpn.is_some_and(|alpn| stream.get_ref().1.alpn_protocol() != Some(alpn)) {
+            let error = rustls::Error::General("it speaks another protocol inside TLS".into());
+            return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+        }
+        Ok(stream)
+    }
+}
+
+/// Why there is no TLS with who is there; None where an error says nothing of that.
+pub fn distrust(error: &io::Error) -> Option<&rustls::Error> {
+    error.get_ref()?.downcast_ref()
+}
+
+/// A connection to a backend.
+#[derive(Debug)]
+pub enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    /// The socket, where what comes from it is what the backend says.
+    pub fn socket(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Plain(stream) => Some(stream),
+            Self::Tls(_) => None,
+        }
+    }
+
+    /// Whether nothing has come that was not read, nor an end. Costs no system call where the kernel has
+    /// reported nothing.
+    pub fn is_quiet(&self) -> bool {
+        let (socket, inside_is_quiet) = match self {
+            Self::Plain(socket) => (socket, true),
+            // It would have more, or its end, before the socket is asked.
+            Self::Tls(stream) => (stream.get_ref().0, stream.get_ref().1.wants_read()),
+        };
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        inside_is_quiet
+            && match socket.poll_read_ready(&mut cx) {
+                Poll::Pending => true,
+                Poll::Ready(_) => {
+                    let mut byte = [0];
+                    let read = socket.try_read(&mut byte);
+                    matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+                }
+            }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(stream) => {
+                // Who waits for an answer sees to it that all of the question goes out.
+                if let Poll::Ready(Err(error)) = Pin::new(&mut **stream).poll_flush(cx) {
+                    return Poll::Ready(Err(error));
+                }
+                Pin::new(stream).poll_read(cx, buf)
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! TLS to the backends: what goes over it, and who gets no request.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use skep_members::key::KeyRing;
+use skep_members::tls::peer_tls;
+
+use crate::harness::*;
+use crate::process::{Process, ask};
+
+const ANY: &str = "127.0.0.1:0";
+const PATIENCE: Duration = Duration::from_secs(20);
+
+type Tls = StreamOwned<ServerConnection, TcpStream>;
+
+/// A backend that speaks TLS alone, and echoes bodies.
+struct Sealed {
+    address: SocketAddr,
+    heads: Arc<Mutex<Vec<String>>>,
+    /// Connections that had a request of a client.
+    used: Arc<AtomicUsize>,
+}
+
+impl Sealed {
+    fn start(config: Arc<ServerConfig>) -> Self {
+        let listener = TcpListener::bind(ANY).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (heads, used) = (Arc::<Mutex<Vec<String>>>::default(), Arc::<AtomicUsize>::default());
+        let sealed = Self { address, heads: heads.clone(), used: used.clone() };
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                stream.set_read_timeout(Some(PATIENCE)).unwrap();
+                let (config, heads, used) = (config.clone(), heads.clone(), used.clone());
+                std::thread::spawn(move || {
+                    let mut stream = StreamOwned::new(ServerConnection::new(config).unwrap(), stream);
+                    let mut first = true;
+                    while let Some(head) = head(&mut stream) {
+                        if std::mem::take(&mut first) && !head.starts_with("GET / ") {
+                            used.fetch_add(1, Ordering::SeqCst);
+                        }
+                        heads.lock().unwrap().push(head.clone());
+                        if serve(&mut stream, &head).is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        sealed
+    }
+
+    /// Heads of clients' requests, not of probes.
+    fn asked(&self) -> Vec<String> {
+        self.heads.lock().unwrap().iter().filter(|head| !head.starts_with("GET / ")).cloned().collect()
+    }
+}
+
+fn head(stream: &mut Tls) -> Option<String> {
+    let mut bytes = Vec::new();
+    let mut byte = [0];
+    while !bytes.ends_with(b"\r\n\r\n") {
+        if !matches!(stream.read(&mut byte), Ok(1)) {
+            return None;
+        }
+        bytes.push(byte[0]);
+    }
+    String::from_utf8(bytes).ok()
+}
+
+fn serve(stream: &mut Tls, head: &str) -> std::io::Result<()> {
+    if head.contains("upgrade: websocket") {
+        stream.write_all(b"HTTP/1.1 101 x\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\nhello")?;
+        loop {
+            let mut bytes = [0; 1024];
+            let n = stream.read(&mut bytes)?;
+            if n == 0 {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
+            }
+            stream.write_all(&bytes[..n])?;
+        }
+    }
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
+    stream.read_exact(&mut body)?;
+    if let Some(length) = head.strip_prefix("GET /long/") {
+        body = vec![b'x'; length.split(' ').next().unwrap().parse().unwrap()];
+    }
+    let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+    stream.write_all(answer.as_bytes())?;
+    stream.write_all(&body)?;
+    stream.flush()
+}
+
+fn start(backends: &[SocketAddr], more: &[&str]) -> Process {
+    let list: Vec<String> = backends.iter().map(SocketAddr::to_string).collect();
+    Process::start(&[&["--http", ANY, "--admin", ANY, "--backends", &list.join(",")], more].concat())
+}
+
+fn of_members(keys: &KeyRing) -> Arc<ServerConfig> {
+    peer_tls(keys).unwrap().for_http().server
+}
+
+#[test]
+fn requests_bodies_and_tunnels_go_over_tls_and_connections_are_kept() {
+    let backend = Sealed::start(of_members(&KeyRing::insecure_loopback()));
+    let process = start(&[backend.address], &["--backend-tls", "cluster"]);
+    process.wait_ready();
+    let mut client = Client::connect(process.http);
+    for at in 0..50 {
+        client.send(format!("POST /echo HTTP/1.1\r\nhost: a\r\ncontent-length: 8\r\n\r\n{at:8}"));
+        assert_eq!(client.answer().1, format!("{at:8}"));
+    }
+    // Longer than any buffer on the way.
+    for length in [100_000, 3_000_000] {
+        let body = "b".repeat(length);
+        client.send(format!("POST /echo HTTP/1.1\r\nhost: a\r\ncontent-length: {length}\r\n\r\n"));
+        let mut writer = client.0.try_clone().unwrap();
+        let sent = body.clone();
+        let sending = std::thread::spawn(move || writer.write_all(sent.as_bytes()));
+        assert!(client.answer().1 == body, "{length}");
+        sending.join().unwrap().unwrap();
+        client.send(get(&format!("/long/{length}")));
+        assert_eq!(client.answer().1.len(), length);
+    }
+    client.send("GET /ws HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n");
+    assert!(client.until("\r\n\r\n").starts_with("HTTP/1.1 101"));
+    assert_eq!(client.until("hello").len(), 5);
+    for word in ["one", "two", &"three".repeat(10_000)] {
+        client.send(word);
+        assert!(client.until(&word[word.len() - 3..]).len() <= word.len());
+    }
+    let heads = backend.asked();
+    assert_eq!(heads.len(), 55);
+    assert!(backend.used.load(Ordering::SeqCst) <= 2, "one connection a core does");
+    assert!(heads.iter().all(|head| head.contains("x-forwarded-proto: http\r\n")), "{}", heads[0]);
+}
+
+#[test]
+fn a_backend_that_speaks_plain_http_gets_no_request_and_the_log_says_why() {
+    let seen = Arc::<Mutex<Vec<u8>>>::default();
+    let bytes = seen.clone();
+    // As a server of plain HTTP does, which takes what comes for a request that is none.
+    let plain = Scripted::start(move |served| {
+        let mut first = [0; 1024];
+        let n = served.stream.read(&mut first).unwrap_or_default();
+        bytes.lock().unwrap().extend(&first[..n]);
+        served.send("HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+    });
+    let process = start(&[plain.address], &["--backend-tls", "cluster"]);
+    let said = process.logged("no TLS with it");
+    assert!(said.contains(&plain.address.to_string()) && said.contains("--http-tls"), "{said}");
+    wait("it is shown", || ask(process.admin, "/backends").contains("\"untrusted\""));
+    for _ in 0..5 {
+        assert!(ask(process.http, "/secret").starts_with("HTTP/1.1 503"));
+    }
+    assert!(ask(process.http, "/-/ready").starts_with("HTTP/1.1 503"));
+    // Beside one that does, it gets nothing either.
+    let sealed = Sealed::start(of_members(&KeyRing::insecure_loopback()));
+    let process = start(&[plain.address, sealed.address], &["--backend-tls", "cluster"]);
+    wait("the one is trusted and the other not", || {
+        let list = ask(process.admin, "/backends");
+        list.contains("\"up\"") && list.contains("\"untrusted\"")
+    });
+    for _ in 0..20 {
+        assert!(ask(process.http, "/secret").starts_with("HTTP/1.1 200"));
+    }
+    let seen = seen.lock().unwrap();
+    assert!(!seen.is_empty() && !seen.windows(5).any(|bytes| bytes == b"HTTP/"), "a request in plain");
+}
+
+#[test]
+fn a_backend_of_another_cluster_gets_no_request() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("key");
+    let ours = KeyRing::generate_line();
+    std::fs::write(&file, &ours).unwrap();
+    let key = ["--backend-tls", "cluster", "--cluster-key-file", file.to_str().unwrap()];
+    let stranger = Sealed::start(of_members(&KeyRing::parse(&KeyRing::generate_line()).unwrap()));
+    let process = start(&[stranger.address], &key);
+    process.logged("no TLS with it");
+    assert!(ask(process.http, "/secret").starts_with("HTTP/1.1 503"));
+    assert_eq!(stranger.asked(), Vec::<String>::new());
+    // One that would have this balancer prove itself to another cluster.
+    let ring = KeyRing::parse(&ours).unwrap();
+    let ours = Sealed::start(of_members(&ring));
+    let process = start(&[ours.address], &key);
+    process.wait_ready();
+    assert!(ask(process.http, "/ours").starts_with("HTTP/1.1 200"));
+    // Peers' own port is no HTTP, though its certificate is good.
+    let peers = Sealed::start(peer_tls(&ring).unwrap().server);
+    let process = start(&[peers.address], &key);
+    process.logged("no TLS with it");
+    assert!(ask(process.http, "/secret").starts_with("HTTP/1.1 503"));
+    assert_eq!(peers.asked(), Vec::<String>::new());
+}
+
+#[test]
+fn a_backend_whose_certificate_an_authority_of_the_file_has_signed_is_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let certified = |names: &[&str], file: &str| {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let made = rcgen::generate_simple_self_signed(names).unwrap();
+        let path = dir.path().join(file);
+        std::fs::write(&path, made.cert.pem()).unwrap();
+        let key = rustls::pki_types::PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()).into();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        (Sealed::start(Arc::new(config)), path.to_str().unwrap().to_owned())
+    };
+    let (good, good_file) = certified(&["127.0.0.1"], "good.pem");
+    let process = start(&[good.address], &["--backend-ca", &good_file]);
+    process.wait_ready();
+    assert!(ask(process.http, "/x").starts_with("HTTP/1.1 200"));
+    // Another's authority, and a certificate for another address.
+    let (other, other_file) = certified(&["127.0.0.2"], "other.pem");
+    for (backend, file) in [(&good, &other_file), (&other, &other_file)] {
+        let before = backend.asked().len();
+        let process = start(&[backend.address], &["--backend-ca", file]);
+        process.logged("no TLS with it");
+        assert!(ask(process.http, "/x").starts_with("HTTP/1.1 503"));
+        assert_eq!(backend.asked().len(), before);
+    }
+}
