@@ -13,8 +13,10 @@
 //! | 3 | 0.2.0 | [`Op::Level`] itself, sections |
 //! | 4 | 0.2.0 | claims as records, many more of them, and kept for their time; and a request of peers, which is no state |
 //! | 5 | 0.2.0 | the [rolling hash](crate::rolling); and a request of peers, by which they compare it |
+//! | 6 | 0.2.0 | [`Op::MendTime`], by which the replicated clock is set back, and that claims move it on; an operator's request to the leader for it |
 //!
 //! [`Op::Level`]: crate::command::Op::Level
+//! [`Op::MendTime`]: crate::command::Op::MendTime
 
 use serde::{Deserialize, Serialize};
 
@@ -26,13 +28,15 @@ impl Level {
     /// That of a cluster which never agreed to a higher one.
     pub const FIRST: Level = Level(2);
     /// The newest that this program reads.
-    pub const NEWEST: Level = Level(5);
+    pub const NEWEST: Level = Level::TIME_MENDS;
     /// From which on checkpoints and snapshots have sections.
     pub const SECTIONS: Level = Level(3);
     /// From which on claims are records beside the checkpoint.
     pub const CLAIM_RECORDS: Level = Level(4);
     /// From which on the state has a rolling hash.
     pub const ROLLING_HASH: Level = Level(5);
+    /// From which on the replicated clock can be set back.
+    pub const TIME_MENDS: Level = Level(6);
 }
 
 impl Default for Level {

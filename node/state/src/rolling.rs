@@ -17,6 +17,7 @@
 //! text      4 version:u64 time_ms:u64 request:u128 len:u64 text[len]
 //! claim     5 number:u64 claim[64]
 //! ended     6 first_claim:u64
+//! set back  7 upto_seq:u64 before_claim:u64 ceiling_ms:u64
 //! ```
 //!
 //! Little-endian. An entry without effects leaves the hash as it is. It tells nodes that do the same from those that do
@@ -53,6 +54,8 @@ pub enum Effect<'a> {
     Claim { number: u64, bytes: &'a [u8] },
     /// Claims before this one are forgotten.
     ClaimsEnded { first: u64 },
+    /// The clock was set back: what is there by then is no later than the ceiling.
+    TimeMended { upto_seq: u64, before_claim: u64, ceiling: Stamp },
 }
 
 /// The hash while entries are applied.
@@ -145,6 +148,11 @@ fn write(entry: &mut SipHasher13, effect: Effect<'_>) {
             entry.write(bytes);
         }
         Effect::ClaimsEnded { first } => entry.write(&numbered(6, first)),
+        Effect::TimeMended { upto_seq, before_claim, ceiling } => {
+            entry.write(&numbered(7, upto_seq));
+            entry.write(&before_claim.to_le_bytes());
+            entry.write(&ceiling.0.to_le_bytes());
+        }
     }
 }
 

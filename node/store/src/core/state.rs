@@ -97,6 +97,7 @@ pub(super) fn load(
         generation,
         &header.claim_files,
         header.kinds.claims.first..header.kinds.claims.next,
+        &header.kinds.common.mends,
         claims::Limits {
             file_claims_max: config.claim_file_claims_max,
             held_max: config.claim_files_held_max,
