@@ -153,6 +153,7 @@ impl Group {
             proposer: proposer.clone(),
             read_indexer: read_indexer.clone(),
             reader: reader.clone(),
+            time: time.clone(),
         };
         let service = Service::new(ServiceParts {
             node_id,

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use skep_base::id::NodeId;
+use skep_raft::wire::TimeMend;
 use skep_state::message::Digest;
 
 use crate::service::operator::{Operator, OperatorError, PeerProgress};
@@ -25,6 +26,11 @@ pub trait AdminApi: Send + Sync + 'static {
     fn started(&self) -> Result<(), String>;
     /// The voters' clocks.
     fn clocks(&self) -> Clocks;
+    /// How far the time of what is written is ahead; set back where it says what the clocks agree on by now.
+    fn mend_time(
+        &self,
+        agreed_ms: Option<u64>,
+    ) -> impl Future<Output = Result<TimeMend, OperatorError>> + Send;
     fn peers(&self) -> impl Future<Output = Vec<PeerProgress>> + Send;
     /// Answers who leads then.
     fn transfer_leader(
@@ -61,6 +67,9 @@ impl AdminApi for NodeAdmin {
     }
     fn clocks(&self) -> Clocks {
         self.service.clocks()
+    }
+    async fn mend_time(&self, agreed_ms: Option<u64>) -> Result<TimeMend, OperatorError> {
+        self.operator.mend_time(agreed_ms).await
     }
     async fn peers(&self) -> Vec<PeerProgress> {
         self.operator.peers().await
