@@ -232,6 +232,10 @@ impl Reader {
     /// For how long there will be no room for this idempotency key, were it to be remembered at this time: none
     /// where there is room, or where it may be one that is remembered. Of what is in memory.
     pub fn no_room_for(&self, key: ClaimKey, told: Stamp) -> Option<Duration> {
+        // Each keyed request asks: mostly without the lock, which who applies holds for a whole run.
+        if !self.core.applied().borrow().keys_are_full {
+            return None;
+        }
         let state = self.core.lock();
         let (kinds, level) = (&state.kinds, state.kinds.level());
         let now = kinds.clock().time(told);
