@@ -15,6 +15,7 @@ use skep_raft::wire::{
     self, AppendRequest, ConnectionKind, Frame, GROUP, Hello, HelloAnswer, PROTOCOL, ProposeError,
     RejectReason, Request, Response,
 };
+use skep_state::clock::mends::{Mend, Mends};
 use skep_state::clock::{Clock, Stamp};
 use skep_state::command::{ClaimKey, Command, Op, OpOutcome};
 use skep_state::kinds::claims::{ClaimRecord, ClaimsRecord};
@@ -147,7 +148,7 @@ pub fn frames() -> Vec<Vec<u8>> {
 }
 
 /// Headers of an empty store, of one with everything of the first format, of the second, and of the
-/// third, which has sections, without and with files of claims, each behind its format.
+/// third, which has sections, without and with files of claims, and of a clock that was set back, each behind its format.
 pub fn snapshot_headers() -> Vec<Vec<u8>> {
     let empty = SnapshotHeader {
         last_log_id: None,
@@ -162,7 +163,7 @@ pub fn snapshot_headers() -> Vec<Vec<u8>> {
         time: Stamp(5),
         recent: vec![(RequestId(1), 1), (RequestId(2), 2)],
     };
-    let common = CommonRecord { level: Level::FIRST, clock: Clock::at(Stamp(6)), hash: None };
+    let common = CommonRecord { level: Level::FIRST, clock: Clock::at(Stamp(6)), ..CommonRecord::default() };
     let full = SnapshotHeader {
         segments: vec![
             SegmentMeta { first_seq: 1, count: 2, len: 500, sealed: true },
@@ -172,12 +173,8 @@ pub fn snapshot_headers() -> Vec<Vec<u8>> {
         ..empty.clone()
     };
     let mut with_gaps = full.clone();
-    with_gaps.kinds.messages = RemovedRecord {
-        floor: 1,
-        last_seq: 3,
-        singly: vec![3],
-        remembered: vec![Digest::of(b"foo")],
-    };
+    with_gaps.kinds.messages =
+        RemovedRecord { floor: 1, last_seq: 3, singly: vec![3], remembered: vec![Digest::of(b"foo")] };
     with_gaps.kinds.claims.early = vec![ClaimRecord {
         key: ClaimKey(1),
         fingerprint: 2,
@@ -194,8 +191,12 @@ pub fn snapshot_headers() -> Vec<Vec<u8>> {
         SegmentMeta { first_seq: 1020, count: 10, len: 64 + 64 * 10, sealed: false },
     ];
     let mut with_hash = with_claim_files.clone();
-    with_hash.kinds.common = CommonRecord { level: Level::ROLLING_HASH, hash: Some(StateHash(7)), ..common };
-    [empty, full, with_gaps, in_sections, with_claim_files, with_hash]
+    (with_hash.kinds.common.level, with_hash.kinds.common.hash) = (Level::ROLLING_HASH, Some(StateHash(7)));
+    let mut set_back = with_hash.clone();
+    set_back.kinds.common.level = Level::TIME_MENDS;
+    let mend = Mend { upto_seq: 2, before_claim: 1026, ceiling: Stamp(5) };
+    set_back.kinds.common.mends = Mends::default().with(mend, 0, 0).unwrap_or_default();
+    [empty, full, with_gaps, in_sections, with_claim_files, with_hash, set_back]
         .iter()
         .map(|header| {
             let (format, bytes) = header.encode().expect("a header can be encoded");

@@ -154,6 +154,7 @@ impl Group {
             proposer: proposer.clone(),
             read_indexer: read_indexer.clone(),
             reader: reader.clone(),
+            time: time.clone(),
         };
         let held_leases = HeldLeases::default();
         let service = Service::new(ServiceParts {

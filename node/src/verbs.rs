@@ -9,7 +9,7 @@ mod tasks;
 
 use std::io::Write;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use skep_console::client::Client;
@@ -19,6 +19,8 @@ use skep_console::verbs::{exit, health, print, print_json, rows, text};
 pub use skep_console::verbs::VerbError;
 
 use crate::config::{SnapshotVerb, Verb};
+use crate::http::encode::time_rfc3339;
+use skep_state::clock::mends::AHEAD_MS_MAX;
 
 pub use offline::recover;
 
@@ -64,7 +66,26 @@ async fn carry_out(verb: Verb, out: &mut (dyn Write + Send)) -> Result<(), VerbE
             if clocks["agreed"] != true {
                 writeln!(out, "no majority of the voters' clocks agrees: nothing is dropped by age")?;
             }
+            let ms = |name: &str| clocks[name].as_u64().unwrap_or_default();
+            let ahead_ms = ms("newest_ms").saturating_sub(ms("time_ms"));
+            if ahead_ms > AHEAD_MS_MAX {
+                let ahead_s = ahead_ms / 1000;
+                writeln!(out, "a time was given that is {ahead_s} s ahead: see `skep-node clock mend`")?;
+            }
             Ok(())
+        }
+        Verb::MendTime { admin, yes, json } => {
+            let client = Client::new(admin, ANSWER_TIMEOUT);
+            let asked = Instant::now();
+            let mut answer = client.get("/clock/mend").await?;
+            if yes {
+                // What the clocks agree on when it is set back must be what they do now, gone on.
+                let gone_ms = u64::try_from(asked.elapsed().as_millis()).unwrap_or(u64::MAX);
+                let shown_ms = answer["agreed_ms"].as_u64().unwrap_or_default();
+                let agreed_ms = shown_ms.saturating_add(gone_ms);
+                answer = client.post("/clock/mend", &json!({ "agreed_ms": agreed_ms })).await?;
+            }
+            print(out, json, &answer, &mended(&answer))
         }
         Verb::TransferLeader { admin, to, json } => {
             let to = to.map(|id| id.to_string());
@@ -111,6 +132,31 @@ async fn carry_out(verb: Verb, out: &mut (dyn Write + Send)) -> Result<(), VerbE
             let answer = recover(&data, yes).await?;
             print(out, json, &answer, "the folder is a single-voter cluster now; start the node")
         }
+    }
+}
+
+/// What the leader says of the time of what is written, in a sentence.
+fn mended(answer: &serde_json::Value) -> String {
+    let time = |name: &str| {
+        let mut time = Vec::new();
+        time_rfc3339(answer[name].as_u64().unwrap_or_default(), &mut time);
+        String::from_utf8_lossy(&time).into_owned()
+    };
+    let (newest, agreed, messages) = (time("newest_ms"), time("agreed_ms"), text(&answer["messages"]));
+    match (answer["mended"] == true, answer["ahead"] == true) {
+        (true, _) => format!(
+            "the time of what is written was set back from {newest} to {agreed}: {messages} messages are shown with \
+             it from now on, and --retain-age counts theirs from it"
+        ),
+        (false, true) => format!(
+            "the newest time that was given is {newest}, ahead of {agreed}, on which the clocks agree; {messages} \
+             messages have a later time than that. If that is the right time, set it back with --yes: these are \
+             shown with the time of then, for good, --retain-age counts theirs from it, and what comes gets its own"
+        ),
+        (false, false) => format!(
+            "the newest time that was given, {newest}, is not ahead of what the clocks agree on: there is nothing \
+             to mend"
+        ),
     }
 }
 

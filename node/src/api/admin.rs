@@ -8,8 +8,10 @@
 //! | `GET /metrics` | the metrics: plain text, or OpenMetrics where `Accept` asks for it |
 //! | `GET /cluster` | the contract's cluster document |
 //! | `GET /peers` | `{"peers":[{"id","role","state","matched","lag","address"}]}` |
-//! | `GET /clock` | `{"time_ms","agreed","members":[{"id","offset_ms"}]}`: the voters' clocks beside the agreed time |
+//! | `GET /clock` | `{"time_ms","newest_ms","agreed","members":[{"id","offset_ms"}]}`: the voters' clocks beside the agreed time, and the newest that was given |
 //! | `GET /queues`, `GET /queues/{queue}/tasks`, `GET /workers` | as on the public address, as this node knows them |
+//! | `GET /clock/mend` | `{"newest_ms","agreed_ms","ahead","messages","mended"}`: whether the newest time is ahead, and how many messages have a later time than is agreed on |
+//! | `POST /clock/mend` `{"agreed_ms": n}` | the same, once it was set back to what the clocks agree on; refused where that is not what was shown, gone on since |
 //! | `POST /transfer-leader` `{"to": id or null}` | `{"leader": id}` |
 //! | `POST /force-leave` `{"id": id}` | `{"removed": id}` |
 //! | `DELETE /messages/{digest}` with the operators' token | `{"removed": seq}` |
@@ -38,6 +40,7 @@ use serde::{Deserialize, Serialize};
 use skep_base::id::NodeId;
 use skep_console::token::OperatorToken;
 use skep_console::{answer, browser};
+use skep_raft::wire::TimeMend;
 
 use super::node::AdminApi;
 use super::public::{method_not_allowed, not_found};
@@ -81,6 +84,7 @@ pub fn admin_app<A: AdminApi>(api: A, token: OperatorToken, metrics: &Metrics) -
         .route("/cluster", get(cluster::<A>))
         .route("/peers", get(peers::<A>))
         .route("/clock", get(clock::<A>))
+        .route("/clock/mend", get(look_at_time::<A>).post(mend_time::<A>))
         .route("/transfer-leader", post(transfer_leader::<A>))
         .route("/force-leave", post(force_leave::<A>))
         .route("/messages/{digest}", delete(remove::<A>))
@@ -119,6 +123,36 @@ async fn peers<A: AdminApi>(State(admin): State<Arc<Admin<A>>>) -> Response {
 
 async fn clock<A: AdminApi>(State(admin): State<Arc<Admin<A>>>) -> Response {
     json(&admin.api.clocks())
+}
+
+async fn look_at_time<A: AdminApi>(State(admin): State<Arc<Admin<A>>>) -> Result<Response, Problem> {
+    Ok(json(&shown(admin.api.mend_time(None).await?)))
+}
+
+/// The time that was shown, gone on since: it is set back to no other.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MendTime {
+    agreed_ms: u64,
+}
+
+async fn mend_time<A: AdminApi>(
+    State(admin): State<Arc<Admin<A>>>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let MendTime { agreed_ms } = read_json(request, &admin.account).await?;
+    Ok(json(&shown(admin.api.mend_time(Some(agreed_ms)).await?)))
+}
+
+fn shown(mend: TimeMend) -> serde_json::Value {
+    let TimeMend { newest_ms, agreed_ms, is_ahead, messages, is_mended } = mend;
+    serde_json::json!({
+        "newest_ms": newest_ms,
+        "agreed_ms": agreed_ms,
+        "ahead": is_ahead,
+        "messages": messages,
+        "mended": is_mended,
+    })
 }
 
 #[derive(Deserialize)]

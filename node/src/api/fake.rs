@@ -15,6 +15,7 @@ use crate::service::list::{self, Filter};
 use crate::service::operator::{OperatorError, PeerProgress};
 use crate::service::time::MemberClock;
 use crate::service::{Claim, Clocks, ClusterStatus, Counted, Page, Put, ServiceError, Written};
+use skep_raft::wire::TimeMend;
 use skep_state::clock::{Clock, Stamp};
 use skep_state::command::OpOutcome;
 use skep_state::kind::{At, Kind};
@@ -53,6 +54,7 @@ pub struct State {
     pub gone_fences: Vec<u64>,
     applied: u64,
     clock: Clock,
+    pub is_time_mended: bool,
 }
 
 impl Default for Fake {
@@ -311,7 +313,28 @@ impl AdminApi for Fake {
 
     fn clocks(&self) -> Clocks {
         let members = vec![MemberClock { id: NODE_ID.into(), offset_ms: -12 }];
-        Clocks { time_ms: 1_700_000_000_000, agreed: false, all_tell: true, members }
+        Clocks {
+            time_ms: 1_700_000_000_000,
+            newest_ms: 1_700_000_000_000,
+            agreed: false,
+            all_tell: true,
+            members,
+        }
+    }
+
+    async fn mend_time(&self, shown_ms: Option<u64>) -> Result<TimeMend, OperatorError> {
+        let act = shown_ms.is_some();
+        let state = &mut self.state.lock().unwrap();
+        let (newest_ms, agreed_ms) = (1_705_184_000_000, 1_700_000_000_000);
+        let is_ahead = !state.is_time_mended;
+        if act && !is_ahead {
+            return Err(OperatorError::Refused("it is not ahead".into()));
+        }
+        if shown_ms.is_some_and(|shown_ms| shown_ms.abs_diff(agreed_ms) > 60_000) {
+            return Err(OperatorError::Refused("the clocks agree on another time by now".into()));
+        }
+        state.is_time_mended |= act;
+        Ok(TimeMend { newest_ms, agreed_ms, is_ahead, messages: 3, is_mended: act })
     }
 
     async fn transfer_leader(&self, to: Option<NodeId>) -> Result<NodeId, OperatorError> {

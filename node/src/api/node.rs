@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use skep_base::id::NodeId;
+use skep_raft::wire::TimeMend;
 use skep_state::message::Digest;
 
 use crate::kinds::served::TaskApi;
@@ -30,6 +31,11 @@ pub trait AdminApi: Send + Sync + 'static {
     /// Who knows of tasks.
     type Tasks: TaskApi;
     fn tasks(&self) -> Arc<Self::Tasks>;
+    /// How far the time of what is written is ahead; set back where it says what the clocks agree on by now.
+    fn mend_time(
+        &self,
+        agreed_ms: Option<u64>,
+    ) -> impl Future<Output = Result<TimeMend, OperatorError>> + Send;
     fn peers(&self) -> impl Future<Output = Vec<PeerProgress>> + Send;
     /// Answers who leads then.
     fn transfer_leader(
@@ -70,6 +76,9 @@ impl AdminApi for NodeAdmin {
     type Tasks = Service;
     fn tasks(&self) -> Arc<Service> {
         Arc::new(self.service.clone())
+    }
+    async fn mend_time(&self, agreed_ms: Option<u64>) -> Result<TimeMend, OperatorError> {
+        self.operator.mend_time(agreed_ms).await
     }
     async fn peers(&self) -> Vec<PeerProgress> {
         self.operator.peers().await

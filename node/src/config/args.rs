@@ -53,7 +53,12 @@ pub(super) enum VerbArgs {
     /// List the cluster's members as this node knows them
     Members(Output),
     /// Show the voters' clocks beside the time that what is written gets
-    Clock(Output),
+    Clock {
+        #[command(subcommand)]
+        what: Option<ClockArgs>,
+        #[command(flatten)]
+        output: Output,
+    },
     /// List the Raft peers: role, match index, lag (ask the leader for the last two)
     Peers(Output),
     /// List the queues of tasks: what is in each, and what has come of it
@@ -105,6 +110,19 @@ pub(super) enum VerbArgs {
         /// log term is highest, and of these whose last log index is, has all that was acknowledged
         #[arg(long, conflicts_with = "yes")]
         inspect: bool,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ClockArgs {
+    /// Say whether the time of what is written is ahead of the clocks, as a clock that was wrong under a
+    /// version before may have left it; and with --yes set it back, once and for all nodes
+    Mend {
+        /// Set it back: what has a later time is shown with that of now, for good
+        #[arg(long)]
+        yes: bool,
         #[command(flatten)]
         output: Output,
     },

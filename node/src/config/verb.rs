@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use skep_base::id::{IdParseError, NodeId};
-use skep_base::settings::{ConfigError, Layers};
+use skep_base::settings::{ConfigError, Layers, Output};
 pub use skep_console::verbs::HealthOf;
 use skep_state::task::is_queue;
 
-use super::args::{SnapshotArgs, VerbArgs};
+use super::args::{ClockArgs, SnapshotArgs, VerbArgs};
 use super::serve;
 use super::settings::ADMIN;
 
@@ -42,6 +42,12 @@ pub enum Verb {
     Tasks {
         admin: SocketAddr,
         verb: TasksVerb,
+        json: bool,
+    },
+    /// Sets the time of what is written back, or says what that would do.
+    MendTime {
+        admin: SocketAddr,
+        yes: bool,
         json: bool,
     },
     TransferLeader {
@@ -105,7 +111,10 @@ pub(super) fn resolve(args: VerbArgs, layers: &Layers) -> Result<Verb, ConfigErr
         }
         VerbArgs::Members(output) => Verb::Members { admin: admin()?, json: output.json },
         VerbArgs::Peers(output) => Verb::Peers { admin: admin()?, json: output.json },
-        VerbArgs::Clock(output) => Verb::Clock { admin: admin()?, json: output.json },
+        VerbArgs::Clock { what: None, output } => Verb::Clock { admin: admin()?, json: output.json },
+        VerbArgs::Clock { what: Some(ClockArgs::Mend { yes, output }), output: Output { json } } => {
+            Verb::MendTime { admin: admin()?, yes, json: json || output.json }
+        }
         VerbArgs::Queues(output) => {
             Verb::Tasks { admin: admin()?, verb: TasksVerb::Queues, json: output.json }
         }

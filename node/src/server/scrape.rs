@@ -49,6 +49,9 @@ pub fn register(metrics: &Metrics, asked: Asked) {
         // Where none agree, nobody can say who is off.
         if clocks.agreed {
             scrape.gauges("clock_offset_seconds", help, "member", offsets);
+            let help = "How far the newest time that was given to anything is ahead of the agreed time";
+            let ahead_ms = clocks.newest_ms.saturating_sub(clocks.time_ms);
+            scrape.gauge("clock_newest_ahead_seconds", help, ahead_ms as f64 / 1e3);
         }
         let help = "1 while this node votes for nobody: others saw more of its log than there is";
         scrape.gauge("raft_log_went_back", help, f64::from(u8::from(service.log_went_back())));

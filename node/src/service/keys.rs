@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use skep_state::clock::Stamp;
+use skep_state::clock::mends::AHEAD_MS_MAX;
 use skep_state::command::{ClaimKey, Op, OpOutcome};
 
 use super::{Claim, Service, ServiceError, unexpected};
@@ -25,10 +26,10 @@ impl Service {
         let guard = Op::Claim { key, fingerprint, time_ms: self.0.time.now_ms(), ttl_ms };
         self.0.status.require(guard.level(), "idempotency keys")?;
         let deadline = self.deadline();
-        if self.no_room_for(key).is_some() {
+        if self.surely_no_room_for(key).is_some() {
             // It may be a repeat of what has not come here yet, or there may be room by now.
             self.0.read_indexer.confirm(deadline).await?;
-            if let Some(left) = self.no_room_for(key) {
+            if let Some(left) = self.surely_no_room_for(key) {
                 return Err(keys_full(left));
             }
         }
@@ -45,6 +46,13 @@ impl Service {
             Ok([other, _]) => Err(unexpected(&other)),
             Err(_) => Err(ServiceError::Fatal { detail: "the store answered too few operations".into() }),
         }
+    }
+
+    /// The same as [`Self::no_room_for`], where the leader's clock, which decides, cannot say otherwise: a refused
+    /// key moves no time on, so one that is refused here would be as long as this node's clock is behind.
+    fn surely_no_room_for(&self, key: ClaimKey) -> Option<Duration> {
+        let told = Stamp(self.0.time.trusted_ms()?);
+        self.0.reader.no_room_for(key, told).filter(|left| *left > Duration::from_millis(AHEAD_MS_MAX))
     }
 
     /// For how long there is no room for a new idempotency key, as far as it shows here.

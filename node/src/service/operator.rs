@@ -1,5 +1,7 @@
 //! What an operator may ask of a running node: who follows how far, a hand-over of leadership,
-//! a member's removal, a snapshot, a restore.
+//! a member's removal, a snapshot, a restore, a clock that is set back.
+
+mod mend;
 
 mod restore;
 
@@ -20,6 +22,7 @@ use tokio::time::Instant;
 use super::level::require;
 use super::proposer::Proposer;
 use super::read_index::ReadIndexer;
+use super::time::Time;
 use skep_raft::membership::plan::{QuorumLost, Settings};
 use skep_raft::membership::reconciler::facts::{Tracker, raft_facts};
 use skep_raft::peers::Peers;
@@ -88,6 +91,7 @@ pub struct Operator {
     pub(crate) proposer: Proposer,
     pub(crate) read_indexer: ReadIndexer,
     pub(crate) reader: Reader,
+    pub(crate) time: Time,
 }
 
 impl Operator {
@@ -172,6 +176,9 @@ impl Operator {
             }
             Operation::ForceLeave { node } => {
                 self.remove(&metrics, node).await.map(|()| OperationOutcome::NodeLeft)
+            }
+            Operation::MendTime { agreed_ms } => {
+                self.mend_time_here(agreed_ms).await.map(OperationOutcome::Time)
             }
         }
     }

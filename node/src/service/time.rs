@@ -88,6 +88,8 @@ pub struct MemberClock {
 pub struct Clocks {
     /// The time that is gone by, in milliseconds since the Unix epoch.
     pub time_ms: u64,
+    /// The newest that was given to anything: later than the former where a clock that was ahead was believed.
+    pub newest_ms: u64,
     /// Whether a majority of the voters agrees on it, or there is but one.
     pub agreed: bool,
     /// Whether all voters that are there tell their clocks: none is of the version before.
@@ -147,6 +149,7 @@ impl Time {
         };
         Clocks {
             time_ms,
+            newest_ms: self.applied.borrow().latest.0,
             agreed: agreement != Agreement::None,
             all_tell,
             members: bases.into_iter().map(offset).collect(),
@@ -186,7 +189,8 @@ impl Known {
         let gone_on = |(newest_ms, seen_ms): (u64, i64)| {
             newest_ms.saturating_add(u64::try_from(boot_ms.saturating_sub(seen_ms)).unwrap_or(0))
         };
-        if newest_ms > gone_on(self.newest) || self.newest.0 == 0 {
+        // It falls where an operator has set it back.
+        if newest_ms > gone_on(self.newest) || newest_ms < self.newest.0 || self.newest.0 == 0 {
             self.newest = (newest_ms, boot_ms);
         }
         if self.newest.0 == 0 { u64::MAX } else { gone_on(self.newest) }

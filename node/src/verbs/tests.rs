@@ -107,6 +107,22 @@ async fn leadership_is_handed_over_and_a_node_is_removed() {
 }
 
 #[tokio::test]
+async fn the_time_of_what_is_written_is_looked_at_and_set_back_where_that_is_confirmed() {
+    let node = node().await;
+    let mend = |yes, json| Verb::MendTime { admin: node.admin, yes, json };
+    for _ in 0..2 {
+        let told = said(mend(false, false)).await.unwrap();
+        assert!(told.contains("2024-01-13T22:13:20.000Z, ahead of 2023-11-14T22:13:20.000Z"), "{told}");
+        assert!(told.contains("; 3 messages") && told.contains("--yes"), "{told}");
+    }
+    assert!(!node.fake.state.lock().unwrap().is_time_mended);
+    let told: Value = serde_json::from_str(&said(mend(true, true)).await.unwrap()).unwrap();
+    assert_eq!((&told["mended"], &told["ahead"]), (&Value::Bool(true), &Value::Bool(true)));
+    assert!(said(mend(false, false)).await.unwrap().contains("nothing to mend"));
+    assert!(said(mend(true, false)).await.unwrap_err().to_string().contains("not ahead"));
+}
+
+#[tokio::test]
 async fn a_snapshot_that_breaks_off_or_is_none_leaves_no_file() {
     let node = node().await;
     let folder = tempfile::tempdir().unwrap();

@@ -1,7 +1,9 @@
 //! The replicated clock: the latest time that anything applied was given.
 //!
 //! Commands bring the times of those who proposed them, which may differ and go back; the clock makes
-//! of them one that never does, the same on every node.
+//! of them one that never does, the same on every node, unless an operator sets it back ([`mends`]).
+
+pub mod mends;
 
 use serde::{Deserialize, Serialize};
 
@@ -34,5 +36,10 @@ impl Clock {
     /// Something was given this time.
     pub fn note(&mut self, time: Stamp) {
         self.latest = self.time(time);
+    }
+
+    /// The latest time was ahead: it counts as no later than this.
+    pub fn set_back(&mut self, to: Stamp) {
+        self.latest = self.latest.min(to);
     }
 }

@@ -59,8 +59,17 @@ pub enum Op {
     RemoveMessage { digest: Digest },
     /// Raises the level of what the members read and do. Format 3.
     Level { level: Level },
-    /// Changes tasks. Format 7.
+    /// Changes tasks. Level [`Level::TASKS`].
     Tasks { time_ms: u64, op: TaskOp },
+    /// Sets the replicated clock back, where it is ahead; what has a later time counts as no later. Times are in
+    /// milliseconds since the Unix epoch. Level [`Level::TIME_MENDS`].
+    MendTime {
+        /// To this: the leader's agreed time.
+        time_ms: u64,
+        /// Where it is still at this or later, as it was when it was looked at: so a second try of the same, when
+        /// time has gone on, does nothing.
+        newest_ms: u64,
+    },
 }
 
 /// A client's idempotency key, hashed.
@@ -104,6 +113,15 @@ pub enum OpOutcome {
     /// As many keys are remembered as can be, and none is old enough to be forgotten: nothing was done.
     TooManyClaims,
     Tasks(TaskOutcome),
+    /// The replicated clock was set back.
+    TimeMended {
+        from_ms: u64,
+        to_ms: u64,
+    },
+    /// It was not ahead, or no more, or its level knows of no such thing: nothing was done.
+    TimeKept,
+    /// It was set back as often as can be remembered: nothing was done.
+    TooManyMends,
 }
 
 /// What a command came to: one outcome for each of its operations, in their order.
@@ -133,7 +151,11 @@ impl Op {
         match self {
             Op::PutMessage { content_type, body, .. } => 72 + content_type.len() + body.len(),
             Op::WriteText { text, .. } => 48 + text.len(),
-            Op::Claim { .. } | Op::DropMessages { .. } | Op::RemoveMessage { .. } | Op::Level { .. } => 64,
+            Op::Claim { .. }
+            | Op::DropMessages { .. }
+            | Op::RemoveMessage { .. }
+            | Op::Level { .. }
+            | Op::MendTime { .. } => 64,
             Op::Tasks { op, .. } => 16 + op.size_estimate(),
         }
     }
@@ -145,7 +167,7 @@ impl Op {
             Op::PutMessage { .. } | Op::WriteText { .. } | Op::Claim { .. } => true,
             // By the level, claims become records, and it can wait.
             Op::Level { .. } => true,
-            Op::DropMessages { .. } | Op::RemoveMessage { .. } => false,
+            Op::DropMessages { .. } | Op::RemoveMessage { .. } | Op::MendTime { .. } => false,
             Op::Tasks { op, .. } => op.takes_room(),
         }
     }
@@ -160,6 +182,8 @@ impl Op {
             | Op::Tasks { time_ms, .. } => {
                 *time_ms = if keeps { now_ms.min(*time_ms) } else { now_ms };
             }
+            // By then another may lead, whose clocks have not agreed yet: no earlier than was looked at.
+            Op::MendTime { time_ms, .. } => *time_ms = now_ms.max(*time_ms),
             Op::DropMessages { .. } | Op::RemoveMessage { .. } | Op::Level { .. } => {}
         }
     }
@@ -172,6 +196,7 @@ impl Op {
             // One who does not know the level that it raises to must not take it for a lower one.
             Op::Level { level } => (*level).max(Level(3)),
             Op::Tasks { .. } => Level::TASKS,
+            Op::MendTime { .. } => Level::TIME_MENDS,
         }
     }
 
@@ -181,7 +206,11 @@ impl Op {
             Op::PutMessage { nonce, .. } => *nonce,
             Op::WriteText { request, .. } => request.0 as u64,
             Op::Tasks { op, .. } => op.nonce(),
-            Op::Claim { .. } | Op::DropMessages { .. } | Op::RemoveMessage { .. } | Op::Level { .. } => 0,
+            Op::Claim { .. }
+            | Op::DropMessages { .. }
+            | Op::RemoveMessage { .. }
+            | Op::Level { .. }
+            | Op::MendTime { .. } => 0,
         }
     }
 }
@@ -226,6 +255,16 @@ mod tests {
             op.stamp(now_ms, keeps);
             assert_eq!(time_of(&op), time_ms, "at {now_ms}");
         }
+    }
+
+    #[test]
+    fn a_clock_is_set_back_to_no_earlier_time_than_was_looked_at() {
+        for (looked_at, leaders, to) in [(900, 950, 950), (900, 100, 900)] {
+            let mut op = Op::MendTime { time_ms: looked_at, newest_ms: 90_000 };
+            op.stamp(leaders, false);
+            assert_eq!(op, Op::MendTime { time_ms: to, newest_ms: 90_000 });
+        }
+        assert_eq!(Command::new(vec![Op::MendTime { time_ms: 1, newest_ms: 2 }]).format, Level::TIME_MENDS.0);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use skep_base::codec::{self, CodecError};
 
+use crate::clock::mends::Mends;
 use crate::clock::{Clock, Stamp};
 use crate::command::Op;
 use crate::level::{Level, Limits};
@@ -22,6 +23,8 @@ pub struct At<'a> {
     pub index: u64,
     /// The replicated clock.
     pub clock: &'a mut Clock,
+    /// Where it was set back.
+    pub mends: &'a Mends,
     /// What the cluster has agreed to.
     pub level: Level,
     /// The bounds of that level.
@@ -52,8 +55,8 @@ pub trait Kind: Sized {
     }
 
     /// The operations that make its contents anew in an empty cluster, in order: what a restore
-    /// proposes.
-    fn again(&self) -> impl Iterator<Item = Result<Op, Stopped>>;
+    /// proposes. Their times are those that count since `mends`.
+    fn again(&self, mends: &Mends) -> impl Iterator<Item = Result<Op, Stopped>>;
 
     /// Rises whenever the state changes in a way that somebody may wait for.
     fn revision(&self) -> u64;

@@ -3,16 +3,17 @@
 //! A new kind is a room in `kinds/`, a line in the list below, and an arm in [`Kinds::apply_op`].
 
 pub mod claims;
+mod common;
 pub mod messages;
 pub mod tasks;
 pub mod text;
 
-use serde::{Deserialize, Serialize};
-use skep_base::codec::{self, CodecError};
+use skep_base::codec::CodecError;
 
+use crate::clock::mends::{AHEAD_MS_MAX, Mend, Mends};
 use crate::clock::{Clock, Stamp};
 use crate::command::{Command, CommandOutcome, Op, OpOutcome};
-use crate::kind::{At, Invalid, Kind, KindId, Record, Stopped};
+use crate::kind::{At, Invalid, Kind, Record, Stopped};
 use crate::level::{Level, Limits};
 use crate::records::Records;
 use crate::rolling::{Effect, Rolling, StateHash};
@@ -20,6 +21,7 @@ use crate::section;
 use crate::task::TaskOutcome;
 use claims::records::ClaimRecords;
 use claims::{Claim, Claims, ClaimsRecord, Guard};
+pub use common::CommonRecord;
 use messages::Messages;
 use messages::removed::RemovedRecord;
 use tasks::{Tasks, TasksRecord};
@@ -34,6 +36,7 @@ macro_rules! kinds {
             level: Level,
             limits: Limits,
             clock: Clock,
+            mends: Mends,
             rolling: Rolling,
             $(pub $name: $kind,)*
         }
@@ -54,15 +57,15 @@ macro_rules! kinds {
         impl<R: Records, C: ClaimRecords> Kinds<R, C> {
             /// The state of a record, over its messages and claims.
             pub fn open(record: KindsRecord, $records: R, $claim_records: C) -> Result<Self, Invalid> {
-                let CommonRecord { level, clock, hash } = record.common;
+                let CommonRecord { level, clock, hash, mends } = record.common;
                 let (limits, rolling) = (Limits::of(level), Rolling::from(hash));
-                Ok(Self { level, limits, clock, rolling, $($name: <$kind>::open(record.$name, $ground)?,)* })
+                Ok(Self { level, limits, clock, mends, rolling, $($name: <$kind>::open(record.$name, $ground)?,)* })
             }
 
             /// All of it, for a checkpoint.
             pub fn record(&self) -> KindsRecord {
                 let (level, clock, hash) = (self.level, self.clock, self.rolling.hash());
-                let common = CommonRecord { level, clock, hash };
+                let common = CommonRecord { level, clock, hash, mends: self.mends.clone() };
                 KindsRecord { common, $($name: self.$name.record(),)* }
             }
 
@@ -77,7 +80,7 @@ macro_rules! kinds {
 
             /// The operations that make the contents anew in an empty cluster.
             pub fn again(&self) -> impl Iterator<Item = Result<Op, Stopped>> {
-                std::iter::empty()$(.chain(self.$name.again()))*
+                std::iter::empty()$(.chain(self.$name.again(&self.mends)))*
             }
         }
 
@@ -110,7 +113,7 @@ macro_rules! kinds {
         }
 
         #[cfg(test)]
-        const LISTED: &[(KindId, &str)] =
+        const LISTED: &[(crate::kind::KindId, &str)] =
             &[(CommonRecord::ID, CommonRecord::NAME), $((<$record as Record>::ID, <$record as Record>::NAME),)*];
     };
 }
@@ -121,6 +124,7 @@ macro_rules! at {
         At {
             index: $index,
             clock: &mut $all.clock,
+            mends: &$all.mends,
             level: $all.level,
             limits: &$all.limits,
             rolling: &mut $all.rolling,
@@ -133,56 +137,6 @@ kinds! { over records, claim_records:
     text: Text, as TextRecord, on ();
     claims: Claims<C>, as ClaimsRecord, on claim_records;
     tasks: Tasks, as TasksRecord, on ();
-}
-
-/// What belongs to no kind: the level, the clock and the rolling hash.
-///
-/// ```text
-/// format 1   level clock, in the codec's encoding; there is no hash yet
-/// format 2   level clock hash, in the codec's encoding
-/// ```
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CommonRecord {
-    pub level: Level,
-    pub clock: Clock,
-    /// From [`Level::ROLLING_HASH`] on.
-    pub hash: Option<StateHash>,
-}
-
-impl Record for CommonRecord {
-    const ID: KindId = KindId(0);
-    const NAME: &'static str = "common";
-    const FORMATS: (u16, u16) = (1, 2);
-
-    fn check(&self) -> Result<(), Invalid> {
-        let Level(level) = self.level;
-        if !(Level::FIRST..=Level::NEWEST).contains(&self.level) {
-            let (oldest, newest) = (Level::FIRST.0, Level::NEWEST.0);
-            return Err(Invalid(format!("level {level}; this program knows {oldest} to {newest}")));
-        }
-        match (self.level >= Level::ROLLING_HASH, self.hash.is_some()) {
-            (true, false) => Err(Invalid(format!("level {level} without a hash of the state"))),
-            (false, true) => Err(Invalid(format!("a hash of the state at level {level}"))),
-            _ => Ok(()),
-        }
-    }
-
-    fn encode(&self) -> Result<(u16, Vec<u8>), CodecError> {
-        let CommonRecord { level, clock, hash } = self;
-        match hash {
-            None => Ok((1, codec::encode(&(level, clock))?)),
-            Some(hash) => Ok((2, codec::encode(&(level, clock, hash))?)),
-        }
-    }
-
-    fn decode(format: u16, bytes: &[u8]) -> Result<Self, Invalid> {
-        if format == 1 {
-            let (level, clock) = codec::decode(bytes)?;
-            return Ok(Self { level, clock, hash: None });
-        }
-        let (level, clock, hash) = codec::decode(bytes)?;
-        Ok(Self { level, clock, hash: Some(hash) })
-    }
 }
 
 impl<R: Records, C: ClaimRecords> Kinds<R, C> {
@@ -199,6 +153,11 @@ impl<R: Records, C: ClaimRecords> Kinds<R, C> {
     /// Of all that was applied since the cluster agreed to have one.
     pub fn rolling_hash(&self) -> Option<StateHash> {
         self.rolling.hash()
+    }
+
+    /// Where it was set back: times count through this.
+    pub fn mends(&self) -> &Mends {
+        &self.mends
     }
 
     /// Applies a command: one outcome for each of its operations.
@@ -280,6 +239,7 @@ impl<R: Records, C: ClaimRecords> Kinds<R, C> {
             }
             Op::Tasks { time_ms, op } => self.tasks.apply((op, Stamp(*time_ms)), &mut at),
             Op::Level { level } => self.raise(*level),
+            Op::MendTime { time_ms, newest_ms } => Ok(self.mend_time(Stamp(*time_ms), Stamp(*newest_ms))),
             // Applied where the guard is.
             Op::Claim { .. } => Ok(OpOutcome::Skipped),
         }
@@ -304,47 +264,30 @@ impl<R: Records, C: ClaimRecords> Kinds<R, C> {
         }
         Ok(OpOutcome::Level { level })
     }
+
+    /// Sets the clock back, where it is still where it was seen, and ahead of this time by more than clocks that are
+    /// right differ; and with it all that has a time.
+    fn mend_time(&mut self, ceiling: Stamp, seen: Stamp) -> OpOutcome {
+        let latest = self.clock.latest();
+        let is_ahead = latest >= seen && latest.0 > ceiling.0.saturating_add(AHEAD_MS_MAX);
+        if self.level < Level::TIME_MENDS || !is_ahead {
+            return OpOutcome::TimeKept;
+        }
+        let claims = self.claims.numbers();
+        let mend = Mend { upto_seq: self.messages.last_seq(), before_claim: claims.end, ceiling };
+        let Some(mends) = self.mends.with(mend, self.messages.removed().floor(), claims.start) else {
+            return OpOutcome::TooManyMends;
+        };
+        self.mends = mends;
+        let Mend { upto_seq, before_claim, .. } = mend;
+        self.rolling.note(Effect::TimeMended { upto_seq, before_claim, ceiling });
+        self.clock.set_back(ceiling);
+        self.messages.mend_time();
+        self.text.mend_time(ceiling);
+        self.claims.mend_time(ceiling);
+        OpOutcome::TimeMended { from_ms: latest.0, to_ms: ceiling.0 }
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::laws::World;
-
-    #[test]
-    fn each_kind_has_a_number_and_a_name_of_its_own() {
-        for (i, (id, name)) in LISTED.iter().enumerate() {
-            assert!(LISTED[..i].iter().all(|(other, called)| other != id && called != name), "{name}");
-        }
-    }
-
-    #[test]
-    fn a_kind_of_which_there_is_nothing_has_no_section() {
-        let mut world = World::default();
-        let kinds = |world: &World| {
-            let bytes = world.kinds.record().encode().unwrap();
-            section::read(&bytes).unwrap().iter().map(|section| section.kind).collect::<Vec<_>>()
-        };
-        assert_eq!(kinds(&world), []);
-        let text = bytes::Bytes::from_static(b"a");
-        world.apply([Op::WriteText { request: skep_base::id::RequestId(1), text, time_ms: 1 }]);
-        assert_eq!(kinds(&world), [CommonRecord::ID, TextRecord::ID]);
-    }
-
-    #[test]
-    fn the_level_only_rises_and_never_above_what_is_known() {
-        let mut world = World::default();
-        let mut raise = |level| world.apply([Op::Level { level: Level(level) }]);
-        assert_eq!(raise(3), [OpOutcome::Level { level: Level(3) }]);
-        assert_eq!(raise(1), [OpOutcome::Level { level: Level(3) }]);
-        assert_eq!(world.reopened().kinds.level(), Level(3));
-    }
-
-    #[test]
-    fn a_command_of_a_newer_program_stops_the_node() {
-        let mut command = Command::new(vec![]);
-        command.format = Level::NEWEST.0 + 1;
-        let stopped = World::default().kinds.apply(7, &command).unwrap_err();
-        assert!(matches!(stopped, Stopped::Format { index: 7, .. }), "{stopped}");
-    }
-}
+mod tests;

@@ -94,6 +94,10 @@ pub fn draw(seed: u64) -> Draw {
 }
 
 impl Draw {
+    pub fn of(seed: u64) -> Self {
+        Draw(seed)
+    }
+
     pub fn within(&mut self, range: std::ops::Range<u64>) -> u64 {
         // SplitMix64.
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -103,9 +107,15 @@ impl Draw {
         range.start + (z ^ (z >> 31)) % (range.end - range.start)
     }
 
-    /// A proposer's clock: it may go back.
+    /// A proposer's clock: it may go back, and be far ahead.
     pub fn time(&mut self) -> u64 {
-        self.within(1_000..1_200)
+        let ahead = if self.within(0..100) == 0 { 50_000 } else { 0 };
+        ahead + self.within(1_000..1_200)
+    }
+
+    /// What sets the clock back.
+    pub fn mend(&mut self) -> Op {
+        Op::MendTime { time_ms: self.within(1_000..1_200), newest_ms: self.within(0..60_000) }
     }
 }
 

@@ -18,6 +18,7 @@
 //! claim     5 number:u64 claim[64]
 //! ended     6 first_claim:u64
 //! tasks     7 what:u8 number:u64.. (len:u64 text[len]).., as the kind has them (kinds/tasks/noted.rs)
+//! set back  8 upto_seq:u64 before_claim:u64 ceiling_ms:u64
 //! ```
 //!
 //! Little-endian. An entry without effects leaves the hash as it is. It tells nodes that do the same from those that do
@@ -56,6 +57,8 @@ pub enum Effect<'a> {
     ClaimsEnded { first: u64 },
     /// Something of the tasks is so from here on: `what` says of what, and how many numbers and texts follow.
     Tasks { what: u8, numbers: &'a [u64], texts: &'a [&'a [u8]] },
+    /// The clock was set back: what is there by then is no later than the ceiling.
+    TimeMended { upto_seq: u64, before_claim: u64, ceiling: Stamp },
 }
 
 /// The hash while entries are applied.
@@ -155,6 +158,11 @@ fn write(entry: &mut SipHasher13, effect: Effect<'_>) {
                 entry.write(&(text.len() as u64).to_le_bytes());
                 entry.write(text);
             }
+        }
+        Effect::TimeMended { upto_seq, before_claim, ceiling } => {
+            entry.write(&numbered(8, upto_seq));
+            entry.write(&before_claim.to_le_bytes());
+            entry.write(&ceiling.0.to_le_bytes());
         }
     }
 }

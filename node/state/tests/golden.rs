@@ -242,6 +242,10 @@ impl ClaimRecords for Times {
     fn forget_oldest(&mut self) {
         self.0.forget_oldest();
     }
+
+    fn mend_time(&mut self, ceiling: Stamp) {
+        self.0.mend_time(ceiling);
+    }
 }
 
 /// Where there is room for no more, and where the oldest go for one.
@@ -261,7 +265,11 @@ fn at_the_bound_claims_are_young_until_they_were_at_the_fourth_level() {
         (MADE - 900_001, OpOutcome::Claimed, 1_024),
     ] {
         let record = KindsRecord {
-            common: CommonRecord { level: Level(4), clock: Clock::at(Stamp(MADE)), hash: None },
+            common: CommonRecord {
+                level: Level(4),
+                clock: Clock::at(Stamp(MADE)),
+                ..CommonRecord::default()
+            },
             claims: ClaimsRecord { early: Vec::new(), first: 0, next: count },
             ..KindsRecord::default()
         };
@@ -318,8 +326,8 @@ fn a_mixed_history_of_tasks_comes_to_what_it_came_to_at_the_sixth_level() {
         outcomes.push(outcome);
     }
     let state = kinds.record().tasks.encode().unwrap();
-    assert_eq!((digest(&outcomes).as_str(), digest(&state).as_str()), (OUTCOMES_6, STATE_6));
-    assert_eq!(format!("{:032x}", kinds.rolling_hash().unwrap().0), HASH_6);
+    assert_eq!((digest(&outcomes).as_str(), digest(&state).as_str()), (TASKS_OUTCOMES_6, TASKS_6));
+    assert_eq!(format!("{:032x}", kinds.rolling_hash().unwrap().0), TASKS_HASH_6);
 }
 
 fn put_task(at: u64) -> TaskOp {
@@ -344,6 +352,53 @@ fn end_of(at: u64) -> End {
     }
 }
 
-const OUTCOMES_6: &str = "d36b569cd4e9339bfe8e30d98c4632a07fed01a42c2245b988e83f5955029c7c";
-const STATE_6: &str = "03157fdefdeeb125425b7d3d40eaaf953a68646fa93efee519a11ada75aca1a5";
-const HASH_6: &str = "cf2537c9a72167452a8f29c68bb801c8";
+const TASKS_OUTCOMES_6: &str = "d36b569cd4e9339bfe8e30d98c4632a07fed01a42c2245b988e83f5955029c7c";
+const TASKS_6: &str = "03157fdefdeeb125425b7d3d40eaaf953a68646fa93efee519a11ada75aca1a5";
+const TASKS_HASH_6: &str = "cf2537c9a72167452a8f29c68bb801c8";
+
+/// What counts once the clock was set back, and how a section says so.
+#[test]
+fn the_clock_is_set_back_as_it_was_at_the_sixth_level() {
+    let mut kinds = open();
+    let mut apply = |ops: Vec<Op>| kinds.apply(1, &Command::new(ops)).unwrap().outcomes;
+    apply(vec![Op::Level { level: Level(6) }]);
+    apply(vec![put(1, 1_000), put(2, 900_000), claim(1, 1, 900_000), put(3, 900_000)]);
+    let mended = OpOutcome::TimeMended { from_ms: 900_000, to_ms: 2_000 };
+    assert_eq!(apply(vec![Op::MendTime { time_ms: 2_000, newest_ms: 900_000 }]), [mended]);
+    assert_eq!(apply(vec![Op::MendTime { time_ms: 2_000, newest_ms: 900_000 }]), [OpOutcome::TimeKept]);
+    assert_eq!(apply(vec![claim(1, 1, 2_999), put(4, 2_999)])[0], OpOutcome::Repeated);
+    assert_eq!(apply(vec![claim(1, 1, 3_000), put(4, 3_000)])[0], OpOutcome::Claimed, "its time is over");
+    let mut again = open();
+    let mut apply = |ops: Vec<Op>| again.apply(1, &Command::new(ops)).unwrap().outcomes;
+    apply(vec![Op::Level { level: Level(5) }, put(1, 900_000)]);
+    assert_eq!(
+        apply(vec![Op::MendTime { time_ms: 2_000, newest_ms: 900_000 }]),
+        [OpOutcome::TimeKept],
+        "at the level before"
+    );
+    let mends = kinds.mends();
+    let times = [(2, 900_000), (3, 900), (4, 900_000)];
+    assert_eq!(times.map(|(seq, time)| mends.message_time(seq, Stamp(time)).0), [2_000, 900, 900_000]);
+    let hash = format!("{:032x}", kinds.rolling_hash().unwrap().0);
+    let (format, section) = kinds.record().common.encode().unwrap();
+    assert_eq!((format, Digest::of(&section).to_string().as_str(), hash.as_str()), (3, COMMON_6, HASH_6));
+}
+
+const COMMON_6: &str = "5bc16621fe2b93f9c01aeda7e1201be628442bd0900e07774c53532617e4f8ee";
+const HASH_6: &str = "e16c2b0bf6b2374cf06662736e8a5732";
+
+/// A key moves the clock on, also where what it guards was there already.
+#[test]
+fn a_mixed_history_comes_to_what_it_came_to_at_the_sixth_level() {
+    let mut kinds = open();
+    kinds.apply(0, &Command::new(vec![Op::Level { level: Level(6) }])).unwrap();
+    kinds.apply(0, &Command::new(vec![put(1, 900)])).unwrap();
+    kinds.apply(0, &Command::new(vec![claim(1, 1, 1_900), put(1, 1_900)])).unwrap();
+    assert_eq!(kinds.clock().latest(), Stamp(1_900));
+    let outcomes = digest(&mixed(&mut kinds));
+    let hash = format!("{:032x}", kinds.rolling_hash().unwrap().0);
+    assert_eq!((outcomes.as_str(), hash.as_str()), (OUTCOMES_6, MIXED_6));
+}
+
+const OUTCOMES_6: &str = "72aad6ebd8b2f5f416e6731302a4858ac025cfb45fcad2244fe7fb1050cf13d9";
+const MIXED_6: &str = "0cc93df4cd0c9f0dea5e15b834006a32";

@@ -16,4 +16,6 @@ pub struct Applied {
     pub revisions: Revisions,
     /// The newest time that anything was given.
     pub latest: Stamp,
+    /// As many idempotency keys are remembered as can be.
+    pub keys_are_full: bool,
 }

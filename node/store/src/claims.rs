@@ -16,6 +16,8 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use skep_state::clock::Stamp;
+use skep_state::clock::mends::Mends;
 use skep_state::command::ClaimKey;
 use skep_state::kind::Stopped;
 use skep_state::kinds::claims::records::{ClaimRecords, Spans};
@@ -78,12 +80,13 @@ impl ClaimFile {
 
 impl ClaimFiles {
     /// Opens the files of a checkpoint, in which the claims of these numbers count, and cuts back what was
-    /// written after it.
+    /// written after it. `mends`: where the clock was set back.
     pub(crate) fn open(
         dir: PathBuf,
         generation: u64,
         metas: &[SegmentMeta],
         numbers: Range<u64>,
+        mends: &Mends,
         limits: Limits,
         write_behind: Arc<WriteBehind>,
     ) -> Result<ClaimFiles, StoreError> {
@@ -112,6 +115,7 @@ impl ClaimFiles {
             claims.files.push_back(ClaimFile { file: file.clone(), first, count });
             // What is wrong with one that is forgotten keeps nobody from starting.
             file::scan(&*file.open()?, &path, meta, numbers.start, |claim| {
+                claims.mend_before_next(mends);
                 let candidates = claims.index.candidates(claim.key, claims.spans.numbers());
                 let places = candidates.map(|number| claims.in_file(number));
                 let before = newest(claim.key, places, Wait::ForDisk)?;
@@ -122,7 +126,14 @@ impl ClaimFiles {
                 file.let_go();
             }
         }
+        claims.mend_before_next(mends);
         Ok(claims)
+    }
+
+    /// Sets the times of the claims so far back, where the clock was before the next one.
+    fn mend_before_next(&mut self, mends: &Mends) {
+        let next = self.spans.numbers().end;
+        mends.before_claim(next).for_each(|ceiling| self.spans.mend_time(ceiling));
     }
 
     fn note(&mut self, claim: &Remembered, instead_of: Option<u64>) {
@@ -334,6 +345,10 @@ impl ClaimRecords for ClaimFiles {
             self.index.clear();
         }
         self.retire();
+    }
+
+    fn mend_time(&mut self, ceiling: Stamp) {
+        self.spans.mend_time(ceiling);
     }
 }
 

@@ -15,12 +15,12 @@ use skep_state::message::{Digest, StoredMessage};
 use tokio::sync::watch;
 
 use crate::applied::Applied;
-use crate::core::Core;
+use crate::core::{Core, CoreState};
 use crate::error::StoreError;
 use crate::log::LogStatsHandle;
 use crate::points::Point;
 use crate::pool::{self, Busy, Pool};
-use crate::segments::{Excess, Lookup, Summary, Wait};
+use crate::segments::{Excess, Lookup, Shown, Summary, Wait};
 
 /// Messages that follow each other.
 #[derive(Debug, Clone, Default)]
@@ -110,11 +110,9 @@ impl Reader {
     fn look_up_within(&self, digest: &Digest, wait: Wait) -> Result<Lookup, StoreError> {
         let (view, is_remembered) = {
             let state = self.core.lock();
-            {
-                let messages = &state.kinds.messages;
-                let view = messages.records().view_for(digest, messages.gaps());
-                (view, messages.removed().remembers(digest))
-            }
+            let messages = &state.kinds.messages;
+            let view = messages.records().view_for(digest, shown(&state));
+            (view, messages.removed().remembers(digest))
         };
         Ok(match view.get(digest, wait)? {
             Lookup::Unknown if is_remembered => Lookup::Gone,
@@ -168,10 +166,7 @@ impl Reader {
                 if count == 0 {
                     return Ok(Vec::new());
                 }
-                {
-                    let gaps = state.kinds.messages.gaps();
-                    (state.kinds.messages.records().view_from(from, count, gaps), from, count)
-                }
+                (state.kinds.messages.records().view_from(from, count, shown(&state)), from, count)
             };
             let (messages, last) = view.page(from, count, bytes_max, wait)?;
             if !messages.is_empty() || last < from {
@@ -238,6 +233,10 @@ impl Reader {
     /// For how long there will be no room for this idempotency key, were it to be remembered at this time: none
     /// where there is room, or where it may be one that is remembered. Of what is in memory.
     pub fn no_room_for(&self, key: ClaimKey, told: Stamp) -> Option<Duration> {
+        // Each keyed request asks: mostly without the lock, which who applies holds for a whole run.
+        if !self.core.applied().borrow().keys_are_full {
+            return None;
+        }
         let state = self.core.lock();
         let (kinds, level) = (&state.kinds, state.kinds.level());
         let now = kinds.clock().time(told);
@@ -259,6 +258,11 @@ impl Reader {
     /// The last message's `seq`, 0 where there is none.
     pub fn last_seq(&self) -> u64 {
         self.core.lock().kinds.messages.records().published_seq()
+    }
+
+    /// How often the clock was set back, as far as it still says something.
+    pub fn time_mends(&self) -> usize {
+        self.core.lock().kinds.mends().len()
     }
 
     /// The level that the cluster has agreed to.
@@ -314,6 +318,11 @@ impl Reader {
             reads_waiting: self.pool.waiting() as u64,
         }
     }
+}
+
+/// Which messages are shown, and with which times.
+fn shown(state: &CoreState) -> Shown {
+    Shown { gaps: state.kinds.messages.gaps(), mends: state.kinds.mends().clone() }
 }
 
 /// What came of a read that may not wait.

@@ -25,7 +25,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use skep_state::kind::Stopped;
-use skep_state::kinds::messages::removed::Gaps;
 use skep_state::message::{Digest, StoredMessage};
 use skep_state::records::{NewRecord, Records};
 
@@ -41,7 +40,7 @@ use record::HEADER_BYTES;
 pub(crate) use segment::{Sealed, open_checked, scan};
 pub use summary::Summary;
 pub use view::Lookup;
-pub(crate) use view::View;
+pub(crate) use view::{Shown, View};
 pub(crate) use write_behind::{WriteBehind, Writing};
 
 /// The segment that grows.
@@ -300,16 +299,16 @@ impl Segments {
     }
 
     /// What it takes to look for a message outside the lock.
-    pub(crate) fn view_for(&self, digest: &Digest, gaps: Gaps) -> View {
+    pub(crate) fn view_for(&self, digest: &Digest, shown: Shown) -> View {
         let active = self.active.as_ref().map(|active| {
             let start = active.index.find(digest).filter(|m| self.is_published(active, *m));
             active.view(start, |offset| offset + 1, &self.write_behind)
         });
-        View { sealed: self.sealed.clone(), active, gaps }
+        View { sealed: self.sealed.clone(), active, shown }
     }
 
     /// What it takes to read `count` messages from `from` on outside the lock.
-    pub(crate) fn view_from(&self, from: u64, count: u64, gaps: Gaps) -> View {
+    pub(crate) fn view_from(&self, from: u64, count: u64, shown: Shown) -> View {
         let active = self.active.as_ref().map(|active| {
             let end = from.saturating_add(count);
             let at = |seq: u64| {
@@ -321,7 +320,7 @@ impl Segments {
             let end = end.map_or(active.len, u64::from);
             active.view(start, |_| end, &self.write_behind)
         });
-        View { sealed: self.sealed.clone(), active, gaps }
+        View { sealed: self.sealed.clone(), active, shown }
     }
 
     fn push_record(&mut self, record: &NewRecord<'_>) -> Result<(), StoreError> {
@@ -367,7 +366,7 @@ impl Records for Segments {
 
     fn page(&self, after: u64, count_max: usize, bytes_max: usize) -> Result<Vec<StoredMessage>, Stopped> {
         let (from, count) = (after + 1, self.published_seq.saturating_sub(after).min(count_max as u64));
-        Ok(self.view_from(from, count, Gaps::default()).page(from, count, bytes_max, Wait::ForDisk)?.0)
+        Ok(self.view_from(from, count, Shown::default()).page(from, count, bytes_max, Wait::ForDisk)?.0)
     }
 
     fn push(&mut self, record: NewRecord<'_>) -> Result<(), Stopped> {

@@ -22,11 +22,11 @@ use bytes::Bytes;
 use futures_util::{Stream, stream};
 use skep_raft::types::TypeConfig;
 use skep_state::Kinds;
+use skep_state::clock::Stamp;
 use skep_state::command::ClaimKey;
 use skep_state::kind::Stopped;
 use skep_state::kinds::claims::records::{ClaimRecords, Spans};
 use skep_state::kinds::claims::remembered::Remembered;
-use skep_state::kinds::messages::removed::Gaps;
 use skep_state::message::{Digest, StoredMessage};
 use skep_state::records::{NewRecord, Records};
 
@@ -135,7 +135,7 @@ impl SnapshotData {
             segment.let_go();
             Ok::<_, StoreError>(segment)
         });
-        let view = View::of(opened.collect::<Result<_, _>>()?, Gaps::default());
+        let view = View::of(opened.collect::<Result<_, _>>()?);
         let messages = Received { view, last_seq: self.header.last_seq() };
         let claims = &self.header.kinds.claims;
         let claims = ReceivedClaims(Spans::unread(claims.first..claims.next));
@@ -273,6 +273,8 @@ impl ClaimRecords for ReceivedClaims {
     }
 
     fn forget_oldest(&mut self) {}
+
+    fn mend_time(&mut self, _ceiling: Stamp) {}
 }
 
 struct Encoder {

@@ -1,5 +1,7 @@
 //! Clocks that are wrong: of one node of three, whoever leads, and of one that is alone.
 
+mod mend;
+
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hyper::Method;

@@ -9,6 +9,8 @@ use skep_kit::effort::machine_shared;
 use skep_kit::wait::until;
 
 const PATIENCE: Duration = Duration::from_secs(30);
+/// What nodes of this version agree to.
+const NEWEST: u64 = 6;
 /// Magic and format of a snapshot file.
 const SNAPSHOT_MAGIC: &[u8] = b"SKEPSNP\n";
 
@@ -36,7 +38,7 @@ async fn members_agree_to_newer_formats_once_all_have_read_them_for_a_while_and_
     let (digest, _) = cluster.node(1).http.put("kept in either format").await;
     for node in 1..=3 {
         let node = cluster.node(node);
-        until("the members agree", PATIENCE, async || (level(node).await? == 6).then_some(())).await;
+        until("the members agree", PATIENCE, async || (level(node).await? == NEWEST).then_some(())).await;
         assert_eq!(snapshot_format(node).await, 3);
     }
     cluster.kill_all();
@@ -46,7 +48,7 @@ async fn members_agree_to_newer_formats_once_all_have_read_them_for_a_while_and_
     cluster.wait_all_ready().await;
     for node in 1..=4 {
         let node = cluster.node(node);
-        until("the level is kept", PATIENCE, async || (level(node).await? == 6).then_some(())).await;
+        until("the level is kept", PATIENCE, async || (level(node).await? == NEWEST).then_some(())).await;
         let answer = node.http.get(&format!("/messages/{digest}")).await.expect("an answer");
         assert_eq!(answer.status, 200, "{answer:?}");
     }

@@ -84,6 +84,9 @@ pub enum Operation {
     ForceLeave { node: NodeId },
     /// How far is each member?
     Progress,
+    /// Look how far the replicated time is ahead; and where this says what the clocks agree on by now, as who asks
+    /// was shown it, set it back to that. Level 6.
+    MendTime { agreed_ms: Option<u64> },
 }
 
 /// What [`Operation`]s come to.
@@ -94,6 +97,22 @@ pub enum OperationOutcome {
     NodeLeft,
     /// Each member with the index up to which its log matches the leader's.
     Progress(Vec<(NodeId, Option<u64>)>),
+    Time(TimeMend),
+}
+
+/// What a look at the replicated time came to. Times are in milliseconds since the Unix epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimeMend {
+    /// The newest that was given to anything, before it was set back.
+    pub newest_ms: u64,
+    /// What a majority of the voters' clocks agrees on.
+    pub agreed_ms: u64,
+    /// Whether it is so far ahead that clocks which agree cannot have given it.
+    pub is_ahead: bool,
+    /// Messages whose time is later than the agreed one.
+    pub messages: u64,
+    /// Whether it was set back.
+    pub is_mended: bool,
 }
 
 /// Answers to [`Request`]s.

@@ -89,11 +89,28 @@ async fn a_bad_operators_request_is_refused() {
 }
 
 #[tokio::test]
+async fn the_time_of_what_is_written_is_set_back_by_a_post_alone() {
+    let served = admin().await;
+    let looked_at = served.get("/clock/mend").await.json();
+    let fields: Vec<_> = looked_at.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(fields, ["agreed_ms", "ahead", "mended", "messages", "newest_ms"]);
+    assert_eq!((&looked_at["ahead"], &looked_at["mended"]), (&true.into(), &false.into()));
+    for unclear in ["{}", r#"{"agreed_ms":7,"to":7}"#] {
+        post(&served, "/clock/mend", unclear).await.is_problem(ProblemKind::InvalidRequest);
+    }
+    post(&served, "/clock/mend", r#"{"agreed_ms":7}"#).await.is_problem(ProblemKind::Refused);
+    assert!(!served.fake.state.lock().unwrap().is_time_mended);
+    let as_shown = format!(r#"{{"agreed_ms":{}}}"#, looked_at["agreed_ms"]);
+    assert_eq!(post(&served, "/clock/mend", &as_shown).await.json()["mended"], true);
+    post(&served, "/clock/mend", &as_shown).await.is_problem(ProblemKind::Refused);
+}
+
+#[tokio::test]
 async fn a_change_in_a_content_type_that_a_web_page_can_send_is_refused() {
     let served = admin().await;
     let body = br#"{"id":"00000000000000c3"}"#;
     for headers in [&[][..], &[("content-type", "text/plain")]] {
-        for path in ["/force-leave", "/transfer-leader", "/snapshot"] {
+        for path in ["/force-leave", "/transfer-leader", "/clock/mend", "/snapshot"] {
             let answer = served.ask(Method::POST, path, headers, body).await;
             answer.is_problem(ProblemKind::UnsupportedContentType);
         }

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use skep_base::codec::{self, CodecError};
 
 use crate::clock::Stamp;
+use crate::clock::mends::Mends;
 use crate::command::{ClaimKey, Op as Proposed, OpOutcome};
 use crate::kind::{At, Invalid, Kind, KindId, Record, Stopped};
 use crate::level::{Level, Limits};
@@ -110,8 +111,8 @@ impl<C: ClaimRecords> Kind for Claims<C> {
         }
         self.forget_until(now);
         let known = self.records.find(key)?;
-        if let Some((_, known)) = &known
-            && known.expires() > now
+        if let Some((number, known)) = &known
+            && known.expires_from(at.mends.claim_time(*number, known.time)) > now
         {
             let outcome = known.outcome.clone();
             return Ok(match known.fingerprint == fingerprint {
@@ -127,7 +128,7 @@ impl<C: ClaimRecords> Kind for Claims<C> {
     }
 
     /// None: a claim is of its time, and what it guarded is made anew by its own kind.
-    fn again(&self) -> impl Iterator<Item = Result<Proposed, Stopped>> {
+    fn again(&self, _mends: &Mends) -> impl Iterator<Item = Result<Proposed, Stopped>> {
         std::iter::empty()
     }
 
@@ -214,6 +215,11 @@ impl<C: ClaimRecords> Claims<C> {
         }
     }
 
+    /// The clock was set back: the claims that there are are no later.
+    pub fn mend_time(&mut self, ceiling: Stamp) {
+        self.records.mend_time(ceiling);
+    }
+
     /// Whether there is room for one more, once the oldest are forgotten that need not be kept. Where the time that
     /// was told is behind `now` by more than what is young, the clock was ahead once and stands still: no age is
     /// known, and nobody is kept out for as long as that takes to end.
@@ -257,6 +263,11 @@ impl<C: ClaimRecords> Claims<C> {
             let expires_ms = time.0.saturating_add(ttl_ms);
             self.early.remember(ClaimRecord { key, fingerprint, expires_ms, outcome }, at.limits);
             return Ok(());
+        }
+        if at.level >= Level::TIME_MENDS {
+            // What it guarded may have been there already, and have told the clock nothing: so the time that a key
+            // is remembered from is one that can be set back.
+            at.clock.note(time);
         }
         let claim = Remembered::new(key, fingerprint, nonce, time, ttl_ms, outcome);
         if at.rolling.has_begun() {

@@ -6,6 +6,7 @@ mod creators;
 pub mod removed;
 
 use crate::clock::Stamp;
+use crate::clock::mends::Mends;
 use crate::command::{Op as Proposed, OpOutcome};
 use crate::kind::{At, Invalid, Kind, Stopped};
 use crate::message::Digest;
@@ -25,7 +26,7 @@ pub struct Messages<R> {
     records: R,
     removed: Removed,
     creators: Creators,
-    /// Times that messages were taken out, since the start.
+    /// Times that messages were taken out, or got another time, since the start.
     removals: u64,
 }
 
@@ -53,7 +54,7 @@ impl<R: Records> Kind for Messages<R> {
         }
     }
 
-    fn again(&self) -> impl Iterator<Item = Result<Proposed, Stopped>> {
+    fn again(&self, mends: &Mends) -> impl Iterator<Item = Result<Proposed, Stopped>> {
         let mut after = self.removed.floor();
         let mut page = Vec::new().into_iter();
         std::iter::from_fn(move || {
@@ -73,7 +74,7 @@ impl<R: Records> Kind for Messages<R> {
                         digest: message.digest,
                         content_type: message.content_type,
                         body: message.body,
-                        time_ms: message.time_ms,
+                        time_ms: mends.message_time(message.seq, Stamp(message.time_ms)).0,
                         nonce: 0,
                     })
                     .collect();
@@ -180,7 +181,12 @@ impl<R: Records> Messages<R> {
         self.removed.gaps()
     }
 
-    /// Times that messages were taken out, since the start.
+    /// The clock was set back: what was told of a message may not be so any more.
+    pub fn mend_time(&mut self) {
+        self.removals += 1;
+    }
+
+    /// Times that messages were taken out, or got another time, since the start.
     pub fn removals(&self) -> u64 {
         self.removals
     }
@@ -203,7 +209,8 @@ mod tests {
         laws::hold(|draw| {
             let body = Bytes::from(vec![draw.within(0..30) as u8]);
             let digest = Digest::of(&body);
-            match draw.within(0..10) {
+            match draw.within(0..20) {
+                2 => draw.mend(),
                 0 => Proposed::RemoveMessage { digest },
                 1 => Proposed::DropMessages { upto: draw.within(0..40) },
                 _ => {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use skep_base::id::RequestId;
 
 use crate::clock::Stamp;
+use crate::clock::mends::Mends;
 use crate::command::{Op as Proposed, OpOutcome};
 use crate::kind::{At, Invalid, Kind, KindId, Record, Stopped};
 use crate::level::Limits;
@@ -78,7 +79,7 @@ impl Kind for Text {
         Ok(OpOutcome::Text { version: self.version })
     }
 
-    fn again(&self) -> impl Iterator<Item = Result<Proposed, Stopped>> {
+    fn again(&self, _mends: &Mends) -> impl Iterator<Item = Result<Proposed, Stopped>> {
         let request = self.recent.back().map_or(RequestId(u128::from(self.version)), |(request, _)| *request);
         let write = Proposed::WriteText { request, text: self.text.clone(), time_ms: self.time.0 };
         (self.version > 0).then_some(Ok(write)).into_iter()
@@ -118,6 +119,11 @@ impl Record for TextRecord {
 }
 
 impl Text {
+    /// The clock was set back: the newest text is no later.
+    pub fn mend_time(&mut self, ceiling: Stamp) {
+        self.time = self.time.min(ceiling);
+    }
+
     /// The newest text.
     pub fn newest(&self) -> Option<Newest> {
         (self.version > 0).then(|| Newest { version: self.version, time: self.time, text: self.text.clone() })
@@ -153,8 +159,9 @@ mod tests {
 
     #[test]
     fn the_laws_hold_of_texts() {
-        laws::hold(|draw| {
-            write(draw.within(0..20).into(), ["", "a", "b"][draw.within(0..3) as usize], draw.time())
+        laws::hold(|draw| match draw.within(0..20) {
+            0 => draw.mend(),
+            request => write(request.into(), ["", "a", "b"][draw.within(0..3) as usize], draw.time()),
         });
     }
 }

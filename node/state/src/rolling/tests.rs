@@ -8,7 +8,7 @@ use crate::laws::World;
 
 fn begun() -> World {
     let mut world = World::default();
-    world.apply([Op::Level { level: Level::ROLLING_HASH }]);
+    world.apply([Op::Level { level: Level::NEWEST }]);
     world
 }
 
@@ -35,6 +35,10 @@ fn claim(key: u128, time_ms: u64) -> Op {
 
 fn remove(body: u8) -> Op {
     Op::RemoveMessage { digest: Digest::of(&[body]) }
+}
+
+fn mend(time_ms: u64) -> Op {
+    Op::MendTime { time_ms, newest_ms: 0 }
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -72,7 +76,7 @@ proptest! {
 
     #[test]
     fn two_of_which_one_did_something_else_differ_ever_after(
-        before in entries(), after in entries(), which in 0..9usize,
+        before in entries(), after in entries(), which in 0..10usize,
     ) {
         let (mut one, mut other) = (begun(), begun());
         for ops in before {
@@ -90,6 +94,7 @@ proptest! {
             (vec![put(200, 5_000), put(201, 5_000)], vec![put(201, 5_000), put(200, 5_000)]),
             (vec![put(200, 5_000), remove(200)], vec![put(200, 5_000)]),
             (vec![put(200, 5_000), Op::DropMessages { upto: u64::MAX }], vec![put(200, 5_000)]),
+            (vec![put(200, 90_000), mend(5_000)], vec![put(200, 90_000), mend(5_001)]),
         ][which].clone();
         one.apply(well);
         other.apply(badly);

@@ -67,7 +67,7 @@ fn try_open(dir: &std::path::Path, metas: &[SegmentMeta], numbers: Range<u64>) -
     let health = Arc::new(HealthSender::new());
     let (behind, writing) = WriteBehind::start(Writer::Claims, health, Duration::from_millis(1)).unwrap();
     let limits = Limits { file_claims_max: FILE_CLAIMS, held_max: 2 };
-    let claims = ClaimFiles::open(dir.to_path_buf(), 0, metas, numbers, limits, behind)?;
+    let claims = ClaimFiles::open(dir.to_path_buf(), 0, metas, numbers, &Mends::default(), limits, behind)?;
     Ok(Opened { claims, _writing: writing })
 }
 

@@ -8,7 +8,7 @@ use openraft::EntryPayload;
 use skep_raft::types::{Entry, LogId, StoredMembership};
 use skep_state::Kinds;
 use skep_state::command::CommandOutcome;
-use skep_state::level::Level;
+use skep_state::level::{Level, Limits};
 
 use crate::applied::Applied;
 use crate::behind::Behind;
@@ -97,6 +97,7 @@ pub(super) fn load(
         generation,
         &header.claim_files,
         header.kinds.claims.first..header.kinds.claims.next,
+        &header.kinds.common.mends,
         claims::Limits {
             file_claims_max: config.claim_file_claims_max,
             held_max: config.claim_files_held_max,
@@ -132,6 +133,7 @@ pub(super) fn applied_of(state: &CoreState) -> Applied {
         removals: state.kinds.messages.removals(),
         revisions: state.kinds.revisions(),
         latest: state.kinds.clock().latest(),
+        keys_are_full: state.kinds.claims.len() >= Limits::of(state.kinds.level()).claims_max as u64,
     }
 }
 

@@ -82,7 +82,7 @@ pub(crate) fn decode(format: u32, bytes: &[u8]) -> Result<SnapshotHeader, codec:
         recent: registers.recent,
     };
     let clock = Clock::at(Stamp(registers.last_time_ms));
-    let common = CommonRecord { level: Level::FIRST, clock, hash: None };
+    let common = CommonRecord { level: Level::FIRST, clock, ..CommonRecord::default() };
     let mut kinds = KindsRecord { common, ..KindsRecord::default() };
     let claims = ClaimsRecord { early: claims, ..ClaimsRecord::default() };
     (kinds.messages, kinds.text, kinds.claims) = (messages, text, claims);

@@ -32,7 +32,11 @@ impl Wanted {
                 self.dropped_upto = self.dropped_upto.max(*upto);
                 self.drops += 1;
             }
-            Op::WriteText { .. } | Op::Claim { .. } | Op::Level { .. } | Op::Tasks { .. } => {}
+            Op::WriteText { .. }
+            | Op::Claim { .. }
+            | Op::Level { .. }
+            | Op::Tasks { .. }
+            | Op::MendTime { .. } => {}
         }
     }
 

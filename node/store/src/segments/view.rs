@@ -5,6 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use skep_state::clock::Stamp;
+use skep_state::clock::mends::Mends;
 use skep_state::kinds::messages::removed::Gaps;
 use skep_state::message::{Digest, StoredMessage};
 
@@ -20,7 +22,22 @@ use crate::segments::write_behind::{Run, WriteBehind};
 pub(crate) struct View {
     pub(super) sealed: Arc<Vec<Arc<Sealed>>>,
     pub(super) active: Option<ActiveView>,
-    pub(super) gaps: Gaps,
+    pub(super) shown: Shown,
+}
+
+/// Which messages are shown, and with which times.
+#[derive(Default)]
+pub(crate) struct Shown {
+    pub gaps: Gaps,
+    pub mends: Mends,
+}
+
+impl Shown {
+    /// With the time that counts.
+    fn at_its_time(&self, mut message: StoredMessage) -> StoredMessage {
+        message.time_ms = self.mends.message_time(message.seq, Stamp(message.time_ms)).0;
+        message
+    }
 }
 
 /// What is known of a digest.
@@ -64,15 +81,16 @@ impl Active {
 }
 
 impl View {
-    /// A view of sealed segments alone.
-    pub(crate) fn of(sealed: Vec<Sealed>, gaps: Gaps) -> View {
-        View { sealed: Arc::new(sealed.into_iter().map(Arc::new).collect()), active: None, gaps }
+    /// A view of sealed segments alone, of all that is in them.
+    pub(crate) fn of(sealed: Vec<Sealed>) -> View {
+        let sealed = Arc::new(sealed.into_iter().map(Arc::new).collect());
+        View { sealed, active: None, shown: Shown::default() }
     }
 
     pub(crate) fn get(&self, digest: &Digest, wait: Wait) -> Result<Lookup, StoreError> {
         Ok(match self.find(digest, wait)? {
-            Some(message) if self.gaps.has(message.seq) => Lookup::Gone,
-            Some(message) => Lookup::Here(message),
+            Some(message) if self.shown.gaps.has(message.seq) => Lookup::Gone,
+            Some(message) => Lookup::Here(self.shown.at_its_time(message)),
             None => Lookup::Unknown,
         })
     }
@@ -118,7 +136,7 @@ impl View {
     ) -> Result<(Vec<StoredMessage>, u64), StoreError> {
         let mut page = Page {
             wait,
-            gaps: &self.gaps,
+            shown: &self.shown,
             messages: Vec::new(),
             looked_at: 0,
             last: 0,
@@ -165,7 +183,7 @@ impl View {
 
 struct Page<'a> {
     wait: Wait,
-    gaps: &'a Gaps,
+    shown: &'a Shown,
     messages: Vec<StoredMessage>,
     /// Messages that were looked at, taken out or not.
     looked_at: u64,
@@ -215,8 +233,8 @@ impl Page<'_> {
             let message = message(&bytes.slice(at..at + whole), path, offset + at as u64)?;
             self.last = message.seq;
             self.looked_at += 1;
-            if !self.gaps.has(message.seq) {
-                self.messages.push(message);
+            if !self.shown.gaps.has(message.seq) {
+                self.messages.push(self.shown.at_its_time(message));
             }
             self.bytes_left = self.bytes_left.saturating_sub(whole as u64);
             at += whole;

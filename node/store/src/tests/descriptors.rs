@@ -6,7 +6,7 @@ use openraft::storage::RaftStateMachine;
 
 use super::snapshot::{bytes_of, receive};
 use super::*;
-use crate::segments::Wait;
+use crate::segments::{Shown, Wait};
 
 const HELD: usize = 8;
 /// The segment that grows, the log's, and those whose index is being built.
@@ -89,7 +89,7 @@ async fn what_is_being_read_stays_readable_when_its_files_go() {
     let view = |store: &Store, from: u64| {
         let state = store.reader.core().lock();
         let messages = &state.kinds.messages;
-        messages.records().view_from(from, 60, messages.gaps())
+        messages.records().view_from(from, 60, Shown { gaps: messages.gaps(), ..Shown::default() })
     };
     let before = view(&store, 1);
     store.apply(vec![normal(1, 61, vec![Op::DropMessages { upto: 50 }])]).await;

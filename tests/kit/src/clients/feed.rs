@@ -16,6 +16,8 @@ use crate::wait::{TICK, until};
 #[derive(Debug, Clone)]
 pub struct Heard {
     pub seq: u64,
+    /// Its own, as in RFC 3339.
+    pub time: String,
     pub at: Instant,
 }
 
@@ -92,7 +94,8 @@ async fn follow(addresses: Vec<SocketAddr>, mut after: u64, heard: Arc<Mutex<Acc
                 Message::Text(text) => {
                     let message: Value = serde_json::from_str(&text).expect("frames are JSON");
                     after = message["seq"].as_u64().expect("a message has a seq");
-                    heard.messages.push(Heard { seq: after, at: Instant::now() });
+                    let time = message["time"].as_str().expect("a message has a time").to_owned();
+                    heard.messages.push(Heard { seq: after, time, at: Instant::now() });
                 }
                 Message::Close(Some(goodbye)) => heard.goodbyes.push(goodbye.reason.to_string()),
                 _ => {}

@@ -25,6 +25,9 @@ pub trait ClaimRecords {
 
     /// Nothing needs the oldest span any more.
     fn forget_oldest(&mut self);
+
+    /// The clock was set back: see [`Spans::mend_time`].
+    fn mend_time(&mut self, ceiling: Stamp);
 }
 
 /// The times of the claims of a span.
@@ -34,10 +37,12 @@ pub struct Span {
     pub newest: Stamp,
     /// From when on none of its claims counts any more.
     pub expires: Stamp,
+    /// For how long the one is remembered that is for the longest.
+    pub ttl_ms_max: u64,
 }
 
 /// Which claims there are.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Spans {
     /// The number of the first claim: where a span begins.
     first: u64,
@@ -78,8 +83,18 @@ impl Spans {
         if let Some(span) = self.spans.back_mut() {
             span.newest = span.newest.max(claim.time);
             span.expires = span.expires.max(claim.expires());
+            span.ttl_ms_max = span.ttl_ms_max.max(claim.ttl_ms);
         }
         self.next += 1;
+    }
+
+    /// The clock was set back: the claims so far are no later than this. Who pushes the same claims again must do
+    /// it at the same place among them, to come to the same.
+    pub fn mend_time(&mut self, ceiling: Stamp) {
+        for span in &mut self.spans {
+            span.newest = span.newest.min(ceiling);
+            span.expires = span.expires.min(Stamp(ceiling.0.saturating_add(span.ttl_ms_max)));
+        }
     }
 
     /// The oldest span, where it is whole.
@@ -127,5 +142,9 @@ impl ClaimRecords for InMemory {
         let first = self.spans.first;
         self.all.drain(..self.all.len() - self.spans.len() as usize);
         self.by_key.retain(|_, number| *number >= first);
+    }
+
+    fn mend_time(&mut self, ceiling: Stamp) {
+        self.spans.mend_time(ceiling);
     }
 }

@@ -59,7 +59,12 @@ impl Remembered {
 
     /// From when on it does not count any more.
     pub fn expires(&self) -> Stamp {
-        Stamp(self.time.0 + self.ttl_ms)
+        self.expires_from(self.time)
+    }
+
+    /// The same, where it counts as made at this time.
+    pub fn expires_from(&self, time: Stamp) -> Stamp {
+        Stamp(time.0.saturating_add(self.ttl_ms))
     }
 
     /// Its bytes, as the claim of this number.
@@ -135,7 +140,11 @@ fn outcome_to(outcome: &OpOutcome) -> (u8, u64) {
         | OpOutcome::Repeated
         | OpOutcome::KeyTaken
         | OpOutcome::Skipped
-        | OpOutcome::TooManyClaims => (8, 0),
+        | OpOutcome::TooManyClaims
+        // Nor what no client asks for.
+        | OpOutcome::TimeMended { .. }
+        | OpOutcome::TimeKept
+        | OpOutcome::TooManyMends => (8, 0),
     }
 }
 

@@ -4,6 +4,7 @@ use skep_base::id::RequestId;
 use super::records::InMemory;
 use super::*;
 use crate::clock::Clock;
+use crate::clock::mends::Mend;
 use crate::laws::{self, World};
 use crate::rolling::Rolling;
 
@@ -18,26 +19,34 @@ struct Alone {
     claims: Claims<InMemory>,
     clock: Clock,
     rolling: Rolling,
+    mends: Mends,
 }
 
 impl Default for Alone {
     fn default() -> Self {
         let claims = Claims::open(ClaimsRecord::default(), InMemory::default()).unwrap();
-        Self { claims, clock: Clock::default(), rolling: Rolling::default() }
+        Self { claims, clock: Clock::default(), rolling: Rolling::default(), mends: Mends::default() }
     }
 }
 
 impl Alone {
+    /// Sets the clock back.
+    fn mend_time(&mut self, to: u64) {
+        let (before_claim, ceiling) = (self.claims.records().spans().numbers().end, Stamp(to));
+        self.mends = self.mends.with(Mend { upto_seq: 0, before_claim, ceiling }, 0, 0).unwrap();
+        self.clock.set_back(ceiling);
+        self.claims.mend_time(ceiling);
+    }
+
     /// What a claim of the request of the same number comes to.
     fn claim(&mut self, key: u128, time_ms: u64) -> OpOutcome {
         let (time, ttl_ms) = (Stamp(time_ms), TTL_MS);
         let claim = Claim { key: ClaimKey(key), fingerprint: key, nonce: 0, time, ttl_ms };
-        let (clock, rolling) = (&mut self.clock, &mut self.rolling);
-        let mut at = At { index: 1, clock, level: Level::NEWEST, limits: LIMITS, rolling };
+        let (clock, mends, rolling) = (&mut self.clock, &self.mends, &mut self.rolling);
+        let mut at = At { index: 1, clock, mends, level: Level::NEWEST, limits: LIMITS, rolling };
         let guard = self.claims.apply(claim, &mut at).unwrap();
         let outcome = guard.outcome();
         if let Guard::Remember { claim, instead_of } = guard {
-            at.clock.note(time);
             self.claims.remember(claim, instead_of, OpOutcome::Text { version: 1 }, &mut at).unwrap();
         }
         outcome
@@ -78,6 +87,35 @@ fn at_the_bound_the_oldest_go_while_the_clock_stands_still() {
     assert_eq!(alone.claim(10_000, ahead - 60_001), OpOutcome::Claimed);
     assert_eq!(alone.claims.len(), SPAN_CLAIMS + 1);
     assert_eq!(alone.claim(10_000, ahead - 60_001), OpOutcome::Repeated);
+}
+
+/// A span that is whole, and half of one, of a clock that was a hundred days ahead.
+#[test]
+fn claims_of_a_clock_that_was_ahead_end_a_claims_time_after_it_was_set_back() {
+    let mut alone = Alone::default();
+    let (ahead, now) = (8_640_000_000, 1_000_000);
+    for key in 0..SPAN_CLAIMS + 500 {
+        assert_eq!(alone.claim(key.into(), ahead), OpOutcome::Claimed);
+    }
+    alone.mend_time(now);
+    assert_eq!(alone.claim(20_000, now + 5), OpOutcome::Claimed, "in the second span, too");
+    assert_eq!(alone.claim(0, now + TTL_MS - 1), OpOutcome::Repeated);
+    assert_eq!(alone.claim(1_030, now + TTL_MS - 1), OpOutcome::Repeated);
+    assert_eq!(alone.claim(1_030, now + TTL_MS), OpOutcome::Claimed, "its time is over");
+    assert_eq!(alone.claims.records().spans().numbers().start, SPAN_CLAIMS, "the first span is forgotten");
+    assert_eq!(alone.claim(20_000, now + TTL_MS + 4), OpOutcome::Repeated);
+    assert_eq!(alone.claim(20_000, now + TTL_MS + 5), OpOutcome::Claimed);
+}
+
+#[test]
+fn claims_of_a_clock_that_was_ahead_are_young_no_longer_than_others() {
+    let mut alone = Alone::default();
+    for key in 0..2 * SPAN_CLAIMS {
+        assert_eq!(alone.claim(key.into(), 90_000_000), OpOutcome::Claimed);
+    }
+    alone.mend_time(1_000);
+    assert_eq!(alone.claim(10_000, 60_999), OpOutcome::TooManyClaims);
+    assert_eq!(alone.claim(10_000, 61_000), OpOutcome::Claimed);
 }
 
 #[test]
@@ -184,8 +222,9 @@ fn a_claim_without_an_operation_behind_it_remembers_nothing() {
 
 #[test]
 fn the_laws_hold_of_claims() {
-    laws::hold(|draw| match draw.within(0..3) {
-        0 => write(draw.within(0..1 << 60).into()),
+    laws::hold(|draw| match draw.within(0..20) {
+        0 => draw.mend(),
+        1..7 => write(draw.within(0..1 << 60).into()),
         _ => claim(draw.within(0..9), draw.within(0..3), draw.time()),
     });
 }
