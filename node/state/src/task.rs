@@ -1,6 +1,7 @@
 //! Tasks as commands and answers speak of them.
 
 mod id;
+mod size;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -324,61 +325,5 @@ impl NewTask {
                 When::After { delay_ms } => delay_ms <= DURATION_MS_MAX,
                 When::At { time_ms } => time_ms < 1 << 48,
             }
-    }
-
-    fn size_estimate(&self) -> usize {
-        64 + self.queue.len()
-            + self.kind.len()
-            + self.payload.len()
-            + self.unique.as_ref().map_or(0, String::len)
-    }
-}
-
-impl TaskOp {
-    /// About how many bytes it takes in a log or a frame.
-    pub fn size_estimate(&self) -> usize {
-        32 + match self {
-            TaskOp::Put { tasks, .. } => tasks.iter().map(NewTask::size_estimate).sum(),
-            TaskOp::Claim(claim) => {
-                let queues: usize = claim.queues.iter().map(|queue| queue.len() + 1).sum();
-                queues + claim.worker.len() + 9 * claim.holds.len()
-            }
-            TaskOp::End { end: End::Done { result }, .. } => result.len(),
-            TaskOp::End { end: End::Failed { error, .. }, .. } => error.len(),
-            TaskOp::Expire { leases } => 27 * leases.len(),
-            TaskOp::Progress { progress, .. } => progress.len(),
-            TaskOp::QueueSet { queue, .. } => queue.len(),
-            TaskOp::Restore(saved) => 64 + saved.task.size_estimate() + saved.outcome.len(),
-            TaskOp::End { .. }
-            | TaskOp::Due { .. }
-            | TaskOp::Cancel { .. }
-            | TaskOp::Revive { .. }
-            | TaskOp::Given { .. }
-            | TaskOp::RaiseFence => 0,
-        }
-    }
-
-    /// Whether a client's data takes room by it.
-    pub fn takes_room(&self) -> bool {
-        match self {
-            TaskOp::Put { .. } | TaskOp::Restore(_) | TaskOp::Progress { .. } => true,
-            TaskOp::End { end, .. } => matches!(end, End::Done { .. }),
-            TaskOp::Claim(_)
-            | TaskOp::Expire { .. }
-            | TaskOp::Due { .. }
-            | TaskOp::Cancel { .. }
-            | TaskOp::Revive { .. }
-            | TaskOp::QueueSet { .. }
-            | TaskOp::Given { .. }
-            | TaskOp::RaiseFence => false,
-        }
-    }
-
-    /// Tells the request that it is of, carried again, from one that repeats it.
-    pub fn nonce(&self) -> u64 {
-        match self {
-            TaskOp::Put { nonce, .. } => *nonce,
-            _ => 0,
-        }
     }
 }

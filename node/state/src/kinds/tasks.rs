@@ -31,6 +31,7 @@ mod noted;
 mod put;
 mod queue;
 mod record;
+mod shift;
 mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,14 +43,12 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Stamp;
 use crate::command::{Op as Proposed, OpOutcome};
 use crate::kind::{At, Invalid, Kind, Stopped};
-use crate::level::Limits;
 use crate::rolling::Rolling;
 use crate::task::{Policy, TaskId, TaskOp, TaskOutcome, TaskState};
 pub use listed::{HeldView, Listed, Part, WorkerView};
 pub use look::QueueView;
 pub use queue::Counts;
 pub use record::TasksRecord;
-use table::{Edge, List};
 
 /// What a task counts as beside its bytes.
 const TASK_OVERHEAD_BYTES: usize = 256;
@@ -179,148 +178,6 @@ impl Kind for Tasks {
 
     fn open(held: TasksRecord, (): ()) -> Result<Self, Invalid> {
         Ok(Tasks::of(held))
-    }
-}
-
-/// How a task goes from one state to another.
-impl Tasks {
-    fn slot_of(&self, id: TaskId) -> Result<u32, TaskOutcome> {
-        match self.by_seq.get(&id.seq) {
-            Some(slot) if self.held.table.get(*slot).is_some_and(|task| task.id == id) => Ok(*slot),
-            // No more is known of one that was forgotten.
-            None if (1..=self.held.last_seq).contains(&id.seq) => Err(TaskOutcome::Gone),
-            _ => Err(TaskOutcome::Unknown),
-        }
-    }
-
-    /// Numbers and fences up to these are given no more.
-    fn give(&mut self, seq: u64, fence: u64) {
-        let before = (self.held.last_seq, self.held.fence);
-        let after = (before.0.max(seq), before.1.max(fence));
-        if before != after {
-            noted::given(&mut self.rolling, after.0, after.1);
-        }
-        (self.held.last_seq, self.held.fence) = after;
-    }
-
-    /// The list that a task of a state is in, if it is in one.
-    fn list_of<'a>(
-        queues: &'a mut [queue::Queue],
-        finished: &'a mut List,
-        task: &Task,
-    ) -> Option<&'a mut List> {
-        match task.state {
-            TaskState::Done | TaskState::Cancelled => Some(finished),
-            _ => queues.get_mut(usize::from(task.queue))?.list(task),
-        }
-    }
-
-    /// Takes a task out of the list and the times that it is in.
-    fn detach(&mut self, slot: u32) {
-        let TasksRecord { table, queues, finished, .. } = &mut self.held;
-        let Some(task) = table.get(slot) else { return };
-        if task.timer_ms != 0 {
-            self.timers.remove(&(task.timer_ms, task.id.seq, slot));
-        }
-        let (state, queue) = (task.state, usize::from(task.queue));
-        if let Some(list) = Self::list_of(queues, finished, task) {
-            let mut own = *list;
-            table.unlink(&mut own, slot);
-            *list = own;
-        }
-        if let Some(count) = queues.get_mut(queue).and_then(|queue| queue.unlisted(state)) {
-            *count -= 1;
-        }
-    }
-
-    /// Puts a task that is in no list into that of its state.
-    fn attach(&mut self, slot: u32, edge: Edge) {
-        let TasksRecord { table, queues, finished, .. } = &mut self.held;
-        let Some(task) = table.get(slot) else { return };
-        if task.timer_ms != 0 {
-            self.timers.insert((task.timer_ms, task.id.seq, slot));
-        }
-        let (state, queue) = (task.state, usize::from(task.queue));
-        let streak = queues.get(queue).map_or(0, |queue| queue.streak);
-        noted::task(&mut self.rolling, slot, task, edge, streak);
-        if let Some(list) = Self::list_of(queues, finished, task) {
-            let mut own = *list;
-            table.link(&mut own, slot, edge);
-            *list = own;
-        }
-        if let Some(count) = queues.get_mut(queue).and_then(|queue| queue.unlisted(state)) {
-            *count += 1;
-        }
-        self.held.changes += 1;
-    }
-
-    /// Brings a task into a state, at one end of its list, until a time (0: for good).
-    fn shift(&mut self, slot: u32, state: TaskState, edge: Edge, timer_ms: u64, now: u64) {
-        self.detach(slot);
-        if let Some(task) = self.held.table.get_mut(slot) {
-            (task.state, task.timer_ms, task.since_ms) = (state, timer_ms, now);
-        }
-        self.attach(slot, edge);
-    }
-
-    /// A task that is done or cancelled: nothing of it is needed but what it came to.
-    fn finish(&mut self, slot: u32, state: TaskState, now: u64) {
-        self.free_unique(slot);
-        let mut keep_ms = 0;
-        if let Some(task) = self.held.table.get_mut(slot) {
-            keep_ms = task.body.policy.keep_ms;
-            self.bytes -= task.body.payload.len() + task.progress.len();
-            task.progress = Bytes::new();
-            task.body = Arc::new(Body { payload: Bytes::new(), ..Body::clone(&task.body) });
-        }
-        // A time of 0 would be none.
-        self.shift(slot, state, Edge::Tail, now.saturating_add(keep_ms).max(1), now);
-    }
-
-    fn forget(&mut self, slot: u32) {
-        self.free_unique(slot);
-        self.detach(slot);
-        if let Some(task) = self.held.table.remove(slot) {
-            self.by_seq.remove(&task.id.seq);
-            self.bytes -= task.charge();
-            noted::forgotten(&mut self.rolling, task.id.seq);
-        }
-        self.held.changes += 1;
-    }
-
-    fn free_unique(&mut self, slot: u32) {
-        if let Some(task) = self.held.table.get(slot)
-            && let Some(unique) = &task.body.unique
-        {
-            let key = (task.queue, unique.clone());
-            // Another may have it by now.
-            if self.by_unique.get(&key) == Some(&task.id.seq) {
-                self.by_unique.remove(&key);
-            }
-        }
-    }
-
-    /// Whether there is room for so many bytes, once the oldest of what is finished is forgotten that stands in
-    /// the way.
-    fn make_room(&mut self, bytes: usize, limits: &Limits) -> bool {
-        while self.bytes.saturating_add(bytes) > limits.task_bytes_max {
-            match self.held.finished.head {
-                table::NONE => return false,
-                oldest => self.forget(oldest),
-            }
-        }
-        true
-    }
-
-    /// Sets what a task came to, within the room that there is.
-    fn set_outcome(&mut self, slot: u32, outcome: &[u8]) {
-        if let Some(task) = self.held.table.get_mut(slot) {
-            self.bytes -= task.outcome.len();
-            // A copy: it must not keep a whole log entry's memory alive.
-            task.outcome = Bytes::copy_from_slice(outcome);
-            self.bytes += task.outcome.len();
-            noted::outcome(&mut self.rolling, task);
-        }
     }
 }
 
