@@ -51,6 +51,7 @@ fn ops() -> Vec<Op> {
         when: When::After { delay_ms: 1 },
         policy: Policy::default(),
         unique: Some("u".into()),
+        key: Some("k".into()),
     };
     let claim = TaskClaim {
         queues: vec!["q".into()],
@@ -171,12 +172,8 @@ pub fn snapshot_headers() -> Vec<Vec<u8>> {
         ..empty.clone()
     };
     let mut with_gaps = full.clone();
-    with_gaps.kinds.messages = RemovedRecord {
-        floor: 1,
-        last_seq: 3,
-        singly: vec![3],
-        remembered: vec![Digest::of(b"foo")],
-    };
+    with_gaps.kinds.messages =
+        RemovedRecord { floor: 1, last_seq: 3, singly: vec![3], remembered: vec![Digest::of(b"foo")] };
     with_gaps.kinds.claims.early = vec![ClaimRecord {
         key: ClaimKey(1),
         fingerprint: 2,

@@ -244,7 +244,13 @@ pub(crate) struct Queue {
     pub length_max: Option<u32>,
     #[schema(required = true)]
     pub active_max: Option<u32>,
+    #[schema(required = true)]
+    pub per_key: Option<u32>,
+    /// In seconds.
+    pub key_pause: f64,
     pub ready: u32,
+    /// Of the ready ones those that wait for others of their keys.
+    pub aside: u32,
     pub due: u32,
     pub active: u32,
     pub dead: u32,
@@ -324,4 +330,10 @@ pub(crate) struct QueueSettings {
     pub paused: bool,
     pub length_max: Option<u32>,
     pub active_max: Option<u32>,
+    /// How many tasks of one key are active at once.
+    #[schema(minimum = 1)]
+    pub per_key: Option<u32>,
+    /// How long a key has rest; in seconds where it is a number, as it is in the answer.
+    #[schema(required = false, value_type = Value, example = "1s")]
+    pub key_pause: Option<String>,
 }

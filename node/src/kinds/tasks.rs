@@ -69,21 +69,26 @@ impl<A: TaskApi> Queues<A> {
         let (api, desk, readers) = (self.served.api.clone(), self.desk.clone(), self.readers.clone());
         metrics.add_source(move |scrape| {
             let now_ms = api.now_ms();
-            let (queues, bytes, finished, workers) = api.tasks(|tasks| {
+            let (queues, bytes, finished, workers, lanes) = api.tasks(|tasks| {
                 let queues: Vec<_> = tasks.queues().take(SCRAPED_MAX).collect();
-                (queues, tasks.bytes(), tasks.finished(), tasks.workers())
+                (queues, tasks.bytes(), tasks.finished(), tasks.workers(), tasks.lanes())
             });
             scrape.gauge("tasks_bytes", "Bytes of all tasks, each counted with 256 more", bytes as f64);
             let most = Limits::WIDEST.task_bytes_max as f64;
             scrape.gauge("tasks_max_bytes", "Most of them; beyond, no task is taken", most);
             scrape.gauge("tasks_finished", "Tasks that have ended and are still known", finished.into());
             scrape.gauge("tasks_workers", "Workers that are known", workers as f64);
+            let help = "Keys whose tasks wait for each other, or that have rest";
+            scrape.gauge("tasks_keys", help, lanes as f64);
+            let help = "Most of them; beyond, no task of another key is taken";
+            scrape.gauge("tasks_max_keys", help, Limits::WIDEST.task_lanes_max as f64);
             let waiting = desk.waiting() as f64;
             scrape.gauge("tasks_claims_waiting", "Claims that wait at this node", waiting);
             let reading = readers.count() as f64;
             scrape.gauge("tasks_readers_waiting", "Readers that wait for a task's end at this node", reading);
-            let gauges: [Told<QueueView, u32>; 5] = [
-                ("tasks_ready", "Tasks that can be claimed", |queue| queue.ready),
+            let gauges: [Told<QueueView, u32>; 6] = [
+                ("tasks_ready", "Tasks that can be claimed", |queue| queue.ready - queue.aside),
+                ("tasks_aside", "Ready tasks that wait for others of their keys", |queue| queue.aside),
                 ("tasks_due", "Tasks that wait for their time", |queue| queue.due),
                 ("tasks_active", "Tasks in workers' hands", |queue| queue.active),
                 ("tasks_dead", "Tasks that are tried no more", |queue| queue.dead),

@@ -16,6 +16,8 @@ pub const WORKER_BYTES_MAX: usize = 128;
 pub const KIND_BYTES_MAX: usize = 128;
 /// Longest key that makes a task the only one.
 pub const UNIQUE_BYTES_MAX: usize = 256;
+/// Longest key by which tasks of a queue are told apart.
+pub const KEY_BYTES_MAX: usize = 256;
 /// Largest payload, and largest result.
 pub const PAYLOAD_BYTES_MAX: usize = 256 * 1024;
 /// Longest error of a try.
@@ -40,6 +42,10 @@ pub const DURATION_MS_MAX: u64 = 366 * 24 * 3600 * 1000;
 pub const RETRIES_MAX: u16 = 1000;
 /// Highest number that a task may have: a remembered claim has so many bits for it.
 pub const SEQ_MAX: u64 = (1 << 46) - 1;
+/// The queue of pages that are to be looked at: its keys are origins, and each has rest from its start.
+pub const CRAWL_QUEUE: &str = "crawl";
+/// Between the end of one page of an origin and the claim of the next, unless an operator says otherwise.
+const CRAWL_PAUSE_MS: u64 = 1000;
 
 /// A task that is to be put.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +59,8 @@ pub struct NewTask {
     pub policy: Policy,
     /// While a task of this key is unfinished in the queue, no second one is put.
     pub unique: Option<String>,
+    /// What of its queue it belongs to: so many of a key are active at once, in the order in which they came.
+    pub key: Option<String>,
 }
 
 /// From when on a task may be claimed.
@@ -154,11 +162,36 @@ pub struct QueueSettings {
     pub length_max: u32,
     /// Most tasks that are active at once.
     pub active_max: u32,
+    /// Most tasks of one key that are.
+    pub per_key: u32,
+    /// So long a key has rest: from the end of one of its tasks to the claim of the next, where one is active at
+    /// once; else from claim to claim.
+    pub key_pause_ms: u64,
 }
 
 impl Default for QueueSettings {
     fn default() -> Self {
-        Self { paused: false, length_max: u32::MAX, active_max: u32::MAX }
+        Self { paused: false, length_max: u32::MAX, active_max: u32::MAX, per_key: u32::MAX, key_pause_ms: 0 }
+    }
+}
+
+impl QueueSettings {
+    /// What a queue of this name begins with.
+    pub fn of(queue: &str) -> Self {
+        match queue {
+            CRAWL_QUEUE => Self { per_key: 1, key_pause_ms: CRAWL_PAUSE_MS, ..Self::default() },
+            _ => Self::default(),
+        }
+    }
+
+    /// Whether each is within its bounds.
+    pub fn is_bounded(&self) -> bool {
+        self.per_key > 0 && self.key_pause_ms <= DURATION_MS_MAX
+    }
+
+    /// Whether tasks of one key wait for each other.
+    pub fn has_lanes(&self) -> bool {
+        self.per_key != u32::MAX || self.key_pause_ms > 0
     }
 }
 
@@ -314,12 +347,15 @@ impl Policy {
 impl NewTask {
     /// Whether all of it is within its bounds.
     pub fn is_bounded(&self) -> bool {
-        let unique = self.unique.as_deref();
+        let is_key = |key: &Option<String>, bytes_max| {
+            key.as_ref().is_none_or(|key| (1..=bytes_max).contains(&key.len()))
+        };
         is_queue(&self.queue)
             && self.kind.len() <= KIND_BYTES_MAX
             && self.payload.len() <= PAYLOAD_BYTES_MAX
             && usize::from(self.priority) < PRIORITIES
-            && unique.is_none_or(|key| (1..=UNIQUE_BYTES_MAX).contains(&key.len()))
+            && is_key(&self.unique, UNIQUE_BYTES_MAX)
+            && is_key(&self.key, KEY_BYTES_MAX)
             && self.policy.is_bounded()
             && match self.when {
                 When::After { delay_ms } => delay_ms <= DURATION_MS_MAX,

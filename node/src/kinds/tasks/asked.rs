@@ -8,9 +8,9 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use skep_state::task::{
-    CLAIM_QUEUES_MAX, CLAIM_TASKS_MAX, ERROR_BYTES_MAX, HOLDS_MAX, KIND_BYTES_MAX, NewTask,
-    PAYLOAD_BYTES_MAX, PRIORITIES, PROGRESS_BYTES_MAX, PUT_TASKS_MAX, Policy, QUEUE_BYTES_MAX, RETRIES_MAX,
-    UNIQUE_BYTES_MAX, WORKER_BYTES_MAX, When, is_queue, is_worker,
+    CLAIM_QUEUES_MAX, CLAIM_TASKS_MAX, ERROR_BYTES_MAX, HOLDS_MAX, KEY_BYTES_MAX, KIND_BYTES_MAX, NewTask,
+    PAYLOAD_BYTES_MAX, PRIORITIES, PROGRESS_BYTES_MAX, PUT_TASKS_MAX, Policy, QUEUE_BYTES_MAX, QueueSettings,
+    RETRIES_MAX, UNIQUE_BYTES_MAX, WORKER_BYTES_MAX, When, is_queue, is_worker,
 };
 
 use crate::http::problem::{Problem, ProblemKind};
@@ -47,6 +47,8 @@ pub(crate) struct TaskAsked<'a> {
     keep: Option<Span>,
     #[serde(borrow, default)]
     unique: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    key: Option<Cow<'a, str>>,
 }
 
 /// One task, or several.
@@ -91,6 +93,7 @@ pub(crate) fn put_any(queue: &str, body: &[u8]) -> Result<NewTask, Problem> {
         timeout: None,
         keep: None,
         unique: None,
+        key: None,
     };
     asked.task()
 }
@@ -119,8 +122,9 @@ impl TaskAsked<'_> {
                 keep_ms: ms(self.keep, KEEP_MS),
             },
             unique: self.unique.map(Cow::into_owned),
+            key: self.key.map(Cow::into_owned),
         };
-        let unique = task.unique.as_ref().map_or(1, String::len);
+        let len = |key: &Option<String>| key.as_ref().map_or(1, String::len);
         let wrong = [
             (task.kind.len() > KIND_BYTES_MAX, format!("kind: expected at most {KIND_BYTES_MAX} bytes")),
             (
@@ -133,8 +137,12 @@ impl TaskAsked<'_> {
             ),
             (task.policy.retries > RETRIES_MAX, format!("retries: expected at most {RETRIES_MAX}")),
             (
-                !(1..=UNIQUE_BYTES_MAX).contains(&unique),
+                !(1..=UNIQUE_BYTES_MAX).contains(&len(&task.unique)),
                 format!("unique: expected 1 to {UNIQUE_BYTES_MAX} bytes"),
+            ),
+            (
+                !(1..=KEY_BYTES_MAX).contains(&len(&task.key)),
+                format!("key: expected 1 to {KEY_BYTES_MAX} bytes"),
             ),
             (!task.is_bounded(), "the task is beyond its bounds".to_owned()),
         ];
@@ -261,6 +269,22 @@ pub(crate) struct QueueAsked {
     pub paused: bool,
     pub length_max: Option<u32>,
     pub active_max: Option<u32>,
+    pub per_key: Option<u32>,
+    pub key_pause: Option<Span>,
+}
+
+impl QueueAsked {
+    pub(crate) fn settings(&self, queue: &str) -> Result<QueueSettings, Problem> {
+        let first = QueueSettings::of(queue);
+        let settings = QueueSettings {
+            paused: self.paused,
+            length_max: self.length_max.unwrap_or(first.length_max),
+            active_max: self.active_max.unwrap_or(first.active_max),
+            per_key: self.per_key.unwrap_or(first.per_key),
+            key_pause_ms: self.key_pause.map_or(first.key_pause_ms, |pause| pause.0),
+        };
+        settings.is_bounded().then_some(settings).ok_or_else(|| invalid("per_key: expected at least 1"))
+    }
 }
 
 pub(crate) fn queue_name(name: &str) -> Result<&str, Problem> {
@@ -341,6 +365,7 @@ mod tests {
             (r#"{"queue":"q","delay":1,"at":"2026-11-21T03:10:00Z"}"#, "delay and at"),
             (r#"{"queue":"q","at":"tomorrow"}"#, "tomorrow"),
             (r#"{"queue":"q","unique":""}"#, "unique"),
+            (r#"{"queue":"q","key":""}"#, "key"),
             (r#"{"queue":"q","retries":1001}"#, "retries"),
             (r#"{"queue":"q","then":[]}"#, "then"),
             (r#"[]"#, "0 tasks"),

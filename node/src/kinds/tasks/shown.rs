@@ -9,7 +9,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use skep_state::kinds::tasks::{QueueView, Task};
-use skep_state::task::TaskState;
+use skep_state::task::{QueueSettings, TaskState};
 
 use crate::http::Account;
 use crate::http::encode::time_rfc3339;
@@ -107,10 +107,11 @@ impl ClaimedShown {
 #[derive(Serialize)]
 pub(crate) struct QueueShown {
     queue: String,
-    paused: bool,
-    length_max: Option<u32>,
-    active_max: Option<u32>,
+    #[serde(flatten)]
+    settings: SettingsShown,
     ready: u32,
+    /// Of the ready ones those that wait for others of their keys.
+    aside: u32,
     due: u32,
     active: u32,
     dead: u32,
@@ -124,15 +125,37 @@ pub(crate) struct QueueShown {
     oldest_ready: Option<String>,
 }
 
-impl QueueShown {
-    pub(crate) fn of(view: &QueueView) -> Self {
+/// What is set of a queue.
+#[derive(Serialize)]
+pub(crate) struct SettingsShown {
+    paused: bool,
+    length_max: Option<u32>,
+    active_max: Option<u32>,
+    per_key: Option<u32>,
+    /// In seconds.
+    key_pause: f64,
+}
+
+impl SettingsShown {
+    pub(crate) fn of(settings: &QueueSettings) -> Self {
         let bound = |count: u32| (count != u32::MAX).then_some(count);
         Self {
+            paused: settings.paused,
+            length_max: bound(settings.length_max),
+            active_max: bound(settings.active_max),
+            per_key: bound(settings.per_key),
+            key_pause: Duration::from_millis(settings.key_pause_ms).as_secs_f64(),
+        }
+    }
+}
+
+impl QueueShown {
+    pub(crate) fn of(view: &QueueView) -> Self {
+        Self {
             queue: view.name.to_string(),
-            paused: view.settings.paused,
-            length_max: bound(view.settings.length_max),
-            active_max: bound(view.settings.active_max),
+            settings: SettingsShown::of(&view.settings),
             ready: view.ready,
+            aside: view.aside,
             due: view.due,
             active: view.active,
             dead: view.dead,

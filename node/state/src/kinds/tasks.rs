@@ -17,6 +17,9 @@
 //!                 done, cancelled ─► forgotten after a while, or for want of room
 //! ```
 //!
+//! Where a queue says so, the ready tasks of one key wait for each other in a lane ([`lanes`]): of what is claimed, nobody
+//! looks past what may not be.
+//!
 //! Payloads and results lie in the state itself, all together within [`Limits::task_bytes_max`]. What is looked
 //! up (ids, unique keys, times) is made of the slots when they are opened.
 //!
@@ -25,6 +28,8 @@
 mod again;
 mod claim;
 mod end;
+mod lane;
+mod lanes;
 mod listed;
 mod look;
 mod noted;
@@ -66,6 +71,8 @@ pub struct Task {
     queue: u16,
     pub priority: u8,
     pub state: TaskState,
+    /// It is ready, and waits for others of its key.
+    pub is_aside: bool,
     /// How the claim of the current fence ended.
     ended: Ended,
     /// That failed.
@@ -93,7 +100,17 @@ pub struct Body {
     pub kind: String,
     pub payload: Bytes,
     pub unique: Option<String>,
+    pub key: Option<String>,
     pub policy: Policy,
+}
+
+/// What waits for its time.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Timed {
+    /// A key of the queue of this number, which has rest.
+    Lane(u16, Arc<str>),
+    /// A task's number and slot.
+    Task(u64, u32),
 }
 
 /// How a claim ended: what a repeated end is compared with.
@@ -115,8 +132,8 @@ pub struct Tasks {
     by_seq: BTreeMap<u64, u32>,
     by_unique: BTreeMap<(u16, String), u64>,
     by_queue: BTreeMap<Arc<str>, u16>,
-    /// When, then which: its number and its slot.
-    timers: BTreeSet<(u64, u64, u32)>,
+    /// When, then what.
+    timers: BTreeSet<(u64, Timed)>,
     puts: BTreeMap<u64, (u64, u32)>,
     bytes: usize,
     /// That of the state, while an operation is applied.
@@ -141,9 +158,9 @@ impl Kind for Tasks {
             TaskOp::Expire { leases } => self.expire(leases, now, limits),
             TaskOp::Due { max } => self.advance(*max, now, limits),
             TaskOp::Cancel { id } => self.cancel(*id, now),
-            TaskOp::Revive { id } => self.revive(*id, now),
+            TaskOp::Revive { id } => self.revive(*id, now, limits),
             TaskOp::Progress { id, fence, progress } => self.progress(*id, *fence, progress, limits),
-            TaskOp::QueueSet { queue, settings } => self.set_queue(queue, *settings, limits),
+            TaskOp::QueueSet { queue, settings } => self.set_queue(queue, *settings, now, limits),
             TaskOp::Restore(saved) => self.restore(saved, limits),
             TaskOp::Given { seq, fence } => {
                 self.give((*seq).min(crate::task::SEQ_MAX), (*fence).min(FENCE_MAX));
@@ -159,7 +176,7 @@ impl Kind for Tasks {
     }
 
     fn due(&self, now: Stamp) -> Option<Proposed> {
-        let (first, ..) = self.timers.first()?;
+        let (first, _) = self.timers.first()?;
         let op = TaskOp::Due { max: DUE_MAX };
         (*first <= now.0).then_some(Proposed::Tasks { time_ms: now.0, op })
     }
@@ -195,21 +212,28 @@ impl Task {
         self.lost > 0
     }
 
+    /// What of its key goes before what: the more urgent, and of those one that a worker was lost with.
+    fn rank(&self) -> u8 {
+        // What is opened may say any priority.
+        self.priority.saturating_mul(2).saturating_add(self.is_suspect().into())
+    }
+
     /// What it takes of the room that there is.
     fn charge(&self) -> usize {
         let body = &self.body;
         TASK_OVERHEAD_BYTES
             + body.kind.len()
             + body.payload.len()
-            + unique_bytes(body.unique.as_ref())
+            + key_bytes(body.unique.as_ref())
+            + key_bytes(body.key.as_ref())
             + self.outcome.len()
             + self.progress.len()
     }
 }
 
-/// A unique key is held where it is looked up as well.
-fn unique_bytes(unique: Option<&String>) -> usize {
-    2 * unique.map_or(0, String::len)
+/// A key is held where it is looked up as well.
+fn key_bytes(key: Option<&String>) -> usize {
+    2 * key.map_or(0, String::len)
 }
 
 #[cfg(test)]

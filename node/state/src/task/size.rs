@@ -4,10 +4,8 @@ use super::{End, NewTask, TaskOp};
 
 impl NewTask {
     fn size_estimate(&self) -> usize {
-        64 + self.queue.len()
-            + self.kind.len()
-            + self.payload.len()
-            + self.unique.as_ref().map_or(0, String::len)
+        let len = |key: &Option<String>| key.as_ref().map_or(0, String::len);
+        64 + self.queue.len() + self.kind.len() + self.payload.len() + len(&self.unique) + len(&self.key)
     }
 }
 
@@ -24,7 +22,7 @@ impl TaskOp {
             TaskOp::End { end: End::Failed { error, .. }, .. } => error.len(),
             TaskOp::Expire { leases } => 27 * leases.len(),
             TaskOp::Progress { progress, .. } => progress.len(),
-            TaskOp::QueueSet { queue, .. } => queue.len(),
+            TaskOp::QueueSet { queue, .. } => 32 + queue.len(),
             TaskOp::Restore(saved) => 64 + saved.task.size_estimate() + saved.outcome.len(),
             TaskOp::End { .. }
             | TaskOp::Due { .. }

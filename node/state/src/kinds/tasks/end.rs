@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::table::{Edge, NONE};
-use super::{Ended, Tasks, noted};
+use super::{Ended, Tasks, Timed, noted};
 use crate::level::Limits;
 use crate::task::{
     DURATION_MS_MAX, ERROR_BYTES_MAX, EXPIRE_LEASES_MAX, End, Lease, PAYLOAD_BYTES_MAX, PROGRESS_BYTES_MAX,
@@ -198,10 +198,18 @@ impl Tasks {
     pub(super) fn advance(&mut self, max: u32, now: u64, limits: &Limits) -> TaskOutcome {
         let mut count = 0;
         while count < max.min(super::DUE_MAX)
-            && let Some((time_ms, _, slot)) = self.timers.first().copied()
-            && time_ms <= now
+            && let Some((time_ms, _)) = self.timers.first()
+            && *time_ms <= now
+            && let Some((_, timed)) = self.timers.pop_first()
         {
             count += 1;
+            let slot = match timed {
+                Timed::Lane(queue, key) => {
+                    self.wake_lane(queue, &key, now);
+                    continue;
+                }
+                Timed::Task(_, slot) => slot,
+            };
             match self.held.table.get(slot).map(|task| task.state) {
                 Some(TaskState::Active) => {
                     self.mark(slot, Ended::Otherwise);
@@ -209,9 +217,7 @@ impl Tasks {
                 }
                 Some(TaskState::Done | TaskState::Cancelled) => self.forget(slot),
                 Some(_) => self.shift(slot, TaskState::Ready, Edge::Tail, 0, now),
-                None => {
-                    self.timers.pop_first();
-                }
+                None => {}
             }
         }
         TaskOutcome::Changed { count }
@@ -235,20 +241,26 @@ impl Tasks {
     }
 
     /// Has a dead task tried again from the start.
-    pub(super) fn revive(&mut self, id: TaskId, now: u64) -> TaskOutcome {
+    pub(super) fn revive(&mut self, id: TaskId, now: u64, limits: &Limits) -> TaskOutcome {
         let slot = match self.slot_of(id) {
             Ok(slot) => slot,
             Err(outcome) => return outcome,
         };
-        let Some(task) = self.held.table.get_mut(slot) else { return TaskOutcome::Unknown };
+        let Some(task) = self.held.table.get(slot) else { return TaskOutcome::Unknown };
         if task.state != TaskState::Dead {
             return TaskOutcome::Finished { state: task.state };
+        }
+        let lane = task.body.key.as_deref().map(|key| (task.queue, key));
+        if !self.have_lanes(lane.into_iter(), limits) {
+            return TaskOutcome::Full;
         }
         let key = task.body.unique.clone().map(|unique| (task.queue, unique));
         if key.as_ref().is_some_and(|key| self.by_unique.contains_key(key)) {
             return TaskOutcome::Taken;
         }
-        (task.tries, task.lost) = (0, 0);
+        if let Some(task) = self.held.table.get_mut(slot) {
+            (task.tries, task.lost) = (0, 0);
+        }
         if let Some(key) = key {
             self.by_unique.insert(key, id.seq);
         }

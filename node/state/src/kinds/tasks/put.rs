@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::queue::Queue;
 use super::table::Edge;
-use super::{Body, Ended, FENCE_MAX, TASK_OVERHEAD_BYTES, Task, Tasks, noted, unique_bytes};
+use super::{Body, Ended, FENCE_MAX, TASK_OVERHEAD_BYTES, Task, Tasks, key_bytes, noted};
 use crate::level::Limits;
 use crate::task::{
     NewTask, PUT_TASKS_MAX, QueueSettings, SEQ_MAX, SavedTask, TaskId, TaskOutcome, TaskState, When, is_queue,
@@ -44,13 +44,16 @@ impl Tasks {
             }
         }
         let names: Vec<&str> = wanted.into_keys().collect();
-        let bytes = tasks.iter().map(charge).sum();
-        if !self.have_queues(&names, limits) || !self.make_room(bytes, limits) {
+        if !self.have_queues(&names, limits) {
             return TaskOutcome::Full;
         }
         let queues: Option<Vec<u16>> =
             tasks.iter().map(|task| self.by_queue.get(&*task.queue).copied()).collect();
         let Some(queues) = queues else { return TaskOutcome::Full };
+        let keys = queues.iter().zip(tasks).filter_map(|(queue, task)| Some((*queue, task.key.as_deref()?)));
+        if !self.have_lanes(keys, limits) || !self.make_room(tasks.iter().map(charge).sum(), limits) {
+            return TaskOutcome::Full;
+        }
         for ((number, task), queue) in (0..).zip(tasks).zip(queues) {
             self.put_one(TaskId::nth(first, nonce, number), queue, task, now);
         }
@@ -79,7 +82,7 @@ impl Tasks {
             noted::counts(&mut self.rolling, queue, of.counts);
         }
         self.held.last_seq = self.held.last_seq.max(id.seq);
-        self.attach(slot, Edge::Tail);
+        self.place(slot, Edge::Tail, now);
     }
 
     /// A task in a slot, and in no list yet.
@@ -97,6 +100,7 @@ impl Tasks {
             // A copy: it must not keep a whole log entry's memory alive.
             payload: Bytes::copy_from_slice(&new.payload),
             unique: new.unique.clone(),
+            key: new.key.clone(),
             policy: new.policy,
         };
         let task = Task {
@@ -104,6 +108,7 @@ impl Tasks {
             queue,
             priority: new.priority,
             state,
+            is_aside: false,
             ended: Ended::Not,
             tries: 0,
             lost: 0,
@@ -177,20 +182,31 @@ impl Tasks {
         true
     }
 
-    pub(super) fn set_queue(&mut self, name: &str, settings: QueueSettings, limits: &Limits) -> TaskOutcome {
-        if !is_queue(name) {
+    pub(super) fn set_queue(
+        &mut self,
+        name: &str,
+        settings: QueueSettings,
+        now: u64,
+        limits: &Limits,
+    ) -> TaskOutcome {
+        if !is_queue(name) || !settings.is_bounded() {
             return TaskOutcome::Invalid;
         }
         if !self.have_queues(&[name], limits) {
             return TaskOutcome::Full;
         }
-        if let Some(number) = self.by_queue.get(name).copied()
-            && let Some(queue) = self.held.queues.get_mut(usize::from(number))
-        {
-            if queue.settings != settings {
+        let Some(number) = self.by_queue.get(name).copied() else { return TaskOutcome::Full };
+        if let Some(queue) = self.held.queues.get_mut(usize::from(number)) {
+            let is_new = queue.settings != settings;
+            let of_lanes = |settings: &QueueSettings| (settings.per_key, settings.key_pause_ms);
+            if of_lanes(&queue.settings) == of_lanes(&settings) {
+                queue.settings = settings;
+            } else if !self.set_lanes(number, settings, now, limits) {
+                return TaskOutcome::Full;
+            }
+            if is_new {
                 noted::settings(&mut self.rolling, number, settings);
             }
-            queue.settings = settings;
         }
         self.held.changes += 1;
         TaskOutcome::Changed { count: 1 }
@@ -211,11 +227,15 @@ impl Tasks {
         if !fits {
             return TaskOutcome::Invalid;
         }
-        let has_room =
-            self.have_queues(&[&task.queue], limits) && self.make_room(charge(task) + outcome.len(), limits);
-        let Some(queue) = self.by_queue.get(&*task.queue).copied().filter(|_| has_room) else {
+        if !self.have_queues(&[&task.queue], limits) {
             return TaskOutcome::Full;
-        };
+        }
+        let Some(queue) = self.by_queue.get(&*task.queue).copied() else { return TaskOutcome::Full };
+        let lane = task.key.as_deref().filter(|_| state.is_unfinished()).map(|key| (queue, key));
+        if !self.have_lanes(lane.into_iter(), limits) || !self.make_room(charge(task) + outcome.len(), limits)
+        {
+            return TaskOutcome::Full;
+        }
         let slot = self.insert(*id, queue, task, *state, *timer_ms, *put_ms);
         if let Some(task) = self.held.table.get_mut(slot) {
             (task.tries, task.lost, task.fence, task.since_ms) = (*tries, *lost, *fence, *since_ms);
@@ -223,12 +243,17 @@ impl Tasks {
         self.set_outcome(slot, outcome);
         self.held.last_seq = self.held.last_seq.max(id.seq);
         self.held.fence = self.held.fence.max(*fence);
-        self.attach(slot, Edge::Tail);
+        // What may be claimed at once could be so then.
+        self.place(slot, Edge::Tail, *since_ms);
         TaskOutcome::Changed { count: 1 }
     }
 }
 
 /// What a task takes of the room that there is, as it comes.
 fn charge(task: &NewTask) -> usize {
-    TASK_OVERHEAD_BYTES + task.kind.len() + task.payload.len() + unique_bytes(task.unique.as_ref())
+    TASK_OVERHEAD_BYTES
+        + task.kind.len()
+        + task.payload.len()
+        + key_bytes(task.unique.as_ref())
+        + key_bytes(task.key.as_ref())
 }

@@ -1,10 +1,11 @@
 //! Tasks as a checkpoint and a snapshot carry them.
 //!
 //! ```text
-//! section   len:u32 head[len], then each slot, those of a page after each other: len:u32 slot[len]
+//! section   len:u32 head[len], each queue: len:u32 queue[len], each slot, those of a page after each other:
+//!           len:u32 slot[len]
 //! ```
 //!
-//! Little-endian; head and slots are in the codec's encoding. All slots are there, also free ones, with the lists
+//! Little-endian; each of them is in the codec's encoding. All slots are there, also free ones, with the lists
 //! that go through them: which one is taken next is part of the state. A page is shared with the state that it
 //! was captured of, so that a capture costs next to nothing.
 
@@ -18,7 +19,7 @@ use skep_base::codec::{self, CodecError};
 
 use super::queue::{Queue, Worker};
 use super::table::{List, PAGE_SLOTS, Slot, Table};
-use super::{TASK_OVERHEAD_BYTES, Tasks};
+use super::{TASK_OVERHEAD_BYTES, Tasks, Timed};
 use crate::kind::{Invalid, KindId, Record};
 use crate::level::Limits;
 use crate::task::TaskOp;
@@ -53,13 +54,13 @@ fn slots_max() -> usize {
     Limits::WIDEST.task_bytes_max / TASK_OVERHEAD_BYTES + PAGE_SLOTS
 }
 
-/// All but the slots.
+/// All but the queues and the slots.
 #[derive(Serialize, Deserialize)]
 struct Head {
     pages: u32,
+    queues: u32,
     free: List,
     finished: List,
-    queues: Vec<Queue>,
     workers: BTreeMap<Arc<str>, Arc<Worker>>,
     recent: VecDeque<(u64, u64, u32)>,
     last_seq: u64,
@@ -79,9 +80,9 @@ impl Record for TasksRecord {
     fn encode(&self) -> Result<(u16, Vec<u8>), CodecError> {
         let head = Head {
             pages: self.table.pages.len() as u32,
+            queues: self.queues.len() as u32,
             free: self.table.free,
             finished: self.finished,
-            queues: self.queues.clone(),
             workers: self.workers.clone(),
             recent: self.recent.clone(),
             last_seq: self.last_seq,
@@ -90,16 +91,21 @@ impl Record for TasksRecord {
         };
         let mut bytes = Vec::new();
         push(&head, &mut bytes)?;
+        self.queues.iter().try_for_each(|queue| push(queue, &mut bytes))?;
         self.table.pages.iter().flat_map(|page| &**page).try_for_each(|slot| push(slot, &mut bytes))?;
         Ok((Self::FORMATS.1, bytes))
     }
 
     fn decode(_format: u16, mut bytes: &[u8]) -> Result<Self, Invalid> {
-        let Head { pages, free, finished, queues, workers, recent, last_seq, fence, changes } =
+        let Head { pages, queues, free, finished, workers, recent, last_seq, fence, changes } =
             take(&mut bytes)?;
         if pages as usize > slots_max() / PAGE_SLOTS {
             return Err(Invalid(format!("{pages} pages of tasks")));
         }
+        if queues as usize > Limits::WIDEST.task_queues_max {
+            return Err(Invalid(format!("{queues} queues of tasks")));
+        }
+        let queues = (0..queues).map(|_| take(&mut bytes)).collect::<Result<_, _>>()?;
         let mut table = Table { pages: Vec::new(), free };
         for _ in 0..pages {
             // Each slot takes bytes of those that came.
@@ -139,6 +145,9 @@ impl Tasks {
         let mut tasks = Tasks::default();
         for (number, queue) in (0..).zip(&held.queues) {
             tasks.by_queue.insert(queue.name.clone(), number);
+            for (key, lane) in queue.lanes.iter().filter(|(_, lane)| lane.rests_until_ms > 0) {
+                tasks.timers.insert((lane.rests_until_ms, Timed::Lane(number, key.clone())));
+            }
         }
         for slot in 0..held.table.slots() {
             let Some(task) = held.table.get(slot) else { continue };
@@ -146,7 +155,7 @@ impl Tasks {
             tasks.by_seq.insert(seq, slot);
             tasks.bytes += task.charge();
             if task.timer_ms != 0 {
-                tasks.timers.insert((task.timer_ms, seq, slot));
+                tasks.timers.insert((task.timer_ms, Timed::Task(seq, slot)));
             }
             if let Some(unique) = &task.body.unique
                 && task.state.is_unfinished()

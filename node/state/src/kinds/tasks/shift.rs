@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::queue::Queue;
 use super::record::TasksRecord;
 use super::table::{Edge, List, NONE};
-use super::{Body, Task, Tasks, noted};
+use super::{Body, Task, Tasks, Timed, noted};
 use crate::level::Limits;
 use crate::task::{TaskId, TaskOutcome, TaskState};
 
@@ -42,49 +42,63 @@ impl Tasks {
     /// Takes a task out of the list and the times that it is in.
     pub(super) fn detach(&mut self, slot: u32) {
         let TasksRecord { table, queues, finished, .. } = &mut self.held;
-        let Some(task) = table.get(slot) else { return };
+        let Some(task) = table.get(slot).cloned() else { return };
         if task.timer_ms != 0 {
-            self.timers.remove(&(task.timer_ms, task.id.seq, slot));
+            self.timers.remove(&(task.timer_ms, Timed::Task(task.id.seq, slot)));
         }
-        let (state, queue) = (task.state, usize::from(task.queue));
-        if let Some(list) = Self::list_of(queues, finished, task) {
-            let mut own = *list;
-            table.unlink(&mut own, slot);
-            *list = own;
+        if let Some(list) = Self::list_of(queues, finished, &task) {
+            table.unlink(list, slot);
         }
-        if let Some(count) = queues.get_mut(queue).and_then(|queue| queue.unlisted(state)) {
-            *count -= 1;
+        if let Some(queue) = queues.get_mut(usize::from(task.queue)) {
+            queue.leave(&task);
         }
     }
 
-    /// Puts a task that is in no list into that of its state.
+    /// Puts a task that is in no list into that of its state; one that is ready and has a lane into that, which may
+    /// be opened then.
     pub(super) fn attach(&mut self, slot: u32, edge: Edge) {
         let TasksRecord { table, queues, finished, .. } = &mut self.held;
-        let Some(task) = table.get(slot) else { return };
+        let Some(task) = table.get_mut(slot) else { return };
+        let queue = queues.get_mut(usize::from(task.queue));
+        task.is_aside = task.state == TaskState::Ready
+            && queue.as_ref().is_some_and(|queue| queue.lane_of(task).is_some());
+        let task = task.clone();
+        let streak = queue.as_ref().map_or(0, |queue| queue.streak);
+        noted::task(&mut self.rolling, slot, &task, edge, streak);
         if task.timer_ms != 0 {
-            self.timers.insert((task.timer_ms, task.id.seq, slot));
+            self.timers.insert((task.timer_ms, Timed::Task(task.id.seq, slot)));
         }
-        let (state, queue) = (task.state, usize::from(task.queue));
-        let streak = queues.get(queue).map_or(0, |queue| queue.streak);
-        noted::task(&mut self.rolling, slot, task, edge, streak);
-        if let Some(list) = Self::list_of(queues, finished, task) {
-            let mut own = *list;
-            table.link(&mut own, slot, edge);
-            *list = own;
+        if let Some(queue) = queue {
+            queue.join(&task);
         }
-        if let Some(count) = queues.get_mut(queue).and_then(|queue| queue.unlisted(state)) {
-            *count += 1;
+        if let Some(list) = Self::list_of(queues, finished, &task) {
+            table.link(list, slot, edge);
         }
         self.held.changes += 1;
+    }
+
+    /// Puts a task that is in no list where it belongs.
+    pub(super) fn place(&mut self, slot: u32, edge: Edge, now: u64) {
+        self.attach(slot, edge);
+        if let Some((queue, body)) = self.held.table.get(slot).map(|task| (task.queue, task.body.clone()))
+            && let Some(key) = &body.key
+        {
+            self.open_lane(queue, key, edge, now);
+        }
     }
 
     /// Brings a task into a state, at one end of its list, until a time (0: for good).
     pub(super) fn shift(&mut self, slot: u32, state: TaskState, edge: Edge, timer_ms: u64, now: u64) {
         self.detach(slot);
         if let Some(task) = self.held.table.get_mut(slot) {
-            (task.state, task.timer_ms, task.since_ms) = (state, timer_ms, now);
+            let before = std::mem::replace(&mut task.state, state);
+            (task.timer_ms, task.since_ms) = (timer_ms, now);
+            let (queue, body) = (task.queue, task.body.clone());
+            if let Some(key) = &body.key {
+                self.rest_lane(queue, key, before, state, now);
+            }
         }
-        self.attach(slot, edge);
+        self.place(slot, edge, now);
     }
 
     /// A task that is done or cancelled: nothing of it is needed but what it came to.

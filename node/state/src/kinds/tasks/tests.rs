@@ -1,5 +1,6 @@
 mod bounds;
 mod hostile;
+mod lanes;
 mod listed;
 mod model;
 mod noted;
@@ -22,6 +23,7 @@ fn new(queue: &str) -> NewTask {
         when: When::After { delay_ms: 0 },
         policy: POLICY,
         unique: None,
+        key: None,
     }
 }
 

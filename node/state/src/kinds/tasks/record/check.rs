@@ -1,16 +1,17 @@
 //! Whether a record could be one of tasks: it may be hostile.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{TasksRecord, slots_max};
 use crate::kind::Invalid;
-use crate::kinds::tasks::queue::Worker;
+use crate::kinds::tasks::lane::Lane;
+use crate::kinds::tasks::queue::{Queue, Worker};
 use crate::kinds::tasks::table::{List, NONE, PAGE_SLOTS, Slot};
 use crate::kinds::tasks::{FENCE_MAX, Task};
 use crate::level::Limits;
 use crate::task::{
-    HOLDS_MAX, KIND_BYTES_MAX, PAYLOAD_BYTES_MAX, PRIORITIES, PROGRESS_BYTES_MAX, PUT_TASKS_MAX, SEQ_MAX,
-    TaskState, UNIQUE_BYTES_MAX, WORKER_BYTES_MAX, is_queue, is_worker,
+    HOLDS_MAX, KEY_BYTES_MAX, KIND_BYTES_MAX, PAYLOAD_BYTES_MAX, PRIORITIES, PROGRESS_BYTES_MAX,
+    PUT_TASKS_MAX, SEQ_MAX, TaskState, UNIQUE_BYTES_MAX, WORKER_BYTES_MAX, is_queue, is_worker,
 };
 
 /// So many times the room that there is may be taken: a result may be larger than what it ends, and a node that
@@ -49,7 +50,8 @@ impl<'a> Check<'a> {
         }
         let names: BTreeSet<&str> = queues.iter().map(|queue| &*queue.name).collect();
         let counts = queues.iter().all(|queue| queue.counts.are_possible());
-        if names.len() != queues.len() || !names.iter().all(|name| is_queue(name)) || !counts {
+        let settings = queues.iter().all(|queue| queue.settings.is_bounded());
+        if names.len() != queues.len() || !names.iter().all(|name| is_queue(name)) || !counts || !settings {
             return Err(Invalid("no such queues can be".into()));
         }
         let fits = |worker: &Worker| worker.kept.len() + worker.given.len() <= 2 * HOLDS_MAX;
@@ -71,7 +73,18 @@ impl<'a> Check<'a> {
             };
             for (lists, is_suspect) in [(&queue.ready, false), (&queue.suspects, true)] {
                 for (priority, list) in (0..PRIORITIES as u8).zip(lists) {
-                    let is_its = |task: &Task| task.priority == priority && task.is_suspect() == is_suspect;
+                    let is_its = |task: &Task| {
+                        !task.is_aside && task.priority == priority && task.is_suspect() == is_suspect
+                    };
+                    let fits = |slot: &Slot| slot.task.as_ref().is_some_and(is_its);
+                    self.walk(list, |slot| is_of(slot, TaskState::Ready) && fits(slot))?;
+                }
+            }
+            for (key, lane) in &queue.lanes {
+                for (rank, list) in &lane.waiting {
+                    let is_its = |task: &Task| {
+                        task.is_aside && task.rank() == *rank && task.body.key.as_deref() == Some(&**key)
+                    };
                     let fits = |slot: &Slot| slot.task.as_ref().is_some_and(is_its);
                     self.walk(list, |slot| is_of(slot, TaskState::Ready) && fits(slot))?;
                 }
@@ -105,7 +118,8 @@ impl<'a> Check<'a> {
         let held = self.held;
         let invalid = |slot: u32| Invalid(format!("no task can be as that in slot {slot}"));
         let (mut seqs, mut uniques) = (BTreeSet::new(), BTreeSet::new());
-        let mut unlisted = vec![(0, 0); held.queues.len()];
+        let mut unlisted = vec![(0, 0, 0); held.queues.len()];
+        let mut lanes = vec![BTreeMap::<&str, Lane>::new(); held.queues.len()];
         let mut bytes = 0;
         for number in 0..held.table.slots() {
             let slot = held.table.slot(number).ok_or_else(|| invalid(number))?;
@@ -124,19 +138,52 @@ impl<'a> Check<'a> {
                 && is_possible(task, held)
                 && seqs.insert(task.id.seq)
                 && unique.is_none_or(|key| uniques.insert((task.queue, key)));
-            let Some((due, kept)) = unlisted.get_mut(usize::from(task.queue)).filter(|_| fits) else {
+            let of_queue = usize::from(task.queue);
+            let (Some((due, kept, aside)), Some(lanes)) =
+                (unlisted.get_mut(of_queue).filter(|_| fits), lanes.get_mut(of_queue))
+            else {
                 return Err(invalid(number));
             };
+            if let Some(key) = held.queues.get(of_queue).and_then(|queue| queue.lane_of(task))
+                && task.state.is_unfinished()
+            {
+                lanes.entry(key).or_default().count(task, |count| *count += 1);
+            }
             *due += u32::from(is_due);
+            *aside += u32::from(task.is_aside);
             *kept += u32::from(matches!(task.state, TaskState::Done | TaskState::Cancelled));
             bytes += task.charge();
         }
-        let counted = held.queues.iter().map(|queue| (queue.due, queue.kept));
+        let counted = held.queues.iter().map(|queue| (queue.due, queue.kept, queue.aside));
+        let mut all = held.queues.iter().zip(lanes);
+        if !all.all(|(queue, counted)| are_lanes(queue, counted)) {
+            return Err(Invalid("no such lanes of tasks can be".into()));
+        }
+        let lanes: usize = held.queues.iter().map(|queue| queue.lanes.len()).sum();
+        if lanes > Limits::WIDEST.task_lanes_max {
+            return Err(Invalid(format!("{lanes} lanes of tasks")));
+        }
         if !counted.eq(unlisted) || bytes > Limits::WIDEST.task_bytes_max * BYTES_BEYOND {
             return Err(Invalid(format!("tasks of {bytes} bytes, which are not those that are counted")));
         }
         Ok(())
     }
+}
+
+/// Whether the lanes of a queue are those of its tasks, and none is closed for nothing.
+fn are_lanes(queue: &Queue, mut counted: BTreeMap<&str, Lane>) -> bool {
+    let is_one = |key: &str, lane: &Lane, tasks: Lane| {
+        (1..=KEY_BYTES_MAX).contains(&key.len())
+            && (lane.tasks, lane.active, lane.listed) == (tasks.tasks, tasks.active, tasks.listed)
+            && lane.waiting.values().all(|list| list.len > 0)
+            && !lane.is_over()
+            && (lane.waiting.is_empty() || !lane.has_room(&queue.settings))
+    };
+    let mut lanes = queue.lanes.iter();
+    let has_own = queue.settings.has_lanes() || queue.lanes.is_empty();
+    has_own
+        && lanes.all(|(key, lane)| is_one(key, lane, counted.remove(&**key).unwrap_or_default()))
+        && counted.is_empty()
 }
 
 fn is_possible(task: &Task, held: &TasksRecord) -> bool {
@@ -154,6 +201,8 @@ fn is_possible(task: &Task, held: &TasksRecord) -> bool {
         && body.kind.len() <= KIND_BYTES_MAX
         && body.payload.len() <= PAYLOAD_BYTES_MAX
         && body.unique.as_ref().is_none_or(|key| key.len() <= UNIQUE_BYTES_MAX)
+        && body.key.as_ref().is_none_or(|key| (1..=KEY_BYTES_MAX).contains(&key.len()))
+        && (!task.is_aside || task.state == TaskState::Ready)
         && body.policy.is_bounded()
         && task.worker.as_ref().is_none_or(|name| name.len() <= WORKER_BYTES_MAX)
         && task.outcome.len() <= PAYLOAD_BYTES_MAX

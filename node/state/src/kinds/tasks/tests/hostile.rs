@@ -22,7 +22,8 @@ pub(super) fn draw_op(draw: &mut Draw) -> TaskOp {
             let policy =
                 Policy { retries: 1, backoff_ms: 20, timeout_ms: draw.within(0..2) * 40, keep_ms: 60 };
             let (queue, priority) = (["q", "p"][draw.within(0..2) as usize], draw.within(0..10) as u8);
-            TaskOp::Put { nonce, tasks: vec![NewTask { unique, when, policy, priority, ..new(queue) }] }
+            let key = (draw.within(0..2) == 0).then(|| format!("k{}", draw.within(0..2)));
+            TaskOp::Put { nonce, tasks: vec![NewTask { unique, when, policy, priority, key, ..new(queue) }] }
         }
         4..=6 => {
             let worker = ["a", "b", "c"][draw.within(0..3) as usize];
@@ -48,7 +49,12 @@ pub(super) fn draw_op(draw: &mut Draw) -> TaskOp {
         11 => TaskOp::Cancel { id: id(draw) },
         12 => TaskOp::Revive { id: id(draw) },
         _ => {
-            let settings = QueueSettings { paused: draw.within(0..4) == 0, ..QueueSettings::default() };
+            let settings = QueueSettings {
+                paused: draw.within(0..4) == 0,
+                per_key: [u32::MAX, 1, 1, 2][draw.within(0..4) as usize],
+                key_pause_ms: draw.within(0..2) * 15,
+                ..QueueSettings::default()
+            };
             TaskOp::QueueSet { queue: "q".into(), settings }
         }
     }
@@ -62,11 +68,14 @@ fn the_laws_hold_of_tasks() {
 /// A state in which each list has something.
 fn mixed() -> World {
     let mut queues = Queues::default();
+    let settings = QueueSettings { per_key: 2, ..QueueSettings::default() };
+    queues.apply(TaskOp::QueueSet { queue: "q".into(), settings });
     for number in 0..200 {
         let delay_ms = if number % 5 == 0 { 1_000 } else { 0 };
         let unique = (number % 7 == 0).then(|| number.to_string());
         let when = When::After { delay_ms };
-        queues.put(NewTask { when, unique, priority: (number % 10) as u8, ..new("q") });
+        let key = (number % 3 == 0).then(|| format!("k{}", number % 4));
+        queues.put(NewTask { when, unique, key, priority: (number % 10) as u8, ..new("q") });
     }
     for number in 1..40 {
         let kept = queues.claim(claim("a", number, 3, &[]));
@@ -82,6 +91,10 @@ fn mixed() -> World {
     let id = queues.world.kinds.tasks.leases().next().unwrap().id;
     queues.apply(TaskOp::Cancel { id });
     queues.claim(claim("b", 1, 9, &[]));
+    // A key that has rest.
+    queues.put(NewTask { key: Some("k".into()), ..new("crawl") });
+    let lease = queues.claim(TaskClaim { queues: vec!["crawl".into()], ..claim("c", 1, 1, &[]) })[0];
+    queues.end(lease, done("r"));
     queues.world
 }
 

@@ -1,11 +1,13 @@
 //! The same commands over a plain list of tasks, written from what they promise: slow, and too simple to be wrong.
 
+mod draw;
+mod lanes;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::hostile::draw_op;
 use super::*;
 use crate::kind::Record;
-use crate::laws::{self, Draw};
+use crate::laws;
 
 #[derive(Debug, Clone)]
 struct Plain {
@@ -15,6 +17,9 @@ struct Plain {
     state: TaskState,
     /// Its place among those of its state: the lowest is the first.
     place: i64,
+    /// It is ready, and waits for others of its key.
+    is_aside: bool,
+    key: Option<String>,
     tries: u16,
     lost: u8,
     fence: u64,
@@ -25,7 +30,7 @@ struct Plain {
     ended: Option<&'static str>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Model {
     tasks: Vec<Plain>,
     /// By worker: the last number, what it kept, what it was given.
@@ -34,6 +39,11 @@ struct Model {
     fell: BTreeSet<&'static str>,
     streaks: BTreeMap<&'static str, u32>,
     paused: bool,
+    /// Of queue `q`: how many of a key may be active, and how long it has rest.
+    per_key: u32,
+    key_pause: u64,
+    /// Of its keys, until when each has rest.
+    rests: BTreeMap<String, u64>,
     puts: BTreeMap<u64, u64>,
     last_seq: u64,
     fence: u64,
@@ -41,25 +51,30 @@ struct Model {
     head: i64,
 }
 
+impl Default for Model {
+    fn default() -> Self {
+        Self {
+            tasks: Vec::new(),
+            workers: BTreeMap::new(),
+            fell: BTreeSet::new(),
+            streaks: BTreeMap::new(),
+            paused: false,
+            per_key: u32::MAX,
+            key_pause: 0,
+            rests: BTreeMap::new(),
+            puts: BTreeMap::new(),
+            last_seq: 0,
+            fence: 0,
+            tail: 0,
+            head: 0,
+        }
+    }
+}
+
 const QUEUES: [&str; 2] = ["q", "p"];
 const WORKERS: [&str; 3] = ["a", "b", "c"];
 
 impl Model {
-    fn to(&mut self, at: usize, state: TaskState, first: bool, timer: u64) {
-        let place = match first {
-            true => {
-                self.head -= 1;
-                self.head
-            }
-            false => {
-                self.tail += 1;
-                self.tail
-            }
-        };
-        let task = &mut self.tasks[at];
-        (task.state, task.place, task.timer) = (state, place, timer);
-    }
-
     fn at(&self, id: TaskId) -> Result<usize, TaskOutcome> {
         let at = self.tasks.iter().position(|task| task.id == id);
         at.ok_or(match self.tasks.iter().any(|task| task.id.seq == id.seq) || id.seq > self.last_seq {
@@ -96,6 +111,8 @@ impl Model {
             priority: task.priority,
             state: TaskState::Ready,
             place: 0,
+            is_aside: false,
+            key: task.key.clone(),
             tries: 0,
             lost: 0,
             fence: 0,
@@ -107,8 +124,8 @@ impl Model {
         });
         let at = self.tasks.len() - 1;
         match task.when {
-            When::After { delay_ms: 0 } => self.to(at, TaskState::Ready, false, 0),
-            When::After { delay_ms } => self.to(at, TaskState::Due, false, now + delay_ms),
+            When::After { delay_ms: 0 } => self.to(at, TaskState::Ready, false, 0, now),
+            When::After { delay_ms } => self.to(at, TaskState::Due, false, now + delay_ms, now),
             When::At { .. } => unreachable!("none is drawn"),
         }
         TaskOutcome::Put { first, count: 1, nonce }
@@ -123,7 +140,8 @@ impl Model {
             let mut of: Vec<usize> = (0..self.tasks.len())
                 .filter(|at| {
                     let task = &self.tasks[*at];
-                    task.queue == queue && task.priority == priority && task.state == TaskState::Ready
+                    let is_listed = task.state == TaskState::Ready && !task.is_aside;
+                    task.queue == queue && task.priority == priority && is_listed
                 })
                 .collect();
             of.sort_by_key(|at| (self.tasks[*at].lost == 0, self.tasks[*at].place));
@@ -165,7 +183,7 @@ impl Model {
         for lease in lost.into_iter().rev() {
             let at = self.at(lease.id).unwrap();
             self.tasks[at].ended = Some("otherwise");
-            self.to(at, TaskState::Ready, true, 0);
+            self.to(at, TaskState::Ready, true, 0, now);
         }
         let mut suspects = !holds.iter().any(|lease| self.tasks[self.at(lease.id).unwrap()].lost > 0);
         let mut taken = Vec::new();
@@ -176,7 +194,7 @@ impl Model {
                 self.fence += 1;
                 let timeout = self.tasks[at].policy.timeout_ms;
                 let timer = if timeout == 0 { 0 } else { now + timeout };
-                self.to(at, TaskState::Active, false, timer);
+                self.to(at, TaskState::Active, false, timer, now);
                 let task = &mut self.tasks[at];
                 (task.fence, task.worker, task.ended) = (self.fence, worker, None);
                 taken.push(Lease { id: task.id, fence: self.fence });
@@ -213,10 +231,10 @@ impl Model {
         }
         self.tasks[at].ended = Some(word);
         match end {
-            End::Done { .. } => self.to(at, TaskState::Done, false, now + self.tasks[at].policy.keep_ms),
+            End::Done { .. } => self.to(at, TaskState::Done, false, now + self.tasks[at].policy.keep_ms, now),
             End::Failed { .. } => self.fail(at, now),
-            End::Release => self.to(at, TaskState::Ready, true, 0),
-            End::Snooze { delay_ms } => self.to(at, TaskState::Due, false, now + delay_ms),
+            End::Release => self.to(at, TaskState::Ready, true, 0, now),
+            End::Snooze { delay_ms } => self.to(at, TaskState::Due, false, now + delay_ms, now),
         }
         TaskOutcome::Ended { state: self.tasks[at].state }
     }
@@ -225,12 +243,12 @@ impl Model {
         self.tasks[at].tries += 1;
         let Plain { tries, policy, .. } = self.tasks[at];
         match tries > policy.retries {
-            true => self.to(at, TaskState::Dead, false, 0),
-            false => self.to(at, TaskState::Due, false, now + policy.backoff_ms * (1 << (tries - 1))),
+            true => self.to(at, TaskState::Dead, false, 0, now),
+            false => self.to(at, TaskState::Due, false, now + policy.backoff_ms * (1 << (tries - 1)), now),
         }
     }
 
-    fn expire(&mut self, leases: &[Lease]) -> TaskOutcome {
+    fn expire(&mut self, leases: &[Lease], now: u64) -> TaskOutcome {
         let current: Vec<Lease> = leases.iter().filter(|lease| self.is_current(lease)).copied().collect();
         for lease in &current {
             let worker = self.tasks[self.at(lease.id).unwrap()].worker;
@@ -251,8 +269,8 @@ impl Model {
             task.ended = Some("otherwise");
             task.lost += u8::from(task.lost > 0 || !self.fell.contains(task.worker));
             match task.lost >= 3 {
-                true => self.to(at, TaskState::Dead, false, 0),
-                false => self.to(at, TaskState::Ready, true, 0),
+                true => self.to(at, TaskState::Dead, false, 0, now),
+                false => self.to(at, TaskState::Ready, true, 0, now),
             }
         }
         TaskOutcome::Changed { count }
@@ -262,6 +280,14 @@ impl Model {
         let mut count = 0;
         while count < max {
             let timed = self.tasks.iter().filter(|task| task.timer != 0 && task.timer <= now);
+            let first = timed.clone().map(|task| task.timer).min().unwrap_or(now);
+            let rested = self.rests.iter().filter(|(_, until)| **until <= first);
+            if let Some(key) = rested.min_by_key(|(key, until)| (**until, *key)).map(|(key, _)| key.clone()) {
+                count += 1;
+                self.rests.remove(&key);
+                self.open(&key, false);
+                continue;
+            }
             let Some(id) = timed.min_by_key(|task| (task.timer, task.id.seq)).map(|task| task.id) else {
                 break;
             };
@@ -272,7 +298,7 @@ impl Model {
                     self.tasks[at].ended = Some("otherwise");
                     self.fail(at, now);
                 }
-                TaskState::Due => self.to(at, TaskState::Ready, false, 0),
+                TaskState::Due => self.to(at, TaskState::Ready, false, 0, now),
                 _ => drop(self.tasks.remove(at)),
             }
         }
@@ -289,13 +315,13 @@ impl Model {
             state @ TaskState::Done => TaskOutcome::Finished { state },
             _ => {
                 self.tasks[at].ended = Some("otherwise");
-                self.to(at, TaskState::Cancelled, false, now + self.tasks[at].policy.keep_ms);
+                self.to(at, TaskState::Cancelled, false, now + self.tasks[at].policy.keep_ms, now);
                 TaskOutcome::Ended { state: TaskState::Cancelled }
             }
         }
     }
 
-    fn revive(&mut self, id: TaskId) -> TaskOutcome {
+    fn revive(&mut self, id: TaskId, now: u64) -> TaskOutcome {
         let at = match self.at(id) {
             Ok(at) => at,
             Err(outcome) => return outcome,
@@ -311,7 +337,7 @@ impl Model {
             return TaskOutcome::Taken;
         }
         (self.tasks[at].tries, self.tasks[at].lost) = (0, 0);
-        self.to(at, TaskState::Ready, false, 0);
+        self.to(at, TaskState::Ready, false, 0, now);
         TaskOutcome::Ended { state: TaskState::Ready }
     }
 
@@ -320,48 +346,16 @@ impl Model {
             TaskOp::Put { nonce, tasks } => self.put(*nonce, &tasks[0], now),
             TaskOp::Claim(claim) => self.claim(claim, now),
             TaskOp::End { id, fence, end } => self.end(*id, *fence, end, now),
-            TaskOp::Expire { leases } => self.expire(leases),
+            TaskOp::Expire { leases } => self.expire(leases, now),
             TaskOp::Due { max } => self.due(*max, now),
             TaskOp::Cancel { id } => self.cancel(*id, now),
-            TaskOp::Revive { id } => self.revive(*id),
+            TaskOp::Revive { id } => self.revive(*id, now),
             TaskOp::QueueSet { settings, .. } => {
-                self.paused = settings.paused;
+                self.set(settings);
                 TaskOutcome::Changed { count: 1 }
             }
             other => unreachable!("{other:?} is not drawn"),
         }
-    }
-
-    /// An operation that mostly speaks of what is there.
-    fn draw(&self, draw: &mut Draw) -> TaskOp {
-        let mut op = draw_op(draw);
-        if draw.within(0..8) == 0 || self.tasks.is_empty() {
-            return op;
-        }
-        let pick = |draw: &mut Draw| &self.tasks[draw.within(0..self.tasks.len() as u64) as usize];
-        match &mut op {
-            TaskOp::Put { nonce, .. } => *nonce = draw.within(1..1 << 40),
-            TaskOp::Claim(claim) => {
-                let worker = WORKERS.into_iter().find(|name| *name == claim.worker).unwrap_or("a");
-                let (number, kept, given) = self.workers.get(worker).cloned().unwrap_or_default();
-                claim.number = number + draw.within(0..3);
-                let held = kept.iter().chain(&given).filter(|_| draw.within(0..3) > 0);
-                claim.holds = held.map(|lease| lease.fence).collect();
-            }
-            TaskOp::End { id, fence, .. } => (*id, *fence) = (pick(draw).id, pick(draw).fence),
-            TaskOp::Expire { leases } => leases.iter_mut().for_each(|lease| {
-                let task = pick(draw);
-                *lease = Lease { id: task.id, fence: task.fence };
-            }),
-            TaskOp::Cancel { id } | TaskOp::Revive { id } => *id = pick(draw).id,
-            _ => {}
-        }
-        if let TaskOp::End { id, fence, .. } = &mut op
-            && draw.within(0..4) > 0
-        {
-            *fence = self.tasks.iter().find(|task| task.id == *id).map_or(0, |task| task.fence);
-        }
-        op
     }
 }
 
@@ -395,6 +389,8 @@ fn tasks_come_to_what_a_plain_list_of_them_comes_to() {
             };
             let expected = [TaskState::Ready, TaskState::Due, TaskState::Active, TaskState::Dead].map(count);
             assert_eq!([view.ready, view.due, view.active, view.dead], expected, "seed {seed}");
+            let aside = model.tasks.iter().filter(|task| *task.queue == *view.name && task.is_aside).count();
+            assert_eq!(view.aside as usize, aside, "seed {seed}");
         }
         queues.world.kinds.record().tasks.check().unwrap();
     }
