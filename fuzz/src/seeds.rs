@@ -71,10 +71,15 @@ fn ops() -> Vec<Op> {
         },
         Op::PutMessage { digest, content_type: String::new(), body: Bytes::new(), time_ms: 0, nonce: 0 },
         Op::Claim { key: ClaimKey(1), fingerprint: 2, time_ms: 3, ttl_ms: 4 },
-        Op::WriteText { request: RequestId(7), text: body, time_ms: u64::MAX },
+        Op::WriteText { request: RequestId(7), text: body.clone(), time_ms: u64::MAX },
         Op::DropMessages { upto: 5 },
         Op::RemoveMessage { digest },
-        Op::Tasks { time_ms: 6, op: TaskOp::Put { nonce: 7, tasks: vec![task] } },
+        Op::Tasks { time_ms: 6, op: TaskOp::Put { nonce: 7, tasks: vec![task.clone()] } },
+        Op::Tasks { time_ms: 6, op: TaskOp::PutBatch { nonce: 7, keep_ms: 8, tasks: vec![task.clone()] } },
+        Op::Tasks {
+            time_ms: 6,
+            op: TaskOp::EndWith { id, fence: 9, result: body.clone(), nonce: 10, follow: vec![task] },
+        },
         Op::Tasks { time_ms: 6, op: TaskOp::Claim(claim) },
         Op::Tasks { time_ms: 6, op: TaskOp::End { id, fence: 9, end: End::Snooze { delay_ms: 10 } } },
     ]
@@ -172,8 +177,12 @@ pub fn snapshot_headers() -> Vec<Vec<u8>> {
         ..empty.clone()
     };
     let mut with_gaps = full.clone();
-    with_gaps.kinds.messages =
-        RemovedRecord { floor: 1, last_seq: 3, singly: vec![3], remembered: vec![Digest::of(b"foo")] };
+    with_gaps.kinds.messages = RemovedRecord {
+        floor: 1,
+        last_seq: 3,
+        singly: vec![3],
+        remembered: vec![Digest::of(b"foo")],
+    };
     with_gaps.kinds.claims.early = vec![ClaimRecord {
         key: ClaimKey(1),
         fingerprint: 2,

@@ -26,6 +26,8 @@ pub const ERROR_BYTES_MAX: usize = 4096;
 pub const PROGRESS_BYTES_MAX: usize = 1024;
 /// Tasks that are put at once.
 pub const PUT_TASKS_MAX: usize = 1000;
+/// Tasks that follow one that is done.
+pub const FOLLOW_TASKS_MAX: usize = 32;
 /// Tasks that are claimed at once.
 pub const CLAIM_TASKS_MAX: usize = 32;
 /// Queues that are claimed from at once.
@@ -61,6 +63,15 @@ pub struct NewTask {
     pub unique: Option<String>,
     /// What of its queue it belongs to: so many of a key are active at once, in the order in which they came.
     pub key: Option<String>,
+}
+
+/// Which place a task has in which batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Member {
+    /// The batch's number.
+    pub batch: u64,
+    /// Of what was put as the batch, counted from 0.
+    pub place: u32,
 }
 
 /// From when on a task may be claimed.
@@ -211,6 +222,20 @@ pub struct SavedTask {
     pub timer_ms: u64,
     /// The result, or the last error.
     pub outcome: Bytes,
+    /// Of a batch that came before it.
+    pub member: Option<Member>,
+}
+
+/// A batch as a snapshot has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedBatch {
+    pub id: TaskId,
+    pub posted: u32,
+    pub met: u32,
+    pub keep_ms: u64,
+    pub put_ms: u64,
+    /// 0 where it is not over.
+    pub ended_ms: u64,
 }
 
 /// What changes tasks. Variants are only ever added at the end.
@@ -260,6 +285,23 @@ pub enum TaskOp {
     },
     /// Fences of another past of this cluster may be about: none of them is given again.
     RaiseFence,
+    /// All of them, or none, as a batch. One whose unique key an unfinished task has is met, and not put.
+    PutBatch {
+        nonce: u64,
+        /// For how long all of it is known once it is over.
+        keep_ms: u64,
+        tasks: Vec<NewTask>,
+    },
+    RestoreBatch(Box<SavedBatch>),
+    /// The task is done, and these follow it, at its place in its batch: both, or neither. Of those whose unique key
+    /// an unfinished task has, none is put.
+    EndWith {
+        id: TaskId,
+        fence: u64,
+        result: Bytes,
+        nonce: u64,
+        follow: Vec<NewTask>,
+    },
 }
 
 /// A task in a worker's hands.
@@ -322,6 +364,12 @@ pub enum TaskOutcome {
     },
     /// The claim of this number came to its end before, and its worker has nothing of it.
     Over,
+    /// The batch has the first of the ids that [`TaskId::nth`] gives, and so many tasks of it those behind it.
+    Batch {
+        first: u64,
+        count: u32,
+        nonce: u64,
+    },
 }
 
 /// Whether it can be a queue's name: letters, digits, `.`, `_` and `-`.

@@ -79,6 +79,7 @@ fn the_bounds_of_each_level_are_those_that_it_began_with() {
         task_dead_max: 1_000,
         task_puts_max: 16_384,
         task_lanes_max: 16_384,
+        task_batches_max: 4_096,
     };
     for level in 1..=3 {
         assert_eq!(Limits::of(Level(level)), first, "level {level}");
@@ -302,6 +303,11 @@ fn a_mixed_history_of_tasks_comes_to_what_it_came_to_at_the_sixth_level() {
             6 => TaskOp::Due { max: 4 },
             7 => TaskOp::Expire { leases: leases.iter().rev().skip(1).take(1).copied().collect() },
             8 if at.is_multiple_of(3) => TaskOp::Cancel { id: TaskId::nth(at / 4, at / 4 * 13 + 1, 0) },
+            10 if at.is_multiple_of(2) => TaskOp::PutBatch {
+                nonce: at * 13 + 3,
+                keep_ms: 400,
+                tasks: (at..at + 3).map(new_task).collect(),
+            },
             9 if at.is_multiple_of(2) => TaskOp::QueueSet {
                 queue: "b".into(),
                 settings: QueueSettings {
@@ -312,6 +318,13 @@ fn a_mixed_history_of_tasks_comes_to_what_it_came_to_at_the_sixth_level() {
                 },
             },
             _ => match leases.pop() {
+                Some(Lease { id, fence }) if at.is_multiple_of(5) => TaskOp::EndWith {
+                    id,
+                    fence,
+                    result: Bytes::from(at.to_string()),
+                    nonce: at * 13 + 2,
+                    follow: vec![new_task(at + 1)],
+                },
                 Some(Lease { id, fence }) => TaskOp::End { id, fence, end: end_of(at) },
                 None => TaskOp::RaiseFence,
             },

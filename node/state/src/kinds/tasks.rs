@@ -20,12 +20,15 @@
 //! Where a queue says so, the ready tasks of one key wait for each other in a lane ([`lanes`]): of what is claimed, nobody
 //! looks past what may not be.
 //!
+//! Tasks that were put as a [`batch`] are counted there as they end, and are known as long as it is.
+//!
 //! Payloads and results lie in the state itself, all together within [`Limits::task_bytes_max`]. What is looked
 //! up (ids, unique keys, times) is made of the slots when they are opened.
 //!
 //! [`Limits::task_bytes_max`]: crate::level::Limits::task_bytes_max
 
 mod again;
+mod batch;
 mod claim;
 mod end;
 mod lane;
@@ -49,7 +52,8 @@ use crate::clock::Stamp;
 use crate::command::{Op as Proposed, OpOutcome};
 use crate::kind::{At, Invalid, Kind, Stopped};
 use crate::rolling::Rolling;
-use crate::task::{Policy, TaskId, TaskOp, TaskOutcome, TaskState};
+use crate::task::{Lease, Member, Policy, TaskId, TaskOp, TaskOutcome, TaskState};
+pub use batch::Batch;
 pub use listed::{HeldView, Listed, Part, WorkerView};
 pub use look::QueueView;
 pub use queue::Counts;
@@ -92,6 +96,8 @@ pub struct Task {
     /// The result of one that is done, else the last error.
     pub outcome: Bytes,
     pub progress: Bytes,
+    /// Where it is in the batch that it is of.
+    pub member: Option<Member>,
 }
 
 /// What of a task never changes; but a payload is let go when it cannot be needed any more.
@@ -111,6 +117,8 @@ enum Timed {
     Lane(u16, Arc<str>),
     /// A task's number and slot.
     Task(u64, u32),
+    /// A batch's number.
+    Batch(u64),
 }
 
 /// How a claim ended: what a repeated end is compared with.
@@ -135,6 +143,10 @@ pub struct Tasks {
     /// When, then what.
     timers: BTreeSet<(u64, Timed)>,
     puts: BTreeMap<u64, (u64, u32)>,
+    /// Batches, the places in them, and the tasks there.
+    members: BTreeSet<(u64, u32, u64)>,
+    /// When a batch was over, and which.
+    over: BTreeSet<(u64, u64)>,
     bytes: usize,
     /// That of the state, while an operation is applied.
     rolling: Rolling,
@@ -161,6 +173,14 @@ impl Kind for Tasks {
             TaskOp::Revive { id } => self.revive(*id, now, limits),
             TaskOp::Progress { id, fence, progress } => self.progress(*id, *fence, progress, limits),
             TaskOp::QueueSet { queue, settings } => self.set_queue(queue, *settings, now, limits),
+            TaskOp::PutBatch { nonce, keep_ms, tasks } => {
+                self.put_batch(*nonce, *keep_ms, tasks, now, limits)
+            }
+            TaskOp::EndWith { id, fence, result, nonce, follow } => {
+                let lease = Lease { id: *id, fence: *fence };
+                self.end_with(lease, result, (*nonce, follow), now, limits)
+            }
+            TaskOp::RestoreBatch(saved) => self.restore_batch(saved, limits),
             TaskOp::Restore(saved) => self.restore(saved, limits),
             TaskOp::Given { seq, fence } => {
                 self.give((*seq).min(crate::task::SEQ_MAX), (*fence).min(FENCE_MAX));

@@ -13,7 +13,9 @@ impl TaskOp {
     /// About how many bytes it takes in a log or a frame.
     pub fn size_estimate(&self) -> usize {
         32 + match self {
-            TaskOp::Put { tasks, .. } => tasks.iter().map(NewTask::size_estimate).sum(),
+            TaskOp::Put { tasks, .. } | TaskOp::PutBatch { tasks, .. } => {
+                tasks.iter().map(NewTask::size_estimate).sum()
+            }
             TaskOp::Claim(claim) => {
                 let queues: usize = claim.queues.iter().map(|queue| queue.len() + 1).sum();
                 queues + claim.worker.len() + 9 * claim.holds.len()
@@ -23,6 +25,10 @@ impl TaskOp {
             TaskOp::Expire { leases } => 27 * leases.len(),
             TaskOp::Progress { progress, .. } => progress.len(),
             TaskOp::QueueSet { queue, .. } => 32 + queue.len(),
+            TaskOp::RestoreBatch(_) => 64,
+            TaskOp::EndWith { result, follow, .. } => {
+                result.len() + follow.iter().map(NewTask::size_estimate).sum::<usize>()
+            }
             TaskOp::Restore(saved) => 64 + saved.task.size_estimate() + saved.outcome.len(),
             TaskOp::End { .. }
             | TaskOp::Due { .. }
@@ -36,7 +42,12 @@ impl TaskOp {
     /// Whether a client's data takes room by it.
     pub fn takes_room(&self) -> bool {
         match self {
-            TaskOp::Put { .. } | TaskOp::Restore(_) | TaskOp::Progress { .. } => true,
+            TaskOp::Put { .. }
+            | TaskOp::PutBatch { .. }
+            | TaskOp::Restore(_)
+            | TaskOp::RestoreBatch(_)
+            | TaskOp::EndWith { .. }
+            | TaskOp::Progress { .. } => true,
             TaskOp::End { end, .. } => matches!(end, End::Done { .. }),
             TaskOp::Claim(_)
             | TaskOp::Expire { .. }
@@ -52,7 +63,7 @@ impl TaskOp {
     /// Tells the request that it is of, carried again, from one that repeats it.
     pub fn nonce(&self) -> u64 {
         match self {
-            TaskOp::Put { nonce, .. } => *nonce,
+            TaskOp::Put { nonce, .. } | TaskOp::PutBatch { nonce, .. } => *nonce,
             _ => 0,
         }
     }

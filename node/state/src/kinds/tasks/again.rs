@@ -20,15 +20,18 @@ impl Tasks {
             .flat_map(move |queue| tasks.waiting(queue).into_iter().chain(held.table.tasks(&queue.dead)));
         let timed = self.timers.iter().filter_map(move |(_, timed)| match timed {
             Timed::Task(_, slot) => held.table.get(*slot),
-            Timed::Lane(..) => None,
+            Timed::Lane(..) | Timed::Batch(_) => None,
         });
         let due = timed.filter(|task| task.state == TaskState::Due);
-        let finished = held.table.tasks(&held.finished);
+        // Of a batch what is to be done comes before what has ended: it is not over meanwhile.
+        let ended = held.batches.values().map(|batch| &batch.ended);
+        let finished = [&held.finished].into_iter().chain(ended).flat_map(move |list| held.table.tasks(list));
         let all = listed.chain(due).chain(finished);
+        let batches = held.batches.values().map(|batch| TaskOp::RestoreBatch(Box::new(batch.saved())));
         let saved = all.map(move |task| TaskOp::Restore(Box::new(tasks.saved(task))));
         // First: a task that a client puts meanwhile has a number that is none of theirs.
         let given = (held.last_seq > 0).then_some(TaskOp::Given { seq: held.last_seq, fence: held.fence });
-        given.into_iter().chain(queues).chain(saved)
+        given.into_iter().chain(queues).chain(batches).chain(saved)
     }
 
     /// What of a queue is to be claimed, or was: that was before the rest. Keys come one after the other.
@@ -64,6 +67,7 @@ impl Tasks {
             since_ms: task.since_ms,
             timer_ms: if is_active { 0 } else { task.timer_ms },
             outcome: task.outcome.clone(),
+            member: task.member,
         }
     }
 }

@@ -9,8 +9,8 @@ use super::table::{Edge, NONE};
 use super::{Ended, Tasks, Timed, noted};
 use crate::level::Limits;
 use crate::task::{
-    DURATION_MS_MAX, ERROR_BYTES_MAX, EXPIRE_LEASES_MAX, End, Lease, PAYLOAD_BYTES_MAX, PROGRESS_BYTES_MAX,
-    TaskId, TaskOutcome, TaskState,
+    DURATION_MS_MAX, ERROR_BYTES_MAX, EXPIRE_LEASES_MAX, End, FOLLOW_TASKS_MAX, Lease, NewTask,
+    PAYLOAD_BYTES_MAX, PROGRESS_BYTES_MAX, SEQ_MAX, TaskId, TaskOutcome, TaskState,
 };
 
 /// Longest time before a retry.
@@ -62,6 +62,13 @@ impl Tasks {
                 };
             }
         };
+        let member = self.held.table.get(slot).and_then(|task| task.member);
+        if let (Some(_), End::Done { result }) = (member, end)
+            && !self.make_room(result.len(), limits)
+        {
+            // It stays, and so does the payload: what has no room is refused, and tried again.
+            return TaskOutcome::Full;
+        }
         self.mark(slot, end.ended());
         match end {
             End::Done { result } => {
@@ -78,6 +85,42 @@ impl Tasks {
             End::Snooze { delay_ms } => self.wait(slot, *delay_ms, now),
         }
         TaskOutcome::Ended { state: self.held.table.get(slot).map_or(TaskState::Done, |task| task.state) }
+    }
+
+    /// Ends a task that is done, and puts those that follow it: all of it is judged before anything is done.
+    pub(super) fn end_with(
+        &mut self,
+        Lease { id, fence }: Lease,
+        result: &Bytes,
+        (nonce, follow): (u64, &[NewTask]),
+        now: u64,
+        limits: &Limits,
+    ) -> TaskOutcome {
+        let end = End::Done { result: result.clone() };
+        let first = self.held.last_seq + 1;
+        let bounded = end.is_bounded()
+            && follow.len() <= FOLLOW_TASKS_MAX
+            && follow.iter().all(NewTask::is_bounded)
+            && first + follow.len() as u64 <= SEQ_MAX;
+        if !bounded {
+            return TaskOutcome::Invalid;
+        }
+        if let Ok(slot) = self.held_by(id, fence) {
+            let member = self.held.table.get(slot).and_then(|task| task.member);
+            let new: Vec<&NewTask> = follow.iter().filter(|task| self.meets(task).is_none()).collect();
+            if let Err(refused) = self.admit(new.iter().copied(), result.len(), limits) {
+                return refused;
+            }
+            let mut number = 0;
+            for task in follow {
+                // It may meet one that is put with it.
+                if self.meets(task).is_none() {
+                    self.put_one(TaskId::nth(first, nonce, number), task, member, now);
+                    number += 1;
+                }
+            }
+        }
+        self.end(id, fence, &end, now, limits)
     }
 
     /// The slot of a task that is active under this fence.
@@ -137,7 +180,8 @@ impl Tasks {
         self.free_unique(slot);
         self.count(slot, |counts| counts.dead += 1);
         self.shift(slot, TaskState::Dead, Edge::Tail, 0, now);
-        let queue = self.held.table.get(slot).and_then(|task| self.held.queues.get(usize::from(task.queue)));
+        let task = self.held.table.get(slot).filter(|task| task.member.is_none());
+        let queue = task.and_then(|task| self.held.queues.get(usize::from(task.queue)));
         let Some(dead) = queue.map(|queue| queue.dead) else { return };
         if dead.len > limits.task_dead_max && dead.head != NONE {
             self.count(dead.head, |counts| counts.dropped += 1);
@@ -206,6 +250,10 @@ impl Tasks {
             let slot = match timed {
                 Timed::Lane(queue, key) => {
                     self.wake_lane(queue, &key, now);
+                    continue;
+                }
+                Timed::Batch(seq) => {
+                    self.forget_batch(seq);
                     continue;
                 }
                 Timed::Task(_, slot) => slot,

@@ -52,7 +52,7 @@ impl Tasks {
                 aside: queue.aside,
                 due: queue.due,
                 active: queue.active.len,
-                dead: queue.dead.len,
+                dead: queue.dead_len(),
                 counts: queue.counts,
                 oldest_ready_ms: queue.oldest_ms(&self.held.table).unwrap_or(0),
             })

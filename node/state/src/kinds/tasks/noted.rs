@@ -15,6 +15,9 @@
 //! given      12 last_seq fence
 //! listed     13 seq since_ms edge
 //! rest       14 queue until_ms, key
+//! member     15 seq batch place
+//! batch      16 seq nonce posted met keep_ms put_ms ended_ms
+//! no batch   17 seq
 //! ```
 //!
 //! Numbers of 64 bits, and texts after their lengths. Lists are not told: a task's state, its slot and the edge at
@@ -24,7 +27,7 @@ use super::queue::{Counts, Worker};
 use super::table::Edge;
 use super::{Ended, Task};
 use crate::rolling::{Effect, Rolling};
-use crate::task::{QueueSettings, TaskState};
+use crate::task::{Member, QueueSettings, SavedBatch, TaskState};
 
 /// A task has come into a list, or a time, of its state; its queue has taken so many in a row.
 pub(super) fn task(rolling: &mut Rolling, slot: u32, task: &Task, edge: Edge, streak: u8) {
@@ -144,4 +147,19 @@ pub(super) fn listed(rolling: &mut Rolling, task: &Task, edge: Edge) {
 /// A key has rest until then, or no more (0).
 pub(super) fn rest(rolling: &mut Rolling, queue: u16, until_ms: u64, key: &str) {
     rolling.note(Effect::Tasks { what: 14, numbers: &[queue.into(), until_ms], texts: &[key.as_bytes()] });
+}
+
+pub(super) fn member(rolling: &mut Rolling, seq: u64, Member { batch, place }: Member) {
+    rolling.note(Effect::Tasks { what: 15, numbers: &[seq, batch, place.into()], texts: &[] });
+}
+
+/// What of a batch its tasks do not tell.
+pub(super) fn batch(rolling: &mut Rolling, batch: &SavedBatch) {
+    let SavedBatch { id, posted, met, keep_ms, put_ms, ended_ms } = batch.clone();
+    let numbers = [id.seq, id.nonce, posted.into(), met.into(), keep_ms, put_ms, ended_ms];
+    rolling.note(Effect::Tasks { what: 16, numbers: &numbers, texts: &[] });
+}
+
+pub(super) fn no_batch(rolling: &mut Rolling, seq: u64) {
+    rolling.note(Effect::Tasks { what: 17, numbers: &[seq], texts: &[] });
 }

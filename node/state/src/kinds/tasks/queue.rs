@@ -30,6 +30,8 @@ pub(super) struct Queue {
     pub due: u32,
     /// Finished tasks that are still known.
     pub kept: u32,
+    /// Dead tasks that are known as long as their batches.
+    pub dead_kept: u32,
     /// Ready tasks that wait for others of their keys.
     pub aside: u32,
     /// By key, where tasks of a key wait for each other.
@@ -88,6 +90,7 @@ impl Queue {
             dead: List::default(),
             due: 0,
             kept: 0,
+            dead_kept: 0,
             aside: 0,
             lanes: BTreeMap::new(),
             streak: 0,
@@ -98,6 +101,11 @@ impl Queue {
     /// How many are ready, also those that wait for others of their keys.
     pub fn ready_len(&self) -> u32 {
         self.aside + self.ready.iter().chain(&self.suspects).map(|list| list.len).sum::<u32>()
+    }
+
+    /// How many are dead, also those of batches.
+    pub fn dead_len(&self) -> u32 {
+        self.dead.len + self.dead_kept
     }
 
     /// The key of a task that waits for others of it.
@@ -124,7 +132,7 @@ impl Queue {
 
     /// Whether nothing is lost where another queue has its place.
     pub fn is_idle(&self) -> bool {
-        let is_empty = self.unfinished() + self.dead.len + self.kept == 0 && self.lanes.is_empty();
+        let is_empty = self.unfinished() + self.dead_len() + self.kept == 0 && self.lanes.is_empty();
         is_empty && self.settings == QueueSettings::of(&self.name)
     }
 
@@ -190,6 +198,7 @@ impl Queue {
             TaskState::Due => step(&mut self.due),
             TaskState::Done | TaskState::Cancelled => step(&mut self.kept),
             TaskState::Ready if task.is_aside => step(&mut self.aside),
+            TaskState::Dead if task.member.is_some() => step(&mut self.dead_kept),
             TaskState::Ready | TaskState::Active | TaskState::Dead => {}
         }
         if let Some(key) = self.lane_of(task)

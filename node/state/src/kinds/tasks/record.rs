@@ -1,8 +1,8 @@
 //! Tasks as a checkpoint and a snapshot carry them.
 //!
 //! ```text
-//! section   len:u32 head[len], each queue: len:u32 queue[len], each slot, those of a page after each other:
-//!           len:u32 slot[len]
+//! section   len:u32 head[len], len:u32 batches[len], each queue: len:u32 queue[len], each slot, those of a page
+//!           after each other: len:u32 slot[len]
 //! ```
 //!
 //! Little-endian; each of them is in the codec's encoding. All slots are there, also free ones, with the lists
@@ -17,12 +17,13 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use skep_base::codec::{self, CodecError};
 
+use super::batch::Batch;
 use super::queue::{Queue, Worker};
 use super::table::{List, PAGE_SLOTS, Slot, Table};
 use super::{TASK_OVERHEAD_BYTES, Tasks, Timed};
 use crate::kind::{Invalid, KindId, Record};
 use crate::level::Limits;
-use crate::task::TaskOp;
+use crate::task::{Member, TaskOp};
 use check::Check;
 
 /// All that is carried.
@@ -33,6 +34,8 @@ pub struct TasksRecord {
     pub(super) finished: List,
     pub(super) queues: Vec<Queue>,
     pub(super) workers: BTreeMap<Arc<str>, Arc<Worker>>,
+    /// By their numbers, which no task has.
+    pub(super) batches: BTreeMap<u64, Batch>,
     /// The latest puts, the oldest first: their nonces, and the tasks that came of them.
     pub(super) recent: VecDeque<(u64, u64, u32)>,
     pub(super) last_seq: u64,
@@ -54,7 +57,7 @@ fn slots_max() -> usize {
     Limits::WIDEST.task_bytes_max / TASK_OVERHEAD_BYTES + PAGE_SLOTS
 }
 
-/// All but the queues and the slots.
+/// All but the batches, the queues and the slots.
 #[derive(Serialize, Deserialize)]
 struct Head {
     pages: u32,
@@ -91,6 +94,7 @@ impl Record for TasksRecord {
         };
         let mut bytes = Vec::new();
         push(&head, &mut bytes)?;
+        push(&self.batches, &mut bytes)?;
         self.queues.iter().try_for_each(|queue| push(queue, &mut bytes))?;
         self.table.pages.iter().flat_map(|page| &**page).try_for_each(|slot| push(slot, &mut bytes))?;
         Ok((Self::FORMATS.1, bytes))
@@ -105,6 +109,7 @@ impl Record for TasksRecord {
         if queues as usize > Limits::WIDEST.task_queues_max {
             return Err(Invalid(format!("{queues} queues of tasks")));
         }
+        let batches = take(&mut bytes)?;
         let queues = (0..queues).map(|_| take(&mut bytes)).collect::<Result<_, _>>()?;
         let mut table = Table { pages: Vec::new(), free };
         for _ in 0..pages {
@@ -116,7 +121,7 @@ impl Record for TasksRecord {
             table.pages.push(Arc::new(page));
         }
         match bytes.is_empty() {
-            true => Ok(Self { table, finished, queues, workers, recent, last_seq, fence, changes }),
+            true => Ok(Self { table, finished, queues, workers, batches, recent, last_seq, fence, changes }),
             false => Err(Invalid(format!("{} bytes follow the tasks", bytes.len()))),
         }
     }
@@ -154,6 +159,9 @@ impl Tasks {
             let seq = task.id.seq;
             tasks.by_seq.insert(seq, slot);
             tasks.bytes += task.charge();
+            if let Some(Member { batch, place }) = task.member {
+                tasks.members.insert((batch, place, seq));
+            }
             if task.timer_ms != 0 {
                 tasks.timers.insert((task.timer_ms, Timed::Task(seq, slot)));
             }
@@ -165,6 +173,7 @@ impl Tasks {
         }
         tasks.puts = held.recent.iter().map(|(nonce, first, count)| (*nonce, (*first, *count))).collect();
         tasks.held = held;
+        tasks.index_batches();
         tasks
     }
 }

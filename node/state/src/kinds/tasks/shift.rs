@@ -1,15 +1,17 @@
 //! How a task goes from one state to another, and from one list to another.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::batch::Batch;
 use super::queue::Queue;
 use super::record::TasksRecord;
-use super::table::{Edge, List, NONE};
+use super::table::{Edge, List};
 use super::{Body, Task, Tasks, Timed, noted};
 use crate::level::Limits;
-use crate::task::{TaskId, TaskOutcome, TaskState};
+use crate::task::{Member, TaskId, TaskOutcome, TaskState};
 
 impl Tasks {
     pub(super) fn slot_of(&self, id: TaskId) -> Result<u32, TaskOutcome> {
@@ -32,32 +34,43 @@ impl Tasks {
     }
 
     /// The list that a task of a state is in, if it is in one.
-    fn list_of<'a>(queues: &'a mut [Queue], finished: &'a mut List, task: &Task) -> Option<&'a mut List> {
-        match task.state {
-            TaskState::Done | TaskState::Cancelled => Some(finished),
+    fn list_of<'a>(
+        queues: &'a mut [Queue],
+        finished: &'a mut List,
+        batches: &'a mut BTreeMap<u64, Batch>,
+        task: &Task,
+    ) -> Option<&'a mut List> {
+        match (task.member, task.state) {
+            (Some(member), TaskState::Done | TaskState::Cancelled | TaskState::Dead) => {
+                Some(&mut batches.get_mut(&member.batch)?.ended)
+            }
+            (None, TaskState::Done | TaskState::Cancelled) => Some(finished),
             _ => queues.get_mut(usize::from(task.queue))?.list(task),
         }
     }
 
     /// Takes a task out of the list and the times that it is in.
     pub(super) fn detach(&mut self, slot: u32) {
-        let TasksRecord { table, queues, finished, .. } = &mut self.held;
+        let TasksRecord { table, queues, finished, batches, .. } = &mut self.held;
         let Some(task) = table.get(slot).cloned() else { return };
         if task.timer_ms != 0 {
             self.timers.remove(&(task.timer_ms, Timed::Task(task.id.seq, slot)));
         }
-        if let Some(list) = Self::list_of(queues, finished, &task) {
+        if let Some(list) = Self::list_of(queues, finished, batches, &task) {
             table.unlink(list, slot);
         }
         if let Some(queue) = queues.get_mut(usize::from(task.queue)) {
             queue.leave(&task);
+        }
+        if let Some(batch) = task.member.and_then(|member| batches.get_mut(&member.batch)) {
+            batch.count(task.state, |count| *count -= 1);
         }
     }
 
     /// Puts a task that is in no list into that of its state; one that is ready and has a lane into that, which may
     /// be opened then.
     pub(super) fn attach(&mut self, slot: u32, edge: Edge) {
-        let TasksRecord { table, queues, finished, .. } = &mut self.held;
+        let TasksRecord { table, queues, finished, batches, .. } = &mut self.held;
         let Some(task) = table.get_mut(slot) else { return };
         let queue = queues.get_mut(usize::from(task.queue));
         task.is_aside = task.state == TaskState::Ready
@@ -71,7 +84,10 @@ impl Tasks {
         if let Some(queue) = queue {
             queue.join(&task);
         }
-        if let Some(list) = Self::list_of(queues, finished, &task) {
+        if let Some(batch) = task.member.and_then(|member| batches.get_mut(&member.batch)) {
+            batch.count(task.state, |count| *count += 1);
+        }
+        if let Some(list) = Self::list_of(queues, finished, batches, &task) {
             table.link(list, slot, edge);
         }
         self.held.changes += 1;
@@ -80,10 +96,13 @@ impl Tasks {
     /// Puts a task that is in no list where it belongs.
     pub(super) fn place(&mut self, slot: u32, edge: Edge, now: u64) {
         self.attach(slot, edge);
-        if let Some((queue, body)) = self.held.table.get(slot).map(|task| (task.queue, task.body.clone()))
-            && let Some(key) = &body.key
-        {
+        let Some(task) = self.held.table.get(slot) else { return };
+        let (queue, member, body) = (task.queue, task.member, task.body.clone());
+        if let Some(key) = &body.key {
             self.open_lane(queue, key, edge, now);
+        }
+        if let Some(member) = member {
+            self.settle_batch(member.batch, now);
         }
     }
 
@@ -101,18 +120,22 @@ impl Tasks {
         self.place(slot, edge, now);
     }
 
-    /// A task that is done or cancelled: nothing of it is needed but what it came to.
+    /// A task that is done or cancelled: nothing of it is needed but what it came to. Of a batch, it stays as long as
+    /// that, and says what it was.
     pub(super) fn finish(&mut self, slot: u32, state: TaskState, now: u64) {
         self.free_unique(slot);
-        let mut keep_ms = 0;
+        let mut timer_ms = 0;
         if let Some(task) = self.held.table.get_mut(slot) {
-            keep_ms = task.body.policy.keep_ms;
-            self.bytes -= task.body.payload.len() + task.progress.len();
+            self.bytes -= task.progress.len();
             task.progress = Bytes::new();
-            task.body = Arc::new(Body { payload: Bytes::new(), ..Body::clone(&task.body) });
+            if task.member.is_none() {
+                // A time of 0 would be none.
+                timer_ms = now.saturating_add(task.body.policy.keep_ms).max(1);
+                self.bytes -= task.body.payload.len();
+                task.body = Arc::new(Body { payload: Bytes::new(), ..Body::clone(&task.body) });
+            }
         }
-        // A time of 0 would be none.
-        self.shift(slot, state, Edge::Tail, now.saturating_add(keep_ms).max(1), now);
+        self.shift(slot, state, Edge::Tail, timer_ms, now);
     }
 
     pub(super) fn forget(&mut self, slot: u32) {
@@ -120,6 +143,9 @@ impl Tasks {
         self.detach(slot);
         if let Some(task) = self.held.table.remove(slot) {
             self.by_seq.remove(&task.id.seq);
+            if let Some(Member { batch, place }) = task.member {
+                self.members.remove(&(batch, place, task.id.seq));
+            }
             self.bytes -= task.charge();
             noted::forgotten(&mut self.rolling, task.id.seq);
         }
@@ -142,9 +168,8 @@ impl Tasks {
     /// the way.
     pub(super) fn make_room(&mut self, bytes: usize, limits: &Limits) -> bool {
         while self.bytes.saturating_add(bytes) > limits.task_bytes_max {
-            match self.held.finished.head {
-                NONE => return false,
-                oldest => self.forget(oldest),
+            if !self.forget_oldest() {
+                return false;
             }
         }
         true

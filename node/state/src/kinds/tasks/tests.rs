@@ -1,3 +1,4 @@
+mod batches;
 mod bounds;
 mod hostile;
 mod lanes;

@@ -4,14 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{TasksRecord, slots_max};
 use crate::kind::Invalid;
+use crate::kinds::tasks::batch::{BATCH_BYTES, Batch};
 use crate::kinds::tasks::lane::Lane;
 use crate::kinds::tasks::queue::{Queue, Worker};
 use crate::kinds::tasks::table::{List, NONE, PAGE_SLOTS, Slot};
 use crate::kinds::tasks::{FENCE_MAX, Task};
 use crate::level::Limits;
 use crate::task::{
-    HOLDS_MAX, KEY_BYTES_MAX, KIND_BYTES_MAX, PAYLOAD_BYTES_MAX, PRIORITIES, PROGRESS_BYTES_MAX,
-    PUT_TASKS_MAX, SEQ_MAX, TaskState, UNIQUE_BYTES_MAX, WORKER_BYTES_MAX, is_queue, is_worker,
+    DURATION_MS_MAX, HOLDS_MAX, KEY_BYTES_MAX, KIND_BYTES_MAX, PAYLOAD_BYTES_MAX, PRIORITIES,
+    PROGRESS_BYTES_MAX, PUT_TASKS_MAX, SEQ_MAX, TaskState, UNIQUE_BYTES_MAX, WORKER_BYTES_MAX, is_queue,
+    is_worker,
 };
 
 /// So many times the room that there is may be taken: a result may be larger than what it ends, and a node that
@@ -34,13 +36,15 @@ impl<'a> Check<'a> {
     }
 
     pub fn run(mut self) -> Result<(), Invalid> {
-        let TasksRecord { table, finished, queues, workers, recent, last_seq, fence, changes } = self.held;
+        let TasksRecord { table, finished, queues, workers, batches, recent, last_seq, fence, changes } =
+            self.held;
         let limits = Limits::WIDEST;
         if table.slots() as usize > slots_max() || table.pages.iter().any(|page| page.len() != PAGE_SLOTS) {
             return Err(Invalid(format!("{} slots of tasks", table.slots())));
         }
         if queues.len() > limits.task_queues_max
             || workers.len() > limits.task_workers_max
+            || batches.len() > limits.task_batches_max
             || recent.len() > limits.task_puts_max
             || *last_seq > SEQ_MAX
             || *fence > 2 * FENCE_MAX
@@ -65,8 +69,16 @@ impl<'a> Check<'a> {
             return Err(Invalid("no such puts of tasks can be remembered".into()));
         }
         self.walk(&table.free, |slot| slot.task.is_none())?;
-        let is_finished = |task: &Task| matches!(task.state, TaskState::Done | TaskState::Cancelled);
+        let is_finished = |task: &Task| {
+            matches!(task.state, TaskState::Done | TaskState::Cancelled) && task.member.is_none()
+        };
         self.walk(finished, |slot| slot.task.as_ref().is_some_and(is_finished))?;
+        for (seq, batch) in batches {
+            let is_its = |task: &Task| {
+                !task.state.is_unfinished() && task.member.is_some_and(|member| member.batch == *seq)
+            };
+            self.walk(&batch.ended, |slot| slot.task.as_ref().is_some_and(is_its))?;
+        }
         for (number, queue) in (0..).zip(queues) {
             let is_of = |slot: &Slot, state| {
                 slot.task.as_ref().is_some_and(|task| task.queue == number && task.state == state)
@@ -90,7 +102,8 @@ impl<'a> Check<'a> {
                 }
             }
             self.walk(&queue.active, |slot| is_of(slot, TaskState::Active))?;
-            self.walk(&queue.dead, |slot| is_of(slot, TaskState::Dead))?;
+            let is_single = |slot: &Slot| slot.task.as_ref().is_some_and(|task| task.member.is_none());
+            self.walk(&queue.dead, |slot| is_of(slot, TaskState::Dead) && is_single(slot))?;
         }
         self.slots()
     }
@@ -118,9 +131,10 @@ impl<'a> Check<'a> {
         let held = self.held;
         let invalid = |slot: u32| Invalid(format!("no task can be as that in slot {slot}"));
         let (mut seqs, mut uniques) = (BTreeSet::new(), BTreeSet::new());
-        let mut unlisted = vec![(0, 0, 0); held.queues.len()];
+        let mut unlisted = vec![(0, 0, 0, 0); held.queues.len()];
         let mut lanes = vec![BTreeMap::<&str, Lane>::new(); held.queues.len()];
-        let mut bytes = 0;
+        let mut members = BTreeMap::<u64, [u32; 4]>::new();
+        let mut bytes = BATCH_BYTES * held.batches.len();
         for number in 0..held.table.slots() {
             let slot = held.table.slot(number).ok_or_else(|| invalid(number))?;
             let seen = self.seen.get_mut(number as usize).ok_or_else(|| invalid(number))?;
@@ -139,7 +153,7 @@ impl<'a> Check<'a> {
                 && seqs.insert(task.id.seq)
                 && unique.is_none_or(|key| uniques.insert((task.queue, key)));
             let of_queue = usize::from(task.queue);
-            let (Some((due, kept, aside)), Some(lanes)) =
+            let (Some((due, kept, aside, dead_kept)), Some(lanes)) =
                 (unlisted.get_mut(of_queue).filter(|_| fits), lanes.get_mut(of_queue))
             else {
                 return Err(invalid(number));
@@ -151,10 +165,28 @@ impl<'a> Check<'a> {
             }
             *due += u32::from(is_due);
             *aside += u32::from(task.is_aside);
+            if let Some(member) = task.member {
+                let at = match task.state {
+                    TaskState::Ready | TaskState::Due | TaskState::Active => 0,
+                    TaskState::Done => 1,
+                    TaskState::Dead => 2,
+                    TaskState::Cancelled => 3,
+                };
+                members.entry(member.batch).or_default()[at] += 1;
+                *dead_kept += u32::from(task.state == TaskState::Dead);
+            }
             *kept += u32::from(matches!(task.state, TaskState::Done | TaskState::Cancelled));
             bytes += task.charge();
         }
-        let counted = held.queues.iter().map(|queue| (queue.due, queue.kept, queue.aside));
+        let counted = held.queues.iter().map(|queue| (queue.due, queue.kept, queue.aside, queue.dead_kept));
+        let mut batches = held.batches.iter();
+        let is_batch = |(seq, batch): (&u64, &Batch)| {
+            let counted = members.remove(seq).unwrap_or_default();
+            !seqs.contains(seq) && batch.id.seq == *seq && is_possible_batch(batch, held, counted)
+        };
+        if !batches.all(is_batch) || !members.is_empty() {
+            return Err(Invalid("no such batches of tasks can be".into()));
+        }
         let mut all = held.queues.iter().zip(lanes);
         if !all.all(|(queue, counted)| are_lanes(queue, counted)) {
             return Err(Invalid("no such lanes of tasks can be".into()));
@@ -168,6 +200,15 @@ impl<'a> Check<'a> {
         }
         Ok(())
     }
+}
+
+fn is_possible_batch(batch: &Batch, held: &TasksRecord, counted: [u32; 4]) -> bool {
+    (1..=held.last_seq).contains(&batch.id.seq)
+        && [batch.unfinished, batch.done, batch.dead, batch.cancelled] == counted
+        && batch.posted as usize <= PUT_TASKS_MAX
+        && batch.met <= batch.posted
+        && batch.keep_ms <= DURATION_MS_MAX
+        && (batch.ended_ms > 0) == (batch.unfinished == 0)
 }
 
 /// Whether the lanes of a queue are those of its tasks, and none is closed for nothing.
@@ -189,7 +230,9 @@ fn are_lanes(queue: &Queue, mut counted: BTreeMap<&str, Lane>) -> bool {
 fn is_possible(task: &Task, held: &TasksRecord) -> bool {
     let body = &task.body;
     let waits = match task.state {
-        TaskState::Due | TaskState::Done | TaskState::Cancelled => Some(true),
+        TaskState::Due => Some(true),
+        // As long as its batch, or for a time of its own.
+        TaskState::Done | TaskState::Cancelled => Some(task.member.is_none()),
         TaskState::Ready | TaskState::Dead => Some(false),
         // As long as it may take, if that is bounded.
         TaskState::Active => None,

@@ -3,7 +3,7 @@
 use super::*;
 use crate::kind::Record;
 use crate::level::Level;
-use crate::task::HOLDS_MAX;
+use crate::task::{DURATION_MS_MAX, HOLDS_MAX, SavedBatch};
 
 #[test]
 fn where_there_are_as_many_queues_as_can_be_a_task_is_put_into_none_that_goes_for_another() {
@@ -136,6 +136,18 @@ fn what_is_carried_of_workers_can_be_written_where_there_are_as_many_as_can_be()
         (0..lanes).map(|number| (format!("{number:0>256}").into(), lane.clone())).collect()
     };
     let settings = QueueSettings { per_key: 1, ..QueueSettings::default() };
+    let batch = |seq: u64| {
+        let id = TaskId { seq, nonce: u64::MAX };
+        let saved = SavedBatch {
+            id,
+            posted: 1_000,
+            met: 1_000,
+            keep_ms: DURATION_MS_MAX,
+            put_ms: u64::MAX,
+            ended_ms: u64::MAX,
+        };
+        batch::Batch::of(&saved)
+    };
     let name = |number: usize| Arc::from(format!("{number:0>128}"));
     let record = TasksRecord {
         workers: (0..limits.task_workers_max).map(|number| (name(number), worker.clone())).collect(),
@@ -145,6 +157,9 @@ fn what_is_carried_of_workers_can_be_written_where_there_are_as_many_as_can_be()
                 lanes: lanes(number),
                 ..queue::Queue::new(&format!("{number:0>64}"))
             })
+            .collect(),
+        batches: (0..limits.task_batches_max as u64)
+            .map(|seq| (SEQ_MAX - seq, batch(SEQ_MAX - seq)))
             .collect(),
         recent: (0..limits.task_puts_max as u64).map(|number| (u64::MAX - number, SEQ_MAX, 1_000)).collect(),
         last_seq: SEQ_MAX,

@@ -8,22 +8,21 @@ use crate::level::Level;
 use crate::section;
 
 pub(super) fn draw_op(draw: &mut Draw) -> TaskOp {
+    // So few that they can be guessed.
     let id = |draw: &mut Draw| TaskId::nth(draw.within(1..16), draw.within(1..16), 0);
     let fence = draw.within(1..80);
-    match draw.within(0..14) {
-        0..=3 => {
-            // So few that ids can be guessed.
-            let nonce = draw.within(1..16);
-            let unique = (draw.within(0..3) == 0).then(|| format!("u{}", draw.within(0..3)));
-            let when = match draw.within(0..3) {
-                0 => When::After { delay_ms: draw.within(0..50) },
-                _ => When::After { delay_ms: 0 },
-            };
-            let policy =
-                Policy { retries: 1, backoff_ms: 20, timeout_ms: draw.within(0..2) * 40, keep_ms: 60 };
-            let (queue, priority) = (["q", "p"][draw.within(0..2) as usize], draw.within(0..10) as u8);
-            let key = (draw.within(0..2) == 0).then(|| format!("k{}", draw.within(0..2)));
-            TaskOp::Put { nonce, tasks: vec![NewTask { unique, when, policy, priority, key, ..new(queue) }] }
+    match draw.within(0..16) {
+        0..=3 => TaskOp::Put { nonce: draw.within(1..16), tasks: vec![draw_task(draw)] },
+        15 => TaskOp::EndWith {
+            id: id(draw),
+            fence,
+            result: Bytes::from_static(b"r"),
+            nonce: draw.within(1..16),
+            follow: (0..draw.within(0..3)).map(|_| draw_task(draw)).collect(),
+        },
+        14 => {
+            let tasks = (0..draw.within(1..4)).map(|_| draw_task(draw)).collect();
+            TaskOp::PutBatch { nonce: draw.within(1..16), keep_ms: draw.within(0..100), tasks }
         }
         4..=6 => {
             let worker = ["a", "b", "c"][draw.within(0..3) as usize];
@@ -60,6 +59,19 @@ pub(super) fn draw_op(draw: &mut Draw) -> TaskOp {
     }
 }
 
+/// Of so few kinds that they meet.
+fn draw_task(draw: &mut Draw) -> NewTask {
+    let unique = (draw.within(0..3) == 0).then(|| format!("u{}", draw.within(0..3)));
+    let when = match draw.within(0..3) {
+        0 => When::After { delay_ms: draw.within(0..50) },
+        _ => When::After { delay_ms: 0 },
+    };
+    let policy = Policy { retries: 1, backoff_ms: 20, timeout_ms: draw.within(0..2) * 40, keep_ms: 60 };
+    let (queue, priority) = (["q", "p"][draw.within(0..2) as usize], draw.within(0..10) as u8);
+    let key = (draw.within(0..2) == 0).then(|| format!("k{}", draw.within(0..2)));
+    NewTask { unique, when, policy, priority, key, ..new(queue) }
+}
+
 #[test]
 fn the_laws_hold_of_tasks() {
     laws::hold(|draw| Op::Tasks { time_ms: draw.time(), op: draw_op(draw) });
@@ -91,6 +103,15 @@ fn mixed() -> World {
     let id = queues.world.kinds.tasks.leases().next().unwrap().id;
     queues.apply(TaskOp::Cancel { id });
     queues.claim(claim("b", 1, 9, &[]));
+    for (nonce, keep_ms) in [(1_000, 10), (1_001, 20)] {
+        let tasks = vec![new("p"), new("p"), NewTask { unique: Some("7".into()), ..new("q") }];
+        queues.apply(TaskOp::PutBatch { nonce, keep_ms, tasks });
+    }
+    let of_batches = queues.claim(TaskClaim { queues: vec!["p".into()], ..claim("d", 1, 3, &[]) });
+    for (number, lease) in (0..).zip(of_batches) {
+        let dead = End::Failed { error: "e".into(), is_final: true };
+        queues.end(lease, if number == 1 { dead } else { done("r") });
+    }
     // A key that has rest.
     queues.put(NewTask { key: Some("k".into()), ..new("crawl") });
     let lease = queues.claim(TaskClaim { queues: vec!["crawl".into()], ..claim("c", 1, 1, &[]) })[0];

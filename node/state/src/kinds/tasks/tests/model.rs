@@ -1,5 +1,6 @@
 //! The same commands over a plain list of tasks, written from what they promise: slow, and too simple to be wrong.
 
+mod batches;
 mod draw;
 mod lanes;
 
@@ -8,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::*;
 use crate::kind::Record;
 use crate::laws;
+use batches::PlainBatch;
 
 #[derive(Debug, Clone)]
 struct Plain {
@@ -28,6 +30,8 @@ struct Plain {
     policy: Policy,
     worker: &'static str,
     ended: Option<&'static str>,
+    /// The number of the batch that it is of.
+    batch: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -44,7 +48,9 @@ struct Model {
     key_pause: u64,
     /// Of its keys, until when each has rest.
     rests: BTreeMap<String, u64>,
-    puts: BTreeMap<u64, u64>,
+    batches: BTreeMap<u64, PlainBatch>,
+    /// By nonce, the first number and how many there are.
+    puts: BTreeMap<u64, (u64, u32)>,
     last_seq: u64,
     fence: u64,
     tail: i64,
@@ -62,6 +68,7 @@ impl Default for Model {
             per_key: u32::MAX,
             key_pause: 0,
             rests: BTreeMap::new(),
+            batches: BTreeMap::new(),
             puts: BTreeMap::new(),
             last_seq: 0,
             fence: 0,
@@ -89,25 +96,33 @@ impl Model {
     }
 
     fn put(&mut self, nonce: u64, task: &NewTask, now: u64) -> TaskOutcome {
-        if let Some(first) = self.puts.get(&nonce) {
-            return TaskOutcome::Put { first: *first, count: 1, nonce };
+        if let Some((first, count)) = self.puts.get(&nonce) {
+            return TaskOutcome::Put { first: *first, count: *count, nonce };
         }
-        let queue = QUEUES.into_iter().find(|name| *name == task.queue).unwrap();
-        let same = self.tasks.iter().find(|other| {
-            other.queue == queue
+        if let Some(id) = self.meets(task) {
+            return TaskOutcome::Met { id };
+        }
+        let first = self.last_seq + 1;
+        self.puts.insert(nonce, (first, 1));
+        self.add(TaskId::nth(first, nonce, 0), task, None, now);
+        TaskOutcome::Put { first, count: 1, nonce }
+    }
+
+    fn meets(&self, task: &NewTask) -> Option<TaskId> {
+        let is_same = |other: &&Plain| {
+            other.queue == task.queue
                 && other.unique == task.unique
                 && other.unique.is_some()
                 && other.state.is_unfinished()
-        });
-        if let Some(same) = same {
-            return TaskOutcome::Met { id: same.id };
-        }
-        self.last_seq += 1;
-        let first = self.last_seq;
-        self.puts.insert(nonce, first);
+        };
+        self.tasks.iter().find(is_same).map(|task| task.id)
+    }
+
+    fn add(&mut self, id: TaskId, task: &NewTask, batch: Option<u64>, now: u64) {
+        self.last_seq = id.seq;
         self.tasks.push(Plain {
-            id: TaskId::nth(first, nonce, 0),
-            queue,
+            id,
+            queue: QUEUES.into_iter().find(|name| *name == task.queue).unwrap(),
             priority: task.priority,
             state: TaskState::Ready,
             place: 0,
@@ -121,6 +136,7 @@ impl Model {
             policy: task.policy,
             worker: "",
             ended: None,
+            batch,
         });
         let at = self.tasks.len() - 1;
         match task.when {
@@ -128,7 +144,12 @@ impl Model {
             When::After { delay_ms } => self.to(at, TaskState::Due, false, now + delay_ms, now),
             When::At { .. } => unreachable!("none is drawn"),
         }
-        TaskOutcome::Put { first, count: 1, nonce }
+    }
+
+    /// Until when one that ends now is kept.
+    fn kept(&self, at: usize, now: u64) -> u64 {
+        let task = &self.tasks[at];
+        task.batch.map_or(now + task.policy.keep_ms, |_| 0)
     }
 
     fn next(&mut self, queue: &'static str, suspects: bool) -> Option<usize> {
@@ -231,7 +252,7 @@ impl Model {
         }
         self.tasks[at].ended = Some(word);
         match end {
-            End::Done { .. } => self.to(at, TaskState::Done, false, now + self.tasks[at].policy.keep_ms, now),
+            End::Done { .. } => self.to(at, TaskState::Done, false, self.kept(at, now), now),
             End::Failed { .. } => self.fail(at, now),
             End::Release => self.to(at, TaskState::Ready, true, 0, now),
             End::Snooze { delay_ms } => self.to(at, TaskState::Due, false, now + delay_ms, now),
@@ -280,27 +301,33 @@ impl Model {
         let mut count = 0;
         while count < max {
             let timed = self.tasks.iter().filter(|task| task.timer != 0 && task.timer <= now);
-            let first = timed.clone().map(|task| task.timer).min().unwrap_or(now);
-            let rested = self.rests.iter().filter(|(_, until)| **until <= first);
-            if let Some(key) = rested.min_by_key(|(key, until)| (**until, *key)).map(|(key, _)| key.clone()) {
-                count += 1;
+            let task = timed.map(|task| (task.timer, task.id.seq, task.id)).min();
+            let rested = self.rests.iter().map(|(key, until)| (*until, key.clone())).min();
+            let over = self.batches.iter().filter_map(|(seq, batch)| Some((batch.goes()?, *seq))).min();
+            let first = task.map_or(now + 1, |(timer, ..)| timer);
+            // At one time keys go before tasks, and batches behind them.
+            if let Some((until, key)) = rested.filter(|(until, _)| *until <= now && *until <= first)
+                && over.is_none_or(|(goes, _)| until <= goes)
+            {
                 self.rests.remove(&key);
                 self.open(&key, false);
-                continue;
-            }
-            let Some(id) = timed.min_by_key(|task| (task.timer, task.id.seq)).map(|task| task.id) else {
-                break;
-            };
-            count += 1;
-            let at = self.at(id).unwrap();
-            match self.tasks[at].state {
-                TaskState::Active => {
-                    self.tasks[at].ended = Some("otherwise");
-                    self.fail(at, now);
+            } else if let Some((_, seq)) = over.filter(|(goes, _)| *goes <= now && *goes < first) {
+                self.batches.remove(&seq);
+                self.tasks.retain(|task| task.batch != Some(seq));
+            } else if let Some((.., id)) = task {
+                let at = self.at(id).unwrap();
+                match self.tasks[at].state {
+                    TaskState::Active => {
+                        self.tasks[at].ended = Some("otherwise");
+                        self.fail(at, now);
+                    }
+                    TaskState::Due => self.to(at, TaskState::Ready, false, 0, now),
+                    _ => drop(self.tasks.remove(at)),
                 }
-                TaskState::Due => self.to(at, TaskState::Ready, false, 0, now),
-                _ => drop(self.tasks.remove(at)),
+            } else {
+                break;
             }
+            count += 1;
         }
         TaskOutcome::Changed { count }
     }
@@ -315,7 +342,7 @@ impl Model {
             state @ TaskState::Done => TaskOutcome::Finished { state },
             _ => {
                 self.tasks[at].ended = Some("otherwise");
-                self.to(at, TaskState::Cancelled, false, now + self.tasks[at].policy.keep_ms, now);
+                self.to(at, TaskState::Cancelled, false, self.kept(at, now), now);
                 TaskOutcome::Ended { state: TaskState::Cancelled }
             }
         }
@@ -344,6 +371,12 @@ impl Model {
     fn apply(&mut self, op: &TaskOp, now: u64) -> TaskOutcome {
         match op {
             TaskOp::Put { nonce, tasks } => self.put(*nonce, &tasks[0], now),
+            TaskOp::EndWith { id, fence, result, nonce, follow } => {
+                let end = End::Done { result: result.clone() };
+                self.follow(Lease { id: *id, fence: *fence }, *nonce, follow, now);
+                self.end(*id, *fence, &end, now)
+            }
+            TaskOp::PutBatch { nonce, keep_ms, tasks } => self.put_batch(*nonce, *keep_ms, tasks, now),
             TaskOp::Claim(claim) => self.claim(claim, now),
             TaskOp::End { id, fence, end } => self.end(*id, *fence, end, now),
             TaskOp::Expire { leases } => self.expire(leases, now),
@@ -392,6 +425,7 @@ fn tasks_come_to_what_a_plain_list_of_them_comes_to() {
             let aside = model.tasks.iter().filter(|task| *task.queue == *view.name && task.is_aside).count();
             assert_eq!(view.aside as usize, aside, "seed {seed}");
         }
+        model.agrees_on_batches(tasks);
         queues.world.kinds.record().tasks.check().unwrap();
     }
 }

@@ -13,7 +13,7 @@ impl Model {
         }
         let pick = |draw: &mut Draw| &self.tasks[draw.within(0..self.tasks.len() as u64) as usize];
         match &mut op {
-            TaskOp::Put { nonce, .. } => *nonce = draw.within(1..1 << 40),
+            TaskOp::Put { nonce, .. } | TaskOp::PutBatch { nonce, .. } => *nonce = draw.within(1..1 << 40),
             TaskOp::Claim(claim) => {
                 let worker = WORKERS.into_iter().find(|name| *name == claim.worker).unwrap_or("a");
                 let (number, kept, given) = self.workers.get(worker).cloned().unwrap_or_default();
@@ -21,7 +21,9 @@ impl Model {
                 let held = kept.iter().chain(&given).filter(|_| draw.within(0..3) > 0);
                 claim.holds = held.map(|lease| lease.fence).collect();
             }
-            TaskOp::End { id, fence, .. } => (*id, *fence) = (pick(draw).id, pick(draw).fence),
+            TaskOp::End { id, fence, .. } | TaskOp::EndWith { id, fence, .. } => {
+                (*id, *fence) = (pick(draw).id, pick(draw).fence)
+            }
             TaskOp::Expire { leases } => leases.iter_mut().for_each(|lease| {
                 let task = pick(draw);
                 *lease = Lease { id: task.id, fence: task.fence };
@@ -29,7 +31,7 @@ impl Model {
             TaskOp::Cancel { id } | TaskOp::Revive { id } => *id = pick(draw).id,
             _ => {}
         }
-        if let TaskOp::End { id, fence, .. } = &mut op
+        if let TaskOp::End { id, fence, .. } | TaskOp::EndWith { id, fence, .. } = &mut op
             && draw.within(0..4) > 0
         {
             *fence = self.tasks.iter().find(|task| task.id == *id).map_or(0, |task| task.fence);

@@ -40,6 +40,9 @@ impl Model {
             }
             self.open(&key, first);
         }
+        if let Some(batch) = self.tasks[at].batch {
+            self.settle(batch, now);
+        }
     }
 
     /// Lets those of a key be claimed that may be.
