@@ -8,9 +8,10 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use skep_state::task::{
-    CLAIM_QUEUES_MAX, CLAIM_TASKS_MAX, ERROR_BYTES_MAX, HOLDS_MAX, KEY_BYTES_MAX, KIND_BYTES_MAX, NewTask,
-    PAYLOAD_BYTES_MAX, PRIORITIES, PROGRESS_BYTES_MAX, PUT_TASKS_MAX, Policy, QUEUE_BYTES_MAX, QueueSettings,
-    RETRIES_MAX, UNIQUE_BYTES_MAX, WORKER_BYTES_MAX, When, is_queue, is_worker,
+    CLAIM_QUEUES_MAX, CLAIM_TASKS_MAX, ERROR_BYTES_MAX, FOLLOW_TASKS_MAX, HOLDS_MAX, KEY_BYTES_MAX,
+    KIND_BYTES_MAX, NewTask, PAYLOAD_BYTES_MAX, PRIORITIES, PROGRESS_BYTES_MAX, PUT_TASKS_MAX, Policy,
+    QUEUE_BYTES_MAX, QueueSettings, RETRIES_MAX, UNIQUE_BYTES_MAX, WORKER_BYTES_MAX, When, is_queue,
+    is_worker,
 };
 
 use crate::http::problem::{Problem, ProblemKind};
@@ -26,9 +27,10 @@ const BACKOFF_MS: u64 = 5_000;
 const TIMEOUT_MS: u64 = 300_000;
 const KEEP_MS: u64 = 60_000;
 const WAIT_MS: u64 = 30_000;
+const BATCH_KEEP_MS: u64 = 3_600_000;
 
 /// A task as it is posted.
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TaskAsked<'a> {
     #[serde(borrow)]
@@ -64,18 +66,36 @@ pub(crate) fn put(body: &[u8]) -> Result<PutAsked, Problem> {
         return Ok(PutAsked::One(parse::<TaskAsked<'_>>(text)?.task()?));
     }
     let asked: Vec<TaskAsked<'_>> = parse(text)?;
+    if let Some(number) = asked.iter().position(|asked| asked.unique.is_some()) {
+        return Err(invalid(format!("task {number}: unique is for a task by itself, or in a batch")));
+    }
+    Ok(PutAsked::Many(many(asked)?))
+}
+
+/// Tasks that are one batch, as they are posted.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BatchAsked<'a> {
+    #[serde(borrow)]
+    tasks: Vec<TaskAsked<'a>>,
+    keep: Option<Span>,
+}
+
+/// The tasks of a batch, and for how many milliseconds it is known once it is over.
+pub(crate) fn batch(body: &[u8]) -> Result<(Vec<NewTask>, u64), Problem> {
+    let BatchAsked { tasks, keep } = parse(text(body)?)?;
+    Ok((many(tasks)?, keep.map_or(BATCH_KEEP_MS, |keep| keep.0)))
+}
+
+fn many(asked: Vec<TaskAsked<'_>>) -> Result<Vec<NewTask>, Problem> {
     if !(1..=PUT_TASKS_MAX).contains(&asked.len()) {
         return Err(invalid(format!("{} tasks; expected 1 to {PUT_TASKS_MAX}", asked.len())));
     }
     let numbered = asked.into_iter().enumerate();
     let tasks = numbered.map(|(number, asked)| {
-        let named = |problem: Problem| invalid(format!("task {number}: {}", problem.detail));
-        if asked.unique.is_some() {
-            return Err(invalid(format!("task {number}: unique is for a task that is posted by itself")));
-        }
-        asked.task().map_err(named)
+        asked.task().map_err(|problem| invalid(format!("task {number}: {}", problem.detail)))
     });
-    Ok(PutAsked::Many(tasks.collect::<Result<_, _>>()?))
+    tasks.collect()
 }
 
 /// Any JSON value as the payload of a task of a queue.
@@ -216,6 +236,8 @@ pub(crate) struct EndAsked<'a> {
     pub delay: Option<Span>,
     #[serde(borrow, default)]
     pub progress: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    follow: Vec<TaskAsked<'a>>,
 }
 
 impl<'a> EndAsked<'a> {
@@ -228,6 +250,7 @@ impl<'a> EndAsked<'a> {
             ("final", asked.is_final),
             ("delay", asked.delay.is_some()),
             ("progress", asked.progress.is_some()),
+            ("follow", !asked.follow.is_empty()),
         ];
         if let Some((name, _)) = given.iter().find(|(name, is_given)| *is_given && !members.contains(name)) {
             return Err(invalid(format!("{name}: not of this request")));
@@ -240,6 +263,15 @@ impl<'a> EndAsked<'a> {
             return Err(invalid(format!("progress: expected at most {PROGRESS_BYTES_MAX} bytes")));
         }
         Ok(asked)
+    }
+
+    /// The tasks that follow.
+    pub(crate) fn follow(&self) -> Result<Vec<NewTask>, Problem> {
+        match self.follow.len() {
+            0 => Ok(Vec::new()),
+            1..=FOLLOW_TASKS_MAX => many(self.follow.clone()),
+            count => Err(invalid(format!("follow: {count} tasks; expected at most {FOLLOW_TASKS_MAX}"))),
+        }
     }
 
     /// The error, cut where it is too long: what is wrong stands mostly at its begin.

@@ -8,7 +8,7 @@ use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use serde::Serialize;
 use serde_json::value::RawValue;
-use skep_state::kinds::tasks::{QueueView, Task};
+use skep_state::kinds::tasks::{Batch, QueueView, Task, Tasks};
 use skep_state::task::{QueueSettings, TaskState};
 
 use crate::http::Account;
@@ -99,6 +99,55 @@ impl ClaimedShown {
             r#try: u32::from(task.tries) + u32::from(task.lost) + 1,
             lost: task.lost,
             timeout: (timeout_ms > 0).then(|| Duration::from_millis(timeout_ms).as_secs_f64()),
+        }
+    }
+}
+
+/// What has come of a batch.
+#[derive(Serialize)]
+pub(crate) struct BatchShown {
+    id: String,
+    /// All tasks of it, and what met others.
+    total: u32,
+    met: u32,
+    unfinished: u32,
+    done: u32,
+    dead: u32,
+    cancelled: u32,
+    put: String,
+    /// Since when it is over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ended: Option<String>,
+    tasks: Vec<MemberShown>,
+}
+
+/// A task of a batch.
+#[derive(Serialize)]
+struct MemberShown {
+    /// Its place in what was posted, from 0.
+    place: u32,
+    id: String,
+    state: &'static str,
+}
+
+impl BatchShown {
+    pub(crate) fn of(tasks: &Tasks, batch: &Batch) -> Self {
+        let member = |(place, task): (u32, &Task)| MemberShown {
+            place,
+            id: task.id.to_string(),
+            state: task.state.as_str(),
+        };
+        Self {
+            id: batch.id.to_string(),
+            total: batch.total(),
+            met: batch.met,
+            unfinished: batch.unfinished,
+            done: batch.done,
+            dead: batch.dead,
+            cancelled: batch.cancelled,
+            put: time(batch.put_ms),
+            ended: (batch.ended_ms > 0).then(|| time(batch.ended_ms)),
+            tasks: tasks.members(batch).map(member).collect(),
         }
     }
 }
@@ -194,7 +243,7 @@ fn json(value: &impl Serialize) -> Result<Vec<u8>, Problem> {
     serde_json::to_vec(value).map_err(|error| Problem::new(ProblemKind::Internal, error.to_string()))
 }
 
-fn with(status: StatusCode, body: Body) -> Response {
+pub(super) fn with(status: StatusCode, body: Body) -> Response {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, JSON);
