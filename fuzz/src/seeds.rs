@@ -52,6 +52,7 @@ fn ops() -> Vec<Op> {
         when: When::After { delay_ms: 1 },
         policy: Policy::default(),
         unique: Some("u".into()),
+        key: Some("k".into()),
     };
     let claim = TaskClaim {
         queues: vec!["q".into()],
@@ -71,10 +72,15 @@ fn ops() -> Vec<Op> {
         },
         Op::PutMessage { digest, content_type: String::new(), body: Bytes::new(), time_ms: 0, nonce: 0 },
         Op::Claim { key: ClaimKey(1), fingerprint: 2, time_ms: 3, ttl_ms: 4 },
-        Op::WriteText { request: RequestId(7), text: body, time_ms: u64::MAX },
+        Op::WriteText { request: RequestId(7), text: body.clone(), time_ms: u64::MAX },
         Op::DropMessages { upto: 5 },
         Op::RemoveMessage { digest },
-        Op::Tasks { time_ms: 6, op: TaskOp::Put { nonce: 7, tasks: vec![task] } },
+        Op::Tasks { time_ms: 6, op: TaskOp::Put { nonce: 7, tasks: vec![task.clone()] } },
+        Op::Tasks { time_ms: 6, op: TaskOp::PutBatch { nonce: 7, keep_ms: 8, tasks: vec![task.clone()] } },
+        Op::Tasks {
+            time_ms: 6,
+            op: TaskOp::EndWith { id, fence: 9, result: body.clone(), nonce: 10, follow: vec![task] },
+        },
         Op::Tasks { time_ms: 6, op: TaskOp::Claim(claim) },
         Op::Tasks { time_ms: 6, op: TaskOp::End { id, fence: 9, end: End::Snooze { delay_ms: 10 } } },
     ]

@@ -173,6 +173,7 @@ mod tests {
             when: When::After { delay_ms: 0 },
             policy: Policy::default(),
             unique: None,
+            key: None,
         };
         TaskOp::Put { nonce: 1, tasks: vec![task] }
     }

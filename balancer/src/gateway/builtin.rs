@@ -150,6 +150,10 @@ mod tests {
             (Method::Post, "/tasks//complete", Known::Nothing),
             (Method::Post, "/tasks/1/2/complete", Known::Nothing),
             (Method::Post, "/queues/q", Known::Nothing),
+            (Method::Post, "/batches", Known::Nothing),
+            (Method::Post, "/", Known::Nothing),
+            (Method::Get, "/status/1", Known::Nothing),
+            (Method::Get, "/result/1", Known::Nothing),
         ] {
             assert_eq!(known(method, target.as_bytes()), expected, "{target}");
         }

@@ -45,6 +45,9 @@ fn what_is_repeatable_is_so_by_its_method_its_content_or_the_clients_word() {
         ("POST /write", "idempotency-key: 1\r\n", true),
         ("POST /messages", "", true),
         ("POST /endpoint/?x", "", true),
+        ("POST /", "", false),
+        ("POST /", "idempotency-key: 1\r\n", true),
+        ("GET /result/1", "", true),
     ] {
         assert_eq!(plan(&gateway, line, more), (repeatable, None), "{line}");
     }

@@ -2,6 +2,7 @@
 
 mod admin;
 mod connections;
+mod crawl;
 
 mod limits;
 mod lists;

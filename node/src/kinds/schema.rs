@@ -146,6 +146,75 @@ pub(crate) struct Task {
     pub error: Option<String>,
 }
 
+/// Tasks that are put as a batch.
+#[derive(ToSchema)]
+pub(crate) struct BatchPut {
+    /// As `POST /tasks` takes them.
+    #[schema(min_items = 1, max_items = 1000)]
+    pub tasks: Vec<serde_json::Value>,
+    /// For how long it is known once it is over.
+    #[schema(required = false, default = "1h", nullable = false)]
+    pub keep: Option<String>,
+}
+
+/// Of what was put.
+#[derive(ToSchema)]
+pub(crate) struct Id {
+    #[schema(format = "uuid")]
+    pub id: String,
+}
+
+/// What has come of a batch.
+#[derive(ToSchema)]
+pub(crate) struct Batch {
+    #[schema(format = "uuid")]
+    pub id: String,
+    /// All tasks of it, and what met others.
+    pub total: u32,
+    /// What met an unfinished task of the same unique key, and is not waited for.
+    pub met: u32,
+    pub unfinished: u32,
+    pub done: u32,
+    pub dead: u32,
+    pub cancelled: u32,
+    #[schema(value_type = String, format = DateTime)]
+    pub put: String,
+    /// Since when it is over.
+    #[schema(required = false, format = DateTime, nullable = false)]
+    pub ended: Option<String>,
+    pub tasks: Vec<BatchTask>,
+}
+
+/// A task of a batch.
+#[derive(ToSchema)]
+pub(crate) struct BatchTask {
+    /// Its place in what was posted, from 0.
+    pub place: u32,
+    #[schema(format = "uuid")]
+    pub id: String,
+    #[schema(pattern = "^(ready|due|active|done|dead|cancelled)$")]
+    pub state: String,
+}
+
+/// Pages that are to be looked at for images.
+#[derive(ToSchema)]
+pub(crate) struct Crawl {
+    /// With `http` or `https`; one that is there twice is one.
+    #[schema(min_items = 1, max_items = 1000)]
+    pub urls: Vec<String>,
+}
+
+/// How far it is.
+#[derive(ToSchema)]
+pub(crate) struct CrawlStatus {
+    #[schema(format = "uuid")]
+    pub id: String,
+    /// URLs that were looked at, or could not be.
+    pub completed: u32,
+    /// URLs that are still to be looked at.
+    pub inprogress: u32,
+}
+
 /// A worker's claim.
 #[derive(ToSchema)]
 pub(crate) struct TaskClaim {
@@ -217,6 +286,9 @@ pub(crate) struct TaskEnd {
     pub r#final: Option<bool>,
     #[schema(required = false, example = "5m", nullable = false)]
     pub delay: Option<String>,
+    /// Tasks, as `POST /tasks` takes them.
+    #[schema(required = false, max_items = 32)]
+    pub follow: Vec<serde_json::Value>,
     #[schema(required = false, value_type = Value)]
     pub progress: Option<serde_json::Value>,
 }
@@ -244,7 +316,13 @@ pub(crate) struct Queue {
     pub length_max: Option<u32>,
     #[schema(required = true)]
     pub active_max: Option<u32>,
+    #[schema(required = true)]
+    pub per_key: Option<u32>,
+    /// In seconds.
+    pub key_pause: f64,
     pub ready: u32,
+    /// Of the ready ones those that wait for others of their keys.
+    pub aside: u32,
     pub due: u32,
     pub active: u32,
     pub dead: u32,
@@ -324,4 +402,10 @@ pub(crate) struct QueueSettings {
     pub paused: bool,
     pub length_max: Option<u32>,
     pub active_max: Option<u32>,
+    /// How many tasks of one key are active at once.
+    #[schema(minimum = 1)]
+    pub per_key: Option<u32>,
+    /// How long a key has rest; in seconds where it is a number, as it is in the answer.
+    #[schema(required = false, value_type = Value, example = "1s")]
+    pub key_pause: Option<String>,
 }

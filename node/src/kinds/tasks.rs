@@ -2,7 +2,9 @@
 //! queues. `docs/tasks.md` tells it to whoever uses it.
 
 mod asked;
+mod batches;
 mod client;
+mod crawl;
 mod desk;
 mod operate;
 pub(crate) mod oversee;
@@ -81,23 +83,32 @@ impl<A: TaskApi> Queues<A> {
         let streams = self.streams.clone();
         metrics.add_source(move |scrape| {
             let now_ms = api.now_ms();
-            let (queues, bytes, finished, workers) = api.tasks(|tasks| {
+            let (queues, bytes, finished, workers, lanes, batches) = api.tasks(|tasks| {
                 let queues: Vec<_> = tasks.queues().take(SCRAPED_MAX).collect();
-                (queues, tasks.bytes(), tasks.finished(), tasks.workers())
+                let (lanes, batches) = (tasks.lanes(), tasks.batches());
+                (queues, tasks.bytes(), tasks.finished(), tasks.workers(), lanes, batches)
             });
             scrape.gauge("tasks_bytes", "Bytes of all tasks, each counted with 256 more", bytes as f64);
             let most = Limits::WIDEST.task_bytes_max as f64;
             scrape.gauge("tasks_max_bytes", "Most of them; beyond, no task is taken", most);
             scrape.gauge("tasks_finished", "Tasks that have ended and are still known", finished.into());
             scrape.gauge("tasks_workers", "Workers that are known", workers as f64);
+            scrape.gauge("tasks_batches", "Batches that are known", batches as f64);
+            let help = "Most of them; beyond, the oldest that is over goes for a new one";
+            scrape.gauge("tasks_max_batches", help, Limits::WIDEST.task_batches_max as f64);
+            let help = "Keys whose tasks wait for each other, or that have rest";
+            scrape.gauge("tasks_keys", help, lanes as f64);
+            let help = "Most of them; beyond, no task of another key is taken";
+            scrape.gauge("tasks_max_keys", help, Limits::WIDEST.task_lanes_max as f64);
             let waiting = desk.waiting() as f64;
             scrape.gauge("tasks_claims_waiting", "Claims that wait at this node", waiting);
             let reading = readers.count() as f64;
             scrape.gauge("tasks_readers_waiting", "Readers that wait for a task's end at this node", reading);
             let streaming = streams.count() as f64;
             scrape.gauge("tasks_worker_streams", "Workers' streams at this node", streaming);
-            let gauges: [Told<QueueView, u32>; 5] = [
-                ("tasks_ready", "Tasks that can be claimed", |queue| queue.ready),
+            let gauges: [Told<QueueView, u32>; 6] = [
+                ("tasks_ready", "Tasks that can be claimed", |queue| queue.ready - queue.aside),
+                ("tasks_aside", "Ready tasks that wait for others of their keys", |queue| queue.aside),
                 ("tasks_due", "Tasks that wait for their time", |queue| queue.due),
                 ("tasks_active", "Tasks in workers' hands", |queue| queue.active),
                 ("tasks_dead", "Tasks that are tried no more", |queue| queue.dead),
@@ -147,6 +158,11 @@ pub(crate) fn routes<A: TaskApi>(queues: Arc<Queues<A>>) -> Router {
         .route("/claim", post(worker::claim::<A>))
         .route("/workers/{worker}/beat", post(worker::beat::<A>))
         .route("/workers/{worker}/stream", get(stream::stay::<A>))
+        .route("/batches", post(batches::store::<A>))
+        .route("/batches/{id}", get(batches::look::<A>))
+        .route("/", post(crawl::store::<A>))
+        .route("/status/{id}", get(crawl::status::<A>))
+        .route("/result/{id}", get(crawl::result::<A>))
         .route("/queues", get(operate::list::<A>))
         .route("/queues/{queue}", put(operate::set::<A>).post(client::store_any::<A>))
         .with_state(queues)
@@ -159,10 +175,12 @@ pub(crate) fn routes<A: TaskApi>(queues: Arc<Queues<A>>) -> Router {
     paths(
         client::store, client::store_any, client::look, worker::claim, worker::beat, stream::stay, worker::complete,
         worker::fail, worker::release, worker::snooze, worker::progress, operate::list, operate::set,
-        operate::cancel, operate::retry, oversee::list, oversee::purge, oversee::retry_all, oversee::workers
+        operate::cancel, operate::retry, oversee::list, oversee::purge, oversee::retry_all, oversee::workers,
+        batches::store, batches::look, crawl::store, crawl::status, crawl::result
     ),
     tags(
         (name = "tasks", description = "What workers are to do"),
+        (name = "crawler", description = "Pages that are looked at for images"),
         (name = "workers", description = "With the workers' token"),
     ),
 )]

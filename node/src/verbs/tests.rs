@@ -199,6 +199,7 @@ async fn queues_tasks_and_workers_are_aligned_tables_or_json() {
         when: When::After { delay_ms: 0 },
         policy: Policy::default(),
         unique: None,
+        key: None,
     };
     change(&node.fake, TaskOp::Put { nonce: 1, tasks: vec![task.clone(), task] }).await;
     let claim = TaskClaim {

@@ -207,8 +207,10 @@ impl<R: Records, C: ClaimRecords> Kinds<R, C> {
                 let last_seq = self.messages.last_seq();
                 let outcome = self.apply_op(index, op)?;
                 // What was refused may be asked again under the same key.
-                if matches!(&outcome, OpOutcome::Tasks(came_to) if !matches!(came_to, TaskOutcome::Put { .. }))
-                {
+                let is_put = |came_to: &TaskOutcome| {
+                    matches!(came_to, TaskOutcome::Put { .. } | TaskOutcome::Batch { .. })
+                };
+                if matches!(&outcome, OpOutcome::Tasks(came_to) if !is_put(came_to)) {
                     return Ok(outcome);
                 }
                 // Whose request made a message is no part of the state; whether it was new is.

@@ -74,6 +74,10 @@ pub struct Limits {
     pub task_dead_max: u32,
     /// Puts that are remembered, so that a retry of one is known for what it is.
     pub task_puts_max: usize,
+    /// Keys of which there are unfinished tasks, or which have rest, in queues where that counts.
+    pub task_lanes_max: usize,
+    /// Batches of tasks that are known.
+    pub task_batches_max: usize,
 }
 
 impl Limits {
@@ -95,6 +99,8 @@ impl Limits {
             task_workers_max: 4_096,
             task_dead_max: 1_000,
             task_puts_max: 16_384,
+            task_lanes_max: 16_384,
+            task_batches_max: 4_096,
         }
     }
 

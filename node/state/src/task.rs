@@ -1,6 +1,7 @@
 //! Tasks as commands and answers speak of them.
 
 mod id;
+mod size;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,8 @@ pub const WORKER_BYTES_MAX: usize = 128;
 pub const KIND_BYTES_MAX: usize = 128;
 /// Longest key that makes a task the only one.
 pub const UNIQUE_BYTES_MAX: usize = 256;
+/// Longest key by which tasks of a queue are told apart.
+pub const KEY_BYTES_MAX: usize = 256;
 /// Largest payload, and largest result.
 pub const PAYLOAD_BYTES_MAX: usize = 256 * 1024;
 /// Longest error of a try.
@@ -23,6 +26,8 @@ pub const ERROR_BYTES_MAX: usize = 4096;
 pub const PROGRESS_BYTES_MAX: usize = 1024;
 /// Tasks that are put at once.
 pub const PUT_TASKS_MAX: usize = 1000;
+/// Tasks that follow one that is done.
+pub const FOLLOW_TASKS_MAX: usize = 32;
 /// Tasks that are claimed at once.
 pub const CLAIM_TASKS_MAX: usize = 32;
 /// Queues that are claimed from at once.
@@ -39,6 +44,10 @@ pub const DURATION_MS_MAX: u64 = 366 * 24 * 3600 * 1000;
 pub const RETRIES_MAX: u16 = 1000;
 /// Highest number that a task may have: a remembered claim has so many bits for it.
 pub const SEQ_MAX: u64 = (1 << 46) - 1;
+/// The queue of pages that are to be looked at: its keys are origins, and each has rest from its start.
+pub const CRAWL_QUEUE: &str = "crawl";
+/// Between the end of one page of an origin and the claim of the next, unless an operator says otherwise.
+const CRAWL_PAUSE_MS: u64 = 1000;
 
 /// A task that is to be put.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +61,17 @@ pub struct NewTask {
     pub policy: Policy,
     /// While a task of this key is unfinished in the queue, no second one is put.
     pub unique: Option<String>,
+    /// What of its queue it belongs to: so many of a key are active at once, in the order in which they came.
+    pub key: Option<String>,
+}
+
+/// Which place a task has in which batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Member {
+    /// The batch's number.
+    pub batch: u64,
+    /// Of what was put as the batch, counted from 0.
+    pub place: u32,
 }
 
 /// From when on a task may be claimed.
@@ -153,11 +173,36 @@ pub struct QueueSettings {
     pub length_max: u32,
     /// Most tasks that are active at once.
     pub active_max: u32,
+    /// Most tasks of one key that are.
+    pub per_key: u32,
+    /// So long a key has rest: from the end of one of its tasks to the claim of the next, where one is active at
+    /// once; else from claim to claim.
+    pub key_pause_ms: u64,
 }
 
 impl Default for QueueSettings {
     fn default() -> Self {
-        Self { paused: false, length_max: u32::MAX, active_max: u32::MAX }
+        Self { paused: false, length_max: u32::MAX, active_max: u32::MAX, per_key: u32::MAX, key_pause_ms: 0 }
+    }
+}
+
+impl QueueSettings {
+    /// What a queue of this name begins with.
+    pub fn of(queue: &str) -> Self {
+        match queue {
+            CRAWL_QUEUE => Self { per_key: 1, key_pause_ms: CRAWL_PAUSE_MS, ..Self::default() },
+            _ => Self::default(),
+        }
+    }
+
+    /// Whether each is within its bounds.
+    pub fn is_bounded(&self) -> bool {
+        self.per_key > 0 && self.key_pause_ms <= DURATION_MS_MAX
+    }
+
+    /// Whether tasks of one key wait for each other.
+    pub fn has_lanes(&self) -> bool {
+        self.per_key != u32::MAX || self.key_pause_ms > 0
     }
 }
 
@@ -177,6 +222,20 @@ pub struct SavedTask {
     pub timer_ms: u64,
     /// The result, or the last error.
     pub outcome: Bytes,
+    /// Of a batch that came before it.
+    pub member: Option<Member>,
+}
+
+/// A batch as a snapshot has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedBatch {
+    pub id: TaskId,
+    pub posted: u32,
+    pub met: u32,
+    pub keep_ms: u64,
+    pub put_ms: u64,
+    /// 0 where it is not over.
+    pub ended_ms: u64,
 }
 
 /// What changes tasks. Variants are only ever added at the end.
@@ -226,6 +285,23 @@ pub enum TaskOp {
     },
     /// Fences of another past of this cluster may be about: none of them is given again.
     RaiseFence,
+    /// All of them, or none, as a batch. One whose unique key an unfinished task has is met, and not put.
+    PutBatch {
+        nonce: u64,
+        /// For how long all of it is known once it is over.
+        keep_ms: u64,
+        tasks: Vec<NewTask>,
+    },
+    RestoreBatch(Box<SavedBatch>),
+    /// The task is done, and these follow it, at its place in its batch: both, or neither. Of those whose unique key
+    /// an unfinished task has, none is put.
+    EndWith {
+        id: TaskId,
+        fence: u64,
+        result: Bytes,
+        nonce: u64,
+        follow: Vec<NewTask>,
+    },
 }
 
 /// A task in a worker's hands.
@@ -288,6 +364,12 @@ pub enum TaskOutcome {
     },
     /// The claim of this number came to its end before, and its worker has nothing of it.
     Over,
+    /// The batch has the first of the ids that [`TaskId::nth`] gives, and so many tasks of it those behind it.
+    Batch {
+        first: u64,
+        count: u32,
+        nonce: u64,
+    },
 }
 
 /// Whether it can be a queue's name: letters, digits, `.`, `_` and `-`.
@@ -313,72 +395,19 @@ impl Policy {
 impl NewTask {
     /// Whether all of it is within its bounds.
     pub fn is_bounded(&self) -> bool {
-        let unique = self.unique.as_deref();
+        let is_key = |key: &Option<String>, bytes_max| {
+            key.as_ref().is_none_or(|key| (1..=bytes_max).contains(&key.len()))
+        };
         is_queue(&self.queue)
             && self.kind.len() <= KIND_BYTES_MAX
             && self.payload.len() <= PAYLOAD_BYTES_MAX
             && usize::from(self.priority) < PRIORITIES
-            && unique.is_none_or(|key| (1..=UNIQUE_BYTES_MAX).contains(&key.len()))
+            && is_key(&self.unique, UNIQUE_BYTES_MAX)
+            && is_key(&self.key, KEY_BYTES_MAX)
             && self.policy.is_bounded()
             && match self.when {
                 When::After { delay_ms } => delay_ms <= DURATION_MS_MAX,
                 When::At { time_ms } => time_ms < 1 << 48,
             }
-    }
-
-    fn size_estimate(&self) -> usize {
-        64 + self.queue.len()
-            + self.kind.len()
-            + self.payload.len()
-            + self.unique.as_ref().map_or(0, String::len)
-    }
-}
-
-impl TaskOp {
-    /// About how many bytes it takes in a log or a frame.
-    pub fn size_estimate(&self) -> usize {
-        32 + match self {
-            TaskOp::Put { tasks, .. } => tasks.iter().map(NewTask::size_estimate).sum(),
-            TaskOp::Claim(claim) => {
-                let queues: usize = claim.queues.iter().map(|queue| queue.len() + 1).sum();
-                queues + claim.worker.len() + 9 * claim.holds.len()
-            }
-            TaskOp::End { end: End::Done { result }, .. } => result.len(),
-            TaskOp::End { end: End::Failed { error, .. }, .. } => error.len(),
-            TaskOp::Expire { leases } => 27 * leases.len(),
-            TaskOp::Progress { progress, .. } => progress.len(),
-            TaskOp::QueueSet { queue, .. } => queue.len(),
-            TaskOp::Restore(saved) => 64 + saved.task.size_estimate() + saved.outcome.len(),
-            TaskOp::End { .. }
-            | TaskOp::Due { .. }
-            | TaskOp::Cancel { .. }
-            | TaskOp::Revive { .. }
-            | TaskOp::Given { .. }
-            | TaskOp::RaiseFence => 0,
-        }
-    }
-
-    /// Whether a client's data takes room by it.
-    pub fn takes_room(&self) -> bool {
-        match self {
-            TaskOp::Put { .. } | TaskOp::Restore(_) | TaskOp::Progress { .. } => true,
-            TaskOp::End { end, .. } => matches!(end, End::Done { .. }),
-            TaskOp::Claim(_)
-            | TaskOp::Expire { .. }
-            | TaskOp::Due { .. }
-            | TaskOp::Cancel { .. }
-            | TaskOp::Revive { .. }
-            | TaskOp::QueueSet { .. }
-            | TaskOp::Given { .. }
-            | TaskOp::RaiseFence => false,
-        }
-    }
-
-    /// Tells the request that it is of, carried again, from one that repeats it.
-    pub fn nonce(&self) -> u64 {
-        match self {
-            TaskOp::Put { nonce, .. } => *nonce,
-            _ => 0,
-        }
     }
 }

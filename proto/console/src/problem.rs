@@ -12,6 +12,8 @@
 //! | `invalid-task` | 400 | a task, or what is said of one, is not as it can be |
 //! | `no-worker` | 401 | the workers' token is missing or another one |
 //! | `task-not-found` | 404 | no task has this id |
+//! | `batch-not-found` | 404 | no batch of tasks has this id |
+//! | `batch-gone` | 410 | the batch was there, and is known no more |
 //! | `lease-lost` | 409 | the fence is not the task's any more: another worker has it, or may |
 //! | `task-finished` | 409 | the task has ended otherwise |
 //! | `task-gone` | 410 | the task was there, and is known no more |
@@ -125,6 +127,8 @@ kinds! {
     InvalidTask = "invalid-task", BAD_REQUEST, "There can be no such task";
     NoWorker = "no-worker", UNAUTHORIZED, "This is for workers";
     TaskNotFound = "task-not-found", NOT_FOUND, "There is no such task";
+    BatchNotFound = "batch-not-found", NOT_FOUND, "There is no such batch";
+    BatchGone = "batch-gone", GONE, "The batch is gone";
     LeaseLost = "lease-lost", CONFLICT, "The task is in other hands";
     TaskFinished = "task-finished", CONFLICT, "The task has ended";
     TaskGone = "task-gone", GONE, "The task is gone";

@@ -16,6 +16,7 @@ mod bootstrap;
 mod clocks;
 mod copies;
 mod crashes;
+mod crawl;
 mod descriptors;
 mod disk;
 mod equal;

@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const LEASE: Duration = Duration::from_secs(15);
 
 /// Three nodes that have agreed to have tasks.
-async fn ready() -> Cluster {
+pub(crate) async fn ready() -> Cluster {
     agreed(3).await
 }
 
@@ -38,7 +38,7 @@ async fn agreed(nodes: u8) -> Cluster {
     cluster
 }
 
-async fn try_post(client: &Client, path: &str, body: &Value) -> Option<Answer> {
+pub(crate) async fn try_post(client: &Client, path: &str, body: &Value) -> Option<Answer> {
     let headers = [("content-type", "application/json")];
     client.send(Method::POST, path, &headers, body.to_string().into()).await.ok()
 }

@@ -1,20 +1,22 @@
 //! What clients and workers say of tasks, as JSON; an error names the member that is wrong, or its place.
 
+mod span;
+
 use std::borrow::Cow;
-use std::fmt;
 
 use bytes::Bytes;
 use serde::Deserialize;
-use serde::de::{self, Deserializer, Visitor};
 use serde_json::value::RawValue;
 use skep_state::task::{
-    CLAIM_QUEUES_MAX, CLAIM_TASKS_MAX, DURATION_MS_MAX, ERROR_BYTES_MAX, HOLDS_MAX, KIND_BYTES_MAX, NewTask,
-    PAYLOAD_BYTES_MAX, PRIORITIES, PROGRESS_BYTES_MAX, PUT_TASKS_MAX, Policy, QUEUE_BYTES_MAX, RETRIES_MAX,
-    UNIQUE_BYTES_MAX, WORKER_BYTES_MAX, When, is_queue, is_worker,
+    CLAIM_QUEUES_MAX, CLAIM_TASKS_MAX, ERROR_BYTES_MAX, FOLLOW_TASKS_MAX, HOLDS_MAX, KEY_BYTES_MAX,
+    KIND_BYTES_MAX, NewTask, PAYLOAD_BYTES_MAX, PRIORITIES, PROGRESS_BYTES_MAX, PUT_TASKS_MAX, Policy,
+    QUEUE_BYTES_MAX, QueueSettings, RETRIES_MAX, UNIQUE_BYTES_MAX, WORKER_BYTES_MAX, When, is_queue,
+    is_worker,
 };
 
 use crate::http::problem::{Problem, ProblemKind};
 use crate::http::query;
+pub(crate) use span::Span;
 
 /// Longest that a claim, or a reader of one task, waits.
 pub(crate) const WAIT_MS_MAX: u64 = 60_000;
@@ -25,55 +27,10 @@ const BACKOFF_MS: u64 = 5_000;
 const TIMEOUT_MS: u64 = 300_000;
 const KEEP_MS: u64 = 60_000;
 const WAIT_MS: u64 = 30_000;
-
-/// A length of time: `"1m 30s"`, or seconds as a number. In milliseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Span(pub u64);
-
-impl Span {
-    pub(crate) fn parse(text: &str) -> Result<Span, String> {
-        let given = humantime::parse_duration(text).map_err(|error| format!("{text:?}: {error}"))?;
-        Span::of_ms(given.as_millis().try_into().unwrap_or(u64::MAX))
-    }
-
-    fn of_ms(ms: u64) -> Result<Span, String> {
-        match ms <= DURATION_MS_MAX {
-            true => Ok(Span(ms)),
-            false => Err("expected at most a year".into()),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Span {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct SpanVisitor;
-        impl Visitor<'_> for SpanVisitor {
-            type Value = Span;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a length of time, as \"5s\" or \"1h 30m\", or seconds")
-            }
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Span, E> {
-                Span::parse(text).map_err(E::custom)
-            }
-            fn visit_u64<E: de::Error>(self, seconds: u64) -> Result<Span, E> {
-                Span::of_ms(seconds.saturating_mul(1000)).map_err(E::custom)
-            }
-            fn visit_f64<E: de::Error>(self, seconds: f64) -> Result<Span, E> {
-                match seconds >= 0.0 {
-                    true => Span::of_ms((seconds * 1000.0).round() as u64).map_err(E::custom),
-                    false => Err(E::custom("a length of time is not below 0")),
-                }
-            }
-            fn visit_i64<E: de::Error>(self, _: i64) -> Result<Span, E> {
-                Err(E::custom("a length of time is not below 0"))
-            }
-        }
-        deserializer.deserialize_any(SpanVisitor)
-    }
-}
+const BATCH_KEEP_MS: u64 = 3_600_000;
 
 /// A task as it is posted.
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TaskAsked<'a> {
     #[serde(borrow)]
@@ -92,6 +49,8 @@ pub(crate) struct TaskAsked<'a> {
     keep: Option<Span>,
     #[serde(borrow, default)]
     unique: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    key: Option<Cow<'a, str>>,
 }
 
 /// One task, or several.
@@ -107,18 +66,36 @@ pub(crate) fn put(body: &[u8]) -> Result<PutAsked, Problem> {
         return Ok(PutAsked::One(parse::<TaskAsked<'_>>(text)?.task()?));
     }
     let asked: Vec<TaskAsked<'_>> = parse(text)?;
+    if let Some(number) = asked.iter().position(|asked| asked.unique.is_some()) {
+        return Err(invalid(format!("task {number}: unique is for a task by itself, or in a batch")));
+    }
+    Ok(PutAsked::Many(many(asked)?))
+}
+
+/// Tasks that are one batch, as they are posted.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BatchAsked<'a> {
+    #[serde(borrow)]
+    tasks: Vec<TaskAsked<'a>>,
+    keep: Option<Span>,
+}
+
+/// The tasks of a batch, and for how many milliseconds it is known once it is over.
+pub(crate) fn batch(body: &[u8]) -> Result<(Vec<NewTask>, u64), Problem> {
+    let BatchAsked { tasks, keep } = parse(text(body)?)?;
+    Ok((many(tasks)?, keep.map_or(BATCH_KEEP_MS, |keep| keep.0)))
+}
+
+fn many(asked: Vec<TaskAsked<'_>>) -> Result<Vec<NewTask>, Problem> {
     if !(1..=PUT_TASKS_MAX).contains(&asked.len()) {
         return Err(invalid(format!("{} tasks; expected 1 to {PUT_TASKS_MAX}", asked.len())));
     }
     let numbered = asked.into_iter().enumerate();
     let tasks = numbered.map(|(number, asked)| {
-        let named = |problem: Problem| invalid(format!("task {number}: {}", problem.detail));
-        if asked.unique.is_some() {
-            return Err(invalid(format!("task {number}: unique is for a task that is posted by itself")));
-        }
-        asked.task().map_err(named)
+        asked.task().map_err(|problem| invalid(format!("task {number}: {}", problem.detail)))
     });
-    Ok(PutAsked::Many(tasks.collect::<Result<_, _>>()?))
+    tasks.collect()
 }
 
 /// Any JSON value as the payload of a task of a queue.
@@ -136,6 +113,7 @@ pub(crate) fn put_any(queue: &str, body: &[u8]) -> Result<NewTask, Problem> {
         timeout: None,
         keep: None,
         unique: None,
+        key: None,
     };
     asked.task()
 }
@@ -164,8 +142,9 @@ impl TaskAsked<'_> {
                 keep_ms: ms(self.keep, KEEP_MS),
             },
             unique: self.unique.map(Cow::into_owned),
+            key: self.key.map(Cow::into_owned),
         };
-        let unique = task.unique.as_ref().map_or(1, String::len);
+        let len = |key: &Option<String>| key.as_ref().map_or(1, String::len);
         let wrong = [
             (task.kind.len() > KIND_BYTES_MAX, format!("kind: expected at most {KIND_BYTES_MAX} bytes")),
             (
@@ -178,8 +157,12 @@ impl TaskAsked<'_> {
             ),
             (task.policy.retries > RETRIES_MAX, format!("retries: expected at most {RETRIES_MAX}")),
             (
-                !(1..=UNIQUE_BYTES_MAX).contains(&unique),
+                !(1..=UNIQUE_BYTES_MAX).contains(&len(&task.unique)),
                 format!("unique: expected 1 to {UNIQUE_BYTES_MAX} bytes"),
+            ),
+            (
+                !(1..=KEY_BYTES_MAX).contains(&len(&task.key)),
+                format!("key: expected 1 to {KEY_BYTES_MAX} bytes"),
             ),
             (!task.is_bounded(), "the task is beyond its bounds".to_owned()),
         ];
@@ -253,6 +236,8 @@ pub(crate) struct EndAsked<'a> {
     pub delay: Option<Span>,
     #[serde(borrow, default)]
     pub progress: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    follow: Vec<TaskAsked<'a>>,
 }
 
 impl<'a> EndAsked<'a> {
@@ -265,6 +250,7 @@ impl<'a> EndAsked<'a> {
             ("final", asked.is_final),
             ("delay", asked.delay.is_some()),
             ("progress", asked.progress.is_some()),
+            ("follow", !asked.follow.is_empty()),
         ];
         if let Some((name, _)) = given.iter().find(|(name, is_given)| *is_given && !members.contains(name)) {
             return Err(invalid(format!("{name}: not of this request")));
@@ -277,6 +263,15 @@ impl<'a> EndAsked<'a> {
             return Err(invalid(format!("progress: expected at most {PROGRESS_BYTES_MAX} bytes")));
         }
         Ok(asked)
+    }
+
+    /// The tasks that follow.
+    pub(crate) fn follow(&self) -> Result<Vec<NewTask>, Problem> {
+        match self.follow.len() {
+            0 => Ok(Vec::new()),
+            1..=FOLLOW_TASKS_MAX => many(self.follow.clone()),
+            count => Err(invalid(format!("follow: {count} tasks; expected at most {FOLLOW_TASKS_MAX}"))),
+        }
     }
 
     /// The error, cut where it is too long: what is wrong stands mostly at its begin.
@@ -306,6 +301,22 @@ pub(crate) struct QueueAsked {
     pub paused: bool,
     pub length_max: Option<u32>,
     pub active_max: Option<u32>,
+    pub per_key: Option<u32>,
+    pub key_pause: Option<Span>,
+}
+
+impl QueueAsked {
+    pub(crate) fn settings(&self, queue: &str) -> Result<QueueSettings, Problem> {
+        let first = QueueSettings::of(queue);
+        let settings = QueueSettings {
+            paused: self.paused,
+            length_max: self.length_max.unwrap_or(first.length_max),
+            active_max: self.active_max.unwrap_or(first.active_max),
+            per_key: self.per_key.unwrap_or(first.per_key),
+            key_pause_ms: self.key_pause.map_or(first.key_pause_ms, |pause| pause.0),
+        };
+        settings.is_bounded().then_some(settings).ok_or_else(|| invalid("per_key: expected at least 1"))
+    }
 }
 
 pub(crate) fn queue_name(name: &str) -> Result<&str, Problem> {
@@ -386,6 +397,7 @@ mod tests {
             (r#"{"queue":"q","delay":1,"at":"2026-11-21T03:10:00Z"}"#, "delay and at"),
             (r#"{"queue":"q","at":"tomorrow"}"#, "tomorrow"),
             (r#"{"queue":"q","unique":""}"#, "unique"),
+            (r#"{"queue":"q","key":""}"#, "key"),
             (r#"{"queue":"q","retries":1001}"#, "retries"),
             (r#"{"queue":"q","then":[]}"#, "then"),
             (r#"[]"#, "0 tasks"),

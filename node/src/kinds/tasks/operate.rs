@@ -7,10 +7,10 @@ use axum::response::Response;
 use http::{HeaderMap, StatusCode};
 use serde_json::json;
 use skep_console::accept::want;
-use skep_state::task::{QueueSettings, TaskOp, TaskOutcome};
+use skep_state::task::{TaskOp, TaskOutcome};
 
 use super::asked::{self, QueueAsked};
-use super::shown::{self, QueueShown};
+use super::shown::{self, QueueShown, SettingsShown};
 use super::worker::change;
 use super::{Named, Queues, id_of, refused};
 use crate::http::body;
@@ -41,8 +41,8 @@ pub(crate) async fn list<A: TaskApi>(
     shown::answer(StatusCode::OK, &json!({ "queues": shown }))
 }
 
-/// Sets a queue: whether it is paused, how many unfinished tasks it takes, and how many are active at once. What is
-/// not given is as at first.
+/// Sets a queue: whether it is paused, how many unfinished tasks it takes, how many are active at once, how many of one
+/// key (`per_key`), and how long a key has rest (`key_pause`). What is not given is as at first.
 #[utoipa::path(
     put, path = "/queues/{queue}", operation_id = "setQueue", tag = "operators", security(("operator" = [])),
     params(("queue" = String, Path)),
@@ -64,15 +64,10 @@ pub(crate) async fn set<A: TaskApi>(
     asked::queue_name(&queue)?;
     let (head, body) = request.into_parts();
     let body = body::read(&head.headers, body, SETTINGS_BYTES_MAX, &queues.served.account).await?;
-    let QueueAsked { paused, length_max, active_max } = asked::parse(asked::text(&body)?)?;
-    let bound = |count: Option<u32>| count.unwrap_or(u32::MAX);
-    let settings = QueueSettings { paused, length_max: bound(length_max), active_max: bound(active_max) };
+    let settings = asked::parse::<QueueAsked>(asked::text(&body)?)?.settings(&queue)?;
     tracing::info!(queue, ?settings, "an operator sets a queue");
     match queues.served.api.change_tasks(TaskOp::QueueSet { queue, settings }, None).await?.0 {
-        TaskOutcome::Changed { .. } => {
-            let shown = json!({ "paused": paused, "length_max": length_max, "active_max": active_max });
-            shown::answer(StatusCode::OK, &shown)
-        }
+        TaskOutcome::Changed { .. } => shown::answer(StatusCode::OK, &SettingsShown::of(&settings)),
         other => Err(refused(&other)),
     }
 }

@@ -8,8 +8,8 @@ use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use serde::Serialize;
 use serde_json::value::RawValue;
-use skep_state::kinds::tasks::{QueueView, Task};
-use skep_state::task::TaskState;
+use skep_state::kinds::tasks::{Batch, QueueView, Task, Tasks};
+use skep_state::task::{QueueSettings, TaskState};
 
 use crate::http::Account;
 use crate::http::encode::time_rfc3339;
@@ -103,14 +103,64 @@ impl ClaimedShown {
     }
 }
 
+/// What has come of a batch.
+#[derive(Serialize)]
+pub(crate) struct BatchShown {
+    id: String,
+    /// All tasks of it, and what met others.
+    total: u32,
+    met: u32,
+    unfinished: u32,
+    done: u32,
+    dead: u32,
+    cancelled: u32,
+    put: String,
+    /// Since when it is over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ended: Option<String>,
+    tasks: Vec<MemberShown>,
+}
+
+/// A task of a batch.
+#[derive(Serialize)]
+struct MemberShown {
+    /// Its place in what was posted, from 0.
+    place: u32,
+    id: String,
+    state: &'static str,
+}
+
+impl BatchShown {
+    pub(crate) fn of(tasks: &Tasks, batch: &Batch) -> Self {
+        let member = |(place, task): (u32, &Task)| MemberShown {
+            place,
+            id: task.id.to_string(),
+            state: task.state.as_str(),
+        };
+        Self {
+            id: batch.id.to_string(),
+            total: batch.total(),
+            met: batch.met,
+            unfinished: batch.unfinished,
+            done: batch.done,
+            dead: batch.dead,
+            cancelled: batch.cancelled,
+            put: time(batch.put_ms),
+            ended: (batch.ended_ms > 0).then(|| time(batch.ended_ms)),
+            tasks: tasks.members(batch).map(member).collect(),
+        }
+    }
+}
+
 /// A queue.
 #[derive(Serialize)]
 pub(crate) struct QueueShown {
     queue: String,
-    paused: bool,
-    length_max: Option<u32>,
-    active_max: Option<u32>,
+    #[serde(flatten)]
+    settings: SettingsShown,
     ready: u32,
+    /// Of the ready ones those that wait for others of their keys.
+    aside: u32,
     due: u32,
     active: u32,
     dead: u32,
@@ -124,15 +174,37 @@ pub(crate) struct QueueShown {
     oldest_ready: Option<String>,
 }
 
-impl QueueShown {
-    pub(crate) fn of(view: &QueueView) -> Self {
+/// What is set of a queue.
+#[derive(Serialize)]
+pub(crate) struct SettingsShown {
+    paused: bool,
+    length_max: Option<u32>,
+    active_max: Option<u32>,
+    per_key: Option<u32>,
+    /// In seconds.
+    key_pause: f64,
+}
+
+impl SettingsShown {
+    pub(crate) fn of(settings: &QueueSettings) -> Self {
         let bound = |count: u32| (count != u32::MAX).then_some(count);
         Self {
+            paused: settings.paused,
+            length_max: bound(settings.length_max),
+            active_max: bound(settings.active_max),
+            per_key: bound(settings.per_key),
+            key_pause: Duration::from_millis(settings.key_pause_ms).as_secs_f64(),
+        }
+    }
+}
+
+impl QueueShown {
+    pub(crate) fn of(view: &QueueView) -> Self {
+        Self {
             queue: view.name.to_string(),
-            paused: view.settings.paused,
-            length_max: bound(view.settings.length_max),
-            active_max: bound(view.settings.active_max),
+            settings: SettingsShown::of(&view.settings),
             ready: view.ready,
+            aside: view.aside,
             due: view.due,
             active: view.active,
             dead: view.dead,
@@ -171,7 +243,7 @@ fn json(value: &impl Serialize) -> Result<Vec<u8>, Problem> {
     serde_json::to_vec(value).map_err(|error| Problem::new(ProblemKind::Internal, error.to_string()))
 }
 
-fn with(status: StatusCode, body: Body) -> Response {
+pub(super) fn with(status: StatusCode, body: Body) -> Response {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, JSON);

@@ -9,7 +9,8 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde_json::json;
 use serde_json::value::RawValue;
-use skep_state::task::{End, HOLDS_MAX, Lease, PAYLOAD_BYTES_MAX, TaskClaim, TaskOp, TaskOutcome};
+use skep_base::id::RequestId;
+use skep_state::task::{End, HOLDS_MAX, Lease, NewTask, PAYLOAD_BYTES_MAX, TaskClaim, TaskOp, TaskOutcome};
 use tokio::time::{Instant, timeout_at};
 
 use super::asked::{self, BeatAsked, ClaimAsked, EndAsked};
@@ -22,8 +23,8 @@ use crate::kinds::served::TaskApi;
 
 /// Largest body of a claim or a beat.
 const ASK_BYTES_MAX: usize = 16 * 1024;
-/// Largest body of an end: a result, and what stands around it.
-const END_BYTES_MAX: usize = PAYLOAD_BYTES_MAX + 8 * 1024;
+/// Largest body of an end: a result, what follows it, and what stands around them.
+const END_BYTES_MAX: usize = PAYLOAD_BYTES_MAX + 256 * 1024;
 /// How long a claim that was called in vain keeps away from its line.
 const VAIN_PAUSE_MIN: Duration = Duration::from_millis(10);
 const VAIN_PAUSE_MAX: Duration = Duration::from_secs(2);
@@ -200,6 +201,7 @@ macro_rules! ends {
                 (status = 404, description = "No task has this id", body = schema::ProblemDocument, content_type = "application/problem+json"),
                 (status = 409, description = "The fence is not the task's any more, or it has ended otherwise", body = schema::ProblemDocument, content_type = "application/problem+json"),
                 (status = 410, description = "It has ended, and what became of it is known no more", body = schema::ProblemDocument, content_type = "application/problem+json"),
+                (status = 429, description = "There is no room for what follows it, or for the result of a task of a batch: nothing was done", body = schema::ProblemDocument, content_type = "application/problem+json"),
             ),
         )]
         pub(crate) async fn $name<A: TaskApi>(
@@ -211,15 +213,17 @@ macro_rules! ends {
             let id = id_of(&id)?;
             let $asked = EndAsked::parse(&body, $members)?;
             let fence = $asked.fence;
-            let op = TaskOp::End { id, fence, end: $end };
-            change(&queues, op, &id.to_string()).await
+            let follow = $asked.follow()?;
+            let end = $end;
+            change(&queues, ended(Lease { id, fence }, end, follow), &id.to_string()).await
         }
     )*};
 }
 
 ends! {
-    /// Ends a task: it is done, and `result` is what came of it.
-    complete "/tasks/{id}/complete" "completeTask" &["result"], |asked| End::Done { result: bytes(asked.result) };
+    /// Ends a task: it is done, and `result` is what came of it. Tasks under `follow` are put with the end, where there
+    /// is room for them, else neither is done; those that follow a task of a batch are of the batch.
+    complete "/tasks/{id}/complete" "completeTask" &["result", "follow"], |asked| End::Done { result: bytes(asked.result) };
     /// Ends a try that failed: there is another one after a while, unless it was the last, or `final`.
     fail "/tasks/{id}/fail" "failTask" &["error", "final"], |asked| {
         End::Failed { error: asked.error(), is_final: asked.is_final }
@@ -257,6 +261,16 @@ pub(crate) async fn progress<A: TaskApi>(
     let asked = EndAsked::parse(&body, &["progress"])?;
     let op = TaskOp::Progress { id, fence: asked.fence, progress: bytes(asked.progress) };
     change(&queues, op, &id.to_string()).await
+}
+
+fn ended(Lease { id, fence }: Lease, end: End, follow: Vec<NewTask>) -> TaskOp {
+    match end {
+        End::Done { result } if !follow.is_empty() => {
+            // Random: ids are made of it, and nobody is to guess them.
+            TaskOp::EndWith { id, fence, result, nonce: RequestId::random().0 as u64, follow }
+        }
+        end => TaskOp::End { id, fence, end },
+    }
 }
 
 fn bytes(value: Option<&RawValue>) -> Bytes {

@@ -134,6 +134,9 @@ fn outcome_to(outcome: &OpOutcome) -> (u8, u64) {
         OpOutcome::Level { level } => (7, level.0.into()),
         // What their ids are made of beside this is the nonce.
         OpOutcome::Tasks(TaskOutcome::Put { first, count, .. }) => (9, u64::from(*count) << SEQ_BITS | first),
+        OpOutcome::Tasks(TaskOutcome::Batch { first, count, .. }) => {
+            (10, u64::from(*count) << SEQ_BITS | first)
+        }
         // A claim guards no claim, and what was refused is not remembered.
         OpOutcome::Tasks(_) => (8, 0),
         OpOutcome::Claimed
@@ -159,9 +162,12 @@ fn outcome_of(outcome: u8, value: u64, nonce: u64) -> Result<OpOutcome, Invalid>
         6 => OpOutcome::TooManyRemoved,
         7 => OpOutcome::Level { level: Level(value as u16) },
         8 => OpOutcome::Skipped,
-        9 => {
+        9 | 10 => {
             let (first, count) = (value & SEQ_MAX, (value >> SEQ_BITS) as u32);
-            OpOutcome::Tasks(TaskOutcome::Put { first, count, nonce })
+            OpOutcome::Tasks(match outcome {
+                9 => TaskOutcome::Put { first, count, nonce },
+                _ => TaskOutcome::Batch { first, count, nonce },
+            })
         }
         unknown => return Err(Invalid(format!("a claim's outcome is {unknown}"))),
     })
@@ -189,6 +195,7 @@ mod tests {
             OpOutcome::Level { level: Level(4) },
             OpOutcome::Skipped,
             OpOutcome::Tasks(TaskOutcome::Put { first: SEQ_MAX, count: 1000, nonce: u64::MAX - 1 }),
+            OpOutcome::Tasks(TaskOutcome::Batch { first: SEQ_MAX, count: 1000, nonce: u64::MAX - 1 }),
         ] {
             let claim = claim(outcome);
             assert_eq!(Remembered::of_bytes(5, &claim.to_bytes(5)), Ok(claim));

@@ -1,9 +1,11 @@
 //! The operations that make all tasks anew in an empty cluster: with their ids, and those that workers had as
 //! ready ones. Workers are not among them, nor what queues have counted.
 
+use std::cmp::Reverse;
+
 use super::queue::Queue;
-use super::{Task, Tasks};
-use crate::task::{NewTask, PRIORITIES, SavedTask, TaskOp, TaskState, When};
+use super::{Task, Tasks, Timed};
+use crate::task::{NewTask, SavedTask, TaskOp, TaskState, When};
 
 impl Tasks {
     pub(super) fn made_again(&self) -> impl Iterator<Item = TaskOp> {
@@ -12,30 +14,35 @@ impl Tasks {
             .queues
             .iter()
             .map(|queue| TaskOp::QueueSet { queue: queue.name.to_string(), settings: queue.settings });
-        let listed = held.queues.iter().flat_map(move |queue| {
-            let waiting = (0..PRIORITIES).rev().flat_map(move |priority| tasks.waiting(queue, priority));
-            waiting.chain(held.table.tasks(&queue.dead))
+        let listed = held
+            .queues
+            .iter()
+            .flat_map(move |queue| tasks.waiting(queue).into_iter().chain(held.table.tasks(&queue.dead)));
+        let timed = self.timers.iter().filter_map(move |(_, timed)| match timed {
+            Timed::Task(_, slot) => held.table.get(*slot),
+            Timed::Lane(..) | Timed::Batch(_) => None,
         });
-        let timed = self.timers.iter().filter_map(move |(_, _, slot)| held.table.get(*slot));
         let due = timed.filter(|task| task.state == TaskState::Due);
-        let finished = held.table.tasks(&held.finished);
+        // Of a batch what is to be done comes before what has ended: it is not over meanwhile.
+        let ended = held.batches.values().map(|batch| &batch.ended);
+        let finished = [&held.finished].into_iter().chain(ended).flat_map(move |list| held.table.tasks(list));
         let all = listed.chain(due).chain(finished);
+        let batches = held.batches.values().map(|batch| TaskOp::RestoreBatch(Box::new(batch.saved())));
         let saved = all.map(move |task| TaskOp::Restore(Box::new(tasks.saved(task))));
         // First: a task that a client puts meanwhile has a number that is none of theirs.
         let given = (held.last_seq > 0).then_some(TaskOp::Given { seq: held.last_seq, fence: held.fence });
-        given.into_iter().chain(queues).chain(saved)
+        given.into_iter().chain(queues).chain(batches).chain(saved)
     }
 
-    /// What of a queue is to be claimed, or was: that was before the rest.
-    fn waiting<'a>(&'a self, queue: &'a Queue, priority: usize) -> impl Iterator<Item = &'a Task> {
+    /// What of a queue is to be claimed, or was: that was before the rest. Keys come one after the other.
+    fn waiting<'a>(&'a self, queue: &'a Queue) -> Vec<&'a Task> {
         let table = &self.held.table;
-        let lists = [(true, &queue.suspects), (false, &queue.ready)];
-        lists.into_iter().flat_map(move |(is_suspect, lists)| {
-            let active = table.tasks(&queue.active);
-            let active = active
-                .filter(move |it| usize::from(it.priority) == priority && it.is_suspect() == is_suspect);
-            active.chain(lists.get(priority).into_iter().flat_map(|list| table.tasks(list)))
-        })
+        let listed = queue.ready.iter().chain(&queue.suspects);
+        let aside = queue.lanes.values().flat_map(|lane| lane.waiting.values());
+        let lists = [&queue.active].into_iter().chain(listed).chain(aside);
+        let mut all: Vec<&Task> = lists.flat_map(|list| table.tasks(list)).collect();
+        all.sort_by_key(|task| (queue.lane_of(task), Reverse(task.rank())));
+        all
     }
 
     fn saved(&self, task: &Task) -> SavedTask {
@@ -50,6 +57,7 @@ impl Tasks {
                 when: When::After { delay_ms: 0 },
                 policy: task.body.policy,
                 unique: task.body.unique.clone(),
+                key: task.body.key.clone(),
             },
             state: if is_active { TaskState::Ready } else { task.state },
             tries: task.tries,
@@ -59,6 +67,7 @@ impl Tasks {
             since_ms: task.since_ms,
             timer_ms: if is_active { 0 } else { task.timer_ms },
             outcome: task.outcome.clone(),
+            member: task.member,
         }
     }
 }

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::table::{Edge, NONE};
-use super::{Ended, Tasks, noted};
+use super::{Ended, Tasks, Timed, noted};
 use crate::level::Limits;
 use crate::task::{
-    DURATION_MS_MAX, ERROR_BYTES_MAX, EXPIRE_LEASES_MAX, End, Lease, PAYLOAD_BYTES_MAX, PROGRESS_BYTES_MAX,
-    TaskId, TaskOutcome, TaskState,
+    DURATION_MS_MAX, ERROR_BYTES_MAX, EXPIRE_LEASES_MAX, End, FOLLOW_TASKS_MAX, Lease, NewTask,
+    PAYLOAD_BYTES_MAX, PROGRESS_BYTES_MAX, SEQ_MAX, TaskId, TaskOutcome, TaskState,
 };
 
 /// Longest time before a retry.
@@ -62,6 +62,13 @@ impl Tasks {
                 };
             }
         };
+        let member = self.held.table.get(slot).and_then(|task| task.member);
+        if let (Some(_), End::Done { result }) = (member, end)
+            && !self.make_room(result.len(), limits)
+        {
+            // It stays, and so does the payload: what has no room is refused, and tried again.
+            return TaskOutcome::Full;
+        }
         self.mark(slot, end.ended());
         match end {
             End::Done { result } => {
@@ -78,6 +85,42 @@ impl Tasks {
             End::Snooze { delay_ms } => self.wait(slot, *delay_ms, now),
         }
         TaskOutcome::Ended { state: self.held.table.get(slot).map_or(TaskState::Done, |task| task.state) }
+    }
+
+    /// Ends a task that is done, and puts those that follow it: all of it is judged before anything is done.
+    pub(super) fn end_with(
+        &mut self,
+        Lease { id, fence }: Lease,
+        result: &Bytes,
+        (nonce, follow): (u64, &[NewTask]),
+        now: u64,
+        limits: &Limits,
+    ) -> TaskOutcome {
+        let end = End::Done { result: result.clone() };
+        let first = self.held.last_seq + 1;
+        let bounded = end.is_bounded()
+            && follow.len() <= FOLLOW_TASKS_MAX
+            && follow.iter().all(NewTask::is_bounded)
+            && first + follow.len() as u64 <= SEQ_MAX;
+        if !bounded {
+            return TaskOutcome::Invalid;
+        }
+        if let Ok(slot) = self.held_by(id, fence) {
+            let member = self.held.table.get(slot).and_then(|task| task.member);
+            let new: Vec<&NewTask> = follow.iter().filter(|task| self.meets(task).is_none()).collect();
+            if let Err(refused) = self.admit(new.iter().copied(), result.len(), limits) {
+                return refused;
+            }
+            let mut number = 0;
+            for task in follow {
+                // It may meet one that is put with it.
+                if self.meets(task).is_none() {
+                    self.put_one(TaskId::nth(first, nonce, number), task, member, now);
+                    number += 1;
+                }
+            }
+        }
+        self.end(id, fence, &end, now, limits)
     }
 
     /// The slot of a task that is active under this fence.
@@ -137,7 +180,8 @@ impl Tasks {
         self.free_unique(slot);
         self.count(slot, |counts| counts.dead += 1);
         self.shift(slot, TaskState::Dead, Edge::Tail, 0, now);
-        let queue = self.held.table.get(slot).and_then(|task| self.held.queues.get(usize::from(task.queue)));
+        let task = self.held.table.get(slot).filter(|task| task.member.is_none());
+        let queue = task.and_then(|task| self.held.queues.get(usize::from(task.queue)));
         let Some(dead) = queue.map(|queue| queue.dead) else { return };
         if dead.len > limits.task_dead_max && dead.head != NONE {
             self.count(dead.head, |counts| counts.dropped += 1);
@@ -198,10 +242,22 @@ impl Tasks {
     pub(super) fn advance(&mut self, max: u32, now: u64, limits: &Limits) -> TaskOutcome {
         let mut count = 0;
         while count < max.min(super::DUE_MAX)
-            && let Some((time_ms, _, slot)) = self.timers.first().copied()
-            && time_ms <= now
+            && let Some((time_ms, _)) = self.timers.first()
+            && *time_ms <= now
+            && let Some((_, timed)) = self.timers.pop_first()
         {
             count += 1;
+            let slot = match timed {
+                Timed::Lane(queue, key) => {
+                    self.wake_lane(queue, &key, now);
+                    continue;
+                }
+                Timed::Batch(seq) => {
+                    self.forget_batch(seq);
+                    continue;
+                }
+                Timed::Task(_, slot) => slot,
+            };
             match self.held.table.get(slot).map(|task| task.state) {
                 Some(TaskState::Active) => {
                     self.mark(slot, Ended::Otherwise);
@@ -209,9 +265,7 @@ impl Tasks {
                 }
                 Some(TaskState::Done | TaskState::Cancelled) => self.forget(slot),
                 Some(_) => self.shift(slot, TaskState::Ready, Edge::Tail, 0, now),
-                None => {
-                    self.timers.pop_first();
-                }
+                None => {}
             }
         }
         TaskOutcome::Changed { count }
@@ -235,20 +289,26 @@ impl Tasks {
     }
 
     /// Has a dead task tried again from the start.
-    pub(super) fn revive(&mut self, id: TaskId, now: u64) -> TaskOutcome {
+    pub(super) fn revive(&mut self, id: TaskId, now: u64, limits: &Limits) -> TaskOutcome {
         let slot = match self.slot_of(id) {
             Ok(slot) => slot,
             Err(outcome) => return outcome,
         };
-        let Some(task) = self.held.table.get_mut(slot) else { return TaskOutcome::Unknown };
+        let Some(task) = self.held.table.get(slot) else { return TaskOutcome::Unknown };
         if task.state != TaskState::Dead {
             return TaskOutcome::Finished { state: task.state };
+        }
+        let lane = task.body.key.as_deref().map(|key| (task.queue, key));
+        if !self.have_lanes(lane.into_iter(), limits) {
+            return TaskOutcome::Full;
         }
         let key = task.body.unique.clone().map(|unique| (task.queue, unique));
         if key.as_ref().is_some_and(|key| self.by_unique.contains_key(key)) {
             return TaskOutcome::Taken;
         }
-        (task.tries, task.lost) = (0, 0);
+        if let Some(task) = self.held.table.get_mut(slot) {
+            (task.tries, task.lost) = (0, 0);
+        }
         if let Some(key) = key {
             self.by_unique.insert(key, id.seq);
         }

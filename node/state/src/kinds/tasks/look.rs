@@ -12,11 +12,13 @@ pub struct QueueView {
     pub name: Arc<str>,
     pub settings: QueueSettings,
     pub ready: u32,
+    /// Of the ready ones those that wait for others of their keys.
+    pub aside: u32,
     pub due: u32,
     pub active: u32,
     pub dead: u32,
     pub counts: Counts,
-    /// Since when the oldest ready task is ready; 0 where none is.
+    /// Since when the oldest task that can be claimed can be; 0 where none can.
     pub oldest_ready_ms: u64,
 }
 
@@ -47,9 +49,10 @@ impl Tasks {
                 name: queue.name.clone(),
                 settings: queue.settings,
                 ready: queue.ready_len(),
+                aside: queue.aside,
                 due: queue.due,
                 active: queue.active.len,
-                dead: queue.dead.len,
+                dead: queue.dead_len(),
                 counts: queue.counts,
                 oldest_ready_ms: queue.oldest_ms(&self.held.table).unwrap_or(0),
             })
@@ -144,6 +147,11 @@ impl Tasks {
     /// What they take of the room that there is.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Keys whose tasks wait for each other.
+    pub fn lanes(&self) -> usize {
+        self.held.queues.iter().map(|queue| queue.lanes.len()).sum()
     }
 
     /// Workers that are known.

@@ -7,10 +7,11 @@ use bytes::Bytes;
 
 use super::queue::Queue;
 use super::table::Edge;
-use super::{Body, Ended, FENCE_MAX, TASK_OVERHEAD_BYTES, Task, Tasks, noted, unique_bytes};
+use super::{Body, Ended, FENCE_MAX, TASK_OVERHEAD_BYTES, Task, Tasks, key_bytes, noted};
 use crate::level::Limits;
 use crate::task::{
-    NewTask, PUT_TASKS_MAX, QueueSettings, SEQ_MAX, SavedTask, TaskId, TaskOutcome, TaskState, When, is_queue,
+    Member, NewTask, PUT_TASKS_MAX, QueueSettings, SEQ_MAX, SavedTask, TaskId, TaskOutcome, TaskState, When,
+    is_queue,
 };
 
 impl Tasks {
@@ -32,40 +33,57 @@ impl Tasks {
         {
             return TaskOutcome::Met { id };
         }
-        let mut wanted = BTreeMap::<&str, u32>::new();
-        tasks.iter().for_each(|task| *wanted.entry(&task.queue).or_default() += 1);
-        for (name, count) in &wanted {
-            let queue =
-                self.by_queue.get(*name).and_then(|number| self.held.queues.get(usize::from(*number)));
-            if let Some(queue) = queue
-                && queue.unfinished().saturating_add(*count) > queue.settings.length_max
-            {
-                return TaskOutcome::QueueFull { queue: (*name).to_owned() };
-            }
+        if let Err(refused) = self.admit(tasks.iter(), 0, limits) {
+            return refused;
         }
-        let names: Vec<&str> = wanted.into_keys().collect();
-        let bytes = tasks.iter().map(charge).sum();
-        if !self.have_queues(&names, limits) || !self.make_room(bytes, limits) {
-            return TaskOutcome::Full;
-        }
-        let queues: Option<Vec<u16>> =
-            tasks.iter().map(|task| self.by_queue.get(&*task.queue).copied()).collect();
-        let Some(queues) = queues else { return TaskOutcome::Full };
-        for ((number, task), queue) in (0..).zip(tasks).zip(queues) {
-            self.put_one(TaskId::nth(first, nonce, number), queue, task, now);
+        for (number, task) in (0..).zip(tasks) {
+            self.put_one(TaskId::nth(first, nonce, number), task, None, now);
         }
         let count = tasks.len() as u32;
         self.remember_put(nonce, first, count, limits);
         TaskOutcome::Put { first, count, nonce }
     }
 
-    fn meets(&self, task: &NewTask) -> Option<TaskId> {
+    /// Sees to it that there is room for all of these, and so many bytes beside; or says what there is none of.
+    pub(super) fn admit<'a>(
+        &mut self,
+        tasks: impl Iterator<Item = &'a NewTask> + Clone,
+        beside: usize,
+        limits: &Limits,
+    ) -> Result<(), TaskOutcome> {
+        let mut wanted = BTreeMap::<&str, u32>::new();
+        tasks.clone().for_each(|task| *wanted.entry(&task.queue).or_default() += 1);
+        for (name, count) in &wanted {
+            let queue =
+                self.by_queue.get(*name).and_then(|number| self.held.queues.get(usize::from(*number)));
+            if let Some(queue) = queue
+                && queue.unfinished().saturating_add(*count) > queue.settings.length_max
+            {
+                return Err(TaskOutcome::QueueFull { queue: (*name).to_owned() });
+            }
+        }
+        let names: Vec<&str> = wanted.into_keys().collect();
+        if !self.have_queues(&names, limits) {
+            return Err(TaskOutcome::Full);
+        }
+        let lane = |task: &'a NewTask| Some((*self.by_queue.get(&*task.queue)?, task.key.as_deref()?));
+        let has_lanes = self.have_lanes(tasks.clone().filter_map(lane), limits);
+        match has_lanes && self.make_room(beside + tasks.map(charge).sum::<usize>(), limits) {
+            true => Ok(()),
+            false => Err(TaskOutcome::Full),
+        }
+    }
+
+    /// The unfinished task that has its unique key.
+    pub(super) fn meets(&self, task: &NewTask) -> Option<TaskId> {
         let key = (*self.by_queue.get(&*task.queue)?, task.unique.clone()?);
         let slot = self.by_seq.get(self.by_unique.get(&key)?)?;
         self.held.table.get(*slot).map(|task| task.id)
     }
 
-    fn put_one(&mut self, id: TaskId, queue: u16, new: &NewTask, now: u64) {
+    /// Puts a task for which there is room.
+    pub(super) fn put_one(&mut self, id: TaskId, new: &NewTask, member: Option<Member>, now: u64) {
+        let Some(queue) = self.by_queue.get(&*new.queue).copied() else { return };
         let at = match new.when {
             When::After { delay_ms: 0 } => 0,
             When::After { delay_ms } => now.saturating_add(delay_ms),
@@ -74,12 +92,13 @@ impl Tasks {
         };
         let state = if at == 0 { TaskState::Ready } else { TaskState::Due };
         let slot = self.insert(id, queue, new, state, at, now);
+        self.enlist(slot, member);
         if let Some(of) = self.held.queues.get_mut(usize::from(queue)) {
             of.counts.put += 1;
             noted::counts(&mut self.rolling, queue, of.counts);
         }
         self.held.last_seq = self.held.last_seq.max(id.seq);
-        self.attach(slot, Edge::Tail);
+        self.place(slot, Edge::Tail, now);
     }
 
     /// A task in a slot, and in no list yet.
@@ -97,6 +116,7 @@ impl Tasks {
             // A copy: it must not keep a whole log entry's memory alive.
             payload: Bytes::copy_from_slice(&new.payload),
             unique: new.unique.clone(),
+            key: new.key.clone(),
             policy: new.policy,
         };
         let task = Task {
@@ -104,6 +124,7 @@ impl Tasks {
             queue,
             priority: new.priority,
             state,
+            is_aside: false,
             ended: Ended::Not,
             tries: 0,
             lost: 0,
@@ -115,6 +136,7 @@ impl Tasks {
             body: Arc::new(body),
             outcome: Bytes::new(),
             progress: Bytes::new(),
+            member: None,
         };
         self.bytes += task.charge();
         noted::body(&mut self.rolling, &task);
@@ -128,7 +150,18 @@ impl Tasks {
         slot
     }
 
-    fn remember_put(&mut self, nonce: u64, first: u64, count: u32, limits: &Limits) {
+    /// Makes a task one of a batch.
+    fn enlist(&mut self, slot: u32, member: Option<Member>) {
+        if let Some(task) = self.held.table.get_mut(slot)
+            && let Some(Member { batch, place }) = member
+        {
+            task.member = member;
+            noted::member(&mut self.rolling, task.id.seq, Member { batch, place });
+            self.members.insert((batch, place, task.id.seq));
+        }
+    }
+
+    pub(super) fn remember_put(&mut self, nonce: u64, first: u64, count: u32, limits: &Limits) {
         noted::put(&mut self.rolling, nonce, first, count);
         self.held.recent.push_back((nonce, first, count));
         self.puts.insert(nonce, (first, count));
@@ -177,20 +210,31 @@ impl Tasks {
         true
     }
 
-    pub(super) fn set_queue(&mut self, name: &str, settings: QueueSettings, limits: &Limits) -> TaskOutcome {
-        if !is_queue(name) {
+    pub(super) fn set_queue(
+        &mut self,
+        name: &str,
+        settings: QueueSettings,
+        now: u64,
+        limits: &Limits,
+    ) -> TaskOutcome {
+        if !is_queue(name) || !settings.is_bounded() {
             return TaskOutcome::Invalid;
         }
         if !self.have_queues(&[name], limits) {
             return TaskOutcome::Full;
         }
-        if let Some(number) = self.by_queue.get(name).copied()
-            && let Some(queue) = self.held.queues.get_mut(usize::from(number))
-        {
-            if queue.settings != settings {
+        let Some(number) = self.by_queue.get(name).copied() else { return TaskOutcome::Full };
+        if let Some(queue) = self.held.queues.get_mut(usize::from(number)) {
+            let is_new = queue.settings != settings;
+            let of_lanes = |settings: &QueueSettings| (settings.per_key, settings.key_pause_ms);
+            if of_lanes(&queue.settings) == of_lanes(&settings) {
+                queue.settings = settings;
+            } else if !self.set_lanes(number, settings, now, limits) {
+                return TaskOutcome::Full;
+            }
+            if is_new {
                 noted::settings(&mut self.rolling, number, settings);
             }
-            queue.settings = settings;
         }
         self.held.changes += 1;
         TaskOutcome::Changed { count: 1 }
@@ -198,8 +242,12 @@ impl Tasks {
 
     /// A task of a snapshot, as it was.
     pub(super) fn restore(&mut self, saved: &SavedTask, limits: &Limits) -> TaskOutcome {
-        let SavedTask { id, task, state, tries, lost, fence, put_ms, since_ms, timer_ms, outcome } = saved;
-        let waits = matches!(state, TaskState::Due | TaskState::Done | TaskState::Cancelled);
+        let SavedTask { id, task, state, tries, lost, fence, put_ms, since_ms, timer_ms, outcome, member } =
+            saved;
+        let waits = match state {
+            TaskState::Done | TaskState::Cancelled => member.is_none(),
+            state => *state == TaskState::Due,
+        };
         let fits = task.is_bounded()
             && *state != TaskState::Active
             && waits == (*timer_ms != 0)
@@ -207,28 +255,46 @@ impl Tasks {
             && *fence <= FENCE_MAX
             && outcome.len() <= crate::task::PAYLOAD_BYTES_MAX
             && !self.by_seq.contains_key(&id.seq)
+            && !self.held.batches.contains_key(&id.seq)
             && (!state.is_unfinished() || self.meets(task).is_none());
         if !fits {
             return TaskOutcome::Invalid;
         }
-        let has_room =
-            self.have_queues(&[&task.queue], limits) && self.make_room(charge(task) + outcome.len(), limits);
-        let Some(queue) = self.by_queue.get(&*task.queue).copied().filter(|_| has_room) else {
+        if !self.have_queues(&[&task.queue], limits) {
             return TaskOutcome::Full;
-        };
+        }
+        let Some(queue) = self.by_queue.get(&*task.queue).copied() else { return TaskOutcome::Full };
+        let lane = task.key.as_deref().filter(|_| state.is_unfinished()).map(|key| (queue, key));
+        if !self.have_lanes(lane.into_iter(), limits) || !self.make_room(charge(task) + outcome.len(), limits)
+        {
+            return TaskOutcome::Full;
+        }
+        if member.is_some_and(|member| !self.held.batches.contains_key(&member.batch)) {
+            // The time of a batch that was over may have come meanwhile.
+            return match state.is_unfinished() {
+                true => TaskOutcome::Invalid,
+                false => TaskOutcome::Changed { count: 0 },
+            };
+        }
         let slot = self.insert(*id, queue, task, *state, *timer_ms, *put_ms);
+        self.enlist(slot, *member);
         if let Some(task) = self.held.table.get_mut(slot) {
             (task.tries, task.lost, task.fence, task.since_ms) = (*tries, *lost, *fence, *since_ms);
         }
         self.set_outcome(slot, outcome);
         self.held.last_seq = self.held.last_seq.max(id.seq);
         self.held.fence = self.held.fence.max(*fence);
-        self.attach(slot, Edge::Tail);
+        // What may be claimed at once could be so then.
+        self.place(slot, Edge::Tail, *since_ms);
         TaskOutcome::Changed { count: 1 }
     }
 }
 
 /// What a task takes of the room that there is, as it comes.
 fn charge(task: &NewTask) -> usize {
-    TASK_OVERHEAD_BYTES + task.kind.len() + task.payload.len() + unique_bytes(task.unique.as_ref())
+    TASK_OVERHEAD_BYTES
+        + task.kind.len()
+        + task.payload.len()
+        + key_bytes(task.unique.as_ref())
+        + key_bytes(task.key.as_ref())
 }

@@ -1,10 +1,12 @@
 //! A queue: its lists, its settings, and what it has counted. And a worker: what it was given.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::Task;
+use super::lane::Lane;
 use super::table::{List, NONE, Table};
 use crate::task::{Lease, PRIORITIES, QueueSettings, TaskState};
 
@@ -28,6 +30,12 @@ pub(super) struct Queue {
     pub due: u32,
     /// Finished tasks that are still known.
     pub kept: u32,
+    /// Dead tasks that are known as long as their batches.
+    pub dead_kept: u32,
+    /// Ready tasks that wait for others of their keys.
+    pub aside: u32,
+    /// By key, where tasks of a key wait for each other.
+    pub lanes: BTreeMap<Arc<str>, Lane>,
     /// Tasks taken in a row while one of a lower priority waited.
     pub streak: u8,
     pub counts: Counts,
@@ -75,21 +83,34 @@ impl Queue {
     pub fn new(name: &str) -> Self {
         Self {
             name: name.into(),
-            settings: QueueSettings::default(),
+            settings: QueueSettings::of(name),
             ready: [List::default(); PRIORITIES],
             suspects: [List::default(); PRIORITIES],
             active: List::default(),
             dead: List::default(),
             due: 0,
             kept: 0,
+            dead_kept: 0,
+            aside: 0,
+            lanes: BTreeMap::new(),
             streak: 0,
             counts: Counts::default(),
         }
     }
 
-    /// How many are ready.
+    /// How many are ready, also those that wait for others of their keys.
     pub fn ready_len(&self) -> u32 {
-        self.ready.iter().chain(&self.suspects).map(|list| list.len).sum()
+        self.aside + self.ready.iter().chain(&self.suspects).map(|list| list.len).sum::<u32>()
+    }
+
+    /// How many are dead, also those of batches.
+    pub fn dead_len(&self) -> u32 {
+        self.dead.len + self.dead_kept
+    }
+
+    /// The key of a task that waits for others of it.
+    pub fn lane_of<'a>(&self, task: &'a Task) -> Option<&'a str> {
+        task.body.key.as_deref().filter(|_| self.settings.has_lanes())
     }
 
     /// The lists of a priority that a worker may have tasks of, the first first.
@@ -111,7 +132,8 @@ impl Queue {
 
     /// Whether nothing is lost where another queue has its place.
     pub fn is_idle(&self) -> bool {
-        self.unfinished() + self.dead.len + self.kept == 0 && self.settings == QueueSettings::default()
+        let is_empty = self.unfinished() + self.dead_len() + self.kept == 0 && self.lanes.is_empty();
+        is_empty && self.settings == QueueSettings::of(&self.name)
     }
 
     /// How many may be claimed now, by one who may have suspects or may not.
@@ -149,18 +171,50 @@ impl Queue {
         }
     }
 
-    /// How many there are of what is in none of its lists.
-    pub fn unlisted(&mut self, state: TaskState) -> Option<&mut u32> {
-        match state {
-            TaskState::Due => Some(&mut self.due),
-            TaskState::Done | TaskState::Cancelled => Some(&mut self.kept),
-            TaskState::Ready | TaskState::Active | TaskState::Dead => None,
+    /// A task comes to it in a state.
+    pub fn join(&mut self, task: &Task) {
+        if let Some(key) = self.lane_of(task)
+            && task.state.is_unfinished()
+            && !self.lanes.contains_key(key)
+        {
+            self.lanes.insert(key.into(), Lane::default());
+        }
+        self.count(task, |count| *count += 1);
+    }
+
+    /// A task leaves it, or goes into another state.
+    pub fn leave(&mut self, task: &Task) {
+        self.count(task, |count| *count -= 1);
+        if task.is_aside
+            && let Some(key) = &task.body.key
+            && let Some(lane) = self.lanes.get_mut(&**key)
+        {
+            lane.waiting.retain(|_, list| list.len > 0);
+        }
+    }
+
+    fn count(&mut self, task: &Task, step: fn(&mut u32)) {
+        match task.state {
+            TaskState::Due => step(&mut self.due),
+            TaskState::Done | TaskState::Cancelled => step(&mut self.kept),
+            TaskState::Ready if task.is_aside => step(&mut self.aside),
+            TaskState::Dead if task.member.is_some() => step(&mut self.dead_kept),
+            TaskState::Ready | TaskState::Active | TaskState::Dead => {}
+        }
+        if let Some(key) = self.lane_of(task)
+            && let Some(lane) = self.lanes.get_mut(key)
+        {
+            lane.count(task, step);
         }
     }
 
     /// The list that a task is in; one that is due or finished is in none of a queue.
     pub fn list(&mut self, task: &Task) -> Option<&mut List> {
         match task.state {
+            TaskState::Ready if task.is_aside => {
+                let lane = self.lanes.get_mut(task.body.key.as_deref()?)?;
+                Some(lane.waiting.entry(task.rank()).or_default())
+            }
             TaskState::Ready if task.is_suspect() => self.suspects.get_mut(usize::from(task.priority)),
             TaskState::Ready => self.ready.get_mut(usize::from(task.priority)),
             TaskState::Active => Some(&mut self.active),

@@ -1,5 +1,7 @@
+mod batches;
 mod bounds;
 mod hostile;
+mod lanes;
 mod listed;
 mod model;
 mod noted;
@@ -8,6 +10,7 @@ mod suspects;
 use super::*;
 use crate::command::Op;
 use crate::laws::World;
+use crate::level::Limits;
 use crate::task::{End, Lease, NewTask, QueueSettings, SEQ_MAX, TaskClaim, When};
 
 const POLICY: Policy = Policy { retries: 1, backoff_ms: 1_000, timeout_ms: 0, keep_ms: 60_000 };
@@ -21,6 +24,7 @@ fn new(queue: &str) -> NewTask {
         when: When::After { delay_ms: 0 },
         policy: POLICY,
         unique: None,
+        key: None,
     }
 }
 

@@ -3,7 +3,7 @@
 use super::*;
 use crate::kind::Record;
 use crate::level::Level;
-use crate::task::HOLDS_MAX;
+use crate::task::{DURATION_MS_MAX, HOLDS_MAX, SavedBatch};
 
 #[test]
 fn where_there_are_as_many_queues_as_can_be_a_task_is_put_into_none_that_goes_for_another() {
@@ -130,11 +130,36 @@ fn what_is_carried_of_workers_can_be_written_where_there_are_as_many_as_can_be()
     };
     let worker = Arc::new(worker);
     let limits = Limits::WIDEST;
+    let lane = lane::Lane { rests_until_ms: u64::MAX, ..lane::Lane::default() };
+    let lanes = |queue: usize| {
+        let lanes = if queue == 0 { limits.task_lanes_max } else { 0 };
+        (0..lanes).map(|number| (format!("{number:0>256}").into(), lane.clone())).collect()
+    };
+    let settings = QueueSettings { per_key: 1, ..QueueSettings::default() };
+    let batch = |seq: u64| {
+        let id = TaskId { seq, nonce: u64::MAX };
+        let saved = SavedBatch {
+            id,
+            posted: 1_000,
+            met: 1_000,
+            keep_ms: DURATION_MS_MAX,
+            put_ms: u64::MAX,
+            ended_ms: u64::MAX,
+        };
+        batch::Batch::of(&saved)
+    };
     let name = |number: usize| Arc::from(format!("{number:0>128}"));
     let record = TasksRecord {
         workers: (0..limits.task_workers_max).map(|number| (name(number), worker.clone())).collect(),
         queues: (0..limits.task_queues_max)
-            .map(|number| queue::Queue::new(&format!("{number:0>64}")))
+            .map(|number| queue::Queue {
+                settings,
+                lanes: lanes(number),
+                ..queue::Queue::new(&format!("{number:0>64}"))
+            })
+            .collect(),
+        batches: (0..limits.task_batches_max as u64)
+            .map(|seq| (SEQ_MAX - seq, batch(SEQ_MAX - seq)))
             .collect(),
         recent: (0..limits.task_puts_max as u64).map(|number| (u64::MAX - number, SEQ_MAX, 1_000)).collect(),
         last_seq: SEQ_MAX,
@@ -152,8 +177,8 @@ fn a_section_of_more_slots_than_can_be_is_refused_before_they_are_made() {
     // The number of pages is the first of the head.
     assert_eq!(bytes[4], 0);
     bytes.splice(4..5, [252, 0xff, 0xff, 0xff, 0x7f]);
-    let len = (bytes.len() - 4) as u32;
-    bytes[..4].copy_from_slice(&len.to_le_bytes());
+    // The head is four bytes longer by that.
+    bytes[0] += 4;
     let refused = TasksRecord::decode(format, &bytes).unwrap_err().to_string();
     assert!(refused.contains("pages"), "{refused}");
 }

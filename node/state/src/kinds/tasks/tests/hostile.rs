@@ -8,21 +8,21 @@ use crate::level::Level;
 use crate::section;
 
 pub(super) fn draw_op(draw: &mut Draw) -> TaskOp {
+    // So few that they can be guessed.
     let id = |draw: &mut Draw| TaskId::nth(draw.within(1..16), draw.within(1..16), 0);
     let fence = draw.within(1..80);
-    match draw.within(0..14) {
-        0..=3 => {
-            // So few that ids can be guessed.
-            let nonce = draw.within(1..16);
-            let unique = (draw.within(0..3) == 0).then(|| format!("u{}", draw.within(0..3)));
-            let when = match draw.within(0..3) {
-                0 => When::After { delay_ms: draw.within(0..50) },
-                _ => When::After { delay_ms: 0 },
-            };
-            let policy =
-                Policy { retries: 1, backoff_ms: 20, timeout_ms: draw.within(0..2) * 40, keep_ms: 60 };
-            let (queue, priority) = (["q", "p"][draw.within(0..2) as usize], draw.within(0..10) as u8);
-            TaskOp::Put { nonce, tasks: vec![NewTask { unique, when, policy, priority, ..new(queue) }] }
+    match draw.within(0..16) {
+        0..=3 => TaskOp::Put { nonce: draw.within(1..16), tasks: vec![draw_task(draw)] },
+        15 => TaskOp::EndWith {
+            id: id(draw),
+            fence,
+            result: Bytes::from_static(b"r"),
+            nonce: draw.within(1..16),
+            follow: (0..draw.within(0..3)).map(|_| draw_task(draw)).collect(),
+        },
+        14 => {
+            let tasks = (0..draw.within(1..4)).map(|_| draw_task(draw)).collect();
+            TaskOp::PutBatch { nonce: draw.within(1..16), keep_ms: draw.within(0..100), tasks }
         }
         4..=6 => {
             let worker = ["a", "b", "c"][draw.within(0..3) as usize];
@@ -48,10 +48,28 @@ pub(super) fn draw_op(draw: &mut Draw) -> TaskOp {
         11 => TaskOp::Cancel { id: id(draw) },
         12 => TaskOp::Revive { id: id(draw) },
         _ => {
-            let settings = QueueSettings { paused: draw.within(0..4) == 0, ..QueueSettings::default() };
+            let settings = QueueSettings {
+                paused: draw.within(0..4) == 0,
+                per_key: [u32::MAX, 1, 1, 2][draw.within(0..4) as usize],
+                key_pause_ms: draw.within(0..2) * 15,
+                ..QueueSettings::default()
+            };
             TaskOp::QueueSet { queue: "q".into(), settings }
         }
     }
+}
+
+/// Of so few kinds that they meet.
+fn draw_task(draw: &mut Draw) -> NewTask {
+    let unique = (draw.within(0..3) == 0).then(|| format!("u{}", draw.within(0..3)));
+    let when = match draw.within(0..3) {
+        0 => When::After { delay_ms: draw.within(0..50) },
+        _ => When::After { delay_ms: 0 },
+    };
+    let policy = Policy { retries: 1, backoff_ms: 20, timeout_ms: draw.within(0..2) * 40, keep_ms: 60 };
+    let (queue, priority) = (["q", "p"][draw.within(0..2) as usize], draw.within(0..10) as u8);
+    let key = (draw.within(0..2) == 0).then(|| format!("k{}", draw.within(0..2)));
+    NewTask { unique, when, policy, priority, key, ..new(queue) }
 }
 
 #[test]
@@ -62,11 +80,14 @@ fn the_laws_hold_of_tasks() {
 /// A state in which each list has something.
 fn mixed() -> World {
     let mut queues = Queues::default();
+    let settings = QueueSettings { per_key: 2, ..QueueSettings::default() };
+    queues.apply(TaskOp::QueueSet { queue: "q".into(), settings });
     for number in 0..200 {
         let delay_ms = if number % 5 == 0 { 1_000 } else { 0 };
         let unique = (number % 7 == 0).then(|| number.to_string());
         let when = When::After { delay_ms };
-        queues.put(NewTask { when, unique, priority: (number % 10) as u8, ..new("q") });
+        let key = (number % 3 == 0).then(|| format!("k{}", number % 4));
+        queues.put(NewTask { when, unique, key, priority: (number % 10) as u8, ..new("q") });
     }
     for number in 1..40 {
         let kept = queues.claim(claim("a", number, 3, &[]));
@@ -82,6 +103,19 @@ fn mixed() -> World {
     let id = queues.world.kinds.tasks.leases().next().unwrap().id;
     queues.apply(TaskOp::Cancel { id });
     queues.claim(claim("b", 1, 9, &[]));
+    for (nonce, keep_ms) in [(1_000, 10), (1_001, 20)] {
+        let tasks = vec![new("p"), new("p"), NewTask { unique: Some("7".into()), ..new("q") }];
+        queues.apply(TaskOp::PutBatch { nonce, keep_ms, tasks });
+    }
+    let of_batches = queues.claim(TaskClaim { queues: vec!["p".into()], ..claim("d", 1, 3, &[]) });
+    for (number, lease) in (0..).zip(of_batches) {
+        let dead = End::Failed { error: "e".into(), is_final: true };
+        queues.end(lease, if number == 1 { dead } else { done("r") });
+    }
+    // A key that has rest.
+    queues.put(NewTask { key: Some("k".into()), ..new("crawl") });
+    let lease = queues.claim(TaskClaim { queues: vec!["crawl".into()], ..claim("c", 1, 1, &[]) })[0];
+    queues.end(lease, done("r"));
     queues.world
 }
 

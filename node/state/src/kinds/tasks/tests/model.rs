@@ -1,11 +1,15 @@
 //! The same commands over a plain list of tasks, written from what they promise: slow, and too simple to be wrong.
 
+mod batches;
+mod draw;
+mod lanes;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::hostile::draw_op;
 use super::*;
 use crate::kind::Record;
-use crate::laws::{self, Draw};
+use crate::laws;
+use batches::PlainBatch;
 
 #[derive(Debug, Clone)]
 struct Plain {
@@ -15,6 +19,9 @@ struct Plain {
     state: TaskState,
     /// Its place among those of its state: the lowest is the first.
     place: i64,
+    /// It is ready, and waits for others of its key.
+    is_aside: bool,
+    key: Option<String>,
     tries: u16,
     lost: u8,
     fence: u64,
@@ -23,9 +30,11 @@ struct Plain {
     policy: Policy,
     worker: &'static str,
     ended: Option<&'static str>,
+    /// The number of the batch that it is of.
+    batch: Option<u64>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Model {
     tasks: Vec<Plain>,
     /// By worker: the last number, what it kept, what it was given.
@@ -34,32 +43,45 @@ struct Model {
     fell: BTreeSet<&'static str>,
     streaks: BTreeMap<&'static str, u32>,
     paused: bool,
-    puts: BTreeMap<u64, u64>,
+    /// Of queue `q`: how many of a key may be active, and how long it has rest.
+    per_key: u32,
+    key_pause: u64,
+    /// Of its keys, until when each has rest.
+    rests: BTreeMap<String, u64>,
+    batches: BTreeMap<u64, PlainBatch>,
+    /// By nonce, the first number and how many there are.
+    puts: BTreeMap<u64, (u64, u32)>,
     last_seq: u64,
     fence: u64,
     tail: i64,
     head: i64,
 }
 
+impl Default for Model {
+    fn default() -> Self {
+        Self {
+            tasks: Vec::new(),
+            workers: BTreeMap::new(),
+            fell: BTreeSet::new(),
+            streaks: BTreeMap::new(),
+            paused: false,
+            per_key: u32::MAX,
+            key_pause: 0,
+            rests: BTreeMap::new(),
+            batches: BTreeMap::new(),
+            puts: BTreeMap::new(),
+            last_seq: 0,
+            fence: 0,
+            tail: 0,
+            head: 0,
+        }
+    }
+}
+
 const QUEUES: [&str; 2] = ["q", "p"];
 const WORKERS: [&str; 3] = ["a", "b", "c"];
 
 impl Model {
-    fn to(&mut self, at: usize, state: TaskState, first: bool, timer: u64) {
-        let place = match first {
-            true => {
-                self.head -= 1;
-                self.head
-            }
-            false => {
-                self.tail += 1;
-                self.tail
-            }
-        };
-        let task = &mut self.tasks[at];
-        (task.state, task.place, task.timer) = (state, place, timer);
-    }
-
     fn at(&self, id: TaskId) -> Result<usize, TaskOutcome> {
         let at = self.tasks.iter().position(|task| task.id == id);
         at.ok_or(match self.tasks.iter().any(|task| task.id.seq == id.seq) || id.seq > self.last_seq {
@@ -74,28 +96,38 @@ impl Model {
     }
 
     fn put(&mut self, nonce: u64, task: &NewTask, now: u64) -> TaskOutcome {
-        if let Some(first) = self.puts.get(&nonce) {
-            return TaskOutcome::Put { first: *first, count: 1, nonce };
+        if let Some((first, count)) = self.puts.get(&nonce) {
+            return TaskOutcome::Put { first: *first, count: *count, nonce };
         }
-        let queue = QUEUES.into_iter().find(|name| *name == task.queue).unwrap();
-        let same = self.tasks.iter().find(|other| {
-            other.queue == queue
+        if let Some(id) = self.meets(task) {
+            return TaskOutcome::Met { id };
+        }
+        let first = self.last_seq + 1;
+        self.puts.insert(nonce, (first, 1));
+        self.add(TaskId::nth(first, nonce, 0), task, None, now);
+        TaskOutcome::Put { first, count: 1, nonce }
+    }
+
+    fn meets(&self, task: &NewTask) -> Option<TaskId> {
+        let is_same = |other: &&Plain| {
+            other.queue == task.queue
                 && other.unique == task.unique
                 && other.unique.is_some()
                 && other.state.is_unfinished()
-        });
-        if let Some(same) = same {
-            return TaskOutcome::Met { id: same.id };
-        }
-        self.last_seq += 1;
-        let first = self.last_seq;
-        self.puts.insert(nonce, first);
+        };
+        self.tasks.iter().find(is_same).map(|task| task.id)
+    }
+
+    fn add(&mut self, id: TaskId, task: &NewTask, batch: Option<u64>, now: u64) {
+        self.last_seq = id.seq;
         self.tasks.push(Plain {
-            id: TaskId::nth(first, nonce, 0),
-            queue,
+            id,
+            queue: QUEUES.into_iter().find(|name| *name == task.queue).unwrap(),
             priority: task.priority,
             state: TaskState::Ready,
             place: 0,
+            is_aside: false,
+            key: task.key.clone(),
             tries: 0,
             lost: 0,
             fence: 0,
@@ -104,14 +136,20 @@ impl Model {
             policy: task.policy,
             worker: "",
             ended: None,
+            batch,
         });
         let at = self.tasks.len() - 1;
         match task.when {
-            When::After { delay_ms: 0 } => self.to(at, TaskState::Ready, false, 0),
-            When::After { delay_ms } => self.to(at, TaskState::Due, false, now + delay_ms),
+            When::After { delay_ms: 0 } => self.to(at, TaskState::Ready, false, 0, now),
+            When::After { delay_ms } => self.to(at, TaskState::Due, false, now + delay_ms, now),
             When::At { .. } => unreachable!("none is drawn"),
         }
-        TaskOutcome::Put { first, count: 1, nonce }
+    }
+
+    /// Until when one that ends now is kept.
+    fn kept(&self, at: usize, now: u64) -> u64 {
+        let task = &self.tasks[at];
+        task.batch.map_or(now + task.policy.keep_ms, |_| 0)
     }
 
     fn next(&mut self, queue: &'static str, suspects: bool) -> Option<usize> {
@@ -123,7 +161,8 @@ impl Model {
             let mut of: Vec<usize> = (0..self.tasks.len())
                 .filter(|at| {
                     let task = &self.tasks[*at];
-                    task.queue == queue && task.priority == priority && task.state == TaskState::Ready
+                    let is_listed = task.state == TaskState::Ready && !task.is_aside;
+                    task.queue == queue && task.priority == priority && is_listed
                 })
                 .collect();
             of.sort_by_key(|at| (self.tasks[*at].lost == 0, self.tasks[*at].place));
@@ -165,7 +204,7 @@ impl Model {
         for lease in lost.into_iter().rev() {
             let at = self.at(lease.id).unwrap();
             self.tasks[at].ended = Some("otherwise");
-            self.to(at, TaskState::Ready, true, 0);
+            self.to(at, TaskState::Ready, true, 0, now);
         }
         let mut suspects = !holds.iter().any(|lease| self.tasks[self.at(lease.id).unwrap()].lost > 0);
         let mut taken = Vec::new();
@@ -176,7 +215,7 @@ impl Model {
                 self.fence += 1;
                 let timeout = self.tasks[at].policy.timeout_ms;
                 let timer = if timeout == 0 { 0 } else { now + timeout };
-                self.to(at, TaskState::Active, false, timer);
+                self.to(at, TaskState::Active, false, timer, now);
                 let task = &mut self.tasks[at];
                 (task.fence, task.worker, task.ended) = (self.fence, worker, None);
                 taken.push(Lease { id: task.id, fence: self.fence });
@@ -213,10 +252,10 @@ impl Model {
         }
         self.tasks[at].ended = Some(word);
         match end {
-            End::Done { .. } => self.to(at, TaskState::Done, false, now + self.tasks[at].policy.keep_ms),
+            End::Done { .. } => self.to(at, TaskState::Done, false, self.kept(at, now), now),
             End::Failed { .. } => self.fail(at, now),
-            End::Release => self.to(at, TaskState::Ready, true, 0),
-            End::Snooze { delay_ms } => self.to(at, TaskState::Due, false, now + delay_ms),
+            End::Release => self.to(at, TaskState::Ready, true, 0, now),
+            End::Snooze { delay_ms } => self.to(at, TaskState::Due, false, now + delay_ms, now),
         }
         TaskOutcome::Ended { state: self.tasks[at].state }
     }
@@ -225,12 +264,12 @@ impl Model {
         self.tasks[at].tries += 1;
         let Plain { tries, policy, .. } = self.tasks[at];
         match tries > policy.retries {
-            true => self.to(at, TaskState::Dead, false, 0),
-            false => self.to(at, TaskState::Due, false, now + policy.backoff_ms * (1 << (tries - 1))),
+            true => self.to(at, TaskState::Dead, false, 0, now),
+            false => self.to(at, TaskState::Due, false, now + policy.backoff_ms * (1 << (tries - 1)), now),
         }
     }
 
-    fn expire(&mut self, leases: &[Lease]) -> TaskOutcome {
+    fn expire(&mut self, leases: &[Lease], now: u64) -> TaskOutcome {
         let current: Vec<Lease> = leases.iter().filter(|lease| self.is_current(lease)).copied().collect();
         for lease in &current {
             let worker = self.tasks[self.at(lease.id).unwrap()].worker;
@@ -251,8 +290,8 @@ impl Model {
             task.ended = Some("otherwise");
             task.lost += u8::from(task.lost > 0 || !self.fell.contains(task.worker));
             match task.lost >= 3 {
-                true => self.to(at, TaskState::Dead, false, 0),
-                false => self.to(at, TaskState::Ready, true, 0),
+                true => self.to(at, TaskState::Dead, false, 0, now),
+                false => self.to(at, TaskState::Ready, true, 0, now),
             }
         }
         TaskOutcome::Changed { count }
@@ -262,19 +301,33 @@ impl Model {
         let mut count = 0;
         while count < max {
             let timed = self.tasks.iter().filter(|task| task.timer != 0 && task.timer <= now);
-            let Some(id) = timed.min_by_key(|task| (task.timer, task.id.seq)).map(|task| task.id) else {
-                break;
-            };
-            count += 1;
-            let at = self.at(id).unwrap();
-            match self.tasks[at].state {
-                TaskState::Active => {
-                    self.tasks[at].ended = Some("otherwise");
-                    self.fail(at, now);
+            let task = timed.map(|task| (task.timer, task.id.seq, task.id)).min();
+            let rested = self.rests.iter().map(|(key, until)| (*until, key.clone())).min();
+            let over = self.batches.iter().filter_map(|(seq, batch)| Some((batch.goes()?, *seq))).min();
+            let first = task.map_or(now + 1, |(timer, ..)| timer);
+            // At one time keys go before tasks, and batches behind them.
+            if let Some((until, key)) = rested.filter(|(until, _)| *until <= now && *until <= first)
+                && over.is_none_or(|(goes, _)| until <= goes)
+            {
+                self.rests.remove(&key);
+                self.open(&key, false);
+            } else if let Some((_, seq)) = over.filter(|(goes, _)| *goes <= now && *goes < first) {
+                self.batches.remove(&seq);
+                self.tasks.retain(|task| task.batch != Some(seq));
+            } else if let Some((.., id)) = task {
+                let at = self.at(id).unwrap();
+                match self.tasks[at].state {
+                    TaskState::Active => {
+                        self.tasks[at].ended = Some("otherwise");
+                        self.fail(at, now);
+                    }
+                    TaskState::Due => self.to(at, TaskState::Ready, false, 0, now),
+                    _ => drop(self.tasks.remove(at)),
                 }
-                TaskState::Due => self.to(at, TaskState::Ready, false, 0),
-                _ => drop(self.tasks.remove(at)),
+            } else {
+                break;
             }
+            count += 1;
         }
         TaskOutcome::Changed { count }
     }
@@ -289,13 +342,13 @@ impl Model {
             state @ TaskState::Done => TaskOutcome::Finished { state },
             _ => {
                 self.tasks[at].ended = Some("otherwise");
-                self.to(at, TaskState::Cancelled, false, now + self.tasks[at].policy.keep_ms);
+                self.to(at, TaskState::Cancelled, false, self.kept(at, now), now);
                 TaskOutcome::Ended { state: TaskState::Cancelled }
             }
         }
     }
 
-    fn revive(&mut self, id: TaskId) -> TaskOutcome {
+    fn revive(&mut self, id: TaskId, now: u64) -> TaskOutcome {
         let at = match self.at(id) {
             Ok(at) => at,
             Err(outcome) => return outcome,
@@ -311,57 +364,31 @@ impl Model {
             return TaskOutcome::Taken;
         }
         (self.tasks[at].tries, self.tasks[at].lost) = (0, 0);
-        self.to(at, TaskState::Ready, false, 0);
+        self.to(at, TaskState::Ready, false, 0, now);
         TaskOutcome::Ended { state: TaskState::Ready }
     }
 
     fn apply(&mut self, op: &TaskOp, now: u64) -> TaskOutcome {
         match op {
             TaskOp::Put { nonce, tasks } => self.put(*nonce, &tasks[0], now),
+            TaskOp::EndWith { id, fence, result, nonce, follow } => {
+                let end = End::Done { result: result.clone() };
+                self.follow(Lease { id: *id, fence: *fence }, *nonce, follow, now);
+                self.end(*id, *fence, &end, now)
+            }
+            TaskOp::PutBatch { nonce, keep_ms, tasks } => self.put_batch(*nonce, *keep_ms, tasks, now),
             TaskOp::Claim(claim) => self.claim(claim, now),
             TaskOp::End { id, fence, end } => self.end(*id, *fence, end, now),
-            TaskOp::Expire { leases } => self.expire(leases),
+            TaskOp::Expire { leases } => self.expire(leases, now),
             TaskOp::Due { max } => self.due(*max, now),
             TaskOp::Cancel { id } => self.cancel(*id, now),
-            TaskOp::Revive { id } => self.revive(*id),
+            TaskOp::Revive { id } => self.revive(*id, now),
             TaskOp::QueueSet { settings, .. } => {
-                self.paused = settings.paused;
+                self.set(settings);
                 TaskOutcome::Changed { count: 1 }
             }
             other => unreachable!("{other:?} is not drawn"),
         }
-    }
-
-    /// An operation that mostly speaks of what is there.
-    fn draw(&self, draw: &mut Draw) -> TaskOp {
-        let mut op = draw_op(draw);
-        if draw.within(0..8) == 0 || self.tasks.is_empty() {
-            return op;
-        }
-        let pick = |draw: &mut Draw| &self.tasks[draw.within(0..self.tasks.len() as u64) as usize];
-        match &mut op {
-            TaskOp::Put { nonce, .. } => *nonce = draw.within(1..1 << 40),
-            TaskOp::Claim(claim) => {
-                let worker = WORKERS.into_iter().find(|name| *name == claim.worker).unwrap_or("a");
-                let (number, kept, given) = self.workers.get(worker).cloned().unwrap_or_default();
-                claim.number = number + draw.within(0..3);
-                let held = kept.iter().chain(&given).filter(|_| draw.within(0..3) > 0);
-                claim.holds = held.map(|lease| lease.fence).collect();
-            }
-            TaskOp::End { id, fence, .. } => (*id, *fence) = (pick(draw).id, pick(draw).fence),
-            TaskOp::Expire { leases } => leases.iter_mut().for_each(|lease| {
-                let task = pick(draw);
-                *lease = Lease { id: task.id, fence: task.fence };
-            }),
-            TaskOp::Cancel { id } | TaskOp::Revive { id } => *id = pick(draw).id,
-            _ => {}
-        }
-        if let TaskOp::End { id, fence, .. } = &mut op
-            && draw.within(0..4) > 0
-        {
-            *fence = self.tasks.iter().find(|task| task.id == *id).map_or(0, |task| task.fence);
-        }
-        op
     }
 }
 
@@ -395,7 +422,10 @@ fn tasks_come_to_what_a_plain_list_of_them_comes_to() {
             };
             let expected = [TaskState::Ready, TaskState::Due, TaskState::Active, TaskState::Dead].map(count);
             assert_eq!([view.ready, view.due, view.active, view.dead], expected, "seed {seed}");
+            let aside = model.tasks.iter().filter(|task| *task.queue == *view.name && task.is_aside).count();
+            assert_eq!(view.aside as usize, aside, "seed {seed}");
         }
+        model.agrees_on_batches(tasks);
         queues.world.kinds.record().tasks.check().unwrap();
     }
 }

@@ -68,6 +68,17 @@ fn prepared() -> (Queues, [Lease; 3], TaskId) {
 fn each_effect_on_tasks_is_in_the_hash() {
     let (queues, [held, suspect, dead], finished) = prepared();
     let put = |task| TaskOp::Put { nonce: 99, tasks: vec![task] };
+    let batch = |keep_ms, queues: &[&str]| {
+        let tasks = queues.iter().map(|queue| new(queue)).collect();
+        TaskOp::PutBatch { nonce: 99, keep_ms, tasks }
+    };
+    let follows = |follow| TaskOp::EndWith {
+        id: held.id,
+        fence: held.fence,
+        result: Bytes::from_static(b"r"),
+        nonce: 98,
+        follow,
+    };
     let end = |end| TaskOp::End { id: held.id, fence: held.fence, end };
     let error = |error: &str, is_final| End::Failed { error: error.into(), is_final };
     let progress = |progress| TaskOp::Progress {
@@ -92,6 +103,7 @@ fn each_effect_on_tasks_is_in_the_hash() {
             since_ms: 2,
             timer_ms: 0,
             outcome,
+            member: None,
         }))
     };
     let nothing = || TaskOp::Due { max: 0 };
@@ -104,7 +116,11 @@ fn each_effect_on_tasks_is_in_the_hash() {
         ("a delay", put(new("q")), put(NewTask { when: When::After { delay_ms: 9 }, ..new("q") })),
         ("a policy", put(new("q")), put(NewTask { policy: Policy { keep_ms: 9, ..POLICY }, ..new("q") })),
         ("a unique key", put(new("q")), put(NewTask { unique: Some("u".into()), ..new("q") })),
+        ("a key", put(new("q")), put(NewTask { key: Some("k".into()), ..new("q") })),
         ("a nonce", put(new("q")), TaskOp::Put { nonce: 98, tasks: vec![new("q")] }),
+        ("a batch", batch(1, &["q"]), put(new("q"))),
+        ("a batch's time", batch(1, &["q"]), batch(2, &["q"])),
+        ("a batch's tasks", batch(1, &["q"]), batch(1, &["q", "q"])),
         ("a claim", TaskOp::Claim(claim("b", 1, 1, &[])), nothing()),
         ("a worker", TaskOp::Claim(claim("b", 1, 1, &[])), TaskOp::Claim(claim("c", 1, 1, &[]))),
         ("a claim's number", TaskOp::Claim(claim("b", 1, 0, &[])), TaskOp::Claim(claim("b", 2, 0, &[]))),
@@ -116,6 +132,7 @@ fn each_effect_on_tasks_is_in_the_hash() {
         ),
         ("an end", end(done("r")), nothing()),
         ("a result", end(done("r")), end(done("s"))),
+        ("what follows", follows(vec![new("q")]), follows(Vec::new())),
         ("an error", end(error("e", false)), end(error("f", false))),
         ("the end of all tries", end(error("e", false)), end(error("e", true))),
         ("a release", end(End::Release), nothing()),
@@ -130,6 +147,8 @@ fn each_effect_on_tasks_is_in_the_hash() {
         ("a queue's pause", set("q", QueueSettings { paused: true, ..settings }), set("q", settings)),
         ("a queue's length", set("q", QueueSettings { length_max: 9, ..settings }), set("q", settings)),
         ("a queue's active", set("q", QueueSettings { active_max: 9, ..settings }), set("q", settings)),
+        ("a queue's keys", set("q", QueueSettings { per_key: 9, ..settings }), set("q", settings)),
+        ("a queue's rest", set("q", QueueSettings { key_pause_ms: 9, ..settings }), set("q", settings)),
         ("a new queue", set("new", settings), set("newer", settings)),
         ("a raise of fences", TaskOp::RaiseFence, nothing()),
         ("what was given", TaskOp::Given { seq: 90, fence: 0 }, TaskOp::Given { seq: 91, fence: 0 }),

@@ -1,0 +1,267 @@
+//! Pages that are looked at for images: `POST /`, `GET /status/{id}` and `GET /result/{id}`.
+//!
+//! What was posted is a batch of the queue `crawl`, and each URL in it a task `{"url"}` whose key is its origin. Its
+//! worker's result is `{"images": [..]}`; what goes on from it at another origin is a task in the same place of the
+//! batch, and its images are those of the URL that was posted.
+
+mod pages;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use bytes::Bytes;
+use futures_util::stream;
+use http::StatusCode;
+use http::header::{CONNECTION, HeaderValue, RETRY_AFTER};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use serde_json::value::RawValue;
+use skep_console::problem::RETRY_AFTER_S;
+use skep_state::kinds::tasks::{Batch, Tasks};
+use skep_state::task::{CRAWL_QUEUE, KEY_BYTES_MAX, NewTask, PUT_TASKS_MAX, Policy, TaskId, When};
+use url::{Origin, Url};
+
+use super::asked::{invalid, parse, text};
+use super::batches::{look_at, put, unknown};
+use super::{Named, Queues, shown};
+use crate::http::problem::Problem;
+use crate::http::{body, idempotency};
+use crate::kinds::schema;
+use crate::kinds::served::TaskApi;
+use pages::{Page, Text};
+
+/// Longest URL.
+const URL_BYTES_MAX: usize = 8192;
+/// For how long what came of a request is known.
+const KEEP_MS: u64 = 24 * 3600 * 1000;
+/// What becomes of a page that cannot be had now.
+const POLICY: Policy = Policy { retries: 2, backoff_ms: 5_000, timeout_ms: 300_000, keep_ms: 60_000 };
+const PRIORITY: u8 = 5;
+/// What an answer holds that is written as its client takes it: a piece on its way, one that is made, and a result.
+const RESULT_BYTES: usize = 3 * pages::PIECE_BYTES;
+
+/// URLs as they are posted.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CrawlAsked<'a> {
+    #[serde(borrow)]
+    urls: Vec<&'a RawValue>,
+}
+
+/// The tasks of a body, whatever its content type is: `curl -d` says that it is a form.
+fn asked(body: &[u8]) -> Result<Vec<NewTask>, Problem> {
+    let body: &RawValue = parse(text(body)?)?;
+    if !body.get().starts_with('{') {
+        return Err(invalid(r#"expected an object, as in {"urls":["https://example.org/"]}"#));
+    }
+    let CrawlAsked { urls } = parse(body.get())?;
+    if !(1..=PUT_TASKS_MAX).contains(&urls.len()) {
+        return Err(invalid(format!("urls: {}; expected 1 to {PUT_TASKS_MAX}", urls.len())));
+    }
+    let (mut seen, mut tasks) = (HashSet::new(), Vec::new());
+    for (number, url) in urls.into_iter().enumerate() {
+        let named = |wrong: String| invalid(format!("urls[{number}]: {wrong}"));
+        let Ok(url) = serde_json::from_str::<String>(url.get()) else {
+            return Err(named("expected a string".into()));
+        };
+        let key = origin(&url).map_err(named)?;
+        if seen.contains(&url) {
+            continue;
+        }
+        tasks.push(NewTask {
+            queue: CRAWL_QUEUE.into(),
+            kind: CRAWL_QUEUE.into(),
+            payload: json!({ "url": url }).to_string().into(),
+            priority: PRIORITY,
+            when: When::After { delay_ms: 0 },
+            policy: POLICY,
+            unique: None,
+            key: Some(key),
+        });
+        seen.insert(url);
+    }
+    Ok(tasks)
+}
+
+/// The origin of a URL that can be crawled, or why it cannot.
+fn origin(url: &str) -> Result<String, String> {
+    if url.len() > URL_BYTES_MAX {
+        return Err(format!("{} bytes; expected at most {URL_BYTES_MAX}", url.len()));
+    }
+    let parsed = Url::parse(url).map_err(|error| format!("no URL: {error}"))?;
+    let origin = match (parsed.scheme(), parsed.origin()) {
+        ("http" | "https", origin @ Origin::Tuple(..)) => origin.ascii_serialization(),
+        _ => return Err("expected a URL of http or https".into()),
+    };
+    match origin.len() <= KEY_BYTES_MAX {
+        true => Ok(origin),
+        false => Err("its host is too long".into()),
+    }
+}
+
+/// Has pages looked at for images: each URL is a task of the queue `crawl`.
+///
+/// The body is JSON, whatever its content type says. A URL that is there twice is one.
+#[utoipa::path(
+    post, path = "/", operation_id = "crawl", tag = "crawler",
+    params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[ -~]+$",
+            description = "The same request of the same key takes effect once, and is given the same answer for a day"),),
+    request_body(content = schema::Crawl, content_type = "application/json"),
+    responses(
+        (status = 202, description = "A quorum has it on disk; `Location` is where to ask how far it is", body = schema::Id),
+        (status = 400, description = "No JSON, no URLs, too many, or what is none of http or https", body = schema::ProblemDocument, content_type = "application/problem+json"),
+        (status = 429, description = "The queue is full, or all that there is room for", body = schema::ProblemDocument, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn store<A: TaskApi>(
+    State(queues): State<Arc<Queues<A>>>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let (head, body) = request.into_parts();
+    let key = idempotency::key(&head.headers)?;
+    let body = body::read(&head.headers, body, queues.served.max_body_bytes, &queues.served.account).await?;
+    let claim = key.map(|key| key.claim("/", "", &body));
+    put(&queues, asked(&body)?, KEEP_MS, claim, (StatusCode::ACCEPTED, "/status/")).await
+}
+
+#[derive(Serialize)]
+struct StatusShown {
+    id: String,
+    completed: u32,
+    inprogress: u32,
+}
+
+/// How many of the URLs were looked at. One that could not be is among them.
+#[utoipa::path(
+    get, path = "/status/{id}", operation_id = "getCrawlStatus", tag = "crawler",
+    params(("id" = String, Path)),
+    responses(
+        (status = 200, description = "How far it is", body = schema::CrawlStatus),
+        (status = 404, description = "Nothing has this id, or it is known no more", body = schema::ProblemDocument, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn status<A: TaskApi>(
+    State(queues): State<Arc<Queues<A>>>,
+    Named(id): Named,
+) -> Result<Response, Problem> {
+    let id: TaskId = id.parse().map_err(|_| unknown())?;
+    let (posted, inprogress) = looked(&queues, id, |tasks, batch| (batch.posted, open(tasks, batch))).await?;
+    let completed = posted.saturating_sub(inprogress);
+    shown::answer(StatusCode::OK, &StatusShown { id: id.to_string(), completed, inprogress })
+}
+
+/// The images of each URL that was looked at.
+#[utoipa::path(
+    get, path = "/result/{id}", operation_id = "getCrawlResult", tag = "crawler",
+    params(("id" = String, Path)),
+    responses(
+        (status = 200, description = "All: from each URL to its images; of one that could not be looked at there are none", body = std::collections::HashMap<String, Vec<String>>),
+        (status = 202, description = "What there is of it so far; `Retry-After` says when to ask again", body = std::collections::HashMap<String, Vec<String>>),
+        (status = 404, description = "Nothing has this id, or it is known no more", body = schema::ProblemDocument, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn result<A: TaskApi>(
+    State(queues): State<Arc<Queues<A>>>,
+    Named(id): Named,
+) -> Result<Response, Problem> {
+    let id: TaskId = id.parse().map_err(|_| unknown())?;
+    let (is_over, pages) =
+        looked(&queues, id, |tasks, batch| (open(tasks, batch) == 0, Page::all(tasks, batch))).await?;
+    let mut response = written(&queues, pages)?;
+    if !is_over {
+        *response.status_mut() = StatusCode::ACCEPTED;
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));
+    }
+    Ok(response)
+}
+
+async fn looked<A: TaskApi, T>(
+    queues: &Queues<A>,
+    id: TaskId,
+    look: impl FnOnce(&Tasks, &Batch) -> T,
+) -> Result<T, Problem> {
+    look_at(queues, id, look).await?.map_err(|_| unknown())
+}
+
+/// How many places of a batch have something to be done.
+fn open(tasks: &Tasks, batch: &Batch) -> u32 {
+    if batch.total() == batch.posted || batch.unfinished == 0 {
+        // One task each, at most.
+        return batch.unfinished;
+    }
+    let unfinished = tasks.members(batch).filter(|(_, task)| task.state.is_unfinished());
+    let mut places: Vec<u32> = unfinished.map(|(place, _)| place).collect();
+    places.dedup();
+    places.len() as u32
+}
+
+/// What is short in one piece; what is not, as the client takes it.
+fn written<A: TaskApi>(queues: &Queues<A>, pages: Vec<Page>) -> Result<Response, Problem> {
+    let mut pieces = Text::of(pages);
+    let first = pieces.next().unwrap_or_default();
+    let Some(second) = pieces.next() else { return Ok(shown::with(StatusCode::OK, Body::from(first))) };
+    let charge = queues.served.account.charge(RESULT_BYTES)?;
+    let pieces = [first, second].into_iter().chain(pieces).map(move |piece| {
+        let _ = &charge;
+        Ok::<Bytes, std::io::Error>(piece)
+    });
+    let mut response = shown::with(StatusCode::OK, Body::from_stream(stream::iter(pieces)));
+    // Its length is not known beforehand, so idleness after it would not be seen.
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(body: &str) -> String {
+        asked(body.as_bytes()).unwrap_err().detail.into_owned()
+    }
+
+    #[test]
+    fn each_url_is_a_task_whose_key_is_its_origin_and_one_that_is_there_twice_is_one() {
+        let body = r#"{"urls":["http://a.example/x","HTTPS://B.example:443","http://a.example/x","http:\/\/a.example:80/?y"]}"#;
+        let tasks = asked(body.as_bytes()).unwrap();
+        let seen: Vec<_> =
+            tasks.iter().map(|task| (task.key.as_deref().unwrap(), &task.payload[..])).collect();
+        assert_eq!(
+            seen,
+            [
+                ("http://a.example", &br#"{"url":"http://a.example/x"}"#[..]),
+                ("https://b.example", br#"{"url":"HTTPS://B.example:443"}"#),
+                ("http://a.example", br#"{"url":"http://a.example:80/?y"}"#),
+            ]
+        );
+        assert!(tasks.iter().all(NewTask::is_bounded));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let many = vec!["\"http://a\""; 1_001].join(",");
+        let long = format!("http://a/{}", "x".repeat(URL_BYTES_MAX));
+        let host = format!("http://{}", vec!["x".repeat(60); 5].join("."));
+        for (body, named) in [
+            (r#"[["http://a"]]"#.to_owned(), "expected an object"),
+            (r#"{}"#.to_owned(), "urls"),
+            (r#"{"urls":"http://a"}"#.to_owned(), "sequence"),
+            (r#"{"urls":[]}"#.to_owned(), "0; expected 1 to 1000"),
+            (r#"{"urls":["http://a"],"depth":1}"#.to_owned(), "depth"),
+            (format!(r#"{{"urls":[{many}]}}"#), "1001"),
+            (r#"{"urls":["http://a",7]}"#.to_owned(), "urls[1]: expected a string"),
+            (r#"{"urls":["a.example"]}"#.to_owned(), "urls[0]: no URL"),
+            (r#"{"urls":["http://"]}"#.to_owned(), "urls[0]: no URL"),
+            (r#"{"urls":["http://a","ftp://a"]}"#.to_owned(), "urls[1]: expected a URL of http"),
+            (r#"{"urls":["file:///etc/passwd"]}"#.to_owned(), "urls[0]: expected a URL of http"),
+            (r#"{"urls":["data:text/html,a"]}"#.to_owned(), "urls[0]: expected a URL of http"),
+            (format!(r#"{{"urls":["{long}"]}}"#), "urls[0]"),
+            (format!(r#"{{"urls":["{host}"]}}"#), "urls[0]"),
+        ] {
+            let detail = refusal(&body);
+            assert!(detail.contains(named), "{named}: {detail}");
+        }
+    }
+}

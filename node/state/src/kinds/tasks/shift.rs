@@ -1,0 +1,188 @@
+//! How a task goes from one state to another, and from one list to another.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::batch::Batch;
+use super::queue::Queue;
+use super::record::TasksRecord;
+use super::table::{Edge, List};
+use super::{Body, Task, Tasks, Timed, noted};
+use crate::level::Limits;
+use crate::task::{Member, TaskId, TaskOutcome, TaskState};
+
+impl Tasks {
+    pub(super) fn slot_of(&self, id: TaskId) -> Result<u32, TaskOutcome> {
+        match self.by_seq.get(&id.seq) {
+            Some(slot) if self.held.table.get(*slot).is_some_and(|task| task.id == id) => Ok(*slot),
+            // No more is known of one that was forgotten.
+            None if (1..=self.held.last_seq).contains(&id.seq) => Err(TaskOutcome::Gone),
+            _ => Err(TaskOutcome::Unknown),
+        }
+    }
+
+    /// Numbers and fences up to these are given no more.
+    pub(super) fn give(&mut self, seq: u64, fence: u64) {
+        let before = (self.held.last_seq, self.held.fence);
+        let after = (before.0.max(seq), before.1.max(fence));
+        if before != after {
+            noted::given(&mut self.rolling, after.0, after.1);
+        }
+        (self.held.last_seq, self.held.fence) = after;
+    }
+
+    /// The list that a task of a state is in, if it is in one.
+    fn list_of<'a>(
+        queues: &'a mut [Queue],
+        finished: &'a mut List,
+        batches: &'a mut BTreeMap<u64, Batch>,
+        task: &Task,
+    ) -> Option<&'a mut List> {
+        match (task.member, task.state) {
+            (Some(member), TaskState::Done | TaskState::Cancelled | TaskState::Dead) => {
+                Some(&mut batches.get_mut(&member.batch)?.ended)
+            }
+            (None, TaskState::Done | TaskState::Cancelled) => Some(finished),
+            _ => queues.get_mut(usize::from(task.queue))?.list(task),
+        }
+    }
+
+    /// Takes a task out of the list and the times that it is in.
+    pub(super) fn detach(&mut self, slot: u32) {
+        let TasksRecord { table, queues, finished, batches, .. } = &mut self.held;
+        let Some(task) = table.get(slot).cloned() else { return };
+        if task.timer_ms != 0 {
+            self.timers.remove(&(task.timer_ms, Timed::Task(task.id.seq, slot)));
+        }
+        if let Some(list) = Self::list_of(queues, finished, batches, &task) {
+            table.unlink(list, slot);
+        }
+        if let Some(queue) = queues.get_mut(usize::from(task.queue)) {
+            queue.leave(&task);
+        }
+        if let Some(batch) = task.member.and_then(|member| batches.get_mut(&member.batch)) {
+            batch.count(task.state, |count| *count -= 1);
+        }
+    }
+
+    /// Puts a task that is in no list into that of its state; one that is ready and has a lane into that, which may
+    /// be opened then.
+    pub(super) fn attach(&mut self, slot: u32, edge: Edge) {
+        let TasksRecord { table, queues, finished, batches, .. } = &mut self.held;
+        let Some(task) = table.get_mut(slot) else { return };
+        let queue = queues.get_mut(usize::from(task.queue));
+        task.is_aside = task.state == TaskState::Ready
+            && queue.as_ref().is_some_and(|queue| queue.lane_of(task).is_some());
+        let task = task.clone();
+        let streak = queue.as_ref().map_or(0, |queue| queue.streak);
+        noted::task(&mut self.rolling, slot, &task, edge, streak);
+        if task.timer_ms != 0 {
+            self.timers.insert((task.timer_ms, Timed::Task(task.id.seq, slot)));
+        }
+        if let Some(queue) = queue {
+            queue.join(&task);
+        }
+        if let Some(batch) = task.member.and_then(|member| batches.get_mut(&member.batch)) {
+            batch.count(task.state, |count| *count += 1);
+        }
+        if let Some(list) = Self::list_of(queues, finished, batches, &task) {
+            table.link(list, slot, edge);
+        }
+        self.held.changes += 1;
+    }
+
+    /// Puts a task that is in no list where it belongs.
+    pub(super) fn place(&mut self, slot: u32, edge: Edge, now: u64) {
+        self.attach(slot, edge);
+        let Some(task) = self.held.table.get(slot) else { return };
+        let (queue, member, body) = (task.queue, task.member, task.body.clone());
+        if let Some(key) = &body.key {
+            self.open_lane(queue, key, edge, now);
+        }
+        if let Some(member) = member {
+            self.settle_batch(member.batch, now);
+        }
+    }
+
+    /// Brings a task into a state, at one end of its list, until a time (0: for good).
+    pub(super) fn shift(&mut self, slot: u32, state: TaskState, edge: Edge, timer_ms: u64, now: u64) {
+        self.detach(slot);
+        if let Some(task) = self.held.table.get_mut(slot) {
+            let before = std::mem::replace(&mut task.state, state);
+            (task.timer_ms, task.since_ms) = (timer_ms, now);
+            let (queue, body) = (task.queue, task.body.clone());
+            if let Some(key) = &body.key {
+                self.rest_lane(queue, key, before, state, now);
+            }
+        }
+        self.place(slot, edge, now);
+    }
+
+    /// A task that is done or cancelled: nothing of it is needed but what it came to. Of a batch, it stays as long as
+    /// that, and says what it was.
+    pub(super) fn finish(&mut self, slot: u32, state: TaskState, now: u64) {
+        self.free_unique(slot);
+        let mut timer_ms = 0;
+        if let Some(task) = self.held.table.get_mut(slot) {
+            self.bytes -= task.progress.len();
+            task.progress = Bytes::new();
+            if task.member.is_none() {
+                // A time of 0 would be none.
+                timer_ms = now.saturating_add(task.body.policy.keep_ms).max(1);
+                self.bytes -= task.body.payload.len();
+                task.body = Arc::new(Body { payload: Bytes::new(), ..Body::clone(&task.body) });
+            }
+        }
+        self.shift(slot, state, Edge::Tail, timer_ms, now);
+    }
+
+    pub(super) fn forget(&mut self, slot: u32) {
+        self.free_unique(slot);
+        self.detach(slot);
+        if let Some(task) = self.held.table.remove(slot) {
+            self.by_seq.remove(&task.id.seq);
+            if let Some(Member { batch, place }) = task.member {
+                self.members.remove(&(batch, place, task.id.seq));
+            }
+            self.bytes -= task.charge();
+            noted::forgotten(&mut self.rolling, task.id.seq);
+        }
+        self.held.changes += 1;
+    }
+
+    pub(super) fn free_unique(&mut self, slot: u32) {
+        if let Some(task) = self.held.table.get(slot)
+            && let Some(unique) = &task.body.unique
+        {
+            let key = (task.queue, unique.clone());
+            // Another may have it by now.
+            if self.by_unique.get(&key) == Some(&task.id.seq) {
+                self.by_unique.remove(&key);
+            }
+        }
+    }
+
+    /// Whether there is room for so many bytes, once the oldest of what is finished is forgotten that stands in
+    /// the way.
+    pub(super) fn make_room(&mut self, bytes: usize, limits: &Limits) -> bool {
+        while self.bytes.saturating_add(bytes) > limits.task_bytes_max {
+            if !self.forget_oldest() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Sets what a task came to, within the room that there is.
+    pub(super) fn set_outcome(&mut self, slot: u32, outcome: &[u8]) {
+        if let Some(task) = self.held.table.get_mut(slot) {
+            self.bytes -= task.outcome.len();
+            // A copy: it must not keep a whole log entry's memory alive.
+            task.outcome = Bytes::copy_from_slice(outcome);
+            self.bytes += task.outcome.len();
+            noted::outcome(&mut self.rolling, task);
+        }
+    }
+}
