@@ -1,0 +1,91 @@
+//! The words of the nodes' worker routes (docs/tasks.md), as far as a worker needs them.
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// What is asked for.
+#[derive(Debug, Serialize)]
+pub struct Claim<'a> {
+    pub worker: &'a str,
+    pub number: u64,
+    pub queues: &'a [String],
+    pub max: usize,
+    pub wait: &'a str,
+    /// Fences of what is here.
+    pub holds: Vec<u64>,
+}
+
+/// What was given.
+#[derive(Debug, Deserialize)]
+pub struct Claimed {
+    pub tasks: Vec<Task>,
+}
+
+/// A task that is to be done here.
+#[derive(Debug, Deserialize)]
+pub struct Task {
+    pub id: String,
+    pub fence: u64,
+    pub queue: String,
+    pub kind: String,
+    /// Byte for byte as it was put.
+    pub payload: Box<RawValue>,
+    #[serde(rename = "try")]
+    pub try_number: u32,
+    #[serde(default)]
+    pub lost: u32,
+    /// Seconds that this try may take; 0: any time.
+    #[serde(default)]
+    pub timeout: f64,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Beat {
+    pub holds: Vec<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Beaten {
+    /// Fences that are this worker's no more.
+    pub lost: Vec<u64>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Complete<'a> {
+    pub fence: u64,
+    pub result: &'a RawValue,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Fail<'a> {
+    pub fence: u64,
+    pub error: &'a str,
+    #[serde(rename = "final")]
+    pub is_final: bool,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Release {
+    pub fence: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Snooze {
+    pub fence: u64,
+    /// Seconds.
+    pub delay: f64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_is_taken_as_it_was_put() {
+        let text = r#"{"tasks":[{"id":"a","fence":7,"queue":"q","kind":"k","payload":{ "n" : 1.0 },"try":2,"new":1}]}"#;
+        let claimed: Claimed = serde_json::from_str(text).unwrap();
+        let task = &claimed.tasks[0];
+        assert_eq!(task.payload.get(), r#"{ "n" : 1.0 }"#);
+        assert_eq!((task.fence, task.try_number, task.lost, task.timeout), (7, 2, 0, 0.0));
+    }
+}
