@@ -43,7 +43,7 @@ impl Balancer {
         let (phase, receiver) = watch::channel(Phase::Serving);
         let loopback = "127.0.0.1:0".parse().unwrap();
         let (http, https) = (bind(loopback).unwrap(), bind(loopback).unwrap());
-        let certificates = Arc::new(Certificates::new(vec![]).unwrap());
+        let certificates = Arc::new(Certificates::new(vec![], None).unwrap());
         let (http_address, https_address) = (http.local_addr().unwrap(), https.local_addr().unwrap());
         let config = CoreConfig {
             shared: shared.clone(),

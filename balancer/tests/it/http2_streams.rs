@@ -16,12 +16,12 @@ use tokio::net::TcpStream;
 
 use crate::harness::*;
 
-async fn connect(address: SocketAddr) -> (SendRequest<Bytes>, Connection<TcpStream, Bytes>) {
+pub async fn connect(address: SocketAddr) -> (SendRequest<Bytes>, Connection<TcpStream, Bytes>) {
     let stream = TcpStream::connect(address).await.unwrap();
     h2::client::handshake(stream).await.unwrap()
 }
 
-fn request(method: &str, path: &str) -> http::Request<()> {
+pub fn request(method: &str, path: &str) -> http::Request<()> {
     http::Request::builder().method(method).uri(format!("http://a.test{path}")).body(()).unwrap()
 }
 
@@ -101,6 +101,19 @@ async fn an_extended_connect_carries_a_websocket() {
     assert_eq!(incoming.data().await.unwrap().unwrap(), "pong");
     stream.send_data(Bytes::from_static(b"bye"), true).unwrap();
     assert_eq!(body(incoming).await, "bye");
+}
+
+#[tokio::test]
+async fn an_extended_connect_that_is_answered_as_a_plain_get_has_not_worked() {
+    let backend = Scripted::plain("b");
+    let balancer = Balancer::start(&[backend.address]);
+    let (sender, connection) = connect(balancer.http).await;
+    tokio::spawn(connection);
+    let mut sender = sender.ready().await.unwrap();
+    let mut connect = request("CONNECT", "/chat");
+    connect.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
+    let (answer, _stream) = sender.send_request(connect, false).unwrap();
+    assert_eq!(answer.await.unwrap().status(), 502);
 }
 
 #[tokio::test]

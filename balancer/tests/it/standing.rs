@@ -7,6 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
+use nix::sys::ptrace;
+use nix::unistd::Pid;
+
 use crate::harness::*;
 use crate::process::{Process, ask};
 
@@ -144,14 +147,15 @@ fn who_closes_its_listener_still_answers_what_it_has() {
 fn an_upload_in_flight_at_the_balancers_end_is_answered() {
     let backend = Scripted::start(|served| {
         while served.head().is_some() {
-            served.body(40_000);
+            served.body(100_000);
             served.send(OK);
         }
     });
     let mut process = Process::on_free_ports(backend.address, &[]);
     let mut client = Client::connect(process.http);
-    client.send("POST /write HTTP/1.1\r\nhost: a\r\ncontent-length: 40000\r\n\r\n");
-    client.send("x".repeat(20_000));
+    client.send("POST /write HTTP/1.1\r\nhost: a\r\ncontent-length: 100000\r\n\r\n");
+    // More than is read before a backend is chosen.
+    client.send("x".repeat(80_000));
     wait("its head is sent", || backend.heads().iter().any(|head| head.starts_with("POST")));
     process.signal("TERM");
     process.logged("\"draining\"");
@@ -185,7 +189,9 @@ fn a_lack_of_descriptors_is_no_fault_of_a_backend() {
         client.send(get("/"));
         let head = read_until(&mut client.0, b"\r\n\r\n").unwrap_or_default();
         clients.push(client);
-        head.starts_with("HTTP/1.1 503")
+        let lacks = head.starts_with("HTTP/1.1 503");
+        assert!(!lacks || head.contains("skep-unprocessed: 1\r\n"), "nothing was done: {head}");
+        lacks
     });
     assert!(lacked, "the process has descriptors enough");
     // A few probes more.
@@ -193,4 +199,39 @@ fn a_lack_of_descriptors_is_no_fault_of_a_backend() {
     let known = backend(&mut admin);
     assert_eq!((&known["failures"], &known["connect_failures"]), (&0.into(), &0.into()), "{known}");
     assert_eq!((&known["probe"], &known["ejected"]), (&"up".into(), &false.into()), "{known}");
+}
+
+#[test]
+fn a_balancer_of_which_a_core_hangs_is_not_ready_until_it_goes_on() {
+    let served = Scripted::plain("b");
+    let process = Process::on_free_ports(served.address, &[]);
+    let tasks = format!("/proc/{}/task", process.id());
+    let named = |tid: &str| std::fs::read_to_string(format!("{tasks}/{tid}/comm")).unwrap_or_default();
+    let core = || {
+        let mut threads =
+            std::fs::read_dir(&tasks).unwrap().map(|it| it.unwrap().file_name().into_string().unwrap());
+        threads.find(|tid| named(tid).trim() == "core-1")
+    };
+    // A thread names itself.
+    wait("its second core runs", || core().is_some());
+    let core = Pid::from_raw(core().unwrap().parse().unwrap());
+    // One thread stops, and the others go on: what a tracer may do, of which this thread is one.
+    ptrace::seize(core, ptrace::Options::empty()).unwrap();
+    ptrace::interrupt(core).unwrap();
+    wait("it says so", || {
+        let ready = ask(process.admin, "/readyz");
+        ready.starts_with("HTTP/1.1 503") && ready.contains("a core hangs")
+    });
+    process.logged("a core hangs");
+    // The other core says it as well.
+    let answer = || {
+        let mut client = Client::connect(process.http);
+        client.0.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        client.send(get_and_close("/-/ready"));
+        client.rest_or_reset()
+    };
+    wait("the other core says so", || answer().ends_with("a core hangs\n"));
+    nix::sys::wait::waitpid(core, Some(nix::sys::wait::WaitPidFlag::__WALL)).unwrap();
+    ptrace::detach(core, None).unwrap();
+    process.wait_ready();
 }
