@@ -1,5 +1,7 @@
 //! The words of the nodes' worker routes (docs/tasks.md), as far as a worker needs them.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -37,6 +39,13 @@ pub struct Task {
     /// Seconds that this try may take; 0: any time.
     #[serde(default)]
     pub timeout: f64,
+}
+
+impl Task {
+    /// How long a try may take, where there is a limit.
+    pub fn limit(&self) -> Option<Duration> {
+        (self.timeout > 0.0).then(|| Duration::try_from_secs_f64(self.timeout).ok()).flatten()
+    }
 }
 
 #[derive(Debug, Serialize)]

@@ -8,6 +8,7 @@ use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use prometheus_client::registry::Registry;
 use skep_base::listen;
 use skep_console::{Admin, ServeLimits, Stage};
 use tokio::signal::unix::{SignalKind, signal};
@@ -45,24 +46,27 @@ pub struct Worker {
 }
 
 impl Worker {
-    fn new(config: &WorkConfig) -> anyhow::Result<Arc<Self>> {
+    /// With what it counts, for the admin address.
+    fn new(config: &WorkConfig) -> anyhow::Result<(Arc<Self>, Registry)> {
         let mut random = [0; 8];
         aws_lc_rs::rand::fill(&mut random)
             .map_err(|_| anyhow::anyhow!("the system gives no random bytes"))?;
         let metrics = Metrics::default();
         metrics.concurrency.set(config.concurrency as i64);
-        Ok(Arc::new(Self {
+        let mut registry = metrics.registry();
+        let worker = Arc::new(Self {
             name: format!("{}-{:016x}", config.name, u64::from_ne_bytes(random)),
             queues: config.queues.clone(),
             concurrency: config.concurrency,
             client: Client::new(config.urls.clone(), config.token.as_ref()),
             held: Held::default(),
             metrics,
-            doer: Doer::new(&config.how),
+            doer: Doer::new(&config.how, &mut registry)?,
             heard: Mutex::new(None),
             started: Instant::now(),
             tasks: TaskTracker::new(),
-        }))
+        });
+        Ok((worker, registry))
     }
 
     /// A node has answered.
@@ -123,11 +127,10 @@ pub async fn run(config: WorkConfig) -> anyhow::Result<()> {
     let admin = listen::bind(config.admin).with_context(|| format!("--admin {}", config.admin))?;
     let admin = tokio::net::TcpListener::from_std(admin)?;
     let address = admin.local_addr()?;
-    let worker = Worker::new(&config)?;
+    let (worker, registry) = Worker::new(&config)?;
     let (admin_stage, stages) = watch::channel(Stage::Serving);
     let shown = worker.clone();
-    let routes =
-        Admin::builder(worker.metrics.registry(), move || shown.is_ready().map_err(Into::into)).build();
+    let routes = Admin::builder(registry, move || shown.is_ready().map_err(Into::into)).build();
     let admin = tokio::spawn(skep_console::serve(admin, routes, ServeLimits::admin(), stages));
     tracing::info!(
         worker = worker.name,

@@ -14,7 +14,9 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::{ERROR_BYTES_MAX, LATER, Outcome, RESULT_BYTES_MAX, end_of, result, too_large};
+use super::{
+    ERROR_BYTES_MAX, LATER, Outcome, RESULT_BYTES_MAX, end_of, over, result, too_large, took_too_long,
+};
 use crate::api::Task;
 
 /// Statuses that mean something, as in sysexits(3): EX_DATAERR, EX_TEMPFAIL.
@@ -27,12 +29,7 @@ const OUTPUT_GRACE: Duration = Duration::from_secs(1);
 /// What a program gets of this one's environment.
 const PASSED_ON: [&str; 4] = ["PATH", "HOME", "LANG", "TZ"];
 
-pub async fn run(
-    command: &[String],
-    task: &Task,
-    limit: Option<Duration>,
-    stop: &CancellationToken,
-) -> Outcome {
+pub async fn run(command: &[String], task: &Task, stop: &CancellationToken) -> Outcome {
     let mut group = match start(command, task) {
         Ok(child) => Group(child),
         Err(error) => return Outcome::failed(format!("{:?} cannot be started: {error}", command[0])),
@@ -51,12 +48,7 @@ pub async fn run(
             tokio::join!(give, head_of(stdout, &mut out), tail_of(stderr, &mut err));
         };
         tokio::pin!(read);
-        let time_is_over = async {
-            match limit {
-                Some(limit) => tokio::time::sleep(limit).await,
-                None => std::future::pending().await,
-            }
-        };
+        let time_is_over = over(task);
         tokio::pin!(time_is_over);
         let mut all_read = false;
         let ended = loop {
@@ -79,7 +71,7 @@ pub async fn run(
     let said = end_of(said.trim());
     match ended {
         Ended::Stopped => Outcome::Stopped,
-        Ended::OverTime => Outcome::failed(format!("it took longer than {} s; {said}", task.timeout)),
+        Ended::OverTime => Outcome::failed(format!("{}; {said}", took_too_long(task))),
         Ended::Itself(Err(error)) => Outcome::failed(format!("it is not known how it ended: {error}")),
         Ended::Itself(Ok(status)) => outcome(status, &out, said),
     }
@@ -194,8 +186,7 @@ mod tests {
 
     async fn sh(script: &str, timeout: f64) -> Outcome {
         let command = ["sh", "-c", script].map(str::to_owned);
-        let limit = (timeout > 0.0).then(|| Duration::from_secs_f64(timeout));
-        run(&command, &task("{\"n\":1}", timeout), limit, &CancellationToken::new()).await
+        run(&command, &task("{\"n\":1}", timeout), &CancellationToken::new()).await
     }
 
     fn done(outcome: Outcome) -> String {
@@ -240,8 +231,8 @@ mod tests {
         assert!(failed(sh("exit 65", 0.0).await).1);
         assert!(matches!(sh("exit 75", 0.0).await, Outcome::Later(_)));
         assert!(failed(sh("kill -9 $$", 0.0).await).0.contains("signal"));
-        let missing = run(&["/does/not/exist".to_owned()], &task("1", 0.0), None, &CancellationToken::new());
-        assert!(failed(missing.await).0.contains("/does/not/exist"));
+        let missing = run(&["/does/not/exist".to_owned()], &task("1", 0.0), &CancellationToken::new()).await;
+        assert!(failed(missing).0.contains("/does/not/exist"));
         let large = failed(sh("head -c 300000 /dev/zero | tr '\\0' x", 0.0).await).0;
         assert!(large.contains("larger"), "{large}");
     }
@@ -256,7 +247,7 @@ mod tests {
         let stop = CancellationToken::new();
         let command = ["sh", "-c", "trap '' TERM; sleep 600"].map(str::to_owned);
         let task = task("1", 0.0);
-        let (outcome, ()) = tokio::join!(run(&command, &task, None, &stop), async { stop.cancel() });
+        let (outcome, ()) = tokio::join!(run(&command, &task, &stop), async { stop.cancel() });
         assert!(matches!(outcome, Outcome::Stopped));
     }
 }
