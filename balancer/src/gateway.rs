@@ -15,6 +15,7 @@ use crate::core::worker::Worker;
 use crate::forward::dispatch::Dispatch;
 use crate::forward::plan::Plan;
 use crate::wire::request_head::RequestHead;
+use crate::wire::write::Framing;
 
 use self::builtin::Known;
 
@@ -58,6 +59,22 @@ impl Answer {
     /// A line of text.
     const fn text(status: u16, reason: &'static str, text: &'static str) -> Self {
         Self { status, reason, field: ("content-type", "text/plain"), body: Cow::Borrowed(text.as_bytes()) }
+    }
+
+    /// The whole of it for an HTTP/1.x client.
+    pub fn write(&self, framing: Framing, out: &mut Vec<u8>) {
+        let Self { status, reason, field: (name, value), body } = self;
+        let head = format!(
+            "HTTP/1.1 {status} {reason}\r\n{name}: {value}\r\ncache-control: no-store\r\ncontent-length: {}\r\n",
+            body.len()
+        );
+        out.extend_from_slice(head.as_bytes());
+        framing.write_connection(None, false, out);
+        framing.write_date(out);
+        out.extend_from_slice(b"\r\n");
+        if !framing.is_head {
+            out.extend_from_slice(body);
+        }
     }
 }
 

@@ -177,7 +177,7 @@ impl Metrics {
             labels.iter().map(|(labels, count)| (&labels[..], *count)).collect();
         counter(encoder, "backend_responses", "Answers passed on, by class", &samples)?;
         type Gauge = fn(&Known) -> f64;
-        let gauges: [(&str, &str, Gauge); 4] = [
+        let gauges: [(&str, &str, Gauge); 5] = [
             (
                 "backend_failing",
                 "How much of what it answered of late was a failure, from 0 to 1; it fades",

@@ -34,8 +34,9 @@ use crate::listen::client::ClientInfo;
 use crate::listen::http1;
 use crate::listen::http2;
 use crate::listen::proxy_protocol::{self, Header};
-use crate::listen::question::{self, Places, alone};
+use crate::listen::question::{self, Places};
 use crate::listen::tls::Certificates;
+use crate::wire::write::Framing;
 
 /// Pause after a failed accept: out of file descriptors, mostly.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -212,7 +213,7 @@ impl Core {
         // Said where it can be said at once; a client that does not listen is not waited for.
         if !is_encrypted {
             let mut answer = Vec::new();
-            Problem::TooManyConnections.write(alone(&self.worker), &mut answer);
+            Problem::TooManyConnections.write(Framing::alone(self.worker.clock.date()), &mut answer);
             let _ = stream.try_write(&answer);
         }
     }
@@ -266,7 +267,7 @@ async fn plain(
         Err(None) => return,
         Err(Some(problem)) => {
             let mut answer = Vec::new();
-            problem.write(alone(&worker), &mut answer);
+            problem.write(Framing::alone(worker.clock.date()), &mut answer);
             let _ = stream.try_write(&answer);
             return;
         }

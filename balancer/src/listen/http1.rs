@@ -177,7 +177,7 @@ impl<S: ClientStream> Connection<S> {
                 Verdict::Forward(plan) => plan,
                 Verdict::Answer(answer) => {
                     trail.status = answer.status;
-                    self.answer(worker, answer);
+                    self.answer(worker, &answer);
                     self.log(worker, client, &trail, None);
                     timer.arm(settings.body_timeout);
                     if !matches!(timer.limit(poll_fn(|cx| self.poll_send(cx, &[]))).await, Ok(Ok(_))) {
@@ -354,21 +354,9 @@ impl<S: ClientStream> Connection<S> {
         Ok(())
     }
 
-    fn answer(&mut self, worker: &Worker, answer: Answer) {
-        let Answer { status, reason, field: (name, value), body } = answer;
+    fn answer(&mut self, worker: &Worker, answer: &Answer) {
         self.close |= worker.is_ending(self.generation) || !self.body.is_done();
-        let text = format!(
-            "HTTP/1.1 {status} {reason}\r\n{name}: {value}\r\ncache-control: no-store\r\ncontent-length: {}\r\n",
-            body.len()
-        );
-        let framing = self.framing();
-        self.queued.extend_from_slice(text.as_bytes());
-        framing.write_connection(None, false, &mut self.queued);
-        framing.write_date(&mut self.queued);
-        self.queued.extend_from_slice(b"\r\n");
-        if !framing.is_head {
-            self.queued.extend_from_slice(&body);
-        }
+        answer.write(self.framing(), &mut self.queued);
         self.consume_body(self.body_ready);
     }
 

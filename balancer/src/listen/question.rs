@@ -70,19 +70,18 @@ pub async fn serve(worker: Rc<Worker>, gateway: Rc<Gateway>, mut stream: TcpStre
     let timer = worker.timers.timer();
     timer.arm(place.timeout);
     let asked = timer.limit(read(&worker, &gateway, &mut stream)).await;
-    let answer = match asked {
-        Ok(Ok(Some(answer))) => text(&worker, &answer),
+    let (mut text, framing) = (Vec::new(), Framing::alone(worker.clock.date()));
+    match asked {
+        Ok(Ok(Some(answer))) => answer.write(framing, &mut text),
         Ok(Err(_)) => return,
         Ok(Ok(None)) | Err(_) => {
             worker.stats.rejected.add(1);
-            let mut refused = Vec::new();
-            Problem::TooManyConnections.write(alone(&worker), &mut refused);
-            refused
+            Problem::TooManyConnections.write(framing, &mut text);
         }
-    };
+    }
     timer.disarm();
     timer.arm(place.timeout);
-    let _ = timer.limit(write(&mut stream, &answer)).await;
+    let _ = timer.limit(write(&mut stream, &text)).await;
 }
 
 /// The answer that is the balancer's own; `None`: no backend's is to be had here.
@@ -115,24 +114,4 @@ async fn write(stream: &mut TcpStream, mut rest: &[u8]) -> std::io::Result<()> {
         rest = &rest[written..];
     }
     poll_fn(|cx| Pin::new(&mut *stream).poll_shutdown(cx)).await
-}
-
-/// Of an answer to a request that is not read.
-pub fn alone(worker: &Worker) -> Framing {
-    let date = worker.clock.date();
-    Framing { close: true, say_keep_alive: false, chunked: true, is_head: false, date }
-}
-
-fn text(worker: &Worker, answer: &Answer) -> Vec<u8> {
-    let Answer { status, reason, field: (name, value), body } = answer;
-    let head = format!(
-        "HTTP/1.1 {status} {reason}\r\n{name}: {value}\r\ncache-control: no-store\r\ncontent-length: {}\r\n",
-        body.len()
-    );
-    let mut text = head.into_bytes();
-    alone(worker).write_connection(None, false, &mut text);
-    alone(worker).write_date(&mut text);
-    text.extend_from_slice(b"\r\n");
-    text.extend_from_slice(body);
-    text
 }

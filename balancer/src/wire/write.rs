@@ -28,6 +28,11 @@ pub struct Framing {
 }
 
 impl Framing {
+    /// Of an answer to a request that is not read: the connection ends with it.
+    pub fn alone(date: Date) -> Self {
+        Self { close: true, say_keep_alive: false, chunked: true, is_head: false, date }
+    }
+
     /// Writes Connection and Upgrade, where there is something to say.
     pub fn write_connection(&self, upgrade: Option<&[u8]>, is_interim: bool, out: &mut Vec<u8>) {
         let option: &[u8] = match (is_interim, self.close, self.say_keep_alive) {

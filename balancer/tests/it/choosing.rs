@@ -187,14 +187,6 @@ fn gated() -> (mpsc::Sender<()>, Scripted) {
     (open, backend)
 }
 
-fn wait(what: &str, mut is_so: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed() < Duration::from_secs(20), "{what}");
-        pause(Duration::from_millis(1));
-    }
-}
-
 #[test]
 fn a_leader_with_much_to_do_is_relieved_of_writes() {
     let ((open, leader), (open_other, follower)) = (gated(), gated());

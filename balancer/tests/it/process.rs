@@ -380,14 +380,6 @@ fn sighup_reads_the_list_of_backends_again_and_opens_the_log_anew() {
     assert!(has(&log, "/3") && !has(&moved, "/3"), "the last line is in the new file");
 }
 
-fn wait(what: &str, mut is_so: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed() < PATIENCE, "{what}");
-        std::thread::yield_now();
-    }
-}
-
 #[test]
 fn the_verbs_show_backends_and_health_and_fail_where_nobody_answers() {
     let backend = Scripted::plain("b");

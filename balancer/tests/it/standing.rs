@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use nix::sys::ptrace;
+use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
 use crate::harness::*;
@@ -20,14 +21,6 @@ const PATIENCE: Duration = Duration::from_secs(20);
 fn start(backends: &[SocketAddr], more: &[&str]) -> Process {
     let list: Vec<String> = backends.iter().map(SocketAddr::to_string).collect();
     Process::start(&[&["--http", ANY, "--admin", ANY, "--backends", &list.join(",")], more].concat())
-}
-
-fn wait(what: &str, mut is_so: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed() < PATIENCE, "{what}");
-        pause(Duration::from_millis(5));
-    }
 }
 
 /// What `/backends` says of the only one, over a connection that may be there already.
@@ -201,6 +194,29 @@ fn a_lack_of_descriptors_is_no_fault_of_a_backend() {
     assert_eq!((&known["probe"], &known["ejected"]), (&"up".into(), &false.into()), "{known}");
 }
 
+/// A thread that a tracer has stopped, while the others of its process go on. This thread is the tracer.
+struct Stopped(Pid);
+
+impl Stopped {
+    /// Where it waits for events: elsewhere it may hold what all threads need.
+    fn waiting_for_events(process: u32, thread: Pid) -> Option<Self> {
+        // epoll_wait and epoll_pwait, of x86-64 and of AArch64.
+        const EPOLL: [&str; 3] = ["232", "281", "22"];
+        ptrace::seize(thread, ptrace::Options::empty()).ok()?;
+        let stopped = Self(thread);
+        ptrace::interrupt(thread).unwrap();
+        waitpid(thread, Some(WaitPidFlag::__WALL)).unwrap();
+        let call = std::fs::read_to_string(format!("/proc/{process}/task/{thread}/syscall")).ok()?;
+        EPOLL.contains(&call.split(' ').next()?).then_some(stopped)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        let _ = ptrace::detach(self.0, None);
+    }
+}
+
 #[test]
 fn a_balancer_of_which_a_core_hangs_is_not_ready_until_it_goes_on() {
     let served = Scripted::plain("b");
@@ -212,12 +228,12 @@ fn a_balancer_of_which_a_core_hangs_is_not_ready_until_it_goes_on() {
             std::fs::read_dir(&tasks).unwrap().map(|it| it.unwrap().file_name().into_string().unwrap());
         threads.find(|tid| named(tid).trim() == "core-1")
     };
-    // A thread names itself.
-    wait("its second core runs", || core().is_some());
-    let core = Pid::from_raw(core().unwrap().parse().unwrap());
-    // One thread stops, and the others go on: what a tracer may do, of which this thread is one.
-    ptrace::seize(core, ptrace::Options::empty()).unwrap();
-    ptrace::interrupt(core).unwrap();
+    let mut stopped = None;
+    wait("its second core waits for events", || {
+        let core = core().map(|tid| Pid::from_raw(tid.parse().unwrap()));
+        stopped = core.and_then(|core| Stopped::waiting_for_events(process.id(), core));
+        stopped.is_some()
+    });
     wait("it says so", || {
         let ready = ask(process.admin, "/readyz");
         ready.starts_with("HTTP/1.1 503") && ready.contains("a core hangs")
@@ -231,7 +247,6 @@ fn a_balancer_of_which_a_core_hangs_is_not_ready_until_it_goes_on() {
         client.rest_or_reset()
     };
     wait("the other core says so", || answer().ends_with("a core hangs\n"));
-    nix::sys::wait::waitpid(core, Some(nix::sys::wait::WaitPidFlag::__WALL)).unwrap();
-    ptrace::detach(core, None).unwrap();
+    drop(stopped);
     process.wait_ready();
 }

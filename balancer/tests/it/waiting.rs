@@ -43,12 +43,7 @@ fn a_backend_that_does_not_read_is_the_one_that_failed() {
     let balancer = Balancer::with(&[], settings);
     let backends = balancer.set(&[backend.address], None);
     let mut client = balancer.client();
-    let mut writer = client.0.try_clone().unwrap();
-    let writing = std::thread::spawn(move || {
-        let head = format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {LENGTH}\r\n\r\n");
-        let _ = std::io::Write::write_all(&mut writer, head.as_bytes());
-        let _ = std::io::Write::write_all(&mut writer, &vec![b'x'; LENGTH]);
-    });
+    let writing = uploading(&client, LENGTH);
     let answer = client.until("\r\n\r\n");
     assert!(answer.starts_with("HTTP/1.1 504"), "{answer}");
     assert_eq!(backends[0].stats.failures.load(Ordering::SeqCst), 1);
@@ -236,12 +231,7 @@ fn a_backend_that_takes_a_body_for_too_long_is_the_one_that_failed() {
     let balancer = Balancer::with(&[], settings);
     let backends = balancer.set(&[backend.address], None);
     let mut client = balancer.client();
-    let mut writer = client.0.try_clone().unwrap();
-    let writing = std::thread::spawn(move || {
-        let head = format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {LENGTH}\r\n\r\n");
-        let _ = std::io::Write::write_all(&mut writer, head.as_bytes());
-        let _ = std::io::Write::write_all(&mut writer, &vec![b'x'; LENGTH]);
-    });
+    let writing = uploading(&client, LENGTH);
     let answer = client.until("\r\n\r\n");
     assert!(answer.starts_with("HTTP/1.1 504"), "{answer}");
     assert_eq!(backends[0].stats.failures.load(Ordering::SeqCst), 1);

@@ -115,6 +115,19 @@ macro_rules! kinds {
     };
 }
 
+/// Where an entry is applied, beside the kinds: of all that is no kind's.
+macro_rules! at {
+    ($all:ident, $index:ident) => {
+        At {
+            index: $index,
+            clock: &mut $all.clock,
+            level: $all.level,
+            limits: &$all.limits,
+            rolling: &mut $all.rolling,
+        }
+    };
+}
+
 kinds! { over records, claim_records:
     messages: Messages<R>, as RemovedRecord, on records;
     text: Text, as TextRecord, on ();
@@ -221,13 +234,7 @@ impl<R: Records, C: ClaimRecords> Kinds<R, C> {
         if let Op::Claim { key, fingerprint, time_ms, ttl_ms } = op {
             let (key, fingerprint, time, ttl_ms) = (*key, *fingerprint, Stamp(*time_ms), *ttl_ms);
             let nonce = next.map_or(0, Op::nonce);
-            let mut at = At {
-                index,
-                clock: &mut self.clock,
-                level: self.level,
-                limits: &self.limits,
-                rolling: &mut self.rolling,
-            };
+            let mut at = at!(self, index);
             let next = self.claims.apply(Claim { key, fingerprint, nonce, time, ttl_ms }, &mut at)?;
             let outcome = next.outcome();
             *guard = Some(next);
@@ -252,13 +259,7 @@ impl<R: Records, C: ClaimRecords> Kinds<R, C> {
                     }
                     other => other.clone(),
                 };
-                let mut at = At {
-                    index,
-                    clock: &mut self.clock,
-                    level: self.level,
-                    limits: &self.limits,
-                    rolling: &mut self.rolling,
-                };
+                let mut at = at!(self, index);
                 self.claims.remember(claim, instead_of, kept, &mut at)?;
                 Ok(outcome)
             }
@@ -266,13 +267,7 @@ impl<R: Records, C: ClaimRecords> Kinds<R, C> {
     }
 
     fn apply_op(&mut self, index: u64, op: &Op) -> Result<OpOutcome, Stopped> {
-        let mut at = At {
-            index,
-            clock: &mut self.clock,
-            level: self.level,
-            limits: &self.limits,
-            rolling: &mut self.rolling,
-        };
+        let mut at = at!(self, index);
         match op {
             Op::PutMessage { digest, content_type, body, time_ms, nonce } => {
                 let (time, nonce) = (Stamp(*time_ms), *nonce);

@@ -13,7 +13,7 @@
 //! | 3 | 0.2.0 | [`Op::Level`] itself, sections |
 //! | 4 | 0.2.0 | claims as records, many more of them, and kept for their time; and a request of peers, which is no state |
 //! | 5 | 0.2.0 | the [rolling hash](crate::rolling); and a request of peers, by which they compare it |
-//! | 6 | 0.3.0 | tasks; and a request of peers, which is no state |
+//! | 6 | 0.2.0 | tasks; and a request of peers, which is no state |
 //!
 //! [`Op::Level`]: crate::command::Op::Level
 

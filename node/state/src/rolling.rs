@@ -17,6 +17,7 @@
 //! text      4 version:u64 time_ms:u64 request:u128 len:u64 text[len]
 //! claim     5 number:u64 claim[64]
 //! ended     6 first_claim:u64
+//! tasks     7 what:u8 number:u64.. (len:u64 text[len]).., as the kind has them (kinds/tasks/noted.rs)
 //! ```
 //!
 //! Little-endian. An entry without effects leaves the hash as it is. It tells nodes that do the same from those that do
@@ -53,6 +54,8 @@ pub enum Effect<'a> {
     Claim { number: u64, bytes: &'a [u8] },
     /// Claims before this one are forgotten.
     ClaimsEnded { first: u64 },
+    /// Something of the tasks is so from here on: `what` says of what, and how many numbers and texts follow.
+    Tasks { what: u8, numbers: &'a [u64], texts: &'a [&'a [u8]] },
 }
 
 /// The hash while entries are applied.
@@ -145,6 +148,14 @@ fn write(entry: &mut SipHasher13, effect: Effect<'_>) {
             entry.write(bytes);
         }
         Effect::ClaimsEnded { first } => entry.write(&numbered(6, first)),
+        Effect::Tasks { what, numbers, texts } => {
+            entry.write(&[7, what]);
+            numbers.iter().for_each(|number| entry.write(&number.to_le_bytes()));
+            for text in texts {
+                entry.write(&(text.len() as u64).to_le_bytes());
+                entry.write(text);
+            }
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use skep_state::command::{Command, Op};
 use skep_store::StoreConfig;
 
 const PATIENCE: Duration = Duration::from_secs(30);
-const LEVEL: f64 = 5.0;
+const LEVEL: f64 = 6.0;
 
 async fn figure(node: &Node, name: &str) -> Option<f64> {
     let text = node.admin.get("/metrics").await.ok()?.text();

@@ -76,6 +76,24 @@ async fn one_that_takes_connections_and_ends_them_is_asked_no_more_often_than_an
 }
 
 #[tokio::test]
+async fn one_that_is_well_and_lets_nobody_stay_is_asked_no_more_often_than_another() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut assessment = start(vec![Track::parse(&format!("tcp://{address}")).unwrap()], None);
+    let mut asked = 0;
+    let count = async {
+        loop {
+            drop(listener.accept().await.unwrap());
+            asked += 1;
+        }
+    };
+    assert!(timeout(5 * INTERVAL, count).await.is_err());
+    assert!(asked <= 12, "{asked} connections in half a second");
+    let is_well = |it: &Assessment| it.fault.is_none() && it.weak.is_none();
+    assert!(is_well(&assessment.borrow_and_update()));
+}
+
+#[tokio::test]
 async fn a_proxy_that_is_full_is_well() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -26,6 +26,7 @@ mod again;
 mod claim;
 mod end;
 mod look;
+mod noted;
 mod put;
 mod queue;
 mod record;
@@ -41,6 +42,7 @@ use crate::clock::Stamp;
 use crate::command::{Op as Proposed, OpOutcome};
 use crate::kind::{At, Invalid, Kind, Stopped};
 use crate::level::Limits;
+use crate::rolling::Rolling;
 use crate::task::{Policy, TaskId, TaskOp, TaskOutcome, TaskState};
 pub use look::QueueView;
 pub use queue::Counts;
@@ -116,6 +118,8 @@ pub struct Tasks {
     timers: BTreeSet<(u64, u64, u32)>,
     puts: BTreeMap<u64, (u64, u32)>,
     bytes: usize,
+    /// That of the state, while an operation is applied.
+    rolling: Rolling,
 }
 
 impl Kind for Tasks {
@@ -128,6 +132,7 @@ impl Kind for Tasks {
         let now = at.clock.time(told);
         at.clock.note(now);
         let (now, limits) = (now.0, at.limits);
+        self.rolling = std::mem::take(at.rolling);
         let outcome = match op {
             TaskOp::Put { nonce, tasks } => self.put(*nonce, tasks, now, limits),
             TaskOp::Claim(claim) => self.claim(claim, now, limits),
@@ -140,15 +145,15 @@ impl Kind for Tasks {
             TaskOp::QueueSet { queue, settings } => self.set_queue(queue, *settings, limits),
             TaskOp::Restore(saved) => self.restore(saved, limits),
             TaskOp::Given { seq, fence } => {
-                self.held.last_seq = self.held.last_seq.max((*seq).min(crate::task::SEQ_MAX));
-                self.held.fence = self.held.fence.max((*fence).min(FENCE_MAX));
+                self.give((*seq).min(crate::task::SEQ_MAX), (*fence).min(FENCE_MAX));
                 TaskOutcome::Changed { count: 0 }
             }
             TaskOp::RaiseFence => {
-                self.held.fence = self.held.fence.max((self.held.fence + FENCE_STEP).min(FENCE_MAX));
+                self.give(0, (self.held.fence + FENCE_STEP).min(FENCE_MAX));
                 TaskOutcome::Changed { count: 0 }
             }
         };
+        *at.rolling = std::mem::take(&mut self.rolling);
         Ok(OpOutcome::Tasks(outcome))
     }
 
@@ -184,6 +189,16 @@ impl Tasks {
             None if (1..=self.held.last_seq).contains(&id.seq) => Err(TaskOutcome::Gone),
             _ => Err(TaskOutcome::Unknown),
         }
+    }
+
+    /// Numbers and fences up to these are given no more.
+    fn give(&mut self, seq: u64, fence: u64) {
+        let before = (self.held.last_seq, self.held.fence);
+        let after = (before.0.max(seq), before.1.max(fence));
+        if before != after {
+            noted::given(&mut self.rolling, after.0, after.1);
+        }
+        (self.held.last_seq, self.held.fence) = after;
     }
 
     /// The list that a task of a state is in, if it is in one.
@@ -224,6 +239,8 @@ impl Tasks {
             self.timers.insert((task.timer_ms, task.id.seq, slot));
         }
         let (state, queue) = (task.state, usize::from(task.queue));
+        let streak = queues.get(queue).map_or(0, |queue| queue.streak);
+        noted::task(&mut self.rolling, slot, task, edge, streak);
         if let Some(list) = Self::list_of(queues, finished, task) {
             let mut own = *list;
             table.link(&mut own, slot, edge);
@@ -264,6 +281,7 @@ impl Tasks {
         if let Some(task) = self.held.table.remove(slot) {
             self.by_seq.remove(&task.id.seq);
             self.bytes -= task.charge();
+            noted::forgotten(&mut self.rolling, task.id.seq);
         }
         self.held.changes += 1;
     }
@@ -299,6 +317,7 @@ impl Tasks {
             // A copy: it must not keep a whole log entry's memory alive.
             task.outcome = Bytes::copy_from_slice(outcome);
             self.bytes += task.outcome.len();
+            noted::outcome(&mut self.rolling, task);
         }
     }
 }

@@ -33,11 +33,15 @@ fn claim(key: u128, time_ms: u64) -> Op {
     Op::Claim { key: ClaimKey(key), fingerprint: 1, time_ms, ttl_ms: 50 }
 }
 
+fn remove(body: u8) -> Op {
+    Op::RemoveMessage { digest: Digest::of(&[body]) }
+}
+
 fn op() -> impl Strategy<Value = Op> {
     let time = 1_000..1_200u64;
     prop_oneof![
         4 => (0..40u8, time.clone()).prop_map(|(body, time_ms)| put(body, time_ms)),
-        1 => (0..40u8).prop_map(|body| Op::RemoveMessage { digest: Digest::of(&[body]) }),
+        1 => (0..40u8).prop_map(remove),
         1 => (0..60u64).prop_map(|upto| Op::DropMessages { upto }),
         2 => (0..20u128, time.clone()).prop_map(|(request, time)| write_text(request, "a text", time)),
         2 => (0..20u128, time).prop_map(|(key, time_ms)| claim(key, time_ms)),
@@ -68,7 +72,7 @@ proptest! {
 
     #[test]
     fn two_of_which_one_did_something_else_differ_ever_after(
-        before in entries(), after in entries(), which in 0..7usize,
+        before in entries(), after in entries(), which in 0..9usize,
     ) {
         let (mut one, mut other) = (begun(), begun());
         for ops in before {
@@ -84,6 +88,8 @@ proptest! {
             (vec![write_text(900, "a", 5_000)], vec![write_text(900, "b", 5_000)]),
             (vec![claim(900, 5_000), put(200, 5_000)], vec![put(200, 5_000)]),
             (vec![put(200, 5_000), put(201, 5_000)], vec![put(201, 5_000), put(200, 5_000)]),
+            (vec![put(200, 5_000), remove(200)], vec![put(200, 5_000)]),
+            (vec![put(200, 5_000), Op::DropMessages { upto: u64::MAX }], vec![put(200, 5_000)]),
         ][which].clone();
         one.apply(well);
         other.apply(badly);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::queue::Worker;
 use super::table::Edge;
-use super::{Ended, Tasks};
+use super::{Ended, Tasks, noted};
 use crate::level::Limits;
 use crate::task::{
     CLAIM_QUEUES_MAX, CLAIM_TASKS_MAX, HOLDS_MAX, Lease, TaskClaim, TaskOutcome, TaskState, is_queue,
@@ -115,6 +115,7 @@ impl Tasks {
     }
 
     fn set_worker(&mut self, name: Arc<str>, worker: Worker) {
+        noted::worker(&mut self.rolling, &name, &worker);
         self.held.workers.insert(name, Arc::new(worker));
         self.held.changes += 1;
     }
@@ -128,6 +129,7 @@ impl Tasks {
             return false;
         };
         self.held.workers.remove(&name);
+        noted::no_worker(&mut self.rolling, &name);
         true
     }
 }

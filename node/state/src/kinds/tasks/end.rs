@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::table::{Edge, NONE};
-use super::{Ended, Tasks};
+use super::{Ended, Tasks, noted};
 use crate::level::Limits;
 use crate::task::{
     DURATION_MS_MAX, ERROR_BYTES_MAX, EXPIRE_LEASES_MAX, End, Lease, PAYLOAD_BYTES_MAX, PROGRESS_BYTES_MAX,
@@ -102,6 +102,7 @@ impl Tasks {
             && let Some(queue) = self.held.queues.get_mut(usize::from(task.queue))
         {
             count(&mut queue.counts);
+            noted::counts(&mut self.rolling, task.queue, queue.counts);
         }
     }
 
@@ -188,6 +189,7 @@ impl Tasks {
             && let Some(worker) = self.held.workers.get_mut(name)
         {
             Arc::make_mut(worker).fell = true;
+            noted::worker(&mut self.rolling, name, worker);
         }
         falls
     }
@@ -275,8 +277,9 @@ impl Tasks {
             self.bytes -= task.progress.len();
             self.bytes += progress.len();
             task.progress = Bytes::copy_from_slice(progress);
+            noted::progress(&mut self.rolling, task);
+            self.held.changes += 1;
         }
-        self.held.changes += 1;
         TaskOutcome::Ended { state: TaskState::Active }
     }
 }

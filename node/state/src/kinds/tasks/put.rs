@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::queue::Queue;
 use super::table::Edge;
-use super::{Body, Ended, FENCE_MAX, TASK_OVERHEAD_BYTES, Task, Tasks, unique_bytes};
+use super::{Body, Ended, FENCE_MAX, TASK_OVERHEAD_BYTES, Task, Tasks, noted, unique_bytes};
 use crate::level::Limits;
 use crate::task::{
     NewTask, PUT_TASKS_MAX, QueueSettings, SEQ_MAX, SavedTask, TaskId, TaskOutcome, TaskState, When, is_queue,
@@ -74,8 +74,9 @@ impl Tasks {
         };
         let state = if at == 0 { TaskState::Ready } else { TaskState::Due };
         let slot = self.insert(id, queue, new, state, at, now);
-        if let Some(queue) = self.held.queues.get_mut(usize::from(queue)) {
-            queue.counts.put += 1;
+        if let Some(of) = self.held.queues.get_mut(usize::from(queue)) {
+            of.counts.put += 1;
+            noted::counts(&mut self.rolling, queue, of.counts);
         }
         self.held.last_seq = self.held.last_seq.max(id.seq);
         self.attach(slot, Edge::Tail);
@@ -116,6 +117,7 @@ impl Tasks {
             progress: Bytes::new(),
         };
         self.bytes += task.charge();
+        noted::body(&mut self.rolling, &task);
         let slot = self.held.table.insert(task);
         self.by_seq.insert(id.seq, slot);
         if let Some(unique) = &new.unique
@@ -127,6 +129,7 @@ impl Tasks {
     }
 
     fn remember_put(&mut self, nonce: u64, first: u64, count: u32, limits: &Limits) {
+        noted::put(&mut self.rolling, nonce, first, count);
         self.held.recent.push_back((nonce, first, count));
         self.puts.insert(nonce, (first, count));
         while self.held.recent.len() > limits.task_puts_max {
@@ -167,6 +170,7 @@ impl Tasks {
                     number
                 }
             };
+            noted::queue(&mut self.rolling, number as u16, name);
             self.by_queue.insert(self.held.queues[number].name.clone(), number as u16);
         }
         self.held.changes += 1;
@@ -180,8 +184,12 @@ impl Tasks {
         if !self.have_queues(&[name], limits) {
             return TaskOutcome::Full;
         }
-        let number = self.by_queue.get(name).map(|number| usize::from(*number));
-        if let Some(queue) = number.and_then(|number| self.held.queues.get_mut(number)) {
+        if let Some(number) = self.by_queue.get(name).copied()
+            && let Some(queue) = self.held.queues.get_mut(usize::from(number))
+        {
+            if queue.settings != settings {
+                noted::settings(&mut self.rolling, number, settings);
+            }
             queue.settings = settings;
         }
         self.held.changes += 1;

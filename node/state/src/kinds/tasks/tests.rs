@@ -1,6 +1,7 @@
 mod bounds;
 mod hostile;
 mod model;
+mod noted;
 mod suspects;
 
 use super::*;
