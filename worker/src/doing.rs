@@ -13,6 +13,7 @@ mod forward;
 
 use std::time::Duration;
 
+use anyhow::Context;
 use prometheus_client::registry::Registry;
 use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
@@ -70,7 +71,10 @@ impl Doer {
     /// `counted` is where a built-in may register what it counts.
     pub fn new(how: &How, _counted: &mut Registry) -> anyhow::Result<Self> {
         Ok(match how {
-            How::Exec(command) => Self::Exec(command.clone()),
+            How::Exec(command) => {
+                exec::keep_descriptors().context("/proc/self/fd")?;
+                Self::Exec(command.clone())
+            }
             How::Forward(to) => Self::Forward(Box::new(Forward::new(to.clone()))),
         })
     }
@@ -102,7 +106,7 @@ async fn over(task: &Task) {
 }
 
 fn took_too_long(task: &Task) -> String {
-    format!("it took longer than {} s", task.timeout)
+    format!("it took longer than {} s", task.timeout.unwrap_or_default())
 }
 
 /// Bytes as a result: JSON where they are that, else a string; nothing is null.

@@ -4,6 +4,8 @@
 //! descriptor of this process, and a process group, which is ended as a whole: first by SIGTERM, then by
 //! SIGKILL.
 
+mod descriptors;
+
 use std::io;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -29,12 +31,15 @@ const OUTPUT_GRACE: Duration = Duration::from_secs(1);
 /// What a program gets of this one's environment.
 const PASSED_ON: [&str; 4] = ["PATH", "HOME", "LANG", "TZ"];
 
+pub use descriptors::keep as keep_descriptors;
+
 pub async fn run(command: &[String], task: &Task, stop: &CancellationToken) -> Outcome {
     let mut group = match start(command, task) {
-        Ok(child) => Group(child),
+        Ok(child) => Group::of(child),
         Err(error) => return Outcome::failed(format!("{:?} cannot be started: {error}", command[0])),
     };
-    let (stdin, stdout, stderr) = (group.0.stdin.take(), group.0.stdout.take(), group.0.stderr.take());
+    let (stdin, stdout, stderr) =
+        (group.child.stdin.take(), group.child.stdout.take(), group.child.stderr.take());
     let give = async {
         // One that reads none of it, or ends early, may do so.
         if let Some(mut stdin) = stdin {
@@ -54,7 +59,7 @@ pub async fn run(command: &[String], task: &Task, stop: &CancellationToken) -> O
         let ended = loop {
             tokio::select! {
                 () = &mut read, if !all_read => all_read = true,
-                ended = group.0.wait() => break Ended::Itself(ended),
+                ended = group.child.wait() => break Ended::Itself(ended),
                 () = stop.cancelled() => break Ended::Stopped,
                 () = &mut time_is_over => break Ended::OverTime,
             }
@@ -116,22 +121,29 @@ fn start(command: &[String], task: &Task) -> io::Result<Child> {
         .spawn()
 }
 
-/// A program and what it started; dropping it ends them at once.
-struct Group(Child);
+/// A program and what it started; dropping it ends them at once, also what has outlived the program.
+struct Group {
+    child: Child,
+    id: Option<Pid>,
+}
 
 impl Group {
+    fn of(child: Child) -> Self {
+        let id = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        Self { child, id }
+    }
+
     fn signal(&self, signal: Signal) {
-        let group = self.0.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        if let Some(group) = group {
-            let _ = kill_process_group(group, signal);
+        if let Some(id) = self.id {
+            let _ = kill_process_group(id, signal);
         }
     }
 
     async fn end(&mut self) {
         self.signal(Signal::TERM);
-        if timeout(TERM_GRACE, self.0.wait()).await.is_err() {
+        if timeout(TERM_GRACE, self.child.wait()).await.is_err() {
             self.signal(Signal::KILL);
-            let _ = self.0.wait().await;
+            let _ = self.child.wait().await;
         }
     }
 }
@@ -180,7 +192,7 @@ mod tests {
             payload: RawValue::from_string(payload.into()).unwrap(),
             try_number: 2,
             lost: 1,
-            timeout,
+            timeout: Some(timeout),
         }
     }
 

@@ -23,7 +23,7 @@ pub struct Forward {
 impl Forward {
     pub fn new(to: Uri) -> Self {
         // The workers' token is for the cluster alone.
-        Self { client: Client::new(vec![to.clone()], None), to }
+        Self { client: Client::new(vec![to.clone()], None, None), to }
     }
 
     pub async fn run(&self, task: &Task) -> Outcome {
