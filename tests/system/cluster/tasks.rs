@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a worker is believed to have its tasks after it was last heard of.
-const LEASE: Duration = Duration::from_secs(15);
+pub const LEASE: Duration = Duration::from_secs(15);
 
 /// Three nodes that have agreed to have tasks.
 pub(crate) async fn ready() -> Cluster {
@@ -43,11 +43,11 @@ pub(crate) async fn try_post(client: &Client, path: &str, body: &Value) -> Optio
     client.send(Method::POST, path, &headers, body.to_string().into()).await.ok()
 }
 
-async fn post(client: &Client, path: &str, body: Value) -> Answer {
+pub async fn post(client: &Client, path: &str, body: Value) -> Answer {
     try_post(client, path, &body).await.expect("an answer")
 }
 
-async fn put(client: &Client, body: Value) -> String {
+pub async fn put(client: &Client, body: Value) -> String {
     let answer = post(client, "/tasks", body).await;
     assert_eq!(answer.status, 201, "{answer:?}");
     answer.json()["id"].as_str().expect("an id").to_owned()
@@ -81,7 +81,7 @@ async fn complete(client: &Client, (id, fence): &(String, u64), by: &str) -> Opt
     try_post(client, &format!("/tasks/{id}/complete"), &json!({"fence": fence, "result": by})).await
 }
 
-async fn task(client: &Client, id: &str) -> Value {
+pub async fn task(client: &Client, id: &str) -> Value {
     let answer = client.get(&format!("/tasks/{id}")).await.expect("an answer");
     assert_eq!(answer.status, 200, "{answer:?}");
     answer.json()

@@ -6,7 +6,8 @@ use std::process::Command;
 use skep_kit::monitoring::shipped;
 use skep_kit::programs::{self, balancer_path, installed};
 
-const UNITS: [&str; 3] = ["skep-node.service", "skep-balancer.service", "skep-vrrp.service"];
+const UNITS: [&str; 4] =
+    ["skep-node.service", "skep-balancer.service", "skep-vrrp.service", "skep-worker.service"];
 /// Verified beside them.
 const SOCKETS: &str = "skep-balancer.socket";
 /// Of `systemd-analyze security`, in tenths: below is OK.
@@ -76,13 +77,17 @@ fn a_stop_is_given_more_time_than_the_programs_take() {
         line.trim_end_matches('s').parse::<u64>().expect("seconds")
     };
     // What `--drain` is by default, and the node's way out of the voters.
-    let help = programs::balancer().arg("--help").output().expect("it runs");
-    let help = String::from_utf8_lossy(&help.stdout).into_owned();
-    let drain = help.split("--drain").nth(1).and_then(|text| text.split("[default: ").nth(1));
-    let drain = drain.and_then(|text| text.split("s]").next()).and_then(|text| text.parse::<u64>().ok());
-    let drain = drain.expect("--drain has a default");
+    let drain = |mut program: Command| {
+        let help = program.arg("--help").output().expect("it runs");
+        let help = String::from_utf8_lossy(&help.stdout).into_owned();
+        let drain = help.split("--drain").nth(1).and_then(|text| text.split("[default: ").nth(1));
+        let drain = drain.and_then(|text| text.split("s]").next()).and_then(|text| text.parse::<u64>().ok());
+        drain.expect("--drain has a default")
+    };
     for name in ["skep-balancer.service", "skep-vrrp.service"] {
-        assert!(seconds(name) > drain + 5, "{name}");
+        assert!(seconds(name) > drain(programs::balancer()) + 5, "{name}");
     }
+    // It tells its programs to end, and says what it gives back.
+    assert!(seconds("skep-worker.service") > drain(programs::worker()) + 10 + 5);
     assert!(seconds("skep-node.service") > 10 + 5);
 }

@@ -1,0 +1,284 @@
+//! Configuration: what the command line, the environment and a TOML file ask for. How they are read, and
+//! which layer counts, is `skep_base::settings`'.
+
+mod settings;
+
+use std::ffi::OsString;
+use std::io::Read;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::{Command, Subcommand};
+use http::Uri;
+use skep_base::log::LogConfig;
+use skep_base::settings::{ConfigError, Layers, Output, Secret, Setting, log, secret, values};
+use skep_console::verbs::HealthOf;
+
+use crate::client::{Token, Trust};
+use settings::{
+    ADMIN, CA, DRAIN, EXEC, FORWARD, NAME, QUEUES, SETTINGS, SLOTS, SLOTS_MAX, TOKEN, TOKEN_FILE, URL,
+};
+
+/// Most queues that one claim names.
+pub const QUEUES_MAX: usize = 32;
+/// Longest name of a queue, and of a worker with its random part.
+const QUEUE_BYTES_MAX: usize = 64;
+const NAME_BYTES_MAX: usize = 40;
+/// Largest file of certificates.
+const CA_BYTES_MAX: u64 = 1024 * 1024;
+
+/// What the program is asked to do.
+#[derive(Debug)]
+pub enum Invocation {
+    /// No verb: work.
+    Work(Box<WorkConfig>),
+    Health {
+        admin: SocketAddr,
+        of: HealthOf,
+        json: bool,
+    },
+}
+
+/// How tasks are done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum How {
+    /// A program, with its arguments.
+    Exec(Vec<String>),
+    /// A server.
+    Forward(Uri),
+}
+
+/// What to work with.
+#[derive(Debug)]
+pub struct WorkConfig {
+    pub urls: Vec<Uri>,
+    pub queues: Vec<String>,
+    pub slots: usize,
+    pub how: How,
+    /// Without its random part.
+    pub name: String,
+    pub token: Option<Token>,
+    /// Who signs the certificates of https URLs.
+    pub trust: Option<Trust>,
+    pub drain: Duration,
+    pub admin: SocketAddr,
+    pub log: LogConfig,
+    /// What is to be said of the configuration once there is a log.
+    pub warnings: Vec<String>,
+}
+
+fn program() -> Command {
+    Command::new("skep-worker")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Does the tasks of a skep cluster: by a program, or by a server beside it")
+        .long_about(
+            "Does the tasks of a skep cluster: by a program (--exec), or by a server beside it (--forward).\n\n\
+             With no verb it works. Start as many as are wanted, anywhere: each takes tasks as it has room. Each setting is taken from its flag, else from the environment \
+             variable, else from the file given with --config, else it has the default.",
+        )
+        .after_help(
+            "A program has the payload on stdin and SKEP_TASK_ID, _QUEUE, _KIND, _TRY, _LOST and _FENCE in its \
+             environment.\nIts status: 0 the task is done, 65 no try will help, 75 come back later, else another try.\n\
+             SIGTERM finishes what is begun (--drain), gives back the rest, then ends.\n\
+             Exit status: 0 done, 1 failed, 2 a bad flag or configuration.",
+        )
+}
+
+#[derive(Debug, Subcommand)]
+enum VerbArgs {
+    /// Ask whether the worker hears of the cluster: exit status 0 or 1, for a container's healthcheck
+    Health {
+        /// Ask only whether the process is alive
+        #[arg(long)]
+        live: bool,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+/// Reads the command line (program name first) and what stands behind it.
+pub fn parse<I, A>(args: I, env: impl Fn(&str) -> Option<OsString>) -> Result<Invocation, ConfigError>
+where
+    I: IntoIterator<Item = A>,
+    A: Into<OsString> + Clone,
+{
+    let (layers, verb) = skep_base::settings::parse::<VerbArgs, _, _>(program(), SETTINGS, args, &env)?;
+    match verb {
+        None => resolve(&layers).map(Box::new).map(Invocation::Work),
+        Some(VerbArgs::Health { live, output }) => {
+            let of = if live { HealthOf::Live } else { HealthOf::Ready };
+            Ok(Invocation::Health { admin: layers.address_to_ask(&ADMIN)?, of, json: output.json })
+        }
+    }
+}
+
+fn resolve(layers: &Layers) -> Result<WorkConfig, ConfigError> {
+    let invalid = |setting: &Setting, reason: &str| ConfigError::Invalid {
+        origin: layers.origin(setting),
+        reason: reason.to_owned(),
+    };
+    let urls = layers.value(&URL, |text| values::list(text, url))?;
+    if urls.is_empty() {
+        return Err(invalid(&URL, "it names no node, as in http://127.0.0.1:8080"));
+    }
+    let trust = layers.read(&CA, trust)?;
+    if trust.is_none() && urls.iter().any(|url| url.scheme_str() == Some("https")) {
+        return Err(invalid(&CA, "an https URL needs the certificate of who signed the server's: --ca FILE"));
+    }
+    let queues = layers.read(&QUEUES, |text| values::list(text, queue))?.unwrap_or_default();
+    if queues.is_empty() || queues.len() > QUEUES_MAX {
+        let reason = format!("name the queues to work on, 1 to {QUEUES_MAX}, as in --queues mail");
+        return Err(invalid(&QUEUES, &reason));
+    }
+    let how = match (layers.read(&EXEC, command)?, layers.read(&FORWARD, server_beside)?) {
+        (Some(command), None) => How::Exec(command),
+        (None, Some(url)) => How::Forward(url),
+        (None, None) => {
+            return Err(invalid(&EXEC, "say how tasks are done: --exec PROGRAM or --forward URL"));
+        }
+        (Some(_), Some(_)) => {
+            return Err(invalid(&FORWARD, "a task is done by --exec or by --forward, not by both"));
+        }
+    };
+    let secret = secret(layers, &TOKEN, &TOKEN_FILE)?;
+    let warnings = secret.iter().filter_map(|secret| secret.warning.clone()).collect();
+    Ok(WorkConfig {
+        urls,
+        queues,
+        slots: layers.value(&SLOTS, |text| values::count(text, SLOTS_MAX))? as usize,
+        how,
+        name: layers.read(&NAME, name)?.unwrap_or_else(of_host),
+        token: secret.map(token).transpose()?,
+        trust,
+        drain: layers.duration(&DRAIN)?,
+        admin: layers.address(&ADMIN)?,
+        log: log(layers)?,
+        warnings,
+    })
+}
+
+fn token(secret: Secret) -> Result<Token, ConfigError> {
+    let line = secret.text.lines().next().unwrap_or_default().trim();
+    let is_one = !line.is_empty() && line.bytes().all(|byte| byte.is_ascii_graphic());
+    is_one.then(|| Token(line.to_owned())).ok_or_else(|| ConfigError::Invalid {
+        origin: secret.origin.clone(),
+        reason: "expected a line of visible ASCII, as `skep-node worker-token KEY_FILE` prints it".to_owned(),
+    })
+}
+
+fn trust(path: &str) -> Result<Trust, String> {
+    let refused = |reason: String| format!("{path:?}: {reason}");
+    let file = std::fs::File::open(path).map_err(|error| refused(error.to_string()))?;
+    let mut pem = Vec::new();
+    file.take(CA_BYTES_MAX + 1).read_to_end(&mut pem).map_err(|error| refused(error.to_string()))?;
+    if pem.len() as u64 > CA_BYTES_MAX {
+        return Err(refused(format!("it is larger than {CA_BYTES_MAX} bytes")));
+    }
+    Trust::of(&pem).map_err(refused)
+}
+
+fn url(text: &str) -> Result<Uri, String> {
+    let expected = || format!("{text:?} is no URL of a server: expected http://HOST[:PORT][/PATH]");
+    let uri: Uri = text.parse().map_err(|_| expected())?;
+    let is_one = matches!(uri.scheme_str(), Some("http" | "https"))
+        && uri.host().is_some_and(|host| !host.is_empty())
+        && uri.authority().is_some_and(|authority| !authority.as_str().contains('@'))
+        && uri.query().is_none();
+    if is_one { Ok(uri) } else { Err(expected()) }
+}
+
+fn server_beside(text: &str) -> Result<Uri, String> {
+    let uri = url(text)?;
+    match uri.scheme_str() {
+        Some("http") => Ok(uri),
+        _ => Err(format!("{text:?}: a server beside the worker is meant, which is asked by http://")),
+    }
+}
+
+fn is_word(text: &str, most: usize) -> bool {
+    let letter = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+    (1..=most).contains(&text.len()) && text.bytes().all(letter)
+}
+
+fn queue(text: &str) -> Result<String, String> {
+    match is_word(text, QUEUE_BYTES_MAX) {
+        true => Ok(text.to_owned()),
+        false => {
+            Err(format!("{text:?} is no queue: 1 to {QUEUE_BYTES_MAX} letters, digits, '.', '_' and '-'"))
+        }
+    }
+}
+
+fn name(text: &str) -> Result<String, String> {
+    match is_word(text, NAME_BYTES_MAX) {
+        true => Ok(text.to_owned()),
+        false => Err(format!(
+            "{text:?} is no worker's name: 1 to {NAME_BYTES_MAX} letters, digits, '.', '_' and '-'"
+        )),
+    }
+}
+
+fn command(text: &str) -> Result<Vec<String>, String> {
+    let words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+    match words.is_empty() {
+        true => Err("it names no program".to_owned()),
+        false => Ok(words),
+    }
+}
+
+fn of_host() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let name: String = name.chars().take(NAME_BYTES_MAX).collect();
+    if is_word(&name, NAME_BYTES_MAX) { name } else { "worker".to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn work(args: &[&str]) -> Result<WorkConfig, String> {
+        match parse([&["skep-worker"], args].concat(), |_| None) {
+            Ok(Invocation::Work(config)) => Ok(*config),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    #[test]
+    fn a_worker_needs_queues_and_one_way_to_do_their_tasks() {
+        let config =
+            work(&["--queues", "mail,crawl", "--exec", "python3 work.py -v", "--name", "a"]).unwrap();
+        assert_eq!(config.queues, ["mail", "crawl"]);
+        assert_eq!(config.how, How::Exec(["python3", "work.py", "-v"].map(str::to_owned).to_vec()));
+        assert_eq!((config.urls, config.slots), (vec![Uri::from_static("http://127.0.0.1:8080")], 8));
+        let forward = work(&["--queues", "m", "--forward", "http://127.0.0.1:3000/do"]).unwrap();
+        assert_eq!(forward.how, How::Forward("http://127.0.0.1:3000/do".parse().unwrap()));
+        for (args, named) in [
+            (&["--exec", "x"][..], "--queues"),
+            (&["--queues", "m"], "--exec"),
+            (&["--queues", "m", "--exec", "x", "--forward", "http://a"], "--forward"),
+            (&["--queues", "a b", "--exec", "x"], "--queues"),
+            (&["--queues", "m", "--exec", " "], "--exec"),
+            (&["--queues", "m", "--exec", "x", "--url", "https://a"], "--ca FILE"),
+            (&["--queues", "m", "--exec", "x", "--url", "https://a", "--ca", "/does/not/exist"], "--ca"),
+            (&["--queues", "m", "--forward", "https://a"], "http://"),
+            (&["--queues", "m", "--exec", "x", "--url", "http://a:b@c"], "--url"),
+            (&["--queues", "m", "--exec", "x", "--slots", "129"], "--slots"),
+            (&["--queues", "m", "--exec", "x", "--url", "ftp://a"], "--url"),
+            (&["--queues", "m", "--exec", "x", "--slots", "0"], "--slots"),
+            (&["--queues", "m", "--exec", "x", "--name", "a/b"], "--name"),
+        ] {
+            let error = work(args).unwrap_err();
+            assert!(error.contains(named), "{args:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_token_is_never_shown() {
+        let env = |name: &str| (name == "SKEP_WORKER_TOKEN").then(|| OsString::from("hunter2"));
+        let args = ["skep-worker", "--queues", "m", "--exec", "x"];
+        let Ok(Invocation::Work(config)) = parse(args, env) else { panic!() };
+        assert_eq!(config.token, Some(Token("hunter2".into())));
+        assert!(!format!("{config:?}").contains("hunter2"));
+    }
+}
