@@ -18,6 +18,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("skep-node", &["skep-base", "skep-members", "skep-console", "skep-state", "skep-raft", "skep-store"]),
     ("skep-vrrp", &["skep-base", "skep-members", "skep-console"]),
     ("skep-balancer", &["skep-base", "skep-members", "skep-console", "skep-vrrp"]),
+    ("skep-crawl", &[]),
     // What makes one file of the programs.
     ("skep-image", &["skep-base", "skep-node", "skep-vrrp", "skep-balancer"]),
     // What stands outside and only asks.
