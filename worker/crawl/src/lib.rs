@@ -1,5 +1,7 @@
 //! Fetches a page and finds its images, where that is allowed.
 //!
-//! `address` says which addresses may be connected to. Pure.
+//! `address` says which addresses may be connected to, `extract` finds the images in a page's bytes. Both
+//! are pure, and take hostile bytes.
 
 pub mod address;
+pub mod extract;
