@@ -12,6 +12,7 @@ use std::time::Duration;
 use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, LINK, LOCATION, REFRESH};
 use rustls::pki_types::CertificateDer;
+use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use url::Url;
 
@@ -37,6 +38,8 @@ const ORIGIN_BYTES_MAX: usize = 256;
 const LINKS_MAX: usize = 32;
 /// As much is read of a body as may count decoded, and one byte that says that there is more.
 const BODY_BYTES_MAX: usize = PAGE_BYTES_MAX as usize + 1;
+/// Most pages that are decoded and read at once: each takes a thread, and what its coding looks back on.
+const READERS_MAX: usize = 4;
 
 /// What a crawler may do.
 #[derive(Debug, Default)]
@@ -106,6 +109,7 @@ pub struct Crawler {
     robots: Memory,
     pace: Pace,
     hands_over: bool,
+    readers: Semaphore,
 }
 
 /// What a request came to.
@@ -118,19 +122,20 @@ impl Crawler {
     pub fn new(options: Options) -> Result<Self, rustls::Error> {
         let fetcher = Fetcher::new(options.allowed, &options.roots)?;
         let (pace, hands_over) = (Pace::new(options.pace), options.hands_over);
-        Ok(Self { fetcher, robots: Memory::default(), pace, hands_over })
+        let readers = Semaphore::new(READERS_MAX);
+        Ok(Self { fetcher, robots: Memory::default(), pace, hands_over, readers })
     }
 
     /// The images of a page; `hops` were taken to its URL already.
     pub async fn crawl(&self, url: &str, hops: u32) -> Result<Came, Failure> {
-        let invalid = |error| Failure::at_last(format!("{url:?} is no URL: {error}"));
+        let invalid = |error| Failure::at_last(format!("no URL: {error}"));
         let mut url = Url::parse(url).map_err(invalid)?;
         let mut visit = Visit::default();
         for hop in hops..=HOPS_MAX {
             check(&mut url)?;
             self.may_fetch(&mut visit, &url).await?;
             let answer = self.ask(&mut visit, &url).await?;
-            let mut next = match step(answer, &url).await? {
+            let mut next = match self.step(answer, &url).await? {
                 Step::Found(found) => return Ok(Came::Found(found)),
                 Step::Hop(next) => next,
             };
@@ -169,6 +174,49 @@ impl Crawler {
         }
     }
 
+    /// What an answer comes to.
+    async fn step(&self, answer: Answer, url: &Url) -> Result<Step, Failure> {
+        let status = answer.status;
+        if status.is_redirection() {
+            let next = answer.field(LOCATION).and_then(|it| url.join(&it).ok());
+            return match next {
+                Some(next) => Ok(Step::Hop(next)),
+                None => Err(Failure::at_last(format!("{url}: {status} that leads nowhere"))),
+            };
+        }
+        if !status.is_success() {
+            let passes = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY, StatusCode::TOO_MANY_REQUESTS];
+            let is_final = status.is_client_error() && !passes.contains(&status);
+            return Err(Failure { reason: format!("{url}: {status}"), is_final });
+        }
+        let content_type = answer.field(CONTENT_TYPE);
+        let essence = content_type.as_deref().and_then(|it| it.split(';').next()).unwrap_or_default();
+        match essence.trim().to_ascii_lowercase().as_str() {
+            "text/html" | "application/xhtml+xml" | "" => {}
+            // A browser shows an image as a page that has it alone.
+            kind if kind.starts_with("image/") => {
+                return Ok(Step::Found(Found { images: vec![url.to_string()], cut: None }));
+            }
+            kind => return Err(Failure::at_last(format!("{url} is no page but {kind:?}"))),
+        }
+        let page = Page {
+            url: url.clone(),
+            codings: codings(&answer.headers)
+                .map_err(|reason| Failure::at_last(format!("{url}: {reason}")))?,
+            links: answer.fields(LINK).take(LINKS_MAX).collect(),
+            refresh: answer.field(REFRESH),
+            content_type,
+            body: answer
+                .body(BODY_BYTES_MAX)
+                .await
+                .map_err(|fault| Failure::for_now(format!("{url}: {fault}")))?,
+        };
+        // Megabytes of markup keep a thread busy for a while.
+        let _permit = self.readers.acquire().await;
+        let read = spawn_blocking(move || page.read()).await;
+        read.map_err(|error| Failure::for_now(format!("{url}: {error}")))?
+    }
+
     /// What a site says, and for how long (RFC 9309, 2.3.1).
     async fn robots_of(&self, visit: &mut Visit, url: &Url) -> Result<(Said, Option<Duration>), Failure> {
         let everything = || Said::Rules(Arc::new(Rules::default()));
@@ -183,7 +231,7 @@ impl Crawler {
             };
             let status = answer.status;
             if status.is_success() {
-                let max_age = answer.field(CACHE_CONTROL).and_then(max_age);
+                let max_age = answer.field(CACHE_CONTROL).and_then(|it| max_age(&it));
                 let coded = codings(&answer.headers);
                 let read = async {
                     let body = answer.body(robots::FILE_BYTES_MAX).await.map_err(|it| it.to_string())?;
@@ -194,7 +242,7 @@ impl Crawler {
                     Err(reason) => (unreachable(reason), None),
                 });
             } else if status.is_redirection() {
-                let next = answer.field(LOCATION).and_then(|it| target.join(it).ok());
+                let next = answer.field(LOCATION).and_then(|it| target.join(&it).ok());
                 match next {
                     Some(next) if is_http(&next) => target = next,
                     _ => return Ok((everything(), None)),
@@ -211,6 +259,9 @@ impl Crawler {
 
 /// Whether a URL is one to fetch; its fragment is the reader's alone.
 fn check(url: &mut Url) -> Result<(), Failure> {
+    // Credentials are not sent, and so are not told either.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
     if !is_http(url) {
         return Err(Failure::at_last(format!("{url} is neither http nor https")));
     }
@@ -221,60 +272,11 @@ fn check(url: &mut Url) -> Result<(), Failure> {
         return Err(Failure::at_last(format!("{url}: a host of more than {HOST_BYTES_MAX} bytes")));
     }
     url.set_fragment(None);
-    // Credentials are not sent, and so are not told either.
-    let _ = url.set_username("");
-    let _ = url.set_password(None);
     Ok(())
 }
 
 fn is_http(url: &Url) -> bool {
     matches!(url.scheme(), "http" | "https")
-}
-
-/// What an answer comes to.
-async fn step(answer: Answer, url: &Url) -> Result<Step, Failure> {
-    let status = answer.status;
-    if status.is_redirection() {
-        let location = answer.field(LOCATION);
-        let next = location.and_then(|it| url.join(it).ok());
-        return match next {
-            Some(next) => Ok(Step::Hop(next)),
-            None => Err(Failure::at_last(format!("{url}: {status} that leads nowhere"))),
-        };
-    }
-    if !status.is_success() {
-        let passes = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY, StatusCode::TOO_MANY_REQUESTS];
-        let is_final = status.is_client_error() && !passes.contains(&status);
-        return Err(Failure { reason: format!("{url}: {status}"), is_final });
-    }
-    let content_type = answer.field(CONTENT_TYPE).map(str::to_owned);
-    let essence = content_type.as_deref().and_then(|it| it.split(';').next()).unwrap_or_default();
-    match essence.trim().to_ascii_lowercase().as_str() {
-        "text/html" | "application/xhtml+xml" | "" => {}
-        // A browser shows an image as a page that has it alone.
-        kind if kind.starts_with("image/") => {
-            return Ok(Step::Found(Found { images: vec![url.to_string()], cut: None }));
-        }
-        kind => return Err(Failure::at_last(format!("{url} is no page but {kind:?}"))),
-    }
-    let page = Page {
-        url: url.clone(),
-        codings: codings(&answer.headers).map_err(|reason| Failure::at_last(format!("{url}: {reason}")))?,
-        links: texts(&answer, LINK).take(LINKS_MAX).collect(),
-        refresh: answer.field(REFRESH).map(str::to_owned),
-        content_type,
-        body: answer
-            .body(BODY_BYTES_MAX)
-            .await
-            .map_err(|fault| Failure::for_now(format!("{url}: {fault}")))?,
-    };
-    // Megabytes of markup keep a thread busy for a while.
-    let read = spawn_blocking(move || page.read()).await;
-    read.map_err(|error| Failure::for_now(format!("{url}: {error}")))?
-}
-
-fn texts(answer: &Answer, name: http::HeaderName) -> impl Iterator<Item = String> + '_ {
-    answer.headers.get_all(name).into_iter().filter_map(|it| it.to_str().ok()).map(str::to_owned)
 }
 
 /// A page that has come whole.

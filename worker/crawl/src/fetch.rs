@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, ACCEPT_ENCODING, HOST, HeaderMap, HeaderValue, USER_AGENT};
+use http::header::{ACCEPT, ACCEPT_ENCODING, HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
@@ -87,9 +87,15 @@ pub struct Body {
 }
 
 impl Answer {
-    /// A field as text; none where it is not there, or no text.
-    pub fn field(&self, name: http::HeaderName) -> Option<&str> {
-        self.headers.get(name)?.to_str().ok()
+    /// A field as text; what is no UTF-8 in it is replaced, as browsers do.
+    pub fn field(&self, name: HeaderName) -> Option<String> {
+        self.fields(name).next()
+    }
+
+    /// All fields of a name.
+    pub fn fields(&self, name: HeaderName) -> impl Iterator<Item = String> + '_ {
+        let values = self.headers.get_all(name).into_iter();
+        values.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
     }
 
     /// Reads so many bytes of the body.

@@ -49,7 +49,8 @@ async fn a_pages_images_are_found() {
 #[tokio::test]
 async fn redirects_and_what_pages_say_are_followed_to_the_page() {
     let site = site(|path| match path {
-        "/1" => redirect("/2"),
+        "/1" => redirect("/ü"),
+        "/%C3%BC" => redirect("/2"),
         "/2" => html("<img src=no.png><meta http-equiv=refresh content='0; url=dir/3'>"),
         "/dir/3" => answer(200, &[("Content-Type", "text/html"), ("Refresh", "2; url=4")], ""),
         _ => html("<img src=a.png>"),
@@ -178,6 +179,9 @@ async fn what_is_no_page_says_so_at_once() {
     }
     let long = site.url(&format!("/{}", "x".repeat(URL_BYTES_MAX)));
     assert!(failure(&crawler, &long).await.is_final);
+    for url in ["ftp://user:secret@127.0.0.1/", "http://user:secret@10.0.0.1/", "http://user:secret@[::1/"] {
+        assert!(!failure(&crawler, url).await.reason.contains("secret"), "{url}");
+    }
 }
 
 #[tokio::test]

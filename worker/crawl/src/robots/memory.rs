@@ -13,8 +13,8 @@ use super::Rules;
 const KEPT_MAX: Duration = Duration::from_secs(24 * 3600);
 /// How long it counts at least, so that a site that wants it never kept is not asked before each page.
 const KEPT_MIN: Duration = Duration::from_secs(60);
-/// How long a site that did not answer is not asked again.
-const FAILED_FOR: Duration = Duration::from_secs(30);
+/// How long a site that did not answer is not asked again: shorter than a task waits for its next try.
+const FAILED_FOR: Duration = Duration::from_secs(3);
 /// Most sites, and most bytes of their rules.
 const SITES_MAX: usize = 4_096;
 const BYTES_MAX: usize = 16 * 1024 * 1024;
