@@ -1,4 +1,4 @@
-# The image of skep: both programs, static, and nothing else. No shell, no libraries, no entry point.
+# The image of skep: all programs, static, and nothing else. No shell, no libraries, no entry point.
 #   docker build -t skep .        needs nothing but Docker; `scripts/image` needs Rust and no base image
 # Stages before the last are for people; scripts/image makes the last one of a folder that it has
 # filled itself, so that what is tested is what this file makes.

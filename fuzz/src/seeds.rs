@@ -23,6 +23,8 @@ use skep_state::kinds::text::TextRecord;
 use skep_state::kinds::{CommonRecord, KindsRecord};
 use skep_state::level::Level;
 use skep_state::message::{Digest, TEXT_PLAIN};
+use skep_state::rolling::StateHash;
+use skep_state::task::{End, NewTask, Policy, TaskClaim, TaskId, TaskOp, When};
 use skep_store::{SegmentMeta, SnapshotHeader};
 
 /// The environment variable that names the folder.
@@ -40,6 +42,24 @@ pub fn write(seeds: impl FnOnce() -> Vec<Vec<u8>>) {
 fn ops() -> Vec<Op> {
     let body = Bytes::from_static(b"foo");
     let digest = Digest::of(&body);
+    let id = TaskId { seq: 1, nonce: 2 };
+    let task = NewTask {
+        queue: "q".into(),
+        kind: "k".into(),
+        payload: body.clone(),
+        priority: 5,
+        when: When::After { delay_ms: 1 },
+        policy: Policy::default(),
+        unique: Some("u".into()),
+    };
+    let claim = TaskClaim {
+        queues: vec!["q".into()],
+        worker: "w".into(),
+        number: 1,
+        max: 8,
+        holds: vec![9],
+        closes: true,
+    };
     vec![
         Op::PutMessage {
             digest,
@@ -53,6 +73,9 @@ fn ops() -> Vec<Op> {
         Op::WriteText { request: RequestId(7), text: body, time_ms: u64::MAX },
         Op::DropMessages { upto: 5 },
         Op::RemoveMessage { digest },
+        Op::Tasks { time_ms: 6, op: TaskOp::Put { nonce: 7, tasks: vec![task] } },
+        Op::Tasks { time_ms: 6, op: TaskOp::Claim(claim) },
+        Op::Tasks { time_ms: 6, op: TaskOp::End { id, fence: 9, end: End::Snooze { delay_ms: 10 } } },
     ]
 }
 
@@ -82,6 +105,8 @@ pub fn frames() -> Vec<Vec<u8>> {
         Frame::Cluster(ClusterId(7)),
         request(Request::Propose { ops: ops() }),
         request(Request::ReadIndex { vote: None }),
+        request(Request::Hashes),
+        request(Request::Beat { fences: vec![1, 1 << 40] }),
         request(Request::Append(append())),
         request(Request::Bootstrap(BootstrapAsk::Promise(Proposal {
             ballot: 1,
@@ -93,6 +118,7 @@ pub fn frames() -> Vec<Vec<u8>> {
         response(Response::Proposed(Ok(vec![outcome, OpOutcome::Text { version: 2 }]))),
         response(Response::Proposed(Err(ProposeError::NotLeader { leader: Some(NodeId(1)) }))),
         response(Response::ReadIndex(Ok(9))),
+        response(Response::Hashes(vec![(4096, 1 << 100), (4100, 7)])),
         response(Response::Failed("why".into())),
         Frame::StreamOpen { stream: 1, group: GROUP },
         Frame::Append { stream: 1, request: append() },
@@ -135,7 +161,7 @@ pub fn snapshot_headers() -> Vec<Vec<u8>> {
         time: Stamp(5),
         recent: vec![(RequestId(1), 1), (RequestId(2), 2)],
     };
-    let common = CommonRecord { level: Level::FIRST, clock: Clock::at(Stamp(6)) };
+    let common = CommonRecord { level: Level::FIRST, clock: Clock::at(Stamp(6)), hash: None };
     let full = SnapshotHeader {
         segments: vec![
             SegmentMeta { first_seq: 1, count: 2, len: 500, sealed: true },
@@ -166,7 +192,9 @@ pub fn snapshot_headers() -> Vec<Vec<u8>> {
         SegmentMeta { first_seq: 1000, count: 20, len: 64 + 64 * 20, sealed: true },
         SegmentMeta { first_seq: 1020, count: 10, len: 64 + 64 * 10, sealed: false },
     ];
-    [empty, full, with_gaps, in_sections, with_claim_files]
+    let mut with_hash = with_claim_files.clone();
+    with_hash.kinds.common = CommonRecord { level: Level::ROLLING_HASH, hash: Some(StateHash(7)), ..common };
+    [empty, full, with_gaps, in_sections, with_claim_files, with_hash]
         .iter()
         .map(|header| {
             let (format, bytes) = header.encode().expect("a header can be encoded");

@@ -1,5 +1,5 @@
-//! Both programs in one file: `skep-node` and `skep-balancer` are names of it. They share the most of
-//! their code (TLS, gossip, HTTP, the runtime), so the image is smaller than with a file for each.
+//! All programs in one file: `skep-node`, `skep-balancer` and `skep-worker` are names of it. They share the
+//! most of their code (TLS, gossip, HTTP, the runtime), so the image is smaller than with a file for each.
 
 mod holder;
 #[path = "../../balancer/vrrp/src/names.rs"]
@@ -23,8 +23,9 @@ fn main() -> ExitCode {
             holder::become_it();
             skep_balancer::program::run()
         }
+        Some("skep-worker") => skep_worker::program::run(),
         _ => {
-            eprintln!("error: this is two programs: call it as skep-node or as skep-balancer");
+            eprintln!("error: this is three programs: call it as skep-node, skep-balancer or skep-worker");
             ExitCode::from(BAD_USE)
         }
     }

@@ -13,7 +13,7 @@ fn said_as(name: &str, args: &[&str]) -> (Option<i32>, String) {
 
 #[test]
 fn it_is_the_program_that_it_is_called() {
-    for name in ["skep-node", "skep-balancer"] {
+    for name in ["skep-node", "skep-balancer", "skep-worker"] {
         let (code, said) = said_as(name, &["--version"]);
         assert!(code == Some(0) && said.starts_with(&format!("{name} ")), "{name}: {code:?} {said}");
     }
@@ -24,5 +24,6 @@ fn it_is_the_program_that_it_is_called() {
 #[test]
 fn by_another_name_it_says_what_it_can_be() {
     let (code, said) = said_as("skep", &[]);
-    assert!(code == Some(2) && said.contains("skep-node") && said.contains("skep-balancer"), "{said}");
+    assert_eq!(code, Some(2), "{said}");
+    assert!(["skep-node", "skep-balancer", "skep-worker"].iter().all(|name| said.contains(name)), "{said}");
 }

@@ -27,6 +27,7 @@ use tokio::sync::watch::Receiver;
 use tokio::task::JoinSet;
 
 use crate::service::due::Due;
+use crate::service::equal::{self, Equal};
 use crate::service::lateness;
 use crate::service::operator::Operator;
 use crate::service::proposer::{Carrier, Proposer};
@@ -37,6 +38,7 @@ use crate::service::resumed;
 use crate::service::retention::{Retention, RetentionConfig};
 use crate::service::room::{self, Room};
 use crate::service::scrub;
+use crate::service::tasks::dispatcher::{Beats, Dispatcher, Held as HeldLeases};
 use crate::service::time::{self, Time};
 use crate::service::{HandOver, Service, ServiceParts};
 use crate::telemetry::Metrics;
@@ -89,8 +91,12 @@ pub struct OpenStore {
 }
 
 /// Opens a group's store in its folder. Before anybody hears of the node: it may take a while.
-pub async fn open_store(folder: &Path, segments_held_max: usize) -> anyhow::Result<Store> {
-    let config = StoreConfig { message_segments_held_max: segments_held_max, ..StoreConfig::new(folder) };
+pub async fn open_store(
+    folder: &Path,
+    message_segments_held_max: usize,
+    claim_files_held_max: usize,
+) -> anyhow::Result<Store> {
+    let config = StoreConfig { message_segments_held_max, claim_files_held_max, ..StoreConfig::new(folder) };
     Ok(tokio::task::spawn_blocking(move || skep_store::open(config)).await??)
 }
 
@@ -139,6 +145,7 @@ impl Group {
         );
         let pulse = read_indexer.pulse().clone();
         let reached = Reached::of(raft.clone(), gossip.clone());
+        let equal = Equal::default();
         let operator = Operator {
             node_id,
             raft: raft.clone(),
@@ -148,6 +155,7 @@ impl Group {
             read_indexer: read_indexer.clone(),
             reader: reader.clone(),
         };
+        let held_leases = HeldLeases::default();
         let service = Service::new(ServiceParts {
             node_id,
             request_timeout: settings.request_timeout,
@@ -158,10 +166,18 @@ impl Group {
             proposer: proposer.clone(),
             read_indexer: read_indexer.clone(),
             time: time.clone(),
+            beats: Beats {
+                node_id,
+                raft: raft.clone(),
+                peers: peers.clone(),
+                gossip: gossip.clone(),
+                held: held_leases.clone(),
+            },
             health: store.health.clone(),
             waiting: bootstrap.waiting(),
             reached: reached.clone(),
             resumption: resumption.clone(),
+            equal: equal.clone(),
         });
         let (stops, questions) = stops::channel();
         peers.serve(Arc::new(RaftHandler {
@@ -182,6 +198,7 @@ impl Group {
                 witness: witness.clone(),
                 held_vote: held_vote.clone(),
                 health: store.health.clone(),
+                held_leases: held_leases.clone(),
             }),
         }));
 
@@ -194,12 +211,19 @@ impl Group {
             time: time.clone(),
             config: settings.retention,
         };
+        let dispatcher = Dispatcher {
+            node_id,
+            raft: raft.clone(),
+            reader: reader.clone(),
+            proposer: proposer.clone(),
+            held: held_leases,
+        };
         let level_after = settings.level_after;
         let due = Due {
             node_id,
             raft: raft.clone(),
             gossip: gossip.clone(),
-            reader,
+            reader: reader.clone(),
             proposer,
             time: time.clone(),
             level_after,
@@ -238,6 +262,15 @@ impl Group {
             health: store.health.clone(),
         };
         tasks.spawn(room::run(rooms, hand_over.clone()));
+        let compares = equal::Asks {
+            node_id,
+            equal,
+            raft: raft.clone(),
+            peers: peers.clone(),
+            gossip: gossip.clone(),
+            reader,
+        };
+        tasks.spawn(equal::run(compares, hand_over.clone()));
         tasks.spawn(reached::run(reached.clone(), peers.clone()));
         let resumed = resumed::Asks {
             node_id,
@@ -263,6 +296,7 @@ impl Group {
         tasks.spawn(retention.run());
         tasks.spawn(scrub::run(store.reader.clone(), settings.scrub_interval));
         tasks.spawn(due.run());
+        tasks.spawn(dispatcher.run());
         tasks.spawn(lateness::run(metrics.lateness.clone()));
         Ok(Group { raft, service, operator, store, tasks })
     }

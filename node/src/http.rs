@@ -27,4 +27,4 @@ pub use app::App;
 pub use browser::Origins;
 pub use problem::{Problem, ProblemKind};
 pub use skep_console::{ServeLimits, Stage, serve};
-pub use token::OperatorToken;
+pub use token::{OperatorToken, WorkerToken};

@@ -4,6 +4,7 @@
 pub(crate) mod messages;
 pub(crate) mod schema;
 pub(crate) mod served;
+pub(crate) mod tasks;
 mod text;
 
 use std::sync::Arc;
@@ -16,17 +17,26 @@ use hyper::body::Incoming;
 use utoipa::OpenApi;
 
 use messages::live::Feed;
-use served::{MessageApi, Served};
+use served::{MessageApi, Served, TaskApi};
+use tasks::Queues;
 
 /// The routes of all kinds.
-pub(crate) fn routes<A: MessageApi>(served: &Arc<Served<A>>, feed: &Arc<Feed<A>>) -> Router {
-    Router::new().merge(messages::routes(served.clone(), feed.clone())).merge(text::routes(served.clone()))
+pub(crate) fn routes<A: TaskApi>(
+    served: &Arc<Served<A>>,
+    feed: &Arc<Feed<A>>,
+    queues: &Arc<Queues<A>>,
+) -> Router {
+    Router::new()
+        .merge(messages::routes(served.clone(), feed.clone()))
+        .merge(text::routes(served.clone()))
+        .merge(tasks::routes(queues.clone()))
 }
 
 /// Adds what the kinds say of themselves to the API's document.
 pub(crate) fn document(document: &mut utoipa::openapi::OpenApi) {
     document.merge(messages::Document::openapi());
     document.merge(text::Document::openapi());
+    document.merge(tasks::Document::openapi());
 }
 
 /// Answers what is asked most often past the router.

@@ -29,7 +29,7 @@ use tokio::time::Instant;
 use crate::api::{NodeAdmin, PublicLimits, admin_app, public_app};
 use crate::config::ServeConfig;
 use crate::group::{self, Group, Parts};
-use crate::http::{self, Account, ServeLimits, Stage};
+use crate::http::{self, Account, ServeLimits, Stage, WorkerToken};
 use crate::listen::{self, Listeners};
 use crate::telemetry::Metrics;
 use clients::Clients;
@@ -166,7 +166,8 @@ async fn start(config: ServeConfig, files: u64) -> anyhow::Result<Node> {
     let threads = config.http_threads.unwrap_or_else(|| http_threads::by_default(cores()));
     let http_threads = HttpThreads::start(threads).context("starting the threads for HTTP")?;
     let metrics = Metrics::new();
-    let store = group::open_store(folder.dir(), clients::segments_held_max(files)).await?;
+    let held = (clients::segments_held_max(files), clients::claim_files_held_max(files));
+    let store = group::open_store(folder.dir(), held.0, held.1).await?;
 
     let record = record(&config, &folder.identity(), &listeners).await?;
     let tls = peer_tls(&keys)?;
@@ -231,6 +232,7 @@ async fn start(config: ServeConfig, files: u64) -> anyhow::Result<Node> {
     let clients = Clients::of(files);
     let limits = PublicLimits {
         token: config.operator_token.clone(),
+        workers: WorkerToken::new(config.cluster_key.as_ref()),
         origins: config.allow_origins.clone(),
         max_body_bytes: config.max_body_bytes,
         account: config.request_memory.map_or_else(Account::of_this_process, Account::new),

@@ -5,7 +5,9 @@
 //! future here may be dropped at any await: a dropped write may still take effect.
 
 pub mod due;
+pub mod equal;
 mod hand_over;
+mod keys;
 pub mod lateness;
 pub mod level;
 pub mod list;
@@ -21,6 +23,7 @@ pub mod room;
 pub mod scrub;
 mod started;
 pub mod status;
+pub mod tasks;
 pub mod time;
 
 use std::sync::Arc;
@@ -44,6 +47,7 @@ use skep_state::kinds::text::Newest;
 use skep_store::Raft;
 use skep_store::{Block, Busy, Lookup, Reader, StoreError};
 pub use status::{ClusterStatus, MemberStatus};
+use tasks::dispatcher::Beats;
 pub use time::Clocks;
 use time::Time;
 
@@ -117,7 +121,11 @@ pub enum ServiceError {
     KeyTaken { detail: String },
     /// As many idempotency keys are remembered as can be, and none is old enough to be forgotten.
     #[error("{detail}")]
-    KeysFull { detail: String },
+    KeysFull {
+        detail: String,
+        /// When the oldest can be.
+        retry_after_s: u32,
+    },
     /// A member of the cluster is of a version that does not know how.
     #[error("{detail}")]
     TooOld { detail: String },
@@ -155,6 +163,7 @@ struct Inner {
     nonces: Nonces,
     scans: Semaphore,
     time: Time,
+    beats: Beats,
     status: status::Status,
 }
 
@@ -170,11 +179,13 @@ pub struct ServiceParts {
     pub proposer: Proposer,
     pub read_indexer: ReadIndexer,
     pub time: Time,
+    pub beats: Beats,
     pub health: tokio::sync::watch::Receiver<skep_store::StoreHealth>,
     /// Why the node waits, while it has no cluster.
     pub waiting: tokio::sync::watch::Receiver<Option<skep_raft::formation::bootstrap::Wait>>,
     pub reached: reached::Reached,
     pub resumption: Resumption,
+    pub equal: equal::Equal,
 }
 
 impl Service {
@@ -188,6 +199,7 @@ impl Service {
             pulse: parts.read_indexer.pulse().clone(),
             reached: parts.reached,
             resumption: parts.resumption,
+            equal: parts.equal,
             started: started::Started::new(),
         };
         Self(Arc::new(Inner {
@@ -200,6 +212,7 @@ impl Service {
             nonces: Nonces::new(),
             scans: Semaphore::new(SCANS_MAX),
             time: parts.time,
+            beats: parts.beats,
             status,
         }))
     }
@@ -238,32 +251,6 @@ impl Service {
         match self.propose(op, claim).await? {
             (OpOutcome::Message { seq, created }, repeated) => Ok(Put { digest, seq, created, repeated }),
             (other, _) => Err(unexpected(&other)),
-        }
-    }
-
-    /// Proposes an operation, guarded where the client claims a key; answers whether its outcome is
-    /// that of an earlier request.
-    async fn propose(&self, op: Op, claim: Option<Claim>) -> Result<(OpOutcome, bool), ServiceError> {
-        let Some(Claim { key, fingerprint }) = claim else {
-            return Ok((self.0.proposer.propose(op, self.deadline()).await?, false));
-        };
-        let ttl_ms = u64::try_from(self.0.idempotency_for.as_millis()).unwrap_or(u64::MAX);
-        let guard = Op::Claim { key, fingerprint, time_ms: self.0.time.now_ms(), ttl_ms };
-        self.0.status.require(guard.level(), "idempotency keys")?;
-        let outcomes = self.0.proposer.propose_all(vec![guard, op], self.deadline()).await?;
-        match <[OpOutcome; 2]>::try_from(outcomes) {
-            Ok([OpOutcome::Claimed, outcome]) => Ok((outcome, false)),
-            Ok([OpOutcome::Repeated, outcome]) => Ok((outcome, true)),
-            Ok([OpOutcome::KeyTaken, _]) => Err(ServiceError::KeyTaken {
-                detail: "this Idempotency-Key was given to another request before".into(),
-            }),
-            Ok([OpOutcome::TooManyClaims, _]) => Err(ServiceError::KeysFull {
-                detail: "as many Idempotency-Keys are remembered as can be, and all are too young to be \
-                         forgotten; nothing was written"
-                    .into(),
-            }),
-            Ok([other, _]) => Err(unexpected(&other)),
-            Err(_) => Err(ServiceError::Fatal { detail: "the store answered too few operations".into() }),
         }
     }
 
@@ -414,6 +401,11 @@ impl Service {
     /// Since a leader with a quorum last confirmed a read here; none where it never did.
     pub fn read_silence(&self) -> Option<Duration> {
         self.0.read_indexer.pulse().silence(Instant::now())
+    }
+
+    /// Whether the state here is that of the others.
+    pub fn equal(&self) -> &equal::Equal {
+        &self.0.status.equal
     }
 
     /// Whether others saw more of this node's log than there is.

@@ -1,7 +1,12 @@
 //! The words of the nodes' worker routes (docs/tasks.md), as far as a worker needs them.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+
+/// Longest id of a task.
+const ID_BYTES_MAX: usize = 64;
 
 /// What is asked for.
 #[derive(Debug, Serialize)]
@@ -34,9 +39,23 @@ pub struct Task {
     pub try_number: u32,
     #[serde(default)]
     pub lost: u32,
-    /// Seconds that this try may take; 0: any time.
+    /// Seconds that this try may take; none: any time.
     #[serde(default)]
-    pub timeout: f64,
+    pub timeout: Option<f64>,
+}
+
+impl Task {
+    /// Whether its id is a word that may stand in a path.
+    pub fn has_an_id(&self) -> bool {
+        let letter = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        (1..=ID_BYTES_MAX).contains(&self.id.len()) && self.id.bytes().all(letter)
+    }
+
+    /// How long a try may take, where there is a limit.
+    pub fn limit(&self) -> Option<Duration> {
+        let seconds = self.timeout.filter(|seconds| *seconds > 0.0)?;
+        Duration::try_from_secs_f64(seconds).ok()
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -86,6 +105,13 @@ mod tests {
         let claimed: Claimed = serde_json::from_str(text).unwrap();
         let task = &claimed.tasks[0];
         assert_eq!(task.payload.get(), r#"{ "n" : 1.0 }"#);
-        assert_eq!((task.fence, task.try_number, task.lost, task.timeout), (7, 2, 0, 0.0));
+        assert_eq!((task.fence, task.try_number, task.lost, task.timeout), (7, 2, 0, None));
+        for (said, limit) in
+            [("null", None), ("0", None), ("-1", None), ("1e300", None), ("1.5", Some(1_500))]
+        {
+            let text = text.replace("\"new\":1", &format!("\"timeout\":{said}"));
+            let claimed: Claimed = serde_json::from_str(&text).unwrap();
+            assert_eq!(claimed.tasks[0].limit(), limit.map(Duration::from_millis), "{said}");
+        }
     }
 }

@@ -11,43 +11,25 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::{Claim, Claimed, Task};
 use crate::client::{Answer, NoAnswer};
-use crate::run::Worker;
+use crate::pauses::Pauses;
+use crate::work;
+use crate::worker::Worker;
 
 /// How long a node may keep a claim that there is no task for.
 const WAIT: Duration = Duration::from_secs(30);
-/// Beyond that, for the answer itself.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Beyond that, for the answer itself: longer than a node waits for a leader.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long the last claim is asked about when the worker ends.
+const LAST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most tasks that one claim asks for.
 const TASKS_MAX: usize = 32;
-/// Between two tries, the first and the longest.
-const PAUSE_MIN: Duration = Duration::from_millis(100);
-const PAUSE_MAX: Duration = Duration::from_secs(5);
-
-/// Pauses between tries, each twice as long as the one before.
-#[derive(Debug)]
-pub struct Pauses(Duration);
-
-impl Default for Pauses {
-    fn default() -> Self {
-        Self(PAUSE_MIN)
-    }
-}
-
-impl Pauses {
-    /// What is asked for by the other side counts where it is longer.
-    pub fn next(&mut self, asked: Option<Duration>) -> Duration {
-        let pause = self.0.max(asked.unwrap_or_default().min(PAUSE_MAX));
-        self.0 = (self.0 * 2).min(PAUSE_MAX);
-        pause
-    }
-}
 
 /// Claims until it is told to stop; what the last claim was given by then is returned, and not begun.
 pub async fn claim(worker: &Arc<Worker>, stop: &CancellationToken) -> Vec<Task> {
     let mut number = 0;
     loop {
         tokio::select! {
-            () = worker.held.fewer_than(worker.concurrency) => {}
+            () = worker.held.fewer_than(worker.slots) => {}
             () = stop.cancelled() => return Vec::new(),
         }
         number += 1;
@@ -55,13 +37,12 @@ pub async fn claim(worker: &Arc<Worker>, stop: &CancellationToken) -> Vec<Task> 
             tasks = answered(worker, number, WAIT) => tasks,
             () = stop.cancelled() => {
                 // It may have been given something already. Asked once more, and not for long.
-                return tokio::time::timeout(ANSWER_TIMEOUT, answered(worker, number, Duration::ZERO))
-                    .await
-                    .unwrap_or_default();
+                let last = tokio::time::timeout(LAST_TIMEOUT, answered(worker, number, Duration::ZERO)).await;
+                return last.unwrap_or_default();
             }
         };
         for task in tasks {
-            worker.begin(task);
+            work::begin(worker, task);
         }
     }
 }
@@ -69,56 +50,62 @@ pub async fn claim(worker: &Arc<Worker>, stop: &CancellationToken) -> Vec<Task> 
 /// The answer to the claim of that number.
 async fn answered(worker: &Worker, number: u64, wait: Duration) -> Vec<Task> {
     let wait_text = format!("{}s", wait.as_secs());
-    let mut pauses = Pauses::default();
+    let (mut pauses, mut is_repeated) = (Pauses::default(), false);
     loop {
+        let max = worker.slots.saturating_sub(worker.held.len()).clamp(1, TASKS_MAX);
         let claim = Claim {
             worker: &worker.name,
             number,
             queues: &worker.queues,
-            max: worker.concurrency.saturating_sub(worker.held.len()).clamp(1, TASKS_MAX),
+            max,
             wait: &wait_text,
             holds: worker.held.fences(),
         };
-        let answer = worker.client.post("/claim", &claim, wait + ANSWER_TIMEOUT).await;
-        let pause = match judge(answer) {
+        let mut unanswered = worker.client.unanswered();
+        let answer = tokio::select! {
+            biased;
+            answer = worker.client.post("/claim", &claim, wait + ANSWER_TIMEOUT) => answer,
+            // Another request was not: it is made again, at whichever server is asked now.
+            _ = unanswered.changed() => {
+                is_repeated = true;
+                continue;
+            }
+        };
+        let (why, after) = match judge(answer, max) {
             Ok(tasks) => {
                 worker.heard();
                 worker.metrics.claims.inc();
+                if is_repeated && !tasks.is_empty() {
+                    // Their leases may have begun with an answer that was lost.
+                    worker.beat_now.notify_one();
+                }
                 return tasks;
             }
-            Err((why, after)) => {
-                worker.metrics.request_failures.inc();
-                tracing::warn!(number, "claim: {why}");
-                pauses.next(after)
-            }
+            Err(refused) => refused,
         };
-        tokio::time::sleep(pause).await;
+        is_repeated = true;
+        worker.failed(&why);
+        if pauses.is_first() {
+            tracing::warn!(number, "claim: {why}; it is made until it is answered");
+        }
+        tokio::time::sleep(pauses.next(after)).await;
     }
 }
 
 type Refused = (String, Option<Duration>);
 
-fn judge(answer: Result<Answer, NoAnswer>) -> Result<Vec<Task>, Refused> {
+fn judge(answer: Result<Answer, NoAnswer>, max: usize) -> Result<Vec<Task>, Refused> {
     let answer = answer.map_err(|error| (error.to_string(), None))?;
     match answer.status {
         StatusCode::NO_CONTENT => Ok(Vec::new()),
-        StatusCode::OK => serde_json::from_slice::<Claimed>(&answer.body)
-            .map(|claimed| claimed.tasks)
-            .map_err(|error| (format!("the answer is none: {error}"), None)),
+        StatusCode::OK => {
+            let claimed = serde_json::from_slice::<Claimed>(&answer.body);
+            let tasks = claimed.map_err(|error| (format!("the answer is none: {error}"), None))?.tasks;
+            if tasks.len() > max || !tasks.iter().all(Task::has_an_id) {
+                return Err((format!("the answer is none of {max} tasks, each with an id"), None));
+            }
+            Ok(tasks)
+        }
         _ => Err((answer.detail(), answer.retry_after())),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_grow_to_an_end_and_a_longer_one_that_is_asked_for_counts() {
-        let mut pauses = Pauses::default();
-        assert_eq!(pauses.next(None), PAUSE_MIN);
-        assert_eq!(pauses.next(Some(Duration::from_secs(1))), Duration::from_secs(1));
-        let last = (0..20).map(|_| pauses.next(Some(Duration::from_secs(3600)))).last();
-        assert_eq!(last, Some(PAUSE_MAX));
     }
 }

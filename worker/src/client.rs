@@ -1,17 +1,12 @@
 //! Requests to the cluster: HTTP/1.1 over connections that are kept, each bounded in time and in bytes, at
 //! whichever node answers.
 //!
-//! Names are looked up by `skep_members::seeds`, and each new connection goes to another of their
-//! addresses; where one URL fails, the next request goes to the next. Nothing here repeats a request:
-//! who asks knows whether it may be.
+//! Each new connection goes to another address of its URL's name; where one URL fails, the next request goes
+//! to the next. Nothing here repeats a request: who asks knows whether it may be.
 
-use std::future::Future;
-use std::net::SocketAddr;
-use std::pin::Pin;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+mod connect;
+
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,21 +14,20 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AF
 use http::{Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::client::legacy::Client as Pool;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::Serialize;
-use skep_base::random::Random;
-use skep_members::seeds::{Seed, resolve_now};
+use tokio::sync::watch;
 
-use crate::config::Token;
+use connect::Connector;
+pub use connect::Trust;
 
-/// Time to connect to one address.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long a connection is kept that nothing goes over.
+/// How long a connection is kept that nothing goes over, and how many such there may be.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+const IDLE_MAX: usize = 16;
 /// Largest answer that is read.
 pub const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// What of an answer is told.
+const DETAIL_CHARS_MAX: usize = 500;
 
 /// There is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +51,8 @@ impl Answer {
     pub fn detail(&self) -> String {
         let problem: Option<serde_json::Value> = serde_json::from_slice(&self.body).ok();
         let detail = problem.as_ref().and_then(|it| it.get("detail")?.as_str());
-        format!("{}: {}", self.status, detail.unwrap_or("no reason is given"))
+        let detail: Option<String> = detail.map(|it| it.chars().take(DETAIL_CHARS_MAX).collect());
+        format!("{}: {}", self.status, detail.as_deref().unwrap_or("no reason is given"))
     }
 
     /// Seconds that are asked for.
@@ -67,32 +62,47 @@ impl Answer {
     }
 }
 
-/// Asks servers. Cheap to share.
+/// The workers' token. Never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(pub String);
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token(set)")
+    }
+}
+
+/// Asks servers.
 #[derive(Debug)]
 pub struct Client {
-    pool: Pool<HttpConnector<Resolver>, Full<Bytes>>,
+    pool: Pool<Connector, Full<Bytes>>,
     urls: Vec<Uri>,
     /// The one that is asked.
     at: AtomicUsize,
+    /// How often none has answered.
+    unanswered: watch::Sender<u64>,
     bearer: Option<HeaderValue>,
 }
 
 impl Client {
     /// `urls` is not empty, and none of them is relative.
-    pub fn new(urls: Vec<Uri>, token: Option<&Token>) -> Self {
-        let mut connector = HttpConnector::new_with_resolver(Resolver);
-        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        connector.set_nodelay(true);
+    pub fn new(urls: Vec<Uri>, token: Option<&Token>, trust: Option<Trust>) -> Self {
         let pool = Pool::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
-            .build(connector);
+            .pool_max_idle_per_host(IDLE_MAX)
+            .build(Connector::new(trust));
         let bearer = token.and_then(|token| HeaderValue::from_str(&format!("Bearer {}", token.0)).ok());
         let bearer = bearer.map(|mut value| {
             value.set_sensitive(true);
             value
         });
-        Self { pool, urls, at: AtomicUsize::new(0), bearer }
+        Self { pool, urls, at: AtomicUsize::new(0), unanswered: watch::Sender::new(0), bearer }
+    }
+
+    /// Changes whenever a request was not answered: what waits at the same server may wait in vain.
+    pub fn unanswered(&self) -> watch::Receiver<u64> {
+        self.unanswered.subscribe()
     }
 
     /// Posts JSON to a path of the server that is asked now.
@@ -104,10 +114,12 @@ impl Client {
         let uri: Uri = text.parse().map_err(|_| failed(base, format!("{path:?} is no path")))?;
         let body = serde_json::to_vec(body).map_err(|error| failed(&uri, error.to_string()))?;
         let answered = self.send(uri, body.into(), HeaderMap::new(), limit).await;
-        let is_well = answered.as_ref().is_ok_and(|it| !it.status.is_server_error());
-        if !is_well {
+        if answered.as_ref().map_or(true, |it| it.status.is_server_error()) {
             // The next one is asked from now on, unless another request has found that already.
             let _ = self.at.compare_exchange(at, at.wrapping_add(1), Relaxed, Relaxed);
+        }
+        if answered.is_err() {
+            self.unanswered.send_modify(|count| *count += 1);
         }
         answered
     }
@@ -132,7 +144,7 @@ impl Client {
             let answer = self.pool.request(request).await.map_err(|error| failed(causes(&error)))?;
             let (head, body) = answer.into_parts();
             let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
-            let body = body.map_err(|error| failed(error.to_string()))?.to_bytes();
+            let body = body.map_err(|error| failed(causes(error.as_ref())))?.to_bytes();
             Ok(Answer { status: head.status, headers: head.headers, body })
         };
         match tokio::time::timeout(limit, exchange).await {
@@ -143,7 +155,7 @@ impl Client {
 }
 
 /// An error with what caused it: the first says no more than that it failed.
-fn causes(error: &dyn std::error::Error) -> String {
+fn causes(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
@@ -151,45 +163,4 @@ fn causes(error: &dyn std::error::Error) -> String {
         next = cause.source();
     }
     text
-}
-
-/// Looks names up without libc, and gives their addresses in another order each time.
-#[derive(Debug, Clone)]
-struct Resolver;
-
-impl tower_service::Service<Name> for Resolver {
-    type Response = std::vec::IntoIter<SocketAddr>;
-    type Error = std::io::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
-
-    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, name: Name) -> Self::Future {
-        Box::pin(async move {
-            // The port is the connector's to set.
-            let seed = Seed::parse(&format!("{}:1", name.as_str())).map_err(std::io::Error::other)?;
-            let mut addresses = resolve_now(&[seed]).await;
-            if addresses.is_empty() {
-                return Err(std::io::Error::other(format!("{} has no address", name.as_str())));
-            }
-            shuffle(&mut addresses);
-            Ok(addresses.into_iter())
-        })
-    }
-}
-
-fn shuffle(addresses: &mut [SocketAddr]) {
-    static RANDOM: Mutex<Option<Random>> = Mutex::new(None);
-    let mut random = RANDOM.lock().unwrap_or_else(PoisonError::into_inner);
-    let random = random.get_or_insert_with(|| {
-        let mut seed = [0; 8];
-        // A weak seed makes the order predictable, no more.
-        let _ = aws_lc_rs::rand::fill(&mut seed);
-        Random::new(u64::from_le_bytes(seed))
-    });
-    for at in (1..addresses.len()).rev() {
-        addresses.swap(at, random.below(at + 1));
-    }
 }

@@ -4,17 +4,19 @@
 mod settings;
 
 use std::ffi::OsString;
+use std::io::Read;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::{Command, Subcommand};
 use http::Uri;
 use skep_base::log::LogConfig;
-use skep_base::settings::{ConfigError, Layers, Output, Setting, log, secret, values};
+use skep_base::settings::{ConfigError, Layers, Output, Secret, Setting, log, secret, values};
 use skep_console::verbs::HealthOf;
 
+use crate::client::{Token, Trust};
 use settings::{
-    ADMIN, CONCURRENCY, CONCURRENCY_MAX, DRAIN, EXEC, FORWARD, NAME, QUEUES, SETTINGS, TOKEN, TOKEN_FILE, URL,
+    ADMIN, CA, DRAIN, EXEC, FORWARD, NAME, QUEUES, SETTINGS, SLOTS, SLOTS_MAX, TOKEN, TOKEN_FILE, URL,
 };
 
 /// Most queues that one claim names.
@@ -22,6 +24,8 @@ pub const QUEUES_MAX: usize = 32;
 /// Longest name of a queue, and of a worker with its random part.
 const QUEUE_BYTES_MAX: usize = 64;
 const NAME_BYTES_MAX: usize = 40;
+/// Largest file of certificates.
+const CA_BYTES_MAX: u64 = 1024 * 1024;
 
 /// What the program is asked to do.
 #[derive(Debug)]
@@ -49,24 +53,18 @@ pub enum How {
 pub struct WorkConfig {
     pub urls: Vec<Uri>,
     pub queues: Vec<String>,
-    pub concurrency: usize,
+    pub slots: usize,
     pub how: How,
     /// Without its random part.
     pub name: String,
     pub token: Option<Token>,
+    /// Who signs the certificates of https URLs.
+    pub trust: Option<Trust>,
     pub drain: Duration,
     pub admin: SocketAddr,
     pub log: LogConfig,
-}
-
-/// The workers' token. Never shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Token(pub String);
-
-impl std::fmt::Debug for Token {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Token(set)")
-    }
+    /// What is to be said of the configuration once there is a log.
+    pub warnings: Vec<String>,
 }
 
 fn program() -> Command {
@@ -75,7 +73,7 @@ fn program() -> Command {
         .about("Does the tasks of a skep cluster: by a program, or by a server beside it")
         .long_about(
             "Does the tasks of a skep cluster: by a program (--exec), or by a server beside it (--forward).\n\n\
-             With no verb it works. Each setting is taken from its flag, else from the environment \
+             With no verb it works. Start as many as are wanted, anywhere: each takes tasks as it has room. Each setting is taken from its flag, else from the environment \
              variable, else from the file given with --config, else it has the default.",
         )
         .after_help(
@@ -123,14 +121,16 @@ fn resolve(layers: &Layers) -> Result<WorkConfig, ConfigError> {
     if urls.is_empty() {
         return Err(invalid(&URL, "it names no node, as in http://127.0.0.1:8080"));
     }
+    let trust = layers.read(&CA, trust)?;
+    if trust.is_none() && urls.iter().any(|url| url.scheme_str() == Some("https")) {
+        return Err(invalid(&CA, "an https URL needs the certificate of who signed the server's: --ca FILE"));
+    }
     let queues = layers.read(&QUEUES, |text| values::list(text, queue))?.unwrap_or_default();
     if queues.is_empty() || queues.len() > QUEUES_MAX {
-        return Err(invalid(
-            &QUEUES,
-            &format!("name the queues to work on, 1 to {QUEUES_MAX}, as in --queues mail"),
-        ));
+        let reason = format!("name the queues to work on, 1 to {QUEUES_MAX}, as in --queues mail");
+        return Err(invalid(&QUEUES, &reason));
     }
-    let how = match (layers.read(&EXEC, command)?, layers.read(&FORWARD, url)?) {
+    let how = match (layers.read(&EXEC, command)?, layers.read(&FORWARD, server_beside)?) {
         (Some(command), None) => How::Exec(command),
         (None, Some(url)) => How::Forward(url),
         (None, None) => {
@@ -140,47 +140,59 @@ fn resolve(layers: &Layers) -> Result<WorkConfig, ConfigError> {
             return Err(invalid(&FORWARD, "a task is done by --exec or by --forward, not by both"));
         }
     };
-    let token = secret(layers, &TOKEN, &TOKEN_FILE)?.map(|secret| {
-        let line = secret.text.lines().next().unwrap_or_default().trim().to_owned();
-        match !line.is_empty() && line.bytes().all(|byte| byte.is_ascii_graphic()) {
-            true => Ok(Token(line)),
-            false => {
-                let reason =
-                    "expected a line of visible ASCII, as `skep-node worker-token` prints it".to_owned();
-                Err(ConfigError::Invalid { origin: secret.origin, reason })
-            }
-        }
-    });
-    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    let secret = secret(layers, &TOKEN, &TOKEN_FILE)?;
+    let warnings = secret.iter().filter_map(|secret| secret.warning.clone()).collect();
     Ok(WorkConfig {
         urls,
         queues,
-        concurrency: layers
-            .read(&CONCURRENCY, |text| values::count(text, CONCURRENCY_MAX))?
-            .map_or_else(cores, |count| count as usize)
-            .min(CONCURRENCY_MAX as usize),
+        slots: layers.value(&SLOTS, |text| values::count(text, SLOTS_MAX))? as usize,
         how,
         name: layers.read(&NAME, name)?.unwrap_or_else(of_host),
-        token: token.transpose()?,
+        token: secret.map(token).transpose()?,
+        trust,
         drain: layers.duration(&DRAIN)?,
         admin: layers.address(&ADMIN)?,
         log: log(layers)?,
+        warnings,
     })
+}
+
+fn token(secret: Secret) -> Result<Token, ConfigError> {
+    let line = secret.text.lines().next().unwrap_or_default().trim();
+    let is_one = !line.is_empty() && line.bytes().all(|byte| byte.is_ascii_graphic());
+    is_one.then(|| Token(line.to_owned())).ok_or_else(|| ConfigError::Invalid {
+        origin: secret.origin.clone(),
+        reason: "expected a line of visible ASCII, as `skep-node worker-token KEY_FILE` prints it".to_owned(),
+    })
+}
+
+fn trust(path: &str) -> Result<Trust, String> {
+    let refused = |reason: String| format!("{path:?}: {reason}");
+    let file = std::fs::File::open(path).map_err(|error| refused(error.to_string()))?;
+    let mut pem = Vec::new();
+    file.take(CA_BYTES_MAX + 1).read_to_end(&mut pem).map_err(|error| refused(error.to_string()))?;
+    if pem.len() as u64 > CA_BYTES_MAX {
+        return Err(refused(format!("it is larger than {CA_BYTES_MAX} bytes")));
+    }
+    Trust::of(&pem).map_err(refused)
 }
 
 fn url(text: &str) -> Result<Uri, String> {
     let expected = || format!("{text:?} is no URL of a server: expected http://HOST[:PORT][/PATH]");
     let uri: Uri = text.parse().map_err(|_| expected())?;
-    if uri.scheme_str() == Some("https") {
-        return Err(format!(
-            "{text:?}: TLS is not spoken here; a node's or a balancer's plain port is meant"
-        ));
-    }
-    let is_one = uri.scheme_str() == Some("http")
+    let is_one = matches!(uri.scheme_str(), Some("http" | "https"))
         && uri.host().is_some_and(|host| !host.is_empty())
         && uri.authority().is_some_and(|authority| !authority.as_str().contains('@'))
         && uri.query().is_none();
     if is_one { Ok(uri) } else { Err(expected()) }
+}
+
+fn server_beside(text: &str) -> Result<Uri, String> {
+    let uri = url(text)?;
+    match uri.scheme_str() {
+        Some("http") => Ok(uri),
+        _ => Err(format!("{text:?}: a server beside the worker is meant, which is asked by http://")),
+    }
 }
 
 fn is_word(text: &str, most: usize) -> bool {
@@ -238,7 +250,7 @@ mod tests {
             work(&["--queues", "mail,crawl", "--exec", "python3 work.py -v", "--name", "a"]).unwrap();
         assert_eq!(config.queues, ["mail", "crawl"]);
         assert_eq!(config.how, How::Exec(["python3", "work.py", "-v"].map(str::to_owned).to_vec()));
-        assert_eq!(config.urls, ["http://127.0.0.1:8080"]);
+        assert_eq!((config.urls, config.slots), (vec![Uri::from_static("http://127.0.0.1:8080")], 8));
         let forward = work(&["--queues", "m", "--forward", "http://127.0.0.1:3000/do"]).unwrap();
         assert_eq!(forward.how, How::Forward("http://127.0.0.1:3000/do".parse().unwrap()));
         for (args, named) in [
@@ -247,9 +259,13 @@ mod tests {
             (&["--queues", "m", "--exec", "x", "--forward", "http://a"], "--forward"),
             (&["--queues", "a b", "--exec", "x"], "--queues"),
             (&["--queues", "m", "--exec", " "], "--exec"),
-            (&["--queues", "m", "--exec", "x", "--url", "https://a"], "TLS"),
+            (&["--queues", "m", "--exec", "x", "--url", "https://a"], "--ca FILE"),
+            (&["--queues", "m", "--exec", "x", "--url", "https://a", "--ca", "/does/not/exist"], "--ca"),
+            (&["--queues", "m", "--forward", "https://a"], "http://"),
+            (&["--queues", "m", "--exec", "x", "--url", "http://a:b@c"], "--url"),
+            (&["--queues", "m", "--exec", "x", "--slots", "129"], "--slots"),
             (&["--queues", "m", "--exec", "x", "--url", "ftp://a"], "--url"),
-            (&["--queues", "m", "--exec", "x", "--concurrency", "0"], "--concurrency"),
+            (&["--queues", "m", "--exec", "x", "--slots", "0"], "--slots"),
             (&["--queues", "m", "--exec", "x", "--name", "a/b"], "--name"),
         ] {
             let error = work(args).unwrap_err();

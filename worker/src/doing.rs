@@ -1,17 +1,26 @@
-//! One task is done: by a program or by a server. Dropping the future stops it.
+//! One task is done: by a program or by a server.
+//!
+//! How a built-in is added: a module under `doing/` whose value lives as long as the worker, a variant of
+//! [`How`] with what it is told (`config`), a variant of [`Doer`] that holds the value, and an arm in
+//! [`Doer::new`], which may count what it does in the registry, and in [`Doer::run`], by [`within`]. It has
+//! `async fn run(&self, task: &Task) -> Outcome` and knows nothing of claims, beats and ends. Its future is
+//! dropped at any await where the task is another's, the worker ends or the try takes too long; so what it
+//! began has to end with it. Its results are at most [`RESULT_BYTES_MAX`] long ([`result`] sees to it), its
+//! errors [`ERROR_BYTES_MAX`] ([`end_of`]).
 
 mod exec;
 mod forward;
 
 use std::time::Duration;
 
-use http::Uri;
+use anyhow::Context;
+use prometheus_client::registry::Registry;
 use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::Task;
-use crate::client::Client;
 use crate::config::How;
+use forward::Forward;
 
 /// Largest result, in bytes: as much as a node takes.
 pub const RESULT_BYTES_MAX: usize = 256 * 1024;
@@ -51,36 +60,53 @@ impl Outcome {
     }
 }
 
-/// Who does them.
+/// Who does them: one value for all of a worker's tasks.
 #[derive(Debug)]
 pub enum Doer {
     Exec(Vec<String>),
-    Forward { to: Uri, client: Client },
+    Forward(Box<Forward>),
 }
 
 impl Doer {
-    pub fn new(how: &How) -> Self {
-        match how {
-            How::Exec(command) => Self::Exec(command.clone()),
-            // The workers' token is for the cluster alone.
-            How::Forward(to) => Self::Forward { to: to.clone(), client: Client::new(vec![to.clone()], None) },
-        }
+    /// `counted` is where a built-in may register what it counts.
+    pub fn new(how: &How, _counted: &mut Registry) -> anyhow::Result<Self> {
+        Ok(match how {
+            How::Exec(command) => {
+                exec::keep_descriptors().context("/proc/self/fd")?;
+                Self::Exec(command.clone())
+            }
+            How::Forward(to) => Self::Forward(Box::new(Forward::new(to.clone()))),
+        })
     }
 
     /// Has it done, until it is stopped or its try's time is over.
     pub async fn run(&self, task: &Task, stop: &CancellationToken) -> Outcome {
-        let limit = (task.timeout > 0.0).then(|| Duration::try_from_secs_f64(task.timeout).ok()).flatten();
         match self {
-            Self::Exec(command) => exec::run(command, task, limit, stop).await,
-            Self::Forward { to, client } => {
-                let done = forward::run(client, to, task, limit);
-                tokio::select! {
-                    outcome = done => outcome,
-                    () = stop.cancelled() => Outcome::Stopped,
-                }
-            }
+            Self::Exec(command) => exec::run(command, task, stop).await,
+            Self::Forward(forward) => within(task, stop, forward.run(task)).await,
         }
     }
+}
+
+/// Drops what does a task where it is stopped or its try's time is over.
+async fn within(task: &Task, stop: &CancellationToken, done: impl Future<Output = Outcome>) -> Outcome {
+    tokio::select! {
+        outcome = done => outcome,
+        () = stop.cancelled() => Outcome::Stopped,
+        () = over(task) => Outcome::failed(took_too_long(task)),
+    }
+}
+
+/// Returns once a try that begins now has taken too long.
+async fn over(task: &Task) {
+    match task.limit() {
+        Some(limit) => tokio::time::sleep(limit).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn took_too_long(task: &Task) -> String {
+    format!("it took longer than {} s", task.timeout.unwrap_or_default())
 }
 
 /// Bytes as a result: JSON where they are that, else a string; nothing is null.

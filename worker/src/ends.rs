@@ -1,7 +1,7 @@
 //! Says what came of a task, until a node has heard.
 //!
-//! An end may be said again: its fence makes it one. It is given up where the task is another's, or nobody's
-//! any more.
+//! An end may be said again: its fence makes it one. It is given up where a node says that the task is
+//! another's, or has ended otherwise.
 
 use std::time::Duration;
 
@@ -9,36 +9,37 @@ use http::StatusCode;
 use serde::Serialize;
 
 use crate::api::{Complete, Fail, Release, Snooze, Task};
-use crate::claims::Pauses;
 use crate::doing::Outcome;
-use crate::held::Stopped;
-use crate::run::Worker;
+use crate::held::{Slot, Stopped};
+use crate::pauses::Pauses;
+use crate::worker::Worker;
 
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longer than a node waits for a leader.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Whether a node has heard of it.
-pub async fn end(worker: &Worker, task: &Task, outcome: &Outcome) -> bool {
+/// Whether it counts.
+pub async fn end(worker: &Worker, task: &Task, slot: &Slot<'_>, outcome: &Outcome) -> bool {
     let fence = task.fence;
-    match outcome {
+    let said = match outcome {
         Outcome::Done(result) => match say(worker, task, "complete", &Complete { fence, result }).await {
             // Else it would be done again and again.
             Said::Refused(why) => {
                 let error = format!("the result was refused: {why}");
-                let fail = Fail { fence, error: &error, is_final: true };
-                matches!(say(worker, task, "fail", &fail).await, Said::Heard)
+                say(worker, task, "fail", &Fail { fence, error: &error, is_final: true }).await
             }
-            said => matches!(said, Said::Heard),
+            said => said,
         },
         Outcome::Failed { error, is_final } => {
-            let fail = Fail { fence, error, is_final: *is_final };
-            matches!(say(worker, task, "fail", &fail).await, Said::Heard)
+            say(worker, task, "fail", &Fail { fence, error, is_final: *is_final }).await
         }
         Outcome::Later(delay) => {
-            let snooze = Snooze { fence, delay: delay.as_secs_f64() };
-            matches!(say(worker, task, "snooze", &snooze).await, Said::Heard)
+            say(worker, task, "snooze", &Snooze { fence, delay: delay.as_secs_f64() }).await
         }
-        Outcome::Stopped => matches!(say(worker, task, "release", &Release { fence }).await, Said::Heard),
-    }
+        Outcome::Stopped if slot.why_stopped() == Some(Stopped::Lost) => Said::Late,
+        // Also where nobody was heard of: if the fence still is the task's, no loss is counted.
+        Outcome::Stopped => say(worker, task, "release", &Release { fence }).await,
+    };
+    matches!(said, Said::Heard)
 }
 
 /// What became of saying so.
@@ -53,11 +54,7 @@ async fn say(worker: &Worker, task: &Task, how: &str, body: &impl Serialize) -> 
     let path = format!("/tasks/{}/{how}", task.id);
     let mut pauses = Pauses::default();
     loop {
-        if worker.held.why_stopped(task.fence) == Some(Stopped::Lost) {
-            return Said::Late;
-        }
-        let answer = worker.client.post(&path, body, ANSWER_TIMEOUT).await;
-        let (why, after) = match answer {
+        let (why, after) = match worker.client.post(&path, body, ANSWER_TIMEOUT).await {
             Ok(answer) if answer.status.is_success() => {
                 worker.heard();
                 return Said::Heard;
@@ -70,14 +67,17 @@ async fn say(worker: &Worker, task: &Task, how: &str, body: &impl Serialize) -> 
                 StatusCode::BAD_REQUEST
                 | StatusCode::PAYLOAD_TOO_LARGE
                 | StatusCode::UNPROCESSABLE_ENTITY => {
+                    tracing::warn!(task = task.id, "{how}: {}", answer.detail());
                     return Said::Refused(answer.detail());
                 }
                 _ => (answer.detail(), answer.retry_after()),
             },
             Err(error) => (error.to_string(), None),
         };
-        worker.metrics.request_failures.inc();
-        tracing::warn!(task = task.id, "{how}: {why}");
+        worker.failed(&why);
+        if pauses.is_first() {
+            tracing::warn!(task = task.id, "{how}: {why}; it is said until a node has heard");
+        }
         tokio::time::sleep(pauses.next(after)).await;
     }
 }

@@ -3,116 +3,25 @@
 //! Tasks: one that claims, one that beats, one for each task that is here.
 
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context;
 use skep_base::listen;
 use skep_console::{Admin, ServeLimits, Stage};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::api::Task;
-use crate::client::Client;
 use crate::config::WorkConfig;
-use crate::doing::{Doer, Outcome};
-use crate::held::{Held, Stopped};
-use crate::metrics::Metrics;
-use crate::{beats, claims, ends};
+use crate::held::Stopped;
+use crate::worker::Worker;
+use crate::{beats, claims, work};
 
-/// A worker that hears of no node for so long is not ready: longer than a claim is kept.
-const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// After the drain: for programs to end, and for what is given back to be heard of.
-const LAST_WORDS: Duration = Duration::from_secs(8);
-
-/// What all parts share.
-#[derive(Debug)]
-pub struct Worker {
-    /// With a random part: a process of its own.
-    pub name: String,
-    pub queues: Vec<String>,
-    pub concurrency: usize,
-    pub client: Client,
-    pub held: Held,
-    pub metrics: Metrics,
-    doer: Doer,
-    heard: Mutex<Option<Instant>>,
-    started: Instant,
-    tasks: TaskTracker,
-}
-
-impl Worker {
-    fn new(config: &WorkConfig) -> anyhow::Result<Arc<Self>> {
-        let mut random = [0; 8];
-        aws_lc_rs::rand::fill(&mut random)
-            .map_err(|_| anyhow::anyhow!("the system gives no random bytes"))?;
-        let metrics = Metrics::default();
-        metrics.concurrency.set(config.concurrency as i64);
-        Ok(Arc::new(Self {
-            name: format!("{}-{:016x}", config.name, u64::from_ne_bytes(random)),
-            queues: config.queues.clone(),
-            concurrency: config.concurrency,
-            client: Client::new(config.urls.clone(), config.token.as_ref()),
-            held: Held::default(),
-            metrics,
-            doer: Doer::new(&config.how),
-            heard: Mutex::new(None),
-            started: Instant::now(),
-            tasks: TaskTracker::new(),
-        }))
-    }
-
-    /// A node has answered.
-    pub fn heard(&self) {
-        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-    }
-
-    /// How long no node has answered.
-    pub fn silence(&self) -> Duration {
-        let heard = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        heard.unwrap_or(self.started).elapsed()
-    }
-
-    fn is_ready(&self) -> Result<(), &'static str> {
-        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner).is_some();
-        match heard && self.silence() < SILENCE_MAX {
-            true => Ok(()),
-            false => Err("no node answers"),
-        }
-    }
-
-    /// Has it done, in a task of its own.
-    pub fn begin(self: &Arc<Self>, task: Task) {
-        let Some(stop) = self.held.begin(task.fence) else { return };
-        let worker = self.clone();
-        self.tasks.spawn(async move {
-            worker.metrics.running.inc();
-            let outcome = worker.doer.run(&task, &stop).await;
-            worker.metrics.running.dec();
-            worker.end(&task, &outcome).await;
-        });
-    }
-
-    async fn end(&self, task: &Task, outcome: &Outcome) {
-        let how = outcome.as_str();
-        tracing::info!(task = task.id, queue = task.queue, fence = task.fence, "{how}");
-        self.metrics.tasks.get_or_create(&[("outcome", how)]).inc();
-        if !ends::end(self, task, outcome).await {
-            self.metrics.late.inc();
-        }
-        self.held.end(task.fence);
-    }
-
-    /// Says that it is to be another's: it was given, and not begun.
-    async fn give_back(&self, task: &Task) {
-        if self.held.begin(task.fence).is_some() {
-            self.end(task, &Outcome::Stopped).await;
-        }
-    }
-}
+const LAST_WORDS: Duration = Duration::from_secs(10);
 
 /// Works until SIGTERM or SIGINT, and drains.
 pub async fn run(config: WorkConfig) -> anyhow::Result<()> {
@@ -123,16 +32,19 @@ pub async fn run(config: WorkConfig) -> anyhow::Result<()> {
     let admin = listen::bind(config.admin).with_context(|| format!("--admin {}", config.admin))?;
     let admin = tokio::net::TcpListener::from_std(admin)?;
     let address = admin.local_addr()?;
-    let worker = Worker::new(&config)?;
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    let (worker, registry) = Worker::new(&config)?;
+    let worker = Arc::new(worker);
     let (admin_stage, stages) = watch::channel(Stage::Serving);
     let shown = worker.clone();
-    let routes =
-        Admin::builder(worker.metrics.registry(), move || shown.is_ready().map_err(Into::into)).build();
+    let routes = Admin::builder(registry, move || shown.readiness().map_err(Into::into)).build();
     let admin = tokio::spawn(skep_console::serve(admin, routes, ServeLimits::admin(), stages));
     tracing::info!(
         worker = worker.name,
         queues = worker.queues.join(","),
-        concurrency = worker.concurrency,
+        slots = worker.slots,
         admin = %address,
         "working"
     );
@@ -160,15 +72,13 @@ pub async fn run(config: WorkConfig) -> anyhow::Result<()> {
 }
 
 /// Lets what is begun end, and gives back what does not, or was not begun.
-async fn drain(worker: &Arc<Worker>, claiming: tokio::task::JoinHandle<Vec<Task>>, limit: Duration) {
-    let begun = Instant::now();
+async fn drain(worker: &Arc<Worker>, claiming: JoinHandle<Vec<Task>>, limit: Duration) {
+    let over = Instant::now() + limit;
     for task in claiming.await.unwrap_or_default() {
-        let worker = worker.clone();
-        worker.tasks.clone().spawn(async move { worker.give_back(&task).await });
+        work::give_back(worker, task);
     }
     worker.tasks.close();
-    let left = limit.saturating_sub(begun.elapsed());
-    if tokio::time::timeout(left, worker.tasks.wait()).await.is_ok() {
+    if tokio::time::timeout_at(over, worker.tasks.wait()).await.is_ok() {
         return;
     }
     tracing::warn!(tasks = worker.held.len(), "the drain's time is over: what is left is given back");

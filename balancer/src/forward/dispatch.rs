@@ -10,6 +10,7 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use crate::core::settings::FAILURE_STATUS_MIN;
@@ -22,8 +23,9 @@ use crate::forward::queue::{Place, Queue};
 use crate::forward::retry::{self, Attempt, Budget, Failure};
 use crate::forward::upstream::Upstream;
 use crate::pools::Pool;
-use crate::pools::backends::{Backend, Kind, Sample};
+use crate::pools::backends::{Backend, Kind, Sample, WAITING_MAX};
 use crate::pools::choose::{choose, choose_by_key};
+use crate::pools::failures::Way;
 
 /// From here on, an answer says that its server failed.
 const SERVER_ERROR: u16 = 500;
@@ -36,6 +38,22 @@ pub struct Wish {
     /// What is unsafe would have the leader, where there is one: what changes something ends there
     /// anyway.
     pub kind: Kind,
+    /// Its answer may wait for something to happen: it has a room of its own, and never waits for a backend.
+    pub waits: bool,
+}
+
+/// Why a request got no backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unserved {
+    Problem(Problem),
+    /// Who asked is not there any more.
+    Gone,
+}
+
+impl From<Problem> for Unserved {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(problem)
+    }
 }
 
 /// One core's side of a pool.
@@ -64,7 +82,20 @@ impl Dispatch {
         self.pool.load().able() > 0
     }
 
-    /// The backend for a request, waited for in the queue where all are busy.
+    /// Whether anybody waits for a place, on whatever core.
+    pub fn is_pressed(&self) -> bool {
+        self.pool.waiting.load(Relaxed) > 0
+    }
+
+    /// Whether the backends have fewer requests in flight than half of what they may.
+    pub fn has_to_spare(&self) -> bool {
+        let most = u64::from(self.worker.settings().in_flight_max);
+        let set = self.pool.load();
+        let taken: u64 = set.serving.iter().map(|it| u64::from(it.stats.outstanding.load(Relaxed))).sum();
+        2 * (taken + 1) <= most * set.serving.len() as u64
+    }
+
+    /// The backend for a request, waited for in the queue where all are busy, as long as its client is not `gone`.
     pub async fn choose(
         &self,
         timer: &Timer,
@@ -72,7 +103,12 @@ impl Dispatch {
         tried: &[u64],
         deadline: Instant,
         trail: &mut Trail,
-    ) -> Result<Arc<Backend>, Problem> {
+        mut gone: impl FnMut(&mut Context<'_>) -> Poll<()>,
+    ) -> Result<Arc<Backend>, Unserved> {
+        if wish.waits {
+            // In the queue it would stand in the way of those that have another room.
+            return self.pick(wish, tried)?.ok_or(Problem::Overloaded.into());
+        }
         // Who was at a backend already has waited.
         if (self.queue.is_empty() || !tried.is_empty())
             && let Some(chosen) = self.pick(wish, tried)?
@@ -83,18 +119,24 @@ impl Dispatch {
         let begun = Instant::now();
         let limit = settings.queue_timeout.min(deadline.saturating_duration_since(begun));
         if self.queue.len() >= settings.queue_max {
-            return Err(Problem::Overloaded);
+            return Err(Problem::Overloaded.into());
         }
         let waiter = Waiter::begin(self);
         timer.arm(limit);
         let chosen = loop {
-            if timer.limit(poll_fn(|cx| waiter.place.poll_turn(cx))).await.is_err() {
-                break Err(Problem::Overloaded);
+            let turn = timer.limit(poll_fn(|cx| match gone(cx) {
+                Poll::Ready(()) => Poll::Ready(Err(Unserved::Gone)),
+                Poll::Pending => waiter.place.poll_turn(cx).map(Ok),
+            }));
+            match turn.await {
+                Ok(Ok(())) => {}
+                Ok(Err(gone)) => break Err(gone),
+                Err(_) => break Err(Problem::Overloaded.into()),
             }
             match self.pick(wish, tried) {
                 Ok(Some(chosen)) => break Ok(chosen),
                 Ok(None) => {}
-                Err(problem) => break Err(problem),
+                Err(problem) => break Err(problem.into()),
             }
         };
         trail.queued += begun.elapsed();
@@ -106,11 +148,11 @@ impl Dispatch {
         if set.serving.is_empty() {
             return Err(Problem::NoBackend);
         }
-        let in_flight_max = self.worker.settings().in_flight_max;
+        let in_flight_max = if wish.waits { WAITING_MAX } else { self.worker.settings().in_flight_max };
         let now = self.worker.timers.now();
         let candidate = |at: usize| {
             let backend = &set.serving[at];
-            backend.candidate(now, wish.kind, in_flight_max, tried.contains(&backend.serial))
+            backend.candidate(now, wish.kind, wish.waits, in_flight_max, tried.contains(&backend.serial))
         };
         if let Some(key) = wish.key {
             let chosen = choose_by_key(set.serving.len(), key, |at| set.serving[at].identity(), candidate);
@@ -118,7 +160,8 @@ impl Dispatch {
                 return Ok(Some(set.serving[at].clone()));
             }
         }
-        let leader = set.leader.filter(|_| wish.kind == Kind::Unsafe);
+        // What waits is spread: it comes to the leader when there is something to do.
+        let leader = set.leader.filter(|_| wish.kind == Kind::Unsafe && !wish.waits);
         let chosen = choose(set.serving.len(), leader, &mut self.worker.random.borrow_mut(), candidate);
         Ok(chosen.map(|at| set.serving[at].clone()))
     }
@@ -163,6 +206,9 @@ impl Dispatch {
     /// A backend failed a request.
     pub fn failed(&self, backend: &Backend, failure: Failure) {
         tracing::debug!(backend = backend.name, ?failure, "attempt failed");
+        if let Some(way) = failure.of_backend() {
+            backend.stats.failed.add(way);
+        }
         self.pool.load().failed(backend, false, Instant::now());
     }
 
@@ -181,6 +227,7 @@ impl Dispatch {
             status >= FAILURE_STATUS_MIN && self.worker.settings().failure_statuses.contains(&status);
         backend.began(Sample { kind, good: status < SERVER_ERROR && !counts, latency }, now);
         if counts {
+            backend.stats.failed.add(Way::Status);
             self.pool.load().failed(backend, true, now);
         }
     }
@@ -204,6 +251,7 @@ impl<'a> Waiter<'a> {
     fn begin(dispatch: &'a Dispatch) -> Self {
         dispatch.worker.stats.queued.add(1);
         dispatch.worker.stats.waiting.add(1);
+        dispatch.pool.waiting.fetch_add(1, Relaxed);
         Self { dispatch, place: dispatch.queue.join() }
     }
 }
@@ -211,6 +259,7 @@ impl<'a> Waiter<'a> {
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
         self.dispatch.worker.stats.waiting.sub(1);
+        self.dispatch.pool.waiting.fetch_sub(1, Relaxed);
     }
 }
 

@@ -16,4 +16,6 @@ pub struct Plan {
     pub key: Option<u64>,
     /// Time from its head to its answer's, over all attempts.
     pub answer_within: Duration,
+    /// Its answer may wait for something to happen: how long it takes says nothing of the backend.
+    pub waits: bool,
 }

@@ -12,6 +12,11 @@ pub(super) enum Known {
     Ready,
     /// It stores a message, whose name is its content: storing it again is the same.
     NamedByContent,
+    /// It says what it is a repeat of: a task's end by its fence, a worker's beat.
+    Repeatable,
+    /// The same, or it reads; and it may wait for something to happen: a claim, which has a number, or a reader of a
+    /// task.
+    Waits,
     /// It asks for a message by its digest, whose begin this is.
     Digest(u64),
     Nothing,
@@ -25,6 +30,10 @@ enum Target {
     Path(&'static [u8]),
     /// This and a digest, with any query.
     DigestAfter(&'static [u8]),
+    /// What is below the one and ends with the other, with any query.
+    Between(&'static [u8], &'static [u8]),
+    /// One thing below this, with a query that has this in it.
+    Asked(&'static [u8], &'static [u8]),
 }
 
 struct Row {
@@ -33,12 +42,20 @@ struct Row {
     known: fn(u64) -> Known,
 }
 
-const TABLE: [Row; 5] = [
+const TABLE: [Row; 13] = [
     Row { method: Method::is_safe, target: Target::Whole(b"/-/ready"), known: |_| Known::Ready },
     Row { method: is_post, target: Target::Path(b"/messages"), known: |_| Known::NamedByContent },
     Row { method: is_post, target: Target::Path(b"/endpoint/"), known: |_| Known::NamedByContent },
     Row { method: is_post, target: Target::Path(b"/endpoint"), known: |_| Known::NamedByContent },
     Row { method: Method::is_safe, target: Target::DigestAfter(b"/messages/"), known: Known::Digest },
+    Row { method: is_post, target: Target::Path(b"/claim"), known: |_| Known::Waits },
+    Row { method: Method::is_safe, target: Target::Asked(b"/tasks/", b"wait="), known: |_| Known::Waits },
+    Row { method: is_post, target: Target::Between(b"/workers/", b"/beat"), known: |_| Known::Repeatable },
+    Row { method: is_post, target: Target::Between(b"/tasks/", b"/complete"), known: |_| Known::Repeatable },
+    Row { method: is_post, target: Target::Between(b"/tasks/", b"/fail"), known: |_| Known::Repeatable },
+    Row { method: is_post, target: Target::Between(b"/tasks/", b"/release"), known: |_| Known::Repeatable },
+    Row { method: is_post, target: Target::Between(b"/tasks/", b"/snooze"), known: |_| Known::Repeatable },
+    Row { method: is_post, target: Target::Between(b"/tasks/", b"/progress"), known: |_| Known::Repeatable },
 ];
 
 impl Target {
@@ -47,6 +64,16 @@ impl Target {
         match self {
             Self::Whole(whole) => (target == *whole).then_some(0),
             Self::Path(path) => (path_of(target) == *path).then_some(0),
+            Self::Between(prefix, end) => {
+                let name = path_of(target).strip_prefix(*prefix)?.strip_suffix(*end)?;
+                (!name.is_empty() && !name.contains(&b'/')).then_some(0)
+            }
+            Self::Asked(prefix, word) => {
+                let name = path_of(target).strip_prefix(*prefix)?;
+                let query = target.get(path_of(target).len()..).unwrap_or_default();
+                let asks = query.windows(word.len()).any(|part| part == *word);
+                (asks && !name.is_empty() && !name.contains(&b'/')).then_some(0)
+            }
             Self::DigestAfter(prefix) => target.strip_prefix(*prefix).map(path_of).and_then(digest_begin),
         }
     }
@@ -99,6 +126,25 @@ mod tests {
         }
         for target in ["/write", "/messages/", "/endpoint/x", "/"] {
             assert_eq!(known(Method::Post, target.as_bytes()), Known::Nothing, "{target}");
+        }
+    }
+
+    #[test]
+    fn of_tasks_claims_ends_and_beats_may_be_repeated_and_what_waits_is_known() {
+        for (method, target, expected) in [
+            (Method::Post, "/claim", Known::Waits),
+            (Method::Get, "/tasks/1?wait=30s", Known::Waits),
+            (Method::Get, "/tasks/1", Known::Nothing),
+            (Method::Post, "/tasks", Known::Nothing),
+            (Method::Post, "/tasks/1/complete", Known::Repeatable),
+            (Method::Post, "/tasks/1/fail?x", Known::Repeatable),
+            (Method::Post, "/workers/w/beat", Known::Repeatable),
+            (Method::Post, "/tasks/1/retry", Known::Nothing),
+            (Method::Post, "/tasks//complete", Known::Nothing),
+            (Method::Post, "/tasks/1/2/complete", Known::Nothing),
+            (Method::Post, "/queues/q", Known::Nothing),
+        ] {
+            assert_eq!(known(method, target.as_bytes()), expected, "{target}");
         }
     }
 

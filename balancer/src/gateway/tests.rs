@@ -60,6 +60,18 @@ fn what_the_nodes_api_promises_holds_for_no_other_backend() {
 }
 
 #[test]
+fn a_claim_may_wait_for_a_minute_more_and_is_no_slowness() {
+    let waits = |gateway: &Gateway, line: &str| match judge(gateway, line, "") {
+        Verdict::Forward(plan) => (plan.repeatable, plan.waits, plan.answer_within),
+        answer => panic!("{line}: {answer:?}"),
+    };
+    let within = Settings::default().request_timeout;
+    assert_eq!(waits(&gateway(true, false), "POST /claim"), (true, true, within + WAIT_MAX));
+    assert_eq!(waits(&gateway(false, false), "POST /claim"), (false, false, within));
+    assert_eq!(waits(&gateway(true, false), "POST /workers/w/beat"), (true, false, within));
+}
+
+#[test]
 fn a_digest_is_a_key_where_that_is_asked_for() {
     let line = format!("GET /messages/{DIGEST}");
     assert_eq!(plan(&gateway(true, false), &line, ""), (true, None));
@@ -70,6 +82,10 @@ fn a_digest_is_a_key_where_that_is_asked_for() {
 fn readiness_is_answered_here() {
     let gateway = gateway(true, false);
     let Verdict::Answer(answer) = judge(&gateway, "GET /-/ready", "") else { panic!("it was forwarded") };
-    assert_eq!((answer.status, answer.text), (503, "no backend is ready\n"));
-    assert_eq!(answer.text.trim_end(), skep_vrrp::track::NO_BACKEND, "who tracks it knows the words");
+    assert_eq!((answer.status, &*answer.body), (503, &b"no backend is ready\n"[..]));
+    assert_eq!(
+        answer.body.trim_ascii(),
+        skep_vrrp::track::NO_BACKEND.as_bytes(),
+        "who tracks it knows the words"
+    );
 }

@@ -11,11 +11,16 @@ use std::time::{Duration, Instant};
 use skep_base::id::NodeId;
 
 use crate::pools::choose::{self, Candidate};
+use crate::pools::failures::{Failures, Way};
 use crate::pools::latency::Latency;
 use crate::pools::outlier::{self, Failing, Rates, Tally};
 use crate::pools::probe::Health;
 use crate::pools::source::TargetState;
 use crate::pools::standing::{self, Facts, Standing};
+
+/// Requests of one kind that wait at one backend, over all cores: claims of workers, or readers of tasks. A node has
+/// room for as many.
+pub const WAITING_MAX: u32 = 4 * 1024;
 
 /// A backend, for as long as it is the same process at the same address.
 #[derive(Debug)]
@@ -34,7 +39,11 @@ pub struct Backend {
 /// What is counted of one backend, over all cores.
 #[derive(Debug, Default)]
 pub struct BackendStats {
+    /// Requests in flight, but for those that wait.
     pub outstanding: AtomicU32,
+    /// Those whose answers may wait for something to happen, each for its kind: they are no load, and take no room of
+    /// others, nor who reads of who claims.
+    pub waiting: [AtomicU32; 2],
     /// Times to the first byte, each for its kind of request: a leader that syncs what is written is not
     /// slow beside followers that read.
     latencies: [Latency; 2],
@@ -51,12 +60,20 @@ pub struct BackendStats {
     /// Attempts that failed, those with an answer that counts as a failure included.
     pub failures: AtomicU64,
     failing_answers: AtomicU64,
+    /// Each by how it was one; what broke off or was declined is not among `failures` as an attempt.
+    pub failed: Failures,
     pub retries: AtomicU64,
     pub ejections: AtomicU64,
     pub connects: AtomicU64,
     pub connect_failures: AtomicU64,
     pub bytes_in: AtomicU64,
     pub bytes_out: AtomicU64,
+}
+
+impl BackendStats {
+    fn in_flight(&self, kind: Kind, waits: bool) -> &AtomicU32 {
+        if waits { &self.waiting[kind as usize] } else { &self.outstanding }
+    }
 }
 
 /// Requests that are compared with each other.
@@ -133,6 +150,11 @@ impl Backend {
         self.stats.latency(kind).read(self.age_ns()).now_ns
     }
 
+    /// How much of what it answered of late was a failure: from 0 to 1.
+    pub fn failing(&self) -> f64 {
+        self.stats.failing.read(self.age_ns())
+    }
+
     pub fn is_ejected(&self) -> bool {
         self.is_ejected_at(Instant::now())
     }
@@ -166,9 +188,16 @@ impl Backend {
         self.stats.returned_at_ns.store(self.age_ns(), Relaxed);
     }
 
-    /// As the choice sees it.
-    pub fn candidate(&self, now: Instant, kind: Kind, in_flight_max: u32, tried: bool) -> Candidate {
-        let outstanding = self.stats.outstanding.load(Relaxed);
+    /// As the choice for a request sees it, which `waits` or does not, where so many of these may be in flight.
+    pub fn candidate(
+        &self,
+        now: Instant,
+        kind: Kind,
+        waits: bool,
+        in_flight_max: u32,
+        tried: bool,
+    ) -> Candidate {
+        let outstanding = self.stats.in_flight(kind, waits).load(Relaxed);
         let age = self.age_at_ns(now);
         Candidate {
             outstanding,
@@ -190,11 +219,13 @@ impl Backend {
     /// It did nothing with a request, and says so: it gets a smaller share, and is not ejected for that.
     pub fn declined(&self, now: Instant) {
         self.stats.failing.failed(self.age_at_ns(now));
+        self.stats.failed.add(Way::Declined);
     }
 
     /// An answer that began well was not ended: what its begin said was wrong.
     pub fn broke(&self, now: Instant) {
         self.stats.failing.failed(self.age_at_ns(now));
+        self.stats.failed.add(Way::Broken);
     }
 
     /// An answer began, `now`.
@@ -224,18 +255,22 @@ impl Backend {
 
 /// A request that a backend has; dropping it says that it is done.
 #[derive(Debug)]
-pub struct InFlight(Arc<Backend>);
+pub struct InFlight {
+    backend: Arc<Backend>,
+    kind: Kind,
+    waits: bool,
+}
 
 impl InFlight {
-    pub fn begin(backend: Arc<Backend>) -> Self {
-        backend.stats.outstanding.fetch_add(1, Relaxed);
-        Self(backend)
+    pub fn begin(backend: Arc<Backend>, kind: Kind, waits: bool) -> Self {
+        backend.stats.in_flight(kind, waits).fetch_add(1, Relaxed);
+        Self { backend, kind, waits }
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.stats.outstanding.fetch_sub(1, Relaxed);
+        self.backend.stats.in_flight(self.kind, self.waits).fetch_sub(1, Relaxed);
     }
 }
 

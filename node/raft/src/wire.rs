@@ -21,10 +21,16 @@ use crate::types::{TypeConfig, Vote};
 
 /// The oldest and the newest protocol of frames that this program speaks. Who speaks one reads the
 /// level of the same number, and those below it; not every protocol has a level.
-pub const PROTOCOL: (u16, u16) = (1, 4);
+pub const PROTOCOL: (u16, u16) = (1, 6);
 
 /// The first protocol in which a node that was started again asks what the others saw of its log.
 pub const RESUMES: u16 = 4;
+
+/// The first protocol in which members compare the hashes of their states.
+pub const COMPARES: u16 = 5;
+
+/// The first protocol in which the leader is told what workers hold.
+pub const BEATS: u16 = 6;
 
 const _: () = assert!(PROTOCOL.1 >= Level::NEWEST.0);
 

@@ -6,16 +6,22 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use skep_base::id::NodeId;
 use skep_state::message::{Digest, StoredMessage};
+use skep_state::rolling::Rolling;
 use tokio::sync::{Semaphore, watch};
 
 use super::node::{AdminApi, Chunks};
-use crate::kinds::served::MessageApi;
+use crate::kinds::served::{MessageApi, TaskApi};
 use crate::service::list::{self, Filter};
 use crate::service::operator::{OperatorError, PeerProgress};
 use crate::service::time::MemberClock;
 use crate::service::{Claim, Clocks, ClusterStatus, Counted, Page, Put, ServiceError, Written};
-use skep_state::clock::Stamp;
+use skep_state::clock::{Clock, Stamp};
+use skep_state::command::OpOutcome;
+use skep_state::kind::{At, Kind};
+use skep_state::kinds::tasks::Tasks;
 use skep_state::kinds::text::Newest;
+use skep_state::level::{Level, Limits};
+use skep_state::task::{TaskOp, TaskOutcome};
 use skep_store::{Applied, Block, Lookup};
 
 pub const NODE_ID: &str = "00000000000000a1";
@@ -41,6 +47,11 @@ pub struct State {
     pub snapshot_fails: bool,
     pub claims: Vec<Claim>,
     pub gone: Vec<Digest>,
+    pub tasks: Tasks,
+    /// What workers said that they hold.
+    pub beats: Vec<u64>,
+    applied: u64,
+    clock: Clock,
 }
 
 impl Default for Fake {
@@ -193,6 +204,48 @@ impl MessageApi for Fake {
     }
 }
 
+/// Tasks as they are, but for the log.
+impl TaskApi for Fake {
+    fn now_ms(&self) -> u64 {
+        self.state.lock().unwrap().clock.latest().0
+    }
+
+    fn tasks<T>(&self, look: impl FnOnce(&Tasks) -> T) -> T {
+        look(&self.state.lock().unwrap().tasks)
+    }
+
+    async fn change_tasks(
+        &self,
+        op: TaskOp,
+        claim: Option<Claim>,
+    ) -> Result<(TaskOutcome, bool), ServiceError> {
+        self.pass().await?;
+        let repeated = self.claim(claim)?;
+        let (outcome, applied) = {
+            let state = &mut *self.state.lock().unwrap();
+            let (clock, limits) = (&mut state.clock, &Limits::of(Level::TASKS));
+            let time = Stamp(clock.latest().0 + 1);
+            let rolling = &mut Rolling::default();
+            let mut at = At { index: 1, clock, level: Level::TASKS, limits, rolling };
+            let OpOutcome::Tasks(outcome) = state.tasks.apply((&op, time), &mut at).unwrap() else {
+                panic!("another outcome");
+            };
+            state.applied += 1;
+            let revision = state.tasks.revision();
+            (outcome, (state.applied, revision))
+        };
+        let mut now = *self.applied.borrow();
+        (now.index, now.revisions.tasks) = (Some(applied.0), applied.1);
+        self.applied.send_replace(now);
+        Ok((outcome, repeated))
+    }
+
+    async fn extend_leases(&self, fences: &[u64]) -> Result<(), ServiceError> {
+        self.state.lock().unwrap().beats.extend_from_slice(fences);
+        Ok(())
+    }
+}
+
 impl AdminApi for Fake {
     fn node_id(&self) -> NodeId {
         MessageApi::node_id(self)
@@ -206,6 +259,7 @@ impl AdminApi for Fake {
             term: 3,
             committed: Some(7),
             applied: Some(7),
+            differs: None,
             members: vec![crate::service::MemberStatus {
                 id: NODE_ID.into(),
                 role: "node",

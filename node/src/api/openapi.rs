@@ -51,10 +51,13 @@ impl Modify for Common {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
         if let Some(components) = &mut document.components {
             let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
-            components.security_schemes.insert("operator".into(), RefOr::T(SecurityScheme::Http(scheme)));
+            for who in ["operator", "worker"] {
+                let scheme = RefOr::T(SecurityScheme::Http(scheme.clone()));
+                components.security_schemes.insert(who.into(), scheme);
+            }
         }
         for item in document.paths.paths.values_mut() {
-            let operations = [&mut item.get, &mut item.post, &mut item.head, &mut item.delete];
+            let operations = [&mut item.get, &mut item.post, &mut item.put, &mut item.head, &mut item.delete];
             for operation in operations.into_iter().flatten() {
                 add_problem(operation);
                 operation.parameters.iter_mut().flatten().for_each(forbid_null);
@@ -134,7 +137,7 @@ mod tests {
                 assert!(names.insert(operation["operationId"].as_str().unwrap().to_owned()), "{operation}");
             }
         }
-        assert_eq!(names.len(), 12);
+        assert_eq!(names.len(), 26);
     }
 
     #[test]

@@ -17,16 +17,18 @@ use crate::http::account::Account;
 use crate::http::app::{App, Guard, Shortcut};
 use crate::http::browser::Origins;
 use crate::http::problem::Problem;
-use crate::http::token::OperatorToken;
+use crate::http::token::{OperatorToken, WorkerToken};
 use crate::kinds;
 use crate::kinds::messages::live::{Feed, Live};
-use crate::kinds::served::{MessageApi, Served};
+use crate::kinds::served::{MessageApi, Served, TaskApi};
+use crate::kinds::tasks::Queues;
 use crate::telemetry::Metrics;
 
 /// Whom the public API serves, and with how much.
 #[derive(Clone)]
 pub struct PublicLimits {
     pub token: OperatorToken,
+    pub workers: WorkerToken,
     pub origins: Origins,
     pub max_body_bytes: usize,
     pub account: Account,
@@ -34,11 +36,11 @@ pub struct PublicLimits {
 }
 
 /// The public API over `api`, with the live feed's task.
-pub fn public_app<A: MessageApi>(api: A, limits: PublicLimits, metrics: &Metrics) -> App {
-    let PublicLimits { token, origins, max_body_bytes, account, live_readers_max } = limits;
+pub fn public_app<A: TaskApi>(api: A, limits: PublicLimits, metrics: &Metrics) -> App {
+    let PublicLimits { token, workers, origins, max_body_bytes, account, live_readers_max } = limits;
     let node_id = api.node_id();
     let (api, closing, upgraded) = (Arc::new(api), watch::Sender::new(false), TaskTracker::new());
-    let (leaving, sockets) = (closing.subscribe(), upgraded.clone());
+    let (leaving, draining, sockets) = (closing.subscribe(), closing.subscribe(), upgraded.clone());
     let live = Live::start(api.clone(), leaving, sockets, live_readers_max, account.clone(), metrics);
     let overview = Overview::start(metrics.http.clone());
     let served = Arc::new(Served { api: api.clone(), max_body_bytes, account: account.clone() });
@@ -48,6 +50,8 @@ pub fn public_app<A: MessageApi>(api: A, limits: PublicLimits, metrics: &Metrics
         let help = "Most of them; beyond, requests are refused";
         scrape.gauge("http_request_memory_max_bytes", help, account.bytes_max() as f64);
     });
+    let queues = Arc::new(Queues::start(served.clone(), draining, token.clone(), workers));
+    queues.register(metrics);
     let feed = Arc::new(Feed { api, live });
     let router = assets::routes()
         .route("/members", get(members::get::<A>))
@@ -56,7 +60,7 @@ pub fn public_app<A: MessageApi>(api: A, limits: PublicLimits, metrics: &Metrics
         .route("/export", get(export::get::<A>))
         .route("/openapi.json", get(openapi::get))
         .with_state(Arc::new(Public { served: served.clone(), feed: feed.clone(), overview, token }))
-        .merge(kinds::routes(&served, &feed))
+        .merge(kinds::routes(&served, &feed, &queues))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed);
     App::new(router, node_id, Guard::Public(origins), Some(metrics.http.clone()))

@@ -8,6 +8,7 @@ mod lists;
 mod live;
 mod page;
 mod reads;
+mod tasks;
 mod writes;
 
 use std::net::SocketAddr;
@@ -24,7 +25,9 @@ use tokio::task::JoinHandle;
 
 use super::fake::Fake;
 use super::*;
-use crate::http::{Account, App, OperatorToken, Origins, ProblemKind, ServeLimits, Stage, serve};
+use crate::http::{
+    Account, App, OperatorToken, Origins, ProblemKind, ServeLimits, Stage, WorkerToken, serve,
+};
 use crate::kinds::served::MessageApi;
 use crate::telemetry::Metrics;
 
@@ -60,6 +63,7 @@ async fn public_with(limits: ServeLimits) -> Served {
 fn clients() -> PublicLimits {
     PublicLimits {
         token: OperatorToken::new(Some(TOKEN)),
+        workers: WorkerToken::default(),
         origins: Origins::default(),
         max_body_bytes: MAX_BODY,
         account: Account::new(64 << 20),

@@ -31,6 +31,13 @@ pub fn command_for_docs() -> Command {
 pub(super) enum VerbArgs {
     /// Print a new cluster key
     Keygen(Output),
+    /// Print the token of workers, which take tasks and need no cluster key
+    WorkerToken {
+        /// File with the cluster key; the token is of the first
+        cluster_key_file: String,
+        #[command(flatten)]
+        output: Output,
+    },
     /// Ask whether the node is ready: exit status 0 or 1, for a container's healthcheck
     Health {
         /// Ask whether it has started: is or was ready, or finds no cluster to be ready in; for an

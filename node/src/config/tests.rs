@@ -170,6 +170,8 @@ fn every_verb_is_understood() {
     let admin = "127.0.0.1:9400".parse().unwrap();
     let id = "00000000000000ff".parse().unwrap();
     assert_eq!(verb(&["keygen"], NO_ENV), Verb::Keygen { json: false });
+    let token = Verb::WorkerToken { cluster_key_file: "key".into(), json: false };
+    assert_eq!(verb(&["worker-token", "key"], NO_ENV), token);
     assert_eq!(verb(&["health"], NO_ENV), Verb::Health { admin, of: HealthOf::Ready, json: false });
     assert_eq!(verb(&["peers"], NO_ENV), Verb::Peers { admin, json: false });
     assert_eq!(verb(&["transfer-leader"], NO_ENV), Verb::TransferLeader { admin, to: None, json: false });

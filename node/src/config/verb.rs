@@ -17,6 +17,10 @@ pub enum Verb {
     Keygen {
         json: bool,
     },
+    WorkerToken {
+        cluster_key_file: PathBuf,
+        json: bool,
+    },
     Health {
         admin: SocketAddr,
         of: HealthOf,
@@ -74,6 +78,9 @@ pub(super) fn resolve(args: VerbArgs, layers: &Layers) -> Result<Verb, ConfigErr
     let admin = || layers.address_to_ask(&ADMIN);
     Ok(match args {
         VerbArgs::Keygen(output) => Verb::Keygen { json: output.json },
+        VerbArgs::WorkerToken { cluster_key_file, output } => {
+            Verb::WorkerToken { cluster_key_file: cluster_key_file.into(), json: output.json }
+        }
         VerbArgs::Health { started, live, output } => {
             let of = match (started, live) {
                 (true, _) => HealthOf::Started,

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use crate::service::operator::Operator;
 use crate::service::proposer::{Proposer, Times};
 use crate::service::read_index::ReadIndexer;
+use crate::service::tasks::dispatcher::{Held as HeldLeases, led_term};
 use crate::service::time::own_clock_ms;
 use skep_raft::formation::bootstrap::driver::Bootstrap;
 use skep_raft::membership::stops::Stops;
@@ -44,6 +45,7 @@ pub struct Calls {
     pub witness: Witness,
     pub held_vote: HeldVote,
     pub health: watch::Receiver<StoreHealth>,
+    pub held_leases: HeldLeases,
 }
 
 impl CallHandler for Calls {
@@ -69,6 +71,10 @@ impl CallHandler for Calls {
                 }
                 .boxed()
             }
+            Request::Beat { fences } => {
+                let led = led_term(self.node_id, &self.raft);
+                answer(Response::Beat(self.held_leases.extend(&fences, led)))
+            }
             Request::HasRoom => answer(Response::HasRoom(self.health.borrow().full.is_none())),
             Request::Resumes { session, held, went_back } => {
                 // Whoever stood for this node's vote had it on its own disk first.
@@ -79,6 +85,10 @@ impl CallHandler for Calls {
                     self.witness.went_back(from);
                 }
                 answer(Response::Seen(seen))
+            }
+            Request::Hashes => {
+                let points = self.operator.reader.points();
+                answer(Response::Hashes(points.iter().map(|point| (point.index, point.hash.0)).collect()))
             }
             Request::MayStop => {
                 let stops = self.stops.clone();

@@ -102,3 +102,168 @@ pub(crate) struct ProblemDocument {
     pub status: u16,
     pub detail: String,
 }
+
+/// A task that was put, or several.
+#[derive(ToSchema)]
+pub(crate) struct TaskPut {
+    /// Of the task that was posted by itself.
+    #[schema(required = false, format = "uuid", nullable = false)]
+    pub id: Option<String>,
+    /// Of those of an array, in its order.
+    #[schema(required = false, nullable = false)]
+    pub ids: Option<Vec<String>>,
+}
+
+/// A task.
+#[derive(ToSchema)]
+pub(crate) struct Task {
+    #[schema(format = "uuid")]
+    pub id: String,
+    pub queue: String,
+    pub kind: String,
+    #[schema(pattern = "^(ready|due|active|done|dead|cancelled)$")]
+    pub state: String,
+    #[schema(maximum = 9)]
+    pub priority: u8,
+    /// Tries that failed.
+    pub tries: u16,
+    /// Workers that were lost with it.
+    pub lost: u8,
+    #[schema(value_type = String, format = DateTime)]
+    pub put: String,
+    /// Since when it is in its state.
+    #[schema(value_type = String, format = DateTime)]
+    pub since: String,
+    #[schema(required = false, format = DateTime, nullable = false)]
+    pub due: Option<String>,
+    #[schema(required = false, nullable = false)]
+    pub worker: Option<String>,
+    #[schema(required = false, value_type = Value)]
+    pub progress: Option<serde_json::Value>,
+    #[schema(required = false, value_type = Value)]
+    pub result: Option<serde_json::Value>,
+    #[schema(required = false, nullable = false)]
+    pub error: Option<String>,
+}
+
+/// A worker's claim.
+#[derive(ToSchema)]
+pub(crate) struct TaskClaim {
+    #[schema(min_length = 1, max_length = 128)]
+    pub worker: String,
+    #[schema(minimum = 1)]
+    pub number: u64,
+    #[schema(min_items = 1, max_items = 16)]
+    pub queues: Vec<String>,
+    #[schema(required = false, minimum = 1, maximum = 32, default = 1)]
+    pub max: u32,
+    /// At most a minute.
+    #[schema(required = false, default = "30s", nullable = false)]
+    pub wait: Option<String>,
+    #[schema(required = false, max_items = 128)]
+    pub holds: Vec<u64>,
+}
+
+/// What a claim came to.
+#[derive(ToSchema)]
+pub(crate) struct ClaimedTasks {
+    pub tasks: Vec<ClaimedTask>,
+}
+
+/// A task in its worker's hands.
+#[derive(ToSchema)]
+pub(crate) struct ClaimedTask {
+    #[schema(format = "uuid")]
+    pub id: String,
+    /// Rises with each claim, over all tasks.
+    #[schema(minimum = 1)]
+    pub fence: u64,
+    pub queue: String,
+    pub kind: String,
+    #[schema(value_type = Value)]
+    pub payload: serde_json::Value,
+    /// Which try it is.
+    #[schema(minimum = 1)]
+    pub r#try: u32,
+    pub lost: u8,
+    /// Seconds that the try may take.
+    #[schema(required = true)]
+    pub timeout: Option<f64>,
+}
+
+/// What a worker holds.
+#[derive(ToSchema)]
+pub(crate) struct Beat {
+    #[schema(max_items = 128)]
+    pub holds: Vec<u64>,
+}
+
+/// What is not the worker's any more.
+#[derive(ToSchema)]
+pub(crate) struct BeatAnswer {
+    pub lost: Vec<u64>,
+}
+
+/// The end of a claim, with what belongs to it.
+#[derive(ToSchema)]
+pub(crate) struct TaskEnd {
+    #[schema(minimum = 1)]
+    pub fence: u64,
+    #[schema(required = false, value_type = Value)]
+    pub result: Option<serde_json::Value>,
+    #[schema(required = false, nullable = false)]
+    pub error: Option<String>,
+    #[schema(required = false, nullable = false)]
+    pub r#final: Option<bool>,
+    #[schema(required = false, example = "5m", nullable = false)]
+    pub delay: Option<String>,
+    #[schema(required = false, value_type = Value)]
+    pub progress: Option<serde_json::Value>,
+}
+
+/// What a task is from here on.
+#[derive(ToSchema)]
+pub(crate) struct TaskEnded {
+    #[schema(format = "uuid")]
+    pub id: String,
+    pub state: String,
+}
+
+/// All queues.
+#[derive(ToSchema)]
+pub(crate) struct Queues {
+    pub queues: Vec<Queue>,
+}
+
+/// A queue.
+#[derive(ToSchema)]
+pub(crate) struct Queue {
+    pub queue: String,
+    pub paused: bool,
+    #[schema(required = true)]
+    pub length_max: Option<u32>,
+    #[schema(required = true)]
+    pub active_max: Option<u32>,
+    pub ready: u32,
+    pub due: u32,
+    pub active: u32,
+    pub dead: u32,
+    pub put: u64,
+    pub done: u64,
+    pub failed: u64,
+    pub lost: u64,
+    pub died: u64,
+    pub cancelled: u64,
+    /// Since when the next task could be claimed.
+    #[schema(required = true, format = DateTime)]
+    pub oldest_ready: Option<String>,
+}
+
+/// What is set of a queue.
+#[derive(ToSchema)]
+pub(crate) struct QueueSettings {
+    #[schema(required = false)]
+    pub paused: bool,
+    pub length_max: Option<u32>,
+    pub active_max: Option<u32>,
+}

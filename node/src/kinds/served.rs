@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use skep_base::id::NodeId;
+use skep_state::kinds::tasks::Tasks;
 use skep_state::kinds::text::Newest;
 use skep_state::message::{Digest, StoredMessage};
+use skep_state::task::{TaskOp, TaskOutcome};
 use skep_store::{Applied, Lookup};
 use tokio::sync::watch;
 
@@ -69,6 +71,41 @@ pub trait MessageApi: Send + Sync + 'static {
         claim: Option<Claim>,
     ) -> impl Future<Output = Result<Written, ServiceError>> + Send;
     fn read_text(&self) -> impl Future<Output = Result<Option<Newest>, ServiceError>> + Send;
+}
+
+/// What is asked of the node about tasks.
+pub trait TaskApi: MessageApi {
+    /// The agreed time, in milliseconds since the Unix epoch.
+    fn now_ms(&self) -> u64;
+    /// Looks at the tasks as far as they are applied here.
+    fn tasks<T>(&self, look: impl FnOnce(&Tasks) -> T) -> T;
+    /// Answers whether the outcome is that of an earlier request.
+    fn change_tasks(
+        &self,
+        op: TaskOp,
+        claim: Option<Claim>,
+    ) -> impl Future<Output = Result<(TaskOutcome, bool), ServiceError>> + Send;
+    /// Has the leader believe for a while more that a worker holds the tasks of these fences.
+    fn extend_leases(&self, fences: &[u64]) -> impl Future<Output = Result<(), ServiceError>> + Send;
+}
+
+impl TaskApi for Service {
+    fn now_ms(&self) -> u64 {
+        self.clocks().time_ms
+    }
+    fn tasks<T>(&self, look: impl FnOnce(&Tasks) -> T) -> T {
+        Service::tasks(self, look)
+    }
+    fn change_tasks(
+        &self,
+        op: TaskOp,
+        claim: Option<Claim>,
+    ) -> impl Future<Output = Result<(TaskOutcome, bool), ServiceError>> + Send {
+        Service::change_tasks(self, op, claim)
+    }
+    fn extend_leases(&self, fences: &[u64]) -> impl Future<Output = Result<(), ServiceError>> + Send {
+        Service::extend_leases(self, fences)
+    }
 }
 
 impl MessageApi for Service {

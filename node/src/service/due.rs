@@ -7,8 +7,10 @@ use openraft::async_runtime::watch::WatchReceiver as _;
 use skep_base::id::NodeId;
 use skep_members::gossip::Gossip;
 use skep_state::clock::Stamp;
-use skep_state::command::Op;
+use skep_state::command::{Op, OpOutcome};
+use skep_state::kinds::tasks::DUE_MAX;
 use skep_state::level::Level;
+use skep_state::task::TaskOutcome;
 use skep_store::Reader;
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -19,7 +21,7 @@ use skep_store::Raft;
 
 /// How often it is looked, at most and at least.
 const LOOK_INTERVAL_MIN: Duration = Duration::from_millis(50);
-const LOOK_INTERVAL_MAX: Duration = Duration::from_secs(1);
+const LOOK_INTERVAL_MAX: Duration = Duration::from_millis(200);
 /// How long what is proposed may take to be committed.
 const PROPOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -72,6 +74,10 @@ impl Due {
                             ?outcome,
                             "the members agree: the version before cannot be gone back to"
                         );
+                    }
+                    // There is more.
+                    Ok(OpOutcome::Tasks(TaskOutcome::Changed { count })) if count >= DUE_MAX => {
+                        look.reset_immediately();
                     }
                     Ok(_) => {}
                     Err(error) => tracing::debug!(%error, "what is due is proposed later"),

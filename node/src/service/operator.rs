@@ -1,19 +1,20 @@
 //! What an operator may ask of a running node: who follows how far, a hand-over of leadership,
 //! a member's removal, a snapshot, a restore.
 
+mod restore;
+
 use openraft::async_runtime::watch::WatchReceiver as _;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt};
+use futures_util::Stream;
 use openraft::ChangeMembers;
 use serde::Serialize;
 use skep_base::id::NodeId;
 use skep_members::gossip::{Gossip, NodeState};
-use skep_state::command::{COMMAND_BYTES_TARGET, COMMAND_OPS_MAX, Op, OpOutcome};
+use skep_state::command::{Op, OpOutcome};
 use skep_state::message::Digest;
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::level::require;
@@ -27,14 +28,12 @@ use skep_raft::wait_until;
 use skep_raft::wire::{Operation, OperationError, OperationOutcome, Request, Response};
 use skep_state::level::Limits;
 use skep_store::Raft;
-use skep_store::{Lookup, Reader, SnapshotData, SnapshotSink, StoreError};
+use skep_store::{Lookup, Reader};
 
 /// How long a hand-over, a removal or a snapshot may take.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a node that an operator calls dead may still be seen alive.
 const DEATH_SEEN_TIMEOUT: Duration = Duration::from_secs(5);
-/// Commands of a restore that are read and not yet proposed.
-const RESTORE_BATCHES_MAX: usize = 2;
 /// Between two tries of a change that another was quicker than.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
@@ -346,62 +345,6 @@ impl Operator {
             None => Err(OperatorError::Failed("the snapshot is gone".into())),
         }
     }
-
-    /// Makes the contents of a snapshot file anew in this cluster, which must hold none; answers how
-    /// many messages there were.
-    pub async fn restore(
-        &self,
-        chunks: impl Stream<Item = std::io::Result<Bytes>>,
-    ) -> Result<u64, OperatorError> {
-        let failed = |error: &dyn std::fmt::Display| OperatorError::Failed(error.to_string());
-        // A node that has just joined has nothing yet of a cluster that is full.
-        let deadline = Instant::now() + OPERATION_TIMEOUT;
-        self.read_indexer.confirm(deadline).await.map_err(|error| failed(&error))?;
-        if self.reader.last_seq() > 0 || self.reader.newest_text().is_some() {
-            return Err(OperatorError::Refused(
-                "this cluster holds messages; restore goes into an empty one".into(),
-            ));
-        }
-        let mut sink = SnapshotSink::new(&self.reader);
-        let mut chunks = std::pin::pin!(chunks);
-        while let Some(chunk) = chunks.next().await {
-            let chunk = chunk.map_err(|error| failed(&error))?;
-            sink.write(chunk).await.map_err(|error| OperatorError::Refused(error.to_string()))?;
-        }
-        let snapshot = sink.finish().await.map_err(|error| OperatorError::Refused(error.to_string()))?;
-        // Through the log like any write: each node gets the same in the same order.
-        let (batches, mut read) = mpsc::channel(RESTORE_BATCHES_MAX);
-        let reading = tokio::task::spawn_blocking(move || read_again(&snapshot, &batches));
-        let mut messages = 0;
-        while let Some(ops) = read.recv().await {
-            let restored = self.proposer.restore(ops, Instant::now() + OPERATION_TIMEOUT).await;
-            let outcomes = restored.map_err(|error| failed(&error))?;
-            messages += outcomes.iter().filter(|it| matches!(it, OpOutcome::Message { .. })).count() as u64;
-        }
-        reading.await.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
-        Ok(messages)
-    }
-}
-
-/// Reads the operations that make a snapshot's contents anew, in commands. Blocks.
-fn read_again(snapshot: &SnapshotData, batches: &mpsc::Sender<Vec<Op>>) -> Result<(), StoreError> {
-    let (mut ops, mut bytes) = (Vec::new(), 0);
-    for op in snapshot.contents()?.again() {
-        let op = op?;
-        bytes += op.size_estimate();
-        ops.push(op);
-        if ops.len() == COMMAND_OPS_MAX || bytes >= COMMAND_BYTES_TARGET {
-            bytes = 0;
-            // The other end is gone where a command was refused.
-            if batches.blocking_send(std::mem::take(&mut ops)).is_err() {
-                return Ok(());
-            }
-        }
-    }
-    if !ops.is_empty() {
-        let _ = batches.blocking_send(ops);
-    }
-    Ok(())
 }
 
 /// Each member with the highest log index that the leader knows to be on its disk.

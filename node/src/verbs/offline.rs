@@ -8,11 +8,25 @@ use skep_members::key::KeyRing;
 use skep_raft::formation::identity::DataFolder;
 
 use super::{VerbError, print};
+use crate::http::WorkerToken;
 
 /// A fresh cluster key, as a line for a key file.
 pub(super) fn keygen(as_json: bool, out: &mut (dyn Write + Send)) -> Result<(), VerbError> {
     let key = KeyRing::generate_line();
     print(out, as_json, &json!({ "key": key }), &key)
+}
+
+/// The token that workers of a cluster are given, of the key that it seals with.
+pub(super) fn worker_token(
+    file: &Path,
+    as_json: bool,
+    out: &mut (dyn Write + Send),
+) -> Result<(), VerbError> {
+    let refused = |error: &dyn std::fmt::Display| VerbError::Refused(format!("{}: {error}", file.display()));
+    let text = std::fs::read_to_string(file).map_err(|error| refused(&error))?;
+    let keys = KeyRing::parse(&text).map_err(|error| refused(&error))?;
+    let token = WorkerToken::of(&keys).ok_or_else(|| refused(&"no token can be derived"))?;
+    print(out, as_json, &json!({ "token": token }), &token)
 }
 
 /// Reads every message in the data folder of a stopped node; fails where one is not as it was written.

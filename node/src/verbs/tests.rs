@@ -144,6 +144,22 @@ async fn keygen_prints_a_key_that_is_one_and_never_the_same() {
 }
 
 #[tokio::test]
+async fn the_workers_token_is_that_of_the_first_key_and_shows_no_key() {
+    let (folder, key) = (tempfile::tempdir().unwrap(), skep_members::key::KeyRing::generate_line());
+    let file = folder.path().join("cluster.key");
+    std::fs::write(&file, format!("{key}\n{}\n", skep_members::key::KeyRing::generate_line())).unwrap();
+    let verb = |json| Verb::WorkerToken { cluster_key_file: file.clone(), json };
+    let token = said(verb(false)).await.unwrap();
+    let json: Value = serde_json::from_str(&said(verb(true)).await.unwrap()).unwrap();
+    assert_eq!((json["token"].as_str(), token.trim().len()), (Some(token.trim()), 64));
+    std::fs::write(&file, &key).unwrap();
+    assert_eq!(said(verb(false)).await.unwrap(), token);
+    assert!(!key.contains(token.trim()));
+    std::fs::write(&file, "hunter2").unwrap();
+    assert!(!said(verb(false)).await.unwrap_err().to_string().contains("hunter2"));
+}
+
+#[tokio::test]
 async fn recovery_wants_to_be_confirmed() {
     let verb = Verb::Recover { data: "/nonexistent".into(), yes: false, json: false };
     assert!(said(verb).await.unwrap_err().to_string().contains("--yes"));

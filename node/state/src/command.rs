@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::level::Level;
 use crate::message::Digest;
+use crate::task::{TaskOp, TaskOutcome};
 use skep_base::id::RequestId;
 
 /// Most operations in one command.
@@ -58,6 +59,8 @@ pub enum Op {
     RemoveMessage { digest: Digest },
     /// Raises the level of what the members read and do. Format 3.
     Level { level: Level },
+    /// Changes tasks. Format 7.
+    Tasks { time_ms: u64, op: TaskOp },
 }
 
 /// A client's idempotency key, hashed.
@@ -68,9 +71,14 @@ pub struct ClaimKey(pub u128);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OpOutcome {
     /// The message has this `seq`; `created` is false where another request had made it.
-    Message { seq: u64, created: bool },
+    Message {
+        seq: u64,
+        created: bool,
+    },
     /// The text was stored, as the `version`th one.
-    Text { version: u64 },
+    Text {
+        version: u64,
+    },
     /// The key was free: the next outcome is that of the guarded operation.
     Claimed,
     /// The same request came before: the next outcome is what it came to then.
@@ -80,15 +88,22 @@ pub enum OpOutcome {
     /// The guarded operation that a claim kept from taking effect.
     Skipped,
     /// All messages up to this `seq` are gone.
-    Dropped { upto: u64 },
+    Dropped {
+        upto: u64,
+    },
     /// The message of this `seq` was taken out; none had the digest where there is no `seq`.
-    Removed { seq: Option<u64> },
+    Removed {
+        seq: Option<u64>,
+    },
     /// As many messages are taken out one by one as can be remembered.
     TooManyRemoved,
     /// The level from here on.
-    Level { level: Level },
+    Level {
+        level: Level,
+    },
     /// As many keys are remembered as can be, and none is old enough to be forgotten: nothing was done.
     TooManyClaims,
+    Tasks(TaskOutcome),
 }
 
 /// What a command came to: one outcome for each of its operations, in their order.
@@ -119,6 +134,7 @@ impl Op {
             Op::PutMessage { content_type, body, .. } => 72 + content_type.len() + body.len(),
             Op::WriteText { text, .. } => 48 + text.len(),
             Op::Claim { .. } | Op::DropMessages { .. } | Op::RemoveMessage { .. } | Op::Level { .. } => 64,
+            Op::Tasks { op, .. } => 16 + op.size_estimate(),
         }
     }
 
@@ -130,6 +146,7 @@ impl Op {
             // By the level, claims become records, and it can wait.
             Op::Level { .. } => true,
             Op::DropMessages { .. } | Op::RemoveMessage { .. } => false,
+            Op::Tasks { op, .. } => op.takes_room(),
         }
     }
 
@@ -137,7 +154,10 @@ impl Op {
     /// counts; what is made anew of a snapshot `keeps` its own, but none that is yet to come.
     pub fn stamp(&mut self, now_ms: u64, keeps: bool) {
         match self {
-            Op::PutMessage { time_ms, .. } | Op::WriteText { time_ms, .. } | Op::Claim { time_ms, .. } => {
+            Op::PutMessage { time_ms, .. }
+            | Op::WriteText { time_ms, .. }
+            | Op::Claim { time_ms, .. }
+            | Op::Tasks { time_ms, .. } => {
                 *time_ms = if keeps { now_ms.min(*time_ms) } else { now_ms };
             }
             Op::DropMessages { .. } | Op::RemoveMessage { .. } | Op::Level { .. } => {}
@@ -151,6 +171,7 @@ impl Op {
             Op::Claim { .. } | Op::DropMessages { .. } | Op::RemoveMessage { .. } => Level(2),
             // One who does not know the level that it raises to must not take it for a lower one.
             Op::Level { level } => (*level).max(Level(3)),
+            Op::Tasks { .. } => Level::TASKS,
         }
     }
 
@@ -159,6 +180,7 @@ impl Op {
         match self {
             Op::PutMessage { nonce, .. } => *nonce,
             Op::WriteText { request, .. } => request.0 as u64,
+            Op::Tasks { op, .. } => op.nonce(),
             Op::Claim { .. } | Op::DropMessages { .. } | Op::RemoveMessage { .. } | Op::Level { .. } => 0,
         }
     }

@@ -64,6 +64,11 @@ impl Default for World {
 }
 
 impl World {
+    /// One that a record says, without messages and claims.
+    pub fn of(record: KindsRecord) -> World {
+        World { kinds: Kinds::open(record, Memory::default(), InMemory::default()).unwrap(), index: 1 }
+    }
+
     /// Applies one command.
     pub fn apply(&mut self, ops: impl IntoIterator<Item = Op>) -> Vec<OpOutcome> {
         self.index += 1;
@@ -82,6 +87,11 @@ impl World {
 
 /// Chance that a seed repeats.
 pub struct Draw(u64);
+
+/// That of a seed.
+pub fn draw(seed: u64) -> Draw {
+    Draw(seed)
+}
 
 impl Draw {
     pub fn within(&mut self, range: std::ops::Range<u64>) -> u64 {
@@ -120,7 +130,9 @@ pub fn hold(draw_op: impl Fn(&mut Draw) -> Op) {
             assert_eq!(other.apply(ops), outcomes, "the same operations come to the same");
             assert_eq!(one.kinds.record(), other.kinds.record(), "seed {seed}");
             let after = one.kinds.revisions();
-            assert!(after.messages >= before.messages && after.text >= before.text);
+            assert!(
+                after.messages >= before.messages && after.text >= before.text && after.tasks >= before.tasks
+            );
             if draw.within(0..8) == 0 {
                 other = other.reopened();
                 // Whose request made a message is no part of the state.

@@ -12,6 +12,8 @@
 //! | 2 | 0.1.0 | claims, removal |
 //! | 3 | 0.2.0 | [`Op::Level`] itself, sections |
 //! | 4 | 0.2.0 | claims as records, many more of them, and kept for their time; and a request of peers, which is no state |
+//! | 5 | 0.2.0 | the [rolling hash](crate::rolling); and a request of peers, by which they compare it |
+//! | 6 | 0.2.0 | tasks; and a request of peers, which is no state |
 //!
 //! [`Op::Level`]: crate::command::Op::Level
 
@@ -25,11 +27,15 @@ impl Level {
     /// That of a cluster which never agreed to a higher one.
     pub const FIRST: Level = Level(2);
     /// The newest that this program reads.
-    pub const NEWEST: Level = Level(4);
+    pub const NEWEST: Level = Level(6);
     /// From which on checkpoints and snapshots have sections.
     pub const SECTIONS: Level = Level(3);
     /// From which on claims are records beside the checkpoint.
     pub const CLAIM_RECORDS: Level = Level(4);
+    /// From which on the state has a rolling hash.
+    pub const ROLLING_HASH: Level = Level(5);
+    /// From which on there are tasks.
+    pub const TASKS: Level = Level(6);
 }
 
 impl Default for Level {
@@ -54,6 +60,17 @@ pub struct Limits {
     pub dropped_at_once_max: u64,
     /// Text writes that are remembered, so that a retry of one is known for what it is.
     pub text_requests_max: usize,
+    /// Bytes of all tasks, each counted with 256 more than it has: what is finished goes for what comes, and beyond
+    /// that nothing comes. All of it is in the header of a checkpoint.
+    pub task_bytes_max: usize,
+    /// Queues of tasks.
+    pub task_queues_max: usize,
+    /// Workers that are known.
+    pub task_workers_max: usize,
+    /// Dead tasks of a queue; beyond, the oldest is dropped.
+    pub task_dead_max: u32,
+    /// Puts that are remembered, so that a retry of one is known for what it is.
+    pub task_puts_max: usize,
 }
 
 impl Limits {
@@ -70,6 +87,11 @@ impl Limits {
             remembered_max: 16_384,
             dropped_at_once_max: 16_384,
             text_requests_max: 4_096,
+            task_bytes_max: 32 * 1024 * 1024,
+            task_queues_max: 256,
+            task_workers_max: 4_096,
+            task_dead_max: 1_000,
+            task_puts_max: 16_384,
         }
     }
 

@@ -14,6 +14,8 @@ mod laws;
 pub mod level;
 pub mod message;
 pub mod records;
+pub mod rolling;
 pub mod section;
+pub mod task;
 
 pub use kinds::Kinds;

@@ -6,7 +6,7 @@ use skep_base::id::RequestId;
 use skep_state::Kinds;
 use skep_state::clock::{Clock, Stamp};
 use skep_state::command::{ClaimKey, Command, CommandOutcome, Op, OpOutcome};
-use skep_state::kind::Stopped;
+use skep_state::kind::{Record as _, Stopped};
 use skep_state::kinds::claims::ClaimsRecord;
 use skep_state::kinds::claims::records::{ClaimRecords, InMemory, Spans};
 use skep_state::kinds::claims::remembered::Remembered;
@@ -14,6 +14,9 @@ use skep_state::kinds::{CommonRecord, KindsRecord};
 use skep_state::level::{Level, Limits};
 use skep_state::message::{Digest, StoredMessage};
 use skep_state::records::{NewRecord, Records};
+use skep_state::task::{
+    End, Lease, NewTask, Policy, QueueSettings, TaskClaim, TaskId, TaskOp, TaskOutcome, When,
+};
 
 /// Digests alone.
 #[derive(Debug, Default)]
@@ -70,13 +73,20 @@ fn the_bounds_of_each_level_are_those_that_it_began_with() {
         remembered_max: 16_384,
         dropped_at_once_max: 16_384,
         text_requests_max: 4_096,
+        task_bytes_max: 33_554_432,
+        task_queues_max: 256,
+        task_workers_max: 4_096,
+        task_dead_max: 1_000,
+        task_puts_max: 16_384,
     };
     for level in 1..=3 {
         assert_eq!(Limits::of(Level(level)), first, "level {level}");
     }
     let fourth = Limits { claims_max: 10_485_760, claim_age_ms_min: 900_000, ..first };
-    assert_eq!(Limits::of(Level(4)), fourth);
-    assert_eq!(Level::NEWEST, Level(4), "a new level's bounds are pinned here");
+    for level in 4..=6 {
+        assert_eq!(Limits::of(Level(level)), fourth, "level {level}");
+    }
+    assert_eq!(Level::NEWEST, Level(6), "a new level's bounds are pinned here");
 }
 
 #[test]
@@ -154,6 +164,43 @@ fn a_mixed_history_comes_to_what_it_came_to_at_the_fourth_level() {
 const OUTCOMES_4: &str = "72aad6ebd8b2f5f416e6731302a4858ac025cfb45fcad2244fe7fb1050cf13d9";
 const STATE_4: &str = "6fbd0bfdfd8b8628351666a8d04d668ddae6f1b1b6f51af87c021cdedb447ce7";
 
+/// What the rolling hash is of, and how.
+#[test]
+fn a_mixed_history_has_the_hash_that_it_had_at_the_fifth_level() {
+    let mut kinds = open();
+    kinds.apply(0, &Command::new(vec![claim(1, 1, 900), put(1, 900)])).unwrap();
+    kinds.apply(0, &Command::new(vec![Op::Level { level: Level(5) }])).unwrap();
+    let begun = kinds.rolling_hash().unwrap();
+    mixed(&mut kinds);
+    // Of so many claims the oldest end.
+    for key in 1_000..2_100 {
+        kinds.apply(400, &Command::new(vec![claim(key, 1, 1_300), write(key, 1_300)])).unwrap();
+    }
+    kinds.apply(401, &Command::new(vec![write(5_000, 9_000)])).unwrap();
+    kinds.apply(402, &Command::new(vec![write(5_001, 9_000)])).unwrap();
+    assert_ne!(kinds.claims.records().spans().numbers().start, 0, "some have ended");
+    let hashes = [begun, kinds.rolling_hash().unwrap()].map(|hash| format!("{:032x}", hash.0));
+    assert_eq!(hashes, HASHES_5);
+}
+
+const HASHES_5: [&str; 2] = ["239967f375a79c184e73790cfe6a2182", "b0cdf465e4dcc257e8c636fc53d83bbb"];
+
+/// The history above puts nothing that it removes.
+#[test]
+fn a_removal_and_a_floor_have_the_hashes_that_they_had_at_the_fifth_level() {
+    let mut kinds = open();
+    kinds.apply(0, &Command::new(vec![Op::Level { level: Level(5) }])).unwrap();
+    kinds.apply(1, &Command::new((1..=5).map(|name| put(name, 1_000)).collect())).unwrap();
+    let removal = Op::RemoveMessage { digest: Digest::of(&2u64.to_le_bytes()) };
+    let hashes = [removal, Op::DropMessages { upto: 1 }].map(|op| {
+        kinds.apply(2, &Command::new(vec![op])).unwrap();
+        format!("{:032x}", kinds.rolling_hash().unwrap().0)
+    });
+    assert_eq!(hashes, HASHES_REMOVED_5);
+}
+
+const HASHES_REMOVED_5: [&str; 2] = ["7ffb90b1ba5911bfa2999e1e8f8df3b2", "ce05c52dfe00adde08f5fbef6f1b562c"];
+
 /// Where a key is forgotten before its time, and where it is not.
 #[test]
 fn the_oldest_claims_end_where_they_did_at_the_fourth_level() {
@@ -214,17 +261,89 @@ fn at_the_bound_claims_are_young_until_they_were_at_the_fourth_level() {
         (MADE - 900_001, OpOutcome::Claimed, 1_024),
     ] {
         let record = KindsRecord {
-            common: CommonRecord { level: Level(4), clock: Clock::at(Stamp(MADE)) },
+            common: CommonRecord { level: Level(4), clock: Clock::at(Stamp(MADE)), hash: None },
             claims: ClaimsRecord { early: Vec::new(), first: 0, next: count },
             ..KindsRecord::default()
         };
         let mut kinds = Kinds::open(record, Digests::default(), full.clone()).unwrap();
         let claim = Op::Claim { key: ClaimKey(2), fingerprint: 1, time_ms, ttl_ms: 1_000 };
-        let came_to = kinds.apply(1, &Command::new(vec![claim])).unwrap().outcomes;
+        let came_to = kinds.apply(1, &Command::new(vec![claim, put(7, time_ms)])).unwrap().outcomes;
+        let guarded = match outcome {
+            OpOutcome::TooManyClaims => OpOutcome::Skipped,
+            _ => OpOutcome::Message { seq: 1, created: true },
+        };
         assert_eq!(
             (came_to, kinds.claims.records().spans().numbers().start),
-            (vec![outcome], first),
+            (vec![outcome, guarded], first),
             "{time_ms}"
         );
     }
 }
+
+/// A mixed history of tasks: what it comes to, the section that it leaves, and the hash of what it did.
+#[test]
+fn a_mixed_history_of_tasks_comes_to_what_it_came_to_at_the_sixth_level() {
+    let mut kinds = open();
+    kinds.apply(0, &Command::new(vec![Op::Level { level: Level(6) }])).unwrap();
+    let mut outcomes = Vec::new();
+    let mut leases = Vec::new();
+    for at in 0..600u64 {
+        let op = match at % 11 {
+            0..=3 => put_task(at),
+            4 | 5 => TaskOp::Claim(TaskClaim {
+                queues: vec!["a".into(), "b".into()],
+                worker: format!("w{}", at % 3),
+                number: 1 + at / 9,
+                max: 3,
+                holds: leases.iter().rev().take(2).map(|lease: &Lease| lease.fence).collect(),
+                closes: at.is_multiple_of(2),
+            }),
+            6 => TaskOp::Due { max: 4 },
+            7 => TaskOp::Expire { leases: leases.iter().rev().skip(1).take(1).copied().collect() },
+            8 if at.is_multiple_of(3) => TaskOp::Cancel { id: TaskId::nth(at / 4, at / 4 * 13 + 1, 0) },
+            9 if at.is_multiple_of(2) => TaskOp::QueueSet {
+                queue: "b".into(),
+                settings: QueueSettings { active_max: 2, ..QueueSettings::default() },
+            },
+            _ => match leases.pop() {
+                Some(Lease { id, fence }) => TaskOp::End { id, fence, end: end_of(at) },
+                None => TaskOp::RaiseFence,
+            },
+        };
+        let outcome =
+            kinds.apply(at, &Command::new(vec![Op::Tasks { time_ms: 1_000 + at * 7, op }])).unwrap();
+        if let [OpOutcome::Tasks(TaskOutcome::Claimed { leases: given })] = outcome.outcomes.as_slice() {
+            leases.extend_from_slice(given);
+        }
+        outcomes.push(outcome);
+    }
+    let state = kinds.record().tasks.encode().unwrap();
+    assert_eq!((digest(&outcomes).as_str(), digest(&state).as_str()), (OUTCOMES_6, STATE_6));
+    assert_eq!(format!("{:032x}", kinds.rolling_hash().unwrap().0), HASH_6);
+}
+
+fn put_task(at: u64) -> TaskOp {
+    let task = NewTask {
+        queue: if at.is_multiple_of(3) { "a" } else { "b" }.into(),
+        kind: "k".into(),
+        payload: Bytes::from(at.to_string()),
+        priority: (at % 10) as u8,
+        when: When::After { delay_ms: at % 4 * 50 },
+        policy: Policy { retries: 1, backoff_ms: 100, timeout_ms: at % 2 * 900, keep_ms: 700 },
+        unique: at.is_multiple_of(5).then(|| (at % 7).to_string()),
+    };
+    TaskOp::Put { nonce: at * 13 + 1, tasks: vec![task] }
+}
+
+fn end_of(at: u64) -> End {
+    match at % 4 {
+        0 => End::Done { result: Bytes::from(at.to_string()) },
+        1 => End::Failed { error: at.to_string(), is_final: at % 8 == 1 },
+        2 => End::Release,
+        _ => End::Snooze { delay_ms: 60 },
+    }
+}
+
+const OUTCOMES_6: &str = "d36b569cd4e9339bfe8e30d98c4632a07fed01a42c2245b988e83f5955029c7c";
+const STATE_6: &str = "03157fdefdeeb125425b7d3d40eaaf953a68646fa93efee519a11ada75aca1a5";
+const HASH_6: &str = "cf2537c9a72167452a8f29c68bb801c8";

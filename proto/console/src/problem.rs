@@ -9,6 +9,14 @@
 //! | `foreign-origin` | 403 | a page of another origin may not send this: `--allow-origins` |
 //! | `foreign-host` | 421 | an operators' address is asked by a name that is not its own |
 //! | `message-gone` | 410 | the message was there, and was taken out |
+//! | `invalid-task` | 400 | a task, or what is said of one, is not as it can be |
+//! | `no-worker` | 401 | the workers' token is missing or another one |
+//! | `task-not-found` | 404 | no task has this id |
+//! | `lease-lost` | 409 | the fence is not the task's any more: another worker has it, or may |
+//! | `task-finished` | 409 | the task has ended otherwise |
+//! | `task-gone` | 410 | the task was there, and is known no more |
+//! | `queue-full` | 429 | the queue has as many unfinished tasks as it may |
+//! | `tasks-full` | 429 | there is no room for more tasks, queues or workers |
 //! | `idempotency-key-reused` | 422 | `Idempotency-Key` was given to another request |
 //! | `invalid-json` | 400 | the body is not JSON, or not a JSON object where one is expected |
 //! | `invalid-utf-8` | 400 | a JSON body or a text is not UTF-8 |
@@ -114,6 +122,14 @@ kinds! {
     ForeignOrigin = "foreign-origin", FORBIDDEN, "A page of another origin may not send this";
     ForeignHost = "foreign-host", MISDIRECTED_REQUEST, "This address has another name";
     MessageGone = "message-gone", GONE, "The message is gone";
+    InvalidTask = "invalid-task", BAD_REQUEST, "There can be no such task";
+    NoWorker = "no-worker", UNAUTHORIZED, "This is for workers";
+    TaskNotFound = "task-not-found", NOT_FOUND, "There is no such task";
+    LeaseLost = "lease-lost", CONFLICT, "The task is in other hands";
+    TaskFinished = "task-finished", CONFLICT, "The task has ended";
+    TaskGone = "task-gone", GONE, "The task is gone";
+    QueueFull = "queue-full", TOO_MANY_REQUESTS, "The queue is full";
+    TasksFull = "tasks-full", TOO_MANY_REQUESTS, "There is no room for more tasks";
     IdempotencyKeyReused = "idempotency-key-reused", UNPROCESSABLE_ENTITY,
         "The idempotency key belongs to another request";
     MalformedRequest = "malformed-request", BAD_REQUEST, "The request is malformed";
@@ -156,11 +172,13 @@ pub struct Problem {
     pub detail: Cow<'static, str>,
     /// The request was certainly not executed.
     pub unprocessed: bool,
+    /// When a client may try again, where its status is one that passes.
+    pub retry_after_s: u32,
 }
 
 impl Problem {
     pub fn new(kind: ProblemKind, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, detail: detail.into(), unprocessed: false }
+        Self { kind, detail: detail.into(), unprocessed: false, retry_after_s: RETRY_AFTER_S }
     }
 
     /// Of a request that was certainly not executed.
@@ -199,8 +217,8 @@ impl Problem {
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if let Some(seconds) = retry_after_s(status.as_u16()) {
-            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        if retry_after_s(status.as_u16()).is_some() {
+            headers.insert(RETRY_AFTER, HeaderValue::from(self.retry_after_s));
         }
         if self.unprocessed {
             headers.insert(SKEP_UNPROCESSED, HeaderValue::from_static("1"));
@@ -218,7 +236,7 @@ impl Problem {
 
 /// When to come again, after an answer of this status.
 pub fn retry_after_s(status: u16) -> Option<u32> {
-    (status == 503).then_some(RETRY_AFTER_S)
+    matches!(status, 429 | 503).then_some(RETRY_AFTER_S)
 }
 
 /// A problem's document, where its status is not that of its kind's other problems.

@@ -18,6 +18,7 @@ pub mod balancer;
 pub mod node;
 pub mod status;
 pub mod subnet;
+pub mod worker;
 
 use node::{Node, READY_DEADLINE, Settings};
 use status::Status;

@@ -2,7 +2,8 @@
 //!
 //! Nothing here builds: `scripts/test` and `cargo nextest run --workspace` do, before they run tests. A
 //! program that is missing, or older than its sources, fails the test with the command that is wanted.
-//! `SKEP_TEST_PROGRAM` and `SKEP_TEST_BALANCER` put another build to the same tests, such as the release's.
+//! `SKEP_TEST_PROGRAM`, `SKEP_TEST_BALANCER` and `SKEP_TEST_WORKER` put another build to the same tests, such as
+//! the release's.
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
@@ -35,6 +36,8 @@ const NODE: Program =
     Program { name: "skep-node", variable: "SKEP_TEST_PROGRAM", folders: ["proto", "node"] };
 const BALANCER: Program =
     Program { name: "skep-balancer", variable: "SKEP_TEST_BALANCER", folders: ["proto", "balancer"] };
+const WORKER: Program =
+    Program { name: "skep-worker", variable: "SKEP_TEST_WORKER", folders: ["proto", "worker"] };
 
 /// `skep-node` with nothing from the tests' own environment that it would read.
 pub fn node() -> Command {
@@ -75,6 +78,19 @@ pub fn balancer() -> Command {
 pub fn balancer_path() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| BALANCER.path())
+}
+
+/// `skep-worker` with nothing from the tests' own environment that it would read.
+pub fn worker() -> Command {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    without_settings(PATH.get_or_init(|| WORKER.path()))
+}
+
+/// `examples/worker/worker.rs`, which is built with the tests of `skep-worker`.
+pub fn worker_example() -> Command {
+    let path = folders::programs().join("examples/worker");
+    assert!(path.exists(), "{} has not been built: cargo build -p skep-worker --examples", path.display());
+    without_settings(&path)
 }
 
 fn without_settings(program: &Path) -> Command {

@@ -12,3 +12,4 @@ mod memory;
 mod restart;
 mod scale;
 mod slow_disk;
+mod worker;

@@ -6,7 +6,10 @@ use std::process::Command;
 use skep_kit::monitoring::shipped;
 use skep_kit::programs::{self, balancer_path, installed};
 
-const UNITS: [&str; 3] = ["skep-node.service", "skep-balancer.service", "skep-vrrp.service"];
+const UNITS: [&str; 4] =
+    ["skep-node.service", "skep-balancer.service", "skep-vrrp.service", "skep-worker.service"];
+/// Verified beside them.
+const SOCKETS: &str = "skep-balancer.socket";
 /// Of `systemd-analyze security`, in tenths: below is OK.
 const EXPOSURE_MAX: &str = "30";
 
@@ -15,13 +18,13 @@ fn lay_out(folder: &Path) -> Vec<String> {
     let built = balancer_path().parent().expect("a program lies in a folder");
     let lay_out = |name: &&str| {
         let text = shipped::text(&format!("systemd/{name}"));
-        assert!(text.contains("ExecStart=/usr/local/bin/"), "{name}");
+        assert!(text.contains("ExecStart=/usr/local/bin/") || name.ends_with(".socket"), "{name}");
         let text = text.replace("/usr/local/bin/", &format!("{}/", built.display()));
         let path = folder.join(name);
         std::fs::write(&path, text).expect("a unit can be written");
         path.to_str().expect("a plain path").to_owned()
     };
-    UNITS.iter().map(lay_out).collect()
+    UNITS.iter().chain([&SOCKETS]).map(lay_out).collect()
 }
 
 #[test]
@@ -31,15 +34,15 @@ fn systemd_takes_the_units_and_finds_little_exposed() {
     }
     let folder = tempfile::tempdir().expect("a folder can be made");
     let units = lay_out(folder.path());
-    let run = |args: &[&str]| {
-        let output = Command::new("systemd-analyze").args(args).args(&units).output().expect("it runs");
+    let run = |args: &[&str], units: &[String]| {
+        let output = Command::new("systemd-analyze").args(args).args(units).output().expect("it runs");
         let text = [output.stdout, output.stderr].concat();
         (output.status.success(), String::from_utf8_lossy(&text).into_owned())
     };
-    let (ok, said) = run(&["verify", "--man=no"]);
+    let (ok, said) = run(&["verify", "--man=no"], &units);
     assert!(ok && said.is_empty(), "systemd-analyze verify: {said}");
-    let (ok, said) =
-        run(&["security", "--offline=yes", "--no-pager", &format!("--threshold={EXPOSURE_MAX}")]);
+    let security = ["security", "--offline=yes", "--no-pager", &format!("--threshold={EXPOSURE_MAX}")];
+    let (ok, said) = run(&security, &units[..UNITS.len()]);
     assert!(ok, "systemd-analyze security: {said}");
 }
 
@@ -74,13 +77,17 @@ fn a_stop_is_given_more_time_than_the_programs_take() {
         line.trim_end_matches('s').parse::<u64>().expect("seconds")
     };
     // What `--drain` is by default, and the node's way out of the voters.
-    let help = programs::balancer().arg("--help").output().expect("it runs");
-    let help = String::from_utf8_lossy(&help.stdout).into_owned();
-    let drain = help.split("--drain").nth(1).and_then(|text| text.split("[default: ").nth(1));
-    let drain = drain.and_then(|text| text.split("s]").next()).and_then(|text| text.parse::<u64>().ok());
-    let drain = drain.expect("--drain has a default");
+    let drain = |mut program: Command| {
+        let help = program.arg("--help").output().expect("it runs");
+        let help = String::from_utf8_lossy(&help.stdout).into_owned();
+        let drain = help.split("--drain").nth(1).and_then(|text| text.split("[default: ").nth(1));
+        let drain = drain.and_then(|text| text.split("s]").next()).and_then(|text| text.parse::<u64>().ok());
+        drain.expect("--drain has a default")
+    };
     for name in ["skep-balancer.service", "skep-vrrp.service"] {
-        assert!(seconds(name) > drain + 5, "{name}");
+        assert!(seconds(name) > drain(programs::balancer()) + 5, "{name}");
     }
+    // It tells its programs to end, and says what it gives back.
+    assert!(seconds("skep-worker.service") > drain(programs::worker()) + 10 + 5);
     assert!(seconds("skep-node.service") > 10 + 5);
 }

@@ -7,7 +7,7 @@ use crate::tree::Files;
 /// Each crate, with those below it. A crate uses none but these, directly.
 ///
 /// `base < members < raft < store < node`, `base < state < raft`, `base < console`, and
-/// `base, members, console < vrrp < balancer`.
+/// `base, members, console < vrrp < balancer`, and `base, members, console, crawl < worker`.
 const FLOORS: &[(&str, &[&str])] = &[
     ("skep-base", &[]),
     ("skep-members", &["skep-base"]),
@@ -19,8 +19,9 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("skep-vrrp", &["skep-base", "skep-members", "skep-console"]),
     ("skep-balancer", &["skep-base", "skep-members", "skep-console", "skep-vrrp"]),
     ("skep-crawl", &[]),
+    ("skep-worker", &["skep-base", "skep-members", "skep-console", "skep-crawl"]),
     // What makes one file of the programs.
-    ("skep-image", &["skep-base", "skep-node", "skep-vrrp", "skep-balancer"]),
+    ("skep-image", &["skep-base", "skep-node", "skep-vrrp", "skep-balancer", "skep-worker"]),
     // What stands outside and only asks.
     ("skep-load", &[]),
     ("skep-kit", &[]),

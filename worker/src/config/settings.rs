@@ -2,19 +2,24 @@
 
 use skep_base::settings::{CONFIG, LOG, LOG_FORMAT, Setting};
 
-/// Most that `--concurrency` may be: as many as a cluster lets a worker hold.
-pub const CONCURRENCY_MAX: u32 = 128;
+/// Most that `--slots` may be: as many as a cluster lets a worker hold.
+pub const SLOTS_MAX: u32 = 128;
 
 pub(super) const URL: Setting = Setting::serving(
     "url",
     "URL,...",
     "http://127.0.0.1:8080",
-    "Nodes or balancers, as in http://node:8080; of a name each address is used",
+    "Nodes or balancers, as in http://node:8080 or https://HOST; of a name each address is used",
 );
 pub(super) const QUEUES: Setting =
     Setting::serving("queues", "NAME,...", "none", "Queues whose tasks are done, the first one first");
-pub(super) const CONCURRENCY: Setting =
-    Setting::serving("concurrency", "N", "one for each core", "Tasks at a time");
+pub(super) const SLOTS: Setting = Setting::serving("slots", "N", "8", "Tasks at a time");
+pub(super) const CA: Setting = Setting::serving(
+    "ca",
+    "FILE",
+    "none",
+    "Certificates (PEM) of those who sign the servers', for https URLs; a self-signed one signs itself",
+);
 pub(super) const EXEC: Setting = Setting::serving(
     "exec",
     "COMMAND",
@@ -55,7 +60,8 @@ pub(super) const ADMIN: Setting =
 pub(super) const SETTINGS: &[&Setting] = &[
     &URL,
     &QUEUES,
-    &CONCURRENCY,
+    &SLOTS,
+    &CA,
     &EXEC,
     &FORWARD,
     &NAME,

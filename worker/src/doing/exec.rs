@@ -4,6 +4,8 @@
 //! descriptor of this process, and a process group, which is ended as a whole: first by SIGTERM, then by
 //! SIGKILL.
 
+mod descriptors;
+
 use std::io;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -14,7 +16,9 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::{ERROR_BYTES_MAX, LATER, Outcome, RESULT_BYTES_MAX, end_of, result, too_large};
+use super::{
+    ERROR_BYTES_MAX, LATER, Outcome, RESULT_BYTES_MAX, end_of, over, result, too_large, took_too_long,
+};
 use crate::api::Task;
 
 /// Statuses that mean something, as in sysexits(3): EX_DATAERR, EX_TEMPFAIL.
@@ -27,17 +31,15 @@ const OUTPUT_GRACE: Duration = Duration::from_secs(1);
 /// What a program gets of this one's environment.
 const PASSED_ON: [&str; 4] = ["PATH", "HOME", "LANG", "TZ"];
 
-pub async fn run(
-    command: &[String],
-    task: &Task,
-    limit: Option<Duration>,
-    stop: &CancellationToken,
-) -> Outcome {
+pub use descriptors::keep as keep_descriptors;
+
+pub async fn run(command: &[String], task: &Task, stop: &CancellationToken) -> Outcome {
     let mut group = match start(command, task) {
-        Ok(child) => Group(child),
+        Ok(child) => Group::of(child),
         Err(error) => return Outcome::failed(format!("{:?} cannot be started: {error}", command[0])),
     };
-    let (stdin, stdout, stderr) = (group.0.stdin.take(), group.0.stdout.take(), group.0.stderr.take());
+    let (stdin, stdout, stderr) =
+        (group.child.stdin.take(), group.child.stdout.take(), group.child.stderr.take());
     let give = async {
         // One that reads none of it, or ends early, may do so.
         if let Some(mut stdin) = stdin {
@@ -51,18 +53,13 @@ pub async fn run(
             tokio::join!(give, head_of(stdout, &mut out), tail_of(stderr, &mut err));
         };
         tokio::pin!(read);
-        let time_is_over = async {
-            match limit {
-                Some(limit) => tokio::time::sleep(limit).await,
-                None => std::future::pending().await,
-            }
-        };
+        let time_is_over = over(task);
         tokio::pin!(time_is_over);
         let mut all_read = false;
         let ended = loop {
             tokio::select! {
                 () = &mut read, if !all_read => all_read = true,
-                ended = group.0.wait() => break Ended::Itself(ended),
+                ended = group.child.wait() => break Ended::Itself(ended),
                 () = stop.cancelled() => break Ended::Stopped,
                 () = &mut time_is_over => break Ended::OverTime,
             }
@@ -79,7 +76,7 @@ pub async fn run(
     let said = end_of(said.trim());
     match ended {
         Ended::Stopped => Outcome::Stopped,
-        Ended::OverTime => Outcome::failed(format!("it took longer than {} s; {said}", task.timeout)),
+        Ended::OverTime => Outcome::failed(format!("{}; {said}", took_too_long(task))),
         Ended::Itself(Err(error)) => Outcome::failed(format!("it is not known how it ended: {error}")),
         Ended::Itself(Ok(status)) => outcome(status, &out, said),
     }
@@ -124,22 +121,29 @@ fn start(command: &[String], task: &Task) -> io::Result<Child> {
         .spawn()
 }
 
-/// A program and what it started; dropping it ends them at once.
-struct Group(Child);
+/// A program and what it started; dropping it ends them at once, also what has outlived the program.
+struct Group {
+    child: Child,
+    id: Option<Pid>,
+}
 
 impl Group {
+    fn of(child: Child) -> Self {
+        let id = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        Self { child, id }
+    }
+
     fn signal(&self, signal: Signal) {
-        let group = self.0.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        if let Some(group) = group {
-            let _ = kill_process_group(group, signal);
+        if let Some(id) = self.id {
+            let _ = kill_process_group(id, signal);
         }
     }
 
     async fn end(&mut self) {
         self.signal(Signal::TERM);
-        if timeout(TERM_GRACE, self.0.wait()).await.is_err() {
+        if timeout(TERM_GRACE, self.child.wait()).await.is_err() {
             self.signal(Signal::KILL);
-            let _ = self.0.wait().await;
+            let _ = self.child.wait().await;
         }
     }
 }
@@ -188,14 +192,13 @@ mod tests {
             payload: RawValue::from_string(payload.into()).unwrap(),
             try_number: 2,
             lost: 1,
-            timeout,
+            timeout: Some(timeout),
         }
     }
 
     async fn sh(script: &str, timeout: f64) -> Outcome {
         let command = ["sh", "-c", script].map(str::to_owned);
-        let limit = (timeout > 0.0).then(|| Duration::from_secs_f64(timeout));
-        run(&command, &task("{\"n\":1}", timeout), limit, &CancellationToken::new()).await
+        run(&command, &task("{\"n\":1}", timeout), &CancellationToken::new()).await
     }
 
     fn done(outcome: Outcome) -> String {
@@ -240,8 +243,8 @@ mod tests {
         assert!(failed(sh("exit 65", 0.0).await).1);
         assert!(matches!(sh("exit 75", 0.0).await, Outcome::Later(_)));
         assert!(failed(sh("kill -9 $$", 0.0).await).0.contains("signal"));
-        let missing = run(&["/does/not/exist".to_owned()], &task("1", 0.0), None, &CancellationToken::new());
-        assert!(failed(missing.await).0.contains("/does/not/exist"));
+        let missing = run(&["/does/not/exist".to_owned()], &task("1", 0.0), &CancellationToken::new()).await;
+        assert!(failed(missing).0.contains("/does/not/exist"));
         let large = failed(sh("head -c 300000 /dev/zero | tr '\\0' x", 0.0).await).0;
         assert!(large.contains("larger"), "{large}");
     }
@@ -256,7 +259,7 @@ mod tests {
         let stop = CancellationToken::new();
         let command = ["sh", "-c", "trap '' TERM; sleep 600"].map(str::to_owned);
         let task = task("1", 0.0);
-        let (outcome, ()) = tokio::join!(run(&command, &task, None, &stop), async { stop.cancel() });
+        let (outcome, ()) = tokio::join!(run(&command, &task, &stop), async { stop.cancel() });
         assert!(matches!(outcome, Outcome::Stopped));
     }
 }

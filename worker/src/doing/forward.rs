@@ -13,25 +13,38 @@ use crate::client::Client;
 /// For a task that may take any time.
 const LIMIT_MAX: Duration = Duration::from_secs(24 * 3600);
 
-pub async fn run(client: &Client, to: &Uri, task: &Task, limit: Option<Duration>) -> Outcome {
-    let body = Bytes::copy_from_slice(task.payload.get().as_bytes());
-    let answer = client.send(to.clone(), body, headers(task), limit.unwrap_or(LIMIT_MAX)).await;
-    let answer = match answer {
-        Ok(answer) => answer,
-        Err(error) => return Outcome::failed(error.to_string()),
-    };
-    let said = || format!("{}: {}", answer.status, end_of(String::from_utf8_lossy(&answer.body).trim()));
-    match answer.status {
-        status if status.is_success() && answer.body.len() > RESULT_BYTES_MAX => too_large(),
-        status if status.is_success() => result(&answer.body),
-        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-            Outcome::Later(answer.retry_after().unwrap_or(LATER))
+/// The server.
+#[derive(Debug)]
+pub struct Forward {
+    to: Uri,
+    client: Client,
+}
+
+impl Forward {
+    pub fn new(to: Uri) -> Self {
+        // The workers' token is for the cluster alone.
+        Self { client: Client::new(vec![to.clone()], None, None), to }
+    }
+
+    pub async fn run(&self, task: &Task) -> Outcome {
+        let body = Bytes::copy_from_slice(task.payload.get().as_bytes());
+        let limit = task.limit().unwrap_or(LIMIT_MAX);
+        let answer = match self.client.send(self.to.clone(), body, headers(task), limit).await {
+            Ok(answer) => answer,
+            Err(error) => return Outcome::failed(error.to_string()),
+        };
+        let said = || format!("{}: {}", answer.status, end_of(String::from_utf8_lossy(&answer.body).trim()));
+        match answer.status {
+            status if status.is_success() && answer.body.len() > RESULT_BYTES_MAX => too_large(),
+            status if status.is_success() => result(&answer.body),
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+                Outcome::Later(answer.retry_after().unwrap_or(LATER))
+            }
+            // It has understood the task, and says that nothing can come of it. Any other refusal may be a
+            // mistake of who runs the server, and shall not cost all tasks.
+            StatusCode::UNPROCESSABLE_ENTITY => Outcome::Failed { error: said(), is_final: true },
+            _ => Outcome::failed(said()),
         }
-        // The server has no fault with itself: the same again would get the same answer.
-        status if status.is_client_error() && status != StatusCode::REQUEST_TIMEOUT => {
-            Outcome::Failed { error: said(), is_final: true }
-        }
-        _ => Outcome::failed(said()),
     }
 }
 

@@ -16,7 +16,7 @@ fn ejected(set: &BackendSet) -> Vec<bool> {
 }
 
 fn candidate(backend: &Backend, in_flight_max: u32) -> Candidate {
-    backend.candidate(Instant::now(), Kind::Safe, in_flight_max, false)
+    backend.candidate(Instant::now(), Kind::Safe, false, in_flight_max, false)
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn share_of_what_fails(per_second: u64, ejects: bool) -> f64 {
     let mut failed = 0;
     for at in 0..requests {
         let now = begun + Duration::from_millis(at * 1000 / per_second);
-        let candidate = |at: usize| set.serving[at].candidate(now, Kind::Safe, 100, false);
+        let candidate = |at: usize| set.serving[at].candidate(now, Kind::Safe, false, 100, false);
         let at = choose::choose(2, None, &mut random, candidate).unwrap();
         let (good, ms) = if at == 0 { (false, 1) } else { (true, 20) };
         set.serving[at].answered(if good { 200 } else { 500 });
@@ -205,8 +205,28 @@ fn who_declines_or_breaks_off_gets_less_and_is_not_ejected() {
 fn a_request_in_flight_is_counted_until_it_is_dropped() {
     let set = set(1);
     let backend = &set.serving[0];
-    let in_flight = InFlight::begin(backend.clone());
+    let in_flight = InFlight::begin(backend.clone(), Kind::Safe, false);
     assert!(!candidate(backend, 1).has_room);
     drop(in_flight);
     assert!(candidate(backend, 1).has_room);
+}
+
+#[test]
+fn what_waits_is_no_load_and_takes_no_room_of_what_works() {
+    let set = set(1);
+    let backend = &set.serving[0];
+    let waiting = |kind| backend.candidate(Instant::now(), kind, true, 2, false);
+    let (claims, readers) = (|| waiting(Kind::Unsafe), || waiting(Kind::Safe));
+    let begun = [(); 2].map(|()| InFlight::begin(backend.clone(), Kind::Unsafe, true));
+    assert_eq!((candidate(backend, 1).outstanding, candidate(backend, 1).has_room), (0, true));
+    assert_eq!((claims().outstanding, claims().has_room), (2, false));
+    assert_eq!(
+        (readers().outstanding, readers().has_room),
+        (0, true),
+        "who reads takes no room of who claims"
+    );
+    drop(begun);
+    let working = InFlight::begin(backend.clone(), Kind::Unsafe, false);
+    assert_eq!((claims().outstanding, claims().has_room), (0, true));
+    drop(working);
 }

@@ -62,6 +62,12 @@ pub enum Request {
         /// Whether it knows already that its log went back.
         went_back: bool,
     },
+    /// What hashes has the peer's state had, after which log entries? Protocol 5.
+    Hashes,
+    /// To the leader: workers hold the tasks of these fences. Protocol 6.
+    Beat {
+        fences: Vec<u64>,
+    },
 }
 
 /// What an operator asks of the leader through any node.
@@ -114,6 +120,10 @@ pub enum Response {
     HasRoom(bool),
     /// To [`Request::Resumes`]: the most that the peer saw.
     Seen(Option<Held>),
+    /// Log indexes, each with the hash of the state after that entry.
+    Hashes(Vec<(u64, u128)>),
+    /// To [`Request::Beat`]: whether the peer leads, and has noted it.
+    Beat(bool),
 }
 
 /// Why a request was not executed.
@@ -184,6 +194,9 @@ impl Request {
             // One that waits would tell of another moment.
             Request::Clock => true,
             Request::MayStop | Request::HasRoom | Request::Resumes { .. } => true,
+            Request::Hashes => true,
+            // Leases of workers hang on it.
+            Request::Beat { .. } => true,
             Request::Propose { .. } | Request::Restore { .. } | Request::Operate(_) => false,
             // It takes as long as a dial.
             Request::Reach { .. } => false,

@@ -36,6 +36,13 @@ labels! {
         Live = "/messages/live",
         Endpoint = "/endpoint/",
         Write = "/write",
+        Tasks = "/tasks",
+        Task = "/tasks/{id}",
+        TaskEnd = "/tasks/{id}/{end}",
+        Queues = "/queues",
+        Queue = "/queues/{queue}",
+        Claim = "/claim",
+        Beat = "/workers/{worker}/beat",
         Read = "/read",
         Other = "other",
     }
@@ -50,6 +57,22 @@ impl Route {
             "/endpoint" | "/endpoint/" => Route::Endpoint,
             "/write" => Route::Write,
             "/read" => Route::Read,
+            "/tasks" => Route::Tasks,
+            "/queues" => Route::Queues,
+            "/claim" => Route::Claim,
+            _ => Self::below(path),
+        }
+    }
+
+    /// The route of a path that names something.
+    fn below(path: &str) -> Self {
+        let mut parts = path.split('/').skip(1);
+        let whole = [parts.next(), parts.next(), parts.next(), parts.next()];
+        match whole {
+            [Some("tasks"), Some(id), None, None] if !id.is_empty() => Route::Task,
+            [Some("tasks"), Some(_), Some(_), None] => Route::TaskEnd,
+            [Some("queues"), Some(queue), None, None] if !queue.is_empty() => Route::Queue,
+            [Some("workers"), Some(_), Some("beat"), None] => Route::Beat,
             _ => match path.strip_prefix("/messages/") {
                 Some(rest) if !rest.is_empty() && !rest.contains('/') => Route::Message,
                 _ => Route::Other,
@@ -64,6 +87,8 @@ labels! {
         Get = "GET",
         Head = "HEAD",
         Post = "POST",
+        Put = "PUT",
+        Delete = "DELETE",
         Other = "other",
     }
 }
@@ -74,6 +99,8 @@ impl MethodLabel {
             ::http::Method::GET => MethodLabel::Get,
             ::http::Method::HEAD => MethodLabel::Head,
             ::http::Method::POST => MethodLabel::Post,
+            ::http::Method::PUT => MethodLabel::Put,
+            ::http::Method::DELETE => MethodLabel::Delete,
             _ => MethodLabel::Other,
         }
     }
@@ -83,7 +110,7 @@ impl MethodLabel {
 pub const CLIENT_LEFT: u16 = 499;
 
 /// Statuses that the API gives; any other is counted as 0.
-const STATUSES: [u16; 22] = [
+const STATUSES: [u16; 23] = [
     0,
     200,
     201,
@@ -101,6 +128,7 @@ const STATUSES: [u16; 22] = [
     413,
     415,
     422,
+    429,
     CLIENT_LEFT,
     500,
     503,

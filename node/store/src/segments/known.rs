@@ -32,7 +32,7 @@ impl Wanted {
                 self.dropped_upto = self.dropped_upto.max(*upto);
                 self.drops += 1;
             }
-            Op::WriteText { .. } | Op::Claim { .. } | Op::Level { .. } => {}
+            Op::WriteText { .. } | Op::Claim { .. } | Op::Level { .. } | Op::Tasks { .. } => {}
         }
     }
 

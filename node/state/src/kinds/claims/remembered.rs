@@ -10,6 +10,7 @@ use crate::clock::Stamp;
 use crate::command::{ClaimKey, OpOutcome};
 use crate::kind::Invalid;
 use crate::level::Level;
+use crate::task::{SEQ_MAX, TaskOutcome};
 
 /// The bytes of a claim.
 pub const CLAIM_BYTES: usize = 64;
@@ -22,6 +23,8 @@ const TIME_AT: usize = 52;
 const TTL_AT: usize = 58;
 /// What 48 bits hold: a time in the year 10889.
 const MS_MAX: u64 = (1 << 48) - 1;
+/// Of a value that names tasks, the lowest bits are the first one's number, the others how many there are.
+const SEQ_BITS: u32 = SEQ_MAX.count_ones();
 /// What 56 bits hold.
 const VALUE_MAX: u64 = (1 << 56) - 1;
 
@@ -88,7 +91,11 @@ impl Remembered {
             nonce: u64_at(bytes, NONCE_AT, 8),
             time: Stamp(u64_at(bytes, TIME_AT, 6)),
             ttl_ms: u64_at(bytes, TTL_AT, 6),
-            outcome: outcome_of(bytes[OUTCOME_AT], u64_at(bytes, OUTCOME_AT + 1, 7))?,
+            outcome: outcome_of(
+                bytes[OUTCOME_AT],
+                u64_at(bytes, OUTCOME_AT + 1, 7),
+                u64_at(bytes, NONCE_AT, 8),
+            )?,
         })
     }
 }
@@ -120,7 +127,10 @@ fn outcome_to(outcome: &OpOutcome) -> (u8, u64) {
         OpOutcome::Removed { seq: None } => (5, 0),
         OpOutcome::TooManyRemoved => (6, 0),
         OpOutcome::Level { level } => (7, level.0.into()),
-        // A claim guards no claim.
+        // What their ids are made of beside this is the nonce.
+        OpOutcome::Tasks(TaskOutcome::Put { first, count, .. }) => (9, u64::from(*count) << SEQ_BITS | first),
+        // A claim guards no claim, and what was refused is not remembered.
+        OpOutcome::Tasks(_) => (8, 0),
         OpOutcome::Claimed
         | OpOutcome::Repeated
         | OpOutcome::KeyTaken
@@ -129,7 +139,7 @@ fn outcome_to(outcome: &OpOutcome) -> (u8, u64) {
     }
 }
 
-fn outcome_of(outcome: u8, value: u64) -> Result<OpOutcome, Invalid> {
+fn outcome_of(outcome: u8, value: u64, nonce: u64) -> Result<OpOutcome, Invalid> {
     Ok(match outcome {
         0 => OpOutcome::Message { seq: value, created: true },
         1 => OpOutcome::Message { seq: value, created: false },
@@ -140,6 +150,10 @@ fn outcome_of(outcome: u8, value: u64) -> Result<OpOutcome, Invalid> {
         6 => OpOutcome::TooManyRemoved,
         7 => OpOutcome::Level { level: Level(value as u16) },
         8 => OpOutcome::Skipped,
+        9 => {
+            let (first, count) = (value & SEQ_MAX, (value >> SEQ_BITS) as u32);
+            OpOutcome::Tasks(TaskOutcome::Put { first, count, nonce })
+        }
         unknown => return Err(Invalid(format!("a claim's outcome is {unknown}"))),
     })
 }
@@ -165,6 +179,7 @@ mod tests {
             OpOutcome::TooManyRemoved,
             OpOutcome::Level { level: Level(4) },
             OpOutcome::Skipped,
+            OpOutcome::Tasks(TaskOutcome::Put { first: SEQ_MAX, count: 1000, nonce: u64::MAX - 1 }),
         ] {
             let claim = claim(outcome);
             assert_eq!(Remembered::of_bytes(5, &claim.to_bytes(5)), Ok(claim));

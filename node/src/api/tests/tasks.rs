@@ -1,0 +1,272 @@
+use super::*;
+
+fn bearer() -> String {
+    format!("Bearer {TOKEN}")
+}
+
+impl Served {
+    async fn put_task(&self, body: &str) -> String {
+        let answer = self.post_json("/tasks", body).await;
+        assert_eq!(answer.status, 201, "{:?}", answer.body);
+        answer.json()["id"].as_str().unwrap().to_owned()
+    }
+
+    async fn claim(&self, worker: &str, number: u64) -> Answer {
+        let asked = serde_json::json!({"worker": worker, "number": number, "queues": ["q"], "wait": "0s"});
+        self.post_json("/claim", &asked.to_string()).await
+    }
+
+    /// The only task of a claim, and its fence.
+    async fn take(&self, worker: &str, number: u64) -> (String, u64) {
+        let answer = self.claim(worker, number).await;
+        assert_eq!(answer.status, 200, "{:?}", answer.body);
+        let task = &answer.json()["tasks"][0];
+        (task["id"].as_str().unwrap().to_owned(), task["fence"].as_u64().unwrap())
+    }
+
+    async fn as_operator(&self, method: Method, path: &str, body: &str) -> Answer {
+        self.ask(method, path, &[("authorization", &bearer())], body.as_bytes()).await
+    }
+}
+
+#[tokio::test]
+async fn a_task_is_put_claimed_and_done_and_whoever_asks_is_told_what_came_of_it() {
+    let served = public().await;
+    let put = served.post_json("/tasks", r#"{"queue":"q","kind":"sum","payload":[1, 2]}"#).await;
+    assert_eq!(put.status, 201);
+    let id = put.json()["id"].as_str().unwrap().to_owned();
+    assert_eq!(put.header("location"), format!("/tasks/{id}"));
+    let claimed = served.claim("w", 1).await.json();
+    let task = &claimed["tasks"][0];
+    assert_eq!((&task["id"], &task["kind"], &task["try"]), (&id.clone().into(), &"sum".into(), &1.into()));
+    assert_eq!((&task["payload"], &task["timeout"]), (&serde_json::json!([1, 2]), &300.0.into()));
+    let end = format!(r#"{{"fence":{},"result":{{"sum":3}}}}"#, task["fence"]);
+    for _ in 0..2 {
+        let ended = served.post_json(&format!("/tasks/{id}/complete"), &end).await;
+        assert_eq!((ended.status, &ended.json()["state"]), (StatusCode::OK, &"done".into()));
+    }
+    let shown = served.get(&format!("/tasks/{id}?wait=10s")).await.json();
+    assert_eq!((&shown["state"], &shown["result"]["sum"]), (&"done".into(), &3.into()), "{shown}");
+    assert!(shown.get("payload").is_none(), "{shown}");
+}
+
+#[tokio::test]
+async fn a_claim_waits_for_a_task_and_takes_it_as_it_comes() {
+    let served = std::sync::Arc::new(public().await);
+    let waiting = tokio::spawn({
+        let served = served.clone();
+        async move {
+            let asked = r#"{"worker":"w","number":1,"queues":["p","q"],"wait":"30s"}"#;
+            served.post_json("/claim", asked).await
+        }
+    });
+    served.metrics_show("skep_tasks_claims_waiting 1.0").await;
+    let id = served.put_task(r#"{"queue":"q"}"#).await;
+    let answer = waiting.await.unwrap();
+    assert_eq!((answer.status, &answer.json()["tasks"][0]["id"]), (StatusCode::OK, &id.into()));
+    served.metrics_show("skep_tasks_claims_waiting 0.0").await;
+}
+
+impl Served {
+    async fn metrics_show(&self, line: &str) {
+        use skep_console::metrics::{Form, encode};
+        let looking = async {
+            loop {
+                let text = encode(self.metrics.registry(), Form::OpenMetrics).unwrap();
+                if text.lines().any(|shown| shown == line) {
+                    return;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        let seen = tokio::time::timeout(std::time::Duration::from_secs(20), looking).await;
+        assert!(seen.is_ok(), "{line} is not shown");
+    }
+}
+
+#[tokio::test]
+async fn a_claim_that_waits_is_answered_when_the_node_drains() {
+    let served = std::sync::Arc::new(public().await);
+    let waiting = tokio::spawn({
+        let served = served.clone();
+        async move { served.post_json("/claim", r#"{"worker":"w","number":1,"queues":["q"]}"#).await }
+    });
+    served.metrics_show("skep_tasks_claims_waiting 1.0").await;
+    served.stage.send_replace(Stage::Draining);
+    assert_eq!(waiting.await.unwrap().status, 204);
+}
+
+#[tokio::test]
+async fn a_claim_whose_number_is_over_is_answered_at_once_though_there_are_tasks() {
+    let served = std::sync::Arc::new(public().await);
+    let asked = |wait: &str| format!(r#"{{"worker":"w","number":1,"queues":["q"],"wait":"{wait}"}}"#);
+    let soon = std::time::Duration::from_secs(20);
+    // Two of one number: one is over, and the other one waits on.
+    let waiting = tokio::spawn({
+        let (served, asked) = (served.clone(), asked("60s"));
+        async move { served.post_json("/claim", &asked).await }
+    });
+    served.metrics_show("skep_tasks_claims_waiting 1.0").await;
+    assert_eq!(served.post_json("/claim", &asked("0s")).await.status, 204);
+    let id = served.put_task(r#"{"queue":"q"}"#).await;
+    let called = tokio::time::timeout(soon, waiting).await.expect("it is called");
+    assert_eq!(called.unwrap().status, 204);
+    let again = tokio::time::timeout(soon, served.post_json("/claim", &asked("60s"))).await;
+    assert_eq!(again.expect("it waits for nothing").status, 204);
+    assert_eq!(served.take("w", 2).await.0, id);
+}
+
+#[tokio::test]
+async fn a_reader_waits_for_its_task_whatever_happens_to_others() {
+    let served = std::sync::Arc::new(public().await);
+    let id = served.put_task(r#"{"queue":"q"}"#).await;
+    let (_, fence) = served.take("w", 1).await;
+    let path = format!("/tasks/{id}?wait=60s");
+    let waiting = tokio::spawn({
+        let (served, path) = (served.clone(), path.clone());
+        async move { served.get(&path).await }
+    });
+    served.metrics_show("skep_tasks_readers_waiting 1.0").await;
+    served.put_task(r#"{"queue":"q"}"#).await;
+    served.metrics_show("skep_tasks_readers_waiting 1.0").await;
+    let complete = format!("/tasks/{id}/complete");
+    served.post_json(&complete, &format!(r#"{{"fence":{fence},"result":"r"}}"#)).await;
+    let shown = tokio::time::timeout(std::time::Duration::from_secs(20), waiting).await;
+    assert_eq!(shown.expect("it is told").unwrap().json()["result"], "r");
+    served.metrics_show("skep_tasks_readers_waiting 0.0").await;
+}
+
+#[tokio::test]
+async fn many_claims_that_wait_get_one_task_each() {
+    let served = std::sync::Arc::new(public().await);
+    let waiting: Vec<_> = (0..20)
+        .map(|worker| {
+            let served = served.clone();
+            tokio::spawn(async move {
+                let asked = format!(r#"{{"worker":"w{worker}","number":1,"queues":["q"],"wait":"30s"}}"#);
+                served.post_json("/claim", &asked).await
+            })
+        })
+        .collect();
+    served.metrics_show("skep_tasks_claims_waiting 20.0").await;
+    let tasks = vec![r#"{"queue":"q"}"#; 20].join(",");
+    let put = served.post_json("/tasks", &format!("[{tasks}]")).await;
+    assert_eq!((put.status, put.json()["ids"].as_array().unwrap().len()), (StatusCode::CREATED, 20));
+    let mut ids = std::collections::BTreeSet::new();
+    for waiting in waiting {
+        ids.insert(waiting.await.unwrap().json()["tasks"][0]["id"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(ids.len(), 20);
+}
+
+#[tokio::test]
+async fn the_fence_of_another_claim_is_refused_and_so_is_a_task_that_has_ended() {
+    let served = public().await;
+    let id = served.put_task(r#"{"queue":"q"}"#).await;
+    let (_, fence) = served.take("w", 1).await;
+    let complete = format!("/tasks/{id}/complete");
+    served
+        .post_json(&complete, &format!(r#"{{"fence":{}}}"#, fence + 1))
+        .await
+        .is_problem(ProblemKind::LeaseLost);
+    let released =
+        served.post_json(&format!("/tasks/{id}/release"), &format!(r#"{{"fence":{fence}}}"#)).await;
+    assert_eq!(released.json()["state"], "ready");
+    let (_, newer) = served.take("v", 1).await;
+    served.post_json(&complete, &format!(r#"{{"fence":{fence}}}"#)).await.is_problem(ProblemKind::LeaseLost);
+    assert_eq!(served.post_json(&complete, &format!(r#"{{"fence":{newer}}}"#)).await.status, 200);
+    let failed = served.post_json(&format!("/tasks/{id}/fail"), &format!(r#"{{"fence":{newer}}}"#)).await;
+    failed.is_problem(ProblemKind::TaskFinished);
+}
+
+#[tokio::test]
+async fn a_beat_says_what_is_the_workers_no_more() {
+    let served = public().await;
+    let kept = served.put_task(r#"{"queue":"q"}"#).await;
+    let (_, one) = served.take("w", 1).await;
+    served.put_task(r#"{"queue":"q"}"#).await;
+    let asked = format!(r#"{{"worker":"w","number":2,"queues":["q"],"wait":0,"holds":[{one}]}}"#);
+    let claimed = served.post_json("/claim", &asked).await.json();
+    let (id, two) =
+        (claimed["tasks"][0]["id"].as_str().unwrap(), claimed["tasks"][0]["fence"].as_u64().unwrap());
+    let cancelled = served.as_operator(Method::DELETE, &format!("/tasks/{id}"), "").await;
+    assert_eq!((cancelled.status, &cancelled.json()["state"]), (StatusCode::OK, &"cancelled".into()));
+    let beat = served.post_json("/workers/w/beat", &format!(r#"{{"holds":[{one},{two}]}}"#)).await;
+    assert_eq!(beat.json(), serde_json::json!({"lost": [two]}));
+    assert_eq!(served.fake.state.lock().unwrap().beats, [one, one, two]);
+    let progress = format!(r#"{{"fence":{one},"progress":{{"done":0.5}}}}"#);
+    assert_eq!(served.post_json(&format!("/tasks/{kept}/progress"), &progress).await.status, 200);
+    assert_eq!(served.get(&format!("/tasks/{kept}")).await.json()["progress"]["done"], 0.5);
+}
+
+#[tokio::test]
+async fn what_operators_do_wants_their_token() {
+    let served = public().await;
+    let id = served.put_task(r#"{"queue":"q","retries":0}"#).await;
+    for (method, path) in [
+        (Method::DELETE, format!("/tasks/{id}")),
+        (Method::POST, format!("/tasks/{id}/retry")),
+        (Method::PUT, "/queues/q".to_owned()),
+    ] {
+        served.ask(method, &path, &[], b"{}").await.is_problem(ProblemKind::NoOperator);
+    }
+    let (_, fence) = served.take("w", 1).await;
+    let failed = format!(r#"{{"fence":{fence},"error":"no such file"}}"#);
+    assert_eq!(served.post_json(&format!("/tasks/{id}/fail"), &failed).await.json()["state"], "dead");
+    assert_eq!(served.get(&format!("/tasks/{id}")).await.json()["error"], "no such file");
+    let retried = served.as_operator(Method::POST, &format!("/tasks/{id}/retry"), "").await;
+    assert_eq!(retried.json()["state"], "ready");
+    let set = served.as_operator(Method::PUT, "/queues/q", r#"{"paused":true,"length_max":1}"#).await;
+    assert_eq!(set.status, 200, "{:?}", set.body);
+    assert_eq!(served.claim("w", 2).await.status, 204);
+    let full = served.post_json("/tasks", r#"{"queue":"q"}"#).await;
+    full.is_problem(ProblemKind::QueueFull);
+    assert_eq!(full.header("retry-after"), "1");
+    let queues = served.get("/queues").await.json();
+    let queue = &queues["queues"][0];
+    assert_eq!((&queue["queue"], &queue["paused"], &queue["ready"]), (&"q".into(), &true.into(), &1.into()));
+    assert_eq!((&queue["length_max"], &queue["active_max"]), (&1.into(), &Value::Null));
+    assert_eq!((&queue["put"], &queue["failed"], &queue["died"]), (&1.into(), &1.into(), &1.into()));
+}
+
+#[tokio::test]
+async fn any_json_is_the_payload_of_a_task_of_a_queue() {
+    let served = public().await;
+    let put = served.post_json("/queues/q", r#"{"any": 1.50}"#).await;
+    assert_eq!(put.status, 201);
+    let claimed = served.claim("w", 1).await;
+    let text = String::from_utf8_lossy(&claimed.body).into_owned();
+    assert!(text.contains(r#""payload":{"any": 1.50}"#), "{text}");
+    served.post_json("/queues/q", "{").await.is_problem(ProblemKind::InvalidJson);
+    for path in ["/queues/a%20b", "/queues/%ff"] {
+        served.post_json(path, "1").await.is_problem(ProblemKind::InvalidTask);
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_task_or_no_claim_is_refused_with_its_reason() {
+    let served = public().await;
+    for (path, body, kind) in [
+        ("/tasks", "", ProblemKind::EmptyBody),
+        ("/tasks", "{", ProblemKind::InvalidJson),
+        ("/tasks", "{}", ProblemKind::InvalidTask),
+        ("/tasks", r#"{"queue":"q","priority":11}"#, ProblemKind::InvalidTask),
+        ("/claim", r#"{"worker":"w","number":0,"queues":["q"]}"#, ProblemKind::InvalidTask),
+        ("/claim", r#"{"worker":"w","number":1,"queues":[]}"#, ProblemKind::InvalidTask),
+        ("/claim", r#"{"worker":"w","number":1,"queues":["q"],"wait":"2m"}"#, ProblemKind::InvalidTask),
+        ("/claim", r#"{"worker":"","number":1,"queues":["q"]}"#, ProblemKind::InvalidTask),
+        ("/tasks/1/complete", r#"{"fence":1}"#, ProblemKind::InvalidTask),
+        ("/workers/w/beat", r#"{"holds":["a"]}"#, ProblemKind::InvalidTask),
+    ] {
+        served.post_json(path, body).await.is_problem(kind);
+    }
+    let never = "00000000-0000-8007-8000-000000000001";
+    served.get(&format!("/tasks/{never}")).await.is_problem(ProblemKind::TaskNotFound);
+    served.get("/tasks/1").await.is_problem(ProblemKind::InvalidTask);
+    served.get(&format!("/tasks/{never}?wait=2m")).await.is_problem(ProblemKind::InvalidQuery);
+    served.claim("w", 5).await;
+    served.claim("w", 4).await.is_problem(ProblemKind::InvalidTask);
+    let both = [("idempotency-key", "k")];
+    let body = br#"{"queue":"q","unique":"u"}"#;
+    served.ask(Method::POST, "/tasks", &both, body).await.is_problem(ProblemKind::InvalidTask);
+}

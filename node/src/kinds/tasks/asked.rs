@@ -1,0 +1,409 @@
+//! What clients and workers say of tasks, as JSON; an error names the member that is wrong, or its place.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde::de::{self, Deserializer, Visitor};
+use serde_json::value::RawValue;
+use skep_state::task::{
+    CLAIM_QUEUES_MAX, CLAIM_TASKS_MAX, DURATION_MS_MAX, ERROR_BYTES_MAX, HOLDS_MAX, KIND_BYTES_MAX, NewTask,
+    PAYLOAD_BYTES_MAX, PRIORITIES, PROGRESS_BYTES_MAX, PUT_TASKS_MAX, Policy, QUEUE_BYTES_MAX, RETRIES_MAX,
+    UNIQUE_BYTES_MAX, WORKER_BYTES_MAX, When, is_queue, is_worker,
+};
+
+use crate::http::problem::{Problem, ProblemKind};
+use crate::http::query;
+
+/// Longest that a claim, or a reader of one task, waits.
+pub(crate) const WAIT_MS_MAX: u64 = 60_000;
+
+const PRIORITY: u8 = 5;
+const RETRIES: u16 = 5;
+const BACKOFF_MS: u64 = 5_000;
+const TIMEOUT_MS: u64 = 300_000;
+const KEEP_MS: u64 = 60_000;
+const WAIT_MS: u64 = 30_000;
+
+/// A length of time: `"1m 30s"`, or seconds as a number. In milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Span(pub u64);
+
+impl Span {
+    pub(crate) fn parse(text: &str) -> Result<Span, String> {
+        let given = humantime::parse_duration(text).map_err(|error| format!("{text:?}: {error}"))?;
+        Span::of_ms(given.as_millis().try_into().unwrap_or(u64::MAX))
+    }
+
+    fn of_ms(ms: u64) -> Result<Span, String> {
+        match ms <= DURATION_MS_MAX {
+            true => Ok(Span(ms)),
+            false => Err("expected at most a year".into()),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct SpanVisitor;
+        impl Visitor<'_> for SpanVisitor {
+            type Value = Span;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a length of time, as \"5s\" or \"1h 30m\", or seconds")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Span, E> {
+                Span::parse(text).map_err(E::custom)
+            }
+            fn visit_u64<E: de::Error>(self, seconds: u64) -> Result<Span, E> {
+                Span::of_ms(seconds.saturating_mul(1000)).map_err(E::custom)
+            }
+            fn visit_f64<E: de::Error>(self, seconds: f64) -> Result<Span, E> {
+                match seconds >= 0.0 {
+                    true => Span::of_ms((seconds * 1000.0).round() as u64).map_err(E::custom),
+                    false => Err(E::custom("a length of time is not below 0")),
+                }
+            }
+            fn visit_i64<E: de::Error>(self, _: i64) -> Result<Span, E> {
+                Err(E::custom("a length of time is not below 0"))
+            }
+        }
+        deserializer.deserialize_any(SpanVisitor)
+    }
+}
+
+/// A task as it is posted.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TaskAsked<'a> {
+    #[serde(borrow)]
+    queue: Cow<'a, str>,
+    #[serde(borrow, default)]
+    kind: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    payload: Option<&'a RawValue>,
+    priority: Option<u8>,
+    delay: Option<Span>,
+    #[serde(borrow, default)]
+    at: Option<Cow<'a, str>>,
+    retries: Option<u16>,
+    backoff: Option<Span>,
+    timeout: Option<Span>,
+    keep: Option<Span>,
+    #[serde(borrow, default)]
+    unique: Option<Cow<'a, str>>,
+}
+
+/// One task, or several.
+pub(crate) enum PutAsked {
+    One(NewTask),
+    Many(Vec<NewTask>),
+}
+
+/// The tasks of a body.
+pub(crate) fn put(body: &[u8]) -> Result<PutAsked, Problem> {
+    let text = text(body)?;
+    if !text.trim_ascii_start().starts_with('[') {
+        return Ok(PutAsked::One(parse::<TaskAsked<'_>>(text)?.task()?));
+    }
+    let asked: Vec<TaskAsked<'_>> = parse(text)?;
+    if !(1..=PUT_TASKS_MAX).contains(&asked.len()) {
+        return Err(invalid(format!("{} tasks; expected 1 to {PUT_TASKS_MAX}", asked.len())));
+    }
+    let numbered = asked.into_iter().enumerate();
+    let tasks = numbered.map(|(number, asked)| {
+        let named = |problem: Problem| invalid(format!("task {number}: {}", problem.detail));
+        if asked.unique.is_some() {
+            return Err(invalid(format!("task {number}: unique is for a task that is posted by itself")));
+        }
+        asked.task().map_err(named)
+    });
+    Ok(PutAsked::Many(tasks.collect::<Result<_, _>>()?))
+}
+
+/// Any JSON value as the payload of a task of a queue.
+pub(crate) fn put_any(queue: &str, body: &[u8]) -> Result<NewTask, Problem> {
+    let payload: &RawValue = parse(text(body)?)?;
+    let asked = TaskAsked {
+        queue: queue.into(),
+        kind: None,
+        payload: Some(payload),
+        priority: None,
+        delay: None,
+        at: None,
+        retries: None,
+        backoff: None,
+        timeout: None,
+        keep: None,
+        unique: None,
+    };
+    asked.task()
+}
+
+impl TaskAsked<'_> {
+    fn task(self) -> Result<NewTask, Problem> {
+        let queue = queue_name(&self.queue)?.to_owned();
+        let ms = |span: Option<Span>, default| span.map_or(default, |span| span.0);
+        let when = match (self.delay, self.at) {
+            (Some(_), Some(_)) => return Err(invalid("delay and at: give one of them")),
+            (None, Some(at)) => When::At {
+                time_ms: query::time_ms("at", &at).map_err(|problem| invalid(problem.detail.into_owned()))?,
+            },
+            (delay, None) => When::After { delay_ms: ms(delay, 0) },
+        };
+        let task = NewTask {
+            kind: self.kind.map_or_else(|| queue.clone(), Cow::into_owned),
+            queue,
+            payload: Bytes::copy_from_slice(self.payload.map_or("null", RawValue::get).as_bytes()),
+            priority: self.priority.unwrap_or(PRIORITY),
+            when,
+            policy: Policy {
+                retries: self.retries.unwrap_or(RETRIES),
+                backoff_ms: ms(self.backoff, BACKOFF_MS),
+                timeout_ms: ms(self.timeout, TIMEOUT_MS),
+                keep_ms: ms(self.keep, KEEP_MS),
+            },
+            unique: self.unique.map(Cow::into_owned),
+        };
+        let unique = task.unique.as_ref().map_or(1, String::len);
+        let wrong = [
+            (task.kind.len() > KIND_BYTES_MAX, format!("kind: expected at most {KIND_BYTES_MAX} bytes")),
+            (
+                task.payload.len() > PAYLOAD_BYTES_MAX,
+                format!("payload: {} bytes; expected at most {PAYLOAD_BYTES_MAX}", task.payload.len()),
+            ),
+            (
+                usize::from(task.priority) >= PRIORITIES,
+                format!("priority: expected 0 to {}, the most urgent", PRIORITIES - 1),
+            ),
+            (task.policy.retries > RETRIES_MAX, format!("retries: expected at most {RETRIES_MAX}")),
+            (
+                !(1..=UNIQUE_BYTES_MAX).contains(&unique),
+                format!("unique: expected 1 to {UNIQUE_BYTES_MAX} bytes"),
+            ),
+            (!task.is_bounded(), "the task is beyond its bounds".to_owned()),
+        ];
+        match wrong.into_iter().find(|(is_wrong, _)| *is_wrong) {
+            Some((_, detail)) => Err(invalid(detail)),
+            None => Ok(task),
+        }
+    }
+}
+
+/// A worker's claim.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ClaimAsked {
+    pub worker: String,
+    pub number: u64,
+    pub queues: Vec<String>,
+    #[serde(default = "one")]
+    pub max: u32,
+    pub wait: Option<Span>,
+    #[serde(default)]
+    pub holds: Vec<u64>,
+}
+
+fn one() -> u32 {
+    1
+}
+
+impl ClaimAsked {
+    pub(crate) fn check(&self) -> Result<(), Problem> {
+        worker_name(&self.worker)?;
+        self.queues.iter().try_for_each(|queue| queue_name(queue).map(drop))?;
+        let wrong = [
+            (
+                self.number == 0,
+                "number: expected 1 for a worker's first claim, then one more each".to_owned(),
+            ),
+            (
+                !(1..=CLAIM_QUEUES_MAX).contains(&self.queues.len()),
+                format!("queues: expected 1 to {CLAIM_QUEUES_MAX}"),
+            ),
+            (
+                !(1..=CLAIM_TASKS_MAX as u32).contains(&self.max),
+                format!("max: expected 1 to {CLAIM_TASKS_MAX}"),
+            ),
+            (self.wait_ms() > WAIT_MS_MAX, format!("wait: expected at most {} s", WAIT_MS_MAX / 1000)),
+            (self.holds.len() > HOLDS_MAX, format!("holds: expected at most {HOLDS_MAX}")),
+        ];
+        match wrong.into_iter().find(|(is_wrong, _)| *is_wrong) {
+            Some((_, detail)) => Err(invalid(detail)),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn wait_ms(&self) -> u64 {
+        self.wait.map_or(WAIT_MS, |wait| wait.0)
+    }
+}
+
+/// How a worker ends what it claimed: what belongs to another end is refused.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct EndAsked<'a> {
+    pub fence: u64,
+    #[serde(borrow, default)]
+    pub result: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub error: Option<Cow<'a, str>>,
+    #[serde(default, rename = "final")]
+    pub is_final: bool,
+    pub delay: Option<Span>,
+    #[serde(borrow, default)]
+    pub progress: Option<&'a RawValue>,
+}
+
+impl<'a> EndAsked<'a> {
+    /// What may stand beside the fence are these members alone.
+    pub(crate) fn parse(body: &'a [u8], members: &[&str]) -> Result<Self, Problem> {
+        let asked: EndAsked<'a> = parse(text(body)?)?;
+        let given = [
+            ("result", asked.result.is_some()),
+            ("error", asked.error.is_some()),
+            ("final", asked.is_final),
+            ("delay", asked.delay.is_some()),
+            ("progress", asked.progress.is_some()),
+        ];
+        if let Some((name, _)) = given.iter().find(|(name, is_given)| *is_given && !members.contains(name)) {
+            return Err(invalid(format!("{name}: not of this request")));
+        }
+        let bytes = |value: Option<&RawValue>| value.map_or(0, |value| value.get().len());
+        if bytes(asked.result) > PAYLOAD_BYTES_MAX {
+            return Err(invalid(format!("result: expected at most {PAYLOAD_BYTES_MAX} bytes")));
+        }
+        if bytes(asked.progress) > PROGRESS_BYTES_MAX {
+            return Err(invalid(format!("progress: expected at most {PROGRESS_BYTES_MAX} bytes")));
+        }
+        Ok(asked)
+    }
+
+    /// The error, cut where it is too long: what is wrong stands mostly at its begin.
+    pub(crate) fn error(&self) -> String {
+        let error = self.error.as_deref().unwrap_or_default();
+        let mut end = error.len().min(ERROR_BYTES_MAX);
+        while !error.is_char_boundary(end) {
+            end -= 1;
+        }
+        error[..end].to_owned()
+    }
+}
+
+/// A worker's word that it is there.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct BeatAsked {
+    #[serde(default)]
+    pub holds: Vec<u64>,
+}
+
+/// What an operator sets of a queue; what is not given is as at first.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct QueueAsked {
+    #[serde(default)]
+    pub paused: bool,
+    pub length_max: Option<u32>,
+    pub active_max: Option<u32>,
+}
+
+pub(crate) fn queue_name(name: &str) -> Result<&str, Problem> {
+    is_queue(name).then_some(name).ok_or_else(|| {
+        invalid(format!(
+            "queue: expected 1 to {QUEUE_BYTES_MAX} letters, digits, dots, hyphens and underscores"
+        ))
+    })
+}
+
+pub(crate) fn worker_name(name: &str) -> Result<&str, Problem> {
+    is_worker(name).then_some(name).ok_or_else(|| {
+        invalid(format!("worker: expected 1 to {WORKER_BYTES_MAX} visible ASCII characters, no slash"))
+    })
+}
+
+pub(crate) fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Problem> {
+    serde_json::from_str(text).map_err(|error| match error.classify() {
+        serde_json::error::Category::Data => invalid(error.to_string()),
+        _ => Problem::new(ProblemKind::InvalidJson, error.to_string()),
+    })
+}
+
+pub(crate) fn text(body: &[u8]) -> Result<&str, Problem> {
+    if body.is_empty() {
+        return Err(Problem::new(ProblemKind::EmptyBody, "expected JSON"));
+    }
+    std::str::from_utf8(body).map_err(Problem::invalid_utf8)
+}
+
+pub(crate) fn invalid(detail: impl Into<Cow<'static, str>>) -> Problem {
+    Problem::new(ProblemKind::InvalidTask, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one(text: &str) -> Result<NewTask, String> {
+        match put(text.as_bytes()) {
+            Ok(PutAsked::One(task)) => Ok(task),
+            Ok(PutAsked::Many(_)) => Err("several".into()),
+            Err(problem) => Err(problem.detail.into_owned()),
+        }
+    }
+
+    #[test]
+    fn a_payload_is_kept_byte_for_byte() {
+        let task = one(r#"{"payload": {"b": 1.50, "a":[1e400]} ,"queue":"q"}"#).unwrap();
+        assert_eq!(task.payload, r#"{"b": 1.50, "a":[1e400]}"#);
+        assert_eq!(
+            (task.kind.as_str(), one(r#"{"queue":"q"}"#).unwrap().payload.as_ref()),
+            ("q", &b"null"[..])
+        );
+        assert_eq!(put_any("q", b" [1, 2]\n").unwrap().payload, "[1, 2]");
+    }
+
+    #[test]
+    fn times_are_words_or_seconds() {
+        for (text, ms) in [("\"1m 30s\"", 90_000), ("2", 2_000), ("0.5", 500), ("\"0s\"", 0)] {
+            let task = one(&format!(r#"{{"queue":"q","delay":{text}}}"#)).unwrap();
+            assert_eq!(task.when, When::After { delay_ms: ms }, "{text}");
+        }
+        let task = one(r#"{"queue":"q","at":"2026-11-21T03:10:00Z"}"#).unwrap();
+        assert_eq!(task.when, When::At { time_ms: 1_795_230_600_000 });
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (text, named) in [
+            (r#"{}"#, "queue"),
+            (r#"{"queue":"a b"}"#, "queue"),
+            (r#"{"queue":"q","priority":10}"#, "priority"),
+            (r#"{"queue":"q","priority":-1}"#, "-1"),
+            (r#"{"queue":"q","delay":-1}"#, "below 0"),
+            (r#"{"queue":"q","delay":"soon"}"#, "soon"),
+            (r#"{"queue":"q","delay":1e300}"#, "year"),
+            (r#"{"queue":"q","delay":1,"at":"2026-11-21T03:10:00Z"}"#, "delay and at"),
+            (r#"{"queue":"q","at":"tomorrow"}"#, "tomorrow"),
+            (r#"{"queue":"q","unique":""}"#, "unique"),
+            (r#"{"queue":"q","retries":1001}"#, "retries"),
+            (r#"{"queue":"q","then":[]}"#, "then"),
+            (r#"[]"#, "0 tasks"),
+            (r#"[{"queue":"q"},{"queue":""}]"#, "task 1: queue"),
+            (r#"[{"queue":"q","unique":"u"}]"#, "task 0: unique"),
+        ] {
+            let detail = one(text).unwrap_err();
+            assert!(detail.contains(named), "{text}: {detail}");
+        }
+        let large = format!(r#"{{"queue":"q","payload":"{}"}}"#, "x".repeat(PAYLOAD_BYTES_MAX));
+        assert!(one(&large).unwrap_err().contains("payload"));
+    }
+
+    #[test]
+    fn an_error_that_is_too_long_is_cut_between_characters() {
+        let body = format!(r#"{{"fence":1,"error":"a{}"}}"#, "é".repeat(ERROR_BYTES_MAX));
+        let error = EndAsked::parse(body.as_bytes(), &["error"]).unwrap().error();
+        assert_eq!(error.len(), ERROR_BYTES_MAX - 1);
+        assert!(EndAsked::parse(body.as_bytes(), &["result"]).is_err());
+    }
+}

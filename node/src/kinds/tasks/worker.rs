@@ -1,0 +1,278 @@
+//! What workers ask: claims, ends, beats.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::response::Response;
+use bytes::Bytes;
+use http::StatusCode;
+use serde_json::json;
+use serde_json::value::RawValue;
+use skep_state::task::{End, HOLDS_MAX, Lease, PAYLOAD_BYTES_MAX, TaskClaim, TaskOp, TaskOutcome};
+use tokio::time::{Instant, timeout_at};
+
+use super::asked::{self, BeatAsked, ClaimAsked, EndAsked};
+use super::shown::{self, ClaimedShown, GivenShown};
+use super::{Named, Queues, id_of, refused};
+use crate::http::body;
+use crate::http::problem::{Problem, ProblemKind};
+use crate::kinds::schema;
+use crate::kinds::served::TaskApi;
+
+/// Largest body of a claim or a beat.
+const ASK_BYTES_MAX: usize = 16 * 1024;
+/// Largest body of an end: a result, and what stands around it.
+const END_BYTES_MAX: usize = PAYLOAD_BYTES_MAX + 8 * 1024;
+/// How long a claim that was called in vain keeps away from its line.
+const VAIN_PAUSE_MIN: Duration = Duration::from_millis(10);
+const VAIN_PAUSE_MAX: Duration = Duration::from_secs(2);
+/// How long this node may take to have what was claimed, before the worker asks again.
+const APPLY_TIMEOUT: Duration = Duration::from_secs(10);
+
+async fn read<A: TaskApi>(queues: &Queues<A>, request: Request, bytes_max: usize) -> Result<Bytes, Problem> {
+    queues.workers.check(request.headers())?;
+    let (head, body) = request.into_parts();
+    body::read(&head.headers, body, bytes_max, &queues.served.account).await
+}
+
+/// Claims tasks, and waits for some where there are none.
+///
+/// `worker` names one process of a worker: another one has another name. `number` is 1 for its first claim, and one
+/// more for each; a claim whose answer was lost is made again with the same number, at any node, and gives the
+/// same tasks. `holds` are the fences of the tasks that the worker still has: all others that it was given and has
+/// not ended go back to their queues.
+#[utoipa::path(
+    post, path = "/claim", operation_id = "claimTasks", tag = "workers", security(("worker" = [])),
+    request_body(content = schema::TaskClaim, content_type = "application/json"),
+    responses(
+        (status = 200, description = "Tasks, for 15 s from here; beats make it longer", body = schema::ClaimedTasks),
+        (status = 204, description = "There were none: the next claim has the next number"),
+        (status = 400, description = "No such claim", body = schema::ProblemDocument, content_type = "application/problem+json"),
+        (status = 401, description = "The workers' token is missing, or another", body = schema::ProblemDocument, content_type = "application/problem+json"),
+        (status = 429, description = "Too many workers are known", body = schema::ProblemDocument, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn claim<A: TaskApi>(
+    State(of): State<Arc<Queues<A>>>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let body = read(&of, request, ASK_BYTES_MAX).await?;
+    let asked: ClaimAsked = asked::parse(asked::text(&body)?)?;
+    asked.check()?;
+    let deadline = Instant::now() + Duration::from_millis(asked.wait_ms());
+    let api = &of.served.api;
+    if !asked.holds.is_empty() {
+        // Where nobody hears of it, the leases run on, as they would without.
+        let _ = api.extend_leases(&asked.holds).await;
+    }
+    let ClaimAsked { worker, number, queues: names, max, holds, .. } = asked;
+    let place = of.desk.join(names.clone())?;
+    let mut closing = of.closing.clone();
+    // What it was given before and does not hold goes back now, not once there is something to claim. What is
+    // there may be for others alone: a worker that holds a suspect gets no second one.
+    let comes_to_something = || {
+        api.tasks(|tasks| {
+            tasks.has_unheld(&worker, &holds)
+                || tasks.number_of(&worker) >= number
+                || tasks.has_for(&worker, &holds, &names)
+        })
+    };
+    let (mut was_called, mut vain) = (false, Duration::ZERO);
+    loop {
+        let closes = *closing.borrow_and_update() || Instant::now() >= deadline;
+        if closes || comes_to_something() {
+            let (queues, worker, holds) = (names.clone(), worker.clone(), holds.clone());
+            let op = TaskOp::Claim(TaskClaim { queues, worker, number, max, holds, closes });
+            match api.change_tasks(op, None).await?.0 {
+                TaskOutcome::Claimed { leases } if !leases.is_empty() => {
+                    return give(&of, &leases).await;
+                }
+                TaskOutcome::Claimed { .. } if closes => return Ok(no_content()),
+                // Its answer was lost, or another request with this number has it.
+                TaskOutcome::Over => return Ok(no_content()),
+                TaskOutcome::Claimed { .. } => {}
+                other => return Err(refused(&other)),
+            }
+        }
+        if was_called {
+            place.leave();
+            vain = (vain * 2).clamp(VAIN_PAUSE_MIN, VAIN_PAUSE_MAX);
+            tokio::time::sleep_until(deadline.min(Instant::now() + vain)).await;
+            if !place.again() {
+                let detail =
+                    "too many claims wait at this node: claim again with the same number, at another";
+                return Err(Problem::new(ProblemKind::Overloaded, detail));
+            }
+        }
+        let called = async {
+            tokio::select! {
+                () = place.called() => {}
+                _ = closing.wait_for(|closing| *closing) => {}
+            }
+        };
+        was_called = timeout_at(deadline, called).await.is_ok();
+    }
+}
+
+fn no_content() -> Response {
+    let mut response = Response::default();
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
+}
+
+/// What was claimed, once this node has it as well.
+async fn give<A: TaskApi>(queues: &Queues<A>, leases: &[Lease]) -> Result<Response, Problem> {
+    let api = &queues.served.api;
+    let newest = leases.iter().map(|lease| lease.fence).max().unwrap_or(0);
+    let mut applied = api.applied();
+    let has_it = async {
+        loop {
+            let seen = applied.borrow_and_update().revisions.tasks;
+            if api.tasks(|tasks| tasks.last_fence() >= newest) {
+                return true;
+            }
+            if applied.wait_for(|applied| applied.revisions.tasks != seen).await.is_err() {
+                return false;
+            }
+        }
+    };
+    if !matches!(tokio::time::timeout(APPLY_TIMEOUT, has_it).await, Ok(true)) {
+        let detail =
+            "this node has not heard of what was claimed: claim again with the same number, at another";
+        return Err(Problem::new(ProblemKind::Unavailable, detail));
+    }
+    // Payloads are shared, and written once nobody waits for this look.
+    let given: Vec<_> = api.tasks(|tasks| {
+        let current = leases.iter().filter(|lease| tasks.is_current(lease));
+        current.filter_map(|lease| tasks.with_queue(lease.id).ok()).collect()
+    });
+    let shown =
+        GivenShown { tasks: given.iter().map(|(queue, task)| ClaimedShown::of(queue, task)).collect() };
+    shown::answer_within(&queues.served.account, StatusCode::OK, &shown)
+}
+
+/// Says that a worker is there, and what it holds: each of these leases is 15 s long from now on.
+///
+/// Tasks under `lost` are the worker's no more: cancelled, in other hands, or ended.
+#[utoipa::path(
+    post, path = "/workers/{worker}/beat", operation_id = "beat", tag = "workers", security(("worker" = [])),
+    params(("worker" = String, Path)),
+    request_body(content = schema::Beat, content_type = "application/json"),
+    responses(
+        (status = 200, description = "Heard", body = schema::BeatAnswer),
+        (status = 400, description = "No such beat", body = schema::ProblemDocument, content_type = "application/problem+json"),
+        (status = 401, description = "The workers' token is missing, or another", body = schema::ProblemDocument, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn beat<A: TaskApi>(
+    State(queues): State<Arc<Queues<A>>>,
+    Named(worker): Named,
+    request: Request,
+) -> Result<Response, Problem> {
+    let body = read(&queues, request, ASK_BYTES_MAX).await?;
+    asked::worker_name(&worker)?;
+    let BeatAsked { holds } = match body.is_empty() {
+        true => BeatAsked::default(),
+        false => asked::parse(asked::text(&body)?)?,
+    };
+    if holds.len() > HOLDS_MAX {
+        return Err(asked::invalid(format!("holds: expected at most {HOLDS_MAX}")));
+    }
+    if !holds.is_empty() {
+        queues.served.api.extend_leases(&holds).await?;
+    }
+    let lost = queues.served.api.tasks(|tasks| tasks.lost_of(&worker, &holds));
+    shown::answer(StatusCode::OK, &json!({ "lost": lost }))
+}
+
+macro_rules! ends {
+    ($($(#[$doc:meta])* $name:ident $path:tt $operation:tt $members:expr, |$asked:ident| $end:expr;)*) => {$(
+        $(#[$doc])*
+        #[utoipa::path(
+            post, path = $path, operation_id = $operation, tag = "workers", security(("worker" = [])),
+            params(("id" = String, Path)),
+            request_body(content = schema::TaskEnd, content_type = "application/json"),
+            responses(
+                (status = 200, description = "It is so now; repeated, the same", body = schema::TaskEnded),
+                (status = 400, description = "No such end", body = schema::ProblemDocument, content_type = "application/problem+json"),
+                (status = 401, description = "The workers' token is missing, or another", body = schema::ProblemDocument, content_type = "application/problem+json"),
+                (status = 404, description = "No task has this id", body = schema::ProblemDocument, content_type = "application/problem+json"),
+                (status = 409, description = "The fence is not the task's any more, or it has ended otherwise", body = schema::ProblemDocument, content_type = "application/problem+json"),
+                (status = 410, description = "It has ended, and what became of it is known no more", body = schema::ProblemDocument, content_type = "application/problem+json"),
+            ),
+        )]
+        pub(crate) async fn $name<A: TaskApi>(
+            State(queues): State<Arc<Queues<A>>>,
+            Named(id): Named,
+            request: Request,
+        ) -> Result<Response, Problem> {
+            let body = read(&queues, request, END_BYTES_MAX).await?;
+            let id = id_of(&id)?;
+            let $asked = EndAsked::parse(&body, $members)?;
+            let fence = $asked.fence;
+            let op = TaskOp::End { id, fence, end: $end };
+            change(&queues, op, &id.to_string()).await
+        }
+    )*};
+}
+
+ends! {
+    /// Ends a task: it is done, and `result` is what came of it.
+    complete "/tasks/{id}/complete" "completeTask" &["result"], |asked| End::Done { result: bytes(asked.result) };
+    /// Ends a try that failed: there is another one after a while, unless it was the last, or `final`.
+    fail "/tasks/{id}/fail" "failTask" &["error", "final"], |asked| {
+        End::Failed { error: asked.error(), is_final: asked.is_final }
+    };
+    /// Gives a task back: it goes first again, and no try is counted.
+    release "/tasks/{id}/release" "releaseTask" &[], |asked| End::Release;
+    /// Gives a task back until `delay` is over, and no try is counted.
+    snooze "/tasks/{id}/snooze" "snoozeTask" &["delay"], |asked| {
+        let delay = asked.delay.ok_or_else(|| asked::invalid("delay: expected for how long"))?;
+        End::Snooze { delay_ms: delay.0 }
+    };
+}
+
+/// Says how far a task is: any JSON of up to 1 KiB, which whoever asks for the task is shown.
+#[utoipa::path(
+    post, path = "/tasks/{id}/progress", operation_id = "progressTask", tag = "workers", security(("worker" = [])),
+    params(("id" = String, Path)),
+    request_body(content = schema::TaskEnd, content_type = "application/json"),
+    responses(
+        (status = 200, description = "Noted", body = schema::TaskEnded),
+        (status = 400, description = "No such word", body = schema::ProblemDocument, content_type = "application/problem+json"),
+        (status = 401, description = "The workers' token is missing, or another", body = schema::ProblemDocument, content_type = "application/problem+json"),
+        (status = 404, description = "No task has this id", body = schema::ProblemDocument, content_type = "application/problem+json"),
+        (status = 409, description = "The fence is not the task's any more, or it has ended", body = schema::ProblemDocument, content_type = "application/problem+json"),
+        (status = 410, description = "It has ended, and what became of it is known no more", body = schema::ProblemDocument, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn progress<A: TaskApi>(
+    State(queues): State<Arc<Queues<A>>>,
+    Named(id): Named,
+    request: Request,
+) -> Result<Response, Problem> {
+    let body = read(&queues, request, ASK_BYTES_MAX).await?;
+    let id = id_of(&id)?;
+    let asked = EndAsked::parse(&body, &["progress"])?;
+    let op = TaskOp::Progress { id, fence: asked.fence, progress: bytes(asked.progress) };
+    change(&queues, op, &id.to_string()).await
+}
+
+fn bytes(value: Option<&RawValue>) -> Bytes {
+    Bytes::copy_from_slice(value.map_or("null", RawValue::get).as_bytes())
+}
+
+/// Carries out a change of one task.
+pub(super) async fn change<A: TaskApi>(
+    queues: &Queues<A>,
+    op: TaskOp,
+    id: &str,
+) -> Result<Response, Problem> {
+    match queues.served.api.change_tasks(op, None).await?.0 {
+        TaskOutcome::Ended { state } | TaskOutcome::Again { state } => {
+            shown::answer(StatusCode::OK, &json!({ "id": id, "state": state.as_str() }))
+        }
+        other => Err(refused(&other)),
+    }
+}

@@ -1,0 +1,122 @@
+//! A restore: the contents of a snapshot file, made anew in an empty cluster.
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use skep_state::command::{COMMAND_BYTES_TARGET, COMMAND_OPS_MAX, Op, OpOutcome};
+use skep_state::kinds::tasks::TasksRecord;
+use skep_state::level::Level;
+use skep_state::task::TaskOutcome;
+use skep_store::{SnapshotData, SnapshotSink, StoreError};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::{OPERATION_TIMEOUT, Operator, OperatorError};
+
+/// Commands of a restore that are read and not yet proposed.
+const RESTORE_BATCHES_MAX: usize = 2;
+
+impl Operator {
+    /// Makes the contents of a snapshot file anew in this cluster, which must hold none; answers how
+    /// many messages there were.
+    pub async fn restore(
+        &self,
+        chunks: impl Stream<Item = std::io::Result<Bytes>>,
+    ) -> Result<u64, OperatorError> {
+        let failed = |error: &dyn std::fmt::Display| OperatorError::Failed(error.to_string());
+        // A node that has just joined has nothing yet of a cluster that is full.
+        let deadline = Instant::now() + OPERATION_TIMEOUT;
+        self.read_indexer.confirm(deadline).await.map_err(|error| failed(&error))?;
+        let has_tasks = self.reader.tasks(|tasks| !tasks.is_empty());
+        if self.reader.last_seq() > 0 || self.reader.newest_text().is_some() || has_tasks {
+            return Err(OperatorError::Refused(
+                "this cluster holds messages or tasks; restore goes into an empty one".into(),
+            ));
+        }
+        let mut sink = SnapshotSink::new(&self.reader);
+        let mut chunks = std::pin::pin!(chunks);
+        while let Some(chunk) = chunks.next().await {
+            let chunk = chunk.map_err(|error| failed(&error))?;
+            sink.write(chunk).await.map_err(|error| OperatorError::Refused(error.to_string()))?;
+        }
+        let snapshot = sink.finish().await.map_err(|error| OperatorError::Refused(error.to_string()))?;
+        let has_tasks = snapshot.header().kinds.tasks != TasksRecord::default();
+        if has_tasks && self.reader.level() < Level::TASKS {
+            return Err(OperatorError::Refused(
+                "the snapshot holds tasks, to which the members have not agreed yet (--level-after)".into(),
+            ));
+        }
+        if has_tasks {
+            // First, as the cluster is open meanwhile: what clients put and workers claim has other numbers and
+            // fences than what is to come, and than what workers of the past may still hold.
+            let given = snapshot.header().kinds.tasks.given().map(|op| Op::Tasks { time_ms: 0, op });
+            let given = self.proposer.restore(given.to_vec(), Instant::now() + OPERATION_TIMEOUT).await;
+            made_again(&given.map_err(|error| failed(&error))?)?;
+        }
+        // Through the log like any write: each node gets the same in the same order.
+        let (batches, mut read) = mpsc::channel(RESTORE_BATCHES_MAX);
+        let reading = tokio::task::spawn_blocking(move || read_again(&snapshot, &batches));
+        let mut messages = 0;
+        while let Some(ops) = read.recv().await {
+            let restored = self.proposer.restore(ops, Instant::now() + OPERATION_TIMEOUT).await;
+            let outcomes = restored.map_err(|error| failed(&error))?;
+            messages += made_again(&outcomes)?;
+        }
+        reading.await.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
+        Ok(messages)
+    }
+}
+
+/// How many messages these outcomes are of; an error where something of the snapshot is not there now.
+fn made_again(outcomes: &[OpOutcome]) -> Result<u64, OperatorError> {
+    let refused = outcomes.iter().find_map(|outcome| match outcome {
+        OpOutcome::Tasks(TaskOutcome::Changed { .. }) => None,
+        OpOutcome::Tasks(refused) => Some(refused),
+        _ => None,
+    });
+    match refused {
+        None => {
+            Ok(outcomes.iter().filter(|outcome| matches!(outcome, OpOutcome::Message { .. })).count() as u64)
+        }
+        Some(refused) => Err(OperatorError::Failed(format!(
+            "the cluster has no place for a task of the snapshot ({refused:?}), as others put tasks into it \
+             meanwhile: only a part of it was restored; begin anew with an empty cluster that nobody writes to"
+        ))),
+    }
+}
+
+/// Reads the operations that make a snapshot's contents anew, in commands. Blocks.
+fn read_again(snapshot: &SnapshotData, batches: &mpsc::Sender<Vec<Op>>) -> Result<(), StoreError> {
+    let (mut ops, mut bytes) = (Vec::new(), 0);
+    for op in snapshot.contents()?.again() {
+        let op = op?;
+        bytes += op.size_estimate();
+        ops.push(op);
+        if ops.len() == COMMAND_OPS_MAX || bytes >= COMMAND_BYTES_TARGET {
+            bytes = 0;
+            // The other end is gone where a command was refused.
+            if batches.blocking_send(std::mem::take(&mut ops)).is_err() {
+                return Ok(());
+            }
+        }
+    }
+    if !ops.is_empty() {
+        let _ = batches.blocking_send(ops);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_restore_that_a_task_is_refused_of_does_not_say_that_it_is_whole() {
+        let message = || OpOutcome::Message { seq: 1, created: true };
+        let changed = || OpOutcome::Tasks(TaskOutcome::Changed { count: 1 });
+        assert_eq!(made_again(&[message(), changed(), message()]).unwrap(), 2);
+        for refused in [TaskOutcome::Invalid, TaskOutcome::Full] {
+            let failed = made_again(&[message(), changed(), OpOutcome::Tasks(refused)]).unwrap_err();
+            assert!(matches!(failed, OperatorError::Failed(_)), "{failed}");
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! Tasks: what clients and workers ask of the node about them, and what a leader does for them.
+
+pub mod dispatcher;
+mod leases;
+
+use std::time::Duration;
+
+use skep_state::command::{Op, OpOutcome};
+use skep_state::kinds::tasks::Tasks;
+use skep_state::level::Level;
+use skep_state::task::{TaskOp, TaskOutcome};
+use tokio::time::Instant;
+
+use super::{Claim, Service, ServiceError, unexpected};
+
+pub use leases::LEASE;
+
+/// How long a beat may look for a leader: a worker sends the next one soon.
+const BEAT_TIMEOUT: Duration = Duration::from_secs(4);
+
+impl Service {
+    /// Looks at the tasks as far as they are applied here.
+    pub fn tasks<T>(&self, look: impl FnOnce(&Tasks) -> T) -> T {
+        self.reader().tasks(look)
+    }
+
+    /// Changes tasks; answers whether the outcome is that of an earlier request.
+    pub async fn change_tasks(
+        &self,
+        op: TaskOp,
+        claim: Option<Claim>,
+    ) -> Result<(TaskOutcome, bool), ServiceError> {
+        self.require_tasks().await?;
+        let op = Op::Tasks { time_ms: self.0.time.now_ms(), op };
+        match self.propose(op, claim).await? {
+            (OpOutcome::Tasks(outcome), repeated) => Ok((outcome, repeated)),
+            (other, _) => Err(unexpected(&other)),
+        }
+    }
+
+    /// Has the leader believe for a lease's length more that a worker holds these.
+    pub async fn extend_leases(&self, fences: &[u64]) -> Result<(), ServiceError> {
+        self.0.beats.extend(fences, Instant::now() + BEAT_TIMEOUT).await
+    }
+
+    /// Fails until the cluster has agreed to have tasks: a member of the version before could not read them.
+    async fn require_tasks(&self) -> Result<(), ServiceError> {
+        if self.reader().level() >= Level::TASKS {
+            return Ok(());
+        }
+        // One that has just joined may not have heard of it.
+        self.current().await?;
+        if self.reader().level() >= Level::TASKS {
+            return Ok(());
+        }
+        self.0.status.require(Level::TASKS, "tasks")?;
+        Err(ServiceError::TooOld {
+            detail:
+                "the members have not agreed to tasks yet: they do once all have been of this version for \
+                     --level-after"
+                    .into(),
+        })
+    }
+}

@@ -1,0 +1,193 @@
+//! The leader's dispatcher: who holds what, and whose lease is over. What is due at a time is proposed by
+//! [`due`](crate::service::due).
+//!
+//! One task a node, which does nothing where the node does not lead; it may be dropped at any await.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use openraft::async_runtime::watch::WatchReceiver as _;
+use skep_base::id::NodeId;
+use skep_members::gossip::Gossip;
+use skep_raft::peers::Peers;
+use skep_raft::wire::{BEATS, Request, Response};
+use skep_state::command::Op;
+use skep_state::kind::Kind as _;
+use skep_state::task::{HOLDS_MAX, Lease, TaskOp};
+use skep_store::{Raft, Reader};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::leases::Leases;
+use crate::service::ServiceError;
+use crate::service::proposer::{Proposer, Times};
+use crate::service::status::leads_quorum;
+
+/// Between two looks at the leases.
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+/// A look that is later than this was kept from hearing of anybody.
+const LATE_MAX: Duration = Duration::from_secs(1);
+/// How long the end of leases may take to be committed, before it is tried again.
+const PROPOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Before a leader is asked again that does not know yet that it leads.
+const ASK_PAUSE: Duration = Duration::from_millis(50);
+
+/// The leases, as all of a node share them, and the term that it leads in with them: none while it does not. What
+/// was heard in one term says nothing of another: beats went to another leader between them.
+#[derive(Clone, Default)]
+pub struct Held(Arc<Mutex<Option<(u64, Leases)>>>);
+
+/// The term that this node leads in, as far as it can tell.
+pub fn led_term(node_id: NodeId, raft: &Raft) -> Option<u64> {
+    let metrics = raft.metrics();
+    let metrics = metrics.borrow_watched();
+    leads_quorum(node_id, &metrics).then_some(metrics.current_term)
+}
+
+impl Held {
+    /// A worker holds these. Answers whether this node leads, in a term whose leases it has: else nothing came of it.
+    pub fn extend(&self, fences: &[u64], led: Option<u64>) -> bool {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((_, leases)) = held.as_mut().filter(|(term, _)| led == Some(*term)) else { return false };
+        leases.extend(fences.get(..HOLDS_MAX).unwrap_or(fences), Instant::now());
+        true
+    }
+
+    fn let_go(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn look(&self, term: u64, current: &[Lease], missed: Option<Duration>, now: Instant) -> Vec<Lease> {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.as_ref().is_none_or(|(of, _)| *of != term) {
+            *held = None;
+        }
+        let (_, leases) = held.get_or_insert_with(|| (term, Leases::default()));
+        if let Some(missed) = missed {
+            leases.pause(missed);
+        }
+        leases.look(current, now)
+    }
+}
+
+/// Tells the leader, from any node, what workers hold.
+#[derive(Clone)]
+pub struct Beats {
+    pub node_id: NodeId,
+    pub raft: Raft,
+    pub peers: Peers,
+    pub gossip: Gossip,
+    pub held: Held,
+}
+
+impl Beats {
+    /// Has the leader extend the leases of these fences.
+    pub async fn extend(&self, fences: &[u64], deadline: Instant) -> Result<(), ServiceError> {
+        loop {
+            let leader = self.raft.metrics().borrow_watched().current_leader.map(NodeId);
+            let heard = match leader {
+                None => false,
+                Some(id) if id == self.node_id => {
+                    self.held.extend(fences, led_term(self.node_id, &self.raft))
+                }
+                Some(id) if self.reads_beats(id) => {
+                    let request = Request::Beat { fences: fences.to_vec() };
+                    matches!(self.peers.call(id, request, deadline).await, Ok(Response::Beat(true)))
+                }
+                Some(_) => false,
+            };
+            if heard {
+                return Ok(());
+            }
+            if Instant::now() + ASK_PAUSE >= deadline {
+                return Err(ServiceError::Unavailable {
+                    detail: "no leader heard of the worker in time: ask again before its leases end".into(),
+                    unprocessed: true,
+                });
+            }
+            tokio::time::sleep(ASK_PAUSE).await;
+        }
+    }
+
+    fn reads_beats(&self, id: NodeId) -> bool {
+        let view = self.gossip.view().borrow().clone();
+        view.live(id).is_some_and(|record| record.protocol.1 >= BEATS)
+    }
+}
+
+/// What the task needs.
+pub struct Dispatcher {
+    pub node_id: NodeId,
+    pub raft: Raft,
+    pub reader: Reader,
+    pub proposer: Proposer,
+    pub held: Held,
+}
+
+impl Dispatcher {
+    /// Runs until Raft stops.
+    pub async fn run(self) {
+        let mut look = tokio::time::interval(LOOK_INTERVAL);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut waits_since = Instant::now();
+        // What is in workers' hands, and of which revision.
+        let (mut current, mut seen) = (Vec::<Lease>::new(), 0);
+        loop {
+            look.tick().await;
+            let metrics = self.raft.metrics().borrow_watched().clone();
+            if metrics.running_state.is_err() {
+                return;
+            }
+            if !leads_quorum(self.node_id, &metrics) {
+                self.held.let_go();
+                waits_since = Instant::now();
+                continue;
+            }
+            let now = Instant::now();
+            let waited = now.duration_since(waits_since);
+            // A process that stood still, or whose thread did, has beats to read first.
+            let missed = waited.checked_sub(LOOK_INTERVAL).filter(|late| *late > LATE_MAX);
+            self.reader.tasks(|tasks| {
+                if seen != tasks.revision() {
+                    current.clear();
+                    current.extend(tasks.leases());
+                    seen = tasks.revision();
+                }
+            });
+            let over = self.held.look(metrics.current_term, &current, missed, now);
+            if !over.is_empty() {
+                tracing::info!(leases = over.len(), "workers were not heard of: their tasks go to others");
+                let op = Op::Tasks { time_ms: 0, op: TaskOp::Expire { leases: over } };
+                // As this leader's word alone: another one may have heard of these workers.
+                let proposed =
+                    self.proposer.propose_forwarded(vec![op], Times::Leader, now + PROPOSE_TIMEOUT).await;
+                if let Err(error) = proposed {
+                    tracing::debug!(%error, "leases that are over are ended later");
+                }
+            }
+            waits_since = Instant::now();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use skep_state::task::TaskId;
+
+    use super::super::leases::LEASE;
+    use super::*;
+
+    #[test]
+    fn what_was_heard_in_one_term_says_nothing_of_another() {
+        let (held, began) = (Held::default(), Instant::now());
+        let current = [Lease { id: TaskId { seq: 1, nonce: 1 }, fence: 7 }];
+        assert!(!held.extend(&[7], Some(3)), "nothing is known of it yet");
+        assert_eq!(held.look(3, &current, None, began), []);
+        assert!(held.extend(&[7], Some(3)));
+        for led in [None, Some(4)] {
+            assert!(!held.extend(&[7], led), "{led:?}");
+        }
+        let later = began + LEASE + LEASE;
+        assert_eq!(held.look(5, &current, None, later), [], "another leader heard of it meanwhile");
+        assert_eq!(held.look(5, &current, None, later + LEASE), current);
+    }
+}

@@ -1,0 +1,291 @@
+//! The task queue of a cluster: tasks outlive the leader, the workers and all nodes, and each ends once.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use hyper::Method;
+use serde_json::{Value, json};
+use skep_kit::clients::http::Answer;
+use skep_kit::effort::machine_shared;
+use skep_kit::wait::until;
+use skep_kit::{Client, Cluster};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a worker is believed to have its tasks after it was last heard of.
+pub const LEASE: Duration = Duration::from_secs(15);
+
+/// Three nodes that have agreed to have tasks.
+pub async fn ready() -> Cluster {
+    let mut cluster = Cluster::new(3, &[1, 2, 3]);
+    cluster.args = vec!["--level-after".into(), "200ms".into()];
+    for node in 1..=3 {
+        cluster.start(node);
+    }
+    cluster.wait_all_ready().await;
+    for node in 1..=3 {
+        until("the members agree to tasks", PATIENCE, async || {
+            let metrics = cluster.node(node).admin.get("/metrics").await.ok()?.text();
+            metrics.lines().any(|line| line.starts_with("skep_store_level 6")).then_some(())
+        })
+        .await;
+    }
+    cluster
+}
+
+pub async fn try_post(client: &Client, path: &str, body: &Value) -> Option<Answer> {
+    let headers = [("content-type", "application/json")];
+    client.send(Method::POST, path, &headers, body.to_string().into()).await.ok()
+}
+
+pub async fn post(client: &Client, path: &str, body: Value) -> Answer {
+    try_post(client, path, &body).await.expect("an answer")
+}
+
+pub async fn put(client: &Client, body: Value) -> String {
+    let answer = post(client, "/tasks", body).await;
+    assert_eq!(answer.status, 201, "{answer:?}");
+    answer.json()["id"].as_str().expect("an id").to_owned()
+}
+
+async fn put_many(client: &Client, count: usize) -> Vec<String> {
+    let tasks: Vec<Value> = (0..count).map(|number| json!({"queue": "q", "payload": number})).collect();
+    let answer = post(client, "/tasks", tasks.into()).await;
+    assert_eq!(answer.status, 201, "{answer:?}");
+    let ids = answer.json()["ids"].as_array().expect("ids").clone();
+    ids.iter().map(|id| id.as_str().expect("an id").to_owned()).collect()
+}
+
+fn claim(worker: &str, number: u64, max: u64, wait: &str) -> Value {
+    json!({"worker": worker, "number": number, "queues": ["q"], "max": max, "wait": wait})
+}
+
+/// The ids and fences of what a claim gave.
+fn given(answer: &Answer) -> Vec<(String, u64)> {
+    if answer.status == 204 {
+        return Vec::new();
+    }
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let tasks = answer.json()["tasks"].as_array().expect("tasks").clone();
+    let lease =
+        |task: &Value| (task["id"].as_str().expect("an id").to_owned(), task["fence"].as_u64().expect("one"));
+    tasks.iter().map(lease).collect()
+}
+
+async fn complete(client: &Client, (id, fence): &(String, u64), by: &str) -> Option<Answer> {
+    try_post(client, &format!("/tasks/{id}/complete"), &json!({"fence": fence, "result": by})).await
+}
+
+pub async fn task(client: &Client, id: &str) -> Value {
+    let answer = client.get(&format!("/tasks/{id}")).await.expect("an answer");
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer.json()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_is_put_at_one_node_claimed_at_another_and_ended_at_the_third() {
+    let _machine = machine_shared();
+    let cluster = ready().await;
+    let [one, two, three] = [1, 2, 3].map(|node| cluster.node(node).http.clone());
+    // A claim that waits gets what comes, at whichever node.
+    let waiting = tokio::spawn({
+        let two = two.clone();
+        async move { post(&two, "/claim", claim("w", 1, 1, "10s")).await }
+    });
+    let id = put(&one, json!({"queue": "q", "payload": {"a": [1, null]}})).await;
+    let answer = waiting.await.expect("no panic");
+    assert_eq!(answer.json()["tasks"][0]["payload"], json!({"a": [1, null]}));
+    let lease = given(&answer).remove(0);
+    assert_eq!(lease.0, id);
+    assert_eq!(task(&three, &id).await["state"], "active");
+    let reader = tokio::spawn({
+        let (one, path) = (one.clone(), format!("/tasks/{id}?wait=10s"));
+        async move { one.get(&path).await.expect("an answer").json() }
+    });
+    assert_eq!(complete(&three, &lease, "three").await.expect("an answer").status, 200);
+    let shown = reader.await.expect("no panic");
+    assert_eq!((&shown["state"], &shown["result"]), (&"done".into(), &"three".into()), "{shown}");
+    assert_eq!(complete(&two, &lease, "two").await.expect("an answer").status, 200, "the same again");
+    assert_eq!(task(&two, &id).await["result"], "three");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_leaders_death_costs_no_task_and_no_lease_and_none_ends_twice() {
+    let _machine = machine_shared();
+    let mut cluster = ready().await;
+    let leader = cluster.leader().await;
+    let all = put_many(&cluster.node(leader).http, 90).await;
+    let mut held = Vec::new();
+    for (worker, node) in [("a", 1), ("b", 2), ("c", 3)] {
+        held.extend(given(&post(&cluster.node(node).http, "/claim", claim(worker, 1, 20, "0s")).await));
+    }
+    assert_eq!(held.len(), 60);
+    cluster.node_mut(leader).kill();
+    let clients = cluster.clients();
+    // Two workers may have one task by now, by a repeated claim: one end counts.
+    let mut ended = BTreeMap::<String, u64>::new();
+    for (at, lease) in held.iter().enumerate() {
+        let answer = until("a node ends the task", PATIENCE, async || {
+            let answer = complete(&clients[at % 2], lease, "first").await?;
+            (answer.status != 503).then_some(answer)
+        })
+        .await;
+        assert_eq!(answer.status, 200, "no lease is lost: {answer:?}");
+        *ended.entry(lease.0.clone()).or_default() += 1;
+        let other = (lease.0.clone(), lease.1 + 1_000);
+        let answer = until("a node refuses another end", PATIENCE, async || {
+            let answer = complete(&clients[(at + 1) % 2], &other, "second").await?;
+            (answer.status != 503).then_some(answer)
+        })
+        .await;
+        assert_eq!(answer.status, 409, "of a fence that nobody has: {answer:?}");
+    }
+    let mut number = 1;
+    while ended.len() < all.len() {
+        number += 1;
+        let answer = until("a node gives tasks", PATIENCE, async || {
+            let answer =
+                try_post(&clients[number as usize % 2], "/claim", &claim("a", number, 7, "1s")).await?;
+            (answer.status != 503).then_some(answer)
+        })
+        .await;
+        for lease in given(&answer) {
+            assert_eq!(complete(&clients[0], &lease, "first").await.expect("an answer").status, 200);
+            *ended.entry(lease.0).or_default() += 1;
+        }
+    }
+    assert!(ended.values().all(|count| *count == 1), "each was given once");
+    for id in &all {
+        let shown = task(&clients[1], id).await;
+        assert_eq!(
+            (&shown["state"], &shown["result"], &shown["lost"]),
+            (&"done".into(), &"first".into(), &0.into())
+        );
+    }
+    // A fence of before counts nothing once the task was claimed again.
+    let id = put_many(&clients[0], 1).await.remove(0);
+    let old = given(&post(&clients[0], "/claim", claim("d", 1, 1, "5s")).await).remove(0);
+    let newer = given(&post(&clients[1], "/claim", claim("d", 2, 1, "5s")).await).remove(0);
+    assert!(newer.0 == id && newer.1 > old.1, "{old:?}, {newer:?}");
+    let refused = complete(&clients[0], &old, "old").await.expect("an answer");
+    assert_eq!((refused.status, &refused.json()["type"]), (409, &"urn:skep:problem:lease-lost".into()));
+    assert_eq!(complete(&clients[1], &newer, "newer").await.expect("an answer").status, 200);
+    assert_eq!(task(&clients[0], &id).await["result"], "newer");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_tasks_of_a_worker_that_is_not_heard_of_run_again_and_those_of_one_that_is_do_not() {
+    let _machine = machine_shared();
+    let cluster = ready().await;
+    let leader = cluster.leader().await;
+    let follower = if leader == 1 { 2 } else { 1 };
+    let client = cluster.node(follower).http.with_timeout(Duration::from_secs(60));
+    let [kept, lost] = [put_many(&client, 1).await.remove(0), put_many(&client, 1).await.remove(0)];
+    let of_kept = given(&post(&client, "/claim", claim("alive", 1, 1, "0s")).await).remove(0);
+    let of_lost = given(&post(&client, "/claim", claim("gone", 1, 1, "0s")).await).remove(0);
+    assert_eq!((&of_kept.0, &of_lost.0), (&kept, &lost));
+    let began = Instant::now();
+    let beats = tokio::spawn({
+        let (clients, fence) = (cluster.clients(), of_kept.1);
+        async move {
+            let mut second = tokio::time::interval(Duration::from_secs(2));
+            for client in clients.iter().cycle() {
+                second.tick().await;
+                let beat = try_post(client, "/workers/alive/beat", &json!({"holds": [fence]})).await;
+                assert_eq!(beat.expect("an answer").json(), json!({"lost": []}));
+            }
+        }
+    });
+    let again = given(&post(&client, "/claim", claim("other", 1, 2, "40s")).await);
+    let after = began.elapsed();
+    assert_eq!(again.iter().map(|(id, _)| id).collect::<Vec<_>>(), [&lost]);
+    assert!((LEASE - Duration::from_secs(1)..LEASE + Duration::from_secs(10)).contains(&after), "{after:?}");
+    println!("measure: a lost worker's task was claimed again after {after:?}");
+    let late = complete(&client, &of_lost, "late").await.expect("an answer");
+    assert_eq!((late.status, &late.json()["type"]), (409, &"urn:skep:problem:lease-lost".into()));
+    assert_eq!(complete(&client, &again[0], "other").await.expect("an answer").status, 200);
+    assert_eq!(complete(&client, &of_kept, "alive").await.expect("an answer").status, 200);
+    beats.abort();
+    let shown = [task(&client, &kept).await, task(&client, &lost).await];
+    assert_eq!([&shown[0]["lost"], &shown[1]["lost"]], [&Value::from(0), &1.into()]);
+    assert_eq!(shown[1]["result"], "other");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tasks_outlive_all_nodes_and_reach_one_that_joins() {
+    let _machine = machine_shared();
+    let mut cluster = ready().await;
+    let client = cluster.node(1).http.clone();
+    let done = put(&client, json!({"queue": "q", "keep": "1h"})).await;
+    let of_done = given(&post(&client, "/claim", claim("w", 1, 1, "0s")).await).remove(0);
+    complete(&client, &of_done, "kept").await.expect("an answer");
+    let active = put(&client, json!({"queue": "q"})).await;
+    let of_active = given(&post(&client, "/claim", claim("w", 2, 1, "0s")).await).remove(0);
+    let due = put(&client, json!({"queue": "q", "delay": "1h"})).await;
+    // One part is in a checkpoint, the other in the log alone.
+    for node in 1..=3 {
+        let snapshot = cluster.node(node).admin.get("/snapshot").await.expect("a snapshot");
+        assert_eq!(snapshot.status, 200);
+    }
+    let dead = put(&client, json!({"queue": "r", "retries": 0})).await;
+    let asked = json!({"worker": "w", "number": 3, "queues": ["r"], "wait": 0, "holds": [of_active.1]});
+    let of_dead = given(&post(&client, "/claim", asked).await).remove(0);
+    post(&client, &format!("/tasks/{dead}/fail"), json!({"fence": of_dead.1, "error": "no"})).await;
+    let ready = put(&client, json!({"queue": "q", "payload": "still here"})).await;
+    cluster.kill_all();
+    for node in 1..=4 {
+        cluster.start(node);
+    }
+    cluster.wait_all_ready().await;
+    for node in [2, 4] {
+        let client = cluster.node(node).http.clone();
+        for (id, state) in
+            [(&done, "done"), (&active, "active"), (&due, "due"), (&dead, "dead"), (&ready, "ready")]
+        {
+            assert_eq!(task(&client, id).await["state"], state, "at node {node}");
+        }
+        assert_eq!(task(&client, &done).await["result"], "kept");
+        assert_eq!(task(&client, &dead).await["error"], "no");
+    }
+    let client = cluster.node(4).http.clone();
+    assert_eq!(
+        complete(&client, &of_active, "late").await.expect("an answer").status,
+        200,
+        "its lease began anew"
+    );
+    let answer = post(&client, "/claim", claim("v", 1, 9, "0s")).await;
+    assert_eq!(answer.json()["tasks"][0]["payload"], "still here");
+    let queues = client.get("/queues").await.expect("an answer").json();
+    let counts = &queues["queues"][0];
+    assert_eq!((&counts["queue"], &counts["put"], &counts["done"]), (&"q".into(), &4.into(), &2.into()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_task_is_taken_before_the_members_have_agreed_to_tasks() {
+    let _machine = machine_shared();
+    let cluster = Cluster::ready(1).await;
+    let client = cluster.node(1).http.clone();
+    for (path, body) in [("/tasks", json!({"queue": "q"})), ("/claim", claim("w", 1, 1, "0s"))] {
+        let answer = post(&client, path, body).await;
+        assert_eq!(answer.status, 503, "{answer:?}");
+        assert!(answer.text().contains("--level-after"), "{answer:?}");
+    }
+    let metrics = cluster.node(1).admin.get("/metrics").await.expect("an answer").text();
+    assert!(metrics.lines().any(|line| line.starts_with("skep_store_level 2")));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_due_becomes_ready_in_time_and_a_try_that_takes_too_long_is_over() {
+    let _machine = machine_shared();
+    let cluster = ready().await;
+    let client = cluster.node(2).http.clone();
+    let began = Instant::now();
+    let late = put(&client, json!({"queue": "q", "delay": "2s", "timeout": "1s", "backoff": 0})).await;
+    let first = given(&post(&client, "/claim", claim("w", 1, 1, "10s")).await).remove(0);
+    let after = began.elapsed();
+    assert!((Duration::from_secs(1)..Duration::from_secs(5)).contains(&after), "due 2 s later: {after:?}");
+    let second = given(&post(&client, "/claim", claim("v", 1, 1, "10s")).await).remove(0);
+    assert_eq!((&first.0, &second.0), (&late, &late));
+    let over = complete(&client, &first, "late").await.expect("an answer");
+    assert_eq!((over.status, &over.json()["type"]), (409, &"urn:skep:problem:lease-lost".into()));
+    assert_eq!(task(&client, &late).await["tries"], 1);
+}

@@ -1,0 +1,7 @@
+//! The program by itself, at a server that speaks the workers' routes, well or badly.
+
+mod bad_servers;
+mod flags;
+mod running;
+mod server;
+mod ways;
