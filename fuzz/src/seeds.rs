@@ -316,3 +316,36 @@ pub fn vrrp_packets() -> Vec<Vec<u8>> {
     let byte = |hex: &str| u8::from_str_radix(hex, 16).expect("the seeds are hexadecimal");
     packets.iter().map(|hex| (0..hex.len()).step_by(2).map(|at| byte(&hex[at..at + 2])).collect()).collect()
 }
+
+/// Pages, each behind a line that is of its answer's head.
+pub fn pages() -> Vec<Vec<u8>> {
+    [
+        &b"text/html; charset=utf-8\n<!doctype html><meta charset=koi8-r><base href=/x/><img src=a.png srcset='b.png \
+          1x, c.png 2x'><style>a{background:url(d.png)}@import 'e'</style><svg><image xlink:href=f.svg></svg>"[..],
+        b"<l.png>; rel=preload; as=image; imagesrcset=\"m.png 1x\"\n<meta http-equiv=refresh content='0;url=other'>\
+          <noscript><img src=&quot;a&amp;b></noscript><input type=image src=//b\xfccher.example/\xfe?\xfe>",
+        b"0; url=/next\n<meta property=og:image content=a><link rel='shortcut icon' href=b><video poster=c>\
+          <p style=\"background:image-set('d' 1x, url(\\65 ) 2x)\"><img data-src=f data-bg='url(g)'><object type=image/x data=h>",
+        b"\n\xff\xfe<\0i\0m\0g\0 \0s\0r\0c\0=\0a\0>\0",
+        b"\n<script><!--<script></script><img src=a></script><textarea><img src=b></textarea><title></title><img src=c",
+    ]
+    .map(<[u8]>::to_vec)
+    .to_vec()
+}
+
+/// Files of `robots.txt`, each behind a path.
+pub fn robots() -> Vec<Vec<u8>> {
+    [
+        &b"a/b?c=d\nuser-agent: *\ndisallow: /a*b$\nallow: /a/index.html # x\n"[..],
+        b"x/\n\xef\xbb\xbfUser-Agent: a\r\nUser-agent: skep-worker/2\r\nDisallow /\r\nAllow: /x/%e3%83%84\r\n",
+        b"\nuseragent:skep-worker\ndissallow:/\nCrawl-delay: 3\nuser-agent: * x\nallow:",
+    ]
+    .map(<[u8]>::to_vec)
+    .to_vec()
+}
+
+/// Values of `srcset`, and of a refresh.
+pub fn srcsets() -> Vec<Vec<u8>> {
+    let texts = ["a.png 1x, b,c.png 2.5e0x , d 100w 5h,e (x, y), f,, g", "0; url = 'a b' c", "1.5.2 \tURL=\"x", ",,a ,"];
+    texts.map(|it| it.as_bytes().to_vec()).to_vec()
+}

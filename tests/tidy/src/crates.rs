@@ -7,7 +7,7 @@ use crate::tree::Files;
 /// Each crate, with those below it. A crate uses none but these, directly.
 ///
 /// `base < members < raft < store < node`, `base < state < raft`, `base < console`, and
-/// `base, members, console < vrrp < balancer`, and `base, members, console < worker`.
+/// `base, members, console < vrrp < balancer`, and `base, members, console, crawl < worker`.
 const FLOORS: &[(&str, &[&str])] = &[
     ("skep-base", &[]),
     ("skep-members", &["skep-base"]),
@@ -18,7 +18,8 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("skep-node", &["skep-base", "skep-members", "skep-console", "skep-state", "skep-raft", "skep-store"]),
     ("skep-vrrp", &["skep-base", "skep-members", "skep-console"]),
     ("skep-balancer", &["skep-base", "skep-members", "skep-console", "skep-vrrp"]),
-    ("skep-worker", &["skep-base", "skep-members", "skep-console"]),
+    ("skep-crawl", &[]),
+    ("skep-worker", &["skep-base", "skep-members", "skep-console", "skep-crawl"]),
     // What makes one file of the programs.
     ("skep-image", &["skep-base", "skep-node", "skep-vrrp", "skep-balancer", "skep-worker"]),
     // What stands outside and only asks.
