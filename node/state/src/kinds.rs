@@ -287,6 +287,7 @@ impl<R: Records, C: ClaimRecords> Kinds<R, C> {
         self.messages.mend_time();
         self.text.mend_time(ceiling);
         self.claims.mend_time(ceiling);
+        self.tasks.mend_time(latest.0, ceiling.0);
         OpOutcome::TimeMended { from_ms: latest.0, to_ms: ceiling.0 }
     }
 }

@@ -35,6 +35,7 @@ mod lane;
 mod lanes;
 mod listed;
 mod look;
+mod mend;
 mod noted;
 mod put;
 mod queue;
@@ -49,6 +50,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Stamp;
+use crate::clock::mends::Mends;
 use crate::command::{Op as Proposed, OpOutcome};
 use crate::kind::{At, Invalid, Kind, Stopped};
 use crate::rolling::Rolling;
@@ -201,7 +203,7 @@ impl Kind for Tasks {
         (*first <= now.0).then_some(Proposed::Tasks { time_ms: now.0, op })
     }
 
-    fn again(&self) -> impl Iterator<Item = Result<Proposed, Stopped>> {
+    fn again(&self, _mends: &Mends) -> impl Iterator<Item = Result<Proposed, Stopped>> {
         self.made_again().map(|op| Ok(Proposed::Tasks { time_ms: 0, op }))
     }
 
