@@ -4,7 +4,13 @@
 // Read by the document alone.
 #![allow(dead_code)]
 
+mod asked;
+
 use utoipa::ToSchema;
+
+pub(crate) use asked::{
+    Beat, CompleteTask, FailTask, PutTasks, QueueSettings, ReleaseTask, SnoozeTask, TaskClaim, TaskProgress,
+};
 
 /// A message that is a text.
 #[derive(ToSchema)]
@@ -215,24 +221,6 @@ pub(crate) struct CrawlStatus {
     pub inprogress: u32,
 }
 
-/// A worker's claim.
-#[derive(ToSchema)]
-pub(crate) struct TaskClaim {
-    #[schema(min_length = 1, max_length = 128)]
-    pub worker: String,
-    #[schema(minimum = 1)]
-    pub number: u64,
-    #[schema(min_items = 1, max_items = 16)]
-    pub queues: Vec<String>,
-    #[schema(required = false, minimum = 1, maximum = 32, default = 1)]
-    pub max: u32,
-    /// At most a minute.
-    #[schema(required = false, default = "30s", nullable = false)]
-    pub wait: Option<String>,
-    #[schema(required = false, max_items = 128)]
-    pub holds: Vec<u64>,
-}
-
 /// What a claim came to.
 #[derive(ToSchema)]
 pub(crate) struct ClaimedTasks {
@@ -260,37 +248,10 @@ pub(crate) struct ClaimedTask {
     pub timeout: Option<f64>,
 }
 
-/// What a worker holds.
-#[derive(ToSchema)]
-pub(crate) struct Beat {
-    #[schema(max_items = 128)]
-    pub holds: Vec<u64>,
-}
-
 /// What is not the worker's any more.
 #[derive(ToSchema)]
 pub(crate) struct BeatAnswer {
     pub lost: Vec<u64>,
-}
-
-/// The end of a claim, with what belongs to it.
-#[derive(ToSchema)]
-pub(crate) struct TaskEnd {
-    #[schema(minimum = 1)]
-    pub fence: u64,
-    #[schema(required = false, value_type = Value)]
-    pub result: Option<serde_json::Value>,
-    #[schema(required = false, nullable = false)]
-    pub error: Option<String>,
-    #[schema(required = false, nullable = false)]
-    pub r#final: Option<bool>,
-    #[schema(required = false, example = "5m", nullable = false)]
-    pub delay: Option<String>,
-    /// Tasks, as `POST /tasks` takes them.
-    #[schema(required = false, max_items = 32)]
-    pub follow: Vec<serde_json::Value>,
-    #[schema(required = false, value_type = Value)]
-    pub progress: Option<serde_json::Value>,
 }
 
 /// What a task is from here on.
@@ -393,19 +354,4 @@ pub(crate) struct HeldTask {
     pub kind: String,
     #[schema(value_type = String, format = DateTime)]
     pub since: String,
-}
-
-/// What is set of a queue.
-#[derive(ToSchema)]
-pub(crate) struct QueueSettings {
-    #[schema(required = false)]
-    pub paused: bool,
-    pub length_max: Option<u32>,
-    pub active_max: Option<u32>,
-    /// How many tasks of one key are active at once.
-    #[schema(minimum = 1)]
-    pub per_key: Option<u32>,
-    /// How long a key has rest; in seconds where it is a number, as it is in the answer.
-    #[schema(required = false, value_type = Value, example = "1s")]
-    pub key_pause: Option<String>,
 }

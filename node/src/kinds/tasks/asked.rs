@@ -1,6 +1,7 @@
 //! What clients and workers say of tasks, as JSON; an error names the member that is wrong, or its place.
 
 mod span;
+mod whole;
 
 use std::borrow::Cow;
 
@@ -178,12 +179,13 @@ impl TaskAsked<'_> {
 #[serde(deny_unknown_fields)]
 pub(crate) struct ClaimAsked {
     pub worker: String,
+    #[serde(deserialize_with = "whole::one")]
     pub number: u64,
     pub queues: Vec<String>,
     #[serde(default = "one")]
     pub max: u32,
     pub wait: Option<Span>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "whole::all")]
     pub holds: Vec<u64>,
 }
 
@@ -226,6 +228,7 @@ impl ClaimAsked {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct EndAsked<'a> {
+    #[serde(deserialize_with = "whole::one")]
     pub fence: u64,
     #[serde(borrow, default)]
     pub result: Option<&'a RawValue>,
@@ -289,7 +292,7 @@ impl<'a> EndAsked<'a> {
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct BeatAsked {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "whole::all")]
     pub holds: Vec<u64>,
 }
 

@@ -31,7 +31,7 @@ use crate::service::Claim;
     post, path = "/tasks", operation_id = "putTask", tag = "tasks",
     params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[ -~]+$",
             description = "The same request of the same key takes effect once, and is given the same answer for a day"),),
-    request_body(content = schema::Json, content_type = "application/json"),
+    request_body(content = schema::PutTasks, content_type = "application/json"),
     responses(
         (status = 201, description = "A quorum has it on disk", body = schema::TaskPut),
         (status = 200, description = "An unfinished task has the same unique key", body = schema::TaskPut),
@@ -56,7 +56,7 @@ pub(crate) async fn store<A: TaskApi>(
 /// Puts any JSON into a queue, as the payload of a task.
 #[utoipa::path(
     post, path = "/queues/{queue}", operation_id = "putPayload", tag = "tasks",
-    params(("queue" = String, Path), ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[ -~]+$",
+    params(("queue" = String, Path, pattern = "^[A-Za-z0-9._-]{1,64}$"), ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[ -~]+$",
             description = "The same request of the same key takes effect once, and is given the same answer for a day"),),
     request_body(content = schema::Json, content_type = "application/json"),
     responses(
@@ -118,8 +118,8 @@ async fn put<A: TaskApi>(
 #[utoipa::path(
     get, path = "/tasks/{id}", operation_id = "getTask", tag = "tasks",
     params(
-        ("id" = String, Path),
-        ("wait" = Option<String>, Query, description = "Up to `60s` until it has ended", example = "30s"),
+        ("id" = String, Path, pattern = "^[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"),
+        ("wait" = Option<String>, Query, pattern = "^[0-5]?[0-9]s$", description = "Until it has ended, but for up to a minute", example = "30s"),
     ),
     responses(
         (status = 200, description = "The task", body = schema::Task),

@@ -45,7 +45,7 @@ pub(crate) async fn list<A: TaskApi>(
 /// key (`per_key`), and how long a key has rest (`key_pause`). What is not given is as at first.
 #[utoipa::path(
     put, path = "/queues/{queue}", operation_id = "setQueue", tag = "operators", security(("operator" = [])),
-    params(("queue" = String, Path)),
+    params(("queue" = String, Path, pattern = "^[A-Za-z0-9._-]{1,64}$")),
     request_body(content = schema::QueueSettings, content_type = "application/json"),
     responses(
         (status = 200, description = "It is so now", body = schema::QueueSettings),
@@ -75,7 +75,7 @@ pub(crate) async fn set<A: TaskApi>(
 /// Cancels a task, whoever has it: what its worker says of it later counts no more.
 #[utoipa::path(
     delete, path = "/tasks/{id}", operation_id = "cancelTask", tag = "operators", security(("operator" = [])),
-    params(("id" = String, Path)),
+    params(("id" = String, Path, pattern = "^[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$")),
     responses(
         (status = 200, description = "It is cancelled", body = schema::TaskEnded),
         (status = 401, description = "The token is missing, or another", body = schema::ProblemDocument, content_type = "application/problem+json"),
@@ -98,7 +98,7 @@ pub(crate) async fn cancel<A: TaskApi>(
 /// Has a dead task tried again from the start.
 #[utoipa::path(
     post, path = "/tasks/{id}/retry", operation_id = "retryTask", tag = "operators", security(("operator" = [])),
-    params(("id" = String, Path)),
+    params(("id" = String, Path, pattern = "^[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$")),
     responses(
         (status = 200, description = "It is ready", body = schema::TaskEnded),
         (status = 401, description = "The token is missing, or another", body = schema::ProblemDocument, content_type = "application/problem+json"),

@@ -102,10 +102,10 @@ struct TasksShown {
 #[utoipa::path(
     get, path = "/queues/{queue}/tasks", operation_id = "listTasks", tag = "operators", security(("operator" = [])),
     params(
-        ("queue" = String, Path),
+        ("queue" = String, Path, pattern = "^[A-Za-z0-9._-]{1,64}$"),
         ("state" = Option<String>, Query, pattern = "^(ready|due|active|done|dead|cancelled)$", description = "Those of this state alone"),
         ("limit" = Option<u64>, Query, minimum = 1, maximum = 1000, description = "At most so many; 100 by default"),
-        ("after" = Option<String>, Query, description = "After this task: `after` of the part before"),
+        ("after" = Option<String>, Query, pattern = "^[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$", description = "After this task: `after` of the part before"),
     ),
     responses(
         (status = 200, description = "Some, and where the list goes on: `after` is null at its end", body = schema::TaskList),
@@ -154,7 +154,7 @@ pub(crate) async fn list<A: TaskApi>(
 #[utoipa::path(
     delete, path = "/queues/{queue}/tasks", operation_id = "purgeQueue", tag = "operators", security(("operator" = [])),
     params(
-        ("queue" = String, Path),
+        ("queue" = String, Path, pattern = "^[A-Za-z0-9._-]{1,64}$"),
         ("state" = String, Query, pattern = "^(ready|due|active|dead)$", description = "Those of this state"),
     ),
     responses(
@@ -184,7 +184,7 @@ pub(crate) async fn purge<A: TaskApi>(
 /// Has all dead tasks of a queue tried again from the start, but none whose unique key is another's by now.
 #[utoipa::path(
     post, path = "/queues/{queue}/retry", operation_id = "retryQueue", tag = "operators", security(("operator" = [])),
-    params(("queue" = String, Path)),
+    params(("queue" = String, Path, pattern = "^[A-Za-z0-9._-]{1,64}$")),
     responses(
         (status = 200, description = "They are ready", body = schema::TasksChanged),
         (status = 400, description = "No such queue", body = schema::ProblemDocument, content_type = "application/problem+json"),
@@ -272,7 +272,7 @@ impl WorkerShown {
     get, path = "/workers", operation_id = "listWorkers", tag = "operators", security(("operator" = [])),
     params(
         ("limit" = Option<u64>, Query, minimum = 1, maximum = 1000, description = "At most so many; 100 by default"),
-        ("after" = Option<String>, Query, description = "After this worker: `after` of the part before"),
+        ("after" = Option<String>, Query, max_length = 128, description = "After this worker: `after` of the part before"),
     ),
     responses(
         (status = 200, description = "Some, and where the list goes on: `after` is null at its end", body = schema::WorkerList),

@@ -44,7 +44,7 @@ async fn read<A: TaskApi>(queues: &Queues<A>, request: Request, bytes_max: usize
 /// same tasks. `holds` are the fences of the tasks that the worker still has: all others that it was given and has
 /// not ended go back to their queues.
 #[utoipa::path(
-    post, path = "/claim", operation_id = "claimTasks", tag = "workers", security(("worker" = [])),
+    post, path = "/claim", operation_id = "claimTasks", tag = "workers", security((), ("worker" = [])),
     request_body(content = schema::TaskClaim, content_type = "application/json"),
     responses(
         (status = 200, description = "Tasks, for 15 s from here; beats make it longer", body = schema::ClaimedTasks),
@@ -157,9 +157,9 @@ async fn give<A: TaskApi>(queues: &Queues<A>, leases: &[Lease]) -> Result<Respon
 ///
 /// Tasks under `lost` are the worker's no more: cancelled, in other hands, or ended.
 #[utoipa::path(
-    post, path = "/workers/{worker}/beat", operation_id = "beat", tag = "workers", security(("worker" = [])),
-    params(("worker" = String, Path)),
-    request_body(content = schema::Beat, content_type = "application/json"),
+    post, path = "/workers/{worker}/beat", operation_id = "beat", tag = "workers", security((), ("worker" = [])),
+    params(("worker" = String, Path, pattern = "^[!-.0-~]{1,128}$")),
+    request_body(content = Option<schema::Beat>, content_type = "application/json"),
     responses(
         (status = 200, description = "Heard", body = schema::BeatAnswer),
         (status = 400, description = "No such beat", body = schema::ProblemDocument, content_type = "application/problem+json"),
@@ -175,7 +175,7 @@ pub(crate) async fn beat<A: TaskApi>(
     asked::worker_name(&worker)?;
     let BeatAsked { holds } = match body.is_empty() {
         true => BeatAsked::default(),
-        false => asked::parse(asked::text(&body)?)?,
+        false => asked::parse::<Option<BeatAsked>>(asked::text(&body)?)?.unwrap_or_default(),
     };
     if holds.len() > HOLDS_MAX {
         return Err(asked::invalid(format!("holds: expected at most {HOLDS_MAX}")));
@@ -188,12 +188,12 @@ pub(crate) async fn beat<A: TaskApi>(
 }
 
 macro_rules! ends {
-    ($($(#[$doc:meta])* $name:ident $path:tt $operation:tt $members:expr, |$asked:ident| $end:expr;)*) => {$(
+    ($($(#[$doc:meta])* $name:ident $path:tt $operation:tt $schema:ty, $members:expr, |$asked:ident| $end:expr;)*) => {$(
         $(#[$doc])*
         #[utoipa::path(
-            post, path = $path, operation_id = $operation, tag = "workers", security(("worker" = [])),
-            params(("id" = String, Path)),
-            request_body(content = schema::TaskEnd, content_type = "application/json"),
+            post, path = $path, operation_id = $operation, tag = "workers", security((), ("worker" = [])),
+            params(("id" = String, Path, pattern = "^[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$")),
+            request_body(content = $schema, content_type = "application/json"),
             responses(
                 (status = 200, description = "It is so now; repeated, the same", body = schema::TaskEnded),
                 (status = 400, description = "No such end", body = schema::ProblemDocument, content_type = "application/problem+json"),
@@ -223,15 +223,15 @@ macro_rules! ends {
 ends! {
     /// Ends a task: it is done, and `result` is what came of it. Tasks under `follow` are put with the end, where there
     /// is room for them, else neither is done; those that follow a task of a batch are of the batch.
-    complete "/tasks/{id}/complete" "completeTask" &["result", "follow"], |asked| End::Done { result: bytes(asked.result) };
+    complete "/tasks/{id}/complete" "completeTask" schema::CompleteTask, &["result", "follow"], |asked| End::Done { result: bytes(asked.result) };
     /// Ends a try that failed: there is another one after a while, unless it was the last, or `final`.
-    fail "/tasks/{id}/fail" "failTask" &["error", "final"], |asked| {
+    fail "/tasks/{id}/fail" "failTask" schema::FailTask, &["error", "final"], |asked| {
         End::Failed { error: asked.error(), is_final: asked.is_final }
     };
     /// Gives a task back: it goes first again, and no try is counted.
-    release "/tasks/{id}/release" "releaseTask" &[], |asked| End::Release;
+    release "/tasks/{id}/release" "releaseTask" schema::ReleaseTask, &[], |asked| End::Release;
     /// Gives a task back until `delay` is over, and no try is counted.
-    snooze "/tasks/{id}/snooze" "snoozeTask" &["delay"], |asked| {
+    snooze "/tasks/{id}/snooze" "snoozeTask" schema::SnoozeTask, &["delay"], |asked| {
         let delay = asked.delay.ok_or_else(|| asked::invalid("delay: expected for how long"))?;
         End::Snooze { delay_ms: delay.0 }
     };
@@ -239,9 +239,9 @@ ends! {
 
 /// Says how far a task is: any JSON of up to 1 KiB, which whoever asks for the task is shown.
 #[utoipa::path(
-    post, path = "/tasks/{id}/progress", operation_id = "progressTask", tag = "workers", security(("worker" = [])),
-    params(("id" = String, Path)),
-    request_body(content = schema::TaskEnd, content_type = "application/json"),
+    post, path = "/tasks/{id}/progress", operation_id = "progressTask", tag = "workers", security((), ("worker" = [])),
+    params(("id" = String, Path, pattern = "^[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$")),
+    request_body(content = schema::TaskProgress, content_type = "application/json"),
     responses(
         (status = 200, description = "Noted", body = schema::TaskEnded),
         (status = 400, description = "No such word", body = schema::ProblemDocument, content_type = "application/problem+json"),
