@@ -61,6 +61,8 @@ impl Task {
 #[derive(Debug, Serialize)]
 pub struct Beat {
     pub holds: Vec<u64>,
+    /// The number of the newest stream; 0 where there was none.
+    pub stream: u64,
 }
 
 #[derive(Debug, Deserialize)]

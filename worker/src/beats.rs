@@ -4,6 +4,7 @@
 //! What a node says is lost is stopped, and all that no beat has kept for as long as a lease: another may have
 //! it by now. Both parts may be dropped at any await.
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -34,7 +35,8 @@ async fn name_all(worker: &Worker) {
     let mut is_heard = true;
     loop {
         let (holds, began) = (worker.held.fences(), Instant::now());
-        let answer = worker.client.post(&path, &Beat { holds: holds.clone() }, ANSWER_TIMEOUT).await;
+        let beat = Beat { holds: holds.clone(), stream: worker.stream.load(Relaxed) };
+        let answer = worker.client.post(&path, &beat, ANSWER_TIMEOUT).await;
         let pause = match judge(answer) {
             Ok(lost) => {
                 worker.heard();

@@ -4,6 +4,7 @@
 //! A help, and no need: nodes of the version before have none. Where one ends for another reason a beat says so
 //! at once, and the next one is opened.
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -23,11 +24,14 @@ const NONE_THERE: Duration = Duration::from_secs(60);
 
 /// Has one open until it is dropped.
 pub async fn stay(worker: &Worker) {
-    let path = format!("/workers/{}/stream", worker.name);
-    loop {
+    for number in 1u64.. {
+        let path = format!("/workers/{}/stream?number={number}", worker.name);
         let pause = match worker.client.open(&path, OPEN_TIMEOUT).await {
             Ok(answer) if answer.status() == StatusCode::OK => {
                 worker.metrics.streams.inc();
+                // Nodes believe its end once they know of it.
+                worker.stream.store(number, Relaxed);
+                worker.beat_now.notify_one();
                 until_end(answer.into_body()).await;
                 worker.metrics.streams.dec();
                 // Else its end is taken for the worker's.

@@ -1,5 +1,6 @@
 //! What all parts of a worker share.
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -33,6 +34,8 @@ pub struct Worker {
     pub tasks: TaskTracker,
     /// Has the next beat sent at once.
     pub beat_now: Notify,
+    /// The number of the newest stream.
+    pub stream: AtomicU64,
     said: Mutex<Said>,
 }
 
@@ -68,6 +71,7 @@ impl Worker {
             doer: Doer::new(&config.how, &mut registry)?,
             tasks: TaskTracker::new(),
             beat_now: Notify::new(),
+            stream: AtomicU64::new(0),
             said: Mutex::default(),
         };
         Ok((worker, registry))

@@ -13,6 +13,7 @@ use super::node::{AdminApi, Chunks};
 use crate::kinds::served::{MessageApi, TaskApi};
 use crate::service::list::{self, Filter};
 use crate::service::operator::{OperatorError, PeerProgress};
+use crate::service::tasks::Word;
 use crate::service::time::MemberClock;
 use crate::service::{Claim, Clocks, ClusterStatus, Counted, Page, Put, ServiceError, Written};
 use skep_raft::wire::TimeMend;
@@ -51,7 +52,6 @@ pub struct State {
     pub tasks: Tasks,
     /// What workers said that they hold.
     pub beats: Vec<u64>,
-    pub gone_fences: Vec<u64>,
     applied: u64,
     clock: Clock,
     pub is_time_mended: bool,
@@ -251,12 +251,11 @@ impl TaskApi for Fake {
         Ok(outcomes)
     }
 
-    async fn extend_leases(&self, fences: &[u64]) -> Result<(), ServiceError> {
-        self.state.lock().unwrap().beats.extend_from_slice(fences);
-        Ok(())
-    }
-    async fn end_leases(&self, fences: &[u64]) -> Result<(), ServiceError> {
-        self.state.lock().unwrap().gone_fences.extend_from_slice(fences);
+    async fn tell_of_worker(&self, word: Word<'_>) -> Result<(), ServiceError> {
+        let state = &mut self.state.lock().unwrap();
+        if word.ended.is_none() {
+            state.beats.extend_from_slice(word.fences);
+        }
         Ok(())
     }
 }

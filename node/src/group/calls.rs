@@ -71,13 +71,14 @@ impl CallHandler for Calls {
                 }
                 .boxed()
             }
-            Request::Beat { fences } => {
+            Request::Beat { worker, stream, fences } => {
                 let led = led_term(self.node_id, &self.raft);
-                answer(Response::Beat(self.held_leases.extend(&fences, led)))
+                answer(Response::Beat(self.held_leases.extend(&worker, stream, &fences, led)))
             }
-            Request::Gone { fences } => {
+            Request::Gone { worker, stream, ago_ms, fences } => {
                 let led = led_term(self.node_id, &self.raft);
-                answer(Response::Beat(self.held_leases.end(&fences, led)))
+                let ago = Duration::from_millis(ago_ms);
+                answer(Response::Beat(self.held_leases.end(&worker, stream, ago, &fences, led)))
             }
             Request::HasRoom => answer(Response::HasRoom(self.health.borrow().full.is_none())),
             Request::Resumes { session, held, went_back } => {

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use crate::http::Account;
 use crate::service::list::Filter;
+use crate::service::tasks::Word;
 use crate::service::{Claim, ClusterStatus, Counted, Page, Put, Service, ServiceError, Written};
 
 /// What the handlers share.
@@ -90,10 +91,8 @@ pub trait TaskApi: MessageApi {
         &self,
         ops: Vec<TaskOp>,
     ) -> impl Future<Output = Result<Vec<TaskOutcome>, ServiceError>> + Send;
-    /// Has the leader believe for a while more that a worker holds the tasks of these fences.
-    fn extend_leases(&self, fences: &[u64]) -> impl Future<Output = Result<(), ServiceError>> + Send;
-    /// Has the leader believe no more that a worker holds these, unless it is heard of by another way.
-    fn end_leases(&self, fences: &[u64]) -> impl Future<Output = Result<(), ServiceError>> + Send;
+    /// Tells the leader that a worker is there, or is gone.
+    fn tell_of_worker(&self, word: Word<'_>) -> impl Future<Output = Result<(), ServiceError>> + Send;
 }
 
 impl TaskApi for Service {
@@ -116,11 +115,8 @@ impl TaskApi for Service {
     ) -> impl Future<Output = Result<Vec<TaskOutcome>, ServiceError>> + Send {
         Service::change_all_tasks(self, ops)
     }
-    fn extend_leases(&self, fences: &[u64]) -> impl Future<Output = Result<(), ServiceError>> + Send {
-        Service::extend_leases(self, fences)
-    }
-    fn end_leases(&self, fences: &[u64]) -> impl Future<Output = Result<(), ServiceError>> + Send {
-        Service::end_leases(self, fences)
+    fn tell_of_worker(&self, word: Word<'_>) -> impl Future<Output = Result<(), ServiceError>> + Send {
+        Service::tell_of_worker(self, word)
     }
 }
 

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::{Claim, Service, ServiceError, unexpected};
 
+pub use dispatcher::Word;
 pub use leases::LEASE;
 
 /// How long a beat may look for a leader: a worker sends the next one soon.
@@ -51,14 +52,10 @@ impl Service {
         outcomes.into_iter().map(outcome).collect()
     }
 
-    /// Has the leader believe for a lease's length more that a worker holds these.
-    pub async fn extend_leases(&self, fences: &[u64]) -> Result<(), ServiceError> {
-        self.0.beats.extend(fences, Instant::now() + BEAT_TIMEOUT).await
-    }
-
-    /// Has the leader believe no more that a worker holds these: it is gone, unless it is heard of by another way.
-    pub async fn end_leases(&self, fences: &[u64]) -> Result<(), ServiceError> {
-        self.0.beats.end(fences, Instant::now() + BEAT_TIMEOUT).await
+    /// Has the leader believe for a lease's length more that a worker holds what it says; or no more, where its stream
+    /// has ended and nothing was heard of it since.
+    pub async fn tell_of_worker(&self, word: Word<'_>) -> Result<(), ServiceError> {
+        self.0.beats.tell(word, Instant::now() + BEAT_TIMEOUT).await
     }
 
     /// Fails until the cluster has agreed to have tasks: a member of the version before could not read them.

@@ -296,9 +296,10 @@ async fn what_is_due_becomes_ready_in_time_and_a_try_that_takes_too_long_is_over
     assert_eq!(task(&client, &late).await["tries"], 1);
 }
 
-/// A worker's stream, as its process has it: who drops it dies.
-async fn stream(cluster: &Cluster, node: u8, worker: &str) -> tokio::net::TcpStream {
-    let (address, path) = (cluster.node(node).http.address, format!("/workers/{worker}/stream"));
+/// A worker's stream of a number, as its process has it: who drops it dies.
+async fn stream(cluster: &Cluster, node: u8, worker: &str, number: u64) -> tokio::net::TcpStream {
+    let address = cluster.node(node).http.address;
+    let path = format!("/workers/{worker}/stream?number={number}");
     let mut stream = tokio::net::TcpStream::connect(address).await.expect("a connection");
     let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\n\r\n");
     stream.write_all(request.as_bytes()).await.expect("sent");
@@ -312,42 +313,42 @@ async fn stream(cluster: &Cluster, node: u8, worker: &str) -> tokio::net::TcpStr
     stream
 }
 
+async fn beat(client: &Client, worker: &str, number: u64, fence: u64) {
+    let body = json!({"holds": [fence], "stream": number});
+    let answer = post(client, &format!("/workers/{worker}/beat"), body).await;
+    assert_eq!((answer.status, answer.json()), (200, json!({"lost": []})), "{answer:?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_worker_had_whose_stream_ends_goes_to_another_at_once_and_who_beats_keeps_it() {
     let _machine = machine_shared();
-    let cluster = agreed(3).await;
+    let cluster = ready().await;
     let leader = cluster.leader().await;
     let follower = (1..=3).find(|node| *node != leader).expect("another one");
-    put_many(&cluster.node(leader).http, 2).await;
-    let [dies, stays] = ["dies", "stays"];
+    let [at_leader, at_follower] = [leader, follower].map(|node| cluster.node(node).http.clone());
+    put_many(&at_leader, 2).await;
     let mut held = Vec::new();
-    for (worker, node) in [(dies, follower), (stays, leader)] {
-        held.push(
-            given(&post(&cluster.node(node).http, "/claim", claim(worker, 1, 1, "0s")).await).remove(0),
-        );
+    let mut streams = Vec::new();
+    for (worker, client, node) in [("dies", &at_follower, follower), ("stays", &at_follower, follower)] {
+        held.push(given(&post(client, "/claim", claim(worker, 1, 1, "0s")).await).remove(0));
+        streams.push(stream(&cluster, node, worker, 1).await);
+        beat(client, worker, 1, held[held.len() - 1].1).await;
     }
-    let (one, two) = (stream(&cluster, follower, dies).await, stream(&cluster, leader, stays).await);
-    let waiting = tokio::spawn({
-        let client = cluster.node(leader).http.clone();
-        async move { given(&post(&client, "/claim", claim("other", 1, 2, "20s")).await) }
-    });
     let began = Instant::now();
-    drop((one, two));
-    let taken = tokio::spawn(async move { (waiting.await.expect("no panic"), began.elapsed()) });
-    // Its connection alone broke: it is heard of by another way until the other's tasks are taken.
-    let holds = json!({"holds": [held[1].1]});
-    until("the other worker is given the task", PATIENCE, async || {
-        let answer = try_post(&cluster.node(follower).http, "/workers/stays/beat", &holds).await?;
-        assert_eq!((answer.status, answer.json()), (200, json!({"lost": []})), "{answer:?}");
-        taken.is_finished().then_some(())
-    })
-    .await;
-    let (taken, after) = taken.await.expect("no panic");
+    drop(streams);
+    // The connection of this one alone broke: it says so once, and is heard of no more until its next beat.
+    beat(&at_leader, "stays", 1, held[1].1).await;
+    let _again = stream(&cluster, leader, "stays", 2).await;
+    beat(&at_leader, "stays", 2, held[1].1).await;
+    let taken = given(&post(&at_leader, "/claim", claim("other", 1, 2, "14s")).await);
+    let after = began.elapsed();
     assert_eq!(taken.iter().map(|lease| &lease.0).collect::<Vec<_>>(), [&held[0].0]);
     assert!(after < LEASE / 2, "{after:?}: no lease was waited for");
-    let lost = task(&cluster.node(leader).http, &held[0].0).await;
+    let lost = task(&at_leader, &held[0].0).await;
     assert_eq!((&lost["lost"], &lost["state"]), (&1.into(), &"active".into()), "{lost}");
-    assert_eq!(complete(&cluster.node(leader).http, &held[1], "stays").await.expect("an answer").status, 200);
+    let none = given(&post(&at_leader, "/claim", claim("another", 1, 2, "4s")).await);
+    assert_eq!(none, [], "what is kept is given to nobody");
+    assert_eq!(complete(&at_leader, &held[1], "stays").await.expect("an answer").status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -66,11 +66,17 @@ pub enum Request {
     Hashes,
     /// To the leader: workers hold the tasks of these fences. Protocol 6.
     Beat {
+        worker: String,
+        /// The number of its newest stream; 0 where it says none.
+        stream: u64,
         fences: Vec<u64>,
     },
-    /// To the leader: the worker that held the tasks of these fences has let its stream go, and was not heard of
-    /// since. Protocol 6.
+    /// To the leader: the worker that held the tasks of these fences has let its stream of this number go, so long
+    /// ago. Protocol 6.
     Gone {
+        worker: String,
+        stream: u64,
+        ago_ms: u64,
         fences: Vec<u64>,
     },
 }

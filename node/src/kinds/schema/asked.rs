@@ -101,6 +101,9 @@ pub(crate) struct TaskClaim {
 pub(crate) struct Beat {
     #[schema(required = false, max_items = 128)]
     pub holds: Vec<u64>,
+    /// The number of its newest stream, where it has one.
+    #[schema(required = false, default = 0)]
+    pub stream: u64,
 }
 
 /// A task is done.

@@ -294,6 +294,9 @@ impl<'a> EndAsked<'a> {
 pub(crate) struct BeatAsked {
     #[serde(default, deserialize_with = "whole::all")]
     pub holds: Vec<u64>,
+    /// The number of its newest stream.
+    #[serde(default, deserialize_with = "whole::one")]
+    pub stream: u64,
 }
 
 /// What an operator sets of a queue; what is not given is as at first.

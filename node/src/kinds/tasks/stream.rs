@@ -1,9 +1,10 @@
 //! `GET /workers/{worker}/stream`: an answer without an end, by which a worker shows that it lives.
 //!
 //! Where the worker dies its kernel closes the connection, and what it had goes to others within seconds, not after
-//! a lease. The end of a stream is only a hint: its connection, a balancer, or a node may have broken alone. So there
-//! is a grace in which the worker opens another one and beats, and the leader ends no lease of a worker that it has
-//! just heard of. A worker without a stream loses nothing but those seconds.
+//! a lease. The end of a stream is only a hint: its connection, a balancer, or a node may have broken alone, and a
+//! node that stood still tells of it late. So streams have numbers, which beats say; there is a grace in which the
+//! worker opens another one and beats; and the leader ends no lease of a worker of which it has heard since, or that
+//! has a newer stream. A worker without a stream loses nothing but those seconds.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -15,21 +16,25 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::stream;
+use http::Method;
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue};
 use skep_state::task::HOLDS_MAX;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::{Named, Queues, asked};
 use crate::http::problem::{Problem, ProblemKind};
+use crate::http::query::{self, Pairs};
 use crate::kinds::schema;
 use crate::kinds::served::TaskApi;
+use crate::service::tasks::Word;
 
 /// Workers' streams at one node.
 pub(crate) const STREAMS_MAX: usize = 4096;
 /// How often something is written: a balancer between finds by it that a worker is gone.
-const HEARTBEAT: Duration = Duration::from_millis(400);
+const HEARTBEAT: Duration = Duration::from_millis(700);
 /// How long a worker whose stream has ended may take to show that it lives.
-const GRACE: Duration = Duration::from_millis(1500);
+const GRACE: Duration = Duration::from_millis(1000);
 
 /// The streams at this node.
 #[derive(Default)]
@@ -77,6 +82,7 @@ struct Stay<A: TaskApi> {
     streams: Arc<Streams>,
     api: Arc<A>,
     worker: String,
+    number: u64,
     closing: watch::Receiver<bool>,
     began: bool,
     /// The node ended it: that says nothing of the worker.
@@ -112,7 +118,7 @@ impl<A: TaskApi> Drop for Stay<A> {
             return;
         }
         let (streams, api) = (self.streams.clone(), self.api.clone());
-        let worker = std::mem::take(&mut self.worker);
+        let (worker, number, ended) = (std::mem::take(&mut self.worker), self.number, Instant::now());
         // One for each stream that ends, as long as the grace and one call to the leader.
         runtime.spawn(async move {
             tokio::time::sleep(GRACE).await;
@@ -121,7 +127,8 @@ impl<A: TaskApi> Drop for Stay<A> {
             }
             let fences = api.tasks(|tasks| tasks.fences_of(&worker));
             for fences in fences.chunks(HOLDS_MAX) {
-                if let Err(error) = api.end_leases(fences).await {
+                let word = Word { worker: &worker, stream: number, fences, ended: Some(ended) };
+                if let Err(error) = api.tell_of_worker(word).await {
                     tracing::debug!(%error, "a worker that is gone has its tasks until their leases end");
                 }
             }
@@ -132,11 +139,14 @@ impl<A: TaskApi> Drop for Stay<A> {
 /// Shows for as long as it is open that a worker lives.
 ///
 /// Server-sent events: a comment now and then, and `event: leave` before the node drains. Where the worker dies, its
-/// connection ends, and its tasks go to others within 3 seconds. One whose connection alone broke opens another at once, and
-/// beats: its tasks stay its own.
+/// connection ends, and its tasks go to others within 3 seconds, if it has said the number of this stream in a beat.
+/// One whose connection alone broke beats at once, and opens another of the next number: its tasks stay its own.
 #[utoipa::path(
     get, path = "/workers/{worker}/stream", operation_id = "stay", tag = "workers", security(("worker" = [])),
-    params(("worker" = String, Path)),
+    params(
+        ("worker" = String, Path),
+        ("number" = Option<u64>, Query, minimum = 1, description = "Which one of the worker's it is: one more than the last"),
+    ),
     responses(
         (status = 200, description = "As long as both live", body = String, content_type = "text/event-stream"),
         (status = 401, description = "The workers' token is missing, or another", body = schema::ProblemDocument, content_type = "application/problem+json"),
@@ -150,6 +160,19 @@ pub(crate) async fn stay<A: TaskApi>(
 ) -> Result<Response, Problem> {
     queues.workers.check(request.headers())?;
     asked::worker_name(&worker)?;
+    if request.method() == Method::HEAD {
+        // Its end would be taken for the worker's.
+        return Err(Problem::method_not_allowed("HEAD", request.uri().path()));
+    }
+    let mut number = 0;
+    for (name, value) in Pairs::of(request.uri().query().unwrap_or_default()) {
+        if name == "number" {
+            number = query::seq(&value).ok_or_else(|| {
+                let detail = format!("number is {value:?}; expected a whole number from 1 on");
+                Problem::new(ProblemKind::InvalidQuery, detail)
+            })?;
+        }
+    }
     if *queues.closing.borrow() {
         let detail = "the node drains; open the stream at another one";
         return Err(Problem::unprocessed(ProblemKind::NotReady, detail));
@@ -162,6 +185,7 @@ pub(crate) async fn stay<A: TaskApi>(
         streams: queues.streams.clone(),
         api: queues.served.api.clone(),
         worker,
+        number,
         closing: queues.closing.clone(),
         began: false,
         was_ended: false,

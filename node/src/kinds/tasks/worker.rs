@@ -20,6 +20,7 @@ use crate::http::body;
 use crate::http::problem::{Problem, ProblemKind};
 use crate::kinds::schema;
 use crate::kinds::served::TaskApi;
+use crate::service::tasks::Word;
 
 /// Largest body of a claim or a beat.
 const ASK_BYTES_MAX: usize = 16 * 1024;
@@ -65,7 +66,8 @@ pub(crate) async fn claim<A: TaskApi>(
     let api = &of.served.api;
     if !asked.holds.is_empty() {
         // Where nobody hears of it, the leases run on, as they would without.
-        let _ = api.extend_leases(&asked.holds).await;
+        let word = Word { worker: &asked.worker, stream: 0, fences: &asked.holds, ended: None };
+        let _ = api.tell_of_worker(word).await;
     }
     let ClaimAsked { worker, number, queues: names, max, holds, .. } = asked;
     let place = of.desk.join(names.clone())?;
@@ -173,15 +175,16 @@ pub(crate) async fn beat<A: TaskApi>(
 ) -> Result<Response, Problem> {
     let body = read(&queues, request, ASK_BYTES_MAX).await?;
     asked::worker_name(&worker)?;
-    let BeatAsked { holds } = match body.is_empty() {
+    let BeatAsked { holds, stream } = match body.is_empty() {
         true => BeatAsked::default(),
         false => asked::parse::<Option<BeatAsked>>(asked::text(&body)?)?.unwrap_or_default(),
     };
     if holds.len() > HOLDS_MAX {
         return Err(asked::invalid(format!("holds: expected at most {HOLDS_MAX}")));
     }
-    if !holds.is_empty() {
-        queues.served.api.extend_leases(&holds).await?;
+    if stream > 0 || !holds.is_empty() {
+        let word = Word { worker: &worker, stream, fences: &holds, ended: None };
+        queues.served.api.tell_of_worker(word).await?;
     }
     let lost = queues.served.api.tasks(|tasks| tasks.lost_of(&worker, &holds));
     shown::answer(StatusCode::OK, &json!({ "lost": lost }))

@@ -45,19 +45,19 @@ pub fn led_term(node_id: NodeId, raft: &Raft) -> Option<u64> {
 
 impl Held {
     /// A worker holds these. Answers whether this node leads, in a term whose leases it has: else nothing came of it.
-    pub fn extend(&self, fences: &[u64], led: Option<u64>) -> bool {
-        self.note(fences, led, Leases::extend)
+    pub fn extend(&self, worker: &str, stream: u64, fences: &[u64], led: Option<u64>) -> bool {
+        self.note(led, |leases, now| leases.extend(worker, stream, bounded(fences), now))
     }
 
-    /// The worker that held these is gone, unless it was heard of just now. Answers as [`Held::extend`] does.
-    pub fn end(&self, fences: &[u64], led: Option<u64>) -> bool {
-        self.note(fences, led, Leases::end)
+    /// The worker that held these let its stream of this number go so long ago. Answers as [`Held::extend`] does.
+    pub fn end(&self, worker: &str, stream: u64, ago: Duration, fences: &[u64], led: Option<u64>) -> bool {
+        self.note(led, |leases, now| leases.end(worker, stream, ago, bounded(fences), now))
     }
 
-    fn note(&self, fences: &[u64], led: Option<u64>, what: fn(&mut Leases, &[u64], Instant)) -> bool {
+    fn note(&self, led: Option<u64>, what: impl FnOnce(&mut Leases, Instant)) -> bool {
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((_, leases)) = held.as_mut().filter(|(term, _)| led == Some(*term)) else { return false };
-        what(leases, fences.get(..HOLDS_MAX).unwrap_or(fences), Instant::now());
+        what(leases, Instant::now());
         true
     }
 
@@ -78,11 +78,20 @@ impl Held {
     }
 }
 
+fn bounded(fences: &[u64]) -> &[u64] {
+    fences.get(..HOLDS_MAX).unwrap_or(fences)
+}
+
 /// What the leader is told of a worker.
 #[derive(Debug, Clone, Copy)]
-enum Word {
-    Holds,
-    Gone,
+pub struct Word<'a> {
+    pub worker: &'a str,
+    /// The number of a stream of its: the newest, or the one that has ended; 0 where it has none.
+    pub stream: u64,
+    /// Of the tasks that it has.
+    pub fences: &'a [u64],
+    /// When that stream ended: it is gone, unless something was heard of it since.
+    pub ended: Option<Instant>,
 }
 
 /// Tells the leader, from any node, what workers hold, and who of them is gone.
@@ -96,33 +105,28 @@ pub struct Beats {
 }
 
 impl Beats {
-    /// Has the leader extend the leases of these fences.
-    pub async fn extend(&self, fences: &[u64], deadline: Instant) -> Result<(), ServiceError> {
-        self.tell(fences, Word::Holds, deadline).await
-    }
-
-    /// Has the leader end the leases of these fences, whose worker is gone.
-    pub async fn end(&self, fences: &[u64], deadline: Instant) -> Result<(), ServiceError> {
-        self.tell(fences, Word::Gone, deadline).await
-    }
-
-    async fn tell(&self, fences: &[u64], word: Word, deadline: Instant) -> Result<(), ServiceError> {
+    /// Has the leader extend the leases of a worker's tasks; or end them, where its stream has.
+    pub async fn tell(&self, word: Word<'_>, deadline: Instant) -> Result<(), ServiceError> {
+        let Word { worker, stream, fences, ended } = word;
         loop {
             let leader = self.raft.metrics().borrow_watched().current_leader.map(NodeId);
             let heard = match leader {
                 None => false,
                 Some(id) if id == self.node_id => {
                     let led = led_term(self.node_id, &self.raft);
-                    match word {
-                        Word::Holds => self.held.extend(fences, led),
-                        Word::Gone => self.held.end(fences, led),
+                    match ended {
+                        None => self.held.extend(worker, stream, fences, led),
+                        Some(ended) => self.held.end(worker, stream, ended.elapsed(), fences, led),
                     }
                 }
                 Some(id) if self.reads_beats(id) => {
-                    let fences = fences.to_vec();
-                    let request = match word {
-                        Word::Holds => Request::Beat { fences },
-                        Word::Gone => Request::Gone { fences },
+                    let (worker, fences) = (worker.to_owned(), fences.to_vec());
+                    let request = match ended.map(|ended| ended.elapsed().as_millis()) {
+                        None => Request::Beat { worker, stream, fences },
+                        Some(ago) => {
+                            let ago_ms = ago.try_into().unwrap_or(u64::MAX);
+                            Request::Gone { worker, stream, ago_ms, fences }
+                        }
                     };
                     matches!(self.peers.call(id, request, deadline).await, Ok(Response::Beat(true)))
                 }
@@ -214,11 +218,11 @@ mod tests {
     fn what_was_heard_in_one_term_says_nothing_of_another() {
         let (held, began) = (Held::default(), Instant::now());
         let current = [Lease { id: TaskId { seq: 1, nonce: 1 }, fence: 7 }];
-        assert!(!held.extend(&[7], Some(3)), "nothing is known of it yet");
+        assert!(!held.extend("w", 0, &[7], Some(3)), "nothing is known of it yet");
         assert_eq!(held.look(3, &current, None, began), []);
-        assert!(held.extend(&[7], Some(3)));
+        assert!(held.extend("w", 0, &[7], Some(3)));
         for led in [None, Some(4)] {
-            assert!(!held.extend(&[7], led), "{led:?}");
+            assert!(!held.extend("w", 0, &[7], led), "{led:?}");
         }
         let later = began + LEASE + LEASE;
         assert_eq!(held.look(5, &current, None, later), [], "another leader heard of it meanwhile");

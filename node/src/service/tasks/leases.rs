@@ -11,21 +11,30 @@ use tokio::time::Instant;
 
 /// How long a worker is believed to have its tasks after it was last heard of.
 pub const LEASE: Duration = Duration::from_secs(15);
-/// A worker whose stream has ended and that was not heard of for so long is gone: one whose connection alone broke
-/// has another by then, and said so.
-const HEARD_WITHIN: Duration = Duration::from_millis(1200);
+/// What is heard of a worker may be told by so much earlier or later than the end of its stream is.
+const TOLD_WITHIN: Duration = Duration::from_millis(300);
+/// How long a worker is believed yet of whose stream nothing more is known than that it has ended: it beats by then.
+const DOUBTED: Duration = Duration::from_millis(5_500);
+/// Workers that are remembered as heard of; of more nothing is known but their leases.
+const HEARD_MAX: usize = 4096;
 /// Leases that end at one look, so that not all of a lost rack come back in one moment.
 const EXPIRED_AT_ONCE_MAX: usize = 250;
 
-/// By fence, until when each holds.
+/// By fence, until when each holds; and by worker, when it was last heard of, with the number of its newest stream.
 #[derive(Debug, Default)]
 pub(super) struct Leases {
     until: HashMap<u64, Instant>,
+    heard: HashMap<String, (u64, Instant)>,
 }
 
 impl Leases {
     /// A worker said that it holds these: each is believed for its full length from now on.
-    pub fn extend(&mut self, fences: &[u64], now: Instant) {
+    pub fn extend(&mut self, worker: &str, stream: u64, fences: &[u64], now: Instant) {
+        match self.heard.get_mut(worker) {
+            Some(heard) => *heard = (heard.0.max(stream), now),
+            None if self.heard.len() < HEARD_MAX => drop(self.heard.insert(worker.to_owned(), (stream, now))),
+            None => {}
+        }
         for fence in fences {
             if let Some(until) = self.until.get_mut(fence) {
                 *until = now + LEASE;
@@ -33,13 +42,18 @@ impl Leases {
         }
     }
 
-    /// The worker that held these has let its stream go. Those of which it was not heard since are over.
-    pub fn end(&mut self, fences: &[u64], now: Instant) {
+    /// The worker that held these has let its stream of this number go, so long ago. Where it was heard of over that
+    /// one, and not since, it is gone; where it has a newer one, this is old news. Else it is doubted: it has until
+    /// its next beat.
+    pub fn end(&mut self, worker: &str, stream: u64, ago: Duration, fences: &[u64], now: Instant) {
+        let (newest, heard) = self.heard.get(worker).copied().unwrap_or((0, now));
+        if newest > stream {
+            return;
+        }
+        let is_gone = stream > 0 && newest == stream && heard + ago + TOLD_WITHIN <= now;
         for fence in fences {
-            if let Some(until) = self.until.get_mut(fence)
-                && *until <= now + LEASE - HEARD_WITHIN
-            {
-                *until = now;
+            if let Some(until) = self.until.get_mut(fence) {
+                *until = (*until).min(if is_gone { now } else { now + DOUBTED });
             }
         }
     }
@@ -47,6 +61,7 @@ impl Leases {
     /// Nobody could be heard for so long.
     pub fn pause(&mut self, missed: Duration) {
         self.until.values_mut().for_each(|until| *until += missed);
+        self.heard.values_mut().for_each(|(_, heard)| *heard += missed);
     }
 
     /// Takes note of what is in workers' hands, and answers those leases of it that are over, the oldest first.
@@ -61,6 +76,7 @@ impl Leases {
             }
         }
         self.until = until;
+        self.heard.retain(|_, (_, heard)| *heard + LEASE > now);
         over.sort_unstable();
         over.into_iter().map(|(_, lease)| lease).take(EXPIRED_AT_ONCE_MAX).collect()
     }
@@ -82,7 +98,7 @@ mod tests {
         let s = |seconds| began + Duration::from_secs(seconds);
         let all = [lease(1), lease(2)];
         assert_eq!(leases.look(&all, s(0)), []);
-        leases.extend(&[2, 3], s(10));
+        leases.extend("w", 0, &[2, 3], s(10));
         assert_eq!(leases.look(&all, s(14)), []);
         assert_eq!(leases.look(&all, s(15)), [lease(1)]);
         assert_eq!(leases.look(&all, s(25)), all, "as long as it is in nobody else's hands");
@@ -99,21 +115,53 @@ mod tests {
         assert_eq!(leases.look(&[lease(1)], began + Duration::from_secs(55)), [lease(1)]);
     }
 
+    /// Heard of over its stream's number, at this time.
+    fn beats(leases: &mut Leases, stream: u64, now: Instant) {
+        leases.extend("w", stream, &[1], now);
+    }
+
     #[test]
-    fn a_worker_that_is_gone_is_believed_no_more_unless_it_was_heard_of_since() {
+    fn a_worker_is_gone_where_nothing_was_heard_of_it_since_its_stream_ended() {
+        let ms = |began: Instant, millis| began + Duration::from_millis(millis);
+        let ago = Duration::from_millis(1500);
+        let over = |beaten: &[(u64, u64)], ended: (u64, u64)| {
+            let (began, mut leases) = (Instant::now(), Leases::default());
+            leases.look(&[lease(1)], began);
+            beaten.iter().for_each(|(stream, at)| beats(&mut leases, *stream, ms(began, *at)));
+            let (stream, at) = ended;
+            leases.end("w", stream, ago, &[1, 9], ms(began, at));
+            let at_once = !leases.look(&[lease(1)], ms(began, at)).is_empty();
+            let later = !leases.look(&[lease(1)], ms(began, at + 5_500)).is_empty();
+            (at_once, later)
+        };
+        assert_eq!(over(&[(1, 10), (1, 5_000)], (1, 7_000)), (true, true));
+        assert_eq!(
+            over(&[(1, 10), (1, 5_000), (1, 5_510)], (1, 7_000)),
+            (false, true),
+            "it beat as it ended"
+        );
+        assert_eq!(
+            over(&[(1, 10), (2, 5_510)], (1, 30_000)),
+            (false, false),
+            "it has a newer one, and this is old"
+        );
+        assert_eq!(over(&[], (1, 7_000)), (false, true), "this leader has heard nothing of it");
+        assert_eq!(over(&[(0, 10)], (0, 7_000)), (false, true), "it numbers none");
+    }
+
+    #[test]
+    fn one_beat_as_its_stream_ends_keeps_a_worker_what_it_has() {
         let (began, mut leases) = (Instant::now(), Leases::default());
         let ms = |millis| began + Duration::from_millis(millis);
-        let all = [lease(1), lease(2)];
-        leases.look(&all, ms(0));
-        leases.extend(&[2], ms(1000));
-        leases.end(&[1, 2, 3], ms(2000));
-        assert_eq!(leases.look(&all, ms(2000)), [lease(1)], "the other one was heard of a second ago");
-        leases.end(&[2], ms(2500));
-        assert_eq!(leases.look(&all, ms(2500)), all);
-        leases.pause(Duration::from_secs(40));
-        leases.extend(&[1], ms(3000));
-        leases.end(&[1], ms(3000));
-        assert_eq!(leases.look(&[lease(1)], ms(3000)), [], "a beat by any way brings it back");
+        leases.look(&[lease(1)], ms(0));
+        beats(&mut leases, 1, ms(1_000));
+        // It breaks at 2,000; the worker says so at once, opens another, and beats again as always.
+        beats(&mut leases, 1, ms(2_010));
+        beats(&mut leases, 2, ms(2_120));
+        leases.end("w", 1, Duration::from_millis(1500), &[1], ms(3_500));
+        assert_eq!(leases.look(&[lease(1)], ms(7_100)), []);
+        beats(&mut leases, 2, ms(7_120));
+        assert_eq!(leases.look(&[lease(1)], ms(22_100)), []);
     }
 
     #[test]

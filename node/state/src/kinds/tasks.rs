@@ -182,7 +182,7 @@ impl Kind for Tasks {
                 let lease = Lease { id: *id, fence: *fence };
                 self.end_with(lease, result, (*nonce, follow), now, limits)
             }
-            TaskOp::RestoreBatch(saved) => self.restore_batch(saved, limits),
+            TaskOp::RestoreBatch(saved) => self.restore_batch(saved, now, limits),
             TaskOp::Restore(saved) => self.restore(saved, limits),
             TaskOp::Given { seq, fence } => {
                 self.give((*seq).min(crate::task::SEQ_MAX), (*fence).min(FENCE_MAX));

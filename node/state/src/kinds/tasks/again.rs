@@ -2,9 +2,10 @@
 //! ready ones. Workers are not among them, nor what queues have counted.
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 
 use super::queue::Queue;
-use super::{Task, Tasks, Timed};
+use super::{Batch, Task, Tasks, Timed};
 use crate::task::{NewTask, SavedTask, TaskOp, TaskState, When};
 
 impl Tasks {
@@ -27,11 +28,18 @@ impl Tasks {
         let ended = held.batches.values().map(|batch| &batch.ended);
         let finished = [&held.finished].into_iter().chain(ended).flat_map(move |list| held.table.tasks(list));
         let all = listed.chain(due).chain(finished);
-        let batches = held.batches.values().map(|batch| TaskOp::RestoreBatch(Box::new(batch.saved())));
-        let saved = all.map(move |task| TaskOp::Restore(Box::new(tasks.saved(task))));
+        // A batch comes directly before the first of its tasks: between them it is one without any.
+        let batch = |batch: &Batch| TaskOp::RestoreBatch(Box::new(batch.saved()));
+        let without = held.batches.values().filter(|batch| batch.total() == batch.met).map(batch);
+        let mut told = BTreeSet::new();
+        let saved = all.flat_map(move |task| {
+            let of = task.member.map(|member| member.batch).filter(|of| told.insert(*of));
+            let of = of.and_then(|of| held.batches.get(&of)).map(batch);
+            of.into_iter().chain([TaskOp::Restore(Box::new(tasks.saved(task)))])
+        });
         // First: a task that a client puts meanwhile has a number that is none of theirs.
         let given = (held.last_seq > 0).then_some(TaskOp::Given { seq: held.last_seq, fence: held.fence });
-        given.into_iter().chain(queues).chain(batches).chain(saved)
+        given.into_iter().chain(queues).chain(without).chain(saved)
     }
 
     /// What of a queue is to be claimed, or was: that was before the rest. Keys come one after the other.

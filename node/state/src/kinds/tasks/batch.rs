@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::put::For;
 use super::table::List;
 use super::{Task, Tasks, Timed, noted};
 use crate::level::Limits;
@@ -103,7 +104,7 @@ impl Tasks {
             return TaskOutcome::Invalid;
         }
         let new: Vec<&NewTask> = tasks.iter().filter(|task| self.meets(task).is_none()).collect();
-        if let Err(refused) = self.admit(new.iter().copied(), BATCH_BYTES, limits) {
+        if let Err(refused) = self.admit(new.iter().copied(), BATCH_BYTES, For::Puts, limits) {
             return refused;
         }
         if !self.have_batch_room(limits) {
@@ -151,8 +152,9 @@ impl Tasks {
         self.held.changes += 1;
     }
 
-    /// A batch of a snapshot; its tasks follow.
-    pub(super) fn restore_batch(&mut self, saved: &SavedBatch, limits: &Limits) -> TaskOutcome {
+    /// A batch of a snapshot; its tasks follow. Until one of them comes that is unfinished, it counts as over: where
+    /// none does any more, it goes by itself.
+    pub(super) fn restore_batch(&mut self, saved: &SavedBatch, now: u64, limits: &Limits) -> TaskOutcome {
         let SavedBatch { id, posted, met, keep_ms, .. } = saved;
         let fits = (1..SEQ_MAX).contains(&id.seq)
             && *posted as usize <= PUT_TASKS_MAX
@@ -166,7 +168,8 @@ impl Tasks {
         if !self.make_room(BATCH_BYTES, limits) || !self.have_batch_room(limits) {
             return TaskOutcome::Full;
         }
-        self.add_batch(saved);
+        let ended_ms = if saved.ended_ms > 0 { saved.ended_ms } else { now.max(1) };
+        self.add_batch(&SavedBatch { ended_ms, ..saved.clone() });
         if let Some(batch) = self.held.batches.get(&id.seq) {
             noted::batch(&mut self.rolling, &batch.saved());
         }

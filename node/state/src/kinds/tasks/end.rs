@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::put::For;
 use super::table::{Edge, NONE};
 use super::{Ended, Tasks, Timed, noted};
 use crate::level::Limits;
@@ -15,6 +16,8 @@ use crate::task::{
 
 /// Longest time before a retry.
 const BACKOFF_MS_MAX: u64 = 3600 * 1000;
+/// What is said of a task of a batch that was done, where its result had no room.
+const NO_ROOM: &str = "no-room";
 /// Workers that are lost with a task before it is taken for what ended them.
 pub(super) const LOST_MAX: u8 = 3;
 
@@ -63,13 +66,15 @@ impl Tasks {
             }
         };
         let member = self.held.table.get(slot).and_then(|task| task.member);
-        if let (Some(_), End::Done { result }) = (member, end)
-            && !self.make_room(result.len(), limits)
-        {
-            // It stays, and so does the payload: what has no room is refused, and tried again.
-            return TaskOutcome::Full;
-        }
         self.mark(slot, end.ended());
+        if let (Some(_), End::Done { result }) = (member, end)
+            && !self.make_room(result.len() + For::Results.kept_free(limits), limits)
+        {
+            // It stays, and so does the payload, as long as the batch: where all have such results, there must be room
+            // for others' tasks, and the batch must come to its end.
+            self.fail(slot, NO_ROOM, true, now, limits);
+            return TaskOutcome::Ended { state: TaskState::Dead };
+        }
         match end {
             End::Done { result } => {
                 let payload = self.held.table.get(slot).map_or(0, |task| task.body.payload.len());
@@ -107,8 +112,11 @@ impl Tasks {
         }
         if let Ok(slot) = self.held_by(id, fence) {
             let member = self.held.table.get(slot).and_then(|task| task.member);
+            if member.is_some() && !self.make_room(result.len() + For::Results.kept_free(limits), limits) {
+                return self.end(id, fence, &end, now, limits);
+            }
             let new: Vec<&NewTask> = follow.iter().filter(|task| self.meets(task).is_none()).collect();
-            if let Err(refused) = self.admit(new.iter().copied(), result.len(), limits) {
+            if let Err(refused) = self.admit(new.iter().copied(), result.len(), For::Ends, limits) {
                 return refused;
             }
             let mut number = 0;
@@ -299,7 +307,7 @@ impl Tasks {
             return TaskOutcome::Finished { state: task.state };
         }
         let lane = task.body.key.as_deref().map(|key| (task.queue, key));
-        if !self.have_lanes(lane.into_iter(), limits) {
+        if !self.have_lanes(lane.into_iter(), For::Ends, limits) {
             return TaskOutcome::Full;
         }
         let key = task.body.unique.clone().map(|unique| (task.queue, unique));

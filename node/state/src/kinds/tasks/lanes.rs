@@ -10,6 +10,7 @@
 use std::collections::BTreeSet;
 
 use super::lane::Lane;
+use super::put::For;
 use super::table::Edge;
 use super::{Tasks, Timed, noted};
 use crate::level::Limits;
@@ -80,13 +81,18 @@ impl Tasks {
     }
 
     /// Whether there is room for the lanes of these queues' keys.
-    pub(super) fn have_lanes<'a>(&self, keys: impl Iterator<Item = (u16, &'a str)>, limits: &Limits) -> bool {
+    pub(super) fn have_lanes<'a>(
+        &self,
+        keys: impl Iterator<Item = (u16, &'a str)>,
+        of: For,
+        limits: &Limits,
+    ) -> bool {
         let queue = |number: u16| self.held.queues.get(usize::from(number));
         let is_new = |(number, key): &(u16, &str)| {
             queue(*number).is_some_and(|queue| queue.settings.has_lanes() && !queue.lanes.contains_key(*key))
         };
         let new: BTreeSet<(u16, &str)> = keys.filter(is_new).collect();
-        new.is_empty() || self.lanes() + new.len() <= limits.task_lanes_max
+        new.is_empty() || self.lanes() + new.len() <= of.lanes_max(limits)
     }
 
     /// Sets how many of a key may be active, and for how long it has rest: all tasks of the queue find their places
@@ -104,7 +110,7 @@ impl Tasks {
             let task = |slot: &u32| self.held.table.get(*slot);
             let keys = slots.iter().filter_map(|slot| task(slot)?.body.key.as_deref());
             let keys: BTreeSet<&str> = keys.collect();
-            if self.lanes() - queue.lanes.len() + keys.len() > limits.task_lanes_max {
+            if self.lanes() - queue.lanes.len() + keys.len() > For::Puts.lanes_max(limits) {
                 return false;
             }
         }

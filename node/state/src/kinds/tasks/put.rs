@@ -33,7 +33,7 @@ impl Tasks {
         {
             return TaskOutcome::Met { id };
         }
-        if let Err(refused) = self.admit(tasks.iter(), 0, limits) {
+        if let Err(refused) = self.admit(tasks.iter(), 0, For::Puts, limits) {
             return refused;
         }
         for (number, task) in (0..).zip(tasks) {
@@ -49,6 +49,7 @@ impl Tasks {
         &mut self,
         tasks: impl Iterator<Item = &'a NewTask> + Clone,
         beside: usize,
+        of: For,
         limits: &Limits,
     ) -> Result<(), TaskOutcome> {
         let mut wanted = BTreeMap::<&str, u32>::new();
@@ -56,7 +57,9 @@ impl Tasks {
         for (name, count) in &wanted {
             let queue =
                 self.by_queue.get(*name).and_then(|number| self.held.queues.get(usize::from(*number)));
+            // An end takes a task out of the queue: one that is full would lock itself.
             if let Some(queue) = queue
+                && of == For::Puts
                 && queue.unfinished().saturating_add(*count) > queue.settings.length_max
             {
                 return Err(TaskOutcome::QueueFull { queue: (*name).to_owned() });
@@ -67,8 +70,9 @@ impl Tasks {
             return Err(TaskOutcome::Full);
         }
         let lane = |task: &'a NewTask| Some((*self.by_queue.get(&*task.queue)?, task.key.as_deref()?));
-        let has_lanes = self.have_lanes(tasks.clone().filter_map(lane), limits);
-        match has_lanes && self.make_room(beside + tasks.map(charge).sum::<usize>(), limits) {
+        let has_lanes = self.have_lanes(tasks.clone().filter_map(lane), of, limits);
+        let kept_free = of.kept_free(limits);
+        match has_lanes && self.make_room(beside + kept_free + tasks.map(charge).sum::<usize>(), limits) {
             true => Ok(()),
             false => Err(TaskOutcome::Full),
         }
@@ -265,19 +269,19 @@ impl Tasks {
         }
         let Some(queue) = self.by_queue.get(&*task.queue).copied() else { return TaskOutcome::Full };
         let lane = task.key.as_deref().filter(|_| state.is_unfinished()).map(|key| (queue, key));
-        if !self.have_lanes(lane.into_iter(), limits) || !self.make_room(charge(task) + outcome.len(), limits)
+        if !self.have_lanes(lane.into_iter(), For::Ends, limits)
+            || !self.make_room(charge(task) + outcome.len(), limits)
         {
             return TaskOutcome::Full;
         }
-        if member.is_some_and(|member| !self.held.batches.contains_key(&member.batch)) {
-            // The time of a batch that was over may have come meanwhile.
-            return match state.is_unfinished() {
-                true => TaskOutcome::Invalid,
-                false => TaskOutcome::Changed { count: 0 },
-            };
+        // Workers may have ended what came of a batch, and its time have come meanwhile: what is still to be done is
+        // done by itself.
+        let member = member.filter(|member| self.held.batches.contains_key(&member.batch));
+        if saved.member.is_some() && member.is_none() && !state.is_unfinished() {
+            return TaskOutcome::Changed { count: 0 };
         }
         let slot = self.insert(*id, queue, task, *state, *timer_ms, *put_ms);
-        self.enlist(slot, *member);
+        self.enlist(slot, member);
         if let Some(task) = self.held.table.get_mut(slot) {
             (task.tries, task.lost, task.fence, task.since_ms) = (*tries, *lost, *fence, *since_ms);
         }
@@ -287,6 +291,35 @@ impl Tasks {
         // What may be claimed at once could be so then.
         self.place(slot, Edge::Tail, *since_ms);
         TaskOutcome::Changed { count: 1 }
+    }
+}
+
+/// For what room is asked: what ends tasks has some that puts do not get, so that nobody who puts keeps others from
+/// ending.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum For {
+    Puts,
+    /// The result of a task of a batch, which is known as long as that is.
+    Results,
+    Ends,
+}
+
+impl For {
+    /// Bytes of the room for tasks that stay free.
+    pub(super) fn kept_free(self, limits: &Limits) -> usize {
+        match self {
+            For::Puts => limits.task_bytes_max / 8,
+            For::Results => limits.task_bytes_max / 4,
+            For::Ends => 0,
+        }
+    }
+
+    /// Lanes that there may be.
+    pub(super) fn lanes_max(self, limits: &Limits) -> usize {
+        match self {
+            For::Puts => limits.task_lanes_max - limits.task_lanes_max / 16,
+            For::Results | For::Ends => limits.task_lanes_max,
+        }
     }
 }
 

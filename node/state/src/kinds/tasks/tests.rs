@@ -302,7 +302,7 @@ fn what_is_finished_goes_for_what_comes_and_beyond_that_nothing_comes() {
     {
         count += 1;
     }
-    assert_eq!(count, 127, "of 32 MiB, each with 257 bytes more");
+    assert_eq!(count, 111, "of seven eighths of 32 MiB, each with 257 bytes more");
     assert!(matches!(queues.world.kinds.tasks.find(finished), Err(TaskOutcome::Gone)));
     assert!(queues.world.kinds.tasks.bytes() <= Limits::WIDEST.task_bytes_max);
     let lease = queues.claim(claim("a", 2, 1, &[]))[0];

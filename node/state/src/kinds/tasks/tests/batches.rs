@@ -158,24 +158,62 @@ fn of_what_has_ended_the_oldest_goes_first_and_a_batch_as_a_whole_once_it_is_ove
 }
 
 #[test]
-fn a_result_for_which_there_is_no_room_is_refused_and_its_task_stays_as_it_is() {
+fn a_result_for_which_there_is_no_room_ends_its_task_and_others_have_room_still() {
     let mut queues = Queues::default();
     let (batch, _) = queues.put_batch(vec![new("q"); 200]);
     let result = || End::Done { result: vec![0; 256 * 1024].into() };
-    let mut number = 0;
-    let refused = loop {
-        number += 1;
+    let refused = (1..=200).find_map(|number| {
         let lease = queues.claim(claim("a", number, 1, &[]))[0];
         match queues.end(lease, result()) {
-            TaskOutcome::Ended { .. } => {}
-            TaskOutcome::Full => break lease,
+            TaskOutcome::Ended { state: TaskState::Done } => None,
+            TaskOutcome::Ended { state: TaskState::Dead } => Some((number, lease)),
             other => panic!("{other:?}"),
         }
-    };
-    assert!(queues.world.kinds.tasks.bytes() <= Limits::WIDEST.task_bytes_max);
-    assert_eq!(queues.counts_of(batch)[0], 200 - (number as u32 - 1));
+    });
+    let (number, refused) = refused.unwrap();
+    assert_eq!(queues.task(refused.id).error(), b"no-room");
+    assert_eq!(queues.end(refused, result()), TaskOutcome::Again { state: TaskState::Dead });
+    assert_eq!(queues.counts_of(batch), [200 - number as u32, number as u32 - 1, 1, 0]);
     queues.restart();
-    assert_eq!(queues.end(refused, done("r")), TaskOutcome::Ended { state: TaskState::Done });
+    // Puts have some that results do not get, and ends some that puts do not.
+    let large = || NewTask { payload: vec![0; 200 * 1024].into(), ..new("other") };
+    let mut put = |task: NewTask| {
+        queues.nonce += 1;
+        queues.apply(TaskOp::Put { nonce: queues.nonce, tasks: vec![task] })
+    };
+    let puts = (0..).take_while(|_| matches!(put(large()), TaskOutcome::Put { .. })).count();
+    assert!(puts > 10, "{puts}");
+    let lease = queues.claim(TaskClaim { queues: vec!["other".into()], ..claim("b", 1, 1, &[]) })[0];
+    assert_eq!(queues.end(lease, result()), TaskOutcome::Ended { state: TaskState::Done });
+}
+
+/// What is restored is sound after each step, and what is left of a restore that ended early goes by itself.
+#[test]
+fn a_batch_is_restored_with_its_first_task_and_one_without_any_goes() {
+    let mut queues = Queues::default();
+    let (batch, _) = queues.put_batch(vec![new("q"); 3]);
+    let lease = queues.take("a");
+    queues.end(lease, done("r"));
+    let again: Vec<Op> = queues.world.kinds.again().collect::<Result<_, _>>().unwrap();
+    for steps in 0..=again.len() {
+        let mut anew = Queues::default();
+        for op in &again[..steps] {
+            if let Op::Tasks { op, .. } = op {
+                anew.apply(op.clone());
+            }
+        }
+        anew.restart();
+        match anew.world.kinds.tasks.batch(batch).map(|batch| (batch.unfinished, batch.ended_ms)) {
+            Ok((0, ended_ms)) => assert_ne!(ended_ms, 0, "{steps}"),
+            Ok((_, ended_ms)) => assert_eq!(ended_ms, 0, "{steps}"),
+            Err(_) => continue,
+        }
+        anew.now += 2 * KEEP_MS;
+        anew.apply(TaskOp::Due { max: 9 });
+        let is_there = anew.world.kinds.tasks.batch(batch).is_ok();
+        let is_to_be_done = anew.world.kinds.tasks.queues().next().is_some_and(|queue| queue.ready > 0);
+        assert_eq!(is_there, is_to_be_done, "{steps}");
+    }
 }
 
 #[test]
@@ -226,17 +264,31 @@ fn what_follows_a_task_is_put_with_its_end_and_stays_at_its_place_in_the_batch()
 #[test]
 fn an_end_whose_followers_have_no_room_is_refused_and_nothing_of_it_is_done() {
     let mut queues = Queues::default();
-    let settings = QueueSettings { length_max: 1, ..QueueSettings::default() };
-    queues.apply(TaskOp::QueueSet { queue: "p".into(), settings });
     let id = queues.put(new("q"));
     let lease = queues.take("a");
-    let refused = queues.apply(followed(lease, 7, vec![new("q"), new("p"), new("p")]));
-    assert_eq!(refused, TaskOutcome::QueueFull { queue: "p".into() });
-    assert_eq!((queues.task(id).state, queues.world.kinds.tasks.len()), (TaskState::Active, 1));
+    let large = || NewTask { payload: vec![0; 250 * 1024].into(), ..new("p") };
+    let before = queues.world.kinds.tasks.last_fence();
+    let settings = QueueSettings { length_max: 1, ..QueueSettings::default() };
+    queues.apply(TaskOp::QueueSet { queue: "q".into(), settings });
+    loop {
+        queues.nonce += 1;
+        let put = queues.apply(TaskOp::Put { nonce: queues.nonce, tasks: vec![large()] });
+        if put == TaskOutcome::Full {
+            break;
+        }
+    }
+    let count = queues.world.kinds.tasks.len();
+    assert_eq!(queues.apply(followed(lease, 7, vec![large(); 32])), TaskOutcome::Full);
+    assert_eq!((queues.task(id).state, queues.world.kinds.tasks.len()), (TaskState::Active, count));
+    assert_eq!(queues.world.kinds.tasks.last_fence(), before);
     assert_eq!(queues.apply(followed(lease, 7, vec![new("p"); 33])), TaskOutcome::Invalid);
     let lost = Lease { fence: lease.fence + 1, ..lease };
     assert_eq!(queues.apply(followed(lost, 7, vec![new("q")])), TaskOutcome::LeaseLost);
-    assert_eq!(queues.world.kinds.tasks.len(), 1);
-    let ended = queues.apply(followed(lease, 7, vec![new("p")]));
-    assert_eq!((ended, queues.world.kinds.tasks.len()), (TaskOutcome::Ended { state: TaskState::Done }, 2));
+    assert_eq!(queues.world.kinds.tasks.len(), count);
+    // A queue that is full takes what follows one of its own, and so do the tasks that puts have no room for.
+    let ended = queues.apply(followed(lease, 7, vec![new("q"), large()]));
+    assert_eq!(
+        (ended, queues.world.kinds.tasks.len()),
+        (TaskOutcome::Ended { state: TaskState::Done }, count + 2)
+    );
 }
