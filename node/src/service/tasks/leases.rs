@@ -30,10 +30,11 @@ pub(super) struct Leases {
 impl Leases {
     /// A worker said that it holds these: each is believed for its full length from now on.
     pub fn extend(&mut self, worker: &str, stream: u64, fences: &[u64], now: Instant) {
-        match self.heard.get_mut(worker) {
-            Some(heard) => *heard = (heard.0.max(stream), now),
-            None if self.heard.len() < HEARD_MAX => drop(self.heard.insert(worker.to_owned(), (stream, now))),
-            None => {}
+        let has_room = self.heard.len() < HEARD_MAX;
+        if let Some(heard) = self.heard.get_mut(worker) {
+            *heard = (heard.0.max(stream), now);
+        } else if has_room {
+            self.heard.insert(worker.to_owned(), (stream, now));
         }
         for fence in fences {
             if let Some(until) = self.until.get_mut(fence) {
