@@ -229,7 +229,8 @@ impl TaskApi for Fake {
             let (clock, limits) = (&mut state.clock, &Limits::of(Level::TASKS));
             let time = Stamp(clock.latest().0 + 1);
             let rolling = &mut Rolling::default();
-            let mut at = At { index: 1, clock, level: Level::TASKS, limits, rolling };
+            let mends = skep_state::clock::mends::Mends::default();
+            let mut at = At { index: 1, clock, mends: &mends, level: Level::TASKS, limits, rolling };
             let OpOutcome::Tasks(outcome) = state.tasks.apply((&op, time), &mut at).unwrap() else {
                 panic!("another outcome");
             };
