@@ -105,6 +105,19 @@ pub(super) fn resolve(layers: &Layers) -> Result<ServeConfig, ConfigError> {
             reason: "it is for --backends: nodes that gossip found are asked for /readyz".into(),
         });
     }
+    // Without a key, who is of this cluster is anybody's word.
+    let is_far = |backend: &SocketAddr| !backend.ip().to_canonical().is_loopback();
+    if config.backend_tls == BackendTlsConfig::Cluster
+        && config.cluster_key.is_none()
+        && config.backends.iter().any(is_far)
+    {
+        return Err(ConfigError::Invalid {
+            origin: layers.origin(&names::BACKEND_TLS),
+            reason: "backends beyond loopback prove themselves by the cluster key: give it with \
+                     --cluster-key-file"
+                .into(),
+        });
+    }
     // The data ports are for strangers: without gossip, nothing here needs the key.
     if config.cluster_key.is_none() && config.backends.is_empty() {
         let addresses = [

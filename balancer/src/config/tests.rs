@@ -140,11 +140,14 @@ fn backends_prove_themselves_in_one_way() {
     let key = &[("SKEP_CLUSTER_KEY", KEY)][..];
     assert_eq!(serve(&[], key).backend_tls, BackendTlsConfig::Off);
     assert_eq!(serve(&["--backend-tls", "cluster"], key).backend_tls, BackendTlsConfig::Cluster);
+    serve(&["--backends", "127.0.0.1:1", "--backend-tls", "cluster"], &[]);
+    serve(&["--backends", "10.0.0.1:1", "--backend-tls", "cluster"], key);
     let fixed = ["--backends", "127.0.0.1:1", "--backend-ca", "ca.pem"];
     assert_eq!(serve(&fixed, &[]).backend_tls, BackendTlsConfig::Authorities("ca.pem".into()));
     for (args, named) in [
         (&["--backend-tls", "on"][..], "--backend-tls"),
         (&["--backend-ca", "ca.pem"], "--backend-ca"),
+        (&["--backends", "10.0.0.1:1", "--backend-tls", "cluster"], "--cluster-key-file"),
         (
             &["--backends", "127.0.0.1:1", "--backend-ca", "ca.pem", "--backend-tls", "cluster"],
             "--backend-ca",
