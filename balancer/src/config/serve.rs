@@ -1,7 +1,7 @@
 //! The settings of a serving balancer.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ use crate::core::access_log::Destination;
 use crate::core::account::ACCOUNT_BYTES_MIN;
 use crate::core::settings::{FAILURE_STATUS_MIN, Network, Settings};
 use crate::listen::tls::Files;
+use crate::pools::tls::BackendTls;
 
 /// All that a serving balancer is told.
 #[derive(Debug, Clone)]
@@ -157,7 +158,13 @@ fn backend_tls(layers: &Layers) -> Result<BackendTlsConfig, ConfigError> {
         (_, None) => {
             "it is for --backends: nodes that gossip found prove themselves by --backend-tls cluster"
         }
-        _ => return Ok(BackendTlsConfig::Authorities(file.text.into())),
+        _ => {
+            // A bad one ends the program before anything binds.
+            return match BackendTls::of_authorities(Path::new(file.text)) {
+                Ok(_) => Ok(BackendTlsConfig::Authorities(file.text.into())),
+                Err(reason) => Err(ConfigError::Invalid { origin: file.origin, reason }),
+            };
+        }
     };
     Err(ConfigError::Invalid { origin: file.origin, reason: wrong.into() })
 }
