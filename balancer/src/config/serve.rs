@@ -1,7 +1,7 @@
 //! The settings of a serving balancer.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ use crate::core::access_log::Destination;
 use crate::core::account::ACCOUNT_BYTES_MIN;
 use crate::core::settings::{FAILURE_STATUS_MIN, Network, Settings};
 use crate::listen::tls::Files;
+use crate::pools::tls::BackendTls;
 
 /// All that a serving balancer is told.
 #[derive(Debug, Clone)]
@@ -105,6 +106,19 @@ pub(super) fn resolve(layers: &Layers) -> Result<ServeConfig, ConfigError> {
             reason: "it is for --backends: nodes that gossip found are asked for /readyz".into(),
         });
     }
+    // Without a key, who is of this cluster is anybody's word.
+    let is_far = |backend: &SocketAddr| !backend.ip().to_canonical().is_loopback();
+    if config.backend_tls == BackendTlsConfig::Cluster
+        && config.cluster_key.is_none()
+        && config.backends.iter().any(is_far)
+    {
+        return Err(ConfigError::Invalid {
+            origin: layers.origin(&names::BACKEND_TLS),
+            reason: "backends beyond loopback prove themselves by the cluster key: give it with \
+                     --cluster-key-file"
+                .into(),
+        });
+    }
     // The data ports are for strangers: without gossip, nothing here needs the key.
     if config.cluster_key.is_none() && config.backends.is_empty() {
         let addresses = [
@@ -144,7 +158,13 @@ fn backend_tls(layers: &Layers) -> Result<BackendTlsConfig, ConfigError> {
         (_, None) => {
             "it is for --backends: nodes that gossip found prove themselves by --backend-tls cluster"
         }
-        _ => return Ok(BackendTlsConfig::Authorities(file.text.into())),
+        _ => {
+            // A bad one ends the program before anything binds.
+            return match BackendTls::of_authorities(Path::new(file.text)) {
+                Ok(_) => Ok(BackendTlsConfig::Authorities(file.text.into())),
+                Err(reason) => Err(ConfigError::Invalid { origin: file.origin, reason }),
+            };
+        }
     };
     Err(ConfigError::Invalid { origin: file.origin, reason: wrong.into() })
 }

@@ -140,11 +140,21 @@ fn backends_prove_themselves_in_one_way() {
     let key = &[("SKEP_CLUSTER_KEY", KEY)][..];
     assert_eq!(serve(&[], key).backend_tls, BackendTlsConfig::Off);
     assert_eq!(serve(&["--backend-tls", "cluster"], key).backend_tls, BackendTlsConfig::Cluster);
-    let fixed = ["--backends", "127.0.0.1:1", "--backend-ca", "ca.pem"];
-    assert_eq!(serve(&fixed, &[]).backend_tls, BackendTlsConfig::Authorities("ca.pem".into()));
+    serve(&["--backends", "127.0.0.1:1", "--backend-tls", "cluster"], &[]);
+    serve(&["--backends", "10.0.0.1:1", "--backend-tls", "cluster"], key);
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("ca.pem");
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    std::fs::write(&file, made.cert.pem()).unwrap();
+    let fixed = ["--backends", "127.0.0.1:1", "--backend-ca", file.to_str().unwrap()];
+    assert_eq!(serve(&fixed, &[]).backend_tls, BackendTlsConfig::Authorities(file.clone()));
+    std::fs::write(&file, "no certificate").unwrap();
+    assert!(refusal(&fixed, &[]).contains("has no certificate"));
     for (args, named) in [
         (&["--backend-tls", "on"][..], "--backend-tls"),
         (&["--backend-ca", "ca.pem"], "--backend-ca"),
+        (&["--backends", "127.0.0.1:1", "--backend-ca", "/does/not/exist"], "--backend-ca"),
+        (&["--backends", "10.0.0.1:1", "--backend-tls", "cluster"], "--cluster-key-file"),
         (
             &["--backends", "127.0.0.1:1", "--backend-ca", "ca.pem", "--backend-tls", "cluster"],
             "--backend-ca",
