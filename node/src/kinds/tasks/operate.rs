@@ -56,7 +56,7 @@ pub(crate) async fn set<A: TaskApi>(
     asked::queue_name(&queue)?;
     let (head, body) = request.into_parts();
     let body = body::read(&head.headers, body, SETTINGS_BYTES_MAX, &queues.served.account).await?;
-    let QueueAsked { paused, length_max, active_max } = asked::parse(asked::text(&body)?)?;
+    let QueueAsked { paused, length_max, active_max } = asked::parse(asked::object(&body)?)?;
     let bound = |count: Option<u32>| count.unwrap_or(u32::MAX);
     let settings = QueueSettings { paused, length_max: bound(length_max), active_max: bound(active_max) };
     tracing::info!(queue, ?settings, "an operator sets a queue");
