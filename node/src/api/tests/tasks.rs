@@ -279,6 +279,7 @@ async fn what_is_no_task_or_no_claim_is_refused_with_its_reason() {
         ("/claim", r#"{"worker":"","number":1,"queues":["q"]}"#, ProblemKind::InvalidTask),
         ("/tasks/1/complete", r#"{"fence":1}"#, ProblemKind::InvalidTask),
         ("/workers/w/beat", r#"{"holds":["a"]}"#, ProblemKind::InvalidTask),
+        ("/workers/w/beat", "[[]]", ProblemKind::InvalidTask),
     ] {
         served.post_json(path, body).await.is_problem(kind);
     }

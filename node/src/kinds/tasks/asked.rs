@@ -246,7 +246,7 @@ pub(crate) struct EndAsked<'a> {
 impl<'a> EndAsked<'a> {
     /// What may stand beside the fence are these members alone.
     pub(crate) fn parse(body: &'a [u8], members: &[&str]) -> Result<Self, Problem> {
-        let asked: EndAsked<'a> = parse(text(body)?)?;
+        let asked: EndAsked<'a> = parse(object(body)?)?;
         let given = [
             ("result", asked.result.is_some()),
             ("error", asked.error.is_some()),
@@ -351,6 +351,15 @@ pub(crate) fn text(body: &[u8]) -> Result<&str, Problem> {
         return Err(Problem::new(ProblemKind::EmptyBody, "expected JSON"));
     }
     std::str::from_utf8(body).map_err(Problem::invalid_utf8)
+}
+
+/// The text of an object: serde would take its members in an array as well.
+pub(crate) fn object(body: &[u8]) -> Result<&str, Problem> {
+    let text = text(body)?;
+    match text.trim_ascii_start().starts_with('[') {
+        true => Err(invalid("expected an object")),
+        false => Ok(text),
+    }
 }
 
 pub(crate) fn invalid(detail: impl Into<Cow<'static, str>>) -> Problem {

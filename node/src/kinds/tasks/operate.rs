@@ -64,7 +64,7 @@ pub(crate) async fn set<A: TaskApi>(
     asked::queue_name(&queue)?;
     let (head, body) = request.into_parts();
     let body = body::read(&head.headers, body, SETTINGS_BYTES_MAX, &queues.served.account).await?;
-    let settings = asked::parse::<QueueAsked>(asked::text(&body)?)?.settings(&queue)?;
+    let settings = asked::parse::<QueueAsked>(asked::object(&body)?)?.settings(&queue)?;
     tracing::info!(queue, ?settings, "an operator sets a queue");
     match queues.served.api.change_tasks(TaskOp::QueueSet { queue, settings }, None).await?.0 {
         TaskOutcome::Changed { .. } => shown::answer(StatusCode::OK, &SettingsShown::of(&settings)),

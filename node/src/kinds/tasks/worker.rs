@@ -60,7 +60,7 @@ pub(crate) async fn claim<A: TaskApi>(
     request: Request,
 ) -> Result<Response, Problem> {
     let body = read(&of, request, ASK_BYTES_MAX).await?;
-    let asked: ClaimAsked = asked::parse(asked::text(&body)?)?;
+    let asked: ClaimAsked = asked::parse(asked::object(&body)?)?;
     asked.check()?;
     let deadline = Instant::now() + Duration::from_millis(asked.wait_ms());
     let api = &of.served.api;
@@ -177,7 +177,7 @@ pub(crate) async fn beat<A: TaskApi>(
     asked::worker_name(&worker)?;
     let BeatAsked { holds, stream } = match body.is_empty() {
         true => BeatAsked::default(),
-        false => asked::parse::<Option<BeatAsked>>(asked::text(&body)?)?.unwrap_or_default(),
+        false => asked::parse::<Option<BeatAsked>>(asked::object(&body)?)?.unwrap_or_default(),
     };
     if holds.len() > HOLDS_MAX {
         return Err(asked::invalid(format!("holds: expected at most {HOLDS_MAX}")));
