@@ -212,7 +212,8 @@ fn refused(outcome: &TaskOutcome) -> Problem {
             (ProblemKind::QueueFull, format!("queue {queue} has as many unfinished tasks as it may"))
         }
         TaskOutcome::Full => {
-            let detail = "there is no room for more tasks, queues or workers; nothing was done";
+            let detail =
+                "there is no room for more tasks, queues, workers, keys or batches; nothing was done";
             (ProblemKind::TasksFull, detail.to_owned())
         }
         TaskOutcome::LeaseLost => {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use hyper::Method;
 use serde_json::{Value, json};
 use skep_kit::Client;
+use skep_kit::clients::http::Answer;
 use skep_kit::effort::machine_shared;
 use skep_kit::wait::until;
 
@@ -44,32 +45,39 @@ fn images(url: &str) -> Value {
     json!([format!("{url}/1.png"), "http://cdn.example/logo.png"])
 }
 
+/// Asks one node after the other until one gives an answer that is wanted. What is asked may be repeated.
+async fn ask(clients: Vec<Client>, path: String, body: Value, wanted: &'static [u16]) -> Answer {
+    let mut attempts = tokio::time::interval(Duration::from_millis(50));
+    let deadline = Instant::now() + PATIENCE;
+    for client in clients.iter().cycle() {
+        attempts.tick().await;
+        if let Some(answer) = try_post(client, &path, &body).await {
+            assert!(!matches!(answer.status, 400..=499), "{path}: {answer:?}");
+            if wanted.contains(&answer.status) {
+                return answer;
+            }
+        }
+        assert!(Instant::now() < deadline, "{path}: no node answers");
+    }
+    panic!("there are no nodes")
+}
+
 /// Claims and ends by itself at whichever node answers, until it is stopped: by number and by fence, so that all of it
 /// may be repeated.
 async fn work(name: String, clients: Vec<Client>, seen: Arc<Mutex<Seen>>) {
-    let mut nodes = clients.iter().cycle();
     for number in 1.. {
         let asked = json!({"worker": name, "number": number, "queues": ["crawl"], "max": 3, "wait": "2s"});
-        let answer = until("a node answers a claim", PATIENCE, async || {
-            let answer = try_post(nodes.next()?, "/claim", &asked).await?;
-            matches!(answer.status, 200 | 204).then_some(answer)
-        })
-        .await;
+        let answer = ask(clients.clone(), "/claim".into(), asked, &[200, 204]).await;
         if answer.status == 204 {
             continue;
         }
         let tasks = answer.json()["tasks"].as_array().expect("tasks").clone();
         tasks.iter().for_each(|task| seen.lock().expect("no panic").claimed(url_of(task)));
-        for task in &tasks {
-            let (how, body) = end(url_of(task), &task["fence"]);
+        for task in tasks {
+            let (how, body) = end(url_of(&task), &task["fence"]);
             let path = format!("/tasks/{}/{how}", task["id"].as_str().expect("an id"));
-            seen.lock().expect("no panic").ends(url_of(task));
-            until("a node takes an end", PATIENCE, async || {
-                let answer = try_post(nodes.next()?, &path, &body).await?;
-                assert!(!matches!(answer.status, 400..=499), "{answer:?}");
-                (answer.status == 200).then_some(())
-            })
-            .await;
+            seen.lock().expect("no panic").ends(url_of(&task));
+            ask(clients.clone(), path, body, &[200]).await;
         }
     }
 }

@@ -42,6 +42,8 @@ const POLICY: Policy = Policy { retries: 2, backoff_ms: 5_000, timeout_ms: 300_0
 const PRIORITY: u8 = 5;
 /// What an answer holds that is written as its client takes it: a piece on its way, one that is made, and a result.
 const RESULT_BYTES: usize = 3 * pages::PIECE_BYTES;
+/// One part in so many of what requests may hold is the most that one of them is charged.
+const CHARGED_SHARE: u64 = 4;
 
 /// URLs as they are posted.
 #[derive(Deserialize)]
@@ -200,10 +202,13 @@ fn open(tasks: &Tasks, batch: &Batch) -> u32 {
 
 /// What is short in one piece; what is not, as the client takes it.
 fn written<A: TaskApi>(queues: &Queues<A>, pages: Vec<Page>) -> Result<Response, Problem> {
+    // The state may let go of them before the client has them. The largest must get through.
+    let held = RESULT_BYTES + pages.iter().map(Page::bytes).sum::<usize>();
+    let most = usize::try_from(queues.served.account.bytes_max() / CHARGED_SHARE).unwrap_or(usize::MAX);
+    let charge = queues.served.account.charge(held.min(most))?;
     let mut pieces = Text::of(pages);
     let first = pieces.next().unwrap_or_default();
     let Some(second) = pieces.next() else { return Ok(shown::with(StatusCode::OK, Body::from(first))) };
-    let charge = queues.served.account.charge(RESULT_BYTES)?;
     let pieces = [first, second].into_iter().chain(pieces).map(move |piece| {
         let _ = &charge;
         Ok::<Bytes, std::io::Error>(piece)

@@ -47,6 +47,11 @@ impl Page {
         pages
     }
 
+    /// What it holds.
+    pub fn bytes(&self) -> usize {
+        self.payload.len() + self.results.iter().map(Bytes::len).sum::<usize>()
+    }
+
     fn add(&mut self, task: &Task) {
         self.is_open |= task.state.is_unfinished();
         if task.state == TaskState::Done {
