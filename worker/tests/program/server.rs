@@ -210,5 +210,6 @@ fn read(stream: &mut BufReader<impl Read + Write>) -> Option<Asked> {
     }
     let mut body = vec![0; length];
     stream.read_exact(&mut body).ok()?;
-    Some(Asked { path, authorization, body: serde_json::from_slice(&body).ok()? })
+    let body = if body.is_empty() { Value::Null } else { serde_json::from_slice(&body).ok()? };
+    Some(Asked { path, authorization, body })
 }
