@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
-use http::{Request, StatusCode, Uri};
+use http::{Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper_util::client::legacy::Client as Pool;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::Serialize;
@@ -107,21 +108,48 @@ impl Client {
 
     /// Posts JSON to a path of the server that is asked now.
     pub async fn post(&self, path: &str, body: &impl Serialize, limit: Duration) -> Result<Answer, NoAnswer> {
+        let (at, uri) = self.asked_now(path)?;
+        let body = serde_json::to_vec(body)
+            .map_err(|error| NoAnswer::Failed { uri: uri.clone(), reason: error.to_string() })?;
+        let answered = self.send(uri, body.into(), HeaderMap::new(), limit).await;
+        self.note(at, answered.as_ref().map(|answer| answer.status).ok());
+        answered
+    }
+
+    /// Asks the server that is asked now for an answer without an end: its head is here in time.
+    pub async fn open(&self, path: &str, limit: Duration) -> Result<Response<Incoming>, NoAnswer> {
+        let (at, uri) = self.asked_now(path)?;
+        let failed = |reason: String| NoAnswer::Failed { uri: uri.clone(), reason };
+        let mut request =
+            Request::get(uri.clone()).body(Full::default()).map_err(|error| failed(error.to_string()))?;
+        if let Some(bearer) = &self.bearer {
+            request.headers_mut().insert(AUTHORIZATION, bearer.clone());
+        }
+        let answered = match tokio::time::timeout(limit, self.pool.request(request)).await {
+            Ok(answered) => answered.map_err(|error| failed(causes(&error))),
+            Err(_) => Err(NoAnswer::Timeout(uri.clone())),
+        };
+        self.note(at, answered.as_ref().map(Response::status).ok());
+        answered
+    }
+
+    fn asked_now(&self, path: &str) -> Result<(usize, Uri), NoAnswer> {
         let at = self.at.load(Relaxed);
         let base = &self.urls[at % self.urls.len()];
         let text = format!("{}{path}", base.to_string().trim_end_matches('/'));
-        let failed = |uri: &Uri, reason: String| NoAnswer::Failed { uri: uri.clone(), reason };
-        let uri: Uri = text.parse().map_err(|_| failed(base, format!("{path:?} is no path")))?;
-        let body = serde_json::to_vec(body).map_err(|error| failed(&uri, error.to_string()))?;
-        let answered = self.send(uri, body.into(), HeaderMap::new(), limit).await;
-        if answered.as_ref().map_or(true, |it| it.status.is_server_error()) {
+        let failed = |_| NoAnswer::Failed { uri: base.clone(), reason: format!("{path:?} is no path") };
+        Ok((at, text.parse().map_err(failed)?))
+    }
+
+    /// What a server said: none is no answer.
+    fn note(&self, at: usize, status: Option<StatusCode>) {
+        if status.is_none_or(|status| status.is_server_error()) {
             // The next one is asked from now on, unless another request has found that already.
             let _ = self.at.compare_exchange(at, at.wrapping_add(1), Relaxed, Relaxed);
         }
-        if answered.is_err() {
+        if status.is_none() {
             self.unanswered.send_modify(|count| *count += 1);
         }
-        answered
     }
 
     /// Posts JSON to a server, with fields beside those that each request has.

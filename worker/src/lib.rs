@@ -3,7 +3,8 @@
 //!
 //! `run` wires it together. `claims` asks for tasks, one request at a time; `work` sees each through: `doing`
 //! has it done, and stops it; `ends` says what came of it, until a node has heard. `held` knows which are
-//! here; `beats` keeps what is held, and tells what is lost. All of them share `worker`, and ask by
+//! here; `beats` keeps what is held, and tells what is lost; `stream` shows
+//! nodes at once where the process dies. All of them share `worker`, and ask by
 //! `client`, in the words of `api`.
 //!
 //! Nothing here is durable: what a worker held when it died is another's once its lease is over, and its
@@ -21,5 +22,6 @@ mod metrics;
 mod pauses;
 pub mod program;
 mod run;
+mod stream;
 mod work;
 mod worker;

@@ -36,6 +36,8 @@ pub struct Metrics {
     pub run_seconds: RunSeconds,
     pub claims: Counter,
     pub beats: Counter,
+    /// Open ones: 1, or none.
+    pub streams: Gauge,
     pub request_failures: Counter,
     /// Ends of which no node wanted to hear.
     pub late: Counter,
@@ -50,6 +52,11 @@ impl Metrics {
         registry.register("run_seconds", "How long tasks were done here", self.run_seconds.0.clone());
         registry.register("claims", "Claims that were answered", self.claims.clone());
         registry.register("beats", "Beats that were answered", self.beats.clone());
+        registry.register(
+            "streams",
+            "Streams that are open, which show nodes its death",
+            self.streams.clone(),
+        );
         registry.register("request_failures", "Requests to nodes that failed", self.request_failures.clone());
         registry.register("late", "Tasks that were another's when they ended here", self.late.clone());
         registry.register_collector(Box::new(Process::new(env!("CARGO_PKG_VERSION"))));

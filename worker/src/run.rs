@@ -1,6 +1,6 @@
 //! Wires the parts together and sees to their end: the admin address, signals, drain.
 //!
-//! Tasks: one that claims, one that beats, one for each task that is here.
+//! Tasks: one that claims, one that beats and keeps a stream open, one for each task that is here.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::api::Task;
 use crate::config::WorkConfig;
 use crate::held::Stopped;
 use crate::worker::Worker;
-use crate::{beats, claims, work};
+use crate::{beats, claims, stream, work};
 
 /// After the drain: for programs to end, and for what is given back to be heard of.
 const LAST_WORDS: Duration = Duration::from_secs(10);
@@ -55,7 +55,7 @@ pub async fn run(config: WorkConfig) -> anyhow::Result<()> {
     };
     let beating = {
         let worker = worker.clone();
-        tokio::spawn(async move { beats::beat(&worker).await })
+        tokio::spawn(async move { tokio::join!(beats::beat(&worker), stream::stay(&worker)) })
     };
     tokio::select! {
         _ = terminate.recv() => {}

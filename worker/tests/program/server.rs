@@ -1,6 +1,6 @@
 //! A server that speaks the workers' routes, well or badly, as a test has it.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -37,6 +37,8 @@ type Script = Box<dyn FnMut(&Asked, usize) -> Option<Bad> + Send>;
 #[derive(Default)]
 struct State {
     tasks: VecDeque<Value>,
+    /// By worker and number, what a claim gave: made again it gives the same.
+    given: HashMap<(Value, Value), Value>,
     seen: Vec<Asked>,
     script: Option<Script>,
 }
@@ -170,17 +172,25 @@ fn answer(shared: &Shared, asked: &Asked) -> (u16, String) {
     if asked.path.ends_with("/beat") {
         return (200, json!({"lost": []}).to_string());
     }
+    if asked.path.ends_with("/stream") {
+        return (404, String::new());
+    }
     if asked.path != "/claim" {
         return (200, json!({"state": "done"}).to_string());
     }
     let waits = asked.body["wait"] != "0s";
     let end = Instant::now() + if waits { CLAIM_WAIT_MAX } else { Duration::ZERO };
     let mut state = shared.state.lock().expect("no panic");
+    let claim = (asked.body["worker"].clone(), asked.body["number"].clone());
     loop {
+        if let Some(given) = state.given.get(&claim) {
+            return (200, given.to_string());
+        }
         let max = asked.body["max"].as_u64().unwrap_or(1) as usize;
         let tasks: Vec<Value> = std::iter::from_fn(|| state.tasks.pop_front()).take(max).collect();
         if !tasks.is_empty() {
-            return (200, json!({ "tasks": tasks }).to_string());
+            state.given.insert(claim.clone(), json!({ "tasks": tasks }));
+            continue;
         }
         let left = end.saturating_duration_since(Instant::now());
         if left.is_zero() {
