@@ -14,6 +14,7 @@ mod balancing;
 mod bootstrap;
 mod clocks;
 mod copies;
+mod crawl;
 mod crashes;
 mod descriptors;
 mod disk;
