@@ -43,7 +43,9 @@ async fn complete(worker: &Worker, task: &Task, complete: &Complete<'_>) -> Said
         // Else it would be done again and again.
         Said::Refused(why) => {
             let error = format!("the result was refused: {why}");
-            say(worker, task, "fail", &Fail { fence: complete.fence, error: &error, is_final: true }).await
+            // A node of another version may not know of what follows.
+            let is_final = complete.follow.is_empty();
+            say(worker, task, "fail", &Fail { fence: complete.fence, error: &error, is_final }).await
         }
         said => said,
     }
