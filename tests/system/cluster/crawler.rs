@@ -173,7 +173,7 @@ async fn what_may_not_be_fetched_is_dead_at_its_first_try_and_says_why() {
         (site.url("/missing"), "404"),
         (hidden.url("/"), "not a public address"),
         ("http://169.254.169.254/latest/meta-data/".to_owned(), "not a public address"),
-        ("http://localhost/".to_owned(), "not a public address"),
+        ("http://localhost/".to_owned(), "no public address"),
         ("file:///etc/passwd".to_owned(), "neither http nor https"),
     ] {
         let shown = at(url).await;
