@@ -75,6 +75,17 @@ pub struct Beaten {
 pub struct Complete<'a> {
     pub fence: u64,
     pub result: &'a RawValue,
+    /// Put with the end, or neither is done.
+    #[serde(skip_serializing_if = "<[Follow]>::is_empty")]
+    pub follow: &'a [Follow],
+}
+
+/// A task that goes on from one.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Follow {
+    pub queue: String,
+    pub key: String,
+    pub payload: serde_json::Value,
 }
 
 #[derive(Debug, Serialize)]

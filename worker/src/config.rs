@@ -13,10 +13,12 @@ use http::Uri;
 use skep_base::log::LogConfig;
 use skep_base::settings::{ConfigError, Layers, Output, Secret, Setting, log, secret, values};
 use skep_console::verbs::HealthOf;
+use skep_crawl::address::{Allow, NoAllow};
 
 use crate::client::{Token, Trust};
 use settings::{
-    ADMIN, CA, DRAIN, EXEC, FORWARD, NAME, QUEUES, SETTINGS, SLOTS, SLOTS_MAX, TOKEN, TOKEN_FILE, URL,
+    ADMIN, CA, CRAWL, CRAWL_ALLOW, CRAWL_PACE, DRAIN, EXEC, FORWARD, NAME, QUEUES, SETTINGS, SLOTS,
+    SLOTS_MAX, TOKEN, TOKEN_FILE, URL,
 };
 
 /// Most queues that one claim names.
@@ -26,6 +28,9 @@ const QUEUE_BYTES_MAX: usize = 64;
 const NAME_BYTES_MAX: usize = 40;
 /// Largest file of certificates.
 const CA_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Whose tasks the crawler does, where no queue is named.
+const CRAWL_QUEUE: &str = "crawl";
 
 /// What the program is asked to do.
 #[derive(Debug)]
@@ -46,6 +51,15 @@ pub enum How {
     Exec(Vec<String>),
     /// A server.
     Forward(Uri),
+    /// The crawler that is built in.
+    Crawl(CrawlConfig),
+}
+
+/// What the crawler may do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CrawlConfig {
+    pub pace: Duration,
+    pub allowed: Vec<Allow>,
 }
 
 /// What to work with.
@@ -70,9 +84,10 @@ pub struct WorkConfig {
 fn program() -> Command {
     Command::new("skep-worker")
         .version(env!("CARGO_PKG_VERSION"))
-        .about("Does the tasks of a skep cluster: by a program, or by a server beside it")
+        .about("Does the tasks of a skep cluster: by a program, by a server beside it, or by its crawler")
         .long_about(
-            "Does the tasks of a skep cluster: by a program (--exec), or by a server beside it (--forward).\n\n\
+            "Does the tasks of a skep cluster: by a program (--exec), by a server beside it (--forward), or by the \
+             crawler that is built in (--crawl).\n\n\
              With no verb it works. Start as many as are wanted, anywhere: each takes tasks as it has room. Each setting is taken from its flag, else from the environment \
              variable, else from the file given with --config, else it has the default.",
         )
@@ -125,21 +140,26 @@ fn resolve(layers: &Layers) -> Result<WorkConfig, ConfigError> {
     if trust.is_none() && urls.iter().any(|url| url.scheme_str() == Some("https")) {
         return Err(invalid(&CA, "an https URL needs the certificate of who signed the server's: --ca FILE"));
     }
-    let queues = layers.read(&QUEUES, |text| values::list(text, queue))?.unwrap_or_default();
+    let crawl = crawl(layers)?;
+    let queues = layers.read(&QUEUES, |text| values::list(text, queue))?;
+    let queues = queues.unwrap_or_else(|| crawl.iter().map(|_| CRAWL_QUEUE.to_owned()).collect());
     if queues.is_empty() || queues.len() > QUEUES_MAX {
         let reason = format!("name the queues to work on, 1 to {QUEUES_MAX}, as in --queues mail");
         return Err(invalid(&QUEUES, &reason));
     }
-    let how = match (layers.read(&EXEC, command)?, layers.read(&FORWARD, server_beside)?) {
-        (Some(command), None) => How::Exec(command),
-        (None, Some(url)) => How::Forward(url),
-        (None, None) => {
-            return Err(invalid(&EXEC, "say how tasks are done: --exec PROGRAM or --forward URL"));
-        }
-        (Some(_), Some(_)) => {
-            return Err(invalid(&FORWARD, "a task is done by --exec or by --forward, not by both"));
-        }
+    let ways = [
+        layers.read(&EXEC, command)?.map(How::Exec),
+        layers.read(&FORWARD, server_beside)?.map(How::Forward),
+        crawl.map(How::Crawl),
+    ];
+    let mut ways = ways.into_iter().flatten();
+    let Some(how) = ways.next() else {
+        return Err(invalid(&EXEC, "say how tasks are done: --exec PROGRAM, --forward URL or --crawl"));
     };
+    if ways.next().is_some() {
+        let at = if matches!(how, How::Forward(_)) { &CRAWL } else { &FORWARD };
+        return Err(invalid(at, "a task is done in one way: by --exec, by --forward or by --crawl"));
+    }
     let secret = secret(layers, &TOKEN, &TOKEN_FILE)?;
     let warnings = secret.iter().filter_map(|secret| secret.warning.clone()).collect();
     Ok(WorkConfig {
@@ -155,6 +175,31 @@ fn resolve(layers: &Layers) -> Result<WorkConfig, ConfigError> {
         log: log(layers)?,
         warnings,
     })
+}
+
+/// What the crawler may do, where it is to do tasks.
+fn crawl(layers: &Layers) -> Result<Option<CrawlConfig>, ConfigError> {
+    let allowed = layers.read(&CRAWL_ALLOW, |text| values::list(text, allow))?;
+    let pace = layers.value(&CRAWL_PACE, pace)?;
+    match layers.value(&CRAWL, values::switch)? {
+        true => Ok(Some(CrawlConfig { pace, allowed: allowed.unwrap_or_default() })),
+        false if allowed.is_some() => Err(ConfigError::Invalid {
+            origin: layers.origin(&CRAWL_ALLOW),
+            reason: "it is of the crawler alone: --crawl".to_owned(),
+        }),
+        false => Ok(None),
+    }
+}
+
+fn allow(text: &str) -> Result<Allow, String> {
+    text.parse().map_err(|error: NoAllow| error.to_string())
+}
+
+fn pace(text: &str) -> Result<Duration, String> {
+    match text {
+        "0" | "0s" => Ok(Duration::ZERO),
+        _ => values::duration(text),
+    }
 }
 
 fn token(secret: Secret) -> Result<Token, ConfigError> {
@@ -257,6 +302,12 @@ mod tests {
             (&["--exec", "x"][..], "--queues"),
             (&["--queues", "m"], "--exec"),
             (&["--queues", "m", "--exec", "x", "--forward", "http://a"], "--forward"),
+            (&["--queues", "m", "--exec", "x", "--crawl"], "one way"),
+            (&["--forward", "http://a", "--crawl"], "--crawl"),
+            (&["--crawl", "perhaps"], "--crawl"),
+            (&["--crawl", "--crawl-pace", "soon"], "--crawl-pace"),
+            (&["--crawl", "--crawl-allow", "10.0.0.0/33"], "--crawl-allow"),
+            (&["--queues", "m", "--exec", "x", "--crawl-allow", "10.0.0.0/8"], "--crawl"),
             (&["--queues", "a b", "--exec", "x"], "--queues"),
             (&["--queues", "m", "--exec", " "], "--exec"),
             (&["--queues", "m", "--exec", "x", "--url", "https://a"], "--ca FILE"),
@@ -271,6 +322,28 @@ mod tests {
             let error = work(args).unwrap_err();
             assert!(error.contains(named), "{args:?}: {error}");
         }
+    }
+
+    #[test]
+    fn the_crawler_has_a_queue_and_a_pace_and_is_let_nowhere_by_itself() {
+        let how = |args: &[&str]| work(args).map(|config| (config.queues, config.how)).unwrap();
+        let crawl = |pace, allowed: &[&str]| {
+            let allowed = allowed.iter().map(|it| it.parse().unwrap()).collect();
+            How::Crawl(CrawlConfig { pace, allowed })
+        };
+        let (one, none) = (Duration::from_secs(1), Duration::ZERO);
+        assert_eq!(how(&["--crawl"]), (vec!["crawl".to_owned()], crawl(one, &[])));
+        let args = [
+            "--crawl",
+            "true",
+            "--queues",
+            "a",
+            "--crawl-pace",
+            "0",
+            "--crawl-allow",
+            "10.0.0.0/8:*,[::1]:80",
+        ];
+        assert_eq!(how(&args), (vec!["a".to_owned()], crawl(none, &["10.0.0.0/8:*", "[::1]:80"])));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! One task is done: by a program or by a server.
+//! One task is done: by a program, by a server or by the crawler.
 //!
 //! How a built-in is added: a module under `doing/` whose value lives as long as the worker, a variant of
 //! [`How`] with what it is told (`config`), a variant of [`Doer`] that holds the value, and an arm in
@@ -8,6 +8,7 @@
 //! began has to end with it. Its results are at most [`RESULT_BYTES_MAX`] long ([`result`] sees to it), its
 //! errors [`ERROR_BYTES_MAX`] ([`end_of`]).
 
+mod crawl;
 mod exec;
 mod forward;
 
@@ -18,8 +19,9 @@ use prometheus_client::registry::Registry;
 use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::Task;
+use crate::api::{Follow, Task};
 use crate::config::How;
+use crawl::Crawl;
 use forward::Forward;
 
 /// Largest result, in bytes: as much as a node takes.
@@ -33,6 +35,8 @@ const LATER: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub enum Outcome {
     Done(Box<RawValue>),
+    /// The same, and a task that goes on from it.
+    DoneBefore(Box<RawValue>, Follow),
     Failed {
         error: String,
         /// No try would help.
@@ -51,7 +55,7 @@ impl Outcome {
 
     pub fn as_str(&self) -> &'static str {
         match self {
-            Self::Done(_) => "done",
+            Self::Done(_) | Self::DoneBefore(..) => "done",
             Self::Failed { is_final: false, .. } => "failed",
             Self::Failed { is_final: true, .. } => "gave_up",
             Self::Later(_) => "later",
@@ -65,17 +69,19 @@ impl Outcome {
 pub enum Doer {
     Exec(Vec<String>),
     Forward(Box<Forward>),
+    Crawl(Box<Crawl>),
 }
 
 impl Doer {
     /// `counted` is where a built-in may register what it counts.
-    pub fn new(how: &How, _counted: &mut Registry) -> anyhow::Result<Self> {
+    pub fn new(how: &How, counted: &mut Registry) -> anyhow::Result<Self> {
         Ok(match how {
             How::Exec(command) => {
                 exec::keep_descriptors().context("/proc/self/fd")?;
                 Self::Exec(command.clone())
             }
             How::Forward(to) => Self::Forward(Box::new(Forward::new(to.clone()))),
+            How::Crawl(config) => Self::Crawl(Box::new(Crawl::new(config, counted)?)),
         })
     }
 
@@ -84,6 +90,7 @@ impl Doer {
         match self {
             Self::Exec(command) => exec::run(command, task, stop).await,
             Self::Forward(forward) => within(task, stop, forward.run(task)).await,
+            Self::Crawl(crawl) => within(task, stop, crawl.run(task)).await,
         }
     }
 }

@@ -83,6 +83,9 @@ pub const CONFIG: Setting = Setting {
     help: "TOML file with settings",
 };
 
+/// What stands in the help for the value of a switch.
+const BOOL: &str = "BOOL";
+
 impl Setting {
     pub const fn serving(
         name: &'static str,
@@ -130,12 +133,17 @@ impl Setting {
     /// The flag. Its value stays text: the layers decide whose counts, and a bad one is reported
     /// alike wherever it came from.
     fn arg(&self) -> Arg {
-        Arg::new(self.name)
+        let arg = Arg::new(self.name)
             .long(self.name)
             .value_name(self.value)
             .help(format!("{} [env: {}] [default: {}]", self.help, self.env(), self.default))
             .global(self.kind != Kind::Serving)
-            .action(ArgAction::Set)
+            .action(ArgAction::Set);
+        match self.value {
+            // A switch is on where it stands by itself.
+            BOOL => arg.num_args(0..=1).default_missing_value("true"),
+            _ => arg,
+        }
     }
 }
 

@@ -16,6 +16,7 @@ pub mod monitoring;
 pub mod mount;
 pub mod programs;
 pub mod random;
+pub mod site;
 pub mod swarm;
 pub mod wait;
 

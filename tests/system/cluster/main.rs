@@ -17,6 +17,7 @@ mod clocks;
 mod copies;
 mod crashes;
 mod crawl;
+mod crawler;
 mod descriptors;
 mod disk;
 mod equal;

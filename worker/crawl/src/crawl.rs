@@ -14,6 +14,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, LINK, LOCATION, REFRESH};
 use rustls::pki_types::CertificateDer;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 use url::Url;
 
 use crate::address::Allow;
@@ -27,6 +28,9 @@ use crate::robots::{self, Memory, Rules, Said};
 pub const HOPS_MAX: u32 = 5;
 /// Most redirects of a `robots.txt` (RFC 9309, 2.3.1.2).
 const ROBOTS_HOPS_MAX: u32 = 5;
+/// Longest that one URL takes, beside the pauses of so many requests.
+const TIME_MAX: Duration = Duration::from_secs(120);
+const TURNS_MAX: u32 = 2 * (HOPS_MAX + 1);
 /// A page that is shown for longer before it sends a browser on is a page.
 const REFRESH_SECONDS_MAX: u64 = 10;
 /// Longest URL that is fetched, and longest name of a host (RFC 1035, 2.3.4).
@@ -98,7 +102,10 @@ impl Failure {
 
 impl From<Fault> for Failure {
     fn from(fault: Fault) -> Self {
-        Self { is_final: matches!(fault, Fault::Refused(_)), reason: fault.to_string() }
+        Self {
+            is_final: matches!(fault, Fault::Refused(_) | Fault::NoAddress { .. }),
+            reason: fault.to_string(),
+        }
     }
 }
 
@@ -109,7 +116,8 @@ pub struct Crawler {
     robots: Memory,
     pace: Pace,
     hands_over: bool,
-    readers: Semaphore,
+    readers: Arc<Semaphore>,
+    limit: Duration,
 }
 
 /// What a request came to.
@@ -122,12 +130,18 @@ impl Crawler {
     pub fn new(options: Options) -> Result<Self, rustls::Error> {
         let fetcher = Fetcher::new(options.allowed, &options.roots)?;
         let (pace, hands_over) = (Pace::new(options.pace), options.hands_over);
-        let readers = Semaphore::new(READERS_MAX);
-        Ok(Self { fetcher, robots: Memory::default(), pace, hands_over, readers })
+        let readers = Arc::new(Semaphore::new(READERS_MAX));
+        let limit = TIME_MAX + options.pace * TURNS_MAX;
+        Ok(Self { fetcher, robots: Memory::default(), pace, hands_over, readers, limit })
     }
 
     /// The images of a page; `hops` were taken to its URL already.
     pub async fn crawl(&self, url: &str, hops: u32) -> Result<Came, Failure> {
+        let came = timeout(self.limit, self.follow(url, hops)).await;
+        came.unwrap_or_else(|_| Err(Failure::for_now(format!("it took over {} s", self.limit.as_secs()))))
+    }
+
+    async fn follow(&self, url: &str, hops: u32) -> Result<Came, Failure> {
         let invalid = |error| Failure::at_last(format!("no URL: {error}"));
         let mut url = Url::parse(url).map_err(invalid)?;
         let mut visit = Visit::default();
@@ -212,9 +226,19 @@ impl Crawler {
                 .map_err(|fault| Failure::for_now(format!("{url}: {fault}")))?,
         };
         // Megabytes of markup keep a thread busy for a while.
-        let _permit = self.readers.acquire().await;
-        let read = spawn_blocking(move || page.read()).await;
+        let read = self.apart(move || page.read()).await;
         read.map_err(|error| Failure::for_now(format!("{url}: {error}")))?
+    }
+
+    /// Has bytes read on another thread. Its place is taken for as long as that lasts, whoever waits for it.
+    async fn apart<T: Send + 'static>(&self, read: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
+        let place = self.readers.clone().acquire_owned().await.map_err(|error| error.to_string())?;
+        let done = spawn_blocking(move || {
+            let read = read();
+            drop(place);
+            read
+        });
+        done.await.map_err(|error| error.to_string())
     }
 
     /// What a site says, and for how long (RFC 9309, 2.3.1).
@@ -226,7 +250,9 @@ impl Crawler {
             let answer = match self.ask(visit, &target).await {
                 Ok(answer) => answer,
                 // Of the site itself: then there is no page either.
-                Err(Fault::Refused(refused)) if hop == 0 => return Err(Fault::from(refused).into()),
+                Err(fault @ (Fault::Refused(_) | Fault::NoAddress { .. })) if hop == 0 => {
+                    return Err(fault.into());
+                }
                 Err(fault) => return Ok((unreachable(fault.to_string()), None)),
             };
             let status = answer.status;
@@ -235,7 +261,8 @@ impl Crawler {
                 let coded = codings(&answer.headers);
                 let read = async {
                     let body = answer.body(robots::FILE_BYTES_MAX).await.map_err(|it| it.to_string())?;
-                    read_robots(&body, &coded?)
+                    let coded = coded?;
+                    self.apart(move || read_robots(&body, &coded)).await?
                 };
                 return Ok(match read.await {
                     Ok(rules) => (Said::Rules(Arc::new(rules)), max_age),

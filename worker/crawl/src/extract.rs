@@ -34,6 +34,10 @@ use refresh::Refresh;
 pub const PAGE_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// Most attributes of one tag.
 const ATTRIBUTES_MAX: usize = 256;
+/// As much of an attribute's value is read.
+const VALUE_BYTES_MAX: usize = 1024 * 1024;
+/// Longest URL that others are resolved against, and that a browser is sent to.
+const BASE_BYTES_MAX: usize = 8 * 1024;
 /// Attributes that are kept: what `forms` knows, and what pages say of themselves.
 const ATTRIBUTES: [&[u8]; 21] = [
     b"as",
@@ -109,7 +113,7 @@ pub fn extract(source: impl Read, head: &Head<'_>) -> Extracted {
             scan.candidates.push(&link.target, true);
         }
         if is_preload {
-            srcset::urls(&link.srcset).into_iter().for_each(|url| scan.candidates.push(url, true));
+            srcset::urls(&link.srcset).for_each(|url| scan.candidates.push(url, true));
         }
     }
     let tld = head.url.domain().and_then(|host| host.rsplit('.').next());
@@ -129,11 +133,15 @@ pub fn extract(source: impl Read, head: &Head<'_>) -> Extracted {
         }
     }
     let document = head.url;
-    let base = scan.base.and_then(|it| document.join(&it).ok());
-    let base = base.filter(|it| !matches!(it.scheme(), "data" | "javascript"));
+    let base = scan.base.filter(|it| it.len() <= BASE_BYTES_MAX).and_then(|it| document.join(&it).ok());
+    // Against any other scheme nothing resolves that is fetched, but what is absolute by itself.
+    let base = base.filter(|it| matches!(it.scheme(), "http" | "https"));
     let base = base.as_ref().unwrap_or(document);
     let (images, cut) = scan.candidates.resolve(document, base, encoding);
-    let refresh = scan.refresh.and_then(|it| Some((base.join(&it.url?).ok()?, it.seconds)));
+    let refresh = scan.refresh.and_then(|it| {
+        let url = it.url.filter(|url| url.len() <= BASE_BYTES_MAX)?;
+        Some((base.join(&url).ok()?, it.seconds))
+    });
     let is_same =
         |it: &(Url, u64)| it.0[..url::Position::AfterQuery] == document[..url::Position::AfterQuery];
     Extracted { images, cut, refresh: refresh.filter(|it| !is_same(it)), error }
@@ -191,6 +199,10 @@ impl Callback<Infallible, ()> for &mut Scan {
             }
             CallbackEvent::AttributeValue { value } => {
                 if let Some(name) = self.attribute.take() {
+                    if value.len() > VALUE_BYTES_MAX {
+                        self.candidates.cut.get_or_insert(Cut::Names);
+                    }
+                    let value = &value[..value.len().min(VALUE_BYTES_MAX)];
                     self.tag.attributes.push((name, String::from_utf8_lossy(value).into_owned()));
                 }
             }
@@ -201,9 +213,8 @@ impl Callback<Infallible, ()> for &mut Scan {
                 _ => {}
             },
             CallbackEvent::String { value } if self.in_style => {
-                for url in css::urls(&String::from_utf8_lossy(value)) {
-                    self.candidates.push(&url, false);
-                }
+                let candidates = &mut self.candidates;
+                css::urls(&String::from_utf8_lossy(value), &mut |url| candidates.push(url, false));
             }
             _ => {}
         }

@@ -56,12 +56,13 @@ const HEAD_BYTES_MAX: usize = 64 * 1024;
 pub enum Fault {
     #[error("{0}")]
     Refused(#[from] Refused),
-    #[error("{host} has no address")]
+    /// It has none, or none that may be connected to: which of them is nobody's business who asks.
+    #[error("{host} has no public address")]
     NoAddress { host: String },
-    #[error("{host} cannot be looked up: {reason}")]
-    LookUp { host: String, reason: String },
+    #[error("{host} cannot be looked up now")]
+    LookUp { host: String },
     #[error("{to}: {reason}")]
-    Connect { to: SocketAddr, reason: String },
+    Connect { to: String, reason: String },
     #[error("no answer in {} s", HEAD_TIMEOUT.as_secs())]
     HeadTimeout,
     #[error("its body did not come in {} s", BODY_TIMEOUT.as_secs())]
@@ -162,12 +163,15 @@ impl Fetcher {
     }
 
     async fn open(&self, url: &Url, origin: String) -> Result<Connection, Fault> {
+        // Never the address: who posts a name is not told where it leads.
+        let host = url[url::Position::BeforeHost..url::Position::AfterPort].to_owned();
+        let failed = |reason| Fault::Connect { to: host.clone(), reason };
         let mut last = None;
         for to in self.addresses(url).await?.into_iter().take(ADDRESSES_MAX) {
             match timeout(CONNECT_TIMEOUT, self.connect(url, to, &origin)).await {
                 Ok(Ok(connection)) => return Ok(connection),
-                Ok(Err(reason)) => last = Some(Fault::Connect { to, reason }),
-                Err(_) => last = Some(Fault::Connect { to, reason: "no connection in time".to_owned() }),
+                Ok(Err(reason)) => last = Some(failed(reason)),
+                Err(_) => last = Some(failed("no connection in time".to_owned())),
             }
         }
         Err(last.unwrap_or(Fault::NoAddress { host: origin }))
@@ -183,8 +187,9 @@ impl Fetcher {
             Some(Host::Ipv4(address)) => vec![address.into()],
             Some(Host::Ipv6(address)) => vec![address.into()],
             Some(Host::Domain(name)) => {
-                let look_up = |reason| Fault::LookUp { host: name.to_owned(), reason };
-                let found = self.names.look_up(name).await.map_err(look_up)?;
+                let look_up = |_| Fault::LookUp { host: name.to_owned() };
+                // A name of the machine's own domain is meant by nobody, unless such addresses are allowed.
+                let found = self.names.look_up(name, self.allowed.is_empty()).await.map_err(look_up)?;
                 if found.is_empty() {
                     return Err(no_address(name));
                 }
@@ -201,6 +206,9 @@ impl Fetcher {
             }
         }
         match refused {
+            Some(Refused::Address(..)) if allowed.is_empty() && url.domain().is_some() => {
+                Err(no_address(url.domain().unwrap_or_default()))
+            }
             Some(why) if allowed.is_empty() => Err(why.into()),
             _ => Ok(allowed),
         }

@@ -12,7 +12,7 @@ pub const FILE_BYTES_MAX: usize = 500 * 1024;
 /// What is behind this in a line is not read.
 const LINE_BYTES_MAX: usize = 2083 * 8 - 1;
 /// Most rules of one file; what is behind them is not read.
-const RULES_MAX: usize = 20_000;
+const RULES_MAX: usize = 2_000;
 
 /// What a file says to one crawler.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -11,8 +11,12 @@ pub(super) const URL: Setting = Setting::serving(
     "http://127.0.0.1:8080",
     "Nodes or balancers, as in http://node:8080 or https://HOST; of a name each address is used",
 );
-pub(super) const QUEUES: Setting =
-    Setting::serving("queues", "NAME,...", "none", "Queues whose tasks are done, the first one first");
+pub(super) const QUEUES: Setting = Setting::serving(
+    "queues",
+    "NAME,...",
+    "none; crawl with --crawl",
+    "Queues whose tasks are done, the first one first",
+);
 pub(super) const SLOTS: Setting = Setting::serving("slots", "N", "8", "Tasks at a time");
 pub(super) const CA: Setting = Setting::serving(
     "ca",
@@ -31,6 +35,24 @@ pub(super) const FORWARD: Setting = Setting::serving(
     "URL",
     "none",
     "Server that does a task: its payload is posted there, its answer is the result",
+);
+pub(super) const CRAWL: Setting = Setting::serving(
+    "crawl",
+    "BOOL",
+    "false",
+    "Do tasks by the crawler that is built in: of a page's URL its images; the queue is crawl, unless others are named",
+);
+pub(super) const CRAWL_PACE: Setting = Setting::serving(
+    "crawl-pace",
+    "DURATION",
+    "1s",
+    "Between two requests of this worker to one site; 0 is none. Over all workers it is the queue's key-pause",
+);
+pub(super) const CRAWL_ALLOW: Setting = Setting::serving(
+    "crawl-allow",
+    "NET[:PORTS],...",
+    "none",
+    "What is crawled beside public addresses and ports 80 and 443, as in 10.0.0.0/8:* or [fd00::1]:8080",
 );
 pub(super) const NAME: Setting =
     Setting::serving("name", "NAME", "the host's", "What this worker is called; a random part is added");
@@ -64,6 +86,9 @@ pub(super) const SETTINGS: &[&Setting] = &[
     &CA,
     &EXEC,
     &FORWARD,
+    &CRAWL,
+    &CRAWL_PACE,
+    &CRAWL_ALLOW,
     &NAME,
     &TOKEN_FILE,
     &TOKEN,

@@ -20,7 +20,9 @@ fn a_bad_flag_ends_with_2_and_says_what_to_do() {
         (&[&well[..], &["--slots", "0"]].concat(), &["--slots", "128"]),
         (&[&well[..], &["--drain", "soon"]].concat(), &["--drain"]),
         (&[&well[..], &["--worker-token-file", "/does/not/exist"]].concat(), &["--worker-token-file"]),
-        (&[&well[..], &["--forward", "http://127.0.0.1:1"]].concat(), &["not by both"]),
+        (&[&well[..], &["--forward", "http://127.0.0.1:1"]].concat(), &["one way"]),
+        (&[&well[..], &["--crawl"]].concat(), &["one way"]),
+        (&["--crawl", "--crawl-allow", "everywhere"], &["--crawl-allow", "NET[:PORTS]"]),
         (&[&well[..], &["--no-such-flag"]].concat(), &["--no-such-flag"]),
     ] {
         let (code, said) = run(args);
@@ -33,9 +35,17 @@ fn a_bad_flag_ends_with_2_and_says_what_to_do() {
 fn help_and_version_are_printed_and_end_with_0() {
     let (code, help) = run(&["--help"]);
     assert_eq!(code, Some(0), "{help}");
-    for word in
-        ["--exec", "--forward", "--queues", "--slots", "--url", "SKEP_QUEUES", "SKEP_TASK_ID", "health"]
-    {
+    for word in [
+        "--exec",
+        "--forward",
+        "--crawl-allow",
+        "--queues",
+        "--slots",
+        "--url",
+        "SKEP_QUEUES",
+        "SKEP_TASK_ID",
+        "health",
+    ] {
         assert!(help.contains(word), "no word of {word} in {help}");
     }
     let (code, version) = run(&["--version"]);

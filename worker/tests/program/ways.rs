@@ -57,6 +57,48 @@ fn a_server_beside_the_worker_does_what_is_claimed_and_its_status_tells_the_end(
 }
 
 #[test]
+fn the_crawler_finds_a_pages_images_and_hands_over_what_is_another_sites() {
+    let (server, site) = (Server::start(), Server::start());
+    let html = |body: &str| {
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\n";
+        Some(Bad::Bytes(format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).into_bytes()))
+    };
+    site.script(move |asked, _| {
+        assert_eq!(asked.authorization, None, "the token is for the cluster alone");
+        match asked.path.as_str() {
+            "/page" => html("<img src=a.png><p style='background: url(b.png)'>"),
+            "/moved" => html("<meta http-equiv=refresh content='0; url=http://other.example/there'>"),
+            "/busy" => Some(Bad::Status(503)),
+            _ => Some(Bad::Status(404)),
+        }
+    });
+    let flags = ["--crawl", "--crawl-pace", "0", "--crawl-allow", "127.0.0.1:*"];
+    let _worker = Running::start(&[&["--url", &server.url()], &flags[..]].concat());
+    let said = |fence: u64, payload: Value, how: &str| {
+        let id = server.put(fence, payload);
+        server.wait_for(&format!("/tasks/{id}/{how}")).body
+    };
+    let url = |path: &str| format!("{}{path}", site.url());
+    let images = json!({"images": [url("/a.png"), url("/b.png")]});
+    assert_eq!(said(1, json!({"url": url("/page")}), "complete"), json!({"fence": 1, "result": images}));
+    let there = "http://other.example/there";
+    let follow = json!({"queue": "q", "key": "http://other.example", "payload": {"url": there, "hops": 3}});
+    let expected = json!({"fence": 2, "result": {"images": [], "moved": there}, "follow": [follow]});
+    assert_eq!(said(2, json!({"url": url("/moved"), "hops": 2}), "complete"), expected);
+    for (fence, payload, is_final, words) in [
+        (3, json!({"url": url("/gone")}), true, "404"),
+        (4, json!({"url": url("/busy")}), false, "503"),
+        (5, json!({"url": "http://127.0.0.2/"}), true, "not a public address"),
+        (6, json!({"url": url("/page"), "hops": 6}), true, "redirects"),
+        (7, json!(7), true, "payload"),
+    ] {
+        let fail = said(fence, payload, "fail");
+        let error = fail["error"].as_str().unwrap_or_default();
+        assert!(fail["final"] == is_final && error.contains(words), "{fail}");
+    }
+}
+
+#[test]
 fn sigterm_lets_tasks_end_and_gives_the_rest_back_with_no_try_counted() {
     let server = Server::start();
     let script = Script::new("read payload\necho $payload\n[ $payload = 1 ] || exec sleep 600");

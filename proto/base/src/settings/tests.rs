@@ -164,6 +164,16 @@ fn values_are_read_with_their_units_and_within_their_bounds() {
 }
 
 #[test]
+fn a_switch_is_on_where_it_stands_by_itself() {
+    for (args, expected) in
+        [(&["--switch"][..], true), (&["--switch", "true"], true), (&["--switch", "off"], false)]
+    {
+        let layers = layers(args, NO_ENV);
+        assert_eq!(layers.value(&SWITCH, values::switch).unwrap(), expected, "{args:?}");
+    }
+}
+
+#[test]
 fn a_files_switch_may_be_a_boolean() {
     let toml = file("switch = true");
     let layers = layers(&["--config", toml.path().to_str().unwrap()], NO_ENV);

@@ -7,11 +7,10 @@ use super::is_space;
 /// Deepest nesting of functions that is read.
 const DEPTH_MAX: usize = 32;
 
-/// The URLs in the text, in order; each with its escapes undone.
-pub fn urls(text: &str) -> Vec<String> {
-    let mut reader = Reader { text, at: 0, functions: Vec::new(), found: Vec::new() };
-    reader.read();
-    reader.found
+/// Gives the URLs in the text, in order; each with its escapes undone. None is kept here: there may be
+/// millions.
+pub fn urls(text: &str, found: &mut dyn FnMut(&str)) {
+    Reader { text, at: 0, functions: Vec::new(), found }.read();
 }
 
 /// A function that is open.
@@ -34,14 +33,14 @@ enum Rule {
     },
 }
 
-struct Reader<'a> {
+struct Reader<'a, 'f> {
     text: &'a str,
     at: usize,
     functions: Vec<Function>,
-    found: Vec<String>,
+    found: &'f mut dyn FnMut(&str),
 }
 
-impl<'a> Reader<'a> {
+impl<'a> Reader<'a, '_> {
     fn read(&mut self) {
         let mut rule = Rule::None;
         while let Some(c) = self.peek() {
@@ -54,7 +53,7 @@ impl<'a> Reader<'a> {
                     let string = self.string(c);
                     // In type("image/png") it names a type.
                     if self.functions.last() == Some(&Function::ImageSet) && rule == Rule::None {
-                        self.found.push(string);
+                        (self.found)(&string);
                     }
                 }
                 '@' => {
@@ -99,8 +98,8 @@ impl<'a> Reader<'a> {
         match name.as_str() {
             "url" | "src" => {
                 let url = self.url();
-                if rule == Rule::None {
-                    self.found.extend(url);
+                if let Some(url) = url.filter(|_| rule == Rule::None) {
+                    (self.found)(&url);
                 }
             }
             "image-set" | "-webkit-image-set" | "image" => self.open(Function::ImageSet),
@@ -223,7 +222,13 @@ fn is_name(c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::urls as give;
+
+    fn urls(text: &str) -> Vec<String> {
+        let mut found = Vec::new();
+        give(text, &mut |url| found.push(url.to_owned()));
+        found
+    }
 
     #[test]
     fn images_are_found_and_what_is_none_is_not() {

@@ -63,13 +63,16 @@ pub fn images(tag: &Tag, found: &mut dyn FnMut(&str)) {
         match form(tag, name) {
             None => {}
             Some(Form::Url) => found(value),
-            Some(Form::Srcset) => srcset::urls(value).into_iter().for_each(&mut *found),
-            Some(Form::Css) => css::urls(value).iter().for_each(|url| found(url)),
+            Some(Form::Srcset) => srcset::urls(value).for_each(&mut *found),
+            Some(Form::Css) => css::urls(value, found),
             Some(Form::UrlOrCss) => {
-                let urls = css::urls(value);
-                match urls.is_empty() {
-                    true => found(value),
-                    false => urls.iter().for_each(|url| found(url)),
+                let mut is_css = false;
+                css::urls(value, &mut |url| {
+                    is_css = true;
+                    found(url);
+                });
+                if !is_css {
+                    found(value);
                 }
             }
         }

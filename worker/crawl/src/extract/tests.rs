@@ -160,6 +160,17 @@ fn the_first_base_counts_for_the_whole_document() {
 }
 
 #[test]
+fn a_base_that_is_none_costs_nothing() {
+    let images: String = (0..20_000).map(|number| format!("<img src=?{number}>")).collect();
+    for scheme in ["foo", "http"] {
+        let page = page(format!("<base href='{scheme}://x/{}'>{images}", "x".repeat(6 << 20)));
+        assert_eq!(page.images[0], "http://example.org/dir/page.html?0");
+    }
+    let refresh = format!("<meta http-equiv=refresh content='0; url={}'>", "x".repeat(BASE_BYTES_MAX + 1));
+    assert_eq!(page(refresh).refresh, None);
+}
+
+#[test]
 fn links_of_the_head_come_first_and_know_no_base() {
     let links = [
         "<a.png>; rel=preload; as=image; imagesrcset=\"b.png 1x\", <c.css>; rel=stylesheet",

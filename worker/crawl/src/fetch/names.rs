@@ -41,11 +41,11 @@ impl Names {
         Self::System(Mutex::new(None))
     }
 
-    /// The addresses of a name, those of IPv4 first: a container has often no other.
-    pub async fn look_up(&self, host: &str) -> Result<Vec<IpAddr>, String> {
+    /// The addresses of a name, which is a whole one where it has a dot in any case, those of IPv4 first: a container has often no other.
+    pub async fn look_up(&self, host: &str, is_whole: bool) -> Result<Vec<IpAddr>, String> {
         let mut name = Name::from_ascii(host).map_err(|error| error.to_string())?;
         // A name with a dot is a whole one, and none of the machine's own domain.
-        if host.trim_end_matches('.').contains('.') {
+        if is_whole || host.trim_end_matches('.').contains('.') {
             name.set_fqdn(true);
         }
         let asked = self.resolver()?;

@@ -3,8 +3,8 @@
 
 use std::io::Write;
 
+use flate2::Compression;
 use flate2::write::GzEncoder;
-use flate2::{Compression, GzBuilder};
 
 use super::*;
 
@@ -43,14 +43,45 @@ async fn a_bomb_of_gzip_is_defused() {
     is_defused("gzip", encoder.finish().unwrap()).await;
 }
 
+/// Of two codings what lies between them would have no bound.
 #[tokio::test]
-async fn a_bomb_inside_a_bomb_is_defused() {
-    let mut inner = GzEncoder::new(Vec::new(), Compression::fast());
-    inner.write_all(b"<img src=a.png>").unwrap();
-    spaces(&mut inner);
-    let mut outer = GzBuilder::new().write(Vec::new(), Compression::best());
-    outer.write_all(&inner.finish().unwrap()).unwrap();
-    is_defused("gzip, gzip", outer.finish().unwrap()).await;
+async fn a_bomb_inside_another_is_not_touched_neither_as_a_page_nor_as_robots() {
+    let bomb = || {
+        answer(
+            200,
+            &[("Content-Type", "text/html"), ("Content-Encoding", "gzip, br")],
+            include_bytes!("bomb.br"),
+        )
+    };
+    let page = site(move |_| bomb()).await;
+    let failed = failure(&crawler(), &page.url("/")).await;
+    assert!(failed.is_final && failed.reason.contains("codings"), "{failed}");
+    let robots = Site::start(move |_| bomb()).await;
+    let failed = failure(&crawler(), &robots.url("/")).await;
+    assert!(failed.reason.contains("robots.txt") && failed.reason.contains("codings"), "{failed}");
+}
+
+/// Names without end, in each place that has many.
+#[tokio::test]
+async fn a_page_of_names_alone_takes_no_more() {
+    let most = 8 << 20;
+    for (before, name, after) in [
+        ("<img srcset='", "a, ", "'>"),
+        ("<style>", "url(a)", "</style>"),
+        ("<p style='", "url(a)", "'>"),
+        ("<img data-bg='", "url(a)", "'>"),
+    ] {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(before.as_bytes()).unwrap();
+        encoder.write_all(name.repeat((most - 100) / name.len()).as_bytes()).unwrap();
+        encoder.write_all(after.as_bytes()).unwrap();
+        let bytes = encoder.finish().unwrap();
+        let fields = [("Content-Type", "text/html"), ("Content-Encoding", "gzip")];
+        let page = site(move |_| answer(200, &fields, &bytes)).await;
+        assert_eq!(found(&crawler(), &page.url("/")).await.images, [page.url("/a")]);
+        let resident = resident_kib();
+        assert!(resident < RESIDENT_MAX_KIB, "{resident} KiB by {before}");
+    }
 }
 
 #[tokio::test]
