@@ -34,8 +34,6 @@ reasons! {
     Addresses = "addresses",
     /// In unicast mode: not from a peer.
     Stranger = "stranger",
-    /// In unicast mode: the mesh knows better than who sends from a peer's address.
-    Unconfirmed = "unconfirmed",
     /// From an address of this host.
     Own = "own",
     /// Version 2 holds only where all have the same interval.

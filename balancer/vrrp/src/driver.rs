@@ -24,7 +24,6 @@ use skep_members::tls::peer_tls;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::announce::Announcer;
-use crate::confirm::{Said, Verdict};
 use crate::counts::{self, Counts, Discard};
 use crate::handing::Then;
 use crate::machine::{Action, Heard, State};
@@ -302,18 +301,6 @@ impl Driver {
     async fn heard(&mut self, at: usize, advert: &Advert, source: IpAddr) {
         let (now, router) = (Instant::now(), &mut self.routers[at]);
         let Some(own) = router.source else { return };
-        if let (Some(mesh), false) = (&self.mesh, router.config.peers.is_empty()) {
-            let said = Said { source, priority: advert.priority, interval: advert.interval };
-            let connections = mesh.connections(at, source);
-            match router.confirm.judge(said, router.is_active(), connections, now) {
-                Verdict::Believed => {}
-                Verdict::Waits => return,
-                Verdict::Unconfirmed => {
-                    let interface = router.config.interface.clone();
-                    return self.discard(Discard::Unconfirmed, &interface);
-                }
-            }
-        }
         router.strangers.saw(source, now);
         if router.strangers.present(now) {
             router.machine.set_designated(false);

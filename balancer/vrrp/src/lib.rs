@@ -13,7 +13,6 @@ mod agent;
 mod announce;
 mod capability;
 pub mod config;
-mod confirm;
 mod counts;
 mod driver;
 mod forwarding;

@@ -23,7 +23,6 @@ use skep_members::tls::PeerTls;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_rustls::TlsAcceptor;
 
-use crate::confirm::Connections;
 use crate::machine::PRIORITY_WEAK;
 use crate::socket::Family;
 use connection::{Acceptor, accept, follow, listen};
@@ -205,13 +204,6 @@ impl Mesh {
             (Speaker::Follower(id), What::Gone { .. }) => drop(links.followers.remove(&id)),
             _ => {}
         }
-    }
-
-    /// What is known of who sends from this address, and whom this one follows.
-    pub fn connections(&self, router: usize, source: IpAddr) -> Connections {
-        let links = &self.links[router];
-        let follows = links.followers.values().any(|follower| follower.address == source);
-        Connections { follows, leader: links.leader.as_ref().map(|(address, _)| *address) }
     }
 
     /// The follower that takes over.

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::announce::{Announcer, Mac};
-use crate::confirm::Confirm;
 use crate::counts::{self, RouterCounts};
 use crate::handing::{Draining, Handing, SendingOn};
 use crate::machine::{Action, Machine, MachineConfig, PRIORITY_WEAK, Reason, State};
@@ -80,8 +79,6 @@ pub struct Router {
     pub handing: Option<Handing>,
     pub draining: Option<Draining>,
     pub sending_on: Option<SendingOn>,
-    /// Of unicast peers.
-    pub confirm: Confirm,
 }
 
 impl Router {
@@ -115,7 +112,6 @@ impl Router {
             handing: None,
             draining: None,
             sending_on: None,
-            confirm: Confirm::default(),
         }
     }
 

@@ -18,9 +18,8 @@ use crate::Handover;
 use crate::counts;
 use crate::forwarding::{Forwarding, Quiet, has_open_connections};
 use crate::handing::{Draining, Handing, SendingOn, Then};
-use crate::machine::{Action, Heard, PRIORITY_WEAK, State};
+use crate::machine::{Action, PRIORITY_WEAK, State};
 use crate::mesh::{Event, Message, Speaker, Target, What};
-use crate::packet::PRIORITY_STOPS;
 use crate::router::Router;
 
 /// Time for the next to make itself ready.
@@ -125,7 +124,6 @@ impl Driver {
                 router.machine.set_designated(designated);
             }
             (Speaker::Leader(address), What::Said(Message::Prepare { seconds })) => {
-                router.confirm.prepares(now);
                 let forwarding = self.send_on(at, address, seconds);
                 if let Some(mesh) = &self.mesh {
                     mesh.tell_leader(at, Message::Ready { forwarding });
@@ -136,18 +134,6 @@ impl Driver {
                     router.sending_on = None;
                 }
                 router.designated_by_leader = false;
-                if let (true, true, Some(own)) = (orderly, router.confirm.ended(address, now), router.source)
-                {
-                    // It said so by a packet before, which was not believed alone.
-                    let (priority, interval) = (PRIORITY_STOPS, router.config.interval);
-                    router.machine.heard(
-                        Heard { priority, interval, source: address },
-                        own,
-                        now,
-                        &mut actions,
-                    );
-                    router.active = None;
-                }
                 if !orderly && router.active == Some(address) {
                     counts::add(&router.counts.peer_losses);
                     router.machine.active_lost(now, &mut actions);
