@@ -35,7 +35,6 @@ use crate::router::{Hands, Router};
 use crate::socket::{AdvertSocket, Family, PACKET_BYTES_MAX};
 use crate::status::View;
 use crate::track::{self, Assessment, Health};
-use crate::vmac;
 use crate::{Command, Handover, VrrpConfig, VrrpError};
 
 /// Packets of one socket that are read in one turn; a flood does not keep timers from firing.
@@ -135,7 +134,6 @@ impl Driver {
             release_done: None,
             stood_still: false,
         };
-        vmac::take_away_left(&driver.netlink).await?;
         driver.look_at_interfaces().await?;
         for (at, router) in driver.routers.iter().enumerate() {
             let interface = &router.config.interface;

@@ -20,8 +20,6 @@ use crate::announce::Mac;
 
 /// Time for an answer of the kernel; it takes microseconds.
 const TIMEOUT: Duration = Duration::from_secs(1);
-/// `arp_ignore`: only where the address that is asked for is on the interface that is asked.
-const ARP_FOR_OWN_ALONE: i32 = 1;
 /// Without this, an address stays for good.
 const FOREVER: u32 = u32::MAX;
 
@@ -100,13 +98,6 @@ impl Netlink {
         }
     }
 
-    /// All of them.
-    pub async fn links(&self) -> Result<Vec<Link>, NetlinkError> {
-        let found = self.handle.link().get().execute();
-        let messages: Vec<LinkMessage> = bounded(found.try_collect()).await?;
-        Ok(messages.iter().map(link).collect())
-    }
-
     pub async fn addresses(&self, index: u32) -> Result<Vec<Assigned>, NetlinkError> {
         let found = self.handle.address().get().set_link_index_filter(index).execute();
         let messages: Vec<AddressMessage> = bounded(found.try_collect()).await?;
@@ -148,9 +139,7 @@ impl Netlink {
 
     /// Makes a macvlan with this MAC on the interface, switched on; one that is there stays.
     pub async fn add_macvlan(&self, parent: u32, name: &str, mac: Mac) -> Result<Link, NetlinkError> {
-        use rtnetlink::packet_route::link::{
-            AfSpecInet, AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InetDevConf, MacVlanMode,
-        };
+        use rtnetlink::packet_route::link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, MacVlanMode};
         let made = LinkMacVlan::new(name, parent, MacVlanMode::Private).address(mac.to_vec()).build();
         settled(bounded(self.handle.link().add(made).execute()).await)?;
         let index = self.link(name).await?.ok_or(NetlinkError::Silent)?.index;
@@ -164,15 +153,6 @@ impl Netlink {
         if let Err(error) = bounded(self.handle.link().set(quiet).execute()).await {
             tracing::debug!(name, %error, "addresses of IPv6 are not switched off");
         }
-        // It speaks for the addresses that it has, and no others of this host: also when they have run out because
-        // its owner was killed, and with it the rules for ARP.
-        let mut own_alone = InetDevConf::default();
-        own_alone.arp_ignore = ARP_FOR_OWN_ALONE;
-        let own_alone = AfSpecUnspec::Inet(vec![AfSpecInet::DevConfRequest(own_alone)]);
-        let silent = LinkUnspec::new_with_index(index)
-            .append_extra_attribute(LinkAttribute::AfSpecUnspec(vec![own_alone]))
-            .build();
-        bounded(self.handle.link().set(silent).execute()).await?;
         bounded(self.handle.link().set(LinkUnspec::new_with_index(index).up().build()).execute()).await?;
         self.link(name).await?.ok_or(NetlinkError::Silent)
     }

@@ -4,28 +4,18 @@
 //! the virtual MAC. IPv4 alone. The kernel answers for every address on every interface: rules
 //! keep the real MAC from answering for the virtual address, and the virtual one for others. No
 //! tasks; the rules go with this value, the interface by [`VirtualInterface::remove`].
-//!
-//! An interface outlives a process that is killed. So whoever has one also has a socket by its name, which is the
-//! host's (of its network namespace) as the interface is, and goes with the process: an interface by whose name
-//! there is no socket is nobody's, and is taken away at the next start ([`take_away_left`]). Until then it has no
-//! address, for those have run out, and answers for none.
 
-use std::io;
 use std::net::IpAddr;
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixListener};
 use std::sync::Arc;
 
 use crate::VrrpError;
 use crate::announce::Mac;
-use crate::netlink::{Link, Netlink, NetlinkError};
+use crate::netlink::{Link, Netlink};
 use crate::nftables::{Base, Chain, FAMILY_ARP, HOOK_ARP_IN, HOOK_ARP_OUT, OwnedTable, Rule, octets};
 use crate::socket::{AdvertSocket, Family};
 
 const ARP_SENDER: u32 = 14;
 const ARP_TARGET: u32 = 24;
-/// What each is called, before its VRID.
-const NAME: &str = "skep-vrrp.";
 
 /// A macvlan of ours.
 #[derive(Debug)]
@@ -36,29 +26,6 @@ pub struct VirtualInterface {
     /// Sends from the virtual MAC.
     pub socket: Arc<AdvertSocket>,
     _rules: OwnedTable,
-    /// That it is not left.
-    _owned: UnixListener,
-}
-
-fn name(vrid: u8) -> String {
-    format!("{NAME}{vrid}")
-}
-
-/// The right to the interface of that VRID; an error of the kind `AddrInUse`, where a process has it.
-fn own(vrid: u8) -> io::Result<UnixListener> {
-    UnixListener::bind_addr(&SocketAddr::from_abstract_name(name(vrid))?)
-}
-
-/// Takes away what processes have left that were killed.
-pub async fn take_away_left(netlink: &Netlink) -> Result<(), NetlinkError> {
-    for link in netlink.links().await? {
-        let vrid = link.name.strip_prefix(NAME).and_then(|vrid| vrid.parse().ok());
-        let Some(vrid) = vrid.filter(|vrid| link.mac == Some(virtual_mac(*vrid))) else { continue };
-        let Ok(_owned) = own(vrid) else { continue };
-        netlink.remove_link(link.index).await?;
-        tracing::info!(interface = link.name, "taken away: a process that was killed has left it");
-    }
-    Ok(())
 }
 
 /// RFC 9568, section 7.3.
@@ -75,18 +42,14 @@ impl VirtualInterface {
         addresses: &[IpAddr],
         own: IpAddr,
     ) -> Result<Self, VrrpError> {
-        let (name, mac) = (name(vrid), virtual_mac(vrid));
-        let owned = self::own(vrid).map_err(|error| VrrpError::Open {
-            what: format!("the virtual MAC address of VRID {vrid}"),
-            error,
-        })?;
+        let (name, mac) = (format!("skep-vrrp.{vrid}"), virtual_mac(vrid));
         let link = netlink.add_macvlan(parent.index, &name, mac).await?;
         let open = |what: &str, error| VrrpError::Open { what: format!("{what} {name}"), error };
         let socket = AdvertSocket::open_to_send(Family::V4, &name, link.index);
         let socket = Arc::new(socket.map_err(|error| open("a VRRP socket on", error))?);
         let rules = rules(parent.index, link.index, addresses, own);
         let rules = rules.map_err(|error| open("rules for ARP on", error))?;
-        Ok(Self { parent: parent.index, index: link.index, mac, socket, _rules: rules, _owned: owned })
+        Ok(Self { parent: parent.index, index: link.index, mac, socket, _rules: rules })
     }
 
     pub async fn remove(self, netlink: &Netlink) {

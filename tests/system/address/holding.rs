@@ -7,7 +7,7 @@ use skep_kit::effort::{expect_under, machine_alone, measured};
 use skep_kit::folders::scratch;
 use skep_kit::hosts::attempts::{Client, failures, outage};
 use skep_kit::hosts::lan::possible;
-use skep_kit::hosts::lan::{Lan, command_in, within};
+use skep_kit::hosts::lan::{Lan, command_in};
 use skep_kit::hosts::program::{Ours, Program, start_backend, start_server};
 use skep_kit::programs::balancer_path;
 use skep_kit::wait::{PATIENCE, pause, wait_for};
@@ -216,44 +216,4 @@ fn without_its_capabilities_it_says_which_and_with_them_alone_it_runs() {
         .unwrap();
     assert_eq!(missing.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&missing.stderr).contains("there is no interface eth9"));
-}
-
-#[test]
-fn the_interface_of_a_virtual_mac_speaks_for_nobody_after_kill_9_and_is_gone_at_the_next_start() {
-    if !possible("a virtual MAC that is left", &[]) {
-        return;
-    }
-    let _machine = machine_alone();
-    let lan = Lan::new(1);
-    let host = lan.host(0);
-    let has = |interface: &str| lan.run(&host, "-br link show type macvlan").contains(interface);
-    let holder = |vrid: &str, vip: &str, more: &[&str]| {
-        let admin = format!("127.0.0.1:94{vrid}");
-        let args = ["vrrp", "--vip", vip, "--vrrp-interface", "eth0", "--vrid", vrid, "--admin", &admin];
-        Program::ours(&host, &[&args, more].concat(), &[])
-    };
-    let mut first = holder("51", VIP, &["--vmac", "true"]);
-    wait_for("the first holds", PATIENCE, || lan.has(0, "10.78.0.100"));
-    // Another that is alive keeps its own, whoever comes.
-    let _second = holder("77", "10.78.0.107/24", &["--vmac", "true"]);
-    wait_for("the second holds", PATIENCE, || lan.has(0, "10.78.0.107"));
-    assert!(has("skep-vrrp.51") && has("skep-vrrp.77"));
-    // As loose as systemd has it.
-    for interface in ["all", "eth0", "skep-vrrp.51"] {
-        let set = format!("net/ipv4/conf/{interface}/rp_filter=2");
-        assert!(command_in(&host, "sysctl").args(["-qw", &set]).status().unwrap().success());
-    }
-    first.kill();
-    wait_for("its address has run out", PATIENCE, || !lan.has(0, "10.78.0.100"));
-    assert!(has("skep-vrrp.51"), "nobody was there to take it away");
-    for _ in 0..10 {
-        lan.run(&lan.client(), "neigh flush all");
-        within(&lan.client(), || drop(std::net::TcpStream::connect("10.78.0.11:9")));
-        let neighbours = lan.run(&lan.client(), "neigh show 10.78.0.11");
-        assert!(neighbours.contains("lladdr") && !neighbours.contains("00:00:5e"), "{neighbours}");
-    }
-    let _third = holder("78", "10.78.0.108/24", &[]);
-    wait_for("the third holds", PATIENCE, || lan.has(0, "10.78.0.108"));
-    assert!(!has("skep-vrrp.51"), "it is nobody's");
-    assert!(has("skep-vrrp.77"), "it is somebody's");
 }

@@ -90,18 +90,12 @@ impl Driver {
     /// Makes the macvlan, where one is asked for and its interface is there.
     async fn keep_virtual_interface(&mut self, at: usize) -> Result<(), VrrpError> {
         let router = &self.routers[at];
-        let (true, Some(link), Some(_)) = (router.config.vmac, &router.link, router.source) else {
+        let (true, Some(link), Some(own)) = (router.config.vmac, &router.link, router.source) else {
             return Ok(());
         };
         if router.vmac.as_ref().is_none_or(|vmac| vmac.parent != link.index) {
             let addresses: Vec<IpAddr> = router.config.addresses.iter().map(|it| it.ip).collect();
             let vrid = router.config.vrid;
-            // Where it was on another, that is gone.
-            if let Some(before) = self.routers[at].vmac.take() {
-                before.remove(&self.netlink).await;
-            }
-            let router = &self.routers[at];
-            let (Some(link), Some(own)) = (&router.link, router.source) else { return Ok(()) };
             let vmac = VirtualInterface::open(&self.netlink, link, vrid, &addresses, own).await?;
             self.routers[at].vmac = Some(vmac);
         }
