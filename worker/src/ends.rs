@@ -21,14 +21,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 pub async fn end(worker: &Worker, task: &Task, slot: &Slot<'_>, outcome: &Outcome) -> bool {
     let fence = task.fence;
     let said = match outcome {
-        Outcome::Done(result) => match say(worker, task, "complete", &Complete { fence, result }).await {
-            // Else it would be done again and again.
-            Said::Refused(why) => {
-                let error = format!("the result was refused: {why}");
-                say(worker, task, "fail", &Fail { fence, error: &error, is_final: true }).await
-            }
-            said => said,
-        },
+        Outcome::Done(result) => say(worker, task, "complete", &Complete { fence, result }).await,
         Outcome::Failed { error, is_final } => {
             say(worker, task, "fail", &Fail { fence, error, is_final: *is_final }).await
         }
@@ -38,6 +31,15 @@ pub async fn end(worker: &Worker, task: &Task, slot: &Slot<'_>, outcome: &Outcom
         Outcome::Stopped if slot.why_stopped() == Some(Stopped::Lost) => Said::Late,
         // Also where nobody was heard of: if the fence still is the task's, no loss is counted.
         Outcome::Stopped => say(worker, task, "release", &Release { fence }).await,
+    };
+    let said = match said {
+        // Else it would be done again and again. A result that is refused once is refused each time.
+        Said::Refused(why) => {
+            let error = format!("what came of it was refused: {why}");
+            let is_final = matches!(outcome, Outcome::Done(_));
+            say(worker, task, "fail", &Fail { fence, error: &error, is_final }).await
+        }
+        said => said,
     };
     matches!(said, Said::Heard)
 }

@@ -79,6 +79,20 @@ fn an_end_is_said_until_a_node_has_heard_and_no_more_where_the_task_is_anothers(
 }
 
 #[test]
+fn after_a_server_error_another_connection_is_made_for_it_may_lead_to_another_server() {
+    let server = Server::start();
+    server.script(|asked, before| (asked.path == "/claim" && before < 4).then_some(Bad::Status(503)));
+    let _worker = Running::start(&["--url", &server.url(), "--exec", "cat"]);
+    let mut from = server.wait("five claims", |seen| {
+        let claims: Vec<_> = seen.iter().filter(|it| it.path == "/claim").map(|it| it.from).collect();
+        (claims.len() == 5).then_some(claims)
+    });
+    from.sort_unstable();
+    from.dedup();
+    assert_eq!(from.len(), 5, "each by a connection of its own: {from:?}");
+}
+
+#[test]
 fn a_result_that_no_node_takes_fails_the_task_for_good() {
     let server = Server::start();
     server.script(|asked, _| asked.path.ends_with("/complete").then_some(Bad::Status(413)));
