@@ -15,6 +15,7 @@ use http::{Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client as Pool;
+use hyper_util::client::legacy::connect::capture_connection;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::Serialize;
 use tokio::sync::watch;
@@ -116,21 +117,20 @@ impl Client {
         answered
     }
 
-    /// Asks the server that is asked now for an answer without an end: its head is here in time.
+    /// Asks the server that is asked now for an answer without an end: its head is here in time. Whether it was
+    /// had says nothing of where other requests go.
     pub async fn open(&self, path: &str, limit: Duration) -> Result<Response<Incoming>, NoAnswer> {
-        let (at, uri) = self.asked_now(path)?;
+        let (_, uri) = self.asked_now(path)?;
         let failed = |reason: String| NoAnswer::Failed { uri: uri.clone(), reason };
         let mut request =
             Request::get(uri.clone()).body(Full::default()).map_err(|error| failed(error.to_string()))?;
         if let Some(bearer) = &self.bearer {
             request.headers_mut().insert(AUTHORIZATION, bearer.clone());
         }
-        let answered = match tokio::time::timeout(limit, self.pool.request(request)).await {
+        match tokio::time::timeout(limit, self.pool.request(request)).await {
             Ok(answered) => answered.map_err(|error| failed(causes(&error))),
             Err(_) => Err(NoAnswer::Timeout(uri.clone())),
-        };
-        self.note(at, answered.as_ref().map(Response::status).ok());
-        answered
+        }
     }
 
     fn asked_now(&self, path: &str) -> Result<(usize, Uri), NoAnswer> {
@@ -169,7 +169,14 @@ impl Client {
             request.headers_mut().insert(AUTHORIZATION, bearer.clone());
         }
         let exchange = async {
+            let captured = capture_connection(&mut request);
             let answer = self.pool.request(request).await.map_err(|error| failed(causes(&error)))?;
+            if answer.status().is_server_error()
+                && let Some(connection) = captured.connection_metadata().as_ref()
+            {
+                // The next one is a new one, perhaps to another address of the name.
+                connection.poison();
+            }
             let (head, body) = answer.into_parts();
             let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
             let body = body.map_err(|error| failed(causes(error.as_ref())))?.to_bytes();

@@ -161,6 +161,13 @@ fn resolve(layers: &Layers) -> Result<WorkConfig, ConfigError> {
         return Err(invalid(at, "a task is done in one way: by --exec, by --forward or by --crawl"));
     }
     let secret = secret(layers, &TOKEN, &TOKEN_FILE)?;
+    let admin = layers.address(&ADMIN)?;
+    if secret.is_none() && !admin.ip().is_loopback() {
+        let reason = format!(
+            "{admin} is reached by others: without the workers' token (--worker-token-file) bind to loopback"
+        );
+        return Err(invalid(&ADMIN, &reason));
+    }
     let warnings = secret.iter().filter_map(|secret| secret.warning.clone()).collect();
     Ok(WorkConfig {
         urls,
@@ -171,7 +178,7 @@ fn resolve(layers: &Layers) -> Result<WorkConfig, ConfigError> {
         token: secret.map(token).transpose()?,
         trust,
         drain: layers.duration(&DRAIN)?,
-        admin: layers.address(&ADMIN)?,
+        admin,
         log: log(layers)?,
         warnings,
     })
@@ -318,6 +325,7 @@ mod tests {
             (&["--queues", "m", "--exec", "x", "--url", "ftp://a"], "--url"),
             (&["--queues", "m", "--exec", "x", "--slots", "0"], "--slots"),
             (&["--queues", "m", "--exec", "x", "--name", "a/b"], "--name"),
+            (&["--queues", "m", "--exec", "x", "--admin", "0.0.0.0:9403"], "--worker-token-file"),
         ] {
             let error = work(args).unwrap_err();
             assert!(error.contains(named), "{args:?}: {error}");

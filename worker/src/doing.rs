@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use prometheus_client::registry::Registry;
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
 
@@ -78,6 +79,8 @@ impl Doer {
         Ok(match how {
             How::Exec(command) => {
                 exec::keep_descriptors().context("/proc/self/fd")?;
+                // A program of the same user reads nothing of this process, as the token in its environment.
+                set_dumpable_behavior(DumpableBehavior::NotDumpable).context("PR_SET_DUMPABLE")?;
                 Self::Exec(command.clone())
             }
             How::Forward(to) => Self::Forward(Box::new(Forward::new(to.clone()))),

@@ -35,6 +35,15 @@ pub async fn end(worker: &Worker, task: &Task, slot: &Slot<'_>, outcome: &Outcom
         // Also where nobody was heard of: if the fence still is the task's, no loss is counted.
         Outcome::Stopped => say(worker, task, "release", &Release { fence }).await,
     };
+    let said = match said {
+        // Else it would be done again and again. A result that is refused once is refused each time.
+        Said::Refused(why) => {
+            let error = format!("what came of it was refused: {why}");
+            let is_final = matches!(outcome, Outcome::Done(_));
+            say(worker, task, "fail", &Fail { fence, error: &error, is_final }).await
+        }
+        said => said,
+    };
     matches!(said, Said::Heard)
 }
 

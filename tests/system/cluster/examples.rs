@@ -1,8 +1,10 @@
 //! The workers in `examples/worker`: each does all that is put, while the leader dies.
 
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::json;
 use skep_kit::effort::machine_shared;
 use skep_kit::folders::root;
@@ -16,12 +18,12 @@ use crate::worker::{everywhere, put_numbers, wait_done};
 const LINES_MAX: usize = 60;
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Killed when dropped.
+/// Killed when dropped, with what it has started.
 struct Example(Child);
 
 impl Drop for Example {
     fn drop(&mut self) {
-        let _ = self.0.kill();
+        let _ = kill_process_group(Pid::from_child(&self.0), Signal::KILL);
         let _ = self.0.wait();
     }
 }
@@ -41,7 +43,7 @@ async fn does_all_while_the_leader_dies(file: &str, command: impl Fn() -> Comman
     let start = || {
         let mut command = command();
         command.env("SKEP_URL", urls.join(",")).env("SKEP_QUEUES", "q").env("SKEP_WORKER_TOKEN", "none");
-        Example(command.stdin(Stdio::null()).spawn().expect("it starts"))
+        Example(command.stdin(Stdio::null()).process_group(0).spawn().expect("it starts"))
     };
     let mut examples = [start(), start()];
     let leader = cluster.leader().await;

@@ -13,6 +13,9 @@ use crate::client::Client;
 /// For a task that may take any time.
 const LIMIT_MAX: Duration = Duration::from_secs(24 * 3600);
 
+/// Longest time after which a server may have a task come back.
+const LATER_MAX: Duration = Duration::from_secs(3600);
+
 /// The server.
 #[derive(Debug)]
 pub struct Forward {
@@ -38,7 +41,7 @@ impl Forward {
             status if status.is_success() && answer.body.len() > RESULT_BYTES_MAX => too_large(),
             status if status.is_success() => result(&answer.body),
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-                Outcome::Later(answer.retry_after().unwrap_or(LATER))
+                Outcome::Later(answer.retry_after().unwrap_or(LATER).min(LATER_MAX))
             }
             // It has understood the task, and says that nothing can come of it. Any other refusal may be a
             // mistake of who runs the server, and shall not cost all tasks.

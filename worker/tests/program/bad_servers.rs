@@ -79,6 +79,20 @@ fn an_end_is_said_until_a_node_has_heard_and_no_more_where_the_task_is_anothers(
 }
 
 #[test]
+fn after_a_server_error_another_connection_is_made_for_it_may_lead_to_another_server() {
+    let server = Server::start();
+    server.script(|asked, before| (asked.path == "/claim" && before < 4).then_some(Bad::Status(503)));
+    let _worker = Running::start(&["--url", &server.url(), "--exec", "cat"]);
+    let mut from = server.wait("five claims", |seen| {
+        let claims: Vec<_> = seen.iter().filter(|it| it.path == "/claim").map(|it| it.from).collect();
+        (claims.len() == 5).then_some(claims)
+    });
+    from.sort_unstable();
+    from.dedup();
+    assert_eq!(from.len(), 5, "each by a connection of its own: {from:?}");
+}
+
+#[test]
 fn a_result_that_no_node_takes_fails_the_task_for_good() {
     let server = Server::start();
     server.script(|asked, _| asked.path.ends_with("/complete").then_some(Bad::Status(413)));
@@ -91,18 +105,21 @@ fn a_result_that_no_node_takes_fails_the_task_for_good() {
 #[test]
 fn what_a_beat_says_is_lost_is_stopped_with_all_that_it_started_and_nothing_is_said_of_it() {
     let server = Server::start();
-    server.script(|asked, before| match asked.path.as_str() {
-        // After an answer that was lost a beat comes at once.
-        "/claim" if before == 0 => Some(Bad::Cut),
-        path if path.ends_with("/beat") && asked.body["holds"] == json!([1]) => {
-            Some(Bad::Json(json!({"lost": [1, 2, 99]})))
-        }
-        _ => None,
-    });
     let script = Script::new(
         "trap 'echo told >>ended; exit 0' TERM\nsh -c 'trap \"echo told >>ended; exit 0\" TERM; echo >begun; \
          while :; do sleep 0.1; done' &\nread payload\nwhile :; do sleep 0.1; done",
     );
+    let begun = script.path("begun");
+    server.script(move |asked, before| match asked.path.as_str() {
+        // After an answer that was lost a beat comes at once.
+        "/claim" if before == 0 => Some(Bad::Cut),
+        path if path.ends_with("/beat") && asked.body["holds"] == json!([1]) => {
+            // Not before the script is ready to be told; a beat that failed comes again soon.
+            let is_begun = std::path::Path::new(&begun).exists();
+            Some(if is_begun { Bad::Json(json!({"lost": [1, 2, 99]})) } else { Bad::Status(503) })
+        }
+        _ => None,
+    });
     let worker = Running::start(&["--url", &server.url(), "--exec", &script.command(), "--slots", "1"]);
     let id = server.put(1, 1.into());
     worker.wait_log("no more");
@@ -151,6 +168,20 @@ fn where_a_stream_ends_a_beat_follows_at_once_and_another_stream() {
         (streams.len() >= 3 && all[*first..].iter().filter(|word| *word == "beat").count() >= 2).then_some(())
     });
     assert!(began.elapsed() < Duration::from_secs(4), "sooner than the next beat: {:?}", began.elapsed());
+}
+
+#[test]
+fn a_task_that_takes_longer_than_a_lease_is_kept_by_beats() {
+    let server = Server::start();
+    let script = Script::new("read payload\nsleep 17\necho $payload");
+    let _worker = Running::start(&["--url", &server.url(), "--exec", &script.command()]);
+    let id = server.put(1, 5.into());
+    let end = server.wait("what became of it", |seen| {
+        seen.iter()
+            .find(|asked| asked.path.contains(&id))
+            .map(|asked| (asked.path.clone(), asked.body.clone()))
+    });
+    assert_eq!(end, (format!("/tasks/{id}/complete"), json!({"fence": 1, "result": 5})));
 }
 
 #[test]

@@ -18,6 +18,8 @@ const CLAIM_WAIT_MAX: Duration = Duration::from_secs(2);
 pub struct Asked {
     pub path: String,
     pub authorization: Option<String>,
+    /// Whose port says which connection it came by.
+    pub from: Option<SocketAddr>,
     pub body: Value,
 }
 
@@ -74,10 +76,10 @@ impl Server {
             for stream in listener.incoming().flatten() {
                 let (of, tls) = (of.clone(), tls.clone());
                 std::thread::spawn(move || match tls {
-                    None => serve(&of, stream),
+                    None => serve(&of, stream.peer_addr().ok(), stream),
                     Some(config) => {
                         let connection = ServerConnection::new(config).expect("a connection");
-                        serve(&of, StreamOwned::new(connection, stream));
+                        serve(&of, stream.peer_addr().ok(), StreamOwned::new(connection, stream));
                     }
                 });
             }
@@ -135,9 +137,9 @@ impl Server {
     }
 }
 
-fn serve(shared: &Shared, stream: impl Read + Write) {
+fn serve(shared: &Shared, from: Option<SocketAddr>, stream: impl Read + Write) {
     let mut stream = BufReader::new(stream);
-    while let Some(asked) = read(&mut stream) {
+    while let Some(asked) = read(&mut stream, from) {
         let bad = {
             let mut state = shared.state.lock().expect("no panic");
             let before = state.seen.iter().filter(|it| it.path == asked.path).count();
@@ -200,7 +202,7 @@ fn answer(shared: &Shared, asked: &Asked) -> (u16, String) {
     }
 }
 
-fn read(stream: &mut BufReader<impl Read + Write>) -> Option<Asked> {
+fn read(stream: &mut BufReader<impl Read + Write>, from: Option<SocketAddr>) -> Option<Asked> {
     let mut line = || {
         let mut line = String::new();
         stream.read_line(&mut line).ok().filter(|read| *read > 0)?;
@@ -221,5 +223,5 @@ fn read(stream: &mut BufReader<impl Read + Write>) -> Option<Asked> {
     let mut body = vec![0; length];
     stream.read_exact(&mut body).ok()?;
     let body = if body.is_empty() { Value::Null } else { serde_json::from_slice(&body).ok()? };
-    Some(Asked { path, authorization, body })
+    Some(Asked { path, authorization, from, body })
 }
