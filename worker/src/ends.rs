@@ -21,9 +21,12 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 pub async fn end(worker: &Worker, task: &Task, slot: &Slot<'_>, outcome: &Outcome) -> bool {
     let fence = task.fence;
     let said = match outcome {
-        Outcome::Done(result) => complete(worker, task, &Complete { fence, result, follow: &[] }).await,
+        Outcome::Done(result) => {
+            say(worker, task, "complete", &Complete { fence, result, follow: &[] }).await
+        }
         Outcome::DoneBefore(result, follow) => {
-            complete(worker, task, &Complete { fence, result, follow: std::slice::from_ref(follow) }).await
+            let follow = std::slice::from_ref(follow);
+            say(worker, task, "complete", &Complete { fence, result, follow }).await
         }
         Outcome::Failed { error, is_final } => {
             say(worker, task, "fail", &Fail { fence, error, is_final: *is_final }).await
@@ -39,25 +42,13 @@ pub async fn end(worker: &Worker, task: &Task, slot: &Slot<'_>, outcome: &Outcom
         // Else it would be done again and again. A result that is refused once is refused each time.
         Said::Refused(why) => {
             let error = format!("what came of it was refused: {why}");
+            // A node of another version may not know of what follows.
             let is_final = matches!(outcome, Outcome::Done(_));
             say(worker, task, "fail", &Fail { fence, error: &error, is_final }).await
         }
         said => said,
     };
     matches!(said, Said::Heard)
-}
-
-async fn complete(worker: &Worker, task: &Task, complete: &Complete<'_>) -> Said {
-    match say(worker, task, "complete", complete).await {
-        // Else it would be done again and again.
-        Said::Refused(why) => {
-            let error = format!("the result was refused: {why}");
-            // A node of another version may not know of what follows.
-            let is_final = complete.follow.is_empty();
-            say(worker, task, "fail", &Fail { fence: complete.fence, error: &error, is_final }).await
-        }
-        said => said,
-    }
 }
 
 /// What became of saying so.
