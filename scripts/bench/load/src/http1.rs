@@ -19,7 +19,7 @@ const HEADERS_MAX: usize = 64;
 /// Longest body of an answer: a message of the largest size, escaped as JSON.
 pub const BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// How much of an answer's body can be looked at.
+/// How much of an answer's body can be looked at, where nobody asks for more.
 const BODY_BYTES_KEPT: usize = 256;
 
 /// A connection.
@@ -31,6 +31,8 @@ pub struct Http1 {
     input: BytesMut,
     /// The beginning of the last answer's body.
     body: Vec<u8>,
+    /// How much of it.
+    kept: usize,
 }
 
 /// What came back.
@@ -60,7 +62,13 @@ impl Http1 {
             request: Vec::with_capacity(1024),
             input: BytesMut::with_capacity(HEAD_BYTES_MAX),
             body: Vec::with_capacity(BODY_BYTES_KEPT),
+            kept: BODY_BYTES_KEPT,
         })
+    }
+
+    /// With all of an answer's body to be looked at.
+    pub fn keeping_bodies(self) -> Self {
+        Self { kept: BODY_BYTES_MAX, ..self }
     }
 
     /// The beginning of the last answer's body: enough for what a put comes to.
@@ -118,7 +126,7 @@ impl Http1 {
         if self.input.len() > total {
             return Err(Failure::Protocol("bytes after the answer"));
         }
-        let kept = head.head_bytes + head.body_bytes.min(BODY_BYTES_KEPT);
+        let kept = head.head_bytes + head.body_bytes.min(self.kept);
         self.body.clear();
         self.body.extend_from_slice(&self.input[head.head_bytes..kept]);
         self.input.advance(total);
