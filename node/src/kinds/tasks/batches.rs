@@ -69,7 +69,7 @@ pub(super) async fn put<A: TaskApi>(
 /// What has come of a batch.
 #[utoipa::path(
     get, path = "/batches/{id}", operation_id = "getBatch", tag = "tasks",
-    params(("id" = String, Path)),
+    params(("id" = String, Path, pattern = "^[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$")),
     responses(
         (status = 200, description = "The batch, and its tasks in the order in which they were posted", body = schema::Batch),
         (status = 400, description = "No id", body = schema::ProblemDocument, content_type = "application/problem+json"),

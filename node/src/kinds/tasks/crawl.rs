@@ -139,7 +139,7 @@ struct StatusShown {
 /// How many of the URLs were looked at. One that could not be is among them.
 #[utoipa::path(
     get, path = "/status/{id}", operation_id = "getCrawlStatus", tag = "crawler",
-    params(("id" = String, Path)),
+    params(("id" = String, Path, pattern = "^[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$")),
     responses(
         (status = 200, description = "How far it is", body = schema::CrawlStatus),
         (status = 404, description = "Nothing has this id, or it is known no more", body = schema::ProblemDocument, content_type = "application/problem+json"),
@@ -158,7 +158,7 @@ pub(crate) async fn status<A: TaskApi>(
 /// The images of each URL that was looked at.
 #[utoipa::path(
     get, path = "/result/{id}", operation_id = "getCrawlResult", tag = "crawler",
-    params(("id" = String, Path)),
+    params(("id" = String, Path, pattern = "^[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$")),
     responses(
         (status = 200, description = "All: from each URL to its images; of one that could not be looked at there are none", body = std::collections::HashMap<String, Vec<String>>),
         (status = 202, description = "What there is of it so far; `Retry-After` says when to ask again", body = std::collections::HashMap<String, Vec<String>>),
