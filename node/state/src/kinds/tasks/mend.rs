@@ -3,11 +3,15 @@
 //! No time of the past is later than the clock from then on, and what waits for a time waits as long as it would
 //! have. It follows from the operation and the tasks: the hash of the first tells of both.
 
-use super::Tasks;
+use super::{Tasks, TasksRecord};
 
 impl Tasks {
     /// The clock was set back, from the one time to the other.
     pub fn mend_time(&mut self, from_ms: u64, to_ms: u64) {
+        // Where there never was a task, nothing says that there was.
+        if self.held == TasksRecord::default() {
+            return;
+        }
         let past = |time: &mut u64| *time = (*time).min(to_ms);
         let timer = |time: &mut u64| {
             if *time > to_ms {
