@@ -142,7 +142,7 @@ mod tests {
             "it beat as it ended"
         );
         assert_eq!(
-            over(&[(1, 10), (2, 5_510)], (1, 30_000)),
+            over(&[(1, 10), (2, 5_510)], (1, 14_000)),
             (false, false),
             "it has a newer one, and this is old"
         );
