@@ -231,9 +231,15 @@ mod tests {
             let known = ["PATH", "HOME", "LANG", "TZ", "PWD", "SHLVL", "_", "OLDPWD"];
             assert!(known.contains(&name), "{name}");
         }
-        let open = done(sh("ls /proc/self/fd | wc -l", 0.0).await);
-        // stdin, stdout, stderr, and the folder that is read.
-        assert_eq!(open.trim(), "4");
+        // stdin, stdout, stderr, and the folder that is read; and what this process was itself started with.
+        let file = std::fs::File::open("/proc/self/exe").unwrap();
+        let count = "ls /proc/self/fd | wc -l";
+        let mut plain = std::process::Command::new("sh");
+        let plain = plain.args(["-c", count]).stdin(std::process::Stdio::null()).output().unwrap();
+        let plain = String::from_utf8(plain.stdout).unwrap();
+        let open = done(sh(count, 0.0).await);
+        assert_eq!(open.trim(), plain.trim());
+        drop(file);
     }
 
     #[tokio::test]
