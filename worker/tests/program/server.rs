@@ -174,7 +174,7 @@ fn answer(shared: &Shared, asked: &Asked) -> (u16, String) {
     if asked.path.ends_with("/beat") {
         return (200, json!({"lost": []}).to_string());
     }
-    if asked.path.ends_with("/stream") {
+    if asked.path.contains("/stream?number=") {
         return (404, String::new());
     }
     if asked.path != "/claim" {
