@@ -68,6 +68,15 @@ pub trait Downstream {
     fn poll_gone(&mut self, _cx: &mut Context<'_>) -> Poll<()> {
         Poll::Pending
     }
+    /// Whether the client has closed its sending side, as far as [`Self::poll_gone`] has seen.
+    fn says_no_more(&self) -> bool {
+        false
+    }
+    /// Whether nobody is there for an answer that is long in coming. Where it `waits` for something to happen, who
+    /// says no more is not: a process that dies says just that, and what happens then is another's.
+    fn is_gone(&mut self, cx: &mut Context<'_>, waits: bool) -> bool {
+        self.poll_gone(cx).is_ready() || waits && self.says_no_more()
+    }
 }
 
 /// How the client's side failed while its body was read.

@@ -59,8 +59,8 @@ pub async fn forward<D: Downstream>(
     let mut tried = Tried::default();
     let result = loop {
         let gone = |cx: &mut Context<'_>| match down.poll_cancelled(cx) {
-            Poll::Ready(()) => Poll::Ready(()),
-            Poll::Pending => down.poll_gone(cx),
+            Poll::Pending if !down.is_gone(cx, plan.waits) => Poll::Pending,
+            _ => Poll::Ready(()),
         };
         let chosen = pool.choose(timer, wish, tried.as_slice(), deadline, trail, gone).await;
         let backend = match chosen {
@@ -225,8 +225,7 @@ async fn attempt<D: Downstream>(
                 (Poll::Pending, _) => {}
             }
             // Whether the client is still there is looked at once it has waited for a moment.
-            let gone = if polled { down.poll_gone(cx) } else { Poll::Pending };
-            if gone.is_ready() || down.poll_cancelled(cx).is_ready() {
+            if polled && down.is_gone(cx, plan.waits) || down.poll_cancelled(cx).is_ready() {
                 return Poll::Ready(Err(Stop::Gone(Gone::Lost)));
             }
             if !polled {

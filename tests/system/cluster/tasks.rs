@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use hyper::Method;
 use serde_json::{Value, json};
 use skep_kit::clients::http::Answer;
+use skep_kit::cluster::balancer::Balancer;
 use skep_kit::effort::machine_shared;
 use skep_kit::wait::until;
 use skep_kit::{Client, Cluster};
@@ -349,6 +350,36 @@ async fn what_a_worker_had_whose_stream_ends_goes_to_another_at_once_and_who_bea
     let none = given(&post(&at_leader, "/claim", claim("another", 1, 2, "4s")).await);
     assert_eq!(none, [], "what is kept is given to nobody");
     assert_eq!(complete(&at_leader, &held[1], "stays").await.expect("an answer").status, 200);
+}
+
+/// Claims that wait at any node.
+async fn claims_waiting(cluster: &Cluster) -> Option<u64> {
+    let mut all = 0;
+    for node in cluster.running() {
+        let metrics = cluster.node(node).admin.get("/metrics").await.ok()?.text();
+        let line = metrics.lines().find_map(|line| line.strip_prefix("skep_tasks_claims_waiting "))?;
+        all += line.parse::<f64>().ok()? as u64;
+    }
+    Some(all)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_claim_whose_worker_is_gone_is_let_go_by_the_balancer_and_takes_no_task() {
+    let _machine = machine_shared();
+    let cluster = ready().await;
+    let balancer = Balancer::start(&cluster, &[]).await;
+    let body = claim("gone", 1, 1, "60s").to_string();
+    let head = format!("POST /claim HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", body.len());
+    let mut process = tokio::net::TcpStream::connect(balancer.http).await.expect("a connection");
+    process.write_all((head + &body).as_bytes()).await.expect("sent");
+    until("the claim waits", PATIENCE, async || (claims_waiting(&cluster).await? == 1).then_some(())).await;
+    // What a kernel does for a process that was killed.
+    drop(process);
+    let limit = Duration::from_secs(10);
+    until("it waits no more", limit, async || (claims_waiting(&cluster).await? == 0).then_some(())).await;
+    let id = put(&balancer.client, json!({"queue": "q"})).await;
+    let taken = given(&post(&balancer.client, "/claim", claim("other", 1, 1, "10s")).await);
+    assert_eq!((&taken[0].0, &task(&balancer.client, &id).await["lost"]), (&id, &0.into()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

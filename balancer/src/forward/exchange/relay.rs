@@ -69,6 +69,7 @@ pub(super) async fn relay<D: Downstream>(
         trailers: Vec::new(),
         sent: 0,
         unbounded,
+        waits: sender.request.plan.waits,
         splice: None,
         waiting: Waiting::Client,
     };
@@ -188,6 +189,8 @@ struct Answer {
     trailers: Vec<u8>,
     sent: u64,
     unbounded: bool,
+    /// Of a plan that does.
+    waits: bool,
     /// What is left of the body goes from socket to socket.
     splice: Option<Splice>,
     /// Who keeps it from going on.
@@ -266,7 +269,7 @@ impl Answer {
                         Poll::Ready(Ok(_)) => {}
                         Poll::Pending => self.waiting = Waiting::Client,
                     }
-                    if self.unbounded && down.poll_gone(cx).is_ready() {
+                    if self.unbounded && down.is_gone(cx, self.waits) {
                         return Poll::Ready(Err(Broken::Here));
                     }
                     return Poll::Pending;

@@ -125,6 +125,10 @@ impl<S: ClientStream> Downstream for Connection<S> {
         }
         Poll::Pending
     }
+
+    fn says_no_more(&self) -> bool {
+        self.input_ended
+    }
 }
 
 impl<S: ClientStream> Connection<S> {
