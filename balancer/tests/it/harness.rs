@@ -257,6 +257,15 @@ pub fn wait(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
+/// The same, while others of this thread go on.
+pub async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < PATIENCE, "{what}");
+        tokio::task::spawn_blocking(|| pause(Duration::from_millis(1))).await.unwrap();
+    }
+}
+
 /// Posts a body beside, however slowly it is taken.
 pub fn uploading(client: &Client, length: usize) -> JoinHandle<()> {
     let mut writer = client.0.try_clone().unwrap();

@@ -269,9 +269,7 @@ async fn who_is_held_up_by_other_bodies_of_its_connection_is_not_slow() {
     );
     let mut slow = [balancer.client(), balancer.client(), balancer.client()];
     slow.iter_mut().for_each(|client| client.send(get("/slow")));
-    while backend.heads().len() < slow.len() {
-        tokio::task::yield_now().await;
-    }
+    wait("all places are taken", || backend.heads().len() == slow.len());
     let (sender, connection) = connect(balancer.http).await;
     tokio::spawn(connection);
     let post = |length: usize| {
@@ -287,9 +285,10 @@ async fn who_is_held_up_by_other_bodies_of_its_connection_is_not_slow() {
         let (answer, mut stream) = sender.send_request(post(300_000), false).unwrap();
         stream.send_data(Bytes::from(vec![b'x'; 300_000]), true).unwrap();
         answers.push(answer);
-        while balancer.stats.waiting.get() < at {
-            tokio::task::yield_now().await;
+        if at == 1 {
+            until("the first waits for a place", || balancer.stats.waiting.get() == 1).await;
         }
+        // The second waits for a place, too, or for the window of all: the first may have filled that again.
     }
     // Without a backend, their next bytes stay where they are, in the window of all.
     later(Duration::from_millis(200)).await.unwrap();
@@ -321,9 +320,7 @@ fn short_bodies_are_held_in_short_buffers() {
     for client in &mut clients {
         client.send([b'x'; 100]);
     }
-    while backend.heads().len() < CLIENTS {
-        std::thread::yield_now();
-    }
+    wait("all are at the backend", || backend.heads().len() == CLIENTS);
     let drawn = balancer.shared.account.drawn();
     assert!(drawn < 512 * 1024, "{drawn} bytes for {CLIENTS} bodies");
 }
@@ -425,9 +422,7 @@ async fn short_bodies_over_http2_are_charged_too() {
         stream.send_data(Bytes::from(vec![b'x'; LENGTH]), true).unwrap();
         answers.push(answer);
     }
-    while backend.heads().len() < STREAMS {
-        tokio::task::yield_now().await;
-    }
+    until("all are at the backend", || backend.heads().len() == STREAMS).await;
     let drawn = balancer.shared.account.drawn();
     assert!(drawn >= (STREAMS * LENGTH) as u64, "{drawn} bytes for {} bodies", answers.len());
 }

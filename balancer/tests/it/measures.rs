@@ -16,8 +16,6 @@ use skep_balancer::core::settings::Settings;
 const RESIDENT_BYTES_MAX: u64 = 150_000_000;
 const HONEST_MAX: Duration = Duration::from_secs(1);
 const BODY_BYTES: usize = 1 << 20;
-/// Longer than any of this takes.
-const PATIENCE: Duration = Duration::from_secs(20);
 /// An eighth of 512 MiB, as the stack has it.
 const REQUEST_MEMORY: &str = "64MiB";
 
@@ -169,14 +167,13 @@ async fn answers_that_a_client_with_wide_windows_does_not_read_take_no_more_than
     let backend = backend();
     let balancer = Process::on_free_ports(backend.address, &["--request-memory", REQUEST_MEMORY]);
     let mut held = Vec::new();
-    for _ in 0..8 {
+    for at in 1..=8 {
         held.push(deaf(balancer.http, 100).await);
-    }
-    let begun = Instant::now();
-    // A listener takes no more than so many connections at once: an honest one is not to wait behind them.
-    while backend.heads().len() < 800 {
-        assert!(begun.elapsed() < PATIENCE, "{} of 800 have reached the backend", backend.heads().len());
-        tokio::task::yield_now().await;
+        // One after the other: a listener takes no more than so many connections at once, and who finds no room
+        // there is refused in time, and not passed on.
+        tokio::task::block_in_place(|| {
+            wait("a hundred more have reached the backend", || backend.heads().len() == at * 100)
+        });
     }
     tokio::task::block_in_place(|| see_what_is_held(&balancer, "eight HTTP/2 connections that do not read"));
 }

@@ -102,8 +102,8 @@ async fn what_is_allowed_is_asked_and_what_is_sent_names_nobody() {
 async fn of_a_name_with_several_addresses_none_that_is_refused_is_connected_to() {
     let good = Site::at("127.0.0.2:0".parse().unwrap(), None, |_| html("good")).await;
     let bad =
-        Site::at(SocketAddr::new([127, 0, 0, 1].into(), good.address.port()), None, |_| html("bad")).await;
-    let addresses = vec![[127, 0, 0, 1].into(), [127, 0, 0, 2].into(), [10, 0, 0, 1].into()];
+        Site::at(SocketAddr::new([127, 0, 0, 3].into(), good.address.port()), None, |_| html("bad")).await;
+    let addresses = vec![[127, 0, 0, 3].into(), [127, 0, 0, 2].into(), [10, 0, 0, 1].into()];
     let server = NameServer::start(vec![addresses]).await;
     let fetcher = asking(&server, &["127.0.0.2:*"]);
     let url = format!("http://site.example:{}/", good.address.port());
@@ -117,8 +117,8 @@ async fn a_name_that_is_bound_anew_is_judged_anew() {
         Site::at("127.0.0.2:0".parse().unwrap(), None, |_| answer(200, &[("Connection", "close")], "good"))
             .await;
     let bad =
-        Site::at(SocketAddr::new([127, 0, 0, 1].into(), good.address.port()), None, |_| html("bad")).await;
-    let server = NameServer::start(vec![vec![[127, 0, 0, 2].into()], vec![[127, 0, 0, 1].into()]]).await;
+        Site::at(SocketAddr::new([127, 0, 0, 3].into(), good.address.port()), None, |_| html("bad")).await;
+    let server = NameServer::start(vec![vec![[127, 0, 0, 2].into()], vec![[127, 0, 0, 3].into()]]).await;
     let fetcher = asking(&server, &["127.0.0.2:*"]);
     let url = Url::parse(&format!("http://site.example:{}/", good.address.port())).unwrap();
     let mut visit = Visit::default();
