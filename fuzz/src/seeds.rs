@@ -13,7 +13,7 @@ use skep_raft::formation::bootstrap::{BootstrapAsk, Proposal};
 use skep_raft::types::{StoredMembership, Vote};
 use skep_raft::wire::{
     self, AppendRequest, ConnectionKind, Frame, GROUP, Hello, HelloAnswer, PROTOCOL, ProposeError,
-    RejectReason, Request, Response,
+    RecordName, RejectReason, Request, Response,
 };
 use skep_state::clock::mends::{Mend, Mends};
 use skep_state::clock::{Clock, Stamp};
@@ -52,6 +52,7 @@ fn ops() -> Vec<Op> {
         },
         Op::PutMessage { digest, content_type: String::new(), body: Bytes::new(), time_ms: 0, nonce: 0 },
         Op::Claim { key: ClaimKey(1), fingerprint: 2, time_ms: 3, ttl_ms: 4 },
+        Op::MendTime { time_ms: 5, newest_ms: 1_700_000_000_000 },
         Op::WriteText { request: RequestId(7), text: body, time_ms: u64::MAX },
         Op::DropMessages { upto: 5 },
         Op::RemoveMessage { digest },
@@ -85,6 +86,7 @@ pub fn frames() -> Vec<Vec<u8>> {
         request(Request::Propose { ops: ops() }),
         request(Request::ReadIndex { vote: None }),
         request(Request::Hashes),
+        request(Request::Records(vec![RecordName::Message { seq: 8 }, RecordName::Claim { number: 9 }])),
         request(Request::Append(append())),
         request(Request::Bootstrap(BootstrapAsk::Promise(Proposal {
             ballot: 1,
@@ -97,6 +99,7 @@ pub fn frames() -> Vec<Vec<u8>> {
         response(Response::Proposed(Err(ProposeError::NotLeader { leader: Some(NodeId(1)) }))),
         response(Response::ReadIndex(Ok(9))),
         response(Response::Hashes(vec![(4096, 1 << 100), (4100, 7)])),
+        response(Response::Records(vec![Some(Bytes::from_static(b"record")), None])),
         response(Response::Failed("why".into())),
         Frame::StreamOpen { stream: 1, group: GROUP },
         Frame::Append { stream: 1, request: append() },

@@ -29,6 +29,9 @@ pub const RESUMES: u16 = 4;
 /// The first protocol in which members compare the hashes of their states.
 pub const COMPARES: u16 = 5;
 
+/// The first protocol in which members give each other records that a disk has lost.
+pub const MENDS: u16 = 6;
+
 const _: () = assert!(PROTOCOL.1 >= Level::NEWEST.0);
 
 /// Most bytes of one frame's body.

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use skep_base::id::NodeId;
 use skep_state::command::{Op, OpOutcome};
@@ -64,6 +65,19 @@ pub enum Request {
     },
     /// What hashes has the peer's state had, after which log entries? Protocol 5.
     Hashes,
+    /// What are the bytes of these records, which the asker's disk has lost? No more than [`RECORDS_MAX`]. Protocol
+    /// 6.
+    Records(Vec<RecordName>),
+}
+
+/// Records that are asked for at a time.
+pub const RECORDS_MAX: usize = 64;
+
+/// A record that has the same bytes on every node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RecordName {
+    Message { seq: u64 },
+    Claim { number: u64 },
 }
 
 /// What an operator asks of the leader through any node.
@@ -137,6 +151,8 @@ pub enum Response {
     Seen(Option<Held>),
     /// Log indexes, each with the hash of the state after that entry.
     Hashes(Vec<(u64, u128)>),
+    /// To [`Request::Records`], of the first of them, in their order; none for one that the peer does not have either.
+    Records(Vec<Option<Bytes>>),
 }
 
 /// Why a request was not executed.
@@ -209,8 +225,8 @@ impl Request {
             Request::MayStop | Request::HasRoom | Request::Resumes { .. } => true,
             Request::Hashes => true,
             Request::Propose { .. } | Request::Restore { .. } | Request::Operate(_) => false,
-            // It takes as long as a dial.
-            Request::Reach { .. } => false,
+            // It takes as long as a dial, or a read of the disk.
+            Request::Reach { .. } | Request::Records(_) => false,
         }
     }
 
