@@ -37,7 +37,7 @@ use crate::service::read_index::{ReadIndexer, Vouching};
 use crate::service::resumed;
 use crate::service::retention::{Retention, RetentionConfig};
 use crate::service::room::{self, Room};
-use crate::service::scrub;
+use crate::service::scrub::{self, Scrubs};
 use crate::service::time::{self, Time};
 use crate::service::{HandOver, Service, ServiceParts};
 use crate::telemetry::Metrics;
@@ -248,11 +248,20 @@ impl Group {
         tasks.spawn(room::run(rooms, hand_over.clone()));
         let compares = equal::Asks {
             node_id,
-            equal,
+            equal: equal.clone(),
             raft: raft.clone(),
             peers: peers.clone(),
             gossip: gossip.clone(),
+            reader: reader.clone(),
+        };
+        let scrubs = Scrubs {
+            node_id,
             reader,
+            raft: raft.clone(),
+            peers: peers.clone(),
+            gossip: gossip.clone(),
+            equal,
+            interval: settings.scrub_interval,
         };
         tasks.spawn(equal::run(compares, hand_over.clone()));
         tasks.spawn(reached::run(reached.clone(), peers.clone()));
@@ -274,11 +283,11 @@ impl Group {
             async move { drop(indexer.round(deadline).await) }
         };
         tasks.spawn(pulse::run(pulse, raft.clone(), round));
-        tasks.spawn(time::run(clocks, hand_over));
+        tasks.spawn(time::run(clocks, hand_over.clone()));
         tasks.spawn(announce::run(node_id, raft.clone(), gossip.clone(), reached, resumption, read_indexer));
         tasks.spawn(reconciler::run(node_id, raft.clone(), gossip, plan, questions, witness));
         tasks.spawn(retention.run());
-        tasks.spawn(scrub::run(store.reader.clone(), settings.scrub_interval));
+        tasks.spawn(scrub::run(scrubs, hand_over));
         tasks.spawn(due.run());
         tasks.spawn(lateness::run(metrics.lateness.clone()));
         Ok(Group { raft, service, operator, store, tasks })

@@ -22,6 +22,7 @@ mod feed;
 mod level;
 mod lists;
 mod measures;
+mod mended;
 mod old_volume;
 mod operator;
 mod page;
