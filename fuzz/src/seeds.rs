@@ -13,7 +13,7 @@ use skep_raft::formation::bootstrap::{BootstrapAsk, Proposal};
 use skep_raft::types::{StoredMembership, Vote};
 use skep_raft::wire::{
     self, AppendRequest, ConnectionKind, Frame, GROUP, Hello, HelloAnswer, PROTOCOL, ProposeError,
-    RejectReason, Request, Response,
+    RecordName, RejectReason, Request, Response,
 };
 use skep_state::clock::mends::{Mend, Mends};
 use skep_state::clock::{Clock, Stamp};
@@ -115,6 +115,7 @@ pub fn frames() -> Vec<Vec<u8>> {
         request(Request::Hashes),
         request(Request::Beat { worker: "w".into(), stream: 3, fences: vec![1, 1 << 40] }),
         request(Request::Gone { worker: "w".into(), stream: 3, ago_ms: 1000, fences: vec![7] }),
+        request(Request::Records(vec![RecordName::Message { seq: 8 }, RecordName::Claim { number: 9 }])),
         request(Request::Append(append())),
         request(Request::Bootstrap(BootstrapAsk::Promise(Proposal {
             ballot: 1,
@@ -127,6 +128,7 @@ pub fn frames() -> Vec<Vec<u8>> {
         response(Response::Proposed(Err(ProposeError::NotLeader { leader: Some(NodeId(1)) }))),
         response(Response::ReadIndex(Ok(9))),
         response(Response::Hashes(vec![(4096, 1 << 100), (4100, 7)])),
+        response(Response::Records(vec![Some(Bytes::from_static(b"record")), None])),
         response(Response::Failed("why".into())),
         Frame::StreamOpen { stream: 1, group: GROUP },
         Frame::Append { stream: 1, request: append() },

@@ -37,7 +37,7 @@ use crate::service::read_index::{ReadIndexer, Vouching};
 use crate::service::resumed;
 use crate::service::retention::{Retention, RetentionConfig};
 use crate::service::room::{self, Room};
-use crate::service::scrub;
+use crate::service::scrub::{self, Scrubs};
 use crate::service::tasks::dispatcher::{Beats, Dispatcher, Held as HeldLeases};
 use crate::service::time::{self, Time};
 use crate::service::{HandOver, Service, ServiceParts};
@@ -104,6 +104,8 @@ impl Group {
     /// Takes part, over a store that [`open_store`] has opened.
     pub async fn open(id: GroupId, store: Store, parts: Parts<'_>) -> anyhow::Result<Group> {
         let Parts { node_id, gossip, peers, bootstrap, metrics, hand_over: answers, settings } = parts;
+        let mut store = store;
+        store.look_before_replay().await?;
         let (log, flush, held_vote) = (store.log.stats_handle(), store.log.flusher(), store.log.held_vote());
         let witness = Witness::default();
         let network = Network::new(peers.clone(), id, witness.clone());
@@ -265,11 +267,20 @@ impl Group {
         tasks.spawn(room::run(rooms, hand_over.clone()));
         let compares = equal::Asks {
             node_id,
-            equal,
+            equal: equal.clone(),
             raft: raft.clone(),
             peers: peers.clone(),
             gossip: gossip.clone(),
+            reader: reader.clone(),
+        };
+        let scrubs = Scrubs {
+            node_id,
             reader,
+            raft: raft.clone(),
+            peers: peers.clone(),
+            gossip: gossip.clone(),
+            equal,
+            interval: settings.scrub_interval,
         };
         tasks.spawn(equal::run(compares, hand_over.clone()));
         tasks.spawn(reached::run(reached.clone(), peers.clone()));
@@ -291,11 +302,11 @@ impl Group {
             async move { drop(indexer.round(deadline).await) }
         };
         tasks.spawn(pulse::run(pulse, raft.clone(), round));
-        tasks.spawn(time::run(clocks, hand_over));
+        tasks.spawn(time::run(clocks, hand_over.clone()));
         tasks.spawn(announce::run(node_id, raft.clone(), gossip.clone(), reached, resumption, read_indexer));
         tasks.spawn(reconciler::run(node_id, raft.clone(), gossip, plan, questions, witness));
         tasks.spawn(retention.run());
-        tasks.spawn(scrub::run(store.reader.clone(), settings.scrub_interval));
+        tasks.spawn(scrub::run(scrubs, hand_over));
         tasks.spawn(due.run());
         tasks.spawn(dispatcher.run());
         tasks.spawn(lateness::run(metrics.lateness.clone()));

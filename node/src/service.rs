@@ -6,6 +6,7 @@
 
 pub mod due;
 pub mod equal;
+mod error;
 mod hand_over;
 mod keys;
 pub mod lateness;
@@ -38,6 +39,7 @@ use skep_state::message::{Digest, StoredMessage};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+pub use error::ServiceError;
 pub use hand_over::HandOver;
 use list::Filter;
 use nonces::Nonces;
@@ -45,7 +47,7 @@ use proposer::Proposer;
 use read_index::ReadIndexer;
 use skep_state::kinds::text::Newest;
 use skep_store::Raft;
-use skep_store::{Block, Busy, Lookup, Reader, StoreError};
+use skep_store::{Block, Lookup, Reader};
 pub use status::{ClusterStatus, MemberStatus};
 use tasks::dispatcher::Beats;
 pub use time::Clocks;
@@ -101,52 +103,6 @@ pub struct Counted {
     pub messages: u64,
     /// The last message's `seq`, wanted or not; 0 where there is none.
     pub last_seq: u64,
-}
-
-/// Why a request was not served.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum ServiceError {
-    /// No leader, or no answer from it, within the request's deadline.
-    #[error("{detail}")]
-    Unavailable {
-        detail: String,
-        /// The request was certainly not executed, and may be sent elsewhere.
-        unprocessed: bool,
-    },
-    /// The disk has no room.
-    #[error("{detail}")]
-    Full { detail: String },
-    /// The idempotency key was given to another request.
-    #[error("{detail}")]
-    KeyTaken { detail: String },
-    /// As many idempotency keys are remembered as can be, and none is old enough to be forgotten.
-    #[error("{detail}")]
-    KeysFull {
-        detail: String,
-        /// When the oldest can be.
-        retry_after_s: u32,
-    },
-    /// A member of the cluster is of a version that does not know how.
-    #[error("{detail}")]
-    TooOld { detail: String },
-    /// More requests wait than the node holds; this one was not executed.
-    #[error("{detail}")]
-    Overloaded { detail: String },
-    /// The store failed; the node is stopping.
-    #[error("{detail}")]
-    Fatal { detail: String },
-}
-
-impl From<StoreError> for ServiceError {
-    fn from(error: StoreError) -> Self {
-        ServiceError::Fatal { detail: error.to_string() }
-    }
-}
-
-impl From<Busy> for ServiceError {
-    fn from(busy: Busy) -> Self {
-        ServiceError::Overloaded { detail: busy.to_string() }
-    }
 }
 
 /// Cheap to clone: one node has one service.
@@ -227,7 +183,7 @@ impl Service {
         &self.0.reader
     }
 
-    fn deadline(&self) -> Instant {
+    pub(crate) fn deadline(&self) -> Instant {
         Instant::now() + self.0.request_timeout
     }
 
@@ -257,11 +213,13 @@ impl Service {
     /// The message of this digest. One that is here is answered at once, since it cannot change;
     /// that there is none is confirmed with the leader first.
     pub async fn message(&self, digest: &Digest) -> Result<Lookup, ServiceError> {
-        if let found @ Lookup::Here(_) = self.look_up(digest).await? {
+        let look_up = || self.look_up(digest);
+        let deadline = self.deadline();
+        if let found @ Lookup::Here(_) = scrub::read_mended(&self.0.reader, deadline, look_up).await? {
             return Ok(found);
         }
-        self.0.read_indexer.confirm(self.deadline()).await?;
-        self.look_up(digest).await
+        self.0.read_indexer.confirm(deadline).await?;
+        scrub::read_mended(&self.0.reader, deadline, look_up).await
     }
 
     /// What is in memory is answered at once; what may have to come from the disk waits for its turn.
@@ -285,6 +243,17 @@ impl Service {
 
     /// At most `limit` of the wanted messages whose `seq` is above `after`, in order.
     pub async fn page(
+        &self,
+        last: u64,
+        after: u64,
+        limit: usize,
+        filter: Filter,
+    ) -> Result<Page, ServiceError> {
+        let read = || self.read_page(last, after, limit, filter.clone());
+        scrub::read_mended(&self.0.reader, self.deadline(), read).await
+    }
+
+    async fn read_page(
         &self,
         last: u64,
         after: u64,

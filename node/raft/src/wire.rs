@@ -32,6 +32,9 @@ pub const COMPARES: u16 = 5;
 /// The first protocol in which the leader is told what workers hold, and who of them is gone.
 pub const BEATS: u16 = 6;
 
+/// The first protocol in which members give each other records that a disk has lost.
+pub const MENDS: u16 = 6;
+
 const _: () = assert!(PROTOCOL.1 >= Level::NEWEST.0);
 
 /// Most bytes of one frame's body.

@@ -95,6 +95,16 @@ impl CallHandler for Calls {
                 let points = self.operator.reader.points();
                 answer(Response::Hashes(points.iter().map(|point| (point.index, point.hash.0)).collect()))
             }
+            Request::Records(names) => {
+                let reader = self.operator.reader.clone();
+                async move {
+                    match reader.elsewhere(move |reader| reader.records(&names)).await {
+                        Ok(records) => Response::Records(records),
+                        Err(_) => Response::Refused(Refusal::Overloaded),
+                    }
+                }
+                .boxed()
+            }
             Request::MayStop => {
                 let stops = self.stops.clone();
                 async move { Response::MayStop(stops.may_stop(from).await) }.boxed()

@@ -22,6 +22,7 @@ impl From<ServiceError> for Problem {
             ServiceError::KeysFull { detail, .. } => (ProblemKind::IdempotencyKeysFull, detail, false),
             ServiceError::TooOld { detail } => (ProblemKind::Unavailable, detail, false),
             ServiceError::Full { detail } => (ProblemKind::StorageFull, detail, false),
+            ServiceError::Rotten { detail, .. } => (ProblemKind::Unavailable, detail, true),
             ServiceError::Fatal { detail } => (ProblemKind::Internal, detail, false),
         };
         Self { kind, detail: detail.into(), unprocessed, retry_after_s }

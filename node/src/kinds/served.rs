@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use crate::http::Account;
 use crate::service::list::Filter;
+use crate::service::scrub;
 use crate::service::tasks::Word;
 use crate::service::{Claim, ClusterStatus, Counted, Page, Put, Service, ServiceError, Written};
 
@@ -168,8 +169,8 @@ impl MessageApi for Service {
         bytes_max: usize,
         make: impl FnOnce(Vec<StoredMessage>) -> Result<T, ServiceError> + Send + 'static,
     ) -> impl Future<Output = Result<T, ServiceError>> + Send + 'static {
-        let reader = self.reader().clone();
-        async move { reader.elsewhere(move |reader| make(reader.page(after, count_max, bytes_max)?)).await? }
+        let (reader, deadline) = (self.reader().clone(), self.deadline());
+        async move { scrub::read_page_mended(&reader, deadline, after, (count_max, bytes_max), make).await }
     }
     fn readiness(&self) -> Result<(), String> {
         Service::readiness(self)

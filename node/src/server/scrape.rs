@@ -209,6 +209,9 @@ fn of_store(scrape: &mut Scrape<'_>, store: &OpenStore) {
     scrape.counter("store_segments_checked", "Segments of messages that were read again", checked);
     let rotten = store.segments_rotten.load(Relaxed) as f64;
     scrape.gauge("store_rotten_segments", "Segments of messages that are not as they were written", rotten);
+    let (mended, records) = (store.segments_mended.load(Relaxed), store.records_mended.load(Relaxed));
+    scrape.counter("store_segments_mended", "Segments of which lost records were put back", mended);
+    scrape.counter("store_records_mended", "Lost records that other nodes gave for it", records);
     let (stats, level) = (reader.stats(), reader.level());
     let limits = Limits::of(level);
     scrape.gauge(

@@ -158,6 +158,17 @@ impl Equal {
         self.differs().filter(|_| is_wrong)
     }
 
+    /// Those of these members whose records are taken for this node's own: none while it is not known who is right.
+    pub fn trusted(&self, members: BTreeSet<NodeId>) -> BTreeSet<NodeId> {
+        let state = self.0.borrow();
+        match &state.verdict {
+            _ if state.is_unsure => BTreeSet::new(),
+            Some(Verdict::Minority { .. } | Verdict::Split | Verdict::Unsure) => BTreeSet::new(),
+            Some(Verdict::Most { others }) => members.difference(others).copied().collect(),
+            Some(Verdict::Same) | None => members,
+        }
+    }
+
     /// The last log index at which this node was compared with others.
     pub fn compared(&self) -> Option<u64> {
         self.0.borrow().compared

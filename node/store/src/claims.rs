@@ -13,7 +13,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::OpenOptions;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use skep_state::clock::Stamp;
@@ -259,8 +259,19 @@ impl ClaimFiles {
         self.known = known;
     }
 
+    /// A file that does not grow any more, by its path.
+    pub(crate) fn closed_file(&self, path: &Path) -> Option<Arc<SegmentFile>> {
+        let closed = self.files.iter().take(self.files.len().saturating_sub(1));
+        closed.map(|file| &file.file).find(|file| file.path() == path).cloned()
+    }
+
+    /// Whether the claim of this number may be of this key: one that was made of it since has its place in the index.
+    pub(crate) fn knows(&self, number: u64, key: ClaimKey) -> bool {
+        self.index.candidates(key, self.spans.numbers()).any(|known| known >= number)
+    }
+
     /// Where a claim that is not staged is now.
-    fn place(&self, number: u64) -> Result<Place, StoreError> {
+    pub(crate) fn place(&self, number: u64) -> Result<Place, StoreError> {
         let mut place = self.in_file(number)?;
         if let Some(last) = self.files.back()
             && last.first <= number

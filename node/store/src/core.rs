@@ -9,7 +9,7 @@ mod state;
 
 use std::collections::HashSet;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -30,6 +30,7 @@ use crate::points::Points;
 use crate::room::{self, Watched};
 use crate::run::{Known, Touched, Wanted};
 use crate::segments::{self, Sealed, SegmentMeta, Wait};
+use crate::suspects::Suspects;
 use skep_raft::types::Entry;
 pub(crate) use state::{Captured, CoreState};
 use state::{applied_of, apply_entry, capture, load, next_claims, paths, remove_others, remove_strangers};
@@ -50,6 +51,7 @@ pub(crate) struct Core {
     checkpointing: Mutex<()>,
     indexing: Mutex<Vec<JoinHandle<()>>>,
     pub behind: Behind,
+    pub suspects: Suspects,
     _room: Option<Watched>,
 }
 
@@ -110,6 +112,7 @@ impl Core {
             checkpointing: Mutex::new(()),
             indexing: Mutex::new(Vec::new()),
             behind,
+            suspects: Suspects::default(),
             _room: room,
         })
     }
@@ -355,6 +358,34 @@ impl Core {
             tracing::warn!("cannot remove the replaced files: {error}");
         }
         Ok(())
+    }
+
+    /// Puts a copy, which is whole and durable, in the place of a file that does not grow; whether there still is
+    /// such a file. Blocks.
+    pub(crate) fn replace(&self, kind: FileKind, path: &Path, copy: &Path) -> Result<bool, StoreError> {
+        // Checkpoints and snapshots take files away: none may come back behind them.
+        let _one_at_a_time = self.checkpointing.lock().unwrap_or_else(PoisonError::into_inner);
+        let file = {
+            let state = self.lock();
+            match kind {
+                FileKind::Messages => state.kinds.messages.records().sealed_file(path),
+                FileKind::Claims => state.kinds.claims.records().closed_file(path),
+            }
+        };
+        let Some(file) = file else { return Ok(false) };
+        fs::rename(copy, path).map_err(StoreError::io("rename", copy))?;
+        let synced = files::sync_dir(path.parent().unwrap_or(Path::new(".")));
+        if let Err(error @ StoreError::Sync { .. }) = &synced {
+            self.health.fail(&error.to_string());
+        }
+        file.renew();
+        synced.map(|()| true)
+    }
+
+    /// The claims before it are forgotten, also by what a crash goes back to.
+    pub(crate) fn first_claim_needed(&self) -> u64 {
+        let checkpoint = self.current().map_or(0, |last| last.header.kinds.claims.first);
+        self.lock().kinds.claims.numbers().start.min(checkpoint)
     }
 
     /// Notes that the messages cannot be written for want of this, or can.

@@ -60,10 +60,26 @@ impl StoreError {
         }
     }
 
+    /// The file of records that is not as it was written, where that is what is wrong.
+    pub fn rotten_path(&self) -> Option<&Path> {
+        let path = match self {
+            StoreError::Corrupt { path, .. } => path,
+            StoreError::Io { path, source, .. } if is_rot(source) => path,
+            _ => return None,
+        };
+        path.extension().is_some_and(|end| end == "seg" || end == "clm").then_some(path)
+    }
+
     /// Whether the store waits for what is lacking, and goes on by itself.
     pub fn is_full(&self) -> bool {
         self.lack().is_some()
     }
+}
+
+/// Whether a disk does not give what it had, or a file ends too early, or is gone.
+fn is_rot(error: &io::Error) -> bool {
+    let is_short = matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::NotFound);
+    is_short || error.raw_os_error() == Some(libc::EIO)
 }
 
 impl From<Invalid> for StoreError {

@@ -128,4 +128,7 @@ pub struct StoreMetrics {
     pub segments_checked: AtomicU64,
     /// Of those that there are, the ones that are not as they were written.
     pub segments_rotten: AtomicU64,
+    /// Segments that were mended, and the records that other nodes gave for it.
+    pub segments_mended: AtomicU64,
+    pub records_mended: AtomicU64,
 }

@@ -30,14 +30,17 @@ pub mod health;
 mod log;
 mod machine;
 mod manifest;
+mod mend;
 mod points;
 mod pool;
 mod reader;
+mod replay;
 mod room;
 mod run;
 mod scrub;
 mod segments;
 mod snapshot;
+mod suspects;
 mod wal;
 mod wire;
 
@@ -54,12 +57,14 @@ pub use health::{StoreHealth, StoreMetrics};
 pub use log::{HeldVote, LogFlush, LogReader, LogStats, LogStatsHandle, LogStore};
 pub use machine::{SnapshotBuilder, StateMachine};
 pub use manifest::{SnapshotHeader, decode_header};
+pub use mend::Mend;
 pub use points::Point;
 pub use pool::Busy;
 pub use reader::{Block, Reader, StoreStats};
-pub use scrub::{Scrub, Verified, verify};
+pub use scrub::{Rotten, Scrub, Verified, verify};
 pub use segments::{Lookup, SegmentMeta, Summary};
 pub use snapshot::{Received, ReceivedClaims, SnapshotData, SnapshotInfo, SnapshotSink, inspect};
+pub use suspects::{Suspect, Suspected, SuspectedByReads};
 
 /// A Raft over this store.
 pub type Raft = skep_raft::Raft<StateMachine>;

@@ -134,6 +134,10 @@ impl LogStore {
         LogFlush { wal: self.wal.clone() }
     }
 
+    pub(crate) fn forget_committed(&self) {
+        self.wal.forget_committed();
+    }
+
     /// The vote that this node holds, from any thread.
     pub fn held_vote(&self) -> HeldVote {
         HeldVote { wal: self.wal.clone() }

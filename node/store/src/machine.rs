@@ -6,9 +6,10 @@
 //! at a time and each to its end.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::{Stream, StreamExt};
 use openraft::EntryPayload;
@@ -27,6 +28,11 @@ use skep_raft::types::{Entry, LogId, SnapshotMeta, StoredMembership, TypeConfig}
 const RUN_BYTES_MAX: usize = 1024 * 1024;
 /// Or this many entries.
 const RUN_ENTRIES_MAX: usize = 1024;
+
+/// For how long what a run needs of the disk, and cannot be read, may be mended; then the node stops.
+const MEND_TIMEOUT: Duration = Duration::from_secs(5);
+/// Between two tries.
+const MEND_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Applies committed entries to the messages and registers.
 pub struct StateMachine {
@@ -79,6 +85,10 @@ impl StateMachine {
         StateMachine { core, wal }
     }
 
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
     async fn apply_run(&self, run: Run) -> Result<(), StoreError> {
         if run.entries.is_empty() {
             return Ok(());
@@ -111,11 +121,34 @@ impl StateMachine {
         if !wanted.is_long() {
             match self.core.look_for(&wanted, Wait::Never) {
                 Err(StoreError::WouldWait) => {}
+                // It is tried again below.
+                Err(error) if error.rotten_path().is_some() => {}
                 known => return known,
             }
         }
         self.core.metrics.reads_elsewhere.fetch_add(1, Ordering::Relaxed);
-        self.while_full(move |core| core.look_for(&wanted, Wait::ForDisk)).await
+        let wanted = Arc::new(wanted);
+        // One for all that the run needs.
+        let mut deadline = None;
+        let mut last = None;
+        loop {
+            let again = wanted.clone();
+            let found = self.while_full(move |core| core.look_for(&again, Wait::ForDisk)).await;
+            // What a disk has lost, another node may have.
+            let rotten = found.as_ref().err().and_then(StoreError::rotten_path).map(Path::to_path_buf);
+            let Some(path) = rotten.filter(|_| !self.core.suspects.is_mended_by_nobody()) else {
+                return found;
+            };
+            let deadline = *deadline.get_or_insert_with(|| tokio::time::Instant::now() + MEND_TIMEOUT);
+            let is_mended = self.core.suspects.mended_until(&path, deadline).await;
+            // Where it is sound and cannot be read all the same, nothing is won by asking at once.
+            if !is_mended || last.replace(path.clone()).is_some_and(|last| last == path) {
+                if tokio::time::Instant::now() + MEND_INTERVAL >= deadline {
+                    return found;
+                }
+                tokio::time::sleep(MEND_INTERVAL).await;
+            }
+        }
     }
 
     /// Takes a step, which may wait for the disk, until the disk has room for it.
@@ -159,7 +192,7 @@ impl StateMachine {
     }
 }
 
-async fn on_thread<T: Send + 'static>(
+pub(crate) async fn on_thread<T: Send + 'static>(
     core: &Arc<Core>,
     work: impl FnOnce(&Core) -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {

@@ -2,6 +2,7 @@
 //! under a short lock, and read outside it. Those whose name ends in `_now` do not wait for the disk either;
 //! the others may, and are made on a thread of [`Reader::elsewhere`].
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -21,6 +22,7 @@ use crate::log::LogStatsHandle;
 use crate::points::Point;
 use crate::pool::{self, Busy, Pool};
 use crate::segments::{Excess, Lookup, Shown, Summary, Wait};
+use crate::suspects::Suspected;
 
 /// Messages that follow each other.
 #[derive(Debug, Clone, Default)]
@@ -274,6 +276,17 @@ impl Reader {
     /// for nobody that applies.
     pub fn points(&self) -> Vec<Point> {
         self.core.points.all()
+    }
+
+    /// Has a file looked at of which a read found that it is not as it was written; whether it was mended. As long as
+    /// that takes; may be dropped at any await.
+    pub async fn mended(&self, path: &Path) -> bool {
+        self.core.suspects.mended(path).await
+    }
+
+    /// Files that are suspected, for the one that mends them: nobody else gets them.
+    pub fn take_suspected(&self) -> Option<Suspected> {
+        self.core.suspects.take()
     }
 
     /// What a leader is to propose now that it is so late.

@@ -8,8 +8,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
-use skep_state::kinds::claims::records::ClaimRecords as _;
-
 use crate::checkpoint;
 use crate::claims;
 use crate::config::StoreConfig;
@@ -40,7 +38,7 @@ pub fn verify(dir: &Path) -> Result<Verified, StoreError> {
     let Some(checkpoint) = checkpoint::read(&Core::checkpoint_path(&config))? else { return Ok(verified) };
     for meta in checkpoint.header.segments {
         let path = segment_path(&Core::messages_dir(&config), checkpoint.generation, meta.first_seq);
-        match check(&path, meta) {
+        match check(FileKind::Messages, &path, meta, 0) {
             Ok(()) => {
                 verified.segments += 1;
                 verified.messages += meta.count;
@@ -52,7 +50,7 @@ pub fn verify(dir: &Path) -> Result<Verified, StoreError> {
     let first = checkpoint.header.kinds.claims.first;
     for meta in checkpoint.header.claim_files {
         let path = claims::file::path(&Core::claims_dir(&config), checkpoint.generation, meta.first_seq);
-        match claims::file::check(&path, meta, first) {
+        match check(FileKind::Claims, &path, meta, first) {
             Ok(()) => {
                 verified.claim_files += 1;
                 verified.bytes += meta.len;
@@ -63,7 +61,16 @@ pub fn verify(dir: &Path) -> Result<Verified, StoreError> {
     Ok(verified)
 }
 
-fn check(path: &Path, meta: SegmentMeta) -> Result<(), StoreError> {
+/// Reads and checks every record of a file; of claims, those that count: from a number on.
+pub(crate) fn check(
+    kind: FileKind,
+    path: &Path,
+    meta: SegmentMeta,
+    first_claim: u64,
+) -> Result<(), StoreError> {
+    if kind == FileKind::Claims {
+        return claims::file::check(path, meta, first_claim);
+    }
     let file = open_checked(path, meta)?;
     // What the disk has is asked for, and not what the kernel remembers.
     let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
@@ -84,6 +91,36 @@ pub struct Scrub {
 /// A file's kind and the number of its first record.
 type Id = (FileKind, u64);
 
+/// A file that does not grow any more, and is not as it was written, or is suspected of that.
+#[derive(Debug, Clone)]
+pub struct Rotten {
+    pub(crate) kind: FileKind,
+    pub(crate) path: PathBuf,
+    pub(crate) meta: SegmentMeta,
+}
+
+impl Rotten {
+    /// The file of this path; none where the store has no such file that does not grow.
+    pub fn find(reader: &Reader, path: &Path) -> Option<Rotten> {
+        let mut last = None;
+        while let Some(file) = after(reader, last) {
+            if file.path == path {
+                return Some(file);
+            }
+            last = Some(file.id());
+        }
+        None
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn id(&self) -> Id {
+        (self.kind, self.meta.first_seq)
+    }
+}
+
 impl Scrub {
     pub fn new(reader: Reader) -> Self {
         Self { reader, last: None, found: BTreeSet::new(), known: BTreeSet::new() }
@@ -91,61 +128,82 @@ impl Scrub {
 
     /// Reads the next file; what is wrong with it, where it was not known before. Blocks.
     pub fn step(&mut self) -> Option<StoreError> {
-        let metrics = &self.reader.core().metrics;
-        let Some((id, path, meta)) = self.after(self.last) else {
+        let Some(next) = after(&self.reader, self.last) else {
             // What is not there any more, or is well again, is known no more.
             self.known = std::mem::take(&mut self.found);
-            metrics.segments_rotten.store(self.known.len() as u64, Ordering::Relaxed);
+            self.count_rotten();
             self.last = None;
             return None;
         };
-        let found = match id.0 {
-            FileKind::Messages => check(&path, meta),
-            FileKind::Claims => claims::file::check(&path, meta, self.first_claim()),
-        };
+        let found = check(next.kind, &next.path, next.meta, self.reader.core().first_claim_needed());
         let is_rotten = match &found {
-            Err(StoreError::Corrupt { .. }) => true,
             // Dropped meanwhile, or lost.
             Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                self.after(self.last).is_some_and(|(_, there, _)| there == path)
+                after(&self.reader, self.last).is_some_and(|there| there.path == next.path)
             }
-            Err(StoreError::Io { source, .. }) => source.raw_os_error() == Some(libc::EIO),
-            _ => false,
+            Err(error) => error.rotten_path().is_some(),
+            Ok(()) => false,
         };
-        self.last = Some(id);
-        metrics.segments_checked.fetch_add(1, Ordering::Relaxed);
+        self.last = Some(next.id());
+        self.reader.core().metrics.segments_checked.fetch_add(1, Ordering::Relaxed);
         if !is_rotten {
             return None;
         }
-        self.found.insert(id);
-        let is_news = self.known.insert(id);
-        metrics.segments_rotten.store(self.known.len() as u64, Ordering::Relaxed);
+        let is_news = self.note(&next);
         found.err().filter(|_| is_news)
     }
 
-    /// Those before it are forgotten.
-    fn first_claim(&self) -> u64 {
-        self.reader.core().lock().kinds.claims.records().spans().numbers().start
+    /// This file is not as it was written; whether that was not known before.
+    pub fn note(&mut self, rotten: &Rotten) -> bool {
+        self.found.insert(rotten.id());
+        let is_news = self.known.insert(rotten.id());
+        self.count_rotten();
+        is_news
     }
 
-    /// The file that comes behind another.
-    fn after(&self, last: Option<Id>) -> Option<(Id, PathBuf, SegmentMeta)> {
-        let state = self.reader.core().lock();
-        let claims = |number| {
-            let (path, meta) = state.kinds.claims.records().closed_after(number)?;
-            Some(((FileKind::Claims, meta.first_seq), path, meta))
-        };
-        let first_seq = match last {
-            Some((FileKind::Claims, first)) => return claims(Some(first)),
-            Some((FileKind::Messages, first_seq)) => first_seq,
-            None => 0,
-        };
-        let segment = state.kinds.messages.records().sealed_after(first_seq);
-        match segment {
-            Some((segment, meta)) => {
-                Some(((FileKind::Messages, meta.first_seq), segment.path().to_path_buf(), meta))
+    /// It is well again.
+    pub fn forget(&mut self, rotten: &Rotten) {
+        self.found.remove(&rotten.id());
+        self.known.remove(&rotten.id());
+        self.count_rotten();
+    }
+
+    /// The files that are known not to be as they were written, and are still there.
+    pub fn rotten(&self) -> Vec<Rotten> {
+        let mut rotten = Vec::new();
+        let mut last = None;
+        while !self.known.is_empty()
+            && let Some(file) = after(&self.reader, last)
+        {
+            last = Some(file.id());
+            if self.known.contains(&file.id()) {
+                rotten.push(file);
             }
-            None => claims(None),
         }
+        rotten
+    }
+
+    fn count_rotten(&self) {
+        self.reader.core().metrics.segments_rotten.store(self.known.len() as u64, Ordering::Relaxed);
+    }
+}
+
+/// The file that does not grow and comes behind another.
+fn after(reader: &Reader, last: Option<Id>) -> Option<Rotten> {
+    let state = reader.core().lock();
+    let claims = |number| {
+        let (path, meta) = state.kinds.claims.records().closed_after(number)?;
+        Some(Rotten { kind: FileKind::Claims, path, meta })
+    };
+    let first_seq = match last {
+        Some((FileKind::Claims, first)) => return claims(Some(first)),
+        Some((FileKind::Messages, first_seq)) => first_seq,
+        None => 0,
+    };
+    match state.kinds.messages.records().sealed_after(first_seq) {
+        Some((segment, meta)) => {
+            Some(Rotten { kind: FileKind::Messages, path: segment.path().to_path_buf(), meta })
+        }
+        None => claims(None),
     }
 }

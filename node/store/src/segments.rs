@@ -20,7 +20,7 @@ mod write_behind;
 use std::collections::HashSet;
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -296,6 +296,11 @@ impl Segments {
         let segment = self.sealed.get(at)?.clone();
         let Sealed { first_seq, count, len, .. } = *segment;
         Some((segment, SegmentMeta { first_seq, count, len, sealed: true }))
+    }
+
+    /// The file of a sealed segment, by its path.
+    pub(crate) fn sealed_file(&self, path: &Path) -> Option<Arc<SegmentFile>> {
+        self.sealed.iter().find(|segment| segment.path() == path).map(|segment| segment.file.clone())
     }
 
     /// What it takes to look for a message outside the lock.

@@ -7,6 +7,7 @@ mod durability;
 mod full;
 mod hashes;
 mod log;
+mod mend;
 mod mends;
 mod messages;
 mod model;

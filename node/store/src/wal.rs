@@ -169,6 +169,11 @@ impl Wal {
         state.committed_dirty = true;
     }
 
+    /// In memory: what is known to be committed is what the leader says from now on.
+    pub(crate) fn forget_committed(&self) {
+        self.shared.lock().committed = None;
+    }
+
     /// Drops the entries after `last`.
     pub(crate) fn truncate_after(&self, last: Option<LogId>) -> Result<(), io::Error> {
         self.change(|state, config| {

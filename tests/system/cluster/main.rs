@@ -26,6 +26,7 @@ mod feed;
 mod level;
 mod lists;
 mod measures;
+mod mended;
 mod old_volume;
 mod operator;
 mod page;

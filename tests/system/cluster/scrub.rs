@@ -59,7 +59,7 @@ async fn a_bit_that_a_disk_has_lost_is_found_by_a_running_node_and_by_verify() {
     })
     .await;
     until("it says so", PATIENCE, async || {
-        cluster.node(1).log_text().contains("not as they were written").then_some(())
+        cluster.node(1).log_text().contains("not as it was written").then_some(())
     })
     .await;
 

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use skep_base::id::NodeId;
 use skep_state::command::{Op, OpOutcome};
@@ -79,6 +80,19 @@ pub enum Request {
         ago_ms: u64,
         fences: Vec<u64>,
     },
+    /// What are the bytes of these records, which the asker's disk has lost? No more than [`RECORDS_MAX`]. Protocol
+    /// 6.
+    Records(Vec<RecordName>),
+}
+
+/// Records that are asked for at a time.
+pub const RECORDS_MAX: usize = 64;
+
+/// A record that has the same bytes on every node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RecordName {
+    Message { seq: u64 },
+    Claim { number: u64 },
 }
 
 /// What an operator asks of the leader through any node.
@@ -154,6 +168,8 @@ pub enum Response {
     Hashes(Vec<(u64, u128)>),
     /// To [`Request::Beat`] and [`Request::Gone`]: whether the peer leads, and has noted it.
     Beat(bool),
+    /// To [`Request::Records`], of the first of them, in their order; none for one that the peer does not have either.
+    Records(Vec<Option<Bytes>>),
 }
 
 /// Why a request was not executed.
@@ -228,8 +244,8 @@ impl Request {
             // Leases of workers hang on it.
             Request::Beat { .. } | Request::Gone { .. } => true,
             Request::Propose { .. } | Request::Restore { .. } | Request::Operate(_) => false,
-            // It takes as long as a dial.
-            Request::Reach { .. } => false,
+            // It takes as long as a dial, or a read of the disk.
+            Request::Reach { .. } | Request::Records(_) => false,
         }
     }
 

@@ -125,6 +125,7 @@ async fn what_the_service_cannot_do_is_told_with_what_to_do_about_it() {
             ProblemKind::IdempotencyKeysFull,
             "",
         ),
+        (ServiceError::Rotten { path: "a.seg".into(), detail: detail() }, ProblemKind::Unavailable, "1"),
         (ServiceError::Fatal { detail: detail() }, ProblemKind::Internal, ""),
     ] {
         served.fake.fail(failure);

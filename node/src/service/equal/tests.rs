@@ -28,6 +28,25 @@ fn most(index: u64, others: &[u64]) -> Option<(u64, Verdict)> {
 }
 
 #[test]
+fn records_are_taken_of_members_that_are_not_known_to_differ_and_of_nobody_where_it_is_not_known_who_is_right()
+ {
+    let all = ids(&[1, 2, 3]);
+    let trusted = |noted: Option<(u64, Verdict)>| {
+        let equal = Equal::default();
+        if let Some((index, verdict)) = noted {
+            equal.note(index, verdict);
+        }
+        equal.trusted(all.clone())
+    };
+    assert_eq!(trusted(None), all);
+    assert_eq!(trusted(Some((7, Verdict::Same))), all);
+    assert_eq!(trusted(most(7, &[2])), ids(&[1, 3]));
+    for verdict in [Verdict::Unsure, Verdict::Split, Verdict::Minority { majority: ids(&[2, 3]) }] {
+        assert_eq!(trusted(Some((7, verdict))), ids(&[]));
+    }
+}
+
+#[test]
 fn members_are_compared_at_the_newest_index_that_most_voters_told() {
     let (ahead, behind): (&[Told], &[Told]) = (&[(4096, 7), (5000, 8)], &[(4096, 7)]);
     assert_eq!(judged(1, &[(1, ahead), (2, ahead), (3, behind)]), Some((5000, Verdict::Same)));

@@ -28,7 +28,7 @@ pub(crate) fn path(dir: &Path, generation: u64, first: u64) -> PathBuf {
     dir.join(format!("{generation:08}-{first:016}.clm"))
 }
 
-pub(super) fn header(first: u64) -> [u8; HEADER_BYTES] {
+pub(crate) fn header(first: u64) -> [u8; HEADER_BYTES] {
     let mut bytes = [0; HEADER_BYTES];
     bytes[..8].copy_from_slice(MAGIC);
     bytes[8..12].copy_from_slice(&FORMAT.to_le_bytes());

@@ -95,7 +95,7 @@ impl Known {
 }
 
 /// Where a claim is.
-pub(super) struct Place {
+pub(crate) struct Place {
     pub number: u64,
     /// It comes behind so many in this file.
     pub at: u64,
@@ -109,7 +109,7 @@ impl Place {
         offset(self.at).unwrap_or(u64::MAX)
     }
 
-    fn read(&self, wait: Wait) -> Result<Remembered, StoreError> {
+    pub(crate) fn read(&self, wait: Wait) -> Result<Remembered, StoreError> {
         let path = self.file.path();
         let bytes = match self.bytes {
             Some(bytes) => bytes,

@@ -90,6 +90,19 @@ impl SegmentFile {
         self.lock().is_some()
     }
 
+    /// Another file has taken the name: those who read from now on read that.
+    pub(crate) fn renew(&self) {
+        let anew = if self.is_held() { self.open_anew().ok() } else { None };
+        let mut held = self.lock();
+        let old = match held.is_some() {
+            true => std::mem::replace(&mut *held, anew),
+            false => None,
+        };
+        drop(held);
+        // Closing may wait for the disk.
+        drop(old);
+    }
+
     fn open_anew(&self) -> Result<Arc<File>, StoreError> {
         loop {
             match open(OpenOptions::new().read(true), &self.path) {

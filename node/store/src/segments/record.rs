@@ -8,6 +8,7 @@
 //! All little-endian; `crc` covers `len` and all that follows `crc`.
 
 use bytes::Bytes;
+use skep_state::clock::Stamp;
 use skep_state::message::{Digest, StoredMessage};
 use skep_state::records::NewRecord;
 
@@ -66,6 +67,14 @@ pub(crate) fn push(bytes: &mut Vec<u8>, record: &NewRecord<'_>) {
     bytes.extend_from_slice(body);
     let crc = crc_of(&bytes[start..]);
     bytes[start + 4..start + 8].copy_from_slice(&crc.to_le_bytes());
+}
+
+/// A message's record, as it is on every node.
+pub(crate) fn of(message: &StoredMessage) -> Bytes {
+    let StoredMessage { seq, time_ms, digest, content_type, body } = message;
+    let mut bytes = Vec::new();
+    push(&mut bytes, &NewRecord { seq: *seq, time: Stamp(*time_ms), digest, content_type, body });
+    bytes.into()
 }
 
 fn crc_of(record: &[u8]) -> u32 {
@@ -141,8 +150,6 @@ impl<'a> Record<'a> {
 
 #[cfg(test)]
 mod tests {
-    use skep_state::clock::Stamp;
-
     use super::*;
 
     fn record() -> Vec<u8> {

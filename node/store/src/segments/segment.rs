@@ -190,6 +190,32 @@ impl Sealed {
         Ok(Digest(digest))
     }
 
+    /// Where the record of the message of this `seq` begins, and its length, by the index.
+    pub(crate) fn extent(&self, seq: u64) -> Result<Option<(u64, u64)>, StoreError> {
+        let Some(message) = self.message(seq) else { return Ok(None) };
+        let begins = self.offset(message, Wait::ForDisk)?.map(u64::from);
+        let ends = match u64::from(message) + 1 < self.count {
+            true => self.offset(message + 1, Wait::ForDisk)?.map(u64::from),
+            false => Some(self.len),
+        };
+        Ok(begins.zip(ends).and_then(|(begins, ends)| Some((begins, ends.checked_sub(begins)?))))
+    }
+
+    /// Whether this digest may be that of the message of this `seq`, by the index.
+    pub(crate) fn may_have(&self, seq: u64, digest: &Digest) -> Result<bool, StoreError> {
+        let Some(message) = self.message(seq) else { return Ok(false) };
+        match &*self.index() {
+            SealedIndex::Memory(memory) => Ok(memory.digest(message) == Some(*digest)),
+            SealedIndex::Disk(disk) => Ok(disk.candidates(digest, Wait::ForDisk)?.contains(&message)),
+        }
+    }
+
+    /// The number of a message in the segment.
+    fn message(&self, seq: u64) -> Option<u32> {
+        let message = seq.checked_sub(self.first_seq).filter(|message| *message < self.count)?;
+        u32::try_from(message).ok()
+    }
+
     /// The first message whose record begins at this offset or later.
     pub(crate) fn first_from(&self, offset: u64) -> Result<u64, StoreError> {
         let (mut low, mut high) = (0, self.count);
