@@ -1,4 +1,4 @@
-//! Datagrams: from strangers, from holders of the key, and the records inside them.
+//! Datagrams: from strangers, from holders of either key, the records inside them, and files of keys.
 #![no_main]
 
 use std::cell::RefCell;
@@ -9,7 +9,7 @@ use skep_fuzz::seeds;
 use skep_members::gossip::PeerRecord;
 use skep_members::gossip::envelope::Translation;
 use skep_members::gossip::record::{KEY_CLUSTER, KEY_RAFT, KEY_STATE, KEY_STATIC};
-use skep_members::key::KeyRing;
+use skep_members::key::{Form, KeyRing};
 use skep_members::seal::{Opener, Sealer};
 use tokio::runtime::Runtime;
 
@@ -18,6 +18,7 @@ struct Receiver {
     translation: Translation,
     sealer: Sealer,
     opener: Opener,
+    edge: Opener,
 }
 
 impl Receiver {
@@ -25,9 +26,10 @@ impl Receiver {
         let ring = KeyRing::insecure_loopback();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let translation = runtime.block_on(Translation::open()).expect("sockets on loopback");
-        let (sealer, opener) =
-            (Sealer::new(&ring).expect("a sealer"), Opener::new(&ring).expect("an opener"));
-        Self { runtime, translation, sealer, opener }
+        let edges = KeyRing::parse(&ring.edge_lines().join("\n")).expect("a ring");
+        let opener = |ring| Opener::new(ring).expect("an opener");
+        let sealer = Sealer::new(&ring).expect("a sealer");
+        Self { runtime, translation, sealer, opener: opener(&ring), edge: opener(&edges) }
     }
 }
 
@@ -37,15 +39,31 @@ thread_local! {
 
 fuzz_target!(init: seeds::write(seeds::gossip), |bytes: &[u8]| {
     let Some((choice, rest)) = bytes.split_first() else { return };
-    RECEIVER.with_borrow_mut(|receiver| match choice % 3 {
+    RECEIVER.with_borrow_mut(|receiver| match choice % 5 {
         // A stranger's datagram never opens.
-        0 => assert!(bounded(rest.len(), || receiver.opener.open(rest)).is_err()),
+        0 => {
+            assert!(bounded(rest.len(), || receiver.opener.open(rest)).is_err());
+            assert!(bounded(rest.len(), || receiver.edge.open(rest)).is_err());
+        }
         // A member's does, whatever is in it; decompression makes it larger, within a datagram's bounds.
         1 => {
-            let datagram = receiver.sealer.seal(rest).expect("a datagram can be sealed");
+            let datagram = receiver.sealer.seal(Form::Root, rest).expect("a datagram can be sealed");
             let plain = bounded(datagram.len(), || receiver.opener.open(&datagram)).expect("it opens");
             assert_eq!(plain, rest);
             let _ = receiver.runtime.block_on(receiver.translation.decode(&plain));
+        }
+        // An edge's, at a member and at another edge.
+        3 => {
+            let datagram = receiver.sealer.seal(Form::Edge, rest).expect("a datagram can be sealed");
+            for opener in [&mut receiver.opener, &mut receiver.edge] {
+                assert_eq!(opener.open_telling_form(&datagram).expect("it opens"), (Form::Edge, rest.to_vec()));
+            }
+        }
+        4 => {
+            let Ok(text) = std::str::from_utf8(rest) else { return };
+            let Ok(ring) = KeyRing::parse(text) else { return };
+            let lines = ring.edge_lines();
+            assert_eq!(KeyRing::parse(&lines.join("\n")).expect("edge keys are keys").edge_lines(), lines);
         }
         _ => {
             let Ok(text) = std::str::from_utf8(rest) else { return };

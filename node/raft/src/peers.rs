@@ -1,5 +1,5 @@
 //! The peers' network: one mutual-TLS connection for each pair of nodes, used in both directions,
-//! and one more for each snapshot on its way.
+//! and one more for each snapshot on its way. Edges, which are no nodes, have [a door](edges) of their own.
 //!
 //! ```text
 //! call, append stream -> table (which connection?) -> connection -> outbox -> TLS
@@ -12,6 +12,7 @@
 
 mod connection;
 mod counters;
+mod edges;
 mod framing;
 mod hello;
 mod listen;
@@ -60,6 +61,9 @@ pub const INCOMING_MAX: usize = 512;
 
 /// Most incoming connections before their hello is done.
 pub const GREETING_MAX: usize = 64;
+
+/// Longest that a request may run, whatever the peer says.
+const REQUEST_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// Most snapshots that this node takes at once.
 const SNAPSHOTS_IN_MAX: usize = 2;
@@ -202,6 +206,7 @@ struct Inner {
     runtime: Handle,
     incoming: Arc<Semaphore>,
     greeting: Arc<Semaphore>,
+    edges: Arc<Semaphore>,
     snapshots_in: Arc<Semaphore>,
     outgoing: snapshot::Outgoing,
     refusals_logged: Mutex<HashSet<(NodeId, RejectReason)>>,
@@ -227,6 +232,7 @@ impl Peers {
             runtime: Handle::current(),
             incoming: Arc::new(Semaphore::new(INCOMING_MAX)),
             greeting: Arc::new(Semaphore::new(GREETING_MAX)),
+            edges: Arc::new(Semaphore::new(edges::EDGES_MAX)),
             snapshots_in: Arc::new(Semaphore::new(SNAPSHOTS_IN_MAX)),
             outgoing: snapshot::Outgoing::default(),
             refusals_logged: Mutex::default(),

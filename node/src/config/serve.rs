@@ -55,7 +55,7 @@ pub struct ServeConfig {
 }
 
 pub(super) fn resolve(layers: &Layers) -> Result<ServeConfig, ConfigError> {
-    let (cluster_key, warning) = cluster_key(layers)?;
+    let (cluster_key, warnings) = cluster_key(layers)?;
     let config = ServeConfig {
         http: layers.address(&HTTP)?,
         peer: layers.address(&PEER)?,
@@ -84,7 +84,7 @@ pub(super) fn resolve(layers: &Layers) -> Result<ServeConfig, ConfigError> {
         request_memory: layers.read(&REQUEST_MEMORY, kept::request_memory)?,
         http_threads: layers.read(&HTTP_THREADS, kept::threads)?,
         allow_origins: layers.read(&ALLOW_ORIGINS, Origins::parse)?.unwrap_or_default(),
-        warnings: warning.into_iter().collect(),
+        warnings,
     };
     if config.cluster_key.is_none() {
         let advertise = config.advertise.map(|advertise| advertise.ip);

@@ -6,11 +6,12 @@
 //!
 //! Tasks: the library's server, the receiver (`transport`), the driver (`driver`), the
 //! resolution of seeds (`crate::seeds`). All end with [`Gossip::stop`], or when the last handle
-//! is dropped. Who can write here holds the cluster key; members are trusted.
+//! is dropped. Who can write here holds the cluster key or the edge key; members are trusted.
 
 mod counters;
 mod driver;
 pub mod envelope;
+mod forms;
 pub mod record;
 mod transport;
 mod view;

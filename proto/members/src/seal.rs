@@ -10,6 +10,9 @@
 //! associated data. The receiver keeps a replay window (as in RFC 4303, section 3.4.3) for each
 //! session that it has opened something of. No tasks, no I/O.
 //!
+//! A key has two forms ([`Form`]), and each seals under secrets of its own. What the cluster key itself
+//! has sealed is as the version before had it, and edges cannot open it.
+//!
 //! What a replay window cannot know: datagrams of a session that the receiver has never seen or
 //! has forgotten open once more. Gossip bears that: versions and heartbeats in it only rise.
 
@@ -17,7 +20,7 @@ use std::collections::HashMap;
 
 use aws_lc_rs::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 
-use crate::key::{Key, KeyRing};
+use crate::key::{Form, HINT_BYTES, Hint, KeyRing, Secret};
 use window::Window;
 
 mod window;
@@ -40,18 +43,14 @@ pub const SESSIONS_MAX: usize = 1024;
 /// Datagrams of one session; then the sealer starts another.
 const COUNTER_MAX: u64 = 1 << 48;
 
-const HINT_BYTES: usize = 4;
 const SESSION_BYTES: usize = 16;
 const COUNTER_BYTES: usize = 8;
 const TAG_BYTES: usize = 16;
 
 /// What the datagram key is derived for; the session follows.
 const SESSION_PURPOSE: &[u8] = b"skep datagram session 1";
-/// What tells keys of a ring apart in the header, with no word about the key.
-const HINT_PURPOSE: &[u8] = b"skep datagram hint 1";
 
 type SessionId = [u8; SESSION_BYTES];
-type Hint = [u8; HINT_BYTES];
 
 /// The cryptography refused; not a matter of input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -68,6 +67,9 @@ pub enum OpenError {
     /// Most likely another cluster's.
     #[error("sealed with a key that is not in the ring")]
     UnknownKey,
+    /// Of this process's cluster, if it is true; an edge key does not open it.
+    #[error("sealed with the cluster key itself, of which this process has the edge key alone")]
+    Members,
     #[error("changed on the way, or forged")]
     Forged,
     #[error("seen before, or too old to tell")]
@@ -76,11 +78,7 @@ pub enum OpenError {
     Reflected,
 }
 
-fn hint_of(key: &Key) -> Option<Hint> {
-    key.derive(&[HINT_PURPOSE])?.first_chunk().copied()
-}
-
-fn session_key(key: &Key, session: &SessionId) -> Option<LessSafeKey> {
+fn session_key(key: &Secret, session: &SessionId) -> Option<LessSafeKey> {
     let secret = key.derive(&[SESSION_PURPOSE, session])?;
     Some(LessSafeKey::new(UnboundKey::new(&CHACHA20_POLY1305, &secret).ok()?))
 }
@@ -93,36 +91,56 @@ fn nonce(counter: u64) -> Nonce {
 
 /// Seals what this process sends, with the ring's first key.
 pub struct Sealer {
-    key: Key,
+    edge: FormSealer,
+    /// None where the process is an edge.
+    root: Option<FormSealer>,
+}
+
+impl Sealer {
+    /// A sealer with sessions of its own.
+    pub fn new(ring: &KeyRing) -> Result<Self, SealError> {
+        let key = ring.keys().first().ok_or(SealError)?;
+        Ok(Self { edge: FormSealer::new(key.edge())?, root: key.root().map(FormSealer::new).transpose()? })
+    }
+
+    /// The sessions that the next datagrams belong to.
+    pub fn sessions(&self) -> Vec<[u8; SESSION_BYTES]> {
+        self.root.iter().chain([&self.edge]).map(|sealer| sealer.session).collect()
+    }
+
+    /// The sealed datagram; [`OVERHEAD_BYTES`] longer than `plain`. An edge has one form alone.
+    pub fn seal(&mut self, form: Form, plain: &[u8]) -> Result<Vec<u8>, SealError> {
+        match (form, &mut self.root) {
+            (Form::Root, Some(root)) => root.seal(plain),
+            _ => self.edge.seal(plain),
+        }
+    }
+}
+
+/// Seals in one form.
+struct FormSealer {
+    key: Secret,
     hint: Hint,
     session: SessionId,
     session_key: LessSafeKey,
     counter: u64,
 }
 
-impl Sealer {
-    /// A sealer with a session of its own.
-    pub fn new(ring: &KeyRing) -> Result<Self, SealError> {
-        let key = ring.keys().first().ok_or(SealError)?.clone();
-        let hint = hint_of(&key).ok_or(SealError)?;
-        let (session, session_key) = Self::new_session(&key)?;
-        Ok(Self { key, hint, session, session_key, counter: 0 })
+impl FormSealer {
+    fn new(key: &Secret) -> Result<Self, SealError> {
+        let hint = key.hint().ok_or(SealError)?;
+        let (session, session_key) = Self::new_session(key)?;
+        Ok(Self { key: key.clone(), hint, session, session_key, counter: 0 })
     }
 
-    fn new_session(key: &Key) -> Result<(SessionId, LessSafeKey), SealError> {
+    fn new_session(key: &Secret) -> Result<(SessionId, LessSafeKey), SealError> {
         let mut session = [0; SESSION_BYTES];
         aws_lc_rs::rand::fill(&mut session).map_err(|_| SealError)?;
         let session_key = session_key(key, &session).ok_or(SealError)?;
         Ok((session, session_key))
     }
 
-    /// The session that the next datagram belongs to.
-    pub fn session(&self) -> [u8; SESSION_BYTES] {
-        self.session
-    }
-
-    /// The sealed datagram; [`OVERHEAD_BYTES`] longer than `plain`.
-    pub fn seal(&mut self, plain: &[u8]) -> Result<Vec<u8>, SealError> {
+    fn seal(&mut self, plain: &[u8]) -> Result<Vec<u8>, SealError> {
         if self.counter == COUNTER_MAX {
             (self.session, self.session_key) = Self::new_session(&self.key)?;
             self.counter = 0;
@@ -146,14 +164,17 @@ impl Sealer {
 
 /// Opens what came, with any key of the ring.
 pub struct Opener {
-    keys: Vec<(Hint, Key)>,
-    own: Option<SessionId>,
+    keys: Vec<(Hint, Form, Secret)>,
+    /// Hints of cluster keys of which there is the edge key alone.
+    members: Vec<Hint>,
+    own: Vec<SessionId>,
     sessions: HashMap<(Hint, SessionId), Session>,
     /// Counts datagrams: the clock of `last_used`.
     now: u64,
 }
 
 struct Session {
+    form: Form,
     key: LessSafeKey,
     window: Window,
     last_used: u64,
@@ -161,18 +182,19 @@ struct Session {
 
 impl Opener {
     pub fn new(ring: &KeyRing) -> Result<Self, SealError> {
-        let keys = ring
-            .keys()
-            .iter()
-            .map(|key| Some((hint_of(key)?, key.clone())))
+        let secrets = ring.keys().iter().flat_map(|key| key.secrets());
+        let keys = secrets
+            .map(|(form, secret)| Some((secret.hint()?, form, secret.clone())))
             .collect::<Option<_>>()
             .ok_or(SealError)?;
-        Ok(Self { keys, own: None, sessions: HashMap::new(), now: 0 })
+        let edges = ring.keys().iter().filter(|key| key.root().is_none());
+        let members = edges.map(|key| key.root_hint()).collect();
+        Ok(Self { keys, members, own: Vec::new(), sessions: HashMap::new(), now: 0 })
     }
 
-    /// From now on, refuses this process's own session: what an attacker sends back.
-    pub fn refuse_own(&mut self, session: [u8; SESSION_BYTES]) {
-        self.own = Some(session);
+    /// From now on, refuses this process's own sessions: what an attacker sends back.
+    pub fn refuse_own(&mut self, sessions: Vec<[u8; SESSION_BYTES]>) {
+        self.own = sessions;
     }
 
     /// How many sessions are remembered.
@@ -185,6 +207,11 @@ impl Opener {
     /// Allocates no more than the datagram's length; an unknown session costs one derivation and
     /// is remembered only once it has proved that it knows the key.
     pub fn open(&mut self, datagram: &[u8]) -> Result<Vec<u8>, OpenError> {
+        self.open_telling_form(datagram).map(|(_, plain)| plain)
+    }
+
+    /// The same, with the form that it was sealed in.
+    pub fn open_telling_form(&mut self, datagram: &[u8]) -> Result<(Form, Vec<u8>), OpenError> {
         if datagram.len() < OVERHEAD_BYTES {
             return Err(OpenError::TooShort);
         }
@@ -197,7 +224,7 @@ impl Opener {
         if *version != VERSION {
             return Err(OpenError::Version);
         }
-        if self.own.as_ref() == Some(session) {
+        if self.own.contains(session) {
             return Err(OpenError::Reflected);
         }
 
@@ -210,20 +237,22 @@ impl Opener {
             let plain = decrypt(&known.key, counter, header, sealed)?;
             known.window.insert(counter);
             known.last_used = self.now;
-            return Ok(plain);
+            return Ok((known.form, plain));
         }
 
-        let mut unknown = OpenError::UnknownKey;
+        let mut unknown =
+            if self.members.contains(hint) { OpenError::Members } else { OpenError::UnknownKey };
         // Hints may collide; the tag decides.
-        for (_, key) in self.keys.iter().filter(|(known, _)| known == hint) {
+        for (_, form, key) in self.keys.iter().filter(|(known, ..)| known == hint) {
             unknown = OpenError::Forged;
             let Some(key) = session_key(key, session) else { continue };
             let Ok(plain) = decrypt(&key, counter, header, sealed) else { continue };
+            let form = *form;
             let mut window = Window::default();
             window.insert(counter);
             self.make_room();
-            self.sessions.insert(id, Session { key, window, last_used: self.now });
-            return Ok(plain);
+            self.sessions.insert(id, Session { form, key, window, last_used: self.now });
+            return Ok((form, plain));
         }
         Err(unknown)
     }

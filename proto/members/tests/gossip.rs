@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use skep_base::id::{ClusterId, NodeId};
 use skep_members::gossip::{Gossip, GossipConfig, NodeState, PeerRecord, Program, RaftRole, View};
-use skep_members::key::KeyRing;
+use skep_members::key::{Form, KeyRing};
+use skep_members::seal::{Opener, Sealer};
 use skep_members::seeds::Seed;
 
 /// Far above any bar: what takes longer never happens.
@@ -27,6 +28,13 @@ impl Net {
 
     fn bind(&self, host: u8) -> UdpSocket {
         UdpSocket::bind((std::net::Ipv4Addr::new(127, 77, self.name, host), 7400)).unwrap()
+    }
+
+    /// A socket whose datagrams the test reads and writes itself.
+    fn raw(&self, host: u8) -> tokio::net::UdpSocket {
+        let socket = self.bind(host);
+        socket.set_nonblocking(true).unwrap();
+        tokio::net::UdpSocket::from_std(socket).unwrap()
     }
 
     fn address(&self, host: u8) -> SocketAddr {
@@ -236,12 +244,7 @@ async fn an_update_changes_what_may_change_and_no_identity() {
 async fn hostile_datagrams_are_counted_by_reason_and_change_nothing() {
     let net = Net::new(8).seeded(&[1, 9]);
     let one = net.start(1).await;
-    let wire = tokio::net::UdpSocket::from_std({
-        let socket = net.bind(9);
-        socket.set_nonblocking(true).unwrap();
-        socket
-    })
-    .unwrap();
+    let wire = net.raw(9);
     // The second seed is the attacker: what comes there is real.
     let mut buffer = vec![0; 70_000];
     let (length, from) = wire.recv_from(&mut buffer).await.unwrap();
@@ -259,7 +262,7 @@ async fn hostile_datagrams_are_counted_by_reason_and_change_nothing() {
     flipped[0] = 99;
     wire.send_to(&flipped, two.view().borrow().me.peer).await.unwrap(); // another version
     // Opens, but is no gossip.
-    let junk = skep_members::seal::Sealer::new(&net.keys).unwrap().seal(b"junk, well sealed").unwrap();
+    let junk = Sealer::new(&net.keys).unwrap().seal(Form::Root, b"junk, well sealed").unwrap();
     wire.send_to(&junk, from).await.unwrap();
     loop {
         let (a, b) = (one.counters().dropped, two.counters().dropped);
@@ -376,4 +379,71 @@ async fn gossip_ends_with_its_last_handle_and_frees_its_address() {
     while UdpSocket::bind(net.address(1)).is_err() {
         tokio::task::yield_now().await;
     }
+}
+
+fn edge_of(keys: &KeyRing) -> KeyRing {
+    KeyRing::parse(&keys.edge_lines().join("\n")).unwrap()
+}
+
+#[tokio::test]
+async fn an_edge_and_members_see_each_other_and_none_takes_another_for_a_stranger() {
+    let net = Net::new(15).seeded(&[1]);
+    let mut all = net.start_all(1..=2).await;
+    let balancer = PeerRecord { program: Program::Balancer, expect: 0, ..net.record(3) };
+    all.push(net.start_with(3, balancer, edge_of(&net.keys)).await);
+    until_all(&all, |view| view.live.len() == 2).await;
+    // A member that comes later speaks to the edge before it has heard from it.
+    all.push(net.start(4).await);
+    until_all(&all, |view| view.live.len() == 3).await;
+    all[1].update(|record| record.state = NodeState::Draining);
+    until(&all[2], |view| sees(view, 2, NodeState::Draining)).await;
+    all[2].update(|record| record.state = NodeState::Draining);
+    until_all(&all[..2], |view| sees(view, 3, NodeState::Draining)).await;
+    for gossip in &all {
+        let dropped = gossip.counters().dropped;
+        assert_eq!((dropped.unknown_key, dropped.forged, dropped.undecodable), (0, 0, 0));
+    }
+}
+
+#[tokio::test]
+async fn edges_in_the_middle_of_a_key_rotation_are_understood() {
+    let net = Net::new(16).seeded(&[1]);
+    let (old, new) = (KeyRing::generate_line(), KeyRing::generate_line());
+    let ring = |first: &str, second: &str| KeyRing::parse(&format!("{first}\n{second}")).unwrap();
+    let one = net.start_with(1, net.record(1), ring(&new, &old)).await;
+    let two = net.start_with(2, net.record(2), edge_of(&ring(&old, &new))).await;
+    // One that goes from the cluster key to the edge key with the rotation.
+    let mixed = ring(&old, &ring(&old, &new).edge_lines()[1]);
+    let three = net.start_with(3, net.record(3), mixed).await;
+    until_all(&[one, two, three], |view| view.live.len() == 2).await;
+}
+
+/// The version before opens nothing else, and an edge nothing but the other.
+#[tokio::test]
+async fn who_was_not_heard_is_spoken_to_as_the_version_before_and_an_edge_as_an_edge() {
+    let net = Net::new(17).seeded(&[9]);
+    let silent = net.raw(9);
+    let one = net.start(1).await;
+    let (mut opener, mut buffer) = (Opener::new(&net.keys).unwrap(), vec![0; 70_000]);
+    let mut sealer = Sealer::new(&net.keys).unwrap();
+    for (said, wanted) in [(None, Form::Root), (Some(Form::Edge), Form::Edge), (Some(Form::Root), Form::Root)]
+    {
+        if let Some(form) = said {
+            let word = sealer.seal(form, b"").unwrap();
+            silent.send_to(&word, net.address(1)).await.unwrap();
+        }
+        let come = async {
+            loop {
+                let (length, _) = silent.recv_from(&mut buffer).await.unwrap();
+                let (form, _) = opener.open_telling_form(&buffer[..length]).unwrap();
+                // What was on its way before the word was heard.
+                if form == wanted {
+                    return;
+                }
+                assert_ne!(said, None);
+            }
+        };
+        tokio::time::timeout(DEADLINE, come).await.expect("the seed is tried again and again");
+    }
+    one.stop().await;
 }

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use skep_members::tls::Role;
+
 use tokio::net::TcpListener;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::connection::Connection;
 use super::hello::{self, AcceptError, HELLO_TIMEOUT};
-use super::{Inner, session, snapshot};
+use super::{Inner, edges, session, snapshot};
 use crate::wire::{self, ConnectionKind, Hello, HelloAnswer, RejectReason};
 
 /// The wait after the system had no connection to give: no file descriptor, say.
@@ -43,7 +45,8 @@ pub(super) async fn run(inner: Arc<Inner>, listener: TcpListener) {
         inner.clone().spawn(async move {
             let greeted = tokio::time::timeout(HELLO_TIMEOUT, hello::accept(stream, &inner.tls)).await;
             match greeted {
-                Ok(Ok((io, hello))) => greet(inner, io, hello, greeting).await,
+                Ok(Ok((io, hello, Role::Member))) => greet(inner, io, hello, greeting).await,
+                Ok(Ok((io, hello, Role::Edge))) => edges::greet(&inner, io, hello, greeting).await,
                 Ok(Err(error)) => {
                     match error {
                         AcceptError::Tls(_) => inner.counters.tls_failures.add(1),
@@ -63,18 +66,17 @@ pub(super) async fn run(inner: Arc<Inner>, listener: TcpListener) {
 
 /// Answers a hello, and runs the connection where it is accepted.
 async fn greet(inner: Arc<Inner>, mut io: hello::Io, hello: Hello, greeting: OwnedSemaphorePermit) {
-    if let (Some(cluster), true) = (hello.cluster, judge(&inner, &hello).is_ok()) {
+    if let (Some(cluster), true) = (hello.cluster, inner.judge(&hello).is_ok()) {
         inner.adopt(hello.node, cluster).await;
     }
     let mut clusters = inner.cluster.clone();
     let cluster = *clusters.borrow_and_update();
-    let protocol = match judge(&inner, &hello) {
+    let protocol = match inner.judge(&hello) {
         Ok(protocol) => protocol,
         Err((reason, detail)) => {
             inner.rejected(hello.node, reason, &detail, "by this node");
             let answer = HelloAnswer::Reject { reason, detail: wire::short_text(detail) };
-            let _ = tokio::time::timeout(HELLO_TIMEOUT, farewell(&mut io, &answer)).await;
-            return;
+            return hello::farewell(&mut io, &answer).await;
         }
     };
     let answer = HelloAnswer::Accept { protocol, node: inner.local, session: inner.session, cluster };
@@ -102,43 +104,32 @@ async fn greet(inner: Arc<Inner>, mut io: hello::Io, hello: Hello, greeting: Own
                 snapshot::receive(&inner, hello, io).await;
             }
         }
-        ConnectionKind::Probe => {
-            let _ = tokio::time::timeout(HELLO_TIMEOUT, farewell(&mut io, &answer)).await;
+        ConnectionKind::Probe => hello::farewell(&mut io, &answer).await,
+    }
+}
+
+impl Inner {
+    /// The protocol to speak with whoever says this, or why not.
+    pub(super) fn judge(&self, hello: &Hello) -> Result<u16, (RejectReason, String)> {
+        if !hello.is_peer() || hello.node == self.local {
+            return Err((RejectReason::NotAPeer, format!("hello of {}", hello.node)));
         }
+        if let Some(target) = hello.target
+            && target != self.local
+        {
+            return Err((RejectReason::WrongTarget, format!("meant for {target}, this is {}", self.local)));
+        }
+        if let (Some(ours), Some(theirs)) = (*self.cluster.borrow(), hello.cluster)
+            && ours != theirs
+        {
+            return Err((RejectReason::WrongCluster, format!("{theirs} knocks at a node of {ours}")));
+        }
+        if self.stopping.is_cancelled() {
+            return Err((RejectReason::Stopping, "the node is stopping".into()));
+        }
+        hello.common_protocol().ok_or_else(|| {
+            let detail = format!("it speaks {:?}, this node {:?}", hello.protocol, wire::PROTOCOL);
+            (RejectReason::NoCommonProtocol, detail)
+        })
     }
-}
-
-/// Sends the last word and waits until the peer has read it: closing with its bytes unread would reset
-/// the connection, and the reason would be lost.
-async fn farewell(io: &mut hello::Io, answer: &HelloAnswer) -> std::io::Result<()> {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    hello::send(io, answer).await?;
-    io.shutdown().await?;
-    let mut rest = [0; 64];
-    while io.read(&mut rest).await? > 0 {}
-    Ok(())
-}
-
-/// The protocol to speak with whoever says this, or why not.
-fn judge(inner: &Inner, hello: &Hello) -> Result<u16, (RejectReason, String)> {
-    if !hello.is_peer() || hello.node == inner.local {
-        return Err((RejectReason::NotAPeer, format!("hello of {}", hello.node)));
-    }
-    if let Some(target) = hello.target
-        && target != inner.local
-    {
-        return Err((RejectReason::WrongTarget, format!("meant for {target}, this is {}", inner.local)));
-    }
-    if let (Some(ours), Some(theirs)) = (*inner.cluster.borrow(), hello.cluster)
-        && ours != theirs
-    {
-        return Err((RejectReason::WrongCluster, format!("{theirs} knocks at a node of {ours}")));
-    }
-    if inner.stopping.is_cancelled() {
-        return Err((RejectReason::Stopping, "the node is stopping".into()));
-    }
-    hello.common_protocol().ok_or_else(|| {
-        let detail = format!("it speaks {:?}, this node {:?}", hello.protocol, wire::PROTOCOL);
-        (RejectReason::NoCommonProtocol, detail)
-    })
 }

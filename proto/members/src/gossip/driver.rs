@@ -16,6 +16,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 use tracing::{info, warn};
 
 use super::counters::{add, set};
+use super::forms::{Forms, KEY_EDGE};
 use super::record::{PeerRecord, Program, RecordError};
 use super::transport::SealedTransport;
 use super::view::{Sighting, View};
@@ -74,6 +75,7 @@ pub(super) struct Driver {
     shared: Arc<Shared>,
     chitchat: ChitchatHandle,
     receiver: AbortHandle,
+    forms: Arc<Forms>,
     remote_change: Arc<Notify>,
     _listener: ListenerHandle,
     live: watch::Receiver<std::collections::BTreeMap<ChitchatId, chitchat::NodeState>>,
@@ -100,7 +102,8 @@ impl Driver {
         let failed = |error: &dyn std::fmt::Display| GossipError::Start(error.to_string());
         let record = shared.record().clone();
         let listen_addr = socket.local_addr()?;
-        let transport = SealedTransport::start(socket, keys, shared.counters.clone())
+        let forms = Arc::<Forms>::default();
+        let transport = SealedTransport::start(socket, keys, forms.clone(), shared.counters.clone())
             .await
             .map_err(|error| failed(&error))?;
         let config = ChitchatConfig {
@@ -123,9 +126,11 @@ impl Driver {
             // Compressed digests: twice as many members fit into one packet.
             protocol_version: ProtocolVersion::V1,
         };
-        let keys = record.encode().map(|(key, value)| (key.to_string(), value)).to_vec();
+        let edge = keys.seals_as_edge().then(|| (KEY_EDGE, "1".to_owned()));
+        let said = record.encode().into_iter().chain(edge).map(|(key, value)| (key.to_string(), value));
         let receiver = transport.receiver();
-        let chitchat = spawn_chitchat(config, keys, &transport).await.map_err(|error| failed(&error))?;
+        let chitchat =
+            spawn_chitchat(config, said.collect(), &transport).await.map_err(|error| failed(&error))?;
         let remote_change = Arc::new(Notify::new());
         let notify = remote_change.clone();
         // Called with the library's state locked: it only rings.
@@ -140,6 +145,7 @@ impl Driver {
             shared,
             chitchat,
             receiver,
+            forms,
             remote_change,
             _listener,
             live,
@@ -322,13 +328,17 @@ impl Driver {
     fn sightings(&mut self, chitchat: &Chitchat) -> (Vec<Sighting>, HashSet<SocketAddr>) {
         let live: HashSet<_> = chitchat.live_nodes().collect();
         let dead: HashSet<_> = chitchat.dead_nodes().collect();
-        let (mut sightings, mut addresses) = (Vec::new(), HashSet::new());
+        let (mut sightings, mut addresses, mut edges) = (Vec::new(), HashSet::new(), HashSet::new());
         self.bad.retain(|id, _| chitchat.node_state(id).is_some());
         for (id, state) in chitchat.node_states() {
             if id == chitchat.self_chitchat_id() {
                 continue;
             }
             let alive = live.contains(id);
+            // Another process may have the address of one that is dead.
+            if !dead.contains(id) && state.get(KEY_EDGE).is_some() {
+                edges.insert(id.gossip_advertise_addr);
+            }
             let record = PeerRecord::decode(&id.node_id, id.generation_id, id.gossip_advertise_addr, |key| {
                 state.get(key)
             });
@@ -353,6 +363,7 @@ impl Driver {
                 }
             }
         }
+        self.forms.tell(edges);
         (sightings, addresses)
     }
 }

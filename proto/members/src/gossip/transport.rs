@@ -16,10 +16,11 @@ use chitchat::transport::{RecvOutcome, SendOutcome, Socket, Transport};
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::counters::{Counters, add};
 use super::envelope::{MESSAGE_BYTES_MAX, TranslateError, Translation};
+use super::forms::Forms;
 use crate::key::KeyRing;
 use crate::seal::{OVERHEAD_BYTES, OpenError, Opener, Sealer};
 
@@ -48,12 +49,13 @@ impl SealedTransport {
     pub async fn start(
         socket: UdpSocket,
         keys: &KeyRing,
+        forms: Arc<Forms>,
         counters: Arc<Counters>,
     ) -> Result<Self, TranslateError> {
         let refused = |_| io::Error::other("the cluster key gives no datagram keys");
         let sealer = Sealer::new(keys).map_err(refused)?;
         let mut opener = Opener::new(keys).map_err(refused)?;
-        opener.refuse_own(sealer.session());
+        opener.refuse_own(sealer.sessions());
         let socket = Arc::new(socket);
         let outlet = Outlet {
             mapped: socket.local_addr()?.is_ipv6(),
@@ -68,12 +70,14 @@ impl SealedTransport {
             translation: Translation::open().await?,
             sender,
             sealer: sealer.clone(),
+            forms: forms.clone(),
             outlet: outlet.clone(),
             complained: None,
             hinted: None,
         };
         let receiver = tokio::spawn(receiver.run()).abort_handle();
-        let socket = SealedSocket { outlet, sealer, translation: Translation::open().await?, inbox };
+        let translation = Translation::open().await?;
+        let socket = SealedSocket { outlet, sealer, forms, translation, inbox };
         Ok(Self { socket: Mutex::new(Some(socket)), receiver })
     }
 
@@ -129,6 +133,7 @@ impl Outlet {
 struct SealedSocket {
     outlet: Outlet,
     sealer: Arc<Mutex<Sealer>>,
+    forms: Arc<Forms>,
     translation: Translation,
     inbox: mpsc::Receiver<RecvOutcome>,
 }
@@ -137,7 +142,10 @@ impl SealedSocket {
     /// Zero bytes for what could not be sent: the library takes an error for a broken socket.
     async fn send_sealed(&mut self, to: SocketAddr, envelope: ChitchatEnvelope) -> usize {
         let datagram = match self.translation.encode(envelope).await {
-            Ok(message) => self.sealer.lock().unwrap_or_else(PoisonError::into_inner).seal(&message).ok(),
+            Ok(message) => {
+                let form = self.forms.of(to);
+                self.sealer.lock().unwrap_or_else(PoisonError::into_inner).seal(form, &message).ok()
+            }
             Err(error) => {
                 debug!(%to, %error, "a gossip message could not be encoded");
                 None
@@ -185,6 +193,7 @@ struct Receiver {
     translation: Translation,
     sender: mpsc::Sender<RecvOutcome>,
     sealer: Arc<Mutex<Sealer>>,
+    forms: Arc<Forms>,
     outlet: Outlet,
     complained: Option<Instant>,
     hinted: Option<Instant>,
@@ -218,8 +227,11 @@ impl Receiver {
     }
 
     async fn read(&mut self, from: SocketAddr, datagram: &[u8]) -> Option<ChitchatEnvelope> {
-        let message = match self.opener.open(datagram) {
-            Ok(message) => message,
+        let message = match self.opener.open_telling_form(datagram) {
+            Ok((form, message)) => {
+                self.forms.heard(from, form);
+                message
+            }
             Err(reason) => {
                 self.outlet.counters.dropped(reason);
                 self.complain(from, reason, datagram.len()).await;
@@ -248,18 +260,30 @@ impl Receiver {
             }
             due
         };
-        if reason != OpenError::UnknownKey {
-            debug!(%from, %reason, "a gossip datagram was dropped");
-            return;
-        }
-        if due(&mut self.complained, COMPLAINT_INTERVAL) {
-            warn!(%from, "gossip that is {reason}: the cluster key there is not the one here");
+        match reason {
+            OpenError::UnknownKey if due(&mut self.complained, COMPLAINT_INTERVAL) => {
+                warn!(%from, "gossip that is {reason}: the cluster key there is not the one here");
+            }
+            OpenError::Members if due(&mut self.complained, COMPLAINT_INTERVAL) => {
+                info!(
+                    %from,
+                    "gossip that is {reason}: by who has not heard from here yet, or is of the version before, \
+                     which speaks to no edge"
+                );
+            }
+            OpenError::UnknownKey | OpenError::Members => {}
+            _ => {
+                debug!(%from, %reason, "a gossip datagram was dropped");
+                return;
+            }
         }
         // The other one hears nothing else from here, and should be able to say why it stays
-        // alone: an empty datagram under our key tells it, and tells a stranger nothing. It is
-        // shorter than any that it answers, so that two do not answer each other for ever.
+        // alone: an empty datagram under our key tells it, and tells a stranger nothing. A member learns
+        // from it that here is an edge. It is shorter than any that it answers, so that two do not answer
+        // each other for ever.
         if length > OVERHEAD_BYTES && due(&mut self.hinted, HINT_INTERVAL) {
-            let hint = self.sealer.lock().unwrap_or_else(PoisonError::into_inner).seal(b"");
+            let form = self.forms.of(from);
+            let hint = self.sealer.lock().unwrap_or_else(PoisonError::into_inner).seal(form, b"");
             if let Ok(hint) = hint {
                 self.outlet.send(from, &hint).await;
             }

@@ -1,11 +1,20 @@
-//! Rotations, replays and hostile bytes.
+//! Both forms, rotations, replays and hostile bytes.
 
 use super::*;
 use proptest::prelude::*;
 
-fn pair() -> (Sealer, Opener) {
+fn pair() -> (FormSealer, Opener) {
     let ring = KeyRing::insecure_loopback();
-    (Sealer::new(&ring).unwrap(), Opener::new(&ring).unwrap())
+    (root_of(&ring), Opener::new(&ring).unwrap())
+}
+
+/// What seals with the cluster key itself.
+fn root_of(ring: &KeyRing) -> FormSealer {
+    FormSealer::new(ring.keys()[0].root().unwrap()).unwrap()
+}
+
+fn edge_of(ring: &KeyRing) -> KeyRing {
+    KeyRing::parse(&ring.edge_lines().join("\n")).unwrap()
 }
 
 fn rings() -> [KeyRing; 4] {
@@ -48,8 +57,13 @@ fn datagrams_out_of_order_open_inside_the_window_alone() {
 #[test]
 fn a_reflected_datagram_is_refused() {
     let (mut sealer, mut opener) = pair();
-    opener.refuse_own(sealer.session());
+    opener.refuse_own(vec![sealer.session]);
     assert_eq!(opener.open(&sealer.seal(b"x").unwrap()), Err(OpenError::Reflected));
+    let mut both = Sealer::new(&KeyRing::insecure_loopback()).unwrap();
+    opener.refuse_own(both.sessions());
+    for form in [Form::Root, Form::Edge] {
+        assert_eq!(opener.open(&both.seal(form, b"x").unwrap()), Err(OpenError::Reflected));
+    }
 }
 
 #[test]
@@ -57,7 +71,7 @@ fn neighbouring_steps_of_a_rotation_understand_each_other() {
     let rings = rings();
     for (i, one) in rings.iter().enumerate() {
         for (j, two) in rings.iter().enumerate() {
-            let datagram = Sealer::new(one).unwrap().seal(b"x").unwrap();
+            let datagram = root_of(one).seal(b"x").unwrap();
             let opened = Opener::new(two).unwrap().open(&datagram);
             // A ring with both keys opens all; one key alone opens what that key sealed.
             let understood = (i < 2 && j < 3) || (i >= 2 && j >= 1);
@@ -83,23 +97,71 @@ fn a_truncated_datagram_never_opens() {
 fn sessions_are_bounded_and_the_one_unused_for_longest_goes() {
     let ring = KeyRing::insecure_loopback();
     let mut opener = Opener::new(&ring).unwrap();
-    let mut kept = Sealer::new(&ring).unwrap();
+    let mut kept = root_of(&ring);
     for _ in 0..SESSIONS_MAX + 20 {
         opener.open(&kept.seal(b"x").unwrap()).unwrap();
-        opener.open(&Sealer::new(&ring).unwrap().seal(b"x").unwrap()).unwrap();
+        opener.open(&root_of(&ring).seal(b"x").unwrap()).unwrap();
     }
     assert_eq!(opener.sessions(), SESSIONS_MAX);
-    assert!(opener.sessions.keys().any(|(_, session)| *session == kept.session()));
+    assert!(opener.sessions.keys().any(|(_, session)| *session == kept.session));
 }
 
 #[test]
 fn a_worn_out_session_is_replaced() {
     let (mut sealer, mut opener) = pair();
-    let session = sealer.session();
+    let session = sealer.session;
     sealer.counter = COUNTER_MAX - 1;
     opener.open(&sealer.seal(b"last").unwrap()).unwrap();
     assert_eq!(opener.open(&sealer.seal(b"first").unwrap()).unwrap(), b"first");
-    assert_ne!(sealer.session(), session);
+    assert_ne!(sealer.session, session);
+}
+
+/// Sealed by the version before with the key 0011…, and by this one with its edge key.
+#[test]
+fn the_bytes_of_both_forms_are_pinned() {
+    let root = KeyRing::parse(&format!("skep1:{}", "00112233445566778899aabbccddeeff".repeat(2))).unwrap();
+    let key = &root.keys()[0];
+    for (secret, form, datagram) in [
+        (
+            key.root().unwrap(),
+            Form::Root,
+            "01ba6581e4000102030405060708090a0b0c0d0e0f0000000000000001a0745aec05f80f07393ccb50360461251c4c0926d6",
+        ),
+        (
+            key.edge(),
+            Form::Edge,
+            "01b8eee158000102030405060708090a0b0c0d0e0f00000000000000014d804c08cff4792d96fccd3c7c5b2f2e39aa4a3d69",
+        ),
+    ] {
+        let mut sealer = FormSealer::new(secret).unwrap();
+        sealer.session = std::array::from_fn(|at| at as u8);
+        sealer.session_key = session_key(secret, &sealer.session).unwrap();
+        let sealed = sealer.seal(b"hello").unwrap();
+        let hex: String = sealed.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, datagram);
+        let opened = Opener::new(&root).unwrap().open_telling_form(&sealed);
+        assert_eq!(opened, Ok((form, b"hello".to_vec())));
+    }
+}
+
+#[test]
+fn an_edge_opens_what_edges_may_and_knows_its_members_from_strangers() {
+    let members = KeyRing::parse(&KeyRing::generate_line()).unwrap();
+    let strangers = KeyRing::parse(&KeyRing::generate_line()).unwrap();
+    let edges = edge_of(&members);
+    let (mut member, mut edge) = (Sealer::new(&members).unwrap(), Sealer::new(&edges).unwrap());
+    let opened = |ring: &KeyRing, datagram: &[u8]| Opener::new(ring).unwrap().open_telling_form(datagram);
+    for form in [Form::Edge, Form::Root] {
+        let from_edge = edge.seal(form, b"x").unwrap();
+        for ring in [&members, &edges] {
+            assert_eq!(opened(ring, &from_edge), Ok((Form::Edge, b"x".to_vec())), "{form:?}");
+        }
+    }
+    assert_eq!(opened(&edges, &member.seal(Form::Edge, b"x").unwrap()), Ok((Form::Edge, b"x".to_vec())));
+    assert_eq!(opened(&edges, &member.seal(Form::Root, b"x").unwrap()), Err(OpenError::Members));
+    let stranger = root_of(&strangers).seal(b"x").unwrap();
+    assert_eq!(opened(&edges, &stranger), Err(OpenError::UnknownKey));
+    assert_eq!(opened(&strangers, &edge.seal(Form::Edge, b"x").unwrap()), Err(OpenError::UnknownKey));
 }
 
 proptest! {
@@ -118,7 +180,8 @@ proptest! {
     fn hostile_bytes_never_open_nor_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         let (sealer, mut opener) = pair();
         prop_assert!(opener.open(&bytes).is_err());
+        let mut edge = Opener::new(&edge_of(&KeyRing::insecure_loopback())).unwrap();
         let guided = [&[VERSION][..], &sealer.hint, &bytes].concat();
-        prop_assert!(opener.open(&guided).is_err());
+        prop_assert!(opener.open(&guided).is_err() && edge.open(&guided).is_err());
     }
 }
