@@ -19,6 +19,7 @@ mod listen;
 mod outbox;
 mod reach;
 mod session;
+mod shares;
 mod snapshot;
 mod table;
 #[cfg(test)]
@@ -50,6 +51,7 @@ pub(crate) use self::connection::{OpenAppends, StreamEvent};
 
 #[cfg(test)]
 use self::connection::Connection;
+use self::shares::Shares;
 use self::table::Table;
 use crate::wire::{
     self, AppendRequest, AppendResult, GroupId, Refusal, RejectReason, Request, Response, SnapshotBegin,
@@ -61,6 +63,9 @@ pub const INCOMING_MAX: usize = 512;
 
 /// Most incoming connections before their hello is done.
 pub const GREETING_MAX: usize = 64;
+
+/// Most of these from one source: a stranger there leaves the others the rest.
+pub const GREETING_PER_SOURCE_MAX: usize = GREETING_MAX / 4;
 
 /// Longest that a request may run, whatever the peer says.
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(60);
@@ -206,6 +211,7 @@ struct Inner {
     runtime: Handle,
     incoming: Arc<Semaphore>,
     greeting: Arc<Semaphore>,
+    greeting_shares: Arc<Shares>,
     edges: Arc<Semaphore>,
     snapshots_in: Arc<Semaphore>,
     outgoing: snapshot::Outgoing,
@@ -232,6 +238,7 @@ impl Peers {
             runtime: Handle::current(),
             incoming: Arc::new(Semaphore::new(INCOMING_MAX)),
             greeting: Arc::new(Semaphore::new(GREETING_MAX)),
+            greeting_shares: Shares::new(GREETING_PER_SOURCE_MAX),
             edges: Arc::new(Semaphore::new(edges::EDGES_MAX)),
             snapshots_in: Arc::new(Semaphore::new(SNAPSHOTS_IN_MAX)),
             outgoing: snapshot::Outgoing::default(),

@@ -1,4 +1,4 @@
-//! Incoming connections: bounded in number and, until their hello is done, in time.
+//! Incoming connections: bounded in number and, until their hello is done, in time and for each source.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,7 +36,8 @@ pub(super) async fn run(inner: Arc<Inner>, listener: TcpListener) {
             .clone()
             .try_acquire_owned()
             .and_then(|incoming| Ok((incoming, inner.greeting.clone().try_acquire_owned()?)));
-        let Ok((incoming, greeting)) = permits else {
+        let share = inner.greeting_shares.take(remote.ip());
+        let (Ok((incoming, greeting)), Some(share)) = (permits, share) else {
             // Without a word: TLS for everyone who knocks would be what the bound is against.
             inner.counters.count_rejected(RejectReason::Busy);
             continue;
@@ -44,6 +45,8 @@ pub(super) async fn run(inner: Arc<Inner>, listener: TcpListener) {
         let inner = inner.clone();
         inner.clone().spawn(async move {
             let greeted = tokio::time::timeout(HELLO_TIMEOUT, hello::accept(stream, &inner.tls)).await;
+            // Who has said a whole hello has a key.
+            drop(share);
             match greeted {
                 Ok(Ok((io, hello, Role::Member))) => greet(inner, io, hello, greeting).await,
                 Ok(Ok((io, hello, Role::Edge))) => edges::greet(&inner, io, hello, greeting).await,

@@ -1,18 +1,21 @@
-//! Who has the edge key alone.
+//! Who has the edge key alone, and strangers in numbers.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
 
 use bytes::Bytes;
 use skep_base::id::{ClusterId, NodeId};
 use skep_members::key::KeyRing;
 use skep_members::tls::{PeerTls, edge_tls};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
 
 use super::world::*;
 use crate::formation::bootstrap::BootstrapAsk;
 use crate::peers::framing::put_whole;
-use crate::peers::{DialError, hello};
+use crate::peers::{DialError, GREETING_MAX, GREETING_PER_SOURCE_MAX, hello};
 use crate::types::Vote;
 use crate::wire::{
     self, AppendRequest, ConnectionKind, Frame, GROUP, Hello, Operation, Refusal, RejectReason, Request,
@@ -151,4 +154,35 @@ async fn a_node_dials_no_edge() {
     assert!(a.peers.call(NodeId(5), proposal(1), soon()).await.is_err());
     assert!(posing.await.unwrap());
     assert_eq!(a.peers.counters().tls_failures.get(), 1);
+}
+
+async fn connect(from: Ipv4Addr, to: &Node) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((IpAddr::V4(from), 0).into()).unwrap();
+    socket.connect(to.address).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_stranger_who_knocks_without_end_leaves_the_door_to_the_others() {
+    let book = Arc::default();
+    let a = Build::new(1).start(&book).await;
+    let b = Build::new(2).start(&book).await;
+    let stranger = Ipv4Addr::new(127, 9, 9, 9);
+    let mut silent = Vec::new();
+    for _ in 0..2 * GREETING_MAX {
+        silent.push(connect(stranger, &a).await);
+    }
+    let turned_away = (2 * GREETING_MAX - GREETING_PER_SOURCE_MAX) as u64;
+    until("what is beyond its share is refused", || {
+        a.peers.counters().rejected(RejectReason::Busy) == turned_away
+    })
+    .await;
+    // Closed at once, where the others may say their hello.
+    let mut byte = [0];
+    let last = silent.last_mut().unwrap();
+    let end = tokio::time::timeout(Duration::from_secs(2), last.read(&mut byte)).await;
+    assert!(matches!(end, Ok(Ok(0) | Err(_))), "{end:?}");
+    assert_eq!(proposed(b.peers.call(a.id, proposal(3), soon()).await.unwrap()), 3);
+    drop(silent);
+    until("the share comes back", || a.peers.counters().hello_failures.get() >= 1).await;
 }
