@@ -31,6 +31,15 @@ pub fn command_for_docs() -> Command {
 pub(super) enum VerbArgs {
     /// Print a new cluster key
     Keygen(Output),
+    /// Print the edge key that belongs to a cluster key: what balancers and address holders need, and with
+    /// which nobody votes or writes
+    EdgeKey {
+        /// File with the cluster key, - for standard input; without it, the key that a node would take
+        /// from the environment or the file of --config
+        file: Option<String>,
+        #[command(flatten)]
+        output: Output,
+    },
     /// Ask whether the node is ready: exit status 0 or 1, for a container's healthcheck
     Health {
         /// Ask whether it has started: is or was ready, or finds no cluster to be ready in; for an

@@ -170,6 +170,16 @@ fn every_verb_is_understood() {
     let admin = "127.0.0.1:9400".parse().unwrap();
     let id = "00000000000000ff".parse().unwrap();
     assert_eq!(verb(&["keygen"], NO_ENV), Verb::Keygen { json: false });
+    let keys = || KeyRing::parse(KEY).unwrap();
+    let key = file(KEY);
+    assert_eq!(
+        verb(&["edge-key", key.path().to_str().unwrap()], NO_ENV),
+        Verb::EdgeKey { keys: keys(), json: false }
+    );
+    assert_eq!(
+        verb(&["edge-key", "--json"], &[("SKEP_CLUSTER_KEY", KEY)]),
+        Verb::EdgeKey { keys: keys(), json: true }
+    );
     assert_eq!(verb(&["health"], NO_ENV), Verb::Health { admin, of: HealthOf::Ready, json: false });
     assert_eq!(verb(&["peers"], NO_ENV), Verb::Peers { admin, json: false });
     assert_eq!(verb(&["transfer-leader"], NO_ENV), Verb::TransferLeader { admin, to: None, json: false });
@@ -203,6 +213,11 @@ fn every_verb_is_understood() {
 fn a_verb_with_a_bad_id_or_a_flag_of_serving_is_refused() {
     assert!(refusal(&["force-leave", "7"], NO_ENV).starts_with("ID: \"7\""));
     assert!(refusal(&["force-leave"], NO_ENV).contains("<ID>"));
+    assert!(refusal(&["edge-key"], NO_ENV).contains("name the file"));
+    assert!(refusal(&["edge-key", "/no/such/key"], NO_ENV).starts_with("FILE: /no/such/key"));
+    let edge = KeyRing::parse(KEY).unwrap().edge_lines().remove(0);
+    assert!(refusal(&["edge-key", file(&edge).path().to_str().unwrap()], NO_ENV).contains("itself"));
+    assert!(refusal(&[], &[("SKEP_CLUSTER_KEY", &edge)]).contains("itself"));
     assert!(refusal(&["--http", "127.0.0.1:1", "members"], NO_ENV).starts_with("--http"));
 }
 

@@ -1,11 +1,13 @@
 //! The operator verbs, with all that each needs.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use skep_base::id::{IdParseError, NodeId};
 use skep_base::settings::{ConfigError, Layers};
 pub use skep_console::verbs::HealthOf;
+use skep_members::key::KeyRing;
+use skep_members::settings::{cluster_key, cluster_key_in};
 
 use super::args::{SnapshotArgs, VerbArgs};
 use super::serve;
@@ -15,6 +17,11 @@ use super::settings::ADMIN;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verb {
     Keygen {
+        json: bool,
+    },
+    /// The edge keys of these.
+    EdgeKey {
+        keys: KeyRing,
         json: bool,
     },
     Health {
@@ -74,6 +81,7 @@ pub(super) fn resolve(args: VerbArgs, layers: &Layers) -> Result<Verb, ConfigErr
     let admin = || layers.address_to_ask(&ADMIN);
     Ok(match args {
         VerbArgs::Keygen(output) => Verb::Keygen { json: output.json },
+        VerbArgs::EdgeKey { file, output } => Verb::EdgeKey { keys: keys(file, layers)?, json: output.json },
         VerbArgs::Health { started, live, output } => {
             let of = match (started, live) {
                 (true, _) => HealthOf::Started,
@@ -109,6 +117,21 @@ pub(super) fn resolve(args: VerbArgs, layers: &Layers) -> Result<Verb, ConfigErr
         VerbArgs::Recover { yes, output, .. } => {
             Verb::Recover { data: serve::data(layers), yes, json: output.json }
         }
+    })
+}
+
+/// The cluster key, which an edge key is made of.
+fn keys(file: Option<String>, layers: &Layers) -> Result<KeyRing, ConfigError> {
+    const FILE: &str = "FILE";
+    if let Some(file) = file {
+        let path = if file == "-" { "/dev/stdin" } else { &file };
+        return cluster_key_in(Path::new(path), FILE);
+    }
+    let (keys, _) = cluster_key(layers)?;
+    keys.ok_or_else(|| ConfigError::Invalid {
+        origin: FILE.into(),
+        reason: "name the file with the cluster key whose edge key is asked for, or - for standard input"
+            .into(),
     })
 }
 

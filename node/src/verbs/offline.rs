@@ -12,7 +12,14 @@ use super::{VerbError, print};
 /// A fresh cluster key, as a line for a key file.
 pub(super) fn keygen(as_json: bool, out: &mut (dyn Write + Send)) -> Result<(), VerbError> {
     let key = KeyRing::generate_line();
-    print(out, as_json, &json!({ "key": key }), &key)
+    let edge = KeyRing::parse(&key).map_err(|error| VerbError::Refused(error.to_string()))?.edge_lines();
+    print(out, as_json, &json!({ "key": key, "edge_key": edge.join("\n") }), &key)
+}
+
+/// The edge keys of a cluster's keys, as lines for an edge's key file.
+pub(super) fn edge_key(keys: &KeyRing, as_json: bool, out: &mut (dyn Write + Send)) -> Result<(), VerbError> {
+    let lines = keys.edge_lines();
+    print(out, as_json, &json!({ "edge_keys": lines }), &lines.join("\n"))
 }
 
 /// Reads every message in the data folder of a stopped node; fails where one is not as it was written.

@@ -144,6 +144,16 @@ async fn keygen_prints_a_key_that_is_one_and_never_the_same() {
 }
 
 #[tokio::test]
+async fn both_keys_are_printed_as_one_belongs_to_the_other() {
+    let made = said(Verb::Keygen { json: true }).await.unwrap();
+    let made: Value = serde_json::from_str(&made).unwrap();
+    let keys = skep_members::key::KeyRing::parse(made["key"].as_str().unwrap()).unwrap();
+    let derived = said(Verb::EdgeKey { keys, json: false }).await.unwrap();
+    assert_eq!(derived.trim(), made["edge_key"]);
+    assert!(derived.starts_with("skep1-edge:"));
+}
+
+#[tokio::test]
 async fn recovery_wants_to_be_confirmed() {
     let verb = Verb::Recover { data: "/nonexistent".into(), yes: false, json: false };
     assert!(said(verb).await.unwrap_err().to_string().contains("--yes"));
