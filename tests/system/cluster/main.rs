@@ -18,6 +18,7 @@ mod crashes;
 mod descriptors;
 mod disk;
 mod feed;
+mod keys;
 mod level;
 mod lists;
 mod measures;
