@@ -46,6 +46,9 @@ impl Due {
         let mut read_since = None;
         loop {
             look.tick().await;
+            if self.reader.level() >= Level::PROOFS {
+                self.gossip.demand_proofs();
+            }
             let metrics = self.raft.metrics().borrow_watched().clone();
             if metrics.running_state.is_err() {
                 return;

@@ -12,6 +12,7 @@
 //! | 2 | 0.1.0 | claims, removal |
 //! | 3 | 0.2.0 | [`Op::Level`] itself, sections |
 //! | 4 | 0.2.0 | claims as records, many more of them, and kept for their time; and a request of peers, which is no state |
+//! | 6 | 0.2.0 | nodes' proofs in gossip are demanded |
 //!
 //! [`Op::Level`]: crate::command::Op::Level
 
@@ -25,11 +26,13 @@ impl Level {
     /// That of a cluster which never agreed to a higher one.
     pub const FIRST: Level = Level(2);
     /// The newest that this program reads.
-    pub const NEWEST: Level = Level(4);
+    pub const NEWEST: Level = Level(6);
     /// From which on checkpoints and snapshots have sections.
     pub const SECTIONS: Level = Level(3);
     /// From which on claims are records beside the checkpoint.
     pub const CLAIM_RECORDS: Level = Level(4);
+    /// From which on every node proves what it says of itself in gossip, and none that does not is seen.
+    pub const PROOFS: Level = Level(6);
 }
 
 impl Default for Level {

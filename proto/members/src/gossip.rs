@@ -6,17 +6,20 @@
 //!
 //! Tasks: the library's server, the receiver (`transport`), the driver (`driver`), the
 //! resolution of seeds (`crate::seeds`). All end with [`Gossip::stop`], or when the last handle
-//! is dropped. Who can write here holds the cluster key or the edge key; members are trusted.
+//! is dropped. Who can write here holds the cluster key or the edge key; of nodes, nodes believe what is
+//! proved (`proofs`).
 
 mod counters;
 mod driver;
 pub mod envelope;
 mod forms;
+mod proofs;
 pub mod record;
 mod transport;
 mod view;
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -76,6 +79,7 @@ pub struct Gossip {
 struct Shared {
     record: Mutex<PeerRecord>,
     record_changed: Notify,
+    demands_proofs: AtomicBool,
     leave: CancellationToken,
     stop: CancellationToken,
     counters: Arc<counters::Counters>,
@@ -99,6 +103,7 @@ impl Gossip {
         let shared = Arc::new(Shared {
             record: Mutex::new(config.record.clone()),
             record_changed: Notify::new(),
+            demands_proofs: AtomicBool::new(false),
             leave: CancellationToken::new(),
             stop: CancellationToken::new(),
             counters: Arc::default(),
@@ -128,6 +133,14 @@ impl Gossip {
         changed = PeerRecord { id, program, peer, generation, ..changed };
         if *record != changed {
             *record = changed;
+            self.shared.record_changed.notify_one();
+        }
+    }
+
+    /// From now on, no node is seen that does not prove what it says: whoever has the edge key could say it.
+    /// For once there is no member any more that cannot.
+    pub fn demand_proofs(&self) {
+        if !self.shared.demands_proofs.swap(true, Relaxed) {
             self.shared.record_changed.notify_one();
         }
     }

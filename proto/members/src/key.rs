@@ -22,6 +22,10 @@ pub const KEY_BYTES: usize = 32;
 /// Most keys in a ring: a rotation needs two, the rest is room for a mistake.
 pub const KEYS_MAX: usize = 8;
 
+/// Hexadecimal digits of a [proof by the cluster key](KeyRing::root_proof): 128 bits, for each goes with
+/// every change of a record.
+pub(crate) const ROOT_PROOF_DIGITS: usize = 32;
+
 /// What every line with a cluster key starts with: the version of the format.
 const ROOT_PREFIX: &str = "skep1:";
 
@@ -218,6 +222,23 @@ impl KeyRing {
         self.keys.iter().flat_map(Key::secrets).any(|(_, secret)| {
             let own = proof(secret, purpose, words);
             own.is_some_and(|own| verify_slices_are_equal(own.as_bytes(), said.as_bytes()).is_ok())
+        })
+    }
+
+    /// What only a holder of the first cluster key itself can say of `words`. None where that is an edge key.
+    pub(crate) fn root_proof(&self, purpose: &str, words: &[u8]) -> Option<String> {
+        let mut said = proof(self.keys.first()?.root()?, purpose, words)?;
+        said.truncate(ROOT_PROOF_DIGITS);
+        Some(said)
+    }
+
+    /// Whether a holder of one of the cluster keys themselves said so.
+    pub(crate) fn root_proves(&self, purpose: &str, words: &[u8], said: &str) -> bool {
+        self.keys.iter().filter_map(Key::root).any(|root| {
+            let own = proof(root, purpose, words);
+            own.is_some_and(|own| {
+                verify_slices_are_equal(&own.as_bytes()[..ROOT_PROOF_DIGITS], said.as_bytes()).is_ok()
+            })
         })
     }
 

@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use chitchat::{
@@ -17,6 +18,7 @@ use tracing::{info, warn};
 
 use super::counters::{add, set};
 use super::forms::{Forms, KEY_EDGE};
+use super::proofs::Proofs;
 use super::record::{PeerRecord, Program, RecordError};
 use super::transport::SealedTransport;
 use super::view::{Sighting, View};
@@ -76,6 +78,9 @@ pub(super) struct Driver {
     chitchat: ChitchatHandle,
     receiver: AbortHandle,
     forms: Arc<Forms>,
+    /// This process as the library knows it.
+    id: ChitchatId,
+    proofs: Proofs,
     remote_change: Arc<Notify>,
     _listener: ListenerHandle,
     live: watch::Receiver<std::collections::BTreeMap<ChitchatId, chitchat::NodeState>>,
@@ -106,8 +111,10 @@ impl Driver {
         let transport = SealedTransport::start(socket, keys, forms.clone(), shared.counters.clone())
             .await
             .map_err(|error| failed(&error))?;
+        let id = ChitchatId::new(record.id.to_string(), record.generation, record.peer);
+        let mut proofs = Proofs::new(keys.clone());
         let config = ChitchatConfig {
-            chitchat_id: ChitchatId::new(record.id.to_string(), record.generation, record.peer),
+            chitchat_id: id.clone(),
             cluster_id: GOSSIP_CLUSTER.to_string(),
             gossip_interval: INTERVAL,
             listen_addr,
@@ -127,7 +134,9 @@ impl Driver {
             protocol_version: ProtocolVersion::V1,
         };
         let edge = keys.seals_as_edge().then(|| (KEY_EDGE, "1".to_owned()));
-        let said = record.encode().into_iter().chain(edge).map(|(key, value)| (key.to_string(), value));
+        let proof = proofs.prove(&id, &record);
+        let said =
+            record.encode().into_iter().chain(edge).chain(proof).map(|(key, value)| (key.to_string(), value));
         let receiver = transport.receiver();
         let chitchat =
             spawn_chitchat(config, said.collect(), &transport).await.map_err(|error| failed(&error))?;
@@ -146,6 +155,8 @@ impl Driver {
             chitchat,
             receiver,
             forms,
+            id,
+            proofs,
             remote_change,
             _listener,
             live,
@@ -252,9 +263,10 @@ impl Driver {
     /// Gives the library the own record as it is now, and gossips with everyone.
     async fn push(&mut self) {
         let record = self.shared.record().clone();
+        let proof = self.proofs.prove(&self.id, &record);
         self.chitchat
             .with_chitchat(|chitchat| {
-                for (key, value) in record.encode() {
+                for (key, value) in record.encode().into_iter().chain(proof.clone()) {
                     chitchat.self_node_state().set(key, value);
                 }
             })
@@ -330,6 +342,8 @@ impl Driver {
         let dead: HashSet<_> = chitchat.dead_nodes().collect();
         let (mut sightings, mut addresses, mut edges) = (Vec::new(), HashSet::new(), HashSet::new());
         self.bad.retain(|id, _| chitchat.node_state(id).is_some());
+        self.proofs.retain(|id| chitchat.node_state(id).is_some());
+        let demanded = self.shared.demands_proofs.load(Relaxed);
         for (id, state) in chitchat.node_states() {
             if id == chitchat.self_chitchat_id() {
                 continue;
@@ -342,7 +356,10 @@ impl Driver {
             let record = PeerRecord::decode(&id.node_id, id.generation_id, id.gossip_advertise_addr, |key| {
                 state.get(key)
             });
-            match record {
+            let get = |key| state.get(key);
+            let believed =
+                record.and_then(|record| self.proofs.judge(id, state.max_version(), record, get, demanded));
+            match believed {
                 Ok(record) => {
                     if !dead.contains(id) {
                         addresses.insert(record.peer);

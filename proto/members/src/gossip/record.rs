@@ -9,6 +9,8 @@
 //! | `t` | `ready`: state |
 //! | `c` | the cluster's id, `-` for none |
 //! | `r` | `leader 7 00000000000000ff`: Raft role, term, leader (`-` for none) |
+//! | `e` | only of an edge: see `forms` |
+//! | `m` | a proof of all the others, by who has the cluster key: see `proofs` |
 //!
 //! The member's id, its generation and the address for peers are those of the gossip itself.
 //! Fields after the known ones are skipped: a later version may add some. No tasks.
@@ -129,6 +131,8 @@ pub enum RecordError {
     Address,
     #[error("the key {0:?} has no such value")]
     Value(&'static str),
+    #[error("a node that does not prove what it says")]
+    Unproved,
 }
 
 /// The names of the keys; see the table above.
@@ -141,6 +145,9 @@ pub const KEY_RAFT: &str = "r";
 const NONE: &str = "-";
 
 impl PeerRecord {
+    /// The keys of [`PeerRecord::encode`], in its order.
+    pub const KEYS: [&'static str; 4] = [KEY_STATIC, KEY_STATE, KEY_CLUSTER, KEY_RAFT];
+
     /// A generation for a process that starts now: milliseconds since the Unix epoch.
     pub fn generation_now() -> u64 {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);

@@ -1,0 +1,79 @@
+//! Who has the edge key can write gossip: what nodes believe of each other all the same.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use skep_base::id::NodeId;
+use skep_members::gossip::{Gossip, GossipConfig, NodeState, PeerRecord, Program, RaftRole, View};
+use skep_members::key::KeyRing;
+use skep_members::seeds::Seed;
+
+/// Far above any bar: what takes longer never happens.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+fn address(net: u8, host: u8) -> SocketAddr {
+    SocketAddr::from(([127, 78, net, host], 7400))
+}
+
+fn record(net: u8, host: u8, id: u64, generation: u64) -> PeerRecord {
+    PeerRecord {
+        id: NodeId(id),
+        program: Program::Node,
+        state: NodeState::Ready,
+        cluster: None,
+        peer: address(net, host),
+        http: None,
+        admin: None,
+        version: "0.2.0".into(),
+        protocol: (1, 3),
+        expect: 1,
+        raft: RaftRole::None,
+        leader: None,
+        term: 0,
+        generation,
+    }
+}
+
+/// A member at a host of the net, which looks at host 1 first.
+async fn start(net: u8, host: u8, keys: &KeyRing, record: PeerRecord) -> Gossip {
+    let socket = UdpSocket::bind(address(net, host)).unwrap();
+    let seeds = vec![Seed::Address(address(net, 1))];
+    Gossip::start(GossipConfig { socket, seeds, keys: keys.clone(), record }).await.unwrap()
+}
+
+async fn until(gossip: &Gossip, so: impl Fn(&View) -> bool) -> Arc<View> {
+    let mut view = gossip.view();
+    match tokio::time::timeout(DEADLINE, view.wait_for(|view| so(view))).await {
+        Ok(view) => view.unwrap().clone(),
+        Err(_) => panic!("{:#?} {:#?}", gossip.view().borrow(), gossip.counters()),
+    }
+}
+
+fn state_of(view: &View, id: u64) -> Option<(u64, NodeState)> {
+    view.live(NodeId(id)).map(|record| (record.generation, record.state))
+}
+
+#[tokio::test]
+async fn an_edge_that_says_of_a_node_that_it_drains_is_not_believed_once_proofs_are_demanded() {
+    let keys = KeyRing::parse(&KeyRing::generate_line()).unwrap();
+    let edges = KeyRing::parse(&keys.edge_lines().join("\n")).unwrap();
+    let one = start(1, 1, &keys, record(1, 1, 1, 5)).await;
+    let two = start(1, 2, &keys, record(1, 2, 2, 5)).await;
+    until(&one, |view| state_of(view, 2) == Some((5, NodeState::Ready))).await;
+    // It says that it is a later run of node 2.
+    let lie = PeerRecord { state: NodeState::Draining, ..record(1, 3, 2, 6) };
+    let liar = start(1, 3, &edges, lie).await;
+    until(&one, |view| state_of(view, 2) == Some((6, NodeState::Draining))).await;
+    one.demand_proofs();
+    until(&one, |view| state_of(view, 2) == Some((5, NodeState::Ready))).await;
+    assert!(one.counters().bad_records >= 1);
+    // What the node says itself is believed, and who comes later and can prove it.
+    two.update(|record| record.state = NodeState::Draining);
+    until(&one, |view| state_of(view, 2) == Some((5, NodeState::Draining))).await;
+    let four = start(1, 4, &keys, record(1, 4, 4, 5)).await;
+    four.demand_proofs();
+    until(&one, |view| state_of(view, 4) == Some((5, NodeState::Ready))).await;
+    until(&four, |view| state_of(view, 1).is_some() && state_of(view, 2).is_some()).await;
+    drop(liar);
+}
