@@ -27,7 +27,7 @@ impl Receiver {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let translation = runtime.block_on(Translation::open()).expect("sockets on loopback");
         let edges = KeyRing::parse(&ring.edge_lines().join("\n")).expect("a ring");
-        let opener = |ring| Opener::new(ring).expect("an opener");
+        let opener = |ring: &KeyRing| Opener::new(ring).expect("an opener");
         let sealer = Sealer::new(&ring).expect("a sealer");
         Self { runtime, translation, sealer, opener: opener(&ring), edge: opener(&edges) }
     }

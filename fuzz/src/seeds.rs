@@ -9,6 +9,7 @@ use bytes::Bytes;
 use skep_base::codec;
 use skep_base::id::{ClusterId, NodeId, RequestId};
 use skep_members::gossip::{NodeState, PeerRecord, Program, RaftRole};
+use skep_members::key::KeyRing;
 use skep_raft::formation::bootstrap::{BootstrapAsk, Proposal};
 use skep_raft::types::{StoredMembership, Vote};
 use skep_raft::wire::{
@@ -199,7 +200,15 @@ pub fn gossip() -> Vec<Vec<u8>> {
     let mut syn = 45_139u16.to_le_bytes().to_vec();
     syn.extend([0, 0, 0, 0, 4, 0]);
     syn.extend(b"skep");
-    vec![behind(0, &syn), behind(1, &syn), behind(2, format!("{}\n{values}", record.id).as_bytes())]
+    let keys = KeyRing::insecure_loopback().edge_lines().join("\n");
+    let keys = format!("# both forms\n{}\n{keys}\n", KeyRing::generate_line());
+    vec![
+        behind(0, &syn),
+        behind(1, &syn),
+        behind(2, format!("{}\n{values}", record.id).as_bytes()),
+        behind(3, &syn),
+        behind(4, keys.as_bytes()),
+    ]
 }
 
 /// Requests' heads, as browsers, other proxies and old clients write them.
