@@ -6,9 +6,10 @@
 //!
 //! Tasks: the library's server, the receiver (`transport`), the driver (`driver`), the
 //! resolution of seeds (`crate::seeds`). All end with [`Gossip::stop`], or when the last handle
-//! is dropped. Who can write here holds the cluster key or the edge key; of nodes, nodes believe what is
-//! proved (`proofs`).
+//! is dropped. Who can write here holds the cluster key or the edge key; what came reaches the library
+//! once it was read and judged (`wire`, `admission`), and of nodes, nodes believe what is proved (`proofs`).
 
+pub mod admission;
 mod counters;
 mod driver;
 pub mod envelope;
@@ -17,6 +18,7 @@ mod proofs;
 pub mod record;
 mod transport;
 mod view;
+pub mod wire;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
