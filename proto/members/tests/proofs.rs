@@ -55,18 +55,23 @@ fn state_of(view: &View, id: u64) -> Option<(u64, NodeState)> {
 }
 
 #[tokio::test]
-async fn an_edge_that_says_of_a_node_that_it_drains_is_not_believed_once_proofs_are_demanded() {
+async fn an_edge_that_says_of_a_node_that_it_drains_is_not_believed() {
     let keys = KeyRing::parse(&KeyRing::generate_line()).unwrap();
     let edges = KeyRing::parse(&keys.edge_lines().join("\n")).unwrap();
     let one = start(1, 1, &keys, record(1, 1, 1, 5)).await;
     let two = start(1, 2, &keys, record(1, 2, 2, 5)).await;
     until(&one, |view| state_of(view, 2) == Some((5, NodeState::Ready))).await;
-    // It says that it is a later run of node 2.
-    let lie = PeerRecord { state: NodeState::Draining, ..record(1, 3, 2, 6) };
+    // One says that it is a later run of node 2; others that they are nodes 3, 2 and 1, of other programs.
+    let lie = PeerRecord { state: NodeState::Draining, ..record(1, 3, 2, u64::MAX) };
     let liar = start(1, 3, &edges, lie).await;
-    until(&one, |view| state_of(view, 2) == Some((6, NodeState::Draining))).await;
+    let balancer = |host, id| PeerRecord { program: Program::Balancer, ..record(1, host, id, u64::MAX) };
+    let others = [start(1, 5, &edges, balancer(5, 2)).await, start(1, 6, &edges, balancer(6, 1)).await];
+    let invented = start(1, 7, &edges, record(1, 7, 3, 5)).await;
+    // Before proofs are demanded, who never proved itself is believed: so does the version before.
+    until(&one, |view| state_of(view, 3) == Some((5, NodeState::Ready))).await;
+    assert_eq!(state_of(&one.view().borrow(), 2), Some((5, NodeState::Ready)));
     one.demand_proofs();
-    until(&one, |view| state_of(view, 2) == Some((5, NodeState::Ready))).await;
+    until(&one, |view| state_of(view, 3).is_none()).await;
     assert!(one.counters().bad_records >= 1);
     // What the node says itself is believed, and who comes later and can prove it.
     two.update(|record| record.state = NodeState::Draining);
@@ -75,5 +80,34 @@ async fn an_edge_that_says_of_a_node_that_it_drains_is_not_believed_once_proofs_
     four.demand_proofs();
     until(&one, |view| state_of(view, 4) == Some((5, NodeState::Ready))).await;
     until(&four, |view| state_of(view, 1).is_some() && state_of(view, 2).is_some()).await;
-    drop(liar);
+    drop((liar, others, invented));
+}
+
+/// Each step of the rotation in which an edge goes from the cluster key to the edge key, which nodes have
+/// taken or not.
+#[tokio::test]
+async fn an_edge_that_goes_over_to_the_edge_key_in_a_rotation_is_understood_at_each_step() {
+    let (old, new) = (KeyRing::generate_line(), KeyRing::generate_line());
+    let edge = KeyRing::parse(&new).unwrap().edge_lines().remove(0);
+    let nodes = [old.clone(), format!("{old}\n{new}"), format!("{new}\n{old}"), new.clone()];
+    let edges = [old.clone(), format!("{old}\n{edge}"), format!("{edge}\n{old}"), edge];
+    let steps = [(0, 0), (1, 0), (1, 1), (2, 1), (2, 2), (3, 2), (3, 3)];
+    for (net, (node, edge)) in (2..).zip(steps) {
+        let ring = |text: &String| KeyRing::parse(text).unwrap();
+        let one = start(net, 1, &ring(&nodes[node]), record(net, 1, 1, 5)).await;
+        let two = start(net, 2, &ring(&nodes[node]), record(net, 2, 2, 5)).await;
+        let balancer = PeerRecord { program: Program::Balancer, expect: 0, ..record(net, 3, 3, 5) };
+        let three = start(net, 3, &ring(&edges[edge]), balancer).await;
+        for gossip in [&one, &two, &three] {
+            until(gossip, |view| view.live.len() == 2).await;
+        }
+        one.demand_proofs();
+        two.update(|record| record.state = NodeState::Draining);
+        for gossip in [&one, &three] {
+            until(gossip, |view| state_of(view, 2) == Some((5, NodeState::Draining))).await;
+        }
+        for gossip in [one, two, three] {
+            assert_eq!(gossip.counters().dropped.unknown_key, 0, "{node} {edge}");
+        }
+    }
 }

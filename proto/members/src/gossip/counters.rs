@@ -17,6 +17,8 @@ pub struct GossipCounters {
     pub receive_errors: u64,
     /// Received and dropped, by reason.
     pub dropped: Dropped,
+    /// Parts of messages that were kept from the library: see [`super::admission`].
+    pub left_out: u64,
     /// Records that could not be read; each once.
     pub bad_records: u64,
     /// How often this process was late for its own round by more than [`super::STALL`].
@@ -81,6 +83,7 @@ pub(super) struct Counters {
     pub replayed: AtomicU64,
     pub reflected: AtomicU64,
     pub undecodable: AtomicU64,
+    pub left_out: AtomicU64,
     pub bad_records: AtomicU64,
     pub stalls: AtomicU64,
     pub live: AtomicU64,
@@ -130,6 +133,7 @@ impl Counters {
                 reflected: get(&self.reflected),
                 undecodable: get(&self.undecodable),
             },
+            left_out: get(&self.left_out),
             bad_records: get(&self.bad_records),
             stalls: get(&self.stalls),
             live: get(&self.live),

@@ -16,11 +16,12 @@ use tokio::task::AbortHandle;
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 use tracing::{info, warn};
 
+use super::admission::Admission;
 use super::counters::{add, set};
 use super::forms::{Forms, KEY_EDGE};
-use super::proofs::Proofs;
+use super::proofs::{Believed, Proofs};
 use super::record::{PeerRecord, Program, RecordError};
-use super::transport::SealedTransport;
+use super::transport::{COMPLAINT_INTERVAL, SealedTransport};
 use super::view::{Sighting, View};
 use super::{DEAD_NODE_GRACE, GossipError, INTERVAL, STALL, Shared};
 use crate::key::KeyRing;
@@ -78,6 +79,7 @@ pub(super) struct Driver {
     chitchat: ChitchatHandle,
     receiver: AbortHandle,
     forms: Arc<Forms>,
+    admission: Arc<Admission>,
     /// This process as the library knows it.
     id: ChitchatId,
     proofs: Proofs,
@@ -91,6 +93,7 @@ pub(super) struct Driver {
     greeted: HashSet<SocketAddr>,
     /// Versions of records that were found bad, so that each is counted once.
     bad: HashMap<ChitchatId, u64>,
+    complained: Option<Instant>,
     rounds: u64,
     last_round: Instant,
     trust: Trust,
@@ -108,11 +111,13 @@ impl Driver {
         let record = shared.record().clone();
         let listen_addr = socket.local_addr()?;
         let forms = Arc::<Forms>::default();
-        let transport = SealedTransport::start(socket, keys, forms.clone(), shared.counters.clone())
-            .await
-            .map_err(|error| failed(&error))?;
         let id = ChitchatId::new(record.id.to_string(), record.generation, record.peer);
         let mut proofs = Proofs::new(keys.clone());
+        let admission = Arc::new(Admission::new(id.clone(), GOSSIP_CLUSTER, proofs.judges()));
+        let counters = shared.counters.clone();
+        let transport = SealedTransport::start(socket, keys, forms.clone(), admission.clone(), counters)
+            .await
+            .map_err(|error| failed(&error))?;
         let config = ChitchatConfig {
             chitchat_id: id.clone(),
             cluster_id: GOSSIP_CLUSTER.to_string(),
@@ -133,7 +138,7 @@ impl Driver {
             // Compressed digests: twice as many members fit into one packet.
             protocol_version: ProtocolVersion::V1,
         };
-        let edge = keys.seals_as_edge().then(|| (KEY_EDGE, "1".to_owned()));
+        let edge = keys.has_edge_alone().then(|| (KEY_EDGE, "1".to_owned()));
         let proof = proofs.prove(&id, &record);
         let said =
             record.encode().into_iter().chain(edge).chain(proof).map(|(key, value)| (key.to_string(), value));
@@ -155,6 +160,7 @@ impl Driver {
             chitchat,
             receiver,
             forms,
+            admission,
             id,
             proofs,
             remote_change,
@@ -166,6 +172,7 @@ impl Driver {
             expect: record.expect,
             greeted: HashSet::new(),
             bad: HashMap::new(),
+            complained: None,
             rounds: 0,
             last_round: Instant::now(),
             trust: Trust::Trusted,
@@ -340,7 +347,8 @@ impl Driver {
     fn sightings(&mut self, chitchat: &Chitchat) -> (Vec<Sighting>, HashSet<SocketAddr>) {
         let live: HashSet<_> = chitchat.live_nodes().collect();
         let dead: HashSet<_> = chitchat.dead_nodes().collect();
-        let (mut sightings, mut addresses, mut edges) = (Vec::new(), HashSet::new(), HashSet::new());
+        let (mut sightings, mut addresses) = (Vec::new(), HashSet::new());
+        let (mut edges, mut members) = (HashSet::new(), HashSet::new());
         self.bad.retain(|id, _| chitchat.node_state(id).is_some());
         self.proofs.retain(|id| chitchat.node_state(id).is_some());
         let demanded = self.shared.demands_proofs.load(Relaxed);
@@ -348,39 +356,38 @@ impl Driver {
             if id == chitchat.self_chitchat_id() {
                 continue;
             }
-            let alive = live.contains(id);
+            let (alive, address) = (live.contains(id), id.gossip_advertise_addr);
             // Another process may have the address of one that is dead.
-            if !dead.contains(id) && state.get(KEY_EDGE).is_some() {
-                edges.insert(id.gossip_advertise_addr);
+            let is_there = !dead.contains(id);
+            if is_there && state.get(KEY_EDGE).is_some() {
+                edges.insert(address);
             }
-            let record = PeerRecord::decode(&id.node_id, id.generation_id, id.gossip_advertise_addr, |key| {
-                state.get(key)
-            });
             let get = |key| state.get(key);
-            let believed =
-                record.and_then(|record| self.proofs.judge(id, state.max_version(), record, get, demanded));
-            match believed {
-                Ok(record) => {
-                    if !dead.contains(id) {
-                        addresses.insert(record.peer);
+            let record = PeerRecord::decode(&id.node_id, id.generation_id, address, get);
+            match self.proofs.judge(id, state.max_version(), record, get, demanded) {
+                Ok(Believed { record, proved }) => {
+                    if is_there {
+                        addresses.insert(address);
+                        members.extend(proved.then_some(address));
                     }
-                    sightings.push(Sighting { record, alive });
+                    sightings.push(Sighting { record, alive, proved });
                 }
                 // Known by name, its words still on their way: asking it directly is fastest.
-                Err(RecordError::Incomplete(_)) => {
-                    if !dead.contains(id) {
-                        addresses.insert(id.gossip_advertise_addr);
-                    }
-                }
+                Err(RecordError::Incomplete(_)) => addresses.extend(is_there.then_some(address)),
                 Err(error) => {
                     if self.bad.insert(id.clone(), state.max_version()) != Some(state.max_version()) {
                         add(&self.shared.counters.bad_records, 1);
-                        warn!(member = ?id, %error, "a member's record is ignored");
+                        // Whoever can write gossip can say another such thing at each moment.
+                        if self.complained.is_none_or(|last| last.elapsed() >= COMPLAINT_INTERVAL) {
+                            self.complained = Some(Instant::now());
+                            warn!(member = ?id, %error, "a member's record is ignored");
+                        }
                     }
                 }
             }
         }
-        self.forms.tell(edges);
+        self.forms.tell(edges, members);
+        self.admission.tell(chitchat.node_states().keys(), self.proofs.proved(), Instant::now());
         (sightings, addresses)
     }
 }

@@ -4,6 +4,8 @@
 //! edge reads nothing but what is sealed with the edge key. Who is an edge, its record says
 //! ([`KEY_EDGE`]), and each datagram that it sends, which is how one is known that has no record yet.
 //! So no form is agreed on, and programs of the version before are understood for as long as they live.
+//! Who has proved that it has the cluster key is no edge, whatever others say of it or send from its
+//! address: of what comes as an edge's, members believe little.
 //! No tasks; shared by who sends and who receives.
 
 use std::collections::HashSet;
@@ -26,6 +28,7 @@ pub(super) struct Forms {
 
 #[derive(Debug, Default)]
 struct Edges {
+    members: HashSet<SocketAddr>,
     told: HashSet<SocketAddr>,
     heard: HashSet<SocketAddr>,
 }
@@ -34,7 +37,8 @@ impl Forms {
     /// The form for what is sent to an address.
     pub fn of(&self, to: SocketAddr) -> Form {
         let edges = self.edges.lock().unwrap_or_else(PoisonError::into_inner);
-        if edges.told.contains(&to) || edges.heard.contains(&to) { Form::Edge } else { Form::Root }
+        let edge = edges.told.contains(&to) || edges.heard.contains(&to);
+        if edge && !edges.members.contains(&to) { Form::Edge } else { Form::Root }
     }
 
     /// A datagram came from there that opened.
@@ -53,9 +57,11 @@ impl Forms {
         }
     }
 
-    /// All addresses at which there are edges, by the members' records.
-    pub fn tell(&self, edges: HashSet<SocketAddr>) {
-        self.edges.lock().unwrap_or_else(PoisonError::into_inner).told = edges;
+    /// All addresses at which there are edges, by the members' records, and at which there are members
+    /// that have proved themselves.
+    pub fn tell(&self, told: HashSet<SocketAddr>, members: HashSet<SocketAddr>) {
+        let mut edges = self.edges.lock().unwrap_or_else(PoisonError::into_inner);
+        (edges.told, edges.members) = (told, members);
     }
 }
 
@@ -71,12 +77,20 @@ mod tests {
     fn an_edge_is_known_by_its_record_and_by_what_it_sends() {
         let forms = Forms::default();
         assert_eq!(forms.of(address(1)), Form::Root);
-        forms.tell([address(1)].into());
+        forms.tell([address(1)].into(), HashSet::new());
         forms.heard(address(2), Form::Edge);
         assert_eq!([1, 2, 3].map(|port| forms.of(address(port))), [Form::Edge, Form::Edge, Form::Root]);
         // Another process has the address now.
         forms.heard(address(2), Form::Root);
-        forms.tell(HashSet::new());
+        forms.tell(HashSet::new(), HashSet::new());
+        assert_eq!([1, 2].map(|port| forms.of(address(port))), [Form::Root; 2]);
+    }
+
+    #[test]
+    fn who_has_proved_itself_is_no_edge_whatever_comes_from_its_address() {
+        let forms = Forms::default();
+        forms.tell([address(1)].into(), [address(1), address(2)].into());
+        forms.heard(address(2), Form::Edge);
         assert_eq!([1, 2].map(|port| forms.of(address(port))), [Form::Root; 2]);
     }
 

@@ -4,14 +4,16 @@
 //! A member that has the cluster key proves each state of its record under the key [`KEY_PROOF`]: a
 //! counter, and a MAC of it, of the member's gossip identity and of all the record's values. Who has the
 //! cluster key, too, believes of a run of a member that has proved itself nothing older and nothing
-//! else. Before proofs are demanded it believes also who never proved itself: the version before does
-//! not. Edges cannot tell, and believe all.
+//! else, and of a node no run before the latest that proved itself: a node's runs are numbered by what is
+//! in its data folder, whatever its clock says. Before proofs are demanded it believes also who never
+//! proved itself: the version before does not. Edges cannot tell, and believe all.
 //!
 //! The keys of a record may come one by one; until they fit together, the state before counts. No tasks.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use chitchat::ChitchatId;
+use skep_base::id::NodeId;
 
 use super::record::{PeerRecord, Program, RecordError};
 use crate::key::{KeyRing, ROOT_PROOF_DIGITS};
@@ -24,11 +26,17 @@ const PURPOSE: &str = "gossip record";
 /// Longest proof that is looked at: a counter, a space, and the MAC.
 const PROOF_LEN_MAX: usize = 20 + 1 + ROOT_PROOF_DIGITS;
 
+/// Most nodes of whom it is remembered that they proved themselves, beyond those that gossip shows.
+const PROVED_MAX: usize = 4096;
+
 /// What this process proves and has seen proved.
 pub(super) struct Proofs {
     keys: KeyRing,
     said: u64,
     seen: HashMap<ChitchatId, Seen>,
+    /// The latest run of each node that has proved itself; also once gossip has forgotten it, since who
+    /// kept an earlier run's words can say them again.
+    runs: HashMap<NodeId, u64>,
 }
 
 /// The newest state of a member's run that was proved.
@@ -39,13 +47,35 @@ struct Seen {
     record: PeerRecord,
 }
 
+/// What is believed of a member.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Believed {
+    pub record: PeerRecord,
+    /// Whether it has proved that it says so.
+    pub proved: bool,
+}
+
 impl Proofs {
     pub fn new(keys: KeyRing) -> Self {
-        Self { keys, said: 0, seen: HashMap::new() }
+        Self { keys, said: 0, seen: HashMap::new(), runs: HashMap::new() }
+    }
+
+    /// Whether the process can tell who has proved itself. Who has an edge key without its cluster key, in a
+    /// rotation beside one that it has, cannot tell of all, and says as an edge that it cannot.
+    pub fn judges(&self) -> bool {
+        self.keys.has_root() && !self.keys.has_edge_alone()
+    }
+
+    /// The nodes that have proved themselves.
+    pub fn proved(&self) -> impl Iterator<Item = NodeId> {
+        self.runs.keys().copied()
     }
 
     /// The proof of what this process says next. None where it has no cluster key to prove with.
     pub fn prove(&mut self, id: &ChitchatId, record: &PeerRecord) -> Option<(&'static str, String)> {
+        if !self.judges() {
+            return None;
+        }
         self.said += 1;
         let values = record.encode();
         let words = words(id, self.said, values.iter().map(|(_, value)| value.as_str()));
@@ -53,36 +83,68 @@ impl Proofs {
         Some((KEY_PROOF, format!("{} {mac}", self.said)))
     }
 
-    /// What to believe of a member whose record reads so. `demanded`: nothing of a node without proof.
+    /// What to believe of a member whose record reads so, or cannot be read. `demanded`: nothing of a node
+    /// without proof.
     pub fn judge<'a>(
         &mut self,
         id: &ChitchatId,
         version: u64,
-        record: PeerRecord,
+        record: Result<PeerRecord, RecordError>,
         get: impl Fn(&'static str) -> Option<&'a str>,
         demanded: bool,
-    ) -> Result<PeerRecord, RecordError> {
-        if !self.keys.has_root() {
-            return Ok(record);
-        }
-        if let Some(before) = self.seen.get_mut(id) {
-            if before.version == version {
-                return Ok(before.record.clone());
-            }
-            before.version = version;
+    ) -> Result<Believed, RecordError> {
+        if !self.judges() {
+            return record.map(|record| Believed { record, proved: false });
         }
         let before = self.seen.get(id);
-        match self.counter_of(id, &get) {
-            Some(counter) if before.is_none_or(|before| before.counter <= counter) => {
+        let known = |before: &Seen| Ok(Believed { record: before.record.clone(), proved: true });
+        if let Some(before) = before.filter(|before| before.version == version) {
+            return known(before);
+        }
+        let counter = record.is_ok().then(|| self.counter_of(id, &get)).flatten();
+        let newer = counter.filter(|counter| before.is_none_or(|before| before.counter <= *counter));
+        match (newer, record) {
+            (Some(counter), Ok(record)) => {
+                if before.is_none() {
+                    self.begins(&record)?;
+                }
                 self.seen.insert(id.clone(), Seen { counter, version, record: record.clone() });
-                Ok(record)
+                Ok(Believed { record, proved: true })
             }
-            _ => match before {
-                Some(before) => Ok(before.record.clone()),
-                None if demanded && record.program == Program::Node => Err(RecordError::Unproved),
-                None => Ok(record),
+            (_, record) => match self.seen.get_mut(id) {
+                Some(before) => {
+                    before.version = version;
+                    known(before)
+                }
+                None => {
+                    let record = record?;
+                    let is_a_node = record.program == Program::Node;
+                    // What has the id of a node is that node, or lies.
+                    let lies = !is_a_node && self.runs.contains_key(&record.id);
+                    if lies || demanded && is_a_node {
+                        return Err(RecordError::Unproved);
+                    }
+                    Ok(Believed { record, proved: false })
+                }
             },
         }
+    }
+
+    /// Notes a run that has proved itself, unless the node has proved a later one.
+    fn begins(&mut self, record: &PeerRecord) -> Result<(), RecordError> {
+        if record.program != Program::Node {
+            return Ok(());
+        }
+        let latest = self.runs.get(&record.id).copied().unwrap_or(0);
+        if record.generation < latest {
+            return Err(RecordError::Earlier);
+        }
+        if self.runs.len() >= PROVED_MAX {
+            let shown: HashSet<_> = self.seen.values().map(|seen| seen.record.id).collect();
+            self.runs.retain(|id, _| shown.contains(id));
+        }
+        self.runs.insert(record.id, record.generation);
+        Ok(())
     }
 
     /// The counter of a proof that holds.
@@ -142,11 +204,11 @@ mod tests {
     /// What is believed of a member whose record reads as these keys do.
     fn judged(proofs: &mut Proofs, said: &Said, demanded: bool) -> Result<NodeState, RecordError> {
         let get = |key| said.iter().find(|(name, _)| *name == key).map(|(_, value)| value.as_str());
-        let record = PeerRecord::decode(&id().node_id, 99, record().peer, get).unwrap();
+        let record = PeerRecord::decode(&id().node_id, 99, record().peer, get);
         // Another version each time, as what another state comes with.
         static VERSIONS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
         let version = VERSIONS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        proofs.judge(&id(), version, record, get, demanded).map(|record| record.state)
+        proofs.judge(&id(), version, record, get, demanded).map(|believed| believed.record.state)
     }
 
     #[test]
@@ -161,7 +223,11 @@ mod tests {
         spliced[1].1 = "draining".into();
         let mut bare = spliced.clone();
         bare.pop();
-        for lie in [&forged, &spliced, &bare, &joining] {
+        let mut unreadable = ready.clone();
+        unreadable[1].1 = "asleep".into();
+        let mut taken_out = ready.clone();
+        taken_out.remove(1);
+        for lie in [&forged, &spliced, &bare, &joining, &unreadable, &taken_out] {
             for demanded in [true, false] {
                 assert_eq!(judged(&mut other, lie, demanded), Ok(NodeState::Ready), "{lie:?}");
             }
@@ -182,7 +248,8 @@ mod tests {
         assert_eq!(judged(&mut proofs, &before, false), Ok(NodeState::Ready));
         assert_eq!(judged(&mut proofs, &before, true), Err(RecordError::Unproved));
         let balancer = PeerRecord { program: Program::Balancer, ..record() };
-        assert_eq!(proofs.judge(&id(), 0, balancer.clone(), |_| None, true), Ok(balancer));
+        let believed = Believed { record: balancer.clone(), proved: false };
+        assert_eq!(proofs.judge(&id(), 0, Ok(balancer), |_| None, true), Ok(believed));
         // An edge believes all.
         assert_eq!(judged(&mut Proofs::new(edge()), &before, true), Ok(NodeState::Ready));
     }
@@ -207,6 +274,46 @@ mod tests {
         let both = Proofs::new(KeyRing::parse(&format!("{new}\n{line}")).unwrap());
         assert_eq!(both.counter_of(&id(), get), Some(1));
         assert_eq!(Proofs::new(KeyRing::parse(&new).unwrap()).counter_of(&id(), get), None);
+    }
+
+    /// What a run says that has proved itself, and what comes of it.
+    fn run(proofs: &mut Proofs, generation: u64) -> Result<Believed, RecordError> {
+        let record = PeerRecord { generation, ..record() };
+        let id = ChitchatId { generation_id: generation, ..id() };
+        let proof = Proofs::new(ring()).prove(&id, &record);
+        let said: Said = record.encode().into_iter().chain(proof).collect();
+        let get = |key| said.iter().find(|(name, _)| *name == key).map(|(_, value)| value.as_str());
+        proofs.judge(&id, 5, Ok(record), get, false)
+    }
+
+    #[test]
+    fn a_run_before_the_latest_that_proved_itself_is_not_believed_when_it_is_said_again() {
+        let mut proofs = Proofs::new(ring());
+        assert!(run(&mut proofs, 98).unwrap().proved);
+        assert!(run(&mut proofs, 99).unwrap().proved);
+        proofs.retain(|_| false);
+        assert_eq!(run(&mut proofs, 98), Err(RecordError::Earlier));
+        assert!(run(&mut proofs, 99).unwrap().proved);
+        assert!(run(&mut proofs, 100).unwrap().proved);
+    }
+
+    #[test]
+    fn nobody_else_has_the_id_of_a_node_that_proved_itself() {
+        let mut proofs = Proofs::new(ring());
+        run(&mut proofs, 99).unwrap();
+        let later = ChitchatId { generation_id: u64::MAX, ..id() };
+        let balancer = PeerRecord { program: Program::Balancer, generation: u64::MAX, ..record() };
+        assert_eq!(proofs.judge(&later, 1, Ok(balancer), |_| None, false), Err(RecordError::Unproved));
+    }
+
+    #[test]
+    fn who_has_an_edge_key_beside_a_cluster_key_proves_nothing_and_believes_all() {
+        let edge = KeyRing::parse(&KeyRing::generate_line()).unwrap().edge_lines().remove(0);
+        let mut mixed =
+            Proofs::new(KeyRing::parse(&format!("{}\n{edge}", KeyRing::generate_line())).unwrap());
+        let (_, ready) = said(NodeState::Ready, &mut mixed);
+        assert_eq!(ready.len(), 4);
+        assert_eq!(judged(&mut mixed, &ready, true), Ok(NodeState::Ready));
     }
 
     proptest! {

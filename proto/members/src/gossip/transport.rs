@@ -3,7 +3,8 @@
 //! One task, the receiver, reads the socket, opens, decodes and hands messages on through a
 //! bounded queue; the library's own task sends. The library cancels `recv` at each of its
 //! rounds, so all that must not be cut in half happens in the receiver task, and `recv` only
-//! takes from the queue. What does not open or decode is counted and dropped.
+//! takes from the queue. What does not open or decode is counted and dropped, and what no member would
+//! say is taken out of the rest (`admission`).
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -18,17 +19,20 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tracing::{debug, info, warn};
 
+use super::admission::Admission;
 use super::counters::{Counters, add};
 use super::envelope::{MESSAGE_BYTES_MAX, TranslateError, Translation};
 use super::forms::Forms;
-use crate::key::KeyRing;
+use super::wire;
+use crate::key::{Form, KeyRing};
 use crate::seal::{OVERHEAD_BYTES, OpenError, Opener, Sealer};
 
-/// Messages between the receiver and the library; beyond that the kernel's buffer holds them.
-const INBOX_MAX: usize = 256;
+/// Messages between the receiver and the library; beyond that the kernel's buffer holds them. Of a hostile
+/// one a megabyte may be left.
+const INBOX_MAX: usize = 64;
 
 /// A complaint of one kind is logged this seldom.
-const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
+pub(super) const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// One who seals with another key is shown a datagram of ours this seldom.
 const HINT_INTERVAL: Duration = Duration::from_secs(1);
@@ -50,6 +54,7 @@ impl SealedTransport {
         socket: UdpSocket,
         keys: &KeyRing,
         forms: Arc<Forms>,
+        admission: Arc<Admission>,
         counters: Arc<Counters>,
     ) -> Result<Self, TranslateError> {
         let refused = |_| io::Error::other("the cluster key gives no datagram keys");
@@ -68,6 +73,7 @@ impl SealedTransport {
             socket,
             opener,
             translation: Translation::open().await?,
+            admission,
             sender,
             sealer: sealer.clone(),
             forms: forms.clone(),
@@ -191,6 +197,7 @@ struct Receiver {
     socket: Arc<UdpSocket>,
     opener: Opener,
     translation: Translation,
+    admission: Arc<Admission>,
     sender: mpsc::Sender<RecvOutcome>,
     sealer: Arc<Mutex<Sealer>>,
     forms: Arc<Forms>,
@@ -227,10 +234,10 @@ impl Receiver {
     }
 
     async fn read(&mut self, from: SocketAddr, datagram: &[u8]) -> Option<ChitchatEnvelope> {
-        let message = match self.opener.open_telling_form(datagram) {
+        let (form, message) = match self.opener.open_telling_form(datagram) {
             Ok((form, message)) => {
                 self.forms.heard(from, form);
-                message
+                (form, message)
             }
             Err(reason) => {
                 self.outlet.counters.dropped(reason);
@@ -242,7 +249,7 @@ impl Receiver {
         if message.is_empty() {
             return None; // Only there to be seen by one with another key: see `complain`.
         }
-        match self.translation.decode(&message).await {
+        match self.admitted(form, &message).await {
             Ok(envelope) => Some(envelope),
             Err(error) => {
                 add(&self.outlet.counters.undecodable, 1);
@@ -250,6 +257,14 @@ impl Receiver {
                 None
             }
         }
+    }
+
+    /// What the library is told of a message: it believes all that it hears.
+    async fn admitted(&mut self, form: Form, message: &[u8]) -> Result<ChitchatEnvelope, TranslateError> {
+        let message = wire::read(message)?;
+        let (message, left_out) = self.admission.admit(form, message, Instant::now())?;
+        add(&self.outlet.counters.left_out, left_out);
+        self.translation.decode(&wire::write(&message)).await
     }
 
     async fn complain(&mut self, from: SocketAddr, reason: OpenError, length: usize) {

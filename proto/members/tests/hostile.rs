@@ -1,0 +1,177 @@
+//! Datagrams of an edge that was taken over: it has the edge key, and says what no member says.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use chitchat::ChitchatId;
+use skep_base::id::NodeId;
+use skep_members::gossip::wire::{self, Body, Delta, Digest, Digests, Key, Message, Status};
+use skep_members::gossip::{Gossip, GossipConfig, NodeState, PeerRecord, Program, RaftRole, View};
+use skep_members::key::{Form, KeyRing};
+use skep_members::seal::Sealer;
+use skep_members::seeds::Seed;
+
+/// Far above any bar: what takes longer never happens.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+fn address(net: u8, host: u8) -> SocketAddr {
+    SocketAddr::from(([127, 79, net, host], 7400))
+}
+
+fn record(net: u8, host: u8) -> PeerRecord {
+    PeerRecord {
+        id: NodeId(u64::from(host)),
+        program: Program::Node,
+        state: NodeState::Ready,
+        cluster: None,
+        peer: address(net, host),
+        http: None,
+        admin: None,
+        version: "0.2.0".into(),
+        protocol: (1, 6),
+        expect: 1,
+        raft: RaftRole::None,
+        leader: None,
+        term: 0,
+        generation: 5,
+    }
+}
+
+fn id(net: u8, host: u8) -> ChitchatId {
+    ChitchatId::new(NodeId(u64::from(host)).to_string(), 5, address(net, host))
+}
+
+async fn start(net: u8, host: u8, keys: &KeyRing) -> Gossip {
+    let socket = UdpSocket::bind(address(net, host)).unwrap();
+    let seeds = vec![Seed::Address(address(net, 1))];
+    Gossip::start(GossipConfig { socket, seeds, keys: keys.clone(), record: record(net, host) })
+        .await
+        .unwrap()
+}
+
+async fn until(gossip: &Gossip, so: impl Fn(&View) -> bool) {
+    let mut view = gossip.view();
+    if tokio::time::timeout(DEADLINE, view.wait_for(|view| so(view))).await.is_err() {
+        panic!("{:#?} {:#?}", gossip.view().borrow(), gossip.counters());
+    }
+}
+
+/// The edge that was taken over.
+struct Liar {
+    socket: UdpSocket,
+    sealer: Sealer,
+    victim: Gossip,
+}
+
+impl Liar {
+    fn new(net: u8, host: u8, keys: &KeyRing, victim: &Gossip) -> Self {
+        let edge = KeyRing::parse(&keys.edge_lines().join("\n")).unwrap();
+        let socket = UdpSocket::bind(address(net, host)).unwrap();
+        Self { socket, sealer: Sealer::new(&edge).unwrap(), victim: victim.clone() }
+    }
+
+    async fn says(&mut self, body: Body) {
+        self.sends(&wire::write(&Message { digests: Digests::Streamed, body })).await;
+    }
+
+    /// Sends a message, and waits until it was heard: the kernel holds only so many.
+    async fn sends(&mut self, message: &[u8]) {
+        let datagram = self.sealer.seal(Form::Edge, message).unwrap();
+        let before = self.victim.counters().received;
+        self.socket.send_to(&datagram, self.victim.view().borrow().me.peer).unwrap();
+        let heard = async {
+            while self.victim.counters().received == before {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, heard).await.expect("what is sent on loopback comes");
+    }
+
+    /// Makes a member known, and says something of it.
+    async fn says_of(&mut self, id: &ChitchatId, keys: Vec<Key>, version: Option<u64>) {
+        let digest = vec![Digest { id: id.clone(), heartbeat: 1, floor: 0, version: 0 }];
+        self.says(Body::Syn { digest, gossip: "skep".into() }).await;
+        self.says(Body::Ack { delta: vec![Delta { id: id.clone(), floor: 0, from: 0, keys, version }] })
+            .await;
+    }
+}
+
+fn key(name: &str, value: &str, version: u64) -> Key {
+    Key { key: name.into(), value: value.into(), version, status: Status::Set }
+}
+
+#[tokio::test]
+async fn nothing_that_an_edge_says_ends_a_node_or_keeps_it_from_hearing_others() {
+    let keys = KeyRing::parse(&KeyRing::generate_line()).unwrap();
+    let one = start(1, 1, &keys).await;
+    let mut liar = Liar::new(1, 9, &keys, &one);
+    let stranger = id(1, 8);
+    // A version below that of a key before it; the library asserts that there is none.
+    liar.says_of(&stranger, vec![key("t", "ready", 9)], Some(3)).await;
+    // Of the node itself: what it says next would be numbered beyond the last number.
+    liar.says_of(&id(1, 1), vec![key("t", "left", u64::MAX)], None).await;
+    liar.says_of(&id(1, 1), vec![key("t", "left", 1 << 30)], None).await;
+    // What is to be forgotten, up to beyond all.
+    liar.says(Body::Ack {
+        delta: vec![Delta { id: stranger.clone(), floor: u64::MAX, from: 0, keys: vec![], version: Some(1) }],
+    })
+    .await;
+    // More members than an answer has room for.
+    for flood in 0..20u64 {
+        let digest = (0..1000)
+            .map(|n| {
+                let node = NodeId(1000 + flood * 1000 + n).to_string();
+                let at = SocketAddr::from(([127, 79, 2, 1], 1 + n as u16));
+                Digest { id: ChitchatId::new(node, n, at), heartbeat: n, floor: 0, version: 0 }
+            })
+            .collect();
+        liar.says(Body::Syn { digest, gossip: "skep".into() }).await;
+    }
+    // A few kilobytes that unfold to many megabytes.
+    let zeroes = zstd::bulk::compress(&vec![0; 65_000], 0).unwrap();
+    let mut bomb = 45_139u16.to_le_bytes().to_vec();
+    bomb.extend([1, 2]);
+    for _ in 0..2000 {
+        bomb.push(1);
+        bomb.extend((zeroes.len() as u16).to_le_bytes());
+        bomb.extend(&zeroes);
+    }
+    bomb.push(0);
+    liar.sends(&bomb).await;
+
+    one.update(|record| record.state = NodeState::Draining);
+    let two = start(1, 2, &keys).await;
+    until(&one, |view| view.live(NodeId(2)).is_some()).await;
+    until(&two, |view| view.live(NodeId(1)).is_some_and(|record| record.state == NodeState::Draining)).await;
+    assert!(
+        one.counters().left_out > 1000 && one.counters().dropped.undecodable >= 1,
+        "{:?}",
+        one.counters()
+    );
+}
+
+#[tokio::test]
+async fn an_edge_takes_no_news_of_a_node_from_the_others_and_lets_none_seem_dead() {
+    let keys = KeyRing::parse(&KeyRing::generate_line()).unwrap();
+    let one = start(3, 1, &keys).await;
+    let two = start(3, 2, &keys).await;
+    until(&one, |view| view.live(NodeId(2)).is_some()).await;
+    let mut liar = Liar::new(3, 9, &keys, &one);
+    // The node itself counts neither so far in a lifetime.
+    liar.says(Body::Syn {
+        digest: vec![Digest { id: id(3, 2), heartbeat: 1 << 39, floor: 0, version: 0 }],
+        gossip: "skep".into(),
+    })
+    .await;
+    let keys = vec![key("t", "draining", 1 << 39)];
+    liar.says(Body::Ack { delta: vec![Delta { id: id(3, 2), floor: 0, from: 0, keys, version: None }] })
+        .await;
+    two.update(|record| record.term = 7);
+    until(&one, |view| view.live(NodeId(2)).is_some_and(|record| record.term == 7)).await;
+    // It would be dead by now, if its own heartbeats were taken for old.
+    let silence = tokio::time::timeout(Duration::from_secs(4), async {
+        let mut view = one.view();
+        let _ = view.wait_for(|view| view.live(NodeId(2)).is_none()).await.map(drop);
+    });
+    assert!(silence.await.is_err(), "{:?}", one.view().borrow());
+}
