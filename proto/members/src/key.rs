@@ -193,12 +193,8 @@ impl KeyRing {
         self.keys.iter().any(|key| key.root.is_some())
     }
 
-    /// Whether what it seals and signs is an edge's: its first key is an edge key.
-    pub fn seals_as_edge(&self) -> bool {
-        self.keys.first().is_some_and(|key| key.root.is_none())
-    }
-
-    /// Whether it has an edge key whose cluster key it has not: a node can do nothing with one.
+    /// Whether it has an edge key whose cluster key it has not: a node can do nothing with one, and who has
+    /// one is an edge, whatever else it has.
     pub fn has_edge_alone(&self) -> bool {
         self.keys.iter().any(|key| key.root.is_none())
     }

@@ -97,10 +97,12 @@ pub struct Sealer {
 }
 
 impl Sealer {
-    /// A sealer with sessions of its own.
+    /// A sealer with sessions of its own. An edge that also has a cluster key, in a rotation, seals as one
+    /// that has none: it would be answered under the other key, of which it has the edge key alone.
     pub fn new(ring: &KeyRing) -> Result<Self, SealError> {
         let key = ring.keys().first().ok_or(SealError)?;
-        Ok(Self { edge: FormSealer::new(key.edge())?, root: key.root().map(FormSealer::new).transpose()? })
+        let root = key.root().filter(|_| !ring.has_edge_alone());
+        Ok(Self { edge: FormSealer::new(key.edge())?, root: root.map(FormSealer::new).transpose()? })
     }
 
     /// The sessions that the next datagrams belong to.

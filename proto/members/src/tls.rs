@@ -115,7 +115,8 @@ pub fn edge_tls(ring: &KeyRing) -> Result<PeerTls, TlsError> {
     let minted = Minted::new(ring)?;
     let own = std::iter::once(minted.edge.clone()).chain(minted.peer.clone()).collect();
     let client = client(&minted, minted.all()?, own)?;
-    let name = if minted.peer.is_some() { PEER_NAME } else { EDGE_NAME };
+    // Of the cluster keys of others it may have the edge keys alone.
+    let name = if ring.has_edge_alone() { EDGE_NAME } else { PEER_NAME };
     minted.tls(client, name)
 }
 

@@ -129,6 +129,25 @@ fn neighbouring_steps_of_a_rotation_connect_both_ways() {
 }
 
 #[test]
+fn an_edge_that_goes_over_to_the_edge_key_in_a_rotation_connects_at_each_step() {
+    let (old, new) = (KeyRing::generate_line(), KeyRing::generate_line());
+    let edge = ring(&[&new]).edge_lines().remove(0);
+    let nodes: [&[&str]; 4] = [&[&old], &[&old, &new], &[&new, &old], &[&new]];
+    let edges: [&[&str]; 4] = [&[&old], &[&old, &edge], &[&edge, &old], &[&edge]];
+    let nodes = nodes.map(|lines| peer_tls(&ring(lines)).unwrap());
+    let edges = edges.map(|lines| edge_tls(&ring(lines)).unwrap());
+    for (i, one) in edges.iter().enumerate() {
+        for (j, two) in edges.iter().enumerate().filter(|(j, _)| i.abs_diff(*j) <= 1) {
+            assert!(connects(one, two), "step {i} to step {j}");
+        }
+        for (j, node) in nodes.iter().enumerate().filter(|(j, _)| i.abs_diff(*j) <= 1) {
+            assert_eq!(role_at(one, node), Some(Role::Edge), "step {i} at a node of step {j}");
+            assert!(connects(one, node), "step {i} to a node of step {j}");
+        }
+    }
+}
+
+#[test]
 fn all_holders_of_a_key_make_the_same_authorities() {
     let ring = KeyRing::insecure_loopback();
     let key = &ring.keys()[0];
