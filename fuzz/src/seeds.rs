@@ -207,8 +207,26 @@ pub fn gossip() -> Vec<Vec<u8>> {
         behind(1, &syn),
         behind(2, format!("{}\n{values}", record.id).as_bytes()),
         behind(3, &syn),
+        behind(3, &gossip_message(true)),
+        behind(1, &gossip_message(false)),
         behind(4, keys.as_bytes()),
     ]
+}
+
+/// What a member answers, of two others.
+fn gossip_message(compressed: bool) -> Vec<u8> {
+    use skep_members::gossip::wire::{self, Body, Delta, Digest, Digests, Key, Message, Status};
+    let ids = [1u64, 2].map(|node| {
+        chitchat::ChitchatId::new(format!("{node:016x}"), 9, ([10, 0, 0, node as u8], 7400).into())
+    });
+    let key = |key: &str, value: &str, version| {
+        Key { key: key.into(), value: value.into(), version, status: Status::Set }
+    };
+    let digest = ids.iter().map(|id| Digest { id: id.clone(), heartbeat: 7, floor: 0, version: 0 }).collect();
+    let keys = vec![key("s", "node - - 0.1.0 1-1 3", 1), key("t", "ready", 2)];
+    let delta = ids.map(|id| Delta { id, floor: 0, from: 0, keys: keys.clone(), version: None }).to_vec();
+    let digests = if compressed { Digests::Streamed } else { Digests::Listed };
+    wire::write(&Message { digests, body: Body::SynAck { digest, delta } })
 }
 
 /// Requests' heads, as browsers, other proxies and old clients write them.
