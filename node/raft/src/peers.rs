@@ -213,6 +213,7 @@ struct Inner {
     greeting: Arc<Semaphore>,
     greeting_shares: Arc<Shares>,
     edges: Arc<Semaphore>,
+    edge_farewells: Semaphore,
     snapshots_in: Arc<Semaphore>,
     outgoing: snapshot::Outgoing,
     refusals_logged: Mutex<HashSet<(NodeId, RejectReason)>>,
@@ -240,6 +241,7 @@ impl Peers {
             greeting: Arc::new(Semaphore::new(GREETING_MAX)),
             greeting_shares: Shares::new(GREETING_PER_SOURCE_MAX),
             edges: Arc::new(Semaphore::new(edges::EDGES_MAX)),
+            edge_farewells: Semaphore::new(edges::FAREWELLS_MAX),
             snapshots_in: Arc::new(Semaphore::new(SNAPSHOTS_IN_MAX)),
             outgoing: snapshot::Outgoing::default(),
             refusals_logged: Mutex::default(),
@@ -311,6 +313,12 @@ impl Peers {
                 return call.ask(group, request, deadline).await;
             }
         }
+    }
+
+    /// The newest protocol that a peer and this node both speak, by its last hello: who said that had the
+    /// cluster key. None where it has said none yet.
+    pub fn protocol_of(&self, peer: NodeId) -> Option<u16> {
+        self.inner.table.slot(peer).borrow().protocol
     }
 
     /// Lets the next call dial at once: there is news of the peer.

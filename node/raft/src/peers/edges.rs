@@ -8,10 +8,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use super::hello::{self, HELLO_TIMEOUT, Io};
+use super::shares::Greeting;
 use super::{Inner, REQUEST_TIME_MAX};
 use crate::wire::{
     self, ConnectionKind, Frame, GroupId, Hello, HelloAnswer, Refusal, RejectReason, Request, Response,
@@ -20,11 +20,14 @@ use crate::wire::{
 /// Most edges that are connected at once; members have the other connections for themselves.
 pub const EDGES_MAX: usize = 64;
 
+/// Most edges that are told a last word at once; beyond that their connections just end.
+pub const FAREWELLS_MAX: usize = 16;
+
 /// An edge that says nothing for so long is gone.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
 /// Answers an edge's hello, and serves it where it is accepted.
-pub(super) async fn greet(inner: &Arc<Inner>, mut io: Io, hello: Hello, greeting: OwnedSemaphorePermit) {
+pub(super) async fn greet(inner: &Arc<Inner>, mut io: Io, hello: Hello, greeting: Greeting) {
     let reject = |reason: RejectReason, detail: &str| {
         inner.rejected(hello.node, reason, detail, "by this node");
         HelloAnswer::Reject { reason, detail: wire::short_text(detail) }
@@ -40,12 +43,12 @@ pub(super) async fn greet(inner: &Arc<Inner>, mut io: Io, hello: Hello, greeting
     };
     let protocol = match refused {
         Ok(protocol) => protocol,
-        Err(answer) => return hello::farewell(&mut io, &answer).await,
+        Err(answer) => return part(inner, io, greeting, &answer).await,
     };
     let cluster = *inner.cluster.borrow();
     let answer = HelloAnswer::Accept { protocol, node: inner.local, session: inner.session, cluster };
     if hello.kind == ConnectionKind::Probe {
-        return hello::farewell(&mut io, &answer).await;
+        return part(inner, io, greeting, &answer).await;
     }
     let sent = timeout(HELLO_TIMEOUT, hello::send(&mut io, &answer)).await;
     drop(greeting);
@@ -53,6 +56,14 @@ pub(super) async fn greet(inner: &Arc<Inner>, mut io: Io, hello: Hello, greeting
         inner.counters.connections_accepted.add(1);
         let end = serve(inner, &hello, io).await;
         tracing::debug!(edge = %hello.node, end, "a connection to an edge ended");
+    }
+}
+
+/// The last word to an edge. Members' places to greet are not kept while it takes its time to read it.
+async fn part(inner: &Inner, mut io: Io, greeting: Greeting, answer: &HelloAnswer) {
+    drop(greeting);
+    if let Ok(_place) = inner.edge_farewells.try_acquire() {
+        hello::farewell(&mut io, answer).await;
     }
 }
 

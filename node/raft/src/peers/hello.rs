@@ -53,6 +53,7 @@ pub(super) struct Accepted {
     pub node: NodeId,
     pub session: u64,
     pub cluster: Option<ClusterId>,
+    pub protocol: u16,
 }
 
 pub(super) fn set_options(stream: &TcpStream) -> std::io::Result<()> {
@@ -107,8 +108,8 @@ pub(super) async fn dial(
         let answer = wire::decode_hello_answer(&body)
             .map_err(|error| DialError::Hello { address, detail: error.to_string() })?;
         match answer {
-            HelloAnswer::Accept { node, session, cluster, .. } => {
-                Ok((io, Accepted { node, session, cluster }))
+            HelloAnswer::Accept { protocol, node, session, cluster } => {
+                Ok((io, Accepted { node, session, cluster, protocol }))
             }
             HelloAnswer::Reject { reason, detail } => {
                 Err(DialError::Rejected { address, reason, detail: wire::short_text(detail) })

@@ -6,10 +6,10 @@ use std::time::Duration;
 use skep_members::tls::Role;
 
 use tokio::net::TcpListener;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::connection::Connection;
 use super::hello::{self, AcceptError, HELLO_TIMEOUT};
+use super::shares::Greeting;
 use super::{Inner, edges, session, snapshot};
 use crate::wire::{self, ConnectionKind, Hello, HelloAnswer, RejectReason};
 
@@ -44,9 +44,8 @@ pub(super) async fn run(inner: Arc<Inner>, listener: TcpListener) {
         };
         let inner = inner.clone();
         inner.clone().spawn(async move {
+            let greeting = Greeting::of(greeting, share);
             let greeted = tokio::time::timeout(HELLO_TIMEOUT, hello::accept(stream, &inner.tls)).await;
-            // Who has said a whole hello has a key.
-            drop(share);
             match greeted {
                 Ok(Ok((io, hello, Role::Member))) => greet(inner, io, hello, greeting).await,
                 Ok(Ok((io, hello, Role::Edge))) => edges::greet(&inner, io, hello, greeting).await,
@@ -68,7 +67,7 @@ pub(super) async fn run(inner: Arc<Inner>, listener: TcpListener) {
 }
 
 /// Answers a hello, and runs the connection where it is accepted.
-async fn greet(inner: Arc<Inner>, mut io: hello::Io, hello: Hello, greeting: OwnedSemaphorePermit) {
+async fn greet(inner: Arc<Inner>, mut io: hello::Io, hello: Hello, greeting: Greeting) {
     if let (Some(cluster), true) = (hello.cluster, inner.judge(&hello).is_ok()) {
         inner.adopt(hello.node, cluster).await;
     }
@@ -90,7 +89,7 @@ async fn greet(inner: Arc<Inner>, mut io: hello::Io, hello: Hello, greeting: Own
             let connection =
                 Arc::new(Connection::new(hello.node, hello.session, false, hello.cluster, counters));
             // Before the answer: once the peer reads it, both ends agree on which one to keep.
-            inner.register(&connection);
+            inner.register(&connection, protocol);
             let sent = tokio::time::timeout(HELLO_TIMEOUT, hello::send(&mut io, &answer)).await;
             drop(greeting);
             if !matches!(sent, Ok(Ok(()))) {

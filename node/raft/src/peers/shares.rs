@@ -1,44 +1,76 @@
 //! A share of something bounded for each source address, so that no one source takes all of it.
 //!
-//! A source is an IPv4 address, or the 64 leading bits of an IPv6 address, of which a host has as many
-//! as it likes. Entries live as long as a permit of theirs does: there are never more than permits.
+//! A source is an address, and of IPv6 the network of its 64 leading bits too: a host has as many addresses
+//! there as it likes, and so have the hosts beside it on one LAN. So an address has as much as an IPv4
+//! address has, and its network three times that. Entries live as long as a permit of theirs does: there
+//! are never more than two for each permit.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::OwnedSemaphorePermit;
+
+/// How many times an address's share a network of IPv6 has.
+const NETWORK_TIMES: usize = 3;
 
 #[derive(Debug)]
 pub(super) struct Shares {
     most: usize,
-    taken: Mutex<HashMap<IpAddr, usize>>,
+    taken: Mutex<HashMap<Source, usize>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Source {
+    Host(IpAddr),
+    /// The leading 64 bits of an IPv6 address.
+    Network(u64),
 }
 
 /// A part of its source's share, given back when dropped.
 #[derive(Debug)]
 pub(super) struct Share {
     shares: Arc<Shares>,
-    source: IpAddr,
+    from: IpAddr,
+}
+
+/// A place among those who greet, and the part of its source's share that it is: until the greeting has
+/// ended, whoever it is. One who has a key could else take all places by being slow to end.
+#[derive(Debug)]
+pub(super) struct Greeting {
+    _place: OwnedSemaphorePermit,
+    _share: Share,
+}
+
+impl Greeting {
+    pub fn of(place: OwnedSemaphorePermit, share: Share) -> Self {
+        Self { _place: place, _share: share }
+    }
 }
 
 impl Shares {
-    /// Each source may have as many as `most`.
+    /// Each address may have as many as `most`.
     pub fn new(most: usize) -> Arc<Self> {
         Arc::new(Self { most, taken: Mutex::default() })
     }
 
     /// None where the source has all of its share.
     pub fn take(self: &Arc<Self>, from: IpAddr) -> Option<Share> {
-        let source = source(from);
         let mut taken = self.taken();
-        let count = taken.entry(source).or_default();
-        if *count >= self.most {
+        let has_room = sources(from).all(|source| {
+            let most = if matches!(source, Source::Host(_)) { self.most } else { self.most * NETWORK_TIMES };
+            taken.get(&source).is_none_or(|count| *count < most)
+        });
+        if !has_room {
             return None;
         }
-        *count += 1;
-        Some(Share { shares: self.clone(), source })
+        for source in sources(from) {
+            *taken.entry(source).or_default() += 1;
+        }
+        Some(Share { shares: self.clone(), from })
     }
 
-    fn taken(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+    fn taken(&self) -> MutexGuard<'_, HashMap<Source, usize>> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -46,20 +78,24 @@ impl Shares {
 impl Drop for Share {
     fn drop(&mut self) {
         let mut taken = self.shares.taken();
-        if let Some(count) = taken.get_mut(&self.source) {
-            *count -= 1;
-            if *count == 0 {
-                taken.remove(&self.source);
+        for source in sources(self.from) {
+            if let Some(count) = taken.get_mut(&source) {
+                *count -= 1;
+                if *count == 0 {
+                    taken.remove(&source);
+                }
             }
         }
     }
 }
 
-fn source(from: IpAddr) -> IpAddr {
-    match from.to_canonical() {
-        IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX))),
-        v4 => v4,
-    }
+fn sources(from: IpAddr) -> impl Iterator<Item = Source> {
+    let host = from.to_canonical();
+    let network = match host {
+        IpAddr::V6(ip) => Some(Source::Network((ip.to_bits() >> 64) as u64)),
+        IpAddr::V4(_) => None,
+    };
+    std::iter::once(Source::Host(host)).chain(network)
 }
 
 #[cfg(test)]
@@ -81,10 +117,18 @@ mod tests {
     }
 
     #[test]
-    fn all_addresses_of_one_ipv6_network_are_one_source() {
-        let shares = Shares::new(1);
-        let _one = shares.take("2001:db8::1".parse().unwrap()).unwrap();
-        assert!(shares.take("2001:db8::ffff:1".parse().unwrap()).is_none());
-        assert!(shares.take("2001:db8:0:1::1".parse().unwrap()).is_some());
+    fn an_ipv6_address_has_a_share_and_its_network_three_times_that() {
+        let shares = Shares::new(2);
+        let take = |text: &str| shares.take(text.parse().unwrap());
+        // Also of the address that reads like its network.
+        let of_one = [take("2001:db8::").unwrap(), take("2001:db8::").unwrap()];
+        assert!(take("2001:db8::").is_none());
+        let of_others: Vec<_> = (1..=4).map(|host| take(&format!("2001:db8::{host}")).unwrap()).collect();
+        assert!(take("2001:db8::ffff:1").is_none(), "the network has all of its share");
+        assert!(take("2001:db8:0:1::1").is_some());
+        drop(of_one);
+        assert!(take("2001:db8::").is_some());
+        drop(of_others);
+        assert!(shares.taken().is_empty(), "nothing is kept of who has nothing");
     }
 }

@@ -34,6 +34,8 @@ pub(super) struct Slot {
     pub failures: u32,
     /// Not before then, because of this.
     pub backoff: Option<(Instant, DialError)>,
+    /// The newest protocol that both speak, by the last hello.
+    pub protocol: Option<u16>,
     /// Whether there ever was a connection.
     known: bool,
 }

@@ -130,7 +130,7 @@ pub enum Refusal {
     /// A request or a group that the peer does not know.
     #[error("the peer does not know such a request")]
     NotSupported,
-    /// Who asks has the edge key alone. No member is ever told so. Level 3.
+    /// Who asks has the edge key alone. No member is ever told so. Protocol 6.
     #[error("this is not for who has the edge key alone")]
     NotForEdges,
 }

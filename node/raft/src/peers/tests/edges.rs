@@ -186,3 +186,31 @@ async fn a_stranger_who_knocks_without_end_leaves_the_door_to_the_others() {
     drop(silent);
     until("the share comes back", || a.peers.counters().hello_failures.get() >= 1).await;
 }
+
+#[tokio::test]
+async fn edges_that_are_slow_to_part_leave_the_door_to_the_nodes() {
+    let book = Arc::default();
+    let a = Build::new(1).start(&book).await;
+    let b = Build::new(2).start(&book).await;
+    let mut parting = Vec::new();
+    for _ in 0..GREETING_MAX {
+        // It has its answer, and closes nothing. One that is told nothing is gone at once.
+        let probe = hello(ConnectionKind::Probe, EDGE, None, &a);
+        parting.extend(hello::dial(a.address, &edge_key(), &probe).await.ok());
+    }
+    assert!(!parting.is_empty());
+    assert_eq!(proposed(b.peers.call(a.id, proposal(3), soon()).await.unwrap()), 3);
+    assert_eq!(a.peers.counters().rejected(RejectReason::Busy), 0);
+    drop(parting);
+}
+
+#[tokio::test]
+async fn what_a_peer_speaks_is_known_by_its_hello_and_an_edge_says_it_for_nobody() {
+    let (a, b) = pair().await;
+    assert_eq!(a.peers.protocol_of(b.id), None);
+    let mut thief = edge(b.id, &a).await;
+    ask(&mut thief, Request::ReadIndex { vote: None }).await;
+    assert_eq!(a.peers.protocol_of(b.id), None);
+    a.peers.call(b.id, proposal(3), soon()).await.unwrap();
+    assert_eq!([a.peers.protocol_of(b.id), b.peers.protocol_of(a.id)], [Some(wire::PROTOCOL.1); 2]);
+}
