@@ -37,6 +37,8 @@ pub enum Wait {
     TwoClusters(ClusterId, ClusterId),
     /// A cluster is seen that shows no leader.
     NoLeader(ClusterId),
+    /// None of the nodes of a cluster that is seen says over a connection that it belongs to it.
+    Unconfirmed(ClusterId),
     /// There are seeds, and nobody to join; `--expect 1` with seeds never starts a cluster.
     NobodyToJoin,
     Missing {
@@ -156,6 +158,11 @@ impl fmt::Display for Wait {
                 write!(f, "two clusters are seen, {one} and {other}: name the seeds of one of them")
             }
             Wait::NoLeader(cluster) => write!(f, "cluster {cluster} is seen, but it shows no leader to join"),
+            Wait::Unconfirmed(cluster) => write!(
+                f,
+                "cluster {cluster} is seen in gossip, but none of its nodes confirms over a connection that it \
+                 belongs to it"
+            ),
             Wait::NobodyToJoin => write!(
                 f,
                 "no cluster to join is seen; with --expect 1 and seeds a node never starts one: \
