@@ -168,7 +168,8 @@ async fn start(config: ServeConfig, files: u64) -> anyhow::Result<Node> {
     let metrics = Metrics::new();
     let store = group::open_store(folder.dir(), clients::segments_held_max(files)).await?;
 
-    let record = record(&config, &folder.identity(), &listeners).await?;
+    let run = folder.begin_run(PeerRecord::generation_now());
+    let record = record(&config, &folder.identity(), run, &listeners).await?;
     let tls = peer_tls(&keys)?;
     let (seeds, seeds_given) = (config.seeds.clone(), !config.seeds.is_empty());
     let gossip = Gossip::start(GossipConfig { socket: listeners.gossip, seeds, keys, record }).await?;
@@ -257,6 +258,7 @@ async fn start(config: ServeConfig, files: u64) -> anyhow::Result<Node> {
 async fn record(
     config: &ServeConfig,
     identity: &Identity,
+    run: u64,
     listeners: &Listeners,
 ) -> anyhow::Result<PeerRecord> {
     let bound = listeners.peer.local_addr()?;
@@ -285,7 +287,7 @@ async fn record(
         raft: RaftRole::None,
         leader: None,
         term: 0,
-        generation: PeerRecord::generation_now(),
+        generation: run,
     })
 }
 
