@@ -199,6 +199,7 @@ impl Group {
             node_id,
             raft: raft.clone(),
             gossip: gossip.clone(),
+            peers: peers.clone(),
             reader,
             proposer,
             time: time.clone(),

@@ -249,7 +249,7 @@ impl Service {
         };
         let ttl_ms = u64::try_from(self.0.idempotency_for.as_millis()).unwrap_or(u64::MAX);
         let guard = Op::Claim { key, fingerprint, time_ms: self.0.time.now_ms(), ttl_ms };
-        self.0.status.require(guard.level(), "idempotency keys")?;
+        self.0.status.require(self.0.reader.level(), guard.level(), "idempotency keys")?;
         let outcomes = self.0.proposer.propose_all(vec![guard, op], self.deadline()).await?;
         match <[OpOutcome; 2]>::try_from(outcomes) {
             Ok([OpOutcome::Claimed, outcome]) => Ok((outcome, false)),

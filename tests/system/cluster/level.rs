@@ -36,7 +36,7 @@ async fn members_agree_to_newer_formats_once_all_have_read_them_for_a_while_and_
     let (digest, _) = cluster.node(1).http.put("kept in either format").await;
     for node in 1..=3 {
         let node = cluster.node(node);
-        until("the members agree", PATIENCE, async || (level(node).await? == 4).then_some(())).await;
+        until("the members agree", PATIENCE, async || (level(node).await? == 6).then_some(())).await;
         assert_eq!(snapshot_format(node).await, 3);
     }
     cluster.kill_all();
@@ -46,7 +46,7 @@ async fn members_agree_to_newer_formats_once_all_have_read_them_for_a_while_and_
     cluster.wait_all_ready().await;
     for node in 1..=4 {
         let node = cluster.node(node);
-        until("the level is kept", PATIENCE, async || (level(node).await? == 4).then_some(())).await;
+        until("the level is kept", PATIENCE, async || (level(node).await? == 6).then_some(())).await;
         let answer = node.http.get(&format!("/messages/{digest}")).await.expect("an answer");
         assert_eq!(answer.status, 200, "{answer:?}");
     }
