@@ -9,6 +9,9 @@ use skep_kit::cluster::balancer::Balancer;
 use skep_kit::effort::machine_shared;
 use skep_kit::programs::{self, run_to_end, write_edge_key, write_key};
 use skep_kit::wait::until;
+use skep_members::gossip::wire::{self, Body, ChitchatId, Delta, Digest, Digests, Key, Message, Status};
+use skep_members::key::{Form, KeyRing};
+use skep_members::seal::Sealer;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -67,6 +70,44 @@ async fn a_balancer_with_the_edge_key_alone_follows_the_nodes() {
         assert_eq!(strangers(&cluster.node(node).admin, "skep").await, 0, "node {node}");
     }
     assert_eq!(strangers(&balancer.admin, "skep_balancer").await, 0);
+}
+
+/// What the library that gossips would end the process by.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_that_an_edge_says_in_gossip_ends_a_node() {
+    let _machine = machine_shared();
+    let mut cluster = Cluster::new(1, &[]);
+    let key = key_in(&cluster, "cluster.key");
+    let edge = std::fs::read_to_string(edge_key_of(&key)).unwrap();
+    cluster.key_file = Some(key);
+    cluster.start(1).wait_ready().await;
+    let node = cluster.node(1);
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut sealer = Sealer::new(&KeyRing::parse(&edge).unwrap()).unwrap();
+    let mut say = |body| {
+        let message = wire::write(&Message { digests: Digests::Streamed, body });
+        socket.send_to(&sealer.seal(Form::Edge, &message).unwrap(), node.peer_address()).unwrap();
+    };
+    let invented = || ChitchatId::new("00000000000000ab", 1, ([127, 0, 0, 1], 9).into());
+    until("the node has left out what was said", PATIENCE, async || {
+        let digest = vec![Digest { id: invented(), heartbeat: 1, floor: 0, version: 0 }];
+        say(Body::Syn { digest, gossip: "skep".into() });
+        let draining = Key { key: "t".into(), value: "draining".into(), version: 9, status: Status::Set };
+        // One that falls behind its own keys, and one that counts beyond the last number.
+        say(Body::Ack { delta: vec![delta(invented(), vec![draining.clone()], Some(3))] });
+        say(Body::Ack { delta: vec![delta(invented(), vec![Key { version: u64::MAX, ..draining }], None)] });
+        let metrics = node.admin.get("/metrics").await.ok()?.text();
+        let of =
+            |name: &str| metrics.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok());
+        let dropped = of("skep_gossip_datagrams_dropped_total{reason=\"undecodable\"} ")?;
+        (of("skep_gossip_left_out_total ")? >= 1.0 && dropped >= 1.0).then_some(())
+    })
+    .await;
+    node.http.put("still there").await;
+}
+
+fn delta(id: ChitchatId, keys: Vec<Key>, version: Option<u64>) -> Delta {
+    Delta { id, floor: 0, from: 0, keys, version }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
