@@ -3,10 +3,13 @@
 //! The control runtime carries gossip, probes, the admin address and signals; requests never touch
 //! it.
 
+mod health;
+mod reload;
+
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context;
 use skep_base::id::NodeId;
@@ -17,27 +20,29 @@ use skep_members::advertise;
 use skep_members::gossip::{Gossip, GossipConfig, NodeState, PeerRecord, Program, RaftRole};
 use skep_members::key::KeyRing;
 use skep_vrrp::Running;
-use skep_vrrp::track::{Health, NO_BACKEND, WEAK_AFTER};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::config::{self, Invocation, ServeConfig};
+use crate::config::ServeConfig;
 use crate::core::access_log;
+use crate::core::account::Account;
 use crate::core::shared::Shared;
 use crate::core::stats::CoreStats;
 use crate::core::worker::idle_grace;
+use crate::listen::activation::{Passed, bind_all};
 use crate::listen::cores::{self, CoreConfig, Phase};
 use crate::listen::tls::Certificates;
 use crate::metrics::{self, Metrics};
-use crate::pools::{Pool, registry, source};
+use crate::pools::{registry, source};
 use crate::status::Status;
+
+use health::{health, watch_cores};
+use reload::Reload;
 
 /// How long new connections are still taken once the drain is announced: who follows `/-/ready`
 /// or the gossip needs a moment to look elsewhere.
 const ANNOUNCE: Duration = Duration::from_millis(300);
-/// How often ejections are looked at, which begin and end without a word.
-const HEALTH_INTERVAL: Duration = Duration::from_millis(250);
 /// How often certificate files are looked at.
 const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -46,18 +51,27 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    let files = Some(files::raise_limit());
+    let files = files::raise_limit();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
     let certificates = match config.https {
-        Some(_) => Some(Arc::new(Certificates::new(config.certificates.clone())?)),
+        Some(_) => {
+            Some(Arc::new(Certificates::new(config.certificates.clone(), config.cluster_key.as_ref())?))
+        }
         None => None,
     };
     let count = config.cores.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-    let http = bind_all(config.http, count).with_context(|| format!("--http {}", config.http))?;
+    let passed = Passed::take().map_err(anyhow::Error::msg)?;
+    let http =
+        bind_all(passed.http, config.http, count).with_context(|| format!("--http {}", config.http))?;
     let https = match config.https {
-        Some(address) => bind_all(address, count).with_context(|| format!("--https {address}"))?,
+        Some(address) => {
+            bind_all(passed.https, address, count).with_context(|| format!("--https {address}"))?
+        }
+        None if passed.https.is_some() => {
+            anyhow::bail!("a socket named https was passed, and --https is not set")
+        }
         None => Vec::new(),
     };
     let admin = listen::bind(config.admin).with_context(|| format!("--admin {}", config.admin))?;
@@ -67,17 +81,26 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
         tracing::warn!("no certificate is given (--cert): HTTPS uses a self-signed one");
     }
 
-    let shared = Arc::new(Shared::default());
-    shared.settings.store(Arc::new(config.settings.clone()));
+    let account = Arc::new(config.request_memory.map_or_else(Account::default, Account::new));
+    let shared = Arc::new(Shared { account, ..Shared::default() });
+    shared.settings.store(Arc::new(reload::within(files, count, config.settings.clone())));
     if let Some(keys) = config.cluster_key.clone() {
         shared.let_go.believe(keys);
     }
     let gossip = start_gossip(&config, http_address, admin_address).await?;
-    let backends = backends(&config, gossip.as_ref());
-    let registry = tokio::spawn(registry::run(shared.pools.skep().clone(), backends));
+    let (backends, targets) = watch::channel(source::fixed(&config.backends, config.check.as_ref()));
+    let backends = match &gossip {
+        Some(gossip) => {
+            follow(gossip, backends);
+            None
+        }
+        None => Some(backends),
+    };
+    let registry = tokio::spawn(registry::run(shared.pools.skep().clone(), targets));
 
     let (phase, phases) = watch::channel(Phase::Serving);
     let log = access_log::start(&config.access_log).context("--access-log")?;
+    let (log, log_file) = (log.as_ref().map(access_log::Writer::sender), log);
     let mut stats = Vec::new();
     let mut cores = JoinSet::new();
     let mut https = https.into_iter();
@@ -96,6 +119,7 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
         cores.spawn_blocking(move || thread.join());
     }
     drop(log);
+    let pulse = tokio::spawn(watch_cores(shared.clone(), stats.clone()));
     let metrics = Metrics {
         shared: shared.clone(),
         cores: stats,
@@ -103,7 +127,7 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
         certificates: certificates.clone(),
     };
     let address = match config.vrrp.clone() {
-        Some(vrrp) => Some(skep_vrrp::start(vrrp, Some(health(shared.pools.skep().clone()))).await?),
+        Some(vrrp) => Some(skep_vrrp::start(vrrp, Some(health(shared.clone()))).await?),
         None => None,
     };
     let view = address.as_ref().map(|address| address.view.clone());
@@ -118,20 +142,19 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
         https = https_address.map(|address| address.to_string()),
         admin = %admin_address,
         cores = count,
-        files,
+        files = (files < u64::MAX).then_some(files),
         "serving"
     );
 
+    let certificates = certificates.as_deref();
+    let reload = Reload { shared: &shared, files, cores: count, certificates, backends, log: log_file };
     let mut certificate_ticks = tokio::time::interval(CERTIFICATE_INTERVAL);
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hangup.recv() => {
-                reload_settings(&shared);
-                reload_certificates(certificates.as_deref(), true);
-            }
-            _ = certificate_ticks.tick() => reload_certificates(certificates.as_deref(), false),
+            _ = hangup.recv() => reload.all(),
+            _ = certificate_ticks.tick() => reload.changed_certificates(),
             Some(ended) = cores.join_next() => {
                 // A core ends by itself only where it cannot go on.
                 anyhow::bail!("a core ended: {ended:?}");
@@ -143,6 +166,11 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
         address.finish().await;
     }
     registry.abort();
+    pulse.abort();
+    // The cores have ended, and with them what they had to say.
+    if let Some(log) = reload.log {
+        let _ = tokio::task::spawn_blocking(move || log.finish()).await;
+    }
     if let Some(gossip) = gossip {
         gossip.leave().await;
     }
@@ -194,61 +222,8 @@ async fn drain<T: 'static>(
     while cores.join_next().await.is_some() {}
 }
 
-/// Whether there are backends, as a virtual address's holder is told: a lack of them once it lasts. Every balancer
-/// sees the same nodes go and come, each a moment apart, and the address is not to move for that.
-#[derive(Debug, Default)]
-struct Lack {
-    was_able: bool,
-    since: Option<Instant>,
-}
-
-impl Lack {
-    fn judge(&mut self, able: bool, now: Instant) -> Health {
-        if able {
-            *self = Self { was_able: true, since: None };
-            return Health::Well;
-        }
-        let since = *self.since.get_or_insert(now);
-        if now.saturating_duration_since(since) >= WEAK_AFTER {
-            self.was_able = false;
-        }
-        if self.was_able { Health::Well } else { Health::Weak(NO_BACKEND) }
-    }
-}
-
-/// What a virtual address's holder needs to know of this proxy. Its task ends with its reader.
-fn health(pool: Arc<Pool>) -> watch::Receiver<Health> {
-    let (sender, receiver) = watch::channel(Health::Weak(NO_BACKEND));
-    let mut lack = Lack::default();
-    tokio::spawn(async move {
-        loop {
-            let changed = pool.changed.notified();
-            let health = lack.judge(pool.load().able() > 0, Instant::now());
-            sender.send_if_modified(|before| std::mem::replace(before, health.clone()) != health);
-            tokio::select! {
-                () = changed => {}
-                () = tokio::time::sleep(HEALTH_INTERVAL) => {}
-                () = sender.closed() => return,
-            }
-        }
-    });
-    receiver
-}
-
-/// One listening socket for each core, on one port also where that is 0.
-fn bind_all(address: SocketAddr, count: usize) -> std::io::Result<Vec<std::net::TcpListener>> {
-    let first = listen::bind(address)?;
-    let address = first.local_addr()?;
-    std::iter::once(Ok(first)).chain((1..count).map(|_| listen::bind(address))).collect()
-}
-
-/// The backends' source: a list that stays, or what gossip shows. Its task ends with its reader.
-fn backends(config: &ServeConfig, gossip: Option<&Gossip>) -> watch::Receiver<Vec<source::Target>> {
-    let (sender, receiver) = watch::channel(source::fixed(&config.backends, config.check.as_ref()));
-    let Some(gossip) = gossip else {
-        tokio::spawn(async move { sender.closed().await });
-        return receiver;
-    };
+/// Keeps the pool's source at what gossip shows, until its reader is gone.
+fn follow(gossip: &Gossip, sender: watch::Sender<Vec<source::Target>>) {
     let mut view = gossip.view();
     tokio::spawn(async move {
         loop {
@@ -266,7 +241,6 @@ fn backends(config: &ServeConfig, gossip: Option<&Gossip>) -> watch::Receiver<Ve
             }
         }
     });
-    receiver
 }
 
 async fn start_gossip(
@@ -317,46 +291,4 @@ fn bind_gossip(address: SocketAddr) -> std::io::Result<UdpSocket> {
     };
     socket.set_nonblocking(true)?;
     Ok(socket)
-}
-
-fn reload_settings(shared: &Shared) {
-    match config::parse(std::env::args_os(), |name| std::env::var_os(name)) {
-        Ok(Invocation::Serve(config)) => {
-            shared.settings.store(Arc::new(config.settings));
-            tracing::info!("limits and times read again");
-        }
-        Ok(_) => {}
-        Err(error) => tracing::error!("the configuration is left as it was: {error}"),
-    }
-}
-
-fn reload_certificates(certificates: Option<&Certificates>, in_any_case: bool) {
-    match certificates.map(|certificates| certificates.reload(in_any_case)) {
-        Some(Ok(true)) => tracing::info!("certificates read again"),
-        Some(Err(error)) => tracing::error!("the certificates are left as they were: {error}"),
-        Some(Ok(false)) | None => {}
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_lack_of_backends_is_told_once_it_lasts_and_their_return_at_once() {
-        let (mut lack, begun) = (Lack::default(), Instant::now());
-        let weak = Health::Weak(NO_BACKEND);
-        assert_eq!(lack.judge(false, begun), weak, "it never had any");
-        for (after, able, expected) in [
-            (Duration::ZERO, true, Health::Well),
-            (Duration::from_secs(1), false, Health::Well),
-            (Duration::from_secs(2), false, Health::Well),
-            (Duration::from_secs(2), true, Health::Well),
-            (Duration::from_secs(3), false, Health::Well),
-            (Duration::from_secs(3) + WEAK_AFTER, false, weak.clone()),
-            (Duration::from_secs(9), true, Health::Well),
-        ] {
-            assert_eq!(lack.judge(able, begun + after), expected, "{after:?} {able}");
-        }
-    }
 }

@@ -1,12 +1,16 @@
-//! What one core has for itself: timers, buffers, pipes, counters, its side of the log.
+//! What one core has for itself: timers, buffers, pipes, counters, the time of day, its side of the
+//! log.
 //!
 //! `worker` is all of it together; `shared` is what all cores and the control task share, by limits that
 //! are atomics and by values that are replaced as a whole. Nothing here knows what a request is but
 //! for `trail`, which says what became of one.
 
 pub(crate) mod access_log;
+pub mod account;
 pub(crate) mod buffer;
 pub(crate) mod connections;
+pub(crate) mod date;
+pub(crate) mod pulse;
 pub mod settings;
 pub mod shared;
 pub(crate) mod splice;

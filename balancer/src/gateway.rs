@@ -4,14 +4,17 @@
 //! backend. What is decided of a request is decided here; nothing behind it sees a path.
 
 mod builtin;
+mod hops;
 mod ready;
 
+use std::borrow::Cow;
 use std::rc::Rc;
 
 use crate::core::worker::Worker;
 use crate::forward::dispatch::Dispatch;
 use crate::forward::plan::Plan;
 use crate::wire::request_head::RequestHead;
+use crate::wire::write::Framing;
 
 use self::builtin::Known;
 
@@ -38,12 +41,37 @@ pub enum Verdict {
     Answer(Answer),
 }
 
-/// An answer of the balancer's own: a line of text, never stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// An answer of the balancer's own, never stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     pub status: u16,
     pub reason: &'static str,
-    pub text: &'static str,
+    /// A field's name, in lower case, and its value.
+    pub field: (&'static str, &'static str),
+    pub body: Cow<'static, [u8]>,
+}
+
+impl Answer {
+    /// A line of text.
+    const fn text(status: u16, reason: &'static str, text: &'static str) -> Self {
+        Self { status, reason, field: ("content-type", "text/plain"), body: Cow::Borrowed(text.as_bytes()) }
+    }
+
+    /// The whole of it for an HTTP/1.x client.
+    pub fn write(&self, framing: Framing, out: &mut Vec<u8>) {
+        let Self { status, reason, field: (name, value), body } = self;
+        let head = format!(
+            "HTTP/1.1 {status} {reason}\r\n{name}: {value}\r\ncache-control: no-store\r\ncontent-length: {}\r\n",
+            body.len()
+        );
+        out.extend_from_slice(head.as_bytes());
+        framing.write_connection(None, false, out);
+        framing.write_date(out);
+        out.extend_from_slice(b"\r\n");
+        if !framing.is_head {
+            out.extend_from_slice(body);
+        }
+    }
 }
 
 /// Judges the requests of one core.
@@ -67,7 +95,10 @@ impl Gateway {
             key: None,
             answer_within: settings.request_timeout,
         };
-        match builtin::known(head.method, head.target.of(asked.buf)) {
+        if head.max_forwards == Some(0) {
+            return Verdict::Answer(hops::answer(&asked));
+        }
+        match builtin::known(head.method, &head.target(asked.buf).whole()) {
             Known::Ready => return Verdict::Answer(ready::answer(&self.worker, &self.skep, &asked)),
             Known::NamedByContent => plan.repeatable |= are_nodes,
             Known::Digest(key) => plan.key = Some(key).filter(|_| are_nodes && settings.by_digest),

@@ -15,6 +15,7 @@ use crate::core::shared::Shared;
 use crate::core::stats::{BUCKETS_S, CoreStats, Count};
 use crate::listen::tls::Certificates;
 use crate::pools::backends::{Kind, Known};
+use crate::pools::failures::Way;
 
 /// Reads what is counted.
 pub struct Metrics {
@@ -52,16 +53,20 @@ impl Metrics {
 
     fn encode_cores(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
         type Of = fn(&CoreStats) -> &Count;
-        let counters: [(&str, &str, Of); 11] = [
+        let counters: [(&str, &str, Of); 13] = [
             ("connections_accepted", "Connections accepted", |it| &it.accepted),
             ("connections_rejected", "Connections over a limit", |it| &it.rejected),
             ("requests_refused", "Requests refused as malformed or too large", |it| &it.refused),
             ("retries", "Requests sent again", |it| &it.retries),
             ("requests_queued", "Requests that waited for a backend", |it| &it.queued),
             ("http2_requests", "Requests over HTTP/2", |it| &it.http2_requests),
+            ("http2_calmed", "Connections ended because too many requests were taken back", |it| {
+                &it.http2_calmed
+            }),
             ("request_bytes", "Bytes of requests' bodies", |it| &it.bytes_in),
             ("response_bytes", "Bytes of answers' bodies", |it| &it.bytes_out),
             ("tls_handshakes", "TLS handshakes", |it| &it.tls_handshakes),
+            ("tls_resumed", "TLS handshakes that resumed a session", |it| &it.tls_resumed),
             ("tls_handshake_failures", "TLS handshakes that failed", |it| &it.tls_failures),
             ("access_log_lines_dropped", "Lines that the log's reader was too slow for", |it| {
                 &it.log_lines_dropped
@@ -77,7 +82,8 @@ impl Metrics {
         let samples: Vec<(&Labels<'_>, u64)> =
             labels.iter().zip(&answers).map(|(labels, (_, count))| (&labels[..], *count)).collect();
         counter(encoder, "requests", "Requests by the class of their answer", &samples)?;
-        let gauges: [(&str, &str, u64); 3] = [
+        let account = &self.shared.account;
+        let gauges: [(&str, &str, u64); 5] = [
             ("connections", "Connections that are open", self.sum(|it| &it.connections)),
             ("queue_length", "Requests that wait for a backend", self.sum(|it| &it.waiting)),
             (
@@ -85,6 +91,8 @@ impl Metrics {
                 "Connections that may be open",
                 self.shared.settings.load().connections_max as u64,
             ),
+            ("request_memory_bytes", "Bytes that requests hold, as the account has it", account.drawn()),
+            ("request_memory_max_bytes", "Most bytes that requests may hold", account.bytes_max()),
         ];
         for (name, help, value) in gauges {
             gauge(encoder, name, help, &[(&[], value as f64)])?;
@@ -169,7 +177,12 @@ impl Metrics {
             labels.iter().map(|(labels, count)| (&labels[..], *count)).collect();
         counter(encoder, "backend_responses", "Answers passed on, by class", &samples)?;
         type Gauge = fn(&Known) -> f64;
-        let gauges: [(&str, &str, Gauge); 3] = [
+        let gauges: [(&str, &str, Gauge); 4] = [
+            (
+                "backend_failing",
+                "How much of what it answered of late was a failure, from 0 to 1; it fades",
+                |it| it.backend.failing(),
+            ),
             ("backend_serving", "Whether requests may go there", |it| f64::from(it.serving)),
             ("backend_ejected", "Whether traffic has ejected it", |it| f64::from(it.backend.is_ejected())),
             ("backend_outstanding", "Requests in flight", |it| {
@@ -182,7 +195,21 @@ impl Metrics {
                 labels.iter().zip(&set.known).map(|(labels, known)| (&labels[..], read(known))).collect();
             gauge(encoder, name, help, &samples)?;
         }
+        self.encode_failures(encoder, &set.known)?;
         self.encode_latencies(encoder, &set.known)
+    }
+
+    fn encode_failures(&self, encoder: &mut DescriptorEncoder<'_>, known: &[Known]) -> Result<(), Error> {
+        let mut labels = Vec::new();
+        for it in known {
+            labels.extend(Way::ALL.map(|way| {
+                let labels_of = [("backend", it.backend.name.as_str()), ("way", way.as_str())];
+                (labels_of, it.backend.stats.failed.count(way))
+            }));
+        }
+        let samples: Vec<(&Labels<'_>, u64)> =
+            labels.iter().map(|(labels, count)| (&labels[..], *count)).collect();
+        counter(encoder, "backend_failures_by_way", "Failures, by how each was one", &samples)
     }
 
     fn encode_latencies(&self, encoder: &mut DescriptorEncoder<'_>, known: &[Known]) -> Result<(), Error> {
@@ -278,7 +305,7 @@ mod tests {
         let text = scrape(Arc::default(), None);
         has(&text, "skep_balancer_backends{state=\"available\"} 0.0");
         assert!(!text.contains("skep_balancer_certificate_"), "{text}");
-        let text = scrape(Arc::default(), Some(Arc::new(Certificates::new(vec![]).unwrap())));
+        let text = scrape(Arc::default(), Some(Arc::new(Certificates::new(vec![], None).unwrap())));
         let start = "skep_balancer_certificate_not_after_timestamp_seconds{certificate=\"self-signed\"} ";
         assert!(text.lines().any(|line| line.starts_with(start)), "{text}");
     }

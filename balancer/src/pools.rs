@@ -7,6 +7,7 @@
 
 pub mod backends;
 pub(crate) mod choose;
+pub mod failures;
 pub(crate) mod latency;
 pub(crate) mod outlier;
 pub mod probe;
@@ -15,6 +16,7 @@ pub(crate) mod source;
 pub(crate) mod standing;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use arc_swap::{ArcSwap, Guard};
 use tokio::sync::Notify;
@@ -30,13 +32,21 @@ pub struct Pool {
     /// `Skep-Unprocessed` is believed.
     pub are_nodes: bool,
     set: ArcSwap<BackendSet>,
+    /// Requests of all cores that wait for one of them.
+    pub waiting: AtomicUsize,
     /// Told after each change of the set; for one listener.
     pub changed: Notify,
 }
 
 impl Pool {
     pub fn new(name: &str, are_nodes: bool) -> Arc<Self> {
-        Arc::new(Self { name: name.into(), are_nodes, set: ArcSwap::default(), changed: Notify::new() })
+        Arc::new(Self {
+            name: name.into(),
+            are_nodes,
+            set: ArcSwap::default(),
+            waiting: AtomicUsize::new(0),
+            changed: Notify::new(),
+        })
     }
 
     /// What it is at this moment.

@@ -13,6 +13,7 @@ use http::HeaderValue;
 use prometheus_client::registry::Registry;
 use serde::{Deserialize, Serialize};
 use skep_console::{Admin, answer};
+use skep_vrrp::track;
 
 use crate::core::shared::Shared;
 use crate::pools::backends::Kind;
@@ -157,9 +158,11 @@ impl Status {
 
     fn not_ready(&self) -> Option<&'static str> {
         if self.shared.draining.load(Relaxed) {
-            Some("draining")
+            Some(track::DRAINING)
+        } else if self.shared.core_hangs.load(Relaxed) {
+            Some(track::CORE_HANGS)
         } else if self.shared.pools.skep().load().able() == 0 {
-            Some("no backend is ready")
+            Some(track::NO_BACKEND)
         } else {
             None
         }

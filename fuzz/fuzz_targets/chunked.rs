@@ -10,7 +10,7 @@ use skep_fuzz::seeds;
 
 /// How many bytes belong to the body, and whether it is over.
 fn scan<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Result<(usize, bool), ChunkError> {
-    let (mut decoder, mut taken) = (Decoder::default(), 0);
+    let (mut decoder, mut taken) = (Decoder::of_request(), 0);
     for piece in pieces {
         let (n, done) = decoder.scan(piece)?;
         assert!(done || n == piece.len(), "bytes of an unfinished body are all its own");

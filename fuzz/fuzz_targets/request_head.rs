@@ -2,13 +2,14 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use skep_balancer::wire::write::{Client, write_request};
 use skep_balancer::wire::request_head::RequestHead;
+use skep_balancer::wire::write::{Client, write_request};
 use skep_fuzz::bounded::bounded;
 use skep_fuzz::heads::beyond_limits;
 use skep_fuzz::seeds;
 
-const CLIENT: Client<'_> = Client { address: "192.0.2.1", node: "192.0.2.1", proto: "http", trusted: false };
+const CLIENT: Client<'_> =
+    Client { address: "192.0.2.1", node: "192.0.2.1", proto: "http", http2: false, trusted: false };
 
 fuzz_target!(init: seeds::write(seeds::request_heads), |bytes: &[u8]| {
     let mut head = RequestHead::default();
@@ -43,7 +44,9 @@ fuzz_target!(init: seeds::write(seeds::request_heads), |bytes: &[u8]| {
     let read = again.parse(&out).expect("what is sent to a backend is well formed");
     assert!(read && again.len == out.len(), "what is sent ends where it should");
     assert_eq!((again.method, again.body), (head.method, head.body));
-    assert_eq!(again.target.of(&out), head.target.of(bytes));
+    assert_eq!(again.target(&out).whole(), head.target(bytes).whole());
+    let hops = head.max_forwards.map(|hops| hops.saturating_sub(1));
+    assert_eq!(again.max_forwards, hops);
     assert_eq!(again.expects_continue, head.expects_continue);
     assert_eq!(again.upgrade.map(|it| it.of(&out)), head.upgrade.map(|it| it.of(bytes)));
 });

@@ -24,6 +24,7 @@ use skep_state::kinds::text::TextRecord;
 use skep_state::kinds::{CommonRecord, KindsRecord};
 use skep_state::level::Level;
 use skep_state::message::{Digest, TEXT_PLAIN};
+use skep_state::rolling::StateHash;
 use skep_store::{SegmentMeta, SnapshotHeader};
 
 /// The environment variable that names the folder.
@@ -83,6 +84,7 @@ pub fn frames() -> Vec<Vec<u8>> {
         Frame::Cluster(ClusterId(7)),
         request(Request::Propose { ops: ops() }),
         request(Request::ReadIndex { vote: None }),
+        request(Request::Hashes),
         request(Request::Append(append())),
         request(Request::Bootstrap(BootstrapAsk::Promise(Proposal {
             ballot: 1,
@@ -94,6 +96,7 @@ pub fn frames() -> Vec<Vec<u8>> {
         response(Response::Proposed(Ok(vec![outcome, OpOutcome::Text { version: 2 }]))),
         response(Response::Proposed(Err(ProposeError::NotLeader { leader: Some(NodeId(1)) }))),
         response(Response::ReadIndex(Ok(9))),
+        response(Response::Hashes(vec![(4096, 1 << 100), (4100, 7)])),
         response(Response::Failed("why".into())),
         Frame::StreamOpen { stream: 1, group: GROUP },
         Frame::Append { stream: 1, request: append() },
@@ -136,7 +139,7 @@ pub fn snapshot_headers() -> Vec<Vec<u8>> {
         time: Stamp(5),
         recent: vec![(RequestId(1), 1), (RequestId(2), 2)],
     };
-    let common = CommonRecord { level: Level::FIRST, clock: Clock::at(Stamp(6)) };
+    let common = CommonRecord { level: Level::FIRST, clock: Clock::at(Stamp(6)), hash: None };
     let full = SnapshotHeader {
         segments: vec![
             SegmentMeta { first_seq: 1, count: 2, len: 500, sealed: true },
@@ -167,7 +170,9 @@ pub fn snapshot_headers() -> Vec<Vec<u8>> {
         SegmentMeta { first_seq: 1000, count: 20, len: 64 + 64 * 20, sealed: true },
         SegmentMeta { first_seq: 1020, count: 10, len: 64 + 64 * 10, sealed: false },
     ];
-    [empty, full, with_gaps, in_sections, with_claim_files]
+    let mut with_hash = with_claim_files.clone();
+    with_hash.kinds.common = CommonRecord { level: Level::ROLLING_HASH, hash: Some(StateHash(7)), ..common };
+    [empty, full, with_gaps, in_sections, with_claim_files, with_hash]
         .iter()
         .map(|header| {
             let (format, bytes) = header.encode().expect("a header can be encoded");

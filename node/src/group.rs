@@ -27,6 +27,7 @@ use tokio::sync::watch::Receiver;
 use tokio::task::JoinSet;
 
 use crate::service::due::Due;
+use crate::service::equal::{self, Equal};
 use crate::service::lateness;
 use crate::service::operator::Operator;
 use crate::service::proposer::{Carrier, Proposer};
@@ -89,8 +90,12 @@ pub struct OpenStore {
 }
 
 /// Opens a group's store in its folder. Before anybody hears of the node: it may take a while.
-pub async fn open_store(folder: &Path, segments_held_max: usize) -> anyhow::Result<Store> {
-    let config = StoreConfig { message_segments_held_max: segments_held_max, ..StoreConfig::new(folder) };
+pub async fn open_store(
+    folder: &Path,
+    message_segments_held_max: usize,
+    claim_files_held_max: usize,
+) -> anyhow::Result<Store> {
+    let config = StoreConfig { message_segments_held_max, claim_files_held_max, ..StoreConfig::new(folder) };
     Ok(tokio::task::spawn_blocking(move || skep_store::open(config)).await??)
 }
 
@@ -139,6 +144,7 @@ impl Group {
         );
         let pulse = read_indexer.pulse().clone();
         let reached = Reached::of(raft.clone(), gossip.clone());
+        let equal = Equal::default();
         let operator = Operator {
             node_id,
             raft: raft.clone(),
@@ -162,6 +168,7 @@ impl Group {
             waiting: bootstrap.waiting(),
             reached: reached.clone(),
             resumption: resumption.clone(),
+            equal: equal.clone(),
         });
         let (stops, questions) = stops::channel();
         peers.serve(Arc::new(RaftHandler {
@@ -200,7 +207,7 @@ impl Group {
             raft: raft.clone(),
             gossip: gossip.clone(),
             peers: peers.clone(),
-            reader,
+            reader: reader.clone(),
             proposer,
             time: time.clone(),
             level_after,
@@ -239,6 +246,15 @@ impl Group {
             health: store.health.clone(),
         };
         tasks.spawn(room::run(rooms, hand_over.clone()));
+        let compares = equal::Asks {
+            node_id,
+            equal,
+            raft: raft.clone(),
+            peers: peers.clone(),
+            gossip: gossip.clone(),
+            reader,
+        };
+        tasks.spawn(equal::run(compares, hand_over.clone()));
         tasks.spawn(reached::run(reached.clone(), peers.clone()));
         let resumed = resumed::Asks {
             node_id,

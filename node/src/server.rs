@@ -166,7 +166,8 @@ async fn start(config: ServeConfig, files: u64) -> anyhow::Result<Node> {
     let threads = config.http_threads.unwrap_or_else(|| http_threads::by_default(cores()));
     let http_threads = HttpThreads::start(threads).context("starting the threads for HTTP")?;
     let metrics = Metrics::new();
-    let store = group::open_store(folder.dir(), clients::segments_held_max(files)).await?;
+    let held = (clients::segments_held_max(files), clients::claim_files_held_max(files));
+    let store = group::open_store(folder.dir(), held.0, held.1).await?;
 
     let run = folder.begin_run(PeerRecord::generation_now());
     let record = record(&config, &folder.identity(), run, &listeners).await?;

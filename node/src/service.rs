@@ -5,7 +5,9 @@
 //! future here may be dropped at any await: a dropped write may still take effect.
 
 pub mod due;
+pub mod equal;
 mod hand_over;
+mod keys;
 pub mod lateness;
 pub mod level;
 pub mod list;
@@ -117,7 +119,11 @@ pub enum ServiceError {
     KeyTaken { detail: String },
     /// As many idempotency keys are remembered as can be, and none is old enough to be forgotten.
     #[error("{detail}")]
-    KeysFull { detail: String },
+    KeysFull {
+        detail: String,
+        /// When the oldest can be.
+        retry_after_s: u32,
+    },
     /// A member of the cluster is of a version that does not know how.
     #[error("{detail}")]
     TooOld { detail: String },
@@ -175,6 +181,7 @@ pub struct ServiceParts {
     pub waiting: tokio::sync::watch::Receiver<Option<skep_raft::formation::bootstrap::Wait>>,
     pub reached: reached::Reached,
     pub resumption: Resumption,
+    pub equal: equal::Equal,
 }
 
 impl Service {
@@ -188,6 +195,7 @@ impl Service {
             pulse: parts.read_indexer.pulse().clone(),
             reached: parts.reached,
             resumption: parts.resumption,
+            equal: parts.equal,
             started: started::Started::new(),
         };
         Self(Arc::new(Inner {
@@ -238,32 +246,6 @@ impl Service {
         match self.propose(op, claim).await? {
             (OpOutcome::Message { seq, created }, repeated) => Ok(Put { digest, seq, created, repeated }),
             (other, _) => Err(unexpected(&other)),
-        }
-    }
-
-    /// Proposes an operation, guarded where the client claims a key; answers whether its outcome is
-    /// that of an earlier request.
-    async fn propose(&self, op: Op, claim: Option<Claim>) -> Result<(OpOutcome, bool), ServiceError> {
-        let Some(Claim { key, fingerprint }) = claim else {
-            return Ok((self.0.proposer.propose(op, self.deadline()).await?, false));
-        };
-        let ttl_ms = u64::try_from(self.0.idempotency_for.as_millis()).unwrap_or(u64::MAX);
-        let guard = Op::Claim { key, fingerprint, time_ms: self.0.time.now_ms(), ttl_ms };
-        self.0.status.require(self.0.reader.level(), guard.level(), "idempotency keys")?;
-        let outcomes = self.0.proposer.propose_all(vec![guard, op], self.deadline()).await?;
-        match <[OpOutcome; 2]>::try_from(outcomes) {
-            Ok([OpOutcome::Claimed, outcome]) => Ok((outcome, false)),
-            Ok([OpOutcome::Repeated, outcome]) => Ok((outcome, true)),
-            Ok([OpOutcome::KeyTaken, _]) => Err(ServiceError::KeyTaken {
-                detail: "this Idempotency-Key was given to another request before".into(),
-            }),
-            Ok([OpOutcome::TooManyClaims, _]) => Err(ServiceError::KeysFull {
-                detail: "as many Idempotency-Keys are remembered as can be, and all are too young to be \
-                         forgotten; nothing was written"
-                    .into(),
-            }),
-            Ok([other, _]) => Err(unexpected(&other)),
-            Err(_) => Err(ServiceError::Fatal { detail: "the store answered too few operations".into() }),
         }
     }
 
@@ -414,6 +396,11 @@ impl Service {
     /// Since a leader with a quorum last confirmed a read here; none where it never did.
     pub fn read_silence(&self) -> Option<Duration> {
         self.0.read_indexer.pulse().silence(Instant::now())
+    }
+
+    /// Whether the state here is that of the others.
+    pub fn equal(&self) -> &equal::Equal {
+        &self.0.status.equal
     }
 
     /// Whether others saw more of this node's log than there is.

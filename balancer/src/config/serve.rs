@@ -17,6 +17,7 @@ use skep_vrrp::config::{self as vrrp, Place};
 use super::settings as names;
 use super::settings::{ADMIN, BACKENDS, HTTP, HTTPS, PEER};
 use crate::core::access_log::Destination;
+use crate::core::account::ACCOUNT_BYTES_MIN;
 use crate::core::settings::{FAILURE_STATUS_MIN, Network, Settings};
 use crate::listen::tls::Files;
 
@@ -41,6 +42,8 @@ pub struct ServeConfig {
     /// `None`: one for each that the process may use.
     pub cores: Option<usize>,
     pub drain: Duration,
+    /// None: by the memory that the process may have.
+    pub request_memory: Option<u64>,
     pub settings: Settings,
     pub access_log: Destination,
     pub log: LogConfig,
@@ -69,6 +72,7 @@ pub(super) fn resolve(layers: &Layers) -> Result<ServeConfig, ConfigError> {
             .read(&names::CORES, |text| values::count(text, names::CORES_MAX))?
             .map(|cores| cores as usize),
         drain,
+        request_memory: layers.read(&names::REQUEST_MEMORY, request_memory)?,
         settings: settings(layers)?,
         access_log: layers.value(&names::ACCESS_LOG, access_log)?,
         log: log(layers)?,
@@ -118,6 +122,9 @@ fn settings(layers: &Layers) -> Result<Settings, ConfigError> {
         connections_per_client_max: count(&names::MAX_PER_CLIENT)?,
         in_flight_max: layers.count(&names::MAX_IN_FLIGHT, names::COUNT_MAX)?,
         queue_max: count(&names::MAX_QUEUE)?,
+        uploads_per_client_max: count(&names::MAX_UPLOADS)?,
+        rate_min: layers.size(&names::MIN_RATE, names::RATE_BYTES_LIMIT)?,
+        upload_timeout: layers.duration(&names::UPLOAD_TIMEOUT)?,
         body_bytes_max: layers.size(&names::MAX_BODY, names::BODY_BYTES_LIMIT)?,
         head_timeout: layers.duration(&names::HEAD_TIMEOUT)?,
         idle_timeout: layers.duration(&names::IDLE_TIMEOUT)?,
@@ -145,6 +152,13 @@ fn failure_statuses(layers: &Layers) -> Result<Vec<u16>, ConfigError> {
         _ => Err(format!("{text:?} is no status of an error: expected {FAILURE_STATUS_MIN} to 599")),
     };
     layers.value(&names::FAILURE_STATUSES, |text| values::list(text, status))
+}
+
+fn request_memory(text: &str) -> Result<u64, String> {
+    let fits = values::size(text, names::MEMORY_BYTES_LIMIT).ok().filter(|bytes| *bytes >= ACCOUNT_BYTES_MIN);
+    fits.ok_or_else(|| {
+        format!("{text:?} is not a size of at least {} MiB, as in 64MiB", ACCOUNT_BYTES_MIN >> 20)
+    })
 }
 
 fn check(text: &str) -> Result<Arc<str>, String> {

@@ -8,6 +8,9 @@ use skep_vrrp::config::rows;
 pub const BODY_BYTES_LIMIT: u64 = 1 << 40;
 /// Longest path of `--check`, in bytes.
 pub const CHECK_BYTES_MAX: usize = 1024;
+/// Most that `--request-memory` and `--min-rate` may be, in bytes.
+pub const MEMORY_BYTES_LIMIT: u64 = 1 << 40;
+pub const RATE_BYTES_LIMIT: u64 = 1 << 30;
 /// Most that `--cores` may be.
 pub const CORES_MAX: u32 = 256;
 /// Most that a count of connections or requests may be.
@@ -73,14 +76,38 @@ pub(super) const MAX_QUEUE: Setting =
     Setting::serving("max-queue", "N", "1024", "Most requests of one core that wait for a backend");
 pub(super) const MAX_BODY: Setting =
     Setting::serving("max-body", "SIZE", "64MiB", "Largest request body, in bytes or with KiB or MiB");
+pub(super) const MAX_UPLOADS: Setting = Setting::serving(
+    "max-uploads-per-client",
+    "N",
+    "256",
+    "Most requests of one client address that a backend has while their bodies still come",
+);
+pub(super) const REQUEST_MEMORY: Setting = Setting::serving(
+    "request-memory",
+    "SIZE",
+    "an eighth of the memory limit",
+    "Most memory that requests hold beyond a small buffer each; 16MiB at least",
+);
+pub(super) const MIN_RATE: Setting = Setting::serving(
+    "min-rate",
+    "SIZE",
+    "1KiB",
+    "What a body must bring each second, beyond what comes within --request-timeout",
+);
+pub(super) const UPLOAD_TIMEOUT: Setting =
+    Setting::serving("upload-timeout", "DURATION", "15m", "Time for a whole request, its body included");
 pub(super) const HEAD_TIMEOUT: Setting =
     Setting::serving("head-timeout", "DURATION", "10s", "Time for a request's head");
 pub(super) const IDLE_TIMEOUT: Setting =
     Setting::serving("idle-timeout", "DURATION", "60s", "Time between requests on one connection");
 pub(super) const BODY_TIMEOUT: Setting =
     Setting::serving("body-timeout", "DURATION", "20s", "Time for a body to make progress");
-pub(super) const REQUEST_TIMEOUT: Setting =
-    Setting::serving("request-timeout", "DURATION", "15s", "Time to an answer, over all attempts");
+pub(super) const REQUEST_TIMEOUT: Setting = Setting::serving(
+    "request-timeout",
+    "DURATION",
+    "15s",
+    "Time from a request's end to an answer, over all attempts",
+);
 pub(super) const QUEUE_TIMEOUT: Setting =
     Setting::serving("queue-timeout", "DURATION", "2s", "Time that a request may wait for a backend");
 pub(super) const ACCESS_LOG: Setting =
@@ -124,8 +151,12 @@ pub(super) const SETTINGS: &[&Setting] = &[
     &MAX_CONNECTIONS,
     &MAX_PER_CLIENT,
     &MAX_IN_FLIGHT,
+    &MAX_UPLOADS,
     &MAX_QUEUE,
     &MAX_BODY,
+    &REQUEST_MEMORY,
+    &MIN_RATE,
+    &UPLOAD_TIMEOUT,
     &HEAD_TIMEOUT,
     &IDLE_TIMEOUT,
     &BODY_TIMEOUT,

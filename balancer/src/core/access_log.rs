@@ -6,8 +6,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::time::{Duration, SystemTime};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime};
 
 use time::OffsetDateTime;
 use time::macros::format_description;
@@ -19,6 +22,9 @@ use crate::wire::write::write_number;
 const BATCH_BYTES: usize = 32 * 1024;
 /// Most batches on their way to the writer.
 const BATCHES_MAX: usize = 256;
+/// Longest wait for the writer at the end.
+const FINISH_MAX: Duration = Duration::from_secs(1);
+const FINISH_LOOK: Duration = Duration::from_millis(5);
 /// Longest target that a line shows, in bytes.
 const TARGET_BYTES_MAX: usize = 512;
 
@@ -30,23 +36,68 @@ pub enum Destination {
     File(std::path::PathBuf),
 }
 
+/// The thread that writes.
+#[derive(Debug)]
+pub struct Writer {
+    sender: SyncSender<Vec<u8>>,
+    reopen: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
 /// Starts the writer; `None` where there is no log.
-pub fn start(destination: &Destination) -> std::io::Result<Option<SyncSender<Vec<u8>>>> {
-    let mut out: Box<dyn Write + Send> = match destination {
-        Destination::Off => return Ok(None),
-        Destination::Stdout => Box::new(std::io::stdout()),
-        Destination::File(path) => {
-            Box::new(std::fs::OpenOptions::new().create(true).append(true).open(path)?)
-        }
-    };
+pub fn start(destination: &Destination) -> std::io::Result<Option<Writer>> {
+    if *destination == Destination::Off {
+        return Ok(None);
+    }
+    let mut out = open(destination)?;
     let (sender, receiver): (_, Receiver<Vec<u8>>) = sync_channel(BATCHES_MAX);
-    std::thread::Builder::new().name("access-log".into()).spawn(move || {
+    let reopen = Arc::new(AtomicBool::new(false));
+    let (wanted, destination) = (reopen.clone(), destination.clone());
+    let thread = std::thread::Builder::new().name("access-log".into()).spawn(move || {
         while let Ok(batch) = receiver.recv() {
+            if wanted.swap(false, Relaxed) {
+                match open(&destination) {
+                    Ok(file) => out = file,
+                    Err(error) => tracing::error!(%error, "the access log is left as it was"),
+                }
+            }
             // A closed pipe must not end the balancer; there is nobody to tell either.
             let _ = out.write_all(&batch).and_then(|()| out.flush());
         }
     })?;
-    Ok(Some(sender))
+    Ok(Some(Writer { sender, reopen, thread }))
+}
+
+fn open(destination: &Destination) -> std::io::Result<Box<dyn Write + Send>> {
+    Ok(match destination {
+        Destination::Off => Box::new(std::io::sink()),
+        Destination::Stdout => Box::new(std::io::stdout()),
+        Destination::File(path) => {
+            Box::new(std::fs::OpenOptions::new().create(true).append(true).open(path)?)
+        }
+    })
+}
+
+impl Writer {
+    pub fn sender(&self) -> SyncSender<Vec<u8>> {
+        self.sender.clone()
+    }
+
+    /// Its file is opened by its name again: it was moved away, to begin a new one.
+    pub fn reopen(&self) {
+        self.reopen.store(true, Relaxed);
+        // Wakes it; where it is behind, it is awake.
+        let _ = self.sender.try_send(Vec::new());
+    }
+
+    /// Waits until all is written, once nobody else has a sender; not for long where nobody reads it.
+    pub fn finish(self) {
+        drop(self.sender);
+        let begun = Instant::now();
+        while !self.thread.is_finished() && begun.elapsed() < FINISH_MAX {
+            std::thread::park_timeout(FINISH_LOOK);
+        }
+    }
 }
 
 /// One request, as the log shows it.

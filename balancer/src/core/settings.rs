@@ -21,10 +21,17 @@ pub struct Settings {
     pub body_timeout: Duration,
     /// Time that a backend may be silent within an answer.
     pub stream_timeout: Duration,
-    /// Time from a request's head to its answer's, over all attempts.
+    /// Time from a request's end to its answer's begin, over all attempts; and that which a body has beyond
+    /// what `rate_min` gives it.
     pub request_timeout: Duration,
     /// Time for a connection to a backend.
     pub connect_timeout: Duration,
+    /// Bytes in each second that a body must bring, beyond what it may take in any case.
+    pub rate_min: u64,
+    /// Time for a request with its body, whatever it brings.
+    pub upload_timeout: Duration,
+    /// Requests of one client address that a backend has while their bodies still come.
+    pub uploads_per_client_max: usize,
     /// Largest request body, in bytes.
     pub body_bytes_max: u64,
     /// Requests in flight at one backend, over all cores.
@@ -54,6 +61,9 @@ impl Default for Settings {
             stream_timeout: Duration::from_secs(300),
             request_timeout: Duration::from_secs(15),
             connect_timeout: Duration::from_secs(1),
+            rate_min: 1024,
+            upload_timeout: Duration::from_secs(15 * 60),
+            uploads_per_client_max: 256,
             body_bytes_max: 64 * 1024 * 1024,
             in_flight_max: 1024,
             queue_max: 1024,

@@ -46,6 +46,8 @@ impl Durations {
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct CoreStats {
+    /// Of its ticker: a core that hangs counts no more.
+    pub ticks: Count,
     pub accepted: Count,
     pub rejected: Count,
     pub connections: Count,
@@ -57,9 +59,13 @@ pub struct CoreStats {
     pub queued: Count,
     pub waiting: Count,
     pub http2_requests: Count,
+    /// Connections that were ended because their clients took back too many requests.
+    pub http2_calmed: Count,
     pub bytes_in: Count,
     pub bytes_out: Count,
     pub tls_handshakes: Count,
+    /// Of those, resumed.
+    pub tls_resumed: Count,
     pub tls_failures: Count,
     pub log_lines_dropped: Count,
     pub durations: Durations,

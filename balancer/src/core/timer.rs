@@ -33,6 +33,8 @@ struct Slot {
     idle: bool,
     /// It fires once the process drains.
     told_of_drain: bool,
+    /// It is polled at the next tick, whatever comes.
+    look_again: bool,
     /// When it was taken; those of an earlier one are let go.
     generation: u32,
     fired: Option<Fired>,
@@ -44,6 +46,7 @@ const UNUSED: Slot = Slot {
     backend: 0,
     idle: false,
     told_of_drain: false,
+    look_again: false,
     generation: 0,
     fired: None,
     waker: None,
@@ -135,6 +138,11 @@ impl Timers {
             {
                 Fired::Drain
             } else {
+                if std::mem::take(&mut slot.look_again)
+                    && let Some(waker) = slot.waker.take()
+                {
+                    waker.wake();
+                }
                 continue;
             };
             slot.fired.get_or_insert(fired);
@@ -185,8 +193,15 @@ impl Timer {
         self.set(|slot| slot.told_of_drain = tell);
     }
 
+    /// Who waits is polled once more at the next tick: for what has no event, or is not worth one at once.
+    pub fn look_again(&self) {
+        self.set(|slot| slot.look_again = true);
+    }
+
     pub fn disarm(&self) {
-        self.set(|slot| (slot.deadline_ms, slot.backend, slot.fired) = (u64::MAX, 0, None));
+        self.set(|slot| {
+            (slot.deadline_ms, slot.backend, slot.fired, slot.look_again) = (u64::MAX, 0, None, false);
+        });
     }
 
     /// Ready where the wait is over.
@@ -254,6 +269,30 @@ mod tests {
         timers.tick(|_| false, false, false);
         assert_eq!(idle.limit(pending::<()>()).await, Err(Fired::Drain));
         assert!(waits(&late), "it came after that");
+    }
+
+    #[tokio::test]
+    async fn who_asks_for_it_is_polled_at_the_next_tick_and_not_at_the_one_after() {
+        let timers = Timers::new();
+        let timer = timers.timer();
+        timer.look_again();
+        let mut waiting = pin!(timer.limit(pending::<()>()));
+        let woken = std::sync::Arc::new(Woken::default());
+        let waker = Waker::from(woken.clone());
+        for wakes in [1, 1] {
+            assert!(waiting.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+            timers.tick(|_| false, false, false);
+            assert_eq!(woken.0.load(std::sync::atomic::Ordering::Relaxed), wakes);
+        }
+    }
+
+    #[derive(Default)]
+    struct Woken(std::sync::atomic::AtomicUsize);
+
+    impl std::task::Wake for Woken {
+        fn wake(self: std::sync::Arc<Self>) {
+            self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
     }
 
     #[tokio::test]

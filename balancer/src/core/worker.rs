@@ -12,7 +12,9 @@ use std::time::Duration;
 use skep_base::random::Random;
 
 use crate::core::access_log::{AccessLog, Line};
+use crate::core::account::{Purse, Use};
 use crate::core::buffer::BufferPool;
+use crate::core::date::Clock;
 use crate::core::settings::Settings;
 use crate::core::shared::Shared;
 use crate::core::splice::Pipes;
@@ -20,8 +22,11 @@ use crate::core::stats::CoreStats;
 use crate::core::timer::Timers;
 use crate::wire::request_head::{HEAD_BYTES_MAX, RequestHead};
 
-/// Size of the buffers that answers pass through.
-const ANSWER_BUFFER_BYTES: usize = 64 * 1024;
+/// What is read of an answer at once: while its client takes it, and where it does not, or there is no memory.
+pub const ANSWER_PIECE_BYTES: usize = 64 * 1024;
+pub const ANSWER_PIECE_BYTES_MIN: usize = 4 * 1024;
+/// Most that is read of a body before it has a backend.
+pub const AHEAD_BYTES_MAX: usize = 64 * 1024;
 
 /// One core.
 #[derive(Debug)]
@@ -29,10 +34,13 @@ pub struct Worker {
     pub shared: Arc<Shared>,
     pub stats: Arc<CoreStats>,
     pub timers: Rc<Timers>,
+    /// Its part of the account.
+    pub purse: Rc<Purse>,
     /// Of requests' heads and bodies.
     pub request_buffers: Rc<BufferPool>,
     pub answer_buffers: Rc<BufferPool>,
     pub pipes: Rc<Pipes>,
+    pub clock: Clock,
     pub log: AccessLog,
     /// Lent while a head is read; never across an await.
     pub request_head: RefCell<RequestHead>,
@@ -49,13 +57,22 @@ impl Worker {
         // A weak seed makes request ids predictable, no more.
         let _ = aws_lc_rs::rand::fill(&mut seed);
         let settings = Rc::new(Settings::clone(&shared.settings.load()));
+        let purse = Purse::new(shared.account.clone());
+        let buffers = |small, large, usual, of| BufferPool::new(small, large, usual, of, &purse);
         Rc::new(Self {
             shared,
             stats,
             timers: Timers::new(),
-            request_buffers: BufferPool::new(HEAD_BYTES_MAX),
-            answer_buffers: BufferPool::new(ANSWER_BUFFER_BYTES),
+            request_buffers: buffers(HEAD_BYTES_MAX, AHEAD_BYTES_MAX, HEAD_BYTES_MAX, Use::Body),
+            answer_buffers: buffers(
+                ANSWER_PIECE_BYTES_MIN,
+                ANSWER_PIECE_BYTES,
+                ANSWER_PIECE_BYTES,
+                Use::Answer,
+            ),
+            purse,
             pipes: Rc::default(),
+            clock: Clock::new(),
             log,
             request_head: RefCell::default(),
             text: RefCell::default(),
@@ -82,10 +99,12 @@ impl Worker {
     pub fn tick(&self, is_down: impl Fn(u64) -> bool) {
         self.timers.let_go(self.shared.let_go.generation(), IDLE_GRACE_MAX);
         self.timers.tick(is_down, self.is_draining(), self.shared.close_idle.load(Relaxed));
+        self.clock.look();
         let settings = self.shared.settings.load();
         if **settings != **self.settings.borrow() {
             *self.settings.borrow_mut() = Rc::new(Settings::clone(&settings));
         }
+        self.purse.settle();
         self.stats.log_lines_dropped.add(self.log.flush());
     }
 

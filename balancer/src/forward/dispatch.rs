@@ -10,6 +10,7 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use crate::core::settings::FAILURE_STATUS_MIN;
@@ -24,6 +25,7 @@ use crate::forward::upstream::Upstream;
 use crate::pools::Pool;
 use crate::pools::backends::{Backend, Kind, Sample};
 use crate::pools::choose::{choose, choose_by_key};
+use crate::pools::failures::Way;
 
 /// From here on, an answer says that its server failed.
 const SERVER_ERROR: u16 = 500;
@@ -36,6 +38,20 @@ pub struct Wish {
     /// What is unsafe would have the leader, where there is one: what changes something ends there
     /// anyway.
     pub kind: Kind,
+}
+
+/// Why a request got no backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unserved {
+    Problem(Problem),
+    /// Who asked is not there any more.
+    Gone,
+}
+
+impl From<Problem> for Unserved {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(problem)
+    }
 }
 
 /// One core's side of a pool.
@@ -64,7 +80,20 @@ impl Dispatch {
         self.pool.load().able() > 0
     }
 
-    /// The backend for a request, waited for in the queue where all are busy.
+    /// Whether anybody waits for a place, on whatever core.
+    pub fn is_pressed(&self) -> bool {
+        self.pool.waiting.load(Relaxed) > 0
+    }
+
+    /// Whether the backends have fewer requests in flight than half of what they may.
+    pub fn has_to_spare(&self) -> bool {
+        let most = u64::from(self.worker.settings().in_flight_max);
+        let set = self.pool.load();
+        let taken: u64 = set.serving.iter().map(|it| u64::from(it.stats.outstanding.load(Relaxed))).sum();
+        2 * (taken + 1) <= most * set.serving.len() as u64
+    }
+
+    /// The backend for a request, waited for in the queue where all are busy, as long as its client is not `gone`.
     pub async fn choose(
         &self,
         timer: &Timer,
@@ -72,7 +101,8 @@ impl Dispatch {
         tried: &[u64],
         deadline: Instant,
         trail: &mut Trail,
-    ) -> Result<Arc<Backend>, Problem> {
+        mut gone: impl FnMut(&mut Context<'_>) -> Poll<()>,
+    ) -> Result<Arc<Backend>, Unserved> {
         // Who was at a backend already has waited.
         if (self.queue.is_empty() || !tried.is_empty())
             && let Some(chosen) = self.pick(wish, tried)?
@@ -83,18 +113,24 @@ impl Dispatch {
         let begun = Instant::now();
         let limit = settings.queue_timeout.min(deadline.saturating_duration_since(begun));
         if self.queue.len() >= settings.queue_max {
-            return Err(Problem::Overloaded);
+            return Err(Problem::Overloaded.into());
         }
         let waiter = Waiter::begin(self);
         timer.arm(limit);
         let chosen = loop {
-            if timer.limit(poll_fn(|cx| waiter.place.poll_turn(cx))).await.is_err() {
-                break Err(Problem::Overloaded);
+            let turn = timer.limit(poll_fn(|cx| match gone(cx) {
+                Poll::Ready(()) => Poll::Ready(Err(Unserved::Gone)),
+                Poll::Pending => waiter.place.poll_turn(cx).map(Ok),
+            }));
+            match turn.await {
+                Ok(Ok(())) => {}
+                Ok(Err(gone)) => break Err(gone),
+                Err(_) => break Err(Problem::Overloaded.into()),
             }
             match self.pick(wish, tried) {
                 Ok(Some(chosen)) => break Ok(chosen),
                 Ok(None) => {}
-                Err(problem) => break Err(problem),
+                Err(problem) => break Err(problem.into()),
             }
         };
         trail.queued += begun.elapsed();
@@ -163,6 +199,9 @@ impl Dispatch {
     /// A backend failed a request.
     pub fn failed(&self, backend: &Backend, failure: Failure) {
         tracing::debug!(backend = backend.name, ?failure, "attempt failed");
+        if let Some(way) = failure.of_backend() {
+            backend.stats.failed.add(way);
+        }
         self.pool.load().failed(backend, false, Instant::now());
     }
 
@@ -181,6 +220,7 @@ impl Dispatch {
             status >= FAILURE_STATUS_MIN && self.worker.settings().failure_statuses.contains(&status);
         backend.began(Sample { kind, good: status < SERVER_ERROR && !counts, latency }, now);
         if counts {
+            backend.stats.failed.add(Way::Status);
             self.pool.load().failed(backend, true, now);
         }
     }
@@ -204,6 +244,7 @@ impl<'a> Waiter<'a> {
     fn begin(dispatch: &'a Dispatch) -> Self {
         dispatch.worker.stats.queued.add(1);
         dispatch.worker.stats.waiting.add(1);
+        dispatch.pool.waiting.fetch_add(1, Relaxed);
         Self { dispatch, place: dispatch.queue.join() }
     }
 }
@@ -211,6 +252,7 @@ impl<'a> Waiter<'a> {
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
         self.dispatch.worker.stats.waiting.sub(1);
+        self.dispatch.pool.waiting.fetch_sub(1, Relaxed);
     }
 }
 

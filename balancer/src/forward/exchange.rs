@@ -4,33 +4,34 @@
 //! protocol of the client is behind [`Downstream`]; the backend's is HTTP/1.1. Both directions of a body are polled together, so a
 //! backend may answer before it has the whole request. Dropping the future ends both sides.
 
+mod clock;
 mod relay;
 mod sender;
 
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use self::clock::Clock;
 use self::relay::relay;
 use self::sender::Sender;
 use crate::core::timer::{Fired, Timer};
 use crate::core::trail::Trail;
-use crate::forward::dispatch::{Dispatch, Wish};
+use crate::core::worker::ANSWER_PIECE_BYTES_MIN;
+use crate::forward::dispatch::{Dispatch, Unserved, Wish};
 use crate::forward::downstream::{Done, Downstream, Fault, Gone, Request};
 use crate::forward::problem::Problem;
 use crate::forward::retry::{ATTEMPTS_MAX, Attempt, Failure};
 use crate::forward::upstream::Upstream;
+use crate::forward::waiting::{Over, Stage, Waiting, over};
 use crate::pools::backends::{Backend, InFlight, Kind};
 use crate::pools::probe::is_own_lack;
 
 /// With which a node says that it did nothing, and that another might.
 const SERVICE_UNAVAILABLE: u16 = 503;
 
-/// Most that is read before an answer's head is known, where its body may be spliced: what is read
-/// is copied.
-const SPLICED_HEAD_READ_BYTES: usize = 4 * 1024;
 /// Pause before a backend gets a request that it failed already.
 const AGAIN_PAUSE: Duration = Duration::from_millis(50);
 
@@ -46,15 +47,28 @@ pub async fn forward<D: Downstream>(
     let (pool, wish) = (&*plan.pool, Wish { key: plan.key, kind });
     let deadline = trail.started + plan.answer_within;
     pool.earn_retries();
-    let mut sender = Sender::new(request, down.body_complete());
+    let worker = &pool.worker;
+    let mut sender = Sender::new(request, down.body_complete(), &worker.purse);
+    if let Some(client) = request.client.filter(|_| !sender.whole) {
+        let (uploads, most) = (&worker.shared.uploads, worker.settings().uploads_per_client_max);
+        let Some(upload) = uploads.take(client, most) else {
+            return Err(Fault::Problem(Problem::TooManyUploads));
+        };
+        sender.upload = Some(upload);
+    }
     let mut tried = Tried::default();
     let result = loop {
-        let chosen = pool.choose(timer, wish, tried.as_slice(), deadline, trail).await;
+        let gone = |cx: &mut Context<'_>| match down.poll_cancelled(cx) {
+            Poll::Ready(()) => Poll::Ready(()),
+            Poll::Pending => down.poll_gone(cx),
+        };
+        let chosen = pool.choose(timer, wish, tried.as_slice(), deadline, trail, gone).await;
         let backend = match chosen {
             Ok(backend) => backend,
+            Err(Unserved::Gone) => break Err(Fault::Cut),
             // An attempt before may have got through.
-            Err(_) if tried.maybe_executed => break Err(Fault::Problem(Problem::Failed(Failure::Reset))),
-            Err(problem) => break Err(Fault::Problem(problem)),
+            Err(_) if tried.executions > 0 => break Err(Fault::Problem(Problem::Failed(Failure::Reset))),
+            Err(Unserved::Problem(problem)) => break Err(Fault::Problem(problem)),
         };
         if tried.contains(backend.serial) {
             timer.arm(AGAIN_PAUSE);
@@ -70,8 +84,16 @@ pub async fn forward<D: Downstream>(
         sender.restart();
         let outcome = attempt(timer, &mut sender, &backend, down, trail, deadline).await;
         let (failure, upstream) = match outcome {
-            Ok(upstream) if is_unprocessed(pool, &upstream) => (Failure::Unprocessed, Some(upstream)),
-            Ok(upstream) => break relay(pool, timer, sender, upstream, down, trail, in_flight).await,
+            Ok(mut upstream) => {
+                if tried.executions > 0 {
+                    // It speaks for itself, not for who had the request before.
+                    upstream.head.drop_unprocessed(upstream.buffer.unread());
+                }
+                if !is_unprocessed(pool, &upstream) {
+                    break relay(pool, timer, sender, upstream, down, trail, in_flight).await;
+                }
+                (Failure::Unprocessed, Some(upstream))
+            }
             Err(Stop::Gone(Gone::Problem(problem))) => break Err(Fault::Problem(problem)),
             Err(Stop::Gone(Gone::Lost)) => break Err(Fault::Cut),
             Err(Stop::Failed(failure)) => (failure, None),
@@ -81,11 +103,13 @@ pub async fn forward<D: Downstream>(
             Failure::Unprocessed => backend.declined(Instant::now()),
             _ => pool.failed(&backend, failure),
         }
-        tried.maybe_executed |= !failure.is_unprocessed();
+        tried.executions += u32::from(!failure.is_unprocessed());
         let facts = Attempt {
             repeatable: plan.repeatable,
-            body_kept: sender.whole || sender.kept_all,
+            body_kept: sender.may_restart(),
             attempts: trail.attempts,
+            executions: tried.executions,
+            told: sender.told,
             time_left: Instant::now() < deadline,
         };
         // An answer that says "not now" is passed on rather than asked for again from the same
@@ -100,7 +124,7 @@ pub async fn forward<D: Downstream>(
         }
         break match upstream {
             Some(upstream) => relay(pool, timer, sender, upstream, down, trail, in_flight).await,
-            None => Err(Fault::Problem(Problem::Failed(failure))),
+            None => Err(Fault::Problem(tried.problem(failure))),
         };
     };
     timer.disarm();
@@ -113,7 +137,8 @@ pub async fn forward<D: Downstream>(
 struct Tried {
     serials: [u64; ATTEMPTS_MAX as usize],
     len: usize,
-    maybe_executed: bool,
+    /// Attempts that may have executed it.
+    executions: u32,
 }
 
 impl Tried {
@@ -130,6 +155,11 @@ impl Tried {
             *slot = serial;
             self.len += 1;
         }
+    }
+
+    /// What is said after the last attempt: that nothing was done only where that is so of all.
+    fn problem(&self, last: Failure) -> Problem {
+        Problem::Failed(if self.executions > 0 && last.is_unprocessed() { Failure::Reset } else { last })
     }
 }
 
@@ -175,57 +205,74 @@ async fn attempt<D: Downstream>(
     };
     timer.arm(deadline.saturating_duration_since(sent_at));
     timer.watch_backend(backend.serial);
+    let mut clock = Clock::new(plan, timer, sender.taken);
     let mut polled = false;
-    let read_max = down.socket().map_or(usize::MAX, |_| SPLICED_HEAD_READ_BYTES);
     loop {
         let read = poll_fn(|cx| {
-            let (was_done, sent_before) = (sender.done, sender.body_sent);
+            let was_done = sender.done;
             let sent = sender.poll(cx, &mut upstream, down);
-            // A long body has its time for progress, and the answer's time begins with its end.
-            if !sender.whole && sender.body_sent != sent_before {
-                timer.arm(settings.body_timeout);
-            }
-            if !sender.whole && sender.done && !was_done {
-                timer.arm(plan.answer_within);
-            }
             // The backend's time begins when it has all of the request.
             if polled && sender.done && !was_done {
                 sent_at = Instant::now();
             }
-            polled = true;
-            match upstream.poll_head(cx, method, read_max) {
-                Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
-                Poll::Ready(Err(failure)) => return Poll::Ready(Err(Stop::Failed(failure))),
-                Poll::Pending => {}
+            // A body that is wrong is read no further, whatever comes of the answer.
+            sender.broken |= matches!(sent, Poll::Ready(Err(_)));
+            match (upstream.poll_head(cx, method, ANSWER_PIECE_BYTES_MIN), sent) {
+                (Poll::Ready(Ok(())), _) => return Poll::Ready(Ok(())),
+                // No fault of the backend's that it does not go on with it.
+                (_, Poll::Ready(Err(gone))) => return Poll::Ready(Err(Stop::Gone(gone))),
+                (Poll::Ready(Err(failure)), _) => return Poll::Ready(Err(Stop::Failed(failure))),
+                (Poll::Pending, _) => {}
             }
-            match sent {
-                Poll::Ready(Err(gone)) => return Poll::Ready(Err(Stop::Gone(gone))),
-                Poll::Ready(Ok(())) | Poll::Pending => {}
-            }
-            if down.poll_cancelled(cx).is_ready() {
+            // Whether the client is still there is looked at once it has waited for a moment.
+            let gone = if polled { down.poll_gone(cx) } else { Poll::Pending };
+            if gone.is_ready() || down.poll_cancelled(cx).is_ready() {
                 return Poll::Ready(Err(Stop::Gone(Gone::Lost)));
             }
-            timer.poll_fired(cx).map(|fired| match fired {
-                Fired::BackendDown => Err(Stop::Failed(Failure::Silent)),
-                // A client whose body is slow is not its backend's fault.
-                _ if !sender.done && !sender.broken => {
-                    Err(Stop::Gone(Gone::Problem(Problem::RequestTimeout)))
-                }
-                _ => Err(Stop::Failed(Failure::Deadline)),
+            if !polled {
+                timer.look_again();
+            }
+            polled = true;
+            let waiting = if sender.whole { Waiting::Backend } else { clock.look(sender, down) };
+            timer.poll_fired(cx).map(|fired| match (fired, over(Stage::Asking, waiting)) {
+                (Fired::BackendDown, _) => Err(Stop::Failed(Failure::Silent)),
+                // A client whose body is slow is not its backend's fault, nor the other way round.
+                (_, Over::Client(problem)) => Err(Stop::Gone(Gone::Problem(problem))),
+                (_, Over::Backend(failure)) => Err(Stop::Failed(failure)),
+                (_, Over::Cut) => Err(Stop::Gone(Gone::Lost)),
             })
         })
         .await;
         read?;
+        let (head, buf) = (&upstream.head, upstream.buffer.unread());
+        let wrong = match head.status {
+            101 if !head.changes_to(buf, sender.request.upgrade) => {
+                Some("it changes to what was not asked for")
+            }
+            200..300 if sender.request.must_change => Some("it does not change to what was asked for"),
+            _ => None,
+        };
+        if let Some(wrong) = wrong {
+            tracing::warn!(backend = backend.name, "the backend's answer: {wrong}");
+            // It may pass over a wish to change (RFC 9110, 7.8), and the client chose where to ask: not to be
+            // held against it.
+            return Err(match sender.request.upgrade {
+                [] => Stop::Failed(Failure::BadAnswer),
+                _ => Stop::Gone(Gone::Problem(Problem::Failed(Failure::BadAnswer))),
+            });
+        }
         if upstream.head.status >= 200 || upstream.head.status == 101 {
             break;
         }
-        down.interim(&upstream.head, upstream.buffer.unread());
+        sender.told |= down.interim(&upstream.head, upstream.buffer.unread());
         upstream.buffer.consume(upstream.head.len);
         timer.arm(settings.body_timeout);
         match timer.limit(poll_fn(|cx| down.poll_send(cx, &[]))).await {
             Ok(Ok(_)) => timer.arm(deadline.saturating_duration_since(Instant::now())),
             _ => return Err(Stop::Gone(Gone::Lost)),
         }
+        sender.bidden = true;
+        clock.forget(sender);
     }
     let now = Instant::now();
     trail.first_byte = Some(now - trail.started);

@@ -5,6 +5,7 @@ use skep_console::problem::{self, PROBLEM_JSON};
 
 use crate::forward::retry::Failure;
 use crate::wire::request_head::Refusal;
+use crate::wire::write::Framing;
 
 /// Why a request was not served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,8 +22,15 @@ pub enum Problem {
     Overloaded,
     /// The process or its client holds too many connections.
     TooManyConnections,
+    /// The client has as many bodies on their way as it may.
+    TooManyUploads,
+    /// Requests hold as much memory as they may.
+    OutOfMemory,
     Failed(Failure),
 }
+
+/// What a trailer is refused with that may only come before the body.
+pub const MISPLACED_TRAILER: Problem = Problem::BadBody("a trailer that may only come before the body");
 
 impl Problem {
     pub fn status(self) -> u16 {
@@ -32,6 +40,7 @@ impl Problem {
             Self::RequestTimeout => 408,
             Self::BodyTooLarge => 413,
             Self::NoBackend | Self::Overloaded | Self::TooManyConnections => 503,
+            Self::TooManyUploads | Self::OutOfMemory => 503,
             Self::Failed(Failure::Deadline | Failure::Silent) => 504,
             Self::Failed(Failure::Connect | Failure::OwnLack) => 503,
             Self::Failed(_) => 502,
@@ -44,9 +53,10 @@ impl Problem {
             Self::RequestTimeout => ProblemKind::RequestTimeout,
             Self::BodyTooLarge => ProblemKind::BodyTooLarge,
             Self::NoBackend | Self::Failed(Failure::Connect) => ProblemKind::NoBackend,
-            Self::Overloaded | Self::TooManyConnections | Self::Failed(Failure::OwnLack) => {
+            Self::Overloaded | Self::TooManyConnections | Self::TooManyUploads | Self::OutOfMemory => {
                 ProblemKind::Overloaded
             }
+            Self::Failed(Failure::OwnLack) => ProblemKind::Overloaded,
             Self::Failed(Failure::Deadline | Failure::Silent) => ProblemKind::BackendTimeout,
             Self::Failed(_) => ProblemKind::BackendFailed,
         }
@@ -70,6 +80,8 @@ impl Problem {
             Self::NoBackend => "no backend is ready",
             Self::Overloaded => "all backends are busy",
             Self::TooManyConnections => "too many connections",
+            Self::TooManyUploads => "this client has too many bodies on their way",
+            Self::OutOfMemory => "requests hold as much memory as this balancer gives them",
             Self::Failed(Failure::Connect) => "no backend could be reached",
             Self::Failed(Failure::OwnLack) => "the balancer has no descriptor or port left",
             Self::Failed(Failure::Deadline) => "no backend answered in time",
@@ -80,10 +92,12 @@ impl Problem {
         }
     }
 
-    /// Whether the client may take it that nothing was executed. Of several attempts the last
-    /// may have failed to connect, but one before may have got through.
+    /// Whether the client may take it that nothing was executed. A failure is that of all attempts.
     pub fn is_unprocessed(self) -> bool {
-        !matches!(self, Self::Failed(_))
+        match self {
+            Self::Failed(failure) => failure.is_unprocessed(),
+            _ => true,
+        }
     }
 
     /// When to come again.
@@ -95,11 +109,11 @@ impl Problem {
         problem::document(self.type_of(), self.status(), self.detail())
     }
 
-    /// The whole answer for an HTTP/1.x client.
-    pub fn write(self, close: bool, is_head: bool, out: &mut Vec<u8>) {
+    /// The whole answer for an HTTP/1.x client. It is not to be stored: it says how things are now.
+    pub fn write(self, framing: Framing, out: &mut Vec<u8>) {
         let body = self.body();
         let mut text = format!(
-            "HTTP/1.1 {} {}\r\ncontent-type: {PROBLEM_JSON}\r\ncontent-length: {}\r\n",
+            "HTTP/1.1 {} {}\r\ncontent-type: {PROBLEM_JSON}\r\ncache-control: no-store\r\ncontent-length: {}\r\n",
             self.status(),
             reason(self.status()),
             body.len()
@@ -110,12 +124,11 @@ impl Problem {
                 text += "skep-unprocessed: 1\r\n";
             }
         }
-        if close {
-            text += "connection: close\r\n";
-        }
-        text += "\r\n";
         out.extend_from_slice(text.as_bytes());
-        if !is_head {
+        framing.write_connection(None, false, out);
+        framing.write_date(out);
+        out.extend_from_slice(b"\r\n");
+        if !framing.is_head {
             out.extend_from_slice(&body);
         }
     }

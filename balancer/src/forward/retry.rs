@@ -1,7 +1,13 @@
 //! When a request may be sent again: a pure rule over what is known of the attempt.
 
+use crate::pools::failures::Way;
+use crate::wire::request_head::BodyLength;
+
 /// Most attempts for one request, the first included.
 pub const ATTEMPTS_MAX: u32 = 5;
+/// Most backends that may have executed one request: what brings down whoever gets it is sent to one
+/// other, not to all of them in turn.
+const EXECUTIONS_MAX: u32 = 2;
 /// Most bytes of a request's body that are kept for another attempt.
 pub const KEPT_BYTES_MAX: usize = 1024 * 1024;
 /// What a request adds to the budget for retries.
@@ -39,17 +45,31 @@ pub struct Attempt {
     pub body_kept: bool,
     /// Attempts so far, this one included.
     pub attempts: u32,
+    /// Those of them that may have executed it.
+    pub executions: u32,
+    /// An interim answer was passed on.
+    pub told: bool,
     pub time_left: bool,
+}
+
+/// Whether a body of that length may be kept for another attempt.
+pub fn may_keep(length: BodyLength) -> bool {
+    !matches!(length, BodyLength::Length(bytes) if bytes > KEPT_BYTES_MAX as u64)
 }
 
 /// Whether to send the request again. The budget is asked last, and charged where this says yes.
 pub fn may_retry(failure: Failure, attempt: Attempt, budget: &mut Budget) -> bool {
     let allowed = match failure {
         Failure::Connect | Failure::OwnLack | Failure::Unprocessed => true,
-        Failure::Reset | Failure::Silent => attempt.repeatable,
+        Failure::Reset | Failure::Silent => attempt.repeatable && attempt.executions < EXECUTIONS_MAX,
         Failure::BadAnswer | Failure::Deadline => false,
     };
-    allowed && attempt.body_kept && attempt.time_left && attempt.attempts < ATTEMPTS_MAX && budget.take()
+    allowed
+        && !attempt.told
+        && attempt.body_kept
+        && attempt.time_left
+        && attempt.attempts < ATTEMPTS_MAX
+        && budget.take()
 }
 
 /// Retries are a share of traffic, so that they cannot multiply an overload.
@@ -68,6 +88,19 @@ impl Failure {
     /// Whether the backend certainly did nothing.
     pub fn is_unprocessed(self) -> bool {
         matches!(self, Self::Connect | Self::OwnLack | Self::Unprocessed)
+    }
+
+    /// What it is to its backend; None where it is none of its own.
+    pub fn of_backend(self) -> Option<Way> {
+        match self {
+            Self::OwnLack => None,
+            Self::Connect => Some(Way::Connect),
+            Self::Unprocessed => Some(Way::Declined),
+            Self::Reset => Some(Way::Reset),
+            Self::Silent => Some(Way::Silent),
+            Self::BadAnswer => Some(Way::Malformed),
+            Self::Deadline => Some(Way::Late),
+        }
     }
 }
 
@@ -90,22 +123,38 @@ impl Budget {
 mod tests {
     use super::*;
 
-    const FRESH: Attempt = Attempt { repeatable: true, body_kept: true, attempts: 1, time_left: true };
+    const FRESH: Attempt = Attempt {
+        repeatable: true,
+        body_kept: true,
+        attempts: 1,
+        executions: 0,
+        told: false,
+        time_left: true,
+    };
 
     #[test]
     fn the_rule_by_failure_and_request() {
         use Failure::*;
         let once = Attempt { repeatable: false, ..FRESH };
+        let (first, second) =
+            (Attempt { executions: 1, ..FRESH }, Attempt { attempts: 2, executions: 2, ..FRESH });
+        let told = Attempt { told: true, ..FRESH };
         for (failure, attempt, expected) in [
             (Connect, FRESH, true),
             (Connect, once, true),
             (OwnLack, once, true),
             (Unprocessed, FRESH, true),
             (Unprocessed, once, true),
-            (Reset, FRESH, true),
+            (Reset, first, true),
+            (Reset, second, false),
             (Reset, once, false),
-            (Silent, FRESH, true),
+            (Silent, first, true),
+            (Silent, second, false),
             (Silent, once, false),
+            (Connect, first, true),
+            (Connect, told, false),
+            (Unprocessed, told, false),
+            (Reset, told, false),
             (BadAnswer, FRESH, false),
             (Deadline, FRESH, false),
             (Connect, Attempt { body_kept: false, ..FRESH }, false),

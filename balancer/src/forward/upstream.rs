@@ -76,7 +76,7 @@ impl Upstream {
             if !self.buffer.is_empty() {
                 match self.head.parse(self.buffer.unread(), request) {
                     Ok(true) => return Poll::Ready(Ok(())),
-                    Ok(false) => {}
+                    Ok(false) => self.buffer.insist_on_room(),
                     Err(error) => {
                         tracing::warn!(backend = self.backend.name, "{error}");
                         return Poll::Ready(Err(Failure::BadAnswer));

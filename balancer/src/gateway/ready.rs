@@ -1,26 +1,50 @@
 //! The balancer's own readiness: what an address holder follows, and where it says that the address
 //! has gone elsewhere.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use skep_vrrp::let_go;
 
 use super::{Answer, Asked};
 use crate::core::worker::Worker;
 use crate::forward::dispatch::Dispatch;
 
-const READY: Answer = Answer { status: 200, reason: "OK", text: "ready\n" };
-const DRAINING: Answer = Answer { status: 503, reason: "Service Unavailable", text: "draining\n" };
-/// In the words of [`skep_vrrp::track::NO_BACKEND`].
-const NO_BACKEND: Answer =
-    Answer { status: 503, reason: "Service Unavailable", text: "no backend is ready\n" };
+const READY: Answer = Answer::text(200, "OK", "ready\n");
+/// In the words of [`skep_vrrp::track::DRAINING`], and of the other two.
+const DRAINING: Answer = Answer::text(503, "Service Unavailable", "draining\n");
+const CORE_HANGS: Answer = Answer::text(503, "Service Unavailable", "a core hangs\n");
+const NO_BACKEND: Answer = Answer::text(503, "Service Unavailable", "no backend is ready\n");
 
 pub(super) fn answer(worker: &Worker, pool: &Dispatch, asked: &Asked<'_>) -> Answer {
     let word = asked.field(let_go::HEADER).and_then(|word| std::str::from_utf8(word).ok());
     if word.is_some_and(|word| worker.shared.let_go.hear(word)) {
         tracing::info!("the address has gone elsewhere: connections that are here are let go");
     }
-    match (worker.is_draining(), pool.is_able()) {
-        (true, _) => DRAINING,
-        (false, false) => NO_BACKEND,
-        (false, true) => READY,
+    if worker.is_draining() {
+        DRAINING
+    } else if worker.shared.core_hangs.load(Relaxed) {
+        CORE_HANGS
+    } else if !pool.is_able() {
+        NO_BACKEND
+    } else {
+        READY
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use skep_vrrp::track;
+
+    use super::*;
+
+    #[test]
+    fn who_tracks_it_knows_the_words() {
+        let full = crate::forward::problem::Problem::TooManyConnections.body();
+        assert!(String::from_utf8(full).unwrap().contains(track::FULL));
+        for (answer, word) in
+            [(DRAINING, track::DRAINING), (CORE_HANGS, track::CORE_HANGS), (NO_BACKEND, track::NO_BACKEND)]
+        {
+            assert_eq!(answer.body.trim_ascii_end(), word.as_bytes());
+        }
     }
 }

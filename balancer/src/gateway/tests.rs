@@ -70,6 +70,10 @@ fn a_digest_is_a_key_where_that_is_asked_for() {
 fn readiness_is_answered_here() {
     let gateway = gateway(true, false);
     let Verdict::Answer(answer) = judge(&gateway, "GET /-/ready", "") else { panic!("it was forwarded") };
-    assert_eq!((answer.status, answer.text), (503, "no backend is ready\n"));
-    assert_eq!(answer.text.trim_end(), skep_vrrp::track::NO_BACKEND, "who tracks it knows the words");
+    assert_eq!((answer.status, &*answer.body), (503, &b"no backend is ready\n"[..]));
+    assert_eq!(
+        answer.body.trim_ascii(),
+        skep_vrrp::track::NO_BACKEND.as_bytes(),
+        "who tracks it knows the words"
+    );
 }

@@ -5,15 +5,18 @@
 //! once it drains and has no connections, or when it is told to stop.
 
 use std::cell::Cell;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rustls::HandshakeKind;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 
@@ -22,7 +25,7 @@ use crate::core::buffer::Buffer;
 use crate::core::connections::Permit;
 use crate::core::shared::Shared;
 use crate::core::stats::CoreStats;
-use crate::core::timer::TICK;
+use crate::core::timer::{TICK, Timer};
 use crate::core::worker::Worker;
 use crate::forward::dispatch::Dispatches;
 use crate::forward::problem::Problem;
@@ -31,10 +34,15 @@ use crate::listen::client::ClientInfo;
 use crate::listen::http1;
 use crate::listen::http2;
 use crate::listen::proxy_protocol::{self, Header};
+use crate::listen::question::{self, Places};
 use crate::listen::tls::Certificates;
+use crate::wire::write::Framing;
 
 /// Pause after a failed accept: out of file descriptors, mostly.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a client may take to take that its connection ends.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// How far the process is on its way out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,14 +78,21 @@ async fn run(config: CoreConfig) -> io::Result<()> {
     let worker = Worker::new(config.shared, config.stats, AccessLog::new(config.log));
     let dispatches = Dispatches::new(&worker);
     let gateway = Rc::new(Gateway::new(worker.clone(), dispatches.skep().clone()));
-    let core =
-        Rc::new(Core { worker: worker.clone(), gateway, connections: Cell::new(0), ended: Notify::new() });
+    let core = Rc::new(Core {
+        worker: worker.clone(),
+        gateway,
+        connections: Cell::new(0),
+        questions: Places::default(),
+        ended: Notify::new(),
+    });
+    let beats = worker.stats.clone();
     tokio::task::spawn_local(async move {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
             dispatches.tick();
+            beats.ticks.add(1);
         }
     });
     let http = TcpListener::from_std(config.http)?;
@@ -113,6 +128,8 @@ struct Core {
     worker: Rc<Worker>,
     gateway: Rc<Gateway>,
     connections: Cell<usize>,
+    /// For connections beyond the limit, which may ask whether it is ready.
+    questions: Places,
     ended: Notify,
 }
 
@@ -156,48 +173,63 @@ impl Core {
         let stats = &self.worker.stats;
         stats.accepted.add(1);
         let (connections, settings) = (&self.worker.shared.connections, self.worker.settings());
-        let (most, per_client_max) = (settings.connections_max, settings.connections_per_client_max);
-        let Some(permit) = Permit::take(connections, address.ip(), most, per_client_max) else {
-            stats.rejected.add(1);
-            // Said where it can be said at once; a client that does not listen is not waited for.
-            if certificates.is_none() {
-                let mut answer = Vec::new();
-                Problem::TooManyConnections.write(true, false, &mut answer);
-                let _ = stream.try_write(&answer);
-            }
-            return;
-        };
+        // A trusted proxy says who its client is before anything else; that one is counted then.
+        let names_client = settings.proxy_protocol && settings.trusts(address.ip());
+        let permit = Permit::take(connections, settings.connections_max).and_then(|mut permit| {
+            let most = match names_client {
+                // Those that have not said it yet do not take the place of those that have.
+                true => settings.connections_max / 2,
+                false => settings.connections_per_client_max,
+            };
+            permit.is_of(address.ip(), most).then_some(permit)
+        });
+        let Some(permit) = permit else { return self.refuse(stream, address, certificates.is_some()) };
         let _ = stream.set_nodelay(true);
         let (worker, gateway) = (self.worker.clone(), self.gateway.clone());
-        let guard = Guard::begin(self.clone(), permit);
+        let mut guard = Guard::begin(self.clone(), permit);
         match certificates {
-            None => self.spawn(guard, plain(worker, gateway, stream, address)),
+            None => tokio::task::spawn_local(async move {
+                plain(worker, gateway, stream, address, &mut guard.permit).await;
+            }),
             Some(certificates) => {
                 let certificates = certificates.clone();
-                self.spawn(guard, encrypted(worker, gateway, stream, address, certificates))
+                tokio::task::spawn_local(async move {
+                    encrypted(worker, gateway, stream, address, &mut guard.permit, certificates).await;
+                })
             }
-        }
+        };
     }
 
-    fn spawn(&self, guard: Guard, serve: impl Future<Output = ()> + 'static) {
-        tokio::task::spawn_local(async move {
-            serve.await;
-            drop(guard);
-        });
+    /// There are too many, in all or of this client.
+    fn refuse(&self, stream: TcpStream, address: SocketAddr, is_encrypted: bool) {
+        // Over TLS nothing can be said at once, and nobody asks.
+        let place = if is_encrypted { None } else { self.questions.take(address.ip()) };
+        if let Some(place) = place {
+            let (worker, gateway) = (self.worker.clone(), self.gateway.clone());
+            tokio::task::spawn_local(question::serve(worker, gateway, stream, place));
+            return;
+        }
+        self.worker.stats.rejected.add(1);
+        // Said where it can be said at once; a client that does not listen is not waited for.
+        if !is_encrypted {
+            let mut answer = Vec::new();
+            Problem::TooManyConnections.write(Framing::alone(self.worker.clock.date()), &mut answer);
+            let _ = stream.try_write(&answer);
+        }
     }
 }
 
 /// Counts a connection for as long as it is there.
 struct Guard {
     core: Rc<Core>,
-    _permit: Permit,
+    permit: Permit,
 }
 
 impl Guard {
     fn begin(core: Rc<Core>, permit: Permit) -> Self {
         core.connections.set(core.connections.get() + 1);
         core.worker.stats.connections.add(1);
-        Self { core, _permit: permit }
+        Self { core, permit }
     }
 }
 
@@ -211,18 +243,41 @@ impl Drop for Guard {
     }
 }
 
-async fn plain(worker: Rc<Worker>, gateway: Rc<Gateway>, mut stream: TcpStream, address: SocketAddr) {
+impl http1::ClientStream for http2::Prefixed<TcpStream> {
+    fn socket(&self) -> Option<&TcpStream> {
+        None
+    }
+
+    fn end_by_reset(&self, by_reset: bool) {
+        self.get_ref().end_by_reset(by_reset);
+    }
+}
+
+async fn plain(
+    worker: Rc<Worker>,
+    gateway: Rc<Gateway>,
+    mut stream: TcpStream,
+    address: SocketAddr,
+    permit: &mut Permit,
+) {
     let mut first = worker.request_buffers.buffer();
-    let Some(info) = client(&worker, &mut stream, &mut first, address, "http").await else { return };
+    let found = client(&worker, &mut stream, &mut first, address, "http", permit).await;
+    let info = match found {
+        Ok(info) => info,
+        Err(None) => return,
+        Err(Some(problem)) => {
+            let mut answer = Vec::new();
+            problem.write(Framing::alone(worker.clock.date()), &mut answer);
+            let _ = stream.try_write(&answer);
+            return;
+        }
+    };
     // Enough is read to tell HTTP/2 from what no HTTP/1 client says.
     let timer = worker.timers.timer();
     timer.arm(worker.settings().head_timeout);
     timer.set_idle(true);
-    while http2::PREFACE.starts_with(first.unread()) && first.len() < http2::PREFACE.len() {
-        match timer.limit(poll_fn(|cx| first.poll_fill(&mut stream, cx))).await {
-            Ok(Ok(n)) if n > 0 => {}
-            _ => return,
-        }
+    if !read_preface(&timer, &mut stream, &mut first).await {
+        return;
     }
     drop(timer);
     if first.unread().starts_with(http2::PREFACE) {
@@ -237,40 +292,72 @@ async fn encrypted(
     gateway: Rc<Gateway>,
     mut stream: TcpStream,
     address: SocketAddr,
+    permit: &mut Permit,
     certificates: Arc<Certificates>,
 ) {
     let mut first = worker.request_buffers.buffer();
-    let Some(info) = client(&worker, &mut stream, &mut first, address, "https").await else { return };
+    let found = client(&worker, &mut stream, &mut first, address, "https", permit).await;
+    let Ok(info) = found else { return };
     let timer = worker.timers.timer();
     timer.arm(worker.settings().head_timeout);
     let io = http2::Prefixed::new(stream, first);
-    let stream = match timer.limit(certificates.acceptor().accept(io)).await {
+    let mut stream = match timer.limit(certificates.acceptor().accept(io)).await {
         Ok(Ok(stream)) => stream,
         _ => return worker.stats.tls_failures.add(1),
     };
-    drop(timer);
     worker.stats.tls_handshakes.add(1);
-    let first = worker.request_buffers.buffer();
-    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+    if stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed) {
+        worker.stats.tls_resumed.add(1);
+    }
+    let mut first = worker.request_buffers.buffer();
+    if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+        drop(timer);
+        return http1::serve(worker, gateway, stream, info, first).await;
+    }
+    timer.disarm();
+    timer.arm(worker.settings().head_timeout);
+    timer.set_idle(true);
+    if read_preface(&timer, &mut stream, &mut first).await {
+        drop(timer);
         Box::pin(http2::serve(worker, gateway, stream, info, first)).await;
     } else {
-        http1::serve(worker, gateway, stream, info, first).await;
+        // Who says nothing is told goodbye all the same (RFC 8446, 6.1).
+        timer.set_idle(false);
+        timer.disarm();
+        timer.arm(GOODBYE);
+        let _ = timer.limit(poll_fn(|cx| Pin::new(&mut stream).poll_shutdown(cx))).await;
     }
 }
 
-/// Who the client is: the connection's other end, or whom a trusted proxy says it is. `None`
-/// where that says nothing sensible.
+/// Reads until HTTP/2's preface is there, or what cannot become it. Says whether something came at all and
+/// was not cut off.
+async fn read_preface<S>(timer: &Timer, stream: &mut S, first: &mut Buffer) -> bool
+where
+    S: AsyncRead + Unpin,
+{
+    while http2::PREFACE.starts_with(first.unread()) && first.len() < http2::PREFACE.len() {
+        match timer.limit(poll_fn(|cx| first.poll_fill(stream, cx))).await {
+            Ok(Ok(n)) if n > 0 => {}
+            _ => return false,
+        }
+    }
+    true
+}
+
+/// Who the client is: the connection's other end, or whom a trusted proxy says it is, and has then a place for.
+/// No problem where there is nothing to say: that proxy says nothing sensible.
 async fn client(
     worker: &Worker,
     stream: &mut TcpStream,
     first: &mut Buffer,
     address: SocketAddr,
     proto: &'static str,
-) -> Option<ClientInfo> {
+    permit: &mut Permit,
+) -> Result<ClientInfo, Option<Problem>> {
     let settings = worker.settings();
     let trusted = settings.trusts(address.ip());
     if !(trusted && settings.proxy_protocol) {
-        return Some(ClientInfo::new(address, proto, trusted));
+        return Ok(ClientInfo::new(address, proto, trusted));
     }
     let timer = worker.timers.timer();
     timer.arm(settings.head_timeout);
@@ -278,17 +365,22 @@ async fn client(
         match proxy_protocol::parse(first.unread()) {
             Ok(Some(Header { source, len })) => {
                 first.consume(len);
-                return Some(ClientInfo::new(source.unwrap_or(address), proto, false));
+                let source = source.unwrap_or(address);
+                if !permit.is_of(source.ip(), settings.connections_per_client_max) {
+                    worker.stats.rejected.add(1);
+                    return Err(Some(Problem::TooManyConnections));
+                }
+                return Ok(ClientInfo::new(source, proto, false));
             }
             Ok(None) => {}
             Err(error) => {
                 tracing::debug!(%address, %error, "PROXY protocol");
-                return None;
+                return Err(None);
             }
         }
         match timer.limit(poll_fn(|cx| first.poll_fill(stream, cx))).await {
             Ok(Ok(n)) if n > 0 => {}
-            _ => return None,
+            _ => return Err(None),
         }
     }
 }

@@ -13,6 +13,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
@@ -22,15 +23,19 @@ use crate::core::buffer::Buffer;
 use crate::core::timer::{Fired, Timer};
 use crate::core::trail::Trail;
 use crate::core::worker::Worker;
+use crate::forward::ahead::read_ahead;
 use crate::forward::downstream::{Done, Downstream as _, Fault, Gone, Request};
 use crate::forward::exchange::forward;
 use crate::forward::plan::Plan;
-use crate::forward::problem::Problem;
-use crate::forward::retry::KEPT_BYTES_MAX;
+use crate::forward::problem::{MISPLACED_TRAILER, Problem};
+use crate::forward::retry::may_keep;
+use crate::forward::waiting::Pace;
 use crate::gateway::{Answer, Gateway, Verdict};
 use crate::listen::client::ClientInfo;
 use crate::wire::body::Body;
+use crate::wire::chunked::ChunkError;
 use crate::wire::request_head::{BodyLength, Method};
+use crate::wire::write::Framing;
 
 /// How long a closed connection is read on, so that the client gets the answer before the reset
 /// that unread bytes cause (RFC 9112, 9.6).
@@ -42,17 +47,28 @@ const LINGER_BYTES_MAX: usize = 1024 * 1024;
 pub trait ClientStream: AsyncRead + AsyncWrite + Unpin {
     /// The socket, where what is written to it is what the client reads.
     fn socket(&self) -> Option<&TcpStream>;
+    /// Its end will be a reset, whatever ends it, which nobody takes for the end of what was sent; or not any more.
+    fn end_by_reset(&self, by_reset: bool);
 }
 
 impl ClientStream for TcpStream {
     fn socket(&self) -> Option<&TcpStream> {
         Some(self)
     }
+
+    fn end_by_reset(&self, by_reset: bool) {
+        // One that is gone already cannot, and need not.
+        let _ = SockRef::from(self).set_linger(by_reset.then_some(Duration::ZERO));
+    }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> ClientStream for tokio_rustls::server::TlsStream<S> {
+impl<S: ClientStream> ClientStream for tokio_rustls::server::TlsStream<S> {
     fn socket(&self) -> Option<&TcpStream> {
         None
+    }
+
+    fn end_by_reset(&self, by_reset: bool) {
+        self.get_ref().0.end_by_reset(by_reset);
     }
 }
 
@@ -66,6 +82,7 @@ where
         gateway,
         stream,
         input: first,
+        input_ended: false,
         queued: Vec::new(),
         queued_sent: 0,
         body: Body::Done,
@@ -74,21 +91,33 @@ where
         body_max: 0,
         request: Incoming::default(),
         close: false,
+        coding: Coding::default(),
         generation: worker.timers.generation(),
     };
     let timer = worker.timers.timer();
     let end = connection.run(&worker, &timer, &client).await;
-    if let End::Linger = end {
-        timer.disarm();
-        timer.arm(LINGER);
-        let _ = timer.limit(connection.linger()).await;
+    timer.set_idle(false);
+    timer.disarm();
+    timer.arm(LINGER);
+    match end {
+        End::Linger => {
+            let _ = timer.limit(connection.linger()).await;
+        }
+        // TLS says so before it closes (RFC 8446, 6.1): else the end could be anybody's.
+        End::Quiet if connection.stream.socket().is_none() => {
+            let goodbye = poll_fn(|cx| Pin::new(&mut connection.stream).poll_shutdown(cx));
+            let _ = timer.limit(goodbye).await;
+        }
+        End::Quiet | End::Close => {}
     }
 }
 
 /// How a connection ends.
 enum End {
-    /// At once.
+    /// At once, in the middle of something.
     Close,
+    /// At once, between two requests.
+    Quiet,
     /// After what is queued, with the client's unread bytes discarded.
     Linger,
 }
@@ -98,6 +127,8 @@ struct Connection<S> {
     gateway: Rc<Gateway>,
     stream: S,
     input: Buffer,
+    /// The client says no more.
+    input_ended: bool,
     /// Heads that wait to be written.
     queued: Vec<u8>,
     queued_sent: usize,
@@ -108,8 +139,20 @@ struct Connection<S> {
     body_max: u64,
     request: Incoming,
     close: bool,
+    coding: Coding,
     /// When it was begun; see [`skep_vrrp::let_go`].
     generation: u32,
+}
+
+/// How the body of an answer goes to the client, where not as the backend framed it.
+#[derive(Debug, Default)]
+struct Coding {
+    /// In chunks of our own.
+    chunks: bool,
+    /// Bytes of the chunk that is begun.
+    chunk_left: usize,
+    /// Nothing but the connection's end says where it ends; until it is over, that would be a reset.
+    ends_by_close: bool,
 }
 
 impl<S: ClientStream> Connection<S> {
@@ -119,7 +162,7 @@ impl<S: ClientStream> Connection<S> {
             let settings = worker.settings();
             let verdict = match self.read_head(worker, timer, client, first).await {
                 Ok(Some(verdict)) => verdict,
-                Ok(None) => return End::Close,
+                Ok(None) => return End::Quiet,
                 Err(problem) => {
                     worker.stats.refused.add(1);
                     let trail = Trail { status: problem.status(), ..Trail::new(Instant::now()) };
@@ -133,8 +176,8 @@ impl<S: ClientStream> Connection<S> {
             let plan = match verdict {
                 Verdict::Forward(plan) => plan,
                 Verdict::Answer(answer) => {
-                    self.answer(worker, answer);
                     trail.status = answer.status;
+                    self.answer(worker, &answer);
                     self.log(worker, client, &trail, None);
                     timer.arm(settings.body_timeout);
                     if !matches!(timer.limit(poll_fn(|cx| self.poll_send(cx, &[]))).await, Ok(Ok(_))) {
@@ -146,7 +189,7 @@ impl<S: ClientStream> Connection<S> {
                     continue;
                 }
             };
-            let outcome = self.exchange(worker, timer, &plan, &mut trail).await;
+            let outcome = self.exchange(worker, timer, client, &plan, &mut trail).await;
             let error = match &outcome {
                 Ok(Done::Upgraded(_)) => None,
                 Ok(_) => None,
@@ -172,8 +215,7 @@ impl<S: ClientStream> Connection<S> {
                     if problem_close || problem.status() < 500 {
                         return self.answer_problem(timer, problem, settings.body_timeout).await;
                     }
-                    let is_head = self.request.method == Method::Head;
-                    problem.write(false, is_head, &mut self.queued);
+                    problem.write(self.framing(), &mut self.queued);
                     timer.arm(settings.body_timeout);
                     if !matches!(timer.limit(poll_fn(|cx| self.poll_send(cx, &[]))).await, Ok(Ok(_))) {
                         return End::Close;
@@ -207,7 +249,7 @@ impl<S: ClientStream> Connection<S> {
             let unread = self.input.unread();
             // A head is complete only with a line's end; one that comes byte by byte is not read
             // anew for each.
-            if unread[looked_at..].contains(&b'\n') || unread.len() == self.input.capacity() {
+            if unread[looked_at..].contains(&b'\n') || unread.len() >= self.input.capacity() {
                 let mut head = worker.request_head.borrow_mut();
                 if head.parse(unread).map_err(Problem::Refused)? {
                     let verdict = self.request.read(worker, &self.gateway, &head, unread, client);
@@ -220,6 +262,9 @@ impl<S: ClientStream> Connection<S> {
             }
             looked_at = unread.len();
             let was_empty = unread.is_empty();
+            if self.input_ended {
+                return Ok(None);
+            }
             let filled = timer.limit(poll_fn(|cx| self.input.poll_fill(&mut self.stream, cx))).await;
             match filled {
                 Ok(Ok(n)) if n > 0 => {}
@@ -260,41 +305,31 @@ impl<S: ClientStream> Connection<S> {
         &mut self,
         worker: &Worker,
         timer: &Timer,
+        client: &ClientInfo,
         plan: &Plan,
         trail: &mut Trail,
     ) -> Result<Done, Fault> {
-        // A small body is waited for before a backend is taken up by it: slow clients then cost a
-        // buffer, not a backend's place. Streams and expectations are passed on at once.
-        if let BodyLength::Length(bytes) = self.request.length
-            && bytes as usize <= self.input.capacity()
-            && !self.request.expects_continue
-            && !self.body.is_done()
-        {
-            timer.arm(worker.settings().body_timeout);
-            match timer.limit(poll_fn(|cx| self.poll_whole_body(cx))).await {
-                Ok(Ok(())) => trail.started = Instant::now(),
-                Ok(Err(Gone::Lost)) => return Err(Fault::Cut),
-                Ok(Err(Gone::Problem(problem))) => return Err(Fault::Problem(problem)),
-                Err(_) => return Err(Fault::Problem(Problem::RequestTimeout)),
-            }
+        let mut pace = Pace::begin(&worker.settings(), trail.started);
+        if !self.request.expects_continue {
+            read_ahead(timer, plan, &mut pace, self.request.length, self, trail).await?;
         }
         trail.bytes_in = self.body_ready as u64;
         let head = std::mem::take(&mut self.request.head);
-        let keep = match self.request.length {
-            BodyLength::Length(bytes) => bytes <= KEPT_BYTES_MAX as u64,
-            BodyLength::None | BodyLength::Chunked => true,
+        let upgrade = std::mem::take(&mut self.request.upgrade);
+        let request = Request {
+            head: &head,
+            method: self.request.method,
+            upgrade: &upgrade,
+            must_change: false,
+            client: client.counted(),
+            expects: self.request.expects_continue,
+            keep: may_keep(self.request.length),
+            pace,
+            plan,
         };
-        let request = Request { head: &head, method: self.request.method, keep, plan };
         let outcome = forward(timer, request, self, trail).await;
-        self.request.head = head;
+        (self.request.head, self.request.upgrade) = (head, upgrade);
         outcome
-    }
-
-    fn poll_whole_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
-        while !self.body.is_done() {
-            ready!(self.poll_more_body(cx))?;
-        }
-        Poll::Ready(Ok(()))
     }
 
     fn poll_more_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
@@ -306,7 +341,10 @@ impl<S: ClientStream> Connection<S> {
 
     /// Looks at what came behind the part of the body that is known.
     fn take_body(&mut self) -> Result<(), Gone> {
-        let bad = |_| Gone::Problem(Problem::BadBody("a malformed chunked body"));
+        let bad = |error| match error {
+            ChunkError::Misplaced => Gone::Problem(MISPLACED_TRAILER),
+            _ => Gone::Problem(Problem::BadBody("a malformed chunked body")),
+        };
         let n = self.body.take(&self.input.unread()[self.body_ready..]).map_err(bad)?;
         self.body_ready += n;
         self.body_seen += n as u64;
@@ -316,29 +354,25 @@ impl<S: ClientStream> Connection<S> {
         Ok(())
     }
 
-    fn answer(&mut self, worker: &Worker, answer: Answer) {
-        let Answer { status, reason, text: body } = answer;
+    fn answer(&mut self, worker: &Worker, answer: &Answer) {
         self.close |= worker.is_ending(self.generation) || !self.body.is_done();
-        let mut text = format!(
-            "HTTP/1.1 {status} {reason}\r\ncontent-type: text/plain\r\ncache-control: no-store\r\n\
-             content-length: {}\r\n",
-            body.len()
-        );
-        if self.close {
-            text += "connection: close\r\n";
-        } else if self.request.old {
-            text += "connection: keep-alive\r\n";
-        }
-        text += "\r\n";
-        self.queued.extend_from_slice(text.as_bytes());
-        if self.request.method != Method::Head {
-            self.queued.extend_from_slice(body.as_bytes());
-        }
+        answer.write(self.framing(), &mut self.queued);
         self.consume_body(self.body_ready);
     }
 
+    /// How an answer to the request that is served now is framed.
+    fn framing(&self) -> Framing {
+        Framing {
+            close: self.close,
+            say_keep_alive: self.request.old,
+            chunked: !self.request.old,
+            is_head: self.request.method == Method::Head,
+            date: self.worker.clock.date(),
+        }
+    }
+
     async fn answer_problem(&mut self, timer: &Timer, problem: Problem, limit: Duration) -> End {
-        problem.write(true, self.request.method == Method::Head, &mut self.queued);
+        problem.write(Framing { close: true, ..self.framing() }, &mut self.queued);
         timer.disarm();
         timer.arm(limit);
         match timer.limit(poll_fn(|cx| self.poll_send(cx, &[]))).await {

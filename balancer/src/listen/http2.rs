@@ -4,12 +4,15 @@
 //! streams have ready is written together, after all of them were polled. Dropping a stream's task
 //! resets its stream.
 
+mod calm;
 mod head;
+mod inbox;
+mod outbox;
 mod request;
 mod stream;
 mod tunnel;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -22,6 +25,10 @@ use h2::server::{Builder, Connection};
 use h2::{Ping, PingPong, Reason};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use self::calm::Calm;
+use self::inbox::{Inbox, WINDOW_BYTES_MIN};
+use self::outbox::{Metered, Outbox};
+use crate::core::account::{Charge, Use};
 use crate::core::buffer::Buffer;
 use crate::core::timer::{Fired, Timer};
 use crate::core::worker::Worker;
@@ -33,12 +40,15 @@ use crate::wire::request_head::HEAD_BYTES_MAX;
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Most streams at once on one connection.
 const STREAMS_MAX: u32 = 256;
-/// What a client may send on one stream, and on all, before it waits.
-const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
-const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+/// What a client may send on all streams before it waits, where it sends bodies that are long, as long as the
+/// account has as much; and the part of it that is one stream's.
+const WINDOWS_BYTES: [u32; 2] = [512 * 1024, 256 * 1024];
+const STREAMS_PART: u32 = 4;
 /// What waits to be sent on one stream.
 const SEND_BUFFER_BYTES: usize = 128 * 1024;
-/// Streams that a client may reset before they were answered (CVE-2023-44487).
+/// How long a client may take to take that its connection ends.
+const GOODBYE: Duration = Duration::from_secs(1);
+/// Streams that a client may reset before they are accepted; later ones are counted by `calm`.
 const RESETS_MAX: usize = 64;
 
 /// Serves a connection until it ends. `first` holds what was read of it already.
@@ -50,8 +60,8 @@ where
     let mut builder = Builder::new();
     builder
         .max_concurrent_streams(STREAMS_MAX)
-        .initial_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .initial_window_size(WINDOW_BYTES_MIN)
+        .initial_connection_window_size(WINDOW_BYTES_MIN)
         .max_send_buffer_size(SEND_BUFFER_BYTES)
         .max_header_list_size(HEAD_BYTES_MAX as u32)
         .max_pending_accept_reset_streams(RESETS_MAX)
@@ -59,44 +69,86 @@ where
         .enable_connect_protocol();
     let timer = worker.timers.timer();
     timer.arm(settings.head_timeout);
-    let Ok(Ok(mut connection)) = timer.limit(builder.handshake(Prefixed::new(io, first))).await else {
+    let (outbox, inbox) = (Rc::new(Outbox::new(&worker.purse)), Rc::new(Inbox::default()));
+    let io = Metered::new(Prefixed::new(io, first), outbox.clone());
+    let Ok(Ok(mut connection)) = timer.limit(builder.handshake(io)).await else {
         return;
     };
     let mut watch = Watch {
         ping: connection.ping_pong(),
         pinged: false,
         ending: false,
+        calmed: false,
         idle_timeout: settings.idle_timeout,
         goodbye_timeout: settings.head_timeout,
     };
-    let streams = Rc::new(Streams { open: Cell::new(0), since: Cell::new(worker.timers.now()) });
+    let streams = Rc::new(Streams::new(worker.timers.now()));
+    let mut window = Charge::none(&worker.purse);
     let client = Rc::new(client);
     timer.arm(settings.idle_timeout);
     timer.tell_of_drain(true);
-    poll_fn(|cx| {
+    let is_over = poll_fn(|cx| {
         while let Poll::Ready(fired) = timer.poll_fired(cx) {
             if watch.fired(fired, &timer, &streams, &worker, &mut connection, cx) {
-                return Poll::Ready(());
+                return Poll::Ready(false);
             }
         }
+        if inbox.take_wanted() {
+            widen(&mut connection, &mut window, &inbox);
+        }
         loop {
+            if streams.calm.borrow().is_over() && !watch.calmed {
+                worker.stats.http2_calmed.add(1);
+                watch.calm_down(&timer, &mut connection);
+            }
             match connection.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, respond)))) => {
                     worker.stats.http2_requests.add(1);
                     let open = Open::begin(&streams, &worker);
-                    let serve =
-                        stream::serve(worker.clone(), gateway.clone(), client.clone(), request, respond);
+                    let boxes = (inbox.clone(), outbox.clone());
+                    let of = (worker.clone(), gateway.clone(), client.clone(), boxes);
+                    let serve = stream::serve(of, request, respond);
                     tokio::task::spawn_local(async move {
-                        serve.await;
-                        drop(open);
+                        let end = serve.await;
+                        open.end(end);
                     });
                 }
-                Poll::Ready(_) => return Poll::Ready(()),
-                Poll::Pending => return Poll::Pending,
+                Poll::Ready(_) => return Poll::Ready(true),
+                Poll::Pending => {
+                    outbox.settle();
+                    return Poll::Pending;
+                }
             }
         }
     })
     .await;
+    if !is_over {
+        // A client that does not take part in a goodbye hears one: GOAWAY, and TLS's own.
+        timer.tell_of_drain(false);
+        timer.disarm();
+        timer.arm(GOODBYE);
+        connection.abrupt_shutdown(Reason::NO_ERROR);
+        let _ = timer.limit(poll_fn(|cx| connection.poll_closed(cx))).await;
+    }
+}
+
+/// A client that sends long bodies may send more of them at once. It may for as long as it is there: what it was
+/// told once cannot be taken back.
+fn widen<S: AsyncRead + AsyncWrite + Unpin>(
+    connection: &mut Connection<S, Bytes>,
+    window: &mut Charge,
+    inbox: &Inbox,
+) {
+    if window.bytes() > 0 {
+        return;
+    }
+    let mut covers = |bytes: u32| window.cover((bytes - WINDOW_BYTES_MIN) as usize, Use::Window);
+    if let Some(bytes) = WINDOWS_BYTES.into_iter().find(|bytes| covers(*bytes)) {
+        connection.set_target_window_size(bytes);
+        // One that has not acknowledged its first settings keeps to those.
+        let _ = connection.set_initial_window_size((bytes / STREAMS_PART).max(WINDOW_BYTES_MIN));
+        inbox.widened(bytes);
+    }
 }
 
 /// The streams of a connection.
@@ -105,6 +157,13 @@ struct Streams {
     open: Cell<usize>,
     /// When one came or went.
     since: Cell<Instant>,
+    calm: RefCell<Calm>,
+}
+
+impl Streams {
+    fn new(now: Instant) -> Self {
+        Self { open: Cell::new(0), since: Cell::new(now), calm: RefCell::new(Calm::new(now)) }
+    }
 }
 
 /// Counts a stream for as long as it is served.
@@ -115,6 +174,15 @@ impl Open {
         streams.open.set(streams.open.get() + 1);
         streams.since.set(worker.timers.now());
         Self(streams.clone(), worker.clone())
+    }
+
+    fn end(self, end: stream::End) {
+        let mut calm = self.0.calm.borrow_mut();
+        match end {
+            stream::End::Served => calm.answered(),
+            stream::End::Broken => {}
+            stream::End::TakenBack => calm.taken_back(self.1.timers.now()),
+        }
     }
 }
 
@@ -132,6 +200,8 @@ struct Watch {
     pinged: bool,
     /// GOAWAY is said.
     ending: bool,
+    /// With ENHANCE_YOUR_CALM: nothing is waited for but that it is sent.
+    calmed: bool,
     idle_timeout: Duration,
     goodbye_timeout: Duration,
 }
@@ -147,6 +217,9 @@ impl Watch {
         connection: &mut Connection<S, Bytes>,
         cx: &mut Context<'_>,
     ) -> bool {
+        if self.calmed {
+            return true;
+        }
         if fired == Fired::Drain {
             timer.tell_of_drain(false);
             self.say_goodbye(timer, connection);
@@ -167,11 +240,21 @@ impl Watch {
         timer.arm(self.idle_timeout);
         let Some(ping) = &mut self.ping else { return false };
         if self.pinged && ping.poll_pong(cx).is_pending() {
-            connection.abrupt_shutdown(Reason::NO_ERROR);
             return true;
         }
         self.pinged = ping.send_ping(Ping::opaque()).is_ok();
         false
+    }
+
+    /// All streams end.
+    fn calm_down<S: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        timer: &Timer,
+        connection: &mut Connection<S, Bytes>,
+    ) {
+        (self.calmed, self.ending) = (true, true);
+        connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+        timer.arm(self.goodbye_timeout);
     }
 
     /// Streams that are open end in order; no more are taken.
@@ -198,6 +281,10 @@ pub struct Prefixed<S> {
 impl<S> Prefixed<S> {
     pub fn new(io: S, first: Buffer) -> Self {
         Self { io, first }
+    }
+
+    pub fn get_ref(&self) -> &S {
+        &self.io
     }
 }
 

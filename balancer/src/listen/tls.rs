@@ -1,8 +1,8 @@
 //! TLS towards the clients: certificates from files, chosen by SNI, read again when they change.
 //!
 //! Where none is given, a self-signed one is made on each start. TLS 1.2 and 1.3; HTTP/2 and
-//! HTTP/1.1 by ALPN; sessions resume by tickets whose keys all cores share and that outlive a
-//! reload. No tasks: the control task calls [`Certificates::reload`].
+//! HTTP/1.1 by ALPN; sessions resume by tickets whose keys all cores share, and all balancers of a cluster
+//! for TLS 1.3: they outlive a reload, and the process. No tasks: the control task calls [`Certificates::reload`].
 
 mod validity;
 
@@ -20,6 +20,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, Serve
 use rustls::server::{ClientHello, ParsedCertificate, ProducesTickets, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, SupportedCipherSuite};
+use skep_members::key::KeyRing;
+use skep_members::tickets::Tickets;
 use tokio_rustls::TlsAcceptor;
 
 /// In this order of preference. AES-128 comes before AES-256: as far beyond reach, cheaper, and its
@@ -52,6 +54,8 @@ pub enum TlsError {
     File { path: PathBuf, reason: String },
     #[error("the certificate {certificate} and the key {key} do not belong together: {reason}")]
     Mismatch { certificate: PathBuf, key: PathBuf, reason: String },
+    #[error("none is named any more: to serve without, start anew")]
+    NoFiles,
     #[error("a self-signed certificate cannot be made: {0}")]
     SelfSigned(String),
     #[error("TLS: {0}")]
@@ -62,12 +66,18 @@ pub enum TlsError {
 #[derive(Debug)]
 pub struct Certificates {
     config: ArcSwap<ServerConfig>,
-    files: Vec<Files>,
     ticketer: Arc<dyn ProducesTickets>,
-    /// The files' times when they were read last.
-    read_at: Mutex<Vec<Option<SystemTime>>>,
+    read: Mutex<Read>,
     /// Of those that are in use.
     ends: ArcSwap<Vec<End>>,
+}
+
+/// What was read, or tried, last.
+#[derive(Debug)]
+struct Read {
+    files: Vec<Files>,
+    /// Their times then.
+    at: Vec<Option<SystemTime>>,
 }
 
 /// When a certificate that is in use ends.
@@ -80,14 +90,17 @@ pub struct End {
 }
 
 impl Certificates {
-    /// With no files, a self-signed certificate.
-    pub fn new(files: Vec<Files>) -> Result<Self, TlsError> {
-        let ticketer = Ticketer::new()?;
-        let read_at = Mutex::new(times(&files));
+    /// With no files, a self-signed certificate. Without a key of the cluster, tickets are this process's alone.
+    pub fn new(files: Vec<Files>, cluster_key: Option<&KeyRing>) -> Result<Self, TlsError> {
+        let ticketer: Arc<dyn ProducesTickets> = match cluster_key {
+            Some(ring) => Arc::new(ByVersion { shared: Tickets::new(ring), own: Ticketer::new()? }),
+            None => Ticketer::new()?,
+        };
+        let at = times(&files);
         let keys = if files.is_empty() { vec![self_signed()?] } else { load(&files)? };
         let ends = ArcSwap::from_pointee(ends(&files, &keys));
         let config = ArcSwap::from_pointee(config(keys, ticketer.clone())?);
-        Ok(Self { config, files, ticketer, read_at, ends })
+        Ok(Self { config, ticketer, read: Mutex::new(Read { files, at }), ends })
     }
 
     pub fn acceptor(&self) -> TlsAcceptor {
@@ -102,15 +115,34 @@ impl Certificates {
     /// Reads the files again where they changed, or in any case. What is wrong leaves the old
     /// certificates in place.
     pub fn reload(&self, in_any_case: bool) -> Result<bool, TlsError> {
-        let now = times(&self.files);
-        let mut read_at = self.read_at.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.files.is_empty() || (*read_at == now && !in_any_case) {
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = times(&read.files);
+        if read.files.is_empty() || (read.at == now && !in_any_case) {
             return Ok(false);
         }
         // Tried once for each change, not for each look.
-        *read_at = now;
-        let keys = load(&self.files)?;
-        let ends = ends(&self.files, &keys);
+        read.at = now;
+        self.take(&read.files)
+    }
+
+    /// Reads these from now on. What is wrong leaves the old files, and their certificates, in place.
+    pub fn replace(&self, files: Vec<Files>) -> Result<bool, TlsError> {
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        if files.is_empty() {
+            // One that is made at each start is no successor to one that was given.
+            return if read.files.is_empty() { Ok(false) } else { Err(TlsError::NoFiles) };
+        }
+        let at = times(&files);
+        let taken = self.take(&files);
+        if taken.is_ok() {
+            *read = Read { files, at };
+        }
+        taken
+    }
+
+    fn take(&self, files: &[Files]) -> Result<bool, TlsError> {
+        let keys = load(files)?;
+        let ends = ends(files, &keys);
         let config = config(keys, self.ticketer.clone())?;
         self.config.store(Arc::new(config));
         self.ends.store(Arc::new(ends));
@@ -188,6 +220,41 @@ fn config(
     Ok(config)
 }
 
+/// Tickets that all balancers open, for TLS 1.3; for 1.2 those of this process, whose keys are forgotten.
+#[derive(Debug)]
+struct ByVersion {
+    shared: Tickets,
+    own: Arc<dyn ProducesTickets>,
+}
+
+/// Whether a session that is to be a ticket is of TLS 1.3: as rustls writes it, after the name that was asked for.
+fn is_tls13(session: &[u8]) -> bool {
+    let version = match session {
+        [0, rest @ ..] => rest,
+        [1, len, rest @ ..] => rest.get(usize::from(*len)..).unwrap_or_default(),
+        _ => &[],
+    };
+    version.starts_with(&[3, 4])
+}
+
+impl ProducesTickets for ByVersion {
+    fn enabled(&self) -> bool {
+        self.shared.enabled() && self.own.enabled()
+    }
+
+    fn lifetime(&self) -> u32 {
+        self.shared.lifetime().min(self.own.lifetime())
+    }
+
+    fn encrypt(&self, session: &[u8]) -> Option<Vec<u8>> {
+        if is_tls13(session) { self.shared.encrypt(session) } else { self.own.encrypt(session) }
+    }
+
+    fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
+        self.shared.decrypt(ticket).filter(|session| is_tls13(session)).or_else(|| self.own.decrypt(ticket))
+    }
+}
+
 /// The first certificate that is valid for the name asked for, else the first.
 #[derive(Debug)]
 struct BySni {
@@ -226,14 +293,14 @@ mod tests {
 
     #[test]
     fn without_files_a_certificate_is_made() {
-        assert_eq!(Certificates::new(vec![]).unwrap().ends()[0].certificate, "self-signed");
+        assert_eq!(Certificates::new(vec![], None).unwrap().ends()[0].certificate, "self-signed");
     }
 
     #[test]
     fn changed_files_are_read_again_and_broken_ones_leave_the_old_in_place() {
         let dir = tempfile::tempdir().unwrap();
         let files = write(dir.path(), "a.test");
-        let certificates = Certificates::new(vec![files.clone()]).unwrap();
+        let certificates = Certificates::new(vec![files.clone()], None).unwrap();
         assert!(!certificates.reload(false).unwrap());
         write(dir.path(), "b.test");
         assert!(certificates.reload(true).unwrap());
@@ -258,7 +325,7 @@ mod tests {
         let end = |not_after_s| End { certificate: files.certificate.display().to_string(), not_after_s };
         // A UTCTime up to 2049, a GeneralizedTime after (RFC 5280, section 4.1.2.5).
         write(2031);
-        let certificates = Certificates::new(vec![files.clone()]).unwrap();
+        let certificates = Certificates::new(vec![files.clone()], None).unwrap();
         assert_eq!(*certificates.ends(), [end(1_930_348_800)]);
         write(2061);
         assert!(certificates.reload(true).unwrap());
@@ -273,6 +340,6 @@ mod tests {
         let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let (a, b) = (write(one.path(), "a.test"), write(two.path(), "b.test"));
         let mixed = Files { certificate: a.certificate, key: b.key };
-        assert!(matches!(Certificates::new(vec![mixed]), Err(TlsError::Mismatch { .. })));
+        assert!(matches!(Certificates::new(vec![mixed], None), Err(TlsError::Mismatch { .. })));
     }
 }

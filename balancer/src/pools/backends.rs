@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use skep_base::id::NodeId;
 
 use crate::pools::choose::{self, Candidate};
+use crate::pools::failures::{Failures, Way};
 use crate::pools::latency::Latency;
 use crate::pools::outlier::{self, Failing, Rates, Tally};
 use crate::pools::probe::Health;
@@ -51,6 +52,8 @@ pub struct BackendStats {
     /// Attempts that failed, those with an answer that counts as a failure included.
     pub failures: AtomicU64,
     failing_answers: AtomicU64,
+    /// Each by how it was one; what broke off or was declined is not among `failures` as an attempt.
+    pub failed: Failures,
     pub retries: AtomicU64,
     pub ejections: AtomicU64,
     pub connects: AtomicU64,
@@ -133,6 +136,11 @@ impl Backend {
         self.stats.latency(kind).read(self.age_ns()).now_ns
     }
 
+    /// How much of what it answered of late was a failure: from 0 to 1.
+    pub fn failing(&self) -> f64 {
+        self.stats.failing.read(self.age_ns())
+    }
+
     pub fn is_ejected(&self) -> bool {
         self.is_ejected_at(Instant::now())
     }
@@ -190,11 +198,13 @@ impl Backend {
     /// It did nothing with a request, and says so: it gets a smaller share, and is not ejected for that.
     pub fn declined(&self, now: Instant) {
         self.stats.failing.failed(self.age_at_ns(now));
+        self.stats.failed.add(Way::Declined);
     }
 
     /// An answer that began well was not ended: what its begin said was wrong.
     pub fn broke(&self, now: Instant) {
         self.stats.failing.failed(self.age_at_ns(now));
+        self.stats.failed.add(Way::Broken);
     }
 
     /// An answer began, `now`.

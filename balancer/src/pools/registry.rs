@@ -105,7 +105,7 @@ impl Registry {
     }
 
     fn update(&mut self, targets: Vec<Target>, start: impl Fn(u64, &Target) -> Option<AbortHandle>) {
-        use TargetState::{Draining, Ended, Left};
+        use TargetState::{Draining, Ended, Left, Static};
         let mut targets: HashMap<Key, Target> = targets
             .into_iter()
             .take(BACKENDS_MAX)
@@ -129,10 +129,16 @@ impl Registry {
                     if became && entry.health == Health::Unready {
                         entry.health = Health::Unknown;
                     }
+                    if entry.target.probe != target.probe {
+                        if let Some(probe) = entry.probe.take() {
+                            probe.abort();
+                        }
+                        entry.probe = start(entry.backend.serial, &target);
+                    }
                     entry.target = target;
                 }
-                // What has left finishes what it has, where it is still there.
-                None if matches!(entry.target.state, Left | Draining | Ended) => {
+                // What has left, or was taken from a list, finishes what it has, where it is still there.
+                None if matches!(entry.target.state, Left | Draining | Ended | Static) => {
                     if entry.health == Health::Silent {
                         gone.push(entry.backend.serial);
                     }
@@ -324,6 +330,26 @@ mod tests {
         registry.probed(two, Health::Refused);
         registry.update(vec![target(1, Ready)], |_, _| None);
         assert!(registry.publish().gone.is_empty());
+    }
+
+    #[test]
+    fn what_is_taken_from_a_list_gets_nothing_more_and_another_probe_begins_anew() {
+        let began = std::cell::Cell::new(0);
+        let start = |_, _: &Target| {
+            began.set(began.get() + 1);
+            None
+        };
+        let mut registry = Registry::default();
+        registry.update(vec![target(1, Static), target(2, Static)], start);
+        let one = serial(&registry, 1);
+        registry.probed(one, Health::Up);
+        let asked =
+            Target { probe: Probe::Check(([127, 0, 0, 1], 80).into(), "/up".into()), ..target(1, Static) };
+        registry.update(vec![asked.clone(), target(2, Static)], start);
+        assert_eq!((began.get(), serial(&registry, 1)), (3, one));
+        registry.update(vec![target(2, Static)], start);
+        assert_eq!(serving(&mut registry), [2]);
+        assert!(registry.publish().gone.is_empty(), "it finishes what it has");
     }
 
     #[test]

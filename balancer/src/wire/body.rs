@@ -73,7 +73,7 @@ impl From<BodyLength> for Body {
         match length {
             BodyLength::None => Self::Done,
             BodyLength::Length(bytes) => Self::length(bytes),
-            BodyLength::Chunked => Self::Chunked(Box::default()),
+            BodyLength::Chunked => Self::Chunked(Box::new(Decoder::of_request())),
         }
     }
 }
@@ -83,7 +83,7 @@ impl From<AnswerLength> for Body {
         match length {
             AnswerLength::None => Self::Done,
             AnswerLength::Length(bytes) => Self::length(bytes),
-            AnswerLength::Chunked => Self::Chunked(Box::default()),
+            AnswerLength::Chunked => Self::Chunked(Box::new(Decoder::of_answer())),
             AnswerLength::Close => Self::Close,
         }
     }

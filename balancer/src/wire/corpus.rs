@@ -14,7 +14,7 @@ fn parse(text: &[u8]) -> Result<Option<RequestHead>, Refusal> {
 
 fn forwarded(text: &str, trusted: bool) -> String {
     let head = parse(text.as_bytes()).unwrap().unwrap();
-    let client = Client { address: "192.0.2.1", node: "192.0.2.1", proto: "http", trusted };
+    let client = Client { address: "192.0.2.1", node: "192.0.2.1", proto: "http", http2: false, trusted };
     let mut out = Vec::new();
     write_request(&head, text.as_bytes(), client, b"id", &mut out);
     String::from_utf8(out).unwrap()
@@ -90,8 +90,62 @@ fn ordinary_heads_are_read_and_what_is_cut_is_waited_for() {
 
 #[test]
 fn an_absolute_target_becomes_origin_form() {
-    let sent = forwarded("GET HTTP://A.b/x?y HTTP/1.1\r\nHost: a.B\r\n\r\n", false);
-    assert!(sent.starts_with("GET /x?y HTTP/1.1\r\nhost: a.B\r\n"), "{sent}");
+    for (line, expected) in [
+        ("GET HTTP://A.b/x?y", "GET /x?y HTTP/1.1\r\nhost: A.b\r\n"),
+        // The target wins (RFC 9112, 3.2.2).
+        ("GET http://b.test:81/x", "GET /x HTTP/1.1\r\nhost: b.test:81\r\n"),
+        ("GET http://a.b:80/x", "GET /x HTTP/1.1\r\nhost: a.b:80\r\n"),
+        ("GET https://[::1]/", "GET / HTTP/1.1\r\nhost: [::1]\r\n"),
+        ("GET http://a.b", "GET / HTTP/1.1\r\nhost: a.b\r\n"),
+        ("GET http://a.b?x/y", "GET /?x/y HTTP/1.1\r\nhost: a.b\r\n"),
+        // The server as a whole (RFC 9112, 3.2.4).
+        ("OPTIONS http://a.b", "OPTIONS * HTTP/1.1\r\nhost: a.b\r\n"),
+        ("OPTIONS http://a.b/", "OPTIONS / HTTP/1.1\r\nhost: a.b\r\n"),
+        ("OPTIONS http://a.b?x", "OPTIONS /?x HTTP/1.1\r\nhost: a.b\r\n"),
+    ] {
+        let sent = forwarded(&format!("{line} HTTP/1.1\r\nHost: a.B\r\n\r\n"), false);
+        assert!(sent.starts_with(expected), "{line}: {sent}");
+    }
+}
+
+#[test]
+fn what_strangers_say_as_a_proxy_would_is_not_passed_on_and_what_only_sounds_like_it_is() {
+    let said = "X-Real-IP: 1\r\nX-Original-URL: /2\r\nx-forwarded-prefix: /3\r\nTrue-Client-IP: 4\r\n";
+    let disguised = "X_Forwarded_For: 5\r\nx_real-ip: 6\r\nContent_Length: 7\r\nx_request_id: 8\r\n\
+                     X_FORWARDED_SOMETHING_THAT_IS_VERY_LONG_INDEED: 9\r\n";
+    let other = "my_key: a\r\nx-realm: b\r\nX-Original: c\r\n";
+    let text = format!("GET / HTTP/1.1\r\nHost: a\r\n{said}{disguised}{other}\r\n");
+    let sent = forwarded(&text, false);
+    assert!(sent.starts_with(&format!("GET / HTTP/1.1\r\nhost: a\r\n{other}via: ")), "{sent}");
+    let sent = forwarded(&text, true);
+    let begin = format!("GET / HTTP/1.1\r\nhost: a\r\n{other}{said}via: ");
+    assert!(sent.starts_with(&begin), "a name in disguise is nobody's: {sent}");
+}
+
+#[test]
+fn the_way_that_is_left_is_one_hop_shorter_where_it_is_counted() {
+    for (line, value, sent) in [
+        ("OPTIONS *", "7", "max-forwards: 6\r\n"),
+        ("TRACE /", "0001", "max-forwards: 0\r\n"),
+        ("GET /", "7", "Max-Forwards: 7\r\n"),
+    ] {
+        let text = format!("{line} HTTP/1.1\r\nHost: a\r\nMax-Forwards: {value}\r\n\r\n");
+        assert!(forwarded(&text, false).contains(&format!("\r\n{sent}")), "{text}");
+    }
+}
+
+#[test]
+fn what_the_grammar_of_chunks_allows_is_read() {
+    for text in [
+        "5 ;a=b\r\nhello\r\n0\r\n\r\n",
+        "5\t; a\r\nhello\r\n0;end\r\n\r\n",
+        "5;a = \"b;\\\"\u{e9}\t\" ; c=d;e\r\nhello\r\n0\r\n\r\n",
+        "005\r\nhello\r\n000\r\nX: y\r\nx-sum:\r\nDate: z\r\n\r\n",
+    ] {
+        let mut body = Body::from(BodyLength::Chunked);
+        assert_eq!(body.take(text.as_bytes()), Ok(text.len()), "{text:?}");
+        assert!(body.is_done());
+    }
 }
 
 #[test]

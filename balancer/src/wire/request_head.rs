@@ -6,6 +6,8 @@
 
 mod refusal;
 
+use std::borrow::Cow;
+
 use httparse::Status as Parsed;
 
 pub use self::refusal::Refusal;
@@ -59,6 +61,11 @@ impl Method {
     pub fn is_safe(self) -> bool {
         matches!(self, Self::Get | Self::Head | Self::Options | Self::Trace)
     }
+
+    /// Whether `Max-Forwards` says how far it may go (RFC 9110, 7.6.2).
+    fn counts_hops(self) -> bool {
+        matches!(self, Self::Options | Self::Trace)
+    }
 }
 
 /// How a request's body ends.
@@ -78,8 +85,10 @@ pub struct RequestHead {
     pub len: usize,
     pub method: Method,
     pub method_span: Span,
-    /// In origin-form, or `*`.
-    pub target: Span,
+    /// In origin-form or `*`, but for what is implied.
+    target: Span,
+    /// What an absolute target with no path of its own means: `/`, or `*`.
+    implied: &'static [u8],
     pub host: Option<Span>,
     /// HTTP/1.0.
     pub old: bool,
@@ -91,12 +100,42 @@ pub struct RequestHead {
     pub upgrade: Option<Span>,
     /// Whether the client takes trailers.
     pub te_trailers: bool,
+    /// How many hops more an OPTIONS or a TRACE may take.
+    pub max_forwards: Option<u64>,
     pub has_idempotency_key: bool,
     pub request_id: Option<Span>,
     /// End-to-end fields, in order; those above that the forwarder writes itself are not among them.
     pub fields: Vec<Field>,
     /// What earlier proxies said of the client: passed on from trusted ones alone.
     pub forwarded: Vec<Field>,
+}
+
+/// A target in origin-form, or `*`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Target<'a> {
+    /// `/` or `*` where that is all that is meant by what was sent; else nothing.
+    pub implied: &'static [u8],
+    pub sent: &'a [u8],
+}
+
+impl<'a> Target<'a> {
+    pub fn len(self) -> usize {
+        self.implied.len() + self.sent.len()
+    }
+
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+
+    pub fn write(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.implied);
+        out.extend_from_slice(self.sent);
+    }
+
+    /// Both in one, to be looked at.
+    pub fn whole(self) -> Cow<'a, [u8]> {
+        if self.implied.is_empty() { self.sent.into() } else { [self.implied, self.sent].concat().into() }
+    }
 }
 
 const LENGTHS: Refusal = Refusal::BadRequest("more than one body length");
@@ -149,6 +188,10 @@ impl RequestHead {
         Ok(true)
     }
 
+    pub fn target<'a>(&self, buf: &'a [u8]) -> Target<'a> {
+        Target { implied: self.implied, sent: self.target.of(buf) }
+    }
+
     fn reset(&mut self) {
         let (mut fields, mut forwarded) =
             (std::mem::take(&mut self.fields), std::mem::take(&mut self.forwarded));
@@ -177,7 +220,7 @@ impl RequestHead {
                     self.host = Some(field.value);
                 }
                 Known::ContentLength if length.is_some() => return Err(LENGTHS),
-                Known::ContentLength => match fields::content_length(value) {
+                Known::ContentLength => match fields::number(value) {
                     Some(bytes) => length = Some(bytes),
                     None => return Err(Refusal::BadRequest("a malformed Content-Length")),
                 },
@@ -199,6 +242,13 @@ impl RequestHead {
                     self.request_id = if usable { Some(field.value) } else { self.request_id };
                 }
                 Known::Forwarded | Known::XForwarded => self.forwarded.push(field),
+                Known::MaxForwards if self.method.counts_hops() => {
+                    match fields::number(value).filter(|_| self.max_forwards.is_none()) {
+                        Some(hops) => self.max_forwards = Some(hops),
+                        None => return Err(Refusal::BadRequest("a malformed Max-Forwards")),
+                    }
+                }
+                Known::Other if fields::is_disguised(name) => {}
                 Known::IdempotencyKey => {
                     self.has_idempotency_key = true;
                     self.fields.push(field);
@@ -263,8 +313,8 @@ impl RequestHead {
         }
     }
 
-    /// Absolute-form: its authority is the host (RFC 9112, 3.2.2), and a Host that says another is
-    /// somebody's attempt to be routed twice.
+    /// Absolute-form: its authority is the host, whatever Host says (RFC 9112, 3.2.2). Where it has no
+    /// path, `/` is meant, or the server as a whole (3.2.4).
     fn absolute_target(&mut self, buf: &[u8]) -> Result<(), Refusal> {
         let target = self.target.of(buf);
         let scheme = [&b"http://"[..], b"https://"]
@@ -277,16 +327,13 @@ impl RequestHead {
         if authority.is_empty() || !fields::is_authority(authority) {
             return Err(Refusal::BadRequest("a malformed target"));
         }
-        if self.host.is_some_and(|host| !host.of(buf).eq_ignore_ascii_case(authority)) {
-            return Err(Refusal::BadRequest("the target's authority is not the Host"));
-        }
-        let path = Span { start, end: self.target.end };
-        if path.of(buf).first() != Some(&b'/') {
-            // `http://host` and `http://host?query` have no path of their own to point at.
-            return Err(Refusal::BadRequest("an absolute target with no path"));
-        }
-        self.target = path;
-        self.host = self.host.or(Some(Span::within(buf, authority)));
+        self.host = Some(Span::within(buf, authority));
+        self.target = Span { start, end: self.target.end };
+        self.implied = match (self.target.of(buf).first(), self.method) {
+            (Some(b'/'), _) => b"",
+            (None, Method::Options) => b"*",
+            _ => b"/",
+        };
         Ok(())
     }
 }

@@ -7,7 +7,7 @@ use httparse::Status as Parsed;
 
 use crate::wire::fields::{self, Field, Known, Span};
 use crate::wire::request_head::{HEAD_BYTES_MAX, HEADERS_MAX, Method, Refusal, check_lines};
-use crate::wire::write::{VIA, write_field, write_number};
+use crate::wire::write::{Framing, VIA_HTTP_1_0, VIA_HTTP_1_1, write_field, write_number};
 
 /// How an answer's body ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -31,6 +31,8 @@ pub struct BadAnswer(pub &'static str);
 pub struct ResponseHead {
     pub len: usize,
     pub status: u16,
+    /// HTTP/1.0.
+    pub old: bool,
     pub reason: Span,
     pub body: AnswerLength,
     /// What Content-Length says where there is no body, as in an answer to HEAD.
@@ -39,6 +41,8 @@ pub struct ResponseHead {
     pub keep_alive: bool,
     /// `Skep-Unprocessed: 1`: certainly not executed.
     pub unprocessed: bool,
+    pub has_date: bool,
+    /// The protocol that this changes to (101), or that is required (426).
     pub upgrade: Option<Span>,
     /// End-to-end fields but for those of the framing.
     pub fields: Vec<Field>,
@@ -65,7 +69,7 @@ impl ResponseHead {
             return Err(BadAnswer("its status is none"));
         }
         self.reset();
-        (self.len, self.status) = (len, status);
+        (self.len, self.status, self.old) = (len, status, minor == 0);
         let reason = response.reason.unwrap_or_default();
         let line_end = window.iter().position(|b| *b == b'\n').unwrap_or_default();
         if !window.starts_with(b"HTTP/1.") || line_end == 0 || window[line_end - 1] != b'\r' {
@@ -78,7 +82,7 @@ impl ResponseHead {
             Refusal::BadRequest(reason) => BadAnswer(reason),
             _ => BadAnswer("its head is malformed"),
         })?;
-        self.read_fields(buf, response.headers, minor, request)?;
+        self.read_fields(buf, response.headers, request)?;
         Ok(true)
     }
 
@@ -88,6 +92,23 @@ impl ResponseHead {
         let value = self.fields.iter().find(is_type).map_or(&[][..], |field| field.value.of(buf));
         let essence = value.split(|b| *b == b';').next().unwrap_or_default();
         essence.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
+    }
+
+    /// Whether it changes to what was asked for, and to nothing else (RFC 9110, 7.8).
+    pub fn changes_to(&self, buf: &[u8], asked: &[u8]) -> bool {
+        let protocols = self.upgrade.map(|it| it.of(buf)).unwrap_or_default();
+        fields::tokens(protocols).next().is_some()
+            && fields::tokens(protocols).all(|protocol| fields::has_token(asked, protocol))
+    }
+
+    /// `Via`, with the version that it came by.
+    pub fn via(&self) -> &'static str {
+        if self.old { VIA_HTTP_1_0 } else { VIA_HTTP_1_1 }
+    }
+
+    /// Leaves out what it says of the request's execution.
+    pub fn drop_unprocessed(&mut self, buf: &[u8]) {
+        self.fields.retain(|field| fields::known(field.name.of(buf)) != Known::SkepUnprocessed);
     }
 
     fn reset(&mut self) {
@@ -100,7 +121,6 @@ impl ResponseHead {
         &mut self,
         buf: &[u8],
         headers: &[httparse::Header<'_>],
-        minor: u8,
         request: Method,
     ) -> Result<(), BadAnswer> {
         let mut length = None;
@@ -111,7 +131,7 @@ impl ResponseHead {
             let field = Field { name: Span::within(buf, name), value: Span::within(buf, value) };
             match fields::known(name) {
                 Known::ContentLength if length.is_some() => return Err(BadAnswer("it has two lengths")),
-                Known::ContentLength => match fields::content_length(value) {
+                Known::ContentLength => match fields::number(value) {
                     Some(bytes) => length = Some(bytes),
                     None => return Err(BadAnswer("its Content-Length is malformed")),
                 },
@@ -126,6 +146,10 @@ impl ResponseHead {
                     self.unprocessed = value == b"1";
                     self.fields.push(field);
                 }
+                Known::Date => {
+                    self.has_date = true;
+                    self.fields.push(field);
+                }
                 _ => self.fields.push(field),
             }
         }
@@ -137,11 +161,12 @@ impl ResponseHead {
                         && !fields::known(field.name.of(buf)).is_protected()
                 })
             });
+            self.has_date = self.fields.iter().any(|it| fields::known(it.name.of(buf)) == Known::Date);
         }
-        if coded && (length.is_some() || minor == 0) {
+        if coded && (length.is_some() || self.old) {
             return Err(BadAnswer("its length is ambiguous"));
         }
-        self.keep_alive = if minor == 0 { named.keep_alive && !named.close } else { !named.close };
+        self.keep_alive = if self.old { named.keep_alive && !named.close } else { !named.close };
         let bodiless = request == Method::Head || matches!(self.status, 100..200 | 204 | 304);
         self.told_length = length;
         self.body = match (bodiless, coded, length) {
@@ -153,24 +178,13 @@ impl ResponseHead {
         if self.body == AnswerLength::Close {
             self.keep_alive = false;
         }
-        self.upgrade = self.upgrade.filter(|_| self.status == 101 && named.upgrade);
+        // RFC 9110, 7.8 and 15.5.22.
+        self.upgrade = self.upgrade.filter(|_| self.status == 426 || (self.status == 101 && named.upgrade));
         if self.status == 101 && self.upgrade.is_none() {
             return Err(BadAnswer("it changes to no protocol"));
         }
         Ok(())
     }
-}
-
-/// How the head for an HTTP/1.1 client ends.
-#[derive(Debug, Clone, Copy)]
-pub struct Framing {
-    pub close: bool,
-    /// To an HTTP/1.0 client that asked for it, keeping alive is said.
-    pub say_keep_alive: bool,
-    /// Whether the body goes on chunked; else a chunked body ends with the connection.
-    pub chunked: bool,
-    /// Fields that an answer may only have where its request was HEAD.
-    pub is_head: bool,
 }
 
 /// Writes the head that an HTTP/1.x client gets.
@@ -184,29 +198,29 @@ pub fn write_response(head: &ResponseHead, buf: &[u8], framing: Framing, out: &m
         write_field(buf, field, out);
     }
     match (head.body, head.told_length) {
-        (AnswerLength::Chunked, _) if framing.chunked => {
+        // One that ended with its connection says its end now: else a cut would look like it.
+        (AnswerLength::Chunked | AnswerLength::Close, _) if framing.chunked => {
             out.extend_from_slice(b"transfer-encoding: chunked\r\n");
         }
         (AnswerLength::Length(bytes), _) => write_length(bytes, out),
-        (AnswerLength::None, Some(bytes)) if framing.is_head || head.status == 304 => {
+        // What a body would have been; 1xx and 204 never say so (RFC 9110, 8.6).
+        (AnswerLength::None, Some(bytes)) if says_length(head.status, framing.is_head) => {
             write_length(bytes, out)
         }
         _ => {}
     }
-    if head.status < 200 {
-        if let Some(upgrade) = head.upgrade {
-            out.extend_from_slice(b"connection: upgrade\r\nupgrade: ");
-            out.extend_from_slice(upgrade.of(buf));
-            out.extend_from_slice(b"\r\n");
-        }
-    } else if framing.close {
-        out.extend_from_slice(b"connection: close\r\n");
-    } else if framing.say_keep_alive {
-        out.extend_from_slice(b"connection: keep-alive\r\n");
+    let is_interim = head.status < 200;
+    framing.write_connection(head.upgrade.map(|it| it.of(buf)), is_interim, out);
+    if !head.has_date && !is_interim {
+        framing.write_date(out);
     }
     out.extend_from_slice(b"via: ");
-    out.extend_from_slice(VIA);
+    out.extend_from_slice(head.via().as_bytes());
     out.extend_from_slice(b"\r\n\r\n");
+}
+
+fn says_length(status: u16, is_head: bool) -> bool {
+    status == 304 || (is_head && status >= 200 && status != 204)
 }
 
 fn write_length(bytes: u64, out: &mut Vec<u8>) {
@@ -218,6 +232,21 @@ fn write_length(bytes: u64, out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const FRAMING: Framing = Framing {
+        close: false,
+        say_keep_alive: false,
+        chunked: true,
+        is_head: false,
+        date: *b"Sun, 06 Nov 1994 08:49:37 GMT",
+    };
+
+    fn passed_on(text: &str, request: Method, framing: Framing) -> String {
+        let head = parse(text, request).unwrap().unwrap();
+        let mut out = Vec::new();
+        write_response(&head, text.as_bytes(), framing, &mut out);
+        String::from_utf8(out).unwrap()
+    }
 
     fn parse(text: &str, request: Method) -> Result<Option<ResponseHead>, BadAnswer> {
         let mut head = ResponseHead::default();
@@ -263,26 +292,59 @@ mod tests {
     fn what_ends_at_this_hop_is_not_passed_on() {
         let text = "HTTP/1.1 200 OK\r\nKeep-Alive: timeout=5\r\nConnection: close, x-hop\r\nX-Hop: 1\r\n\
                     Content-Type: text/plain\r\nTransfer-Encoding: chunked\r\nTrailer: x\r\n\r\n";
-        let head = parse(text, Method::Get).unwrap().unwrap();
-        assert!(!head.keep_alive);
-        let framing = Framing { close: false, say_keep_alive: false, chunked: true, is_head: false };
-        let mut out = Vec::new();
-        write_response(&head, text.as_bytes(), framing, &mut out);
+        assert!(!parse(text, Method::Get).unwrap().unwrap().keep_alive);
         let expected = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTrailer: x\r\ntransfer-encoding: chunked\r\n\
-                        via: 1.1 skep\r\n\r\n";
-        assert_eq!(String::from_utf8(out).unwrap(), expected);
+                        date: Sun, 06 Nov 1994 08:49:37 GMT\r\nvia: 1.1 skep\r\n\r\n";
+        assert_eq!(passed_on(text, Method::Get, FRAMING), expected);
+    }
+
+    #[test]
+    fn what_came_by_http10_is_said_to_and_its_end_is_made_visible() {
+        let text = "HTTP/1.0 200 OK\r\nDate: Mon, 07 Nov 1994 08:49:37 GMT\r\n\r\n";
+        let expected = "HTTP/1.1 200 OK\r\nDate: Mon, 07 Nov 1994 08:49:37 GMT\r\ntransfer-encoding: chunked\r\n\
+                        via: 1.0 skep\r\n\r\n";
+        assert_eq!(passed_on(text, Method::Get, FRAMING), expected);
+    }
+
+    #[test]
+    fn what_is_required_is_said_with_the_refusal() {
+        let text = "HTTP/1.1 426 Upgrade Required\r\nDate: x\r\nUpgrade: HTTP/3.0\r\nConnection: Upgrade\r\n\
+                    Content-Length: 0\r\n\r\n";
+        for (close, options) in [(false, "upgrade"), (true, "upgrade, close")] {
+            let expected = format!(
+                "HTTP/1.1 426 Upgrade Required\r\nDate: x\r\ncontent-length: 0\r\nconnection: {options}\r\n\
+                 upgrade: HTTP/3.0\r\nvia: 1.1 skep\r\n\r\n"
+            );
+            assert_eq!(passed_on(text, Method::Get, Framing { close, ..FRAMING }), expected);
+        }
+        let not_required = text.replace("426 Upgrade Required", "200 OK");
+        assert!(!passed_on(&not_required, Method::Get, FRAMING).contains("pgrade"));
+    }
+
+    #[test]
+    fn a_protocol_is_changed_to_only_where_it_was_asked_for() {
+        for (upgrade, asked, expected) in [
+            ("websocket", &b"websocket"[..], true),
+            ("WebSocket", b"foo, websocket", true),
+            ("TLS/1.0, HTTP/1.1", b"HTTP/1.1, TLS/1.0", true),
+            ("websocket, foo", b"websocket", false),
+            ("h2c", b"websocket", false),
+            ("websocket", b"", false),
+            (",", b"websocket", false),
+        ] {
+            let text = format!("HTTP/1.1 101 X\r\nConnection: upgrade\r\nUpgrade: {upgrade}\r\n\r\n");
+            let head = parse(&text, Method::Get).unwrap().unwrap();
+            assert_eq!(head.changes_to(text.as_bytes(), asked), expected, "{upgrade}");
+        }
     }
 
     #[test]
     fn an_answer_to_head_keeps_its_length_and_one_without_a_body_does_not() {
         let text = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n";
-        let head = parse(text, Method::Head).unwrap().unwrap();
-        let mut out = Vec::new();
-        let framing = Framing { close: true, say_keep_alive: false, chunked: true, is_head: true };
-        write_response(&head, text.as_bytes(), framing, &mut out);
         assert_eq!(
-            String::from_utf8(out).unwrap(),
-            "HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\nvia: 1.1 skep\r\n\r\n"
+            passed_on(text, Method::Head, Framing { close: true, is_head: true, ..FRAMING }),
+            "HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\
+             date: Sun, 06 Nov 1994 08:49:37 GMT\r\nvia: 1.1 skep\r\n\r\n"
         );
     }
 }

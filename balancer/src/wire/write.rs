@@ -4,8 +4,63 @@
 use crate::wire::fields::Field;
 use crate::wire::request_head::{BodyLength, RequestHead};
 
-/// The name that this proxy goes by in `Via`.
-pub const VIA: &[u8] = b"1.1 skep";
+/// `Via`, with the version of HTTP that a message came by (RFC 9110, 7.6.3).
+pub const VIA_HTTP_1_0: &str = "1.0 skep";
+pub const VIA_HTTP_1_1: &str = "1.1 skep";
+/// A version with no minor number has 0 where one is needed (RFC 9110, 2.5).
+const VIA_HTTP_2: &str = "2.0 skep";
+
+/// A time of day as HTTP writes it (RFC 9110, 5.6.7).
+pub type Date = [u8; 29];
+
+/// How an answer's head for an HTTP/1.x client ends.
+#[derive(Debug, Clone, Copy)]
+pub struct Framing {
+    pub close: bool,
+    /// To an HTTP/1.0 client that asked for it, keeping alive is said.
+    pub say_keep_alive: bool,
+    /// Whether a body whose length is not known goes on chunked; else it ends with the connection.
+    pub chunked: bool,
+    /// Fields that an answer may only have where its request was HEAD.
+    pub is_head: bool,
+    /// When this is, where nobody has said so yet.
+    pub date: Date,
+}
+
+impl Framing {
+    /// Of an answer to a request that is not read: the connection ends with it.
+    pub fn alone(date: Date) -> Self {
+        Self { close: true, say_keep_alive: false, chunked: true, is_head: false, date }
+    }
+
+    /// Writes Connection and Upgrade, where there is something to say.
+    pub fn write_connection(&self, upgrade: Option<&[u8]>, is_interim: bool, out: &mut Vec<u8>) {
+        let option: &[u8] = match (is_interim, self.close, self.say_keep_alive) {
+            (true, ..) | (_, false, false) => b"",
+            (_, true, _) => b"close",
+            (_, false, true) => b"keep-alive",
+        };
+        if option.is_empty() && upgrade.is_none() {
+            return;
+        }
+        out.extend_from_slice(b"connection: ");
+        if let Some(protocol) = upgrade {
+            out.extend_from_slice(if option.is_empty() { b"upgrade" } else { b"upgrade, " });
+            out.extend_from_slice(option);
+            out.extend_from_slice(b"\r\nupgrade: ");
+            out.extend_from_slice(protocol);
+        } else {
+            out.extend_from_slice(option);
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+
+    pub fn write_date(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"date: ");
+        out.extend_from_slice(&self.date);
+        out.extend_from_slice(b"\r\n");
+    }
+}
 
 /// What is said of the client to the backend.
 #[derive(Debug, Clone, Copy)]
@@ -16,6 +71,8 @@ pub struct Client<'a> {
     pub node: &'a str,
     /// `http` or `https`.
     pub proto: &'static str,
+    /// Whether the request came by HTTP/2.
+    pub http2: bool,
     /// Whether what it says of earlier hops is believed.
     pub trusted: bool,
 }
@@ -24,7 +81,7 @@ pub struct Client<'a> {
 pub fn write_line(head: &RequestHead, buf: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(head.method_span.of(buf));
     out.push(b' ');
-    out.extend_from_slice(head.target.of(buf));
+    head.target(buf).write(out);
     out.extend_from_slice(b" HTTP/1.1\r\n");
 }
 
@@ -53,6 +110,11 @@ pub fn write_request(
         }
         BodyLength::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
     }
+    if let Some(hops) = head.max_forwards {
+        out.extend_from_slice(b"max-forwards: ");
+        write_number(hops.saturating_sub(1), out);
+        out.extend_from_slice(b"\r\n");
+    }
     if head.expects_continue {
         out.extend_from_slice(b"expect: 100-continue\r\n");
     }
@@ -80,8 +142,13 @@ fn write_origin(head: &RequestHead, buf: &[u8], client: Client<'_>, host: &[u8],
             write_field(buf, field, out);
         }
     }
+    let via = match (client.http2, head.old) {
+        (true, _) => VIA_HTTP_2,
+        (false, true) => VIA_HTTP_1_0,
+        (false, false) => VIA_HTTP_1_1,
+    };
     out.extend_from_slice(b"via: ");
-    out.extend_from_slice(VIA);
+    out.extend_from_slice(via.as_bytes());
     out.extend_from_slice(b"\r\nforwarded: for=");
     out.extend_from_slice(client.node.as_bytes());
     out.extend_from_slice(b";proto=");

@@ -89,7 +89,8 @@ fn to_fail_at_once_is_no_way_to_all_traffic() {
             failed += usize::from(client.answer().0.starts_with("HTTP/1.1 500"));
         }
         assert!(failed < 40, "{failed} of 200");
-        assert_eq!(backends[0].is_ejected(), ejects);
+        // Now and then, and on a busy machine not at this moment.
+        assert_eq!(backends[0].stats.ejections.load(SeqCst) > 0, ejects);
         assert_eq!(backends[1].stats.failures.load(SeqCst), 0);
     }
 }
@@ -184,14 +185,6 @@ fn gated() -> (mpsc::Sender<()>, Scripted) {
         }
     });
     (open, backend)
-}
-
-fn wait(what: &str, mut is_so: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed() < Duration::from_secs(20), "{what}");
-        pause(Duration::from_millis(1));
-    }
 }
 
 #[test]

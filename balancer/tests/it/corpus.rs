@@ -25,7 +25,6 @@ const SMUGGLING: &[&str] = &[
     "GET / HTTP/1.1\r\nHost: a\r\nX: y\n\nGET /hidden HTTP/1.1\r\nHost: a\r\n\r\n",
     "GET / HTTP/1.1\nHost: a\r\n\r\n",
     "GET / HTTP/1.1\r\nHost: a\r\n folded\r\n\r\n",
-    "GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n",
     "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
     "GET / HTTP/1.1\r\n\r\n",
     "GET /a b HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -105,7 +104,9 @@ fn chunks_that_turn_out_malformed_after_the_head_was_sent_reach_no_answer_twice(
     });
     let balancer = Balancer::start(&[backend.address]);
     let mut client = balancer.client();
-    client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n");
+    // More than is read before a backend is chosen.
+    let chunk = format!("20000\r\n{}\r\n", "x".repeat(0x20000));
+    client.send(format!("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}"));
     while backend.heads().is_empty() {
         std::thread::yield_now();
     }

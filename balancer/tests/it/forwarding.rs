@@ -131,14 +131,21 @@ fn an_http10_client_gets_a_chunked_answer_as_data_and_a_close() {
 }
 
 #[test]
-fn an_answer_that_ends_with_its_connection_ends_the_clients_too() {
+fn an_answer_that_ends_with_its_connection_is_chunked_and_ends_an_http10_clients_connection() {
     let backend = Scripted::start(|served| {
         served.head();
         served.send("HTTP/1.1 200 OK\r\n\r\nall of it");
     });
     let balancer = Balancer::start(&[backend.address]);
-    let answer = balancer.ask(&get("/"));
-    assert!(answer.contains("connection: close") && answer.ends_with("all of it"), "{answer}");
+    let mut client = balancer.client();
+    for _ in 0..2 {
+        client.send(get("/"));
+        let head = client.until("\r\n\r\n");
+        assert!(head.contains("transfer-encoding: chunked") && !head.contains("close"), "{head}");
+        assert_eq!(client.until("0\r\n\r\n"), "9\r\nall of it\r\n0\r\n\r\n");
+    }
+    let answer = balancer.ask("GET / HTTP/1.0\r\nconnection: keep-alive\r\n\r\n");
+    assert!(answer.contains("connection: close") && answer.ends_with("\r\n\r\nall of it"), "{answer}");
 }
 
 #[test]

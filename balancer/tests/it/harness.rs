@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use skep_balancer::core::settings::Settings;
 use skep_balancer::core::shared::Shared;
@@ -43,7 +43,7 @@ impl Balancer {
         let (phase, receiver) = watch::channel(Phase::Serving);
         let loopback = "127.0.0.1:0".parse().unwrap();
         let (http, https) = (bind(loopback).unwrap(), bind(loopback).unwrap());
-        let certificates = Arc::new(Certificates::new(vec![]).unwrap());
+        let certificates = Arc::new(Certificates::new(vec![], None).unwrap());
         let (http_address, https_address) = (http.local_addr().unwrap(), https.local_addr().unwrap());
         let config = CoreConfig {
             shared: shared.clone(),
@@ -245,4 +245,23 @@ pub fn get_and_close(target: &str) -> String {
 pub fn pause(length: Duration) {
     let (_keep, never) = std::sync::mpsc::channel::<()>();
     let _ = never.recv_timeout(length);
+}
+
+/// Waits until it is so, and says what did not come.
+pub fn wait(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < PATIENCE, "{what}");
+        pause(Duration::from_millis(1));
+    }
+}
+
+/// Posts a body beside, however slowly it is taken.
+pub fn uploading(client: &Client, length: usize) -> JoinHandle<()> {
+    let mut writer = client.0.try_clone().unwrap();
+    std::thread::spawn(move || {
+        let head = format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {length}\r\n\r\n");
+        let _ = writer.write_all(head.as_bytes());
+        let _ = writer.write_all(&vec![b'x'; length]);
+    })
 }

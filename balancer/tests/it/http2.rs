@@ -56,18 +56,31 @@ impl rustls::client::danger::ServerCertVerifier for Anyone {
     }
 }
 
-async fn tls(address: SocketAddr, alpn: &[u8]) -> tokio_rustls::client::TlsStream<TcpStream> {
+/// A client that believes everybody, and remembers sessions.
+pub fn client(alpn: &[u8]) -> Arc<rustls::ClientConfig> {
+    client_of(alpn, rustls::DEFAULT_VERSIONS)
+}
+
+/// The same of some versions of TLS.
+pub fn client_of(
+    alpn: &[u8],
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> Arc<rustls::ClientConfig> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = rustls::ClientConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .unwrap()
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Anyone(provider)))
         .with_no_client_auth();
     config.alpn_protocols = vec![alpn.to_vec()];
+    Arc::new(config)
+}
+
+pub async fn tls(address: SocketAddr, alpn: &[u8]) -> tokio_rustls::client::TlsStream<TcpStream> {
     let stream = TcpStream::connect(address).await.unwrap();
     let name = ServerName::try_from("localhost").unwrap();
-    TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()
+    TlsConnector::from(client(alpn)).connect(name, stream).await.unwrap()
 }
 
 /// The certificate that a server shows.
@@ -220,6 +233,8 @@ async fn an_ambiguous_request_is_refused_and_the_balancers_own_path_answered() {
     balancer.set(&[], None);
     let none = sender.send_request(request("GET", "/", full(""))).await.unwrap();
     assert_eq!((none.status().as_u16(), &none.headers()["skep-unprocessed"]), (503, &"1".parse().unwrap()));
+    assert_eq!(none.headers()["cache-control"], "no-store");
+    assert!(none.headers().contains_key("date"));
     assert!(backend.heads().is_empty());
 }
 
@@ -257,4 +272,24 @@ async fn https_speaks_what_alpn_chose() {
     assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("hello"), "{answer}");
     assert!(backend.heads()[1].contains("proto=https"));
     assert_eq!(balancer.stats.tls_handshakes.get(), 2);
+}
+
+#[tokio::test]
+async fn an_answer_that_changes_the_protocol_unasked_is_a_502_and_others_say_when_and_how_they_came() {
+    let backend = Scripted::start(|served| {
+        while let Some(head) = served.head() {
+            if head.starts_with("GET /changes") {
+                served.send("HTTP/1.1 101 X\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n");
+            } else {
+                served.send("HTTP/1.0 200 OK\r\nconnection: keep-alive\r\ncontent-length: 0\r\n\r\n");
+            }
+        }
+    });
+    let balancer = Balancer::start(&[backend.address]);
+    let mut sender = h2(TcpStream::connect(balancer.http).await.unwrap()).await;
+    let changes = sender.send_request(request("GET", "/changes", full(""))).await.unwrap();
+    assert_eq!(changes.status(), 502);
+    let plain = sender.send_request(request("GET", "/", full(""))).await.unwrap();
+    assert_eq!((plain.status().as_u16(), plain.headers()["via"].as_bytes()), (200, &b"1.0 skep"[..]));
+    assert!(plain.headers().contains_key("date"));
 }

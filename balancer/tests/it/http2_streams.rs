@@ -5,6 +5,7 @@ use std::future::poll_fn;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
+use std::sync::atomic::Ordering::SeqCst;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -16,12 +17,12 @@ use tokio::net::TcpStream;
 
 use crate::harness::*;
 
-async fn connect(address: SocketAddr) -> (SendRequest<Bytes>, Connection<TcpStream, Bytes>) {
+pub async fn connect(address: SocketAddr) -> (SendRequest<Bytes>, Connection<TcpStream, Bytes>) {
     let stream = TcpStream::connect(address).await.unwrap();
     h2::client::handshake(stream).await.unwrap()
 }
 
-fn request(method: &str, path: &str) -> http::Request<()> {
+pub fn request(method: &str, path: &str) -> http::Request<()> {
     http::Request::builder().method(method).uri(format!("http://a.test{path}")).body(()).unwrap()
 }
 
@@ -101,6 +102,31 @@ async fn an_extended_connect_carries_a_websocket() {
     assert_eq!(incoming.data().await.unwrap().unwrap(), "pong");
     stream.send_data(Bytes::from_static(b"bye"), true).unwrap();
     assert_eq!(body(incoming).await, "bye");
+}
+
+#[tokio::test]
+async fn an_extended_connect_that_is_answered_as_a_plain_get_has_not_worked_and_is_no_fault_of_the_backend() {
+    let backend = Scripted::plain("b");
+    let balancer = Balancer::start(&[]);
+    let backends = balancer.set(&[backend.address], None);
+    let (sender, connection) = connect(balancer.http).await;
+    tokio::spawn(connection);
+    let mut sender = sender.ready().await.unwrap();
+    // The client chose where to ask: it is not to have anybody ejected by that.
+    for _ in 0..10 {
+        let mut connect = request("CONNECT", "/chat");
+        connect.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
+        let (answer, _stream) = sender.send_request(connect, false).unwrap();
+        assert_eq!(answer.await.unwrap().status(), 502);
+        sender = sender.ready().await.unwrap();
+    }
+    assert_eq!(backends[0].stats.failures.load(SeqCst), 0);
+    assert!(!backends[0].is_ejected());
+    let mut connect = request("CONNECT", "/chat");
+    connect.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
+    connect.headers_mut().insert("content-length", "5".parse().unwrap());
+    let (answer, _stream) = sender.send_request(connect, false).unwrap();
+    assert_eq!(answer.await.unwrap().status(), 400);
 }
 
 #[tokio::test]

@@ -66,18 +66,19 @@ fn a_full_backend_is_waited_for_and_a_full_queue_is_not() {
         queue_timeout: Duration::from_secs(10),
         ..Settings::default()
     };
-    let backend = Scripted::start(|served| {
+    let (open, gate) = std::sync::mpsc::channel::<()>();
+    let gate = std::sync::Mutex::new(gate);
+    let backend = Scripted::start(move |served| {
         while let Some(head) = served.head() {
             if head.starts_with("GET /slow") {
-                served.until("go");
+                let _ = gate.lock().unwrap().recv();
             }
             served.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
         }
     });
     let balancer = Balancer::with(&[backend.address], settings);
     let mut first = balancer.client();
-    // Its body is what the backend waits for: it streams, since it expects.
-    first.send("GET /slow HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n");
+    first.send(get("/slow"));
     while backend.heads().is_empty() {
         std::thread::yield_now();
     }
@@ -90,7 +91,7 @@ fn a_full_backend_is_waited_for_and_a_full_queue_is_not() {
     let third = balancer.ask(&get_and_close("/"));
     assert!(third.starts_with("HTTP/1.1 503") && third.contains("retry-after"), "{third}");
     assert!(begun.elapsed() < Duration::from_secs(5));
-    first.send("2\r\ngo\r\n0\r\n\r\n");
+    open.send(()).unwrap();
     assert_eq!(first.answer().1, "ok");
     assert_eq!(second.answer().1, "ok");
 }
@@ -106,6 +107,52 @@ fn a_connection_too_many_is_told_so() {
     assert!(balancer.client().until("\r\n\r\n").starts_with("HTTP/1.1 503"));
     first.send(get("/2"));
     assert_eq!(first.answer().1, "b /2");
+}
+
+#[test]
+fn a_balancer_that_is_full_says_that_it_is_ready_and_takes_no_other_request() {
+    let backend = Scripted::plain("b");
+    for settings in [
+        Settings { connections_max: 1, ..Settings::default() },
+        Settings { connections_per_client_max: 1, ..Settings::default() },
+    ] {
+        let balancer = Balancer::with(&[backend.address], settings);
+        let mut only = balancer.client();
+        only.send(get("/1"));
+        only.answer();
+        for _ in 0..40 {
+            let answer = balancer.ask(&get("/-/ready"));
+            assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("ready\n"), "{answer}");
+        }
+        let refused = balancer.ask(&get("/2"));
+        assert!(refused.starts_with("HTTP/1.1 503") && refused.contains("too many"), "{refused}");
+        assert_eq!(balancer.stats.rejected.get(), 1);
+        only.send(get("/3"));
+        assert_eq!(only.answer().1, "b /3");
+    }
+}
+
+#[test]
+fn the_clients_of_a_trusted_proxy_have_their_limits_and_not_the_proxy() {
+    let backend = Scripted::plain("b");
+    let trusted = vec![Network::parse("127.0.0.0/8").unwrap()];
+    let settings =
+        Settings { trusted, proxy_protocol: true, connections_per_client_max: 1, ..Settings::default() };
+    let balancer = Balancer::with(&[backend.address], settings);
+    let of = |client: &str| {
+        let mut connection = balancer.client();
+        connection.send(format!("PROXY TCP4 {client} 192.0.2.200 5 80\r\n{}", get("/")));
+        let head = connection.until("\r\n\r\n");
+        (head.starts_with("HTTP/1.1 200"), connection)
+    };
+    let (first, second) = (of("192.0.2.1"), of("192.0.2.2"));
+    assert!(first.0 && second.0);
+    assert!(!of("192.0.2.2").0, "it has one already");
+    drop(second);
+    let begun = Instant::now();
+    while !of("192.0.2.2").0 {
+        assert!(begun.elapsed() < Duration::from_secs(5), "its place is not given back");
+    }
 }
 
 #[test]

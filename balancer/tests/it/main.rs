@@ -1,13 +1,21 @@
 //! A core on loopback between scripted backends and raw clients.
 
+mod answers;
 mod choosing;
 mod corpus;
 mod drain;
 mod forwarding;
 mod harness;
+mod heads;
+mod holding;
 mod http2;
+mod http2_frames;
 mod http2_streams;
 mod limits;
+mod measures;
 mod process;
 mod retries;
 mod standing;
+mod tickets;
+mod tls;
+mod waiting;

@@ -26,7 +26,7 @@ fn command() -> Command {
 pub struct Process {
     child: Child,
     pub http: SocketAddr,
-    https: Option<SocketAddr>,
+    pub https: Option<SocketAddr>,
     pub admin: SocketAddr,
     /// What it logs.
     log: mpsc::Receiver<String>,
@@ -45,11 +45,25 @@ impl Process {
         Self::run(limited, args)
     }
 
+    /// It is passed a listening socket, as by systemd.
+    pub fn with_socket(socket: &std::net::TcpListener, args: &[&str]) -> Self {
+        let mut activated = Command::new("sh");
+        let script = "exec 3<&0 0</dev/null; export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$@\"";
+        activated.args(["-c", script, "sh", env!("CARGO_BIN_EXE_skep-balancer")]);
+        activated.stdin(std::os::fd::OwnedFd::from(socket.try_clone().unwrap()));
+        Self::spawn(activated, args)
+    }
+
     fn run(mut command: Command, args: &[&str]) -> Self {
+        command.stdin(Stdio::null());
+        Self::spawn(command, args)
+    }
+
+    fn spawn(mut command: Command, args: &[&str]) -> Self {
         let mut child = command
-            .args(["--log-format", "json", "--access-log", "off", "--cores", "2"])
+            .args(["--log-format", "json", "--cores", "2"])
+            .args(if args.contains(&"--access-log") { &[][..] } else { &["--access-log", "off"] })
             .args(args)
-            .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -90,6 +104,10 @@ impl Process {
         }
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn wait_ready(&self) {
         let begun = Instant::now();
         while !ask(self.admin, "/readyz").starts_with("HTTP/1.1 200") {
@@ -101,6 +119,13 @@ impl Process {
     pub fn signal(&self, name: &str) {
         let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
         assert!(sent.unwrap().success());
+    }
+
+    /// What of its memory is in the machine's, by the kernel's account.
+    pub fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
     pub fn wait(&mut self) -> ExitStatus {
@@ -234,6 +259,42 @@ fn a_second_process_on_the_port_takes_over_and_no_request_is_lost() {
 }
 
 #[test]
+fn a_restart_of_the_only_process_refuses_nobody_where_its_socket_was_passed() {
+    let backend = Scripted::plain("b");
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, list) = (socket.local_addr().unwrap(), backend.address.to_string());
+    let start = || {
+        let process = Process::with_socket(
+            &socket,
+            &["--admin", "127.0.0.1:0", "--http", "127.0.0.1:1", "--backends", &list],
+        );
+        assert_eq!(process.http, address);
+        process.wait_ready();
+        process
+    };
+    let mut first = start();
+    assert!(ask(address, "/1").ends_with("b /1"));
+    first.signal("TERM");
+    first.logged("\"draining\"");
+    // Some come while it drains, and some while there is none.
+    let come = |count: usize| {
+        let come = (0..count).map(|_| {
+            let mut client = Client::connect(address);
+            client.send(get_and_close("/2"));
+            client
+        });
+        come.collect::<Vec<_>>()
+    };
+    let mut clients = come(5);
+    assert!(first.wait().success());
+    clients.extend(come(50));
+    let _second = start();
+    for mut client in clients {
+        assert!(client.rest().ends_with("b /2"));
+    }
+}
+
+#[test]
 fn sighup_reads_limits_and_certificates_again() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
@@ -286,6 +347,37 @@ fn sighup_reads_limits_and_certificates_again() {
         assert!(begun.elapsed() < PATIENCE);
     }
     assert_eq!(crate::http2::certificate(process.https.unwrap()), after);
+}
+
+#[test]
+fn sighup_reads_the_list_of_backends_again_and_opens_the_log_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, log) = (dir.path().join("skep.toml"), dir.path().join("access.log"));
+    let name = |address: SocketAddr| std::fs::write(&config, format!("backends = \"{address}\"\n")).unwrap();
+    let (before, after) = (Scripted::plain("before"), Scripted::plain("after"));
+    name(before.address);
+    let any = "127.0.0.1:0";
+    let paths = [&config, &log].map(|path| path.to_str().unwrap());
+    let mut process =
+        Process::start(&["--http", any, "--admin", any, "--config", paths[0], "--access-log", paths[1]]);
+    process.wait_ready();
+    assert!(ask(process.http, "/1").ends_with("before /1"));
+    let has = |path: &std::path::Path, target: &str| {
+        std::fs::read_to_string(path).is_ok_and(|text| text.contains(&format!("\"{target}\"")))
+    };
+    wait("it is logged", || has(&log, "/1"));
+    let moved = dir.path().join("access.log.1");
+    std::fs::rename(&log, &moved).unwrap();
+    name(after.address);
+    process.signal("HUP");
+    process.logged("the list of backends read again");
+    wait("the new one serves", || ask(process.http, "/2").ends_with("after /2"));
+    for _ in 0..20 {
+        assert!(ask(process.http, "/3").ends_with("after /3"));
+    }
+    process.signal("TERM");
+    assert!(process.wait().success());
+    assert!(has(&log, "/3") && !has(&moved, "/3"), "the last line is in the new file");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use skep_balancer::core::settings::Settings;
 use skep_balancer::core::shared::Shared;
 use skep_balancer::forward::retry::KEPT_BYTES_MAX;
 use skep_balancer::pools::backends::{BackendSet, Known};
+use skep_balancer::pools::failures::Way;
 use skep_balancer::pools::probe::Health;
 use skep_balancer::pools::{Pool, Pools};
 
@@ -270,4 +271,92 @@ fn an_ambiguous_answer_is_a_502() {
     });
     let balancer = Balancer::start(&[backend.address]);
     assert!(balancer.ask(&get_and_close("/")).starts_with("HTTP/1.1 502"));
+}
+
+/// Says "not now", and that it did nothing.
+fn declines(body: usize) -> Scripted {
+    Scripted::start(move |served| {
+        while served.head().is_some() {
+            served.body(body);
+            served
+                .send("HTTP/1.1 503 Service Unavailable\r\nskep-unprocessed: 1\r\ncontent-length: 0\r\n\r\n");
+        }
+    })
+}
+
+#[test]
+fn who_says_unprocessed_does_not_say_it_for_who_had_the_request_before() {
+    let (bad, busy) = (resets(0), declines(0));
+    let balancer = Balancer::start(&[]);
+    balancer.set(&[bad.address, busy.address], Some(0));
+    let delete = "DELETE /x HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+    let answer = balancer.ask(delete);
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    assert!(!answer.to_lowercase().contains("skep-unprocessed"), "{answer}");
+    assert_eq!((bad.heads().len(), busy.heads().len()), (1, 1));
+}
+
+#[test]
+fn what_was_sent_nowhere_is_said_to_be_unprocessed_and_what_may_have_been_executed_is_not() {
+    let balancer = Balancer::start(&[Scripted::refused(), Scripted::refused()]);
+    let answer = balancer.ask(&post("/write", "", "hello"));
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("skep-unprocessed: 1\r\n"), "{answer}");
+    let bad = resets(0);
+    balancer.set(&[bad.address, Scripted::refused()], Some(0));
+    let answer = balancer.ask("PUT /x HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.1 502") && !answer.contains("skep-unprocessed"), "{answer}");
+}
+
+#[test]
+fn what_brings_down_whoever_gets_it_is_sent_to_one_other_alone() {
+    let backends: Vec<Scripted> = (0..5).map(|_| resets(0)).collect();
+    let addresses: Vec<_> = backends.iter().map(|it| it.address).collect();
+    let balancer = Balancer::start(&addresses);
+    let answer = balancer.ask(&get_and_close("/"));
+    assert!(answer.starts_with("HTTP/1.1 502"), "{answer}");
+    assert_eq!(backends.iter().map(|it| it.heads().len()).sum::<usize>(), 2);
+}
+
+#[test]
+fn a_body_of_any_length_goes_elsewhere_where_nothing_of_it_was_sent() {
+    let length = KEPT_BYTES_MAX + 100_000;
+    let good = echo(length);
+    let balancer = Balancer::start(&[]);
+    balancer.set(&[Scripted::refused(), good.address], Some(0));
+    let body = "x".repeat(length);
+    let answer = balancer.ask(&post("/write", "", &body));
+    assert!(answer.ends_with(&body), "{}", &answer[..200.min(answer.len())]);
+}
+
+#[test]
+fn nothing_is_sent_again_once_an_interim_answer_was_passed_on() {
+    let bad = Scripted::start(|served| {
+        served.head();
+        served.send("HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n");
+        served.stream.shutdown(Shutdown::Both).unwrap();
+    });
+    let good = Scripted::plain("good");
+    let balancer = Balancer::start(&[]);
+    balancer.set(&[bad.address, good.address], Some(0));
+    let put = "PUT /x HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+    let answer = balancer.ask(put);
+    let (interim, last) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(interim.starts_with("HTTP/1.1 103") && last.starts_with("HTTP/1.1 502"), "{answer}");
+    assert_eq!(good.heads(), [""; 0]);
+    // Who speaks HTTP/1.0 was told nothing.
+    balancer.set(&[bad.address, good.address], Some(0));
+    let answer = balancer.ask("PUT /x HTTP/1.0\r\ncontent-length: 0\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("good /x"), "{answer}");
+}
+
+#[test]
+fn each_failure_is_counted_by_the_way_it_was_one() {
+    let (bad, busy) = (resets(0), declines(0));
+    let balancer = Balancer::start(&[]);
+    let backends = balancer.set(&[bad.address, busy.address], Some(0));
+    balancer.ask("DELETE /x HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+    let failed = |at: usize| Way::ALL.map(|way| backends[at].stats.failed.count(way));
+    assert_eq!(failed(0), [0, 1, 0, 0, 0, 0, 0, 0], "a reset");
+    assert_eq!(failed(1), [0, 0, 0, 0, 0, 0, 0, 1], "declined");
+    assert!(backends[1].failing() > 0.0);
 }

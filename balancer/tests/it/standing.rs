@@ -7,6 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
+use nix::sys::ptrace;
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::unistd::Pid;
+
 use crate::harness::*;
 use crate::process::{Process, ask};
 
@@ -17,14 +21,6 @@ const PATIENCE: Duration = Duration::from_secs(20);
 fn start(backends: &[SocketAddr], more: &[&str]) -> Process {
     let list: Vec<String> = backends.iter().map(SocketAddr::to_string).collect();
     Process::start(&[&["--http", ANY, "--admin", ANY, "--backends", &list.join(",")], more].concat())
-}
-
-fn wait(what: &str, mut is_so: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed() < PATIENCE, "{what}");
-        pause(Duration::from_millis(5));
-    }
 }
 
 /// What `/backends` says of the only one, over a connection that may be there already.
@@ -144,14 +140,15 @@ fn who_closes_its_listener_still_answers_what_it_has() {
 fn an_upload_in_flight_at_the_balancers_end_is_answered() {
     let backend = Scripted::start(|served| {
         while served.head().is_some() {
-            served.body(40_000);
+            served.body(100_000);
             served.send(OK);
         }
     });
     let mut process = Process::on_free_ports(backend.address, &[]);
     let mut client = Client::connect(process.http);
-    client.send("POST /write HTTP/1.1\r\nhost: a\r\ncontent-length: 40000\r\n\r\n");
-    client.send("x".repeat(20_000));
+    client.send("POST /write HTTP/1.1\r\nhost: a\r\ncontent-length: 100000\r\n\r\n");
+    // More than is read before a backend is chosen.
+    client.send("x".repeat(80_000));
     wait("its head is sent", || backend.heads().iter().any(|head| head.starts_with("POST")));
     process.signal("TERM");
     process.logged("\"draining\"");
@@ -185,7 +182,9 @@ fn a_lack_of_descriptors_is_no_fault_of_a_backend() {
         client.send(get("/"));
         let head = read_until(&mut client.0, b"\r\n\r\n").unwrap_or_default();
         clients.push(client);
-        head.starts_with("HTTP/1.1 503")
+        let lacks = head.starts_with("HTTP/1.1 503");
+        assert!(!lacks || head.contains("skep-unprocessed: 1\r\n"), "nothing was done: {head}");
+        lacks
     });
     assert!(lacked, "the process has descriptors enough");
     // A few probes more.
@@ -193,4 +192,61 @@ fn a_lack_of_descriptors_is_no_fault_of_a_backend() {
     let known = backend(&mut admin);
     assert_eq!((&known["failures"], &known["connect_failures"]), (&0.into(), &0.into()), "{known}");
     assert_eq!((&known["probe"], &known["ejected"]), (&"up".into(), &false.into()), "{known}");
+}
+
+/// A thread that a tracer has stopped, while the others of its process go on. This thread is the tracer.
+struct Stopped(Pid);
+
+impl Stopped {
+    /// Where it waits for events: elsewhere it may hold what all threads need.
+    fn waiting_for_events(process: u32, thread: Pid) -> Option<Self> {
+        // epoll_wait and epoll_pwait, of x86-64 and of AArch64.
+        const EPOLL: [&str; 3] = ["232", "281", "22"];
+        ptrace::seize(thread, ptrace::Options::empty()).ok()?;
+        let stopped = Self(thread);
+        ptrace::interrupt(thread).unwrap();
+        waitpid(thread, Some(WaitPidFlag::__WALL)).unwrap();
+        let call = std::fs::read_to_string(format!("/proc/{process}/task/{thread}/syscall")).ok()?;
+        EPOLL.contains(&call.split(' ').next()?).then_some(stopped)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        let _ = ptrace::detach(self.0, None);
+    }
+}
+
+#[test]
+fn a_balancer_of_which_a_core_hangs_is_not_ready_until_it_goes_on() {
+    let served = Scripted::plain("b");
+    let process = Process::on_free_ports(served.address, &[]);
+    let tasks = format!("/proc/{}/task", process.id());
+    let named = |tid: &str| std::fs::read_to_string(format!("{tasks}/{tid}/comm")).unwrap_or_default();
+    let core = || {
+        let mut threads =
+            std::fs::read_dir(&tasks).unwrap().map(|it| it.unwrap().file_name().into_string().unwrap());
+        threads.find(|tid| named(tid).trim() == "core-1")
+    };
+    let mut stopped = None;
+    wait("its second core waits for events", || {
+        let core = core().map(|tid| Pid::from_raw(tid.parse().unwrap()));
+        stopped = core.and_then(|core| Stopped::waiting_for_events(process.id(), core));
+        stopped.is_some()
+    });
+    wait("it says so", || {
+        let ready = ask(process.admin, "/readyz");
+        ready.starts_with("HTTP/1.1 503") && ready.contains("a core hangs")
+    });
+    process.logged("a core hangs");
+    // The other core says it as well.
+    let answer = || {
+        let mut client = Client::connect(process.http);
+        client.0.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        client.send(get_and_close("/-/ready"));
+        client.rest_or_reset()
+    };
+    wait("the other core says so", || answer().ends_with("a core hangs\n"));
+    drop(stopped);
+    process.wait_ready();
 }

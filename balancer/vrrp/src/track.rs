@@ -4,9 +4,9 @@
 //! connection is held with which nothing is done: its kernel closes it when the process dies, and
 //! then the question is asked at once.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -31,8 +31,13 @@ const RESULTS_MAX: usize = 64;
 /// Most things that are tracked.
 pub const TRACKS_MAX: usize = 16;
 /// What `/-/ready` says, with 503, where it could do no more than say 503: it is well itself, and where all
-/// say so, a client is better answered that than not at all.
+/// say so, a client is better answered that than not at all. So is any 503 but the two that follow.
 pub const NO_BACKEND: &str = "no backend is ready";
+pub const CORE_HANGS: &str = "a core hangs";
+/// What it says, with 503, where it must not get new connections.
+pub const DRAINING: &str = "draining";
+/// In what it says, with 503, where it has as many clients as it may: it is well, and another would be as full.
+pub const FULL: &str = "too many connections";
 /// Most bytes of an answer that are read for that.
 const ANSWER_BYTES_MAX: u64 = 1024;
 
@@ -173,7 +178,7 @@ fn assess(tracks: &[Track], found: &[Option<Found>], own: Option<Health>) -> Ass
     for (track, found) in tracks.iter().zip(found) {
         match (found, track.cost) {
             (Some(Found::Well), _) => {}
-            (Some(Found::Weak), Cost::Fault) => all.weak = Some(format!("{}: {NO_BACKEND}", track.name)),
+            (Some(Found::Weak), Cost::Fault) => all.weak = Some(format!("{} can serve nobody", track.name)),
             (Some(Found::Failed), Cost::Fault) => all.fault = Some(format!("{} fails", track.name)),
             (Some(_), Cost::Weight(weight)) => {
                 all.penalty = all.penalty.saturating_add(weight);
@@ -196,20 +201,21 @@ struct Row {
 impl Row {
     /// Of an answer, or of none in time: what is believed now, where `told` was believed before.
     fn next(&mut self, told: Option<Found>, answer: Option<Found>) -> Option<Found> {
-        let before = std::mem::take(self);
+        if answer == Some(Found::Well) {
+            *self = Self { good: self.good.saturating_add(1), ..Self::default() };
+            let is_new = matches!(told, None | Some(Found::Well));
+            return (is_new || self.good >= GOOD_MIN).then_some(Found::Well);
+        }
+        // What is bad in one way after the other is no better for it.
+        self.good = 0;
         match answer {
-            Some(Found::Well) => {
-                self.good = before.good.saturating_add(1);
-                let is_new = matches!(told, None | Some(Found::Well));
-                (is_new || self.good >= GOOD_MIN).then_some(Found::Well)
-            }
             Some(Found::Weak) => {
-                self.weak = before.weak.saturating_add(1);
+                self.weak = self.weak.saturating_add(1);
                 (told != Some(Found::Well) || self.weak >= WEAK_MIN).then_some(Found::Weak)
             }
-            Some(Found::Failed) => Some(Found::Failed),
+            Some(_) => Some(Found::Failed),
             None => {
-                self.silences = before.silences.saturating_add(1);
+                self.silences = self.silences.saturating_add(1);
                 (self.silences >= SILENCES_MAX).then_some(Found::Failed)
             }
         }
@@ -221,6 +227,7 @@ async fn follow(at: usize, track: Track, results: mpsc::Sender<(usize, Found)>) 
     let mut row = Row::default();
     let mut told = None;
     let mut held: Option<TcpStream> = None;
+    let mut held_since = Instant::now();
     loop {
         let answer = timeout(TIMEOUT, ask(&track)).await;
         let found = row.next(told, answer.ok().map(|answer| answer.unwrap_or(Found::Failed)));
@@ -231,8 +238,9 @@ async fn follow(at: usize, track: Track, results: mpsc::Sender<(usize, Found)>) 
                 return;
             }
         }
-        if held.is_none() && told.is_some_and(|told| told != Found::Failed) {
+        if held.is_none() && told == Some(Found::Well) {
             held = timeout(TIMEOUT, TcpStream::connect(track.address)).await.ok().and_then(Result::ok);
+            held_since = Instant::now();
         }
         let lost = async {
             match &mut held {
@@ -242,23 +250,33 @@ async fn follow(at: usize, track: Track, results: mpsc::Sender<(usize, Found)>) 
             }
         };
         tokio::select! {
-            () = lost => held = None,
+            () = lost => {
+                held = None;
+                // One that is closed as soon as it is there says nothing, however often it is asked for.
+                if held_since.elapsed() < INTERVAL {
+                    sleep(INTERVAL).await;
+                }
+            }
             () = sleep(INTERVAL) => {}
             () = results.closed() => return,
         }
     }
 }
 
-/// An error is a clear no.
+/// An error is a clear no; but one who took the connection and ended it is there, and has no room for it.
 async fn ask(track: &Track) -> io::Result<Found> {
-    ask_with(track, "").await
+    let ended = [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe, ErrorKind::UnexpectedEof];
+    match ask_with(track, "").await {
+        Err(error) if ended.contains(&error.kind()) => Ok(Found::Weak),
+        found => found,
+    }
 }
 
 /// Tells what is tracked by HTTP something, beside the usual question: a line of the request's head.
 pub async fn tell(track: &Track, name: &str, value: &str) -> io::Result<()> {
     match timeout(TIMEOUT, ask_with(track, &format!("{name}: {value}\r\n"))).await?? {
         Found::Well => Ok(()),
-        Found::Weak | Found::Failed => Err(io::ErrorKind::Other.into()),
+        Found::Weak | Found::Failed => Err(ErrorKind::Other.into()),
     }
 }
 
@@ -280,117 +298,14 @@ async fn ask_with(track: &Track, field: &str) -> io::Result<Found> {
     let mut rest = Vec::new();
     stream.take(ANSWER_BYTES_MAX).read_to_end(&mut rest).await?;
     let body = rest.windows(4).position(|it| it == b"\r\n\r\n").map_or(&[][..], |at| &rest[at + 4..]);
-    Ok(if body.trim_ascii_end() == NO_BACKEND.as_bytes() { Found::Weak } else { Found::Failed })
+    Ok(if body.trim_ascii_end() == DRAINING.as_bytes() {
+        Found::Failed
+    } else if body.windows(FULL.len()).any(|part| part == FULL.as_bytes()) {
+        Found::Well
+    } else {
+        Found::Weak
+    })
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::net::TcpListener;
-
-    use super::*;
-
-    #[test]
-    fn what_is_tracked_is_read_with_what_its_failure_costs() {
-        let track = |text: &str| Track::parse(text).unwrap();
-        let ready = track("http://127.0.0.1:8000/-/ready");
-        assert_eq!(ready.address, "127.0.0.1:8000".parse().unwrap());
-        assert_eq!((ready.path.as_deref(), ready.cost), (Some("/-/ready"), Cost::Fault));
-        assert_eq!(track("http://localhost weight=50").cost, Cost::Weight(50));
-        assert_eq!(track("http://[::1]:81/").address, "[::1]:81".parse().unwrap());
-        assert_eq!(track("tcp://10.0.0.1:443 fault").path, None);
-        for text in [
-            "",
-            "ftp://1.2.3.4",
-            "http://name/",
-            "tcp://10.0.0.1",
-            "tcp://10.0.0.1:1 weight=0",
-            "tcp://10.0.0.1:1 fault x",
-        ] {
-            assert!(Track::parse(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_lack_of_backends_is_believed_once_it_lasts_and_a_clear_no_at_once() {
-        let (well, mut row) = (Some(Found::Well), Row::default());
-        assert_eq!(row.next(None, Some(Found::Weak)), Some(Found::Weak), "nothing else is known");
-        for _ in 0..3 {
-            for _ in 2..WEAK_MIN {
-                assert_eq!(row.next(well, Some(Found::Weak)), None);
-            }
-            assert_eq!(row.next(well, well), well);
-        }
-        let last = (0..WEAK_MIN).map(|_| row.next(well, Some(Found::Weak))).last();
-        assert_eq!(last, Some(Some(Found::Weak)));
-        let weak = Some(Found::Weak);
-        assert_eq!([(); 3].map(|()| row.next(weak, well)), [None, None, well]);
-        assert_eq!(row.next(well, Some(Found::Failed)), Some(Found::Failed));
-        assert_eq!([(); 2].map(|()| row.next(well, None)), [None, Some(Found::Failed)]);
-    }
-
-    #[tokio::test]
-    async fn a_process_that_ends_is_noticed_before_the_next_question_is_due() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let server = tokio::spawn(async move {
-            let mut held = Vec::new();
-            while let Ok((mut stream, _)) = listener.accept().await {
-                let mut head = [0; 200];
-                // The connection that only waits says nothing.
-                let asked = timeout(Duration::from_millis(20), stream.read(&mut head)).await;
-                if matches!(asked, Ok(Ok(n)) if n > 0) {
-                    stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
-                } else {
-                    held.push(stream);
-                }
-            }
-        });
-        let mut assessment = start(vec![Track::parse(&format!("http://{address}/")).unwrap()], None);
-        assert!(assessment.borrow().fault.is_some(), "nothing is claimed before it has answered");
-        let wait = |fault: bool| move |it: &Assessment| it.fault.is_some() == fault;
-        timeout(Duration::from_secs(5), assessment.wait_for(wait(false))).await.unwrap().unwrap();
-        server.abort();
-        timeout(Duration::from_secs(5), assessment.wait_for(wait(true))).await.unwrap().unwrap();
-    }
-
-    #[tokio::test]
-    async fn a_proxy_with_no_backend_is_weak_and_one_that_says_anything_else_fails() {
-        for (answer, weak) in [
-            ("503 Service Unavailable\r\ncontent-length: 20\r\n\r\nno backend is ready\n", true),
-            ("503 Service Unavailable\r\ncontent-length: 9\r\n\r\ndraining\n", false),
-            ("503 Service Unavailable\r\ncontent-length: 0\r\n\r\n", false),
-            ("500 Internal Server Error\r\n\r\nno backend is ready\n", false),
-        ] {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let address = listener.local_addr().unwrap();
-            let server = tokio::spawn(async move {
-                while let Ok((mut stream, _)) = listener.accept().await {
-                    let _ = stream.read(&mut [0; 512]).await;
-                    let _ = stream.write_all(format!("HTTP/1.1 {answer}").as_bytes()).await;
-                }
-            });
-            let mut assessment = start(vec![Track::parse(&format!("http://{address}/")).unwrap()], None);
-            let told = |it: &Assessment| {
-                it.weak.is_some() || it.fault.as_ref().is_some_and(|why| why.ends_with("fails"))
-            };
-            let found =
-                timeout(Duration::from_secs(5), assessment.wait_for(told)).await.unwrap().unwrap().clone();
-            assert_eq!((found.weak.is_some(), found.fault.is_none()), (weak, weak), "{answer}: {found:?}");
-            server.abort();
-        }
-    }
-
-    #[tokio::test]
-    async fn the_proxys_own_health_and_weights_are_put_together() {
-        let refused = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-        let (health, own) = watch::channel(Health::Well);
-        let track = Track::parse(&format!("tcp://{refused} weight=50")).unwrap();
-        let mut assessment = start(vec![track], Some(own));
-        let found = assessment.wait_for(|it| it.penalty == 50).await.unwrap().clone();
-        assert_eq!((found.fault, found.weak), (None, None));
-        health.send_replace(Health::Weak("no backend is ready"));
-        assessment.wait_for(|it| it.weak.is_some()).await.unwrap();
-        health.send_replace(Health::Fault("draining"));
-        assessment.wait_for(|it| it.fault.is_some() && it.weak.is_none()).await.unwrap();
-    }
-}
+mod tests;

@@ -26,6 +26,9 @@ pub const PROTOCOL: (u16, u16) = (1, 6);
 /// The first protocol in which a node that was started again asks what the others saw of its log.
 pub const RESUMES: u16 = 4;
 
+/// The first protocol in which members compare the hashes of their states.
+pub const COMPARES: u16 = 5;
+
 const _: () = assert!(PROTOCOL.1 >= Level::NEWEST.0);
 
 /// Most bytes of one frame's body.

@@ -206,6 +206,7 @@ impl AdminApi for Fake {
             term: 3,
             committed: Some(7),
             applied: Some(7),
+            differs: None,
             members: vec![crate::service::MemberStatus {
                 id: NODE_ID.into(),
                 role: "node",

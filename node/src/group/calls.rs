@@ -80,6 +80,10 @@ impl CallHandler for Calls {
                 }
                 answer(Response::Seen(seen))
             }
+            Request::Hashes => {
+                let points = self.operator.reader.points();
+                answer(Response::Hashes(points.iter().map(|point| (point.index, point.hash.0)).collect()))
+            }
             Request::MayStop => {
                 let stops = self.stops.clone();
                 async move { Response::MayStop(stops.may_stop(from).await) }.boxed()

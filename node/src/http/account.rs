@@ -14,6 +14,7 @@ use std::time::Duration;
 use axum::body::Body;
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
+use skep_base::process::memory;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use super::problem::{Problem, ProblemKind};
@@ -77,8 +78,7 @@ impl Account {
 
     /// Of what the process may have, by the container's limit or the machine's memory.
     pub fn of_this_process() -> Self {
-        let memory = memory_limit().unwrap_or_else(|| rustix::system::sysinfo().totalram as u64);
-        Self::new((memory / SHARE).clamp(ACCOUNT_BYTES_MIN, ACCOUNT_BYTES_MAX))
+        Self::new((memory::limit_bytes() / SHARE).clamp(ACCOUNT_BYTES_MIN, ACCOUNT_BYTES_MAX))
     }
 
     pub(crate) fn bytes_max(&self) -> u64 {
@@ -173,24 +173,6 @@ impl hyper::body::Body for Pieces {
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.bytes.len() as u64)
     }
-}
-
-/// The limit of this process's control group, of either version; none where it has none.
-fn memory_limit() -> Option<u64> {
-    let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let of = |line: &str| line.split(':').nth(2).map(str::to_owned);
-    let v2 = groups.lines().find(|line| line.starts_with("0::")).and_then(of);
-    let v1 = groups.lines().find(|line| line.split(':').nth(1) == Some("memory")).and_then(of);
-    let candidates = [
-        v2.map(|group| format!("/sys/fs/cgroup{group}/memory.max")),
-        // In a container the group's own folder is mounted as the root.
-        Some("/sys/fs/cgroup/memory.max".to_owned()),
-        v1.map(|group| format!("/sys/fs/cgroup/memory{group}/memory.limit_in_bytes")),
-        Some("/sys/fs/cgroup/memory/memory.limit_in_bytes".to_owned()),
-    ];
-    // Version 1 writes a number beyond any memory for no limit.
-    let read = |path: String| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
-    candidates.into_iter().flatten().filter_map(read).filter(|bytes| *bytes < 1 << 50).min()
 }
 
 #[cfg(test)]

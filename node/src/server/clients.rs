@@ -3,7 +3,7 @@
 //! Clients get those that the store and the peers need not: a store that can make no file stops writing.
 
 use skep_console::ServeLimits;
-use skep_store::MESSAGE_SEGMENTS_HELD_MIN;
+use skep_store::{CLAIM_FILES_HELD_MIN, CLAIM_FILES_MAX, MESSAGE_SEGMENTS_HELD_MIN};
 
 use crate::kinds::messages::live::LIVE_READERS_MAX;
 
@@ -13,6 +13,8 @@ const RESERVED: u64 = 80;
 const OF_A_SEGMENT: u64 = 2;
 /// Of all descriptors, one part in so many is for these segments, each with two.
 const SEGMENTS_SHARE: u64 = 8;
+/// And one part in so many for files of claims.
+const CLAIMS_SHARE: u64 = 32;
 /// So many of a kind are taken however few descriptors there are.
 const LEAST: usize = 4;
 
@@ -30,7 +32,8 @@ impl Clients {
     pub fn of(files: u64) -> Self {
         // As many as there may be one day: a node that has none yet is to run for long.
         let held = segments_held_max(files) as u64;
-        let kept = RESERVED.max(files / 4).saturating_add(held.saturating_mul(OF_A_SEGMENT));
+        let reserved = RESERVED + claim_files_held_max(files) as u64;
+        let kept = reserved.max(files / 4).saturating_add(held.saturating_mul(OF_A_SEGMENT));
         let eighth = usize::try_from(files.saturating_sub(kept) / 8).unwrap_or(usize::MAX);
         let share = |parts: usize, most: usize| eighth.saturating_mul(parts).clamp(LEAST, most);
         Self {
@@ -46,6 +49,12 @@ pub fn segments_held_max(files: u64) -> usize {
     usize::try_from(files / SEGMENTS_SHARE).unwrap_or(usize::MAX).max(MESSAGE_SEGMENTS_HELD_MIN)
 }
 
+/// Files of claims that are held open, where the process may have so many files.
+pub fn claim_files_held_max(files: u64) -> usize {
+    let share = usize::try_from(files / CLAIMS_SHARE).unwrap_or(usize::MAX);
+    share.clamp(CLAIM_FILES_HELD_MIN, CLAIM_FILES_MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,8 +65,15 @@ mod tests {
             let Clients { connections_max, live_readers_max, operators_max } = Clients::of(files);
             let all = (connections_max + live_readers_max + operators_max) as u64;
             let (least, held) = (3 * LEAST as u64, segments_held_max(files) as u64);
-            assert!(all + RESERVED + 2 * held <= files + least, "{files}: {all}");
+            let claims = claim_files_held_max(files) as u64;
+            assert!(all + RESERVED + claims + 2 * held <= files + least, "{files}: {all}");
         }
+    }
+
+    #[test]
+    fn all_files_of_claims_are_held_but_where_there_are_few_descriptors() {
+        let held = [128, 160, 1024, 2048, 1 << 20].map(claim_files_held_max);
+        assert_eq!(held, [4, 5, 32, 42, 42]);
     }
 
     #[test]

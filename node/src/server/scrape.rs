@@ -52,6 +52,12 @@ pub fn register(metrics: &Metrics, asked: Asked) {
         }
         let help = "1 while this node votes for nobody: others saw more of its log than there is";
         scrape.gauge("raft_log_went_back", help, f64::from(u8::from(service.log_went_back())));
+        let help = "1 while the state of this node is not that of most voters, or no majority has the same";
+        scrape.gauge("state_differs", help, f64::from(u8::from(service.equal().differs().is_some())));
+        if let Some(index) = service.equal().compared() {
+            let help = "The last log index after which the state of this node was compared with others'";
+            scrape.gauge("state_compared_index", help, index as f64);
+        }
         if let Some(silence) = service.read_silence() {
             let help = "Since a leader with a quorum last confirmed a read here";
             scrape.gauge("raft_read_silence_seconds", help, silence.as_secs_f64());

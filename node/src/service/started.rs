@@ -4,7 +4,8 @@
 //! task's health check is content (Swarm does) would never let the first nodes meet, nor those of a
 //! cluster that was switched off as a whole. So a node that finds no cluster which it could be
 //! ready in has started, too; one that finds such a cluster has started once it is ready there.
-//! Started is started: a node that falls behind later is slow, and killing it would not help.
+//! Started is started: a node that falls behind later is slow, and killing it would not help. Nor would it help one
+//! whose state is not that of the others: that is no fault of how it was started, and its log is needed.
 //!
 //! No tasks.
 
@@ -19,6 +20,21 @@ use skep_raft::formation::bootstrap::only_strangers;
 /// lives shows a leader well within it.
 const LOOK_MIN: Duration = Duration::from_secs(2);
 
+/// What the node says of itself.
+pub(super) struct Readiness {
+    /// Whether it can serve,
+    pub able: Result<(), String>,
+    /// and whether its state is that of the others.
+    pub equal: Result<(), String>,
+}
+
+impl Readiness {
+    /// Whether it should get traffic.
+    pub(super) fn whole(self) -> Result<(), String> {
+        self.able.and(self.equal)
+    }
+}
+
 pub(super) struct Started {
     since: Instant,
     has: AtomicBool,
@@ -29,13 +45,13 @@ impl Started {
         Self { since: Instant::now(), has: AtomicBool::new(false) }
     }
 
-    /// `readiness` is what the node says of itself, `view` what gossip shows.
-    pub(super) fn check(&self, readiness: Result<(), String>, view: &View) -> Result<(), String> {
+    /// `view` is what gossip shows.
+    pub(super) fn check(&self, readiness: Readiness, view: &View) -> Result<(), String> {
         let has = self.has.load(Ordering::Relaxed)
-            || readiness.is_ok()
+            || readiness.able.is_ok()
             || self.since.elapsed() >= LOOK_MIN && finds_no_cluster(view);
         self.has.store(has, Ordering::Relaxed);
-        if has { Ok(()) } else { readiness }
+        if has { Ok(()) } else { readiness.able }
     }
 }
 

@@ -10,11 +10,12 @@ use skep_members::gossip::{Gossip, NodeState, PeerRecord, Program, View};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::equal::Equal;
 use super::level;
 use super::pulse::{Pulse, SILENCE_MAX};
 use super::reached::Reached;
 use crate::service::ServiceError;
-use crate::service::started::Started;
+use crate::service::started::{Readiness, Started};
 use skep_raft::formation::bootstrap::{Wait, only_strangers};
 use skep_raft::resumption::{Resumption, State};
 use skep_raft::types::{LogId, Metrics};
@@ -35,6 +36,9 @@ pub struct ClusterStatus {
     /// The highest log index that this node knows to be committed.
     pub committed: Option<u64>,
     pub applied: Option<u64>,
+    /// In what the state of this node is not that of the others; none where it is, as far as it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub differs: Option<String>,
     pub members: Vec<MemberStatus>,
 }
 
@@ -62,6 +66,7 @@ pub(super) struct Status {
     pub pulse: Pulse,
     pub reached: Reached,
     pub resumption: Resumption,
+    pub equal: Equal,
     pub started: Started,
 }
 
@@ -107,6 +112,7 @@ impl Status {
             term: metrics.current_term,
             committed: metrics.local_committed.map(|log_id| log_id.index),
             applied: metrics.last_applied.map(|log_id| log_id.index),
+            differs: self.equal.differs(),
             members,
         }
     }
@@ -126,7 +132,16 @@ impl Status {
         matches!(self.resumption.state(), State::WentBack { .. })
     }
 
+    /// Whether the node should get traffic.
     pub(super) fn readiness(&self) -> Result<(), String> {
+        self.says().whole()
+    }
+
+    fn says(&self) -> Readiness {
+        Readiness { able: self.able(), equal: self.equal.lack().map_or(Ok(()), Err) }
+    }
+
+    fn able(&self) -> Result<(), String> {
         let metrics = self.raft.metrics().borrow_watched().clone();
         if let Err(fatal) = &metrics.running_state {
             return Err(format!("the store has stopped: {fatal}"));
@@ -177,7 +192,7 @@ impl Status {
         if let Err(fatal) = &self.raft.metrics().borrow_watched().running_state {
             return Err(format!("the store has stopped: {fatal}"));
         }
-        self.started.check(self.readiness(), &self.gossip.view().borrow())
+        self.started.check(self.says(), &self.gossip.view().borrow())
     }
 
     /// What a joining node waits for.

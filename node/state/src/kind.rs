@@ -9,6 +9,7 @@ use skep_base::codec::{self, CodecError};
 use crate::clock::{Clock, Stamp};
 use crate::command::Op;
 use crate::level::{Level, Limits};
+use crate::rolling::Rolling;
 
 /// A kind's number, in sections; never given twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -25,6 +26,8 @@ pub struct At<'a> {
     pub level: Level,
     /// The bounds of that level.
     pub limits: &'a Limits,
+    /// Takes note of what the operation does.
+    pub rolling: &'a mut Rolling,
 }
 
 /// A kind of replicated state. Every node applies the same operations in the same order and comes to

@@ -7,13 +7,14 @@ pub mod messages;
 pub mod text;
 
 use serde::{Deserialize, Serialize};
-use skep_base::codec::CodecError;
+use skep_base::codec::{self, CodecError};
 
 use crate::clock::{Clock, Stamp};
 use crate::command::{Command, CommandOutcome, Op, OpOutcome};
 use crate::kind::{At, Invalid, Kind, KindId, Record, Stopped};
 use crate::level::{Level, Limits};
 use crate::records::Records;
+use crate::rolling::{Effect, Rolling, StateHash};
 use crate::section;
 use claims::records::ClaimRecords;
 use claims::{Claim, Claims, ClaimsRecord, Guard};
@@ -30,6 +31,7 @@ macro_rules! kinds {
             level: Level,
             limits: Limits,
             clock: Clock,
+            rolling: Rolling,
             $(pub $name: $kind,)*
         }
 
@@ -49,14 +51,15 @@ macro_rules! kinds {
         impl<R: Records, C: ClaimRecords> Kinds<R, C> {
             /// The state of a record, over its messages and claims.
             pub fn open(record: KindsRecord, $records: R, $claim_records: C) -> Result<Self, Invalid> {
-                let CommonRecord { level, clock } = record.common;
-                let limits = Limits::of(level);
-                Ok(Self { level, limits, clock, $($name: <$kind>::open(record.$name, $ground)?,)* })
+                let CommonRecord { level, clock, hash } = record.common;
+                let (limits, rolling) = (Limits::of(level), Rolling::from(hash));
+                Ok(Self { level, limits, clock, rolling, $($name: <$kind>::open(record.$name, $ground)?,)* })
             }
 
             /// All of it, for a checkpoint.
             pub fn record(&self) -> KindsRecord {
-                let common = CommonRecord { level: self.level, clock: self.clock };
+                let (level, clock, hash) = (self.level, self.clock, self.rolling.hash());
+                let common = CommonRecord { level, clock, hash };
                 KindsRecord { common, $($name: self.$name.record(),)* }
             }
 
@@ -109,32 +112,72 @@ macro_rules! kinds {
     };
 }
 
+/// Where an entry is applied, beside the kinds: of all that is no kind's.
+macro_rules! at {
+    ($all:ident, $index:ident) => {
+        At {
+            index: $index,
+            clock: &mut $all.clock,
+            level: $all.level,
+            limits: &$all.limits,
+            rolling: &mut $all.rolling,
+        }
+    };
+}
+
 kinds! { over records, claim_records:
     messages: Messages<R>, as RemovedRecord, on records;
     text: Text, as TextRecord, on ();
     claims: Claims<C>, as ClaimsRecord, on claim_records;
 }
 
-/// What belongs to no kind: the level and the clock.
+/// What belongs to no kind: the level, the clock and the rolling hash.
+///
+/// ```text
+/// format 1   level clock, in the codec's encoding; there is no hash yet
+/// format 2   level clock hash, in the codec's encoding
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommonRecord {
     pub level: Level,
     pub clock: Clock,
+    /// From [`Level::ROLLING_HASH`] on.
+    pub hash: Option<StateHash>,
 }
 
 impl Record for CommonRecord {
     const ID: KindId = KindId(0);
     const NAME: &'static str = "common";
-    const FORMATS: (u16, u16) = (1, 1);
+    const FORMATS: (u16, u16) = (1, 2);
 
     fn check(&self) -> Result<(), Invalid> {
-        match self.level {
-            known if (Level::FIRST..=Level::NEWEST).contains(&known) => Ok(()),
-            Level(level) => {
-                let (oldest, newest) = (Level::FIRST.0, Level::NEWEST.0);
-                Err(Invalid(format!("level {level}; this program knows {oldest} to {newest}")))
-            }
+        let Level(level) = self.level;
+        if !(Level::FIRST..=Level::NEWEST).contains(&self.level) {
+            let (oldest, newest) = (Level::FIRST.0, Level::NEWEST.0);
+            return Err(Invalid(format!("level {level}; this program knows {oldest} to {newest}")));
         }
+        match (self.level >= Level::ROLLING_HASH, self.hash.is_some()) {
+            (true, false) => Err(Invalid(format!("level {level} without a hash of the state"))),
+            (false, true) => Err(Invalid(format!("a hash of the state at level {level}"))),
+            _ => Ok(()),
+        }
+    }
+
+    fn encode(&self) -> Result<(u16, Vec<u8>), CodecError> {
+        let CommonRecord { level, clock, hash } = self;
+        match hash {
+            None => Ok((1, codec::encode(&(level, clock))?)),
+            Some(hash) => Ok((2, codec::encode(&(level, clock, hash))?)),
+        }
+    }
+
+    fn decode(format: u16, bytes: &[u8]) -> Result<Self, Invalid> {
+        if format == 1 {
+            let (level, clock) = codec::decode(bytes)?;
+            return Ok(Self { level, clock, hash: None });
+        }
+        let (level, clock, hash) = codec::decode(bytes)?;
+        Ok(Self { level, clock, hash: Some(hash) })
     }
 }
 
@@ -149,11 +192,18 @@ impl<R: Records, C: ClaimRecords> Kinds<R, C> {
         &self.clock
     }
 
+    /// Of all that was applied since the cluster agreed to have one.
+    pub fn rolling_hash(&self) -> Option<StateHash> {
+        self.rolling.hash()
+    }
+
     /// Applies a command: one outcome for each of its operations.
     pub fn apply(&mut self, index: u64, command: &Command) -> Result<CommandOutcome, Stopped> {
         if command.format > Level::NEWEST.0 {
             return Err(Stopped::Format { index, format: command.format, known: Level::NEWEST.0 });
         }
+        self.rolling.begin_entry(index);
+        let first_claim = self.claims.numbers().start;
         // Also where no key comes any more.
         self.claims.forget_until(self.clock.latest());
         let mut outcomes = Vec::with_capacity(command.ops.len());
@@ -161,6 +211,11 @@ impl<R: Records, C: ClaimRecords> Kinds<R, C> {
         for (op, next) in command.ops.iter().zip(command.ops.iter().skip(1).map(Some).chain([None])) {
             outcomes.push(self.apply_guarded(index, op, next, &mut guard)?);
         }
+        let first = self.claims.numbers().start;
+        if first != first_claim {
+            self.rolling.note(Effect::ClaimsEnded { first });
+        }
+        self.rolling.end_entry();
         Ok(CommandOutcome { outcomes })
     }
 
@@ -175,7 +230,7 @@ impl<R: Records, C: ClaimRecords> Kinds<R, C> {
         if let Op::Claim { key, fingerprint, time_ms, ttl_ms } = op {
             let (key, fingerprint, time, ttl_ms) = (*key, *fingerprint, Stamp(*time_ms), *ttl_ms);
             let nonce = next.map_or(0, Op::nonce);
-            let mut at = At { index, clock: &mut self.clock, level: self.level, limits: &self.limits };
+            let mut at = at!(self, index);
             let next = self.claims.apply(Claim { key, fingerprint, nonce, time, ttl_ms }, &mut at)?;
             let outcome = next.outcome();
             *guard = Some(next);
@@ -195,15 +250,15 @@ impl<R: Records, C: ClaimRecords> Kinds<R, C> {
                     }
                     other => other.clone(),
                 };
-                let at = At { index, clock: &mut self.clock, level: self.level, limits: &self.limits };
-                self.claims.remember(claim, instead_of, kept, &at)?;
+                let mut at = at!(self, index);
+                self.claims.remember(claim, instead_of, kept, &mut at)?;
                 Ok(outcome)
             }
         }
     }
 
     fn apply_op(&mut self, index: u64, op: &Op) -> Result<OpOutcome, Stopped> {
-        let mut at = At { index, clock: &mut self.clock, level: self.level, limits: &self.limits };
+        let mut at = at!(self, index);
         match op {
             Op::PutMessage { digest, content_type, body, time_ms, nonce } => {
                 let (time, nonce) = (Stamp(*time_ms), *nonce);
@@ -214,18 +269,30 @@ impl<R: Records, C: ClaimRecords> Kinds<R, C> {
             Op::WriteText { request, text, time_ms } => {
                 self.text.apply(Write { request: *request, text, time: Stamp(*time_ms) }, &mut at)
             }
-            Op::Level { level } => {
-                let before = self.level;
-                self.level = before.max((*level).min(Level::NEWEST));
-                self.limits = Limits::of(self.level);
-                if before < Level::CLAIM_RECORDS && self.level >= Level::CLAIM_RECORDS {
-                    self.claims.become_records(self.clock.latest())?;
-                }
-                Ok(OpOutcome::Level { level: self.level })
-            }
+            Op::Level { level } => self.raise(*level),
             // Applied where the guard is.
             Op::Claim { .. } => Ok(OpOutcome::Skipped),
         }
+    }
+
+    fn raise(&mut self, level: Level) -> Result<OpOutcome, Stopped> {
+        let before = self.level;
+        let level = before.max(level.min(Level::NEWEST));
+        (self.level, self.limits) = (level, Limits::of(level));
+        if before < Level::CLAIM_RECORDS && level >= Level::CLAIM_RECORDS {
+            self.claims.become_records(self.clock.latest())?;
+        }
+        if before < level && level >= Level::ROLLING_HASH {
+            self.rolling.begin();
+            self.rolling.note(Effect::Level {
+                level,
+                last_seq: self.messages.last_seq(),
+                floor: self.messages.removed().floor(),
+                text_version: self.text.revision(),
+                claims: self.claims.numbers(),
+            });
+        }
+        Ok(OpOutcome::Level { level })
     }
 }
 

@@ -12,6 +12,7 @@
 //! | 2 | 0.1.0 | claims, removal |
 //! | 3 | 0.2.0 | [`Op::Level`] itself, sections |
 //! | 4 | 0.2.0 | claims as records, many more of them, and kept for their time; and a request of peers, which is no state |
+//! | 5 | 0.2.0 | the [rolling hash](crate::rolling); and a request of peers, by which they compare it |
 //! | 6 | 0.2.0 | nodes' proofs in gossip are demanded |
 //!
 //! [`Op::Level`]: crate::command::Op::Level
@@ -31,6 +32,8 @@ impl Level {
     pub const SECTIONS: Level = Level(3);
     /// From which on claims are records beside the checkpoint.
     pub const CLAIM_RECORDS: Level = Level(4);
+    /// From which on the state has a rolling hash.
+    pub const ROLLING_HASH: Level = Level(5);
     /// From which on every node proves what it says of itself in gossip, and none that does not is seen.
     pub const PROOFS: Level = Level(6);
 }

@@ -14,6 +14,7 @@ mod laws;
 pub mod level;
 pub mod message;
 pub mod records;
+pub mod rolling;
 pub mod section;
 
 pub use kinds::Kinds;

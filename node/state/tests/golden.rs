@@ -156,6 +156,43 @@ fn a_mixed_history_comes_to_what_it_came_to_at_the_fourth_level() {
 const OUTCOMES_4: &str = "72aad6ebd8b2f5f416e6731302a4858ac025cfb45fcad2244fe7fb1050cf13d9";
 const STATE_4: &str = "6fbd0bfdfd8b8628351666a8d04d668ddae6f1b1b6f51af87c021cdedb447ce7";
 
+/// What the rolling hash is of, and how.
+#[test]
+fn a_mixed_history_has_the_hash_that_it_had_at_the_fifth_level() {
+    let mut kinds = open();
+    kinds.apply(0, &Command::new(vec![claim(1, 1, 900), put(1, 900)])).unwrap();
+    kinds.apply(0, &Command::new(vec![Op::Level { level: Level(5) }])).unwrap();
+    let begun = kinds.rolling_hash().unwrap();
+    mixed(&mut kinds);
+    // Of so many claims the oldest end.
+    for key in 1_000..2_100 {
+        kinds.apply(400, &Command::new(vec![claim(key, 1, 1_300), write(key, 1_300)])).unwrap();
+    }
+    kinds.apply(401, &Command::new(vec![write(5_000, 9_000)])).unwrap();
+    kinds.apply(402, &Command::new(vec![write(5_001, 9_000)])).unwrap();
+    assert_ne!(kinds.claims.records().spans().numbers().start, 0, "some have ended");
+    let hashes = [begun, kinds.rolling_hash().unwrap()].map(|hash| format!("{:032x}", hash.0));
+    assert_eq!(hashes, HASHES_5);
+}
+
+const HASHES_5: [&str; 2] = ["239967f375a79c184e73790cfe6a2182", "b0cdf465e4dcc257e8c636fc53d83bbb"];
+
+/// The history above puts nothing that it removes.
+#[test]
+fn a_removal_and_a_floor_have_the_hashes_that_they_had_at_the_fifth_level() {
+    let mut kinds = open();
+    kinds.apply(0, &Command::new(vec![Op::Level { level: Level(5) }])).unwrap();
+    kinds.apply(1, &Command::new((1..=5).map(|name| put(name, 1_000)).collect())).unwrap();
+    let removal = Op::RemoveMessage { digest: Digest::of(&2u64.to_le_bytes()) };
+    let hashes = [removal, Op::DropMessages { upto: 1 }].map(|op| {
+        kinds.apply(2, &Command::new(vec![op])).unwrap();
+        format!("{:032x}", kinds.rolling_hash().unwrap().0)
+    });
+    assert_eq!(hashes, HASHES_REMOVED_5);
+}
+
+const HASHES_REMOVED_5: [&str; 2] = ["7ffb90b1ba5911bfa2999e1e8f8df3b2", "ce05c52dfe00adde08f5fbef6f1b562c"];
+
 /// Where a key is forgotten before its time, and where it is not.
 #[test]
 fn the_oldest_claims_end_where_they_did_at_the_fourth_level() {
@@ -216,16 +253,20 @@ fn at_the_bound_claims_are_young_until_they_were_at_the_fourth_level() {
         (MADE - 900_001, OpOutcome::Claimed, 1_024),
     ] {
         let record = KindsRecord {
-            common: CommonRecord { level: Level(4), clock: Clock::at(Stamp(MADE)) },
+            common: CommonRecord { level: Level(4), clock: Clock::at(Stamp(MADE)), hash: None },
             claims: ClaimsRecord { early: Vec::new(), first: 0, next: count },
             ..KindsRecord::default()
         };
         let mut kinds = Kinds::open(record, Digests::default(), full.clone()).unwrap();
         let claim = Op::Claim { key: ClaimKey(2), fingerprint: 1, time_ms, ttl_ms: 1_000 };
-        let came_to = kinds.apply(1, &Command::new(vec![claim])).unwrap().outcomes;
+        let came_to = kinds.apply(1, &Command::new(vec![claim, put(7, time_ms)])).unwrap().outcomes;
+        let guarded = match outcome {
+            OpOutcome::TooManyClaims => OpOutcome::Skipped,
+            _ => OpOutcome::Message { seq: 1, created: true },
+        };
         assert_eq!(
             (came_to, kinds.claims.records().spans().numbers().start),
-            (vec![outcome], first),
+            (vec![outcome, guarded], first),
             "{time_ms}"
         );
     }

@@ -3,7 +3,7 @@
 //!
 //! As with the messages' segments, a run of claims is staged, written behind, and synced by the next checkpoint;
 //! a start cuts the files back to it and reads them once. What is forgotten goes by whole files. There are few
-//! files, as claims are bounded: all are held open.
+//! files, as claims are bounded: all are held open, unless the process may have few descriptors.
 
 pub(crate) mod file;
 mod index;
@@ -32,7 +32,7 @@ use known::{Place, Places, newest};
 pub(crate) struct ClaimFiles {
     dir: PathBuf,
     generation: u64,
-    file_claims_max: u64,
+    limits: Limits,
     /// The last one grows.
     files: VecDeque<ClaimFile>,
     /// Takes the last file's alone.
@@ -45,9 +45,18 @@ pub(crate) struct ClaimFiles {
     known: Known,
     spans: Spans,
     index: ClaimIndex,
+    /// All of it is about to be replaced: nothing is found here any more.
+    is_given_up: bool,
     /// Files of which nothing is left. A crash goes back to the last checkpoint: they stay until there is one
     /// without them.
     retired: Vec<Arc<SegmentFile>>,
+}
+
+/// How many claims are in a file, and of how many files the newest are held open.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub file_claims_max: u64,
+    pub held_max: usize,
 }
 
 pub(crate) struct ClaimFile {
@@ -75,13 +84,13 @@ impl ClaimFiles {
         generation: u64,
         metas: &[SegmentMeta],
         numbers: Range<u64>,
-        file_claims_max: u64,
+        limits: Limits,
         write_behind: Arc<WriteBehind>,
     ) -> Result<ClaimFiles, StoreError> {
         let mut claims = ClaimFiles {
             dir,
             generation,
-            file_claims_max,
+            limits,
             files: VecDeque::new(),
             write_behind,
             staged: Vec::new(),
@@ -89,6 +98,7 @@ impl ClaimFiles {
             known: Known::default(),
             spans: Spans::from(numbers.start),
             index: ClaimIndex::default(),
+            is_given_up: false,
             retired: Vec::new(),
         };
         for (i, &meta) in metas.iter().enumerate() {
@@ -108,6 +118,9 @@ impl ClaimFiles {
                 claims.note(&claim, before.map(|(number, _)| number));
                 Ok(())
             })?;
+            if i + limits.held_max < metas.len() {
+                file.let_go();
+            }
         }
         Ok(claims)
     }
@@ -125,7 +138,7 @@ impl ClaimFiles {
 
     /// The file that comes next, where the present one has no room.
     pub(crate) fn next(&self) -> Option<Next> {
-        if self.files.back().is_some_and(|last| last.count < self.file_claims_max) {
+        if self.files.back().is_some_and(|last| last.count < self.limits.file_claims_max) {
             return None;
         }
         let first = self.spans.numbers().end;
@@ -175,6 +188,19 @@ impl ClaimFiles {
         self.retired.extract_if(.., |file| !kept.contains(file.path())).collect()
     }
 
+    /// All but the newest files, of claims before this one, which are on disk: they need not be held.
+    pub(crate) fn old(&self, durable: u64) -> Vec<Arc<SegmentFile>> {
+        let old = self.files.len().saturating_sub(self.limits.held_max);
+        let is_durable = |file: &&ClaimFile| file.end() <= durable;
+        self.files.iter().take(old).filter(is_durable).map(|file| file.file.clone()).collect()
+    }
+
+    /// Holds open what somebody still reads: all of it is about to be removed.
+    pub(crate) fn hold_for_readers(&self) -> Result<(), StoreError> {
+        let mut all = self.files.iter().map(|file| &file.file).chain(&self.retired);
+        all.try_for_each(SegmentFile::hold_for_readers)
+    }
+
     /// What the claims take on disk.
     pub(crate) fn bytes(&self) -> u64 {
         self.files.iter().map(ClaimFile::len).sum()
@@ -192,8 +218,23 @@ impl ClaimFiles {
         }
     }
 
+    /// Gives up what it takes to find claims, before those that replace all of them need as much: it is a hundred
+    /// megabytes where there are many. From here on looking for one is an error.
+    pub(crate) fn give_up_index(&mut self) -> ClaimIndex {
+        self.is_given_up = true;
+        std::mem::take(&mut self.index)
+    }
+
+    /// Whether there may be a claim of this key, by what is in memory.
+    pub(crate) fn may_have(&self, key: ClaimKey) -> bool {
+        self.is_given_up || self.index.candidates(key, self.spans.numbers()).next().is_some()
+    }
+
     /// Where what may be the claims of these keys is.
     pub(crate) fn places(&self, wanted: &Wanted) -> Result<Places, StoreError> {
+        if self.is_given_up && !wanted.is_empty() {
+            return Err(StoreError::Stopped("the claims are being replaced".into()));
+        }
         let of = |key: &ClaimKey| {
             let candidates = self.index.candidates(*key, self.spans.numbers());
             let places: Result<_, StoreError> = candidates.map(|number| self.place(number)).collect();

@@ -7,8 +7,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use skep_state::level::Limits;
+
 /// Fewest segments that are held open: more than one checkpoint makes durable.
 pub const MESSAGE_SEGMENTS_HELD_MIN: usize = 16;
+
+/// Fewest files of claims that are held open, and the most that there are: as many claims as can be, and one file that
+/// they begin in the middle of, and one that grows.
+pub const CLAIM_FILES_HELD_MIN: usize = 4;
+pub const CLAIM_FILES_MAX: usize = Limits::WIDEST.claims_max / CLAIM_FILE_CLAIMS_MAX as usize + 2;
+/// Claims in one file: 16 MiB.
+const CLAIM_FILE_CLAIMS_MAX: u64 = 256 * 1024;
 
 /// The store's place and its limits; the defaults are what production runs.
 #[derive(Debug, Clone)]
@@ -30,8 +39,10 @@ pub struct StoreConfig {
     /// Of so many sealed segments, the newest, the files are held open: two each. Others are opened for each
     /// look.
     pub message_segments_held_max: usize,
-    /// A file of claims that has this many is closed and the next one begun: 16 MiB.
+    /// A file of claims that has this many is closed and the next one begun.
     pub claim_file_claims_max: u64,
+    /// The newest so many files of claims are held open. Others are opened for each look.
+    pub claim_files_held_max: usize,
     /// Applies with more bytes of bodies than this leave the runtime's thread.
     pub apply_inline_bytes_max: usize,
     /// How often a write is tried again while the disk is full or read-only.
@@ -70,7 +81,8 @@ impl StoreConfig {
             log_read_bytes_max: 4 * 1024 * 1024,
             message_segment_bytes_max: 64 * 1024 * 1024,
             message_segments_held_max: MESSAGE_SEGMENTS_HELD_MIN,
-            claim_file_claims_max: 256 * 1024,
+            claim_file_claims_max: CLAIM_FILE_CLAIMS_MAX,
+            claim_files_held_max: CLAIM_FILES_MAX,
             apply_inline_bytes_max: 256 * 1024,
             full_retry_interval: Duration::from_millis(200),
             watches_room: true,

@@ -26,6 +26,7 @@ use crate::error::{Lack, StoreError};
 use crate::files;
 use crate::health::{HealthSender, StoreMetrics, Writer as Who};
 use crate::manifest::{FileKind, SnapshotHeader};
+use crate::points::Points;
 use crate::room::{self, Watched};
 use crate::run::{Known, Touched, Wanted};
 use crate::segments::{self, Sealed, SegmentMeta, Wait};
@@ -42,6 +43,7 @@ pub(crate) struct Core {
     pub metrics: Arc<StoreMetrics>,
     state: Mutex<CoreState>,
     applied: watch::Sender<Applied>,
+    pub points: Points,
     /// The newest checkpoint.
     current: Mutex<Option<Captured>>,
     /// Held while a checkpoint is written or a snapshot installed, by a blocking thread.
@@ -93,6 +95,8 @@ impl Core {
         }
         files::ensure_dir(&incoming)?;
         let applied = watch::Sender::new(applied_of(&state));
+        let points = Points::default();
+        points.restart(state.point());
         let watched = config.watches_room.then(|| room::watch(&config.dir, health.clone(), metrics.clone()));
         let room = watched.transpose().map_err(StoreError::io("look at", &config.dir))?;
         Ok(Core {
@@ -101,6 +105,7 @@ impl Core {
             metrics,
             state: Mutex::new(state),
             applied,
+            points,
             current: Mutex::new(current),
             checkpointing: Mutex::new(()),
             indexing: Mutex::new(Vec::new()),
@@ -176,18 +181,20 @@ impl Core {
         known: Known,
     ) -> Result<Vec<CommandOutcome>, StoreError> {
         let mut ops = 0;
-        let mut outcomes = Vec::new();
+        let (mut outcomes, mut points) = (Vec::new(), Vec::new());
         let mut state = self.lock();
         state.kinds.messages.records_mut().begin_run(bytes, known.messages);
         state.kinds.claims.records_mut().begin_run(known.claims);
         for entry in entries {
             outcomes.push(apply_entry(&mut state, entry)?);
             ops += outcomes.last().map_or(0, |outcome| outcome.outcomes.len());
+            points.extend(state.point());
         }
         state.kinds.messages.records_mut().publish();
         state.kinds.claims.records_mut().publish();
         let applied = applied_of(&state);
         drop(state);
+        self.points.extend(points);
         self.metrics.ops_applied.fetch_add(ops as u64, Ordering::Relaxed);
         self.applied.send_replace(applied);
         Ok(outcomes)
@@ -260,8 +267,13 @@ impl Core {
         self.set_current(captured.clone());
         let durable_upto = captured.header.last_seq();
         // Outside the lock: to close a file may wait for the disk.
-        let old = self.lock().kinds.messages.records().old(durable_upto);
+        let (old, old_claims) = {
+            let state = self.lock();
+            let durable = captured.header.kinds.claims.next;
+            (state.kinds.messages.records().old(durable_upto), state.kinds.claims.records().old(durable))
+        };
         old.iter().for_each(|segment| segment.let_go());
+        old_claims.iter().for_each(|file| file.let_go());
         self.remove_retired(&captured);
         self.metrics.checkpoints.fetch_add(1, Ordering::Relaxed);
         self.metrics.checkpoint.observe(started.elapsed());
@@ -277,8 +289,8 @@ impl Core {
             (retired, state.kinds.claims.records_mut().take_retired(&kept))
         };
         for file in claims {
-            // It is open for whoever still has it.
-            if let Err(error) = segments::remove_if_there(file.path()) {
+            let removed = file.hold_for_readers().and_then(|()| segments::remove_if_there(file.path()));
+            if let Err(error) = removed {
                 tracing::warn!("a file of forgotten claims stays on the disk: {error}");
             }
         }
@@ -310,6 +322,9 @@ impl Core {
         place(&paths(&self.config, generation, &header))?;
         files::sync_dir(&Core::messages_dir(&self.config))?;
         files::sync_dir(&Core::claims_dir(&self.config))?;
+        // Nothing is applied until it is done, or this node ends. Freed outside the lock.
+        let given_up = self.lock().kinds.claims.records_mut().give_up_index();
+        drop(given_up);
         let loaded = load(&self.config, generation, &header, &self.behind)?;
         checkpoint::write(&Core::checkpoint_path(&self.config), generation, &header)?;
         let captured = capture(&loaded);
@@ -319,8 +334,9 @@ impl Core {
         self.behind.forget();
         // To those who follow, any message may be gone now.
         state.kinds.messages.count_removals_from(removals + 1);
-        let applied = applied_of(&state);
+        let (applied, point) = (applied_of(&state), state.point());
         drop(state);
+        self.points.restart(point);
         self.set_current(captured);
         self.applied.send_replace(applied);
         let (messages, claims) = {
@@ -333,6 +349,7 @@ impl Core {
             .messages
             .records()
             .hold_for_readers()
+            .and_then(|()| replaced.kinds.claims.records().hold_for_readers())
             .and_then(|()| remove_others(&self.config, &messages, &claims));
         if let Err(error) = removed {
             tracing::warn!("cannot remove the replaced files: {error}");

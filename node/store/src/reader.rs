@@ -4,11 +4,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use skep_state::clock::Stamp;
-use skep_state::command::Op;
+use skep_state::command::{ClaimKey, Op};
 use skep_state::kinds::text::Newest;
-use skep_state::level::Level;
+use skep_state::level::{Level, Limits};
 use skep_state::message::{Digest, StoredMessage};
 use tokio::sync::watch;
 
@@ -16,6 +17,7 @@ use crate::applied::Applied;
 use crate::core::Core;
 use crate::error::StoreError;
 use crate::log::LogStatsHandle;
+use crate::points::Point;
 use crate::pool::{self, Busy, Pool};
 use crate::segments::{Excess, Lookup, Summary, Wait};
 
@@ -232,6 +234,17 @@ impl Reader {
         Ok(Block { last, types })
     }
 
+    /// For how long there will be no room for this idempotency key, were it to be remembered at this time: none
+    /// where there is room, or where it may be one that is remembered. Of what is in memory.
+    pub fn no_room_for(&self, key: ClaimKey, told: Stamp) -> Option<Duration> {
+        let state = self.core.lock();
+        let (kinds, level) = (&state.kinds, state.kinds.level());
+        let now = kinds.clock().time(told);
+        let left = kinds.claims.full_for_ms(told, now, &Limits::of(level))?;
+        let is_new = level >= Level::CLAIM_RECORDS && !kinds.claims.records().may_have(key);
+        is_new.then(|| Duration::from_millis(left))
+    }
+
     /// The newest text.
     pub fn newest_text(&self) -> Option<Newest> {
         self.core.lock().kinds.text.newest()
@@ -245,6 +258,12 @@ impl Reader {
     /// The level that the cluster has agreed to.
     pub fn level(&self) -> Level {
         self.core.lock().kinds.level()
+    }
+
+    /// Hashes of the state here, each after a log entry; none before the cluster has agreed to have them. Waits
+    /// for nobody that applies.
+    pub fn points(&self) -> Vec<Point> {
+        self.core.points.all()
     }
 
     /// What a leader is to propose now that it is so late.

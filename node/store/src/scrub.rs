@@ -8,6 +8,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
+use skep_state::kinds::claims::records::ClaimRecords as _;
+
 use crate::checkpoint;
 use crate::claims;
 use crate::config::StoreConfig;
@@ -47,9 +49,10 @@ pub fn verify(dir: &Path) -> Result<Verified, StoreError> {
             Err(error) => verified.rotten.push(error),
         }
     }
+    let first = checkpoint.header.kinds.claims.first;
     for meta in checkpoint.header.claim_files {
         let path = claims::file::path(&Core::claims_dir(&config), checkpoint.generation, meta.first_seq);
-        match claims::file::check(&path, meta) {
+        match claims::file::check(&path, meta, first) {
             Ok(()) => {
                 verified.claim_files += 1;
                 verified.bytes += meta.len;
@@ -98,7 +101,7 @@ impl Scrub {
         };
         let found = match id.0 {
             FileKind::Messages => check(&path, meta),
-            FileKind::Claims => claims::file::check(&path, meta),
+            FileKind::Claims => claims::file::check(&path, meta, self.first_claim()),
         };
         let is_rotten = match &found {
             Err(StoreError::Corrupt { .. }) => true,
@@ -118,6 +121,11 @@ impl Scrub {
         let is_news = self.known.insert(id);
         metrics.segments_rotten.store(self.known.len() as u64, Ordering::Relaxed);
         found.err().filter(|_| is_news)
+    }
+
+    /// Those before it are forgotten.
+    fn first_claim(&self) -> u64 {
+        self.reader.core().lock().kinds.claims.records().spans().numbers().start
     }
 
     /// The file that comes behind another.

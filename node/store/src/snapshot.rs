@@ -189,20 +189,21 @@ impl SnapshotData {
             out.write_all(&buffer[..step]).map_err(StoreError::io("copy to", to))?;
             at += step as u64;
         }
-        check_and_index(&out, to, kind, meta)
+        check_and_index(&out, to, kind, meta, &self.header)
     }
 }
 
-/// Checks every record of a file that came from elsewhere, makes it durable, builds its index.
+/// Checks every record of a file of a snapshot that came from elsewhere, makes it durable, builds its index.
 pub(crate) fn check_and_index(
     file: &File,
     path: &Path,
     kind: FileKind,
     meta: SegmentMeta,
+    header: &SnapshotHeader,
 ) -> Result<(), StoreError> {
     file.sync_all().map_err(StoreError::sync(path))?;
     if kind == FileKind::Claims {
-        return claims::file::check(path, meta);
+        return claims::file::check(path, meta, header.kinds.claims.first);
     }
     let memory = scan(file, path, meta)?;
     let key = index::IndexKey { first_seq: meta.first_seq, count: meta.count, data_len: meta.len };

@@ -5,6 +5,7 @@ mod crash;
 mod descriptors;
 mod durability;
 mod full;
+mod hashes;
 mod log;
 mod messages;
 mod model;

@@ -2,6 +2,7 @@
 //! 0: an orderly end. 1: it failed while running. 2: bad flags or configuration; nothing bound.
 
 pub mod files;
+pub mod memory;
 pub mod usage;
 
 use std::process::ExitCode;

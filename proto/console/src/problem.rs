@@ -156,11 +156,13 @@ pub struct Problem {
     pub detail: Cow<'static, str>,
     /// The request was certainly not executed.
     pub unprocessed: bool,
+    /// When a client may try again, where its status is one that passes.
+    pub retry_after_s: u32,
 }
 
 impl Problem {
     pub fn new(kind: ProblemKind, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, detail: detail.into(), unprocessed: false }
+        Self { kind, detail: detail.into(), unprocessed: false, retry_after_s: RETRY_AFTER_S }
     }
 
     /// Of a request that was certainly not executed.
@@ -199,8 +201,8 @@ impl Problem {
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if let Some(seconds) = retry_after_s(status.as_u16()) {
-            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        if retry_after_s(status.as_u16()).is_some() {
+            headers.insert(RETRY_AFTER, HeaderValue::from(self.retry_after_s));
         }
         if self.unprocessed {
             headers.insert(SKEP_UNPROCESSED, HeaderValue::from_static("1"));

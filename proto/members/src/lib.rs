@@ -1,6 +1,6 @@
 //! Who is there, and who may be: what the cluster key gives, where peers are, and gossip.
 //!
-//! Data flows `key -> seal, tls` and `seeds, advertise -> gossip`; everything that is sent is sealed.
+//! Data flows `key -> seal, tls, tickets` and `seeds, advertise -> gossip`; everything that is sent is sealed.
 
 pub mod advertise;
 pub mod gossip;
@@ -8,4 +8,5 @@ pub mod key;
 pub mod seal;
 pub mod seeds;
 pub mod settings;
+pub mod tickets;
 pub mod tls;

@@ -123,54 +123,61 @@ fn ours_and_keepalived_elect_fail_over_and_preempt_in_one_group() {
         return;
     }
     let _machine = machine_alone();
-    for case in CASES {
-        let lan = Lan::new(2);
-        start_backend(&lan.host(1), "ours");
-        let capture = Capture::start(&lan);
-        let has = |at: usize| lan.has(at, case.probe);
+    // Each has hosts of its own, and waits for most of the time.
+    std::thread::scope(|scope| {
+        for case in &CASES {
+            scope.spawn(|| both_ways_round(case));
+        }
+    });
+}
 
-        // Ours is the higher: keepalived waits, takes over when it stops, gives back.
-        let mut first = ours(&lan, 1, &case, 200, "true");
-        first.wait_state("active");
-        let mut second = theirs(&lan, 0, &case, 150);
-        wait_for("keepalived waits", PATIENCE, || second.program.log().contains("Entering BACKUP STATE"));
-        pause(case.settled);
-        assert!(has(1) && !has(0), "{}: {}", case.name, second.program.log());
-        assert_content(&first, &second.program.log());
-        first.signal(rustix::process::Signal::TERM);
-        wait_for("keepalived takes over", PATIENCE, || has(0));
-        first.wait();
-        assert!(!has(1), "{}", case.name);
-        let mut first = ours(&lan, 1, &case, 200, "true");
-        first.wait_state("active");
-        wait_for("keepalived gives back", PATIENCE, || !has(0));
-        first.kill();
-        wait_for("keepalived takes over after a kill", PATIENCE, || has(0));
+fn both_ways_round(case: &Case) {
+    let lan = Lan::new(2);
+    start_backend(&lan.host(1), "ours");
+    let capture = Capture::start(&lan);
+    let has = |at: usize| lan.has(at, case.probe);
 
-        // keepalived is the lower and Active; without preemption it stays so.
-        let content = ours(&lan, 1, &case, 200, "false");
-        content.wait_state("backup");
-        pause(case.settled);
-        assert!(has(0) && !has(1), "{}", case.name);
-        second.kill();
-        content.wait_state("active");
-        drop(content);
+    // Ours is the higher: keepalived waits, takes over when it stops, gives back.
+    let mut first = ours(&lan, 1, case, 200, "true");
+    first.wait_state("active");
+    let mut second = theirs(&lan, 0, case, 150);
+    wait_for("keepalived waits", PATIENCE, || second.program.log().contains("Entering BACKUP STATE"));
+    pause(case.settled);
+    assert!(has(1) && !has(0), "{}: {}", case.name, second.program.log());
+    assert_content(&first, &second.program.log());
+    first.signal(rustix::process::Signal::TERM);
+    wait_for("keepalived takes over", PATIENCE, || has(0));
+    first.wait();
+    assert!(!has(1), "{}", case.name);
+    let mut first = ours(&lan, 1, case, 200, "true");
+    first.wait_state("active");
+    wait_for("keepalived gives back", PATIENCE, || !has(0));
+    first.kill();
+    wait_for("keepalived takes over after a kill", PATIENCE, || has(0));
 
-        // keepalived is the higher: it preempts, ours waits and takes over when it is killed.
-        wait_for("the address is gone there", PATIENCE, || !has(1));
-        let lower = ours(&lan, 1, &case, 100, "true");
-        lower.wait_state("active");
-        let mut higher = theirs(&lan, 0, &case, 150);
-        lower.wait_state("backup");
-        wait_for("keepalived has it", PATIENCE, || has(0) && !has(1));
-        assert_content(&lower, &higher.program.log());
-        higher.program.signal(rustix::process::Signal::TERM);
-        lower.wait_state("active");
-        assert!(has(1), "{}", case.name);
-        higher.kill();
+    // keepalived is the lower and Active; without preemption it stays so.
+    let content = ours(&lan, 1, case, 200, "false");
+    content.wait_state("backup");
+    pause(case.settled);
+    assert!(has(0) && !has(1), "{}", case.name);
+    second.kill();
+    content.wait_state("active");
+    drop(content);
 
-        let (packets, bad) = capture.finish();
-        assert!(packets > 20, "{}: {packets}", case.name);
-        assert_eq!(bad, "", "{}", case.name);
-    }
+    // keepalived is the higher: it preempts, ours waits and takes over when it is killed.
+    wait_for("the address is gone there", PATIENCE, || !has(1));
+    let lower = ours(&lan, 1, case, 100, "true");
+    lower.wait_state("active");
+    let mut higher = theirs(&lan, 0, case, 150);
+    lower.wait_state("backup");
+    wait_for("keepalived has it", PATIENCE, || has(0) && !has(1));
+    assert_content(&lower, &higher.program.log());
+    higher.program.signal(rustix::process::Signal::TERM);
+    lower.wait_state("active");
+    assert!(has(1), "{}", case.name);
+    higher.kill();
+
+    let (packets, bad) = capture.finish();
+    assert!(packets > 20, "{}: {packets}", case.name);
+    assert_eq!(bad, "", "{}", case.name);
 }

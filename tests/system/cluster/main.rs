@@ -17,6 +17,7 @@ mod copies;
 mod crashes;
 mod descriptors;
 mod disk;
+mod equal;
 mod feed;
 mod keys;
 mod level;

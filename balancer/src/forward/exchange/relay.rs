@@ -10,9 +10,11 @@ use super::sender::Sender;
 use crate::core::splice::{Pipes, SPLICE_BYTES_MIN, Splice};
 use crate::core::timer::{Fired, Timer};
 use crate::core::trail::Trail;
+use crate::core::worker::{ANSWER_PIECE_BYTES, ANSWER_PIECE_BYTES_MIN};
 use crate::forward::dispatch::Dispatch;
 use crate::forward::downstream::{Done, Downstream, Fault};
 use crate::forward::upstream::Upstream;
+use crate::forward::waiting::{Limits, Stage, Waiting};
 use crate::pools::backends::InFlight;
 use crate::wire::body::{Body, Piece};
 use crate::wire::response_head::AnswerLength;
@@ -20,6 +22,9 @@ use crate::wire::response_head::AnswerLength;
 /// How long an answer whose end is not known counts as in flight. What goes on for longer is a stream:
 /// it may last for hours, and is no load that a backend's limit should count.
 const COUNTED_MAX: Duration = Duration::from_secs(5);
+
+/// A client that takes so much at once gets its answer in large pieces.
+const ROOMY_BYTES: usize = 16 * 1024;
 
 /// Which side an answer's end came from, where it came too early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,8 +45,7 @@ pub(super) async fn relay<D: Downstream>(
     in_flight: InFlight,
 ) -> Result<Done, Fault> {
     let settings = pool.worker.settings();
-    sender.kept = Vec::new();
-    sender.kept_all = false;
+    sender.answered(down);
     trail.status = upstream.head.status;
     upstream.backend.answered(trail.status);
     down.respond(&upstream.head, upstream.buffer.unread(), sender.done);
@@ -59,11 +63,23 @@ pub(super) async fn relay<D: Downstream>(
         };
     }
     let mut load = Load::new(pool, timer, in_flight, unbounded, is_events);
-    let mut answer =
-        Answer { body: length.into(), pending: 0, trailers: Vec::new(), sent: 0, unbounded, splice: None };
-    load.arm(settings.body_timeout);
+    let mut answer = Answer {
+        body: length.into(),
+        pending: 0,
+        trailers: Vec::new(),
+        sent: 0,
+        unbounded,
+        splice: None,
+        waiting: Waiting::Client,
+    };
+    let limits = Limits {
+        body: settings.body_timeout,
+        stream: settings.stream_timeout,
+        answer: settings.request_timeout,
+    };
+    let mut armed = None;
+    let mut answer_moved = (0, pool.worker.timers.now());
     let outcome = poll_fn(|cx| {
-        let before = (answer.sent, sender.body_sent);
         if let Poll::Ready(Err(_)) = sender.poll(cx, &mut upstream, down) {
             // What the backend answers still reaches a client that sent half a request.
             sender.broken = true;
@@ -71,8 +87,21 @@ pub(super) async fn relay<D: Downstream>(
         if let Poll::Ready(result) = answer.poll(cx, &pool.worker.pipes, &mut upstream, down) {
             return Poll::Ready(result);
         }
-        if before != (answer.sent, sender.body_sent) {
-            load.arm(if answer.waits_for_client() { settings.body_timeout } else { settings.stream_timeout });
+        let waiting = Waiting::of(sender.waiting(), Some(answer.waiting));
+        let now = Some((waiting, answer.sent, sender.body_sent, down.turn()));
+        if armed != now {
+            armed = now;
+            let limit = limits.limit(Stage::Answering, waiting, false);
+            let now = pool.worker.timers.now();
+            if answer_moved.0 != answer.sent {
+                answer_moved = (answer.sent, now);
+            }
+            // A body that is never over keeps an answer that does not move for no longer than a body may take.
+            let left = match sender.waiting() {
+                Some(Waiting::Client) => sender.request.pace.left_beside(answer_moved.1, now),
+                _ => limit,
+            };
+            load.arm(limit.min(left));
         }
         if down.poll_cancelled(cx).is_ready() {
             return Poll::Ready(Err(Broken::Here));
@@ -161,13 +190,11 @@ struct Answer {
     unbounded: bool,
     /// What is left of the body goes from socket to socket.
     splice: Option<Splice>,
+    /// Who keeps it from going on.
+    waiting: Waiting,
 }
 
 impl Answer {
-    fn waits_for_client(&self) -> bool {
-        self.pending > 0 || self.splice.as_ref().is_some_and(Splice::holds_bytes)
-    }
-
     fn poll<D: Downstream>(
         &mut self,
         cx: &mut Context<'_>,
@@ -176,6 +203,7 @@ impl Answer {
         down: &mut D,
     ) -> Poll<Result<(), Broken>> {
         loop {
+            self.waiting = Waiting::Client;
             if self.splice.is_some() {
                 ready!(self.poll_splice(cx, upstream, down))?;
             }
@@ -219,14 +247,23 @@ impl Answer {
                     continue;
                 }
             }
+            // No more is read than the client takes; where it takes little, in small pieces.
+            let Poll::Ready(room) = down.poll_room(cx) else {
+                upstream.buffer.release();
+                return Poll::Pending;
+            };
+            let most = if room < ROOMY_BYTES { ANSWER_PIECE_BYTES_MIN } else { room.min(ANSWER_PIECE_BYTES) };
             // What is at hand goes out before more is waited for.
-            match upstream.buffer.poll_fill(&mut upstream.stream, cx) {
+            self.waiting = Waiting::Backend;
+            match upstream.buffer.poll_fill_some(&mut upstream.stream, cx, most) {
                 Poll::Ready(Ok(0)) if matches!(self.body, Body::Close) => self.body = Body::Done,
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Broken::Backend)),
                 Poll::Ready(Ok(_)) => {}
                 Poll::Pending => {
-                    if let Poll::Ready(Err(_)) = down.poll_send(cx, &[]) {
-                        return Poll::Ready(Err(Broken::Here));
+                    match down.poll_send(cx, &[]) {
+                        Poll::Ready(Err(_)) => return Poll::Ready(Err(Broken::Here)),
+                        Poll::Ready(Ok(_)) => {}
+                        Poll::Pending => self.waiting = Waiting::Client,
                     }
                     if self.unbounded && down.poll_gone(cx).is_ready() {
                         return Poll::Ready(Err(Broken::Here));
@@ -246,7 +283,9 @@ impl Answer {
     ) -> Poll<Result<(), Broken>> {
         ready!(down.poll_send(cx, &[])).map_err(|_| Broken::Here)?;
         while let (Some(splice), Some(socket)) = (&mut self.splice, down.socket()) {
-            let moved = ready!(splice.poll(cx, &upstream.stream, socket));
+            let moved = splice.poll(cx, &upstream.stream, socket);
+            self.waiting = if splice.holds_bytes() { Waiting::Client } else { Waiting::Backend };
+            let moved = ready!(moved);
             self.sent +=
                 moved.map_err(|_| if splice.holds_bytes() { Broken::Here } else { Broken::Backend })? as u64;
             if splice.is_done() {

@@ -18,6 +18,8 @@ pub(super) struct Incoming {
     pub(super) old: bool,
     pub(super) keep_alive: bool,
     pub(super) expects_continue: bool,
+    /// The protocols that it asks to change to.
+    pub(super) upgrade: Vec<u8>,
     pub(super) length: BodyLength,
 }
 
@@ -41,21 +43,25 @@ impl Incoming {
     ) -> Verdict {
         self.head.clear();
         self.id.clear();
-        match head.request_id {
+        match head.request_id.filter(|_| client.trusted) {
             Some(id) => self.id.extend_from_slice(id.of(buf)),
             None => worker.request_id(&mut self.id),
         }
         let verdict = gateway.judge(Asked { head, buf });
         match verdict {
-            Verdict::Forward(_) => write_request(head, buf, client.as_client(), &self.id, &mut self.head),
+            Verdict::Forward(_) => {
+                write_request(head, buf, client.as_client(false), &self.id, &mut self.head)
+            }
             // For the log alone.
             Verdict::Answer(_) => write_line(head, buf, &mut self.head),
         }
         self.method = head.method;
         self.method_len = head.method_span.of(buf).len();
-        self.target_len = head.target.of(buf).len();
+        self.target_len = head.target(buf).len();
         (self.old, self.keep_alive) = (head.old, head.keep_alive);
         self.expects_continue = head.expects_continue;
+        self.upgrade.clear();
+        self.upgrade.extend_from_slice(head.upgrade.map(|it| it.of(buf)).unwrap_or_default());
         self.length = head.body;
         verdict
     }

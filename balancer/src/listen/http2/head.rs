@@ -6,16 +6,23 @@
 
 use bytes::Bytes;
 use h2::ext::Protocol;
-use http::header::{CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, TE, VIA};
+use http::header::{
+    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, DATE, HOST, HeaderMap, HeaderName, HeaderValue, TE,
+    VIA,
+};
+use http::uri::Scheme;
 use http::{Method, Request, Response, StatusCode};
 use skep_console::problem::{PROBLEM_JSON, SKEP_UNPROCESSED};
 
-use crate::forward::problem::Problem;
+use crate::forward::problem::{MISPLACED_TRAILER, Problem};
+use crate::gateway::Answer;
+use crate::wire::fields::{is_of_connection, may_trail_a_request};
 use crate::wire::request_head::{HEAD_BYTES_MAX, Refusal};
 use crate::wire::response_head::{AnswerLength, ResponseHead};
+use crate::wire::write::Date;
 
 /// The one protocol that an extended CONNECT may ask for.
-const WEBSOCKET: &str = "websocket";
+pub const WEBSOCKET: &str = "websocket";
 
 /// Whether the request is an extended CONNECT.
 pub fn is_websocket<B>(request: &Request<B>) -> bool {
@@ -29,6 +36,11 @@ pub fn write_as_http1<B>(request: &Request<B>, has_body: bool, out: &mut Vec<u8>
     let websocket = is_websocket(request);
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
     let method = if websocket { "GET" } else { request.method().as_str() };
+    // The path of an origin-form, or `*`; nothing that names another authority (RFC 9113, 8.3.1).
+    let is_whole_server = target == "*" && request.method() == Method::OPTIONS;
+    if !target.starts_with('/') && !is_whole_server {
+        return Err(bad("a malformed :path"));
+    }
     out.extend_from_slice(method.as_bytes());
     out.push(b' ');
     out.extend_from_slice(target.as_bytes());
@@ -36,7 +48,7 @@ pub fn write_as_http1<B>(request: &Request<B>, has_body: bool, out: &mut Vec<u8>
     // `:authority` and Host must not differ (RFC 9113, 8.3.1).
     let authority = request.uri().authority().map(|authority| authority.as_str().as_bytes());
     match (authority, request.headers().get(HOST)) {
-        (Some(authority), Some(host)) if !authority.eq_ignore_ascii_case(host.as_bytes()) => {
+        (Some(authority), Some(host)) if !is_same(request.uri().scheme(), authority, host.as_bytes()) => {
             return Err(bad(":authority is not the Host"));
         }
         (Some(authority), _) => field(b"host", authority, out),
@@ -48,6 +60,9 @@ pub fn write_as_http1<B>(request: &Request<B>, has_body: bool, out: &mut Vec<u8>
     }
     let mut cookies = Vec::new();
     for (name, value) in request.headers() {
+        if is_padded(value) {
+            return Err(bad("white space around a field's value"));
+        }
         match *name {
             HOST => {}
             // They came apart for compression's sake (RFC 9113, 8.2.3).
@@ -57,7 +72,10 @@ pub fn write_as_http1<B>(request: &Request<B>, has_body: bool, out: &mut Vec<u8>
                 }
                 cookies.extend_from_slice(value.as_bytes());
             }
-            TE => field(b"connection", b"te", out),
+            TE => {
+                field(b"connection", b"te", out);
+                field(b"te", b"trailers", out);
+            }
             _ => field(name.as_str().as_bytes(), value.as_bytes(), out),
         }
         if out.len() + cookies.len() > HEAD_BYTES_MAX {
@@ -76,6 +94,22 @@ pub fn write_as_http1<B>(request: &Request<B>, has_body: bool, out: &mut Vec<u8>
     }
     out.extend_from_slice(b"\r\n");
     Ok(())
+}
+
+/// Whether two authorities are one: a scheme's own port may be left out (RFC 9110, 4.2.3).
+fn is_same(scheme: Option<&Scheme>, one: &[u8], other: &[u8]) -> bool {
+    let own: &[u8] = if scheme == Some(&Scheme::HTTPS) { b":443" } else { b":80" };
+    let plain = |authority: &'_ [u8]| {
+        let len = [own, b":"].into_iter().find(|port| authority.ends_with(port)).map_or(0, <[u8]>::len);
+        authority[..authority.len() - len].to_ascii_lowercase()
+    };
+    one.eq_ignore_ascii_case(other) || plain(one) == plain(other)
+}
+
+/// What HTTP/1.1 allows around a value is no part of it; in HTTP/2 it is malformed (RFC 9113, 8.2.1).
+fn is_padded(value: &HeaderValue) -> bool {
+    let is_blank = |b: Option<&u8>| matches!(b, Some(b' ' | b'\t'));
+    is_blank(value.as_bytes().first()) || is_blank(value.as_bytes().last())
 }
 
 fn field(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
@@ -103,14 +137,14 @@ fn write_websocket_key(out: &mut Vec<u8>) {
 }
 
 /// The head that an HTTP/2 client gets, of an answer whose bytes are in `buf`.
-pub fn answer(head: &ResponseHead, buf: &[u8]) -> Response<()> {
+pub fn answer(head: &ResponseHead, buf: &[u8], date: Date) -> Response<()> {
     let upgraded = head.status == 101;
     let mut response = Response::new(());
     // An extended CONNECT that worked is answered with 200 (RFC 8441, 5.1).
     let status = if upgraded { 200 } else { head.status };
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
     let headers = response.headers_mut();
-    headers.reserve(head.fields.len() + 2);
+    headers.reserve(head.fields.len() + 3);
     // One piece of memory for all values.
     let shared = Bytes::copy_from_slice(&buf[..head.len]);
     for field in &head.fields {
@@ -131,16 +165,39 @@ pub fn answer(head: &ResponseHead, buf: &[u8]) -> Response<()> {
     if let Some(bytes) = length {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(bytes));
     }
-    headers.append(VIA, HeaderValue::from_static("1.1 skep"));
+    if !head.has_date && (head.status >= 200 || upgraded) {
+        write_date(date, headers);
+    }
+    headers.append(VIA, HeaderValue::from_static(head.via()));
     response
 }
 
-/// The head of an answer of the balancer's own.
-pub fn problem(problem: Problem) -> Response<()> {
+/// The head of an answer of the balancer's own that is no problem.
+pub fn own(answer: &Answer, date: Date) -> Response<()> {
+    let mut response = Response::new(());
+    *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or_default();
+    let headers = response.headers_mut();
+    let (name, value) = answer.field;
+    headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    write_date(date, headers);
+    response
+}
+
+fn write_date(date: Date, headers: &mut HeaderMap) {
+    if let Ok(date) = HeaderValue::from_bytes(&date) {
+        headers.insert(DATE, date);
+    }
+}
+
+/// The head of a problem of the balancer's own.
+pub fn problem(problem: Problem, date: Date) -> Response<()> {
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::from_u16(problem.status()).unwrap_or(StatusCode::BAD_GATEWAY);
     let headers = response.headers_mut();
-    headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    write_date(date, headers);
     if let Some(seconds) = problem.retry_after_s() {
         headers.insert(http::header::RETRY_AFTER, HeaderValue::from(seconds));
         if problem.is_unprocessed() {
@@ -150,12 +207,16 @@ pub fn problem(problem: Problem) -> Response<()> {
     response
 }
 
-/// Trailers in HTTP/1.1's form; the decoder has seen that they are fields.
+/// Trailers in HTTP/1.1's form; the decoder has seen that they are fields. What is about that connection ends
+/// here.
 pub fn read_trailers(text: &[u8]) -> HeaderMap {
     let mut trailers = HeaderMap::new();
     for line in text.split(|b| *b == b'\n') {
         let mut parts = line.splitn(2, |b| *b == b':');
         let (Some(name), Some(value)) = (parts.next(), parts.next()) else { continue };
+        if is_of_connection(name) {
+            continue;
+        }
         let value = HeaderValue::from_bytes(value.trim_ascii());
         if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), value) {
             trailers.append(name, value);
@@ -164,11 +225,19 @@ pub fn read_trailers(text: &[u8]) -> HeaderMap {
     trailers
 }
 
-/// The same the other way round.
-pub fn write_trailers(trailers: &HeaderMap, out: &mut Vec<u8>) {
+/// The same the other way round; by the rules for HTTP/1.1, beside HTTP/2's own.
+pub fn write_trailers(trailers: &HeaderMap, out: &mut Vec<u8>) -> Result<(), Problem> {
     for (name, value) in trailers {
-        field(name.as_str().as_bytes(), value.as_bytes(), out);
+        let name = name.as_str().as_bytes();
+        if is_padded(value) {
+            return Err(Problem::BadBody("white space around a trailer's value"));
+        }
+        if !may_trail_a_request(name) {
+            return Err(MISPLACED_TRAILER);
+        }
+        field(name, value.as_bytes(), out);
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -190,8 +259,8 @@ mod tests {
         write_as_http1(&request, true, &mut out).unwrap();
         assert_eq!(
             String::from_utf8(out).unwrap(),
-            "POST /x?y HTTP/1.1\r\nhost: a.test\r\naccept: */*\r\nconnection: te\r\ncookie: a=1; b=2\r\n\
-             transfer-encoding: chunked\r\n\r\n"
+            "POST /x?y HTTP/1.1\r\nhost: a.test\r\naccept: */*\r\nconnection: te\r\nte: trailers\r\n\
+             cookie: a=1; b=2\r\ntransfer-encoding: chunked\r\n\r\n"
         );
     }
 
@@ -217,8 +286,35 @@ mod tests {
     }
 
     #[test]
-    fn an_authority_that_is_not_the_host_is_refused() {
-        let request = Request::builder().uri("https://a.test/").header("host", "b.test").body(()).unwrap();
-        assert!(write_as_http1(&request, false, &mut Vec::new()).is_err());
+    fn an_authority_is_the_host_but_for_case_and_the_schemes_own_port() {
+        for (uri, host, is_one) in [
+            ("https://a.test/", "b.test", false),
+            ("http://a.test:80/", "A.test", true),
+            ("http://a.test/", "a.test:80", true),
+            ("https://a.test:443/", "a.test", true),
+            ("https://a.test:80/", "a.test", false),
+            ("http://a.test:443/", "a.test", false),
+            ("http://a.test:8080/", "a.test", false),
+            ("http://[::1]:80/", "[::1]", true),
+        ] {
+            let request = Request::builder().uri(uri).header("host", host).body(()).unwrap();
+            assert_eq!(write_as_http1(&request, false, &mut Vec::new()).is_ok(), is_one, "{uri} {host}");
+        }
+    }
+
+    #[test]
+    fn trailers_of_a_connection_end_with_it_and_those_of_a_head_are_refused() {
+        let trailers = read_trailers(b"x-sum: 1\r\nConnection: x\r\nkeep-alive: 5\r\n");
+        assert_eq!((trailers.len(), &trailers["x-sum"]), (1, &HeaderValue::from_static("1")));
+        for (name, value, may) in [
+            ("x-sum", "1", true),
+            ("host", "b", false),
+            ("x-real-ip", "1.1.1.1", false),
+            ("x-sum", "1 ", false),
+        ] {
+            let mut trailers = HeaderMap::new();
+            trailers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+            assert_eq!(write_trailers(&trailers, &mut Vec::new()).is_ok(), may, "{name}");
+        }
     }
 }

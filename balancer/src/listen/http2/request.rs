@@ -4,6 +4,8 @@ use h2::RecvStream;
 use http::Request as HttpRequest;
 
 use super::head::{is_websocket, write_as_http1};
+use crate::core::access_log::Line;
+use crate::core::trail::Trail;
 use crate::core::worker::Worker;
 use crate::forward::plan::Plan;
 use crate::forward::problem::Problem;
@@ -64,8 +66,12 @@ pub(super) fn prepare(
         Ok(false) => return Err(Local::Problem(Problem::Refused(Refusal::BadRequest("a malformed head")))),
         Err(refusal) => return Err(Local::Problem(Problem::Refused(refusal))),
     }
+    if is_websocket(request) && request.headers().contains_key(http::header::CONTENT_LENGTH) {
+        let detail = "an extended CONNECT with a content-length";
+        return Err(Local::Problem(Problem::Refused(Refusal::BadRequest(detail))));
+    }
     let mut id = Vec::with_capacity(32);
-    match head.request_id {
+    match head.request_id.filter(|_| client.trusted) {
         Some(given) => id.extend_from_slice(given.of(&text)),
         None => worker.request_id(&mut id),
     }
@@ -79,16 +85,40 @@ pub(super) fn prepare(
         return Err(Local::Problem(Problem::BodyTooLarge));
     }
     let mut out = Vec::with_capacity(text.len() + 256);
-    write_request(&head, &text, client.as_client(), &id, &mut out);
+    write_request(&head, &text, client.as_client(true), &id, &mut out);
     Ok(Prepared {
         id_len: id.len(),
         method: head.method,
         method_len: head.method_span.of(&text).len(),
-        target_len: head.target.of(&text).len(),
+        target_len: head.target(&text).len(),
         plan,
         expects_continue: head.expects_continue,
         websocket: is_websocket(request),
         length: head.body,
         head: out,
     })
+}
+
+/// Counts and logs a request that is over.
+pub(super) fn log(
+    worker: &Worker,
+    client: &ClientInfo,
+    method: &[u8],
+    target: &[u8],
+    request_id: &[u8],
+    trail: &Trail,
+    error: Option<&'static str>,
+) {
+    let whole = trail.started.elapsed();
+    worker.finish(&Line {
+        client: &client.address,
+        proto: client.proto,
+        version: "2",
+        method,
+        target,
+        request_id,
+        trail,
+        whole,
+        error,
+    });
 }

@@ -8,55 +8,78 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use h2::server::SendResponse;
-use h2::{Reason, RecvStream, SendStream};
-use http::{HeaderValue, Request as HttpRequest, Response};
+use h2::{FlowControl, Reason, RecvStream, SendStream};
+use http::{Request as HttpRequest, Response};
 
 use super::head::{self, read_trailers, write_trailers};
-use super::request::{Local, Prepared, prepare};
+use super::inbox::Inbox;
+use super::outbox::Outbox;
+use super::request::{Local, Prepared, log, prepare};
 use super::tunnel::Tunnel;
-use crate::core::access_log::Line;
+use crate::core::account::{Charge, Use};
 use crate::core::trail::Trail;
-use crate::core::worker::Worker;
+use crate::core::worker::{ANSWER_PIECE_BYTES_MIN, Worker};
+use crate::forward::ahead::read_ahead;
 use crate::forward::downstream::{Done, Downstream, Fault, Gone, Request};
 use crate::forward::exchange::forward;
 use crate::forward::problem::Problem;
-use crate::forward::retry::KEPT_BYTES_MAX;
+use crate::forward::retry::may_keep;
+use crate::forward::waiting::Pace;
 use crate::gateway::{Answer, Gateway};
 use crate::listen::client::ClientInfo;
 use crate::wire::request_head::{BodyLength, Method};
 use crate::wire::response_head::ResponseHead;
 
-/// A body up to this size is waited for before a backend is taken up by it.
-const SMALL_BODY_BYTES: u64 = 16 * 1024;
+/// A body is charged to the account in steps of this.
+const BODY_STEP_BYTES: usize = 4 * 1024;
+/// Most that a client sends in a frame, and that is read of a body at once.
+const FRAME_BYTES: usize = 16 * 1024;
 /// A first piece of an answer up to this size goes out with its head, whatever the window.
-const FIRST_PIECE_BYTES_MAX: usize = 16 * 1024;
+const FIRST_PIECE_BYTES_MAX: usize = ANSWER_PIECE_BYTES_MIN;
+
+/// What a stream belongs to.
+pub type Of = (Rc<Worker>, Rc<Gateway>, Rc<ClientInfo>, (Rc<Inbox>, Rc<Outbox>));
+
+/// What became of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    Served,
+    /// Its client reset it.
+    TakenBack,
+    /// Neither: not answered in full.
+    Broken,
+}
 
 /// Answers a request.
-pub async fn serve(
-    worker: Rc<Worker>,
-    gateway: Rc<Gateway>,
-    client: Rc<ClientInfo>,
-    request: HttpRequest<RecvStream>,
-    respond: SendResponse<Bytes>,
-) {
+pub async fn serve(of: Of, request: HttpRequest<RecvStream>, respond: SendResponse<Bytes>) -> End {
+    let (worker, gateway, client, (inbox, outbox)) = of;
     let mut trail = Trail::new(Instant::now());
     let prepared = prepare(&worker, &gateway, &client, &request);
     let (method, path) = (request.method().clone(), request.uri().clone());
+    let mut recv = request.into_body();
+    let unread = (!recv.is_end_stream()).then(|| inbox.follow(recv.flow_control()));
     let mut stream = Stream {
-        recv: request.into_body(),
+        worker: worker.clone(),
+        recv,
+        unread,
+        inbox,
         chunked: false,
         complete: true,
         input: Vec::new(),
         input_used: 0,
+        charge: Charge::none(&worker.purse),
         seen: 0,
         seen_max: worker.settings().body_bytes_max,
         respond,
+        outbox,
+        waits_for_turn: false,
+        taken_back: false,
         head: None,
         send: None,
         held: None,
     };
     match prepared {
-        Ok(prepared) => run(&worker, &client, prepared, stream, &mut trail).await,
+        Ok(prepared) => return run(&worker, &client, prepared, stream, &mut trail).await,
         Err(Local::Answer(answer, id)) => {
             trail.status = answer.status;
             stream.answer(answer, method == http::Method::HEAD);
@@ -71,6 +94,7 @@ pub async fn serve(
             log(&worker, &client, method, path, &[], &trail, Some(problem.kind()));
         }
     }
+    End::Served
 }
 
 async fn run(
@@ -79,34 +103,43 @@ async fn run(
     prepared: Prepared,
     mut stream: Stream,
     trail: &mut Trail,
-) {
-    let settings = worker.settings();
+) -> End {
     let timer = worker.timers.timer();
     stream.chunked = prepared.length == BodyLength::Chunked;
     stream.complete = matches!(prepared.length, BodyLength::None | BodyLength::Length(0));
-    let small = matches!(prepared.length, BodyLength::Length(bytes) if bytes <= SMALL_BODY_BYTES);
-    let mut outcome = Ok(Done::Complete);
-    if small && !stream.complete && !prepared.expects_continue {
-        timer.arm(settings.body_timeout);
-        outcome = match timer.limit(poll_fn(|cx| stream.poll_whole(cx))).await {
-            Ok(Ok(())) => {
-                trail.started = Instant::now();
-                Ok(Done::Complete)
-            }
-            Ok(Err(Gone::Lost)) => Err(Fault::Cut),
-            Ok(Err(Gone::Problem(problem))) => Err(Fault::Problem(problem)),
-            Err(_) => Err(Fault::Problem(Problem::RequestTimeout)),
-        };
+    let mut pace = Pace::begin(&worker.settings(), trail.started);
+    let mut ahead = Ok(());
+    if !prepared.expects_continue {
+        let (plan, length) = (&prepared.plan, prepared.length);
+        ahead = read_ahead(&timer, plan, &mut pace, length, &mut stream, trail).await;
     }
-    if outcome.is_ok() {
-        trail.bytes_in = stream.body().len() as u64;
-        let keep = match prepared.length {
-            BodyLength::Length(bytes) => bytes <= KEPT_BYTES_MAX as u64,
-            BodyLength::None | BodyLength::Chunked => true,
-        };
-        let request = Request { head: &prepared.head, method: prepared.method, keep, plan: &prepared.plan };
-        outcome = forward(&timer, request, &mut stream, trail).await;
+    let outcome = match ahead {
+        Ok(()) => {
+            trail.bytes_in = stream.body().len() as u64;
+            let request = Request {
+                head: &prepared.head,
+                method: prepared.method,
+                upgrade: if prepared.websocket { head::WEBSOCKET.as_bytes() } else { b"" },
+                must_change: prepared.websocket,
+                client: client.counted(),
+                expects: prepared.expects_continue,
+                keep: may_keep(prepared.length),
+                pace,
+                plan: &prepared.plan,
+            };
+            forward(&timer, request, &mut stream, trail).await
+        }
+        Err(fault) => Err(fault),
+    };
+    if outcome.is_err() {
+        // What failed may be that it was taken back.
+        let _ = poll_fn(|cx| Poll::Ready(stream.poll_cancelled(cx))).await;
     }
+    let end = match &outcome {
+        _ if stream.taken_back => End::TakenBack,
+        Ok(Done::Complete) => End::Served,
+        _ => End::Broken,
+    };
     let error = match outcome {
         Ok(Done::Upgraded(upstream)) if prepared.websocket => {
             if let Some(mut tunnel) = stream.into_tunnel() {
@@ -127,42 +160,31 @@ async fn run(
         }
     };
     log(worker, client, prepared.method_name(), prepared.target(), prepared.id(), trail, error);
-}
-
-fn log(
-    worker: &Worker,
-    client: &ClientInfo,
-    method: &[u8],
-    target: &[u8],
-    request_id: &[u8],
-    trail: &Trail,
-    error: Option<&'static str>,
-) {
-    let whole = trail.started.elapsed();
-    worker.finish(&Line {
-        client: &client.address,
-        proto: client.proto,
-        version: "2",
-        method,
-        target,
-        request_id,
-        trail,
-        whole,
-        error,
-    });
+    end
 }
 
 /// The client's side of the exchange.
 struct Stream {
+    worker: Rc<Worker>,
     recv: RecvStream,
+    /// Counted in `inbox` for as long as the stream is there.
+    unread: Option<Rc<FlowControl>>,
+    inbox: Rc<Inbox>,
     chunked: bool,
     complete: bool,
     /// The body as the backend gets it.
     input: Vec<u8>,
     input_used: usize,
+    /// For what `input` holds.
+    charge: Charge,
     seen: u64,
     seen_max: u64,
     respond: SendResponse<Bytes>,
+    outbox: Rc<Outbox>,
+    /// Others of its connection send before it.
+    waits_for_turn: bool,
+    /// The client has reset it.
+    taken_back: bool,
     /// The answer's head: it goes out with what follows, so that an answer is few frames.
     head: Option<Response<()>>,
     send: Option<SendStream<Bytes>>,
@@ -171,17 +193,11 @@ struct Stream {
 }
 
 impl Stream {
-    fn poll_whole(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
-        while !self.complete {
-            ready!(self.poll_more(cx))?;
-        }
-        Poll::Ready(Ok(()))
-    }
-
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
         match ready!(self.recv.poll_data(cx)) {
             Some(Ok(data)) => {
                 self.seen += data.len() as u64;
+                self.inbox.seen(self.seen);
                 if self.seen > self.seen_max {
                     return Poll::Ready(Err(Gone::Problem(Problem::BodyTooLarge)));
                 }
@@ -191,15 +207,24 @@ impl Stream {
                 }
                 self.take(&data);
             }
-            Some(Err(_)) => return Poll::Ready(Err(Gone::Lost)),
+            Some(Err(error)) => {
+                self.taken_back |= error.is_reset() && error.is_remote();
+                return Poll::Ready(Err(Gone::Lost));
+            }
             None => {
                 let trailers = match ready!(self.recv.poll_trailers(cx)) {
                     Ok(trailers) => trailers.unwrap_or_default(),
-                    Err(_) => return Poll::Ready(Err(Gone::Lost)),
+                    Err(error) => {
+                        self.taken_back |= error.is_reset() && error.is_remote();
+                        return Poll::Ready(Err(Gone::Lost));
+                    }
                 };
+                // All or nothing of them; those of a body with a length are not passed on.
+                let mut written = Vec::new();
+                write_trailers(&trailers, &mut written).map_err(Gone::Problem)?;
                 if self.chunked {
                     self.input.extend_from_slice(b"0\r\n");
-                    write_trailers(&trailers, &mut self.input);
+                    self.input.extend_from_slice(&written);
                     self.input.extend_from_slice(b"\r\n");
                 }
                 self.complete = true;
@@ -241,19 +266,15 @@ impl Stream {
     }
 
     fn tell(&mut self, problem: Problem, is_head: bool) {
-        self.head = Some(head::problem(problem));
+        self.head = Some(head::problem(problem, self.worker.clock.date()));
         self.held = (!is_head).then(|| Bytes::from(problem.body()));
         // Who is not told is gone.
         let _ = self.send_held(true);
     }
 
     fn answer(&mut self, answer: Answer, is_head: bool) {
-        let mut response = Response::new(());
-        *response.status_mut() = http::StatusCode::from_u16(answer.status).unwrap_or_default();
-        response.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-        response.headers_mut().insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        self.head = Some(response);
-        self.held = (!is_head).then(|| Bytes::from_static(answer.text.as_bytes()));
+        self.head = Some(head::own(&answer, self.worker.clock.date()));
+        self.held = (!is_head && !answer.body.is_empty()).then(|| Bytes::from(answer.body.into_owned()));
         let _ = self.send_held(true);
     }
 
@@ -269,6 +290,7 @@ impl Stream {
         Some(Tunnel {
             recv,
             send,
+            outbox: self.outbox,
             rest: Bytes::new(),
             recv_ended: false,
             send_ended: false,
@@ -286,6 +308,26 @@ impl Downstream for Stream {
         self.poll_more(cx)
     }
 
+    fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Gone>> {
+        if self.input.len() >= FRAME_BYTES {
+            self.input.reserve_exact(FRAME_BYTES);
+        }
+        ready!(self.poll_more(cx))?;
+        let covered = self.charge.cover(self.input.len().next_multiple_of(BODY_STEP_BYTES), Use::Body);
+        // What is whole is on its way to a backend.
+        Poll::Ready(if self.complete || covered {
+            Ok(true)
+        } else if self.charge.bytes() == 0 {
+            Err(Gone::Problem(Problem::OutOfMemory))
+        } else {
+            Ok(false)
+        })
+    }
+
+    fn is_held_up(&self) -> bool {
+        self.unread.is_some() && self.inbox.is_blocked()
+    }
+
     fn body(&self) -> &[u8] {
         &self.input[self.input_used..]
     }
@@ -295,6 +337,10 @@ impl Downstream for Stream {
         if self.input_used == self.input.len() {
             self.input.clear();
             self.input_used = 0;
+            if self.input.capacity() > 2 * FRAME_BYTES {
+                self.input = Vec::new();
+            }
+            self.charge.clear();
         }
     }
 
@@ -306,13 +352,13 @@ impl Downstream for Stream {
         false
     }
 
-    fn interim(&mut self, head: &ResponseHead, buf: &[u8]) {
+    fn interim(&mut self, head: &ResponseHead, buf: &[u8]) -> bool {
         // One that is not sent is one that the client did not need.
-        let _ = self.respond.send_informational(head::answer(head, buf));
+        self.respond.send_informational(head::answer(head, buf, self.worker.clock.date())).is_ok()
     }
 
     fn respond(&mut self, head: &ResponseHead, buf: &[u8], _whole: bool) {
-        self.head = Some(head::answer(head, buf));
+        self.head = Some(head::answer(head, buf, self.worker.clock.date()));
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>, piece: &[u8]) -> Poll<io::Result<usize>> {
@@ -321,6 +367,7 @@ impl Downstream for Stream {
         }
         if self.head.is_some() && self.held.is_none() && piece.len() <= FIRST_PIECE_BYTES_MAX {
             self.held = Some(Bytes::copy_from_slice(piece));
+            self.outbox.given(piece.len());
             return Poll::Ready(Ok(piece.len()));
         }
         self.send_held(false).map_err(io::Error::other)?;
@@ -332,9 +379,41 @@ impl Downstream for Stream {
                 None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
             };
         }
-        let n = send.capacity().min(piece.len());
+        let given = self.outbox.poll_give(cx, send.capacity().min(piece.len()));
+        self.waits_for_turn = given.is_pending();
+        let n = ready!(given);
         self.held = Some(Bytes::copy_from_slice(&piece[..n]));
         Poll::Ready(Ok(n))
+    }
+
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
+        // An error shows again, and is seen, where something is sent.
+        if self.send_held(false).is_err() {
+            return Poll::Ready(0);
+        }
+        let outbox = self.outbox.poll_room(cx);
+        self.waits_for_turn = outbox.is_pending();
+        let most = ready!(outbox);
+        let Some(send) = &mut self.send else { return Poll::Ready(0) };
+        send.reserve_capacity(most);
+        let room = send.capacity().min(most);
+        if room > 0 {
+            // What it does not use yet is for other streams.
+            send.reserve_capacity(0);
+            return Poll::Ready(room);
+        }
+        send.reserve_capacity(ANSWER_PIECE_BYTES_MIN);
+        while send.capacity() == 0 {
+            match ready!(send.poll_capacity(cx)) {
+                Some(Ok(_)) => {}
+                _ => return Poll::Ready(0),
+            }
+        }
+        Poll::Ready(send.capacity().min(most))
+    }
+
+    fn turn(&self) -> Option<u64> {
+        self.waits_for_turn.then(|| self.outbox.moved())
     }
 
     fn poll_finish(&mut self, _cx: &mut Context<'_>, trailers: &[u8]) -> Poll<io::Result<()>> {
@@ -347,9 +426,11 @@ impl Downstream for Stream {
     }
 
     fn poll_cancelled(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match &mut self.send {
-            Some(send) => send.poll_reset(cx).map(drop),
-            None => self.respond.poll_reset(cx).map(drop),
-        }
+        let reset = ready!(match &mut self.send {
+            Some(send) => send.poll_reset(cx),
+            None => self.respond.poll_reset(cx),
+        });
+        self.taken_back |= reset.is_ok();
+        Poll::Ready(())
     }
 }

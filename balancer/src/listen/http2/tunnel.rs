@@ -4,12 +4,14 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use h2::{RecvStream, SendStream};
 use tokio::io::AsyncWrite;
 
+use super::outbox::Outbox;
 use crate::core::timer::Timer;
 use crate::forward::downstream::TUNNEL_SILENCE_MAX;
 use crate::forward::upstream::Upstream;
@@ -18,6 +20,7 @@ use crate::forward::upstream::Upstream;
 pub struct Tunnel {
     pub recv: RecvStream,
     pub send: SendStream<Bytes>,
+    pub outbox: Rc<Outbox>,
     /// Bytes from the client that the backend has not taken yet.
     pub rest: Bytes,
     pub recv_ended: bool,
@@ -91,6 +94,7 @@ impl Tunnel {
                 };
             }
             let n = self.send.capacity().min(upstream.buffer.len());
+            let n = ready!(self.outbox.poll_give(cx, n));
             let data = Bytes::copy_from_slice(&upstream.buffer.unread()[..n]);
             self.send.send_data(data, false).map_err(io::Error::other)?;
             upstream.buffer.consume(n);

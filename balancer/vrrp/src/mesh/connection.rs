@@ -1,10 +1,10 @@
 //! The mesh's tasks: accepting, dialling, and what a connection carries.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use skep_members::tls::PeerTls;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
@@ -22,8 +22,11 @@ const FRAME_BYTES_MAX: usize = 1024;
 pub(super) const QUEUE_MAX: usize = 16;
 /// Time to connect and to be told who it is.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Time for one whose connection ended without a word to show that it lives. The port of a process that is
+/// gone is closed, and its kernel says so at once.
+const DOUBT: Duration = Duration::from_millis(250);
 /// Between two attempts to reach the Active.
-const RETRY_INTERVAL: Duration = Duration::from_millis(500);
+pub(super) const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 /// After this a host that says nothing is taken for dead; advertisements tell sooner.
 const KEEPALIVE: Duration = Duration::from_secs(2);
 const BACKLOG: i32 = 64;
@@ -89,7 +92,37 @@ impl Acceptor {
         });
         let Some(router) = found else { return };
         let from = Speaker::Follower(self.ids.fetch_add(1, Relaxed));
-        converse(stream, router, from, address, priority, &self.events).await;
+        let orderly = converse(stream, router, from, address, priority, &self.events).await;
+        let _ = self.events.send(Event { router, from, what: What::Gone { orderly } }).await;
+    }
+}
+
+type Stream = tokio_rustls::client::TlsStream<TcpStream>;
+
+/// What became of one whose connection ended without a word.
+pub(super) enum Found {
+    /// It answers: this is the next connection.
+    Lives(Box<Stream>),
+    Dead,
+    /// Nothing was heard of it: its advertisements will tell.
+    Unknown,
+}
+
+/// A connection may end for other reasons than its process: a frame that is none, a middlebox, a flushed table.
+/// So whoever is at the other end is asked once more.
+pub(super) async fn look_again(connecting: impl Future<Output = io::Result<Stream>>) -> Found {
+    let ended = [
+        ErrorKind::ConnectionRefused,
+        ErrorKind::ConnectionReset,
+        ErrorKind::ConnectionAborted,
+        ErrorKind::BrokenPipe,
+        ErrorKind::UnexpectedEof,
+    ];
+    match timeout(DOUBT, connecting).await {
+        Ok(Ok(stream)) => Found::Lives(Box::new(stream)),
+        // As a process ends, its kernel may close the connection before the port: what came between is reset.
+        Ok(Err(error)) if ended.contains(&error.kind()) => Found::Dead,
+        Ok(Err(_)) | Err(_) => Found::Unknown,
     }
 }
 
@@ -101,6 +134,8 @@ pub(super) async fn follow(
     mut targets: watch::Receiver<Option<Target>>,
     events: mpsc::Sender<Event>,
 ) {
+    // Made already, in doubt whether the one before ended by a death.
+    let mut at_hand: Option<(Target, Box<Stream>)> = None;
     loop {
         let target = *targets.borrow_and_update();
         let Some(target) = target else {
@@ -111,19 +146,36 @@ pub(super) async fn follow(
         };
         let address = target.address.ip();
         let from = Speaker::Leader(address);
-        let connected = tokio::select! {
-            connected = timeout(CONNECT_TIMEOUT, connect(&seat, &tls, target)) => connected,
-            _ = targets.changed() => continue,
+        let connected = match at_hand.take().filter(|(to, _)| *to == target) {
+            Some((_, stream)) => Ok(Ok(*stream)),
+            None => tokio::select! {
+                connected = timeout(CONNECT_TIMEOUT, connect(&seat, &tls, target)) => connected,
+                _ = targets.changed() => continue,
+            },
         };
         match connected {
             Ok(Ok(stream)) => {
-                tokio::select! {
-                    () = converse(stream, router, from, address, target.priority, &events) => {}
-                    _ = targets.changed() => {
-                        // Dropped by this side: no death.
-                        let _ = events.send(Event { router, from, what: What::Gone { orderly: true } }).await;
-                        continue;
-                    }
+                let begun = Instant::now();
+                let ended = tokio::select! {
+                    orderly = converse(stream, router, from, address, target.priority, &events) => Some(orderly),
+                    // Dropped by this side: no death.
+                    _ = targets.changed() => None,
+                };
+                let found = match ended {
+                    Some(false) => Some(look_again(connect(&seat, &tls, target)).await),
+                    Some(true) | None => None,
+                };
+                let orderly = !matches!(found, Some(Found::Dead));
+                let _ = events.send(Event { router, from, what: What::Gone { orderly } }).await;
+                // One that lets nobody stay, of another version perhaps, is tried now and then.
+                if let Some(Found::Lives(stream)) = found
+                    && begun.elapsed() >= RETRY_INTERVAL
+                {
+                    tracing::info!(%address, "mesh: the connection broke, and its other end lives");
+                    at_hand = Some((target, stream));
+                }
+                if ended.is_none() || at_hand.is_some() {
+                    continue;
                 }
             }
             failed => {
@@ -138,11 +190,7 @@ pub(super) async fn follow(
     }
 }
 
-async fn connect(
-    seat: &Seat,
-    tls: &PeerTls,
-    target: Target,
-) -> io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
+async fn connect(seat: &Seat, tls: &PeerTls, target: Target) -> io::Result<Stream> {
     let stream = TcpStream::connect(target.address).await?;
     prepare(&stream);
     let mut stream = TlsConnector::from(tls.client.clone()).connect(tls.server_name.clone(), stream).await?;
@@ -157,7 +205,7 @@ fn prepare(stream: &TcpStream) {
     let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);
 }
 
-/// Carries frames both ways until either side ends.
+/// Carries frames both ways until either side ends. Whether the other said so before.
 pub(super) async fn converse(
     stream: impl AsyncRead + AsyncWrite,
     router: usize,
@@ -165,11 +213,11 @@ pub(super) async fn converse(
     address: IpAddr,
     priority: u8,
     events: &mpsc::Sender<Event>,
-) {
+) -> bool {
     let (sender, mut receiver) = mpsc::channel(QUEUE_MAX);
     let event = |what| events.send(Event { router, from, what });
     if event(What::Connected { address, priority, sender }).await.is_err() {
-        return;
+        return true;
     }
     let (mut reader, mut writer) = tokio::io::split(stream);
     let reading = async {
@@ -198,17 +246,16 @@ pub(super) async fn converse(
         })
         .await;
     };
-    let orderly = tokio::select! {
+    tokio::select! {
         orderly = reading => orderly,
         () = writing => true,
-    };
-    let _ = event(What::Gone { orderly }).await;
+    }
 }
 
 pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Message> {
     let len = usize::from(stream.read_u16().await?);
     if len > FRAME_BYTES_MAX {
-        return Err(io::ErrorKind::InvalidData.into());
+        return Err(ErrorKind::InvalidData.into());
     }
     let mut bytes = vec![0; len];
     stream.read_exact(&mut bytes).await?;
@@ -217,7 +264,7 @@ pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Me
 
 pub(super) async fn write(stream: &mut (impl AsyncWrite + Unpin), message: &Message) -> io::Result<()> {
     let bytes = serde_json::to_vec(message)?;
-    let len = u16::try_from(bytes.len()).map_err(|_| io::ErrorKind::InvalidData)?;
+    let len = u16::try_from(bytes.len()).map_err(|_| ErrorKind::InvalidData)?;
     stream.write_all(&[&len.to_be_bytes()[..], &bytes].concat()).await?;
     stream.flush().await
 }

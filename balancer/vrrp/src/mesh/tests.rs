@@ -1,6 +1,15 @@
 //! The book of who follows, and what a connection's end means.
 
-use super::connection::{QUEUE_MAX, converse, read, write};
+use std::time::Instant;
+
+use skep_members::key::KeyRing;
+use skep_members::tls::peer_tls;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_rustls::server::TlsStream;
+
+use super::connection::{QUEUE_MAX, RETRY_INTERVAL, converse, follow, read, write};
 use super::*;
 
 fn mesh() -> (Mesh, mpsc::Sender<Event>) {
@@ -47,7 +56,7 @@ fn the_next_is_the_highest_priority_then_the_highest_address_and_never_a_weak_cl
 }
 
 #[tokio::test]
-async fn a_connection_that_is_dropped_is_a_death_and_one_that_says_bye_is_none() {
+async fn an_end_is_in_order_where_the_other_side_said_so_before() {
     for orderly in [true, false] {
         let (events, mut incoming) = mpsc::channel(8);
         let (here, mut there) = tokio::io::duplex(4096);
@@ -64,10 +73,64 @@ async fn a_connection_that_is_dropped_is_a_death_and_one_that_says_bye_is_none()
             write(&mut there, &Message::Bye).await.unwrap();
         }
         drop(there);
-        let What::Gone { orderly: seen } = incoming.recv().await.unwrap().what else { panic!() };
-        assert_eq!(seen, orderly);
-        task.await.unwrap();
+        assert_eq!(task.await.unwrap(), orderly);
     }
+}
+
+/// The Active's side: greets all who come, and gives their connections.
+fn greet(listener: TcpListener, tls: &PeerTls) -> (JoinHandle<()>, mpsc::Receiver<TlsStream<TcpStream>>) {
+    let (sender, greeted) = mpsc::channel(8);
+    let acceptor = TlsAcceptor::from(tls.server.clone());
+    let task = tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+            if matches!(read(&mut stream).await, Ok(Message::Hello { .. })) {
+                let _ = sender.send(stream).await;
+            }
+        }
+    });
+    (task, greeted)
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_is_a_death_only_where_its_other_end_is_gone() {
+    let tls = peer_tls(&KeyRing::insecure_loopback()).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let target = Target { address: listener.local_addr().unwrap(), priority: 100 };
+    let (_dial, targets) = watch::channel(Some(target));
+    let (events, mut incoming) = mpsc::channel(EVENTS_MAX);
+    let seat = Seat { interface: "lo".into(), vrid: 1, family: Family::V4 };
+    let follower = tokio::spawn(follow(0, seat, tls.clone(), targets, events));
+    let (active, mut greeted) = greet(listener, &tls);
+    let mut held = Vec::new();
+    let mut next = async || match incoming.recv().await.unwrap().what {
+        What::Connected { sender, .. } => {
+            held.push(sender);
+            "connected"
+        }
+        What::Gone { orderly: true } => "gone in order",
+        What::Gone { orderly: false } => "dead",
+        What::Said(_) | What::Unreachable => "another",
+    };
+    let mut first = greeted.recv().await.unwrap();
+    assert_eq!(next().await, "connected");
+    assert!(timeout(RETRY_INTERVAL, next()).await.is_err(), "it stands");
+    // A frame that is none: whoever reads it gives the connection up, and whoever sent it lives.
+    tokio::io::AsyncWriteExt::write_all(&mut first, &[0xff; 64]).await.unwrap();
+    let broke = Instant::now();
+    assert_eq!((next().await, next().await), ("gone in order", "connected"));
+    let second = greeted.recv().await.unwrap();
+    // One that lets nobody stay is not asked again and again.
+    drop(second);
+    assert_eq!((next().await, next().await), ("gone in order", "connected"));
+    assert!(broke.elapsed() >= RETRY_INTERVAL, "{:?}", broke.elapsed());
+    let _looked = greeted.recv().await.unwrap();
+    let third = greeted.recv().await.unwrap();
+    active.abort();
+    let _ = active.await;
+    drop(third);
+    assert_eq!(next().await, "dead");
+    follower.abort();
 }
 
 #[tokio::test]

@@ -62,6 +62,8 @@ pub enum Request {
         /// Whether it knows already that its log went back.
         went_back: bool,
     },
+    /// What hashes has the peer's state had, after which log entries? Protocol 5.
+    Hashes,
 }
 
 /// What an operator asks of the leader through any node.
@@ -114,6 +116,8 @@ pub enum Response {
     HasRoom(bool),
     /// To [`Request::Resumes`]: the most that the peer saw.
     Seen(Option<Held>),
+    /// Log indexes, each with the hash of the state after that entry.
+    Hashes(Vec<(u64, u128)>),
 }
 
 /// Why a request was not executed.
@@ -193,6 +197,7 @@ impl Request {
             // One that waits would tell of another moment.
             Request::Clock => true,
             Request::MayStop | Request::HasRoom | Request::Resumes { .. } => true,
+            Request::Hashes => true,
             Request::Propose { .. } | Request::Restore { .. } | Request::Operate(_) => false,
             // It takes as long as a dial.
             Request::Reach { .. } => false,

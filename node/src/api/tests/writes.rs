@@ -120,7 +120,11 @@ async fn what_the_service_cannot_do_is_told_with_what_to_do_about_it() {
         (ServiceError::Unavailable { detail: detail(), unprocessed: false }, ProblemKind::Unavailable, ""),
         (ServiceError::Overloaded { detail: detail() }, ProblemKind::Overloaded, "1"),
         (ServiceError::Full { detail: detail() }, ProblemKind::StorageFull, ""),
-        (ServiceError::KeysFull { detail: detail() }, ProblemKind::IdempotencyKeysFull, ""),
+        (
+            ServiceError::KeysFull { detail: detail(), retry_after_s: 77 },
+            ProblemKind::IdempotencyKeysFull,
+            "",
+        ),
         (ServiceError::Fatal { detail: detail() }, ProblemKind::Internal, ""),
     ] {
         served.fake.fail(failure);
@@ -134,7 +138,11 @@ async fn what_the_service_cannot_do_is_told_with_what_to_do_about_it() {
             answer.is_problem(kind);
             assert_eq!(answer.json()["detail"], "why");
             assert_eq!(answer.header("skep-unprocessed"), unprocessed);
-            let retry_after = if answer.status == 503 { "1" } else { "" };
+            let retry_after = match (answer.status.as_u16(), kind) {
+                (503, ProblemKind::IdempotencyKeysFull) => "77",
+                (503, _) => "1",
+                _ => "",
+            };
             assert_eq!(answer.header("retry-after"), retry_after);
         }
     }

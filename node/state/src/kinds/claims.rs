@@ -12,6 +12,8 @@ mod early;
 pub mod records;
 pub mod remembered;
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 use skep_base::codec::{self, CodecError};
 
@@ -19,6 +21,7 @@ use crate::clock::Stamp;
 use crate::command::{ClaimKey, Op as Proposed, OpOutcome};
 use crate::kind::{At, Invalid, Kind, KindId, Record, Stopped};
 use crate::level::{Level, Limits};
+use crate::rolling::Effect;
 pub use early::ClaimRecord;
 use early::{Early, Met};
 use records::{ClaimRecords, SPAN_CLAIMS};
@@ -194,6 +197,11 @@ impl<C: ClaimRecords> Claims<C> {
         &self.records
     }
 
+    /// The numbers of those that are records.
+    pub fn numbers(&self) -> Range<u64> {
+        self.records.spans().numbers()
+    }
+
     /// For what is no part of the state: room, files.
     pub fn records_mut(&mut self) -> &mut C {
         &mut self.records
@@ -210,16 +218,29 @@ impl<C: ClaimRecords> Claims<C> {
     /// was told is behind `now` by more than what is young, the clock was ahead once and stands still: no age is
     /// known, and nobody is kept out for as long as that takes to end.
     fn make_room(&mut self, told: Stamp, now: Stamp, limits: &Limits) -> bool {
-        let stands_still = told.0.saturating_add(limits.claim_age_ms_min) < now.0;
         while self.records.spans().len() >= limits.claims_max as u64 {
-            let oldest = self.records.spans().oldest();
-            let is_old = |newest: Stamp| newest.0.saturating_add(limits.claim_age_ms_min) <= now.0;
-            if !oldest.is_some_and(|span| stands_still || is_old(span.newest)) {
+            if self.records.spans().oldest().is_none() || self.full_for_ms(told, now, limits).is_some() {
                 return false;
             }
             self.records.forget_oldest();
         }
         true
+    }
+
+    /// For how long there will be no room for one more key of a time that was `told` now, when the clock gives `now`:
+    /// until the oldest are young no longer.
+    pub fn full_for_ms(&self, told: Stamp, now: Stamp, limits: &Limits) -> Option<u64> {
+        let spans = self.records.spans();
+        let oldest = spans.oldest().filter(|_| spans.len() >= limits.claims_max as u64)?;
+        let stands_still = told.0.saturating_add(limits.claim_age_ms_min) < now.0;
+        let is_over = oldest.expires <= now;
+        let young_for_ms = oldest
+            .newest
+            .0
+            .saturating_add(limits.claim_age_ms_min)
+            .checked_sub(now.0)
+            .filter(|left| *left > 0);
+        young_for_ms.filter(|_| !stands_still && !is_over)
     }
 
     /// Remembers what the operation came to whose claim met nothing.
@@ -228,7 +249,7 @@ impl<C: ClaimRecords> Claims<C> {
         claim: Claim,
         instead_of: Option<u64>,
         outcome: OpOutcome,
-        at: &At<'_>,
+        at: &mut At<'_>,
     ) -> Result<(), Stopped> {
         let Claim { key, fingerprint, nonce, time, ttl_ms } = claim;
         self.remembered += 1;
@@ -237,7 +258,12 @@ impl<C: ClaimRecords> Claims<C> {
             self.early.remember(ClaimRecord { key, fingerprint, expires_ms, outcome }, at.limits);
             return Ok(());
         }
-        self.records.push(&Remembered::new(key, fingerprint, nonce, time, ttl_ms, outcome), instead_of)
+        let claim = Remembered::new(key, fingerprint, nonce, time, ttl_ms, outcome);
+        if at.rolling.has_begun() {
+            let number = self.numbers().end;
+            at.rolling.note(Effect::Claim { number, bytes: &claim.to_bytes(number) });
+        }
+        self.records.push(&claim, instead_of)
     }
 
     /// Makes records of the early claims: the cluster has just agreed to them.

@@ -10,6 +10,7 @@ use crate::command::{Op as Proposed, OpOutcome};
 use crate::kind::{At, Invalid, Kind, Stopped};
 use crate::message::Digest;
 use crate::records::{NewRecord, Records};
+use crate::rolling::Effect;
 use creators::Creators;
 use removed::{Gaps, Removed, RemovedRecord};
 
@@ -115,6 +116,7 @@ impl<R: Records> Messages<R> {
         let (seq, time) = (self.records.last_seq() + 1, at.clock.time(time));
         self.records.push(NewRecord { seq, time, digest, content_type, body })?;
         self.creators.push(seq, nonce);
+        at.rolling.note(Effect::Message { seq, time, digest, content_type });
         at.clock.note(time);
         Ok(OpOutcome::Message { seq, created: true })
     }
@@ -125,17 +127,18 @@ impl<R: Records> Messages<R> {
     }
 
     /// Takes one message out of the log, though not off the disk.
-    fn remove(&mut self, digest: &Digest, at: &At<'_>) -> Result<OpOutcome, Stopped> {
+    fn remove(&mut self, digest: &Digest, at: &mut At<'_>) -> Result<OpOutcome, Stopped> {
         let Some(seq) = self.find(digest)? else { return Ok(OpOutcome::Removed { seq: None }) };
         if !self.removed.remove(seq, *digest, at.limits) {
             return Ok(OpOutcome::TooManyRemoved);
         }
+        at.rolling.note(Effect::Removed { seq });
         self.removals += 1;
         Ok(OpOutcome::Removed { seq: Some(seq) })
     }
 
     /// Drops the messages up to one, or the first part of them; answers up to where they are gone.
-    fn drop_upto(&mut self, upto: u64, at: &At<'_>) -> Result<u64, Stopped> {
+    fn drop_upto(&mut self, upto: u64, at: &mut At<'_>) -> Result<u64, Stopped> {
         let floor = self.removed.floor();
         let at_once = floor.saturating_add(at.limits.dropped_at_once_max);
         let upto = upto.min(self.records.last_seq()).min(at_once);
@@ -147,6 +150,7 @@ impl<R: Records> Messages<R> {
         }
         if upto > floor {
             self.removed.raise_floor(upto);
+            at.rolling.note(Effect::Floor { seq: upto });
             self.removals += 1;
             self.records.let_go(upto);
         }

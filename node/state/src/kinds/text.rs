@@ -10,6 +10,7 @@ use crate::clock::Stamp;
 use crate::command::{Op as Proposed, OpOutcome};
 use crate::kind::{At, Invalid, Kind, KindId, Record, Stopped};
 use crate::level::Limits;
+use crate::rolling::Effect;
 
 /// The text as a checkpoint and a snapshot carry it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,6 +66,8 @@ impl Kind for Text {
         self.text = Bytes::copy_from_slice(write.text);
         self.time = at.clock.time(write.time);
         at.clock.note(self.time);
+        let (version, time, request) = (self.version, self.time, write.request.0);
+        at.rolling.note(Effect::Text { version, time, request, text: &self.text });
         self.recent.push_back((write.request, self.version));
         self.by_request.insert(write.request, self.version);
         while self.recent.len() > at.limits.text_requests_max {

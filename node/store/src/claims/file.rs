@@ -92,10 +92,11 @@ pub(super) fn claim(
     Remembered::of_bytes(number, bytes).map_err(|invalid| corrupt(invalid.0))
 }
 
-/// Checks every claim of a file that came from elsewhere.
-pub(crate) fn check(path: &Path, meta: SegmentMeta) -> Result<(), StoreError> {
+/// Checks the claims of a file that count: those from a number on. What is wrong with one that is forgotten harms
+/// nobody.
+pub(crate) fn check(path: &Path, meta: SegmentMeta, first: u64) -> Result<(), StoreError> {
     let file = open_checked(path, meta)?;
     // What the disk has is asked for, and not what the kernel remembers.
     let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
-    scan(&file, path, meta, 0, |_| Ok(()))
+    scan(&file, path, meta, first, |_| Ok(()))
 }

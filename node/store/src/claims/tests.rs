@@ -66,7 +66,8 @@ fn open(dir: &std::path::Path, metas: &[SegmentMeta], numbers: Range<u64>) -> Op
 fn try_open(dir: &std::path::Path, metas: &[SegmentMeta], numbers: Range<u64>) -> Result<Opened, StoreError> {
     let health = Arc::new(HealthSender::new());
     let (behind, writing) = WriteBehind::start(Writer::Claims, health, Duration::from_millis(1)).unwrap();
-    let claims = ClaimFiles::open(dir.to_path_buf(), 0, metas, numbers, FILE_CLAIMS, behind)?;
+    let limits = Limits { file_claims_max: FILE_CLAIMS, held_max: 2 };
+    let claims = ClaimFiles::open(dir.to_path_buf(), 0, metas, numbers, limits, behind)?;
     Ok(Opened { claims, _writing: writing })
 }
 
@@ -101,6 +102,9 @@ fn claims_are_found_in_their_files_after_a_start_and_cut_back_to_the_checkpoint(
         assert_eq!(version(&claims, key), Some(key));
     }
     assert_eq!(version(&claims, 20_000), None);
+    assert!((0..numbers_end(&claims)).all(|key| claims.may_have(ClaimKey(key.into()))));
+    let strangers = (20_000..30_000).filter(|key| claims.may_have(ClaimKey(*key))).count();
+    assert!(strangers < 10, "{strangers}");
     run(&mut claims, 20_000..20_100);
     assert_eq!(version(&claims, 20_099), Some(20_099));
 }
@@ -206,12 +210,26 @@ fn a_file_in_which_any_byte_was_changed_is_refused() {
     let (kept, numbers) = (metas(&claims), claims.spans().numbers());
     let path = file::path(dir.path(), 0, 0);
     let good = std::fs::read(&path).unwrap();
-    file::check(&path, kept[0]).unwrap();
+    file::check(&path, kept[0], 0).unwrap();
     for at in 0..good.len() {
         let mut bad = good.clone();
         bad[at] ^= 1;
         std::fs::write(&path, &bad).unwrap();
-        assert!(file::check(&path, kept[0]).is_err(), "byte {at}");
+        assert!(file::check(&path, kept[0], 0).is_err(), "byte {at}");
         assert!(try_open(dir.path(), &kept, numbers.clone()).is_err());
     }
+}
+
+#[test]
+fn claims_that_are_about_to_be_replaced_take_next_to_no_memory_and_are_not_taken_for_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut claims = open(dir.path(), &[], 0..0);
+    let empty = claims.index_bytes();
+    (0..20).for_each(|part| run(&mut claims, part * 1_000..(part + 1) * 1_000));
+    assert!(claims.index_bytes() > empty + 20_000 * 8);
+    drop(claims.give_up_index());
+    assert_eq!(claims.index_bytes(), empty);
+    assert!(claims.may_have(ClaimKey(7)) && claims.may_have(ClaimKey(1 << 40)), "nobody knows");
+    assert!(claims.places(&Wanted { keys: vec![ClaimKey(7)] }).is_err());
+    assert_eq!(claims.spans().len(), 20_000, "a checkpoint of them can still be made");
 }

@@ -17,6 +17,7 @@ use crate::config::StoreConfig;
 use crate::core::Core;
 use crate::error::StoreError;
 use crate::manifest::{FileKind, SnapshotHeader};
+use crate::points::Point;
 use crate::run::Touched;
 use crate::segments::{self, SegmentFile, SegmentMeta, Segments};
 
@@ -24,6 +25,14 @@ pub(crate) struct CoreState {
     pub kinds: Kinds<Segments, ClaimFiles>,
     pub last_applied: Option<LogId>,
     pub membership: StoredMembership,
+}
+
+impl CoreState {
+    /// The hash of all that was applied; none before the cluster has agreed to have one.
+    pub(super) fn point(&self) -> Option<Point> {
+        let (index, hash) = (self.last_applied?.index, self.kinds.rolling_hash()?);
+        Some(Point { index, hash })
+    }
 }
 
 /// A consistent state and the files that hold it.
@@ -88,7 +97,10 @@ pub(super) fn load(
         generation,
         &header.claim_files,
         header.kinds.claims.first..header.kinds.claims.next,
-        config.claim_file_claims_max,
+        claims::Limits {
+            file_claims_max: config.claim_file_claims_max,
+            held_max: config.claim_files_held_max,
+        },
         behind.claims.clone(),
     )?;
     Ok(CoreState {

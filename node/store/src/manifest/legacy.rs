@@ -81,7 +81,8 @@ pub(crate) fn decode(format: u32, bytes: &[u8]) -> Result<SnapshotHeader, codec:
         time: Stamp(registers.text_time_ms),
         recent: registers.recent,
     };
-    let common = CommonRecord { level: Level::FIRST, clock: Clock::at(Stamp(registers.last_time_ms)) };
+    let clock = Clock::at(Stamp(registers.last_time_ms));
+    let common = CommonRecord { level: Level::FIRST, clock, hash: None };
     let mut kinds = KindsRecord { common, ..KindsRecord::default() };
     let claims = ClaimsRecord { early: claims, ..ClaimsRecord::default() };
     (kinds.messages, kinds.text, kinds.claims) = (messages, text, claims);

@@ -3,10 +3,11 @@
 //! A store has as many segments as it has messages, and a process only so many descriptors. The newest
 //! segments are held: they are what is written, and mostly what is read.
 
+use std::any::Any;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, mpsc};
 
 use crate::error::{Lack, StoreError, lack};
 use crate::segments::read::Wait;
@@ -80,6 +81,11 @@ impl SegmentFile {
         Ok(())
     }
 
+    /// The same, where somebody else has it as well: its name is about to go.
+    pub(crate) fn hold_for_readers(self: &Arc<Self>) -> Result<(), StoreError> {
+        if Arc::strong_count(self) > 1 { self.hold() } else { Ok(()) }
+    }
+
     pub(crate) fn is_held(&self) -> bool {
         self.lock().is_some()
     }
@@ -104,6 +110,33 @@ impl SegmentFile {
     }
 }
 
+impl Drop for SegmentFile {
+    /// The last to close a file whose name is gone waits until all of it is freed: never the thread of consensus,
+    /// on which whoever read it last may let it go.
+    fn drop(&mut self) {
+        let held = self.held.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(last) = held.and_then(Arc::into_inner) else { return };
+        let is_unlinked = rustix::fs::fstat(&last).is_ok_and(|found| found.st_nlink == 0);
+        if is_unlinked {
+            close_elsewhere(Box::new(last));
+        }
+    }
+}
+
+/// Has a thread of its own drop it: one for the process, which is there once something was to be closed. What waits
+/// for it is open, and so no more than the files that may be.
+fn close_elsewhere(what: Box<dyn Any + Send>) {
+    static CLOSER: LazyLock<Option<mpsc::Sender<Box<dyn Any + Send>>>> = LazyLock::new(|| {
+        let (sender, closing) = mpsc::channel();
+        let closer = std::thread::Builder::new().name("skep-closer".into());
+        closer.spawn(move || closing.into_iter().for_each(drop)).ok().map(|_| sender)
+    });
+    if let Some(closer) = &*CLOSER {
+        // Without its thread it is dropped here.
+        let _ = closer.send(what);
+    }
+}
+
 /// Opens a file whose reads do not count as uses of it: to note them down is a write, for which a read that may
 /// not wait would wait. Only its owner may ask for that.
 pub(crate) fn open(options: &mut OpenOptions, path: &Path) -> std::io::Result<File> {
@@ -112,5 +145,52 @@ pub(crate) fn open(options: &mut OpenOptions, path: &Path) -> std::io::Result<Fi
             options.custom_flags(0).open(path)
         }
         opened => opened,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether this process has a file open of which the name is gone.
+    fn is_open(path: &Path) -> bool {
+        let gone = format!("{} (deleted)", path.display());
+        let links = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+        links.filter_map(|link| std::fs::read_link(link.path()).ok()).any(|to| to.to_string_lossy() == gone)
+    }
+
+    /// Its drop waits.
+    struct Long(mpsc::Receiver<()>);
+
+    impl Drop for Long {
+        fn drop(&mut self) {
+            let _ = self.0.recv();
+        }
+    }
+
+    #[test]
+    fn a_file_whose_name_is_gone_is_closed_by_a_thread_that_may_wait() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        let (go_on, wait) = mpsc::channel();
+        close_elsewhere(Box::new(Long(wait)));
+        let file = SegmentFile::held(path.clone(), File::create(&path).unwrap());
+        std::fs::remove_file(&path).unwrap();
+        drop(file);
+        assert!(is_open(&path), "this thread did not close it");
+        drop(go_on);
+        // Behind the file.
+        let (go_on, wait) = mpsc::channel::<()>();
+        close_elsewhere(Box::new(go_on));
+        assert!(wait.recv().is_err());
+        assert!(!is_open(&path));
+        // One that keeps its name is closed at once, whatever the closer does.
+        let (go_on, wait) = mpsc::channel();
+        close_elsewhere(Box::new(Long(wait)));
+        let named = folder.path().join("b");
+        drop(SegmentFile::held(named.clone(), File::create(&named).unwrap()));
+        std::fs::remove_file(&named).unwrap();
+        assert!(!is_open(&named));
+        drop(go_on);
     }
 }

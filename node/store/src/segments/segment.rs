@@ -119,7 +119,7 @@ impl Sealed {
             self.hold()?;
         }
         // A snapshot has the file alone.
-        if Arc::strong_count(&self.file) > 1 { self.file.hold() } else { Ok(()) }
+        self.file.hold_for_readers()
     }
 
     /// Moves the index from memory into its file. Blocks for tens of milliseconds.

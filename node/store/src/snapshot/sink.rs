@@ -121,9 +121,11 @@ impl Receiving {
             file.sync_data().map_err(StoreError::sync(&path))?;
             self.unsynced = 0;
         }
-        let whole = self.header.as_ref().and_then(|header| header.file(segment));
-        if done && let Some((kind, meta)) = whole {
-            check_and_index(&file, &path, kind, meta)?;
+        if done
+            && let Some(header) = &self.header
+            && let Some((kind, meta)) = header.file(segment)
+        {
+            check_and_index(&file, &path, kind, meta, header)?;
             // There may be more segments than descriptors.
             known.let_go();
         }

@@ -219,3 +219,80 @@ async fn a_bit_that_a_disk_has_lost_of_a_claim_is_found_by_a_running_store_and_b
     assert!((0..3).all(|_| round().is_none()));
     assert_eq!(rotten(), 0);
 }
+
+#[tokio::test]
+async fn a_bit_lost_of_a_claim_that_is_forgotten_harms_nobody() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    // One file, of which a span is forgotten and some are not.
+    let config = |dir: &Path| StoreConfig { claim_file_claims_max: 4096, ..small(dir) };
+    let mut store = open(config(from.path())).unwrap();
+    store.apply(vec![raise(0)]).await;
+    store.apply(claims(1, 1, 0..1_024)).await;
+    let late = |index, key: u64| {
+        let claim = Op::Claim { key: ClaimKey(key.into()), fingerprint: 1, time_ms: 51_000, ttl_ms: 50_000 };
+        normal(1, index, vec![claim, put(format!("later {key}"))])
+    };
+    store.apply((2_000..2_100).map(|key| late(key, key)).collect()).await;
+    assert_eq!(store.reader.stats().claims, 100);
+    store.checkpoint().await;
+    let path = files_in(&from.path().join("claims")).swap_remove(0);
+    let flip = |at: usize| {
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[at] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+    };
+    let (forgotten, kept) = (64 + 64 * 7 + 30, 64 + 64 * 1_030 + 30);
+    flip(forgotten);
+    assert!(crate::verify(from.path()).unwrap().rotten.is_empty());
+    let snapshot = store.checkpoint().await;
+    let meta = snapshot.meta.clone();
+    let bytes = bytes_of(snapshot.snapshot).await;
+    let mut other = open(config(to.path())).unwrap();
+    let data = receive(&other, &bytes, usize::MAX).await.unwrap();
+    other.state_machine.install_snapshot(&meta, data).await.unwrap();
+    assert_eq!(other.reader.stats().claims, 100);
+    flip(kept);
+    assert_eq!(crate::verify(from.path()).unwrap().rotten.len(), 1);
+    let bytes = bytes_of(store.checkpoint().await.snapshot).await;
+    assert!(receive(&other, &bytes, usize::MAX).await.is_err());
+}
+
+/// The files of claims that this process has open.
+fn open_in(dir: &Path) -> usize {
+    let links = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+    links
+        .filter_map(|link| std::fs::read_link(link.path()).ok())
+        .filter(|to| to.starts_with(dir.join("claims")))
+        .count()
+}
+
+#[tokio::test]
+async fn of_many_files_of_claims_as_many_are_held_open_as_there_are_descriptors_for() {
+    let (dir, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let config =
+        |dir: &Path| StoreConfig { claim_file_claims_max: 256, claim_files_held_max: 3, ..small(dir) };
+    let mut store = open(config(dir.path())).unwrap();
+    store.apply(vec![raise(0)]).await;
+    for part in 0..8 {
+        store.apply(claims(1, 1 + 256 * part, 256 * part..256 * (part + 1))).await;
+    }
+    let snapshot = store.checkpoint().await;
+    assert!(open_in(dir.path()) <= 3, "{}", open_in(dir.path()));
+    holds(&store, 0..8 * 256);
+    // A snapshot can be read also when its files are not there any more.
+    let late = Op::Claim { key: ClaimKey(1), fingerprint: 9, time_ms: 51_000, ttl_ms: 1 };
+    store.apply(vec![normal(1, 1 << 20, vec![late])]).await;
+    store.checkpoint().await;
+    assert!(files_in(&dir.path().join("claims")).len() < 3);
+    let meta = snapshot.meta.clone();
+    let bytes = bytes_of(snapshot.snapshot).await;
+    let mut other = open(config(to.path())).unwrap();
+    let data = receive(&other, &bytes, usize::MAX).await.unwrap();
+    other.state_machine.install_snapshot(&meta, data).await.unwrap();
+    assert!(open_in(to.path()) <= 3, "{}", open_in(to.path()));
+    holds(&other, 0..8 * 256);
+    drop(other);
+    let other = open(config(to.path())).unwrap();
+    assert!(open_in(to.path()) <= 3, "{}", open_in(to.path()));
+    holds(&other, 0..8 * 256);
+}

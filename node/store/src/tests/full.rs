@@ -5,6 +5,7 @@ use std::process::Command as Process;
 use openraft::storage::{IOFlushed, RaftLogStorage};
 use openraft::type_config::TypeConfigExt;
 use skep_raft::types::TypeConfig;
+use skep_state::level::Level;
 
 use super::*;
 
@@ -92,6 +93,38 @@ async fn on_a_full_disk_applying_waits_and_then_goes_on_while_reads_are_served()
     assert_eq!(store.reader.last_seq(), 2011);
     assert_eq!(store.messages().len(), 2011);
     assert!(store.health.borrow().full.is_none());
+}
+
+#[tokio::test]
+async fn on_a_full_disk_keys_wait_for_their_files_and_none_is_lost() {
+    let Some(mount) = Mount::new(2 * 1024 * 1024) else { return };
+    let dir = mount.0.path().join("data");
+    let config = StoreConfig { claim_file_claims_max: 64, ..small(&dir) };
+    let mut store = open(config.clone()).unwrap();
+    let keyed = |index: u64| {
+        let key = ClaimKey(index.into());
+        let claim = Op::Claim { key, fingerprint: 1, time_ms: 1_000, ttl_ms: 50_000 };
+        normal(1, index, vec![claim, text(index.into(), "a text")])
+    };
+    store.apply(vec![normal(1, 0, vec![Op::Level { level: Level::NEWEST }])]).await;
+    store.apply((1..100).map(keyed).collect()).await;
+    let ballast = mount.fill();
+    let mut health = store.health.clone();
+    let applying = tokio::spawn(async move {
+        for index in 100..1_000 {
+            store.apply(vec![keyed(index)]).await;
+        }
+        store.checkpoint().await;
+        store
+    });
+    health.wait_for(|health| health.full.is_some()).await.unwrap();
+    std::fs::remove_file(ballast).unwrap();
+    let store = applying.await.unwrap();
+    assert_eq!(store.reader.stats().claims, 999);
+    health.wait_for(|health| health.full.is_none()).await.unwrap();
+    drop(store);
+    assert_eq!(open(config).unwrap().reader.stats().claims, 999);
+    assert!(crate::verify(&dir).unwrap().rotten.is_empty());
 }
 
 #[tokio::test]

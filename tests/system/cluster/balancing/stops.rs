@@ -12,6 +12,8 @@ use skep_kit::effort::machine_shared;
 use skep_kit::wait::until;
 
 const PATIENCE: Duration = Duration::from_secs(20);
+/// More than a balancer reads before it chooses a node.
+const AT_ONCE_BYTES: usize = 80_000;
 /// A client's pace: this much in each of so many pieces, longer than it takes until the node is found to
 /// take no new connections, shorter than it waits for what it has.
 const PIECES: usize = 32;
@@ -26,10 +28,11 @@ async fn an_upload_at_a_node_that_gets_sigterm_is_answered() {
     let mut cluster = Cluster::ready(3).await;
     let balancer = Balancer::start(&cluster, &[]).await;
     let mut client = TcpStream::connect(balancer.http).await.expect("the balancer accepts");
-    let length = PIECES * PIECE_BYTES;
+    let length = AT_ONCE_BYTES + PIECES * PIECE_BYTES;
     let head =
         format!("POST /write HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
     client.write_all(head.as_bytes()).await.expect("the head is taken");
+    client.write_all(&[b'x'; AT_ONCE_BYTES]).await.expect("the body's begin is taken");
     let mut pace = interval(PACE);
     let mut stopped = None;
     for piece in 0..PIECES {

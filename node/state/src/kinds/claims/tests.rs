@@ -5,6 +5,7 @@ use super::records::InMemory;
 use super::*;
 use crate::clock::Clock;
 use crate::laws::{self, World};
+use crate::rolling::Rolling;
 
 /// Room for two spans, and a minute for each.
 const LIMITS: &Limits =
@@ -16,12 +17,13 @@ const TTL_MS: u64 = 600_000;
 struct Alone {
     claims: Claims<InMemory>,
     clock: Clock,
+    rolling: Rolling,
 }
 
 impl Default for Alone {
     fn default() -> Self {
         let claims = Claims::open(ClaimsRecord::default(), InMemory::default()).unwrap();
-        Self { claims, clock: Clock::default() }
+        Self { claims, clock: Clock::default(), rolling: Rolling::default() }
     }
 }
 
@@ -30,12 +32,13 @@ impl Alone {
     fn claim(&mut self, key: u128, time_ms: u64) -> OpOutcome {
         let (time, ttl_ms) = (Stamp(time_ms), TTL_MS);
         let claim = Claim { key: ClaimKey(key), fingerprint: key, nonce: 0, time, ttl_ms };
-        let mut at = At { index: 1, clock: &mut self.clock, level: Level::NEWEST, limits: LIMITS };
+        let (clock, rolling) = (&mut self.clock, &mut self.rolling);
+        let mut at = At { index: 1, clock, level: Level::NEWEST, limits: LIMITS, rolling };
         let guard = self.claims.apply(claim, &mut at).unwrap();
         let outcome = guard.outcome();
         if let Guard::Remember { claim, instead_of } = guard {
             at.clock.note(time);
-            self.claims.remember(claim, instead_of, OpOutcome::Text { version: 1 }, &at).unwrap();
+            self.claims.remember(claim, instead_of, OpOutcome::Text { version: 1 }, &mut at).unwrap();
         }
         outcome
     }
@@ -49,6 +52,10 @@ fn beyond_the_bound_the_oldest_go_before_their_time_but_none_that_is_young() {
     }
     let newest_of_oldest = 1_000 + SPAN_CLAIMS - 1;
     let full_until = newest_of_oldest + 60_000;
+    let full_for = |alone: &Alone, now| alone.claims.full_for_ms(Stamp(now), Stamp(now), LIMITS);
+    assert_eq!(full_for(&alone, full_until - 10_000), Some(10_000));
+    assert_eq!(full_for(&alone, full_until - 1), Some(1));
+    assert_eq!(full_for(&alone, full_until), None);
     assert_eq!(alone.claim(10_000, full_until - 1), OpOutcome::TooManyClaims);
     assert_eq!(alone.claim(0, full_until - 1), OpOutcome::Repeated, "what is remembered is answered");
     assert_eq!(alone.claim(10_000, full_until), OpOutcome::Claimed);
@@ -65,6 +72,8 @@ fn at_the_bound_the_oldest_go_while_the_clock_stands_still() {
         assert_eq!(alone.claim(key.into(), ahead), OpOutcome::Claimed);
     }
     assert_eq!(alone.claim(10_000, ahead - 60_000), OpOutcome::TooManyClaims, "clocks differ by a little");
+    let full_for = |told| alone.claims.full_for_ms(Stamp(told), Stamp(ahead), LIMITS);
+    assert_eq!((full_for(ahead - 60_000), full_for(ahead - 60_001)), (Some(60_000), None));
     assert_eq!(alone.claim(0, ahead - 60_001), OpOutcome::Repeated);
     assert_eq!(alone.claim(10_000, ahead - 60_001), OpOutcome::Claimed);
     assert_eq!(alone.claims.len(), SPAN_CLAIMS + 1);
@@ -86,6 +95,7 @@ fn claims_whose_time_is_over_take_no_room() {
     for key in 0..2 * SPAN_CLAIMS {
         alone.claim(key.into(), 1_000);
     }
+    assert_eq!(alone.claims.full_for_ms(Stamp(1_000), Stamp(1_000 + TTL_MS), LIMITS), None);
     assert_eq!(alone.claim(10_000, 1_000 + TTL_MS), OpOutcome::Claimed);
     assert_eq!(alone.claims.len(), 1);
 }
