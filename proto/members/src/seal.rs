@@ -37,7 +37,8 @@ pub const OVERHEAD_BYTES: usize = HEADER_BYTES + TAG_BYTES;
 /// Counters this far behind a session's newest, or farther, are taken for replays.
 pub const WINDOW: u64 = 2048;
 
-/// Most sessions that are remembered; the one unused for longest goes first.
+/// Most sessions of each form that are remembered; the one unused for longest goes first. An edge that begins
+/// many lets none of the members' be forgotten, whose datagrams would open once more.
 pub const SESSIONS_MAX: usize = 1024;
 
 /// Datagrams of one session; then the sealer starts another.
@@ -252,18 +253,19 @@ impl Opener {
             let form = *form;
             let mut window = Window::default();
             window.insert(counter);
-            self.make_room();
+            self.make_room(form);
             self.sessions.insert(id, Session { form, key, window, last_used: self.now });
             return Ok((form, plain));
         }
         Err(unknown)
     }
 
-    fn make_room(&mut self) {
-        if self.sessions.len() < SESSIONS_MAX {
+    fn make_room(&mut self, form: Form) {
+        let alike = || self.sessions.iter().filter(move |(_, session)| session.form == form);
+        if alike().count() < SESSIONS_MAX {
             return;
         }
-        let oldest = self.sessions.iter().min_by_key(|(_, session)| session.last_used).map(|(id, _)| *id);
+        let oldest = alike().min_by_key(|(_, session)| session.last_used).map(|(id, _)| *id);
         if let Some(id) = oldest {
             self.sessions.remove(&id);
         }

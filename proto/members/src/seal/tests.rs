@@ -94,6 +94,19 @@ fn a_truncated_datagram_never_opens() {
 }
 
 #[test]
+fn edges_that_begin_many_sessions_let_none_of_a_member_be_forgotten() {
+    let ring = KeyRing::parse(&KeyRing::generate_line()).unwrap();
+    let mut opener = Opener::new(&ring).unwrap();
+    let said = Sealer::new(&ring).unwrap().seal(Form::Root, b"once").unwrap();
+    opener.open(&said).unwrap();
+    for _ in 0..SESSIONS_MAX + 20 {
+        opener.open(&Sealer::new(&ring).unwrap().seal(Form::Edge, b"x").unwrap()).unwrap();
+    }
+    assert_eq!(opener.open(&said), Err(OpenError::Replayed));
+    assert_eq!(opener.sessions(), SESSIONS_MAX + 1);
+}
+
+#[test]
 fn sessions_are_bounded_and_the_one_unused_for_longest_goes() {
     let ring = KeyRing::insecure_loopback();
     let mut opener = Opener::new(&ring).unwrap();
