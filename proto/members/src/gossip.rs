@@ -13,6 +13,7 @@ pub mod admission;
 mod counters;
 mod driver;
 pub mod envelope;
+mod fallen;
 mod forms;
 mod proofs;
 pub mod record;
@@ -39,8 +40,12 @@ pub use view::View;
 /// median (2.1 s at 200 ms), and each sends some 60 datagrams and 10 KB a second.
 pub const INTERVAL: Duration = Duration::from_millis(150);
 
-/// How long the dead are remembered, and their records shown.
+/// How long the dead are shown.
 pub const DEAD_NODE_GRACE: Duration = Duration::from_secs(600);
+
+/// How long what gossips remembers them, each run for itself, and tells others of them for half of it: all
+/// that it remembers has to fit into a datagram.
+pub const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 
 /// This late for its own round, a process has stalled, and does not trust its view.
 pub const STALL: Duration = Duration::from_millis(600);

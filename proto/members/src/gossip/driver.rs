@@ -18,12 +18,13 @@ use tracing::{info, warn};
 
 use super::admission::Admission;
 use super::counters::{add, set};
+use super::fallen::Fallen;
 use super::forms::{Forms, KEY_EDGE};
 use super::proofs::{Believed, Proofs};
 use super::record::{PeerRecord, Program, RecordError};
 use super::transport::{COMPLAINT_INTERVAL, SealedTransport};
 use super::view::{Sighting, View};
-use super::{DEAD_NODE_GRACE, GossipError, INTERVAL, STALL, Shared};
+use super::{DEAD_NODE_GRACE, FORGOTTEN_AFTER, GossipError, INTERVAL, STALL, Shared};
 use crate::key::KeyRing;
 use crate::seeds::{Seed, SeedWatch};
 
@@ -83,6 +84,7 @@ pub(super) struct Driver {
     /// This process as the library knows it.
     id: ChitchatId,
     proofs: Proofs,
+    fallen: Fallen,
     remote_change: Arc<Notify>,
     _listener: ListenerHandle,
     live: watch::Receiver<std::collections::BTreeMap<ChitchatId, chitchat::NodeState>>,
@@ -130,9 +132,9 @@ impl Driver {
                 sampling_window_size: SAMPLING_WINDOW,
                 max_interval: SAMPLE_INTERVAL_MAX,
                 initial_interval: INITIAL_INTERVAL,
-                dead_node_grace_period: DEAD_NODE_GRACE,
+                dead_node_grace_period: FORGOTTEN_AFTER,
             },
-            marked_for_deletion_grace_period: DEAD_NODE_GRACE,
+            marked_for_deletion_grace_period: FORGOTTEN_AFTER,
             catchup_callback: None,
             extra_liveness_predicate: None,
             // Compressed digests: twice as many members fit into one packet.
@@ -163,6 +165,7 @@ impl Driver {
             admission,
             id,
             proofs,
+            fallen: Fallen::default(),
             remote_change,
             _listener,
             live,
@@ -322,7 +325,7 @@ impl Driver {
     async fn look(&mut self) {
         self.notice_stall();
         let chitchat = self.chitchat.chitchat();
-        let (sightings, addresses) = {
+        let (mut sightings, addresses) = {
             let chitchat = chitchat.lock().await;
             self.sightings(&chitchat)
         };
@@ -330,10 +333,12 @@ impl Driver {
         self.greeted.retain(|address| addresses.contains(address) || self.seeds.contains(address));
         self.greet(addresses);
 
+        let now = Instant::now();
+        self.fallen.complete(&mut sightings, DEAD_NODE_GRACE, now);
         let me = self.shared.record().clone();
         let trusted = matches!(self.trust, Trust::Trusted);
         let before = self.view.borrow().clone();
-        let (view, tally) = before.next(me, sightings, trusted, Instant::now());
+        let (view, tally) = before.next(me, sightings, trusted, now);
         set(&self.shared.counters.live, view.live.len());
         set(&self.shared.counters.dead, view.dead.len());
         set(&self.shared.counters.foreign, tally.foreign);
@@ -352,6 +357,9 @@ impl Driver {
         self.bad.retain(|id, _| chitchat.node_state(id).is_some());
         self.proofs.retain(|id| chitchat.node_state(id).is_some());
         let demanded = self.shared.demands_proofs.load(Relaxed);
+        if demanded {
+            self.fallen.demand_proofs();
+        }
         for (id, state) in chitchat.node_states() {
             if id == chitchat.self_chitchat_id() {
                 continue;

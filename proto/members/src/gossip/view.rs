@@ -36,7 +36,7 @@ pub(super) struct Sighting {
 
 impl Sighting {
     /// Of those that go by one id, who is seen: a run that has proved itself, a node, a later run.
-    fn rank(&self) -> (bool, bool, u64) {
+    pub fn rank(&self) -> (bool, bool, u64) {
         (self.proved, self.record.program == Program::Node, self.record.generation)
     }
 }
