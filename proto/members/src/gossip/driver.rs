@@ -380,6 +380,8 @@ impl Driver {
                     }
                     sightings.push(Sighting { record, alive, proved });
                 }
+                // It is how each restart looks to who has heard of the new run first.
+                Err(RecordError::Earlier) if !alive => {}
                 // Known by name, its words still on their way: asking it directly is fastest.
                 Err(RecordError::Incomplete(_)) => addresses.extend(is_there.then_some(address)),
                 Err(error) => {
