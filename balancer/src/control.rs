@@ -275,7 +275,9 @@ async fn start_gossip(
     };
     let keys = config.cluster_key.clone().unwrap_or_else(KeyRing::insecure_loopback);
     tracing::info!(id = %record.id, %peer, "gossip");
-    let gossip = Gossip::start(GossipConfig { socket, seeds: config.seeds.clone(), keys, record }).await?;
+    let gossip =
+        Gossip::start(GossipConfig { socket, seeds: config.seeds.clone(), nodes: vec![], keys, record })
+            .await?;
     Ok(Some(gossip))
 }
 

@@ -2,7 +2,7 @@
 #![no_main]
 
 use std::cell::RefCell;
-
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use chitchat::ChitchatId;
@@ -11,10 +11,10 @@ use skep_fuzz::bounded::bounded;
 use skep_fuzz::library::Library;
 use skep_fuzz::seeds;
 use skep_members::gossip::PeerRecord;
-use skep_members::gossip::admission::Admission;
+use skep_members::gossip::admission::{Admission, Proved};
 use skep_members::gossip::envelope::Translation;
 use skep_members::gossip::record::{KEY_CLUSTER, KEY_RAFT, KEY_STATE, KEY_STATIC};
-use skep_members::gossip::wire;
+use skep_members::gossip::wire::{self, Body, Message};
 use skep_members::key::{Form, KeyRing};
 use skep_members::seal::{Opener, Sealer};
 use tokio::runtime::Runtime;
@@ -39,7 +39,7 @@ impl Receiver {
         let sealer = Sealer::new(&ring).expect("a sealer");
         let me = ChitchatId::new("00000000000000ab", 9, ([127, 0, 0, 1], 7400).into());
         let library = runtime.block_on(Library::start(me.clone(), "skep"));
-        let admission = Admission::new(me, "skep", true);
+        let admission = Admission::new(me, "skep", true, []);
         let (opener, edge) = (opener(&ring), opener(&edges));
         Self { runtime, translation, admission, library, sealer, opener, edge }
     }
@@ -48,7 +48,7 @@ impl Receiver {
     fn hear(&mut self, form: Form, plain: &[u8]) {
         let Self { runtime, translation, admission, library, .. } = self;
         let Ok(message) = bounded(plain.len(), || wire::read(plain)) else { return };
-        let Ok((message, _)) = admission.admit(form, message, Instant::now()) else { return };
+        let Ok((message, _)) = admission.admit(source(&message), form, message, Instant::now()) else { return };
         let written = wire::write(&message);
         assert_eq!(wire::read(&written).expect("what is written is read"), message);
         runtime.block_on(async {
@@ -56,9 +56,18 @@ impl Receiver {
             let Ok(envelope) = translation.decode(&written).await else { return };
             library.hear(envelope).await;
             let members = library.members().await;
-            admission.tell(members.iter(), std::iter::empty(), Instant::now());
+            admission.tell(members.iter(), Proved::default(), Instant::now());
         });
     }
+}
+
+/// Where the first whom it tells of is: an edge speaks for itself.
+fn source(message: &Message) -> SocketAddr {
+    let id = match &message.body {
+        Body::Syn { digest, .. } | Body::SynAck { digest, .. } => digest.first().map(|digest| &digest.id),
+        Body::Ack { delta } => delta.first().map(|delta| &delta.id),
+    };
+    id.map_or(([127, 0, 0, 1], 1).into(), |id| id.gossip_advertise_addr)
 }
 
 thread_local! {

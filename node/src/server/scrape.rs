@@ -158,7 +158,7 @@ fn of_gossip(scrape: &mut Scrape<'_>, gossip: &Gossip) {
     );
     scrape.counter(
         "gossip_left_out",
-        "Parts of gossip messages that no member would have sent",
+        "Parts of gossip messages that no member would have sent, or that were not their sender's to say",
         counters.left_out,
     );
     scrape.counter("gossip_bad_records", "Members' records that could not be read", counters.bad_records);

@@ -26,6 +26,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use skep_base::id::NodeId;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -58,6 +59,9 @@ pub struct GossipConfig {
     /// Where to look for others first.
     pub seeds: Vec<Seed>,
     pub keys: KeyRing,
+    /// Those of whom it is known that they are nodes, before they have proved it: the members of the cluster as
+    /// the node's folder has them. Of them nothing is believed that an edge says.
+    pub nodes: Vec<NodeId>,
     /// The first record; `peer` is the address that the others are told.
     pub record: PeerRecord,
 }
@@ -117,7 +121,8 @@ impl Gossip {
         });
         let (sender, view) = watch::channel(Arc::new(View::alone(config.record, Instant::now())));
         let driver =
-            driver::Driver::start(shared.clone(), socket, &config.keys, config.seeds, sender).await?;
+            driver::Driver::start(shared.clone(), socket, &config.keys, config.seeds, config.nodes, sender)
+                .await?;
         let stop = Arc::new(shared.stop.clone().drop_guard());
         let task = Arc::new(Mutex::new(Some(tokio::spawn(driver.run()))));
         Ok(Self { shared, view, task, _stop: stop })

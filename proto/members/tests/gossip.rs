@@ -70,7 +70,8 @@ impl Net {
     }
 
     async fn start_with(&self, host: u8, record: PeerRecord, keys: KeyRing) -> Gossip {
-        let config = GossipConfig { socket: self.bind(host), seeds: self.seeds.clone(), keys, record };
+        let config =
+            GossipConfig { socket: self.bind(host), seeds: self.seeds.clone(), nodes: vec![], keys, record };
         Gossip::start(config).await.unwrap()
     }
 
@@ -286,7 +287,7 @@ async fn members_find_each_other_over_ipv6() {
     let mut all = Vec::new();
     for (host, socket) in (1..).zip(sockets) {
         let record = PeerRecord { peer: socket.local_addr().unwrap(), ..net.record(host) };
-        let config = GossipConfig { socket, seeds: seeds.clone(), keys: keys.clone(), record };
+        let config = GossipConfig { socket, seeds: seeds.clone(), nodes: vec![], keys: keys.clone(), record };
         all.push(Gossip::start(config).await.unwrap());
     }
     until_all(&all, |view| view.live.len() == 1).await;
@@ -299,11 +300,12 @@ async fn a_dual_stack_member_and_an_ipv4_member_find_each_other() {
     let dual = UdpSocket::bind("[::]:0").unwrap();
     let address = SocketAddr::from(([127, 77, 10, 1], dual.local_addr().unwrap().port()));
     let record = PeerRecord { peer: address, ..net.record(1) };
-    let config = GossipConfig { socket: dual, seeds: vec![], keys: keys.clone(), record };
+    let config = GossipConfig { socket: dual, seeds: vec![], nodes: vec![], keys: keys.clone(), record };
     let one = Gossip::start(config).await.unwrap();
     let config = GossipConfig {
         socket: net.bind(2),
         seeds: vec![Seed::Address(address)],
+        nodes: vec![],
         keys,
         record: net.record(2),
     };
@@ -325,7 +327,8 @@ async fn a_seed_that_starts_late_is_found() {
 async fn an_address_that_none_can_reach_is_refused() {
     let net = Net::new(12);
     let record = PeerRecord { peer: "0.0.0.0:7400".parse().unwrap(), ..net.record(1) };
-    let config = GossipConfig { socket: net.bind(1), seeds: vec![], keys: net.keys.clone(), record };
+    let config =
+        GossipConfig { socket: net.bind(1), seeds: vec![], nodes: vec![], keys: net.keys.clone(), record };
     assert!(Gossip::start(config).await.is_err());
 }
 

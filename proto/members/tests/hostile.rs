@@ -41,12 +41,17 @@ fn id(net: u8, host: u8) -> ChitchatId {
     ChitchatId::new(NodeId(u64::from(host)).to_string(), 5, address(net, host))
 }
 
+/// A node that looks at host 1 first.
 async fn start(net: u8, host: u8, keys: &KeyRing) -> Gossip {
+    start_at(net, host, keys, &[1], vec![]).await
+}
+
+/// A node that looks at these hosts first, and was in a cluster with these nodes.
+async fn start_at(net: u8, host: u8, keys: &KeyRing, seeds: &[u8], nodes: Vec<NodeId>) -> Gossip {
     let socket = UdpSocket::bind(address(net, host)).unwrap();
-    let seeds = vec![Seed::Address(address(net, 1))];
-    Gossip::start(GossipConfig { socket, seeds, keys: keys.clone(), record: record(net, host) })
-        .await
-        .unwrap()
+    let seeds = seeds.iter().map(|seed| Seed::Address(address(net, *seed))).collect();
+    let record = record(net, host);
+    Gossip::start(GossipConfig { socket, seeds, nodes, keys: keys.clone(), record }).await.unwrap()
 }
 
 async fn until(gossip: &Gossip, so: impl Fn(&View) -> bool) {
@@ -87,6 +92,17 @@ impl Liar {
         tokio::time::timeout(DEADLINE, heard).await.expect("what is sent on loopback comes");
     }
 
+    /// Says of a node that it counted so far, and said so much, as no node does in its lifetime.
+    async fn makes_old(&mut self, id: &ChitchatId) {
+        let digest = vec![Digest { id: id.clone(), heartbeat: 1 << 39, floor: 0, version: 0 }];
+        self.says(Body::Syn { digest, gossip: "skep".into() }).await;
+        let keys = vec![key("t", "draining", 1 << 39)];
+        self.says(Body::Ack {
+            delta: vec![Delta { id: id.clone(), floor: 0, from: 0, keys, version: None }],
+        })
+        .await;
+    }
+
     /// Makes a member known, and says something of it.
     async fn says_of(&mut self, id: &ChitchatId, keys: Vec<Key>, version: Option<u64>) {
         let digest = vec![Digest { id: id.clone(), heartbeat: 1, floor: 0, version: 0 }];
@@ -105,7 +121,8 @@ async fn nothing_that_an_edge_says_ends_a_node_or_keeps_it_from_hearing_others()
     let keys = KeyRing::parse(&KeyRing::generate_line()).unwrap();
     let one = start(1, 1, &keys).await;
     let mut liar = Liar::new(1, 9, &keys, &one);
-    let stranger = id(1, 8);
+    // Who is where the edge is: of others it says nothing that is taken.
+    let stranger = ChitchatId { gossip_advertise_addr: address(1, 9), ..id(1, 8) };
     // A version below that of a key before it; the library asserts that there is none.
     liar.says_of(&stranger, vec![key("t", "ready", 9)], Some(3)).await;
     // Of the node itself: what it says next would be numbered beyond the last number.
@@ -121,8 +138,7 @@ async fn nothing_that_an_edge_says_ends_a_node_or_keeps_it_from_hearing_others()
         let digest = (0..1000)
             .map(|n| {
                 let node = NodeId(1000 + flood * 1000 + n).to_string();
-                let at = SocketAddr::from(([127, 79, 2, 1], 1 + n as u16));
-                Digest { id: ChitchatId::new(node, n, at), heartbeat: n, floor: 0, version: 0 }
+                Digest { id: ChitchatId::new(node, n, address(1, 9)), heartbeat: n, floor: 0, version: 0 }
             })
             .collect();
         liar.says(Body::Syn { digest, gossip: "skep".into() }).await;
@@ -151,27 +167,91 @@ async fn nothing_that_an_edge_says_ends_a_node_or_keeps_it_from_hearing_others()
 }
 
 #[tokio::test]
+async fn of_what_members_say_nothing_is_left_out() {
+    let keys = KeyRing::parse(&KeyRing::generate_line()).unwrap();
+    let one = start(7, 1, &keys).await;
+    let two = start(7, 2, &keys).await;
+    let three = start(7, 3, &keys).await;
+    for gossip in [&one, &two, &three] {
+        until(gossip, |view| view.live.len() == 2).await;
+    }
+    two.update(|record| record.state = NodeState::Draining);
+    until(&three, |view| view.live(NodeId(2)).is_some_and(|record| record.state == NodeState::Draining))
+        .await;
+    two.stop().await;
+    for gossip in [&one, &three] {
+        until(gossip, |view| view.live.len() == 1 && view.dead.len() == 1).await;
+        let counters = gossip.counters();
+        assert_eq!((counters.left_out, counters.dropped.undecodable), (0, 0), "{counters:?}");
+    }
+}
+
+#[tokio::test]
 async fn an_edge_takes_no_news_of_a_node_from_the_others_and_lets_none_seem_dead() {
     let keys = KeyRing::parse(&KeyRing::generate_line()).unwrap();
     let one = start(3, 1, &keys).await;
     let two = start(3, 2, &keys).await;
     until(&one, |view| view.live(NodeId(2)).is_some()).await;
-    let mut liar = Liar::new(3, 9, &keys, &one);
-    // The node itself counts neither so far in a lifetime.
-    liar.says(Body::Syn {
-        digest: vec![Digest { id: id(3, 2), heartbeat: 1 << 39, floor: 0, version: 0 }],
-        gossip: "skep".into(),
-    })
-    .await;
-    let keys = vec![key("t", "draining", 1 << 39)];
-    liar.says(Body::Ack { delta: vec![Delta { id: id(3, 2), floor: 0, from: 0, keys, version: None }] })
-        .await;
+    Liar::new(3, 9, &keys, &one).makes_old(&id(3, 2)).await;
     two.update(|record| record.term = 7);
     until(&one, |view| view.live(NodeId(2)).is_some_and(|record| record.term == 7)).await;
-    // It would be dead by now, if its own heartbeats were taken for old.
+    stays_alive(&one).await;
+}
+
+/// Node 2 would be dead by then, if its own heartbeats were taken for old.
+async fn stays_alive(gossip: &Gossip) {
     let silence = tokio::time::timeout(Duration::from_secs(4), async {
-        let mut view = one.view();
+        let mut view = gossip.view();
         let _ = view.wait_for(|view| view.live(NodeId(2)).is_none()).await.map(drop);
     });
-    assert!(silence.await.is_err(), "{:?}", one.view().borrow());
+    assert!(silence.await.is_err(), "{:?}", gossip.view().borrow());
+}
+
+/// A node that has just started knows of nobody's proof: what it believed, all others would have from it.
+#[tokio::test]
+async fn what_an_edge_says_first_to_a_node_that_has_just_started_the_others_do_not_have_from_it() {
+    let keys = KeyRing::parse(&KeyRing::generate_line()).unwrap();
+    // Whether it knows that two is a node, and whether the edge sends in the name of two.
+    for (net, nodes, as_two) in [(4, vec![], false), (5, vec![NodeId(2)], true)] {
+        let restarted = start_at(net, 1, &keys, &[], nodes).await;
+        Liar::new(net, if as_two { 2 } else { 9 }, &keys, &restarted).makes_old(&id(net, 2)).await;
+        let two = start_at(net, 2, &keys, &[3], vec![]).await;
+        let three = start_at(net, 3, &keys, &[2], vec![]).await;
+        until(&three, |view| view.live(NodeId(2)).is_some()).await;
+        // By way of this one they hear of each other.
+        let four = start_at(net, 4, &keys, &[1, 2], vec![]).await;
+        for gossip in [&restarted, &three, &four] {
+            until(gossip, |view| view.live.len() == 3).await;
+        }
+        two.update(|record| record.term = 7);
+        for gossip in [&restarted, &three, &four] {
+            until(gossip, |view| view.live(NodeId(2)).is_some_and(|record| record.term == 7)).await;
+        }
+        stays_alive(&three).await;
+        stays_alive(&restarted).await;
+    }
+}
+
+/// As many as it can, at each of two nodes; these tell a third of them.
+#[tokio::test]
+async fn a_node_that_is_new_is_seen_however_many_edges_were_invented() {
+    let keys = KeyRing::parse(&KeyRing::generate_line()).unwrap();
+    let three = start_at(6, 3, &keys, &[1], vec![]).await;
+    let nodes = [start_at(6, 1, &keys, &[], vec![]).await, start_at(6, 2, &keys, &[1], vec![]).await];
+    for (at, node) in nodes.iter().enumerate() {
+        for host in 0..5u8 {
+            let at = 100 + 10 * at as u8 + host;
+            let mut liar = Liar::new(6, at, &keys, node);
+            let invented = (0..100u64).map(|n| {
+                let node = NodeId(1000 * u64::from(at) + n).to_string();
+                Digest { id: ChitchatId::new(node, n, address(6, at)), heartbeat: n, floor: 0, version: 0 }
+            });
+            liar.says(Body::Syn { digest: invented.collect(), gossip: "skep".into() }).await;
+        }
+    }
+    let new = start_at(6, 4, &keys, &[1], vec![]).await;
+    for gossip in nodes.iter().chain([&three]) {
+        until(gossip, |view| view.live(NodeId(4)).is_some()).await;
+    }
+    until(&new, |view| (1..4).all(|node| view.live(NodeId(node)).is_some())).await;
 }

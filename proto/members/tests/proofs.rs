@@ -39,7 +39,7 @@ fn record(net: u8, host: u8, id: u64, generation: u64) -> PeerRecord {
 async fn start(net: u8, host: u8, keys: &KeyRing, record: PeerRecord) -> Gossip {
     let socket = UdpSocket::bind(address(net, host)).unwrap();
     let seeds = vec![Seed::Address(address(net, 1))];
-    Gossip::start(GossipConfig { socket, seeds, keys: keys.clone(), record }).await.unwrap()
+    Gossip::start(GossipConfig { socket, seeds, nodes: vec![], keys: keys.clone(), record }).await.unwrap()
 }
 
 async fn until(gossip: &Gossip, so: impl Fn(&View) -> bool) -> Arc<View> {

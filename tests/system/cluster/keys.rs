@@ -88,7 +88,9 @@ async fn nothing_that_an_edge_says_in_gossip_ends_a_node() {
         let message = wire::write(&Message { digests: Digests::Streamed, body });
         socket.send_to(&sealer.seal(Form::Edge, &message).unwrap(), node.peer_address()).unwrap();
     };
-    let invented = || ChitchatId::new("00000000000000ab", 1, ([127, 0, 0, 1], 9).into());
+    // Of others an edge says nothing that is taken.
+    let here = socket.local_addr().unwrap();
+    let invented = || ChitchatId::new("00000000000000ab", 1, here);
     until("the node has left out what was said", PATIENCE, async || {
         let digest = vec![Digest { id: invented(), heartbeat: 1, floor: 0, version: 0 }];
         say(Body::Syn { digest, gossip: "skep".into() });
@@ -108,6 +110,46 @@ async fn nothing_that_an_edge_says_in_gossip_ends_a_node() {
 
 fn delta(id: ChitchatId, keys: Vec<Key>, version: Option<u64>) -> Delta {
     Delta { id, floor: 0, from: 0, keys, version }
+}
+
+/// It has heard no proof yet: who is a member it has in its folder.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_starts_again_takes_nothing_from_an_edge_in_the_name_of_a_member() {
+    let _machine = machine_shared();
+    let mut cluster = Cluster::new(3, &[1, 2, 3]);
+    let key = key_in(&cluster, "cluster.key");
+    let edge = KeyRing::parse(&std::fs::read_to_string(edge_key_of(&key)).unwrap()).unwrap();
+    cluster.key_file = Some(key);
+    for node in 1..=3 {
+        cluster.start(node);
+    }
+    cluster.wait_all_ready().await;
+    let member = cluster.node(2).wait_status().await.node_id;
+    cluster.kill_all();
+    cluster.start(1);
+    let node = cluster.node(1);
+    node.wait_status().await;
+    let counted = async |name: &str| {
+        let metrics = node.admin.get("/metrics").await.expect("an answer").text();
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok());
+        line.unwrap_or_else(|| panic!("no {name} in\n{metrics}"))
+    };
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut sealer = Sealer::new(&edge).unwrap();
+    // One who may be an edge, then one who says that it is a member.
+    for says_to_be in ["00000000000000ab", member.as_str()] {
+        let id = ChitchatId::new(says_to_be, u64::MAX, socket.local_addr().unwrap());
+        let digest = vec![Digest { id, heartbeat: 1 << 39, floor: 0, version: 0 }];
+        let body = Body::Syn { digest, gossip: "skep".into() };
+        let message = wire::write(&Message { digests: Digests::Streamed, body });
+        socket.send_to(&sealer.seal(Form::Edge, &message).unwrap(), node.peer_address()).unwrap();
+    }
+    until("both were heard", PATIENCE, async || {
+        let both = counted("skep_gossip_datagrams_received_total ").await >= 2.0;
+        (both && counted("skep_gossip_left_out_total ").await >= 1.0).then_some(())
+    })
+    .await;
+    assert!(counted("skep_gossip_left_out_total ").await < 2.0, "who may be an edge was taken");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

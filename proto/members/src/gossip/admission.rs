@@ -7,13 +7,19 @@
 //!   fail on some of it, and pass on the rest.
 //! - What is told of this process itself is left out: it knows best, and numbers its words from what it
 //!   holds to be its own.
-//! - **Of a node that has proved itself nothing is taken from an edge**, neither words nor that it lives:
-//!   an edge could number them so high that the node's own would be taken for old. Nodes tell each other.
-//! - There is room for [`MEMBERS_MAX`] members, and for [`OF_EDGES_MAX`] of those whom edges brought in.
+//! - **An edge speaks for itself alone**: of what it seals a member takes what it says of who is at the
+//!   address that it came from, and only where nothing has shown that to be a node. Nodes tell each other the
+//!   rest. An edge could number a node's words and signs of life so high that the node's own would be taken for
+//!   old, and what one node took the others would have from that node, sealed as a member's.
+//! - Nodes are those of the cluster that this process was in when it started, those that have proved
+//!   themselves, and who says so of itself as a member, from its own address.
+//! - There is room for [`MEMBERS_MAX`] members: for [`STRANGERS_MAX`] who are no nodes, as far as is known, and
+//!   for the nodes always.
 //!
 //! A part that is left out does no harm: gossip sends it again and again. No tasks.
 
 use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -28,8 +34,16 @@ use crate::key::Form;
 /// datagram that a delta has a whole block: with less, the library counts its bytes wrong, and fails.
 pub const MEMBERS_MAX: usize = 640;
 
-/// Most of them of whom edges told first; the others have room whatever edges say.
-pub const OF_EDGES_MAX: usize = 128;
+/// Most of them of whom it is not known that they have the cluster key: whom one node took from edges, the
+/// others hear of from that node.
+pub const STRANGERS_MAX: usize = 384;
+
+/// Most of them who said it of themselves as edges, and at one host.
+pub const EDGES_MAX: usize = 128;
+pub const EDGES_PER_HOST_MAX: usize = 32;
+
+/// Most runs of one node: a minute of one that starts again and again, twice over.
+pub const RUNS_MAX: usize = 128;
 
 /// Most that a heartbeat or a version counts to: at a thousand a second, in thirty years.
 const COUNT_MAX: u64 = 1 << 40;
@@ -51,27 +65,64 @@ pub struct Admission {
 #[derive(Debug, Default)]
 struct Known {
     members: HashMap<ChitchatId, Member>,
+    /// Of whom this process knew before that they are nodes.
+    given: HashSet<NodeId>,
     proved: HashSet<NodeId>,
+    /// Where those are that have proved themselves and are there.
+    places: HashSet<SocketAddr>,
+}
+
+impl Known {
+    fn is_node(&self, node: NodeId) -> bool {
+        self.given.contains(&node) || self.proved.contains(&node)
+    }
 }
 
 #[derive(Debug)]
 struct Member {
+    node: NodeId,
+    /// It said so itself, as an edge.
     of_edge: bool,
+    /// It said so itself, as a member.
+    spoke: bool,
     /// None once the library knows it.
     admitted: Option<Instant>,
 }
 
+/// Who has proved itself, and where of these is somebody.
+#[derive(Debug, Default)]
+pub struct Proved {
+    pub nodes: HashSet<NodeId>,
+    pub places: HashSet<SocketAddr>,
+}
+
 impl Admission {
-    pub fn new(me: ChitchatId, gossip: &'static str, judges: bool) -> Self {
-        Self { me, gossip, judges, known: Mutex::default() }
+    /// `nodes`: those that are known to be nodes before they have proved it.
+    pub fn new(
+        me: ChitchatId,
+        gossip: &'static str,
+        judges: bool,
+        nodes: impl IntoIterator<Item = NodeId>,
+    ) -> Self {
+        let given = nodes.into_iter().chain(me.node_id.parse()).collect();
+        Self { me, gossip, judges, known: Mutex::new(Known { given, ..Known::default() }) }
     }
 
-    /// What is left of a message that was sealed so, and how many parts were left out.
-    pub fn admit(&self, form: Form, message: Message, now: Instant) -> Result<(Message, usize), Malformed> {
+    /// What is left of a message that came from there and was sealed so, and how many parts were left out.
+    pub fn admit(
+        &self,
+        from: SocketAddr,
+        form: Form,
+        message: Message,
+        now: Instant,
+    ) -> Result<(Message, usize), Malformed> {
         let mut judge = Judge {
             me: &self.me,
+            from,
+            judges: self.judges,
             of_edge: self.judges && form == Form::Edge,
             known: self.known(),
+            counts: None,
             now,
             left_out: 0,
         };
@@ -91,21 +142,15 @@ impl Admission {
     }
 
     /// Whom the library knows now, and who has proved itself.
-    pub fn tell<'a>(
-        &self,
-        members: impl Iterator<Item = &'a ChitchatId>,
-        proved: impl Iterator<Item = NodeId>,
-        now: Instant,
-    ) {
+    pub fn tell<'a>(&self, members: impl Iterator<Item = &'a ChitchatId>, proved: Proved, now: Instant) {
         let mut known = self.known();
-        known.proved = proved.collect();
+        (known.proved, known.places) = (proved.nodes, proved.places);
         let mut stay = HashMap::new();
         for id in members.filter(|id| **id != self.me) {
-            let (id, of_edge) = match known.members.remove_entry(id) {
-                Some((id, member)) => (id, member.of_edge),
-                None => (id.clone(), false),
-            };
-            stay.insert(id, Member { of_edge, admitted: None });
+            let Some(node) = node_of(id) else { continue };
+            let (of_edge, spoke) =
+                known.members.remove(id).map_or((false, false), |member| (member.of_edge, member.spoke));
+            stay.insert(id.clone(), Member { node, of_edge, spoke, admitted: None });
         }
         // Who was let in just now may not have reached the library.
         let waiting = known.members.drain().filter(|(_, member)| {
@@ -123,10 +168,22 @@ impl Admission {
 /// Goes through one message.
 struct Judge<'a> {
     me: &'a ChitchatId,
+    from: SocketAddr,
+    judges: bool,
     of_edge: bool,
     known: MutexGuard<'a, Known>,
+    /// Counted when it is first asked for.
+    counts: Option<Counts>,
     now: Instant,
     left_out: usize,
+}
+
+/// How many of those who take room that is short.
+#[derive(Debug, Clone, Copy, Default)]
+struct Counts {
+    strangers: usize,
+    edges: usize,
+    edges_here: usize,
 }
 
 impl Judge<'_> {
@@ -136,14 +193,18 @@ impl Judge<'_> {
             .into_iter()
             .filter_map(|mut digest| {
                 let counts = digest.heartbeat.max(digest.version) <= COUNT_MAX;
-                // How much of this process its peer knows is for the peer to say.
-                if !counts || digest.floor != 0 || digest.id != *self.me && !self.lets_in(&digest.id) {
+                if !counts || digest.floor != 0 {
                     return None;
                 }
-                if self.is_beyond_edges(&digest.id) {
-                    digest.heartbeat = 0;
+                // How much its peer knows, of this process as of others, is for the peer to say.
+                if digest.id == *self.me {
+                    return Some(digest);
                 }
-                Some(digest)
+                if self.of_edge && !self.is_of_itself(&digest.id) {
+                    digest.heartbeat = 0;
+                    return self.known.members.contains_key(&digest.id).then_some(digest);
+                }
+                self.lets_in(&digest.id).then_some(digest)
             })
             .collect();
         self.left_out += listed - admitted.len();
@@ -154,7 +215,7 @@ impl Judge<'_> {
         let listed = delta.len();
         delta.retain(|delta| {
             self.known.members.contains_key(&delta.id)
-                && !self.is_beyond_edges(&delta.id)
+                && (!self.of_edge || self.is_of_itself(&delta.id))
                 && is_of_a_member(delta)
         });
         self.left_out += listed - delta.len();
@@ -163,27 +224,64 @@ impl Judge<'_> {
 
     /// Whether a member is known, or is from now on.
     fn lets_in(&mut self, id: &ChitchatId) -> bool {
-        let members = &mut self.known.members;
-        if members.contains_key(id) {
+        let spoke = self.judges && !self.of_edge && self.is_here(id);
+        if let Some(member) = self.known.members.get_mut(id) {
+            member.spoke |= spoke;
             return true;
         }
-        let of_edges = || members.values().filter(|member| member.of_edge).count();
-        let room = members.len() < MEMBERS_MAX && (!self.of_edge || of_edges() < OF_EDGES_MAX);
-        let lets_in = room && is_an_id(id);
-        if lets_in {
-            members.insert(id.clone(), Member { of_edge: self.of_edge, admitted: Some(self.now) });
+        let Some(node) = node_of(id).filter(|_| is_reachable(id.gossip_advertise_addr)) else { return false };
+        if self.known.members.len() >= MEMBERS_MAX || self.judges && !spoke && !self.has_room(node) {
+            return false;
         }
-        lets_in
+        let (of_edge, admitted) = (self.of_edge, Some(self.now));
+        self.known.members.insert(id.clone(), Member { node, of_edge, spoke, admitted });
+        if let Some(counts) = self.counts.as_mut().filter(|_| !spoke) {
+            counts.strangers += 1;
+            counts.edges += usize::from(of_edge);
+            counts.edges_here += usize::from(of_edge);
+        }
+        true
     }
 
-    /// Whether the message is an edge's, and the member one of whom edges have nothing to say.
-    fn is_beyond_edges(&self, id: &ChitchatId) -> bool {
-        self.of_edge && id.node_id.parse::<NodeId>().is_ok_and(|id| self.known.proved.contains(&id))
+    /// Whether there is room for a member that did not say so itself, or is an edge.
+    fn has_room(&mut self, node: NodeId) -> bool {
+        let known = &self.known;
+        if known.is_node(node) {
+            return known.members.values().filter(|member| member.node == node).count() < RUNS_MAX;
+        }
+        let here = self.from.ip();
+        let counts = self.counts.get_or_insert_with(|| {
+            let mut counts = Counts::default();
+            for (id, member) in &known.members {
+                let edge_here = member.of_edge && id.gossip_advertise_addr.ip() == here;
+                counts.strangers += usize::from(!member.spoke && !known.is_node(member.node));
+                counts.edges += usize::from(member.of_edge);
+                counts.edges_here += usize::from(edge_here);
+            }
+            counts
+        });
+        let edges = counts.edges < EDGES_MAX && counts.edges_here < EDGES_PER_HOST_MAX;
+        counts.strangers < STRANGERS_MAX && (edges || !self.of_edge)
+    }
+
+    /// Whether a member is where the message came from.
+    fn is_here(&self, id: &ChitchatId) -> bool {
+        let address = id.gossip_advertise_addr;
+        (address.ip(), address.port()) == (self.from.ip(), self.from.port())
+    }
+
+    /// Whether an edge that sent the message speaks of itself. Not where a node is, or who is known to have
+    /// the cluster key: somebody else sends in its name.
+    fn is_of_itself(&self, id: &ChitchatId) -> bool {
+        self.is_here(id)
+            && !self.known.places.contains(&id.gossip_advertise_addr)
+            && !self.known.members.get(id).is_some_and(|member| member.spoke)
+            && !node_of(id).is_some_and(|node| self.known.is_node(node))
     }
 }
 
-fn is_an_id(id: &ChitchatId) -> bool {
-    id.node_id.parse::<NodeId>().is_ok() && is_reachable(id.gossip_advertise_addr)
+fn node_of(id: &ChitchatId) -> Option<NodeId> {
+    id.node_id.parse().ok()
 }
 
 /// Whether a member would say so of itself.

@@ -11,12 +11,13 @@ use chitchat::{
     Chitchat, ChitchatConfig, ChitchatHandle, ChitchatId, FailureDetectorConfig, ListenerHandle,
     ProtocolVersion, spawn_chitchat,
 };
+use skep_base::id::NodeId;
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 use tracing::{info, warn};
 
-use super::admission::Admission;
+use super::admission::{Admission, Proved};
 use super::counters::{add, set};
 use super::fallen::Fallen;
 use super::forms::{Forms, KEY_EDGE};
@@ -107,6 +108,7 @@ impl Driver {
         socket: tokio::net::UdpSocket,
         keys: &KeyRing,
         seeds: Vec<Seed>,
+        nodes: Vec<NodeId>,
         view: watch::Sender<Arc<View>>,
     ) -> Result<Self, GossipError> {
         let failed = |error: &dyn std::fmt::Display| GossipError::Start(error.to_string());
@@ -115,7 +117,7 @@ impl Driver {
         let forms = Arc::<Forms>::default();
         let id = ChitchatId::new(record.id.to_string(), record.generation, record.peer);
         let mut proofs = Proofs::new(keys.clone());
-        let admission = Arc::new(Admission::new(id.clone(), GOSSIP_CLUSTER, proofs.judges()));
+        let admission = Arc::new(Admission::new(id.clone(), GOSSIP_CLUSTER, proofs.judges(), nodes));
         let counters = shared.counters.clone();
         let transport = SealedTransport::start(socket, keys, forms.clone(), admission.clone(), counters)
             .await
@@ -396,8 +398,11 @@ impl Driver {
                 }
             }
         }
+        let proved = sightings.iter().filter(|sighting| sighting.proved).map(|sighting| sighting.record.id);
+        let nodes = self.proofs.proved().chain(proved).collect();
+        let proved = Proved { nodes, places: members.clone() };
+        self.admission.tell(chitchat.node_states().keys(), proved, Instant::now());
         self.forms.tell(edges, members);
-        self.admission.tell(chitchat.node_states().keys(), self.proofs.proved(), Instant::now());
         (sightings, addresses)
     }
 }

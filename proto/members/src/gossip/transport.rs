@@ -249,7 +249,7 @@ impl Receiver {
         if message.is_empty() {
             return None; // Only there to be seen by one with another key: see `complain`.
         }
-        match self.admitted(form, &message).await {
+        match self.admitted(from, form, &message).await {
             Ok(envelope) => Some(envelope),
             Err(error) => {
                 add(&self.outlet.counters.undecodable, 1);
@@ -260,9 +260,14 @@ impl Receiver {
     }
 
     /// What the library is told of a message: it believes all that it hears.
-    async fn admitted(&mut self, form: Form, message: &[u8]) -> Result<ChitchatEnvelope, TranslateError> {
+    async fn admitted(
+        &mut self,
+        from: SocketAddr,
+        form: Form,
+        message: &[u8],
+    ) -> Result<ChitchatEnvelope, TranslateError> {
         let message = wire::read(message)?;
-        let (message, left_out) = self.admission.admit(form, message, Instant::now())?;
+        let (message, left_out) = self.admission.admit(from, form, message, Instant::now())?;
         add(&self.outlet.counters.left_out, left_out);
         self.translation.decode(&wire::write(&message)).await
     }
