@@ -83,6 +83,28 @@ async fn an_edge_that_says_of_a_node_that_it_drains_is_not_believed() {
     drop((liar, others, invented));
 }
 
+/// A clock was ahead for one run, whose number is lost: the others have seen it, and the next has a lower one.
+#[tokio::test]
+async fn a_node_whose_folder_is_older_than_what_it_proved_is_seen_again() {
+    let keys = KeyRing::parse(&KeyRing::generate_line()).unwrap();
+    let one = start(9, 1, &keys, record(9, 1, 1, 5)).await;
+    let three = start(9, 3, &keys, record(9, 3, 3, 5)).await;
+    for (ahead, later) in [(1 << 40, 6), (u64::MAX - 1, 7)] {
+        let two = start(9, 2, &keys, record(9, 2, 2, ahead)).await;
+        for gossip in [&one, &three] {
+            until(gossip, |view| state_of(view, 2) == Some((ahead, NodeState::Ready))).await;
+            gossip.demand_proofs();
+        }
+        two.stop().await;
+        let two = start(9, 2, &keys, record(9, 2, 2, later)).await;
+        for gossip in [&one, &three] {
+            until(gossip, |view| state_of(view, 2) == Some((later, NodeState::Ready))).await;
+        }
+        two.stop().await;
+        until(&one, |view| state_of(view, 2).is_none()).await;
+    }
+}
+
 /// Each step of the rotation in which an edge goes from the cluster key to the edge key, which nodes have
 /// taken or not.
 #[tokio::test]

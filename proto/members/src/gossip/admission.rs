@@ -160,6 +160,11 @@ impl Admission {
         known.members = stay;
     }
 
+    /// Whether a member said something itself, as only who has the cluster key can.
+    pub fn spoke(&self, id: &ChitchatId) -> bool {
+        self.known().members.get(id).is_some_and(|member| member.spoke)
+    }
+
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -374,7 +374,8 @@ impl Driver {
             }
             let get = |key| state.get(key);
             let record = PeerRecord::decode(&id.node_id, id.generation_id, address, get);
-            match self.proofs.judge(id, state.max_version(), record, get, demanded) {
+            match self.proofs.judge(id, state.max_version(), record, get, self.admission.spoke(id), demanded)
+            {
                 Ok(Believed { record, proved }) => {
                     if is_there {
                         addresses.insert(address);

@@ -5,7 +5,8 @@
 //! counter, and a MAC of it, of the member's gossip identity and of all the record's values. Who has the
 //! cluster key, too, believes of a run of a member that has proved itself nothing older and nothing
 //! else, and of a node no run before the latest that proved itself: a node's runs are numbered by what is
-//! in its data folder, whatever its clock says. Before proofs are demanded it believes also who never
+//! in its data folder, whatever its clock says. An earlier one is believed all the same where it speaks itself,
+//! as only who has the cluster key can: its folder is older than it, or its clock was ahead. Before proofs are demanded it believes also who never
 //! proved itself: the version before does not. Edges cannot tell, and believe all.
 //!
 //! The keys of a record may come one by one; until they fit together, the state before counts. No tasks.
@@ -83,14 +84,15 @@ impl Proofs {
         Some((KEY_PROOF, format!("{} {mac}", self.said)))
     }
 
-    /// What to believe of a member whose record reads so, or cannot be read. `demanded`: nothing of a node
-    /// without proof.
+    /// What to believe of a member whose record reads so, or cannot be read. `spoke`: it said so itself, as a
+    /// member. `demanded`: nothing of a node without proof.
     pub fn judge<'a>(
         &mut self,
         id: &ChitchatId,
         version: u64,
         record: Result<PeerRecord, RecordError>,
         get: impl Fn(&'static str) -> Option<&'a str>,
+        spoke: bool,
         demanded: bool,
     ) -> Result<Believed, RecordError> {
         if !self.judges() {
@@ -106,7 +108,7 @@ impl Proofs {
         match (newer, record) {
             (Some(counter), Ok(record)) => {
                 if before.is_none() {
-                    self.begins(&record)?;
+                    self.begins(&record, spoke)?;
                 }
                 self.seen.insert(id.clone(), Seen { counter, version, record: record.clone() });
                 Ok(Believed { record, proved: true })
@@ -131,13 +133,13 @@ impl Proofs {
     }
 
     /// Notes a run that has proved itself, unless the node has proved a later one.
-    fn begins(&mut self, record: &PeerRecord) -> Result<(), RecordError> {
+    fn begins(&mut self, record: &PeerRecord, spoke: bool) -> Result<(), RecordError> {
         if record.program != Program::Node {
             return Ok(());
         }
         let latest = self.runs.get(&record.id).copied().unwrap_or(0);
         if record.generation < latest {
-            return Err(RecordError::Earlier);
+            return if spoke { Ok(()) } else { Err(RecordError::Earlier) };
         }
         if self.runs.len() >= PROVED_MAX {
             let shown: HashSet<_> = self.seen.values().map(|seen| seen.record.id).collect();
@@ -208,7 +210,7 @@ mod tests {
         // Another version each time, as what another state comes with.
         static VERSIONS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
         let version = VERSIONS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        proofs.judge(&id(), version, record, get, demanded).map(|believed| believed.record.state)
+        proofs.judge(&id(), version, record, get, false, demanded).map(|believed| believed.record.state)
     }
 
     #[test]
@@ -249,7 +251,7 @@ mod tests {
         assert_eq!(judged(&mut proofs, &before, true), Err(RecordError::Unproved));
         let balancer = PeerRecord { program: Program::Balancer, ..record() };
         let believed = Believed { record: balancer.clone(), proved: false };
-        assert_eq!(proofs.judge(&id(), 0, Ok(balancer), |_| None, true), Ok(believed));
+        assert_eq!(proofs.judge(&id(), 0, Ok(balancer), |_| None, false, true), Ok(believed));
         // An edge believes all.
         assert_eq!(judged(&mut Proofs::new(edge()), &before, true), Ok(NodeState::Ready));
     }
@@ -278,12 +280,16 @@ mod tests {
 
     /// What a run says that has proved itself, and what comes of it.
     fn run(proofs: &mut Proofs, generation: u64) -> Result<Believed, RecordError> {
+        run_that(false, proofs, generation)
+    }
+
+    fn run_that(spoke: bool, proofs: &mut Proofs, generation: u64) -> Result<Believed, RecordError> {
         let record = PeerRecord { generation, ..record() };
         let id = ChitchatId { generation_id: generation, ..id() };
         let proof = Proofs::new(ring()).prove(&id, &record);
         let said: Said = record.encode().into_iter().chain(proof).collect();
         let get = |key| said.iter().find(|(name, _)| *name == key).map(|(_, value)| value.as_str());
-        proofs.judge(&id, 5, Ok(record), get, false)
+        proofs.judge(&id, 5, Ok(record), get, spoke, false)
     }
 
     #[test]
@@ -297,13 +303,23 @@ mod tests {
         assert!(run(&mut proofs, 100).unwrap().proved);
     }
 
+    /// A clock was ahead for one run, and the number of that is lost with the folder.
+    #[test]
+    fn an_earlier_run_that_speaks_itself_is_believed() {
+        let mut proofs = Proofs::new(ring());
+        run(&mut proofs, 99).unwrap();
+        assert_eq!(run(&mut proofs, 98), Err(RecordError::Earlier));
+        assert!(run_that(true, &mut proofs, 98).unwrap().proved);
+        assert_eq!(run(&mut proofs, 97), Err(RecordError::Earlier), "another is none of it");
+    }
+
     #[test]
     fn nobody_else_has_the_id_of_a_node_that_proved_itself() {
         let mut proofs = Proofs::new(ring());
         run(&mut proofs, 99).unwrap();
         let later = ChitchatId { generation_id: u64::MAX, ..id() };
         let balancer = PeerRecord { program: Program::Balancer, generation: u64::MAX, ..record() };
-        assert_eq!(proofs.judge(&later, 1, Ok(balancer), |_| None, false), Err(RecordError::Unproved));
+        assert_eq!(proofs.judge(&later, 1, Ok(balancer), |_| None, true, false), Err(RecordError::Unproved));
     }
 
     #[test]
