@@ -315,10 +315,10 @@ impl Peers {
         }
     }
 
-    /// The newest protocol that a peer and this node both speak, by its last hello: who said that had the
-    /// cluster key. None where it has said none yet.
+    /// The newest protocol that a peer and this node both speak, by the hello of the connection that they have:
+    /// who said that had the cluster key. None where there is none: it may come back as another version.
     pub fn protocol_of(&self, peer: NodeId) -> Option<u16> {
-        self.inner.table.slot(peer).borrow().protocol
+        self.inner.table.protocol_of(peer)
     }
 
     /// Lets the next call dial at once: there is news of the peer.

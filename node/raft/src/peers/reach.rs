@@ -85,10 +85,9 @@ impl Inner {
 
     /// `protocol` is the newest that both ends speak.
     pub(super) fn register(&self, connection: &Arc<Connection>, protocol: u16) {
-        if self.table.register(connection) {
+        if self.table.register(connection, protocol) {
             self.counters.reconnects.add(1);
         }
-        self.table.slot(connection.peer).send_modify(|slot| slot.protocol = Some(protocol));
         if self.stopping.is_cancelled() {
             connection.retire();
         }
