@@ -39,6 +39,8 @@ pub enum Wait {
     NoLeader(ClusterId),
     /// None of the nodes of a cluster that is seen says over a connection that it belongs to it.
     Unconfirmed(ClusterId),
+    /// The same for long: this node can be seen, and reaches nobody.
+    Unreached(ClusterId),
     /// There are seeds, and nobody to join; `--expect 1` with seeds never starts a cluster.
     NobodyToJoin,
     Missing {
@@ -141,6 +143,7 @@ impl Wait {
         matches!(
             self,
             Wait::TwoClusters(..)
+                | Wait::Unreached(_)
                 | Wait::NobodyToJoin
                 | Wait::ExpectDiffers { .. }
                 | Wait::TooMany(_)
@@ -162,6 +165,11 @@ impl fmt::Display for Wait {
                 f,
                 "cluster {cluster} is seen in gossip, but none of its nodes confirms over a connection that it \
                  belongs to it"
+            ),
+            Wait::Unreached(cluster) => write!(
+                f,
+                "cluster {cluster} is seen in gossip, but none of its nodes can be reached at its peer address by \
+                 TCP, or none belongs to it: a node joins once it has asked one"
             ),
             Wait::NobodyToJoin => write!(
                 f,

@@ -32,6 +32,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long to hold on to a proposal that has some promises, before dropping it for a new check.
 const PROPOSAL_PATIENCE: Duration = Duration::from_secs(10);
 
+/// So often nobody of the cluster that is seen says that it belongs to it, before that is said aloud.
+const UNREACHED_TURNS: usize = 15;
+
 /// No answer came.
 #[derive(Debug, thiserror::Error)]
 #[error("no answer: {0}")]
@@ -169,7 +172,8 @@ impl Bootstrap {
                 },
                 Decision::Adopt { cluster, .. } if !confirms(ask, &sight, cluster, turns).await => {
                     (asked, turns) = (true, turns.wrapping_add(1));
-                    Some(Wait::Unconfirmed(cluster))
+                    let long = turns >= UNREACHED_TURNS;
+                    Some(if long { Wait::Unreached(cluster) } else { Wait::Unconfirmed(cluster) })
                 }
                 Decision::Adopt { cluster, established } => {
                     tracing::info!(%cluster, established, "joining the cluster that is seen");

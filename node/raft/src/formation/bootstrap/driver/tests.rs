@@ -176,6 +176,9 @@ async fn a_cluster_that_gossip_alone_shows_is_not_joined() {
     let mut waiting = node.waiting();
     let unconfirmed = |wait: &Option<Wait>| *wait == Some(Wait::Unconfirmed(forged));
     waiting.wait_for(unconfirmed).await.unwrap();
+    // Where it lasts, it is said as what waiting does not help.
+    let unreached = |wait: &Option<Wait>| *wait == Some(Wait::Unreached(forged));
+    assert!(waiting.wait_for(unreached).await.unwrap().as_ref().unwrap().is_trouble());
     // Of another cluster than gossip says.
     own.send_replace(Some(ClusterId(8)));
     let before = *asks.borrow_and_update();
