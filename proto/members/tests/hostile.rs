@@ -232,26 +232,35 @@ async fn what_an_edge_says_first_to_a_node_that_has_just_started_the_others_do_n
     }
 }
 
-/// As many as it can, at each of two nodes; these tell a third of them.
+/// As many as it can, at each of five nodes, each of which tells the others.
 #[tokio::test]
 async fn a_node_that_is_new_is_seen_however_many_edges_were_invented() {
     let keys = KeyRing::parse(&KeyRing::generate_line()).unwrap();
-    let three = start_at(6, 3, &keys, &[1], vec![]).await;
-    let nodes = [start_at(6, 1, &keys, &[], vec![]).await, start_at(6, 2, &keys, &[1], vec![]).await];
-    for (at, node) in nodes.iter().enumerate() {
-        for host in 0..5u8 {
-            let at = 100 + 10 * at as u8 + host;
-            let mut liar = Liar::new(6, at, &keys, node);
+    let mut nodes = Vec::new();
+    for host in 1..=5 {
+        nodes.push(start(6, host, &keys).await);
+    }
+    for (node, place) in nodes.iter().zip((100..).step_by(10)) {
+        for host in place..place + 5u8 {
             let invented = (0..100u64).map(|n| {
-                let node = NodeId(1000 * u64::from(at) + n).to_string();
-                Digest { id: ChitchatId::new(node, n, address(6, at)), heartbeat: n, floor: 0, version: 0 }
+                let node = NodeId(1000 * u64::from(host) + n).to_string();
+                Digest { id: ChitchatId::new(node, n, address(6, host)), heartbeat: n, floor: 0, version: 0 }
             });
-            liar.says(Body::Syn { digest: invented.collect(), gossip: "skep".into() }).await;
+            let says = Body::Syn { digest: invented.collect(), gossip: "skep".into() };
+            Liar::new(6, host, &keys, node).says(says).await;
         }
     }
-    let new = start_at(6, 4, &keys, &[1], vec![]).await;
-    for gossip in nodes.iter().chain([&three]) {
-        until(gossip, |view| view.live(NodeId(4)).is_some()).await;
+    // Who is new knows of all, and looks at one.
+    let six = start(6, 6, &keys).await;
+    let full = async {
+        while six.counters().left_out == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, full).await.expect("they are more than there is room for");
+    let seven = start_at(6, 7, &keys, &[6], vec![]).await;
+    for gossip in nodes.iter().chain([&six]) {
+        until(gossip, |view| view.live(NodeId(7)).is_some()).await;
     }
-    until(&new, |view| (1..4).all(|node| view.live(NodeId(node)).is_some())).await;
+    until(&seven, |view| (1..7).all(|node| view.live(NodeId(node)).is_some())).await;
 }
