@@ -35,7 +35,8 @@ pub async fn run(program: &str, verb: Verb) -> ExitCode {
 async fn carry_out(verb: Verb, out: &mut (dyn Write + Send)) -> Result<(), VerbError> {
     match verb {
         Verb::Keygen { json } => offline::keygen(json, out),
-        Verb::WorkerToken { cluster_key_file, json } => offline::worker_token(&cluster_key_file, json, out),
+        Verb::EdgeKey { keys, json } => offline::edge_key(&keys, json, out),
+        Verb::WorkerToken { keys, json } => offline::worker_token(&keys, json, out),
         Verb::Health { admin, of, json } => health(admin, of, json, out).await,
         Verb::Members { admin, json } => {
             let cluster = Client::new(admin, ANSWER_TIMEOUT).get("/cluster").await?;

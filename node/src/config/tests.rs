@@ -170,8 +170,14 @@ fn every_verb_is_understood() {
     let admin = "127.0.0.1:9400".parse().unwrap();
     let id = "00000000000000ff".parse().unwrap();
     assert_eq!(verb(&["keygen"], NO_ENV), Verb::Keygen { json: false });
-    let token = Verb::WorkerToken { cluster_key_file: "key".into(), json: false };
-    assert_eq!(verb(&["worker-token", "key"], NO_ENV), token);
+    let keys = || KeyRing::parse(KEY).unwrap();
+    let key = file(KEY);
+    let path = key.path().to_str().unwrap();
+    let env = &[("SKEP_CLUSTER_KEY", KEY)][..];
+    assert_eq!(verb(&["edge-key", path], NO_ENV), Verb::EdgeKey { keys: keys(), json: false });
+    assert_eq!(verb(&["edge-key", "--json"], env), Verb::EdgeKey { keys: keys(), json: true });
+    assert_eq!(verb(&["worker-token", path], NO_ENV), Verb::WorkerToken { keys: keys(), json: false });
+    assert_eq!(verb(&["worker-token", "--json"], env), Verb::WorkerToken { keys: keys(), json: true });
     assert_eq!(verb(&["health"], NO_ENV), Verb::Health { admin, of: HealthOf::Ready, json: false });
     assert_eq!(verb(&["peers"], NO_ENV), Verb::Peers { admin, json: false });
     let tasks = |verb, json| Verb::Tasks { admin, verb, json };
@@ -213,6 +219,11 @@ fn every_verb_is_understood() {
 fn a_verb_with_a_bad_id_or_a_flag_of_serving_is_refused() {
     assert!(refusal(&["force-leave", "7"], NO_ENV).starts_with("ID: \"7\""));
     assert!(refusal(&["force-leave"], NO_ENV).contains("<ID>"));
+    assert!(refusal(&["edge-key"], NO_ENV).contains("name the file"));
+    assert!(refusal(&["edge-key", "/no/such/key"], NO_ENV).starts_with("FILE: /no/such/key"));
+    let edge = KeyRing::parse(KEY).unwrap().edge_lines().remove(0);
+    assert!(refusal(&["edge-key", file(&edge).path().to_str().unwrap()], NO_ENV).contains("itself"));
+    assert!(refusal(&[], &[("SKEP_CLUSTER_KEY", &edge)]).contains("itself"));
     assert!(refusal(&["--http", "127.0.0.1:1", "members"], NO_ENV).starts_with("--http"));
 }
 

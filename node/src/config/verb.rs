@@ -1,11 +1,13 @@
 //! The operator verbs, with all that each needs.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use skep_base::id::{IdParseError, NodeId};
 use skep_base::settings::{ConfigError, Layers, Output};
 pub use skep_console::verbs::HealthOf;
+use skep_members::key::KeyRing;
+use skep_members::settings::{cluster_key, cluster_key_in};
 use skep_state::task::is_queue;
 
 use super::args::{ClockArgs, SnapshotArgs, VerbArgs};
@@ -18,8 +20,14 @@ pub enum Verb {
     Keygen {
         json: bool,
     },
+    /// The edge keys of these.
+    EdgeKey {
+        keys: KeyRing,
+        json: bool,
+    },
+    /// The workers' token of the first of these.
     WorkerToken {
-        cluster_key_file: PathBuf,
+        keys: KeyRing,
         json: bool,
     },
     Health {
@@ -98,8 +106,9 @@ pub(super) fn resolve(args: VerbArgs, layers: &Layers) -> Result<Verb, ConfigErr
     let admin = || layers.address_to_ask(&ADMIN);
     Ok(match args {
         VerbArgs::Keygen(output) => Verb::Keygen { json: output.json },
-        VerbArgs::WorkerToken { cluster_key_file, output } => {
-            Verb::WorkerToken { cluster_key_file: cluster_key_file.into(), json: output.json }
+        VerbArgs::EdgeKey { file, output } => Verb::EdgeKey { keys: keys(file, layers)?, json: output.json },
+        VerbArgs::WorkerToken { file, output } => {
+            Verb::WorkerToken { keys: keys(file, layers)?, json: output.json }
         }
         VerbArgs::Health { started, live, output } => {
             let of = match (started, live) {
@@ -153,6 +162,21 @@ pub(super) fn resolve(args: VerbArgs, layers: &Layers) -> Result<Verb, ConfigErr
         VerbArgs::Recover { yes, output, .. } => {
             Verb::Recover { data: serve::data(layers), yes, json: output.json }
         }
+    })
+}
+
+/// The cluster key, which an edge key is made of.
+fn keys(file: Option<String>, layers: &Layers) -> Result<KeyRing, ConfigError> {
+    const FILE: &str = "FILE";
+    if let Some(file) = file {
+        let path = if file == "-" { "/dev/stdin" } else { &file };
+        return cluster_key_in(Path::new(path), FILE);
+    }
+    let (keys, _) = cluster_key(layers)?;
+    keys.ok_or_else(|| ConfigError::Invalid {
+        origin: FILE.into(),
+        reason: "name the file with the cluster key whose edge key is asked for, or - for standard input"
+            .into(),
     })
 }
 
