@@ -115,8 +115,21 @@ pub fn peer_tls(ring: &KeyRing) -> Result<PeerTls, TlsError> {
 /// no edge's certificate yet: the version before.
 pub fn edge_tls(ring: &KeyRing) -> Result<PeerTls, TlsError> {
     let minted = Minted::new(ring)?;
+    let trusted = minted.all()?;
+    edge_with(ring, minted, trusted)
+}
+
+/// An edge's, towards nodes alone: with the cluster keys themselves it takes no edge for a node. With an
+/// edge key it cannot tell one from the other.
+pub fn nodes_tls(ring: &KeyRing) -> Result<PeerTls, TlsError> {
+    let minted = Minted::new(ring)?;
+    let trusted = if ring.has_edge_alone() { minted.all()? } else { minted.peers.clone() };
+    edge_with(ring, minted, trusted)
+}
+
+fn edge_with(ring: &KeyRing, minted: Minted, trusted: RootCertStore) -> Result<PeerTls, TlsError> {
     let own = std::iter::once(minted.edge.clone()).chain(minted.peer.clone()).collect();
-    let client = client(&minted, minted.all()?, own)?;
+    let client = client(&minted, trusted, own)?;
     // Of the cluster keys of others it may have the edge keys alone.
     let name = if ring.has_edge_alone() { EDGE_NAME } else { PEER_NAME };
     minted.tls(client, name)

@@ -13,6 +13,8 @@ use skep_members::seeds::Seed;
 
 /// Far above any bar: what takes longer never happens.
 const DEADLINE: Duration = Duration::from_secs(20);
+/// Between two looks at what has come of something.
+const PAUSE: Duration = Duration::from_millis(1);
 
 fn address(net: u8, host: u8) -> SocketAddr {
     SocketAddr::from(([127, 79, net, host], 7400))
@@ -85,8 +87,9 @@ impl Liar {
         let before = self.victim.counters().received;
         self.socket.send_to(&datagram, self.victim.view().borrow().me.peer).unwrap();
         let heard = async {
+            let mut look = tokio::time::interval(PAUSE);
             while self.victim.counters().received == before {
-                tokio::task::yield_now().await;
+                look.tick().await;
             }
         };
         tokio::time::timeout(DEADLINE, heard).await.expect("what is sent on loopback comes");
@@ -253,8 +256,9 @@ async fn a_node_that_is_new_is_seen_however_many_edges_were_invented() {
     // Who is new knows of all, and looks at one.
     let six = start(6, 6, &keys).await;
     let full = async {
+        let mut look = tokio::time::interval(PAUSE);
         while six.counters().left_out == 0 {
-            tokio::task::yield_now().await;
+            look.tick().await;
         }
     };
     tokio::time::timeout(DEADLINE, full).await.expect("they are more than there is room for");

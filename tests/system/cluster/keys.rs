@@ -72,6 +72,24 @@ async fn a_balancer_with_the_edge_key_alone_follows_the_nodes() {
     assert_eq!(strangers(&balancer.admin, "skep_balancer").await, 0);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_balancer_with_the_edge_key_alone_is_let_in_where_nodes_take_tls_alone() {
+    let _machine = machine_shared();
+    let mut cluster = Cluster::new(1, &[]);
+    let key = key_in(&cluster, "cluster.key");
+    let edge = edge_key_of(&key);
+    cluster.key_file = Some(key.clone());
+    cluster.args = vec!["--http-tls".into(), "only".into()];
+    cluster.start(1).wait_ready().await;
+    for (file, words) in [(&edge, "with the edge key"), (&key, "with the cluster key")] {
+        let tls = ["--backend-tls", "cluster", "--cluster-key-file", file.to_str().unwrap()];
+        let balancer = Balancer::start(&cluster, &tls).await;
+        balancer.client.put(words).await;
+        let backend = balancer.backend(cluster.node(1).http.address).await.expect("a backend");
+        assert_eq!(backend["probe"], "up", "{words}: {backend}");
+    }
+}
+
 /// What the library that gossips would end the process by.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_that_an_edge_says_in_gossip_ends_a_node() {

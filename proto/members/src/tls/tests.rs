@@ -115,15 +115,37 @@ fn who_means_http_is_not_answered_where_peers_are_nor_the_other_way_round() {
 #[test]
 fn an_edge_reaches_a_members_http_with_either_key_and_one_of_another_cluster_does_not() {
     let members = KeyRing::parse(&KeyRing::generate_line()).unwrap();
-    let http = peer_tls(&members).unwrap().for_http();
+    let node = peer_tls(&members).unwrap();
     let strangers = KeyRing::parse(&KeyRing::generate_line()).unwrap();
     for (ring, is_answered) in
         [(&edge_of(&members), true), (&members, true), (&edge_of(&strangers), false), (&strangers, false)]
     {
-        let edge = edge_tls(ring).unwrap();
-        assert_eq!(connects(&edge.for_http(), &http), is_answered);
+        let http = nodes_tls(ring).unwrap().for_http();
+        assert_eq!(connects(&http, &node.for_http()), is_answered);
         // The peers' port speaks another protocol.
-        assert!(!connects(&edge.for_http(), &peer_tls(&members).unwrap()));
+        assert!(!connects(&http, &node));
+    }
+}
+
+#[test]
+fn who_has_the_cluster_key_takes_no_edge_for_a_node_and_who_has_the_edge_key_cannot_tell() {
+    let members = KeyRing::parse(&KeyRing::generate_line()).unwrap();
+    let poses_as_node = edge_tls(&edge_of(&members)).unwrap().for_http();
+    assert!(!connects(&nodes_tls(&members).unwrap().for_http(), &poses_as_node));
+    assert!(connects(&nodes_tls(&edge_of(&members)).unwrap().for_http(), &poses_as_node));
+}
+
+#[test]
+fn an_edge_that_goes_over_to_the_edge_key_in_a_rotation_reaches_nodes_at_each_step() {
+    let (old, new) = (KeyRing::generate_line(), KeyRing::generate_line());
+    let edge = ring(&[&new]).edge_lines().remove(0);
+    let nodes: [&[&str]; 4] = [&[&old], &[&old, &new], &[&new, &old], &[&new]];
+    let edges: [&[&str]; 4] = [&[&old], &[&old, &edge], &[&edge, &old], &[&edge]];
+    for (i, one) in edges.iter().enumerate() {
+        for (j, node) in nodes.iter().enumerate().filter(|(j, _)| i.abs_diff(*j) <= 1) {
+            let node = peer_tls(&ring(node)).unwrap().for_http();
+            assert!(connects(&nodes_tls(&ring(one)).unwrap().for_http(), &node), "step {i} to step {j}");
+        }
     }
 }
 
