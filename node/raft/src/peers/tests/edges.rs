@@ -70,6 +70,11 @@ fn privileged() -> Vec<Request> {
         Request::Reach { address: "127.0.0.1:1".parse().unwrap() },
         Request::MayStop,
         Request::HasRoom,
+        Request::Resumes { session: 9, held: None, went_back: false },
+        Request::Hashes,
+        Request::Beat { worker: "w".into(), stream: 1, fences: vec![1] },
+        Request::Gone { worker: "w".into(), stream: 1, ago_ms: 0, fences: vec![1] },
+        Request::Operate(Operation::MendTime { agreed_ms: Some(1) }),
     ]
 }
 
