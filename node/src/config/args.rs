@@ -129,9 +129,13 @@ pub(super) enum ClockArgs {
     /// Say whether the time of what is written is ahead of the clocks, as a clock that was wrong under a
     /// version before may have left it; and with --yes set it back, once and for all nodes
     Mend {
-        /// Set it back: what has a later time is shown with that of now, for good
+        /// Set it back: what has a later time is shown with that of now, for good. With --agreed
         #[arg(long)]
         yes: bool,
+        /// The time on which the clocks agree, as it is said without --yes, at most an hour ago; refused where
+        /// they have come to agree on another since. Of --json, agreed_ms
+        #[arg(long, value_name = "TIME")]
+        agreed: Option<String>,
         #[command(flatten)]
         output: Output,
     },

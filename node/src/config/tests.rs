@@ -180,6 +180,15 @@ fn every_verb_is_understood() {
     assert_eq!(verb(&["worker-token", "--json"], env), Verb::WorkerToken { keys: keys(), json: true });
     assert_eq!(verb(&["health"], NO_ENV), Verb::Health { admin, of: HealthOf::Ready, json: false });
     assert_eq!(verb(&["peers"], NO_ENV), Verb::Peers { admin, json: false });
+    let mend = |shown_ms, json| Verb::MendTime { admin, shown_ms, json };
+    assert_eq!(verb(&["clock", "mend"], NO_ENV), mend(None, false));
+    for time in ["2023-11-14T22:13:20.007Z", "2023-11-14T23:13:20.007+01:00", "1700000000007"] {
+        let set = ["clock", "mend", "--yes", "--agreed", time, "--json"];
+        assert_eq!(verb(&set, NO_ENV), mend(Some(1_700_000_000_007), true), "{time}");
+    }
+    assert!(refusal(&["clock", "mend", "--yes"], NO_ENV).contains("--agreed"));
+    assert!(refusal(&["clock", "mend", "--yes", "--agreed", "yesterday"], NO_ENV).contains("yesterday"));
+    assert!(refusal(&["clock", "mend", "--agreed", "1700000000007"], NO_ENV).contains("--yes"));
     let tasks = |verb, json| Verb::Tasks { admin, verb, json };
     assert_eq!(verb(&["queues"], NO_ENV), tasks(TasksVerb::Queues, false));
     assert_eq!(verb(&["workers", "--json"], NO_ENV), tasks(TasksVerb::Workers, true));

@@ -110,17 +110,25 @@ async fn leadership_is_handed_over_and_a_node_is_removed() {
 #[tokio::test]
 async fn the_time_of_what_is_written_is_looked_at_and_set_back_where_that_is_confirmed() {
     let node = node().await;
-    let mend = |yes, json| Verb::MendTime { admin: node.admin, yes, json };
+    let mend = |shown_ms, json| Verb::MendTime { admin: node.admin, shown_ms, json };
     for _ in 0..2 {
-        let told = said(mend(false, false)).await.unwrap();
+        let told = said(mend(None, false)).await.unwrap();
         assert!(told.contains("2024-01-13T22:13:20.000Z, ahead of 2023-11-14T22:13:20.000Z"), "{told}");
-        assert!(told.contains("; 3 messages") && told.contains("--yes"), "{told}");
+        assert!(told.contains("; 3 messages"), "{told}");
+        assert!(told.contains(" --yes --agreed 2023-11-14T22:13:20.000Z "), "{told}");
+    }
+    let agreed = 1_700_000_000_000;
+    // Clocks that have come to agree on another time since, and one that somebody looked at long ago.
+    for other in [agreed + AHEAD_MS_MAX + 1, agreed - SHOWN_MS_MAX - 1, 0, u64::MAX] {
+        let told = said(mend(Some(other), false)).await.unwrap_err().to_string();
+        assert!(told.contains("agree on 2023-11-14T22:13:20.000Z by now"), "{told}");
     }
     assert!(!node.fake.state.lock().unwrap().is_time_mended);
-    let told: Value = serde_json::from_str(&said(mend(true, true)).await.unwrap()).unwrap();
+    let shown = Some(agreed - SHOWN_MS_MAX);
+    let told: Value = serde_json::from_str(&said(mend(shown, true)).await.unwrap()).unwrap();
     assert_eq!((&told["mended"], &told["ahead"]), (&Value::Bool(true), &Value::Bool(true)));
-    assert!(said(mend(false, false)).await.unwrap().contains("nothing to mend"));
-    assert!(said(mend(true, false)).await.unwrap_err().to_string().contains("not ahead"));
+    assert!(said(mend(None, false)).await.unwrap().contains("nothing to mend"));
+    assert!(said(mend(shown, false)).await.unwrap_err().to_string().contains("not ahead"));
 }
 
 #[tokio::test]
