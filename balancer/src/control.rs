@@ -20,7 +20,7 @@ use skep_console::{ServeLimits, Stage, browser};
 use skep_members::advertise;
 use skep_members::gossip::{Gossip, GossipConfig, NodeState, PeerRecord, Program, RaftRole};
 use skep_members::key::KeyRing;
-use skep_members::tls::peer_tls;
+use skep_members::tls::nodes_tls;
 use skep_vrrp::Running;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -199,7 +199,7 @@ fn backend_tls(config: &ServeConfig) -> anyhow::Result<Option<BackendTls>> {
         BackendTlsConfig::Off => None,
         BackendTlsConfig::Cluster => {
             let keys = config.cluster_key.clone().unwrap_or_else(KeyRing::insecure_loopback);
-            Some(BackendTls::of_members(&peer_tls(&keys).context("--backend-tls")?))
+            Some(BackendTls::of_members(&nodes_tls(&keys).context("--backend-tls")?))
         }
         BackendTlsConfig::Authorities(file) => {
             let tls = BackendTls::of_authorities(file).map_err(anyhow::Error::msg);
@@ -303,7 +303,9 @@ async fn start_gossip(
     };
     let keys = config.cluster_key.clone().unwrap_or_else(KeyRing::insecure_loopback);
     tracing::info!(id = %record.id, %peer, "gossip");
-    let gossip = Gossip::start(GossipConfig { socket, seeds: config.seeds.clone(), keys, record }).await?;
+    let gossip =
+        Gossip::start(GossipConfig { socket, seeds: config.seeds.clone(), nodes: vec![], keys, record })
+            .await?;
     Ok(Some(gossip))
 }
 

@@ -255,6 +255,10 @@ impl Collector for Metrics {
             counter(&mut encoder, "gossip_datagrams_sent", "Gossip datagrams sent", &[(&[], counters.sent)])?;
             let received = [(&[][..], counters.received)];
             counter(&mut encoder, "gossip_datagrams_received", "Gossip datagrams received", &received)?;
+            let dropped = counters.dropped.by_reason().map(|(reason, count)| ([("reason", reason)], count));
+            let samples: Vec<(&Labels<'_>, u64)> =
+                dropped.iter().map(|(labels, count)| (&labels[..], *count)).collect();
+            counter(&mut encoder, "gossip_datagrams_dropped", "Datagrams that were not opened", &samples)?;
         }
         Ok(())
     }

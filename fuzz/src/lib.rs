@@ -5,4 +5,5 @@
 
 pub mod bounded;
 pub mod heads;
+pub mod library;
 pub mod seeds;

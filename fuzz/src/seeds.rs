@@ -9,6 +9,7 @@ use bytes::Bytes;
 use skep_base::codec;
 use skep_base::id::{ClusterId, NodeId, RequestId};
 use skep_members::gossip::{NodeState, PeerRecord, Program, RaftRole};
+use skep_members::key::KeyRing;
 use skep_raft::formation::bootstrap::{BootstrapAsk, Proposal};
 use skep_raft::types::{StoredMembership, Vote};
 use skep_raft::wire::{
@@ -237,7 +238,33 @@ pub fn gossip() -> Vec<Vec<u8>> {
     let mut syn = 45_139u16.to_le_bytes().to_vec();
     syn.extend([0, 0, 0, 0, 4, 0]);
     syn.extend(b"skep");
-    vec![behind(0, &syn), behind(1, &syn), behind(2, format!("{}\n{values}", record.id).as_bytes())]
+    let keys = KeyRing::insecure_loopback().edge_lines().join("\n");
+    let keys = format!("# both forms\n{}\n{keys}\n", KeyRing::generate_line());
+    vec![
+        behind(0, &syn),
+        behind(1, &syn),
+        behind(2, format!("{}\n{values}", record.id).as_bytes()),
+        behind(3, &syn),
+        behind(3, &gossip_message(true)),
+        behind(1, &gossip_message(false)),
+        behind(4, keys.as_bytes()),
+    ]
+}
+
+/// What a member answers, of two others.
+fn gossip_message(compressed: bool) -> Vec<u8> {
+    use skep_members::gossip::wire::{self, Body, Delta, Digest, Digests, Key, Message, Status};
+    let ids = [1u64, 2].map(|node| {
+        chitchat::ChitchatId::new(format!("{node:016x}"), 9, ([10, 0, 0, node as u8], 7400).into())
+    });
+    let key = |key: &str, value: &str, version| {
+        Key { key: key.into(), value: value.into(), version, status: Status::Set }
+    };
+    let digest = ids.iter().map(|id| Digest { id: id.clone(), heartbeat: 7, floor: 0, version: 0 }).collect();
+    let keys = vec![key("s", "node - - 0.1.0 1-1 3", 1), key("t", "ready", 2)];
+    let delta = ids.map(|id| Delta { id, floor: 0, from: 0, keys: keys.clone(), version: None }).to_vec();
+    let digests = if compressed { Digests::Streamed } else { Digests::Listed };
+    wire::write(&Message { digests, body: Body::SynAck { digest, delta } })
 }
 
 /// Requests' heads, as browsers, other proxies and old clients write them.

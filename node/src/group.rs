@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use openraft::StorageHelper;
 use skep_base::id::NodeId;
 use skep_members::gossip::{Gossip, NodeState};
 use skep_raft::formation::bootstrap::driver::Bootstrap;
@@ -19,6 +20,7 @@ use skep_raft::network::Network;
 use skep_raft::peers::Peers;
 use skep_raft::resumption::Resumption;
 use skep_raft::serve::RaftHandler;
+use skep_raft::types::TypeConfig;
 use skep_raft::wire::GroupId;
 use skep_raft::witness::{Held, Witness};
 use skep_raft::{compaction, failover};
@@ -98,6 +100,14 @@ pub async fn open_store(
 ) -> anyhow::Result<Store> {
     let config = StoreConfig { message_segments_held_max, claim_files_held_max, ..StoreConfig::new(folder) };
     Ok(tokio::task::spawn_blocking(move || skep_store::open(config)).await??)
+}
+
+/// The nodes that are members of the group, as its store has it.
+pub async fn members(store: &mut Store) -> anyhow::Result<Vec<NodeId>> {
+    let mut stored = StorageHelper::<TypeConfig, _, _>::new(&mut store.log, &mut store.state_machine);
+    let members = stored.get_membership().await.context("reading who is a member")?;
+    let stored = [members.committed(), members.effective()].into_iter();
+    Ok(stored.flat_map(|stored| stored.membership().nodes().map(|(id, _)| NodeId(*id))).collect())
 }
 
 impl Group {
@@ -226,6 +236,7 @@ impl Group {
             node_id,
             raft: raft.clone(),
             gossip: gossip.clone(),
+            peers: peers.clone(),
             reader: reader.clone(),
             proposer,
             time: time.clone(),

@@ -167,16 +167,18 @@ async fn start(config: ServeConfig, files: u64) -> anyhow::Result<Node> {
     let http_threads = HttpThreads::start(threads).context("starting the threads for HTTP")?;
     let metrics = Metrics::new();
     let held = (clients::segments_held_max(files), clients::claim_files_held_max(files));
-    let store = group::open_store(folder.dir(), held.0, held.1).await?;
+    let mut store = group::open_store(folder.dir(), held.0, held.1).await?;
+    let nodes = group::members(&mut store).await?;
 
-    let record = record(&config, &folder.identity(), &listeners).await?;
+    let run = folder.begin_run(PeerRecord::generation_now());
+    let record = record(&config, &folder.identity(), run, &listeners).await?;
     let tls = peer_tls(&keys)?;
     let door = match config.http_tls {
         HttpTls::Off => None,
         when => Some(TlsDoor::new(tls.for_http().server, when == HttpTls::Also)),
     };
     let (seeds, seeds_given) = (config.seeds.clone(), !config.seeds.is_empty());
-    let gossip = Gossip::start(GossipConfig { socket: listeners.gossip, seeds, keys, record }).await?;
+    let gossip = Gossip::start(GossipConfig { socket: listeners.gossip, seeds, nodes, keys, record }).await?;
     let bootstrap_config = BootstrapConfig { expect: config.expect, seeds_given };
     let bootstrap = Bootstrap::new(folder.clone(), bootstrap_config, gossip.view());
     let peers = Peers::start(PeersConfig {
@@ -269,6 +271,7 @@ async fn start(config: ServeConfig, files: u64) -> anyhow::Result<Node> {
 async fn record(
     config: &ServeConfig,
     identity: &Identity,
+    run: u64,
     listeners: &Listeners,
 ) -> anyhow::Result<PeerRecord> {
     let bound = listeners.peer.local_addr()?;
@@ -297,7 +300,7 @@ async fn record(
         raft: RaftRole::None,
         leader: None,
         term: 0,
-        generation: PeerRecord::generation_now(),
+        generation: run,
     })
 }
 

@@ -26,6 +26,8 @@ pub use offline::recover;
 
 /// How long a node may take to answer; an operation waits for the leader and a quorum.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(40);
+/// How long an operator may look at the time that is to be set back to.
+const SHOWN_MS_MAX: u64 = 3_600_000;
 
 /// Carries out a verb: its answer goes to stdout, an error to stderr.
 pub async fn run(program: &str, verb: Verb) -> ExitCode {
@@ -35,7 +37,8 @@ pub async fn run(program: &str, verb: Verb) -> ExitCode {
 async fn carry_out(verb: Verb, out: &mut (dyn Write + Send)) -> Result<(), VerbError> {
     match verb {
         Verb::Keygen { json } => offline::keygen(json, out),
-        Verb::WorkerToken { cluster_key_file, json } => offline::worker_token(&cluster_key_file, json, out),
+        Verb::EdgeKey { keys, json } => offline::edge_key(&keys, json, out),
+        Verb::WorkerToken { keys, json } => offline::worker_token(&keys, json, out),
         Verb::Health { admin, of, json } => health(admin, of, json, out).await,
         Verb::Members { admin, json } => {
             let cluster = Client::new(admin, ANSWER_TIMEOUT).get("/cluster").await?;
@@ -74,15 +77,16 @@ async fn carry_out(verb: Verb, out: &mut (dyn Write + Send)) -> Result<(), VerbE
             }
             Ok(())
         }
-        Verb::MendTime { admin, yes, json } => {
+        Verb::MendTime { admin, shown_ms, json } => {
             let client = Client::new(admin, ANSWER_TIMEOUT);
             let asked = Instant::now();
             let mut answer = client.get("/clock/mend").await?;
-            if yes {
+            if let Some(shown_ms) = shown_ms {
+                let agreed_ms = answer["agreed_ms"].as_u64().unwrap_or_default();
+                is_as_shown(shown_ms, agreed_ms)?;
                 // What the clocks agree on when it is set back must be what they do now, gone on.
                 let gone_ms = u64::try_from(asked.elapsed().as_millis()).unwrap_or(u64::MAX);
-                let shown_ms = answer["agreed_ms"].as_u64().unwrap_or_default();
-                let agreed_ms = shown_ms.saturating_add(gone_ms);
+                let agreed_ms = agreed_ms.saturating_add(gone_ms);
                 answer = client.post("/clock/mend", &json!({ "agreed_ms": agreed_ms })).await?;
             }
             print(out, json, &answer, &mended(&answer))
@@ -135,13 +139,29 @@ async fn carry_out(verb: Verb, out: &mut (dyn Write + Send)) -> Result<(), VerbE
     }
 }
 
+/// Whether the clocks may agree on this time by now, where they agreed on the one that an operator was shown.
+fn is_as_shown(shown_ms: u64, agreed_ms: u64) -> Result<(), VerbError> {
+    let from = shown_ms.saturating_sub(AHEAD_MS_MAX);
+    if (from..=shown_ms.saturating_add(SHOWN_MS_MAX)).contains(&agreed_ms) {
+        return Ok(());
+    }
+    Err(VerbError::Refused(format!(
+        "the clocks agree on {} by now, and --agreed says {}, which is not of the last hour: look again without \
+         --yes, and see whether that is the right time",
+        rfc3339(agreed_ms),
+        rfc3339(shown_ms)
+    )))
+}
+
+fn rfc3339(time_ms: u64) -> String {
+    let mut time = Vec::new();
+    time_rfc3339(time_ms, &mut time);
+    String::from_utf8_lossy(&time).into_owned()
+}
+
 /// What the leader says of the time of what is written, in a sentence.
 fn mended(answer: &serde_json::Value) -> String {
-    let time = |name: &str| {
-        let mut time = Vec::new();
-        time_rfc3339(answer[name].as_u64().unwrap_or_default(), &mut time);
-        String::from_utf8_lossy(&time).into_owned()
-    };
+    let time = |name: &str| rfc3339(answer[name].as_u64().unwrap_or_default());
     let (newest, agreed, messages) = (time("newest_ms"), time("agreed_ms"), text(&answer["messages"]));
     match (answer["mended"] == true, answer["ahead"] == true) {
         (true, _) => format!(
@@ -150,8 +170,9 @@ fn mended(answer: &serde_json::Value) -> String {
         ),
         (false, true) => format!(
             "the newest time that was given is {newest}, ahead of {agreed}, on which the clocks agree; {messages} \
-             messages have a later time than that. If that is the right time, set it back with --yes: these are \
-             shown with the time of then, for good, --retain-age counts theirs from it, and what comes gets its own"
+             messages have a later time than that. If that is the right time, set it back with --yes --agreed {agreed} \
+             within the hour: these are shown with the time of then, for good, --retain-age counts theirs from it, \
+             and what comes gets its own"
         ),
         (false, false) => format!(
             "the newest time that was given, {newest}, is not ahead of what the clocks agree on: there is nothing \

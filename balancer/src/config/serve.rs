@@ -11,7 +11,7 @@ use skep_console::token::{self, OperatorToken};
 use skep_members::advertise::Advertise;
 use skep_members::key::KeyRing;
 use skep_members::seeds::Seed;
-use skep_members::settings::{ADVERTISE, SEEDS, cluster_key};
+use skep_members::settings::{ADVERTISE, SEEDS, edge_key};
 use skep_vrrp::VrrpConfig;
 use skep_vrrp::config::{self as vrrp, Place};
 
@@ -41,7 +41,7 @@ pub struct ServeConfig {
     pub backend_tls: BackendTlsConfig,
     /// The path that those are asked for.
     pub check: Option<Arc<str>>,
-    /// Never `None` where anything binds beyond loopback.
+    /// An edge key is enough. Never `None` where anything binds beyond loopback.
     pub cluster_key: Option<KeyRing>,
     /// `None`: one for each that the process may use.
     pub cores: Option<usize>,
@@ -68,7 +68,7 @@ pub enum BackendTlsConfig {
 }
 
 pub(super) fn resolve(layers: &Layers) -> Result<ServeConfig, ConfigError> {
-    let (cluster_key, warning) = cluster_key(layers)?;
+    let (cluster_key, warnings) = edge_key(layers)?;
     let drain = layers.duration(&vrrp::rows::DRAIN)?;
     let mut config = ServeConfig {
         vrrp: vrrp::resolve(layers, Place::Inside, cluster_key.clone(), drain)?,
@@ -92,7 +92,7 @@ pub(super) fn resolve(layers: &Layers) -> Result<ServeConfig, ConfigError> {
         settings: settings(layers)?,
         access_log: layers.value(&names::ACCESS_LOG, access_log)?,
         log: log(layers)?,
-        warnings: warning.into_iter().collect(),
+        warnings,
     };
     if !config.backends.is_empty() && !config.seeds.is_empty() {
         return Err(ConfigError::Invalid {

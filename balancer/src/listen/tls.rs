@@ -1,8 +1,8 @@
 //! TLS towards the clients: certificates from files, chosen by SNI, read again when they change.
 //!
 //! Where none is given, a self-signed one is made on each start. TLS 1.2 and 1.3; HTTP/2 and
-//! HTTP/1.1 by ALPN; sessions resume by tickets whose keys all cores share, and all balancers with the
-//! same cluster key for TLS 1.3: they outlive a reload, and the process. No tasks: the control task calls [`Certificates::reload`].
+//! HTTP/1.1 by ALPN; sessions resume by tickets whose keys all cores share, and all balancers of a cluster
+//! for TLS 1.3: they outlive a reload, and the process. No tasks: the control task calls [`Certificates::reload`].
 
 mod validity;
 
@@ -90,7 +90,7 @@ pub struct End {
 }
 
 impl Certificates {
-    /// With no files, a self-signed certificate. Without the cluster key, tickets are this process's alone.
+    /// With no files, a self-signed certificate. Without a key of the cluster, tickets are this process's alone.
     pub fn new(files: Vec<Files>, cluster_key: Option<&KeyRing>) -> Result<Self, TlsError> {
         let ticketer: Arc<dyn ProducesTickets> = match cluster_key {
             Some(ring) => Arc::new(ByVersion { shared: Tickets::new(ring), own: Ticketer::new()? }),

@@ -48,6 +48,12 @@ fn a_session_is_resumed_at_every_balancer_with_the_cluster_key_also_after_a_rest
     let metrics = ask(second.admin, "/metrics");
     assert!(metrics.contains(&format!("skep_balancer_tls_resumed_total{{}} {resumed}\n")), "{metrics}");
     assert_eq!(handshake(&second, &old), HandshakeKind::Full);
+    // Its edge key is enough, and what a balancer gave that has the cluster key is resumed where only that is.
+    let edge = KeyRing::parse(&key).unwrap().edge_lines().remove(0);
+    let third = start("third", &edge);
+    assert_eq!(handshake(&third, &config), HandshakeKind::Resumed);
+    drop(second);
+    assert_eq!(handshake(&start("fourth", &edge), &config), HandshakeKind::Resumed);
     let stranger = start("stranger", &other);
     assert_eq!(handshake(&stranger, &config), HandshakeKind::Full);
 }

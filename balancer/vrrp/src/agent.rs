@@ -26,6 +26,9 @@ const LATE_COMERS: Duration = Duration::from_secs(1);
 
 /// Holds the addresses until SIGTERM or SIGINT, and hands them over.
 pub async fn run(config: AgentConfig) -> anyhow::Result<()> {
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let admin = listen::bind(config.admin).with_context(|| format!("--admin {}", config.admin))?;
@@ -88,10 +91,11 @@ async fn let_clients_go(view: View, tracks: Vec<Track>, keys: KeyRing) {
 
 async fn tell_to_let_go(tracks: &[Track], keys: &KeyRing) {
     for track in tracks.iter().filter(|track| track.path.is_some()) {
-        let Some(word) = let_go::word(keys) else { return };
-        // One that drains or is gone knows by itself.
-        if let Err(error) = track::tell(track, let_go::HEADER, &word).await {
-            tracing::debug!(track = track.name, %error, "not told of the hand-over");
+        for word in let_go::words(keys) {
+            // One that drains or is gone knows by itself.
+            if let Err(error) = track::tell(track, let_go::HEADER, &word).await {
+                tracing::debug!(track = track.name, %error, "not told of the hand-over");
+            }
         }
     }
 }

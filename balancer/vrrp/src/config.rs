@@ -12,7 +12,7 @@ use clap::{Command, Subcommand};
 use skep_base::log::LogConfig;
 use skep_base::settings::{ConfigError, Layers, Setting, log, values};
 use skep_members::key::KeyRing;
-use skep_members::settings::cluster_key;
+use skep_members::settings::edge_key;
 
 use crate::packet::{ADDRESSES_MAX, Checksum, INTERVAL_MAX, INTERVAL_V2_MAX, PRIORITY_OWNER, Version};
 use crate::socket::Family;
@@ -35,6 +35,8 @@ pub struct AgentConfig {
     pub vrrp: VrrpConfig,
     pub admin: SocketAddr,
     pub log: LogConfig,
+    /// Said in the log once there is one.
+    pub warnings: Vec<String>,
 }
 
 /// How VRRP runs.
@@ -82,13 +84,13 @@ where
 
 /// The settings of [`VERB`].
 fn resolve_alone(layers: &Layers) -> Result<AgentConfig, ConfigError> {
-    let (keys, _) = cluster_key(layers)?;
+    let (keys, warnings) = edge_key(layers)?;
     let vrrp = resolve(layers, Place::Alone, keys, layers.duration(&rows::DRAIN)?)?;
     let vrrp = vrrp.ok_or_else(|| ConfigError::Invalid {
         origin: layers.origin(&rows::VIP),
         reason: "name the virtual address, as in --vip 10.0.0.100/24".into(),
     })?;
-    Ok(AgentConfig { vrrp, admin: layers.address(&rows::ADMIN)?, log: log(layers)? })
+    Ok(AgentConfig { vrrp, admin: layers.address(&rows::ADMIN)?, log: log(layers)?, warnings })
 }
 
 /// None where no virtual address is asked for.
@@ -146,7 +148,7 @@ pub fn resolve(
     }
     let mesh = layers.read(&rows::VRRP_MESH, mesh_port)?;
     if let (Some(Some(_)), None) = (mesh, &keys) {
-        let reason = "the mesh needs the cluster key: make one with `skep-node keygen`, and give it with \
+        let reason = "the mesh needs a key: make one with `skep-node keygen`, and give it, or its edge key, with \
                       --cluster-key-file";
         return Err(invalid(&rows::VRRP_MESH, reason.into()));
     }

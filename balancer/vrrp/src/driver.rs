@@ -20,7 +20,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use futures_util::{Stream, StreamExt};
-use skep_members::tls::peer_tls;
+use skep_members::tls::edge_tls;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::announce::Announcer;
@@ -106,11 +106,11 @@ impl Driver {
                     vrid: router.config.vrid,
                     family: router.family(),
                 });
-                let mesh = Mesh::start(seats.collect(), port, &peer_tls(keys)?);
+                let mesh = Mesh::start(seats.collect(), port, &edge_tls(keys)?);
                 Some(mesh.map_err(|error| opened(&format!("--vrrp-mesh {port}"), error))?)
             }
             _ => {
-                tracing::info!("there is no mesh (it needs the cluster key): VRRP's timers alone decide");
+                tracing::info!("there is no mesh (it needs a key): VRRP's timers alone decide");
                 None
             }
         };

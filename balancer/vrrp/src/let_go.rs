@@ -4,7 +4,7 @@
 //! the address over, and the new holder sends on what belongs to connections that are here, for a
 //! while. They have to end in that while: an answer on them says that it is the last, as in a drain.
 //! So the holder tells the proxy, with the question that it asks all the time ([`HEADER`] at
-//! `/-/ready`), and proves by the cluster key that it may: that path is open to everyone.
+//! `/-/ready`), and proves by the edge key that it may: that path is open to everyone.
 //!
 //! No tasks.
 
@@ -20,10 +20,11 @@ const PURPOSE: &str = "let go";
 /// A proof is good for so long; both processes are on one host, and have one clock.
 const AGE_MAX: Duration = Duration::from_secs(10);
 
-/// What the holder says now. None where there is no key: then nobody is believed.
-pub fn word(keys: &KeyRing) -> Option<String> {
+/// What the holder says now, one after the other: by the edge key, and by the cluster key where it has
+/// that, for a proxy of the version before.
+pub fn words(keys: &KeyRing) -> Vec<String> {
     let now = now_s().to_string();
-    Some(format!("{now}.{}", keys.proof(PURPOSE, now.as_bytes())?))
+    keys.proofs(PURPOSE, now.as_bytes()).iter().map(|proof| format!("{now}.{proof}")).collect()
 }
 
 /// Which connections are to end.
@@ -72,16 +73,36 @@ mod tests {
     #[test]
     fn only_who_has_the_key_is_believed_and_only_now() {
         let (ours, let_go) = (keys(), LetGo::default());
-        let said = word(&ours).unwrap();
+        let edge = KeyRing::parse(&ours.edge_lines().join("\n")).unwrap();
+        let said = words(&edge).remove(0);
         assert!(!let_go.hear(&said), "without a key nobody is believed");
         let_go.believe(ours.clone());
         let stale = now_s() - 60;
-        let stale = format!("{stale}.{}", ours.proof(PURPOSE, stale.to_string().as_bytes()).unwrap());
-        for lie in ["", ".", "1.", &word(&keys()).unwrap(), &stale, &said.replace('.', "0.")] {
+        let stale = format!("{stale}.{}", ours.proofs(PURPOSE, stale.to_string().as_bytes())[0]);
+        for lie in ["", ".", "1.", &words(&keys())[0], &stale, &said.replace('.', "0.")] {
             assert!(!let_go.hear(lie), "{lie}");
         }
         assert_eq!(let_go.generation(), 0);
         assert!(let_go.hear(&said));
         assert_eq!(let_go.generation(), 1);
+    }
+
+    #[test]
+    fn whichever_key_either_has_the_word_is_understood() {
+        let ours = keys();
+        let edge = KeyRing::parse(&ours.edge_lines().join("\n")).unwrap();
+        for (holder, proxy) in [(&ours, &ours), (&ours, &edge), (&edge, &ours), (&edge, &edge)] {
+            let let_go = LetGo::default();
+            let_go.believe(proxy.clone());
+            assert!(words(holder).iter().any(|word| let_go.hear(word)));
+        }
+        // The version before has but this one.
+        let last = words(&ours).pop().unwrap();
+        let let_go = LetGo::default();
+        let_go.believe(edge);
+        assert!(!let_go.hear(&last), "an edge cannot check what the cluster key says");
+        let let_go = LetGo::default();
+        let_go.believe(ours);
+        assert!(let_go.hear(&last));
     }
 }

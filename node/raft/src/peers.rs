@@ -1,5 +1,5 @@
 //! The peers' network: one mutual-TLS connection for each pair of nodes, used in both directions,
-//! and one more for each snapshot on its way.
+//! and one more for each snapshot on its way. Edges, which are no nodes, have [a door](edges) of their own.
 //!
 //! ```text
 //! call, append stream -> table (which connection?) -> connection -> outbox -> TLS
@@ -12,12 +12,14 @@
 
 mod connection;
 mod counters;
+mod edges;
 mod framing;
 mod hello;
 mod listen;
 mod outbox;
 mod reach;
 mod session;
+mod shares;
 mod snapshot;
 mod table;
 #[cfg(test)]
@@ -49,6 +51,7 @@ pub(crate) use self::connection::{OpenAppends, StreamEvent};
 
 #[cfg(test)]
 use self::connection::Connection;
+use self::shares::Shares;
 use self::table::Table;
 use crate::wire::{
     self, AppendRequest, AppendResult, GroupId, Refusal, RejectReason, Request, Response, SnapshotBegin,
@@ -60,6 +63,12 @@ pub const INCOMING_MAX: usize = 512;
 
 /// Most incoming connections before their hello is done.
 pub const GREETING_MAX: usize = 64;
+
+/// Most of these from one source: a stranger there leaves the others the rest.
+pub const GREETING_PER_SOURCE_MAX: usize = GREETING_MAX / 4;
+
+/// Longest that a request may run, whatever the peer says.
+const REQUEST_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// Most snapshots that this node takes at once.
 const SNAPSHOTS_IN_MAX: usize = 2;
@@ -202,6 +211,9 @@ struct Inner {
     runtime: Handle,
     incoming: Arc<Semaphore>,
     greeting: Arc<Semaphore>,
+    greeting_shares: Arc<Shares>,
+    edges: Arc<Semaphore>,
+    edge_farewells: Semaphore,
     snapshots_in: Arc<Semaphore>,
     outgoing: snapshot::Outgoing,
     refusals_logged: Mutex<HashSet<(NodeId, RejectReason)>>,
@@ -227,6 +239,9 @@ impl Peers {
             runtime: Handle::current(),
             incoming: Arc::new(Semaphore::new(INCOMING_MAX)),
             greeting: Arc::new(Semaphore::new(GREETING_MAX)),
+            greeting_shares: Shares::new(GREETING_PER_SOURCE_MAX),
+            edges: Arc::new(Semaphore::new(edges::EDGES_MAX)),
+            edge_farewells: Semaphore::new(edges::FAREWELLS_MAX),
             snapshots_in: Arc::new(Semaphore::new(SNAPSHOTS_IN_MAX)),
             outgoing: snapshot::Outgoing::default(),
             refusals_logged: Mutex::default(),
@@ -298,6 +313,12 @@ impl Peers {
                 return call.ask(group, request, deadline).await;
             }
         }
+    }
+
+    /// The newest protocol that a peer and this node both speak, by the hello of the connection that they have:
+    /// who said that had the cluster key. None where there is none: it may come back as another version.
+    pub fn protocol_of(&self, peer: NodeId) -> Option<u16> {
+        self.inner.table.protocol_of(peer)
     }
 
     /// Lets the next call dial at once: there is news of the peer.

@@ -31,10 +31,19 @@ pub fn command_for_docs() -> Command {
 pub(super) enum VerbArgs {
     /// Print a new cluster key
     Keygen(Output),
+    /// Print the edge key that belongs to a cluster key: what balancers and address holders need, and with
+    /// which nobody votes or writes
+    EdgeKey {
+        /// File with the cluster key, - for standard input; without it, the key that a node would take
+        /// from the environment or the file of --config
+        file: Option<String>,
+        #[command(flatten)]
+        output: Output,
+    },
     /// Print the token of workers, which take tasks and need no cluster key
     WorkerToken {
-        /// File with the cluster key; the token is of the first
-        cluster_key_file: String,
+        /// File with the cluster key, as for edge-key; the token is of the first
+        file: Option<String>,
         #[command(flatten)]
         output: Output,
     },
@@ -120,9 +129,13 @@ pub(super) enum ClockArgs {
     /// Say whether the time of what is written is ahead of the clocks, as a clock that was wrong under a
     /// version before may have left it; and with --yes set it back, once and for all nodes
     Mend {
-        /// Set it back: what has a later time is shown with that of now, for good
+        /// Set it back: what has a later time is shown with that of now, for good. With --agreed
         #[arg(long)]
         yes: bool,
+        /// The time on which the clocks agree, as it is said without --yes, at most an hour ago; refused where
+        /// they have come to agree on another since. Of --json, agreed_ms
+        #[arg(long, value_name = "TIME")]
+        agreed: Option<String>,
         #[command(flatten)]
         output: Output,
     },

@@ -57,7 +57,7 @@ pub struct ServeConfig {
 }
 
 pub(super) fn resolve(layers: &Layers) -> Result<ServeConfig, ConfigError> {
-    let (cluster_key, warning) = cluster_key(layers)?;
+    let (cluster_key, warnings) = cluster_key(layers)?;
     let config = ServeConfig {
         http: layers.address(&HTTP)?,
         peer: layers.address(&PEER)?,
@@ -87,7 +87,7 @@ pub(super) fn resolve(layers: &Layers) -> Result<ServeConfig, ConfigError> {
         http_threads: layers.read(&HTTP_THREADS, kept::threads)?,
         http_tls: layers.value(&HTTP_TLS, HttpTls::parse)?,
         allow_origins: layers.read(&ALLOW_ORIGINS, Origins::parse)?.unwrap_or_default(),
-        warnings: warning.into_iter().collect(),
+        warnings,
     };
     if config.cluster_key.is_none() {
         let advertise = config.advertise.map(|advertise| advertise.ip);

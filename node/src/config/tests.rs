@@ -170,10 +170,25 @@ fn every_verb_is_understood() {
     let admin = "127.0.0.1:9400".parse().unwrap();
     let id = "00000000000000ff".parse().unwrap();
     assert_eq!(verb(&["keygen"], NO_ENV), Verb::Keygen { json: false });
-    let token = Verb::WorkerToken { cluster_key_file: "key".into(), json: false };
-    assert_eq!(verb(&["worker-token", "key"], NO_ENV), token);
+    let keys = || KeyRing::parse(KEY).unwrap();
+    let key = file(KEY);
+    let path = key.path().to_str().unwrap();
+    let env = &[("SKEP_CLUSTER_KEY", KEY)][..];
+    assert_eq!(verb(&["edge-key", path], NO_ENV), Verb::EdgeKey { keys: keys(), json: false });
+    assert_eq!(verb(&["edge-key", "--json"], env), Verb::EdgeKey { keys: keys(), json: true });
+    assert_eq!(verb(&["worker-token", path], NO_ENV), Verb::WorkerToken { keys: keys(), json: false });
+    assert_eq!(verb(&["worker-token", "--json"], env), Verb::WorkerToken { keys: keys(), json: true });
     assert_eq!(verb(&["health"], NO_ENV), Verb::Health { admin, of: HealthOf::Ready, json: false });
     assert_eq!(verb(&["peers"], NO_ENV), Verb::Peers { admin, json: false });
+    let mend = |shown_ms, json| Verb::MendTime { admin, shown_ms, json };
+    assert_eq!(verb(&["clock", "mend"], NO_ENV), mend(None, false));
+    for time in ["2023-11-14T22:13:20.007Z", "2023-11-14T23:13:20.007+01:00", "1700000000007"] {
+        let set = ["clock", "mend", "--yes", "--agreed", time, "--json"];
+        assert_eq!(verb(&set, NO_ENV), mend(Some(1_700_000_000_007), true), "{time}");
+    }
+    assert!(refusal(&["clock", "mend", "--yes"], NO_ENV).contains("--agreed"));
+    assert!(refusal(&["clock", "mend", "--yes", "--agreed", "yesterday"], NO_ENV).contains("yesterday"));
+    assert!(refusal(&["clock", "mend", "--agreed", "1700000000007"], NO_ENV).contains("--yes"));
     let tasks = |verb, json| Verb::Tasks { admin, verb, json };
     assert_eq!(verb(&["queues"], NO_ENV), tasks(TasksVerb::Queues, false));
     assert_eq!(verb(&["workers", "--json"], NO_ENV), tasks(TasksVerb::Workers, true));
@@ -213,6 +228,11 @@ fn every_verb_is_understood() {
 fn a_verb_with_a_bad_id_or_a_flag_of_serving_is_refused() {
     assert!(refusal(&["force-leave", "7"], NO_ENV).starts_with("ID: \"7\""));
     assert!(refusal(&["force-leave"], NO_ENV).contains("<ID>"));
+    assert!(refusal(&["edge-key"], NO_ENV).contains("name the file"));
+    assert!(refusal(&["edge-key", "/no/such/key"], NO_ENV).starts_with("FILE: /no/such/key"));
+    let edge = KeyRing::parse(KEY).unwrap().edge_lines().remove(0);
+    assert!(refusal(&["edge-key", file(&edge).path().to_str().unwrap()], NO_ENV).contains("itself"));
+    assert!(refusal(&[], &[("SKEP_CLUSTER_KEY", &edge)]).contains("itself"));
     assert!(refusal(&["--http", "127.0.0.1:1", "members"], NO_ENV).starts_with("--http"));
 }
 

@@ -1,12 +1,16 @@
 //! The operator verbs, with all that each needs.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use skep_base::id::{IdParseError, NodeId};
 use skep_base::settings::{ConfigError, Layers, Output};
 pub use skep_console::verbs::HealthOf;
+use skep_members::key::KeyRing;
+use skep_members::settings::{cluster_key, cluster_key_in};
 use skep_state::task::is_queue;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use super::args::{ClockArgs, SnapshotArgs, VerbArgs};
 use super::serve;
@@ -18,8 +22,14 @@ pub enum Verb {
     Keygen {
         json: bool,
     },
+    /// The edge keys of these.
+    EdgeKey {
+        keys: KeyRing,
+        json: bool,
+    },
+    /// The workers' token of the first of these.
     WorkerToken {
-        cluster_key_file: PathBuf,
+        keys: KeyRing,
         json: bool,
     },
     Health {
@@ -47,7 +57,8 @@ pub enum Verb {
     /// Sets the time of what is written back, or says what that would do.
     MendTime {
         admin: SocketAddr,
-        yes: bool,
+        /// What the clocks agreed on when that was said; it is set back where there is one.
+        shown_ms: Option<u64>,
         json: bool,
     },
     TransferLeader {
@@ -98,8 +109,9 @@ pub(super) fn resolve(args: VerbArgs, layers: &Layers) -> Result<Verb, ConfigErr
     let admin = || layers.address_to_ask(&ADMIN);
     Ok(match args {
         VerbArgs::Keygen(output) => Verb::Keygen { json: output.json },
-        VerbArgs::WorkerToken { cluster_key_file, output } => {
-            Verb::WorkerToken { cluster_key_file: cluster_key_file.into(), json: output.json }
+        VerbArgs::EdgeKey { file, output } => Verb::EdgeKey { keys: keys(file, layers)?, json: output.json },
+        VerbArgs::WorkerToken { file, output } => {
+            Verb::WorkerToken { keys: keys(file, layers)?, json: output.json }
         }
         VerbArgs::Health { started, live, output } => {
             let of = match (started, live) {
@@ -112,8 +124,9 @@ pub(super) fn resolve(args: VerbArgs, layers: &Layers) -> Result<Verb, ConfigErr
         VerbArgs::Members(output) => Verb::Members { admin: admin()?, json: output.json },
         VerbArgs::Peers(output) => Verb::Peers { admin: admin()?, json: output.json },
         VerbArgs::Clock { what: None, output } => Verb::Clock { admin: admin()?, json: output.json },
-        VerbArgs::Clock { what: Some(ClockArgs::Mend { yes, output }), output: Output { json } } => {
-            Verb::MendTime { admin: admin()?, yes, json: json || output.json }
+        VerbArgs::Clock { what: Some(ClockArgs::Mend { yes, agreed, output }), output: Output { json } } => {
+            let shown_ms = shown_ms(yes, agreed.as_deref())?;
+            Verb::MendTime { admin: admin()?, shown_ms, json: json || output.json }
         }
         VerbArgs::Queues(output) => {
             Verb::Tasks { admin: admin()?, verb: TasksVerb::Queues, json: output.json }
@@ -154,6 +167,45 @@ pub(super) fn resolve(args: VerbArgs, layers: &Layers) -> Result<Verb, ConfigErr
             Verb::Recover { data: serve::data(layers), yes, json: output.json }
         }
     })
+}
+
+/// The cluster key, which an edge key is made of.
+fn keys(file: Option<String>, layers: &Layers) -> Result<KeyRing, ConfigError> {
+    const FILE: &str = "FILE";
+    if let Some(file) = file {
+        let path = if file == "-" { "/dev/stdin" } else { &file };
+        return cluster_key_in(Path::new(path), FILE);
+    }
+    let (keys, _) = cluster_key(layers)?;
+    keys.ok_or_else(|| ConfigError::Invalid {
+        origin: FILE.into(),
+        reason: "name the file with the cluster key whose edge key is asked for, or - for standard input"
+            .into(),
+    })
+}
+
+/// The time that was shown to who sets it back; whoever was shown none only looks.
+fn shown_ms(yes: bool, agreed: Option<&str>) -> Result<Option<u64>, ConfigError> {
+    let invalid = |origin: &str, reason: String| Err(ConfigError::Invalid { origin: origin.into(), reason });
+    match (yes, agreed) {
+        (false, None) => Ok(None),
+        (true, None) => {
+            invalid("--yes", "say with --agreed what time it is, as `skep-node clock mend` shows it".into())
+        }
+        (false, Some(_)) => invalid("--agreed", "it is for --yes".into()),
+        (true, Some(text)) => match text.parse().ok().or_else(|| unix_ms(text)) {
+            Some(shown_ms) => Ok(Some(shown_ms)),
+            None => {
+                invalid("--agreed", format!("{text:?} is no time: expected one as in 2026-11-21T03:10:00Z"))
+            }
+        },
+    }
+}
+
+/// Of a time of RFC 3339.
+fn unix_ms(text: &str) -> Option<u64> {
+    let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+    u64::try_from(time.unix_timestamp_nanos() / 1_000_000).ok()
 }
 
 fn node_id(text: &str) -> Result<NodeId, ConfigError> {

@@ -28,9 +28,10 @@ impl WorkerToken {
         Self(keys.map(|keys| Arc::new(keys.clone())))
     }
 
-    /// The token of these keys, to be given to workers. `None` never happens.
+    /// The token of the first of these keys, to be given to workers; None where that is an edge key, of which it
+    /// does not follow.
     pub fn of(keys: &KeyRing) -> Option<String> {
-        keys.proof(WORKER, b"")
+        keys.root_proof(WORKER, b"")
     }
 
     /// Whether the request comes from a worker, or why it is refused. Of each key of the ring there is one, so
@@ -42,7 +43,7 @@ impl WorkerToken {
                 "send the workers' token as Authorization: Bearer TOKEN; `skep-node worker-token` prints it";
             return Err(Problem::new(ProblemKind::NoWorker, detail));
         };
-        match keys.proves(WORKER, b"", given) {
+        match keys.root_proves(WORKER, b"", given) {
             true => Ok(()),
             false => Err(Problem::new(ProblemKind::NoWorker, "the workers' token is another one")),
         }
@@ -70,7 +71,11 @@ mod tests {
             token.check(&bearing(&WorkerToken::of(&ring(key)).unwrap())).unwrap();
         }
         let stranger = WorkerToken::of(&ring(&KeyRing::generate_line())).unwrap();
-        for headers in [HeaderMap::new(), bearing(&stranger), bearing(&new), bearing("")] {
+        // Who has the edge key is no worker for it.
+        let edge = ring(&ring(&new).edge_lines().remove(0));
+        assert_eq!(WorkerToken::of(&edge), None);
+        let of_edge = edge.proofs(WORKER, b"").remove(0);
+        for headers in [HeaderMap::new(), bearing(&stranger), bearing(&new), bearing(&of_edge), bearing("")] {
             assert_eq!(token.check(&headers).unwrap_err().kind, ProblemKind::NoWorker);
         }
     }

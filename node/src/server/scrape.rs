@@ -159,6 +159,11 @@ fn of_gossip(scrape: &mut Scrape<'_>, gossip: &Gossip) {
         "reason",
         counters.dropped.by_reason(),
     );
+    scrape.counter(
+        "gossip_left_out",
+        "Parts of gossip messages that no member would have sent, or that were not their sender's to say",
+        counters.left_out,
+    );
     scrape.counter("gossip_bad_records", "Members' records that could not be read", counters.bad_records);
     scrape.counter("gossip_stalls", "Times this process was late by several rounds", counters.stalls);
     scrape.gauge("gossip_foreign_members", "Live members of another cluster", counters.foreign as f64);

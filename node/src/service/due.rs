@@ -6,6 +6,7 @@ use std::time::Duration;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use skep_base::id::NodeId;
 use skep_members::gossip::Gossip;
+use skep_raft::peers::Peers;
 use skep_state::clock::Stamp;
 use skep_state::command::{Op, OpOutcome};
 use skep_state::kinds::tasks::DUE_MAX;
@@ -31,6 +32,7 @@ pub struct Due {
     pub node_id: NodeId,
     pub raft: Raft,
     pub gossip: Gossip,
+    pub peers: Peers,
     pub reader: Reader,
     pub proposer: Proposer,
     pub time: Time,
@@ -48,6 +50,9 @@ impl Due {
         let mut read_since = None;
         loop {
             look.tick().await;
+            if self.reader.level() >= Level::PROOFS {
+                self.gossip.demand_proofs();
+            }
             let metrics = self.raft.metrics().borrow_watched().clone();
             if metrics.running_state.is_err() {
                 return;
@@ -57,8 +62,9 @@ impl Due {
                 continue;
             }
             let members = metrics.membership_config.membership().nodes().map(|(id, _)| NodeId(*id));
+            let spoke = |id| self.peers.protocol_of(id);
             let raises = self.reader.level() < Level::NEWEST
-                && level::all_read(&self.gossip.view().borrow(), members, Level::NEWEST);
+                && level::all_read(&self.gossip.view().borrow(), spoke, members, Level::NEWEST);
             if !raises {
                 read_since = None;
             }

@@ -24,7 +24,7 @@ impl Service {
         };
         let ttl_ms = u64::try_from(self.0.idempotency_for.as_millis()).unwrap_or(u64::MAX);
         let guard = Op::Claim { key, fingerprint, time_ms: self.0.time.now_ms(), ttl_ms };
-        self.0.status.require(guard.level(), "idempotency keys")?;
+        self.0.status.require(self.0.reader.level(), guard.level(), "idempotency keys")?;
         let deadline = self.deadline();
         if self.surely_no_room_for(key).is_some() {
             // It may be a repeat of what has not come here yet, or there may be room by now.

@@ -12,8 +12,13 @@ pub struct TooOld {
     what: &'static str,
 }
 
-/// Fails while a live node of the cluster does not read the level that `what` needs.
-pub fn require(gossip: &Gossip, needs: Level, what: &'static str) -> Result<(), TooOld> {
+/// Fails while what `needs` is a level that the cluster has not agreed to, and a live node of it does not
+/// read that.
+pub fn require(agreed: Level, gossip: &Gossip, needs: Level, what: &'static str) -> Result<(), TooOld> {
+    // What was agreed, everyone reads; gossip can say anything, until proofs are demanded.
+    if agreed >= needs {
+        return Ok(());
+    }
     match who_does_not_read(&gossip.view().borrow(), needs) {
         None => Ok(()),
         Some(version) => Err(TooOld { version, what }),
@@ -21,19 +26,31 @@ pub fn require(gossip: &Gossip, needs: Level, what: &'static str) -> Result<(), 
 }
 
 fn who_does_not_read(view: &View, level: Level) -> Option<String> {
-    // Who speaks a protocol reads the level of the same number.
-    let reads = |protocol: (u16, u16)| protocol.1 >= level.0;
     view.live
         .iter()
         .filter(|record| record.program == Program::Node && record.cluster == view.me.cluster)
-        .find(|record| !reads(record.protocol))
+        .find(|record| !reads(record.protocol.1, level))
         .map(|record| record.version.clone())
 }
 
+/// Who speaks a protocol reads the level of the same number.
+fn reads(protocol: u16, level: Level) -> bool {
+    protocol >= level.0
+}
+
 /// Whether all members are there and read a level. One that is away may come back as it was.
-pub fn all_read(view: &View, mut members: impl Iterator<Item = NodeId>, level: Level) -> bool {
-    let is_there = |id: NodeId| view.me.id == id || view.live(id).is_some();
-    members.all(is_there) && who_does_not_read(view, level).is_none()
+///
+/// What they read is what each `spoke` in its hello to this node, for which it had to have the cluster key:
+/// of an agreement that nobody can go back from, an edge shall not be the one to make it, nor keep the
+/// cluster from it.
+pub fn all_read(
+    view: &View,
+    spoke: impl Fn(NodeId) -> Option<u16>,
+    mut members: impl Iterator<Item = NodeId>,
+    level: Level,
+) -> bool {
+    let there = |id| view.live(id).is_some() && spoke(id).is_some_and(|protocol| reads(protocol, level));
+    members.all(|id| view.me.id == id || there(id))
 }
 
 #[cfg(test)]
@@ -71,18 +88,23 @@ mod tests {
         View { me, live, dead: Vec::new(), settled_since: Instant::now(), trusted: true }
     }
 
-    fn agrees(view: &View) -> bool {
-        all_read(view, [1, 2, 3].into_iter().map(NodeId), Level(3))
-    }
-
     #[test]
     fn all_agree_only_where_every_member_is_there_and_reads_the_level() {
+        let agrees = |view: &View, spoke: [Option<u16>; 2]| {
+            let spoke = |id: NodeId| spoke[id.0 as usize - 2];
+            all_read(view, spoke, [1, 2, 3].into_iter().map(NodeId), Level(3))
+        };
         let (two, three) = (record(2, OURS, (1, 3)), record(3, OURS, (1, 3)));
-        assert!(agrees(&view(vec![two.clone(), three.clone()])));
-        assert!(!agrees(&view(vec![two.clone()])), "one is away, and may come back as it was");
-        assert!(!agrees(&view(vec![two.clone(), record(3, OURS, (1, 2))])), "one reads less");
-        let joins = record(4, OURS, (1, 2));
-        assert!(!agrees(&view(vec![two, three, joins])), "one that joins reads less");
+        let all = view(vec![two.clone(), three.clone()]);
+        assert!(agrees(&all, [Some(3), Some(4)]));
+        assert!(
+            !agrees(&view(vec![two.clone()]), [Some(3), Some(3)]),
+            "one is away, and may come back as it was"
+        );
+        assert!(!agrees(&all, [Some(3), Some(2)]), "one reads less, whatever gossip says of it");
+        assert!(!agrees(&all, [Some(3), None]), "one has not said what it reads");
+        let old = view(vec![two, record(3, OURS, (1, 1)), record(4, OURS, (1, 1))]);
+        assert!(agrees(&old, [Some(3), Some(3)]), "whatever gossip says of them and of others");
     }
 
     #[test]

@@ -304,7 +304,7 @@ impl Operator {
     /// Takes a message out of the store, for good and on every node; answers its `seq`.
     pub async fn remove_message(&self, digest: Digest) -> Result<u64, OperatorError> {
         let remove = Op::RemoveMessage { digest };
-        require(&self.gossip, remove.level(), "removal")
+        require(self.reader.level(), &self.gossip, remove.level(), "removal")
             .map_err(|error| OperatorError::Refused(error.to_string()))?;
         let deadline = Instant::now() + OPERATION_TIMEOUT;
         let outcome = self.proposer.propose(remove, deadline).await;

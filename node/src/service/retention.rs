@@ -99,8 +99,8 @@ impl Retention {
             *pace = None;
             return Ok(());
         }
-        if let Err(too_old) = level::require(&self.gossip, Op::DropMessages { upto: 0 }.level(), "retention")
-        {
+        let drops = Op::DropMessages { upto: 0 }.level();
+        if let Err(too_old) = level::require(self.reader.level(), &self.gossip, drops, "retention") {
             tracing::warn!("old messages stay: {too_old}");
             return Ok(());
         }

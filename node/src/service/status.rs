@@ -118,8 +118,13 @@ impl Status {
     }
 
     /// Fails while a live node does not read the level that `what` needs.
-    pub(super) fn require(&self, needs: Level, what: &'static str) -> Result<(), ServiceError> {
-        level::require(&self.gossip, needs, what)
+    pub(super) fn require(
+        &self,
+        agreed: Level,
+        needs: Level,
+        what: &'static str,
+    ) -> Result<(), ServiceError> {
+        level::require(agreed, &self.gossip, needs, what)
             .map_err(|error| ServiceError::TooOld { detail: error.to_string() })
     }
 

@@ -68,7 +68,7 @@ impl Service {
         if self.reader().level() >= Level::TASKS {
             return Ok(());
         }
-        self.0.status.require(Level::TASKS, "tasks")?;
+        self.0.status.require(self.reader().level(), Level::TASKS, "tasks")?;
         Err(ServiceError::TooOld {
             detail:
                 "the members have not agreed to tasks yet: they do once all have been of this version for \

@@ -13,19 +13,25 @@ use crate::http::WorkerToken;
 /// A fresh cluster key, as a line for a key file.
 pub(super) fn keygen(as_json: bool, out: &mut (dyn Write + Send)) -> Result<(), VerbError> {
     let key = KeyRing::generate_line();
-    print(out, as_json, &json!({ "key": key }), &key)
+    let edge = KeyRing::parse(&key).map_err(|error| VerbError::Refused(error.to_string()))?.edge_lines();
+    print(out, as_json, &json!({ "key": key, "edge_key": edge.join("\n") }), &key)
+}
+
+/// The edge keys of a cluster's keys, as lines for an edge's key file.
+pub(super) fn edge_key(keys: &KeyRing, as_json: bool, out: &mut (dyn Write + Send)) -> Result<(), VerbError> {
+    let lines = keys.edge_lines();
+    print(out, as_json, &json!({ "edge_keys": lines }), &lines.join("\n"))
 }
 
 /// The token that workers of a cluster are given, of the key that it seals with.
 pub(super) fn worker_token(
-    file: &Path,
+    keys: &KeyRing,
     as_json: bool,
     out: &mut (dyn Write + Send),
 ) -> Result<(), VerbError> {
-    let refused = |error: &dyn std::fmt::Display| VerbError::Refused(format!("{}: {error}", file.display()));
-    let text = std::fs::read_to_string(file).map_err(|error| refused(&error))?;
-    let keys = KeyRing::parse(&text).map_err(|error| refused(&error))?;
-    let token = WorkerToken::of(&keys).ok_or_else(|| refused(&"no token can be derived"))?;
+    let refused =
+        || VerbError::Refused("an edge key has no token of workers: the cluster key is needed".into());
+    let token = WorkerToken::of(keys).ok_or_else(refused)?;
     print(out, as_json, &json!({ "token": token }), &token)
 }
 

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use serde_json::Value;
+use skep_members::key::KeyRing;
 use skep_state::task::{NewTask, Policy, TaskClaim, TaskOp, TaskOutcome, When};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -109,17 +110,25 @@ async fn leadership_is_handed_over_and_a_node_is_removed() {
 #[tokio::test]
 async fn the_time_of_what_is_written_is_looked_at_and_set_back_where_that_is_confirmed() {
     let node = node().await;
-    let mend = |yes, json| Verb::MendTime { admin: node.admin, yes, json };
+    let mend = |shown_ms, json| Verb::MendTime { admin: node.admin, shown_ms, json };
     for _ in 0..2 {
-        let told = said(mend(false, false)).await.unwrap();
+        let told = said(mend(None, false)).await.unwrap();
         assert!(told.contains("2024-01-13T22:13:20.000Z, ahead of 2023-11-14T22:13:20.000Z"), "{told}");
-        assert!(told.contains("; 3 messages") && told.contains("--yes"), "{told}");
+        assert!(told.contains("; 3 messages"), "{told}");
+        assert!(told.contains(" --yes --agreed 2023-11-14T22:13:20.000Z "), "{told}");
+    }
+    let agreed = 1_700_000_000_000;
+    // Clocks that have come to agree on another time since, and one that somebody looked at long ago.
+    for other in [agreed + AHEAD_MS_MAX + 1, agreed - SHOWN_MS_MAX - 1, 0, u64::MAX] {
+        let told = said(mend(Some(other), false)).await.unwrap_err().to_string();
+        assert!(told.contains("agree on 2023-11-14T22:13:20.000Z by now"), "{told}");
     }
     assert!(!node.fake.state.lock().unwrap().is_time_mended);
-    let told: Value = serde_json::from_str(&said(mend(true, true)).await.unwrap()).unwrap();
+    let shown = Some(agreed - SHOWN_MS_MAX);
+    let told: Value = serde_json::from_str(&said(mend(shown, true)).await.unwrap()).unwrap();
     assert_eq!((&told["mended"], &told["ahead"]), (&Value::Bool(true), &Value::Bool(true)));
-    assert!(said(mend(false, false)).await.unwrap().contains("nothing to mend"));
-    assert!(said(mend(true, false)).await.unwrap_err().to_string().contains("not ahead"));
+    assert!(said(mend(None, false)).await.unwrap().contains("nothing to mend"));
+    assert!(said(mend(shown, false)).await.unwrap_err().to_string().contains("not ahead"));
 }
 
 #[tokio::test]
@@ -156,25 +165,31 @@ async fn keygen_prints_a_key_that_is_one_and_never_the_same() {
     let second = said(Verb::Keygen { json: true }).await.unwrap();
     let second: Value = serde_json::from_str(&second).unwrap();
     for key in [first.as_str(), second["key"].as_str().unwrap()] {
-        assert!(skep_members::key::KeyRing::parse(key).is_ok());
+        assert!(KeyRing::parse(key).is_ok());
     }
     assert_ne!(first.trim(), second["key"]);
 }
 
 #[tokio::test]
+async fn both_keys_are_printed_as_one_belongs_to_the_other() {
+    let made = said(Verb::Keygen { json: true }).await.unwrap();
+    let made: Value = serde_json::from_str(&made).unwrap();
+    let keys = KeyRing::parse(made["key"].as_str().unwrap()).unwrap();
+    let derived = said(Verb::EdgeKey { keys, json: false }).await.unwrap();
+    assert_eq!(derived.trim(), made["edge_key"]);
+    assert!(derived.starts_with("skep1-edge:"));
+}
+
+#[tokio::test]
 async fn the_workers_token_is_that_of_the_first_key_and_shows_no_key() {
-    let (folder, key) = (tempfile::tempdir().unwrap(), skep_members::key::KeyRing::generate_line());
-    let file = folder.path().join("cluster.key");
-    std::fs::write(&file, format!("{key}\n{}\n", skep_members::key::KeyRing::generate_line())).unwrap();
-    let verb = |json| Verb::WorkerToken { cluster_key_file: file.clone(), json };
-    let token = said(verb(false)).await.unwrap();
-    let json: Value = serde_json::from_str(&said(verb(true)).await.unwrap()).unwrap();
+    let [key, old] = [(); 2].map(|()| KeyRing::generate_line());
+    let verb = |text: &str, json| Verb::WorkerToken { keys: KeyRing::parse(text).unwrap(), json };
+    let token = said(verb(&format!("{key}\n{old}\n"), false)).await.unwrap();
+    let json: Value = serde_json::from_str(&said(verb(&key, true)).await.unwrap()).unwrap();
     assert_eq!((json["token"].as_str(), token.trim().len()), (Some(token.trim()), 64));
-    std::fs::write(&file, &key).unwrap();
-    assert_eq!(said(verb(false)).await.unwrap(), token);
     assert!(!key.contains(token.trim()));
-    std::fs::write(&file, "hunter2").unwrap();
-    assert!(!said(verb(false)).await.unwrap_err().to_string().contains("hunter2"));
+    let edge = KeyRing::parse(&key).unwrap().edge_lines().remove(0);
+    assert!(matches!(said(verb(&edge, false)).await, Err(VerbError::Refused(_))));
 }
 
 #[tokio::test]

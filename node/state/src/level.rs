@@ -13,7 +13,7 @@
 //! | 3 | 0.2.0 | [`Op::Level`] itself, sections |
 //! | 4 | 0.2.0 | claims as records, many more of them, and kept for their time; and a request of peers, which is no state |
 //! | 5 | 0.2.0 | the [rolling hash](crate::rolling); and a request of peers, by which they compare it |
-//! | 6 | 0.2.0 | tasks, and requests of peers for them, which are no state; [`Op::MendTime`], by which the replicated clock is set back, and that claims move it on; an operator's request to the leader for it |
+//! | 6 | 0.2.0 | tasks, and requests of peers for them, which are no state; [`Op::MendTime`], by which the replicated clock is set back, and that claims move it on; an operator's request to the leader for it; and that nodes' proofs in gossip are demanded |
 //!
 //! [`Op::Level`]: crate::command::Op::Level
 //! [`Op::MendTime`]: crate::command::Op::MendTime
@@ -39,6 +39,8 @@ impl Level {
     pub const TASKS: Level = Level(6);
     /// From which on the replicated clock can be set back.
     pub const TIME_MENDS: Level = Level(6);
+    /// From which on every node proves what it says of itself in gossip, and none that does not is seen.
+    pub const PROOFS: Level = Level(6);
 }
 
 impl Default for Level {

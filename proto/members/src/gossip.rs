@@ -6,19 +6,27 @@
 //!
 //! Tasks: the library's server, the receiver (`transport`), the driver (`driver`), the
 //! resolution of seeds (`crate::seeds`). All end with [`Gossip::stop`], or when the last handle
-//! is dropped. Who can write here holds the cluster key; members are trusted.
+//! is dropped. Who can write here holds the cluster key or the edge key; what came reaches the library
+//! once it was read and judged (`wire`, `admission`), and of nodes, nodes believe what is proved (`proofs`).
 
+pub mod admission;
 mod counters;
 mod driver;
 pub mod envelope;
+mod fallen;
+mod forms;
+mod proofs;
 pub mod record;
 mod transport;
 mod view;
+pub mod wire;
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use skep_base::id::NodeId;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -33,8 +41,12 @@ pub use view::View;
 /// median (2.1 s at 200 ms), and each sends some 60 datagrams and 10 KB a second.
 pub const INTERVAL: Duration = Duration::from_millis(150);
 
-/// How long the dead are remembered, and their records shown.
+/// How long the dead are shown.
 pub const DEAD_NODE_GRACE: Duration = Duration::from_secs(600);
+
+/// How long what gossips remembers them, each run for itself, and tells others of them for half of it: all
+/// that it remembers has to fit into a datagram.
+pub const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 
 /// This late for its own round, a process has stalled, and does not trust its view.
 pub const STALL: Duration = Duration::from_millis(600);
@@ -47,6 +59,9 @@ pub struct GossipConfig {
     /// Where to look for others first.
     pub seeds: Vec<Seed>,
     pub keys: KeyRing,
+    /// Those of whom it is known that they are nodes, before they have proved it: the members of the cluster as
+    /// the node's folder has them. Of them nothing is believed that an edge says.
+    pub nodes: Vec<NodeId>,
     /// The first record; `peer` is the address that the others are told.
     pub record: PeerRecord,
 }
@@ -75,6 +90,7 @@ pub struct Gossip {
 struct Shared {
     record: Mutex<PeerRecord>,
     record_changed: Notify,
+    demands_proofs: AtomicBool,
     leave: CancellationToken,
     stop: CancellationToken,
     counters: Arc<counters::Counters>,
@@ -98,13 +114,15 @@ impl Gossip {
         let shared = Arc::new(Shared {
             record: Mutex::new(config.record.clone()),
             record_changed: Notify::new(),
+            demands_proofs: AtomicBool::new(false),
             leave: CancellationToken::new(),
             stop: CancellationToken::new(),
             counters: Arc::default(),
         });
         let (sender, view) = watch::channel(Arc::new(View::alone(config.record, Instant::now())));
         let driver =
-            driver::Driver::start(shared.clone(), socket, &config.keys, config.seeds, sender).await?;
+            driver::Driver::start(shared.clone(), socket, &config.keys, config.seeds, config.nodes, sender)
+                .await?;
         let stop = Arc::new(shared.stop.clone().drop_guard());
         let task = Arc::new(Mutex::new(Some(tokio::spawn(driver.run()))));
         Ok(Self { shared, view, task, _stop: stop })
@@ -127,6 +145,14 @@ impl Gossip {
         changed = PeerRecord { id, program, peer, generation, ..changed };
         if *record != changed {
             *record = changed;
+            self.shared.record_changed.notify_one();
+        }
+    }
+
+    /// From now on, no node is seen that does not prove what it says: whoever has the edge key could say it.
+    /// For once there is no member any more that cannot.
+    pub fn demand_proofs(&self) {
+        if !self.shared.demands_proofs.swap(true, Relaxed) {
             self.shared.record_changed.notify_one();
         }
     }

@@ -1,12 +1,23 @@
 //! The cluster key: the one secret that members share, and what is derived from it.
 //!
+//! ```text
+//! cluster key K ── peers' CA, gossip among who has it
+//!        └─ edge key E = HKDF(K, "skep edge 1") ── edges' CA, gossip with edges, edges' proofs
+//! ```
+//!
+//! Nodes have K, which is everything. Edges, which are balancers and holders of addresses, need E alone:
+//! gossip is read with it, and nothing of Raft can be spoken, for K does not follow from E.
+//!
 //! Owns parsing and printing of keys and the HKDF that every derived secret goes through. No
 //! tasks. Nothing here shows a key: `Debug` prints how many there are, errors name lines only.
 
+mod proofs;
+
 use std::fmt;
 
-use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};
+
+pub(crate) use self::proofs::SHORT_PROOF_DIGITS;
 
 /// Bytes of one key.
 pub const KEY_BYTES: usize = 32;
@@ -14,32 +25,59 @@ pub const KEY_BYTES: usize = 32;
 /// Most keys in a ring: a rotation needs two, the rest is room for a mistake.
 pub const KEYS_MAX: usize = 8;
 
-/// What every line with a key starts with: the version of the format.
-const PREFIX: &str = "skep1:";
+/// What every line with a cluster key starts with: the version of the format.
+const ROOT_PREFIX: &str = "skep1:";
+
+/// The same of an edge key.
+const EDGE_PREFIX: &str = "skep1-edge:";
 
 /// The salt of every derivation: keys of another program never give the same secrets.
 const SALT: &[u8] = b"skep cluster key 1";
 
+/// What the edge key is derived for.
+const EDGE_PURPOSE: &[u8] = b"skep edge 1";
+
+/// What tells keys apart in the header of a datagram, with no word about the key.
+const HINT_PURPOSE: &[u8] = b"skep datagram hint 1";
+
+/// Bytes of it.
+pub(crate) const HINT_BYTES: usize = 4;
+
+pub(crate) type Hint = [u8; HINT_BYTES];
+
 /// What a process without a key uses, on loopback alone; as public as this source.
 const INSECURE: [u8; KEY_BYTES] = *b"skep: no key, for loopback only!";
 
-/// One key; wiped when dropped.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Key([u8; KEY_BYTES]);
+/// Which of a key's two secrets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Form {
+    /// The edge key, which everyone has.
+    Edge,
+    /// The cluster key itself.
+    Root,
+}
 
-impl Key {
+/// A secret of 32 bytes; wiped when dropped.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Secret([u8; KEY_BYTES]);
+
+impl Secret {
     /// The secret for one purpose: HKDF-SHA256 with `info` naming the purpose.
     ///
     /// `None` never happens for these sizes; the callers' errors carry it all the same.
-    pub(crate) fn derive(&self, info: &[&[u8]]) -> Option<[u8; 32]> {
-        let mut secret = [0; 32];
+    pub(crate) fn derive(&self, info: &[&[u8]]) -> Option<[u8; KEY_BYTES]> {
+        let mut secret = [0; KEY_BYTES];
         let key = Salt::new(HKDF_SHA256, SALT).extract(&self.0);
         key.expand(info, HKDF_SHA256).ok()?.fill(&mut secret).ok()?;
         Some(secret)
     }
+
+    pub(crate) fn hint(&self) -> Option<Hint> {
+        self.derive(&[HINT_PURPOSE])?.first_chunk().copied()
+    }
 }
 
-impl Drop for Key {
+impl Drop for Secret {
     fn drop(&mut self) {
         self.0.fill(0);
         // Keeps the compiler from dropping the write to memory that is about to go.
@@ -47,10 +85,47 @@ impl Drop for Key {
     }
 }
 
+/// One key of a ring: a cluster key with its edge key, or an edge key alone.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Key {
+    root: Option<Secret>,
+    edge: Secret,
+    /// The cluster key's. An edge that has it tells its own cluster's members from strangers, also
+    /// where it cannot open what they say; every datagram shows it.
+    root_hint: Hint,
+}
+
+impl Key {
+    fn of_root(root: Secret) -> Option<Self> {
+        let edge = Secret(root.derive(&[EDGE_PURPOSE])?);
+        let root_hint = root.hint()?;
+        Some(Self { root: Some(root), edge, root_hint })
+    }
+
+    pub(crate) fn root(&self) -> Option<&Secret> {
+        self.root.as_ref()
+    }
+
+    pub(crate) fn edge(&self) -> &Secret {
+        &self.edge
+    }
+
+    pub(crate) fn root_hint(&self) -> Hint {
+        self.root_hint
+    }
+
+    /// The secrets that it has.
+    pub(crate) fn secrets(&self) -> impl Iterator<Item = (Form, &Secret)> {
+        let root = self.root.iter().map(|root| (Form::Root, root));
+        std::iter::once((Form::Edge, &self.edge)).chain(root)
+    }
+}
+
 /// The cluster's keys: the first seals and signs, every one opens and is trusted.
 ///
 /// To change the key with no interruption, every process goes through three steps, and each step
-/// is taken everywhere before the next: `[old]`, `[old, new]`, `[new, old]`, `[new]`.
+/// is taken everywhere before the next: `[old]`, `[old, new]`, `[new, old]`, `[new]`. Edges' rings go
+/// through the same steps. A ring may have keys of both forms: of an edge key it has what an edge has.
 #[derive(Clone, PartialEq, Eq)]
 pub struct KeyRing {
     keys: Vec<Key>,
@@ -66,16 +141,16 @@ pub enum KeyError {
     #[error("there are more than {KEYS_MAX} cluster keys")]
     TooMany,
     /// The line is no key.
-    #[error("line {line} is no cluster key: expected `skep1:` and 64 hex digits")]
+    #[error("line {line} is no cluster key: expected `skep1:` and 64 hex digits, or `skep1-edge:` and 72")]
     Malformed { line: usize },
-    /// The key stands on an earlier line also.
+    /// The key stands on an earlier line also, or is the edge key of one there.
     #[error("line {line} repeats a cluster key")]
     Repeated { line: usize },
 }
 
 impl KeyRing {
-    /// Reads a ring: one key a line, `skep1:` and 64 hex digits, the first seals; blank lines
-    /// and those that start with `#` are skipped.
+    /// Reads a ring: one key a line, `skep1:` and 64 hex digits for a cluster key, `skep1-edge:` and 72
+    /// for an edge key; the first seals; blank lines and those that start with `#` are skipped.
     pub fn parse(text: &str) -> Result<Self, KeyError> {
         let mut keys: Vec<Key> = Vec::new();
         for (index, line) in text.lines().enumerate() {
@@ -84,7 +159,7 @@ impl KeyRing {
                 continue;
             }
             let key = parse_line(line).ok_or(KeyError::Malformed { line: number })?;
-            if keys.contains(&key) {
+            if keys.iter().any(|known| known.edge == key.edge) {
                 return Err(KeyError::Repeated { line: number });
             }
             if keys.len() == KEYS_MAX {
@@ -98,38 +173,35 @@ impl KeyRing {
         Ok(Self { keys })
     }
 
-    /// A fresh random key, as a line that [`KeyRing::parse`] reads; no line end.
+    /// A fresh random cluster key, as a line that [`KeyRing::parse`] reads; no line end.
     pub fn generate_line() -> String {
-        use fmt::Write as _;
         let mut key = [0; KEY_BYTES];
         // The system's random source failing leaves no safe way on.
         aws_lc_rs::rand::fill(&mut key).expect("the system gives random bytes");
-        let mut line = PREFIX.to_string();
-        for byte in key {
-            let _ = write!(line, "{byte:02x}");
-        }
-        line
+        format!("{ROOT_PREFIX}{}", hex(&key))
+    }
+
+    /// The edge key of each key, as the lines of an edge's ring, in the same order; no line ends.
+    pub fn edge_lines(&self) -> Vec<String> {
+        let line = |key: &Key| format!("{EDGE_PREFIX}{}{}", hex(&key.edge.0), hex(&key.root_hint));
+        self.keys.iter().map(line).collect()
+    }
+
+    /// Whether it has a cluster key itself: who has one may vote and write.
+    pub fn has_root(&self) -> bool {
+        self.keys.iter().any(|key| key.root.is_some())
+    }
+
+    /// Whether it has an edge key whose cluster key it has not: a node can do nothing with one, and who has
+    /// one is an edge, whatever else it has.
+    pub fn has_edge_alone(&self) -> bool {
+        self.keys.iter().any(|key| key.root.is_none())
     }
 
     /// The well-known ring of a process that was given no key. It keeps nobody out: the caller
     /// makes sure that every address is a loopback one.
     pub fn insecure_loopback() -> Self {
-        Self { keys: vec![Key(INSECURE)] }
-    }
-
-    /// What only a holder of the key can say of `words`, in hexadecimal. `purpose` keeps it from being
-    /// good for anything else. `None` never happens; see [`Key::derive`].
-    pub fn proof(&self, purpose: &str, words: &[u8]) -> Option<String> {
-        let proof = self.keys.first()?.derive(&proof_info(purpose, words))?;
-        Some(proof.iter().map(|byte| format!("{byte:02x}")).collect())
-    }
-
-    /// Whether a holder of one of the keys said so.
-    pub fn proves(&self, purpose: &str, words: &[u8], proof: &str) -> bool {
-        self.keys.iter().any(|key| {
-            let own = Self { keys: vec![key.clone()] }.proof(purpose, words);
-            own.is_some_and(|own| verify_slices_are_equal(own.as_bytes(), proof.as_bytes()).is_ok())
-        })
+        Self { keys: Key::of_root(Secret(INSECURE)).into_iter().collect() }
     }
 
     /// The keys, the sealing one first; never empty.
@@ -138,8 +210,13 @@ impl KeyRing {
     }
 }
 
-fn proof_info<'a>(purpose: &'a str, words: &'a [u8]) -> [&'a [u8]; 4] {
-    [b"proof\0", purpose.as_bytes(), b"\0", words]
+fn hex(bytes: &[u8]) -> String {
+    use fmt::Write as _;
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
 }
 
 impl fmt::Debug for KeyRing {
@@ -149,21 +226,35 @@ impl fmt::Debug for KeyRing {
 }
 
 fn parse_line(line: &str) -> Option<Key> {
-    let digits = line.strip_prefix(PREFIX)?.as_bytes();
-    if digits.len() != 2 * KEY_BYTES {
+    if let Some(digits) = line.strip_prefix(EDGE_PREFIX) {
+        let (edge, root_hint) = digits.as_bytes().split_at_checked(2 * KEY_BYTES)?;
+        return Some(Key { root: None, edge: Secret(bytes(edge)?), root_hint: bytes(root_hint)? });
+    }
+    let digits = line.strip_prefix(ROOT_PREFIX)?.as_bytes();
+    Key::of_root(Secret(bytes(digits)?))
+}
+
+/// As many bytes as these hex digits are, neither more nor fewer.
+fn bytes<const N: usize>(digits: &[u8]) -> Option<[u8; N]> {
+    if digits.len() != 2 * N {
         return None;
     }
     let nibble = |digit: u8| (digit as char).to_digit(16).map(|value| value as u8);
-    let mut key = Key([0; KEY_BYTES]);
-    for (byte, pair) in key.0.iter_mut().zip(digits.chunks_exact(2)) {
+    let mut bytes = [0; N];
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
         *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
     }
-    Some(key)
+    Some(bytes)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    fn edge_of(root: &str) -> String {
+        KeyRing::parse(root).unwrap().edge_lines().remove(0)
+    }
 
     #[test]
     fn a_generated_line_is_read_back_and_is_never_the_same_twice() {
@@ -185,7 +276,12 @@ mod tests {
     fn what_is_no_ring_is_refused_with_the_line_and_without_the_text() {
         let line = KeyRing::generate_line();
         assert_eq!(KeyRing::parse(" \n# nothing\n"), Err(KeyError::Empty));
-        for bad in ["skep1:", "skep2:00", &line[..line.len() - 1], &format!("{line}0"), &line[6..]] {
+        let edge = edge_of(&line);
+        let short = line.replace(ROOT_PREFIX, EDGE_PREFIX);
+        for bad in ["skep1:", "skep2:00", &line[..line.len() - 1], &format!("{line}0"), &line[6..]]
+            .into_iter()
+            .chain([EDGE_PREFIX, &edge[..edge.len() - 1], &format!("{edge}0"), &edge[11..], &short])
+        {
             assert_eq!(KeyRing::parse(&format!("#\n{bad}")), Err(KeyError::Malformed { line: 2 }), "{bad}");
         }
         assert_eq!(KeyRing::parse(&format!("{line}\n{line}")), Err(KeyError::Repeated { line: 2 }));
@@ -205,21 +301,60 @@ mod tests {
     #[test]
     fn each_purpose_and_each_key_has_its_own_secret() {
         let ring = KeyRing::parse(&KeyRing::generate_line()).unwrap();
+        let other = KeyRing::insecure_loopback();
+        for (form, secret) in ring.keys()[0].secrets() {
+            assert_eq!(secret.derive(&[b"a"]), secret.derive(&[b"a"]));
+            assert_ne!(secret.derive(&[b"a"]), secret.derive(&[b"b"]));
+            for (_, another) in other.keys()[0].secrets() {
+                assert_ne!(secret.derive(&[b"a"]), another.derive(&[b"a"]), "{form:?}");
+            }
+        }
         let key = &ring.keys()[0];
-        assert_eq!(key.derive(&[b"a"]), key.derive(&[b"a"]));
-        assert_ne!(key.derive(&[b"a"]), key.derive(&[b"b"]));
-        assert_ne!(key.derive(&[b"a"]), KeyRing::insecure_loopback().keys()[0].derive(&[b"a"]));
+        assert_ne!(key.root().unwrap().derive(&[b"a"]), key.edge().derive(&[b"a"]));
+    }
+
+    /// The key is of the fixed form and derivation that every later version must give.
+    #[test]
+    fn the_edge_key_of_a_cluster_key_is_pinned() {
+        let root =
+            KeyRing::parse(&format!("skep1:{}", "00112233445566778899aabbccddeeff".repeat(2))).unwrap();
+        let edge = "skep1-edge:3c40e6e47641c1b82ba254c903474de97c1ce4e5b322f8859b7f577f8d814c55ba6581e4";
+        assert_eq!(root.edge_lines(), [edge]);
+        let parsed = KeyRing::parse(&edge.to_uppercase().replace("SKEP1-EDGE", "skep1-edge")).unwrap();
+        assert_eq!(parsed.edge_lines(), [edge]);
+        assert!(parsed.keys()[0].edge() == root.keys()[0].edge() && parsed.keys()[0].root().is_none());
+        assert!(root.has_root() && !root.has_edge_alone() && parsed.has_edge_alone() && !parsed.has_root());
     }
 
     #[test]
-    fn a_proof_is_of_these_words_for_this_purpose_by_one_of_the_keys() {
-        let (old, new) = (KeyRing::generate_line(), KeyRing::generate_line());
-        let old_ring = KeyRing::parse(&old).unwrap();
-        let both = KeyRing::parse(&format!("{new}\n{old}")).unwrap();
-        let proof = old_ring.proof("a purpose", b"words").unwrap();
-        assert!(old_ring.proves("a purpose", b"words", &proof) && both.proves("a purpose", b"words", &proof));
-        assert!(!both.proves("a purpos", b"ewords", &proof) && !both.proves("a purpose", b"word", &proof));
-        assert!(!KeyRing::parse(&new).unwrap().proves("a purpose", b"words", &proof));
-        assert!(!both.proves("a purpose", b"words", ""));
+    fn a_ring_may_have_both_forms_and_no_key_twice_in_whichever() {
+        let (one, two) = (KeyRing::generate_line(), KeyRing::generate_line());
+        let mixed = KeyRing::parse(&format!("{one}\n{}", edge_of(&two))).unwrap();
+        assert!(mixed.has_root() && mixed.has_edge_alone());
+        assert_eq!(mixed.edge_lines(), [edge_of(&one), edge_of(&two)]);
+        for (first, second) in [(one.clone(), edge_of(&one)), (edge_of(&one), one.clone())] {
+            let twice = KeyRing::parse(&format!("{first}\n{second}"));
+            assert_eq!(twice, Err(KeyError::Repeated { line: 2 }));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn hostile_key_files_never_panic_and_are_never_shown(
+            lines in prop::collection::vec("(skep1(-edge)?:)?[0-9a-fg\u{e9}]{0,80}", 0..12),
+        ) {
+            if let Err(error) = KeyRing::parse(&lines.join("\n")) {
+                let shown = error.to_string();
+                let secret = lines.iter().filter(|line| line.len() > 24).all(|line| !shown.contains(&**line));
+                prop_assert!(secret, "{}", shown);
+            }
+        }
+
+        #[test]
+        fn whatever_is_a_key_has_an_edge_key_that_is_read_back(key in any::<[u8; KEY_BYTES]>()) {
+            let ring = KeyRing::parse(&format!("{ROOT_PREFIX}{}", hex(&key))).unwrap();
+            let lines = ring.edge_lines();
+            prop_assert_eq!(KeyRing::parse(&lines.join("\n")).unwrap().edge_lines(), lines);
+        }
     }
 }

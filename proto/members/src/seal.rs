@@ -10,6 +10,9 @@
 //! associated data. The receiver keeps a replay window (as in RFC 4303, section 3.4.3) for each
 //! session that it has opened something of. No tasks, no I/O.
 //!
+//! A key has two forms ([`Form`]), and each seals under secrets of its own. What the cluster key itself
+//! has sealed is as the version before had it, and edges cannot open it.
+//!
 //! What a replay window cannot know: datagrams of a session that the receiver has never seen or
 //! has forgotten open once more. Gossip bears that: versions and heartbeats in it only rise.
 
@@ -17,7 +20,10 @@ use std::collections::HashMap;
 
 use aws_lc_rs::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 
-use crate::key::{Key, KeyRing};
+use crate::key::{Form, HINT_BYTES, Hint, KeyRing, Secret};
+use window::Window;
+
+mod window;
 
 /// The format's version, the first byte.
 pub const VERSION: u8 = 1;
@@ -31,25 +37,21 @@ pub const OVERHEAD_BYTES: usize = HEADER_BYTES + TAG_BYTES;
 /// Counters this far behind a session's newest, or farther, are taken for replays.
 pub const WINDOW: u64 = 2048;
 
-/// Most sessions that are remembered; the one unused for longest goes first.
+/// Most sessions of each form that are remembered; the one unused for longest goes first. An edge that begins
+/// many lets none of the members' be forgotten, whose datagrams would open once more.
 pub const SESSIONS_MAX: usize = 1024;
 
 /// Datagrams of one session; then the sealer starts another.
 const COUNTER_MAX: u64 = 1 << 48;
 
-const HINT_BYTES: usize = 4;
 const SESSION_BYTES: usize = 16;
 const COUNTER_BYTES: usize = 8;
 const TAG_BYTES: usize = 16;
-const WINDOW_WORDS: usize = (WINDOW / 64) as usize;
 
 /// What the datagram key is derived for; the session follows.
 const SESSION_PURPOSE: &[u8] = b"skep datagram session 1";
-/// What tells keys of a ring apart in the header, with no word about the key.
-const HINT_PURPOSE: &[u8] = b"skep datagram hint 1";
 
 type SessionId = [u8; SESSION_BYTES];
-type Hint = [u8; HINT_BYTES];
 
 /// The cryptography refused; not a matter of input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -66,6 +68,9 @@ pub enum OpenError {
     /// Most likely another cluster's.
     #[error("sealed with a key that is not in the ring")]
     UnknownKey,
+    /// Of this process's cluster, if it is true; an edge key does not open it.
+    #[error("sealed with the cluster key itself, of which this process has the edge key alone")]
+    Members,
     #[error("changed on the way, or forged")]
     Forged,
     #[error("seen before, or too old to tell")]
@@ -74,11 +79,7 @@ pub enum OpenError {
     Reflected,
 }
 
-fn hint_of(key: &Key) -> Option<Hint> {
-    key.derive(&[HINT_PURPOSE])?.first_chunk().copied()
-}
-
-fn session_key(key: &Key, session: &SessionId) -> Option<LessSafeKey> {
+fn session_key(key: &Secret, session: &SessionId) -> Option<LessSafeKey> {
     let secret = key.derive(&[SESSION_PURPOSE, session])?;
     Some(LessSafeKey::new(UnboundKey::new(&CHACHA20_POLY1305, &secret).ok()?))
 }
@@ -91,36 +92,58 @@ fn nonce(counter: u64) -> Nonce {
 
 /// Seals what this process sends, with the ring's first key.
 pub struct Sealer {
-    key: Key,
+    edge: FormSealer,
+    /// None where the process is an edge.
+    root: Option<FormSealer>,
+}
+
+impl Sealer {
+    /// A sealer with sessions of its own. An edge that also has a cluster key, in a rotation, seals as one
+    /// that has none: it would be answered under the other key, of which it has the edge key alone.
+    pub fn new(ring: &KeyRing) -> Result<Self, SealError> {
+        let key = ring.keys().first().ok_or(SealError)?;
+        let root = key.root().filter(|_| !ring.has_edge_alone());
+        Ok(Self { edge: FormSealer::new(key.edge())?, root: root.map(FormSealer::new).transpose()? })
+    }
+
+    /// The sessions that the next datagrams belong to.
+    pub fn sessions(&self) -> Vec<[u8; SESSION_BYTES]> {
+        self.root.iter().chain([&self.edge]).map(|sealer| sealer.session).collect()
+    }
+
+    /// The sealed datagram; [`OVERHEAD_BYTES`] longer than `plain`. An edge has one form alone.
+    pub fn seal(&mut self, form: Form, plain: &[u8]) -> Result<Vec<u8>, SealError> {
+        match (form, &mut self.root) {
+            (Form::Root, Some(root)) => root.seal(plain),
+            _ => self.edge.seal(plain),
+        }
+    }
+}
+
+/// Seals in one form.
+struct FormSealer {
+    key: Secret,
     hint: Hint,
     session: SessionId,
     session_key: LessSafeKey,
     counter: u64,
 }
 
-impl Sealer {
-    /// A sealer with a session of its own.
-    pub fn new(ring: &KeyRing) -> Result<Self, SealError> {
-        let key = ring.keys().first().ok_or(SealError)?.clone();
-        let hint = hint_of(&key).ok_or(SealError)?;
-        let (session, session_key) = Self::new_session(&key)?;
-        Ok(Self { key, hint, session, session_key, counter: 0 })
+impl FormSealer {
+    fn new(key: &Secret) -> Result<Self, SealError> {
+        let hint = key.hint().ok_or(SealError)?;
+        let (session, session_key) = Self::new_session(key)?;
+        Ok(Self { key: key.clone(), hint, session, session_key, counter: 0 })
     }
 
-    fn new_session(key: &Key) -> Result<(SessionId, LessSafeKey), SealError> {
+    fn new_session(key: &Secret) -> Result<(SessionId, LessSafeKey), SealError> {
         let mut session = [0; SESSION_BYTES];
         aws_lc_rs::rand::fill(&mut session).map_err(|_| SealError)?;
         let session_key = session_key(key, &session).ok_or(SealError)?;
         Ok((session, session_key))
     }
 
-    /// The session that the next datagram belongs to.
-    pub fn session(&self) -> [u8; SESSION_BYTES] {
-        self.session
-    }
-
-    /// The sealed datagram; [`OVERHEAD_BYTES`] longer than `plain`.
-    pub fn seal(&mut self, plain: &[u8]) -> Result<Vec<u8>, SealError> {
+    fn seal(&mut self, plain: &[u8]) -> Result<Vec<u8>, SealError> {
         if self.counter == COUNTER_MAX {
             (self.session, self.session_key) = Self::new_session(&self.key)?;
             self.counter = 0;
@@ -144,14 +167,17 @@ impl Sealer {
 
 /// Opens what came, with any key of the ring.
 pub struct Opener {
-    keys: Vec<(Hint, Key)>,
-    own: Option<SessionId>,
+    keys: Vec<(Hint, Form, Secret)>,
+    /// Hints of cluster keys of which there is the edge key alone.
+    members: Vec<Hint>,
+    own: Vec<SessionId>,
     sessions: HashMap<(Hint, SessionId), Session>,
     /// Counts datagrams: the clock of `last_used`.
     now: u64,
 }
 
 struct Session {
+    form: Form,
     key: LessSafeKey,
     window: Window,
     last_used: u64,
@@ -159,18 +185,19 @@ struct Session {
 
 impl Opener {
     pub fn new(ring: &KeyRing) -> Result<Self, SealError> {
-        let keys = ring
-            .keys()
-            .iter()
-            .map(|key| Some((hint_of(key)?, key.clone())))
+        let secrets = ring.keys().iter().flat_map(|key| key.secrets());
+        let keys = secrets
+            .map(|(form, secret)| Some((secret.hint()?, form, secret.clone())))
             .collect::<Option<_>>()
             .ok_or(SealError)?;
-        Ok(Self { keys, own: None, sessions: HashMap::new(), now: 0 })
+        let edges = ring.keys().iter().filter(|key| key.root().is_none());
+        let members = edges.map(|key| key.root_hint()).collect();
+        Ok(Self { keys, members, own: Vec::new(), sessions: HashMap::new(), now: 0 })
     }
 
-    /// From now on, refuses this process's own session: what an attacker sends back.
-    pub fn refuse_own(&mut self, session: [u8; SESSION_BYTES]) {
-        self.own = Some(session);
+    /// From now on, refuses this process's own sessions: what an attacker sends back.
+    pub fn refuse_own(&mut self, sessions: Vec<[u8; SESSION_BYTES]>) {
+        self.own = sessions;
     }
 
     /// How many sessions are remembered.
@@ -183,6 +210,11 @@ impl Opener {
     /// Allocates no more than the datagram's length; an unknown session costs one derivation and
     /// is remembered only once it has proved that it knows the key.
     pub fn open(&mut self, datagram: &[u8]) -> Result<Vec<u8>, OpenError> {
+        self.open_telling_form(datagram).map(|(_, plain)| plain)
+    }
+
+    /// The same, with the form that it was sealed in.
+    pub fn open_telling_form(&mut self, datagram: &[u8]) -> Result<(Form, Vec<u8>), OpenError> {
         if datagram.len() < OVERHEAD_BYTES {
             return Err(OpenError::TooShort);
         }
@@ -195,7 +227,7 @@ impl Opener {
         if *version != VERSION {
             return Err(OpenError::Version);
         }
-        if self.own.as_ref() == Some(session) {
+        if self.own.contains(session) {
             return Err(OpenError::Reflected);
         }
 
@@ -208,29 +240,32 @@ impl Opener {
             let plain = decrypt(&known.key, counter, header, sealed)?;
             known.window.insert(counter);
             known.last_used = self.now;
-            return Ok(plain);
+            return Ok((known.form, plain));
         }
 
-        let mut unknown = OpenError::UnknownKey;
+        let mut unknown =
+            if self.members.contains(hint) { OpenError::Members } else { OpenError::UnknownKey };
         // Hints may collide; the tag decides.
-        for (_, key) in self.keys.iter().filter(|(known, _)| known == hint) {
+        for (_, form, key) in self.keys.iter().filter(|(known, ..)| known == hint) {
             unknown = OpenError::Forged;
             let Some(key) = session_key(key, session) else { continue };
             let Ok(plain) = decrypt(&key, counter, header, sealed) else { continue };
+            let form = *form;
             let mut window = Window::default();
             window.insert(counter);
-            self.make_room();
-            self.sessions.insert(id, Session { key, window, last_used: self.now });
-            return Ok(plain);
+            self.make_room(form);
+            self.sessions.insert(id, Session { form, key, window, last_used: self.now });
+            return Ok((form, plain));
         }
         Err(unknown)
     }
 
-    fn make_room(&mut self) {
-        if self.sessions.len() < SESSIONS_MAX {
+    fn make_room(&mut self, form: Form) {
+        let alike = || self.sessions.iter().filter(move |(_, session)| session.form == form);
+        if alike().count() < SESSIONS_MAX {
             return;
         }
-        let oldest = self.sessions.iter().min_by_key(|(_, session)| session.last_used).map(|(id, _)| *id);
+        let oldest = alike().min_by_key(|(_, session)| session.last_used).map(|(id, _)| *id);
         if let Some(id) = oldest {
             self.sessions.remove(&id);
         }
@@ -245,183 +280,5 @@ fn decrypt(key: &LessSafeKey, counter: u64, header: &[u8], sealed: &[u8]) -> Res
     Ok(text)
 }
 
-/// Which of the last [`WINDOW`] counters of a session were seen: a ring of bits.
-struct Window {
-    newest: u64,
-    seen: [u64; WINDOW_WORDS],
-}
-
-impl Default for Window {
-    fn default() -> Self {
-        Self { newest: 0, seen: [0; WINDOW_WORDS] }
-    }
-}
-
-impl Window {
-    fn place(counter: u64) -> (usize, u64) {
-        let bit = counter % WINDOW;
-        ((bit / 64) as usize, 1 << (bit % 64))
-    }
-
-    /// Whether the counter was seen or is too old to tell. Sealers count from 1.
-    fn has(&self, counter: u64) -> bool {
-        if counter > self.newest {
-            return false;
-        }
-        let (word, bit) = Self::place(counter);
-        self.newest - counter >= WINDOW || self.seen[word] & bit != 0
-    }
-
-    fn insert(&mut self, counter: u64) {
-        if counter > self.newest {
-            // The places between the newest and this one belonged to older counters.
-            for skipped in 1..=(counter - self.newest).min(WINDOW) {
-                let (word, bit) = Self::place(counter - (skipped - 1));
-                self.seen[word] &= !bit;
-            }
-            self.newest = counter;
-        }
-        let (word, bit) = Self::place(counter);
-        self.seen[word] |= bit;
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn pair() -> (Sealer, Opener) {
-        let ring = KeyRing::insecure_loopback();
-        (Sealer::new(&ring).unwrap(), Opener::new(&ring).unwrap())
-    }
-
-    fn rings() -> [KeyRing; 4] {
-        let (old, new) = (KeyRing::generate_line(), KeyRing::generate_line());
-        [old.clone(), format!("{old}\n{new}"), format!("{new}\n{old}"), new]
-            .map(|text| KeyRing::parse(&text).unwrap())
-    }
-
-    #[test]
-    fn what_is_sealed_opens_once() {
-        let (mut sealer, mut opener) = pair();
-        let datagram = sealer.seal(b"hello").unwrap();
-        assert_eq!(datagram.len(), 5 + OVERHEAD_BYTES);
-        assert!(!datagram.windows(5).any(|bytes| bytes == b"hello"));
-        assert_eq!(opener.open(&datagram).unwrap(), b"hello");
-        assert_eq!(opener.open(&datagram), Err(OpenError::Replayed));
-    }
-
-    #[test]
-    fn an_empty_datagram_can_be_sealed() {
-        let (mut sealer, mut opener) = pair();
-        assert_eq!(opener.open(&sealer.seal(b"").unwrap()).unwrap(), b"");
-    }
-
-    #[test]
-    fn datagrams_out_of_order_open_inside_the_window_alone() {
-        let (mut sealer, mut opener) = pair();
-        let datagrams: Vec<_> = (0..WINDOW + 10).map(|_| sealer.seal(b"x").unwrap()).collect();
-        let newest = datagrams.len() - 1;
-        opener.open(&datagrams[newest]).unwrap();
-        assert_eq!(opener.open(&datagrams[9]), Err(OpenError::Replayed));
-        for datagram in datagrams[10..newest].iter().rev() {
-            opener.open(datagram).unwrap();
-        }
-        for datagram in &datagrams {
-            assert_eq!(opener.open(datagram), Err(OpenError::Replayed));
-        }
-    }
-
-    #[test]
-    fn a_reflected_datagram_is_refused() {
-        let (mut sealer, mut opener) = pair();
-        opener.refuse_own(sealer.session());
-        assert_eq!(opener.open(&sealer.seal(b"x").unwrap()), Err(OpenError::Reflected));
-    }
-
-    #[test]
-    fn neighbouring_steps_of_a_rotation_understand_each_other() {
-        let rings = rings();
-        for (i, one) in rings.iter().enumerate() {
-            for (j, two) in rings.iter().enumerate() {
-                let datagram = Sealer::new(one).unwrap().seal(b"x").unwrap();
-                let opened = Opener::new(two).unwrap().open(&datagram);
-                // A ring with both keys opens all; one key alone opens what that key sealed.
-                let understood = (i < 2 && j < 3) || (i >= 2 && j >= 1);
-                let expected = if understood { Ok(b"x".to_vec()) } else { Err(OpenError::UnknownKey) };
-                assert_eq!(opened, expected, "step {i} to step {j}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_truncated_datagram_never_opens() {
-        let (mut sealer, mut opener) = pair();
-        let datagram = sealer.seal(b"hello").unwrap();
-        for end in 0..datagram.len() {
-            let error = if end < OVERHEAD_BYTES { OpenError::TooShort } else { OpenError::Forged };
-            assert_eq!(opener.open(&datagram[..end]), Err(error), "{end}");
-        }
-        assert_eq!(opener.sessions(), 0);
-        opener.open(&datagram).unwrap();
-    }
-
-    #[test]
-    fn sessions_are_bounded_and_the_one_unused_for_longest_goes() {
-        let ring = KeyRing::insecure_loopback();
-        let mut opener = Opener::new(&ring).unwrap();
-        let mut kept = Sealer::new(&ring).unwrap();
-        for _ in 0..SESSIONS_MAX + 20 {
-            opener.open(&kept.seal(b"x").unwrap()).unwrap();
-            opener.open(&Sealer::new(&ring).unwrap().seal(b"x").unwrap()).unwrap();
-        }
-        assert_eq!(opener.sessions(), SESSIONS_MAX);
-        assert!(opener.sessions.keys().any(|(_, session)| *session == kept.session()));
-    }
-
-    #[test]
-    fn a_worn_out_session_is_replaced() {
-        let (mut sealer, mut opener) = pair();
-        let session = sealer.session();
-        sealer.counter = COUNTER_MAX - 1;
-        opener.open(&sealer.seal(b"last").unwrap()).unwrap();
-        assert_eq!(opener.open(&sealer.seal(b"first").unwrap()).unwrap(), b"first");
-        assert_ne!(sealer.session(), session);
-    }
-
-    proptest! {
-        #[test]
-        fn a_flipped_bit_never_opens(plain in prop::collection::vec(any::<u8>(), 0..200), bit in any::<prop::sample::Index>()) {
-            let (mut sealer, mut opener) = pair();
-            let mut datagram = sealer.seal(&plain).unwrap();
-            let bit = bit.index(datagram.len() * 8);
-            datagram[bit / 8] ^= 1 << (bit % 8);
-            prop_assert!(opener.open(&datagram).is_err());
-            datagram[bit / 8] ^= 1 << (bit % 8);
-            prop_assert_eq!(opener.open(&datagram).unwrap(), plain);
-        }
-
-        #[test]
-        fn hostile_bytes_never_open_nor_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let (sealer, mut opener) = pair();
-            prop_assert!(opener.open(&bytes).is_err());
-            let guided = [&[VERSION][..], &sealer.hint, &bytes].concat();
-            prop_assert!(opener.open(&guided).is_err());
-        }
-
-        #[test]
-        fn the_window_agrees_with_a_set_of_all_that_was_seen(counters in prop::collection::vec(1..6000u64, 1..300)) {
-            let (mut window, mut seen, mut newest) = (Window::default(), std::collections::HashSet::new(), 0);
-            for counter in counters {
-                let old = newest >= counter && newest - counter >= WINDOW;
-                prop_assert_eq!(window.has(counter), old || seen.contains(&counter));
-                if !window.has(counter) {
-                    window.insert(counter);
-                    seen.insert(counter);
-                    newest = newest.max(counter);
-                }
-            }
-        }
-    }
-}
+mod tests;

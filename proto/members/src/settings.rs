@@ -1,7 +1,9 @@
 //! The settings that say who a process's peers are: the address it tells them, the seeds, the
 //! cluster key. Each program has them as rows of its table.
 
-use skep_base::settings::{ConfigError, Kind, Layers, Secret, Setting, secret, values::list};
+use std::path::Path;
+
+use skep_base::settings::{ConfigError, Kind, Layers, Secret, Setting, secret, secret_in, values::list};
 
 use crate::advertise::Advertise;
 use crate::key::KeyRing;
@@ -28,9 +30,11 @@ pub const CLUSTER_KEY_FILE: Setting = Setting {
     kind: Kind::Serving,
     value: "FILE",
     default: "none, allowed on loopback alone",
-    help: "File with the cluster key, one a line: the first seals, all open; `skep-node keygen` prints one; \
-           the environment's SKEP_CLUSTER_KEY may hold the key itself",
+    help: "File with the cluster key, one a line: the first seals, all open; `skep-node keygen` prints one, \
+           `skep-node edge-key` the one that balancers and address holders need; the environment's \
+           SKEP_CLUSTER_KEY may hold the key itself",
 };
+
 /// An address to tell peers; without a port (or with 0) it is that of the peer socket.
 pub fn advertise(text: &str) -> Result<Advertise, String> {
     let mut address: Advertise = text
@@ -48,13 +52,51 @@ pub fn seeds(text: &str) -> Result<Vec<Seed>, String> {
     list(text, |seed| Seed::parse(seed).map_err(|error| error.to_string()))
 }
 
-/// The cluster key, and a warning to log where its file is readable by everyone.
-pub fn cluster_key(layers: &Layers) -> Result<(Option<KeyRing>, Option<String>), ConfigError> {
-    let Some(Secret { text, origin, warning }) = secret(layers, &CLUSTER_KEY, &CLUSTER_KEY_FILE)? else {
-        return Ok((None, None));
+/// A node's keys: the cluster key, and what is to be said in the log of its file.
+pub fn cluster_key(layers: &Layers) -> Result<(Option<KeyRing>, Vec<String>), ConfigError> {
+    let Some(secret) = secret(layers, &CLUSTER_KEY, &CLUSTER_KEY_FILE)? else {
+        return Ok((None, Vec::new()));
     };
+    let (ring, warnings) = roots(secret)?;
+    Ok((Some(ring), warnings))
+}
+
+/// The cluster key in a file; `origin` is how it was named.
+pub fn cluster_key_in(path: &Path, origin: &str) -> Result<KeyRing, ConfigError> {
+    roots(secret_in(path, origin.to_owned())?).map(|(ring, _)| ring)
+}
+
+fn roots(secret: Secret) -> Result<(KeyRing, Vec<String>), ConfigError> {
+    let (ring, origin, warnings) = ring(secret)?;
+    if ring.has_edge_alone() {
+        let reason = "an edge key is among the keys, and the cluster key itself is needed, as `skep-node \
+                      keygen` prints it";
+        return Err(ConfigError::Invalid { origin, reason: reason.into() });
+    }
+    Ok((ring, warnings))
+}
+
+/// An edge's keys: the edge key, or the cluster key, which does as well but is more than it needs. And
+/// what is to be said of that, and of its file, in the log.
+pub fn edge_key(layers: &Layers) -> Result<(Option<KeyRing>, Vec<String>), ConfigError> {
+    let Some(secret) = secret(layers, &CLUSTER_KEY, &CLUSTER_KEY_FILE)? else {
+        return Ok((None, Vec::new()));
+    };
+    let (ring, origin, mut warnings) = ring(secret)?;
+    if ring.has_root() {
+        warnings.push(format!(
+            "{origin}: this is the cluster key itself, with which one may vote and write; here the edge key is \
+             enough: `skep-node edge-key` prints it"
+        ));
+    }
+    Ok((Some(ring), warnings))
+}
+
+/// The keys, where they come from, and a warning where everyone can read their file.
+fn ring(secret: Secret) -> Result<(KeyRing, String, Vec<String>), ConfigError> {
+    let Secret { text, origin, warning } = secret;
     match KeyRing::parse(&text) {
-        Ok(ring) => Ok((Some(ring), warning)),
+        Ok(ring) => Ok((ring, origin, warning.into_iter().collect())),
         Err(error) => Err(ConfigError::Invalid { origin, reason: error.to_string() }),
     }
 }
@@ -75,14 +117,24 @@ mod tests {
     #[derive(Debug, Subcommand)]
     enum NoVerb {}
 
-    fn key(args: &[&str], env: &[(&str, &str)]) -> Result<(Option<KeyRing>, Option<String>), ConfigError> {
+    type Read = fn(&Layers) -> Result<(Option<KeyRing>, Vec<String>), ConfigError>;
+
+    fn key(args: &[&str], env: &[(&str, &str)]) -> Result<(Option<KeyRing>, Vec<String>), ConfigError> {
+        read(cluster_key, args, env)
+    }
+
+    fn read(
+        read: Read,
+        args: &[&str],
+        env: &[(&str, &str)],
+    ) -> Result<(Option<KeyRing>, Vec<String>), ConfigError> {
         let env: HashMap<&str, &str> = env.iter().copied().collect();
         let args = ["program"].iter().chain(args);
         let settings = &[&CLUSTER_KEY, &CLUSTER_KEY_FILE, &skep_base::settings::CONFIG];
         let lookup = |name: &str| env.get(name).map(|value| (*value).into());
         let (layers, _) =
             skep_base::settings::parse::<NoVerb, _, _>(Command::new("program"), settings, args, &lookup)?;
-        cluster_key(&layers)
+        read(&layers)
     }
 
     fn said<T: std::fmt::Debug>(result: Result<T, ConfigError>) -> String {
@@ -136,9 +188,25 @@ mod tests {
         let args = ["--cluster-key-file", file.path().to_str().unwrap()];
         let warned = |mode| {
             std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(mode)).unwrap();
-            key(&args, NO_ENV).unwrap().1.is_some()
+            !key(&args, NO_ENV).unwrap().1.is_empty()
         };
         assert_eq!((warned(0o600), warned(0o644)), (false, true));
+    }
+
+    #[test]
+    fn a_node_takes_no_edge_key_and_an_edge_takes_either_and_is_warned_of_one() {
+        let edge = KeyRing::parse(KEY).unwrap().edge_lines().remove(0);
+        let given = |key: &str, by: Read| read(by, &[], &[("SKEP_CLUSTER_KEY", key)]);
+        let refused = said(given(&edge, cluster_key));
+        assert!(refused.starts_with("SKEP_CLUSTER_KEY") && refused.contains("edge key"), "{refused}");
+        assert!(!refused.contains(&edge[20..]), "{refused}");
+        let (ring, warnings) = given(&edge, edge_key).unwrap();
+        assert!(ring.is_some() && warnings.is_empty(), "{warnings:?}");
+        let (ring, warnings) = given(KEY, edge_key).unwrap();
+        assert!(ring.is_some());
+        assert!(warnings.len() == 1 && warnings[0].contains("edge-key"), "{warnings:?}");
+        assert!(!warnings[0].contains("00112233"), "{warnings:?}");
+        assert_eq!(given(KEY, cluster_key).unwrap().1, Vec::<String>::new());
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! Keys of TLS session tickets, by epoch, from the cluster key: a session that one process began is resumed
-//! by every other (RFC 5077, section 4; RFC 8446, section 4.6.1), also after a restart and after a virtual
-//! address has moved, when all clients come at once.
+//! Keys of TLS session tickets, by epoch, from the edge key: a session that one process began is resumed by
+//! every other of its cluster, whichever of the two keys each was given (RFC 5077, section 4; RFC 8446,
+//! section 4.6.1), also after a restart and after a virtual address has moved, when all clients come at once.
 //!
 //! ```text
 //! version 1 | epoch 4 | key hint 4 | nonce 12 | ciphertext | tag 16
@@ -22,7 +22,7 @@ use arc_swap::ArcSwapOption;
 use aws_lc_rs::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use rustls::server::ProducesTickets;
 
-use crate::key::{Key, KeyRing};
+use crate::key::{Key, KeyRing, Secret};
 
 const VERSION: u8 = 1;
 /// As long as a client may keep a ticket, too: what is sealed at an epoch's end is opened for one more.
@@ -37,7 +37,7 @@ const HINT_PURPOSE: &[u8] = b"skep session tickets hint 1";
 
 /// Seals with the ring's first key, and opens with each.
 pub struct Tickets {
-    keys: Vec<(Key, [u8; HINT_BYTES])>,
+    keys: Vec<(Secret, [u8; HINT_BYTES])>,
     /// Of one epoch and the two around it: for each key of the ring those three.
     derived: ArcSwapOption<Derived>,
     now_s: fn() -> u64,
@@ -59,8 +59,8 @@ impl Tickets {
     }
 
     fn at(ring: &KeyRing, now_s: fn() -> u64) -> Self {
-        let hint = |key: &Key| key.derive(&[HINT_PURPOSE])?.first_chunk().copied();
-        let keys = ring.keys().iter().filter_map(|key| Some((key.clone(), hint(key)?)));
+        let hint = |key: &Secret| key.derive(&[HINT_PURPOSE])?.first_chunk().copied();
+        let keys = ring.keys().iter().map(Key::edge).filter_map(|key| Some((key.clone(), hint(key)?)));
         Self { keys: keys.collect(), derived: ArcSwapOption::empty(), now_s }
     }
 
@@ -74,8 +74,8 @@ impl Tickets {
         let place = epoch.checked_add(1)?.checked_sub(now).filter(|place| *place < EPOCHS)?;
         let mut derived = self.derived.load_full();
         if derived.as_ref().is_none_or(|derived| derived.epoch != now) {
-            let of = |key: &Key, place: usize| key_of(key, now.checked_add(place as u32)?.checked_sub(1)?);
-            let around = |key: &Key| std::array::from_fn(|place| of(key, place));
+            let of = |key: &Secret, place: usize| key_of(key, now.checked_add(place as u32)?.checked_sub(1)?);
+            let around = |key: &Secret| std::array::from_fn(|place| of(key, place));
             let keys = self.keys.iter().map(|(key, _)| around(key)).collect();
             derived = Some(Arc::new(Derived { epoch: now, keys }));
             self.derived.store(derived.clone());
@@ -84,7 +84,7 @@ impl Tickets {
     }
 }
 
-fn key_of(key: &Key, epoch: u32) -> Option<LessSafeKey> {
+fn key_of(key: &Secret, epoch: u32) -> Option<LessSafeKey> {
     let secret = key.derive(&[PURPOSE, &epoch.to_be_bytes()])?;
     Some(LessSafeKey::new(UnboundKey::new(&CHACHA20_POLY1305, &secret).ok()?))
 }
@@ -184,6 +184,16 @@ mod tests {
             let both = at(&ring(&both), || DAY);
             assert!(both.decrypt(&sealed).is_some());
             assert_eq!(both.decrypt(&both.encrypt(b"x").unwrap()).as_deref(), Some(&b"x"[..]));
+        }
+    }
+
+    #[test]
+    fn who_has_the_edge_key_alone_resumes_with_who_has_the_cluster_key() {
+        let root = ring(&[&KeyRing::generate_line()]);
+        let edge = ring(&[&root.edge_lines()[0]]);
+        for (one, other) in [(&root, &edge), (&edge, &root), (&edge, &edge)] {
+            let sealed = at(one, || DAY).encrypt(b"session").unwrap();
+            assert_eq!(at(other, || DAY).decrypt(&sealed).as_deref(), Some(&b"session"[..]));
         }
     }
 

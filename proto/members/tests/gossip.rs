@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use skep_base::id::{ClusterId, NodeId};
 use skep_members::gossip::{Gossip, GossipConfig, NodeState, PeerRecord, Program, RaftRole, View};
-use skep_members::key::KeyRing;
+use skep_members::key::{Form, KeyRing};
+use skep_members::seal::{Opener, Sealer};
 use skep_members::seeds::Seed;
 
 /// Far above any bar: what takes longer never happens.
@@ -27,6 +28,13 @@ impl Net {
 
     fn bind(&self, host: u8) -> UdpSocket {
         UdpSocket::bind((std::net::Ipv4Addr::new(127, 77, self.name, host), 7400)).unwrap()
+    }
+
+    /// A socket whose datagrams the test reads and writes itself.
+    fn raw(&self, host: u8) -> tokio::net::UdpSocket {
+        let socket = self.bind(host);
+        socket.set_nonblocking(true).unwrap();
+        tokio::net::UdpSocket::from_std(socket).unwrap()
     }
 
     fn address(&self, host: u8) -> SocketAddr {
@@ -62,7 +70,8 @@ impl Net {
     }
 
     async fn start_with(&self, host: u8, record: PeerRecord, keys: KeyRing) -> Gossip {
-        let config = GossipConfig { socket: self.bind(host), seeds: self.seeds.clone(), keys, record };
+        let config =
+            GossipConfig { socket: self.bind(host), seeds: self.seeds.clone(), nodes: vec![], keys, record };
         Gossip::start(config).await.unwrap()
     }
 
@@ -97,7 +106,8 @@ async fn until_all(all: &[Gossip], so: impl Fn(&View) -> bool) -> Duration {
 }
 
 fn sees(view: &View, host: u8, state: NodeState) -> bool {
-    view.live(NodeId(u64::from(host))).is_some_and(|record| record.state == state)
+    let id = NodeId(u64::from(host));
+    view.live.iter().chain([&view.me]).any(|record| record.id == id && record.state == state)
 }
 
 fn dead(view: &View, host: u8) -> bool {
@@ -236,12 +246,7 @@ async fn an_update_changes_what_may_change_and_no_identity() {
 async fn hostile_datagrams_are_counted_by_reason_and_change_nothing() {
     let net = Net::new(8).seeded(&[1, 9]);
     let one = net.start(1).await;
-    let wire = tokio::net::UdpSocket::from_std({
-        let socket = net.bind(9);
-        socket.set_nonblocking(true).unwrap();
-        socket
-    })
-    .unwrap();
+    let wire = net.raw(9);
     // The second seed is the attacker: what comes there is real.
     let mut buffer = vec![0; 70_000];
     let (length, from) = wire.recv_from(&mut buffer).await.unwrap();
@@ -259,7 +264,7 @@ async fn hostile_datagrams_are_counted_by_reason_and_change_nothing() {
     flipped[0] = 99;
     wire.send_to(&flipped, two.view().borrow().me.peer).await.unwrap(); // another version
     // Opens, but is no gossip.
-    let junk = skep_members::seal::Sealer::new(&net.keys).unwrap().seal(b"junk, well sealed").unwrap();
+    let junk = Sealer::new(&net.keys).unwrap().seal(Form::Root, b"junk, well sealed").unwrap();
     wire.send_to(&junk, from).await.unwrap();
     loop {
         let (a, b) = (one.counters().dropped, two.counters().dropped);
@@ -282,7 +287,7 @@ async fn members_find_each_other_over_ipv6() {
     let mut all = Vec::new();
     for (host, socket) in (1..).zip(sockets) {
         let record = PeerRecord { peer: socket.local_addr().unwrap(), ..net.record(host) };
-        let config = GossipConfig { socket, seeds: seeds.clone(), keys: keys.clone(), record };
+        let config = GossipConfig { socket, seeds: seeds.clone(), nodes: vec![], keys: keys.clone(), record };
         all.push(Gossip::start(config).await.unwrap());
     }
     until_all(&all, |view| view.live.len() == 1).await;
@@ -295,11 +300,12 @@ async fn a_dual_stack_member_and_an_ipv4_member_find_each_other() {
     let dual = UdpSocket::bind("[::]:0").unwrap();
     let address = SocketAddr::from(([127, 77, 10, 1], dual.local_addr().unwrap().port()));
     let record = PeerRecord { peer: address, ..net.record(1) };
-    let config = GossipConfig { socket: dual, seeds: vec![], keys: keys.clone(), record };
+    let config = GossipConfig { socket: dual, seeds: vec![], nodes: vec![], keys: keys.clone(), record };
     let one = Gossip::start(config).await.unwrap();
     let config = GossipConfig {
         socket: net.bind(2),
         seeds: vec![Seed::Address(address)],
+        nodes: vec![],
         keys,
         record: net.record(2),
     };
@@ -321,7 +327,8 @@ async fn a_seed_that_starts_late_is_found() {
 async fn an_address_that_none_can_reach_is_refused() {
     let net = Net::new(12);
     let record = PeerRecord { peer: "0.0.0.0:7400".parse().unwrap(), ..net.record(1) };
-    let config = GossipConfig { socket: net.bind(1), seeds: vec![], keys: net.keys.clone(), record };
+    let config =
+        GossipConfig { socket: net.bind(1), seeds: vec![], nodes: vec![], keys: net.keys.clone(), record };
     assert!(Gossip::start(config).await.is_err());
 }
 
@@ -376,4 +383,68 @@ async fn gossip_ends_with_its_last_handle_and_frees_its_address() {
     while UdpSocket::bind(net.address(1)).is_err() {
         tokio::task::yield_now().await;
     }
+}
+
+fn edge_of(keys: &KeyRing) -> KeyRing {
+    KeyRing::parse(&keys.edge_lines().join("\n")).unwrap()
+}
+
+#[tokio::test]
+async fn an_edge_and_members_see_each_other_and_none_takes_another_for_a_stranger() {
+    let net = Net::new(15).seeded(&[1]);
+    let mut all = net.start_all(1..=2).await;
+    let balancer = PeerRecord { program: Program::Balancer, expect: 0, ..net.record(3) };
+    all.push(net.start_with(3, balancer, edge_of(&net.keys)).await);
+    until_all(&all, |view| view.live.len() == 2).await;
+    // A member that comes later speaks to the edge before it has heard from it.
+    all.push(net.start(4).await);
+    until_all(&all, |view| view.live.len() == 3).await;
+    all[1].update(|record| record.state = NodeState::Draining);
+    until(&all[2], |view| sees(view, 2, NodeState::Draining)).await;
+    all[2].update(|record| record.state = NodeState::Draining);
+    until_all(&all[..2], |view| sees(view, 3, NodeState::Draining)).await;
+    for gossip in &all {
+        let dropped = gossip.counters().dropped;
+        assert_eq!((dropped.unknown_key, dropped.forged, dropped.undecodable), (0, 0, 0));
+    }
+}
+
+#[tokio::test]
+async fn edges_in_the_middle_of_a_key_rotation_are_understood() {
+    let net = Net::new(16).seeded(&[1]);
+    let (old, new) = (KeyRing::generate_line(), KeyRing::generate_line());
+    let ring = |first: &str, second: &str| KeyRing::parse(&format!("{first}\n{second}")).unwrap();
+    let one = net.start_with(1, net.record(1), ring(&new, &old)).await;
+    let two = net.start_with(2, net.record(2), edge_of(&ring(&old, &new))).await;
+    until_all(&[one, two], |view| view.live.len() == 1).await;
+}
+
+/// The version before opens nothing else, and an edge nothing but the other.
+#[tokio::test]
+async fn who_was_not_heard_is_spoken_to_as_the_version_before_and_an_edge_as_an_edge() {
+    let net = Net::new(17).seeded(&[9]);
+    let silent = net.raw(9);
+    let one = net.start(1).await;
+    let (mut opener, mut buffer) = (Opener::new(&net.keys).unwrap(), vec![0; 70_000]);
+    let mut sealer = Sealer::new(&net.keys).unwrap();
+    for (said, wanted) in [(None, Form::Root), (Some(Form::Edge), Form::Edge), (Some(Form::Root), Form::Root)]
+    {
+        if let Some(form) = said {
+            let word = sealer.seal(form, b"").unwrap();
+            silent.send_to(&word, net.address(1)).await.unwrap();
+        }
+        let come = async {
+            loop {
+                let (length, _) = silent.recv_from(&mut buffer).await.unwrap();
+                let (form, _) = opener.open_telling_form(&buffer[..length]).unwrap();
+                // What was on its way before the word was heard.
+                if form == wanted {
+                    return;
+                }
+                assert_ne!(said, None);
+            }
+        };
+        tokio::time::timeout(DEADLINE, come).await.expect("the seed is tried again and again");
+    }
+    one.stop().await;
 }

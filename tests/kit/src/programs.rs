@@ -218,8 +218,18 @@ pub fn verb(admin: SocketAddr, args: &[&str]) -> Ended {
 
 /// Writes a fresh cluster key to `path`.
 pub fn write_key(path: &Path) {
-    let ended = run_to_end(node().arg("keygen"), "", Duration::from_secs(10));
-    assert_eq!(ended.code, Some(0), "keygen: {ended:?}");
+    write_output(node().arg("keygen"), path);
+}
+
+/// Writes the edge key of the cluster key in `key` to `path`.
+pub fn write_edge_key(key: &Path, path: &Path) {
+    write_output(node().arg("edge-key").arg(key), path);
+}
+
+/// Writes what a command prints to a file for its user alone.
+fn write_output(command: &mut Command, path: &Path) {
+    let ended = run_to_end(command, "", Duration::from_secs(10));
+    assert_eq!(ended.code, Some(0), "{command:?}: {ended:?}");
     std::fs::write(path, ended.stdout).expect("the key file can be written");
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
     std::fs::set_permissions(path, mode).expect("the key file's mode can be set");

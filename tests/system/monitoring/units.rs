@@ -91,3 +91,16 @@ fn a_stop_is_given_more_time_than_the_programs_take() {
     assert!(seconds("skep-worker.service") > drain(programs::worker()) + 10 + 5);
     assert!(seconds("skep-node.service") > 10 + 5);
 }
+
+#[test]
+fn the_drop_in_gives_the_edge_key_in_the_place_of_the_cluster_key() {
+    let lines = |name: &str| -> Vec<String> {
+        let text = shipped::text(&format!("systemd/{name}"));
+        text.lines().filter(|line| line.starts_with("LoadCredential=")).map(str::to_owned).collect()
+    };
+    for unit in ["skep-node.service", "skep-balancer.service", "skep-vrrp.service"] {
+        assert_eq!(lines(unit), ["LoadCredential=cluster-key:/etc/skep/cluster.key"], "{unit}");
+    }
+    // The empty one takes the unit's away.
+    assert_eq!(lines("edge-key.conf"), ["LoadCredential=", "LoadCredential=cluster-key:/etc/skep/edge.key"]);
+}

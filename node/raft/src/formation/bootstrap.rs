@@ -21,7 +21,9 @@
 //! A pristine node *adopts* a cluster's id when it holds its promise and one of the cluster's
 //! nodes speaks to it ([`Bootstrap::offer`]) or shows it in gossip, or when gossip shows the
 //! cluster **established**: with a leader of term 1 or later, which needs a majority of its
-//! voters. Whoever adopts without being on the list is made a learner by the leader's plan.
+//! voters. What gossip shows is not enough: one of those who are shown to belong to the cluster has to
+//! say so over a peer's connection, since an edge can write gossip. Whoever adopts without being on the
+//! list is made a learner by the leader's plan.
 //!
 //! # Why there is at most one cluster
 //!

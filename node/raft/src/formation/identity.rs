@@ -5,12 +5,15 @@
 //! what it promised while that cluster was being formed; it is replaced atomically (temporary
 //! file, fsync, rename, fsync of the folder), so a crash leaves the old text or the new one.
 //!
+//! `data/run` has the number of the node's latest run, of which the next is higher whatever the clock says.
+//!
 //! **Invariant**: what [`DataFolder::change`] returned with success is on disk. A caller may
 //! therefore answer a peer on the strength of it.
 //!
 //! No tasks. Every call may block on the disk: call from a blocking thread.
 
 mod file;
+mod run;
 pub mod shared;
 
 use std::fs::{self, File, TryLockError};

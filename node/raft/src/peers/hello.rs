@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use skep_base::id::{ClusterId, NodeId};
-use skep_members::tls::PeerTls;
+use skep_members::tls::{PeerTls, Role};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
@@ -53,6 +53,7 @@ pub(super) struct Accepted {
     pub node: NodeId,
     pub session: u64,
     pub cluster: Option<ClusterId>,
+    pub protocol: u16,
 }
 
 pub(super) fn set_options(stream: &TcpStream) -> std::io::Result<()> {
@@ -107,8 +108,8 @@ pub(super) async fn dial(
         let answer = wire::decode_hello_answer(&body)
             .map_err(|error| DialError::Hello { address, detail: error.to_string() })?;
         match answer {
-            HelloAnswer::Accept { node, session, cluster, .. } => {
-                Ok((io, Accepted { node, session, cluster }))
+            HelloAnswer::Accept { protocol, node, session, cluster } => {
+                Ok((io, Accepted { node, session, cluster, protocol }))
             }
             HelloAnswer::Reject { reason, detail } => {
                 Err(DialError::Rejected { address, reason, detail: wire::short_text(detail) })
@@ -136,8 +137,9 @@ pub(super) enum AcceptError {
     Hello(String),
 }
 
-/// Takes TLS and the hello of an incoming connection. The caller bounds it in time.
-pub(super) async fn accept(stream: TcpStream, tls: &PeerTls) -> Result<(Io, Hello), AcceptError> {
+/// Takes TLS and the hello of an incoming connection, and says what its key makes of who sent it. The
+/// caller bounds it in time.
+pub(super) async fn accept(stream: TcpStream, tls: &PeerTls) -> Result<(Io, Hello, Role), AcceptError> {
     set_options(&stream).map_err(|error| AcceptError::Hello(error.to_string()))?;
     let acceptor = TlsAcceptor::from(tls.server.clone());
     let accepted = acceptor.accept(stream).await.map_err(|error| match is_of_tls(&error) {
@@ -145,9 +147,10 @@ pub(super) async fn accept(stream: TcpStream, tls: &PeerTls) -> Result<(Io, Hell
         false => AcceptError::Hello(error.to_string()),
     });
     let mut io = TlsStream::from(accepted?);
+    let role = tls.role_of(io.get_ref().1.peer_certificates());
     let body = receive(&mut io).await.map_err(|error| AcceptError::Hello(error.to_string()))?;
     let hello = wire::decode_hello(&body).map_err(|error| AcceptError::Hello(error.to_string()))?;
-    Ok((io, hello))
+    Ok((io, hello, role))
 }
 
 /// Writes one greeting: a hello or its answer.
@@ -159,8 +162,21 @@ pub(super) async fn send<T: serde::Serialize>(io: &mut Io, greeting: &T) -> std:
     io.flush().await
 }
 
+/// Sends the last word and waits until the peer has read it: closing with its bytes unread would reset
+/// the connection, and the reason would be lost.
+pub(super) async fn farewell(io: &mut Io, answer: &HelloAnswer) {
+    let said = async {
+        send(io, answer).await?;
+        io.shutdown().await?;
+        let mut rest = [0; 64];
+        while io.read(&mut rest).await? > 0 {}
+        std::io::Result::Ok(())
+    };
+    let _ = tokio::time::timeout(HELLO_TIMEOUT, said).await;
+}
+
 /// Reads one greeting's body, and not a byte more.
-async fn receive(io: &mut (impl AsyncRead + Unpin)) -> std::io::Result<Vec<u8>> {
+pub(super) async fn receive(io: &mut (impl AsyncRead + Unpin)) -> std::io::Result<Vec<u8>> {
     let length = io.read_u32_le().await? as usize;
     if length > HELLO_BYTES_MAX {
         return Err(std::io::Error::other(format!("a hello of {length} bytes")));

@@ -1,14 +1,16 @@
-//! Incoming connections: bounded in number and, until their hello is done, in time.
+//! Incoming connections: bounded in number and, until their hello is done, in time and for each source.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use skep_members::tls::Role;
+
 use tokio::net::TcpListener;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::connection::Connection;
 use super::hello::{self, AcceptError, HELLO_TIMEOUT};
-use super::{Inner, session, snapshot};
+use super::shares::Greeting;
+use super::{Inner, edges, session, snapshot};
 use crate::wire::{self, ConnectionKind, Hello, HelloAnswer, RejectReason};
 
 /// The wait after the system had no connection to give: no file descriptor, say.
@@ -34,16 +36,19 @@ pub(super) async fn run(inner: Arc<Inner>, listener: TcpListener) {
             .clone()
             .try_acquire_owned()
             .and_then(|incoming| Ok((incoming, inner.greeting.clone().try_acquire_owned()?)));
-        let Ok((incoming, greeting)) = permits else {
+        let share = inner.greeting_shares.take(remote.ip());
+        let (Ok((incoming, greeting)), Some(share)) = (permits, share) else {
             // Without a word: TLS for everyone who knocks would be what the bound is against.
             inner.counters.count_rejected(RejectReason::Busy);
             continue;
         };
         let inner = inner.clone();
         inner.clone().spawn(async move {
+            let greeting = Greeting::of(greeting, share);
             let greeted = tokio::time::timeout(HELLO_TIMEOUT, hello::accept(stream, &inner.tls)).await;
             match greeted {
-                Ok(Ok((io, hello))) => greet(inner, io, hello, greeting).await,
+                Ok(Ok((io, hello, Role::Member))) => greet(inner, io, hello, greeting).await,
+                Ok(Ok((io, hello, Role::Edge))) => edges::greet(&inner, io, hello, greeting).await,
                 Ok(Err(error)) => {
                     match error {
                         AcceptError::Tls(_) => inner.counters.tls_failures.add(1),
@@ -62,19 +67,18 @@ pub(super) async fn run(inner: Arc<Inner>, listener: TcpListener) {
 }
 
 /// Answers a hello, and runs the connection where it is accepted.
-async fn greet(inner: Arc<Inner>, mut io: hello::Io, hello: Hello, greeting: OwnedSemaphorePermit) {
-    if let (Some(cluster), true) = (hello.cluster, judge(&inner, &hello).is_ok()) {
+async fn greet(inner: Arc<Inner>, mut io: hello::Io, hello: Hello, greeting: Greeting) {
+    if let (Some(cluster), true) = (hello.cluster, inner.judge(&hello).is_ok()) {
         inner.adopt(hello.node, cluster).await;
     }
     let mut clusters = inner.cluster.clone();
     let cluster = *clusters.borrow_and_update();
-    let protocol = match judge(&inner, &hello) {
+    let protocol = match inner.judge(&hello) {
         Ok(protocol) => protocol,
         Err((reason, detail)) => {
             inner.rejected(hello.node, reason, &detail, "by this node");
             let answer = HelloAnswer::Reject { reason, detail: wire::short_text(detail) };
-            let _ = tokio::time::timeout(HELLO_TIMEOUT, farewell(&mut io, &answer)).await;
-            return;
+            return hello::farewell(&mut io, &answer).await;
         }
     };
     let answer = HelloAnswer::Accept { protocol, node: inner.local, session: inner.session, cluster };
@@ -85,7 +89,7 @@ async fn greet(inner: Arc<Inner>, mut io: hello::Io, hello: Hello, greeting: Own
             let connection =
                 Arc::new(Connection::new(hello.node, hello.session, false, hello.cluster, counters));
             // Before the answer: once the peer reads it, both ends agree on which one to keep.
-            inner.register(&connection);
+            inner.register(&connection, protocol);
             let sent = tokio::time::timeout(HELLO_TIMEOUT, hello::send(&mut io, &answer)).await;
             drop(greeting);
             if !matches!(sent, Ok(Ok(()))) {
@@ -102,43 +106,32 @@ async fn greet(inner: Arc<Inner>, mut io: hello::Io, hello: Hello, greeting: Own
                 snapshot::receive(&inner, hello, io).await;
             }
         }
-        ConnectionKind::Probe => {
-            let _ = tokio::time::timeout(HELLO_TIMEOUT, farewell(&mut io, &answer)).await;
+        ConnectionKind::Probe => hello::farewell(&mut io, &answer).await,
+    }
+}
+
+impl Inner {
+    /// The protocol to speak with whoever says this, or why not.
+    pub(super) fn judge(&self, hello: &Hello) -> Result<u16, (RejectReason, String)> {
+        if !hello.is_peer() || hello.node == self.local {
+            return Err((RejectReason::NotAPeer, format!("hello of {}", hello.node)));
         }
+        if let Some(target) = hello.target
+            && target != self.local
+        {
+            return Err((RejectReason::WrongTarget, format!("meant for {target}, this is {}", self.local)));
+        }
+        if let (Some(ours), Some(theirs)) = (*self.cluster.borrow(), hello.cluster)
+            && ours != theirs
+        {
+            return Err((RejectReason::WrongCluster, format!("{theirs} knocks at a node of {ours}")));
+        }
+        if self.stopping.is_cancelled() {
+            return Err((RejectReason::Stopping, "the node is stopping".into()));
+        }
+        hello.common_protocol().ok_or_else(|| {
+            let detail = format!("it speaks {:?}, this node {:?}", hello.protocol, wire::PROTOCOL);
+            (RejectReason::NoCommonProtocol, detail)
+        })
     }
-}
-
-/// Sends the last word and waits until the peer has read it: closing with its bytes unread would reset
-/// the connection, and the reason would be lost.
-async fn farewell(io: &mut hello::Io, answer: &HelloAnswer) -> std::io::Result<()> {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    hello::send(io, answer).await?;
-    io.shutdown().await?;
-    let mut rest = [0; 64];
-    while io.read(&mut rest).await? > 0 {}
-    Ok(())
-}
-
-/// The protocol to speak with whoever says this, or why not.
-fn judge(inner: &Inner, hello: &Hello) -> Result<u16, (RejectReason, String)> {
-    if !hello.is_peer() || hello.node == inner.local {
-        return Err((RejectReason::NotAPeer, format!("hello of {}", hello.node)));
-    }
-    if let Some(target) = hello.target
-        && target != inner.local
-    {
-        return Err((RejectReason::WrongTarget, format!("meant for {target}, this is {}", inner.local)));
-    }
-    if let (Some(ours), Some(theirs)) = (*inner.cluster.borrow(), hello.cluster)
-        && ours != theirs
-    {
-        return Err((RejectReason::WrongCluster, format!("{theirs} knocks at a node of {ours}")));
-    }
-    if inner.stopping.is_cancelled() {
-        return Err((RejectReason::Stopping, "the node is stopping".into()));
-    }
-    hello.common_protocol().ok_or_else(|| {
-        let detail = format!("it speaks {:?}, this node {:?}", hello.protocol, wire::PROTOCOL);
-        (RejectReason::NoCommonProtocol, detail)
-    })
 }

@@ -72,7 +72,7 @@ impl Inner {
                 if let Some(cluster) = accepted.cluster {
                     self.adopt(to, cluster).await;
                 }
-                self.register(&connection);
+                self.register(&connection, accepted.protocol);
                 session::run(self, connection, io, clusters).await;
             }
             Err(error) => {
@@ -83,8 +83,9 @@ impl Inner {
         }
     }
 
-    pub(super) fn register(&self, connection: &Arc<Connection>) {
-        if self.table.register(connection) {
+    /// `protocol` is the newest that both ends speak.
+    pub(super) fn register(&self, connection: &Arc<Connection>, protocol: u16) {
+        if self.table.register(connection, protocol) {
             self.counters.reconnects.add(1);
         }
         if self.stopping.is_cancelled() {

@@ -17,7 +17,6 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::Inner;
 use super::connection::{
     APPEND_WINDOW_BYTES, APPEND_WINDOW_COUNT, CALL_BYTES_MAX, CALLS_MAX, Connection, StreamEvent,
 };
@@ -25,6 +24,7 @@ use super::counters::Level;
 use super::framing::{Assembler, HEADER_BYTES, PIECE_BYTES_MAX};
 use super::hello::Io;
 use super::outbox::write_loop;
+use super::{Inner, REQUEST_TIME_MAX};
 use crate::wire::{self, AppendRequest, Frame, GroupId, Refusal, Request, Response};
 
 /// Room made in the read buffer: a whole piece at least.
@@ -45,9 +45,6 @@ const STREAMS_MAX: usize = 64;
 /// The window of a peer's stream: wider than what it keeps to, so that no honest one breaches it.
 const WINDOW_BYTES_MAX: usize = 4 * APPEND_WINDOW_BYTES;
 const WINDOW_COUNT_MAX: usize = 4 * APPEND_WINDOW_COUNT;
-
-/// Longest that a request may run, whatever the peer says.
-const REQUEST_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// How often the reader looks whether the peer lives.
 const CHECK_INTERVAL: Duration = Duration::from_millis(250);

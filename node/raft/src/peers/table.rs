@@ -34,6 +34,8 @@ pub(super) struct Slot {
     pub failures: u32,
     /// Not before then, because of this.
     pub backoff: Option<(Instant, DialError)>,
+    /// The newest protocol that both speak, by the hello of the current connection.
+    protocol: u16,
     /// Whether there ever was a connection.
     known: bool,
 }
@@ -103,8 +105,15 @@ impl Table {
         });
     }
 
-    /// A connection is there. Answers whether it is one after another.
-    pub fn register(&self, new: &Arc<Connection>) -> bool {
+    /// The newest protocol that a peer and this node speak, where they have a connection.
+    pub fn protocol_of(&self, peer: NodeId) -> Option<u16> {
+        let slot = self.slot(peer);
+        let slot = slot.borrow();
+        slot.usable().map(|_| slot.protocol)
+    }
+
+    /// A connection is there, on which both speak this protocol at most. Answers whether it is one after another.
+    pub fn register(&self, new: &Arc<Connection>, protocol: u16) -> bool {
         let mut again = false;
         let mut displaced = None;
         let mut fresh_process = false;
@@ -118,7 +127,7 @@ impl Table {
             match old {
                 Some(old) if !fresh_process && !self.prefers(new, &old) => displaced = Some(new.clone()),
                 old => {
-                    slot.current = Some(new.clone());
+                    (slot.current, slot.protocol) = (Some(new.clone()), protocol);
                     displaced = old;
                 }
             }
@@ -173,8 +182,8 @@ mod tests {
                 order.reverse();
             }
             for by_small in order {
-                at_small.register(&connection(LARGE, 7, by_small));
-                at_large.register(&connection(SMALL, 8, !by_small));
+                at_small.register(&connection(LARGE, 7, by_small), 6);
+                at_large.register(&connection(SMALL, 8, !by_small), 6);
             }
             assert!(current(&at_small, LARGE).unwrap().dialed);
             assert!(!current(&at_large, SMALL).unwrap().dialed);
@@ -185,11 +194,27 @@ mod tests {
     fn a_new_process_at_the_other_end_replaces_what_was_there() {
         let table = Table::new(SMALL);
         let old = connection(LARGE, 7, true);
-        table.register(&old);
+        table.register(&old, 6);
         let new = connection(LARGE, 8, false);
-        assert!(table.register(&new));
+        assert!(table.register(&new, 5));
         assert!(old.closed.is_cancelled());
         assert!(Arc::ptr_eq(&current(&table, LARGE).unwrap(), &new));
+    }
+
+    /// A node that went back to the version before speaks less than it did.
+    #[test]
+    fn what_a_peer_speaks_is_known_for_as_long_as_there_is_a_connection() {
+        let table = Table::new(SMALL);
+        assert_eq!(table.protocol_of(LARGE), None);
+        let old = connection(LARGE, 7, true);
+        table.register(&old, 6);
+        assert_eq!(table.protocol_of(LARGE), Some(6));
+        old.close("test");
+        assert_eq!(table.protocol_of(LARGE), None, "before anybody has noticed");
+        table.forget(&old);
+        assert_eq!(table.protocol_of(LARGE), None);
+        table.register(&connection(LARGE, 8, false), 5);
+        assert_eq!(table.protocol_of(LARGE), Some(5));
     }
 
     #[test]
@@ -207,7 +232,7 @@ mod tests {
         assert!(!table.claim_dial(&slot));
         table.dial_failed(LARGE, DialError::NoAddress);
         assert!(!table.claim_dial(&slot), "inside the backoff");
-        table.register(&connection(LARGE, 7, false));
+        table.register(&connection(LARGE, 7, false), 6);
         assert!(!table.claim_dial(&slot), "connected");
         current(&table, LARGE).unwrap().close("test");
         assert!(table.claim_dial(&slot), "an arrival ends the backoff");

@@ -1,6 +1,7 @@
 //! Two or three nodes' networks over real loopback TCP and TLS.
 
 mod calls;
+mod edges;
 mod failures;
 mod hostile;
 mod refusals;

@@ -186,6 +186,9 @@ pub enum Refusal {
     /// A request or a group that the peer does not know.
     #[error("the peer does not know such a request")]
     NotSupported,
+    /// Who asks has the edge key alone. No member is ever told so. Protocol 6.
+    #[error("this is not for who has the edge key alone")]
+    NotForEdges,
 }
 
 /// Why [`Request::Propose`] gave no outcomes. All but `Unknown` mean that nothing was executed.
@@ -228,6 +231,12 @@ impl Request {
     /// Whether a node may ask it that is not (yet) of the same cluster.
     pub fn is_for_strangers(&self) -> bool {
         matches!(self, Request::Bootstrap(_))
+    }
+
+    /// Whether who has the edge key alone may ask it: what tells something, changes nothing, and has no
+    /// part in what a quorum says.
+    pub fn is_for_edges(&self) -> bool {
+        matches!(self, Request::ReadIndex { vote: None } | Request::Clock)
     }
 
     /// Whether it goes ahead of bulk, and is not bounded like clients' requests: elections and

@@ -21,7 +21,7 @@ impl Operator {
     /// back.
     pub async fn mend_time(&self, agreed_ms: Option<u64>) -> Result<TimeMend, OperatorError> {
         // An older leader would not know the request.
-        require(&self.gossip, Level::TIME_MENDS, "how the clock is set back")
+        require(self.reader.level(), &self.gossip, Level::TIME_MENDS, "how the clock is set back")
             .map_err(|error| OperatorError::Refused(error.to_string()))?;
         match self.operate(Operation::MendTime { agreed_ms }).await? {
             OperationOutcome::Time(mend) => Ok(mend),

@@ -26,15 +26,15 @@ pub fn secret(layers: &Layers, value: &Setting, file: &Setting) -> Result<Option
         (Some(value), None) => {
             Ok(Some(Secret { text: value.text.to_owned(), origin: value.origin, warning: None }))
         }
-        (None, Some(file)) => {
-            let path = Path::new(file.text);
-            let text = read_bounded(path, SECRET_FILE_BYTES_MAX).map_err(|error| ConfigError::File {
-                origin: file.origin.clone(),
-                path: path.to_owned(),
-                reason: error.to_string(),
-            })?;
-            Ok(Some(Secret { text, origin: file.origin, warning: readable_by_all(path) }))
-        }
+        (None, Some(file)) => secret_in(Path::new(file.text), file.origin).map(Some),
+    }
+}
+
+/// A secret in a file that `origin` names.
+pub fn secret_in(path: &Path, origin: String) -> Result<Secret, ConfigError> {
+    match read_bounded(path, SECRET_FILE_BYTES_MAX) {
+        Ok(text) => Ok(Secret { text, origin, warning: readable_by_all(path) }),
+        Err(error) => Err(ConfigError::File { origin, path: path.to_owned(), reason: error.to_string() }),
     }
 }
 

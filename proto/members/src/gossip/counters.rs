@@ -17,6 +17,8 @@ pub struct GossipCounters {
     pub receive_errors: u64,
     /// Received and dropped, by reason.
     pub dropped: Dropped,
+    /// Parts of messages that were kept from the library: see [`super::admission`].
+    pub left_out: u64,
     /// Records that could not be read; each once.
     pub bad_records: u64,
     /// How often this process was late for its own round by more than [`super::STALL`].
@@ -35,6 +37,8 @@ pub struct Dropped {
     pub too_short: u64,
     pub version: u64,
     pub unknown_key: u64,
+    /// Sealed by a member for members; this process is an edge.
+    pub members: u64,
     pub forged: u64,
     pub replayed: u64,
     pub reflected: u64,
@@ -44,11 +48,12 @@ pub struct Dropped {
 
 impl Dropped {
     /// The reasons as metrics name them, with their counts.
-    pub fn by_reason(&self) -> [(&'static str, u64); 7] {
+    pub fn by_reason(&self) -> [(&'static str, u64); 8] {
         [
             ("too_short", self.too_short),
             ("version", self.version),
             ("unknown_key", self.unknown_key),
+            ("members", self.members),
             ("forged", self.forged),
             ("replayed", self.replayed),
             ("reflected", self.reflected),
@@ -73,10 +78,12 @@ pub(super) struct Counters {
     pub too_short: AtomicU64,
     pub version: AtomicU64,
     pub unknown_key: AtomicU64,
+    pub members: AtomicU64,
     pub forged: AtomicU64,
     pub replayed: AtomicU64,
     pub reflected: AtomicU64,
     pub undecodable: AtomicU64,
+    pub left_out: AtomicU64,
     pub bad_records: AtomicU64,
     pub stalls: AtomicU64,
     pub live: AtomicU64,
@@ -99,6 +106,7 @@ impl Counters {
             OpenError::TooShort => &self.too_short,
             OpenError::Version => &self.version,
             OpenError::UnknownKey => &self.unknown_key,
+            OpenError::Members => &self.members,
             OpenError::Forged => &self.forged,
             OpenError::Replayed => &self.replayed,
             OpenError::Reflected => &self.reflected,
@@ -119,11 +127,13 @@ impl Counters {
                 too_short: get(&self.too_short),
                 version: get(&self.version),
                 unknown_key: get(&self.unknown_key),
+                members: get(&self.members),
                 forged: get(&self.forged),
                 replayed: get(&self.replayed),
                 reflected: get(&self.reflected),
                 undecodable: get(&self.undecodable),
             },
+            left_out: get(&self.left_out),
             bad_records: get(&self.bad_records),
             stalls: get(&self.stalls),
             live: get(&self.live),

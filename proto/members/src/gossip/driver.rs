@@ -4,22 +4,28 @@
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use chitchat::{
     Chitchat, ChitchatConfig, ChitchatHandle, ChitchatId, FailureDetectorConfig, ListenerHandle,
     ProtocolVersion, spawn_chitchat,
 };
+use skep_base::id::NodeId;
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 use tracing::{info, warn};
 
+use super::admission::{Admission, Proved};
 use super::counters::{add, set};
+use super::fallen::Fallen;
+use super::forms::{Forms, KEY_EDGE};
+use super::proofs::{Believed, Proofs};
 use super::record::{PeerRecord, Program, RecordError};
-use super::transport::SealedTransport;
+use super::transport::{COMPLAINT_INTERVAL, SealedTransport};
 use super::view::{Sighting, View};
-use super::{DEAD_NODE_GRACE, GossipError, INTERVAL, STALL, Shared};
+use super::{DEAD_NODE_GRACE, FORGOTTEN_AFTER, GossipError, INTERVAL, STALL, Shared};
 use crate::key::KeyRing;
 use crate::seeds::{Seed, SeedWatch};
 
@@ -74,6 +80,12 @@ pub(super) struct Driver {
     shared: Arc<Shared>,
     chitchat: ChitchatHandle,
     receiver: AbortHandle,
+    forms: Arc<Forms>,
+    admission: Arc<Admission>,
+    /// This process as the library knows it.
+    id: ChitchatId,
+    proofs: Proofs,
+    fallen: Fallen,
     remote_change: Arc<Notify>,
     _listener: ListenerHandle,
     live: watch::Receiver<std::collections::BTreeMap<ChitchatId, chitchat::NodeState>>,
@@ -84,6 +96,7 @@ pub(super) struct Driver {
     greeted: HashSet<SocketAddr>,
     /// Versions of records that were found bad, so that each is counted once.
     bad: HashMap<ChitchatId, u64>,
+    complained: Option<Instant>,
     rounds: u64,
     last_round: Instant,
     trust: Trust,
@@ -95,16 +108,22 @@ impl Driver {
         socket: tokio::net::UdpSocket,
         keys: &KeyRing,
         seeds: Vec<Seed>,
+        nodes: Vec<NodeId>,
         view: watch::Sender<Arc<View>>,
     ) -> Result<Self, GossipError> {
         let failed = |error: &dyn std::fmt::Display| GossipError::Start(error.to_string());
         let record = shared.record().clone();
         let listen_addr = socket.local_addr()?;
-        let transport = SealedTransport::start(socket, keys, shared.counters.clone())
+        let forms = Arc::<Forms>::default();
+        let id = ChitchatId::new(record.id.to_string(), record.generation, record.peer);
+        let mut proofs = Proofs::new(keys.clone());
+        let admission = Arc::new(Admission::new(id.clone(), GOSSIP_CLUSTER, proofs.judges(), nodes));
+        let counters = shared.counters.clone();
+        let transport = SealedTransport::start(socket, keys, forms.clone(), admission.clone(), counters)
             .await
             .map_err(|error| failed(&error))?;
         let config = ChitchatConfig {
-            chitchat_id: ChitchatId::new(record.id.to_string(), record.generation, record.peer),
+            chitchat_id: id.clone(),
             cluster_id: GOSSIP_CLUSTER.to_string(),
             gossip_interval: INTERVAL,
             listen_addr,
@@ -115,17 +134,21 @@ impl Driver {
                 sampling_window_size: SAMPLING_WINDOW,
                 max_interval: SAMPLE_INTERVAL_MAX,
                 initial_interval: INITIAL_INTERVAL,
-                dead_node_grace_period: DEAD_NODE_GRACE,
+                dead_node_grace_period: FORGOTTEN_AFTER,
             },
-            marked_for_deletion_grace_period: DEAD_NODE_GRACE,
+            marked_for_deletion_grace_period: FORGOTTEN_AFTER,
             catchup_callback: None,
             extra_liveness_predicate: None,
             // Compressed digests: twice as many members fit into one packet.
             protocol_version: ProtocolVersion::V1,
         };
-        let keys = record.encode().map(|(key, value)| (key.to_string(), value)).to_vec();
+        let edge = keys.has_edge_alone().then(|| (KEY_EDGE, "1".to_owned()));
+        let proof = proofs.prove(&id, &record);
+        let said =
+            record.encode().into_iter().chain(edge).chain(proof).map(|(key, value)| (key.to_string(), value));
         let receiver = transport.receiver();
-        let chitchat = spawn_chitchat(config, keys, &transport).await.map_err(|error| failed(&error))?;
+        let chitchat =
+            spawn_chitchat(config, said.collect(), &transport).await.map_err(|error| failed(&error))?;
         let remote_change = Arc::new(Notify::new());
         let notify = remote_change.clone();
         // Called with the library's state locked: it only rings.
@@ -140,6 +163,11 @@ impl Driver {
             shared,
             chitchat,
             receiver,
+            forms,
+            admission,
+            id,
+            proofs,
+            fallen: Fallen::default(),
             remote_change,
             _listener,
             live,
@@ -149,6 +177,7 @@ impl Driver {
             expect: record.expect,
             greeted: HashSet::new(),
             bad: HashMap::new(),
+            complained: None,
             rounds: 0,
             last_round: Instant::now(),
             trust: Trust::Trusted,
@@ -246,9 +275,10 @@ impl Driver {
     /// Gives the library the own record as it is now, and gossips with everyone.
     async fn push(&mut self) {
         let record = self.shared.record().clone();
+        let proof = self.proofs.prove(&self.id, &record);
         self.chitchat
             .with_chitchat(|chitchat| {
-                for (key, value) in record.encode() {
+                for (key, value) in record.encode().into_iter().chain(proof.clone()) {
                     chitchat.self_node_state().set(key, value);
                 }
             })
@@ -297,7 +327,7 @@ impl Driver {
     async fn look(&mut self) {
         self.notice_stall();
         let chitchat = self.chitchat.chitchat();
-        let (sightings, addresses) = {
+        let (mut sightings, addresses) = {
             let chitchat = chitchat.lock().await;
             self.sightings(&chitchat)
         };
@@ -305,10 +335,12 @@ impl Driver {
         self.greeted.retain(|address| addresses.contains(address) || self.seeds.contains(address));
         self.greet(addresses);
 
+        let now = Instant::now();
+        self.fallen.complete(&mut sightings, DEAD_NODE_GRACE, now);
         let me = self.shared.record().clone();
         let trusted = matches!(self.trust, Trust::Trusted);
         let before = self.view.borrow().clone();
-        let (view, tally) = before.next(me, sightings, trusted, Instant::now());
+        let (view, tally) = before.next(me, sightings, trusted, now);
         set(&self.shared.counters.live, view.live.len());
         set(&self.shared.counters.dead, view.dead.len());
         set(&self.shared.counters.foreign, tally.foreign);
@@ -323,36 +355,55 @@ impl Driver {
         let live: HashSet<_> = chitchat.live_nodes().collect();
         let dead: HashSet<_> = chitchat.dead_nodes().collect();
         let (mut sightings, mut addresses) = (Vec::new(), HashSet::new());
+        let (mut edges, mut members) = (HashSet::new(), HashSet::new());
         self.bad.retain(|id, _| chitchat.node_state(id).is_some());
+        self.proofs.retain(|id| chitchat.node_state(id).is_some());
+        let demanded = self.shared.demands_proofs.load(Relaxed);
+        if demanded {
+            self.fallen.demand_proofs();
+        }
         for (id, state) in chitchat.node_states() {
             if id == chitchat.self_chitchat_id() {
                 continue;
             }
-            let alive = live.contains(id);
-            let record = PeerRecord::decode(&id.node_id, id.generation_id, id.gossip_advertise_addr, |key| {
-                state.get(key)
-            });
-            match record {
-                Ok(record) => {
-                    if !dead.contains(id) {
-                        addresses.insert(record.peer);
+            let (alive, address) = (live.contains(id), id.gossip_advertise_addr);
+            // Another process may have the address of one that is dead.
+            let is_there = !dead.contains(id);
+            if is_there && state.get(KEY_EDGE).is_some() {
+                edges.insert(address);
+            }
+            let get = |key| state.get(key);
+            let record = PeerRecord::decode(&id.node_id, id.generation_id, address, get);
+            match self.proofs.judge(id, state.max_version(), record, get, self.admission.spoke(id), demanded)
+            {
+                Ok(Believed { record, proved }) => {
+                    if is_there {
+                        addresses.insert(address);
+                        members.extend(proved.then_some(address));
                     }
-                    sightings.push(Sighting { record, alive });
+                    sightings.push(Sighting { record, alive, proved });
                 }
+                // It is how each restart looks to who has heard of the new run first.
+                Err(RecordError::Earlier) if !alive => {}
                 // Known by name, its words still on their way: asking it directly is fastest.
-                Err(RecordError::Incomplete(_)) => {
-                    if !dead.contains(id) {
-                        addresses.insert(id.gossip_advertise_addr);
-                    }
-                }
+                Err(RecordError::Incomplete(_)) => addresses.extend(is_there.then_some(address)),
                 Err(error) => {
                     if self.bad.insert(id.clone(), state.max_version()) != Some(state.max_version()) {
                         add(&self.shared.counters.bad_records, 1);
-                        warn!(member = ?id, %error, "a member's record is ignored");
+                        // Whoever can write gossip can say another such thing at each moment.
+                        if self.complained.is_none_or(|last| last.elapsed() >= COMPLAINT_INTERVAL) {
+                            self.complained = Some(Instant::now());
+                            warn!(member = ?id, %error, "a member's record is ignored");
+                        }
                     }
                 }
             }
         }
+        let proved = sightings.iter().filter(|sighting| sighting.proved).map(|sighting| sighting.record.id);
+        let nodes = self.proofs.proved().chain(proved).collect();
+        let proved = Proved { nodes, places: members.clone() };
+        self.admission.tell(chitchat.node_states().keys(), proved, Instant::now());
+        self.forms.tell(edges, members);
         (sightings, addresses)
     }
 }

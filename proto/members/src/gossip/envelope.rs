@@ -13,6 +13,8 @@ use chitchat::{ChitchatEnvelope, ChitchatMessage, ProtocolVersion};
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
+use super::wire::Malformed;
+
 /// Most bytes of one message: what a UDP datagram over IPv4 can hold.
 pub const MESSAGE_BYTES_MAX: usize = 65_507;
 
@@ -28,6 +30,8 @@ const TYPE_AT: usize = 3;
 pub enum TranslateError {
     #[error("the bytes are no gossip message")]
     Undecodable,
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
     #[error("the message is too large for a datagram, or was lost on loopback")]
     Lost,
     #[error("the loopback sockets: {0}")]
@@ -36,9 +40,9 @@ pub enum TranslateError {
 
 /// A pair of loopback sockets that translates, one message at a time.
 ///
-/// Public for the fuzz target; the input is opened by [`crate::seal`] first. That order matters:
-/// the library decompresses with a bound on each block but none on their number, so that a
-/// datagram of 64 KiB may unfold to hundreds of megabytes. Only holders of the key can make one.
+/// Public for the fuzz target. What came is opened by [`crate::seal`] and read by [`super::wire`] first,
+/// and only what that writes is translated. That matters: the library decompresses with a bound on each
+/// block but none on their number, so that a datagram of 64 KiB may unfold to hundreds of megabytes.
 pub struct Translation {
     translator: Translator,
     tap: UdpSocket,
@@ -124,6 +128,9 @@ async fn open_pair() -> Result<(Translator, UdpSocket, SocketAddr), TranslateErr
 
 #[cfg(test)]
 mod tests {
+    use chitchat::ChitchatId;
+
+    use super::super::wire::{self, Body, Delta, Digest, Digests, Key, Message, Status};
     use super::*;
 
     /// A synthetic SYN: its layout is the library's, taken from what it encodes.
@@ -175,5 +182,37 @@ mod tests {
         stranger.send_to(&bytes, target).await.unwrap();
         translation.decode(&bytes).await.unwrap();
         assert!(matches!(translation.decode(&bytes[..5]).await, Err(TranslateError::Undecodable)));
+    }
+
+    #[tokio::test]
+    async fn what_the_library_writes_is_read_and_written_to_the_same_bytes() {
+        let mut translation = Translation::open().await.unwrap();
+        let id = |node: u64| {
+            let address = if node.is_multiple_of(2) { "10.0.0.1:7400" } else { "[fd00::1]:7400" };
+            ChitchatId::new(format!("{node:016x}"), 5, address.parse().unwrap())
+        };
+        let key =
+            |key: &str, version, status| Key { key: key.into(), value: "ready".into(), version, status };
+        let keys = [("a", 1, Status::Set), ("b", 3, Status::Deleted), ("c", 4, Status::DeletedLater)];
+        let keys = keys.map(|(name, version, status)| key(name, version, status)).to_vec();
+        // From none to several blocks.
+        for members in [0, 1, 3, 400] {
+            for digests in [Digests::Streamed, Digests::Listed] {
+                let digest = |node| Digest { id: id(node), heartbeat: node + 7, floor: 2, version: 3 };
+                let delta =
+                    |node| Delta { id: id(node), floor: 1, from: 0, keys: keys.clone(), version: None };
+                let (digest, mut delta): (_, Vec<_>) =
+                    ((0..members).map(digest).collect(), (0..members).map(delta).collect());
+                delta.extend([Delta { keys: vec![], version: Some(9), ..delta_of(id(1000)) }]);
+                let written = wire::write(&Message { digests, body: Body::SynAck { digest, delta } });
+                let envelope = translation.decode(&written).await.unwrap();
+                assert_eq!(translation.encode(envelope).await.unwrap(), written, "{members} {digests:?}");
+                assert_eq!(wire::write(&wire::read(&written).unwrap()), written);
+            }
+        }
+    }
+
+    fn delta_of(id: ChitchatId) -> Delta {
+        Delta { id, floor: 0, from: 0, keys: vec![], version: None }
     }
 }

@@ -9,9 +9,12 @@
 //! | `t` | `ready`: state |
 //! | `c` | the cluster's id, `-` for none |
 //! | `r` | `leader 7 00000000000000ff`: Raft role, term, leader (`-` for none) |
+//! | `e` | only of an edge: see `forms` |
+//! | `m` | a proof of all the others, by who has the cluster key: see `proofs` |
 //!
 //! The member's id, its generation and the address for peers are those of the gossip itself.
-//! Fields after the known ones are skipped: a later version may add some. No tasks.
+//! Fields after the known ones are skipped: a later version may add some, and keys, of one character each,
+//! which are never taken away (`admission` lets in no others). No tasks.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -129,6 +132,10 @@ pub enum RecordError {
     Address,
     #[error("the key {0:?} has no such value")]
     Value(&'static str),
+    #[error("a node that does not prove what it says")]
+    Unproved,
+    #[error("an earlier run of a node that has proved a later one")]
+    Earlier,
 }
 
 /// The names of the keys; see the table above.
@@ -141,6 +148,9 @@ pub const KEY_RAFT: &str = "r";
 const NONE: &str = "-";
 
 impl PeerRecord {
+    /// The keys of [`PeerRecord::encode`], in its order.
+    pub const KEYS: [&'static str; 4] = [KEY_STATIC, KEY_STATE, KEY_CLUSTER, KEY_RAFT];
+
     /// A generation for a process that starts now: milliseconds since the Unix epoch.
     pub fn generation_now() -> u64 {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
@@ -186,7 +196,7 @@ impl PeerRecord {
             Ok(Fields { key, words: value.split(' ') })
         };
         let id = node_id.parse().map_err(|_| RecordError::Id)?;
-        if peer.port() == 0 || peer.ip().is_unspecified() || peer.ip().is_multicast() {
+        if !is_reachable(peer) {
             return Err(RecordError::Address);
         }
 
@@ -236,6 +246,11 @@ impl PeerRecord {
             generation,
         })
     }
+}
+
+/// Whether somebody may be there.
+pub(super) fn is_reachable(address: SocketAddr) -> bool {
+    address.port() != 0 && !address.ip().is_unspecified() && !address.ip().is_multicast()
 }
 
 fn or_none<T: fmt::Display>(value: Option<T>) -> String {

@@ -3,7 +3,8 @@
 //! One task, the receiver, reads the socket, opens, decodes and hands messages on through a
 //! bounded queue; the library's own task sends. The library cancels `recv` at each of its
 //! rounds, so all that must not be cut in half happens in the receiver task, and `recv` only
-//! takes from the queue. What does not open or decode is counted and dropped.
+//! takes from the queue. What does not open or decode is counted and dropped, and what no member would
+//! say is taken out of the rest (`admission`).
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -16,18 +17,22 @@ use chitchat::transport::{RecvOutcome, SendOutcome, Socket, Transport};
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
+use super::admission::Admission;
 use super::counters::{Counters, add};
 use super::envelope::{MESSAGE_BYTES_MAX, TranslateError, Translation};
-use crate::key::KeyRing;
+use super::forms::Forms;
+use super::wire;
+use crate::key::{Form, KeyRing};
 use crate::seal::{OVERHEAD_BYTES, OpenError, Opener, Sealer};
 
-/// Messages between the receiver and the library; beyond that the kernel's buffer holds them.
-const INBOX_MAX: usize = 256;
+/// Messages between the receiver and the library; beyond that the kernel's buffer holds them. Of a hostile
+/// one a megabyte may be left.
+const INBOX_MAX: usize = 64;
 
 /// A complaint of one kind is logged this seldom.
-const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
+pub(super) const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// One who seals with another key is shown a datagram of ours this seldom.
 const HINT_INTERVAL: Duration = Duration::from_secs(1);
@@ -48,12 +53,14 @@ impl SealedTransport {
     pub async fn start(
         socket: UdpSocket,
         keys: &KeyRing,
+        forms: Arc<Forms>,
+        admission: Arc<Admission>,
         counters: Arc<Counters>,
     ) -> Result<Self, TranslateError> {
         let refused = |_| io::Error::other("the cluster key gives no datagram keys");
         let sealer = Sealer::new(keys).map_err(refused)?;
         let mut opener = Opener::new(keys).map_err(refused)?;
-        opener.refuse_own(sealer.session());
+        opener.refuse_own(sealer.sessions());
         let socket = Arc::new(socket);
         let outlet = Outlet {
             mapped: socket.local_addr()?.is_ipv6(),
@@ -66,14 +73,17 @@ impl SealedTransport {
             socket,
             opener,
             translation: Translation::open().await?,
+            admission,
             sender,
             sealer: sealer.clone(),
+            forms: forms.clone(),
             outlet: outlet.clone(),
             complained: None,
             hinted: None,
         };
         let receiver = tokio::spawn(receiver.run()).abort_handle();
-        let socket = SealedSocket { outlet, sealer, translation: Translation::open().await?, inbox };
+        let translation = Translation::open().await?;
+        let socket = SealedSocket { outlet, sealer, forms, translation, inbox };
         Ok(Self { socket: Mutex::new(Some(socket)), receiver })
     }
 
@@ -129,6 +139,7 @@ impl Outlet {
 struct SealedSocket {
     outlet: Outlet,
     sealer: Arc<Mutex<Sealer>>,
+    forms: Arc<Forms>,
     translation: Translation,
     inbox: mpsc::Receiver<RecvOutcome>,
 }
@@ -137,7 +148,10 @@ impl SealedSocket {
     /// Zero bytes for what could not be sent: the library takes an error for a broken socket.
     async fn send_sealed(&mut self, to: SocketAddr, envelope: ChitchatEnvelope) -> usize {
         let datagram = match self.translation.encode(envelope).await {
-            Ok(message) => self.sealer.lock().unwrap_or_else(PoisonError::into_inner).seal(&message).ok(),
+            Ok(message) => {
+                let form = self.forms.of(to);
+                self.sealer.lock().unwrap_or_else(PoisonError::into_inner).seal(form, &message).ok()
+            }
             Err(error) => {
                 debug!(%to, %error, "a gossip message could not be encoded");
                 None
@@ -183,8 +197,10 @@ struct Receiver {
     socket: Arc<UdpSocket>,
     opener: Opener,
     translation: Translation,
+    admission: Arc<Admission>,
     sender: mpsc::Sender<RecvOutcome>,
     sealer: Arc<Mutex<Sealer>>,
+    forms: Arc<Forms>,
     outlet: Outlet,
     complained: Option<Instant>,
     hinted: Option<Instant>,
@@ -218,8 +234,11 @@ impl Receiver {
     }
 
     async fn read(&mut self, from: SocketAddr, datagram: &[u8]) -> Option<ChitchatEnvelope> {
-        let message = match self.opener.open(datagram) {
-            Ok(message) => message,
+        let (form, message) = match self.opener.open_telling_form(datagram) {
+            Ok((form, message)) => {
+                self.forms.heard(from, form);
+                (form, message)
+            }
             Err(reason) => {
                 self.outlet.counters.dropped(reason);
                 self.complain(from, reason, datagram.len()).await;
@@ -230,7 +249,7 @@ impl Receiver {
         if message.is_empty() {
             return None; // Only there to be seen by one with another key: see `complain`.
         }
-        match self.translation.decode(&message).await {
+        match self.admitted(from, form, &message).await {
             Ok(envelope) => Some(envelope),
             Err(error) => {
                 add(&self.outlet.counters.undecodable, 1);
@@ -238,6 +257,19 @@ impl Receiver {
                 None
             }
         }
+    }
+
+    /// What the library is told of a message: it believes all that it hears.
+    async fn admitted(
+        &mut self,
+        from: SocketAddr,
+        form: Form,
+        message: &[u8],
+    ) -> Result<ChitchatEnvelope, TranslateError> {
+        let message = wire::read(message)?;
+        let (message, left_out) = self.admission.admit(from, form, message, Instant::now())?;
+        add(&self.outlet.counters.left_out, left_out);
+        self.translation.decode(&wire::write(&message)).await
     }
 
     async fn complain(&mut self, from: SocketAddr, reason: OpenError, length: usize) {
@@ -248,18 +280,30 @@ impl Receiver {
             }
             due
         };
-        if reason != OpenError::UnknownKey {
-            debug!(%from, %reason, "a gossip datagram was dropped");
-            return;
-        }
-        if due(&mut self.complained, COMPLAINT_INTERVAL) {
-            warn!(%from, "gossip that is {reason}: the cluster key there is not the one here");
+        match reason {
+            OpenError::UnknownKey if due(&mut self.complained, COMPLAINT_INTERVAL) => {
+                warn!(%from, "gossip that is {reason}: the cluster key there is not the one here");
+            }
+            OpenError::Members if due(&mut self.complained, COMPLAINT_INTERVAL) => {
+                info!(
+                    %from,
+                    "gossip that is {reason}: by who has not heard from here yet, or is of the version before, \
+                     which speaks to no edge"
+                );
+            }
+            OpenError::UnknownKey | OpenError::Members => {}
+            _ => {
+                debug!(%from, %reason, "a gossip datagram was dropped");
+                return;
+            }
         }
         // The other one hears nothing else from here, and should be able to say why it stays
-        // alone: an empty datagram under our key tells it, and tells a stranger nothing. It is
-        // shorter than any that it answers, so that two do not answer each other for ever.
+        // alone: an empty datagram under our key tells it, and tells a stranger nothing. A member learns
+        // from it that here is an edge. It is shorter than any that it answers, so that two do not answer
+        // each other for ever.
         if length > OVERHEAD_BYTES && due(&mut self.hinted, HINT_INTERVAL) {
-            let hint = self.sealer.lock().unwrap_or_else(PoisonError::into_inner).seal(b"");
+            let form = self.forms.of(from);
+            let hint = self.sealer.lock().unwrap_or_else(PoisonError::into_inner).seal(form, b"");
             if let Ok(hint) = hint {
                 self.outlet.send(from, &hint).await;
             }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::record::{NodeState, PeerRecord};
+use super::record::{NodeState, PeerRecord, Program};
 use skep_base::id::NodeId;
 
 /// The members at one moment. Each id stands in at most one place, with its newest generation.
@@ -30,6 +30,15 @@ pub struct View {
 pub(super) struct Sighting {
     pub record: PeerRecord,
     pub alive: bool,
+    /// Whether the member has proved that it says so.
+    pub proved: bool,
+}
+
+impl Sighting {
+    /// Of those that go by one id, who is seen: a run that has proved itself, a node, a later run.
+    pub fn rank(&self) -> (bool, bool, u64) {
+        (self.proved, self.record.program == Program::Node, self.record.generation)
+    }
 }
 
 /// What is only counted.
@@ -55,14 +64,19 @@ impl View {
     ) -> (Self, Tally) {
         let mut tally = Tally::default();
         let (mut live, mut dead) = (BTreeMap::new(), BTreeMap::new());
-        for Sighting { record, alive } in sightings {
+        for sighting in sightings {
+            let (record, alive) = (&sighting.record, sighting.alive);
             if record.id == me.id {
                 // Earlier runs of this process fall silent; a run that does not is a copy.
                 tally.id_conflicts += usize::from(alive && record.generation != me.generation);
             } else {
-                keep_newest(if alive { &mut live } else { &mut dead }, record);
+                keep_first(if alive { &mut live } else { &mut dead }, sighting);
             }
         }
+        let records = |seen: BTreeMap<NodeId, Sighting>| {
+            seen.into_iter().map(|(id, sighting)| (id, sighting.record)).collect::<BTreeMap<_, _>>()
+        };
+        let (mut live, mut dead) = (records(live), records(dead));
         if !trusted {
             for known in self.live.iter().filter(|known| known.state != NodeState::Left) {
                 live.entry(known.id)
@@ -89,19 +103,20 @@ impl View {
         now.saturating_duration_since(self.settled_since)
     }
 
-    /// The live member with this id, `me` included.
+    /// The live node with this id, or `me`. Members of other programs have ids, too, and are no nodes.
     pub fn live(&self, id: NodeId) -> Option<&PeerRecord> {
         if self.me.id == id {
             return Some(&self.me);
         }
-        self.live.binary_search_by_key(&id, |record| record.id).ok().map(|at| &self.live[at])
+        let at = self.live.binary_search_by_key(&id, |record| record.id).ok()?;
+        self.live.get(at).filter(|record| record.program == Program::Node)
     }
 }
 
-fn keep_newest(records: &mut BTreeMap<NodeId, PeerRecord>, record: PeerRecord) {
-    match records.get(&record.id) {
-        Some(known) if known.generation >= record.generation => {}
-        _ => drop(records.insert(record.id, record)),
+fn keep_first(seen: &mut BTreeMap<NodeId, Sighting>, sighting: Sighting) {
+    match seen.get(&sighting.record.id) {
+        Some(known) if known.rank() >= sighting.rank() => {}
+        _ => drop(seen.insert(sighting.record.id, sighting)),
     }
 }
 
@@ -112,7 +127,7 @@ mod tests {
     use skep_base::id::ClusterId;
 
     fn sighting(id: u64, generation: u64, alive: bool) -> Sighting {
-        Sighting { record: PeerRecord { id: NodeId(id), generation, ..record() }, alive }
+        Sighting { record: PeerRecord { id: NodeId(id), generation, ..record() }, alive, proved: false }
     }
 
     fn me() -> PeerRecord {
@@ -142,6 +157,26 @@ mod tests {
         assert_eq!(view.live(NodeId(3)).unwrap().generation, 2);
         assert_eq!(view.live(NodeId(1)), Some(&view.me));
         assert_eq!(view.live(NodeId(4)), None);
+    }
+
+    #[test]
+    fn a_node_that_proved_itself_is_seen_whoever_else_goes_by_its_id() {
+        let now = Instant::now();
+        let proved = Sighting { proved: true, ..sighting(2, 3, true) };
+        let mut balancer = sighting(2, u64::MAX, true);
+        balancer.record.program = Program::Balancer;
+        let node = sighting(2, 9, true);
+        for seen in [
+            [balancer.clone(), proved.clone(), node.clone()],
+            [node.clone(), balancer.clone(), proved.clone()],
+            [proved, node, balancer.clone()],
+        ] {
+            let (view, _) = View::alone(me(), now).next(me(), seen, true, now);
+            assert_eq!(ids(&view.live), [(2, 3)]);
+            assert_eq!(view.live(NodeId(2)).unwrap().generation, 3);
+        }
+        let (view, _) = View::alone(me(), now).next(me(), [balancer], true, now);
+        assert_eq!((view.live.len(), view.live(NodeId(2))), (1, None), "there, and no node");
     }
 
     #[test]

@@ -59,6 +59,10 @@ impl Balancer {
         balancer
     }
 
+    pub fn log_text(&self) -> String {
+        logfile::text(&self.log)
+    }
+
     /// `/backends`; empty while it does not answer.
     pub async fn backends(&self) -> Vec<Value> {
         match self.admin.get("/backends").await {

@@ -69,8 +69,9 @@ impl Lab {
         self.deploy_with(&[]);
     }
 
+    /// Of the version before, which has one key for all.
     pub fn deploy_image(&self, image: &str) {
-        self.deploy_with(&[("SKEP_IMAGE", image)]);
+        self.deploy_with(&[("SKEP_IMAGE", image), ("SKEP_EDGE_SECRET", "skep_cluster_key")]);
     }
 
     pub fn deploy_with(&self, settings: &[(&str, &str)]) {

@@ -46,6 +46,12 @@ fn mend(node: &Node, args: &[&str]) -> Ended {
     verb(node.admin.address, &[&["clock", "mend"][..], args].concat())
 }
 
+/// The time that an operator is told to set it back to.
+fn shown(told: &Ended) -> String {
+    let rest = told.stdout.split_once("--yes --agreed ").unwrap_or_else(|| panic!("{told:?}")).1;
+    rest.split(' ').next().expect("a first word").to_owned()
+}
+
 /// Of a clock that was ahead, when this node was alone: what it has then believed stays, also when the clock is
 /// right, and others are there.
 async fn poisoned() -> Cluster {
@@ -89,7 +95,9 @@ async fn a_time_that_a_wrong_clock_has_lifted_for_good_is_set_back_by_an_operato
     // Unless it is confirmed, nothing is changed, whichever node is asked.
     for node in 1..=3 {
         let told = mend(cluster.node(node), &[]);
-        assert!(told.code == Some(0) && told.stdout.contains("--yes"), "{told:?}");
+        assert_eq!(told.code, Some(0), "{told:?}");
+        let shown = unix_ms(&shown(&told));
+        assert!((now_ms() - NEAR_MS..now_ms() + NEAR_MS).contains(&shown), "{told:?}");
         let told: Value = serde_json::from_str(&mend(cluster.node(node), &["--json"]).stdout).expect("JSON");
         assert_eq!((&told["ahead"], &told["mended"]), (&Value::Bool(true), &Value::Bool(false)), "{told}");
         assert_eq!(told["messages"].as_u64(), Some(22 + u64::from(node)), "{told}");
@@ -97,9 +105,12 @@ async fn a_time_that_a_wrong_clock_has_lifted_for_good_is_set_back_by_an_operato
     }
     let before = left(&cluster.node(1).http).await;
     let began = now_ms();
-    let told = mend(cluster.node(2), &["--yes"]);
+    let agreed = shown(&mend(cluster.node(2), &[]));
+    let other = mend(cluster.node(2), &["--yes", "--agreed", &hours_from_now(-12)]);
+    assert!(other.code == Some(1) && other.stderr.contains("look again"), "{other:?}");
+    let told = mend(cluster.node(2), &["--yes", "--agreed", &agreed]);
     assert!(told.code == Some(0) && told.stdout.contains("was set back"), "{told:?}");
-    let again = mend(cluster.node(3), &["--yes"]);
+    let again = mend(cluster.node(3), &["--yes", "--agreed", &agreed]);
     assert!(again.code == Some(1) && again.stderr.contains("not ahead"), "{again:?}");
     assert!(mend(cluster.node(3), &[]).stdout.contains("nothing to mend"));
 
@@ -159,7 +170,7 @@ async fn assert_same_everywhere(cluster: &Cluster, shown: &[(u64, i64)]) {
 async fn until_the_members_have_agreed_to_its_format_no_time_is_set_back() {
     let _machine = machine_shared();
     let cluster = Cluster::ready(1).await;
-    for args in [&[][..], &["--yes"]] {
+    for args in [&[][..], &["--yes", "--agreed", &hours_from_now(0)]] {
         let told = mend(cluster.node(1), args);
         assert!(told.code == Some(1) && told.stderr.contains("--level-after"), "{told:?}");
     }

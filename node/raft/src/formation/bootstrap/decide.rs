@@ -37,6 +37,10 @@ pub enum Wait {
     TwoClusters(ClusterId, ClusterId),
     /// A cluster is seen that shows no leader.
     NoLeader(ClusterId),
+    /// None of the nodes of a cluster that is seen says over a connection that it belongs to it.
+    Unconfirmed(ClusterId),
+    /// The same for long: this node can be seen, and reaches nobody.
+    Unreached(ClusterId),
     /// There are seeds, and nobody to join; `--expect 1` with seeds never starts a cluster.
     NobodyToJoin,
     Missing {
@@ -139,6 +143,7 @@ impl Wait {
         matches!(
             self,
             Wait::TwoClusters(..)
+                | Wait::Unreached(_)
                 | Wait::NobodyToJoin
                 | Wait::ExpectDiffers { .. }
                 | Wait::TooMany(_)
@@ -156,6 +161,16 @@ impl fmt::Display for Wait {
                 write!(f, "two clusters are seen, {one} and {other}: name the seeds of one of them")
             }
             Wait::NoLeader(cluster) => write!(f, "cluster {cluster} is seen, but it shows no leader to join"),
+            Wait::Unconfirmed(cluster) => write!(
+                f,
+                "cluster {cluster} is seen in gossip, but none of its nodes confirms over a connection that it \
+                 belongs to it"
+            ),
+            Wait::Unreached(cluster) => write!(
+                f,
+                "cluster {cluster} is seen in gossip, but none of its nodes can be reached at its peer address by \
+                 TCP, or none belongs to it: a node joins once it has asked one"
+            ),
             Wait::NobodyToJoin => write!(
                 f,
                 "no cluster to join is seen; with --expect 1 and seeds a node never starts one: \

@@ -5,6 +5,8 @@
 //! identity runs to its end on a blocking thread, whatever becomes of the caller, so dropping a
 //! future never leaves a change half done.
 
+mod confirm;
+
 use std::fmt::Display;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,6 +17,7 @@ use skep_members::gossip::View;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
+use self::confirm::confirms;
 use super::initialise::Initialise;
 use super::promise::{self, NotAdopted};
 use super::{BootstrapAnswer, BootstrapAsk, Decision, No, Proposal, Sight, Wait, decide};
@@ -28,6 +31,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long to hold on to a proposal that has some promises, before dropping it for a new check.
 const PROPOSAL_PATIENCE: Duration = Duration::from_secs(10);
+
+/// So often nobody of the cluster that is seen says that it belongs to it, before that is said aloud.
+const UNREACHED_TURNS: usize = 15;
 
 /// No answer came.
 #[derive(Debug, thiserror::Error)]
@@ -147,7 +153,7 @@ impl Bootstrap {
     ) -> Result<ClusterId, BootstrapError> {
         let mut view = self.shared.view.clone();
         let mut cluster = self.cluster();
-        let mut ballot_seen = 0;
+        let (mut ballot_seen, mut turns) = (0, 0usize);
         let mut proposed_at: Option<(ClusterId, tokio::time::Instant)> = None;
         loop {
             view.borrow_and_update();
@@ -164,6 +170,11 @@ impl Bootstrap {
                     }
                     wait => wait,
                 },
+                Decision::Adopt { cluster, .. } if !confirms(ask, &sight, cluster, turns).await => {
+                    (asked, turns) = (true, turns.wrapping_add(1));
+                    let long = turns >= UNREACHED_TURNS;
+                    Some(if long { Wait::Unreached(cluster) } else { Wait::Unconfirmed(cluster) })
+                }
                 Decision::Adopt { cluster, established } => {
                     tracing::info!(%cluster, established, "joining the cluster that is seen");
                     let adopt = move |identity: &mut Identity| promise::adopt(identity, cluster, established);

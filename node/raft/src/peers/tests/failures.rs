@@ -87,7 +87,7 @@ async fn a_peer_that_falls_silent_is_noticed_while_it_owes_an_answer() {
     let peer = async {
         let tls = peer_tls(&KeyRing::parse(KEY).unwrap()).unwrap();
         let (stream, _) = silent.accept().await.unwrap();
-        let (mut io, _hello) = hello::accept(stream, &tls).await.unwrap();
+        let (mut io, _hello, _role) = hello::accept(stream, &tls).await.unwrap();
         let answer = HelloAnswer::Accept { protocol: 1, node: NodeId(2), session: 1, cluster: Some(CLUSTER) };
         hello::send(&mut io, &answer).await.unwrap();
         io

@@ -133,3 +133,59 @@ async fn a_node_with_seeds_that_expects_one_waits_and_says_why() {
     assert!(waits.is_trouble());
     assert!(world.established().is_empty());
 }
+
+/// Nodes that answer as they are told.
+struct Answers {
+    own: watch::Receiver<Option<ClusterId>>,
+    asked: watch::Sender<usize>,
+}
+
+impl Ask for Answers {
+    async fn ask(&self, _member: NodeId, _ask: BootstrapAsk) -> Result<BootstrapAnswer, AskError> {
+        let own = *self.own.borrow();
+        self.asked.send_modify(|asked| *asked += 1);
+        own.map(BootstrapAnswer::HasCluster).ok_or(AskError("nobody there".into()))
+    }
+}
+
+impl Initialise for Answers {
+    async fn initialise(&self, _members: &[NodeId]) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// An edge can write gossip; the node would belong to what it says for good.
+#[tokio::test]
+async fn a_cluster_that_gossip_alone_shows_is_not_joined() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = Arc::new(DataFolder::open(dir.path()).unwrap());
+    let forged = ClusterId(7);
+    let live = vec![world::record(NodeId(9), Some(forged), 3, Some(NodeId(9)))];
+    let me = world::record(folder.identity().node, None, 3, None);
+    let view = View { me, live, dead: vec![], settled_since: Instant::now(), trusted: true };
+    let (_view, seen) = watch::channel(Arc::new(view));
+    let node = Bootstrap::new(folder, BootstrapConfig { expect: 3, seeds_given: true }, seen);
+    let (own, answers) = watch::channel(None);
+    let asked = watch::Sender::new(0);
+    let mut asks = asked.subscribe();
+    let driven = node.clone();
+    let driver = tokio::spawn(async move {
+        let answers = Answers { own: answers, asked };
+        driven.run(&answers, &answers, |_| ()).await
+    });
+    let mut waiting = node.waiting();
+    let unconfirmed = |wait: &Option<Wait>| *wait == Some(Wait::Unconfirmed(forged));
+    waiting.wait_for(unconfirmed).await.unwrap();
+    // Where it lasts, it is said as what waiting does not help.
+    let unreached = |wait: &Option<Wait>| *wait == Some(Wait::Unreached(forged));
+    assert!(waiting.wait_for(unreached).await.unwrap().as_ref().unwrap().is_trouble());
+    // Of another cluster than gossip says.
+    own.send_replace(Some(ClusterId(8)));
+    let before = *asks.borrow_and_update();
+    asks.wait_for(|asks| *asks >= before + 3).await.unwrap();
+    assert_eq!(*node.cluster().borrow(), None);
+    let text = std::fs::read_to_string(dir.path().join(crate::formation::identity::IDENTITY_FILE)).unwrap();
+    assert!(!text.contains(&forged.to_string()), "{text}");
+    own.send_replace(Some(forged));
+    assert_eq!(driver.await.unwrap().unwrap(), forged);
+}

@@ -68,7 +68,7 @@ struct Running {
     task: AbortHandle,
 }
 
-fn record(id: NodeId, cluster: Option<ClusterId>, expect: u32, leader: Option<NodeId>) -> PeerRecord {
+pub fn record(id: NodeId, cluster: Option<ClusterId>, expect: u32, leader: Option<NodeId>) -> PeerRecord {
     PeerRecord {
         id,
         program: Program::Node,
