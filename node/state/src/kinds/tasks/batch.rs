@@ -103,7 +103,11 @@ impl Tasks {
         if !bounded {
             return TaskOutcome::Invalid;
         }
-        let new: Vec<&NewTask> = tasks.iter().filter(|task| self.meets(task).is_none()).collect();
+        // Before anything goes for it.
+        if self.held.batches.len() >= limits.task_batches_max && self.over.is_empty() {
+            return TaskOutcome::Full;
+        }
+        let new = self.new_of(tasks);
         if let Err(refused) = self.admit(new.iter().copied(), BATCH_BYTES, For::Puts, limits) {
             return refused;
         }

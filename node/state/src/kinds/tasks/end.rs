@@ -115,7 +115,7 @@ impl Tasks {
             if member.is_some() && !self.make_room(result.len() + For::Results.kept_free(limits), limits) {
                 return self.end(id, fence, &end, now, limits);
             }
-            let new: Vec<&NewTask> = follow.iter().filter(|task| self.meets(task).is_none()).collect();
+            let new = self.new_of(follow);
             if let Err(refused) = self.admit(new.iter().copied(), result.len(), For::Ends, limits) {
                 return refused;
             }
