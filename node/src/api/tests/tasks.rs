@@ -51,6 +51,27 @@ async fn a_task_is_put_claimed_and_done_and_whoever_asks_is_told_what_came_of_it
 }
 
 #[tokio::test]
+async fn whole_numbers_may_be_written_with_a_point_everywhere() {
+    let served = public().await;
+    served.put_task(r#"{"queue":"q","priority":5.0,"retries":5e0,"delay":0.0,"timeout":60.0}"#).await;
+    let asked = r#"{"worker":"w","number":1.0,"queues":["q"],"max":1e0,"holds":[7.0],"wait":0}"#;
+    assert_eq!(served.post_json("/claim", asked).await.status, 200);
+    let settings = r#"{"length_max":1e3,"active_max":8.0,"per_key":2.0,"key_pause":1.0}"#;
+    let set = served.as_operator(Method::PUT, "/queues/q", settings).await;
+    assert_eq!((set.status, &set.json()["length_max"]), (StatusCode::OK, &1000.into()), "{:?}", set.body);
+    for (body, named) in [
+        (r#"{"queue":"q","priority":5.5}"#, "whole number"),
+        (r#"{"queue":"q","retries":-1}"#, "not below 0"),
+        (r#"{"queue":"q","retries":1e9}"#, "up to 65535"),
+        (r#"{"queue":"q","priority":"5"}"#, "whole number"),
+    ] {
+        let refused = served.post_json("/tasks", body).await;
+        refused.is_problem(ProblemKind::InvalidTask);
+        assert!(refused.json()["detail"].as_str().unwrap().contains(named), "{body}: {:?}", refused.body);
+    }
+}
+
+#[tokio::test]
 async fn a_claim_waits_for_a_task_and_takes_it_as_it_comes() {
     let served = std::sync::Arc::new(public().await);
     let waiting = tokio::spawn({

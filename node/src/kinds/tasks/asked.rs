@@ -40,10 +40,12 @@ pub(crate) struct TaskAsked<'a> {
     kind: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     payload: Option<&'a RawValue>,
+    #[serde(default, deserialize_with = "whole::some")]
     priority: Option<u8>,
     delay: Option<Span>,
     #[serde(borrow, default)]
     at: Option<Cow<'a, str>>,
+    #[serde(default, deserialize_with = "whole::some")]
     retries: Option<u16>,
     backoff: Option<Span>,
     timeout: Option<Span>,
@@ -182,15 +184,11 @@ pub(crate) struct ClaimAsked {
     #[serde(deserialize_with = "whole::one")]
     pub number: u64,
     pub queues: Vec<String>,
-    #[serde(default = "one")]
-    pub max: u32,
+    #[serde(default, deserialize_with = "whole::some")]
+    pub max: Option<u32>,
     pub wait: Option<Span>,
     #[serde(default, deserialize_with = "whole::all")]
     pub holds: Vec<u64>,
-}
-
-fn one() -> u32 {
-    1
 }
 
 impl ClaimAsked {
@@ -207,7 +205,7 @@ impl ClaimAsked {
                 format!("queues: expected 1 to {CLAIM_QUEUES_MAX}"),
             ),
             (
-                !(1..=CLAIM_TASKS_MAX as u32).contains(&self.max),
+                !(1..=CLAIM_TASKS_MAX as u32).contains(&self.max()),
                 format!("max: expected 1 to {CLAIM_TASKS_MAX}"),
             ),
             (self.wait_ms() > WAIT_MS_MAX, format!("wait: expected at most {} s", WAIT_MS_MAX / 1000)),
@@ -217,6 +215,10 @@ impl ClaimAsked {
             Some((_, detail)) => Err(invalid(detail)),
             None => Ok(()),
         }
+    }
+
+    pub(crate) fn max(&self) -> u32 {
+        self.max.unwrap_or(1)
     }
 
     pub(crate) fn wait_ms(&self) -> u64 {
@@ -305,8 +307,11 @@ pub(crate) struct BeatAsked {
 pub(crate) struct QueueAsked {
     #[serde(default)]
     pub paused: bool,
+    #[serde(default, deserialize_with = "whole::some")]
     pub length_max: Option<u32>,
+    #[serde(default, deserialize_with = "whole::some")]
     pub active_max: Option<u32>,
+    #[serde(default, deserialize_with = "whole::some")]
     pub per_key: Option<u32>,
     pub key_pause: Option<Span>,
 }

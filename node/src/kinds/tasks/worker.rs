@@ -69,7 +69,8 @@ pub(crate) async fn claim<A: TaskApi>(
         let word = Word { worker: &asked.worker, stream: 0, fences: &asked.holds, ended: None };
         let _ = api.tell_of_worker(word).await;
     }
-    let ClaimAsked { worker, number, queues: names, max, holds, .. } = asked;
+    let max = asked.max();
+    let ClaimAsked { worker, number, queues: names, holds, .. } = asked;
     let place = of.desk.join(names.clone())?;
     let mut closing = of.closing.clone();
     // What it was given before and does not hold goes back now, not once there is something to claim. What is
