@@ -188,7 +188,18 @@ pub(crate) struct Batch {
     /// Since when it is over.
     #[schema(required = false, format = DateTime, nullable = false)]
     pub ended: Option<String>,
+    /// Of pages: from each URL that could not be looked at to the reason.
+    #[schema(required = false, nullable = false)]
+    pub errors: Option<std::collections::HashMap<String, String>>,
     pub tasks: Vec<BatchTask>,
+}
+
+/// What an id names.
+#[derive(ToSchema)]
+#[serde(untagged)]
+pub(crate) enum TaskOrBatch {
+    Task(Task),
+    Batch(Batch),
 }
 
 /// A task of a batch.

@@ -8,6 +8,7 @@ mod crawl;
 mod desk;
 mod operate;
 pub(crate) mod oversee;
+mod pages;
 mod readers;
 mod shown;
 mod stream;
@@ -203,6 +204,14 @@ impl<S: Send + Sync> FromRequestParts<S> for Named {
 /// The id in a path.
 fn id_of(text: &str) -> Result<TaskId, Problem> {
     text.parse().map_err(|error: skep_state::task::TaskIdParseError| asked::invalid(error.to_string()))
+}
+
+/// The id that a path names; what is a UUID and none of ours names nothing.
+fn named_id(text: &str) -> Result<TaskId, Problem> {
+    match id_of(text) {
+        Err(_) if TaskId::is_uuid(text) => Err(refused(&TaskOutcome::Unknown)),
+        id => id,
+    }
 }
 
 /// What an outcome is that is not what was asked for.

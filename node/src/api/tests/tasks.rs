@@ -89,7 +89,7 @@ async fn a_claim_waits_for_a_task_and_takes_it_as_it_comes() {
 }
 
 impl Served {
-    async fn metrics_show(&self, line: &str) {
+    pub(super) async fn metrics_show(&self, line: &str) {
         use skep_console::metrics::{Form, encode};
         let looking = async {
             loop {

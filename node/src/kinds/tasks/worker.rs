@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::asked::{self, BeatAsked, ClaimAsked, EndAsked};
 use super::shown::{self, ClaimedShown, GivenShown};
-use super::{Named, Queues, id_of, refused};
+use super::{Named, Queues, named_id, refused};
 use crate::http::body;
 use crate::http::problem::{Problem, ProblemKind};
 use crate::kinds::schema;
@@ -214,7 +214,7 @@ macro_rules! ends {
             request: Request,
         ) -> Result<Response, Problem> {
             let body = read(&queues, request, END_BYTES_MAX).await?;
-            let id = id_of(&id)?;
+            let id = named_id(&id)?;
             let $asked = EndAsked::parse(&body, $members)?;
             let fence = $asked.fence;
             let follow = $asked.follow()?;
@@ -261,7 +261,7 @@ pub(crate) async fn progress<A: TaskApi>(
     request: Request,
 ) -> Result<Response, Problem> {
     let body = read(&queues, request, ASK_BYTES_MAX).await?;
-    let id = id_of(&id)?;
+    let id = named_id(&id)?;
     let asked = EndAsked::parse(&body, &["progress"])?;
     let op = TaskOp::Progress { id, fence: asked.fence, progress: bytes(asked.progress) };
     change(&queues, op, &id.to_string()).await
