@@ -261,7 +261,8 @@ impl Tasks {
                     continue;
                 }
                 Timed::Batch(seq) => {
-                    self.forget_batch(seq);
+                    // Each of its tasks is one, so that those of many batches do not all go at once.
+                    count = count.saturating_add(self.forget_batch(seq));
                     continue;
                 }
                 Timed::Task(_, slot) => slot,

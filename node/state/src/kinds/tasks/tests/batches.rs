@@ -71,6 +71,20 @@ fn a_batch_and_its_tasks_are_known_for_its_time_and_go_together() {
 }
 
 #[test]
+fn the_tasks_of_batches_that_go_together_go_a_part_at_a_time() {
+    let mut queues = Queues::default();
+    for _ in 0..3 {
+        let (_, tasks) = queues.put_batch(vec![new("q"); 3]);
+        tasks.into_iter().for_each(|id| drop(queues.apply(TaskOp::Cancel { id })));
+    }
+    queues.now += KEEP_MS;
+    for (left, count) in [(3, 8), (0, 4), (0, 0)] {
+        assert_eq!(queues.apply(TaskOp::Due { max: 5 }), TaskOutcome::Changed { count });
+        assert_eq!(queues.world.kinds.tasks.len(), left);
+    }
+}
+
+#[test]
 fn what_met_another_task_is_counted_and_not_waited_for() {
     let mut queues = Queues::default();
     let unique = |key: &str| NewTask { unique: Some(key.into()), ..new("q") };
