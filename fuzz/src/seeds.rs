@@ -113,7 +113,14 @@ pub fn frames() -> Vec<Vec<u8>> {
         request(Request::Propose { ops: ops() }),
         request(Request::ReadIndex { vote: None }),
         request(Request::Hashes),
-        request(Request::Beat { worker: "w".into(), stream: 3, fences: vec![1, 1 << 40] }),
+        request(Request::Beat {
+            worker: "w".into(),
+            stream: 3,
+            fences: vec![1, 1 << 40],
+            slots: 8,
+            version: "1.2.3".into(),
+        }),
+        request(Request::Workers { after: "w".into(), limit: 100 }),
         request(Request::Gone { worker: "w".into(), stream: 3, ago_ms: 1000, fences: vec![7] }),
         request(Request::Append(append())),
         request(Request::Bootstrap(BootstrapAsk::Promise(Proposal {

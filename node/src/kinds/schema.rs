@@ -348,9 +348,18 @@ pub(crate) struct WorkerList {
 #[derive(ToSchema)]
 pub(crate) struct Worker {
     pub worker: String,
-    /// When it last claimed.
-    #[schema(value_type = String, format = DateTime)]
-    pub claimed: String,
+    /// When it last claimed; null where it has not yet.
+    #[schema(required = true, format = DateTime)]
+    pub claimed: Option<String>,
+    /// When it was last heard of; null where it was not within a lease's length, or where there is no leader.
+    #[schema(required = true, format = DateTime)]
+    pub beat: Option<String>,
+    /// How many tasks it does at a time; null where it does not say.
+    #[schema(required = true)]
+    pub slots: Option<u32>,
+    /// Null where it does not say.
+    #[schema(required = true)]
+    pub version: Option<String>,
     pub holds: Vec<HeldTask>,
 }
 

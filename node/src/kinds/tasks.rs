@@ -10,6 +10,7 @@ mod operate;
 pub(crate) mod oversee;
 mod pages;
 mod readers;
+mod roster;
 mod shown;
 mod stream;
 mod worker;

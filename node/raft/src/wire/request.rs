@@ -70,6 +70,9 @@ pub enum Request {
         /// The number of its newest stream; 0 where it says none.
         stream: u64,
         fences: Vec<u64>,
+        /// What it says of itself: how many tasks it does at a time, or 0, and its version, or none.
+        slots: u32,
+        version: String,
     },
     /// To the leader: the worker that held the tasks of these fences has let its stream of this number go, so long
     /// ago. Protocol 6.
@@ -79,6 +82,22 @@ pub enum Request {
         ago_ms: u64,
         fences: Vec<u64>,
     },
+    /// To the leader: of which workers has it heard, those after this name, at most so many? Protocol 6.
+    Workers {
+        after: String,
+        limit: u32,
+    },
+}
+
+/// A worker that the leader has heard of within a lease's length.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeardWorker {
+    pub worker: String,
+    pub ago_ms: u64,
+    /// How many tasks it does at a time; 0 where it has not said.
+    pub slots: u32,
+    /// Empty where it has not said.
+    pub version: String,
 }
 
 /// What an operator asks of the leader through any node.
@@ -154,6 +173,8 @@ pub enum Response {
     Hashes(Vec<(u64, u128)>),
     /// To [`Request::Beat`] and [`Request::Gone`]: whether the peer leads, and has noted it.
     Beat(bool),
+    /// To [`Request::Workers`], by their names; none where the peer does not lead.
+    Workers(Option<Vec<HeardWorker>>),
 }
 
 /// Why a request was not executed.
@@ -228,6 +249,7 @@ impl Request {
             // Leases of workers hang on it.
             Request::Beat { .. } | Request::Gone { .. } => true,
             Request::Propose { .. } | Request::Restore { .. } | Request::Operate(_) => false,
+            Request::Workers { .. } => false,
             // It takes as long as a dial.
             Request::Reach { .. } => false,
         }

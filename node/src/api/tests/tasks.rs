@@ -395,6 +395,16 @@ async fn workers_are_listed_with_what_each_holds_and_the_admin_address_asks_for_
     assert_eq!((&first["workers"][0]["worker"], &first["after"]), (&"w1".into(), &"w1".into()));
     let held = &first["workers"][0]["holds"][0];
     assert_eq!((&held["id"], &held["fence"], &held["kind"]), (&id.into(), &fence.into(), &"sum".into()));
+    assert_eq!((&first["workers"][0]["slots"], &first["workers"][0]["beat"]), (&Value::Null, &Value::Null));
+    let beat = public.post_json("/workers/w3/beat", r#"{"slots":8.0,"version":"1.2.3"}"#).await;
+    assert_eq!(beat.status, 200, "{:?}", beat.body);
+    for body in [r#"{"slots":0}"#, r#"{"version":""}"#, r#"{"version":"a b"}"#] {
+        public.post_json("/workers/w3/beat", body).await.is_problem(ProblemKind::InvalidTask);
+    }
+    let third = public.as_operator(Method::GET, "/workers?after=w2", "").await.json()["workers"][0].clone();
+    assert_eq!((&third["slots"], &third["version"]), (&8.into(), &"1.2.3".into()), "{third}");
+    assert!(third["beat"].is_string() && third["claimed"].is_null(), "{third}");
+    public.fake.state.lock().unwrap().heard.clear();
     let second = public.as_operator(Method::GET, "/workers?limit=1&after=w1", "").await.json();
     assert_eq!((&second["workers"][0]["worker"], &second["after"]), (&"w2".into(), &Value::Null));
 
