@@ -63,6 +63,9 @@ pub struct Beat {
     pub holds: Vec<u64>,
     /// The number of the newest stream; 0 where there was none.
     pub stream: u64,
+    /// What operators are shown of the worker.
+    pub slots: usize,
+    pub version: &'static str,
 }
 
 #[derive(Debug, Deserialize)]

@@ -35,7 +35,12 @@ async fn name_all(worker: &Worker) {
     let mut is_heard = true;
     loop {
         let (holds, began) = (worker.held.fences(), Instant::now());
-        let beat = Beat { holds: holds.clone(), stream: worker.stream.load(Relaxed) };
+        let beat = Beat {
+            holds: holds.clone(),
+            stream: worker.stream.load(Relaxed),
+            slots: worker.slots,
+            version: env!("CARGO_PKG_VERSION"),
+        };
         let answer = worker.client.post(&path, &beat, ANSWER_TIMEOUT).await;
         let pause = match judge(answer) {
             Ok(lost) => {

@@ -22,7 +22,7 @@ use crate::http::problem::{Problem, ProblemKind};
 
 /// Nothing but our own scripts and styles, and no markup made of text: whatever a message says, it
 /// stays text.
-const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
+const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
     require-trusted-types-for 'script'; trusted-types 'none'";
 /// Swagger UI styles its elements itself.
@@ -55,6 +55,7 @@ macro_rules! assets {
 
 assets! {
     "/" = "page/index.html", "text/html; charset=utf-8", PAGE_POLICY;
+    "/assets/skep.svg" = "page/skep.svg", "image/svg+xml", PAGE_POLICY;
     "/assets/page.css" = "page/page.css", "text/css; charset=utf-8", PAGE_POLICY;
     "/assets/page.js" = "page/page.js", "text/javascript; charset=utf-8", PAGE_POLICY;
     "/assets/dom.js" = "page/dom.js", "text/javascript; charset=utf-8", PAGE_POLICY;

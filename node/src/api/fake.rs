@@ -13,7 +13,7 @@ use super::node::{AdminApi, Chunks};
 use crate::kinds::served::{MessageApi, TaskApi};
 use crate::service::list::{self, Filter};
 use crate::service::operator::{OperatorError, PeerProgress};
-use crate::service::tasks::Word;
+use crate::service::tasks::{HeardWorker, Word};
 use crate::service::time::MemberClock;
 use crate::service::{Claim, Clocks, ClusterStatus, Counted, Page, Put, ServiceError, Written};
 use skep_raft::wire::TimeMend;
@@ -52,6 +52,7 @@ pub struct State {
     pub tasks: Tasks,
     /// What workers said that they hold.
     pub beats: Vec<u64>,
+    pub heard: Vec<HeardWorker>,
     applied: u64,
     clock: Clock,
     pub is_time_mended: bool,
@@ -256,8 +257,17 @@ impl TaskApi for Fake {
         let state = &mut self.state.lock().unwrap();
         if word.ended.is_none() {
             state.beats.extend_from_slice(word.fences);
+            if word.slots > 0 {
+                let (worker, version) = (word.worker.to_owned(), word.version.to_owned());
+                state.heard.push(HeardWorker { worker, ago_ms: 0, slots: word.slots, version });
+            }
         }
         Ok(())
+    }
+
+    async fn heard_workers(&self, after: &str, limit: u32) -> Option<Vec<HeardWorker>> {
+        let heard = self.state.lock().unwrap().heard.clone();
+        Some(heard.into_iter().filter(|it| *it.worker > *after).take(limit as usize).collect())
     }
 }
 

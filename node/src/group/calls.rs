@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use crate::service::operator::Operator;
 use crate::service::proposer::{Proposer, Times};
 use crate::service::read_index::ReadIndexer;
+use crate::service::tasks::Said;
 use crate::service::tasks::dispatcher::{Held as HeldLeases, led_term};
 use crate::service::time::own_clock_ms;
 use skep_raft::formation::bootstrap::driver::Bootstrap;
@@ -71,9 +72,14 @@ impl CallHandler for Calls {
                 }
                 .boxed()
             }
-            Request::Beat { worker, stream, fences } => {
+            Request::Beat { worker, stream, fences, slots, version } => {
                 let led = led_term(self.node_id, &self.raft);
-                answer(Response::Beat(self.held_leases.extend(&worker, stream, &fences, led)))
+                let said = Said { worker: &worker, stream, fences: &fences, slots, version: &version };
+                answer(Response::Beat(self.held_leases.extend(said, led)))
+            }
+            Request::Workers { after, limit } => {
+                let led = led_term(self.node_id, &self.raft);
+                answer(Response::Workers(self.held_leases.heard(&after, limit, led)))
             }
             Request::Gone { worker, stream, ago_ms, fences } => {
                 let led = led_term(self.node_id, &self.raft);

@@ -188,7 +188,18 @@ pub(crate) struct Batch {
     /// Since when it is over.
     #[schema(required = false, format = DateTime, nullable = false)]
     pub ended: Option<String>,
+    /// Of pages: from each URL that could not be looked at to the reason.
+    #[schema(required = false, nullable = false)]
+    pub errors: Option<std::collections::HashMap<String, String>>,
     pub tasks: Vec<BatchTask>,
+}
+
+/// What an id names.
+#[derive(ToSchema)]
+#[serde(untagged)]
+pub(crate) enum TaskOrBatch {
+    Task(Task),
+    Batch(Batch),
 }
 
 /// A task of a batch.
@@ -337,9 +348,18 @@ pub(crate) struct WorkerList {
 #[derive(ToSchema)]
 pub(crate) struct Worker {
     pub worker: String,
-    /// When it last claimed.
-    #[schema(value_type = String, format = DateTime)]
-    pub claimed: String,
+    /// When it last claimed; null where it has not yet.
+    #[schema(required = true, format = DateTime)]
+    pub claimed: Option<String>,
+    /// When it was last heard of; null where it was not within a lease's length, or where there is no leader.
+    #[schema(required = true, format = DateTime)]
+    pub beat: Option<String>,
+    /// How many tasks it does at a time; null where it does not say.
+    #[schema(required = true)]
+    pub slots: Option<u32>,
+    /// Null where it does not say.
+    #[schema(required = true)]
+    pub version: Option<String>,
     pub holds: Vec<HeldTask>,
 }
 

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use crate::http::Account;
 use crate::service::list::Filter;
 use crate::service::scrub;
-use crate::service::tasks::Word;
+use crate::service::tasks::{HeardWorker, Word};
 use crate::service::{Claim, ClusterStatus, Counted, Page, Put, Service, ServiceError, Written};
 
 /// What the handlers share.
@@ -94,6 +94,9 @@ pub trait TaskApi: MessageApi {
     ) -> impl Future<Output = Result<Vec<TaskOutcome>, ServiceError>> + Send;
     /// Tells the leader that a worker is there, or is gone.
     fn tell_of_worker(&self, word: Word<'_>) -> impl Future<Output = Result<(), ServiceError>> + Send;
+    /// The workers after a name that the leader has heard of, at most so many; none where it cannot be asked now.
+    fn heard_workers(&self, after: &str, limit: u32)
+    -> impl Future<Output = Option<Vec<HeardWorker>>> + Send;
 }
 
 impl TaskApi for Service {
@@ -118,6 +121,13 @@ impl TaskApi for Service {
     }
     fn tell_of_worker(&self, word: Word<'_>) -> impl Future<Output = Result<(), ServiceError>> + Send {
         Service::tell_of_worker(self, word)
+    }
+    fn heard_workers(
+        &self,
+        after: &str,
+        limit: u32,
+    ) -> impl Future<Output = Option<Vec<HeardWorker>>> + Send {
+        Service::heard_workers(self, after, limit)
     }
 }
 

@@ -8,7 +8,9 @@ mod crawl;
 mod desk;
 mod operate;
 pub(crate) mod oversee;
+mod pages;
 mod readers;
+mod roster;
 mod shown;
 mod stream;
 mod worker;
@@ -83,9 +85,9 @@ impl<A: TaskApi> Queues<A> {
         let streams = self.streams.clone();
         metrics.add_source(move |scrape| {
             let now_ms = api.now_ms();
-            let (queues, bytes, finished, workers, lanes, batches) = api.tasks(|tasks| {
+            let (queues, bytes, finished, workers, lanes, (batches, open)) = api.tasks(|tasks| {
                 let queues: Vec<_> = tasks.queues().take(SCRAPED_MAX).collect();
-                let (lanes, batches) = (tasks.lanes(), tasks.batches());
+                let (lanes, batches) = (tasks.lanes(), (tasks.batches(), tasks.open_batches()));
                 (queues, tasks.bytes(), tasks.finished(), tasks.workers(), lanes, batches)
             });
             scrape.gauge("tasks_bytes", "Bytes of all tasks, each counted with 256 more", bytes as f64);
@@ -94,6 +96,8 @@ impl<A: TaskApi> Queues<A> {
             scrape.gauge("tasks_finished", "Tasks that have ended and are still known", finished.into());
             scrape.gauge("tasks_workers", "Workers that are known", workers as f64);
             scrape.gauge("tasks_batches", "Batches that are known", batches as f64);
+            let help = "Batches that are not over; where all are, there is no room for another one";
+            scrape.gauge("tasks_open_batches", help, open as f64);
             let help = "Most of them; beyond, the oldest that is over goes for a new one";
             scrape.gauge("tasks_max_batches", help, Limits::WIDEST.task_batches_max as f64);
             let help = "Keys whose tasks wait for each other, or that have rest";
@@ -203,6 +207,14 @@ impl<S: Send + Sync> FromRequestParts<S> for Named {
 /// The id in a path.
 fn id_of(text: &str) -> Result<TaskId, Problem> {
     text.parse().map_err(|error: skep_state::task::TaskIdParseError| asked::invalid(error.to_string()))
+}
+
+/// The id that a path names; what is a UUID and none of ours names nothing.
+fn named_id(text: &str) -> Result<TaskId, Problem> {
+    match id_of(text) {
+        Err(_) if TaskId::is_uuid(text) => Err(refused(&TaskOutcome::Unknown)),
+        id => id,
+    }
 }
 
 /// What an outcome is that is not what was asked for.

@@ -14,10 +14,13 @@ use tokio::time::Instant;
 use super::{Claim, Service, ServiceError, unexpected};
 
 pub use dispatcher::Word;
-pub use leases::LEASE;
+pub use leases::{LEASE, Said, VERSION_BYTES_MAX};
+pub use skep_raft::wire::HeardWorker;
 
 /// How long a beat may look for a leader: a worker sends the next one soon.
 const BEAT_TIMEOUT: Duration = Duration::from_secs(4);
+/// How long the leader may take to say which workers it has heard of.
+const HEARD_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Service {
     /// Looks at the tasks as far as they are applied here.
@@ -56,6 +59,12 @@ impl Service {
     /// has ended and nothing was heard of it since.
     pub async fn tell_of_worker(&self, word: Word<'_>) -> Result<(), ServiceError> {
         self.0.beats.tell(word, Instant::now() + BEAT_TIMEOUT).await
+    }
+
+    /// The workers after this name that the leader has heard of within a lease's length, at most so many; none where it
+    /// cannot be asked now.
+    pub async fn heard_workers(&self, after: &str, limit: u32) -> Option<Vec<HeardWorker>> {
+        self.0.beats.heard(after, limit, Instant::now() + HEARD_TIMEOUT).await
     }
 
     /// Fails until the cluster has agreed to have tasks: a member of the version before could not read them.

@@ -67,11 +67,15 @@ pub(super) async fn run(
                     let (count, queues) = (items(worker, "holds").len(), holds.collect::<Vec<_>>());
                     let queues: std::collections::BTreeSet<&String> = queues.iter().collect();
                     let of = queues.into_iter().cloned().collect::<Vec<_>>().join(",");
-                    let (worker, claimed) = (&worker["worker"], &worker["claimed"]);
-                    json!({ "worker": worker, "claimed": claimed, "holds": count, "of": of })
+                    let mut row = json!({ "holds": count, "of": of });
+                    for name in ["worker", "version", "slots", "beat", "claimed"] {
+                        row[name] = worker[name].clone();
+                    }
+                    row
                 })
                 .collect();
-            show(out, &["worker", "claimed", "holds", "of"], &["holds"], &rows)
+            let columns = ["worker", "version", "slots", "beat", "claimed", "holds", "of"];
+            show(out, &columns, &["slots", "holds"], &rows)
         }
     }
 }

@@ -8,6 +8,7 @@ use hyper::Method;
 use serde_json::{Value, json};
 use skep_kit::Client;
 use skep_kit::clients::http::Answer;
+use skep_kit::cluster::balancer::Balancer;
 use skep_kit::effort::machine_shared;
 use skep_kit::wait::until;
 
@@ -169,7 +170,72 @@ async fn pages_are_crawled_through_the_leaders_death_one_of_an_origin_at_a_time(
         }
         assert_eq!(found[url], expected, "{url}");
     }
+    let errors = client.get(&format!("/tasks/{id}")).await.expect("an answer").json()["errors"].clone();
+    assert_eq!(errors, json!({ urls[FAILS].clone(): "no such host" }));
     let runs = &seen.lock().expect("no panic").runs;
     assert_eq!(runs.len(), PAGES + 1);
     assert!(runs.values().all(|count| *count == 1), "{runs:?}");
+}
+
+/// Posted as `curl -d` does it.
+async fn posted(client: &Client, body: String) -> Answer {
+    let form = [("content-type", "application/x-www-form-urlencoded")];
+    client.send(Method::POST, "/", &form, body.into()).await.expect("an answer")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_no_list_of_urls_is_400_and_says_where_at_a_node_and_through_the_balancer() {
+    let _machine = machine_shared();
+    let cluster = ready().await;
+    let balancer = Balancer::start(&cluster, &[]).await;
+    let many = |count: usize| json!({ "urls": (0..count).map(url).collect::<Vec<_>>() }).to_string();
+    let wrong = [
+        (String::new(), "JSON"),
+        ("urls=http://a".to_owned(), "line 1"),
+        ("{\"urls\":[".to_owned(), "line 1"),
+        ("[\"http://a\"]".to_owned(), "an object"),
+        ("null".to_owned(), "an object"),
+        ("{}".to_owned(), "urls"),
+        (json!({ "url": "http://a" }).to_string(), "`url`"),
+        (json!({ "urls": null }).to_string(), "urls: expected an array"),
+        (json!({ "urls": "http://a" }).to_string(), "urls: expected an array"),
+        (json!({ "urls": [] }).to_string(), "urls: 0"),
+        (many(1_001), "urls: 1001"),
+        (json!({ "urls": ["http://a", null] }).to_string(), "urls[1]: expected a string"),
+        (json!({ "urls": [["http://a"]] }).to_string(), "urls[0]: expected a string"),
+        (json!({ "urls": ["http://a", "http://a", "/b"] }).to_string(), "urls[2]: no URL"),
+        (json!({ "urls": [""] }).to_string(), "urls[0]: no URL"),
+        (json!({ "urls": ["http://"] }).to_string(), "urls[0]: no URL"),
+        (json!({ "urls": ["http://a", "ftp://b/c"] }).to_string(), "urls[1]: expected a URL of http"),
+        (json!({ "urls": ["javascript:alert(1)"] }).to_string(), "urls[0]: expected a URL of http"),
+    ];
+    for client in [&cluster.node(1).http, &balancer.client] {
+        for (body, named) in &wrong {
+            let answer = posted(client, body.clone()).await;
+            let problem = answer.json();
+            let detail = problem["detail"].as_str().unwrap_or_default();
+            assert!(answer.status == 400 && detail.contains(named), "{named}: {answer:?}");
+            assert_eq!(answer.header("content-type"), "application/problem+json");
+        }
+        for id in ["5f0b5f4e-8f0e-4c63-9d0b-0c5b6f0a6c4e", "00000000-0000-8007-8000-000000000001"] {
+            for path in ["status", "result", "tasks", "batches"] {
+                let answer = client.get(&format!("/{path}/{id}")).await.expect("an answer");
+                assert_eq!(answer.status, 404, "{path}: {answer:?}");
+            }
+        }
+        let answer = posted(client, many(1_000)).await;
+        let id = answer.json()["id"].as_str().expect("an id").to_owned();
+        assert_eq!((answer.status, id.len()), (202, 36), "{answer:?}");
+        assert_eq!(answer.header("location"), format!("/status/{id}"));
+        let status = client.get(&format!("/status/{id}")).await.expect("an answer").json();
+        assert_eq!(status, json!({"id": id, "completed": 0, "inprogress": 1_000}));
+        let result = client.get(&format!("/result/{id}")).await.expect("an answer");
+        assert_eq!((result.status, result.header("retry-after"), result.json()), (202, "1", json!({})));
+        let twice = posted(client, json!({ "urls": ["http://a", "http://b", "http://a"] }).to_string()).await;
+        let id = twice.json()["id"].as_str().expect("an id").to_owned();
+        let status = client.get(&format!("/status/{id}")).await.expect("an answer").json();
+        assert_eq!(status, json!({"id": id, "completed": 0, "inprogress": 2}));
+        let places = client.get(&format!("/tasks/{id}")).await.expect("an answer").json();
+        assert_eq!((&places["tasks"][1]["place"], &places["errors"]), (&1.into(), &json!({})), "{places}");
+    }
 }

@@ -15,4 +15,4 @@ pub mod robots;
 mod testing;
 
 pub use crawl::{Came, Crawler, Failure, Found, HOPS_MAX, Moved, Options};
-pub use fetch::AGENT;
+pub use fetch::{AGENT, decode};

@@ -71,6 +71,9 @@ pub enum Request {
         /// The number of its newest stream; 0 where it says none.
         stream: u64,
         fences: Vec<u64>,
+        /// What it says of itself: how many tasks it does at a time, or 0, and its version, or none.
+        slots: u32,
+        version: String,
     },
     /// To the leader: the worker that held the tasks of these fences has let its stream of this number go, so long
     /// ago. Protocol 6.
@@ -83,6 +86,11 @@ pub enum Request {
     /// What are the bytes of these records, which the asker's disk has lost? No more than [`RECORDS_MAX`]. Protocol
     /// 6.
     Records(Vec<RecordName>),
+    /// To the leader: of which workers has it heard, those after this name, at most so many? Protocol 6.
+    Workers {
+        after: String,
+        limit: u32,
+    },
 }
 
 /// Records that are asked for at a time.
@@ -93,6 +101,17 @@ pub const RECORDS_MAX: usize = 64;
 pub enum RecordName {
     Message { seq: u64 },
     Claim { number: u64 },
+}
+
+/// A worker that the leader has heard of within a lease's length.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeardWorker {
+    pub worker: String,
+    pub ago_ms: u64,
+    /// How many tasks it does at a time; 0 where it has not said.
+    pub slots: u32,
+    /// Empty where it has not said.
+    pub version: String,
 }
 
 /// What an operator asks of the leader through any node.
@@ -170,6 +189,8 @@ pub enum Response {
     Beat(bool),
     /// To [`Request::Records`], of the first of them, in their order; none for one that the peer does not have either.
     Records(Vec<Option<Bytes>>),
+    /// To [`Request::Workers`], by their names; none where the peer does not lead.
+    Workers(Option<Vec<HeardWorker>>),
 }
 
 /// Why a request was not executed.
@@ -253,6 +274,7 @@ impl Request {
             // Leases of workers hang on it.
             Request::Beat { .. } | Request::Gone { .. } => true,
             Request::Propose { .. } | Request::Restore { .. } | Request::Operate(_) => false,
+            Request::Workers { .. } => false,
             // It takes as long as a dial, or a read of the disk.
             Request::Reach { .. } | Request::Records(_) => false,
         }

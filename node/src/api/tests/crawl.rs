@@ -62,6 +62,50 @@ async fn pages_are_posted_and_their_images_asked_for_until_all_are_there() {
 }
 
 #[tokio::test]
+async fn a_url_that_failed_says_why_where_the_id_of_what_was_posted_is_asked_for() {
+    let served = public().await;
+    let urls = ["http://a/\"?1", "http://b", "http://a/\"?1", "http://c", "http://d", "http://e"];
+    let id = served.crawl(&urls).await;
+    let task = format!("/tasks/{id}");
+    let begun = served.get(&task).await.json();
+    let places: Vec<_> = begun["tasks"].as_array().unwrap().iter().map(|it| it["place"].clone()).collect();
+    assert_eq!(places, [0, 1, 3, 4, 5], "they are those of what was posted");
+    assert_eq!((&begun["errors"], &begun["met"]), (&serde_json::json!({}), &1.into()));
+    let first = served.page("w", 1).await;
+    served.end("fail", &first, r#""error":"no such \u00e4","final":true"#).await;
+    let moved = served.page("w", 2).await;
+    let follow = r#"[{"queue":"crawl","key":"http://x","payload":{"url":"http://x/there","hops":1}}]"#;
+    served.end("complete", &moved, &format!(r#""result":{{"images":["1"]}},"follow":{follow}"#)).await;
+    let third = served.page("w", 3).await;
+    assert_eq!(third.2, "http://c");
+    served.end("fail", &third, r#""error":"","final":true"#).await;
+    let fourth = served.page("w", 4).await;
+    served.end("complete", &fourth, r#""result":{"images":[]}"#).await;
+    let token = format!("Bearer {TOKEN}");
+    let fifth = served.page("w", 5).await;
+    let path = format!("/tasks/{}", fifth.0);
+    assert_eq!(served.ask(Method::DELETE, &path, &[("authorization", &token)], b"").await.status, 200);
+    let errors =
+        serde_json::json!({"http://a/\"?1": "no such ä", "http://c": "it failed", "http://e": "cancelled"});
+    assert_eq!(served.get(&task).await.json()["errors"], errors, "one that goes on elsewhere is not over");
+    let status = served.get(&format!("/status/{id}")).await.json();
+    assert_eq!(status, serde_json::json!({"id": id, "completed": 4, "inprogress": 1}));
+    // Whoever waits for what was posted is told of it once all is over.
+    let served = std::sync::Arc::new(served);
+    let waiting = tokio::spawn({
+        let (served, path) = (served.clone(), format!("{task}?wait=30s"));
+        async move { served.get(&path).await }
+    });
+    served.metrics_show("skep_tasks_readers_waiting 1.0").await;
+    let there = served.page("w", 6).await;
+    served.end("fail", &there, r#""error":"a 404","final":true"#).await;
+    let over = waiting.await.unwrap().json();
+    assert_eq!((&over["unfinished"], &over["errors"]["http://b"]), (&0.into(), &"a 404".into()), "{over}");
+    assert_eq!(served.get(&format!("/batches/{id}")).await.json(), over);
+    assert_eq!(served.get(&format!("/result/{id}")).await.json()["http://b"], serde_json::json!(["1"]));
+}
+
+#[tokio::test]
 async fn what_is_long_is_whole() {
     let served = public().await;
     let urls: Vec<String> = (0..20).map(|number| format!("http://h{number}")).collect();
@@ -116,8 +160,13 @@ async fn what_nobody_has_posted_is_not_found() {
             served.get(&format!("/{path}/{id}")).await.is_problem(ProblemKind::BatchNotFound);
         }
     }
-    served.get(&format!("/batches/{never}")).await.is_problem(ProblemKind::BatchNotFound);
-    served.get("/batches/1").await.is_problem(ProblemKind::InvalidTask);
+    for id in [never, "5f0b5f4e-8f0e-4c63-9d0b-0c5b6f0a6c4e"] {
+        served.get(&format!("/batches/{id}")).await.is_problem(ProblemKind::BatchNotFound);
+        served.get(&format!("/tasks/{id}")).await.is_problem(ProblemKind::TaskNotFound);
+    }
+    for path in ["/batches/1", "/tasks/1"] {
+        served.get(path).await.is_problem(ProblemKind::InvalidTask);
+    }
 }
 
 #[tokio::test]
@@ -137,6 +186,10 @@ async fn tasks_are_put_as_a_batch_and_what_comes_of_them_is_shown() {
     assert_eq!(counts, [2, 1, 1, 0], "{shown}");
     assert_eq!((&shown["tasks"][0]["place"], &shown["tasks"][0]["state"]), (&0.into(), &"ready".into()));
     assert_eq!((shown["tasks"].as_array().unwrap().len(), shown.get("ended")), (1, None));
+    assert_eq!(
+        (served.get(&format!("/tasks/{id}")).await.json(), shown.get("errors")),
+        (shown.clone(), None)
+    );
     for body in [r#"{"tasks":[]}"#, r#"{"tasks":[{"queue":"q","priority":11}]}"#, r#"{"keep":1}"#] {
         served.post_json("/batches", body).await.is_problem(ProblemKind::InvalidTask);
     }

@@ -51,6 +51,27 @@ async fn a_task_is_put_claimed_and_done_and_whoever_asks_is_told_what_came_of_it
 }
 
 #[tokio::test]
+async fn whole_numbers_may_be_written_with_a_point_everywhere() {
+    let served = public().await;
+    served.put_task(r#"{"queue":"q","priority":5.0,"retries":5e0,"delay":0.0,"timeout":60.0}"#).await;
+    let asked = r#"{"worker":"w","number":1.0,"queues":["q"],"max":1e0,"holds":[7.0],"wait":0}"#;
+    assert_eq!(served.post_json("/claim", asked).await.status, 200);
+    let settings = r#"{"length_max":1e3,"active_max":8.0,"per_key":2.0,"key_pause":1.0}"#;
+    let set = served.as_operator(Method::PUT, "/queues/q", settings).await;
+    assert_eq!((set.status, &set.json()["length_max"]), (StatusCode::OK, &1000.into()), "{:?}", set.body);
+    for (body, named) in [
+        (r#"{"queue":"q","priority":5.5}"#, "whole number"),
+        (r#"{"queue":"q","retries":-1}"#, "not below 0"),
+        (r#"{"queue":"q","retries":1e9}"#, "up to 65535"),
+        (r#"{"queue":"q","priority":"5"}"#, "whole number"),
+    ] {
+        let refused = served.post_json("/tasks", body).await;
+        refused.is_problem(ProblemKind::InvalidTask);
+        assert!(refused.json()["detail"].as_str().unwrap().contains(named), "{body}: {:?}", refused.body);
+    }
+}
+
+#[tokio::test]
 async fn a_claim_waits_for_a_task_and_takes_it_as_it_comes() {
     let served = std::sync::Arc::new(public().await);
     let waiting = tokio::spawn({
@@ -68,7 +89,7 @@ async fn a_claim_waits_for_a_task_and_takes_it_as_it_comes() {
 }
 
 impl Served {
-    async fn metrics_show(&self, line: &str) {
+    pub(super) async fn metrics_show(&self, line: &str) {
         use skep_console::metrics::{Form, encode};
         let looking = async {
             loop {
@@ -374,6 +395,16 @@ async fn workers_are_listed_with_what_each_holds_and_the_admin_address_asks_for_
     assert_eq!((&first["workers"][0]["worker"], &first["after"]), (&"w1".into(), &"w1".into()));
     let held = &first["workers"][0]["holds"][0];
     assert_eq!((&held["id"], &held["fence"], &held["kind"]), (&id.into(), &fence.into(), &"sum".into()));
+    assert_eq!((&first["workers"][0]["slots"], &first["workers"][0]["beat"]), (&Value::Null, &Value::Null));
+    let beat = public.post_json("/workers/w3/beat", r#"{"slots":8.0,"version":"1.2.3"}"#).await;
+    assert_eq!(beat.status, 200, "{:?}", beat.body);
+    for body in [r#"{"slots":0}"#, r#"{"version":""}"#, r#"{"version":"a b"}"#] {
+        public.post_json("/workers/w3/beat", body).await.is_problem(ProblemKind::InvalidTask);
+    }
+    let third = public.as_operator(Method::GET, "/workers?after=w2", "").await.json()["workers"][0].clone();
+    assert_eq!((&third["slots"], &third["version"]), (&8.into(), &"1.2.3".into()), "{third}");
+    assert!(third["beat"].is_string() && third["claimed"].is_null(), "{third}");
+    public.fake.state.lock().unwrap().heard.clear();
     let second = public.as_operator(Method::GET, "/workers?limit=1&after=w1", "").await.json();
     assert_eq!((&second["workers"][0]["worker"], &second["after"]), (&"w2".into(), &Value::Null));
 

@@ -2,6 +2,7 @@
 
 mod span;
 mod whole;
+mod worker;
 
 use std::borrow::Cow;
 
@@ -9,8 +10,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use skep_state::task::{
-    CLAIM_QUEUES_MAX, CLAIM_TASKS_MAX, ERROR_BYTES_MAX, FOLLOW_TASKS_MAX, HOLDS_MAX, KEY_BYTES_MAX,
-    KIND_BYTES_MAX, NewTask, PAYLOAD_BYTES_MAX, PRIORITIES, PROGRESS_BYTES_MAX, PUT_TASKS_MAX, Policy,
+    KEY_BYTES_MAX, KIND_BYTES_MAX, NewTask, PAYLOAD_BYTES_MAX, PRIORITIES, PUT_TASKS_MAX, Policy,
     QUEUE_BYTES_MAX, QueueSettings, RETRIES_MAX, UNIQUE_BYTES_MAX, WORKER_BYTES_MAX, When, is_queue,
     is_worker,
 };
@@ -18,6 +18,7 @@ use skep_state::task::{
 use crate::http::problem::{Problem, ProblemKind};
 use crate::http::query;
 pub(crate) use span::Span;
+pub(crate) use worker::{BeatAsked, ClaimAsked, EndAsked};
 
 /// Longest that a claim, or a reader of one task, waits.
 pub(crate) const WAIT_MS_MAX: u64 = 60_000;
@@ -27,7 +28,6 @@ const RETRIES: u16 = 5;
 const BACKOFF_MS: u64 = 5_000;
 const TIMEOUT_MS: u64 = 300_000;
 const KEEP_MS: u64 = 60_000;
-const WAIT_MS: u64 = 30_000;
 const BATCH_KEEP_MS: u64 = 3_600_000;
 
 /// A task as it is posted.
@@ -40,10 +40,12 @@ pub(crate) struct TaskAsked<'a> {
     kind: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     payload: Option<&'a RawValue>,
+    #[serde(default, deserialize_with = "whole::some")]
     priority: Option<u8>,
     delay: Option<Span>,
     #[serde(borrow, default)]
     at: Option<Cow<'a, str>>,
+    #[serde(default, deserialize_with = "whole::some")]
     retries: Option<u16>,
     backoff: Option<Span>,
     timeout: Option<Span>,
@@ -174,139 +176,17 @@ impl TaskAsked<'_> {
     }
 }
 
-/// A worker's claim.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct ClaimAsked {
-    pub worker: String,
-    #[serde(deserialize_with = "whole::one")]
-    pub number: u64,
-    pub queues: Vec<String>,
-    #[serde(default = "one")]
-    pub max: u32,
-    pub wait: Option<Span>,
-    #[serde(default, deserialize_with = "whole::all")]
-    pub holds: Vec<u64>,
-}
-
-fn one() -> u32 {
-    1
-}
-
-impl ClaimAsked {
-    pub(crate) fn check(&self) -> Result<(), Problem> {
-        worker_name(&self.worker)?;
-        self.queues.iter().try_for_each(|queue| queue_name(queue).map(drop))?;
-        let wrong = [
-            (
-                self.number == 0,
-                "number: expected 1 for a worker's first claim, then one more each".to_owned(),
-            ),
-            (
-                !(1..=CLAIM_QUEUES_MAX).contains(&self.queues.len()),
-                format!("queues: expected 1 to {CLAIM_QUEUES_MAX}"),
-            ),
-            (
-                !(1..=CLAIM_TASKS_MAX as u32).contains(&self.max),
-                format!("max: expected 1 to {CLAIM_TASKS_MAX}"),
-            ),
-            (self.wait_ms() > WAIT_MS_MAX, format!("wait: expected at most {} s", WAIT_MS_MAX / 1000)),
-            (self.holds.len() > HOLDS_MAX, format!("holds: expected at most {HOLDS_MAX}")),
-        ];
-        match wrong.into_iter().find(|(is_wrong, _)| *is_wrong) {
-            Some((_, detail)) => Err(invalid(detail)),
-            None => Ok(()),
-        }
-    }
-
-    pub(crate) fn wait_ms(&self) -> u64 {
-        self.wait.map_or(WAIT_MS, |wait| wait.0)
-    }
-}
-
-/// How a worker ends what it claimed: what belongs to another end is refused.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct EndAsked<'a> {
-    #[serde(deserialize_with = "whole::one")]
-    pub fence: u64,
-    #[serde(borrow, default)]
-    pub result: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    pub error: Option<Cow<'a, str>>,
-    #[serde(default, rename = "final")]
-    pub is_final: bool,
-    pub delay: Option<Span>,
-    #[serde(borrow, default)]
-    pub progress: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    follow: Vec<TaskAsked<'a>>,
-}
-
-impl<'a> EndAsked<'a> {
-    /// What may stand beside the fence are these members alone.
-    pub(crate) fn parse(body: &'a [u8], members: &[&str]) -> Result<Self, Problem> {
-        let asked: EndAsked<'a> = parse(object(body)?)?;
-        let given = [
-            ("result", asked.result.is_some()),
-            ("error", asked.error.is_some()),
-            ("final", asked.is_final),
-            ("delay", asked.delay.is_some()),
-            ("progress", asked.progress.is_some()),
-            ("follow", !asked.follow.is_empty()),
-        ];
-        if let Some((name, _)) = given.iter().find(|(name, is_given)| *is_given && !members.contains(name)) {
-            return Err(invalid(format!("{name}: not of this request")));
-        }
-        let bytes = |value: Option<&RawValue>| value.map_or(0, |value| value.get().len());
-        if bytes(asked.result) > PAYLOAD_BYTES_MAX {
-            return Err(invalid(format!("result: expected at most {PAYLOAD_BYTES_MAX} bytes")));
-        }
-        if bytes(asked.progress) > PROGRESS_BYTES_MAX {
-            return Err(invalid(format!("progress: expected at most {PROGRESS_BYTES_MAX} bytes")));
-        }
-        Ok(asked)
-    }
-
-    /// The tasks that follow.
-    pub(crate) fn follow(&self) -> Result<Vec<NewTask>, Problem> {
-        match self.follow.len() {
-            0 => Ok(Vec::new()),
-            1..=FOLLOW_TASKS_MAX => many(self.follow.clone()),
-            count => Err(invalid(format!("follow: {count} tasks; expected at most {FOLLOW_TASKS_MAX}"))),
-        }
-    }
-
-    /// The error, cut where it is too long: what is wrong stands mostly at its begin.
-    pub(crate) fn error(&self) -> String {
-        let error = self.error.as_deref().unwrap_or_default();
-        let mut end = error.len().min(ERROR_BYTES_MAX);
-        while !error.is_char_boundary(end) {
-            end -= 1;
-        }
-        error[..end].to_owned()
-    }
-}
-
-/// A worker's word that it is there.
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct BeatAsked {
-    #[serde(default, deserialize_with = "whole::all")]
-    pub holds: Vec<u64>,
-    /// The number of its newest stream.
-    #[serde(default, deserialize_with = "whole::one")]
-    pub stream: u64,
-}
-
 /// What an operator sets of a queue; what is not given is as at first.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct QueueAsked {
     #[serde(default)]
     pub paused: bool,
+    #[serde(default, deserialize_with = "whole::some")]
     pub length_max: Option<u32>,
+    #[serde(default, deserialize_with = "whole::some")]
     pub active_max: Option<u32>,
+    #[serde(default, deserialize_with = "whole::some")]
     pub per_key: Option<u32>,
     pub key_pause: Option<Span>,
 }
@@ -368,6 +248,8 @@ pub(crate) fn invalid(detail: impl Into<Cow<'static, str>>) -> Problem {
 
 #[cfg(test)]
 mod tests {
+    use skep_state::task::ERROR_BYTES_MAX;
+
     use super::*;
 
     fn one(text: &str) -> Result<NewTask, String> {

@@ -12,7 +12,7 @@ use skep_state::kinds::tasks::{Batch, Tasks};
 use skep_state::task::{NewTask, TaskId, TaskOp, TaskOutcome};
 
 use super::shown::{self, BatchShown};
-use super::{Named, Queues, asked, id_of, refused};
+use super::{Named, Queues, asked, named_id, refused};
 use crate::http::headers::insert;
 use crate::http::problem::{Problem, ProblemKind};
 use crate::http::{body, idempotency};
@@ -81,7 +81,10 @@ pub(crate) async fn look<A: TaskApi>(
     State(queues): State<Arc<Queues<A>>>,
     Named(id): Named,
 ) -> Result<Response, Problem> {
-    let id = id_of(&id)?;
+    let id = named_id(&id).map_err(|problem| match problem.kind {
+        ProblemKind::TaskNotFound => unknown(),
+        _ => problem,
+    })?;
     let shown = look_at(&queues, id, BatchShown::of).await?.map_err(|outcome| match outcome {
         TaskOutcome::Gone => {
             Problem::new(ProblemKind::BatchGone, "the batch is over, and what came of it is known no more")

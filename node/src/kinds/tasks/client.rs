@@ -9,12 +9,14 @@ use http::StatusCode;
 use http::header::LOCATION;
 use serde_json::json;
 use skep_base::id::RequestId;
+use skep_state::kinds::tasks::{Task, Tasks};
 use skep_state::task::{NewTask, TaskId, TaskOp, TaskOutcome};
 use tokio::time::{Instant, timeout_at};
 
 use super::asked::{self, PutAsked, Span, WAIT_MS_MAX};
-use super::shown::{self, TaskShown};
-use super::{Named, Queues, id_of, refused};
+use super::readers::is_open;
+use super::shown::{self, BatchShown, TaskShown};
+use super::{Named, Queues, named_id, refused};
 use crate::http::headers::insert;
 use crate::http::problem::{Problem, ProblemKind};
 use crate::http::{body, idempotency, query};
@@ -114,7 +116,33 @@ async fn put<A: TaskApi>(
     Ok(response)
 }
 
-/// What became of a task; with `wait`, once it has ended, or after so long.
+/// What an id names, where it is to be shown.
+enum Seen {
+    Task(Arc<str>, Box<Task>),
+    Batch(Box<BatchShown>),
+    /// It is to be waited for.
+    Open,
+}
+
+impl Seen {
+    fn of(tasks: &Tasks, id: TaskId, waits: bool) -> Result<Self, TaskOutcome> {
+        if waits && is_open(tasks, id) {
+            return Ok(Seen::Open);
+        }
+        match (tasks.batch(id), tasks.with_queue(id)) {
+            (Ok(batch), _) => Ok(Seen::Batch(Box::new(BatchShown::of(tasks, batch)))),
+            (_, Ok((queue, task))) => Ok(Seen::Task(queue, Box::new(task))),
+            // Its number is that of a batch that is there, and has another id.
+            (Err(TaskOutcome::Unknown), _) => Err(TaskOutcome::Unknown),
+            (_, Err(outcome)) => Err(outcome),
+        }
+    }
+}
+
+/// What became of a task, or of a batch; with `wait`, once it has ended, or after so long.
+///
+/// The id of a batch, also that of pages, gives what `/batches/{id}` does: of pages that could not be looked at,
+/// `errors` says why, by the URLs that were posted.
 #[utoipa::path(
     get, path = "/tasks/{id}", operation_id = "getTask", tag = "tasks",
     params(
@@ -122,7 +150,7 @@ async fn put<A: TaskApi>(
         ("wait" = Option<String>, Query, pattern = "^[0-5]?[0-9]s$", description = "Until it has ended, but for up to a minute", example = "30s"),
     ),
     responses(
-        (status = 200, description = "The task", body = schema::Task),
+        (status = 200, description = "The task, or the batch", body = schema::TaskOrBatch),
         (status = 400, description = "No id, or no such wait", body = schema::ProblemDocument, content_type = "application/problem+json"),
         (status = 404, description = "No task has this id", body = schema::ProblemDocument, content_type = "application/problem+json"),
         (status = 410, description = "It has ended, and what became of it is known no more", body = schema::ProblemDocument, content_type = "application/problem+json"),
@@ -133,22 +161,23 @@ pub(crate) async fn look<A: TaskApi>(
     Named(id): Named,
     request: Request,
 ) -> Result<Response, Problem> {
-    let id = id_of(&id)?;
+    let id = named_id(&id)?;
     let wait_ms = wait(request.uri().query().unwrap_or_default())?;
     let (api, mut closing) = (&queues.served.api, queues.closing.clone());
     let deadline = Instant::now() + Duration::from_millis(wait_ms);
     api.current().await?;
     let mut reading = None;
     loop {
-        let found = api.tasks(|tasks| tasks.with_queue(id));
-        let (queue, task) = found.map_err(|outcome| refused(&outcome))?;
-        let is_closing = *closing.borrow_and_update();
-        if !task.state.is_unfinished() || is_closing || Instant::now() >= deadline {
-            let shown = TaskShown::of(&queue, &task);
-            return shown::answer_within(&queues.served.account, StatusCode::OK, &shown);
+        let waits = !*closing.borrow_and_update() && Instant::now() < deadline;
+        let seen = api.tasks(|tasks| Seen::of(tasks, id, waits)).map_err(|outcome| refused(&outcome))?;
+        let account = &queues.served.account;
+        match seen {
+            Seen::Task(queue, task) => {
+                return shown::answer_within(account, StatusCode::OK, &TaskShown::of(&queue, &task));
+            }
+            Seen::Batch(batch) => return shown::answer_within(account, StatusCode::OK, &batch),
+            Seen::Open => {}
         }
-        // Its bytes are not kept for one that waits.
-        drop(task);
         let Some(mut place) = reading.take() else {
             // It may have ended by then: there is one look more.
             reading = Some(queues.readers.join(id)?);

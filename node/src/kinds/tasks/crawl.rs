@@ -4,9 +4,8 @@
 //! worker's result is `{"images": [..]}`; what goes on from it at another origin is a task in the same place of the
 //! batch, and its images are those of the URL that was posted.
 
-mod pages;
-
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -19,6 +18,7 @@ use http::header::{CONNECTION, HeaderValue, RETRY_AFTER};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::RawValue;
+use skep_base::id::RequestId;
 use skep_console::problem::RETRY_AFTER_S;
 use skep_state::kinds::tasks::{Batch, Tasks};
 use skep_state::task::{CRAWL_QUEUE, KEY_BYTES_MAX, NewTask, PUT_TASKS_MAX, Policy, TaskId, When};
@@ -26,12 +26,12 @@ use url::{Origin, Url};
 
 use super::asked::{invalid, parse, text};
 use super::batches::{look_at, put, unknown};
+use super::pages::{PIECE_BYTES, Page, Text};
 use super::{Named, Queues, shown};
 use crate::http::problem::Problem;
 use crate::http::{body, idempotency};
 use crate::kinds::schema;
 use crate::kinds::served::TaskApi;
-use pages::{Page, Text};
 
 /// Longest URL.
 const URL_BYTES_MAX: usize = 8192;
@@ -41,7 +41,7 @@ const KEEP_MS: u64 = 24 * 3600 * 1000;
 const POLICY: Policy = Policy { retries: 2, backoff_ms: 5_000, timeout_ms: 300_000, keep_ms: 60_000 };
 const PRIORITY: u8 = 5;
 /// What an answer holds that is written as its client takes it: a piece on its way, one that is made, and a result.
-const RESULT_BYTES: usize = 3 * pages::PIECE_BYTES;
+const RESULT_BYTES: usize = 3 * PIECE_BYTES;
 /// One part in so many of what requests may hold is the most that one of them is charged.
 const CHARGED_SHARE: u64 = 4;
 
@@ -50,42 +50,57 @@ const CHARGED_SHARE: u64 = 4;
 #[serde(deny_unknown_fields)]
 struct CrawlAsked<'a> {
     #[serde(borrow)]
-    urls: Vec<&'a RawValue>,
+    urls: &'a RawValue,
 }
 
-/// The tasks of a body, whatever its content type is: `curl -d` says that it is a form.
-fn asked(body: &[u8]) -> Result<Vec<NewTask>, Problem> {
+/// The tasks of a body, whatever its content type is: `curl -d` says that it is a form. A URL that is there again has
+/// the unique key of the first, made of a name that nobody else has: it meets that one, and keeps its place.
+fn asked(body: &[u8], name: RequestId) -> Result<Vec<NewTask>, Problem> {
     let body: &RawValue = parse(text(body)?)?;
     if !body.get().starts_with('{') {
         return Err(invalid(r#"expected an object, as in {"urls":["https://example.org/"]}"#));
     }
     let CrawlAsked { urls } = parse(body.get())?;
+    let urls: Vec<&RawValue> =
+        serde_json::from_str(urls.get()).map_err(|_| invalid("urls: expected an array of URLs"))?;
     if !(1..=PUT_TASKS_MAX).contains(&urls.len()) {
         return Err(invalid(format!("urls: {}; expected 1 to {PUT_TASKS_MAX}", urls.len())));
     }
-    let (mut seen, mut tasks) = (HashSet::new(), Vec::new());
+    let (mut seen, mut tasks) = (HashMap::new(), Vec::<NewTask>::new());
     for (number, url) in urls.into_iter().enumerate() {
         let named = |wrong: String| invalid(format!("urls[{number}]: {wrong}"));
         let Ok(url) = serde_json::from_str::<String>(url.get()) else {
             return Err(named("expected a string".into()));
         };
-        let key = origin(&url).map_err(named)?;
-        if seen.contains(&url) {
-            continue;
-        }
-        tasks.push(NewTask {
-            queue: CRAWL_QUEUE.into(),
-            kind: CRAWL_QUEUE.into(),
-            payload: json!({ "url": url }).to_string().into(),
-            priority: PRIORITY,
-            when: When::After { delay_ms: 0 },
-            policy: POLICY,
-            unique: None,
-            key: Some(key),
-        });
-        seen.insert(url);
+        let task = match seen.entry(url) {
+            Entry::Vacant(new) => {
+                let key = origin(new.key()).map_err(named)?;
+                let task = page(new.key(), key);
+                new.insert(number);
+                task
+            }
+            Entry::Occupied(first) => {
+                let first = *first.get();
+                tasks[first].unique = Some(format!("{}/{first}", name.0));
+                tasks[first].clone()
+            }
+        };
+        tasks.push(task);
     }
     Ok(tasks)
+}
+
+fn page(url: &str, key: String) -> NewTask {
+    NewTask {
+        queue: CRAWL_QUEUE.into(),
+        kind: CRAWL_QUEUE.into(),
+        payload: json!({ "url": url }).to_string().into(),
+        priority: PRIORITY,
+        when: When::After { delay_ms: 0 },
+        policy: POLICY,
+        unique: None,
+        key: Some(key),
+    }
 }
 
 /// The origin of a URL that can be crawled, or why it cannot.
@@ -126,7 +141,7 @@ pub(crate) async fn store<A: TaskApi>(
     let key = idempotency::key(&head.headers)?;
     let body = body::read(&head.headers, body, queues.served.max_body_bytes, &queues.served.account).await?;
     let claim = key.map(|key| key.claim("/", "", &body));
-    put(&queues, asked(&body)?, KEEP_MS, claim, (StatusCode::ACCEPTED, "/status/")).await
+    put(&queues, asked(&body, RequestId::random())?, KEEP_MS, claim, (StatusCode::ACCEPTED, "/status/")).await
 }
 
 #[derive(Serialize)]
@@ -150,8 +165,10 @@ pub(crate) async fn status<A: TaskApi>(
     Named(id): Named,
 ) -> Result<Response, Problem> {
     let id: TaskId = id.parse().map_err(|_| unknown())?;
-    let (posted, inprogress) = looked(&queues, id, |tasks, batch| (batch.posted, open(tasks, batch))).await?;
-    let completed = posted.saturating_sub(inprogress);
+    // What was posted twice met the first.
+    let look = |tasks: &Tasks, batch: &Batch| (batch.posted.saturating_sub(batch.met), open(tasks, batch));
+    let (pages, inprogress) = looked(&queues, id, look).await?;
+    let completed = pages.saturating_sub(inprogress);
     shown::answer(StatusCode::OK, &StatusShown { id: id.to_string(), completed, inprogress })
 }
 
@@ -224,13 +241,17 @@ mod tests {
     use super::*;
 
     fn refusal(body: &str) -> String {
-        asked(body.as_bytes()).unwrap_err().detail.into_owned()
+        asked(body.as_bytes(), RequestId(7)).unwrap_err().detail.into_owned()
     }
 
     #[test]
-    fn each_url_is_a_task_whose_key_is_its_origin_and_one_that_is_there_twice_is_one() {
+    fn each_url_is_a_task_whose_key_is_its_origin_and_one_that_is_there_twice_is_to_meet_the_first() {
         let body = r#"{"urls":["http://a.example/x","HTTPS://B.example:443","http://a.example/x","http:\/\/a.example:80/?y"]}"#;
-        let tasks = asked(body.as_bytes()).unwrap();
+        let mut tasks = asked(body.as_bytes(), RequestId(7)).unwrap();
+        let again = tasks.remove(2);
+        assert_eq!(again, tasks[0]);
+        let unique: Vec<_> = tasks.iter().map(|task| task.unique.as_deref()).collect();
+        assert_eq!(unique, [Some("7/0"), None, None]);
         let seen: Vec<_> =
             tasks.iter().map(|task| (task.key.as_deref().unwrap(), &task.payload[..])).collect();
         assert_eq!(
@@ -252,11 +273,14 @@ mod tests {
         for (body, named) in [
             (r#"[["http://a"]]"#.to_owned(), "expected an object"),
             (r#"{}"#.to_owned(), "urls"),
-            (r#"{"urls":"http://a"}"#.to_owned(), "sequence"),
+            (r#"{"urls":"http://a"}"#.to_owned(), "urls: expected an array"),
+            (r#"{"urls":null}"#.to_owned(), "urls: expected an array"),
+            (r#"{"urls":{"0":"http://a"}}"#.to_owned(), "urls: expected an array"),
             (r#"{"urls":[]}"#.to_owned(), "0; expected 1 to 1000"),
             (r#"{"urls":["http://a"],"depth":1}"#.to_owned(), "depth"),
             (format!(r#"{{"urls":[{many}]}}"#), "1001"),
             (r#"{"urls":["http://a",7]}"#.to_owned(), "urls[1]: expected a string"),
+            (r#"{"urls":["http://a","http://a",["http://b"]]}"#.to_owned(), "urls[2]: expected a string"),
             (r#"{"urls":["a.example"]}"#.to_owned(), "urls[0]: no URL"),
             (r#"{"urls":["http://"]}"#.to_owned(), "urls[0]: no URL"),
             (r#"{"urls":["http://a","ftp://a"]}"#.to_owned(), "urls[1]: expected a URL of http"),

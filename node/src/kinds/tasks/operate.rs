@@ -12,7 +12,7 @@ use skep_state::task::{TaskOp, TaskOutcome};
 use super::asked::{self, QueueAsked};
 use super::shown::{self, QueueShown, SettingsShown};
 use super::worker::change;
-use super::{Named, Queues, id_of, refused};
+use super::{Named, Queues, named_id, refused};
 use crate::http::body;
 use crate::http::problem::Problem;
 use crate::kinds::schema;
@@ -91,7 +91,7 @@ pub(crate) async fn cancel<A: TaskApi>(
     request: Request,
 ) -> Result<Response, Problem> {
     queues.operators.check(request.headers())?;
-    let id = id_of(&id)?;
+    let id = named_id(&id)?;
     change(&queues, TaskOp::Cancel { id }, &id.to_string()).await
 }
 
@@ -114,6 +114,6 @@ pub(crate) async fn retry<A: TaskApi>(
     request: Request,
 ) -> Result<Response, Problem> {
     queues.operators.check(request.headers())?;
-    let id = id_of(&id)?;
+    let id = named_id(&id)?;
     change(&queues, TaskOp::Revive { id }, &id.to_string()).await
 }

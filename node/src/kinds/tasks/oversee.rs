@@ -15,10 +15,11 @@ use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 use skep_console::token::OperatorToken;
-use skep_state::kinds::tasks::{HeldView, Listed, Task, Tasks, WorkerView};
+use skep_state::kinds::tasks::{Listed, Task, Tasks};
 use skep_state::task::{TaskId, TaskOp, TaskOutcome, TaskState, WORKER_BYTES_MAX};
 
 use super::asked;
+use super::roster;
 use super::shown::{self, QueueShown, TaskShown};
 use super::{Named, id_of};
 use crate::http::account::Account;
@@ -232,42 +233,7 @@ impl<A: TaskApi> Overseen<A> {
     }
 }
 
-/// A worker, and what it holds.
-#[derive(Serialize)]
-struct WorkerShown {
-    worker: String,
-    /// When it last claimed.
-    claimed: String,
-    holds: Vec<HeldShown>,
-}
-
-#[derive(Serialize)]
-struct HeldShown {
-    id: String,
-    fence: u64,
-    queue: String,
-    kind: String,
-    since: String,
-}
-
-impl WorkerShown {
-    fn of(view: &WorkerView) -> Self {
-        let held = |held: &HeldView| HeldShown {
-            id: held.lease.id.to_string(),
-            fence: held.lease.fence,
-            queue: held.queue.to_string(),
-            kind: held.kind.clone(),
-            since: shown::time(held.since_ms),
-        };
-        Self {
-            worker: view.name.to_string(),
-            claimed: shown::time(view.claimed_ms),
-            holds: view.holds.iter().map(held).collect(),
-        }
-    }
-}
-
-/// The workers that are known, by their names, with what each holds.
+/// The workers that are known, by their names, with what each holds, and what it says of itself.
 #[utoipa::path(
     get, path = "/workers", operation_id = "listWorkers", tag = "operators", security(("operator" = [])),
     params(
@@ -291,9 +257,9 @@ pub(crate) async fn workers<A: TaskApi>(
     if after.len() > WORKER_BYTES_MAX {
         return Err(invalid("after: expected a worker's name"));
     }
+    let heard = overseen.api.heard_workers(&after, asked.limit as u32).await.unwrap_or_default();
     let part = overseen.api.tasks(|tasks| tasks.workers_after(&after, asked.limit));
-    let workers: Vec<WorkerShown> = part.found.iter().map(WorkerShown::of).collect();
-    let shown = json!({ "workers": workers, "after": part.after.as_deref() });
+    let shown = roster::of(part, heard, asked.limit, overseen.api.now_ms());
     shown::answer_within(&overseen.account, StatusCode::OK, &shown)
 }
 

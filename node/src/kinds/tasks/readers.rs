@@ -1,4 +1,4 @@
-//! Where readers wait for tasks to end at this node.
+//! Where readers wait for tasks, and for batches, to end at this node.
 //!
 //! One task follows what is applied and looks for all of them at once, so that a change costs the same however many
 //! wait; and those alone are woken whose task has ended.
@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use skep_state::kinds::tasks::Tasks;
 use skep_state::task::TaskId;
 use tokio::sync::watch;
 
@@ -68,7 +69,7 @@ impl Readers {
         if ids.is_empty() {
             return;
         }
-        api.tasks(|tasks| ids.retain(|id| !tasks.find(*id).is_ok_and(|task| task.state.is_unfinished())));
+        api.tasks(|tasks| ids.retain(|id| !is_open(tasks, *id)));
         let mut waiting = self.waiting();
         for id in ids {
             // Whoever asks for it from here on looks first.
@@ -90,6 +91,14 @@ impl Readers {
         reading.ended = Some(ended.subscribe());
         drop(waiting);
         Ok(reading)
+    }
+}
+
+/// Whether a task, or something of a batch, is still to be done.
+pub(crate) fn is_open(tasks: &Tasks, id: TaskId) -> bool {
+    match tasks.batch(id) {
+        Ok(batch) => batch.unfinished > 0,
+        Err(_) => tasks.find(id).is_ok_and(|task| task.state.is_unfinished()),
     }
 }
 

@@ -6,11 +6,12 @@ use axum::body::Body;
 use axum::response::Response;
 use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use skep_state::kinds::tasks::{Batch, QueueView, Task, Tasks};
-use skep_state::task::{QueueSettings, TaskState};
+use skep_state::task::{QueueSettings, TaskId, TaskState};
 
+use super::pages::Errors;
 use crate::http::Account;
 use crate::http::encode::time_rfc3339;
 use crate::http::headers::JSON;
@@ -118,6 +119,9 @@ pub(crate) struct BatchShown {
     /// Since when it is over.
     #[serde(skip_serializing_if = "Option::is_none")]
     ended: Option<String>,
+    /// Of a batch of pages.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    errors: Option<Errors>,
     tasks: Vec<MemberShown>,
 }
 
@@ -126,17 +130,24 @@ pub(crate) struct BatchShown {
 struct MemberShown {
     /// Its place in what was posted, from 0.
     place: u32,
-    id: String,
-    state: &'static str,
+    #[serde(serialize_with = "id")]
+    id: TaskId,
+    #[serde(serialize_with = "state")]
+    state: TaskState,
+}
+
+fn id<S: Serializer>(id: &TaskId, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(id)
+}
+
+fn state<S: Serializer>(state: &TaskState, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(state.as_str())
 }
 
 impl BatchShown {
+    /// What there is of it; it becomes text later, when nobody waits for this look.
     pub(crate) fn of(tasks: &Tasks, batch: &Batch) -> Self {
-        let member = |(place, task): (u32, &Task)| MemberShown {
-            place,
-            id: task.id.to_string(),
-            state: task.state.as_str(),
-        };
+        let member = |(place, task): (u32, &Task)| MemberShown { place, id: task.id, state: task.state };
         Self {
             id: batch.id.to_string(),
             total: batch.total(),
@@ -147,6 +158,7 @@ impl BatchShown {
             cancelled: batch.cancelled,
             put: time(batch.put_ms),
             ended: (batch.ended_ms > 0).then(|| time(batch.ended_ms)),
+            errors: Errors::of(tasks, batch),
             tasks: tasks.members(batch).map(member).collect(),
         }
     }

@@ -127,7 +127,8 @@ impl<A: TaskApi> Drop for Stay<A> {
             }
             let fences = api.tasks(|tasks| tasks.fences_of(&worker));
             for fences in fences.chunks(HOLDS_MAX) {
-                let word = Word { worker: &worker, stream: number, fences, ended: Some(ended) };
+                let ended = Some(ended);
+                let word = Word { worker: &worker, stream: number, fences, ended, ..Word::default() };
                 if let Err(error) = api.tell_of_worker(word).await {
                     tracing::debug!(%error, "a worker that is gone has its tasks until their leases end");
                 }

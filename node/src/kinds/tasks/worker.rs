@@ -10,12 +10,12 @@ use http::StatusCode;
 use serde_json::json;
 use serde_json::value::RawValue;
 use skep_base::id::RequestId;
-use skep_state::task::{End, HOLDS_MAX, Lease, NewTask, PAYLOAD_BYTES_MAX, TaskClaim, TaskOp, TaskOutcome};
+use skep_state::task::{End, Lease, NewTask, PAYLOAD_BYTES_MAX, TaskClaim, TaskOp, TaskOutcome};
 use tokio::time::{Instant, timeout_at};
 
 use super::asked::{self, BeatAsked, ClaimAsked, EndAsked};
 use super::shown::{self, ClaimedShown, GivenShown};
-use super::{Named, Queues, id_of, refused};
+use super::{Named, Queues, named_id, refused};
 use crate::http::body;
 use crate::http::problem::{Problem, ProblemKind};
 use crate::kinds::schema;
@@ -29,6 +29,8 @@ const END_BYTES_MAX: usize = PAYLOAD_BYTES_MAX + 256 * 1024;
 /// How long a claim that was called in vain keeps away from its line.
 const VAIN_PAUSE_MIN: Duration = Duration::from_millis(10);
 const VAIN_PAUSE_MAX: Duration = Duration::from_secs(2);
+/// How long the leader may take to hear of a worker that holds nothing.
+const TELL_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long this node may take to have what was claimed, before the worker asks again.
 const APPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -66,10 +68,11 @@ pub(crate) async fn claim<A: TaskApi>(
     let api = &of.served.api;
     if !asked.holds.is_empty() {
         // Where nobody hears of it, the leases run on, as they would without.
-        let word = Word { worker: &asked.worker, stream: 0, fences: &asked.holds, ended: None };
+        let word = Word { worker: &asked.worker, fences: &asked.holds, ..Word::default() };
         let _ = api.tell_of_worker(word).await;
     }
-    let ClaimAsked { worker, number, queues: names, max, holds, .. } = asked;
+    let max = asked.max();
+    let ClaimAsked { worker, number, queues: names, holds, .. } = asked;
     let place = of.desk.join(names.clone())?;
     let mut closing = of.closing.clone();
     // What it was given before and does not hold goes back now, not once there is something to claim. What is
@@ -155,7 +158,8 @@ async fn give<A: TaskApi>(queues: &Queues<A>, leases: &[Lease]) -> Result<Respon
     shown::answer_within(&queues.served.account, StatusCode::OK, &shown)
 }
 
-/// Says that a worker is there, and what it holds: each of these leases is 15 s long from now on.
+/// Says that a worker is there, and what it holds: each of these leases is 15 s long from now on. Operators see how
+/// many tasks it does at a time (`slots`), and its `version`, where it says so.
 ///
 /// Tasks under `lost` are the worker's no more: cancelled, in other hands, or ended.
 #[utoipa::path(
@@ -175,16 +179,26 @@ pub(crate) async fn beat<A: TaskApi>(
 ) -> Result<Response, Problem> {
     let body = read(&queues, request, ASK_BYTES_MAX).await?;
     asked::worker_name(&worker)?;
-    let BeatAsked { holds, stream } = match body.is_empty() {
+    let asked = match body.is_empty() {
         true => BeatAsked::default(),
         false => asked::parse::<Option<BeatAsked>>(asked::object(&body)?)?.unwrap_or_default(),
     };
-    if holds.len() > HOLDS_MAX {
-        return Err(asked::invalid(format!("holds: expected at most {HOLDS_MAX}")));
-    }
+    asked.check()?;
+    let BeatAsked { holds, stream, slots, version } = asked;
+    let word = Word {
+        worker: &worker,
+        stream,
+        fences: &holds,
+        ended: None,
+        slots: slots.unwrap_or(0),
+        version: version.as_deref().unwrap_or_default(),
+    };
+    let told = queues.served.api.tell_of_worker(word);
     if stream > 0 || !holds.is_empty() {
-        let word = Word { worker: &worker, stream, fences: &holds, ended: None };
-        queues.served.api.tell_of_worker(word).await?;
+        told.await?;
+    } else {
+        // Nothing hangs on it.
+        let _ = tokio::time::timeout(TELL_TIMEOUT, told).await;
     }
     let lost = queues.served.api.tasks(|tasks| tasks.lost_of(&worker, &holds));
     shown::answer(StatusCode::OK, &json!({ "lost": lost }))
@@ -213,7 +227,7 @@ macro_rules! ends {
             request: Request,
         ) -> Result<Response, Problem> {
             let body = read(&queues, request, END_BYTES_MAX).await?;
-            let id = id_of(&id)?;
+            let id = named_id(&id)?;
             let $asked = EndAsked::parse(&body, $members)?;
             let fence = $asked.fence;
             let follow = $asked.follow()?;
@@ -260,7 +274,7 @@ pub(crate) async fn progress<A: TaskApi>(
     request: Request,
 ) -> Result<Response, Problem> {
     let body = read(&queues, request, ASK_BYTES_MAX).await?;
-    let id = id_of(&id)?;
+    let id = named_id(&id)?;
     let asked = EndAsked::parse(&body, &["progress"])?;
     let op = TaskOp::Progress { id, fence: asked.fence, progress: bytes(asked.progress) };
     change(&queues, op, &id.to_string()).await

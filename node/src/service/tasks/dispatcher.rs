@@ -10,14 +10,14 @@ use openraft::async_runtime::watch::WatchReceiver as _;
 use skep_base::id::NodeId;
 use skep_members::gossip::Gossip;
 use skep_raft::peers::Peers;
-use skep_raft::wire::{BEATS, Request, Response};
+use skep_raft::wire::{BEATS, HeardWorker, Request, Response};
 use skep_state::command::Op;
 use skep_state::kind::Kind as _;
-use skep_state::task::{HOLDS_MAX, Lease, TaskOp};
+use skep_state::task::{Lease, TaskOp};
 use skep_store::{Raft, Reader};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::leases::Leases;
+use super::leases::{Leases, Said};
 use crate::service::ServiceError;
 use crate::service::proposer::{Proposer, Times};
 use crate::service::status::leads_quorum;
@@ -45,20 +45,24 @@ pub fn led_term(node_id: NodeId, raft: &Raft) -> Option<u64> {
 
 impl Held {
     /// A worker holds these. Answers whether this node leads, in a term whose leases it has: else nothing came of it.
-    pub fn extend(&self, worker: &str, stream: u64, fences: &[u64], led: Option<u64>) -> bool {
-        self.note(led, |leases, now| leases.extend(worker, stream, bounded(fences), now))
+    pub fn extend(&self, said: Said<'_>, led: Option<u64>) -> bool {
+        self.note(led, |leases, now| leases.extend(said, now)).is_some()
     }
 
     /// The worker that held these let its stream of this number go so long ago. Answers as [`Held::extend`] does.
     pub fn end(&self, worker: &str, stream: u64, ago: Duration, fences: &[u64], led: Option<u64>) -> bool {
-        self.note(led, |leases, now| leases.end(worker, stream, ago, bounded(fences), now))
+        self.note(led, |leases, now| leases.end(worker, stream, ago, fences, now)).is_some()
     }
 
-    fn note(&self, led: Option<u64>, what: impl FnOnce(&mut Leases, Instant)) -> bool {
+    /// The workers after a name that were heard of, at most so many; none where this node does not lead.
+    pub fn heard(&self, after: &str, limit: u32, led: Option<u64>) -> Option<Vec<HeardWorker>> {
+        self.note(led, |leases, now| leases.heard(after, limit, now))
+    }
+
+    fn note<T>(&self, led: Option<u64>, what: impl FnOnce(&mut Leases, Instant) -> T) -> Option<T> {
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some((_, leases)) = held.as_mut().filter(|(term, _)| led == Some(*term)) else { return false };
-        what(leases, Instant::now());
-        true
+        let (_, leases) = held.as_mut().filter(|(term, _)| led == Some(*term))?;
+        Some(what(leases, Instant::now()))
     }
 
     fn let_go(&self) {
@@ -78,12 +82,8 @@ impl Held {
     }
 }
 
-fn bounded(fences: &[u64]) -> &[u64] {
-    fences.get(..HOLDS_MAX).unwrap_or(fences)
-}
-
 /// What the leader is told of a worker.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Word<'a> {
     pub worker: &'a str,
     /// The number of a stream of its: the newest, or the one that has ended; 0 where it has none.
@@ -92,6 +92,10 @@ pub struct Word<'a> {
     pub fences: &'a [u64],
     /// When that stream ended: it is gone, unless something was heard of it since.
     pub ended: Option<Instant>,
+    /// How many tasks it does at a time; 0 where it does not say.
+    pub slots: u32,
+    /// Empty where it does not say.
+    pub version: &'a str,
 }
 
 /// Tells the leader, from any node, what workers hold, and who of them is gone.
@@ -107,7 +111,7 @@ pub struct Beats {
 impl Beats {
     /// Has the leader extend the leases of a worker's tasks; or end them, where its stream has.
     pub async fn tell(&self, word: Word<'_>, deadline: Instant) -> Result<(), ServiceError> {
-        let Word { worker, stream, fences, ended } = word;
+        let Word { worker, stream, fences, ended, slots, version } = word;
         loop {
             let leader = self.raft.metrics().borrow_watched().current_leader.map(NodeId);
             let heard = match leader {
@@ -115,14 +119,14 @@ impl Beats {
                 Some(id) if id == self.node_id => {
                     let led = led_term(self.node_id, &self.raft);
                     match ended {
-                        None => self.held.extend(worker, stream, fences, led),
+                        None => self.held.extend(Said { worker, stream, fences, slots, version }, led),
                         Some(ended) => self.held.end(worker, stream, ended.elapsed(), fences, led),
                     }
                 }
                 Some(id) if self.reads_beats(id) => {
                     let (worker, fences) = (worker.to_owned(), fences.to_vec());
                     let request = match ended.map(|ended| ended.elapsed().as_millis()) {
-                        None => Request::Beat { worker, stream, fences },
+                        None => Request::Beat { worker, stream, fences, slots, version: version.to_owned() },
                         Some(ago) => {
                             let ago_ms = ago.try_into().unwrap_or(u64::MAX);
                             Request::Gone { worker, stream, ago_ms, fences }
@@ -142,6 +146,22 @@ impl Beats {
                 });
             }
             tokio::time::sleep(ASK_PAUSE).await;
+        }
+    }
+
+    /// The workers after a name that the leader has heard of; none where it is not known, or does not say so in time.
+    pub async fn heard(&self, after: &str, limit: u32, deadline: Instant) -> Option<Vec<HeardWorker>> {
+        let leader = self.raft.metrics().borrow_watched().current_leader.map(NodeId)?;
+        if leader == self.node_id {
+            return self.held.heard(after, limit, led_term(self.node_id, &self.raft));
+        }
+        if !self.reads_beats(leader) {
+            return None;
+        }
+        let request = Request::Workers { after: after.to_owned(), limit };
+        match self.peers.call(leader, request, deadline).await {
+            Ok(Response::Workers(heard)) => heard,
+            _ => None,
         }
     }
 
@@ -218,11 +238,13 @@ mod tests {
     fn what_was_heard_in_one_term_says_nothing_of_another() {
         let (held, began) = (Held::default(), Instant::now());
         let current = [Lease { id: TaskId { seq: 1, nonce: 1 }, fence: 7 }];
-        assert!(!held.extend("w", 0, &[7], Some(3)), "nothing is known of it yet");
+        let said = Said { worker: "w", stream: 0, fences: &[7], slots: 0, version: "" };
+        assert!(!held.extend(said, Some(3)), "nothing is known of it yet");
         assert_eq!(held.look(3, &current, None, began), []);
-        assert!(held.extend("w", 0, &[7], Some(3)));
+        assert!(held.extend(said, Some(3)));
         for led in [None, Some(4)] {
-            assert!(!held.extend("w", 0, &[7], led), "{led:?}");
+            assert!(!held.extend(said, led), "{led:?}");
+            assert_eq!(held.heard("", 9, led), None, "{led:?}");
         }
         let later = began + LEASE + LEASE;
         assert_eq!(held.look(5, &current, None, later), [], "another leader heard of it meanwhile");

@@ -6,7 +6,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use skep_state::task::Lease;
+use skep_raft::wire::HeardWorker;
+use skep_state::task::{HOLDS_MAX, Lease};
 use tokio::time::Instant;
 
 /// How long a worker is believed to have its tasks after it was last heard of.
@@ -17,26 +18,71 @@ const TOLD_WITHIN: Duration = Duration::from_millis(300);
 const DOUBTED: Duration = Duration::from_millis(5_500);
 /// Workers that are remembered as heard of; of more nothing is known but their leases.
 const HEARD_MAX: usize = 4096;
+/// Longest version of a worker's that is kept.
+pub const VERSION_BYTES_MAX: usize = 32;
+/// Workers that are told of at once.
+const WORKERS_MAX: u32 = 1000;
 /// Leases that end at one look, so that not all of a lost rack come back in one moment.
 const EXPIRED_AT_ONCE_MAX: usize = 250;
 
-/// By fence, until when each holds; and by worker, when it was last heard of, with the number of its newest stream.
+/// What a worker said of itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Said<'a> {
+    pub worker: &'a str,
+    /// The number of its newest stream; 0 where it says none.
+    pub stream: u64,
+    /// Of the tasks that it holds.
+    pub fences: &'a [u64],
+    /// How many tasks it does at a time; 0 where it does not say.
+    pub slots: u32,
+    /// Empty where it does not say.
+    pub version: &'a str,
+}
+
+/// What is known of a worker that was heard of.
+#[derive(Debug)]
+struct Heard {
+    stream: u64,
+    at: Instant,
+    slots: u32,
+    version: Box<str>,
+}
+
+impl Heard {
+    fn note(&mut self, said: Said<'_>, now: Instant) {
+        (self.stream, self.at) = (self.stream.max(said.stream), now);
+        // A claim says no more than what is held.
+        if said.slots > 0 {
+            self.slots = said.slots;
+        }
+        if !said.version.is_empty()
+            && said.version.len() <= VERSION_BYTES_MAX
+            && *self.version != *said.version
+        {
+            self.version = said.version.into();
+        }
+    }
+}
+
+/// By fence, until when each holds; and by worker, when it was last heard of, and what it says of itself.
 #[derive(Debug, Default)]
 pub(super) struct Leases {
     until: HashMap<u64, Instant>,
-    heard: HashMap<String, (u64, Instant)>,
+    heard: HashMap<String, Heard>,
 }
 
 impl Leases {
     /// A worker said that it holds these: each is believed for its full length from now on.
-    pub fn extend(&mut self, worker: &str, stream: u64, fences: &[u64], now: Instant) {
+    pub fn extend(&mut self, said: Said<'_>, now: Instant) {
         let has_room = self.heard.len() < HEARD_MAX;
-        if let Some(heard) = self.heard.get_mut(worker) {
-            *heard = (heard.0.max(stream), now);
+        if let Some(heard) = self.heard.get_mut(said.worker) {
+            heard.note(said, now);
         } else if has_room {
-            self.heard.insert(worker.to_owned(), (stream, now));
+            let mut heard = Heard { stream: 0, at: now, slots: 0, version: "".into() };
+            heard.note(said, now);
+            self.heard.insert(said.worker.to_owned(), heard);
         }
-        for fence in fences {
+        for fence in said.fences.iter().take(HOLDS_MAX) {
             if let Some(until) = self.until.get_mut(fence) {
                 *until = now + LEASE;
             }
@@ -47,12 +93,12 @@ impl Leases {
     /// one, and not since, it is gone; where it has a newer one, this is old news. Else it is doubted: it has until
     /// its next beat.
     pub fn end(&mut self, worker: &str, stream: u64, ago: Duration, fences: &[u64], now: Instant) {
-        let (newest, heard) = self.heard.get(worker).copied().unwrap_or((0, now));
+        let (newest, heard) = self.heard.get(worker).map_or((0, now), |heard| (heard.stream, heard.at));
         if newest > stream {
             return;
         }
         let is_gone = stream > 0 && newest == stream && heard + ago + TOLD_WITHIN <= now;
-        for fence in fences {
+        for fence in fences.iter().take(HOLDS_MAX) {
             if let Some(until) = self.until.get_mut(fence) {
                 *until = (*until).min(if is_gone { now } else { now + DOUBTED });
             }
@@ -62,7 +108,21 @@ impl Leases {
     /// Nobody could be heard for so long.
     pub fn pause(&mut self, missed: Duration) {
         self.until.values_mut().for_each(|until| *until += missed);
-        self.heard.values_mut().for_each(|(_, heard)| *heard += missed);
+        self.heard.values_mut().for_each(|heard| heard.at += missed);
+    }
+
+    /// Those that were heard of, by their names: after this one, and at most so many.
+    pub fn heard(&self, after: &str, limit: u32, now: Instant) -> Vec<HeardWorker> {
+        let mut found: Vec<_> = self.heard.iter().filter(|(name, _)| name.as_str() > after).collect();
+        found.sort_unstable_by_key(|(name, _)| *name);
+        found.truncate(limit.min(WORKERS_MAX) as usize);
+        let heard = found.into_iter().map(|(name, heard)| HeardWorker {
+            worker: name.clone(),
+            ago_ms: now.saturating_duration_since(heard.at).as_millis().try_into().unwrap_or(u64::MAX),
+            slots: heard.slots,
+            version: heard.version.clone().into_string(),
+        });
+        heard.collect()
     }
 
     /// Takes note of what is in workers' hands, and answers those leases of it that are over, the oldest first.
@@ -77,7 +137,7 @@ impl Leases {
             }
         }
         self.until = until;
-        self.heard.retain(|_, (_, heard)| *heard + LEASE > now);
+        self.heard.retain(|_, heard| heard.at + LEASE > now);
         over.sort_unstable();
         over.into_iter().map(|(_, lease)| lease).take(EXPIRED_AT_ONCE_MAX).collect()
     }
@@ -93,13 +153,40 @@ mod tests {
         Lease { id: TaskId { seq: fence, nonce: 0 }, fence }
     }
 
+    fn holds<'a>(worker: &'a str, stream: u64, fences: &'a [u64]) -> Said<'a> {
+        Said { worker, stream, fences, slots: 0, version: "" }
+    }
+
+    #[test]
+    fn workers_that_were_heard_of_are_told_by_their_names_with_what_they_said() {
+        let (began, mut leases) = (Instant::now(), Leases::default());
+        let s = |seconds| began + Duration::from_secs(seconds);
+        leases.extend(Said { slots: 8, version: "1.2.3", ..holds("b", 1, &[]) }, s(0));
+        leases.extend(holds("c", 0, &[]), s(1));
+        leases.extend(Said { slots: 2, ..holds("a", 0, &[]) }, s(2));
+        let long = "9".repeat(VERSION_BYTES_MAX + 1);
+        leases.extend(Said { version: &long, ..holds("b", 1, &[]) }, s(3));
+        let heard = |worker: &str, ago_ms, slots, version: &str| HeardWorker {
+            worker: worker.into(),
+            ago_ms,
+            slots,
+            version: version.into(),
+        };
+        let all = [heard("a", 2_000, 2, ""), heard("b", 1_000, 8, "1.2.3"), heard("c", 3_000, 0, "")];
+        assert_eq!(leases.heard("", 9, s(4)), all, "a claim says nothing of slots, and takes nothing back");
+        assert_eq!(leases.heard("a", 1, s(4)), all[1..2]);
+        assert_eq!(leases.heard("", u32::MAX, s(4)).len(), 3);
+        leases.look(&[], s(16));
+        assert_eq!(leases.heard("", 9, s(16)).len(), 2, "one that is silent for a lease is not told of");
+    }
+
     #[test]
     fn a_lease_is_over_once_its_worker_was_not_heard_for_its_length() {
         let (began, mut leases) = (Instant::now(), Leases::default());
         let s = |seconds| began + Duration::from_secs(seconds);
         let all = [lease(1), lease(2)];
         assert_eq!(leases.look(&all, s(0)), []);
-        leases.extend("w", 0, &[2, 3], s(10));
+        leases.extend(holds("w", 0, &[2, 3]), s(10));
         assert_eq!(leases.look(&all, s(14)), []);
         assert_eq!(leases.look(&all, s(15)), [lease(1)]);
         assert_eq!(leases.look(&all, s(25)), all, "as long as it is in nobody else's hands");
@@ -118,7 +205,7 @@ mod tests {
 
     /// Heard of over its stream's number, at this time.
     fn beats(leases: &mut Leases, stream: u64, now: Instant) {
-        leases.extend("w", stream, &[1], now);
+        leases.extend(holds("w", stream, &[1]), now);
     }
 
     #[test]

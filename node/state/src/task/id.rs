@@ -22,6 +22,16 @@ impl TaskId {
         let nonce = hash.finalize().iter().take(8).fold(0, |nonce, byte| nonce << 8 | u64::from(*byte));
         TaskId { seq: first.wrapping_add(number.into()), nonce }
     }
+
+    /// Whether a text has the form of an id; it may be a UUID that names no task.
+    pub fn is_uuid(text: &str) -> bool {
+        let dashes = [8, 13, 18, 23];
+        text.len() == 36
+            && text.bytes().enumerate().all(|(at, byte)| match dashes.contains(&at) {
+                true => byte == b'-',
+                false => byte.is_ascii_hexdigit(),
+            })
+    }
 }
 
 /// As a UUID of version 8 (RFC 9562): 58 bits of the number, then the nonce, around version and variant.
@@ -45,13 +55,7 @@ impl FromStr for TaskId {
     type Err = TaskIdParseError;
 
     fn from_str(text: &str) -> Result<Self, TaskIdParseError> {
-        let dashes = [8, 13, 18, 23];
-        let is_shaped = text.len() == 36
-            && text.bytes().enumerate().all(|(at, byte)| match dashes.contains(&at) {
-                true => byte == b'-',
-                false => byte.is_ascii_hexdigit(),
-            });
-        if !is_shaped {
+        if !TaskId::is_uuid(text) {
             return Err(TaskIdParseError);
         }
         let digits: String = text.chars().filter(|digit| *digit != '-').collect();

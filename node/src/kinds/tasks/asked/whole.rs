@@ -1,4 +1,4 @@
-//! Numbers that some languages write as `7.0`: JSON has one kind of number, and so have they.
+//! Whole numbers, however they are written: JSON has one kind of number, and some languages write `7.0` for 7.
 
 use std::fmt;
 
@@ -17,7 +17,7 @@ impl<'de> Deserialize<'de> for Whole {
         impl Visitor<'_> for WholeVisitor {
             type Value = Whole;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a whole number")
+                f.write_str("a whole number, not below 0 (7, 7.0 and 7e0 are the same)")
             }
             fn visit_u64<E: de::Error>(self, number: u64) -> Result<Whole, E> {
                 match number <= WHOLE_MAX {
@@ -41,6 +41,18 @@ pub(super) fn one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::
     Whole::deserialize(deserializer).map(|number| number.0)
 }
 
+/// A number that may be left out, or null; too large for its place is an error.
+pub(super) fn some<'de, D: Deserializer<'de>, T: TryFrom<u64>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    let number = Option::<Whole>::deserialize(deserializer)?;
+    let fitting = number.map(|Whole(number)| T::try_from(number).map_err(|_| number)).transpose();
+    fitting.map_err(|number| {
+        let most = u64::MAX >> (64 - 8 * size_of::<T>());
+        de::Error::custom(format!("{number} is too large: expected a whole number up to {most}"))
+    })
+}
+
 /// Some of them.
 pub(super) fn all<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u64>, D::Error> {
     let numbers = Vec::<Whole>::deserialize(deserializer)?;
@@ -50,6 +62,24 @@ pub(super) fn all<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u64>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_number_that_may_be_left_out_fits_its_place() {
+        let read = |text: &str| {
+            let mut from = serde_json::Deserializer::from_str(text);
+            let read: Result<Option<u8>, _> = some(&mut from);
+            read.map_err(|error| error.to_string())
+        };
+        for (text, number) in [("null", None), ("9", Some(9)), ("9.0", Some(9)), ("2.55e2", Some(255))] {
+            assert_eq!(read(text).as_ref(), Ok(&number), "{text}");
+        }
+        for (text, named) in
+            [("256", "up to 255"), ("-1", "not below 0"), ("0.5", "whole"), ("\"9\"", "whole")]
+        {
+            let error = read(text).unwrap_err();
+            assert!(error.contains(named), "{text}: {error}");
+        }
+    }
 
     #[test]
     fn a_number_is_whole_however_it_is_written() {

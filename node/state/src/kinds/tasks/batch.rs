@@ -103,7 +103,11 @@ impl Tasks {
         if !bounded {
             return TaskOutcome::Invalid;
         }
-        let new: Vec<&NewTask> = tasks.iter().filter(|task| self.meets(task).is_none()).collect();
+        // Before anything goes for it.
+        if self.held.batches.len() >= limits.task_batches_max && self.over.is_empty() {
+            return TaskOutcome::Full;
+        }
+        let new = self.new_of(tasks);
         if let Err(refused) = self.admit(new.iter().copied(), BATCH_BYTES, For::Puts, limits) {
             return refused;
         }
@@ -197,18 +201,20 @@ impl Tasks {
         noted::batch(&mut self.rolling, &batch.saved());
     }
 
-    /// Forgets a batch that is over, with its tasks.
-    pub(super) fn forget_batch(&mut self, seq: u64) {
-        let Some(batch) = self.held.batches.get(&seq) else { return };
+    /// Forgets a batch that is over, with its tasks; answers how many these were.
+    pub(super) fn forget_batch(&mut self, seq: u64) -> u32 {
+        let Some(batch) = self.held.batches.get(&seq) else { return 0 };
         self.timers.remove(&batch.timer());
         self.over.remove(&(batch.ended_ms, seq));
         let of = self.members.range((seq, 0, 0)..=(seq, u32::MAX, u64::MAX));
         let slots: Vec<u32> = of.filter_map(|(.., task)| self.by_seq.get(task).copied()).collect();
+        let count = slots.len() as u32;
         slots.into_iter().for_each(|slot| self.forget(slot));
         self.held.batches.remove(&seq);
         self.bytes -= BATCH_BYTES;
         noted::no_batch(&mut self.rolling, seq);
         self.held.changes += 1;
+        count
     }
 
     /// Forgets what has ended first: a task by itself, or a batch. Answers whether there was one.
@@ -217,8 +223,12 @@ impl Tasks {
         let single = self.held.table.get(head).map(|task| task.since_ms);
         match (single, self.over.first().copied()) {
             (None, None) => return false,
-            (Some(since_ms), Some((ended_ms, batch))) if ended_ms < since_ms => self.forget_batch(batch),
-            (None, Some((_, batch))) => self.forget_batch(batch),
+            (Some(since_ms), Some((ended_ms, batch))) if ended_ms < since_ms => {
+                self.forget_batch(batch);
+            }
+            (None, Some((_, batch))) => {
+                self.forget_batch(batch);
+            }
             (Some(_), _) => self.forget(head),
         }
         true
@@ -254,5 +264,10 @@ impl Tasks {
     /// Batches that are known.
     pub fn batches(&self) -> usize {
         self.held.batches.len()
+    }
+
+    /// Those of them that are not over: none of these goes for another one.
+    pub fn open_batches(&self) -> usize {
+        self.held.batches.len() - self.over.len()
     }
 }

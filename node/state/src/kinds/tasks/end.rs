@@ -115,7 +115,7 @@ impl Tasks {
             if member.is_some() && !self.make_room(result.len() + For::Results.kept_free(limits), limits) {
                 return self.end(id, fence, &end, now, limits);
             }
-            let new: Vec<&NewTask> = follow.iter().filter(|task| self.meets(task).is_none()).collect();
+            let new = self.new_of(follow);
             if let Err(refused) = self.admit(new.iter().copied(), result.len(), For::Ends, limits) {
                 return refused;
             }
@@ -261,7 +261,8 @@ impl Tasks {
                     continue;
                 }
                 Timed::Batch(seq) => {
-                    self.forget_batch(seq);
+                    // Each of its tasks is one, so that those of many batches do not all go at once.
+                    count = count.saturating_add(self.forget_batch(seq));
                     continue;
                 }
                 Timed::Task(_, slot) => slot,

@@ -96,7 +96,8 @@ impl Tasks {
     }
 
     /// Sets how many of a key may be active, and for how long it has rest: all tasks of the queue find their places
-    /// anew. Answers whether there is room for their lanes.
+    /// anew. A rest that has begun goes on, but for no longer than one has from here on. Answers whether there is room
+    /// for their lanes.
     pub(super) fn set_lanes(
         &mut self,
         number: u16,
@@ -109,7 +110,8 @@ impl Tasks {
         if settings.has_lanes() {
             let task = |slot: &u32| self.held.table.get(*slot);
             let keys = slots.iter().filter_map(|slot| task(slot)?.body.key.as_deref());
-            let keys: BTreeSet<&str> = keys.collect();
+            let resting = queue.lanes.iter().filter(|(_, lane)| lane.rests_until_ms > 0);
+            let keys: BTreeSet<&str> = keys.chain(resting.map(|(key, _)| &**key)).collect();
             if self.lanes() - queue.lanes.len() + keys.len() > For::Puts.lanes_max(limits) {
                 return false;
             }
@@ -118,7 +120,14 @@ impl Tasks {
         if let Some(queue) = self.held.queues.get_mut(usize::from(number)) {
             queue.settings = settings;
             for (key, lane) in std::mem::take(&mut queue.lanes) {
-                self.timers.remove(&(lane.rests_until_ms, Timed::Lane(number, key)));
+                let rest = lane.rests_until_ms;
+                self.timers.remove(&(rest, Timed::Lane(number, key.clone())));
+                if rest > 0 && settings.key_pause_ms > 0 {
+                    let rests_until_ms = rest.min(now.saturating_add(settings.key_pause_ms));
+                    noted::rest(&mut self.rolling, number, rests_until_ms, &key);
+                    self.timers.insert((rests_until_ms, Timed::Lane(number, key.clone())));
+                    queue.lanes.insert(key, Lane { rests_until_ms, ..Lane::default() });
+                }
             }
         }
         slots.iter().for_each(|slot| self.place(*slot, Edge::Tail, now));

@@ -1,6 +1,6 @@
 //! How tasks come, and queues.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -76,6 +76,17 @@ impl Tasks {
             true => Ok(()),
             false => Err(TaskOutcome::Full),
         }
+    }
+
+    /// Those of the tasks that will be put: what has the unique key of an unfinished one, or of one before it, is not.
+    pub(super) fn new_of<'a>(&self, tasks: &'a [NewTask]) -> Vec<&'a NewTask> {
+        let (mut keys, mut new) = (BTreeSet::new(), Vec::new());
+        for task in tasks.iter().filter(|task| self.meets(task).is_none()) {
+            if task.unique.as_ref().is_none_or(|unique| keys.insert((&task.queue, unique))) {
+                new.push(task);
+            }
+        }
+        new
     }
 
     /// The unfinished task that has its unique key.

@@ -71,6 +71,20 @@ fn a_batch_and_its_tasks_are_known_for_its_time_and_go_together() {
 }
 
 #[test]
+fn the_tasks_of_batches_that_go_together_go_a_part_at_a_time() {
+    let mut queues = Queues::default();
+    for _ in 0..3 {
+        let (_, tasks) = queues.put_batch(vec![new("q"); 3]);
+        tasks.into_iter().for_each(|id| drop(queues.apply(TaskOp::Cancel { id })));
+    }
+    queues.now += KEEP_MS;
+    for (left, count) in [(3, 8), (0, 4), (0, 0)] {
+        assert_eq!(queues.apply(TaskOp::Due { max: 5 }), TaskOutcome::Changed { count });
+        assert_eq!(queues.world.kinds.tasks.len(), left);
+    }
+}
+
+#[test]
 fn what_met_another_task_is_counted_and_not_waited_for() {
     let mut queues = Queues::default();
     let unique = |key: &str| NewTask { unique: Some(key.into()), ..new("q") };
@@ -82,6 +96,36 @@ fn what_met_another_task_is_counted_and_not_waited_for() {
     let (batch, tasks) = queues.put_batch(vec![unique("u"), unique("v")]);
     let of = queues.world.kinds.tasks.batch(batch).unwrap();
     assert_eq!((tasks.len(), of.met, of.ended_ms), (0, 2, 1_000));
+}
+
+#[test]
+fn what_will_not_be_put_takes_no_place_in_its_queue() {
+    let mut queues = Queues::default();
+    let settings = QueueSettings { length_max: 2, ..QueueSettings::default() };
+    queues.apply(TaskOp::QueueSet { queue: "q".into(), settings });
+    let unique = |key: &str| NewTask { unique: Some(key.into()), ..new("q") };
+    let (batch, tasks) = queues.put_batch(vec![unique("u"), unique("u"), unique("v"), unique("u")]);
+    let of = queues.world.kinds.tasks.batch(batch).unwrap();
+    assert_eq!((tasks.len(), of.posted, of.met), (2, 4, 2));
+    let more = TaskOp::PutBatch { nonce: 99, keep_ms: 1, tasks: vec![unique("w"), unique("w")] };
+    assert_eq!(queues.apply(more), TaskOutcome::QueueFull { queue: "q".into() });
+}
+
+#[test]
+fn a_batch_for_which_there_is_no_place_costs_nobody_what_came_of_others() {
+    let mut queues = Queues::default();
+    let lone = queues.put(new("q"));
+    let lease = queues.take("w");
+    let result = vec![0; 256 * 1024];
+    queues.end(lease, End::Done { result: result.into() });
+    while queues.world.kinds.tasks.batches() < Limits::WIDEST.task_batches_max {
+        queues.put_batch(vec![new("q")]);
+    }
+    // All are under way, and so large a one would need the room of what is done.
+    let large = NewTask { payload: vec![0; 256 * 1024].into(), ..new("q") };
+    let tasks = vec![large; 104];
+    assert_eq!(queues.apply(TaskOp::PutBatch { nonce: 1 << 40, keep_ms: 1, tasks }), TaskOutcome::Full);
+    assert_eq!(queues.task(lone).state, TaskState::Done);
 }
 
 #[test]

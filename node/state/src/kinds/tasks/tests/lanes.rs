@@ -164,6 +164,30 @@ fn what_is_set_counts_for_what_is_there_and_nothing_is_lost() {
 }
 
 #[test]
+fn a_rest_that_has_begun_goes_on_whatever_is_set_but_for_no_longer_than_that() {
+    let mut queues = with(1, 1_000);
+    queues.put_many(4, &of("a"));
+    let lease = queues.given(9)[0];
+    queues.end(lease, done(""));
+    queues.pass(100);
+    queues.set(1, 2_000);
+    queues.restart();
+    queues.pass(899);
+    assert_eq!(queues.given(9), [], "it was of a second");
+    queues.pass(1);
+    let lease = queues.given(9)[0];
+    queues.end(lease, done(""));
+    queues.set(1, 500);
+    queues.pass(499);
+    assert_eq!(queues.given(9), []);
+    queues.pass(1);
+    let lease = queues.given(9)[0];
+    queues.end(lease, done(""));
+    queues.set(1, 0);
+    assert_eq!(queues.given(9).len(), 1, "there is none any more");
+}
+
+#[test]
 fn there_are_so_many_keys_and_no_more() {
     let mut queues = with(1, 0);
     // Some are for what follows a task, and for what comes back.

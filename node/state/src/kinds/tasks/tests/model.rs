@@ -313,7 +313,9 @@ impl Model {
                 self.open(&key, false);
             } else if let Some((_, seq)) = over.filter(|(goes, _)| *goes <= now && *goes < first) {
                 self.batches.remove(&seq);
+                let before = self.tasks.len();
                 self.tasks.retain(|task| task.batch != Some(seq));
+                count += (before - self.tasks.len()) as u32;
             } else if let Some((.., id)) = task {
                 let at = self.at(id).unwrap();
                 match self.tasks[at].state {
@@ -384,7 +386,7 @@ impl Model {
             TaskOp::Cancel { id } => self.cancel(*id, now),
             TaskOp::Revive { id } => self.revive(*id, now),
             TaskOp::QueueSet { settings, .. } => {
-                self.set(settings);
+                self.set(settings, now);
                 TaskOutcome::Changed { count: 1 }
             }
             other => unreachable!("{other:?} is not drawn"),

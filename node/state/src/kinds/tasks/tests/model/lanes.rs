@@ -70,13 +70,15 @@ impl Model {
     }
 
     /// All of queue `q` finds its place anew.
-    pub(super) fn set(&mut self, settings: &QueueSettings) {
+    pub(super) fn set(&mut self, settings: &QueueSettings, now: u64) {
         self.paused = settings.paused;
         if (self.per_key, self.key_pause) == (settings.per_key, settings.key_pause_ms) {
             return;
         }
         (self.per_key, self.key_pause) = (settings.per_key, settings.key_pause_ms);
-        self.rests.clear();
+        let longest = now + self.key_pause;
+        self.rests.retain(|_, _| settings.key_pause_ms > 0);
+        self.rests.values_mut().for_each(|until| *until = longest.min(*until));
         let mut all: Vec<usize> = (0..self.tasks.len())
             .filter(|at| self.tasks[*at].queue == "q" && self.tasks[*at].state.is_unfinished())
             .collect();

@@ -1,11 +1,11 @@
-//! What was found on pages, as text that is made piece by piece.
+//! Pages of a batch: what was found on them, as text that is made piece by piece, and why some could not be had.
 
 use std::collections::HashSet;
 
 use bytes::Bytes;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize, Serializer};
 use skep_state::kinds::tasks::{Batch, Task, Tasks};
-use skep_state::task::TaskState;
+use skep_state::task::{CRAWL_QUEUE, TaskState};
 
 /// A piece of text has about so many bytes.
 pub(super) const PIECE_BYTES: usize = 64 * 1024;
@@ -14,6 +14,8 @@ pub(super) const PIECE_BYTES: usize = 64 * 1024;
 pub(super) struct Page {
     payload: Bytes,
     results: Vec<Bytes>,
+    /// Why it could not be looked at, or not to its end.
+    error: Option<Bytes>,
     is_open: bool,
 }
 
@@ -37,7 +39,8 @@ impl Page {
         for (place, task) in tasks.members(batch) {
             if last.replace(place) != Some(place) {
                 // The first in a place is what was posted.
-                pages.push(Page { payload: task.body.payload.clone(), results: Vec::new(), is_open: false });
+                let payload = task.body.payload.clone();
+                pages.push(Page { payload, results: Vec::new(), error: None, is_open: false });
             }
             if let Some(page) = pages.last_mut() {
                 page.add(task);
@@ -52,17 +55,30 @@ impl Page {
         self.payload.len() + self.results.iter().map(Bytes::len).sum::<usize>()
     }
 
+    fn url(&self) -> Option<String> {
+        serde_json::from_slice(&self.payload).ok().map(|Payload { url }| url)
+    }
+
     fn add(&mut self, task: &Task) {
         self.is_open |= task.state.is_unfinished();
-        if task.state == TaskState::Done {
-            self.results.push(task.outcome.clone());
+        match task.state {
+            TaskState::Done => self.results.push(task.outcome.clone()),
+            TaskState::Dead => self.fail(task.error()),
+            TaskState::Cancelled => self.fail(b"cancelled"),
+            _ => {}
         }
+    }
+
+    /// What went wrong first is what is told.
+    fn fail(&mut self, error: &[u8]) {
+        let error = if error.is_empty() { b"it failed" } else { error };
+        self.error.get_or_insert_with(|| Bytes::copy_from_slice(error));
     }
 
     /// Its member of the object: each image once, in the order in which they were found. What is no page has none, and
     /// what is no result of a crawler no images.
     fn member(&self) -> Option<Vec<u8>> {
-        let Payload { url } = serde_json::from_slice(&self.payload).ok()?;
+        let url = self.url()?;
         let found = self.results.iter().filter_map(|result| serde_json::from_slice::<Found>(result).ok());
         let all: Vec<String> = found.flat_map(|found| found.images).collect();
         let mut seen = HashSet::new();
@@ -71,6 +87,29 @@ impl Page {
         member.push(b':');
         serde_json::to_writer(&mut member, &images).ok()?;
         Some(member)
+    }
+}
+
+/// Why pages could not be looked at: an object from each of their URLs, as it was posted, to the reason.
+pub(super) struct Errors(Vec<Page>);
+
+impl Errors {
+    /// Of a batch of the crawler's; none of another one.
+    pub fn of(tasks: &Tasks, batch: &Batch) -> Option<Self> {
+        let (_, first) = tasks.members(batch).next()?;
+        let is_of_pages = tasks.queue_of(first) == CRAWL_QUEUE;
+        is_of_pages.then(|| {
+            let mut pages = Page::all(tasks, batch);
+            pages.retain(|page| page.error.is_some());
+            Errors(pages)
+        })
+    }
+}
+
+impl Serialize for Errors {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let pairs = self.0.iter().filter_map(|page| Some((page.url()?, page.error.as_deref()?)));
+        serializer.collect_map(pairs.map(|(url, error)| (url, String::from_utf8_lossy(error))))
     }
 }
 
@@ -119,6 +158,7 @@ mod tests {
         Page {
             payload,
             results: results.iter().map(|it| Bytes::from((*it).to_owned())).collect(),
+            error: None,
             is_open: false,
         }
     }
@@ -133,7 +173,7 @@ mod tests {
         let pages = vec![
             page("http://b/\"", &[r#"{"images":["2","1","2"]}"#, r#"{"images":["1","3"],"cut":true}"#]),
             page("http://a", &["null", r#"{"images":[7]}"#, r#"{}"#]),
-            Page { payload: Bytes::from_static(b"[1]"), results: Vec::new(), is_open: false },
+            Page { payload: Bytes::from_static(b"[1]"), results: Vec::new(), error: None, is_open: false },
         ];
         assert_eq!(text(pages), "{\"http://b/\\\"\":[\"2\",\"1\",\"3\"],\"http://a\":[]}\n");
         assert_eq!(text(Vec::new()), "{}\n");
