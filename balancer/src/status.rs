@@ -302,9 +302,12 @@ mod tests {
         assert!(status.started(status.started + START_MAX).is_ok(), "it is not what is amiss");
         pool.store(known(Health::Up));
         let measuring = tokio::spawn(status.clone().measure());
-        while !status.was_ready.load(Relaxed) {
-            tokio::task::yield_now().await;
-        }
+        let was_ready = async {
+            while !status.was_ready.load(Relaxed) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), was_ready).await.unwrap();
         measuring.abort();
         pool.store(known(Health::Refused));
         assert_eq!(status.not_ready(), Some("no backend is ready"));

@@ -107,9 +107,7 @@ fn chunks_that_turn_out_malformed_after_the_head_was_sent_reach_no_answer_twice(
     // More than is read before a backend is chosen.
     let chunk = format!("20000\r\n{}\r\n", "x".repeat(0x20000));
     client.send(format!("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}"));
-    while backend.heads().is_empty() {
-        std::thread::yield_now();
-    }
+    wait("the backend has the head", || !backend.heads().is_empty());
     client.send("zz\r\nGET /hidden HTTP/1.1\r\nHost: a\r\n\r\n");
     assert!(client.rest().starts_with("HTTP/1.1 400"));
 }

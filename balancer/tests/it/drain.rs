@@ -25,9 +25,7 @@ fn a_drain_ends_what_is_in_flight_says_close_and_then_is_over() {
     idle.send(get("/"));
     idle.answer();
     slow.send(get("/slow"));
-    while backend.heads().len() < 2 {
-        std::thread::yield_now();
-    }
+    wait("both are there", || backend.heads().len() >= 2);
     balancer.shared.draining.store(true, Ordering::Relaxed);
     balancer.phase.send_replace(Phase::Draining);
     // A connection that idles may still ask, once.

@@ -257,12 +257,12 @@ pub fn wait(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// The same, while others of this thread go on.
-pub async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+/// As [`wait`], while the runtime's other tasks go on.
+pub async fn wait_async(what: &str, mut is_so: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !is_so() {
         assert!(begun.elapsed() < PATIENCE, "{what}");
-        tokio::task::spawn_blocking(|| pause(Duration::from_millis(1))).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 

@@ -146,9 +146,7 @@ fn a_trailer_that_is_refused_late_reaches_no_backend() {
     let balancer = Balancer::start(&[backend.address]);
     let mut client = balancer.client();
     client.send("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n");
-    while backend.heads().is_empty() {
-        std::thread::yield_now();
-    }
+    wait("the backend has the head", || !backend.heads().is_empty());
     for part in ["0\r\nx-for", "warded-", "for: 9.9.9.9\r\n\r\n"] {
         client.send(part);
     }

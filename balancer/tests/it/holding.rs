@@ -286,7 +286,7 @@ async fn who_is_held_up_by_other_bodies_of_its_connection_is_not_slow() {
         stream.send_data(Bytes::from(vec![b'x'; 300_000]), true).unwrap();
         answers.push(answer);
         if at == 1 {
-            until("the first waits for a place", || balancer.stats.waiting.get() == 1).await;
+            wait_async("the first waits for a place", || balancer.stats.waiting.get() == 1).await;
         }
         // The second waits for a place, too, or for the window of all: the first may have filled that again.
     }
@@ -422,7 +422,7 @@ async fn short_bodies_over_http2_are_charged_too() {
         stream.send_data(Bytes::from(vec![b'x'; LENGTH]), true).unwrap();
         answers.push(answer);
     }
-    until("all are at the backend", || backend.heads().len() == STREAMS).await;
+    wait_async("all are at the backend", || backend.heads().len() == STREAMS).await;
     let drawn = balancer.shared.account.drawn();
     assert!(drawn >= (STREAMS * LENGTH) as u64, "{drawn} bytes for {} bodies", answers.len());
 }

@@ -157,9 +157,7 @@ async fn a_stream_that_its_client_resets_ends_at_the_backend() {
     tokio::spawn(connection);
     let mut sender = sender.ready().await.unwrap();
     let (answer, mut stream) = sender.send_request(request("GET", "/slow"), true).unwrap();
-    while backend.heads().is_empty() {
-        tokio::task::yield_now().await;
-    }
+    wait_async("the backend has the request", || !backend.heads().is_empty()).await;
     stream.send_reset(h2::Reason::CANCEL);
     drop(answer);
     let ended = tokio::task::spawn_blocking(move || ended.recv_timeout(Duration::from_secs(10)));
@@ -180,9 +178,7 @@ async fn a_drain_says_goaway_and_open_streams_end_in_order() {
     let connection = tokio::spawn(connection);
     let mut sender = sender.ready().await.unwrap();
     let (answer, _) = sender.send_request(request("GET", "/slow"), true).unwrap();
-    while backend.heads().is_empty() {
-        tokio::task::yield_now().await;
-    }
+    wait_async("the backend has the request", || !backend.heads().is_empty()).await;
     balancer.shared.draining.store(true, Ordering::Relaxed);
     balancer.phase.send_replace(Phase::Draining);
     go_on.send(()).unwrap();

@@ -79,14 +79,10 @@ fn a_full_backend_is_waited_for_and_a_full_queue_is_not() {
     let balancer = Balancer::with(&[backend.address], settings);
     let mut first = balancer.client();
     first.send(get("/slow"));
-    while backend.heads().is_empty() {
-        std::thread::yield_now();
-    }
+    wait("the backend has the request", || !backend.heads().is_empty());
     let mut second = balancer.client();
     second.send(get("/"));
-    while balancer.stats.waiting.get() == 0 {
-        std::thread::yield_now();
-    }
+    wait("the second waits", || balancer.stats.waiting.get() > 0);
     let begun = Instant::now();
     let third = balancer.ask(&get_and_close("/"));
     assert!(third.starts_with("HTTP/1.1 503") && third.contains("retry-after"), "{third}");
@@ -149,10 +145,7 @@ fn the_clients_of_a_trusted_proxy_have_their_limits_and_not_the_proxy() {
     assert!(first.0 && second.0);
     assert!(!of("192.0.2.2").0, "it has one already");
     drop(second);
-    let begun = Instant::now();
-    while !of("192.0.2.2").0 {
-        assert!(begun.elapsed() < Duration::from_secs(5), "its place is not given back");
-    }
+    wait("its place is given back", || of("192.0.2.2").0);
 }
 
 #[test]

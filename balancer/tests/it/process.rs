@@ -109,11 +109,7 @@ impl Process {
     }
 
     pub fn wait_ready(&self) {
-        let begun = Instant::now();
-        while !ask(self.admin, "/readyz").starts_with("HTTP/1.1 200") {
-            assert!(begun.elapsed() < PATIENCE, "it does not get ready");
-            std::thread::yield_now();
-        }
+        wait("it gets ready", || ask(self.admin, "/readyz").starts_with("HTTP/1.1 200"));
     }
 
     pub fn signal(&self, name: &str) {
@@ -129,14 +125,12 @@ impl Process {
     }
 
     pub fn wait(&mut self) -> ExitStatus {
-        let begun = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
-            }
-            assert!(begun.elapsed() < PATIENCE, "it does not end");
-            std::thread::yield_now();
-        }
+        let mut status = None;
+        wait("it ends", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap()
     }
 
     pub fn verb(&self, args: &[&str]) -> Output {
@@ -173,9 +167,7 @@ fn gated() -> (mpsc::Sender<()>, Scripted) {
 }
 
 fn wait_head(backend: &Scripted, start: &str) {
-    while !backend.heads().iter().any(|head| head.starts_with(start)) {
-        std::thread::yield_now();
-    }
+    wait(start, || backend.heads().iter().any(|head| head.starts_with(start)));
 }
 
 #[test]
@@ -209,6 +201,15 @@ fn what_is_not_done_when_the_drain_is_over_is_cut() {
     assert_eq!(slow.rest_or_reset(), "");
 }
 
+/// Those who ask on and on are told when it goes.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn a_second_process_on_the_port_takes_over_and_no_request_is_lost() {
     let backend = Scripted::plain("b");
@@ -236,11 +237,11 @@ fn a_second_process_on_the_port_takes_over_and_no_request_is_lost() {
     };
     let more = |count: usize| {
         let enough = answered.load(Ordering::Relaxed) + count;
-        while answered.load(Ordering::Relaxed) < enough {
-            std::thread::yield_now();
-        }
+        wait("more are answered", || answered.load(Ordering::Relaxed) >= enough);
     };
     let second = std::thread::scope(|scope| {
+        // Whatever becomes of the rest.
+        let _over = Over(&over);
         for keep_alive in [true, true, false, false] {
             scope.spawn(move || ask_on(keep_alive));
         }
@@ -251,7 +252,6 @@ fn a_second_process_on_the_port_takes_over_and_no_request_is_lost() {
         first.signal("TERM");
         first.logged("\"stopped\"");
         more(200);
-        over.store(true, Ordering::Relaxed);
         second
     });
     assert!(first.wait().success());
@@ -342,10 +342,7 @@ fn sighup_reads_limits_and_certificates_again() {
     process.logged("limits and times read again");
     process.logged("certificates read again");
     // Each core takes the new limits with its next tick.
-    let begun = Instant::now();
-    while !post(&process).starts_with("HTTP/1.1 200") {
-        assert!(begun.elapsed() < PATIENCE);
-    }
+    wait("the new limit holds", || post(&process).starts_with("HTTP/1.1 200"));
     assert_eq!(crate::http2::certificate(process.https.unwrap()), after);
 }
 

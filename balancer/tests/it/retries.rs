@@ -213,9 +213,7 @@ fn what_waits_for_a_backend_that_is_found_hung_is_answered_by_another() {
     let backends = balancer.set(&[hung.address, good.address], Some(0));
     let mut client = balancer.client();
     client.send("PUT /x HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n");
-    while hung.heads().is_empty() {
-        std::thread::yield_now();
-    }
+    wait("the one that hangs has the request", || !hung.heads().is_empty());
     let known = |at: usize, health| Known { health, ..Known::well(backends[at].clone()) };
     let set = BackendSet::of(vec![known(0, Health::Silent), known(1, Health::Up)], []);
     balancer.shared.pools.skep().store(set);
@@ -243,19 +241,13 @@ fn what_is_sent_again_waits_for_room_at_another_whatever_becomes_of_the_first() 
     let put = "PUT /x HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n";
     let (mut first, mut second) = (balancer.client(), balancer.client());
     first.send(put);
-    while hung.heads().is_empty() {
-        std::thread::yield_now();
-    }
+    wait("the one that hangs has the request", || !hung.heads().is_empty());
     second.send(put);
-    while busy.heads().is_empty() {
-        std::thread::yield_now();
-    }
+    wait("the busy one has the request", || !busy.heads().is_empty());
     let known = |at: usize, health| Known { health, ..Known::well(backends[at].clone()) };
     let set = BackendSet::of(vec![known(0, Health::Silent), known(1, Health::Up)], []);
     balancer.shared.pools.skep().store(set);
-    while balancer.stats.waiting.get() == 0 {
-        std::thread::yield_now();
-    }
+    wait("the first waits for another", || balancer.stats.waiting.get() > 0);
     // Longer than a few looks at who is gone.
     pause(Duration::from_millis(300));
     assert_eq!(balancer.stats.waiting.get(), 1, "it still waits");

@@ -3,7 +3,7 @@
 use std::net::Shutdown;
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, mpsc};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::harness::*;
 use skep_balancer::core::settings::Settings;
@@ -113,16 +113,10 @@ fn a_client_that_is_gone_before_its_answer_begins_is_noticed() {
     let backends = balancer.set(&[backend.address], None);
     let mut client = balancer.client();
     client.send(get("/slow"));
-    while backend.heads().is_empty() {
-        std::thread::yield_now();
-    }
+    wait("the backend has the request", || !backend.heads().is_empty());
     reset(client);
     ended.recv_timeout(Duration::from_secs(10)).expect("the backend is let go");
-    let begun = Instant::now();
-    while backends[0].stats.outstanding.load(Ordering::SeqCst) > 0 {
-        assert!(begun.elapsed() < LONG);
-        std::thread::yield_now();
-    }
+    wait("its place is free again", || backends[0].stats.outstanding.load(Ordering::SeqCst) == 0);
     assert_eq!(backends[0].stats.failures.load(Ordering::SeqCst), 0);
 }
 
@@ -133,19 +127,11 @@ fn a_client_that_is_gone_leaves_the_queue() {
     let balancer = Balancer::with(&[backend.address], settings);
     let (mut first, mut second) = (balancer.client(), balancer.client());
     first.send(get("/slow"));
-    while backend.heads().is_empty() {
-        std::thread::yield_now();
-    }
+    wait("the backend has the request", || !backend.heads().is_empty());
     second.send(get("/waits"));
-    while balancer.stats.waiting.get() == 0 {
-        std::thread::yield_now();
-    }
+    wait("the second waits", || balancer.stats.waiting.get() > 0);
     reset(second);
-    let begun = Instant::now();
-    while balancer.stats.waiting.get() > 0 {
-        assert!(begun.elapsed() < Duration::from_secs(10), "it still waits");
-        std::thread::yield_now();
-    }
+    wait("it waits no more", || balancer.stats.waiting.get() == 0);
 }
 
 #[test]
