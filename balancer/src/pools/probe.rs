@@ -23,6 +23,8 @@ const INTERVAL: Duration = Duration::from_millis(250);
 const TIMEOUT: Duration = Duration::from_millis(600);
 /// How often who is asked at another address proves over TLS who it is.
 const TRUST_INTERVAL: Duration = Duration::from_secs(2);
+/// Time for that proof. With the interval and two time-outs behind it, it must stay below the 2 s, too.
+const TRUST_TIMEOUT: Duration = Duration::from_millis(500);
 /// Time-outs in a row that are a silence: one alone may be a busy moment.
 const SILENCES_MAX: u32 = 2;
 /// Refusals, or refusals and time-outs, in a row that are believed: one alone is no death.
@@ -93,12 +95,11 @@ pub fn start(
     tls: Option<BackendTls>,
     results: mpsc::Sender<(u64, Health)>,
 ) -> AbortHandle {
-    let mut asked =
-        Asked { probe: target.probe.clone(), http: target.address, tls, trusted: None, complained: false };
+    let mut asked = Asked::new(target.probe.clone(), target.address, tls);
     tokio::spawn(async move {
         let mut row = Row::default();
         loop {
-            let (health, pause) = row.next(timeout(TIMEOUT, asked.ask()).await.ok());
+            let (health, pause) = row.next(asked.ask().await);
             if let Some(health) = health
                 && results.send((serial, health)).await.is_err()
             {
@@ -159,67 +160,113 @@ struct Asked {
     probe: Probe,
     http: SocketAddr,
     tls: Option<BackendTls>,
-    /// When it last proved who it is, where nothing else was heard of it since.
-    trusted: Option<Instant>,
+    /// It has proved who it is, and no answer since says otherwise, nor that another may be there.
+    trusted: bool,
+    /// When it was last asked for that at another address than it is probed at.
+    proof_asked: Option<Instant>,
     /// The log has that it does not.
     complained: bool,
 }
 
 impl Asked {
-    /// An error is of this process's own, and says nothing of the backend.
-    async fn ask(&mut self) -> io::Result<Health> {
-        match self.answer().await {
-            Ok(true) => Ok(Health::Up),
-            Ok(false) => Ok(Health::Unready),
-            Err(error) if is_own_lack(&error) => Err(error),
-            Err(error) => {
-                self.trusted = None;
-                Ok(match distrust(&error) {
-                    Some(why) => {
-                        // Said when it begins.
-                        if !std::mem::replace(&mut self.complained, true) {
-                            tracing::warn!(
-                                backend = %self.http,
-                                "no TLS with it, and no request goes there (a node takes it with --http-tls): {why}"
-                            );
-                        }
-                        Health::Untrusted
-                    }
-                    None if error.kind() == io::ErrorKind::InvalidData => Health::Unready,
-                    None if is_refusal(&error) => Health::Refused,
-                    None => Health::Silent,
-                })
-            }
-        }
+    fn new(probe: Probe, http: SocketAddr, tls: Option<BackendTls>) -> Self {
+        Self { probe, http, tls, trusted: false, proof_asked: None, complained: false }
     }
 
-    async fn answer(&mut self) -> io::Result<bool> {
-        let tls = self.tls.as_ref();
-        let well = match &self.probe {
-            // Whether it believes this balancer shows in an answer alone: over TLS 1.3 the handshake is over on
-            // this side before it has judged.
-            Probe::Connects(address) if tls.is_some_and(BackendTls::is_mutual) => {
-                status(*address, "/", tls).await? < 500
+    /// None: no answer in time. An error is of this process's own, and says nothing of the backend.
+    async fn ask(&mut self) -> Option<io::Result<Health>> {
+        let (well, open) = match timeout(TIMEOUT, self.answer()).await.ok()? {
+            Ok(answer) => answer,
+            Err(error) => return Some(self.failed(error)),
+        };
+        let Some(tls) = self.tls.clone().filter(|_| well) else { return Some(Ok(Self::well(well))) };
+        let asks = match &self.probe {
+            Probe::Connects(_) => true,
+            Probe::Readyz(_) => {
+                let is_due = self.proof_asked.is_none_or(|at| at.elapsed() >= TRUST_INTERVAL);
+                is_due || !self.trusted
             }
-            Probe::Connects(address) => connect(*address, tls).await.map(|_| true)?,
-            Probe::Answers(address) => status(*address, "/", tls).await? < 500,
-            Probe::Check(address, path) => status(*address, path, tls).await? < 400,
+            // They were answered over TLS.
+            Probe::Answers(_) | Probe::Check(..) => false,
+        };
+        if !asks {
+            self.complained = false;
+            return Some(Ok(Health::Up));
+        }
+        self.proof_asked = Some(Instant::now());
+        Some(match timeout(TRUST_TIMEOUT, prove(open, self.http, &tls)).await {
+            Ok(Ok(())) => {
+                (self.trusted, self.complained) = (true, false);
+                Ok(Health::Up)
+            }
+            Ok(Err(error)) if is_contradiction(&error) => self.failed(error),
+            // It is well by its own word, and may be full: what it has is not cut for that. One that never
+            // proved who it is gets nothing.
+            Ok(Err(error)) if is_own_lack(&error) && !self.trusted => Err(error),
+            Ok(Err(_)) | Err(_) => Ok(Self::well(self.trusted)),
+        })
+    }
+
+    fn well(is_well: bool) -> Health {
+        if is_well { Health::Up } else { Health::Unready }
+    }
+
+    fn failed(&mut self, error: io::Error) -> io::Result<Health> {
+        if is_own_lack(&error) {
+            return Err(error);
+        }
+        let health = match distrust(&error) {
+            Some(why) => {
+                // Said when it begins.
+                if !std::mem::replace(&mut self.complained, true) {
+                    tracing::warn!(
+                        backend = %self.http,
+                        "no TLS with it, and no request goes there (a node takes it with --http-tls): {why}"
+                    );
+                }
+                Health::Untrusted
+            }
+            None if error.kind() == io::ErrorKind::InvalidData => Health::Unready,
+            None if is_refusal(&error) => Health::Refused,
+            None => return Ok(Health::Silent),
+        };
+        // Who is there next may be another.
+        self.trusted = false;
+        Ok(health)
+    }
+
+    /// Whether it is well, and the connection that shows it where nothing was said on it.
+    async fn answer(&mut self) -> io::Result<(bool, Option<TcpStream>)> {
+        let tls = self.tls.as_ref();
+        Ok(match &self.probe {
+            Probe::Connects(address) => (true, Some(TcpStream::connect(*address).await?)),
+            Probe::Answers(address) => (status(*address, "/", tls).await? < 500, None),
+            Probe::Check(address, path) => (status(*address, path, tls).await? < 400, None),
             // Its admin address speaks plain HTTP, and says no more than a word. Where requests go it is asked now
             // and then.
-            Probe::Readyz(address) => {
-                let well = status(*address, "/readyz", None).await? == 200;
-                let is_due = self.trusted.is_none_or(|at| at.elapsed() >= TRUST_INTERVAL);
-                if tls.is_none() || !well || !is_due {
-                    return Ok(well);
-                }
-                status(self.http, "/", tls).await?;
-                self.trusted = Some(Instant::now());
-                well
-            }
-        };
-        self.complained = false;
-        Ok(well)
+            Probe::Readyz(address) => (status(*address, "/readyz", None).await? == 200, None),
+        })
     }
+}
+
+/// Whether that is the word of who is there, and not that there was none.
+fn is_contradiction(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::InvalidData
+}
+
+/// Who is at `address` proves over TLS who it is, on a connection that is `open` or on another.
+async fn prove(open: Option<TcpStream>, address: SocketAddr, tls: &BackendTls) -> io::Result<()> {
+    let stream = match open {
+        Some(stream) => stream,
+        None => TcpStream::connect(address).await?,
+    };
+    let stream = Stream::Tls(Box::new(tls.connect(stream, address).await?));
+    if tls.is_mutual() {
+        // Whether it believes this balancer shows in an answer alone, whatever that says: over TLS 1.3 the
+        // handshake is over on this side before it has judged.
+        status_on(stream, address, "/").await?;
+    }
+    Ok(())
 }
 
 async fn connect(address: SocketAddr, tls: Option<&BackendTls>) -> io::Result<Stream> {
@@ -232,7 +279,10 @@ async fn connect(address: SocketAddr, tls: Option<&BackendTls>) -> io::Result<St
 
 /// The status that a `GET` of `path` is answered with.
 async fn status(address: SocketAddr, path: &str, tls: Option<&BackendTls>) -> io::Result<u16> {
-    let mut stream = connect(address, tls).await?;
+    status_on(connect(address, tls).await?, address, path).await
+}
+
+async fn status_on(mut stream: Stream, address: SocketAddr, path: &str) -> io::Result<u16> {
     let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     stream.flush().await?;
@@ -244,106 +294,4 @@ async fn status(address: SocketAddr, path: &str, tls: Option<&BackendTls>) -> io
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::net::TcpListener;
-
-    use super::*;
-
-    async fn server(answer: &'static [u8]) -> SocketAddr {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                let mut buf = [0; 1024];
-                let _ = stream.read(&mut buf).await;
-                let _ = stream.write_all(answer).await;
-            }
-        });
-        address
-    }
-
-    #[tokio::test]
-    async fn a_probe_tells_ready_from_not_ready_from_gone() {
-        let asked = async |probe| {
-            let http = ([127, 0, 0, 1], 1).into();
-            let mut asked = Asked { probe, http, tls: None, trusted: None, complained: false };
-            asked.ask().await.unwrap()
-        };
-        let ready = server(b"HTTP/1.1 200 OK\r\n\r\n").await;
-        assert_eq!(asked(Probe::Readyz(ready)).await, Health::Up);
-        let unready = server(b"HTTP/1.1 503 Service Unavailable\r\n\r\n").await;
-        assert_eq!(asked(Probe::Readyz(unready)).await, Health::Unready);
-        assert_eq!(asked(Probe::Connects(unready)).await, Health::Up);
-        let missing = server(b"HTTP/1.0 404 Not Found\r\n\r\n").await;
-        assert_eq!(asked(Probe::Answers(missing)).await, Health::Up);
-        assert_eq!(asked(Probe::Check(missing, "/health".into())).await, Health::Unready);
-        let other = server(b"220 mail.test ESMTP\r\n").await;
-        assert_eq!(asked(Probe::Readyz(other)).await, Health::Unready);
-        let silent = server(b"").await;
-        assert_eq!(asked(Probe::Readyz(silent)).await, Health::Refused);
-        let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-        assert_eq!(asked(Probe::Readyz(gone)).await, Health::Refused);
-        assert_eq!(asked(Probe::Connects(gone)).await, Health::Refused);
-    }
-
-    #[test]
-    fn one_refusal_or_silence_is_chance_two_are_believed_and_ones_own_lack_says_nothing() {
-        let refused = || Some(Ok(Health::Refused));
-        let unreachable = || Some(Ok(Health::Silent));
-        let lack = || Some(Err(io::Error::from_raw_os_error(libc::EMFILE)));
-        let mut row = Row::default();
-        for (answer, believed) in [
-            (refused(), None),
-            (Some(Ok(Health::Up)), Some(Health::Up)),
-            (refused(), None),
-            (lack(), None),
-            (refused(), Some(Health::Refused)),
-            (Some(Ok(Health::Up)), Some(Health::Up)),
-            (None, None),
-            (lack(), None),
-            (None, Some(Health::Silent)),
-            (refused(), Some(Health::Refused)),
-            (None, Some(Health::Refused)),
-            (unreachable(), Some(Health::Silent)),
-            (Some(Ok(Health::Unready)), Some(Health::Unready)),
-            (lack(), None),
-            (refused(), None),
-            (None, Some(Health::Refused)),
-            (Some(Ok(Health::Up)), Some(Health::Up)),
-            (unreachable(), None),
-            (None, Some(Health::Silent)),
-        ] {
-            let what = format!("{answer:?}");
-            assert_eq!(row.next(answer).0, believed, "{what}");
-        }
-    }
-
-    #[test]
-    fn who_cannot_be_reached_has_not_refused() {
-        for (code, refuses) in [
-            (libc::ECONNREFUSED, true),
-            (libc::ECONNRESET, true),
-            (libc::EHOSTUNREACH, false),
-            (libc::ENETUNREACH, false),
-            (libc::ETIMEDOUT, false),
-        ] {
-            assert_eq!(is_refusal(&io::Error::from_raw_os_error(code)), refuses, "{code}");
-        }
-        let mut row = Row::default();
-        assert_eq!(row.next(Some(Ok(Health::Silent))), (None, TIMEOUT), "it is not asked in a busy loop");
-    }
-
-    #[tokio::test]
-    async fn a_hung_backend_is_silent_after_two_time_outs() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let mut target = crate::pools::source::fixed(&[address], None).remove(0);
-        target.probe = Probe::Readyz(address);
-        let (results, mut incoming) = mpsc::channel(1);
-        let begun = std::time::Instant::now();
-        let probe = start(7, &target, None, results);
-        assert_eq!(incoming.recv().await, Some((7, Health::Silent)));
-        assert!(begun.elapsed() < Duration::from_millis(1800));
-        probe.abort();
-    }
-}
+mod tests;

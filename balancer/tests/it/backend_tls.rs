@@ -2,9 +2,9 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use skep_members::key::KeyRing;
@@ -21,9 +21,19 @@ type Tls = StreamOwned<ServerConnection, TcpStream>;
 /// A backend that speaks TLS alone, and echoes bodies.
 struct Sealed {
     address: SocketAddr,
+    gates: Arc<Gates>,
     heads: Arc<Mutex<Vec<String>>>,
     /// Connections that had a request of a client.
     used: Arc<AtomicUsize>,
+}
+
+/// What a backend holds back.
+#[derive(Default)]
+struct Gates {
+    /// It takes no more connections.
+    full: AtomicBool,
+    /// It answers what it has held.
+    open: AtomicBool,
 }
 
 impl Sealed {
@@ -31,20 +41,26 @@ impl Sealed {
         let listener = TcpListener::bind(ANY).unwrap();
         let address = listener.local_addr().unwrap();
         let (heads, used) = (Arc::<Mutex<Vec<String>>>::default(), Arc::<AtomicUsize>::default());
-        let sealed = Self { address, heads: heads.clone(), used: used.clone() };
+        let gates = Arc::<Gates>::default();
+        let sealed = Self { address, gates: gates.clone(), heads: heads.clone(), used: used.clone() };
         std::thread::spawn(move || {
+            let mut left = Vec::new();
             for stream in listener.incoming().flatten() {
-                stream.set_read_timeout(Some(PATIENCE)).unwrap();
+                if gates.full.load(Ordering::SeqCst) {
+                    left.push(stream);
+                    continue;
+                }
                 let (config, heads, used) = (config.clone(), heads.clone(), used.clone());
+                let gates = gates.clone();
                 std::thread::spawn(move || {
-                    let mut stream = StreamOwned::new(ServerConnection::new(config).unwrap(), stream);
+                    let mut stream = accepted(config, stream);
                     let mut first = true;
                     while let Some(head) = head(&mut stream) {
                         if std::mem::take(&mut first) && !head.starts_with("GET / ") {
                             used.fetch_add(1, Ordering::SeqCst);
                         }
                         heads.lock().unwrap().push(head.clone());
-                        if serve(&mut stream, &head).is_err() {
+                        if serve(&mut stream, &head, &gates).is_err() {
                             return;
                         }
                     }
@@ -72,7 +88,15 @@ fn head(stream: &mut Tls) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-fn serve(stream: &mut Tls, head: &str) -> std::io::Result<()> {
+fn accepted(config: Arc<ServerConfig>, stream: TcpStream) -> Tls {
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    StreamOwned::new(ServerConnection::new(config).unwrap(), stream)
+}
+
+fn serve(stream: &mut Tls, head: &str, gates: &Gates) -> std::io::Result<()> {
+    if head.starts_with("GET /held ") {
+        wait("it may answer", || gates.open.load(Ordering::SeqCst));
+    }
     if head.contains("upgrade: websocket") {
         stream.write_all(b"HTTP/1.1 101 x\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\nhello")?;
         loop {
@@ -230,4 +254,24 @@ fn a_backend_whose_certificate_an_authority_of_the_file_has_signed_is_asked() {
         assert!(ask(process.http, "/x").starts_with("HTTP/1.1 503"));
         assert_eq!(backend.asked().len(), before);
     }
+}
+
+#[test]
+fn what_a_backend_has_is_not_cut_because_it_takes_no_more_connections() {
+    let backend = Sealed::start(of_members(&KeyRing::insecure_loopback()));
+    let process = start(&[backend.address], &["--backend-tls", "cluster"]);
+    process.wait_ready();
+    let mut client = Client::connect(process.http);
+    client.send(get("/held"));
+    wait("it has the request", || !backend.asked().is_empty());
+    backend.gates.full.store(true, Ordering::SeqCst);
+    // Longer than a silence takes to be believed.
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(3) {
+        pause(Duration::from_millis(100));
+        let list = ask(process.admin, "/backends");
+        assert!(list.contains("\"up\""), "{list}");
+    }
+    backend.gates.open.store(true, Ordering::SeqCst);
+    assert!(client.answer().0.starts_with("HTTP/1.1 200"));
 }
