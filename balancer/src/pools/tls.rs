@@ -130,11 +130,13 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Tls(stream) => {
-                // Who waits for an answer sees to it that all of the question goes out.
-                if let Poll::Ready(Err(error)) = Pin::new(&mut **stream).poll_flush(cx) {
-                    return Poll::Ready(Err(error));
+                // Who waits for an answer sees to it that all of the question goes out. Where it does not, an answer
+                // may have come all the same.
+                let flushed = Pin::new(&mut **stream).poll_flush(cx);
+                match (Pin::new(stream).poll_read(cx, buf), flushed) {
+                    (Poll::Pending, Poll::Ready(Err(error))) => Poll::Ready(Err(error)),
+                    (read, _) => read,
                 }
-                Pin::new(stream).poll_read(cx, buf)
             }
         }
     }

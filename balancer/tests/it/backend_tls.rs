@@ -7,6 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use skep_balancer::core::shared::Shared;
+use skep_balancer::pools::Pools;
+use skep_balancer::pools::tls::BackendTls;
 use skep_members::key::KeyRing;
 use skep_members::tls::peer_tls;
 
@@ -256,6 +259,12 @@ fn a_backend_whose_certificate_an_authority_of_the_file_has_signed_is_asked() {
     }
 }
 
+/// A core that speaks to backends as a member with these keys does.
+fn of_one_core(backends: &[SocketAddr], keys: &KeyRing) -> Balancer {
+    let pools = Pools::of_skep(Some(BackendTls::of_members(&peer_tls(keys).unwrap())));
+    Balancer::of(backends, Shared { pools, ..Shared::default() })
+}
+
 #[test]
 fn what_a_backend_has_is_not_cut_because_it_takes_no_more_connections() {
     let backend = Sealed::start(of_members(&KeyRing::insecure_loopback()));
@@ -274,4 +283,29 @@ fn what_a_backend_has_is_not_cut_because_it_takes_no_more_connections() {
     }
     backend.gates.open.store(true, Ordering::SeqCst);
     assert!(client.answer().0.starts_with("HTTP/1.1 200"));
+}
+
+#[test]
+fn an_early_answer_is_passed_on_though_the_backend_resets_the_rest_of_the_upload() {
+    let keys = KeyRing::insecure_loopback();
+    let config = of_members(&keys);
+    let listener = TcpListener::bind(ANY).unwrap();
+    let balancer = of_one_core(&[listener.local_addr().unwrap()], &keys);
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let mut stream = accepted(config.clone(), stream);
+            assert!(head(&mut stream).is_some());
+            // The upload fills what lies on the way.
+            pause(Duration::from_millis(100));
+            stream.write_all(b"HTTP/1.1 413 x\r\ncontent-length: 0\r\n\r\n").unwrap();
+            socket2::SockRef::from(&stream.sock).set_linger(Some(Duration::ZERO)).unwrap();
+        }
+    });
+    for _ in 0..8 {
+        let mut client = balancer.client();
+        let sending = uploading(&client, 8 << 20);
+        let answer = client.rest_or_reset();
+        assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+        sending.join().unwrap();
+    }
 }
