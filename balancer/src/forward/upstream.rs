@@ -7,6 +7,7 @@ use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ use tokio::net::TcpStream;
 use crate::core::buffer::{Buffer, BufferPool};
 use crate::forward::retry::Failure;
 use crate::pools::backends::Backend;
-use crate::pools::tls::{BackendTls, Stream};
+use crate::pools::tls::{BackendTls, Stream, is_rejection};
 use crate::wire::request_head::Method;
 use crate::wire::response_head::ResponseHead;
 
@@ -33,6 +34,8 @@ pub struct Upstream {
     /// Of the answer that is being read.
     pub head: ResponseHead,
     pub idle_since: Instant,
+    /// Something was read from it.
+    heard: bool,
 }
 
 impl Upstream {
@@ -48,7 +51,7 @@ impl Upstream {
             Some(tls) => Stream::Tls(Box::new(tls.connect(stream, backend.address).await?)),
         };
         let (buffer, head) = (buffers.buffer(), ResponseHead::default());
-        Ok(Self { stream, backend, buffer, head, idle_since: Instant::now() })
+        Ok(Self { stream, backend, buffer, head, idle_since: Instant::now(), heard: false })
     }
 
     /// Whether an idle connection is still good: not closed, and nothing said out of turn. Costs no
@@ -87,8 +90,13 @@ impl Upstream {
                 }
             }
             match ready!(self.buffer.poll_fill_some(&mut self.stream, cx, read_max)) {
+                Err(error) if !self.heard && is_rejection(&error) => {
+                    tracing::debug!(backend = self.backend.name, %error, "no TLS with it");
+                    self.backend.stats.connect_failures.fetch_add(1, Relaxed);
+                    return Poll::Ready(Err(Failure::Connect));
+                }
                 Ok(0) | Err(_) => return Poll::Ready(Err(Failure::Reset)),
-                Ok(_) => {}
+                Ok(_) => self.heard = true,
             }
         }
     }

@@ -88,6 +88,25 @@ pub fn distrust(error: &io::Error) -> Option<&rustls::Error> {
     error.get_ref()?.downcast_ref()
 }
 
+/// Whether that is the word of a backend that it does not take this balancer's certificate. Over TLS 1.3 it comes
+/// where an answer would, and nothing that was sent before is read.
+pub fn is_rejection(error: &io::Error) -> bool {
+    use rustls::AlertDescription as Alert;
+    let Some(rustls::Error::AlertReceived(alert)) = distrust(error) else { return false };
+    matches!(
+        alert,
+        Alert::AccessDenied
+            | Alert::BadCertificate
+            | Alert::CertificateExpired
+            | Alert::CertificateRequired
+            | Alert::CertificateRevoked
+            | Alert::CertificateUnknown
+            | Alert::DecryptError
+            | Alert::UnknownCA
+            | Alert::UnsupportedCertificate
+    )
+}
+
 /// A connection to a backend.
 #[derive(Debug)]
 pub enum Stream {

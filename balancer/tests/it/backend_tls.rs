@@ -309,3 +309,22 @@ fn an_early_answer_is_passed_on_though_the_backend_resets_the_rest_of_the_upload
         sending.join().unwrap();
     }
 }
+
+#[test]
+fn a_backend_that_does_not_take_this_balancers_certificate_has_done_nothing() {
+    let (ours, theirs) = (KeyRing::generate_line(), KeyRing::generate_line());
+    let [ours, theirs] = [ours, theirs].map(|line| KeyRing::parse(&line).unwrap());
+    // It proves who it is, and believes others.
+    let mut config = (*of_members(&theirs)).clone();
+    config.cert_resolver = of_members(&ours).cert_resolver.clone();
+    let (rejecting, good) = (Sealed::start(Arc::new(config)), Sealed::start(of_members(&ours)));
+    let balancer = of_one_core(&[], &ours);
+    let backends = balancer.set(&[rejecting.address, good.address], Some(0));
+    for _ in 0..4 {
+        let answer =
+            balancer.ask("POST /x HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 2\r\n\r\nhi");
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("hi"), "{answer}");
+    }
+    assert!(backends[0].stats.connect_failures.load(Ordering::SeqCst) > 0, "the leader is asked first");
+    assert_eq!((rejecting.asked().len(), good.asked().len()), (0, 4));
+}
