@@ -162,7 +162,8 @@ impl Dispatch {
         }
         // What waits is spread: it comes to the leader when there is something to do.
         let leader = set.leader.filter(|_| wish.kind == Kind::Unsafe && !wish.waits);
-        let chosen = choose(set.serving.len(), leader, &mut self.worker.random.borrow_mut(), candidate);
+        let random = &mut self.worker.random.borrow_mut();
+        let chosen = choose(set.serving.len(), &set.chances, leader, random, candidate);
         Ok(chosen.map(|at| set.serving[at].clone()))
     }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use skep_base::id::NodeId;
 
-use crate::pools::choose::{self, Candidate};
+use crate::pools::choose::{self, Candidate, Chances};
 use crate::pools::failures::{Failures, Way};
 use crate::pools::latency::Latency;
 use crate::pools::orders::{self, Order};
@@ -303,6 +303,8 @@ impl Drop for InFlight {
 pub struct BackendSet {
     /// Those that requests may go to.
     pub serving: Vec<Arc<Backend>>,
+    /// How often each of them is drawn.
+    pub chances: Chances,
     /// Whether none may be served from, and those in `serving` are a last resort.
     pub last_resort: bool,
     /// The index in `serving` of the Raft leader.
@@ -366,6 +368,7 @@ impl BackendSet {
                 set.gone.push(it.backend.serial);
             }
         }
+        set.chances = Chances::of(known.iter().filter(|it| it.serving).map(|it| it.order.weight));
         set.known = known;
         set
     }

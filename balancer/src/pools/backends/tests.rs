@@ -162,7 +162,7 @@ fn share_of_what_fails(per_second: u64, ejects: bool) -> f64 {
     for at in 0..requests {
         let now = begun + Duration::from_millis(at * 1000 / per_second);
         let candidate = |at: usize| set.serving[at].candidate(now, Kind::Safe, false, 100, false);
-        let at = choose::choose(2, None, &mut random, candidate).unwrap();
+        let at = choose::choose(2, &Chances::default(), None, &mut random, candidate).unwrap();
         let (good, ms) = if at == 0 { (false, 1) } else { (true, 20) };
         set.serving[at].answered(if good { 200 } else { 500 });
         let latency = Some(Duration::from_millis(ms));
