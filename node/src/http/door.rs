@@ -64,6 +64,10 @@ impl TlsDoor {
 impl Door for TlsDoor {
     type Stream = Opened;
 
+    async fn is_spoken_to(&self, stream: &TcpStream) -> bool {
+        matches!(stream.peek(&mut [0]).await, Ok(1))
+    }
+
     async fn open(&self, mut stream: TcpStream) -> Option<Opened> {
         let mut first = [0];
         if !matches!(stream.peek(&mut first).await, Ok(1)) {
@@ -155,9 +159,17 @@ impl AsyncWrite for Opened {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
+    use bytes::Bytes;
+    use http::{Request, Response};
+    use http_body_util::Full;
+    use hyper::body::Incoming;
+    use skep_console::{Answers, ServeLimits, Stage, serve_behind};
     use skep_members::key::KeyRing;
     use skep_members::tls::{PeerTls, peer_tls};
     use tokio::net::TcpListener;
+    use tokio::sync::watch;
     use tokio_rustls::TlsConnector;
 
     use super::*;
@@ -207,8 +219,39 @@ mod tests {
     #[tokio::test]
     async fn who_says_nothing_is_waited_for_and_who_leaves_is_not() {
         let (opened, client) = opening(&TlsDoor::new(http(&KeyRing::generate_line()).server, true)).await;
-        assert!(!opened.is_finished());
+        let mut opened = opened;
+        assert!(timeout(Duration::from_millis(100), &mut opened).await.is_err(), "it waits");
         drop(client);
         assert!(opened.await.unwrap().is_none());
+    }
+
+    #[derive(Clone)]
+    struct Hello;
+
+    impl Answers for Hello {
+        type Body = Full<Bytes>;
+
+        async fn respond(&self, _: Request<Incoming>, _: Instant) -> Response<Self::Body> {
+            Response::new(Full::new("hello".into()))
+        }
+    }
+
+    #[tokio::test]
+    async fn who_has_said_nothing_holds_no_stop_and_who_has_is_answered() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let door = TlsDoor::new(http(&KeyRing::generate_line()).server, true);
+        let (stop, stages) = watch::channel(Stage::Serving);
+        let serving = tokio::spawn(serve_behind(door, listener, Hello, ServeLimits::default(), stages));
+        let mut silent = TcpStream::connect(address).await.unwrap();
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        let mut answer = [0; 12];
+        client.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200");
+        stop.send_replace(Stage::Stopping);
+        // Its time to stop is five seconds.
+        timeout(Duration::from_secs(3), serving).await.expect("a silent connection holds it").unwrap();
+        assert_eq!(silent.read(&mut answer).await.unwrap(), 0);
     }
 }

@@ -61,6 +61,13 @@ pub trait Answers: Clone + Send + Sync + 'static {
 pub trait Door: Clone + Send + Sync + 'static {
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
+    /// Waits for the first byte, where the door has to have one; false where none comes any more. Until then nobody
+    /// is here who a stop would wait for.
+    fn is_spoken_to(&self, stream: &TcpStream) -> impl Future<Output = bool> + Send {
+        let _ = stream;
+        async { true }
+    }
+
     /// The stream inside; none where who came is not let in. Dropped where that takes as long as a connection may
     /// idle.
     fn open(&self, stream: TcpStream) -> impl Future<Output = Option<Self::Stream>> + Send;
@@ -253,6 +260,19 @@ async fn opened<D: Door>(
     orders: &mut watch::Receiver<Order>,
     idle_timeout: Duration,
 ) -> Option<D::Stream> {
+    let stopped = async {
+        let _ = orders.wait_for(|order| *order >= Order::Finish).await;
+        // What it says may be on its way.
+        tokio::time::sleep(STOP_LINGER).await;
+    };
+    let is_spoken_to = tokio::select! {
+        biased;
+        spoken = tokio::time::timeout(idle_timeout, door.is_spoken_to(&stream)) => spoken.unwrap_or(false),
+        () = stopped => false,
+    };
+    if !is_spoken_to {
+        return None;
+    }
     tokio::select! {
         biased;
         opened = tokio::time::timeout(idle_timeout, door.open(stream)) => opened.ok().flatten(),
