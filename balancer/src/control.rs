@@ -33,7 +33,7 @@ use crate::core::shared::Shared;
 use crate::core::stats::CoreStats;
 use crate::core::worker::idle_grace;
 use crate::listen::activation::{Passed, bind_all};
-use crate::listen::cores::{self, CoreConfig, Phase};
+use crate::listen::cores::{self, CoreConfig, Listening, Phase};
 use crate::listen::tls::Certificates;
 use crate::metrics::{self, Metrics};
 use crate::operator::Operations;
@@ -67,7 +67,7 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
     };
     let count = config.cores.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let passed = Passed::take().map_err(anyhow::Error::msg)?;
-    let stay = passed.http.is_some() || passed.https.is_some();
+    let (http_stays, https_stays) = (passed.http.is_some(), passed.https.is_some());
     let http =
         bind_all(passed.http, config.http, count).with_context(|| format!("--http {}", config.http))?;
     let https = match config.https {
@@ -117,10 +117,12 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
             shared: shared.clone(),
             stats: core_stats,
             log: log.clone(),
-            http,
-            https: https.next().zip(certificates.clone()),
+            http: Listening { socket: http, stays: http_stays },
+            https: https
+                .next()
+                .map(|socket| Listening { socket, stays: https_stays })
+                .zip(certificates.clone()),
             phase: phases.clone(),
-            stay,
         };
         let thread = cores::start(id, core)?;
         cores.spawn_blocking(move || thread.join());

@@ -4,6 +4,7 @@
 //! what is forwarded. Neither knows the other.
 
 pub(crate) mod activation;
+pub(crate) mod backlog;
 pub(crate) mod client;
 pub mod cores;
 pub(crate) mod http1;

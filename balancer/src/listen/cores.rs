@@ -31,6 +31,7 @@ use crate::core::worker::Worker;
 use crate::forward::dispatch::Dispatches;
 use crate::forward::problem::Problem;
 use crate::gateway::Gateway;
+use crate::listen::backlog::take_all;
 use crate::listen::client::ClientInfo;
 use crate::listen::http1;
 use crate::listen::http2;
@@ -64,11 +65,17 @@ pub struct CoreConfig {
     pub shared: Arc<Shared>,
     pub stats: Arc<CoreStats>,
     pub log: Option<SyncSender<Vec<u8>>>,
-    pub http: std::net::TcpListener,
-    pub https: Option<(std::net::TcpListener, Arc<Certificates>)>,
+    pub http: Listening,
+    pub https: Option<(Listening, Arc<Certificates>)>,
     pub phase: watch::Receiver<Phase>,
-    /// Others have the listening sockets, too, and they go on when this core ends.
-    pub stay: bool,
+}
+
+/// A socket at which a core takes clients.
+#[derive(Debug)]
+pub struct Listening {
+    pub socket: std::net::TcpListener,
+    /// Others have it, too, and it goes on when this core ends.
+    pub stays: bool,
 }
 
 /// Starts a core's thread.
@@ -89,7 +96,6 @@ async fn run(config: CoreConfig) -> io::Result<()> {
         gateway,
         connections: Cell::new(0),
         questions: Places::default(),
-        stay: config.stay,
         ended: Notify::new(),
     });
     let beats = worker.stats.clone();
@@ -102,11 +108,12 @@ async fn run(config: CoreConfig) -> io::Result<()> {
             beats.ticks.add(1);
         }
     });
-    let http = TcpListener::from_std(config.http)?;
-    let mut accepting = vec![tokio::task::spawn_local(core.clone().accept(http, None, config.phase.clone()))];
-    if let Some((listener, certificates)) = config.https {
-        let listener = TcpListener::from_std(listener)?;
-        let accept = core.clone().accept(listener, Some(certificates), config.phase.clone());
+    let http = Some((config.http, None));
+    let https = config.https.map(|(listening, certificates)| (listening, Some(certificates)));
+    let mut accepting = Vec::new();
+    for (Listening { socket, stays }, certificates) in http.into_iter().chain(https) {
+        let listener = TcpListener::from_std(socket)?;
+        let accept = core.clone().accept(listener, stays, certificates, config.phase.clone());
         accepting.push(tokio::task::spawn_local(accept));
     }
     let mut phase = config.phase;
@@ -137,8 +144,6 @@ struct Core {
     connections: Cell<usize>,
     /// For connections beyond the limit, which may ask whether it is ready.
     questions: Places,
-    /// The listening sockets go on when it ends.
-    stay: bool,
     ended: Notify,
 }
 
@@ -146,6 +151,7 @@ impl Core {
     async fn accept(
         self: Rc<Self>,
         listener: TcpListener,
+        stays: bool,
         certificates: Option<Arc<Certificates>>,
         mut phase: watch::Receiver<Phase>,
     ) {
@@ -163,32 +169,28 @@ impl Core {
                 }
             }
         }
-        self.end(listener, certificates.as_ref()).await;
+        // Who waits at a socket that stays is somebody else's.
+        if !stays {
+            self.end(listener, certificates.as_ref()).await;
+        }
     }
 
     /// Takes who has begun, and closes the listener. Who was half way would be reset by that, so nobody begins from
     /// here on, and for those a moment is waited.
     async fn end(self: &Rc<Self>, listener: TcpListener, certificates: Option<&Arc<Certificates>>) {
         let Ok(listener) = listener.into_std() else { return };
-        if !self.stay {
-            if let Err(error) = listen::begin_no_more(&listener) {
-                tracing::debug!(%error, "who begins a connection now may be reset");
-            }
-            tokio::time::sleep(HANDSHAKES).await;
+        if let Err(error) = listen::begin_no_more(&listener) {
+            tracing::debug!(%error, "who begins a connection now may be reset");
         }
+        tokio::time::sleep(HANDSHAKES).await;
         // Asked of the kernel: what the runtime has heard may be older.
-        loop {
-            match listener.accept() {
-                Ok((stream, address)) => {
-                    let taken = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
-                    if let Ok(stream) = taken {
-                        self.begin(stream, address, certificates);
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return,
+        let take = |(stream, address): (std::net::TcpStream, SocketAddr)| {
+            let taken = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+            if let Ok(stream) = taken {
+                self.begin(stream, address, certificates);
             }
-        }
+        };
+        take_all(|| listener.accept(), take).await;
     }
 
     fn begin(

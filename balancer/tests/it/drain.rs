@@ -1,10 +1,15 @@
 //! A balancer that ends: what is told to clients, what still comes in, what is let go.
 
+use std::io::ErrorKind;
+use std::net::TcpStream;
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, mpsc};
+use std::time::Duration;
 
 use crate::harness::*;
-use skep_balancer::listen::cores::Phase;
+use skep_balancer::core::shared::Shared;
+use skep_balancer::listen::cores::{Listening, Phase};
+use skep_base::listen::bind;
 use skep_members::key::KeyRing;
 use skep_vrrp::let_go;
 
@@ -88,4 +93,25 @@ fn who_has_the_key_has_connections_let_go_and_later_ones_stay() {
     let mut late = balancer.client();
     late.send(get("/4"));
     assert!(!late.answer().0.contains("connection: close"));
+}
+
+#[test]
+fn a_socket_that_others_have_is_left_to_them_and_at_another_nobody_begins_any_more() {
+    let loopback = "127.0.0.1:0".parse().unwrap();
+    let [(http, stays), (https, ends)] = [true, false].map(|stays| {
+        let socket = bind(loopback).unwrap();
+        (socket.try_clone().unwrap(), Listening { socket, stays })
+    });
+    let backend = Scripted::plain("b");
+    let balancer = Balancer::at(stays, ends, &[backend.address], Shared::default());
+    assert!(balancer.ask(&get_and_close("/")).starts_with("HTTP/1.1 200"));
+    let (http_address, https_address) = (balancer.http, balancer.https);
+    balancer.phase.send_replace(Phase::Draining);
+    balancer.join();
+    // It is as it was for who serves there next.
+    let _client = TcpStream::connect(http_address).unwrap();
+    wait("it waits there", || http.accept().is_ok());
+    let late = TcpStream::connect_timeout(&https_address, Duration::from_millis(100));
+    assert_eq!(late.unwrap_err().kind(), ErrorKind::TimedOut);
+    drop(https);
 }

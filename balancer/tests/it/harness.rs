@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use skep_balancer::core::settings::Settings;
 use skep_balancer::core::shared::Shared;
 use skep_balancer::core::stats::CoreStats;
-use skep_balancer::listen::cores::{CoreConfig, Phase, start};
+use skep_balancer::listen::cores::{CoreConfig, Listening, Phase, start};
 use skep_balancer::listen::tls::Certificates;
 use skep_balancer::pools::backends::{Backend, BackendSet, Known};
 use skep_base::listen::bind;
@@ -38,13 +38,18 @@ impl Balancer {
     }
 
     pub fn of(backends: &[SocketAddr], shared: Shared) -> Self {
+        let loopback = "127.0.0.1:0".parse().unwrap();
+        let [http, https] =
+            [loopback, loopback].map(|any| Listening { socket: bind(any).unwrap(), stays: false });
+        Self::at(http, https, backends, shared)
+    }
+
+    pub fn at(http: Listening, https: Listening, backends: &[SocketAddr], shared: Shared) -> Self {
         let shared = Arc::new(shared);
         let stats = Arc::new(CoreStats::default());
         let (phase, receiver) = watch::channel(Phase::Serving);
-        let loopback = "127.0.0.1:0".parse().unwrap();
-        let (http, https) = (bind(loopback).unwrap(), bind(loopback).unwrap());
         let certificates = Arc::new(Certificates::new(vec![], None).unwrap());
-        let (http_address, https_address) = (http.local_addr().unwrap(), https.local_addr().unwrap());
+        let [http_address, https_address] = [&http, &https].map(|it| it.socket.local_addr().unwrap());
         let config = CoreConfig {
             shared: shared.clone(),
             stats: stats.clone(),
@@ -52,7 +57,6 @@ impl Balancer {
             http,
             https: Some((https, certificates)),
             phase: receiver,
-            stay: false,
         };
         let core = Some(start(0, config).unwrap());
         let balancer = Self { http: http_address, https: https_address, shared, stats, phase, core };
