@@ -225,6 +225,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Metered<S> {
 mod tests {
     use std::sync::Arc;
 
+    use tokio::io::AsyncWriteExt;
+
     use super::*;
     use crate::core::account::Account;
 
@@ -276,5 +278,26 @@ mod tests {
         assert_eq!(first.charge.borrow().bytes(), 0);
         drop((first, second));
         assert_eq!(account.drawn(), 0);
+    }
+
+    #[tokio::test]
+    async fn who_is_still_sending_at_the_end_is_read_on_until_it_ends() {
+        for lingers in [false, true] {
+            let (near, mut far) = tokio::io::duplex(64);
+            let outbox = Rc::new(outbox(16 << 20).1);
+            if lingers {
+                outbox.linger();
+            }
+            let mut metered = Metered::new(near, outbox);
+            far.write_all(&[0; 64]).await.unwrap();
+            let mut end = std::pin::pin!(metered.shutdown());
+            let ended = std::future::poll_fn(|cx| Poll::Ready(end.as_mut().poll(cx).is_ready())).await;
+            assert_eq!(ended, !lingers);
+            if lingers {
+                far.write_all(&[0; 64]).await.unwrap();
+                drop(far);
+                end.await.unwrap();
+            }
+        }
     }
 }
