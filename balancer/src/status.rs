@@ -302,9 +302,10 @@ mod tests {
         assert!(status.started(status.started + START_MAX).is_ok(), "it is not what is amiss");
         pool.store(known(Health::Up));
         let measuring = tokio::spawn(status.clone().measure());
+        let mut looks = tokio::time::interval(Duration::from_millis(1));
         let was_ready = async {
             while !status.was_ready.load(Relaxed) {
-                tokio::time::sleep(Duration::from_millis(1)).await;
+                looks.tick().await;
             }
         };
         tokio::time::timeout(Duration::from_secs(20), was_ready).await.unwrap();

@@ -263,10 +263,10 @@ pub fn wait(what: &str, mut is_so: impl FnMut() -> bool) {
 
 /// As [`wait`], while the runtime's other tasks go on.
 pub async fn wait_async(what: &str, mut is_so: impl FnMut() -> bool) {
-    let begun = Instant::now();
+    let (begun, mut looks) = (Instant::now(), tokio::time::interval(Duration::from_millis(1)));
     while !is_so() {
         assert!(begun.elapsed() < PATIENCE, "{what}");
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        looks.tick().await;
     }
 }
 

@@ -18,8 +18,8 @@ use crate::peers::framing::put_whole;
 use crate::peers::{DialError, GREETING_MAX, GREETING_PER_SOURCE_MAX, hello};
 use crate::types::Vote;
 use crate::wire::{
-    self, AppendRequest, ConnectionKind, Frame, GROUP, Hello, Operation, Refusal, RejectReason, Request,
-    Response, TransferLeaderRequest, VoteRequest,
+    self, AppendRequest, ConnectionKind, Frame, GROUP, Hello, Operation, RecordName, Refusal, RejectReason,
+    Request, Response, TransferLeaderRequest, VoteRequest,
 };
 
 /// The ids that edges say here: one that no node has.
@@ -72,7 +72,9 @@ fn privileged() -> Vec<Request> {
         Request::HasRoom,
         Request::Resumes { session: 9, held: None, went_back: false },
         Request::Hashes,
-        Request::Beat { worker: "w".into(), stream: 1, fences: vec![1] },
+        Request::Beat { worker: "w".into(), stream: 1, fences: vec![1], slots: 1, version: String::new() },
+        Request::Records(vec![RecordName::Message { seq: 1 }]),
+        Request::Workers { after: String::new(), limit: 1 },
         Request::Gone { worker: "w".into(), stream: 1, ago_ms: 0, fences: vec![1] },
         Request::Operate(Operation::MendTime { agreed_ms: Some(1) }),
     ]
