@@ -85,8 +85,11 @@ async fn a_balancer_with_the_edge_key_alone_is_let_in_where_nodes_take_tls_alone
         let tls = ["--backend-tls", "cluster", "--cluster-key-file", file.to_str().unwrap()];
         let balancer = Balancer::start(&cluster, &tls).await;
         balancer.client.put(words).await;
-        let backend = balancer.backend(cluster.node(1).http.address).await.expect("a backend");
-        assert_eq!(backend["probe"], "up", "{words}: {backend}");
+        until("its checks go through as well", PATIENCE, async || {
+            let backend = balancer.backend(cluster.node(1).http.address).await?;
+            (backend["probe"] == "up").then_some(())
+        })
+        .await;
     }
 }
 
