@@ -66,12 +66,17 @@ pub struct Beat {
     /// What operators are shown of the worker.
     pub slots: usize,
     pub version: &'static str,
+    /// Whether it claims nothing, as an operator wanted.
+    pub quiet: bool,
 }
 
 #[derive(Debug, Deserialize)]
 pub struct Beaten {
     /// Fences that are this worker's no more.
     pub lost: Vec<u64>,
+    /// What an operator wants of it: `quiet`, to claim nothing, or `run`.
+    #[serde(default)]
+    pub say: Option<String>,
 }
 
 #[derive(Debug, Serialize)]

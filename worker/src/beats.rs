@@ -40,10 +40,11 @@ async fn name_all(worker: &Worker) {
             stream: worker.stream.load(Relaxed),
             slots: worker.slots,
             version: env!("CARGO_PKG_VERSION"),
+            quiet: *worker.quiet.borrow(),
         };
         let answer = worker.client.post(&path, &beat, ANSWER_TIMEOUT).await;
         let pause = match judge(answer) {
-            Ok(lost) => {
+            Ok(Beaten { lost, say }) => {
                 worker.heard();
                 worker.metrics.beats.inc();
                 if !is_heard {
@@ -51,6 +52,9 @@ async fn name_all(worker: &Worker) {
                 }
                 is_heard = true;
                 worker.held.keep(&holds, began);
+                if let Some(say) = say {
+                    worker.told(&say);
+                }
                 for fence in lost.into_iter().filter(|fence| holds.contains(fence)) {
                     tracing::warn!(fence, "the task is this worker's no more");
                     worker.held.stop(fence, Stopped::Lost);
@@ -73,14 +77,14 @@ async fn name_all(worker: &Worker) {
     }
 }
 
-/// What is lost.
-fn judge(answer: Result<Answer, NoAnswer>) -> Result<Vec<u64>, String> {
+/// What is lost, and what is wanted.
+fn judge(answer: Result<Answer, NoAnswer>) -> Result<Beaten, String> {
     let answer = answer.map_err(|error| error.to_string())?;
     if answer.status != StatusCode::OK {
         return Err(answer.detail());
     }
     let beaten = serde_json::from_slice::<Beaten>(&answer.body);
-    beaten.map(|beaten| beaten.lost).map_err(|error| format!("the answer is none: {error}"))
+    beaten.map_err(|error| format!("the answer is none: {error}"))
 }
 
 async fn stop_unkept(worker: &Worker) {

@@ -1,4 +1,4 @@
-//! Asks for tasks, one claim at a time, and begins what it is given.
+//! Asks for tasks, one claim at a time, and begins what it is given; while an operator wants it to be quiet, none.
 //!
 //! A claim has a number, and is made again with it until it is answered: an answer that was lost gave tasks
 //! that would else be nobody's until their lease is over. What is held is named with each.
@@ -26,15 +26,29 @@ const TASKS_MAX: usize = 32;
 
 /// Claims until it is told to stop; what the last claim was given by then is returned, and not begun.
 pub async fn claim(worker: &Arc<Worker>, stop: &CancellationToken) -> Vec<Task> {
-    let mut number = 0;
+    let (mut number, mut quiet) = (0, worker.quiet.subscribe());
     loop {
+        let may_claim = async {
+            worker.held.fewer_than(worker.slots).await;
+            let _ = quiet.wait_for(|quiet| !quiet).await;
+        };
         tokio::select! {
-            () = worker.held.fewer_than(worker.slots) => {}
+            () = may_claim => {}
             () = stop.cancelled() => return Vec::new(),
         }
         number += 1;
+        let claimed = async {
+            let told = async {
+                let _ = quiet.wait_for(|quiet| *quiet).await;
+            };
+            tokio::select! {
+                tasks = answered(worker, number, WAIT) => tasks,
+                // It may have been given something already: the same claim, which waits no more, is its end.
+                () = told => answered(worker, number, Duration::ZERO).await,
+            }
+        };
         let tasks = tokio::select! {
-            tasks = answered(worker, number, WAIT) => tasks,
+            tasks = claimed => tasks,
             () = stop.cancelled() => {
                 // It may have been given something already. Asked once more, and not for long.
                 let last = tokio::time::timeout(LAST_TIMEOUT, answered(worker, number, Duration::ZERO)).await;

@@ -33,6 +33,7 @@ pub struct Metrics {
     pub tasks: Family<[(&'static str, &'static str); 1], Counter>,
     pub running: Gauge,
     pub slots: Gauge,
+    pub quiet: Gauge,
     pub run_seconds: RunSeconds,
     pub claims: Counter,
     pub beats: Counter,
@@ -49,6 +50,7 @@ impl Metrics {
         registry.register("tasks", "Tasks by what came of them here", self.tasks.clone());
         registry.register("running", "Tasks that are being done", self.running.clone());
         registry.register("slots", "Most tasks at a time", self.slots.clone());
+        registry.register("quiet", "Whether nothing is claimed, as an operator wants it", self.quiet.clone());
         registry.register("run_seconds", "How long tasks were done here", self.run_seconds.0.clone());
         registry.register("claims", "Claims that were answered", self.claims.clone());
         registry.register("beats", "Beats that were answered", self.beats.clone());

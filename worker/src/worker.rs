@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use prometheus_client::registry::Registry;
 use skep_base::random::Random;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
@@ -36,6 +36,8 @@ pub struct Worker {
     pub beat_now: Notify,
     /// The number of the newest stream.
     pub stream: AtomicU64,
+    /// It claims nothing, as an operator wants it.
+    pub quiet: watch::Sender<bool>,
     said: Mutex<Said>,
 }
 
@@ -72,9 +74,25 @@ impl Worker {
             tasks: TaskTracker::new(),
             beat_now: Notify::new(),
             stream: AtomicU64::new(0),
+            quiet: watch::Sender::new(false),
             said: Mutex::default(),
         };
         Ok((worker, registry))
+    }
+
+    /// What an operator wants of it; what is not known is let be.
+    pub fn told(&self, say: &str) {
+        let quiet = match say {
+            "quiet" => true,
+            "run" => false,
+            _ => return,
+        };
+        if self.quiet.send_replace(quiet) != quiet {
+            tracing::info!(quiet, "as an operator wants it");
+            self.metrics.quiet.set(quiet.into());
+            // Nodes say so until they hear that it is so.
+            self.beat_now.notify_one();
+        }
     }
 
     /// A node has taken what was said.

@@ -253,16 +253,24 @@ impl TaskApi for Fake {
         Ok(outcomes)
     }
 
-    async fn tell_of_worker(&self, word: Word<'_>) -> Result<(), ServiceError> {
+    async fn tell_of_worker(&self, word: Word<'_>) -> Result<Option<bool>, ServiceError> {
         let state = &mut self.state.lock().unwrap();
         if word.ended.is_none() {
             state.beats.extend_from_slice(word.fences);
             if word.slots > 0 {
                 let (worker, version) = (word.worker.to_owned(), word.version.to_owned());
-                state.heard.push(HeardWorker { worker, ago_ms: 0, slots: word.slots, version });
+                let quiet = word.quiet;
+                state.heard.push(HeardWorker { worker, ago_ms: 0, slots: word.slots, version, quiet });
             }
         }
-        Ok(())
+        let known = state.heard.iter().find(|heard| heard.worker == word.worker);
+        Ok(known.and_then(|heard| heard.quiet).filter(|quiet| word.quiet == Some(!quiet)))
+    }
+
+    async fn quiet_worker(&self, worker: &str, quiet: bool) -> Result<bool, ServiceError> {
+        let heard = &mut self.state.lock().unwrap().heard;
+        let known = heard.iter_mut().find(|heard| heard.worker == worker);
+        Ok(known.map(|heard| heard.quiet = Some(quiet)).is_some())
     }
 
     async fn heard_workers(&self, after: &str, limit: u32) -> Option<Vec<HeardWorker>> {

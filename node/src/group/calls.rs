@@ -72,10 +72,13 @@ impl CallHandler for Calls {
                 }
                 .boxed()
             }
-            Request::Beat { worker, stream, fences, slots, version } => {
+            Request::Beat { worker, stream, fences, slots, version, quiet } => {
                 let led = led_term(self.node_id, &self.raft);
-                let said = Said { worker: &worker, stream, fences: &fences, slots, version: &version };
-                answer(Response::Beat(self.held_leases.extend(said, led)))
+                let said = Said { worker: &worker, stream, fences: &fences, slots, version: &version, quiet };
+                answer(match self.held_leases.extend(said, led) {
+                    Some(Some(quiet)) => Response::Told { quiet },
+                    heard => Response::Beat(heard.is_some()),
+                })
             }
             Request::Workers { after, limit } => {
                 let led = led_term(self.node_id, &self.raft);
@@ -85,6 +88,10 @@ impl CallHandler for Calls {
                 let led = led_term(self.node_id, &self.raft);
                 let ago = Duration::from_millis(ago_ms);
                 answer(Response::Beat(self.held_leases.end(&worker, stream, ago, &fences, led)))
+            }
+            Request::Quiet { worker, quiet } => {
+                let led = led_term(self.node_id, &self.raft);
+                answer(Response::Quieted(self.held_leases.ask_quiet(&worker, quiet, led)))
             }
             Request::HasRoom => answer(Response::HasRoom(self.health.borrow().full.is_none())),
             Request::Resumes { session, held, went_back } => {

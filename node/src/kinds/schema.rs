@@ -9,7 +9,8 @@ mod asked;
 use utoipa::ToSchema;
 
 pub(crate) use asked::{
-    Beat, CompleteTask, FailTask, PutTasks, QueueSettings, ReleaseTask, SnoozeTask, TaskClaim, TaskProgress,
+    Beat, CompleteTask, FailTask, PutTasks, QueueSettings, QuietWorker, ReleaseTask, SnoozeTask, TaskClaim,
+    TaskProgress,
 };
 
 /// A message that is a text.
@@ -263,6 +264,9 @@ pub(crate) struct ClaimedTask {
 #[derive(ToSchema)]
 pub(crate) struct BeatAnswer {
     pub lost: Vec<u64>,
+    /// What an operator wants of it: to claim nothing, or to go on.
+    #[schema(required = false, pattern = "^(quiet|run)$", nullable = false)]
+    pub say: Option<String>,
 }
 
 /// What a task is from here on.
@@ -360,7 +364,17 @@ pub(crate) struct Worker {
     /// Null where it does not say.
     #[schema(required = true)]
     pub version: Option<String>,
+    /// Whether it claims nothing, or is to; null where it does not say.
+    #[schema(required = true)]
+    pub quiet: Option<bool>,
     pub holds: Vec<HeldTask>,
+}
+
+/// What a worker is to do.
+#[derive(ToSchema)]
+pub(crate) struct WorkerQuieted {
+    pub worker: String,
+    pub quiet: bool,
 }
 
 /// A task in a worker's hands.

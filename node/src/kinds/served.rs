@@ -92,8 +92,18 @@ pub trait TaskApi: MessageApi {
         &self,
         ops: Vec<TaskOp>,
     ) -> impl Future<Output = Result<Vec<TaskOutcome>, ServiceError>> + Send;
-    /// Tells the leader that a worker is there, or is gone.
-    fn tell_of_worker(&self, word: Word<'_>) -> impl Future<Output = Result<(), ServiceError>> + Send;
+    /// Tells the leader that a worker is there, or is gone; answers what the worker is to be told: to claim nothing, or
+    /// to go on.
+    fn tell_of_worker(
+        &self,
+        word: Word<'_>,
+    ) -> impl Future<Output = Result<Option<bool>, ServiceError>> + Send;
+    /// Has a worker claim nothing, or go on; answers whether the leader has heard of it.
+    fn quiet_worker(
+        &self,
+        worker: &str,
+        quiet: bool,
+    ) -> impl Future<Output = Result<bool, ServiceError>> + Send;
     /// The workers after a name that the leader has heard of, at most so many; none where it cannot be asked now.
     fn heard_workers(&self, after: &str, limit: u32)
     -> impl Future<Output = Option<Vec<HeardWorker>>> + Send;
@@ -119,8 +129,18 @@ impl TaskApi for Service {
     ) -> impl Future<Output = Result<Vec<TaskOutcome>, ServiceError>> + Send {
         Service::change_all_tasks(self, ops)
     }
-    fn tell_of_worker(&self, word: Word<'_>) -> impl Future<Output = Result<(), ServiceError>> + Send {
+    fn tell_of_worker(
+        &self,
+        word: Word<'_>,
+    ) -> impl Future<Output = Result<Option<bool>, ServiceError>> + Send {
         Service::tell_of_worker(self, word)
+    }
+    fn quiet_worker(
+        &self,
+        worker: &str,
+        quiet: bool,
+    ) -> impl Future<Output = Result<bool, ServiceError>> + Send {
+        Service::quiet_worker(self, worker, quiet)
     }
     fn heard_workers(
         &self,

@@ -180,6 +180,7 @@ pub(crate) fn routes<A: TaskApi>(queues: Arc<Queues<A>>) -> Router {
         client::store, client::store_any, client::look, worker::claim, worker::beat, stream::stay, worker::complete,
         worker::fail, worker::release, worker::snooze, worker::progress, operate::list, operate::set,
         operate::cancel, operate::retry, oversee::list, oversee::purge, oversee::retry_all, oversee::workers,
+        oversee::quiet,
         batches::store, batches::look, crawl::store, crawl::status, crawl::result
     ),
     tags(

@@ -56,8 +56,8 @@ impl Service {
     }
 
     /// Has the leader believe for a lease's length more that a worker holds what it says; or no more, where its stream
-    /// has ended and nothing was heard of it since.
-    pub async fn tell_of_worker(&self, word: Word<'_>) -> Result<(), ServiceError> {
+    /// has ended and nothing was heard of it since. Answers what the worker is to be told: to claim nothing, or to go on.
+    pub async fn tell_of_worker(&self, word: Word<'_>) -> Result<Option<bool>, ServiceError> {
         self.0.beats.tell(word, Instant::now() + BEAT_TIMEOUT).await
     }
 
@@ -65,6 +65,12 @@ impl Service {
     /// cannot be asked now.
     pub async fn heard_workers(&self, after: &str, limit: u32) -> Option<Vec<HeardWorker>> {
         self.0.beats.heard(after, limit, Instant::now() + HEARD_TIMEOUT).await
+    }
+
+    /// Has a worker claim nothing from here on, or go on, with its next beat. Answers whether the leader has heard of it
+    /// within a lease's length.
+    pub async fn quiet_worker(&self, worker: &str, quiet: bool) -> Result<bool, ServiceError> {
+        self.0.beats.quiet(worker, quiet, Instant::now() + HEARD_TIMEOUT).await
     }
 
     /// Fails until the cluster has agreed to have tasks: a member of the version before could not read them.

@@ -68,13 +68,13 @@ pub(super) async fn run(
                     let queues: std::collections::BTreeSet<&String> = queues.iter().collect();
                     let of = queues.into_iter().cloned().collect::<Vec<_>>().join(",");
                     let mut row = json!({ "holds": count, "of": of });
-                    for name in ["worker", "version", "slots", "beat", "claimed"] {
+                    for name in ["worker", "version", "slots", "quiet", "beat", "claimed"] {
                         row[name] = worker[name].clone();
                     }
                     row
                 })
                 .collect();
-            let columns = ["worker", "version", "slots", "beat", "claimed", "holds", "of"];
+            let columns = ["worker", "version", "slots", "quiet", "beat", "claimed", "holds", "of"];
             show(out, &columns, &["slots", "holds"], &rows)
         }
     }

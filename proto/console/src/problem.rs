@@ -13,6 +13,7 @@
 //! | `no-worker` | 401 | the workers' token is missing or another one |
 //! | `task-not-found` | 404 | no task has this id |
 //! | `batch-not-found` | 404 | no batch of tasks has this id |
+//! | `worker-not-found` | 404 | the leader has not heard of this worker for as long as a lease |
 //! | `batch-gone` | 410 | the batch was there, and is known no more |
 //! | `lease-lost` | 409 | the fence is not the task's any more: another worker has it, or may |
 //! | `task-finished` | 409 | the task has ended otherwise |
@@ -127,6 +128,7 @@ kinds! {
     InvalidTask = "invalid-task", BAD_REQUEST, "There can be no such task";
     NoWorker = "no-worker", UNAUTHORIZED, "This is for workers";
     TaskNotFound = "task-not-found", NOT_FOUND, "There is no such task";
+    WorkerNotFound = "worker-not-found", NOT_FOUND, "There is no such worker";
     BatchNotFound = "batch-not-found", NOT_FOUND, "There is no such batch";
     BatchGone = "batch-gone", GONE, "The batch is gone";
     LeaseLost = "lease-lost", CONFLICT, "The task is in other hands";

@@ -2,6 +2,7 @@
 
 mod bad_servers;
 mod flags;
+mod quiet;
 mod running;
 mod server;
 mod ways;

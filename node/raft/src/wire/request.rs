@@ -74,6 +74,8 @@ pub enum Request {
         /// What it says of itself: how many tasks it does at a time, or 0, and its version, or none.
         slots: u32,
         version: String,
+        /// Whether it claims nothing at present; none where it does not say.
+        quiet: Option<bool>,
     },
     /// To the leader: the worker that held the tasks of these fences has let its stream of this number go, so long
     /// ago. Protocol 6.
@@ -90,6 +92,11 @@ pub enum Request {
     Workers {
         after: String,
         limit: u32,
+    },
+    /// To the leader: a worker is to claim nothing from here on, or to go on. Protocol 6.
+    Quiet {
+        worker: String,
+        quiet: bool,
     },
 }
 
@@ -112,6 +119,8 @@ pub struct HeardWorker {
     pub slots: u32,
     /// Empty where it has not said.
     pub version: String,
+    /// Whether it claims nothing at present, or is asked to; none where it does not say.
+    pub quiet: Option<bool>,
 }
 
 /// What an operator asks of the leader through any node.
@@ -191,6 +200,12 @@ pub enum Response {
     Records(Vec<Option<Bytes>>),
     /// To [`Request::Workers`], by their names; none where the peer does not lead.
     Workers(Option<Vec<HeardWorker>>),
+    /// To [`Request::Beat`] as well: it is noted, and the worker is to be told this: to claim nothing, or to go on.
+    Told {
+        quiet: bool,
+    },
+    /// To [`Request::Quiet`]: whether the worker was heard of; none where the peer does not lead.
+    Quieted(Option<bool>),
 }
 
 /// Why a request was not executed.
@@ -274,7 +289,7 @@ impl Request {
             // Leases of workers hang on it.
             Request::Beat { .. } | Request::Gone { .. } => true,
             Request::Propose { .. } | Request::Restore { .. } | Request::Operate(_) => false,
-            Request::Workers { .. } => false,
+            Request::Workers { .. } | Request::Quiet { .. } => false,
             // It takes as long as a dial, or a read of the disk.
             Request::Reach { .. } | Request::Records(_) => false,
         }

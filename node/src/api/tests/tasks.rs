@@ -404,6 +404,18 @@ async fn workers_are_listed_with_what_each_holds_and_the_admin_address_asks_for_
     let third = public.as_operator(Method::GET, "/workers?after=w2", "").await.json()["workers"][0].clone();
     assert_eq!((&third["slots"], &third["version"]), (&8.into(), &"1.2.3".into()), "{third}");
     assert!(third["beat"].is_string() && third["claimed"].is_null(), "{third}");
+    let quiet = async |worker: &str, body: &str| {
+        public.as_operator(Method::POST, &format!("/workers/{worker}/quiet"), body).await
+    };
+    public.post_json("/workers/w3/quiet", r#"{"quiet":true}"#).await.is_problem(ProblemKind::NoOperator);
+    quiet("w9", r#"{"quiet":true}"#).await.is_problem(ProblemKind::WorkerNotFound);
+    quiet("w3", r#"{"quiet":1}"#).await.is_problem(ProblemKind::InvalidTask);
+    let asked = quiet("w3", r#"{"quiet":true}"#).await.json();
+    assert_eq!(asked, serde_json::json!({"worker": "w3", "quiet": true}));
+    let told = public.post_json("/workers/w3/beat", r#"{"quiet":false}"#).await.json();
+    assert_eq!(told, serde_json::json!({"lost": [], "say": "quiet"}));
+    let told = public.post_json("/workers/w3/beat", r#"{"quiet":true}"#).await.json();
+    assert_eq!(told, serde_json::json!({"lost": []}));
     public.fake.state.lock().unwrap().heard.clear();
     let second = public.as_operator(Method::GET, "/workers?limit=1&after=w1", "").await.json();
     assert_eq!((&second["workers"][0]["worker"], &second["after"]), (&"w2".into(), &Value::Null));

@@ -110,6 +110,17 @@ pub(crate) struct Beat {
     /// Of its program.
     #[schema(required = false, pattern = "^[!-~]{1,32}$", nullable = false)]
     pub version: Option<String>,
+    /// Whether it claims nothing at present.
+    #[schema(required = false, nullable = false)]
+    pub quiet: Option<bool>,
+}
+
+/// What an operator wants of a worker.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct QuietWorker {
+    /// To claim nothing from here on, or to go on.
+    pub quiet: bool,
 }
 
 /// A task is done.

@@ -18,7 +18,7 @@ use skep_state::task::{
 use crate::http::problem::{Problem, ProblemKind};
 use crate::http::query;
 pub(crate) use span::Span;
-pub(crate) use worker::{BeatAsked, ClaimAsked, EndAsked};
+pub(crate) use worker::{BeatAsked, ClaimAsked, EndAsked, QuietAsked};
 
 /// Longest that a claim, or a reader of one task, waits.
 pub(crate) const WAIT_MS_MAX: u64 = 60_000;

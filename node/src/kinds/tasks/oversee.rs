@@ -18,11 +18,12 @@ use skep_console::token::OperatorToken;
 use skep_state::kinds::tasks::{Listed, Task, Tasks};
 use skep_state::task::{TaskId, TaskOp, TaskOutcome, TaskState, WORKER_BYTES_MAX};
 
-use super::asked;
+use super::asked::{self, QuietAsked};
 use super::roster;
 use super::shown::{self, QueueShown, TaskShown};
 use super::{Named, id_of};
 use crate::http::account::Account;
+use crate::http::body;
 use crate::http::problem::{Problem, ProblemKind};
 use crate::http::query;
 use crate::kinds::schema;
@@ -33,6 +34,8 @@ const LIMIT_DEFAULT: usize = 100;
 const LIMIT_MAX: usize = 1000;
 /// Bytes of payloads and results after which a part of a list has no further task.
 const LIST_BYTES_MAX: usize = 1 << 20;
+/// Largest body of what an operator wants of a worker.
+const QUIET_BYTES_MAX: usize = 1024;
 /// Tasks that are ended or begun by one entry of the log.
 const CHANGED_AT_ONCE_MAX: usize = 500;
 
@@ -60,6 +63,7 @@ pub(crate) fn routes<A: TaskApi>(overseen: Overseen<A>) -> Router {
         .route("/queues/{queue}/tasks", get(list::<A>).delete(purge::<A>))
         .route("/queues/{queue}/retry", post(retry_all::<A>))
         .route("/workers", get(workers::<A>))
+        .route("/workers/{worker}/quiet", post(quiet::<A>))
         .with_state(Arc::new(overseen))
 }
 
@@ -261,6 +265,37 @@ pub(crate) async fn workers<A: TaskApi>(
     let part = overseen.api.tasks(|tasks| tasks.workers_after(&after, asked.limit));
     let shown = roster::of(part, heard, asked.limit, overseen.api.now_ms());
     shown::answer_within(&overseen.account, StatusCode::OK, &shown)
+}
+
+/// Has a worker claim nothing from here on, or go on: it is told with its next beat, and does what it has to its end.
+#[utoipa::path(
+    post, path = "/workers/{worker}/quiet", operation_id = "quietWorker", tag = "operators", security(("operator" = [])),
+    params(("worker" = String, Path, pattern = "^[!-.0-~]{1,128}$")),
+    request_body(content = schema::QuietWorker, content_type = "application/json"),
+    responses(
+        (status = 200, description = "It will be told", body = schema::WorkerQuieted),
+        (status = 400, description = "No such wish", body = schema::ProblemDocument, content_type = "application/problem+json"),
+        (status = 401, description = "The token is missing, or another", body = schema::ProblemDocument, content_type = "application/problem+json"),
+        (status = 403, description = "The node has no token", body = schema::ProblemDocument, content_type = "application/problem+json"),
+        (status = 404, description = "It was not heard of for as long as a lease", body = schema::ProblemDocument, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn quiet<A: TaskApi>(
+    State(overseen): State<Arc<Overseen<A>>>,
+    Named(worker): Named,
+    request: Request,
+) -> Result<Response, Problem> {
+    overseen.admit(request.headers()).await?;
+    asked::worker_name(&worker)?;
+    let (head, body) = request.into_parts();
+    let body = body::read(&head.headers, body, QUIET_BYTES_MAX, &overseen.account).await?;
+    let QuietAsked { quiet } = asked::parse(asked::object(&body)?)?;
+    if !overseen.api.quiet_worker(&worker, quiet).await? {
+        let detail = "no leader has heard of this worker for as long as a lease";
+        return Err(Problem::new(ProblemKind::WorkerNotFound, detail));
+    }
+    tracing::info!(worker, quiet, "an operator has a worker be quiet, or go on");
+    shown::answer(StatusCode::OK, &json!({ "worker": worker, "quiet": quiet }))
 }
 
 /// Which part of a list is asked for.

@@ -26,6 +26,8 @@ struct WorkerShown {
     beat: Option<String>,
     slots: Option<u32>,
     version: Option<String>,
+    /// Whether it claims nothing, or is to.
+    quiet: Option<bool>,
     holds: Vec<HeldShown>,
 }
 
@@ -53,11 +55,12 @@ pub(super) fn of(
     let known = part.found.iter().filter(|view| is_within(&view.name)).map(WorkerShown::of);
     let mut all: BTreeMap<String, WorkerShown> =
         known.map(|worker| (worker.worker.clone(), worker)).collect();
-    for HeardWorker { worker, ago_ms, slots, version } in heard {
+    for HeardWorker { worker, ago_ms, slots, version, quiet } in heard {
         let shown = all.entry(worker).or_insert_with_key(|name| WorkerShown::new(name));
         shown.beat = Some(time(now_ms.saturating_sub(ago_ms)));
         shown.slots = (slots > 0).then_some(slots);
         shown.version = (!version.is_empty()).then_some(version);
+        shown.quiet = quiet;
     }
     let has_more = end.is_some() || all.len() > limit;
     let workers: Vec<WorkerShown> = all.into_values().take(limit).collect();
@@ -68,7 +71,7 @@ pub(super) fn of(
 impl WorkerShown {
     fn new(name: &str) -> Self {
         let worker = name.to_owned();
-        Self { worker, claimed: None, beat: None, slots: None, version: None, holds: Vec::new() }
+        Self { worker, claimed: None, beat: None, slots: None, version: None, quiet: None, holds: Vec::new() }
     }
 
     fn of(view: &WorkerView) -> Self {
@@ -99,6 +102,7 @@ mod tests {
             ago_ms: 500,
             slots: 8,
             version: "1.2.3".into(),
+            quiet: Some(true),
         };
         names.iter().map(heard).collect()
     }

@@ -161,7 +161,8 @@ async fn give<A: TaskApi>(queues: &Queues<A>, leases: &[Lease]) -> Result<Respon
 /// Says that a worker is there, and what it holds: each of these leases is 15 s long from now on. Operators see how
 /// many tasks it does at a time (`slots`), and its `version`, where it says so.
 ///
-/// Tasks under `lost` are the worker's no more: cancelled, in other hands, or ended.
+/// Tasks under `lost` are the worker's no more: cancelled, in other hands, or ended. Where an operator wants it, `say` is
+/// `quiet`, to claim nothing from here on, or `run`, to go on, until a beat says that it is so (`quiet`).
 #[utoipa::path(
     post, path = "/workers/{worker}/beat", operation_id = "beat", tag = "workers", security((), ("worker" = [])),
     params(("worker" = String, Path, pattern = "^[!-.0-~]{1,128}$")),
@@ -184,7 +185,7 @@ pub(crate) async fn beat<A: TaskApi>(
         false => asked::parse::<Option<BeatAsked>>(asked::object(&body)?)?.unwrap_or_default(),
     };
     asked.check()?;
-    let BeatAsked { holds, stream, slots, version } = asked;
+    let BeatAsked { holds, stream, slots, version, quiet } = asked;
     let word = Word {
         worker: &worker,
         stream,
@@ -192,16 +193,21 @@ pub(crate) async fn beat<A: TaskApi>(
         ended: None,
         slots: slots.unwrap_or(0),
         version: version.as_deref().unwrap_or_default(),
+        quiet,
     };
-    let told = queues.served.api.tell_of_worker(word);
-    if stream > 0 || !holds.is_empty() {
-        told.await?;
+    let telling = queues.served.api.tell_of_worker(word);
+    let told = if stream > 0 || !holds.is_empty() {
+        telling.await?
     } else {
-        // Nothing hangs on it.
-        let _ = tokio::time::timeout(TELL_TIMEOUT, told).await;
-    }
+        // No lease hangs on it.
+        tokio::time::timeout(TELL_TIMEOUT, telling).await.ok().and_then(Result::ok).flatten()
+    };
     let lost = queues.served.api.tasks(|tasks| tasks.lost_of(&worker, &holds));
-    shown::answer(StatusCode::OK, &json!({ "lost": lost }))
+    let mut answer = json!({ "lost": lost });
+    if let Some(quiet) = told {
+        answer["say"] = if quiet { "quiet" } else { "run" }.into();
+    }
+    shown::answer(StatusCode::OK, &answer)
 }
 
 macro_rules! ends {

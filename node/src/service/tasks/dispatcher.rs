@@ -44,12 +44,18 @@ pub fn led_term(node_id: NodeId, raft: &Raft) -> Option<u64> {
 }
 
 impl Held {
-    /// A worker holds these. Answers whether this node leads, in a term whose leases it has: else nothing came of it.
-    pub fn extend(&self, said: Said<'_>, led: Option<u64>) -> bool {
-        self.note(led, |leases, now| leases.extend(said, now)).is_some()
+    /// A worker holds these. Answers what it is to be told; none where this node does not lead, in a term whose leases it
+    /// has: then nothing came of it.
+    pub fn extend(&self, said: Said<'_>, led: Option<u64>) -> Option<Option<bool>> {
+        self.note(led, |leases, now| leases.extend(said, now))
     }
 
-    /// The worker that held these let its stream of this number go so long ago. Answers as [`Held::extend`] does.
+    /// A worker is to claim nothing, or to go on: whether it was heard of; none where this node does not lead.
+    pub fn ask_quiet(&self, worker: &str, quiet: bool, led: Option<u64>) -> Option<bool> {
+        self.note(led, |leases, _| leases.ask_quiet(worker, quiet))
+    }
+
+    /// The worker that held these let its stream of this number go so long ago. Answers whether this node leads.
     pub fn end(&self, worker: &str, stream: u64, ago: Duration, fences: &[u64], led: Option<u64>) -> bool {
         self.note(led, |leases, now| leases.end(worker, stream, ago, fences, now)).is_some()
     }
@@ -96,6 +102,8 @@ pub struct Word<'a> {
     pub slots: u32,
     /// Empty where it does not say.
     pub version: &'a str,
+    /// Whether it claims nothing at present; none where it does not say.
+    pub quiet: Option<bool>,
 }
 
 /// Tells the leader, from any node, what workers hold, and who of them is gone.
@@ -110,34 +118,47 @@ pub struct Beats {
 
 impl Beats {
     /// Has the leader extend the leases of a worker's tasks; or end them, where its stream has.
-    pub async fn tell(&self, word: Word<'_>, deadline: Instant) -> Result<(), ServiceError> {
-        let Word { worker, stream, fences, ended, slots, version } = word;
+    pub async fn tell(&self, word: Word<'_>, deadline: Instant) -> Result<Option<bool>, ServiceError> {
+        let Word { worker, stream, fences, ended, slots, version, quiet } = word;
         loop {
             let leader = self.raft.metrics().borrow_watched().current_leader.map(NodeId);
             let heard = match leader {
-                None => false,
+                None => None,
                 Some(id) if id == self.node_id => {
                     let led = led_term(self.node_id, &self.raft);
                     match ended {
-                        None => self.held.extend(Said { worker, stream, fences, slots, version }, led),
-                        Some(ended) => self.held.end(worker, stream, ended.elapsed(), fences, led),
+                        None => self.held.extend(Said { worker, stream, fences, slots, version, quiet }, led),
+                        Some(ended) => {
+                            self.held.end(worker, stream, ended.elapsed(), fences, led).then_some(None)
+                        }
                     }
                 }
                 Some(id) if self.reads_beats(id) => {
                     let (worker, fences) = (worker.to_owned(), fences.to_vec());
                     let request = match ended.map(|ended| ended.elapsed().as_millis()) {
-                        None => Request::Beat { worker, stream, fences, slots, version: version.to_owned() },
+                        None => Request::Beat {
+                            worker,
+                            stream,
+                            fences,
+                            slots,
+                            version: version.to_owned(),
+                            quiet,
+                        },
                         Some(ago) => {
                             let ago_ms = ago.try_into().unwrap_or(u64::MAX);
                             Request::Gone { worker, stream, ago_ms, fences }
                         }
                     };
-                    matches!(self.peers.call(id, request, deadline).await, Ok(Response::Beat(true)))
+                    match self.peers.call(id, request, deadline).await {
+                        Ok(Response::Beat(true)) => Some(None),
+                        Ok(Response::Told { quiet }) => Some(Some(quiet)),
+                        _ => None,
+                    }
                 }
-                Some(_) => false,
+                Some(_) => None,
             };
-            if heard {
-                return Ok(());
+            if let Some(told) = heard {
+                return Ok(told);
             }
             if Instant::now() + ASK_PAUSE >= deadline {
                 return Err(ServiceError::Unavailable {
@@ -163,6 +184,28 @@ impl Beats {
             Ok(Response::Workers(heard)) => heard,
             _ => None,
         }
+    }
+
+    /// Has a worker claim nothing, or go on. Answers whether it was heard of.
+    pub async fn quiet(&self, worker: &str, quiet: bool, deadline: Instant) -> Result<bool, ServiceError> {
+        let leader = self.raft.metrics().borrow_watched().current_leader.map(NodeId);
+        let was_heard = match leader {
+            Some(id) if id == self.node_id => {
+                self.held.ask_quiet(worker, quiet, led_term(self.node_id, &self.raft))
+            }
+            Some(id) if self.reads_beats(id) => {
+                let request = Request::Quiet { worker: worker.to_owned(), quiet };
+                match self.peers.call(id, request, deadline).await {
+                    Ok(Response::Quieted(was_heard)) => was_heard,
+                    _ => None,
+                }
+            }
+            _ => None,
+        };
+        was_heard.ok_or_else(|| ServiceError::Unavailable {
+            detail: "no leader could be asked in time: ask again".into(),
+            unprocessed: false,
+        })
     }
 
     fn reads_beats(&self, id: NodeId) -> bool {
@@ -238,12 +281,12 @@ mod tests {
     fn what_was_heard_in_one_term_says_nothing_of_another() {
         let (held, began) = (Held::default(), Instant::now());
         let current = [Lease { id: TaskId { seq: 1, nonce: 1 }, fence: 7 }];
-        let said = Said { worker: "w", stream: 0, fences: &[7], slots: 0, version: "" };
-        assert!(!held.extend(said, Some(3)), "nothing is known of it yet");
+        let said = Said { worker: "w", stream: 0, fences: &[7], slots: 0, version: "", quiet: None };
+        assert_eq!(held.extend(said, Some(3)), None, "nothing is known of it yet");
         assert_eq!(held.look(3, &current, None, began), []);
-        assert!(held.extend(said, Some(3)));
+        assert_eq!(held.extend(said, Some(3)), Some(None));
         for led in [None, Some(4)] {
-            assert!(!held.extend(said, led), "{led:?}");
+            assert_eq!(held.extend(said, led), None, "{led:?}");
             assert_eq!(held.heard("", 9, led), None, "{led:?}");
         }
         let later = began + LEASE + LEASE;

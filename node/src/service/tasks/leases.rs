@@ -37,6 +37,8 @@ pub struct Said<'a> {
     pub slots: u32,
     /// Empty where it does not say.
     pub version: &'a str,
+    /// Whether it claims nothing at present; none where it does not say.
+    pub quiet: Option<bool>,
 }
 
 /// What is known of a worker that was heard of.
@@ -46,11 +48,16 @@ struct Heard {
     at: Instant,
     slots: u32,
     version: Box<str>,
+    /// What it says of whether it claims nothing; and what an operator wants of it that it does not say yet.
+    quiet: Option<bool>,
+    wanted: Option<bool>,
 }
 
 impl Heard {
     fn note(&mut self, said: Said<'_>, now: Instant) {
         (self.stream, self.at) = (self.stream.max(said.stream), now);
+        self.quiet = said.quiet.or(self.quiet);
+        self.wanted = self.wanted.filter(|wanted| self.quiet != Some(*wanted));
         // A claim says no more than what is held.
         if said.slots > 0 {
             self.slots = said.slots;
@@ -72,13 +79,15 @@ pub(super) struct Leases {
 }
 
 impl Leases {
-    /// A worker said that it holds these: each is believed for its full length from now on.
-    pub fn extend(&mut self, said: Said<'_>, now: Instant) {
+    /// A worker said that it holds these: each is believed for its full length from now on. Answers what it is to be
+    /// told: to claim nothing, or to go on.
+    pub fn extend(&mut self, said: Said<'_>, now: Instant) -> Option<bool> {
         let has_room = self.heard.len() < HEARD_MAX;
         if let Some(heard) = self.heard.get_mut(said.worker) {
             heard.note(said, now);
         } else if has_room {
-            let mut heard = Heard { stream: 0, at: now, slots: 0, version: "".into() };
+            let version = "".into();
+            let mut heard = Heard { stream: 0, at: now, slots: 0, version, quiet: None, wanted: None };
             heard.note(said, now);
             self.heard.insert(said.worker.to_owned(), heard);
         }
@@ -87,6 +96,14 @@ impl Leases {
                 *until = now + LEASE;
             }
         }
+        self.heard.get(said.worker)?.wanted
+    }
+
+    /// A worker is to claim nothing, or to go on. Answers whether it was heard of.
+    pub fn ask_quiet(&mut self, worker: &str, quiet: bool) -> bool {
+        let Some(heard) = self.heard.get_mut(worker) else { return false };
+        heard.wanted = Some(quiet).filter(|_| heard.quiet != Some(quiet));
+        true
     }
 
     /// The worker that held these has let its stream of this number go, so long ago. Where it was heard of over that
@@ -121,6 +138,7 @@ impl Leases {
             ago_ms: now.saturating_duration_since(heard.at).as_millis().try_into().unwrap_or(u64::MAX),
             slots: heard.slots,
             version: heard.version.clone().into_string(),
+            quiet: heard.wanted.or(heard.quiet),
         });
         heard.collect()
     }
@@ -154,7 +172,7 @@ mod tests {
     }
 
     fn holds<'a>(worker: &'a str, stream: u64, fences: &'a [u64]) -> Said<'a> {
-        Said { worker, stream, fences, slots: 0, version: "" }
+        Said { worker, stream, fences, slots: 0, version: "", quiet: None }
     }
 
     #[test]
@@ -171,6 +189,7 @@ mod tests {
             ago_ms,
             slots,
             version: version.into(),
+            quiet: None,
         };
         let all = [heard("a", 2_000, 2, ""), heard("b", 1_000, 8, "1.2.3"), heard("c", 3_000, 0, "")];
         assert_eq!(leases.heard("", 9, s(4)), all, "a claim says nothing of slots, and takes nothing back");
@@ -178,6 +197,28 @@ mod tests {
         assert_eq!(leases.heard("", u32::MAX, s(4)).len(), 3);
         leases.look(&[], s(16));
         assert_eq!(leases.heard("", 9, s(16)).len(), 2, "one that is silent for a lease is not told of");
+    }
+
+    #[test]
+    fn a_worker_is_told_to_be_quiet_until_it_says_that_it_is() {
+        let (now, mut leases) = (Instant::now(), Leases::default());
+        let says = |quiet| Said { quiet, ..holds("w", 0, &[]) };
+        assert!(!leases.ask_quiet("w", true), "it was never heard of");
+        assert_eq!(leases.extend(says(Some(false)), now), None);
+        assert!(leases.ask_quiet("w", true));
+        assert_eq!(leases.heard("", 1, now)[0].quiet, Some(true), "as it is to be");
+        assert_eq!(leases.extend(says(None), now), Some(true), "a claim says nothing of it");
+        assert_eq!(leases.extend(says(Some(true)), now), None);
+        assert!(leases.ask_quiet("w", true));
+        assert_eq!(leases.extend(says(Some(true)), now), None, "it is already");
+        assert!(leases.ask_quiet("w", false));
+        assert_eq!(leases.extend(says(Some(true)), now), Some(false));
+        assert!(leases.ask_quiet("w", true), "changed again, before it was told");
+        assert_eq!(leases.extend(says(Some(true)), now), None);
+        // Another leader knows what the worker says.
+        let mut other = Leases::default();
+        other.extend(says(Some(true)), now);
+        assert_eq!(other.heard("", 1, now)[0].quiet, Some(true));
     }
 
     #[test]

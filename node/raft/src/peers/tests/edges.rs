@@ -75,6 +75,7 @@ fn privileged() -> Vec<Request> {
         Request::Beat { worker: "w".into(), stream: 1, fences: vec![1], slots: 1, version: String::new() },
         Request::Records(vec![RecordName::Message { seq: 1 }]),
         Request::Workers { after: String::new(), limit: 1 },
+        Request::Quiet { worker: "w".into(), quiet: true },
         Request::Gone { worker: "w".into(), stream: 1, ago_ms: 0, fences: vec![1] },
         Request::Operate(Operation::MendTime { agreed_ms: Some(1) }),
     ]

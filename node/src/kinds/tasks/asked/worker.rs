@@ -143,6 +143,15 @@ pub(crate) struct BeatAsked {
     #[serde(default, deserialize_with = "whole::some")]
     pub slots: Option<u32>,
     pub version: Option<String>,
+    /// Whether it claims nothing at present.
+    pub quiet: Option<bool>,
+}
+
+/// What an operator wants of a worker.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct QuietAsked {
+    pub quiet: bool,
 }
 
 impl BeatAsked {
