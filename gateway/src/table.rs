@@ -211,3 +211,6 @@ fn find_ties(document: &Document, faults: &mut Faults) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
