@@ -6,6 +6,8 @@ mod choosing;
 mod corpus;
 mod drain;
 mod forwarding;
+mod gateway;
+mod gateway_rules;
 mod harness;
 mod heads;
 mod holding;
