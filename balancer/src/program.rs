@@ -1,11 +1,12 @@
 //! The program: what was asked for, and who does it. Exit statuses are `skep_base::process`'s.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use skep_base::process::Process;
 use skep_console::verbs::{VerbError, exit, health};
 
-use crate::config::{self, Invocation};
+use crate::config::{self, Invocation, ServeConfig};
 use crate::{control, verbs};
 
 const BALANCER: Process = Process { name: "skep-balancer", libraries: "chitchat=warn" };
@@ -13,8 +14,7 @@ const BALANCER: Process = Process { name: "skep-balancer", libraries: "chitchat=
 /// From the process's arguments to its exit status.
 pub fn run() -> ExitCode {
     match config::parse(std::env::args_os(), |name| std::env::var_os(name)) {
-        Ok(Invocation::Serve(config)) => match config.vrrp.as_ref().map_or(Ok(()), skep_vrrp::program::check)
-        {
+        Ok(Invocation::Serve(config)) => match can_serve(&config) {
             Ok(()) => BALANCER.serve(&config.log.clone(), control::run(*config)),
             Err(refused) => refused,
         },
@@ -23,8 +23,24 @@ pub fn run() -> ExitCode {
         Ok(Invocation::Operate { verb, admin, token, json }) => {
             ask(verbs::operate(&verb, admin, token, json, &mut std::io::stdout()))
         }
+        Ok(Invocation::CheckGateway { file, json }) => check(&file, json),
         Ok(Invocation::Health { admin, of, json }) => ask(health(admin, of, json, &mut std::io::stdout())),
         Err(error) => BALANCER.refuse(&error),
+    }
+}
+
+/// Whether it may begin; what is wrong has been said.
+fn can_serve(config: &ServeConfig) -> Result<(), ExitCode> {
+    config.vrrp.as_ref().map_or(Ok(()), skep_vrrp::program::check)?;
+    config.check().map_err(|error| BALANCER.refuse(&error))
+}
+
+/// In this process alone.
+fn check(file: &Path, json: bool) -> ExitCode {
+    match verbs::check_gateway(file, json, &mut std::io::stdout()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => exit(BALANCER.name, Err(error)),
     }
 }
 

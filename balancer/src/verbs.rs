@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use http::HeaderValue;
@@ -10,7 +11,7 @@ use skep_console::client::Client;
 use skep_console::table;
 use skep_console::verbs::{VerbError, print, print_json, text};
 
-use crate::config::OperatorVerb;
+use crate::config::{OperatorVerb, gateway};
 use crate::status::BackendStatus;
 
 /// Time for an answer.
@@ -26,7 +27,7 @@ pub async fn backends(admin: SocketAddr, json: bool, out: &mut (dyn Write + Send
     let backends: Vec<BackendStatus> =
         serde_json::from_value(answer).map_err(|error| client.broken(&error))?;
     let rows: Vec<_> = backends.iter().map(row).collect();
-    Ok(table::write(out, &COLUMNS, &COLUMNS[6..], &rows)?)
+    Ok(table::write(out, &COLUMNS, &COLUMNS[7..], &rows)?)
 }
 
 /// Has something changed or shown.
@@ -56,6 +57,24 @@ pub async fn operate(
     print(out, json, &answer, &said(verb, &answer))
 }
 
+/// Says what a gateway's document comes to, or all that is wrong with it; whether nothing is.
+pub fn check_gateway(file: &Path, json: bool, out: &mut (dyn Write + Send)) -> Result<bool, VerbError> {
+    let read = gateway::read(file);
+    let (answer, text) = match &read {
+        Ok(table) => {
+            let (routes, services) = (table.routes.len(), table.services.len() - 1);
+            let said = format!("{routes} routes and {services} services: nothing is wrong");
+            (json!({ "routes": routes, "services": services, "faults": [] }), said)
+        }
+        Err(faults) => {
+            let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
+            (json!({ "faults": faults }), lines.join("\n"))
+        }
+    };
+    print(out, json, &answer, &text)?;
+    Ok(read.is_ok())
+}
+
 /// What an answer says, in words.
 fn said(verb: &OperatorVerb, answer: &Value) -> String {
     let told = |member: &str| text(&answer[member]);
@@ -81,13 +100,14 @@ fn said(verb: &OperatorVerb, answer: &Value) -> String {
 }
 
 /// Words, then numbers.
-const COLUMNS: [&str; 12] = [
+const COLUMNS: [&str; 13] = [
     "backend",
     "address",
     "state",
     "role",
     "probe",
     "status",
+    "service",
     "weight",
     "in-flight",
     "req/s",
@@ -104,6 +124,7 @@ fn row(it: &BackendStatus) -> Vec<String> {
         it.role.clone(),
         it.probe.clone(),
         it.word().into(),
+        it.service.clone(),
         it.weight.to_string(),
         it.outstanding.to_string(),
         format!("{:.1}", it.requests_per_s),

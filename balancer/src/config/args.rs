@@ -1,6 +1,8 @@
 //! The command line's shape: what the program says of itself, and its verbs. The flags are rows
 //! in `settings`.
 
+use std::path::PathBuf;
+
 use clap::{Command, Subcommand};
 use skep_base::settings::Output;
 
@@ -80,6 +82,9 @@ pub(super) enum VerbArgs {
     },
     /// Show how many retries there may be now: the budget of each core
     RetryBudget(Output),
+    /// What concerns the gateway's document
+    #[command(subcommand)]
+    Gateway(GatewayArgs),
     /// Ask whether the balancer is ready: exit status 0 or 1, for a container's healthcheck
     Health {
         /// Ask whether it has started: is or was ready, or has looked for backends long enough; for an
@@ -89,6 +94,17 @@ pub(super) enum VerbArgs {
         /// Ask only whether the process is alive, not whether it may take requests
         #[arg(long)]
         live: bool,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum GatewayArgs {
+    /// Read a document as --gateway would, and say everything that is wrong with it: exit status 0 or 1. Asks nobody
+    Check {
+        /// In TOML or JSON
+        file: PathBuf,
         #[command(flatten)]
         output: Output,
     },

@@ -104,7 +104,7 @@ pub fn start(
             {
                 return;
             }
-            sleep(pause).await;
+            sleep(if pause == INTERVAL { asked.interval() } else { pause }).await;
         }
     })
     .abort_handle()
@@ -166,6 +166,13 @@ struct Asked {
 }
 
 impl Asked {
+    fn interval(&self) -> Duration {
+        match &self.probe {
+            Probe::Service(_, question) => question.interval,
+            _ => INTERVAL,
+        }
+    }
+
     /// An error is of this process's own, and says nothing of the backend.
     async fn ask(&mut self) -> io::Result<Health> {
         match self.answer().await {
@@ -203,6 +210,10 @@ impl Asked {
             }
             Probe::Connects(address) => connect(*address, tls).await.map(|_| true)?,
             Probe::Answers(address) => status(*address, "/", tls).await? < 500,
+            Probe::Service(address, question) => match &question.path {
+                Some(path) => question.statuses.contains(&status(*address, path, tls).await?),
+                None => connect(*address, tls).await.map(|_| true)?,
+            },
             Probe::Check(address, path) => status(*address, path, tls).await? < 400,
             // Its admin address speaks plain HTTP, and says no more than a word. Where requests go it is asked now
             // and then.
