@@ -193,10 +193,11 @@ fn without_nodes_a_balancer_is_ready_by_its_services_and_says_404_to_what_no_rou
     assert!(metric(&process, "skep_balancer_route_requests_total{route=\"app\",code=\"2xx\"} 1"));
     assert!(metric(&process, "skep_balancer_service_backends_available{service=\"app\"} 1.0"));
     let mut lines = Vec::new();
-    wait("the log has it", || {
+    wait("the log has both", || {
         let text = std::fs::read_to_string(&log).unwrap_or_default();
         lines = text.lines().filter_map(|it| serde_json::from_str::<Value>(it).ok()).collect();
-        lines.iter().any(|it| it["target"] == "/other")
+        // Each core has lines of its own to write.
+        ["/app/x", "/other"].iter().all(|target| lines.iter().any(|it| it["target"] == *target))
     });
     let line = lines.iter().find(|it| it["target"] == "/app/x").unwrap();
     assert_eq!((&line["route"], &line["service"]), (&"app".into(), &"app".into()), "{line}");
