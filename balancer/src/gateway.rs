@@ -75,7 +75,7 @@ pub struct Answer {
     pub reason: &'static str,
     /// Fields' names, in lower case, and their values.
     field: (&'static str, Cow<'static, str>),
-    more: Option<(&'static str, Cow<'static, str>)>,
+    more: Vec<(&'static str, String)>,
     pub body: Cow<'static, [u8]>,
     /// Why it is not what was asked for, in a word.
     pub error: Option<&'static str>,
@@ -90,7 +90,7 @@ impl Answer {
             status,
             reason,
             field: ("content-type", Cow::Borrowed("text/plain")),
-            more: None,
+            more: Vec::new(),
             body: Cow::Borrowed(text.as_bytes()),
             error: None,
             via: None,
@@ -104,7 +104,7 @@ impl Answer {
             status,
             reason,
             field: ("content-type", PROBLEM_JSON.into()),
-            more: None,
+            more: Vec::new(),
             body: problem::document(kind, status, detail).into(),
             error: Some(kind.name()),
             via,
@@ -112,7 +112,8 @@ impl Answer {
     }
 
     pub fn fields(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        [&self.field].into_iter().chain(&self.more).map(|(name, value)| (*name, &**value))
+        let more = self.more.iter().map(|(name, value)| (*name, value.as_str()));
+        [(self.field.0, &*self.field.1)].into_iter().chain(more)
     }
 
     /// The whole of it for an HTTP/1.x client.

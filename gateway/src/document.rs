@@ -3,12 +3,14 @@
 //! `service` and `route` read one object each; here is what holds between them. What two of them say of the same
 //! requests is `table`'s to see.
 
+mod methods;
+mod origins;
 mod route;
 mod service;
 
 use std::collections::BTreeMap;
 
-pub use self::route::{HEADERS_MAX, METHODS_MAX, Match, Route, To};
+pub use self::route::{Match, Route, To};
 pub use self::service::{Host, Probe, SKEP, Service, Target, TargetHost};
 use crate::fault::{Fault, Faults, below};
 use crate::reader::Spot;

@@ -3,12 +3,13 @@
 //! ```text
 //! value -> reader -> document     a text, JSON or TOML, into services and routes: or every fault of it
 //!                        table    which route a request belongs to
-//!                       policy    what becomes of it there
+//!                 policy, cors    what becomes of it there
 //! ```
 //!
 //! `host`, `path` and `fields` say how each of these is read, of documents and of requests alike. There is one
 //! reading of each, or a refusal; what was matched is what is sent.
 
+pub mod cors;
 pub mod document;
 mod fault;
 pub mod fields;

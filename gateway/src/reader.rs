@@ -58,6 +58,11 @@ impl<'a> Spot<'a> {
         items.iter().enumerate().map(spot).collect()
     }
 
+    /// Whether it is this text.
+    pub fn is(&self, text: &str) -> bool {
+        matches!(self.value, Value::Text(it) if it == text)
+    }
+
     pub fn is_text(&self) -> bool {
         matches!(self.value, Value::Text(_))
     }

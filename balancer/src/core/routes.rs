@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use skep_gateway::document::Route;
 use skep_gateway::fields::Edits;
 use skep_gateway::table::Entry;
 use skep_gateway::{Fault, Table};
@@ -32,16 +33,41 @@ pub struct Routes {
     hosts: Vec<Option<String>>,
     /// Those of the table's routes, in its order.
     pub counts: Vec<Arc<RouteCounts>>,
-    /// What is edited of answers, where something is.
-    answers: Vec<Option<Arc<Edits>>>,
+    answers: Vec<Answers>,
+}
+
+/// What is edited of a route's answers, where something is.
+#[derive(Debug, Default)]
+struct Answers {
+    /// To who is no page of another origin that is named.
+    usual: Option<Arc<Edits>>,
+    of_origins: Vec<(String, Arc<Edits>)>,
+}
+
+impl Answers {
+    fn new(route: &Route) -> Self {
+        let Some(cors) = &route.cors else {
+            let usual = Some(&route.response).filter(|it| !it.is_empty()).cloned().map(Arc::new);
+            return Self { usual, of_origins: Vec::new() };
+        };
+        let edits = |origin: Option<&str>| Arc::new(cors.edits(origin, &route.response));
+        // Any origin is told the same, and who is no page may be told it, too.
+        let usual = edits(cors.origins.is_empty().then_some("*"));
+        let of_origins = cors.origins.iter().map(|it| (it.clone(), edits(Some(it)))).collect();
+        Self { usual: Some(usual), of_origins }
+    }
+
+    fn to(&self, origin: Option<&[u8]>) -> Option<Arc<Edits>> {
+        let named = origin.and_then(|it| self.of_origins.iter().find(|(name, _)| name.as_bytes() == it));
+        named.map(|(_, edits)| edits).or(self.usual.as_ref()).cloned()
+    }
 }
 
 impl Routes {
     /// `pools` and `counts` in the table's order.
     pub fn new(table: Table, pools: Vec<Arc<Pool>>, counts: Vec<Arc<RouteCounts>>) -> Self {
         let hosts = table.services.iter().map(|(_, service)| service.host_sent()).collect();
-        let edits = |it: &Entry| Some(&it.route.response).filter(|it| !it.is_empty()).cloned().map(Arc::new);
-        let answers = table.routes.iter().map(edits).collect();
+        let answers = table.routes.iter().map(|it| Answers::new(&it.route)).collect();
         Self { table, pools, hosts, counts, answers }
     }
 }
@@ -57,11 +83,14 @@ pub struct Via {
     route: usize,
     /// Where it goes; None where it goes nowhere.
     service: Option<usize>,
+    answer: Option<Arc<Edits>>,
 }
 
 impl Via {
-    pub fn new(held: Rc<Held>, route: usize, service: Option<usize>) -> Self {
-        Self { held, route, service }
+    /// `origin` is that of the page that asks, where one does.
+    pub fn new(held: Rc<Held>, route: usize, service: Option<usize>, origin: Option<&[u8]>) -> Self {
+        let answer = service.and_then(|_| held.0.answers[route].to(origin));
+        Self { held, route, service, answer }
     }
 
     pub fn entry(&self) -> &Entry {
@@ -79,7 +108,7 @@ impl Via {
     }
 
     pub fn answer_edits(&self) -> Option<&Arc<Edits>> {
-        self.held.0.answers[self.route].as_ref()
+        self.answer.as_ref()
     }
 
     /// A request of the route is over.

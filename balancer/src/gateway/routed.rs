@@ -11,6 +11,7 @@ use super::{Answer, Asked, Gateway, Verdict, builtin};
 use crate::core::routes::Via;
 use crate::forward::dispatches::Routed;
 use crate::wire::fields::Field;
+use crate::wire::request_head::Method;
 
 impl Gateway {
     /// None where it goes to the nodes as if there were no gateway.
@@ -32,14 +33,22 @@ impl Gateway {
             head.fields.iter().filter(is_it).any(|it| it.value.of(buf) == value.as_bytes())
         };
         let table = &routed.held.0.table;
-        let Some(at) = table.find(Matched { host: &host, path: &path, method }, has) else {
+        let find = |method| table.find(Matched { host: &host, path: &path, method }, has);
+        let origin = asked.field("origin");
+        // A page asks beforehand, by another method than it will send: the route is that of what it will send.
+        let asks_for =
+            asked.field("access-control-request-method").filter(|_| head.method == Method::Options);
+        let asks_for = asks_for.zip(origin).and_then(|(method, _)| std::str::from_utf8(method).ok());
+        let has_cors = |at: &usize| table.routes[*at].route.cors.is_some();
+        let preflight = asks_for.and_then(find).filter(has_cors);
+        let Some(at) = preflight.or_else(|| find(method)) else {
             return match table.unmatched {
                 Unmatched::Skep => None,
                 Unmatched::NotFound => Some(no_route()),
             };
         };
         let entry = &table.routes[at];
-        let via = |service| Via::new(routed.held.clone(), at, service);
+        let via = |service| Via::new(routed.held.clone(), at, service, origin);
         let query = std::str::from_utf8(query).unwrap_or_default();
         let redirected = |redirect: &Redirect| {
             let location = redirect.location(asked.client, &host, &format!("{path}{query}"));
@@ -50,6 +59,15 @@ impl Gateway {
                 Refusal::Insecure => redirected(&Redirect::to_https()),
                 refusal => Some(refused(refusal, via(None))),
             };
+        }
+        if let (Some(_), Some(cors)) = (preflight, &entry.route.cors) {
+            let origin = origin.and_then(|it| std::str::from_utf8(it).ok()).unwrap_or_default();
+            let more = cors.preflight(origin);
+            return Some(Verdict::Answer(Answer {
+                more,
+                via: Some(via(None)),
+                ..Answer::text(200, "OK", "")
+            }));
         }
         if let To::Redirect(redirect) = &entry.route.to {
             return redirected(redirect);
@@ -86,7 +104,7 @@ fn refused(refusal: Refusal, via: Via) -> Verdict {
     let detail = "this is closed for maintenance";
     let problem = Answer::problem(ProblemKind::Maintenance, "Service Unavailable", detail, Some(via));
     let retry_after = retry_after_s.unwrap_or(RETRY_AFTER_S).to_string();
-    Verdict::Answer(Answer { more: Some(("retry-after", retry_after.into())), ..problem })
+    Verdict::Answer(Answer { more: vec![("retry-after", retry_after)], ..problem })
 }
 
 fn redirected(status: u16, location: String, via: Via) -> Verdict {
@@ -98,5 +116,5 @@ fn redirected(status: u16, location: String, via: Via) -> Verdict {
         _ => "Permanent Redirect",
     };
     let answer = Answer::text(status, reason, "");
-    Verdict::Answer(Answer { more: Some(("location", location.into())), via: Some(via), ..answer })
+    Verdict::Answer(Answer { more: vec![("location", location)], via: Some(via), ..answer })
 }

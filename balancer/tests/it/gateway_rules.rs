@@ -242,3 +242,55 @@ fn a_service_has_a_limit_of_its_own_and_what_waits_for_it_holds_up_no_other() {
     open.send(()).unwrap();
     assert!(first.answer().0.starts_with("HTTP/1.1 200 ") && second.answer().0.starts_with("HTTP/1.1 200 "));
 }
+
+#[test]
+fn a_page_of_an_origin_that_is_named_may_ask_and_read_and_no_other() {
+    let backend = Scripted::start(|served| {
+        while served.head().is_some() {
+            served.send("HTTP/1.1 200 OK\r\naccess-control-allow-origin: *\r\nx-sum: 1\r\ncontent-length: 2\r\n\r\nok");
+        }
+    });
+    let balancer = Balancer::start(&[]);
+    let document = r#"
+        services.app.urls = ["http://127.0.0.1:1"]
+        [routes.app]
+        match = {path = "/app", methods = ["PUT"]}
+        service = "app"
+        cors = {origins = ["https://a.test"], methods = ["PUT"], headers = ["x-key"], expose = ["x-sum"], credentials = true}
+        [routes.other]
+        match.path = "/app"
+        service = "app"
+    "#;
+    balancer.route(document, &[("app", &[backend.address])]);
+    let ask = |method: &str, fields: &str| {
+        balancer.ask(&format!("{method} /app HTTP/1.1\r\nhost: b\r\nconnection: close\r\n{fields}\r\n"))
+    };
+    let preflight = |origin: &str, method: &str| {
+        ask("OPTIONS", &format!("origin: {origin}\r\naccess-control-request-method: {method}\r\n"))
+    };
+    let answer = preflight("https://a.test", "PUT");
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    for field in [
+        "access-control-allow-origin: https://a.test\r\n",
+        "access-control-allow-credentials: true\r\n",
+        "access-control-allow-methods: PUT\r\n",
+        "access-control-allow-headers: x-key\r\n",
+        "vary: origin\r\n",
+    ] {
+        assert!(answer.contains(field), "{field} in {answer}");
+    }
+    let answer = preflight("https://evil.test", "PUT");
+    assert!(answer.contains("vary: origin") && !answer.contains("access-control-"), "{answer}");
+    assert!(backend.heads().is_empty(), "what is asked beforehand is answered here");
+    let answer = ask("PUT", "origin: https://a.test\r\n");
+    assert_eq!(answer.matches("access-control-allow-origin").count(), 1, "{answer}");
+    assert!(answer.contains("access-control-allow-origin: https://a.test\r\n"), "{answer}");
+    assert!(
+        answer.contains("access-control-expose-headers: x-sum\r\n") && answer.ends_with("ok"),
+        "{answer}"
+    );
+    let answer = ask("PUT", "origin: https://evil.test\r\n");
+    assert!(!answer.contains("access-control-") && answer.ends_with("ok"), "{answer}");
+    // By a route that says nothing of origins, the service's own word stands.
+    assert!(preflight("https://a.test", "GET").contains("access-control-allow-origin: *\r\n"));
+}

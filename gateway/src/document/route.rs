@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use skep_base::network::Network;
 use skep_base::settings::values;
 
+use super::methods::{self, METHODS_MAX};
+use super::origins;
 use super::service::{SKEP, Service};
+use crate::cors::{self, Cors};
 use crate::fault::Faults;
 use crate::fields::{self, Edits, is_same};
 use crate::host::{self, HostPattern};
@@ -14,10 +17,9 @@ use crate::policy::{Addresses, Maintenance, Policies, Redirect};
 use crate::reader::{Fields, Spot};
 
 /// Most hosts, methods and header fields that a route is for, and services that it goes to.
-pub const HOSTS_MAX: usize = 64;
-pub const METHODS_MAX: usize = 16;
-pub const HEADERS_MAX: usize = 16;
-pub const SERVICES_MAX: usize = 16;
+const HOSTS_MAX: usize = 64;
+const HEADERS_MAX: usize = 16;
+const SERVICES_MAX: usize = 16;
 /// Most that a service may weigh among the others of a route.
 const WEIGHT_MAX: u32 = 10_000;
 /// Most networks in a list, and fields that are edited.
@@ -38,6 +40,7 @@ pub struct Route {
     pub strip_prefix: bool,
     pub request: Edits,
     pub response: Edits,
+    pub cors: Option<Cors>,
 }
 
 /// Which requests a route is for: what is not said may be anything.
@@ -76,6 +79,7 @@ impl Route {
             strip_prefix: false,
             request: Edits::default(),
             response: Edits::default(),
+            cors: None,
         };
         let Some(mut fields) = spot.fields(faults) else { return route };
         if let Some(matches) = fields.take("match") {
@@ -99,6 +103,12 @@ impl Route {
         }
         if let Some(it) = fields.take("response_headers") {
             route.response = edits(&it, faults);
+        }
+        if let Some(it) = fields.take("cors") {
+            route.cors = origins::read(&it, faults);
+            if let Some((name, _)) = route.response.added().find(|(name, _)| cors::is_ours(name)) {
+                faults.add(&it.pointer, format!("{name} is what this says: response_headers must not"));
+            }
         }
         route.policies = policies(&mut fields, faults);
         fields.end(faults);
@@ -146,7 +156,7 @@ impl Match {
         }
         if let Some(methods) = fields.take("methods") {
             let items = methods.some_items(METHODS_MAX, faults);
-            matches.methods = items.iter().filter_map(|it| it.read(method, faults)).collect();
+            matches.methods = items.iter().filter_map(|it| it.read(methods::read, faults)).collect();
             matches.methods.sort_unstable();
             if matches.methods.windows(2).any(|two| two[0] == two[1]) {
                 faults.add(&methods.pointer, "a method stands here twice");
@@ -159,12 +169,6 @@ impl Match {
         fields.end(faults);
         matches
     }
-}
-
-/// A method as it is sent: case matters (RFC 9110, 9.1).
-fn method(text: &str) -> Result<String, String> {
-    let fits = (1..=32).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_uppercase() || b == b'-');
-    if fits { Ok(text.to_owned()) } else { Err(format!("{text:?} is no method: expected as in GET")) }
 }
 
 /// Names of fields with one value each.

@@ -38,7 +38,8 @@ const ALL: &str = r#"{
             "maintenance": {"retry_after_s": 60, "allow": ["10.0.0.0/8"]},
             "addresses": {"allow": ["0.0.0.0/0"], "deny": ["192.0.2.0/24"]},
             "request_headers": {"set": {"x-forwarded-prefix": "/web"}, "remove": ["cookie"]},
-            "response_headers": {"add": {"cache-control": "no-store"}}
+            "response_headers": {"add": {"cache-control": "no-store"}},
+            "cors": {"origins": ["https://app.example.org"], "credentials": true, "headers": ["x-a"], "max_age_s": 60}
         },
         "old": {"match": {"exact_path": "/old"}, "redirect": {"status": 301, "path": "/web/"}},
         "nodes": {"match": {"path": "/api"}, "service": "skep", "strip_prefix": true, "maintenance": false}
@@ -138,6 +139,18 @@ fn what_a_route_may_not_say_is_refused() {
         ("service = \"skep\"\naddresses.allow = []", "/addresses/allow"),
         ("service = \"skep\"\naddresses.deny = [\"10.0.0.0/33\"]", "/addresses/deny/0"),
         ("service = \"skep\"\nhttps_only = \"yes\"", "/https_only"),
+        ("service = \"skep\"\ncors = {}", "/cors"),
+        ("service = \"skep\"\ncors.origins = []", "/cors/origins"),
+        ("service = \"skep\"\ncors.origins = [\"*\", \"https://a.test\"]", "/cors/origins/0"),
+        ("service = \"skep\"\ncors.origins = [\"null\"]", "/cors/origins/0"),
+        ("service = \"skep\"\ncors.origins = [\"https://A.test\"]", "/cors/origins/0"),
+        ("service = \"skep\"\ncors.origins = [\"https://a.test/\"]", "/cors/origins/0"),
+        ("service = \"skep\"\ncors.origins = [\"https://a.test:443\"]", "/cors/origins/0"),
+        ("service = \"skep\"\ncors = {origins = [\"*\"], credentials = true}", "/cors/credentials"),
+        (
+            "service = \"skep\"\ncors.origins = [\"*\"]\nresponse_headers.set = {access-control-allow-origin = \"x\"}",
+            "/cors",
+        ),
         ("redirect = {}", "/redirect"),
         ("redirect = {path = \"//evil.test\"}", "/redirect/path"),
         ("redirect = {path = \"/a\\r\\nx: y\"}", "/redirect/path"),

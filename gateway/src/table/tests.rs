@@ -87,6 +87,7 @@ fn any_route(random: &mut Random) -> Route {
         strip_prefix: false,
         request: Edits::default(),
         response: Edits::default(),
+        cors: None,
     }
 }
 
