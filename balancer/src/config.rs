@@ -49,6 +49,12 @@ pub enum Invocation {
         file: PathBuf,
         json: bool,
     },
+    /// Say which route of it would have a request, and what would become of that there.
+    ExplainGateway {
+        file: PathBuf,
+        question: gateway::Question,
+        json: bool,
+    },
     Health {
         admin: SocketAddr,
         of: HealthOf,
@@ -118,6 +124,10 @@ where
         VerbArgs::Backends(output) => Invocation::Backends { admin, json: output.json },
         VerbArgs::Gateway(GatewayArgs::Check { file, output }) => {
             Invocation::CheckGateway { file, json: output.json }
+        }
+        VerbArgs::Gateway(GatewayArgs::Explain { file, url, method, header, from, output }) => {
+            let question = gateway::Question { url, method, headers: header, from };
+            Invocation::ExplainGateway { file, question, json: output.json }
         }
         VerbArgs::Drain { backend, output } => operate(OperatorVerb::Drain { backend }, output)?,
         VerbArgs::Undrain { backend, output } => operate(OperatorVerb::Undrain { backend }, output)?,

@@ -1,6 +1,5 @@
 //! The program: what was asked for, and who does it. Exit statuses are `skep_base::process`'s.
 
-use std::path::Path;
 use std::process::ExitCode;
 
 use skep_base::process::Process;
@@ -23,7 +22,12 @@ pub fn run() -> ExitCode {
         Ok(Invocation::Operate { verb, admin, token, json }) => {
             ask(verbs::operate(&verb, admin, token, json, &mut std::io::stdout()))
         }
-        Ok(Invocation::CheckGateway { file, json }) => check(&file, json),
+        Ok(Invocation::CheckGateway { file, json }) => {
+            told(verbs::gateway::check(&file, json, &mut std::io::stdout()))
+        }
+        Ok(Invocation::ExplainGateway { file, question, json }) => {
+            told(verbs::gateway::explain(&file, &question, json, &mut std::io::stdout()))
+        }
         Ok(Invocation::Health { admin, of, json }) => ask(health(admin, of, json, &mut std::io::stdout())),
         Err(error) => BALANCER.refuse(&error),
     }
@@ -35,9 +39,9 @@ fn can_serve(config: &ServeConfig) -> Result<(), ExitCode> {
     config.check().map_err(|error| BALANCER.refuse(&error))
 }
 
-/// In this process alone.
-fn check(file: &Path, json: bool) -> ExitCode {
-    match verbs::check_gateway(file, json, &mut std::io::stdout()) {
+/// What was found in this process alone, and whether it is well.
+fn told(found: Result<bool, VerbError>) -> ExitCode {
+    match found {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => exit(BALANCER.name, Err(error)),

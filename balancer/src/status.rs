@@ -1,7 +1,9 @@
 //! The admin address: health, metrics, the backends as JSON and as a page that refreshes itself.
 //!
-//! What `/`, `/backends` and `/vrrp` show; how they are served is `skep_console`'s. On the control
+//! What `/`, `/backends`, `/gateway` and `/vrrp` show; how they are served is `skep_console`'s. On the control
 //! runtime; one task, that works out rates.
+
+mod gateway;
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -130,13 +132,14 @@ impl Status {
         operators: Operators,
     ) -> Admin {
         let (ready, started, listed, drawn) = (self.clone(), self.clone(), self.clone(), self.clone());
-        let routers = self.vrrp.clone();
+        let (routers, routed) = (self.vrrp.clone(), self.shared.clone());
         let builder =
             Admin::builder(registry, move || ready.not_ready().map_or(Ok(()), |why| Err(why.into())));
         operations
             .routes(builder.operators(operators))
             .route("/startedz", move || answer::state("started", started.started(Instant::now())))
             .route("/backends", move || answer::json(&listed.backends()))
+            .route("/gateway", move || gateway::shown(&routed))
             .route("/vrrp", move || match &routers {
                 Some(view) => view.answer(),
                 None => answer::json::<[(); 0]>(&[]),

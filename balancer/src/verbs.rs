@@ -1,8 +1,9 @@
 //! The operator verbs: what the admin address says, in the terminal.
 
+pub mod gateway;
+
 use std::io::Write;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::time::Duration;
 
 use http::HeaderValue;
@@ -11,7 +12,7 @@ use skep_console::client::Client;
 use skep_console::table;
 use skep_console::verbs::{VerbError, print, print_json, text};
 
-use crate::config::{OperatorVerb, gateway};
+use crate::config::OperatorVerb;
 use crate::status::BackendStatus;
 
 /// Time for an answer.
@@ -55,24 +56,6 @@ pub async fn operate(
         OperatorVerb::RetryBudget => client.get("/retry-budget").await?,
     };
     print(out, json, &answer, &said(verb, &answer))
-}
-
-/// Says what a gateway's document comes to, or all that is wrong with it; whether nothing is.
-pub fn check_gateway(file: &Path, json: bool, out: &mut (dyn Write + Send)) -> Result<bool, VerbError> {
-    let read = gateway::read(file);
-    let (answer, text) = match &read {
-        Ok(table) => {
-            let (routes, services) = (table.routes.len(), table.services.len() - 1);
-            let said = format!("{routes} routes and {services} services: nothing is wrong");
-            (json!({ "routes": routes, "services": services, "faults": [] }), said)
-        }
-        Err(faults) => {
-            let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
-            (json!({ "faults": faults }), lines.join("\n"))
-        }
-    };
-    print(out, json, &answer, &text)?;
-    Ok(read.is_ok())
 }
 
 /// What an answer says, in words.

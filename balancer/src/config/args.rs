@@ -1,6 +1,7 @@
 //! The command line's shape: what the program says of itself, and its verbs. The flags are rows
 //! in `settings`.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Command, Subcommand};
@@ -105,6 +106,24 @@ pub(super) enum GatewayArgs {
     Check {
         /// In TOML or JSON
         file: PathBuf,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Say which route of a document would have a request, and what would become of it there: exit status 0 where it
+    /// goes to a service, else 1. Asks nobody
+    Explain {
+        /// In TOML or JSON
+        file: PathBuf,
+        /// As in http://api.example.org/read?x
+        url: String,
+        #[arg(long, default_value = "GET")]
+        method: String,
+        /// A header field, as in "x-canary: 1"; may stand more than once
+        #[arg(long, value_name = "NAME: VALUE")]
+        header: Vec<String>,
+        /// The address that asks
+        #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
+        from: IpAddr,
         #[command(flatten)]
         output: Output,
     },

@@ -164,6 +164,13 @@ fn a_bad_document_ends_the_program_before_it_serves_and_the_verb_says_every_faul
     document.write("routes.r.service = \"skep\"\n");
     let check = run(&["gateway", "check"]);
     assert!(check.status.success() && check.stdout.starts_with(b"1 routes and 0 services"), "{check:?}");
+    let explain = |url: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_skep-balancer"));
+        let explain = command.args(["gateway", "explain"]).arg(document.path()).arg(url).output().unwrap();
+        (explain.status.code(), String::from_utf8_lossy(&explain.stdout).into_owned())
+    };
+    assert_eq!(explain("http://a/%78"), (Some(0), "route: r\noutcome: skep\nsent: /x\n".into()));
+    assert_eq!(explain("http://a/../x").0, Some(1));
 }
 
 #[test]
@@ -203,6 +210,17 @@ fn without_nodes_a_balancer_is_ready_by_its_services_and_says_404_to_what_no_rou
     assert_eq!((&line["route"], &line["service"]), (&"app".into(), &"app".into()), "{line}");
     let other = lines.iter().find(|it| it["target"] == "/other").unwrap();
     assert_eq!((&other["route"], &other["error"]), (&Value::Null, &"not-found".into()), "{other}");
+    let shown = ask(process.admin, "/gateway");
+    let shown: Value = serde_json::from_str(shown.split_once("\r\n\r\n").unwrap().1).unwrap();
+    assert_eq!(
+        (&shown["routes"][0]["name"], &shown["routes"][0]["answers"]["2xx"]),
+        (&"app".into(), &1.into())
+    );
+    assert_eq!(
+        (&shown["services"][1]["name"], &shown["services"][1]["available"]),
+        (&"app".into(), &1.into())
+    );
+    assert_eq!((&shown["unmatched"], &shown["faults"]), (&"not-found".into(), &Value::Array(vec![])));
     // An operator may drain what is a service's as what is a node's.
     let drained = process.verb(&["drain", &name]);
     assert!(drained.status.success(), "{drained:?}");
