@@ -4,11 +4,13 @@
 //! layer counts, is `skep_base::settings`'.
 
 mod args;
+pub(crate) mod gateway;
 mod serve;
 mod settings;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use http::HeaderValue;
@@ -19,7 +21,7 @@ use skep_vrrp::config::{AgentConfig, VERB as VRRP};
 
 pub use serve::{BackendTlsConfig, ServeConfig};
 
-use args::VerbArgs;
+use args::{GatewayArgs, VerbArgs};
 
 use crate::pools::orders::EJECTION_MAX;
 
@@ -40,6 +42,17 @@ pub enum Invocation {
         admin: SocketAddr,
         /// The operators' token, as a field's value.
         token: Option<HeaderValue>,
+        json: bool,
+    },
+    /// Say what is wrong with a gateway's document, if anything is.
+    CheckGateway {
+        file: PathBuf,
+        json: bool,
+    },
+    /// Say which route of it would have a request, and what would become of that there.
+    ExplainGateway {
+        file: PathBuf,
+        question: gateway::Question,
         json: bool,
     },
     Health {
@@ -109,6 +122,13 @@ where
             return Err(ConfigError::Invalid { origin: "vrrp".into(), reason });
         }
         VerbArgs::Backends(output) => Invocation::Backends { admin, json: output.json },
+        VerbArgs::Gateway(GatewayArgs::Check { file, output }) => {
+            Invocation::CheckGateway { file, json: output.json }
+        }
+        VerbArgs::Gateway(GatewayArgs::Explain { file, url, method, header, from, output }) => {
+            let question = gateway::Question { url, method, headers: header, from };
+            Invocation::ExplainGateway { file, question, json: output.json }
+        }
         VerbArgs::Drain { backend, output } => operate(OperatorVerb::Drain { backend }, output)?,
         VerbArgs::Undrain { backend, output } => operate(OperatorVerb::Undrain { backend }, output)?,
         VerbArgs::Weigh { backend, weight, output } => {

@@ -5,6 +5,8 @@
 
 mod health;
 mod reload;
+mod routes;
+mod services;
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -100,10 +102,16 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
             follow(gossip, backends);
             None
         }
-        None => Some(backends),
+        None => Some(backends).filter(|_| config.has_nodes()),
     };
     let registry = tokio::spawn(registry::run(shared.pools.skep().clone(), targets));
 
+    let gateway = match &config.gateway {
+        Some(file) => {
+            Some(routes::begin(file, !config.has_nodes(), shared.clone()).await.context("--gateway")?)
+        }
+        None => None,
+    };
     let (phase, phases) = watch::channel(Phase::Serving);
     let log = access_log::start(&config.access_log).context("--access-log")?;
     let (log, log_file) = (log.as_ref().map(access_log::Writer::sender), log);
@@ -162,7 +170,8 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
     );
 
     let certificates = certificates.as_deref();
-    let reload = Reload { shared: &shared, files, cores: count, certificates, backends, log: log_file };
+    let reload =
+        Reload { shared: &shared, files, cores: count, certificates, backends, log: log_file, gateway };
     let mut certificate_ticks = tokio::time::interval(CERTIFICATE_INTERVAL);
     loop {
         tokio::select! {
@@ -278,7 +287,7 @@ async fn start_gossip(
     http: SocketAddr,
     admin: SocketAddr,
 ) -> anyhow::Result<Option<Gossip>> {
-    if !config.backends.is_empty() {
+    if !config.has_gossip() {
         return Ok(None);
     }
     let socket = bind_gossip(config.peer).with_context(|| format!("--peer {}", config.peer))?;

@@ -2,7 +2,7 @@
 //! log.
 //!
 //! `worker` is all of it together; `shared` is what all cores and the control task share, by limits that
-//! are atomics and by values that are replaced as a whole. Nothing here knows what a request is but
+//! are atomics and by values that are replaced as a whole, as `routes`. Nothing here knows what a request is but
 //! for `trail`, which says what became of one.
 
 pub(crate) mod access_log;
@@ -11,6 +11,7 @@ pub(crate) mod buffer;
 pub(crate) mod connections;
 pub(crate) mod date;
 pub(crate) mod pulse;
+pub mod routes;
 pub mod settings;
 pub mod shared;
 pub(crate) mod splice;

@@ -1,21 +1,29 @@
 //! One verdict a request: whether it is answered here, or where it goes and how.
 //!
 //! Both protocols ask [`Gateway::judge`] as soon as a head is read, and before it is written for a
-//! backend. What is decided of a request is decided here; nothing behind it sees a path.
+//! backend. What is decided of a request is decided here; nothing behind it sees a path. `builtin` is what is known
+//! with no configuration, `routed` what the routes in force say.
 
 mod builtin;
 mod hops;
 mod ready;
+mod routed;
 
 use std::borrow::Cow;
 use std::rc::Rc;
 use std::time::Duration;
 
+use skep_console::ProblemKind;
+use skep_console::problem::{self, PROBLEM_JSON};
+use skep_gateway::policy::Client;
+
+use crate::core::routes::Via;
 use crate::core::worker::Worker;
 use crate::forward::dispatch::Dispatch;
+use crate::forward::dispatches::Dispatches;
 use crate::forward::plan::Plan;
 use crate::wire::request_head::RequestHead;
-use crate::wire::write::Framing;
+use crate::wire::write::{Framing, write_added};
 
 use self::builtin::Known;
 
@@ -28,6 +36,7 @@ pub struct Asked<'a> {
     pub head: &'a RequestHead,
     /// What the head was read from.
     pub buf: &'a [u8],
+    pub client: Client,
 }
 
 impl Asked<'_> {
@@ -41,34 +50,79 @@ impl Asked<'_> {
 /// What becomes of a request.
 #[derive(Debug)]
 pub enum Verdict {
-    Forward(Plan),
+    Forward {
+        plan: Plan,
+        /// The path and query that are sent, where a route has the request; else they are as they came.
+        target: Option<Vec<u8>>,
+    },
     Answer(Answer),
 }
 
+impl Verdict {
+    /// Largest body that is taken, in bytes, where the process takes so many.
+    pub fn body_bytes_max(&self, most: u64) -> u64 {
+        match self {
+            Self::Forward { plan, .. } => plan.body_bytes_max.map_or(most, |own| own.min(most)),
+            Self::Answer(_) => most,
+        }
+    }
+}
+
 /// An answer of the balancer's own, never stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Answer {
     pub status: u16,
     pub reason: &'static str,
-    /// A field's name, in lower case, and its value.
-    pub field: (&'static str, &'static str),
+    /// Fields' names, in lower case, and their values.
+    field: (&'static str, Cow<'static, str>),
+    more: Vec<(&'static str, String)>,
     pub body: Cow<'static, [u8]>,
+    /// Why it is not what was asked for, in a word.
+    pub error: Option<&'static str>,
+    /// The route that the request has.
+    pub via: Option<Via>,
 }
 
 impl Answer {
     /// A line of text.
     const fn text(status: u16, reason: &'static str, text: &'static str) -> Self {
-        Self { status, reason, field: ("content-type", "text/plain"), body: Cow::Borrowed(text.as_bytes()) }
+        Self {
+            status,
+            reason,
+            field: ("content-type", Cow::Borrowed("text/plain")),
+            more: Vec::new(),
+            body: Cow::Borrowed(text.as_bytes()),
+            error: None,
+            via: None,
+        }
+    }
+
+    /// A problem, as all programs write them.
+    fn problem(kind: ProblemKind, reason: &'static str, detail: &str, via: Option<Via>) -> Self {
+        let status = kind.status().as_u16();
+        Self {
+            status,
+            reason,
+            field: ("content-type", PROBLEM_JSON.into()),
+            more: Vec::new(),
+            body: problem::document(kind, status, detail).into(),
+            error: Some(kind.name()),
+            via,
+        }
+    }
+
+    pub fn fields(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let more = self.more.iter().map(|(name, value)| (*name, value.as_str()));
+        [(self.field.0, &*self.field.1)].into_iter().chain(more)
     }
 
     /// The whole of it for an HTTP/1.x client.
     pub fn write(&self, framing: Framing, out: &mut Vec<u8>) {
-        let Self { status, reason, field: (name, value), body } = self;
-        let head = format!(
-            "HTTP/1.1 {status} {reason}\r\n{name}: {value}\r\ncache-control: no-store\r\ncontent-length: {}\r\n",
-            body.len()
-        );
-        out.extend_from_slice(head.as_bytes());
+        let Self { status, reason, body, .. } = self;
+        out.extend_from_slice(format!("HTTP/1.1 {status} {reason}\r\n").as_bytes());
+        self.fields().for_each(|(name, value)| write_added(name, value, out));
+        write_added("cache-control", "no-store", out);
+        write_added("content-length", &body.len().to_string(), out);
         framing.write_connection(None, false, out);
         framing.write_date(out);
         out.extend_from_slice(b"\r\n");
@@ -82,40 +136,63 @@ impl Answer {
 #[derive(Debug)]
 pub struct Gateway {
     worker: Rc<Worker>,
-    skep: Rc<Dispatch>,
+    dispatches: Rc<Dispatches>,
 }
 
 impl Gateway {
-    /// `skep` is the pool that all requests go to.
-    pub fn new(worker: Rc<Worker>, skep: Rc<Dispatch>) -> Self {
-        Self { worker, skep }
+    pub fn new(worker: Rc<Worker>, dispatches: Rc<Dispatches>) -> Self {
+        Self { worker, dispatches }
     }
 
     pub fn judge(&self, asked: Asked<'_>) -> Verdict {
-        let (head, settings, are_nodes) = (asked.head, self.worker.settings(), self.skep.pool.are_nodes);
+        let target = asked.head.target(asked.buf).whole();
+        let known = builtin::known(asked.head.method, &target);
+        if let Some(answer) = self.answer(&asked, known) {
+            return Verdict::Answer(answer);
+        }
+        // No route, or none that has it: as if there were no gateway.
+        let routed = self.dispatches.routed().and_then(|routed| self.by_route(&routed, &asked, &target));
+        routed.unwrap_or_else(|| Verdict::Forward {
+            plan: self.plan(&asked, self.dispatches.skep(), known),
+            target: None,
+        })
+    }
+
+    /// The answer that is the balancer's own, whatever is configured; None where the request asks for another.
+    pub fn own(&self, asked: Asked<'_>) -> Option<Answer> {
+        self.answer(&asked, builtin::known(asked.head.method, &asked.head.target(asked.buf).whole()))
+    }
+
+    fn answer(&self, asked: &Asked<'_>, known: Known) -> Option<Answer> {
+        if asked.head.max_forwards == Some(0) {
+            return Some(hops::answer(asked));
+        }
+        (known == Known::Ready).then(|| ready::answer(&self.worker, asked))
+    }
+
+    /// For a request to that pool, of which this is known. What the nodes' API promises is theirs alone.
+    fn plan(&self, asked: &Asked<'_>, pool: &Rc<Dispatch>, known: Known) -> Plan {
+        let (head, settings, are_nodes) = (asked.head, self.worker.settings(), pool.pool.are_nodes);
         let mut plan = Plan {
-            pool: self.skep.clone(),
+            pool: pool.clone(),
             repeatable: head.method.is_idempotent() || (are_nodes && head.has_idempotency_key),
             key: None,
             answer_within: settings.request_timeout,
             waits: false,
+            via: None,
+            body_bytes_max: None,
         };
-        if head.max_forwards == Some(0) {
-            return Verdict::Answer(hops::answer(&asked));
-        }
-        match builtin::known(head.method, &head.target(asked.buf).whole()) {
-            Known::Ready => return Verdict::Answer(ready::answer(&self.worker, &self.skep, &asked)),
-            Known::NamedByContent => plan.repeatable |= are_nodes,
+        match known {
+            Known::NamedByContent | Known::Repeatable => plan.repeatable |= are_nodes,
             Known::Digest(key) => plan.key = Some(key).filter(|_| are_nodes && settings.by_digest),
-            Known::Repeatable => plan.repeatable |= are_nodes,
             Known::Waits if are_nodes => {
                 plan.repeatable = true;
                 plan.waits = true;
                 plan.answer_within += WAIT_MAX;
             }
-            Known::Waits | Known::Nothing => {}
+            Known::Waits | Known::Ready | Known::Nothing => {}
         }
-        Verdict::Forward(plan)
+        plan
     }
 }
 

@@ -1,5 +1,7 @@
 //! Prometheus metrics, read from the cores' counters at each scrape.
 
+mod backends;
+
 use std::fmt::Error;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -15,8 +17,6 @@ use crate::core::shared::Shared;
 use crate::core::stats::{BUCKETS_S, CoreStats, Count};
 use crate::forward::retry;
 use crate::listen::tls::Certificates;
-use crate::pools::backends::{Kind, Known};
-use crate::pools::failures::Way;
 
 /// Reads what is counted.
 pub struct Metrics {
@@ -137,7 +137,48 @@ impl Metrics {
         gauge(encoder, "certificate_not_after_timestamp_seconds", help, &samples)
     }
 
-    fn encode_backends(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
+    fn encode_gateway(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
+        let routes = self.shared.routes.load();
+        let Some(routes) = routes.as_ref() else { return Ok(()) };
+        let (taken, refused, taken_at_s) = self.shared.readings.counts();
+        let readings: [(&Labels<'_>, u64); 2] =
+            [(&[("result", "taken")], taken), (&[("result", "refused")], refused)];
+        counter(encoder, "gateway_readings", "Times that the gateway's document was read", &readings)?;
+        let faults = self.shared.readings.faults().len();
+        let (count, services) = (routes.table.routes.len(), routes.table.services.len() - 1);
+        let gauges: [(&str, &str, f64); 4] = [
+            ("gateway_routes", "Routes that are in force", count as f64),
+            ("gateway_services", "Services that are in force", services as f64),
+            (
+                "gateway_faults",
+                "Faults of the newest document; above 0, an older one is in force",
+                faults as f64,
+            ),
+            (
+                "gateway_taken_timestamp_seconds",
+                "Unix time at which what is in force was read",
+                taken_at_s as f64,
+            ),
+        ];
+        for (name, help, value) in gauges {
+            gauge(encoder, name, help, &[(&[], value)])?;
+        }
+        let mut labels = Vec::new();
+        for (entry, counts) in routes.table.routes.iter().zip(&routes.counts) {
+            for (class, count) in CLASSES.iter().zip(&counts.answers) {
+                // A class that was never seen is no series: there may be many routes.
+                let count = count.load(Relaxed);
+                if count > 0 {
+                    labels.push(([("route", entry.name.as_str()), ("code", *class)], count));
+                }
+            }
+        }
+        let samples: Vec<(&Labels<'_>, u64)> =
+            labels.iter().map(|(labels, count)| (&labels[..], *count)).collect();
+        counter(encoder, "route_requests", "Requests of a route, by the class of their answer", &samples)
+    }
+
+    fn encode_pools(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
         let set = self.shared.pools.skep().load();
         let ejected = set.serving.iter().filter(|it| it.is_ejected()).count();
         let states: [(&[(&str, &str)], f64); 4] = [
@@ -152,103 +193,32 @@ impl Metrics {
             "Backends; available: a probe was answered well, and neither gossip nor traffic speaks against it",
             &states,
         )?;
-        let of = |value: &dyn Fn(&Known) -> u64| -> Vec<(String, u64)> {
-            set.known.iter().map(|known| (known.backend.name.clone(), value(known))).collect()
-        };
-        type Read = fn(&crate::pools::backends::BackendStats) -> u64;
-        let counters: [(&str, &str, Read); 7] = [
-            ("backend_failures", "Attempts that failed, by no answer or by its status", |it| {
-                it.failures.load(Relaxed)
-            }),
-            ("backend_retries", "Attempts after another backend's failure", |it| it.retries.load(Relaxed)),
-            ("backend_ejections", "Times that traffic ejected it", |it| it.ejections.load(Relaxed)),
-            ("backend_connects", "Connections begun", |it| it.connects.load(Relaxed)),
-            ("backend_connect_failures", "Connections that failed", |it| it.connect_failures.load(Relaxed)),
-            ("backend_request_bytes", "Bytes of requests' bodies", |it| it.bytes_in.load(Relaxed)),
-            ("backend_response_bytes", "Bytes of answers' bodies", |it| it.bytes_out.load(Relaxed)),
-        ];
-        for (name, help, read) in counters {
-            let values = of(&|known| read(&known.backend.stats));
-            let labels: Vec<_> = values.iter().map(|(name, _)| [("backend", name.as_str())]).collect();
-            let samples: Vec<(&Labels<'_>, u64)> =
-                labels.iter().zip(&values).map(|(labels, (_, value))| (&labels[..], *value)).collect();
-            counter(encoder, name, help, &samples)?;
-        }
-        let mut labels = Vec::new();
-        for known in &set.known {
-            for (class, count) in CLASSES.iter().zip(&known.backend.stats.answers).skip(1) {
-                let labels_of = [("backend", known.backend.name.as_str()), ("code", *class)];
-                labels.push((labels_of, count.load(Relaxed)));
-            }
-        }
-        let samples: Vec<(&Labels<'_>, u64)> =
-            labels.iter().map(|(labels, count)| (&labels[..], *count)).collect();
-        counter(encoder, "backend_responses", "Answers passed on, by class", &samples)?;
-        type Gauge = fn(&Known) -> f64;
-        let gauges: [(&str, &str, Gauge); 8] = [
-            (
-                "backend_failing",
-                "How much of what it answered of late was a failure, from 0 to 1; it fades",
-                |it| it.backend.failing(),
-            ),
-            ("backend_serving", "Whether requests may go there", |it| f64::from(it.serving)),
-            ("backend_ejected", "Whether traffic has ejected it", |it| f64::from(it.backend.is_ejected())),
-            ("backend_drained", "Whether an operator drains it", |it| f64::from(it.order.drained)),
-            ("backend_ejected_by_operator", "Whether an operator has ejected it", |it| {
-                f64::from(it.order.ejected.is_some())
-            }),
-            ("backend_weight", "How many times the load of another an operator would have it have", |it| {
-                it.order.weight
-            }),
-            ("backend_outstanding", "Requests in flight", |it| {
-                f64::from(it.backend.stats.outstanding.load(Relaxed))
-            }),
-            ("backend_waiting", "Requests that wait there for something to happen", |it| {
-                it.backend.stats.waiting.iter().map(|count| f64::from(count.load(Relaxed))).sum::<f64>()
-            }),
-        ];
-        for (name, help, read) in gauges {
-            let labels: Vec<_> = set.known.iter().map(|it| [("backend", it.backend.name.as_str())]).collect();
-            let samples: Vec<(&Labels<'_>, f64)> =
-                labels.iter().zip(&set.known).map(|(labels, known)| (&labels[..], read(known))).collect();
-            gauge(encoder, name, help, &samples)?;
-        }
-        self.encode_failures(encoder, &set.known)?;
-        self.encode_latencies(encoder, &set.known)
-    }
-
-    fn encode_failures(&self, encoder: &mut DescriptorEncoder<'_>, known: &[Known]) -> Result<(), Error> {
-        let mut labels = Vec::new();
-        for it in known {
-            labels.extend(Way::ALL.map(|way| {
-                let labels_of = [("backend", it.backend.name.as_str()), ("way", way.as_str())];
-                (labels_of, it.backend.stats.failed.count(way))
-            }));
-        }
-        let samples: Vec<(&Labels<'_>, u64)> =
-            labels.iter().map(|(labels, count)| (&labels[..], *count)).collect();
-        counter(encoder, "backend_failures_by_way", "Failures, by how each was one", &samples)
-    }
-
-    fn encode_latencies(&self, encoder: &mut DescriptorEncoder<'_>, known: &[Known]) -> Result<(), Error> {
-        let mut labels = Vec::new();
-        for kind in Kind::ALL {
-            labels.extend(known.iter().map(|it| {
-                let labels_of = [("backend", it.backend.name.as_str()), ("methods", kind.as_str())];
-                (labels_of, it.backend.latency_ns(kind) / 1e9)
-            }));
-        }
+        let pools = self.shared.each_pool();
+        let able: Vec<_> = pools
+            .iter()
+            .skip(1)
+            .map(|it| ([("service", it.name.as_str())], it.load().able() as f64))
+            .collect();
         let samples: Vec<(&Labels<'_>, f64)> =
-            labels.iter().map(|(labels, latency)| (&labels[..], *latency)).collect();
-        let help = "Peak EWMA of the time to the first byte, of safe and of unsafe methods; it fades";
-        gauge(encoder, "backend_latency_seconds", help, &samples)
+            able.iter().map(|(labels, able)| (&labels[..], *able)).collect();
+        if !samples.is_empty() {
+            let help = "Servers of a service that requests may go to and that were seen to answer";
+            gauge(encoder, "service_backends_available", help, &samples)?;
+        }
+        let known = pools.iter().flat_map(|pool| {
+            // Nodes have no service's name: theirs are as they were before there were others.
+            let service = Some(&pool.name).filter(|_| !pool.are_nodes).cloned();
+            pool.load().known.iter().map(|it| (service.clone(), it.clone())).collect::<Vec<_>>()
+        });
+        backends::encode(encoder, &known.collect::<Vec<_>>())
     }
 }
 
 impl Collector for Metrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
         self.encode_cores(&mut encoder)?;
-        self.encode_backends(&mut encoder)?;
+        self.encode_pools(&mut encoder)?;
+        self.encode_gateway(&mut encoder)?;
         self.encode_certificates(&mut encoder)?;
         if let Some(gossip) = &self.gossip {
             let counters = gossip.counters();

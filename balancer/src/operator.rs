@@ -141,14 +141,12 @@ impl Operations {
             .change("/log-level", |asked: Level| set_level(asked.filter.as_deref()))
     }
 
-    fn pool(&self) -> &Arc<Pool> {
-        self.shared.pools.skep()
-    }
-
     fn overview(&self) -> Overview {
         let now = Instant::now();
-        let orders = self.pool().orders.all().into_iter();
-        let backends = orders.map(|(name, order)| OrderStatus::of(name, order, now)).collect();
+        let pools = self.shared.each_pool();
+        let orders = pools.iter().flat_map(|pool| pool.orders.all());
+        let mut backends: Vec<_> = orders.map(|(name, order)| OrderStatus::of(name, order, now)).collect();
+        backends.dedup();
         Overview { backends, log: log_status(), retry_budget: self.budget() }
     }
 
@@ -164,9 +162,20 @@ impl Operations {
         }
     }
 
-    /// The name of the backend that is meant: one that is known, or of which something is set.
-    fn name(&self, given: &str) -> Result<String, Problem> {
-        let pool = self.pool();
+    /// The name of the backend that is meant, in each pool that has it: one that is known, or of which something is
+    /// set. A server of two services is drained in both.
+    fn found(&self, given: &str) -> Result<Vec<(Arc<Pool>, String)>, Problem> {
+        let pools = self.shared.each_pool().into_iter();
+        let found: Vec<_> =
+            pools.filter_map(|pool| Self::name(&pool, given).map(|name| (pool, name))).collect();
+        if found.is_empty() {
+            let detail = "no backend has this id or address; /backends lists them";
+            return Err(Problem::new(ProblemKind::NotFound, detail));
+        }
+        Ok(found)
+    }
+
+    fn name(pool: &Pool, given: &str) -> Option<String> {
         let set = pool.load();
         let is_meant = |name: &str, address: std::net::SocketAddr| {
             name == given || given.parse().is_ok_and(|given: std::net::SocketAddr| given == address)
@@ -174,17 +183,17 @@ impl Operations {
         // Of two runs at one address, the later.
         let known = set.known.iter().rev().map(|known| &known.backend);
         let found = known.into_iter().find(|it| is_meant(&it.name, it.address)).map(|it| it.name.clone());
-        let found = found.or_else(|| pool.orders.all().contains_key(given).then(|| given.to_owned()));
-        found.ok_or_else(|| {
-            let detail = "no backend has this id or address; /backends lists them";
-            Problem::new(ProblemKind::NotFound, detail)
-        })
+        found.or_else(|| pool.orders.all().contains_key(given).then(|| given.to_owned()))
     }
 
-    fn order(&self, given: &str, what: &str, change: impl FnOnce(&mut Order)) -> Result<Answer, Problem> {
-        let name = self.name(given)?;
-        let order = self.pool().orders.change(&name, change);
-        let order = order.map_err(|full| Problem::new(ProblemKind::Refused, full.to_string()))?;
+    fn order(&self, given: &str, what: &str, change: impl Fn(&mut Order)) -> Result<Answer, Problem> {
+        let mut changed = None;
+        for (pool, name) in self.found(given)? {
+            let order = pool.orders.change(&name, &change);
+            let order = order.map_err(|full| Problem::new(ProblemKind::Refused, full.to_string()))?;
+            changed = Some((name, order));
+        }
+        let (name, order) = changed.unwrap_or_default();
         let status = OrderStatus::of(name, order, Instant::now());
         tracing::warn!(
             backend = status.backend,
@@ -221,11 +230,10 @@ impl Operations {
     }
 
     fn reset(&self, given: &str) -> Result<Answer, Problem> {
-        let name = self.name(given)?;
-        for known in self.pool().load().known.iter().filter(|known| known.backend.name == name) {
-            known.backend.pardon();
+        for (pool, name) in self.found(given)? {
+            pool.load().known.iter().filter(|it| it.backend.name == name).for_each(|it| it.backend.pardon());
         }
-        self.order(&name, "reset", |order| *order = Order::default())
+        self.order(given, "reset", |order| *order = Order::default())
     }
 }
 

@@ -18,7 +18,7 @@ pub(crate) mod standing;
 pub mod tls;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU32, AtomicUsize};
 
 use arc_swap::{ArcSwap, Guard};
 use tokio::sync::Notify;
@@ -44,6 +44,16 @@ pub struct Pool {
     pub waiting: AtomicUsize,
     /// Told after each change of the set; for one listener.
     pub changed: Notify,
+    pub limits: Limits,
+}
+
+/// What a pool's own service says; 0 where it says nothing, and the process's settings hold.
+#[derive(Debug, Default)]
+pub struct Limits {
+    /// Requests in flight at one backend.
+    pub in_flight_max: AtomicU32,
+    /// Requests of one core that wait for a backend.
+    pub queue_max: AtomicU32,
 }
 
 impl Pool {
@@ -56,6 +66,7 @@ impl Pool {
             orders: Orders::default(),
             waiting: AtomicUsize::new(0),
             changed: Notify::new(),
+            limits: Limits::default(),
         })
     }
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use skep_base::process::Process;
 use skep_console::verbs::{VerbError, exit, health};
 
-use crate::config::{self, Invocation};
+use crate::config::{self, Invocation, ServeConfig};
 use crate::{control, verbs};
 
 const BALANCER: Process = Process { name: "skep-balancer", libraries: "chitchat=warn" };
@@ -13,8 +13,7 @@ const BALANCER: Process = Process { name: "skep-balancer", libraries: "chitchat=
 /// From the process's arguments to its exit status.
 pub fn run() -> ExitCode {
     match config::parse(std::env::args_os(), |name| std::env::var_os(name)) {
-        Ok(Invocation::Serve(config)) => match config.vrrp.as_ref().map_or(Ok(()), skep_vrrp::program::check)
-        {
+        Ok(Invocation::Serve(config)) => match can_serve(&config) {
             Ok(()) => BALANCER.serve(&config.log.clone(), control::run(*config)),
             Err(refused) => refused,
         },
@@ -23,8 +22,29 @@ pub fn run() -> ExitCode {
         Ok(Invocation::Operate { verb, admin, token, json }) => {
             ask(verbs::operate(&verb, admin, token, json, &mut std::io::stdout()))
         }
+        Ok(Invocation::CheckGateway { file, json }) => {
+            told(verbs::gateway::check(&file, json, &mut std::io::stdout()))
+        }
+        Ok(Invocation::ExplainGateway { file, question, json }) => {
+            told(verbs::gateway::explain(&file, &question, json, &mut std::io::stdout()))
+        }
         Ok(Invocation::Health { admin, of, json }) => ask(health(admin, of, json, &mut std::io::stdout())),
         Err(error) => BALANCER.refuse(&error),
+    }
+}
+
+/// Whether it may begin; what is wrong has been said.
+fn can_serve(config: &ServeConfig) -> Result<(), ExitCode> {
+    config.vrrp.as_ref().map_or(Ok(()), skep_vrrp::program::check)?;
+    config.check().map_err(|error| BALANCER.refuse(&error))
+}
+
+/// What was found in this process alone, and whether it is well.
+fn told(found: Result<bool, VerbError>) -> ExitCode {
+    match found {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => exit(BALANCER.name, Err(error)),
     }
 }
 

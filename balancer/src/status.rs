@@ -1,7 +1,9 @@
 //! The admin address: health, metrics, the backends as JSON and as a page that refreshes itself.
 //!
-//! What `/`, `/backends` and `/vrrp` show; how they are served is `skep_console`'s. On the control
+//! What `/`, `/backends`, `/gateway` and `/vrrp` show; how they are served is `skep_console`'s. On the control
 //! runtime; one task, that works out rates.
+
+mod gateway;
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -14,12 +16,13 @@ use prometheus_client::registry::Registry;
 use serde::{Deserialize, Serialize};
 use skep_console::admin::Operators;
 use skep_console::{Admin, answer};
+use skep_gateway::document::SKEP;
 use skep_vrrp::track;
 
 use crate::core::shared::Shared;
 use crate::operator::Operations;
-use crate::pools::backends::Kind;
-use crate::pools::orders;
+use crate::pools::backends::{Kind, Known};
+use crate::pools::{Pool, orders};
 
 /// Over what time rates are taken.
 const RATE_INTERVAL: Duration = Duration::from_secs(1);
@@ -30,6 +33,9 @@ const START_MAX: Duration = Duration::from_secs(20);
 /// A backend, as `/backends` shows it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BackendStatus {
+    /// The service that it is a server of; `skep` for the nodes.
+    #[serde(default = "nodes")]
+    pub service: String,
     /// The node's id; the address where it has none.
     pub id: String,
     pub address: String,
@@ -68,6 +74,10 @@ pub struct BackendStatus {
     pub bytes_in: u64,
     pub bytes_out: u64,
     pub version: String,
+}
+
+fn nodes() -> String {
+    SKEP.to_owned()
 }
 
 fn usual_weight() -> f64 {
@@ -122,13 +132,14 @@ impl Status {
         operators: Operators,
     ) -> Admin {
         let (ready, started, listed, drawn) = (self.clone(), self.clone(), self.clone(), self.clone());
-        let routers = self.vrrp.clone();
+        let (routers, routed) = (self.vrrp.clone(), self.shared.clone());
         let builder =
             Admin::builder(registry, move || ready.not_ready().map_or(Ok(()), |why| Err(why.into())));
         operations
             .routes(builder.operators(operators))
             .route("/startedz", move || answer::state("started", started.started(Instant::now())))
             .route("/backends", move || answer::json(&listed.backends()))
+            .route("/gateway", move || gateway::shown(&routed))
             .route("/vrrp", move || match &routers {
                 Some(view) => view.answer(),
                 None => answer::json::<[(); 0]>(&[]),
@@ -150,25 +161,24 @@ impl Status {
             if self.not_ready().is_none() {
                 self.was_ready.store(true, Relaxed);
             }
-            let set = self.shared.pools.skep().load();
             let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
-            rates.retain(|serial, _| set.known.iter().any(|known| known.backend.serial == *serial));
-            for known in &set.known {
+            let before = std::mem::take(&mut *rates);
+            for known in self.shared.each_pool().iter().flat_map(|pool| pool.load().known.clone()) {
                 let count: u64 = known.backend.stats.answers.iter().map(|count| count.load(Relaxed)).sum();
-                let rate = rates.entry(known.backend.serial).or_default();
+                let rate = before.get(&known.backend.serial).copied().unwrap_or_default();
                 let per_s = count.saturating_sub(rate.count) as f64 / elapsed;
-                *rate = Rate { count, per_s };
+                rates.insert(known.backend.serial, Rate { count, per_s });
             }
         }
     }
 
     pub fn backends(&self) -> Vec<BackendStatus> {
         let rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
-        let set = self.shared.pools.skep().load();
         let now = Instant::now();
-        let status = |known: &crate::pools::backends::Known| {
+        let status = |service: &str, known: &Known| {
             let (backend, stats) = (&known.backend, &known.backend.stats);
             BackendStatus {
+                service: service.to_owned(),
                 id: backend.name.clone(),
                 address: backend.address.to_string(),
                 state: known.state.as_str().into(),
@@ -200,7 +210,10 @@ impl Status {
                 version: known.version.clone(),
             }
         };
-        set.known.iter().map(status).collect()
+        let of_pool = |pool: &Arc<Pool>| -> Vec<_> {
+            pool.load().known.iter().map(|known| status(&pool.name, known)).collect()
+        };
+        self.shared.each_pool().iter().flat_map(of_pool).collect()
     }
 
     fn not_ready(&self) -> Option<&'static str> {
@@ -208,7 +221,7 @@ impl Status {
             Some(track::DRAINING)
         } else if self.shared.core_hangs.load(Relaxed) {
             Some(track::CORE_HANGS)
-        } else if self.shared.pools.skep().load().able() == 0 {
+        } else if !self.shared.is_able() {
             Some(track::NO_BACKEND)
         } else {
             None
@@ -240,8 +253,9 @@ impl Status {
                 it.version.chars().filter(|c| c.is_ascii_alphanumeric() || ".-+_".contains(*c)).collect();
             let _ = writeln!(
                 rows,
-                "<tr class={class}><td>{}<td>{}<td>{}<td>{}<td>{}<td>{word}<td>{:.0}%<td>{}<td>{}<td>{:.1}<td>{:.2}\
+                "<tr class={class}><td>{}<td>{}<td>{}<td>{}<td>{}<td>{}<td>{word}<td>{:.0}%<td>{}<td>{}<td>{:.1}<td>{:.2}\
                  <td>{}<td>{}<td>{}<td>{}<td>{}<td>{}<td>{}<td>{version}",
+                it.service,
                 it.id,
                 it.address,
                 it.state,
@@ -270,10 +284,10 @@ impl Status {
             "<!doctype html><html lang=en><meta charset=utf-8><meta http-equiv=refresh content=2>\
              <title>skep-balancer</title><style>body{{font:14px system-ui,sans-serif;margin:2em}}\
              table{{border-collapse:collapse}}th,td{{padding:.3em .7em;text-align:right;border-bottom:1px solid #ccc}}\
-             td:nth-child(-n+6),th:nth-child(-n+6){{text-align:left}}.up td:nth-child(6){{color:#080}}\
-             .ejected td:nth-child(6){{color:#a60}}.down td{{color:#a00}}</style>\
+             td:nth-child(-n+7),th:nth-child(-n+7){{text-align:left}}.up td:nth-child(7){{color:#080}}\
+             .ejected td:nth-child(7){{color:#a60}}.down td{{color:#a00}}</style>\
              <h1>skep-balancer {}</h1><p>{ready} &middot; {} of {} backends serve &middot; {total:.1} requests/s \
-             &middot; {connections} connections &middot; up {uptime} s</p><table><tr><th>backend<th>address<th>state\
+             &middot; {connections} connections &middot; up {uptime} s</p><table><tr><th>service<th>backend<th>address<th>state\
              <th>role<th>probe<th>status<th>share<th>weight<th>in flight<th>req/s<th>latency ms<th>answers<th>5xx<th>failures\
              <th>connect errors<th>retries<th>ejections<th>bytes out<th>version\n{rows}</table>{vrrp}</html>\n",
             env!("CARGO_PKG_VERSION"),
@@ -286,7 +300,7 @@ impl Status {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pools::backends::{Backend, BackendSet, Known};
+    use crate::pools::backends::{Backend, BackendSet};
     use crate::pools::probe::Health;
 
     fn known(health: Health) -> BackendSet {

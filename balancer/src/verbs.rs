@@ -1,5 +1,7 @@
 //! The operator verbs: what the admin address says, in the terminal.
 
+pub mod gateway;
+
 use std::io::Write;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -26,7 +28,7 @@ pub async fn backends(admin: SocketAddr, json: bool, out: &mut (dyn Write + Send
     let backends: Vec<BackendStatus> =
         serde_json::from_value(answer).map_err(|error| client.broken(&error))?;
     let rows: Vec<_> = backends.iter().map(row).collect();
-    Ok(table::write(out, &COLUMNS, &COLUMNS[6..], &rows)?)
+    Ok(table::write(out, &COLUMNS, &COLUMNS[7..], &rows)?)
 }
 
 /// Has something changed or shown.
@@ -81,13 +83,14 @@ fn said(verb: &OperatorVerb, answer: &Value) -> String {
 }
 
 /// Words, then numbers.
-const COLUMNS: [&str; 12] = [
+const COLUMNS: [&str; 13] = [
     "backend",
     "address",
     "state",
     "role",
     "probe",
     "status",
+    "service",
     "weight",
     "in-flight",
     "req/s",
@@ -104,6 +107,7 @@ fn row(it: &BackendStatus) -> Vec<String> {
         it.role.clone(),
         it.probe.clone(),
         it.word().into(),
+        it.service.clone(),
         it.weight.to_string(),
         it.outstanding.to_string(),
         format!("{:.1}", it.requests_per_s),

@@ -31,7 +31,7 @@ fuzz_target!(init: seeds::write(seeds::request_heads), |bytes: &[u8]| {
         assert_ne!(RequestHead::default().parse(&bytes[..end]), Ok(true), "whole before its end");
     }
     let mut out = Vec::new();
-    write_request(&head, bytes, CLIENT, b"id", &mut out);
+    write_request(&head, bytes, CLIENT, b"id", None, &mut out);
     if beyond_limits(&out) {
         return;
     }

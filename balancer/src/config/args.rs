@@ -1,6 +1,9 @@
 //! The command line's shape: what the program says of itself, and its verbs. The flags are rows
 //! in `settings`.
 
+use std::net::IpAddr;
+use std::path::PathBuf;
+
 use clap::{Command, Subcommand};
 use skep_base::settings::Output;
 
@@ -80,6 +83,9 @@ pub(super) enum VerbArgs {
     },
     /// Show how many retries there may be now: the budget of each core
     RetryBudget(Output),
+    /// What concerns the gateway's document
+    #[command(subcommand)]
+    Gateway(GatewayArgs),
     /// Ask whether the balancer is ready: exit status 0 or 1, for a container's healthcheck
     Health {
         /// Ask whether it has started: is or was ready, or has looked for backends long enough; for an
@@ -89,6 +95,35 @@ pub(super) enum VerbArgs {
         /// Ask only whether the process is alive, not whether it may take requests
         #[arg(long)]
         live: bool,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum GatewayArgs {
+    /// Read a document as --gateway would, and say everything that is wrong with it: exit status 0 or 1. Asks nobody
+    Check {
+        /// In TOML or JSON
+        file: PathBuf,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Say which route of a document would have a request, and what would become of it there: exit status 0 where it
+    /// goes to a service, else 1. Asks nobody
+    Explain {
+        /// In TOML or JSON
+        file: PathBuf,
+        /// As in http://api.example.org/read?x
+        url: String,
+        #[arg(long, default_value = "GET")]
+        method: String,
+        /// A header field, as in "x-canary: 1"; may stand more than once
+        #[arg(long, value_name = "NAME: VALUE")]
+        header: Vec<String>,
+        /// The address that asks
+        #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
+        from: IpAddr,
         #[command(flatten)]
         output: Output,
     },

@@ -15,6 +15,7 @@ use skep_members::settings::{ADVERTISE, SEEDS, edge_key};
 use skep_vrrp::VrrpConfig;
 use skep_vrrp::config::{self as vrrp, Place};
 
+use super::gateway as document;
 use super::settings as names;
 use super::settings::{ADMIN, BACKENDS, HTTP, HTTPS, PEER};
 use crate::core::access_log::Destination;
@@ -41,6 +42,8 @@ pub struct ServeConfig {
     pub backend_tls: BackendTlsConfig,
     /// The path that those are asked for.
     pub check: Option<Arc<str>>,
+    /// The gateway's document.
+    pub gateway: Option<PathBuf>,
     /// An edge key is enough. Never `None` where anything binds beyond loopback.
     pub cluster_key: Option<KeyRing>,
     /// `None`: one for each that the process may use.
@@ -55,6 +58,27 @@ pub struct ServeConfig {
     pub vrrp: Option<VrrpConfig>,
     /// Said in the log once there is one.
     pub warnings: Vec<String>,
+}
+
+impl ServeConfig {
+    /// Whether there are nodes: a gateway can do without.
+    pub fn has_nodes(&self) -> bool {
+        self.gateway.is_none() || !self.seeds.is_empty() || !self.backends.is_empty()
+    }
+
+    /// What a start fails at before anything binds, and what read again later is none of: the gateway's document.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let Some(file) = &self.gateway else { return Ok(()) };
+        document::read(file).map(drop).map_err(|faults| {
+            let reason = format!("{}:\n  {}", file.display(), document::shown(&faults));
+            ConfigError::Invalid { origin: "--gateway".into(), reason }
+        })
+    }
+
+    /// Whether it looks for them by gossip.
+    pub fn has_gossip(&self) -> bool {
+        self.has_nodes() && self.backends.is_empty()
+    }
 }
 
 /// How backends are spoken to.
@@ -83,6 +107,7 @@ pub(super) fn resolve(layers: &Layers) -> Result<ServeConfig, ConfigError> {
         backends: layers.read(&BACKENDS, |text| values::list(text, values::address))?.unwrap_or_default(),
         backend_tls: backend_tls(layers)?,
         check: layers.read(&names::CHECK, check)?,
+        gateway: layers.get(&names::GATEWAY).map(|it| it.text.into()),
         cluster_key,
         cores: layers
             .read(&names::CORES, |text| values::count(text, names::CORES_MAX))?
@@ -120,7 +145,7 @@ pub(super) fn resolve(layers: &Layers) -> Result<ServeConfig, ConfigError> {
         });
     }
     // The data ports are for strangers: without gossip, nothing here needs the key.
-    if config.cluster_key.is_none() && config.backends.is_empty() {
+    if config.cluster_key.is_none() && config.has_gossip() {
         let addresses = [
             (&PEER, Some(config.peer.ip())),
             (&ADVERTISE, config.advertise.map(|advertise| advertise.ip)),

@@ -67,6 +67,13 @@ pub(super) const FAILURE_STATUSES: Setting = Setting::serving(
     "502,503,504",
     "Answers that count as failures of their backend, as no answer does",
 );
+pub(super) const GATEWAY: Setting = Setting::serving(
+    "gateway",
+    "FILE",
+    "none",
+    "Routes and services, in TOML or JSON: read again at SIGHUP and when another file has its name; without \
+     --seeds and --backends there are no nodes",
+);
 pub(super) const CORES: Setting = Setting::serving("cores", "N", "one for each core", "Threads that serve");
 pub(super) const TRUSTED: Setting = Setting::serving(
     "trusted-proxies",
@@ -164,6 +171,7 @@ pub(super) const SETTINGS: &[&Setting] = &[
     &BACKEND_TLS,
     &BACKEND_CA,
     &CHECK,
+    &GATEWAY,
     &FAILURE_STATUSES,
     &CLUSTER_KEY_FILE,
     &CLUSTER_KEY,

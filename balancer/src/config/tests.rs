@@ -188,3 +188,16 @@ fn a_verb_that_changes_something_takes_the_operators_token_and_one_that_shows_so
     let short = run(&["drain", "a"], &[("SKEP_OPERATOR_TOKEN", "short")]).unwrap_err().to_string();
     assert!(short.contains("SKEP_OPERATOR_TOKEN") && !short.contains("short"), "{short}");
 }
+
+#[test]
+fn a_gateway_without_nodes_has_no_gossip_and_needs_no_key() {
+    let far = ["--http", "0.0.0.0:80", "--gateway", "gateway.toml"];
+    let alone = serve(&far, &[]);
+    assert!(!alone.has_nodes() && !alone.has_gossip());
+    let fixed = serve(&[&far[..], &["--backends", "10.0.0.1:80"]].concat(), &[]);
+    assert!(fixed.has_nodes() && !fixed.has_gossip());
+    let key = ("SKEP_CLUSTER_KEY", KEY);
+    let seeded = serve(&[&far[..], &["--seeds", "a:1"]].concat(), &[key]);
+    assert!(seeded.has_nodes() && seeded.has_gossip());
+    refusal(&[&far[..], &["--seeds", "a:1"]].concat(), &[]);
+}

@@ -63,7 +63,7 @@ pub(super) fn health(shared: Arc<Shared>) -> watch::Receiver<Health> {
     tokio::spawn(async move {
         loop {
             let changed = pool.changed.notified();
-            let able = lack.judge(pool.load().able() > 0, Instant::now());
+            let able = lack.judge(shared.is_able(), Instant::now());
             let health = if shared.all_cores_hang.load(Relaxed) {
                 Health::Fault(CORE_HANGS)
             } else if shared.core_hangs.load(Relaxed) {

@@ -1,11 +1,12 @@
-//! What SIGHUP reads again: limits and times, the list of backends, certificates, and the file of the access log.
+//! What SIGHUP reads again: limits and times, the list of backends, certificates, the gateway's document, and the
+//! file of the access log.
 //!
 //! Each for itself: what is wrong leaves what was there, and is said. What needs a socket or a thread of its
 //! own (addresses, cores, gossip, virtual addresses, keys) stays as it was started with.
 
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::config::{self, Invocation, ServeConfig};
 use crate::core::access_log;
@@ -51,12 +52,17 @@ pub(super) struct Reload<'a> {
     /// Of a list that was given; `None` where gossip shows them.
     pub backends: Option<watch::Sender<Vec<source::Target>>>,
     pub log: Option<access_log::Writer>,
+    /// Told to read its file again.
+    pub gateway: Option<Arc<Notify>>,
 }
 
 impl Reload<'_> {
     pub fn all(&self) {
         if let Some(log) = &self.log {
             log.reopen();
+        }
+        if let Some(gateway) = &self.gateway {
+            gateway.notify_one();
         }
         match config::parse(std::env::args_os(), |name| std::env::var_os(name)) {
             Ok(Invocation::Serve(config)) => self.take(*config),

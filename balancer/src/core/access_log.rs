@@ -182,6 +182,23 @@ impl AccessLog {
             }
             None => out.extend_from_slice(b"null"),
         }
+        if let Some(via) = &trail.via {
+            // Names of objects need no escape.
+            for (name, value) in [
+                (&b",\"route\":"[..], Some(via.entry().name.as_str())),
+                (b",\"service\":", via.service_name()),
+            ] {
+                out.extend_from_slice(name);
+                match value {
+                    Some(value) => {
+                        out.push(b'"');
+                        out.extend_from_slice(value.as_bytes());
+                        out.push(b'"');
+                    }
+                    None => out.extend_from_slice(b"null"),
+                }
+            }
+        }
         for (name, value) in [
             (&b",\"attempts\":"[..], u64::from(trail.attempts)),
             (b",\"queue_us\":", trail.queued.as_micros() as u64),

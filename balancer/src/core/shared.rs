@@ -3,19 +3,24 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use skep_vrrp::let_go::LetGo;
 
 use crate::core::account::Account;
 use crate::core::connections::{ByClient, Connections};
+use crate::core::routes::{Readings, Routes};
 use crate::core::settings::Settings;
-use crate::pools::Pools;
+use crate::pools::{Pool, Pools};
 
 /// What all cores and the control task share.
 #[derive(Debug, Default)]
 pub struct Shared {
     pub settings: ArcSwap<Settings>,
     pub pools: Pools,
+    /// None where no gateway is configured.
+    pub routes: Arc<ArcSwapOption<Routes>>,
+    /// Of the document that they are of.
+    pub readings: Readings,
     pub connections: Arc<Connections>,
     /// Of the bytes that requests hold.
     pub account: Arc<Account>,
@@ -30,4 +35,19 @@ pub struct Shared {
     pub all_cores_hang: AtomicBool,
     /// Connections that end although the process stays.
     pub let_go: LetGo,
+}
+
+impl Shared {
+    /// Every pool: that of the nodes, then those of the gateway's services.
+    pub fn each_pool(&self) -> Vec<Arc<Pool>> {
+        let routes = self.routes.load();
+        let routed = routes.iter().flat_map(|it| it.pools.iter().skip(1).cloned());
+        [self.pools.skep().clone()].into_iter().chain(routed).collect()
+    }
+
+    /// Whether any pool has a backend that may be served from, and was seen to answer.
+    pub fn is_able(&self) -> bool {
+        let able = |pool: &Arc<Pool>| pool.load().able() > 0;
+        able(self.pools.skep()) || self.routes.load().iter().any(|it| it.pools.iter().skip(1).any(able))
+    }
 }

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::core::routes::Via;
 use crate::pools::backends::Backend;
 
 /// What the log and the metrics say of an exchange.
@@ -19,6 +20,8 @@ pub struct Trail {
     /// From the start to the answer's head.
     pub first_byte: Option<Duration>,
     pub backend: Option<Arc<Backend>>,
+    /// The route that the request has.
+    pub via: Option<Via>,
     pub attempts: u32,
     /// Of the answer that was passed on; 0 for none.
     pub status: u16,
@@ -35,6 +38,7 @@ impl Trail {
             connecting: Duration::ZERO,
             first_byte: None,
             backend: None,
+            via: None,
             attempts: 0,
             status: 0,
             bytes_in: 0,

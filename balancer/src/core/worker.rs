@@ -127,6 +127,9 @@ impl Worker {
         stats.durations.observe(line.whole);
         stats.bytes_in.add(trail.bytes_in);
         stats.bytes_out.add(trail.bytes_out);
+        if let Some(via) = &trail.via {
+            via.count(trail.status);
+        }
         if let Some(backend) = &trail.backend {
             backend.stats.bytes_in.fetch_add(trail.bytes_in, Relaxed);
             backend.stats.bytes_out.fetch_add(trail.bytes_out, Relaxed);

@@ -1,7 +1,7 @@
 //! One core's way into one pool: which backend gets a request, who waits for one, what may be sent
 //! again, and the connections that idle.
 //!
-//! No tasks; the core's ticker calls [`Dispatches::tick`]. Waiting is cancel-safe: a place in the queue
+//! No tasks; the core's ticker calls [`Dispatch::tick`]. Waiting is cancel-safe: a place in the queue
 //! is given back when it is dropped. Who comes later waits behind who waits already.
 
 use std::cell::RefCell;
@@ -67,7 +67,7 @@ pub struct Dispatch {
 }
 
 impl Dispatch {
-    fn new(worker: &Rc<Worker>, pool: &Arc<Pool>) -> Rc<Self> {
+    pub(super) fn new(worker: &Rc<Worker>, pool: &Arc<Pool>) -> Rc<Self> {
         Rc::new(Self {
             pool: pool.clone(),
             worker: worker.clone(),
@@ -77,9 +77,12 @@ impl Dispatch {
         })
     }
 
-    /// Whether a backend may be served from, and was seen to answer.
-    pub fn is_able(&self) -> bool {
-        self.pool.load().able() > 0
+    /// Requests that one backend may have in flight.
+    fn in_flight_max(&self) -> u32 {
+        match self.pool.limits.in_flight_max.load(Relaxed) {
+            0 => self.worker.settings().in_flight_max,
+            own => own,
+        }
     }
 
     /// Whether anybody waits for a place, on whatever core.
@@ -89,7 +92,7 @@ impl Dispatch {
 
     /// Whether the backends have fewer requests in flight than half of what they may.
     pub fn has_to_spare(&self) -> bool {
-        let most = u64::from(self.worker.settings().in_flight_max);
+        let most = u64::from(self.in_flight_max());
         let set = self.pool.load();
         let taken: u64 = set.serving.iter().map(|it| u64::from(it.stats.outstanding.load(Relaxed))).sum();
         2 * (taken + 1) <= most * set.serving.len() as u64
@@ -118,7 +121,11 @@ impl Dispatch {
         let settings = self.worker.settings();
         let begun = Instant::now();
         let limit = settings.queue_timeout.min(deadline.saturating_duration_since(begun));
-        if self.queue.len() >= settings.queue_max {
+        let queue_max = match self.pool.limits.queue_max.load(Relaxed) {
+            0 => settings.queue_max,
+            own => own as usize,
+        };
+        if self.queue.len() >= queue_max {
             return Err(Problem::Overloaded.into());
         }
         let waiter = Waiter::begin(self);
@@ -148,7 +155,7 @@ impl Dispatch {
         if set.serving.is_empty() {
             return Err(Problem::NoBackend);
         }
-        let in_flight_max = if wish.waits { WAITING_MAX } else { self.worker.settings().in_flight_max };
+        let in_flight_max = if wish.waits { WAITING_MAX } else { self.in_flight_max() };
         let now = self.worker.timers.now();
         let candidate = |at: usize| {
             let backend = &set.serving[at];
@@ -197,7 +204,10 @@ impl Dispatch {
     }
 
     pub fn may_retry(&self, failure: Failure, attempt: Attempt) -> bool {
-        let may = retry::may_retry(failure, attempt, &mut self.budget.borrow_mut());
+        let mut budget = self.budget.borrow_mut();
+        let refused = budget.refused();
+        let may = retry::may_retry(failure, attempt, &mut budget);
+        self.worker.stats.retries_refused.add(budget.refused() - refused);
         if may {
             self.worker.stats.retries.add(1);
         }
@@ -233,13 +243,15 @@ impl Dispatch {
         }
     }
 
-    fn tick(&self) {
+    /// Retries that there may be now.
+    pub(super) fn retry_tokens(&self) -> u64 {
+        self.budget.borrow().tokens()
+    }
+
+    pub(super) fn tick(&self) {
         let set = self.pool.load();
         let is_served_from = |serial| set.serving.iter().any(|it| it.serial == serial);
         self.idle.borrow_mut().sweep(self.worker.timers.now(), is_served_from);
-        let budget = self.budget.borrow();
-        self.worker.stats.retry_tokens.set(budget.tokens());
-        self.worker.stats.retries_refused.set(budget.refused());
         // Another core may have made room.
         self.queue.call();
     }
@@ -264,30 +276,5 @@ impl Drop for Waiter<'_> {
     fn drop(&mut self) {
         self.dispatch.worker.stats.waiting.sub(1);
         self.dispatch.pool.waiting.fetch_sub(1, Relaxed);
-    }
-}
-
-/// One core's side of each pool.
-#[derive(Debug)]
-pub struct Dispatches {
-    worker: Rc<Worker>,
-    skep: Rc<Dispatch>,
-}
-
-impl Dispatches {
-    pub fn new(worker: &Rc<Worker>) -> Self {
-        Self { worker: worker.clone(), skep: Dispatch::new(worker, worker.shared.pools.skep()) }
-    }
-
-    /// That of the pool that is built in.
-    pub fn skep(&self) -> &Rc<Dispatch> {
-        &self.skep
-    }
-
-    /// To be called every [`crate::core::timer::TICK`].
-    pub fn tick(&self) {
-        let set = self.skep.pool.load();
-        self.worker.tick(|serial| set.gone.contains(&serial));
-        self.skep.tick();
     }
 }

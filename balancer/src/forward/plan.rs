@@ -4,6 +4,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::core::routes::Via;
 use crate::forward::dispatch::Dispatch;
 
 /// Where a request goes, and how.
@@ -18,4 +19,8 @@ pub struct Plan {
     pub answer_within: Duration,
     /// Its answer may wait for something to happen: how long it takes says nothing of the backend.
     pub waits: bool,
+    /// The route that has it.
+    pub via: Option<Via>,
+    /// Largest body that the route admits, in bytes.
+    pub body_bytes_max: Option<u64>,
 }

@@ -14,7 +14,8 @@ pub(super) fn answer(asked: &Asked<'_>) -> Answer {
         Method::Trace => (("content-type", "message/http"), reflection(asked).into()),
         _ => (("allow", METHODS), Cow::default()),
     };
-    Answer { status: 200, reason: "OK", field, body }
+    let field = (field.0, Cow::Borrowed(field.1));
+    Answer { field, body, ..Answer::text(200, "OK", "") }
 }
 
 /// What came, as far as it says which way it took. What may be a secret is left out, as it must be

@@ -7,7 +7,6 @@ use skep_vrrp::let_go;
 
 use super::{Answer, Asked};
 use crate::core::worker::Worker;
-use crate::forward::dispatch::Dispatch;
 
 const READY: Answer = Answer::text(200, "OK", "ready\n");
 /// In the words of [`skep_vrrp::track::DRAINING`], and of the other two.
@@ -15,7 +14,7 @@ const DRAINING: Answer = Answer::text(503, "Service Unavailable", "draining\n");
 const CORE_HANGS: Answer = Answer::text(503, "Service Unavailable", "a core hangs\n");
 const NO_BACKEND: Answer = Answer::text(503, "Service Unavailable", "no backend is ready\n");
 
-pub(super) fn answer(worker: &Worker, pool: &Dispatch, asked: &Asked<'_>) -> Answer {
+pub(super) fn answer(worker: &Worker, asked: &Asked<'_>) -> Answer {
     let word = asked.field(let_go::HEADER).and_then(|word| std::str::from_utf8(word).ok());
     if word.is_some_and(|word| worker.shared.let_go.hear(word)) {
         tracing::info!("the address has gone elsewhere: connections that are here are let go");
@@ -24,7 +23,7 @@ pub(super) fn answer(worker: &Worker, pool: &Dispatch, asked: &Asked<'_>) -> Ans
         DRAINING
     } else if worker.shared.core_hangs.load(Relaxed) {
         CORE_HANGS
-    } else if !pool.is_able() {
+    } else if !worker.shared.is_able() {
         NO_BACKEND
     } else {
         READY

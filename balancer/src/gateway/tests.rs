@@ -6,7 +6,7 @@ use super::*;
 use crate::core::access_log::AccessLog;
 use crate::core::settings::Settings;
 use crate::core::shared::Shared;
-use crate::forward::dispatch::Dispatches;
+use crate::forward::dispatches::Dispatches;
 use crate::pools::{Pool, Pools};
 
 const DIGEST: &str = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae";
@@ -16,20 +16,21 @@ fn gateway(are_nodes: bool, by_digest: bool) -> Gateway {
     let pools = Pools::new(Pool::new("skep", are_nodes, None));
     let shared = Shared { settings: Arc::new(settings).into(), pools, ..Shared::default() };
     let worker = Worker::new(Arc::new(shared), Arc::default(), AccessLog::new(None));
-    let dispatches = Dispatches::new(&worker);
-    Gateway::new(worker, dispatches.skep().clone())
+    let dispatches = Rc::new(Dispatches::new(&worker));
+    Gateway::new(worker, dispatches)
 }
 
 fn judge(gateway: &Gateway, line: &str, more: &str) -> Verdict {
     let text = format!("{line} HTTP/1.1\r\nhost: a\r\n{more}\r\n");
     let mut head = RequestHead::default();
     assert_eq!(head.parse(text.as_bytes()), Ok(true));
-    gateway.judge(Asked { head: &head, buf: text.as_bytes() })
+    let client = Client { ip: [192, 0, 2, 1].into(), secure: false };
+    gateway.judge(Asked { head: &head, buf: text.as_bytes(), client })
 }
 
 fn plan(gateway: &Gateway, line: &str, more: &str) -> (bool, Option<u64>) {
     match judge(gateway, line, more) {
-        Verdict::Forward(plan) => (plan.repeatable, plan.key),
+        Verdict::Forward { plan, .. } => (plan.repeatable, plan.key),
         answer => panic!("{line}: {answer:?}"),
     }
 }
@@ -65,7 +66,7 @@ fn what_the_nodes_api_promises_holds_for_no_other_backend() {
 #[test]
 fn a_claim_may_wait_for_a_minute_more_and_is_no_slowness() {
     let waits = |gateway: &Gateway, line: &str| match judge(gateway, line, "") {
-        Verdict::Forward(plan) => (plan.repeatable, plan.waits, plan.answer_within),
+        Verdict::Forward { plan, .. } => (plan.repeatable, plan.waits, plan.answer_within),
         answer => panic!("{line}: {answer:?}"),
     };
     let within = Settings::default().request_timeout;

@@ -2,7 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use skep_gateway::policy;
+
 use crate::core::settings::Settings;
+use crate::wire::fields::Field;
 use crate::wire::request_head::RequestHead;
 use crate::wire::write::Client;
 
@@ -54,6 +57,16 @@ impl ClientInfo {
             }
         }
         origin
+    }
+
+    /// Who asks, as the gateway's policies see it; `origin` is whom a trusted proxy stands for. That one says, too,
+    /// how its client came.
+    pub fn judged(&self, origin: Option<IpAddr>, head: &RequestHead, buf: &[u8]) -> policy::Client {
+        let is_said = |name: &[u8]| name.eq_ignore_ascii_case(b"x-forwarded-proto");
+        let said = || head.forwarded.iter().rev().find(|it| is_said(it.name.of(buf)));
+        let told = |field: &Field| field.value.of(buf).eq_ignore_ascii_case(b"https");
+        let secure = self.proto == "https" || self.trusted && said().is_some_and(told);
+        policy::Client { ip: origin.unwrap_or(self.ip), secure }
     }
 
     pub fn as_client(&self, http2: bool) -> Client<'_> {

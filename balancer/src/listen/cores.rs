@@ -28,7 +28,7 @@ use crate::core::shared::Shared;
 use crate::core::stats::CoreStats;
 use crate::core::timer::{TICK, Timer};
 use crate::core::worker::Worker;
-use crate::forward::dispatch::Dispatches;
+use crate::forward::dispatches::Dispatches;
 use crate::forward::problem::Problem;
 use crate::gateway::Gateway;
 use crate::listen::backlog::take_all;
@@ -89,8 +89,8 @@ pub fn start(id: usize, config: CoreConfig) -> io::Result<JoinHandle<io::Result<
 
 async fn run(config: CoreConfig) -> io::Result<()> {
     let worker = Worker::new(config.shared, config.stats, AccessLog::new(config.log));
-    let dispatches = Dispatches::new(&worker);
-    let gateway = Rc::new(Gateway::new(worker.clone(), dispatches.skep().clone()));
+    let dispatches = Rc::new(Dispatches::new(&worker));
+    let gateway = Rc::new(Gateway::new(worker.clone(), dispatches.clone()));
     let core = Rc::new(Core {
         worker: worker.clone(),
         gateway,

@@ -174,11 +174,11 @@ impl<S: ClientStream> Connection<S> {
             first = false;
             let mut trail = Trail::new(Instant::now());
             let plan = match verdict {
-                Verdict::Forward(plan) => plan,
+                Verdict::Forward { plan, .. } => plan,
                 Verdict::Answer(answer) => {
-                    trail.status = answer.status;
+                    (trail.status, trail.via) = (answer.status, answer.via.clone());
                     self.answer(worker, &answer);
-                    self.log(worker, client, &trail, None);
+                    self.log(worker, client, &trail, answer.error);
                     timer.arm(settings.body_timeout);
                     if !matches!(timer.limit(poll_fn(|cx| self.poll_send(cx, &[]))).await, Ok(Ok(_))) {
                         return End::Close;
@@ -189,6 +189,7 @@ impl<S: ClientStream> Connection<S> {
                     continue;
                 }
             };
+            trail.via = plan.via.clone();
             let outcome = self.exchange(worker, timer, client, &plan, &mut trail).await;
             let error = match &outcome {
                 Ok(Done::Upgraded(_)) => None,
@@ -256,7 +257,7 @@ impl<S: ClientStream> Connection<S> {
                     let len = head.len;
                     drop(head);
                     timer.set_idle(false);
-                    self.begin_body(len, settings.body_bytes_max)?;
+                    self.begin_body(len, verdict.body_bytes_max(settings.body_bytes_max))?;
                     return Ok(Some(verdict));
                 }
             }

@@ -12,12 +12,13 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
+use skep_gateway::policy::Client;
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 
 use crate::core::worker::Worker;
 use crate::forward::problem::Problem;
-use crate::gateway::{Answer, Asked, Gateway, Verdict};
+use crate::gateway::{Answer, Asked, Gateway};
 use crate::wire::write::Framing;
 
 /// Of such connections at a time, on a core: this host's, and others'.
@@ -92,11 +93,9 @@ async fn read(worker: &Worker, gateway: &Gateway, stream: &mut TcpStream) -> std
             let (mut head, unread) = (worker.request_head.borrow_mut(), input.unread());
             match head.parse(unread) {
                 Ok(true) => {
-                    let verdict = gateway.judge(Asked { head: &head, buf: unread });
-                    return Ok(match verdict {
-                        Verdict::Answer(answer) => Some(answer),
-                        Verdict::Forward(_) => None,
-                    });
+                    let ip = stream.peer_addr()?.ip().to_canonical();
+                    let client = Client { ip, secure: false };
+                    return Ok(gateway.own(Asked { head: &head, buf: unread, client }));
                 }
                 Ok(false) => {}
                 Err(_) => return Ok(None),

@@ -105,7 +105,7 @@ pub fn start(
             {
                 return;
             }
-            sleep(pause).await;
+            sleep(if pause == INTERVAL { asked.interval() } else { pause }).await;
         }
     })
     .abort_handle()
@@ -173,6 +173,13 @@ impl Asked {
         Self { probe, http, tls, trusted: false, proof_asked: None, complained: false }
     }
 
+    fn interval(&self) -> Duration {
+        match &self.probe {
+            Probe::Service(_, question) => question.interval,
+            _ => INTERVAL,
+        }
+    }
+
     /// None: no answer in time. An error is of this process's own, and says nothing of the backend.
     async fn ask(&mut self) -> Option<io::Result<Health>> {
         let (well, open) = match timeout(TIMEOUT, self.answer()).await.ok()? {
@@ -187,7 +194,7 @@ impl Asked {
                 is_due || !self.trusted
             }
             // They were answered over TLS.
-            Probe::Answers(_) | Probe::Check(..) => false,
+            Probe::Answers(_) | Probe::Check(..) | Probe::Service(..) => false,
         };
         if !asks {
             self.complained = false;
@@ -241,6 +248,10 @@ impl Asked {
         Ok(match &self.probe {
             Probe::Connects(address) => (true, Some(TcpStream::connect(*address).await?)),
             Probe::Answers(address) => (status(*address, "/", tls).await? < 500, None),
+            Probe::Service(address, question) => match &question.path {
+                Some(path) => (question.statuses.contains(&status(*address, path, tls).await?), None),
+                None => (connect(*address, tls).await.map(|_| true)?, None),
+            },
             Probe::Check(address, path) => (status(*address, path, tls).await? < 400, None),
             // Its admin address speaks plain HTTP, and says no more than a word. Where requests go it is asked now
             // and then.

@@ -218,7 +218,7 @@ impl Registry {
         };
         let set = BackendSet::of(entries.iter().map(known).collect(), self.gone.iter().copied());
         for (entry, known) in entries.into_iter().zip(&set.known) {
-            entry.backend.weigh(known.order.weight);
+            entry.backend.weigh(known.order.weight * entry.target.weight);
             if known.serving != entry.serving {
                 let (backend, state) = (&entry.backend, known.state.as_str());
                 tracing::info!(backend = backend.name, state, serving = known.serving, "backend");
@@ -250,6 +250,7 @@ mod tests {
             role: RaftRole::Follower,
             is_leader: id == 2,
             version: String::new(),
+            weight: 1.0,
         }
     }
 

@@ -4,7 +4,9 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Duration;
 
 use skep_base::id::{ClusterId, NodeId};
 use skep_members::gossip::{NodeState, PeerRecord, Program, RaftRole, View};
@@ -25,6 +27,8 @@ pub struct Target {
     pub role: RaftRole,
     pub is_leader: bool,
     pub version: String,
+    /// How many times the load of another its source would have it have.
+    pub weight: f64,
 }
 
 /// What its source says of a backend.
@@ -67,24 +71,47 @@ pub enum Probe {
     Connects(SocketAddr),
     /// An answer below 400 to `GET` of that path at its HTTP address.
     Check(SocketAddr, Arc<str>),
+    /// As a service of the gateway says.
+    Service(SocketAddr, Question),
+}
+
+/// What the servers of a service are asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    /// None: a connection is enough.
+    pub path: Option<Arc<str>>,
+    /// Answers that are good.
+    pub statuses: RangeInclusive<u16>,
+    /// Between a good answer and the next question.
+    pub interval: Duration,
 }
 
 /// The backends that a list of addresses names, asked for `check` where that is given.
 pub fn fixed(addresses: &[SocketAddr], check: Option<&Arc<str>>) -> Vec<Target> {
-    let target = |address: &SocketAddr| Target {
+    let probe = |address: &SocketAddr| match check {
+        Some(path) => Probe::Check(*address, path.clone()),
+        None => Probe::Connects(*address),
+    };
+    addresses.iter().map(|address| named(*address, probe(address), 1.0)).collect()
+}
+
+/// A server of a service.
+pub fn of_service(address: SocketAddr, question: &Question, weight: f64) -> Target {
+    named(address, Probe::Service(address, question.clone()), weight)
+}
+
+fn named(address: SocketAddr, probe: Probe, weight: f64) -> Target {
+    Target {
         node: None,
         generation: 0,
-        address: *address,
-        probe: match check {
-            Some(path) => Probe::Check(*address, path.clone()),
-            None => Probe::Connects(*address),
-        },
+        address,
+        probe,
         state: TargetState::Static,
         role: RaftRole::None,
         is_leader: false,
         version: String::new(),
-    };
-    addresses.iter().map(target).collect()
+        weight,
+    }
 }
 
 /// The backends that a view of the gossip shows.
@@ -153,6 +180,7 @@ fn target(record: &PeerRecord, live: bool, leader: Option<NodeId>) -> Option<Tar
         role: record.raft,
         is_leader: leader == Some(record.id),
         version: record.version.clone(),
+        weight: 1.0,
     })
 }
 

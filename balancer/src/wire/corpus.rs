@@ -16,7 +16,7 @@ fn forwarded(text: &str, trusted: bool) -> String {
     let head = parse(text.as_bytes()).unwrap().unwrap();
     let client = Client { address: "192.0.2.1", node: "192.0.2.1", proto: "http", http2: false, trusted };
     let mut out = Vec::new();
-    write_request(&head, text.as_bytes(), client, b"id", &mut out);
+    write_request(&head, text.as_bytes(), client, b"id", None, &mut out);
     String::from_utf8(out).unwrap()
 }
 

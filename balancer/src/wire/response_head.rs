@@ -3,11 +3,14 @@
 //! A backend whose answer is ambiguous is answered for with 502: what one reader takes for the
 //! next answer another takes for this one's body. Pure.
 
+use std::sync::Arc;
+
 use httparse::Status as Parsed;
+use skep_gateway::fields::Edits;
 
 use crate::wire::fields::{self, Field, Known, Span};
 use crate::wire::request_head::{HEAD_BYTES_MAX, HEADERS_MAX, Method, Refusal, check_lines};
-use crate::wire::write::{Framing, VIA_HTTP_1_0, VIA_HTTP_1_1, write_field, write_number};
+use crate::wire::write::{Framing, VIA_HTTP_1_0, VIA_HTTP_1_1, write_added, write_field, write_number};
 
 /// How an answer's body ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -46,6 +49,8 @@ pub struct ResponseHead {
     pub upgrade: Option<Span>,
     /// End-to-end fields but for those of the framing.
     pub fields: Vec<Field>,
+    /// What a route has added.
+    edits: Option<Arc<Edits>>,
 }
 
 impl ResponseHead {
@@ -109,6 +114,17 @@ impl ResponseHead {
     /// Leaves out what it says of the request's execution.
     pub fn drop_unprocessed(&mut self, buf: &[u8]) {
         self.fields.retain(|field| fields::known(field.name.of(buf)) != Known::SkepUnprocessed);
+    }
+
+    /// Edits it, as a route says.
+    pub fn edit(&mut self, buf: &[u8], edits: &Arc<Edits>) {
+        self.fields.retain(|field| !edits.drops(field.name.of(buf)));
+        self.edits = Some(edits.clone());
+    }
+
+    /// Fields that are not in what was read.
+    pub fn added(&self) -> impl Iterator<Item = &(String, String)> {
+        self.edits.iter().flat_map(|it| it.added())
     }
 
     fn reset(&mut self) {
@@ -196,6 +212,9 @@ pub fn write_response(head: &ResponseHead, buf: &[u8], framing: Framing, out: &m
     out.extend_from_slice(b"\r\n");
     for field in &head.fields {
         write_field(buf, field, out);
+    }
+    for (name, value) in head.added() {
+        write_added(name, value, out);
     }
     match (head.body, head.told_length) {
         // One that ended with its connection says its end now: else a cut would look like it.

@@ -1,6 +1,8 @@
 //! What is written in place of what ended at this hop: a request's head for a backend, and what
 //! heads are made of. Pure.
 
+use skep_gateway::fields::{Edits, is_of_consumers};
+
 use crate::wire::fields::Field;
 use crate::wire::request_head::{BodyLength, RequestHead};
 
@@ -77,6 +79,23 @@ pub struct Client<'a> {
     pub trusted: bool,
 }
 
+/// What of a head is written otherwise than it came, because a route says so.
+#[derive(Debug, Clone, Copy)]
+pub struct Rewrite<'a> {
+    /// Path and query.
+    pub target: &'a [u8],
+    /// None: the client's.
+    pub host: Option<&'a str>,
+    pub edits: &'a Edits,
+}
+
+impl Rewrite<'_> {
+    /// Whether a field that the client sent falls. Who was authenticated is for the balancer alone to say.
+    fn drops(&self, name: &[u8]) -> bool {
+        self.edits.drops(name) || is_of_consumers(name)
+    }
+}
+
 /// The request line that the backend gets.
 pub fn write_line(head: &RequestHead, buf: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(head.method_span.of(buf));
@@ -91,15 +110,28 @@ pub fn write_request(
     buf: &[u8],
     client: Client<'_>,
     request_id: &[u8],
+    rewrite: Option<Rewrite<'_>>,
     out: &mut Vec<u8>,
 ) {
-    write_line(head, buf, out);
+    match rewrite {
+        None => write_line(head, buf, out),
+        Some(it) => {
+            out.extend_from_slice(head.method_span.of(buf));
+            out.push(b' ');
+            out.extend_from_slice(it.target);
+            out.extend_from_slice(b" HTTP/1.1\r\n");
+        }
+    }
     out.extend_from_slice(b"host: ");
     let host = head.host.map(|host| host.of(buf)).unwrap_or_default();
-    out.extend_from_slice(host);
+    out.extend_from_slice(rewrite.and_then(|it| it.host).map_or(host, str::as_bytes));
     out.extend_from_slice(b"\r\n");
-    for field in &head.fields {
+    let stays = |field: &&Field| rewrite.is_none_or(|it| !it.drops(field.name.of(buf)));
+    for field in head.fields.iter().filter(stays) {
         write_field(buf, field, out);
+    }
+    for (name, value) in rewrite.iter().flat_map(|it| it.edits.added()) {
+        write_added(name, value, out);
     }
     match head.body {
         BodyLength::None => {}
@@ -125,17 +157,24 @@ pub fn write_request(
     } else if head.te_trailers {
         out.extend_from_slice(b"connection: te\r\nte: trailers\r\n");
     }
-    write_origin(head, buf, client, host, out);
+    write_origin(head, buf, client, host, stays, out);
     out.extend_from_slice(b"x-request-id: ");
     out.extend_from_slice(request_id);
     out.extend_from_slice(b"\r\n\r\n");
 }
 
 /// `Via`, `Forwarded` (RFC 7239) and what came before it.
-fn write_origin(head: &RequestHead, buf: &[u8], client: Client<'_>, host: &[u8], out: &mut Vec<u8>) {
+fn write_origin(
+    head: &RequestHead,
+    buf: &[u8],
+    client: Client<'_>,
+    host: &[u8],
+    stays: impl Fn(&&Field) -> bool,
+    out: &mut Vec<u8>,
+) {
     let (mut told_proto, mut told_host) = (false, false);
     if client.trusted {
-        for field in &head.forwarded {
+        for field in head.forwarded.iter().filter(stays) {
             let name = field.name.of(buf);
             told_proto |= name.eq_ignore_ascii_case(b"x-forwarded-proto");
             told_host |= name.eq_ignore_ascii_case(b"x-forwarded-host");
@@ -168,6 +207,14 @@ fn write_origin(head: &RequestHead, buf: &[u8], client: Client<'_>, host: &[u8],
         out.extend_from_slice(b"\r\nx-forwarded-host: ");
         out.extend_from_slice(host);
     }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// A field that no client or backend sent.
+pub fn write_added(name: &str, value: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value.as_bytes());
     out.extend_from_slice(b"\r\n");
 }
 

@@ -7,13 +7,16 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use skep_balancer::core::routes::Routes;
 use skep_balancer::core::settings::Settings;
 use skep_balancer::core::shared::Shared;
 use skep_balancer::core::stats::CoreStats;
 use skep_balancer::listen::cores::{CoreConfig, Listening, Phase, start};
 use skep_balancer::listen::tls::Certificates;
+use skep_balancer::pools::Pool;
 use skep_balancer::pools::backends::{Backend, BackendSet, Known};
 use skep_base::listen::bind;
+use skep_gateway::{Document, Table};
 use tokio::sync::watch;
 
 /// Longer than anything that a test waits for takes.
@@ -73,6 +76,26 @@ impl Balancer {
         let serving = set.serving.clone();
         self.shared.pools.skep().store(set);
         serving
+    }
+
+    /// Obeys a gateway's document, whose services are at these places, each with one that answered.
+    pub fn route(&self, document: &str, services: &[(&str, &[SocketAddr])]) {
+        let table = Document::read(document).and_then(Table::compile).unwrap();
+        let before = self.shared.routes.load_full();
+        let pool = |name: &str| {
+            let known = before.iter().flat_map(|it| &it.pools).find(|it| it.name == name).cloned();
+            let pool = known.unwrap_or_else(|| Pool::new(name, false, None));
+            if let Some((_, addresses)) = services.iter().find(|(it, _)| *it == name) {
+                let known = addresses.iter().map(|it| Known::well(Arc::new(Backend::new(*it, None))));
+                pool.store(BackendSet::of(known.collect(), []));
+            }
+            pool
+        };
+        let skep = self.shared.pools.skep().clone();
+        let others = table.services.iter().skip(1).map(|(name, _)| pool(name));
+        let pools = [skep].into_iter().chain(others).collect();
+        let counts = table.routes.iter().map(|_| Arc::default()).collect();
+        self.shared.routes.store(Some(Arc::new(Routes::new(table, pools, counts))));
     }
 
     pub fn client(&self) -> Client {

@@ -75,7 +75,8 @@ impl Process {
         });
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
         let mut process = Self { child, http: nowhere, https: None, admin: nowhere, log };
-        let serving: serde_json::Value = serde_json::from_str(&process.logged("\"serving\"")).unwrap();
+        let serving: serde_json::Value =
+            serde_json::from_str(&process.logged("\"message\":\"serving\"")).unwrap();
         let address = |name: &str| serving[name].as_str().and_then(|text| text.parse().ok());
         process.http = address("http").unwrap();
         process.admin = address("admin").unwrap();

@@ -30,6 +30,8 @@
 //! | `incomplete-body` | 400 | the body ended before it was whole |
 //! | `invalid-content-type` | 400 | the content type is no media type, or too long to be stored |
 //! | `invalid-digest` | 400 | the path's digest is not 64 lowercase hex digits |
+//! | `ambiguous-path` | 400 | a gateway reads the path in more than one way |
+//! | `address-refused` | 403 | a route is not for the address that asks |
 //! | `invalid-query` | 400 | a query parameter is out of its range |
 //! | `invalid-request` | 400 | an admin request's body is not what the route takes |
 //! | `malformed-request` | 400 | the request's head is no HTTP/1.1 |
@@ -53,6 +55,7 @@
 //! | `backend-failed` | 502 | a backend took the request, and gave no answer or a malformed one |
 //! | `operation-failed` | 503 | an operation was not carried out |
 //! | `idempotency-keys-full` | 503 | as many idempotency keys are remembered as can be; without one it is taken |
+//! | `maintenance` | 503 | a route is closed for maintenance |
 //! | `no-backend` | 503 | a balancer has nobody to send the request to |
 //! | `not-ready` | 503 | the program should get no traffic now; `detail` says why |
 //! | `overloaded` | 503 | more requests wait than the program holds; not executed |
@@ -138,6 +141,9 @@ kinds! {
     TasksFull = "tasks-full", TOO_MANY_REQUESTS, "There is no room for more tasks";
     IdempotencyKeyReused = "idempotency-key-reused", UNPROCESSABLE_ENTITY,
         "The idempotency key belongs to another request";
+    AmbiguousPath = "ambiguous-path", BAD_REQUEST, "The path has more than one reading";
+    AddressRefused = "address-refused", FORBIDDEN, "This address may not ask for this";
+    Maintenance = "maintenance", SERVICE_UNAVAILABLE, "This is closed for maintenance";
     MalformedRequest = "malformed-request", BAD_REQUEST, "The request is malformed";
     NotFound = "not-found", NOT_FOUND, "There is nothing here";
     MessageNotFound = "message-not-found", NOT_FOUND, "There is no such message";

@@ -6,7 +6,7 @@ use crate::tree::Files;
 
 /// Each crate, with those below it. A crate uses none but these, directly.
 ///
-/// `base < members < raft < store < node`, `base < state < raft`, `base < console`, and
+/// `base < members < raft < store < node`, `base < state < raft`, `base < console`, `base < gateway < balancer`,
 /// `base, members, console < vrrp < balancer`, and `base, members, console, crawl < worker`.
 const FLOORS: &[(&str, &[&str])] = &[
     ("skep-base", &[]),
@@ -16,8 +16,9 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("skep-raft", &["skep-base", "skep-members", "skep-state"]),
     ("skep-store", &["skep-base", "skep-members", "skep-state", "skep-raft"]),
     ("skep-node", &["skep-base", "skep-members", "skep-console", "skep-state", "skep-raft", "skep-store"]),
+    ("skep-gateway", &["skep-base"]),
     ("skep-vrrp", &["skep-base", "skep-members", "skep-console"]),
-    ("skep-balancer", &["skep-base", "skep-members", "skep-console", "skep-vrrp"]),
+    ("skep-balancer", &["skep-base", "skep-members", "skep-console", "skep-gateway", "skep-vrrp"]),
     ("skep-crawl", &[]),
     ("skep-worker", &["skep-base", "skep-members", "skep-console", "skep-crawl"]),
     // What makes one file of the programs.

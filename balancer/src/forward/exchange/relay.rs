@@ -48,10 +48,13 @@ pub(super) async fn relay<D: Downstream>(
     sender.answered(down);
     trail.status = upstream.head.status;
     upstream.backend.answered(trail.status);
-    down.respond(&upstream.head, upstream.buffer.unread(), sender.done);
     let (length, keep_alive) = (upstream.head.body, upstream.head.keep_alive);
     let unbounded = matches!(length, AnswerLength::Chunked | AnswerLength::Close);
     let is_events = unbounded && upstream.head.is_event_stream(upstream.buffer.unread());
+    if let Some(edits) = sender.request.plan.via.as_ref().and_then(|it| it.answer_edits()) {
+        upstream.head.edit(upstream.buffer.unread(), edits);
+    }
+    down.respond(&upstream.head, upstream.buffer.unread(), sender.done);
     upstream.buffer.consume(upstream.head.len);
     if upstream.head.status == 101 {
         timer.arm(settings.body_timeout);

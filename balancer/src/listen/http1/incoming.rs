@@ -19,6 +19,8 @@ pub(super) struct Incoming {
     pub(super) method: Method,
     method_len: usize,
     target_len: usize,
+    /// The target as it came, where another is sent.
+    asked: Vec<u8>,
     pub(super) old: bool,
     pub(super) keep_alive: bool,
     pub(super) expects_continue: bool,
@@ -32,7 +34,11 @@ impl Incoming {
         self.head.get(..self.method_len).unwrap_or_default()
     }
 
+    /// As it came.
     pub(super) fn target(&self) -> &[u8] {
+        if !self.asked.is_empty() {
+            return &self.asked;
+        }
         self.head.get(self.method_len + 1..).and_then(|rest| rest.get(..self.target_len)).unwrap_or_default()
     }
 
@@ -47,15 +53,20 @@ impl Incoming {
     ) -> Verdict {
         self.head.clear();
         self.id.clear();
+        self.asked.clear();
         match head.request_id.filter(|_| client.trusted) {
             Some(id) => self.id.extend_from_slice(id.of(buf)),
             None => worker.request_id(&mut self.id),
         }
         self.origin = client.origin(head, buf, &worker.settings());
-        let verdict = gateway.judge(Asked { head, buf });
-        match verdict {
-            Verdict::Forward(_) => {
-                write_request(head, buf, client.as_client(false), &self.id, &mut self.head)
+        let verdict = gateway.judge(Asked { head, buf, client: client.judged(self.origin, head, buf) });
+        match &verdict {
+            Verdict::Forward { plan, target } => {
+                let rewrite = plan.via.as_ref().zip(target.as_ref()).map(|(via, target)| via.rewrite(target));
+                if rewrite.is_some() {
+                    head.target(buf).write(&mut self.asked);
+                }
+                write_request(head, buf, client.as_client(false), &self.id, rewrite, &mut self.head)
             }
             // For the log alone.
             Verdict::Answer(_) => write_line(head, buf, &mut self.head),

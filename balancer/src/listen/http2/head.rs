@@ -157,6 +157,12 @@ pub fn answer(head: &ResponseHead, buf: &[u8], date: Date) -> Response<()> {
             headers.append(name, value);
         }
     }
+    for (name, value) in head.added() {
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value))
+        {
+            headers.append(name, value);
+        }
+    }
     let length = match head.body {
         AnswerLength::Length(bytes) => Some(bytes),
         AnswerLength::None => head.told_length.filter(|_| head.status >= 200 && head.status != 204),
@@ -177,8 +183,11 @@ pub fn own(answer: &Answer, date: Date) -> Response<()> {
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or_default();
     let headers = response.headers_mut();
-    let (name, value) = answer.field;
-    headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    for (name, value) in answer.fields() {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    }
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     write_date(date, headers);
     response

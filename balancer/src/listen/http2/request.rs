@@ -17,7 +17,7 @@ use crate::wire::write::write_request;
 /// What is answered without a backend.
 pub(super) enum Local {
     /// With the request's id.
-    Answer(Answer, Vec<u8>),
+    Answer(Box<Answer>, Vec<u8>),
     Problem(Problem),
 }
 
@@ -29,10 +29,14 @@ pub(super) struct Prepared {
     pub(super) method: Method,
     method_len: usize,
     target_len: usize,
+    /// The target as it came, where another is sent.
+    asked: Vec<u8>,
     pub(super) plan: Plan,
     pub(super) expects_continue: bool,
     pub(super) websocket: bool,
     pub(super) length: BodyLength,
+    /// Most that is taken of a body, in bytes.
+    pub(super) body_bytes_max: u64,
 }
 
 impl Prepared {
@@ -40,7 +44,11 @@ impl Prepared {
         &self.head[..self.method_len]
     }
 
+    /// As it came.
     pub(super) fn target(&self) -> &[u8] {
+        if !self.asked.is_empty() {
+            return &self.asked;
+        }
         &self.head[self.method_len + 1..][..self.target_len]
     }
 
@@ -77,22 +85,33 @@ pub(super) fn prepare(
         None => worker.request_id(&mut id),
     }
     trail.origin = client.origin(&head, &text, &worker.settings());
-    let plan = match gateway.judge(Asked { head: &head, buf: &text }) {
-        Verdict::Forward(plan) => plan,
-        Verdict::Answer(answer) => return Err(Local::Answer(answer, id)),
+    let verdict =
+        gateway.judge(Asked { head: &head, buf: &text, client: client.judged(trail.origin, &head, &text) });
+    let body_bytes_max = verdict.body_bytes_max(worker.settings().body_bytes_max);
+    let (plan, target) = match verdict {
+        Verdict::Forward { plan, target } => (plan, target),
+        Verdict::Answer(answer) => return Err(Local::Answer(answer.into(), id)),
     };
+    trail.via = plan.via.clone();
     if let BodyLength::Length(bytes) = head.body
-        && bytes > worker.settings().body_bytes_max
+        && bytes > body_bytes_max
     {
         return Err(Local::Problem(Problem::BodyTooLarge));
     }
+    let rewrite = plan.via.as_ref().zip(target.as_ref()).map(|(via, target)| via.rewrite(target));
+    let mut asked = Vec::new();
+    if rewrite.is_some() {
+        head.target(&text).write(&mut asked);
+    }
     let mut out = Vec::with_capacity(text.len() + 256);
-    write_request(&head, &text, client.as_client(true), &id, &mut out);
+    write_request(&head, &text, client.as_client(true), &id, rewrite, &mut out);
     Ok(Prepared {
         id_len: id.len(),
         method: head.method,
         method_len: head.method_span.of(&text).len(),
         target_len: head.target(&text).len(),
+        asked,
+        body_bytes_max,
         plan,
         expects_continue: head.expects_continue,
         websocket: is_websocket(request),

@@ -81,10 +81,11 @@ pub async fn serve(of: Of, request: HttpRequest<RecvStream>, respond: SendRespon
     match prepared {
         Ok(prepared) => return run(&worker, &client, prepared, stream, &mut trail).await,
         Err(Local::Answer(answer, id)) => {
-            trail.status = answer.status;
-            stream.answer(answer, method == http::Method::HEAD);
+            (trail.status, trail.via) = (answer.status, answer.via.clone());
+            let error = answer.error;
+            stream.answer(*answer, method == http::Method::HEAD);
             let (method, path) = (method.as_str().as_bytes(), path.path().as_bytes());
-            log(&worker, &client, method, path, &id, &trail, None);
+            log(&worker, &client, method, path, &id, &trail, error);
         }
         Err(Local::Problem(problem)) => {
             worker.stats.refused.add(1);
@@ -106,6 +107,7 @@ async fn run(
 ) -> End {
     let timer = worker.timers.timer();
     stream.chunked = prepared.length == BodyLength::Chunked;
+    stream.seen_max = prepared.body_bytes_max;
     stream.complete = matches!(prepared.length, BodyLength::None | BodyLength::Length(0));
     let mut pace = Pace::begin(&worker.settings(), trail.started);
     let mut ahead = Ok(());

@@ -1,0 +1,236 @@
+//! The gateway's services: a pool each, by name, and where its servers are.
+//!
+//! Two tasks a service: one keeps its pool (`pools::registry`), one looks up names, again and again. Both end with
+//! it. A pool outlives the document that it was made for, as long as the next one has a service of that name.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use skep_gateway::Table;
+use skep_gateway::document::{Service, TargetHost};
+use skep_members::seeds::{Seed, resolve_now};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use crate::pools::source::{self, Question, Target};
+use crate::pools::{Pool, registry};
+
+/// Between two look-ups of a name. What DNS says of how long it holds is not believed: orchestrators say minutes of
+/// what changes in seconds.
+const LOOKUP_INTERVAL: Duration = Duration::from_millis(500);
+/// Answers in a row without an address that it had, after which it is gone: some leave one out at times.
+const MISSES_MAX: u32 = 3;
+/// How long a service that is new is waited for, until one of its servers was seen to answer.
+const NEW_MAX: Duration = Duration::from_secs(1);
+
+/// Those that run.
+#[derive(Debug, Default)]
+pub(super) struct Services {
+    running: BTreeMap<String, Running>,
+}
+
+#[derive(Debug)]
+struct Running {
+    pool: Arc<Pool>,
+    service: watch::Sender<Service>,
+    /// They end when this is dropped.
+    _tasks: JoinSet<()>,
+}
+
+impl Running {
+    fn begin(name: &str, service: Service) -> Self {
+        let pool = Pool::new(name, false, None);
+        let (service, changes) = watch::channel(service);
+        let (targets, source) = watch::channel(Vec::new());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(registry::run(pool.clone(), source));
+        tasks.spawn(follow(changes, targets));
+        Self { pool, service, _tasks: tasks }
+    }
+}
+
+impl Services {
+    /// The pools of a table, in its order, which begins with that of the nodes. Those of services that are new have
+    /// been waited for a moment; none has ended yet.
+    pub async fn pools(&mut self, nodes: &Arc<Pool>, table: &Table) -> Vec<Arc<Pool>> {
+        let (mut pools, mut new) = (vec![nodes.clone()], JoinSet::new());
+        for (name, service) in table.services.iter().skip(1) {
+            let running = match self.running.get(name) {
+                Some(running) => {
+                    running.service.send_if_modified(|before| {
+                        let changed = *before != *service;
+                        before.clone_from(service);
+                        changed
+                    });
+                    running
+                }
+                None => {
+                    let running = Running::begin(name, service.clone());
+                    let pool = running.pool.clone();
+                    new.spawn(async move { answers(&pool).await });
+                    self.running.entry(name.clone()).or_insert(running)
+                }
+            };
+            let limits = &running.pool.limits;
+            limits.in_flight_max.store(service.in_flight_max.unwrap_or_default(), Relaxed);
+            limits.queue_max.store(service.queue_max.unwrap_or_default(), Relaxed);
+            pools.push(running.pool.clone());
+        }
+        // What does not answer is served from all the same, as any that probes speak against where there is no other.
+        let _ = timeout(NEW_MAX, async { while new.join_next().await.is_some() {} }).await;
+        pools
+    }
+
+    /// Ends what the table has not.
+    pub fn end_others(&mut self, table: &Table) {
+        let names: HashSet<&str> = table.services.iter().map(|(name, _)| name.as_str()).collect();
+        self.running.retain(|name, _| names.contains(name.as_str()));
+    }
+}
+
+async fn answers(pool: &Pool) {
+    while pool.load().able() == 0 {
+        pool.changed.notified().await;
+    }
+}
+
+/// Keeps a pool's source at what a service says and its names' answers show.
+async fn follow(mut service: watch::Receiver<Service>, targets: watch::Sender<Vec<Target>>) {
+    let mut names = Names::default();
+    let mut pause = Duration::ZERO;
+    loop {
+        let now = service.borrow_and_update().clone();
+        let seeds = seeds(&now);
+        names.known.retain(|seed, _| seeds.contains(seed));
+        let found = of(&now, &names);
+        targets.send_if_modified(|before| {
+            let changed = *before != found;
+            *before = found;
+            changed
+        });
+        tokio::select! {
+            changed = service.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                pause = Duration::ZERO;
+            }
+            answers = look_up(seeds.clone(), pause), if !seeds.is_empty() => {
+                for (seed, answer) in answers {
+                    names.note(&seed, &answer);
+                }
+                pause = LOOKUP_INTERVAL;
+            }
+        }
+    }
+}
+
+/// The names that a service has.
+fn seeds(service: &Service) -> Vec<Seed> {
+    let name = |it: &skep_gateway::document::Target| match &it.host {
+        TargetHost::Name(host) => Some(Seed::Name { host: host.clone(), port: it.port }),
+        TargetHost::Address(_) => None,
+    };
+    service.targets.iter().filter_map(name).collect()
+}
+
+async fn look_up(seeds: Vec<Seed>, pause: Duration) -> Vec<(Seed, Vec<SocketAddr>)> {
+    sleep(pause).await;
+    let mut asked = JoinSet::new();
+    for seed in seeds {
+        asked.spawn(async move {
+            let answer = resolve_now(std::slice::from_ref(&seed)).await;
+            (seed, answer)
+        });
+    }
+    asked.join_all().await
+}
+
+/// What names were seen to mean.
+#[derive(Debug, Default)]
+struct Names {
+    /// Each address with how many answers in a row have left it out.
+    known: HashMap<Seed, Vec<(SocketAddr, u32)>>,
+}
+
+impl Names {
+    /// No answer says nothing: what was known stays, under probes.
+    fn note(&mut self, seed: &Seed, answer: &[SocketAddr]) {
+        let is_new = !self.known.contains_key(seed);
+        let known = self.known.entry(seed.clone()).or_default();
+        if answer.is_empty() {
+            if is_new {
+                tracing::warn!(name = %seed, "this name has no address yet; it is looked up again and again");
+            }
+            return;
+        }
+        for (address, misses) in known.iter_mut() {
+            *misses = if answer.contains(address) { 0 } else { *misses + 1 };
+        }
+        known.retain(|(_, misses)| *misses < MISSES_MAX);
+        for address in answer {
+            if !known.iter().any(|(it, _)| it == address) {
+                known.push((*address, 0));
+            }
+        }
+    }
+
+    fn of(&self, seed: &Seed) -> impl Iterator<Item = SocketAddr> {
+        self.known.get(seed).into_iter().flatten().map(|(address, _)| *address)
+    }
+}
+
+/// A service's servers.
+fn of(service: &Service, names: &Names) -> Vec<Target> {
+    let probe = &service.probe;
+    let question = Question {
+        path: probe.path.as_deref().map(Arc::from),
+        statuses: probe.statuses.clone(),
+        interval: probe.interval,
+    };
+    let mut targets: Vec<Target> = Vec::new();
+    for it in &service.targets {
+        let addresses: Vec<SocketAddr> = match &it.host {
+            TargetHost::Address(ip) => vec![SocketAddr::new(*ip, it.port)],
+            TargetHost::Name(host) => names.of(&Seed::Name { host: host.clone(), port: it.port }).collect(),
+        };
+        for address in addresses {
+            // Two names may mean one server.
+            if !targets.iter().any(|other| other.address == address) {
+                targets.push(source::of_service(address, &question, it.weight));
+            }
+        }
+    }
+    targets
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_answers_leave_out_is_gone_after_some_of_them_and_no_answer_takes_none_away() {
+        let seed = Seed::parse("tasks.web:80").unwrap();
+        let address = |n: u8| SocketAddr::from(([10, 0, 0, n], 80));
+        let mut names = Names::default();
+        for (answer, known) in [
+            (vec![], vec![]),
+            (vec![address(1), address(2)], vec![1, 2]),
+            (vec![], vec![1, 2]),
+            (vec![address(1)], vec![1, 2]),
+            (vec![address(1)], vec![1, 2]),
+            (vec![address(1), address(2)], vec![1, 2]),
+            (vec![address(1), address(3)], vec![1, 2, 3]),
+            (vec![address(1), address(3)], vec![1, 2, 3]),
+            (vec![address(3)], vec![1, 3]),
+        ] {
+            names.note(&seed, &answer);
+            let known: Vec<SocketAddr> = known.into_iter().map(address).collect();
+            assert_eq!(names.of(&seed).collect::<Vec<_>>(), known, "{answer:?}");
+        }
+    }
+}

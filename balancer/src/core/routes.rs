@@ -1,0 +1,158 @@
+//! The routes that are in force: a table, the pool of each of its services, and what is counted of each route.
+//!
+//! Replaced as a whole by the control task, looked at by each core at each request. A pool and a count outlive the
+//! table that they were made for, by name.
+
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use skep_gateway::document::Route;
+use skep_gateway::fields::Edits;
+use skep_gateway::table::Entry;
+use skep_gateway::{Fault, Table};
+
+use crate::pools::Pool;
+use crate::wire::write::Rewrite;
+
+/// What is counted of one route, over all cores.
+#[derive(Debug, Default)]
+pub struct RouteCounts {
+    /// Answers by the first digit of their status; 0 for none.
+    pub answers: [AtomicU64; 6],
+}
+
+/// A table that is obeyed.
+#[derive(Debug)]
+pub struct Routes {
+    pub table: Table,
+    /// Those of the table's services, in its order.
+    pub pools: Vec<Arc<Pool>>,
+    /// The `Host` that a service's servers are asked for, where that is not the client's.
+    hosts: Vec<Option<String>>,
+    /// Those of the table's routes, in its order.
+    pub counts: Vec<Arc<RouteCounts>>,
+    answers: Vec<Answers>,
+}
+
+/// What is edited of a route's answers, where something is.
+#[derive(Debug, Default)]
+struct Answers {
+    /// To who is no page of another origin that is named.
+    usual: Option<Arc<Edits>>,
+    of_origins: Vec<(String, Arc<Edits>)>,
+}
+
+impl Answers {
+    fn new(route: &Route) -> Self {
+        let Some(cors) = &route.cors else {
+            let usual = Some(&route.response).filter(|it| !it.is_empty()).cloned().map(Arc::new);
+            return Self { usual, of_origins: Vec::new() };
+        };
+        let edits = |origin: Option<&str>| Arc::new(cors.edits(origin, &route.response));
+        // Any origin is told the same, and who is no page may be told it, too.
+        let usual = edits(cors.origins.is_empty().then_some("*"));
+        let of_origins = cors.origins.iter().map(|it| (it.clone(), edits(Some(it)))).collect();
+        Self { usual: Some(usual), of_origins }
+    }
+
+    fn to(&self, origin: Option<&[u8]>) -> Option<Arc<Edits>> {
+        let named = origin.and_then(|it| self.of_origins.iter().find(|(name, _)| name.as_bytes() == it));
+        named.map(|(_, edits)| edits).or(self.usual.as_ref()).cloned()
+    }
+}
+
+impl Routes {
+    /// `pools` and `counts` in the table's order.
+    pub fn new(table: Table, pools: Vec<Arc<Pool>>, counts: Vec<Arc<RouteCounts>>) -> Self {
+        let hosts = table.services.iter().map(|(_, service)| service.host_sent()).collect();
+        let answers = table.routes.iter().map(|it| Answers::new(&it.route)).collect();
+        Self { table, pools, hosts, counts, answers }
+    }
+}
+
+/// Routes as one core holds them: what it does at each request touches nothing that others count.
+#[derive(Debug)]
+pub struct Held(pub Arc<Routes>);
+
+/// The way that a request has by a route.
+#[derive(Debug, Clone)]
+pub struct Via {
+    held: Rc<Held>,
+    route: usize,
+    /// Where it goes; None where it goes nowhere.
+    service: Option<usize>,
+    answer: Option<Arc<Edits>>,
+}
+
+impl Via {
+    /// `origin` is that of the page that asks, where one does.
+    pub fn new(held: Rc<Held>, route: usize, service: Option<usize>, origin: Option<&[u8]>) -> Self {
+        let answer = service.and_then(|_| held.0.answers[route].to(origin));
+        Self { held, route, service, answer }
+    }
+
+    pub fn entry(&self) -> &Entry {
+        &self.held.0.table.routes[self.route]
+    }
+
+    pub fn service_name(&self) -> Option<&str> {
+        self.service.map(|at| self.held.0.table.services[at].0.as_str())
+    }
+
+    /// What its head is written with, where `target` is the path and query that are sent.
+    pub fn rewrite<'a>(&'a self, target: &'a [u8]) -> Rewrite<'a> {
+        let host = self.service.and_then(|at| self.held.0.hosts[at].as_deref());
+        Rewrite { target, host, edits: &self.entry().route.request }
+    }
+
+    pub fn answer_edits(&self) -> Option<&Arc<Edits>> {
+        self.answer.as_ref()
+    }
+
+    /// A request of the route is over.
+    pub fn count(&self, status: u16) {
+        if let Some(count) = self.held.0.counts[self.route].answers.get(usize::from(status / 100)) {
+            count.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+/// What came of reading the document, from the start on.
+#[derive(Debug, Default)]
+pub struct Readings {
+    taken: AtomicU64,
+    refused: AtomicU64,
+    /// When the one that is in force was taken, in seconds of Unix time.
+    taken_at_s: AtomicU64,
+    /// What is wrong with the newest; nothing, where that is in force.
+    faults: Mutex<Vec<Fault>>,
+}
+
+impl Readings {
+    pub fn taken(&self, now: SystemTime) {
+        self.taken.fetch_add(1, Relaxed);
+        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.taken_at_s.store(now.as_secs(), Relaxed);
+        self.set(Vec::new());
+    }
+
+    pub fn refused(&self, faults: Vec<Fault>) {
+        self.refused.fetch_add(1, Relaxed);
+        self.set(faults);
+    }
+
+    fn set(&self, faults: Vec<Fault>) {
+        *self.faults.lock().unwrap_or_else(PoisonError::into_inner) = faults;
+    }
+
+    pub fn faults(&self) -> Vec<Fault> {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How many were taken, how many refused, and when the last was taken.
+    pub fn counts(&self) -> (u64, u64, u64) {
+        (self.taken.load(Relaxed), self.refused.load(Relaxed), self.taken_at_s.load(Relaxed))
+    }
+}

@@ -1,0 +1,120 @@
+//! What the routes in force say of a request: an answer of the balancer's own, or a plan by way of a route.
+
+use skep_console::ProblemKind;
+use skep_console::problem::RETRY_AFTER_S;
+use skep_gateway::document::{To, Unmatched};
+use skep_gateway::policy::{Redirect, Refusal};
+use skep_gateway::table::Asked as Matched;
+use skep_gateway::{host, path};
+
+use super::{Answer, Asked, Gateway, Verdict, builtin};
+use crate::core::routes::Via;
+use crate::forward::dispatches::Routed;
+use crate::wire::fields::Field;
+use crate::wire::request_head::Method;
+
+impl Gateway {
+    /// None where it goes to the nodes as if there were no gateway.
+    pub(super) fn by_route(&self, routed: &Routed, asked: &Asked<'_>, target: &[u8]) -> Option<Verdict> {
+        let (head, buf) = (asked.head, asked.buf);
+        let (path, query) = target.split_at(target.iter().position(|b| *b == b'?').unwrap_or(target.len()));
+        if path == b"*" {
+            // About the server as a whole (RFC 9110, 9.3.7).
+            return None;
+        }
+        let path = match path::canonical(path) {
+            Ok(path) => path,
+            Err(why) => return Some(ambiguous(why.0)),
+        };
+        let host = host::canonical(head.host.map(|it| it.of(buf)).unwrap_or_default());
+        let method = std::str::from_utf8(head.method_span.of(buf)).unwrap_or_default();
+        let has = |name: &str, value: &str| {
+            let is_it = |it: &&Field| it.name.of(buf).eq_ignore_ascii_case(name.as_bytes());
+            head.fields.iter().filter(is_it).any(|it| it.value.of(buf) == value.as_bytes())
+        };
+        let table = &routed.held.0.table;
+        let find = |method| table.find(Matched { host: &host, path: &path, method }, has);
+        let origin = asked.field("origin");
+        // A page asks beforehand, by another method than it will send: the route is that of what it will send.
+        let asks_for =
+            asked.field("access-control-request-method").filter(|_| head.method == Method::Options);
+        let asks_for = asks_for.zip(origin).and_then(|(method, _)| std::str::from_utf8(method).ok());
+        let has_cors = |at: &usize| table.routes[*at].route.cors.is_some();
+        let preflight = asks_for.and_then(find).filter(has_cors);
+        let Some(at) = preflight.or_else(|| find(method)) else {
+            return match table.unmatched {
+                Unmatched::Skep => None,
+                Unmatched::NotFound => Some(no_route()),
+            };
+        };
+        let entry = &table.routes[at];
+        let via = |service| Via::new(routed.held.clone(), at, service, origin);
+        let query = std::str::from_utf8(query).unwrap_or_default();
+        let redirected = |redirect: &Redirect| {
+            let location = redirect.location(asked.client, &host, &format!("{path}{query}"));
+            Some(redirected(redirect.status, location, via(None)))
+        };
+        if let Some(refusal) = entry.route.policies.refusal(asked.client) {
+            return match refusal {
+                Refusal::Insecure => redirected(&Redirect::to_https()),
+                refusal => Some(refused(refusal, via(None))),
+            };
+        }
+        if let (Some(_), Some(cors)) = (preflight, &entry.route.cors) {
+            let origin = origin.and_then(|it| std::str::from_utf8(it).ok()).unwrap_or_default();
+            let more = cors.preflight(origin);
+            return Some(Verdict::Answer(Answer {
+                more,
+                via: Some(via(None)),
+                ..Answer::text(200, "OK", "")
+            }));
+        }
+        if let To::Redirect(redirect) = &entry.route.to {
+            return redirected(redirect);
+        }
+        let service = entry.service(self.worker.random.borrow_mut().next_u64())?;
+        let mut sent = entry.path_sent(&path).as_bytes().to_vec();
+        sent.extend_from_slice(query.as_bytes());
+        let mut plan = self.plan(asked, &routed.pools[service], builtin::known(head.method, &sent));
+        plan.body_bytes_max = entry.route.policies.body_bytes_max;
+        if let Some(timeout) = table.services[service].1.timeout {
+            plan.answer_within = timeout;
+        }
+        plan.via = Some(via(Some(service)));
+        Some(Verdict::Forward { plan, target: Some(sent) })
+    }
+}
+
+fn ambiguous(why: &str) -> Verdict {
+    let detail = format!("the path has more than one reading: {why}");
+    Verdict::Answer(Answer::problem(ProblemKind::AmbiguousPath, "Bad Request", &detail, None))
+}
+
+fn no_route() -> Verdict {
+    let detail = "no route has this request";
+    Verdict::Answer(Answer::problem(ProblemKind::NotFound, "Not Found", detail, None))
+}
+
+fn refused(refusal: Refusal, via: Via) -> Verdict {
+    let Refusal::Maintenance { retry_after_s } = refusal else {
+        let detail = "this is not for who asks from there";
+        let problem = Answer::problem(ProblemKind::AddressRefused, "Forbidden", detail, Some(via));
+        return Verdict::Answer(problem);
+    };
+    let detail = "this is closed for maintenance";
+    let problem = Answer::problem(ProblemKind::Maintenance, "Service Unavailable", detail, Some(via));
+    let retry_after = retry_after_s.unwrap_or(RETRY_AFTER_S).to_string();
+    Verdict::Answer(Answer { more: vec![("retry-after", retry_after)], ..problem })
+}
+
+fn redirected(status: u16, location: String, via: Via) -> Verdict {
+    let reason = match status {
+        301 => "Moved Permanently",
+        302 => "Found",
+        303 => "See Other",
+        307 => "Temporary Redirect",
+        _ => "Permanent Redirect",
+    };
+    let answer = Answer::text(status, reason, "");
+    Verdict::Answer(Answer { more: vec![("location", location)], via: Some(via), ..answer })
+}

@@ -1,0 +1,32 @@
+//! Documents of the gateway: read and compiled, or refused with a place for each fault.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use skep_fuzz::seeds;
+use skep_gateway::document::To;
+use skep_gateway::table::Asked;
+use skep_gateway::{Document, Table};
+
+fuzz_target!(init: seeds::write(seeds::gateway_documents), |bytes: &[u8]| {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    match Document::read(text).and_then(Table::compile) {
+        Ok(table) => {
+            // Each route has the requests that it names, or one that comes before it has.
+            for entry in &table.routes {
+                assert_eq!(entry.services.is_empty(), matches!(entry.route.to, To::Redirect(_)));
+                let asked = Asked { host: "a.test", path: "/a/b", method: "GET" };
+                if let Some(at) = table.find(asked, |_, _| true) {
+                    assert!(table.routes.get(at).is_some());
+                    assert!(table.routes[at].path_sent("/a/b").starts_with('/'));
+                }
+                for drawn in [0, 1, u64::MAX] {
+                    assert_eq!(entry.service(drawn).is_some(), !entry.services.is_empty());
+                }
+            }
+        }
+        Err(faults) => {
+            assert!(!faults.is_empty());
+            assert!(faults.iter().all(|it| it.pointer.is_empty() || it.pointer.starts_with('/')));
+        }
+    }
+});

@@ -1,0 +1,115 @@
+//! The document: services and routes by their names. All of it holds, or nothing does.
+//!
+//! `service` and `route` read one object each; here is what holds between them. What two of them say of the same
+//! requests is `table`'s to see.
+
+mod methods;
+mod origins;
+mod route;
+mod service;
+
+use std::collections::BTreeMap;
+
+pub use self::route::{Match, Route, To};
+pub use self::service::{Host, Probe, SKEP, Service, Target, TargetHost};
+use crate::fault::{Fault, Faults, below};
+use crate::reader::Spot;
+use crate::value::Value;
+
+/// Largest document, in bytes.
+pub const DOCUMENT_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Most services and routes together.
+pub const OBJECTS_MAX: usize = 32_768;
+/// Longest name of an object, in bytes.
+pub const NAME_BYTES_MAX: usize = 64;
+
+/// What becomes of what no route matches.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Unmatched {
+    /// It goes to the nodes, as it came.
+    #[default]
+    Skep,
+    /// 404.
+    NotFound,
+}
+
+/// What a gateway is told.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Document {
+    pub unmatched: Unmatched,
+    pub services: BTreeMap<String, Service>,
+    pub routes: BTreeMap<String, Route>,
+}
+
+impl Document {
+    /// Reads one, JSON or TOML: with every fault, where there are any.
+    pub fn read(text: &str) -> Result<Self, Vec<Fault>> {
+        let mut faults = Faults::default();
+        if text.len() > DOCUMENT_BYTES_MAX {
+            faults.add("", format!("{} bytes are too many: at most {DOCUMENT_BYTES_MAX}", text.len()));
+            return faults.none_or(Self::default());
+        }
+        let tree = match Value::read(text) {
+            Ok(tree) => tree,
+            Err(fault) => {
+                faults.add("", fault);
+                return faults.none_or(Self::default());
+            }
+        };
+        let document = Self::of(&Spot::of(&tree), &mut faults);
+        faults.none_or(document)
+    }
+
+    fn of(spot: &Spot<'_>, faults: &mut Faults) -> Self {
+        let mut document = Self::default();
+        let Some(mut fields) = spot.fields(faults) else { return document };
+        let unmatched = fields.take("unmatched");
+        let services = fields.take("services").map(|it| it.members(faults)).unwrap_or_default();
+        let routes = fields.take("routes").map(|it| it.members(faults)).unwrap_or_default();
+        fields.end(faults);
+        if services.len() + routes.len() > OBJECTS_MAX {
+            let count = services.len() + routes.len();
+            faults.add("", format!("{count} services and routes are too many: at most {OBJECTS_MAX}"));
+            return document;
+        }
+        for (name, spot) in services {
+            check_name(name, &spot, faults);
+            if name == SKEP {
+                faults.add(&spot.pointer, "this name is the nodes': they are built in");
+            }
+            document.services.insert(name.to_owned(), Service::read(&spot, faults));
+        }
+        for (name, spot) in routes {
+            check_name(name, &spot, faults);
+            let route = Route::read(&spot, faults);
+            route.check_services(&document.services, &spot.pointer, faults);
+            document.routes.insert(name.to_owned(), route);
+        }
+        // Who is kept from a route to the nodes would get there by any other path.
+        let guarded = |it: &Route| it.leads_to(SKEP) && it.policies.is_guarded();
+        if document.routes.values().any(guarded) {
+            document.unmatched = Unmatched::NotFound;
+        }
+        let words = [("skep", Unmatched::Skep), ("not-found", Unmatched::NotFound)];
+        if let Some(given) = unmatched.and_then(|it| it.word(&words, faults)) {
+            document.unmatched = given;
+        }
+        document
+    }
+}
+
+fn check_name(name: &str, spot: &Spot<'_>, faults: &mut Faults) {
+    let is_letter = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(is_letter) {
+        let fault = format!("a name is 1 to {NAME_BYTES_MAX} letters, digits, '-', '.' and '_'");
+        faults.add(&spot.pointer, fault);
+    }
+}
+
+/// The pointer to a route.
+pub(crate) fn pointer_to(route: &str) -> String {
+    below("/routes", route)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,211 @@
+//! What a document may say, and where each fault is.
+
+use std::time::Duration;
+
+use super::*;
+use crate::fault::FAULTS_MAX;
+use crate::table::Table;
+
+fn faults(text: &str) -> Vec<(String, String)> {
+    match Document::read(text).and_then(Table::compile) {
+        Ok(_) => Vec::new(),
+        Err(faults) => faults.into_iter().map(|it| (it.pointer, it.fault)).collect(),
+    }
+}
+
+fn pointers(text: &str) -> Vec<String> {
+    faults(text).into_iter().map(|(pointer, _)| pointer).collect()
+}
+
+const ALL: &str = r#"{
+    "unmatched": "not-found",
+    "services": {
+        "web": {
+            "urls": ["http://10.0.0.5:8080", {"url": "http://[fd00::1]:8080/", "weight": 0.5}],
+            "probe": {"path": "/healthz", "status": "200-299", "interval": "1s"},
+            "max_in_flight": 10, "max_queue": 5, "timeout": "30s"
+        },
+        "app": {"urls": ["http://tasks.App:8080"], "host": "upstream"}
+    },
+    "routes": {
+        "web": {
+            "match": {
+                "hosts": ["www.example.org", "*.example.org"], "path": "/web",
+                "methods": ["GET", "HEAD"], "headers": {"X-Canary": "1"}
+            },
+            "services": {"web": 9, "app": 1},
+            "strip_prefix": true, "https_only": true, "max_body": "1MiB",
+            "maintenance": {"retry_after_s": 60, "allow": ["10.0.0.0/8"]},
+            "addresses": {"allow": ["0.0.0.0/0"], "deny": ["192.0.2.0/24"]},
+            "request_headers": {"set": {"x-forwarded-prefix": "/web"}, "remove": ["cookie"]},
+            "response_headers": {"add": {"cache-control": "no-store"}},
+            "cors": {"origins": ["https://app.example.org"], "credentials": true, "headers": ["x-a"], "max_age_s": 60}
+        },
+        "old": {"match": {"exact_path": "/old"}, "redirect": {"status": 301, "path": "/web/"}},
+        "nodes": {"match": {"path": "/api"}, "service": "skep", "strip_prefix": true, "maintenance": false}
+    }
+}"#;
+
+#[test]
+fn all_that_there_is_can_be_said() {
+    let document = Document::read(ALL).unwrap();
+    let web = &document.services["web"];
+    assert_eq!(
+        web.targets.iter().map(Target::authority).collect::<Vec<_>>(),
+        ["10.0.0.5:8080", "[fd00::1]:8080"]
+    );
+    assert_eq!((web.probe.statuses.clone(), web.probe.interval), (200..=299, Duration::from_secs(1)));
+    assert_eq!(document.services["app"].host_sent().as_deref(), Some("tasks.app:8080"));
+    assert_eq!(web.host_sent(), None);
+    let route = &document.routes["web"];
+    assert!(route.leads_to("app") && !route.leads_to(SKEP));
+    assert_eq!(route.matches.headers, [("x-canary".to_owned(), "1".to_owned())]);
+    assert_eq!(document.routes["nodes"].policies.maintenance, None);
+    assert!(Table::compile(document).is_ok());
+}
+
+#[test]
+fn a_document_without_anything_is_one() {
+    for text in ["", "{}", "# nothing yet\n"] {
+        assert_eq!(Document::read(text), Ok(Document::default()));
+    }
+}
+
+#[test]
+fn every_fault_is_told_with_its_place() {
+    let text = r#"{
+        "service": {},
+        "services": {
+            "skep": {"urls": ["http://a:1"]},
+            "a/b": {"urls": ["http://a:1"]},
+            "web": {"urls": ["https://a", "http://a:1/x", {"url": "http://a:1", "wieght": 2}], "probe": 1}
+        },
+        "routes": {
+            "r": {"match": {"paht": "/x", "path": "x"}, "service": "wbe"},
+            "s": {"service": "web", "redirect": {}, "max_body": 5}
+        }
+    }"#;
+    let mut found = pointers(text);
+    found.sort();
+    assert_eq!(
+        found,
+        [
+            "/routes/r",
+            "/routes/r/match/paht",
+            "/routes/r/match/path",
+            "/routes/s",
+            "/routes/s/max_body",
+            "/routes/s/redirect",
+            "/service",
+            "/services/a~1b",
+            "/services/skep",
+            "/services/web/probe",
+            "/services/web/urls/0",
+            "/services/web/urls/1",
+            "/services/web/urls/2/wieght",
+        ]
+    );
+}
+
+#[test]
+fn what_a_route_may_not_say_is_refused() {
+    for (route, pointer) in [
+        ("", ""),
+        ("services = {}", "/services"),
+        ("services = {skep = 0}", "/services"),
+        ("services = {skep = -1}", "/services/skep"),
+        ("service = \"gone\"", ""),
+        ("service = \"skep\"\nmatch.hosts = []", "/match/hosts"),
+        ("service = \"skep\"\nmatch.hosts = [\"a.test:80\"]", "/match/hosts/0"),
+        ("service = \"skep\"\nmatch.methods = [\"get\"]", "/match/methods/0"),
+        ("service = \"skep\"\nmatch.path = \"/a/../b\"", "/match/path"),
+        ("service = \"skep\"\nmatch.path = \"/a%2fb\"", "/match/path"),
+        ("service = \"skep\"\nmatch = {path = \"/a\", exact_path = \"/a\"}", "/match/exact_path"),
+        ("service = \"skep\"\nmatch.headers = {x-a = \"1\", x_a = \"1\"}", "/match/headers/x_a"),
+        ("service = \"skep\"\nmatch.headers = {host = \"a\"}", "/match/headers/host"),
+        ("service = \"skep\"\nmatch.exact_path = \"/a\"\nstrip_prefix = true", "/strip_prefix"),
+        ("service = \"skep\"\nrequest_headers.set = {x-a = \"1\\r\\nx-b: 2\"}", "/request_headers/set/x-a"),
+        (
+            "service = \"skep\"\nrequest_headers.add = {Content-Length = \"1\"}",
+            "/request_headers/add/Content-Length",
+        ),
+        ("service = \"skep\"\nrequest_headers.remove = [\"transfer_encoding\"]", "/request_headers/remove/0"),
+        ("service = \"skep\"\nrequest_headers.set = {x_consumer_id = \"1\"}", "/request_headers"),
+        (
+            "service = \"skep\"\nresponse_headers = {set = {x-a = \"1\"}, remove = [\"X_A\"]}",
+            "/response_headers",
+        ),
+        ("service = \"skep\"\naddresses = {}", "/addresses"),
+        ("service = \"skep\"\naddresses.allow = []", "/addresses/allow"),
+        ("service = \"skep\"\naddresses.deny = [\"10.0.0.0/33\"]", "/addresses/deny/0"),
+        ("service = \"skep\"\nhttps_only = \"yes\"", "/https_only"),
+        ("service = \"skep\"\ncors = {}", "/cors"),
+        ("service = \"skep\"\ncors.origins = []", "/cors/origins"),
+        ("service = \"skep\"\ncors.origins = [\"*\", \"https://a.test\"]", "/cors/origins/0"),
+        ("service = \"skep\"\ncors.origins = [\"null\"]", "/cors/origins/0"),
+        ("service = \"skep\"\ncors.origins = [\"https://A.test\"]", "/cors/origins/0"),
+        ("service = \"skep\"\ncors.origins = [\"https://a.test/\"]", "/cors/origins/0"),
+        ("service = \"skep\"\ncors.origins = [\"https://a.test:443\"]", "/cors/origins/0"),
+        ("service = \"skep\"\ncors = {origins = [\"*\"], credentials = true}", "/cors/credentials"),
+        (
+            "service = \"skep\"\ncors.origins = [\"*\"]\nresponse_headers.set = {access-control-allow-origin = \"x\"}",
+            "/cors",
+        ),
+        ("redirect = {}", "/redirect"),
+        ("redirect = {path = \"//evil.test\"}", "/redirect/path"),
+        ("redirect = {path = \"/a\\r\\nx: y\"}", "/redirect/path"),
+        ("redirect = {host = \"a b\"}", "/redirect/host"),
+        ("redirect = {path = \"/a\", status = 304}", "/redirect/status"),
+    ] {
+        let text = format!("[routes.r]\n{route}\n");
+        assert!(pointers(&text).contains(&format!("/routes/r{pointer}")), "{route}: {:?}", faults(&text));
+    }
+}
+
+#[test]
+fn what_a_service_may_not_say_is_refused() {
+    for (service, pointer) in [
+        ("", ""),
+        ("urls = []", "/urls"),
+        ("urls = [\"http://a:0\"]", "/urls/0"),
+        ("urls = [\"http://a:99999\"]", "/urls/0"),
+        ("urls = [\"http://0.0.0.0:80\"]", "/urls/0"),
+        ("urls = [\"http://1.2.3:80\"]", "/urls/0"),
+        ("urls = [\"http://u@a:80\"]", "/urls/0"),
+        ("urls = [\"http://a:80\", \"http://a\"]", "/urls"),
+        ("urls = [{url = \"http://a\", weight = 0}]", "/urls/0/weight"),
+        ("urls = [{weight = 1}]", "/urls/0"),
+        ("urls = [\"http://a\", \"http://b\"]\nhost = \"upstream\"", "/host"),
+        ("urls = [\"http://a\"]\nprobe.status = \"200\"", "/probe/status"),
+        ("urls = [\"http://a\"]\nprobe = {path = \"/a b\"}", "/probe/path"),
+        ("urls = [\"http://a\"]\nprobe = {path = \"/a\", status = \"300-200\"}", "/probe/status"),
+        ("urls = [\"http://a\"]\nprobe.interval = \"1ms\"", "/probe/interval"),
+        ("urls = [\"http://a\"]\nmax_in_flight = 0", "/max_in_flight"),
+    ] {
+        let text = format!("[services.s]\n{service}\n");
+        assert!(pointers(&text).contains(&format!("/services/s{pointer}")), "{service}: {:?}", faults(&text));
+    }
+}
+
+#[test]
+fn where_a_route_to_the_nodes_keeps_somebody_out_no_other_path_leads_there_unless_the_document_says_so() {
+    let guarded =
+        "[routes.r]\nservice = \"skep\"\nmatch.path = \"/api\"\naddresses.allow = [\"10.0.0.0/8\"]\n";
+    let unmatched = |text: &str| Document::read(text).unwrap().unmatched;
+    assert_eq!(unmatched(guarded), Unmatched::NotFound);
+    assert_eq!(unmatched(&format!("unmatched = \"skep\"\n{guarded}")), Unmatched::Skep);
+    assert_eq!(unmatched("[routes.r]\nservice = \"skep\"\nhttps_only = true\n"), Unmatched::Skep);
+}
+
+#[test]
+fn a_document_has_so_many_bytes_and_objects_and_no_more() {
+    let padded = format!("#{}", "x".repeat(DOCUMENT_BYTES_MAX));
+    assert_eq!(pointers(&padded), [""]);
+    let routes = |count: usize| -> String {
+        (0..count).map(|n| format!("r{n} = {{service = \"skep\", match.path = \"/{n}\"}}\n")).collect()
+    };
+    assert!(faults(&format!("[routes]\n{}", routes(OBJECTS_MAX))).is_empty());
+    assert_eq!(pointers(&format!("[routes]\n{}", routes(OBJECTS_MAX + 1))), [""]);
+    let wrong: String = (0..2 * FAULTS_MAX).map(|n| format!("f{n} = 1\n")).collect();
+    assert_eq!(faults(&wrong).len(), FAULTS_MAX);
+}

@@ -1,0 +1,25 @@
+//! The gateway without I/O, clock or chance: what it is told, and what it decides of a request.
+//!
+//! ```text
+//! value -> reader -> document     a text, JSON or TOML, into services and routes: or every fault of it
+//!                        table    which route a request belongs to
+//!                 policy, cors    what becomes of it there
+//! ```
+//!
+//! `host`, `path` and `fields` say how each of these is read, of documents and of requests alike. There is one
+//! reading of each, or a refusal; what was matched is what is sent.
+
+pub mod cors;
+pub mod document;
+mod fault;
+pub mod fields;
+pub mod host;
+pub mod path;
+pub mod policy;
+mod reader;
+pub mod table;
+mod value;
+
+pub use document::Document;
+pub use fault::Fault;
+pub use table::Table;

@@ -1,0 +1,225 @@
+//! Paths: read once, in one form, which is matched and then sent. What has two readings is refused.
+//!
+//! Who matches one form and sends another is got round: `/api../`, `/%2e%2e/`, `/a%2fb`, `/x//y` and `/..;/` each
+//! were, in proxies of renown. Here unreserved bytes are decoded (RFC 3986, 6.2.2), hexadecimal digits are in
+//! upper case, and what servers behind read differently is answered with 400.
+
+use std::borrow::Cow;
+
+/// Longest path that a document may name, in bytes.
+pub const PATH_BYTES_MAX: usize = 1024;
+
+/// Why a path has more than one reading.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ambiguous(pub &'static str);
+
+/// What a route is for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PathPattern {
+    /// This one alone.
+    Exact(String),
+    /// This one and all below it, by whole segments, without a slash at its end; empty: all there are.
+    Prefix(String),
+}
+
+impl PathPattern {
+    pub fn read_exact(text: &str) -> Result<Self, String> {
+        pattern(text).map(Self::Exact)
+    }
+
+    pub fn read_prefix(text: &str) -> Result<Self, String> {
+        let mut path = pattern(text)?;
+        if path.ends_with('/') {
+            path.pop();
+        }
+        Ok(Self::Prefix(path))
+    }
+}
+
+impl std::fmt::Display for PathPattern {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Exact(path) => write!(f, "={path}"),
+            Self::Prefix(path) => write!(f, "{path}/"),
+        }
+    }
+}
+
+fn pattern(text: &str) -> Result<String, String> {
+    if text.len() > PATH_BYTES_MAX {
+        return Err(format!("this is longer than a path may be: {PATH_BYTES_MAX} bytes"));
+    }
+    if text.contains(['?', '#']) {
+        return Err(format!("{text:?} is more than a path: no query, no fragment"));
+    }
+    let path =
+        canonical(text.as_bytes()).map_err(|why| format!("{text:?} is no path to match: {}", why.0))?;
+    Ok(path.into_owned())
+}
+
+/// A path, without its query, in the form that is matched and sent.
+pub fn canonical(path: &[u8]) -> Result<Cow<'_, str>, Ambiguous> {
+    if path.first() != Some(&b'/') {
+        return Err(Ambiguous("it does not begin with a slash"));
+    }
+    if !path.iter().all(u8::is_ascii_graphic) {
+        return Err(Ambiguous("it has a byte that must be encoded"));
+    }
+    if path.contains(&b'\\') {
+        return Err(Ambiguous("it has a backslash"));
+    }
+    let read = if path.contains(&b'%') { Cow::Owned(decoded(path)?) } else { Cow::Borrowed(path) };
+    let mut segments = read[1..].split(|b| *b == b'/').peekable();
+    while let Some(segment) = segments.next() {
+        if segment.is_empty() && segments.peek().is_some() {
+            return Err(Ambiguous("it has an empty segment"));
+        }
+        if is_dots(segment) {
+            return Err(Ambiguous("it has a dot segment"));
+        }
+    }
+    let text = match read {
+        Cow::Borrowed(read) => std::str::from_utf8(read).ok().map(Cow::Borrowed),
+        Cow::Owned(read) => String::from_utf8(read).ok().map(Cow::Owned),
+    };
+    text.ok_or(Ambiguous("it has a byte that must be encoded"))
+}
+
+/// `.` or `..`, also with parameters, which some servers cut before they look, and some after they decode.
+fn is_dots(segment: &[u8]) -> bool {
+    let Some(rest) = segment.strip_prefix(b"..").or_else(|| segment.strip_prefix(b".")) else { return false };
+    rest.is_empty() || rest.starts_with(b";") || rest.starts_with(b"%3B")
+}
+
+fn decoded(path: &[u8]) -> Result<Vec<u8>, Ambiguous> {
+    let mut read = Vec::with_capacity(path.len());
+    let mut left = path.iter();
+    while let Some(b) = left.next() {
+        if *b != b'%' {
+            read.push(*b);
+            continue;
+        }
+        let mut digit = || left.next().and_then(|b| char::from(*b).to_digit(16));
+        let (Some(high), Some(low)) = (digit(), digit()) else {
+            return Err(Ambiguous("it has a % without two hexadecimal digits"));
+        };
+        match (high * 16 + low) as u8 {
+            b'/' => return Err(Ambiguous("it has an encoded slash")),
+            b'\\' => return Err(Ambiguous("it has an encoded backslash")),
+            0 => return Err(Ambiguous("it has an encoded zero byte")),
+            b if b.is_ascii_alphanumeric() || b"-._~".contains(&b) => read.push(b),
+            _ => {
+                let hex = |digit: u32| b"0123456789ABCDEF"[digit as usize & 15];
+                read.extend([b'%', hex(high), hex(low)]);
+            }
+        }
+    }
+    Ok(read)
+}
+
+/// The segments of a path, without its first slash: `/` has one, which is empty.
+pub fn segments(path: &str) -> impl Iterator<Item = &str> {
+    path.strip_prefix('/').unwrap_or(path).split('/')
+}
+
+/// What is left of a path that a prefix is cut from, by whole segments; None where it does not begin so.
+pub fn without<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {
+    match path.strip_prefix(prefix)? {
+        "" => Some("/"),
+        rest if rest.starts_with('/') => Some(rest),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_has_one_form() {
+        for (sent, read) in [
+            ("/", "/"),
+            ("/a/b", "/a/b"),
+            ("/a/", "/a/"),
+            ("/%61%2D%7e", "/a-~"),
+            ("/a%20b%c3%a4", "/a%20b%C3%A4"),
+            ("/%3f%23%3b", "/%3F%23%3B"),
+            ("/%252e%252e", "/%252e%252e"),
+            ("/a..b/...", "/a..b/..."),
+            ("/app.js;v=1", "/app.js;v=1"),
+            ("/.well-known/x", "/.well-known/x"),
+            ("/api..", "/api.."),
+            ("/a!$&'()*+,=:@", "/a!$&'()*+,=:@"),
+        ] {
+            assert_eq!(canonical(sent.as_bytes()).as_deref(), Ok(read), "{sent}");
+            assert_eq!(canonical(read.as_bytes()).as_deref(), Ok(read), "{sent}: read again, it is the same");
+        }
+    }
+
+    #[test]
+    fn a_path_with_two_readings_is_refused() {
+        for sent in [
+            "",
+            "a",
+            "*",
+            "//",
+            "/a//b",
+            "//a",
+            "/.",
+            "/..",
+            "/a/../b",
+            "/a/./b",
+            "/a/..",
+            "/%2e",
+            "/%2E%2e/a",
+            "/.%2e/",
+            "/a%2fb",
+            "/a%2Fb",
+            "/a%5cb",
+            "/a\\b",
+            "/a%00",
+            "/a%",
+            "/a%2",
+            "/a%zz",
+            "/a%+1",
+            "/..;/a",
+            "/.;x",
+            "/..;",
+            "/..%3b/a",
+            "/%2e%2e%3Bx/",
+            "/a b",
+            "/a\n",
+            "/a\u{e4}",
+            "/a%2",
+        ] {
+            assert!(canonical(sent.as_bytes()).is_err(), "{sent}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_is_cut_by_whole_segments() {
+        for (path, prefix, left) in [
+            ("/read", "/read", Some("/")),
+            ("/read/", "/read", Some("/")),
+            ("/read/x/y", "/read", Some("/x/y")),
+            ("/reader", "/read", None),
+            ("/read..", "/read", None),
+            ("/x", "", Some("/x")),
+        ] {
+            assert_eq!(without(path, prefix), left, "{path} {prefix}");
+        }
+    }
+
+    #[test]
+    fn a_documents_path_is_read_as_a_requests() {
+        assert_eq!(PathPattern::read_prefix("/%61/"), Ok(PathPattern::Prefix("/a".into())));
+        assert_eq!(PathPattern::read_prefix("/"), Ok(PathPattern::Prefix("".into())));
+        assert_eq!(PathPattern::read_exact("/a/"), Ok(PathPattern::Exact("/a/".into())));
+        for text in ["", "a", "/a?b", "/a#b", "/a//b", "/..", &format!("/{}", "a".repeat(PATH_BYTES_MAX))] {
+            assert!(
+                PathPattern::read_exact(text).is_err() && PathPattern::read_prefix(text).is_err(),
+                "{text}"
+            );
+        }
+    }
+}

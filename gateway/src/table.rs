@@ -1,0 +1,216 @@
+//! Which route a request belongs to: the document's routes, compiled so that what a request costs hangs on its path
+//! and not on how many routes there are.
+//!
+//! Of all routes that a request matches one has it, by a total order (that of the Gateway API's HTTPRoute): an exact
+//! host before the longest wildcard before any; an exact path before the longest prefix, by whole segments; one that
+//! names its method; the one with the most header fields; the first by name. Two that are for the very same requests
+//! are a fault: nothing but their names would tell them apart.
+//!
+//! A hash of hosts, a trie of segments each, and a few candidates at a leaf. The oracle of its tests is the order,
+//! written down.
+
+use std::cmp::Reverse;
+use std::collections::{HashMap, HashSet};
+
+use crate::document::{Document, Match, Route, SKEP, Service, To, Unmatched, pointer_to};
+use crate::fault::{Fault, Faults};
+use crate::host::{HostPattern, parents};
+use crate::path::{PathPattern, segments, without};
+
+/// Most routes that one host and path may have: they are looked through for each request.
+pub const CANDIDATES_MAX: usize = 64;
+
+/// A request, each part in the form that is matched.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    pub host: &'a str,
+    pub path: &'a str,
+    pub method: &'a str,
+}
+
+/// A route with its name, and its services by their places in the table.
+#[derive(Debug)]
+pub struct Entry {
+    pub name: String,
+    pub route: Route,
+    /// Each with how much it weighs.
+    pub services: Vec<(usize, u32)>,
+}
+
+/// A document that is obeyed.
+#[derive(Debug, Default)]
+pub struct Table {
+    pub unmatched: Unmatched,
+    /// By name. The nodes come first, and have nothing here: they are built in.
+    pub services: Vec<(String, Service)>,
+    /// By name.
+    pub routes: Vec<Entry>,
+    exact: HashMap<String, Node>,
+    below: HashMap<String, Node>,
+    any: Node,
+}
+
+/// Where the segments so far lead.
+#[derive(Debug, Default)]
+struct Node {
+    below: HashMap<String, Node>,
+    /// Routes whose path this is, the first to have it first.
+    exact: Vec<u32>,
+    /// Those whose prefix this is.
+    prefix: Vec<u32>,
+}
+
+impl Table {
+    /// Compiles a document; with every tie, where there are any.
+    pub fn compile(document: Document) -> Result<Self, Vec<Fault>> {
+        let mut faults = Faults::default();
+        find_ties(&document, &mut faults);
+        let nodes = (SKEP.to_owned(), Service::default());
+        let mut table = Self {
+            unmatched: document.unmatched,
+            services: [nodes].into_iter().chain(document.services).collect(),
+            ..Self::default()
+        };
+        let places: HashMap<&str, usize> =
+            table.services.iter().enumerate().map(|(at, (name, _))| (name.as_str(), at)).collect();
+        let entry = |(name, route): (String, Route)| {
+            let services = match &route.to {
+                To::Services(to) => to
+                    .iter()
+                    .filter_map(|(name, weight)| Some((*places.get(name.as_str())?, *weight)))
+                    .collect(),
+                To::Redirect(_) => Vec::new(),
+            };
+            Entry { name, route, services }
+        };
+        table.routes = document.routes.into_iter().map(entry).collect();
+        for at in 0..table.routes.len() {
+            table.plant(at, &mut faults);
+        }
+        faults.none_or(table)
+    }
+
+    fn plant(&mut self, at: usize, faults: &mut Faults) {
+        let Entry { name, route, .. } = &self.routes[at];
+        let hosts: Vec<Option<&HostPattern>> = match route.matches.hosts.as_slice() {
+            [] => vec![None],
+            hosts => hosts.iter().map(Some).collect(),
+        };
+        for host in hosts {
+            let root = match host {
+                None => &mut self.any,
+                Some(HostPattern::Exact(host)) => self.exact.entry(host.clone()).or_default(),
+                Some(HostPattern::Below(host)) => self.below.entry(host.clone()).or_default(),
+            };
+            let candidates = root.at(&route.matches.path);
+            if candidates.len() == CANDIDATES_MAX {
+                let fault = format!("{CANDIDATES_MAX} routes have this host and path already: no more may");
+                faults.add(&pointer_to(name), fault);
+                return;
+            }
+            // Routes come by name, so that among equals the first stays first.
+            let rank = |at: u32| {
+                let Match { methods, headers, .. } = &self.routes[at as usize].route.matches;
+                (methods.is_empty(), Reverse(headers.len()))
+            };
+            let place = candidates.partition_point(|other| rank(*other) <= rank(at as u32));
+            candidates.insert(place, at as u32);
+        }
+    }
+
+    /// The place of the route that has the request; `has` says whether it has a header field with that value.
+    pub fn find(&self, asked: Asked<'_>, has: impl Fn(&str, &str) -> bool) -> Option<usize> {
+        let fits = |at: &u32| {
+            let Match { methods, headers, .. } = &self.routes[*at as usize].route.matches;
+            (methods.is_empty() || methods.iter().any(|it| it == asked.method))
+                && headers.iter().all(|(name, value)| has(name, value))
+        };
+        let exact = self.exact.get(asked.host).and_then(|it| it.find(asked.path, fits));
+        let found = exact.or_else(|| {
+            // Without wildcards, nothing is looked for among them.
+            let parents = parents(asked.host).filter(|_| !self.below.is_empty());
+            parents.filter_map(|host| self.below.get(host)).find_map(|it| it.find(asked.path, fits))
+        });
+        found.or_else(|| self.any.find(asked.path, fits)).map(|at| at as usize)
+    }
+}
+
+impl Node {
+    /// The list that a path belongs in.
+    fn at(&mut self, path: &PathPattern) -> &mut Vec<u32> {
+        let (path, is_prefix) = match path {
+            PathPattern::Exact(path) => (path.as_str(), false),
+            PathPattern::Prefix(path) => (path.as_str(), true),
+        };
+        let mut node = self;
+        for segment in segments(path).filter(|_| !path.is_empty()) {
+            node = node.below.entry(segment.to_owned()).or_default();
+        }
+        if is_prefix { &mut node.prefix } else { &mut node.exact }
+    }
+
+    fn find(&self, path: &str, fits: impl Fn(&u32) -> bool) -> Option<u32> {
+        let first = |candidates: &[u32]| candidates.iter().copied().find(&fits);
+        let (mut node, mut best) = (self, first(&self.prefix));
+        for segment in segments(path) {
+            match node.below.get(segment) {
+                Some(below) => node = below,
+                None => return best,
+            }
+            best = first(&node.prefix).or(best);
+        }
+        first(&node.exact).or(best)
+    }
+}
+
+impl Entry {
+    /// Where a request goes, for a number drawn at random.
+    pub fn service(&self, drawn: u64) -> Option<usize> {
+        if let [(only, _)] = self.services[..] {
+            return Some(only);
+        }
+        let sum: u64 = self.services.iter().map(|(_, weight)| u64::from(*weight)).sum();
+        let mut left = drawn.checked_rem(sum)?;
+        for (service, weight) in &self.services {
+            match left.checked_sub(u64::from(*weight)) {
+                Some(less) => left = less,
+                None => return Some(*service),
+            }
+        }
+        None
+    }
+
+    /// The path that the service sees.
+    pub fn path_sent<'a>(&self, path: &'a str) -> &'a str {
+        match &self.route.matches.path {
+            PathPattern::Prefix(prefix) if self.route.strip_prefix => without(path, prefix).unwrap_or(path),
+            _ => path,
+        }
+    }
+}
+
+/// Routes that are for the very same requests.
+fn find_ties(document: &Document, faults: &mut Faults) {
+    let mut taken = HashMap::new();
+    for (name, route) in &document.routes {
+        let Match { hosts, path, methods, headers } = &route.matches;
+        let hosts: Vec<Option<&HostPattern>> =
+            if hosts.is_empty() { vec![None] } else { hosts.iter().map(Some).collect() };
+        let methods: Vec<Option<&String>> =
+            if methods.is_empty() { vec![None] } else { methods.iter().map(Some).collect() };
+        let mut others = HashSet::new();
+        for host in &hosts {
+            for method in &methods {
+                if let Some(other) = taken.insert((*host, path, *method, headers), name) {
+                    others.insert(other);
+                }
+            }
+        }
+        for other in others {
+            faults.add(&pointer_to(name), format!("it is for the same requests as the route {other:?}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,132 @@
+//! A document as it was read: a tree in which no name stands twice.
+//!
+//! Two readers that take different ones of two equal names would obey different documents.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+
+/// What JSON and TOML have in common.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    Null,
+    Switch(bool),
+    Whole(i64),
+    Number(f64),
+    Text(String),
+    List(Vec<Value>),
+    Object(BTreeMap<String, Value>),
+}
+
+impl Value {
+    /// Reads a text: as JSON where it begins as an object of it does, else as TOML, in which nothing begins so.
+    pub fn read(text: &str) -> Result<Self, String> {
+        if text.trim_start().starts_with('{') {
+            serde_json::from_str(text).map_err(|error| format!("it is no JSON: {error}"))
+        } else {
+            toml::from_str(text).map_err(|error| format!("it is no TOML: {}", error.to_string().trim_end()))
+        }
+    }
+
+    /// What it is, in a word.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Null => "null",
+            Self::Switch(_) => "true or false",
+            Self::Whole(_) | Self::Number(_) => "a number",
+            Self::Text(_) => "a text",
+            Self::List(_) => "a list",
+            Self::Object(_) => "an object",
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Value {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(Tree)
+    }
+}
+
+struct Tree;
+
+impl<'de> Visitor<'de> for Tree {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, it: bool) -> Result<Value, E> {
+        Ok(Value::Switch(it))
+    }
+
+    fn visit_i64<E>(self, it: i64) -> Result<Value, E> {
+        Ok(Value::Whole(it))
+    }
+
+    fn visit_u64<E>(self, it: u64) -> Result<Value, E> {
+        Ok(i64::try_from(it).map_or(Value::Number(it as f64), Value::Whole))
+    }
+
+    fn visit_f64<E>(self, it: f64) -> Result<Value, E> {
+        Ok(Value::Number(it))
+    }
+
+    fn visit_str<E>(self, it: &str) -> Result<Value, E> {
+        Ok(Value::Text(it.to_owned()))
+    }
+
+    fn visit_string<E>(self, it: String) -> Result<Value, E> {
+        Ok(Value::Text(it))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut of: A) -> Result<Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = of.next_element()? {
+            list.push(item);
+        }
+        Ok(Value::List(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut of: A) -> Result<Value, A::Error> {
+        let mut object = BTreeMap::new();
+        while let Some((name, value)) = of.next_entry::<String, Value>()? {
+            if object.contains_key(&name) {
+                return Err(A::Error::custom(format_args!("{name:?} stands twice in one object")));
+            }
+            object.insert(name, value);
+        }
+        Ok(Value::Object(object))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_and_toml_of_one_meaning_are_one_tree() {
+        let json = r#" {"a": {"b": [1, 2.5, "x", true]}}"#;
+        assert_eq!(Value::read(json), Value::read("[a]\nb = [1, 2.5, \"x\", true]\n"));
+    }
+
+    #[test]
+    fn a_name_that_stands_twice_is_refused() {
+        for text in [r#"{"a": 1, "a": 1}"#, r#"{"x": {"a": 1, "\u0061": 2}}"#, "a = 1\na = 1\n", "[a]\n[a]\n"]
+        {
+            assert!(Value::read(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_nested_too_deeply_is_refused_and_nothing_worse() {
+        for text in [format!("{{\"a\":{}", "[".repeat(100_000)), format!("a = {}", "[".repeat(100_000))] {
+            assert!(Value::read(&text).is_err());
+        }
+    }
+}
