@@ -247,6 +247,17 @@ impl<R: Records, C: ClaimRecords> Kinds<R, C> {
         }
     }
 
+    /// The bounds that commands are held to: those of the level.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Narrower ones, until the level is another: for tests, of which none would reach the level's own.
+    #[doc(hidden)]
+    pub fn narrow(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
     fn raise(&mut self, level: Level) -> Result<OpOutcome, Stopped> {
         let before = self.level;
         let level = before.max(level.min(Level::NEWEST));

@@ -11,7 +11,7 @@ use skep_state::clock::Stamp;
 use skep_state::command::{ClaimKey, Op};
 use skep_state::kinds::tasks::Tasks;
 use skep_state::kinds::text::Newest;
-use skep_state::level::{Level, Limits};
+use skep_state::level::Level;
 use skep_state::message::{Digest, StoredMessage};
 use tokio::sync::watch;
 
@@ -242,7 +242,7 @@ impl Reader {
         let state = self.core.lock();
         let (kinds, level) = (&state.kinds, state.kinds.level());
         let now = kinds.clock().time(told);
-        let left = kinds.claims.full_for_ms(told, now, &Limits::of(level))?;
+        let left = kinds.claims.full_for_ms(told, now, kinds.limits())?;
         let is_new = level >= Level::CLAIM_RECORDS && !kinds.claims.records().may_have(key);
         is_new.then(|| Duration::from_millis(left))
     }

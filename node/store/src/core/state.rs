@@ -8,7 +8,7 @@ use openraft::EntryPayload;
 use skep_raft::types::{Entry, LogId, StoredMembership};
 use skep_state::Kinds;
 use skep_state::command::CommandOutcome;
-use skep_state::level::{Level, Limits};
+use skep_state::level::Level;
 
 use crate::applied::Applied;
 use crate::behind::Behind;
@@ -133,7 +133,7 @@ pub(super) fn applied_of(state: &CoreState) -> Applied {
         removals: state.kinds.messages.removals(),
         revisions: state.kinds.revisions(),
         latest: state.kinds.clock().latest(),
-        keys_are_full: state.kinds.claims.len() >= Limits::of(state.kinds.level()).claims_max as u64,
+        keys_are_full: state.kinds.claims.len() >= state.kinds.limits().claims_max as u64,
     }
 }
 

@@ -1,8 +1,11 @@
 //! Claims as records: in checkpoints, after a crash, in snapshots, and of the version before.
 
+use std::time::Duration;
+
 use openraft::storage::RaftStateMachine;
+use skep_state::clock::Stamp;
 use skep_state::command::OpOutcome;
-use skep_state::level::Level;
+use skep_state::level::{Level, Limits};
 
 use super::snapshot::{bytes_of, receive};
 use super::*;
@@ -255,6 +258,45 @@ async fn a_bit_lost_of_a_claim_that_is_forgotten_harms_nobody() {
     assert_eq!(crate::verify(from.path()).unwrap().rotten.len(), 1);
     let bytes = bytes_of(store.checkpoint().await.snapshot).await;
     assert!(receive(&other, &bytes, usize::MAX).await.is_err());
+}
+
+#[tokio::test]
+async fn where_there_is_room_for_no_other_key_it_is_known_of_one_that_is_new_before_it_is_proposed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(small(dir.path())).unwrap();
+    store.apply(vec![raise(0)]).await;
+    store.reader.core().lock().kinds.narrow(Limits { claims_max: 2_000, ..Limits::of(Level::NEWEST) });
+    let left = |store: &Store, key, told| store.reader.no_room_for(ClaimKey(key), Stamp(told));
+    let new = 1 << 100;
+    store.apply(claims(1, 1, 0..1_999)).await;
+    assert_eq!(left(&store, new, 1_000), None);
+    store.apply(claims(1, 2_000, 1_999..2_000)).await;
+    // All were remembered at one second, for fifty; they are young for fifteen minutes.
+    assert_eq!(left(&store, new, 1_000), Some(Duration::from_millis(900_000)));
+    assert_eq!(left(&store, new, 50_999), Some(Duration::from_millis(850_001)));
+    assert_eq!(left(&store, new, 51_000), None, "they are forgotten by then");
+    assert_eq!(left(&store, 7, 1_000), None, "it may be a repeat");
+    assert_eq!(met(&store, 1 << 50, 1), OpOutcome::TooManyClaims);
+    assert_eq!(met(&store, 7, 7), OpOutcome::Repeated);
+}
+
+#[tokio::test]
+async fn while_a_snapshot_is_installed_no_two_indexes_of_claims_are_in_memory() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut source = open(small(from.path())).unwrap();
+    let mut store = open(small(to.path())).unwrap();
+    for store in [&mut source, &mut store] {
+        store.apply(vec![raise(0)]).await;
+        store.apply(claims(1, 1, 0..2_000)).await;
+    }
+    source.checkpoint().await;
+    let header = source.reader.core().current().unwrap().header;
+    let index_bytes = || store.reader.stats().claim_index_bytes;
+    let before = index_bytes();
+    assert!(before > 2_000 * 8, "{before}");
+    // What is put there is gone when it is to be read: that ends a node, before it has another index.
+    store.reader.core().install(&header, |_| Ok(())).unwrap_err();
+    assert!(index_bytes() < before / 4, "{} of {before} bytes are still there", index_bytes());
 }
 
 /// The files of claims that this process has open.
