@@ -72,7 +72,7 @@ fn privileged() -> Vec<Request> {
         Request::HasRoom,
         Request::Resumes { session: 9, held: None, went_back: false },
         Request::Hashes,
-        Request::Beat { worker: "w".into(), stream: 1, fences: vec![1], slots: 1, version: String::new() },
+        Request::Beat { worker: "w".into(), stream: 1, fences: vec![1], slots: 1, version: String::new(), quiet: true },
         Request::Records(vec![RecordName::Message { seq: 1 }]),
         Request::Workers { after: String::new(), limit: 1 },
         Request::Quiet { worker: "w".into(), quiet: true },
