@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::net::Shutdown;
+use std::sync::atomic::Ordering::SeqCst;
 
 use crate::harness::*;
 use crate::http2_streams;
@@ -240,6 +241,19 @@ fn a_websocket_goes_by_a_route_and_lives_when_the_routes_change() {
     client.until("/live;");
     client.0.shutdown(Shutdown::Write).unwrap();
     assert_eq!(client.rest(), "");
+}
+
+#[test]
+fn a_service_that_keeps_its_name_keeps_its_connections_when_the_routes_change() {
+    let backend = Scripted::plain("b");
+    let balancer = Balancer::start(&[]);
+    let document = "services.app.urls = [\"http://127.0.0.1:1\"]\nroutes.one.service = \"app\"\n";
+    balancer.route(document, &[("app", &[backend.address])]);
+    assert_eq!(body(&balancer.ask(&get_and_close("/"))), "b /");
+    let other = document.replace("routes.one", "routes.two.strip_prefix = true\nroutes.two");
+    balancer.route(&other, &[]);
+    assert_eq!(body(&balancer.ask(&get_and_close("/"))), "b /");
+    assert_eq!(backend.connections.load(SeqCst), 1);
 }
 
 #[tokio::test]
