@@ -29,6 +29,7 @@ mod measures;
 mod old_volume;
 mod operator;
 mod page;
+mod queues_page;
 mod recovery;
 mod refusals;
 mod repeats;
