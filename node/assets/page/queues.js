@@ -5,10 +5,16 @@ import { Rates } from "./rates.js";
 const ASK_MS = 1000;
 /** A queue whose oldest task waits for longer is marked. */
 const OLD_S = 60;
+/** A worker that is silent for longer, which is two beats, is marked. */
+const SILENT_S = 10;
+/** Tasks of a batch that are shown. */
+const MEMBERS_MAX = 100;
 /** Characters that are shown of what a task came to. */
 const SHOWN_MAX = 4096;
 
 let token = null;
+/** The task that was asked for, and that which is shown. */
+let wanted = null;
 let shown = null;
 const rates = new Rates();
 
@@ -19,7 +25,7 @@ async function ask(path, options = {}) {
   const headers = { accept: "application/json", ...authorized(), ...options.headers };
   const answer = await fetch(path, { cache: "no-store", ...options, headers });
   if (!answer.ok) throw await problemOf(answer);
-  return answer.json();
+  return answer.status === 204 ? null : answer.json();
 }
 
 async function follow() {
@@ -31,6 +37,7 @@ async function follow() {
       connection.dataset.state = "live";
       connection.textContent = "live";
       if (token) await showWorkers();
+      if (shown) await renderTask(shown);
     } catch (error) {
       connection.dataset.state = "lost";
       connection.textContent = error.message || "no node answers";
@@ -47,15 +54,19 @@ function showQueues(queues) {
   const sum = (name) => queues.reduce((all, queue) => all + queue[name], 0);
   byId("total").textContent = COUNTS.map((name) => `${sum(name)} ${name}`).join(", ");
   // Rows stay, so that neither the focus nor a reader loses its place.
-  const rows = byId("queues");
-  const known = new Map([...rows.children].map((row) => [row.dataset.queue, row]));
-  for (const queue of queues) {
-    const row = known.get(queue.queue) ?? newRow(queue.queue);
-    known.delete(queue.queue);
-    if (!row.parentNode) rows.append(row);
-    showQueue(row, queue);
-  }
-  for (const row of known.values()) row.remove();
+  for (const [row, queue] of rowsOf(byId("queues"), queues, "queue", newRow)) showQueue(row, queue);
+}
+
+/** A row for each of these, in their order, with what it shows: the one that was there, or a new one. */
+function rowsOf(rows, shown, name, make) {
+  const known = new Map([...rows.children].map((row) => [row.dataset[name], row]));
+  const all = shown.map((each) => [known.get(each[name]) ?? make(each[name]), each]);
+  const kept = new Set(all.map(([row]) => row));
+  for (const row of known.values()) if (!kept.has(row)) row.remove();
+  all.forEach(([row], at) => {
+    if (rows.children[at] !== row) rows.insertBefore(row, rows.children[at] ?? null);
+  });
+  return all;
 }
 
 function newRow(name) {
@@ -83,7 +94,7 @@ function setText(row, selector, text) {
 function showQueue(row, queue) {
   for (const name of [...COUNTS, "done", "lost"]) setText(row, `.count.${name}`, queue[name]);
   setText(row, ".paused", queue.paused ? " paused" : "");
-  const waits = queue.oldest_ready ? Math.max(0, (Date.now() - Date.parse(queue.oldest_ready)) / 1000) : null;
+  const waits = queue.oldest_ready ? ageOf(queue.oldest_ready) : null;
   setText(row, ".oldest", waits === null ? "–" : lengthOf(waits));
   row.classList.toggle("old", waits !== null && waits > OLD_S);
   for (const way of ["in", "out"]) row.querySelector(`.${way}`).replaceChildren(...rates.cells(queue.queue, way));
@@ -135,7 +146,7 @@ byId("unlock").addEventListener("submit", async (event) => {
     byId("unlock").hidden = true;
     byId("unlocked").textContent = "unlocked";
     for (const id of ["workers-section", "tasks-section"]) byId(id).hidden = false;
-    byId("found-by-hand").hidden = !shown;
+    showByHand();
     byId("filter").queue.focus();
   } catch (error) {
     token = null;
@@ -144,22 +155,74 @@ byId("unlock").addEventListener("submit", async (event) => {
 });
 
 async function showWorkers() {
-  const { workers } = await ask("/workers");
-  byId("workers-count").textContent = `${workers.length} known`;
-  byId("workers").replaceChildren(...workers.map(workerRow));
+  const { workers, after } = await ask("/workers?limit=1000");
+  const heard = workers.filter((worker) => worker.beat).length;
+  byId("workers-count").textContent = `${after ? "the first " : ""}${workers.length} known, ${heard} heard of`;
+  for (const [row, worker] of rowsOf(byId("workers"), workers, "worker", newWorkerRow)) showWorker(row, worker);
 }
 
-function workerRow(worker) {
+function newWorkerRow(name) {
   const row = element("tr");
-  const head = element("th", "mono", worker.worker);
+  row.dataset.worker = name;
+  const head = element("th", "mono", name);
   head.scope = "row";
-  const runs = element("td");
-  for (const task of worker.holds) {
-    runs.append(linkTo(task.id), element("span", "quiet", ` ${task.queue}/${task.kind} `));
-  }
-  row.append(head, element("td", "mono", timeOf(worker.claimed)), runs);
+  head.append(element("span", "paused"));
+  const hand = element("button");
+  hand.type = "button";
+  hand.addEventListener("click", () => quiet(name, hand));
+  row.append(head, element("td", "version"), element("td", "count busy"), element("td", "beat"));
+  const hands = element("td", "hand");
+  hands.append(hand);
+  row.append(element("td", "mono claimed"), element("td", "runs"), hands);
   return row;
 }
+
+function showWorker(row, worker) {
+  const silent = worker.beat ? ageOf(worker.beat) : null;
+  setText(row, ".version", worker.version ?? "–");
+  setText(row, ".busy", worker.slots ? `${worker.holds.length} of ${worker.slots}` : worker.holds.length);
+  setText(row, ".beat", silent === null ? "none heard" : `${lengthOf(silent)} ago`);
+  setText(row, ".claimed", worker.claimed ? timeOf(worker.claimed) : "–");
+  row.classList.toggle("silent", silent === null || silent > SILENT_S);
+  setText(row, ".paused", worker.quiet ? " quiet" : "");
+  const hand = row.querySelector(".hand button");
+  // One that says nothing of it does not know how.
+  hand.hidden = worker.quiet == null;
+  hand.dataset.quiet = String(!worker.quiet);
+  hand.textContent = worker.quiet ? "Go on" : "Quiet";
+  const runs = row.querySelector(".runs");
+  const fences = worker.holds.map((task) => task.fence).join();
+  if (runs.dataset.fences !== fences) {
+    runs.dataset.fences = fences;
+    runs.replaceChildren(...worker.holds.map(runningTask));
+  }
+  for (const since of runs.querySelectorAll("[data-since]")) setText(since, ".for", lengthOf(ageOf(since.dataset.since)));
+}
+
+async function quiet(name, button) {
+  const wanted = button.dataset.quiet === "true";
+  button.disabled = true;
+  try {
+    await ask(`/workers/${encodeURIComponent(name)}/quiet`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ quiet: wanted }),
+    });
+    byId("unlocked").textContent = `${name} ${wanted ? "is to be quiet" : "goes on"} with its next beat`;
+  } catch (error) {
+    byId("unlocked").textContent = `not done: ${error.message}`;
+  }
+  button.disabled = false;
+}
+
+function runningTask(task) {
+  const item = element("div");
+  item.dataset.since = task.since;
+  item.append(linkTo(task.id), element("span", "quiet", ` ${task.queue}/${task.kind} for `), element("span", "quiet for"));
+  return item;
+}
+
+const ageOf = (time) => Math.max(0, (Date.now() - Date.parse(time)) / 1000);
 
 function linkTo(id) {
   const link = element("a", "mono", id);
@@ -199,22 +262,70 @@ byId("filter").addEventListener("submit", (event) => {
 });
 
 async function showTask(id) {
-  const found = byId("found");
+  wanted = id;
   byId("id").value = id;
+  byId("changed").textContent = "";
+  await renderTask(id);
+}
+
+/** A task that is shown stays live; what has not changed is left alone. */
+async function renderTask(id) {
+  const found = byId("found");
   try {
     const task = await ask(`/tasks/${encodeURIComponent(id)}`);
+    // Another one may have been asked for meanwhile.
+    if (id !== wanted) return;
+    const text = JSON.stringify(task);
     shown = id;
+    if (found.dataset.text === text) return;
+    found.dataset.text = text;
+    const { tasks, ...plain } = task;
     const facts = element("dl");
-    for (const [name, value] of Object.entries(task)) {
+    for (const [name, value] of Object.entries(plain)) {
       const text = typeof value === "string" ? value : JSON.stringify(value);
       facts.append(element("dt", "", name), element("dd", "", text.slice(0, SHOWN_MAX)));
     }
-    found.replaceChildren(facts);
+    found.replaceChildren(tasks ? membersOf(tasks) : historyOf(task), facts);
+    found.dataset.of = tasks ? "batch" : "task";
   } catch (error) {
+    if (id !== wanted) return;
     shown = null;
+    delete found.dataset.text;
     found.textContent = error.message;
   }
-  byId("found-by-hand").hidden = !(token && shown);
+  showByHand();
+}
+
+function showByHand() {
+  byId("found-by-hand").hidden = !(token && shown && byId("found").dataset.of === "task");
+}
+
+/** What became of a task so far, the oldest first. */
+function historyOf(task) {
+  const steps = [[task.put, "put"]];
+  if (task.tries) steps.push([null, `${task.tries} ${task.tries === 1 ? "try" : "tries"} failed`]);
+  if (task.lost) steps.push([null, `${task.lost} ${task.lost === 1 ? "worker was" : "workers were"} lost with it`]);
+  const by = task.worker ? ` at ${task.worker}` : "";
+  steps.push([task.since, `${task.state}${by}`]);
+  if (task.due) steps.push([task.due, "due"]);
+  const list = element("ol", "history");
+  for (const [time, what] of steps) {
+    const step = element("li");
+    step.append(element("span", "mono", time ? timeOf(time) : ""), element("span", "", ` ${what}`));
+    list.append(step);
+  }
+  return list;
+}
+
+function membersOf(tasks) {
+  const list = element("ol", "history");
+  for (const task of tasks.slice(0, MEMBERS_MAX)) {
+    const member = element("li");
+    member.append(linkTo(task.id), element("span", "quiet", ` ${task.state}`));
+    list.append(member);
+  }
+  if (tasks.length > MEMBERS_MAX) list.append(element("li", "quiet", `and ${tasks.length - MEMBERS_MAX} more`));
+  return list;
 }
 
 byId("find").addEventListener("submit", (event) => {
@@ -238,8 +349,8 @@ for (const [button, method, path, word] of [
     const said = byId("changed");
     try {
       await ask(`/tasks/${encodeURIComponent(shown)}${path}`, { method });
+      await renderTask(shown);
       said.textContent = word;
-      await showTask(shown);
     } catch (error) {
       said.textContent = `not done: ${error.message}`;
     }

@@ -13,17 +13,17 @@ use skep_kit::effort::{figure, left_out, machine_shared};
 use skep_kit::folders::scratch;
 use skep_kit::{Cluster, Load, LoadOptions, Targets};
 
-const TOKEN: &str = "an-operators-token-for-tests";
+pub const TOKEN: &str = "an-operators-token-for-tests";
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The seqs that a window shows, the newest first.
 const SEQS: &str =
     "[...document.querySelectorAll('#messages li[data-seq]')].map(li => Number(li.dataset.seq))";
-const LIVE: &str = "document.querySelector('#connection').dataset.state === 'live'";
+pub const LIVE: &str = "document.querySelector('#connection')?.dataset.state === 'live'";
 
 /// Everything with text, or to type into, whose contrast is below that of WCAG AA; and whatever
 /// has no name for who does not see it.
-const SHORTCOMINGS: &str = r#"(() => {
+pub const SHORTCOMINGS: &str = r#"(() => {
     const parse = (color) => color.match(/[\d.]+/g).map(Number);
     const luminance = ([r, g, b]) => {
         const part = (v) => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
@@ -54,7 +54,7 @@ const SHORTCOMINGS: &str = r#"(() => {
     return found;
 })()"#;
 
-fn picture(name: &str) -> PathBuf {
+pub fn picture(name: &str) -> PathBuf {
     scratch().join(format!("page-{name}.png"))
 }
 
@@ -190,7 +190,7 @@ async fn two_windows_show_every_message_once_while_each_node_dies_in_turn() {
     assert_eq!(complaints, Vec::<String>::new());
 
     let docs = browser.open(&format!("{url}docs"), 1280, 900).await;
-    docs.wait("the documentation is shown", "document.querySelectorAll('.opblock').length === 36").await;
+    docs.wait("the documentation is shown", "document.querySelectorAll('.opblock').length === 37").await;
     docs.screenshot(&picture("docs")).await;
     assert_eq!(browser.take_complaints(), Vec::<String>::new());
 }

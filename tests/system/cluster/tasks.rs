@@ -18,13 +18,15 @@ pub const LEASE: Duration = Duration::from_secs(15);
 
 /// Three nodes that have agreed to have tasks.
 pub(crate) async fn ready() -> Cluster {
-    agreed(3).await
+    agreed(3, &[]).await
 }
 
-async fn agreed(nodes: u8) -> Cluster {
+/// The same, of so many and with more to be told to each.
+pub(crate) async fn agreed(nodes: u8, args: &[&str]) -> Cluster {
     let seeds: Vec<u8> = if nodes == 1 { Vec::new() } else { (1..=nodes).collect() };
     let mut cluster = Cluster::new(u32::from(nodes), &seeds);
-    cluster.args = vec!["--level-after".into(), "200ms".into()];
+    let args = args.iter().copied();
+    cluster.args = ["--level-after", "200ms"].into_iter().chain(args).map(Into::into).collect();
     for node in 1..=nodes {
         cluster.start(node);
     }
@@ -182,7 +184,7 @@ async fn the_leaders_death_costs_no_task_and_no_lease_and_none_ends_twice() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_tasks_of_a_worker_that_is_not_heard_of_run_again_and_those_of_one_that_is_do_not() {
     let _machine = machine_shared();
-    let cluster = agreed(3).await;
+    let cluster = ready().await;
     let leader = cluster.leader().await;
     let follower = if leader == 1 { 2 } else { 1 };
     let client = cluster.node(follower).http.with_timeout(Duration::from_secs(60));
@@ -385,7 +387,7 @@ async fn a_claim_whose_worker_is_gone_is_let_go_by_the_balancer_and_takes_no_tas
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_snapshot_brings_tasks_back_and_no_fence_that_was_given_counts_or_is_given_again() {
     let _machine = machine_shared();
-    let former = agreed(1).await;
+    let former = agreed(1, &[]).await;
     let client = former.node(1).http.clone();
     let held = put(&client, json!({"queue": "q", "payload": "again"})).await;
     let old = given(&post(&client, "/claim", claim("former", 1, 1, "0s")).await).remove(0);
@@ -394,7 +396,7 @@ async fn a_snapshot_brings_tasks_back_and_no_fence_that_was_given_counts_or_is_g
     assert_eq!(snapshot.status, 200);
     drop(former);
 
-    let cluster = agreed(1).await;
+    let cluster = agreed(1, &[]).await;
     let (client, admin) = (&cluster.node(1).http, &cluster.node(1).admin);
     let headers = [("content-type", "application/octet-stream")];
     let restored = admin.send(Method::POST, "/snapshot", &headers, snapshot.body).await.expect("an answer");

@@ -18,7 +18,7 @@ use crate::wait::until;
 const HOST: u8 = 210;
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// A worker on queue `q`; killed when dropped.
+/// A worker, on queue `q` where its arguments name none; killed when dropped.
 pub struct Worker {
     child: Option<Child>,
     pub admin: Client,
@@ -46,8 +46,11 @@ impl Worker {
         let log = cluster.folder().join(format!("worker-{index}.log"));
         let file = OpenOptions::new().create(true).append(true).open(&log).expect("the log file opens");
         let urls: Vec<String> = urls.iter().map(|url| format!("http://{url}")).collect();
+        // The crawler has a queue of its own.
+        let queues = if args.contains(&"--queues") { &[][..] } else { &["--queues", "q"] };
         let child = programs::worker()
-            .args(["--url", &urls.join(","), "--queues", "q", "--admin", &admin.to_string()])
+            .args(["--url", &urls.join(","), "--admin", &admin.to_string()])
+            .args(queues)
             .args(args)
             .stdin(Stdio::null())
             .stdout(file.try_clone().expect("a file handle can be copied"))
