@@ -52,6 +52,9 @@ fn pattern(text: &str) -> Result<String, String> {
     if text.contains(['?', '#']) {
         return Err(format!("{text:?} is more than a path: no query, no fragment"));
     }
+    if text.contains(';') || text.to_ascii_lowercase().contains("%3b") {
+        return Err(format!("{text:?} has parameters: segments are matched without theirs"));
+    }
     let path =
         canonical(text.as_bytes()).map_err(|why| format!("{text:?} is no path to match: {}", why.0))?;
     Ok(path.into_owned())
@@ -122,13 +125,25 @@ pub fn segments(path: &str) -> impl Iterator<Item = &str> {
     path.strip_prefix('/').unwrap_or(path).split('/')
 }
 
+/// A segment as it is matched: some servers cut what comes behind a `;` before they look, also where it is encoded.
+pub fn bare(segment: &str) -> &str {
+    let encoded = segment.find("%3B").unwrap_or(segment.len());
+    let end = segment.find(';').unwrap_or(segment.len()).min(encoded);
+    segment.get(..end).unwrap_or(segment)
+}
+
 /// What is left of a path that a prefix is cut from, by whole segments; None where it does not begin so.
 pub fn without<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {
-    match path.strip_prefix(prefix)? {
-        "" => Some("/"),
-        rest if rest.starts_with('/') => Some(rest),
-        _ => None,
+    let mut left = path;
+    for wanted in segments(prefix).filter(|_| !prefix.is_empty()) {
+        let behind = left.strip_prefix('/')?;
+        let (segment, rest) = behind.split_at(behind.find('/').unwrap_or(behind.len()));
+        if bare(segment) != wanted {
+            return None;
+        }
+        left = rest;
     }
+    Some(if left.is_empty() { "/" } else { left })
 }
 
 #[cfg(test)]
@@ -205,6 +220,11 @@ mod tests {
             ("/reader", "/read", None),
             ("/read..", "/read", None),
             ("/x", "", Some("/x")),
+            ("/", "", Some("/")),
+            ("/read;v=1/x;y", "/read", Some("/x;y")),
+            ("/read%3Bx", "/read", Some("/")),
+            ("/a/b/c", "/a/b", Some("/c")),
+            ("/a", "/a/b", None),
         ] {
             assert_eq!(without(path, prefix), left, "{path} {prefix}");
         }
@@ -221,5 +241,21 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn a_segment_is_matched_without_its_parameters() {
+        for (segment, read) in [
+            ("", ""),
+            ("a", "a"),
+            ("a;x", "a"),
+            ("a%3Bx;y", "a"),
+            ("a;x%3By", "a"),
+            (";", ""),
+            ("a%3F", "a%3F"),
+        ] {
+            assert_eq!(bare(segment), read, "{segment}");
+        }
+        assert!(PathPattern::read_prefix("/a;x").is_err() && PathPattern::read_prefix("/a%3bx").is_err());
     }
 }

@@ -15,8 +15,10 @@ use std::collections::{HashMap, HashSet};
 use crate::document::{Document, Match, Route, SKEP, Service, To, Unmatched, pointer_to};
 use crate::fault::{Fault, Faults};
 use crate::host::{HostPattern, parents};
-use crate::path::{PathPattern, segments, without};
+use crate::path::{PathPattern, bare, segments, without};
 
+/// Most nodes of the trie: of each host of a route its path's segments.
+pub const NODES_MAX: usize = 262_144;
 /// Most routes that one host and path may have: they are looked through for each request.
 pub const CANDIDATES_MAX: usize = 64;
 
@@ -84,6 +86,16 @@ impl Table {
             Entry { name, route, services }
         };
         table.routes = document.routes.into_iter().map(entry).collect();
+        let nodes = |it: &Entry| {
+            let matches = &it.route.matches;
+            let (PathPattern::Exact(path) | PathPattern::Prefix(path)) = &matches.path;
+            matches.hosts.len().max(1) * (segments(path).count() + 1)
+        };
+        if table.routes.iter().map(nodes).sum::<usize>() > NODES_MAX {
+            let fault = format!("hosts times segments of their paths come to more than {NODES_MAX}");
+            faults.add("/routes", fault);
+            return faults.none_or(table);
+        }
         for at in 0..table.routes.len() {
             table.plant(at, &mut faults);
         }
@@ -153,7 +165,7 @@ impl Node {
         let first = |candidates: &[u32]| candidates.iter().copied().find(&fits);
         let (mut node, mut best) = (self, first(&self.prefix));
         for segment in segments(path) {
-            match node.below.get(segment) {
+            match node.below.get(bare(segment)) {
                 Some(below) => node = below,
                 None => return best,
             }

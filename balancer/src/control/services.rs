@@ -55,33 +55,31 @@ impl Running {
 
 impl Services {
     /// The pools of a table, in its order, which begins with that of the nodes. Those of services that are new have
-    /// been waited for a moment; none has ended yet.
+    /// been waited for a moment, before any that is kept has changed; none has ended yet.
     pub async fn pools(&mut self, nodes: &Arc<Pool>, table: &Table) -> Vec<Arc<Pool>> {
         let (mut pools, mut new) = (vec![nodes.clone()], JoinSet::new());
         for (name, service) in table.services.iter().skip(1) {
-            let running = match self.running.get(name) {
-                Some(running) => {
-                    running.service.send_if_modified(|before| {
-                        let changed = *before != *service;
-                        before.clone_from(service);
-                        changed
-                    });
-                    running
-                }
-                None => {
-                    let running = Running::begin(name, service.clone());
-                    let pool = running.pool.clone();
-                    new.spawn(async move { answers(&pool).await });
-                    self.running.entry(name.clone()).or_insert(running)
-                }
-            };
+            if !self.running.contains_key(name) {
+                let running = Running::begin(name, service.clone());
+                let pool = running.pool.clone();
+                new.spawn(async move { answers(&pool).await });
+                self.running.insert(name.clone(), running);
+            }
+        }
+        // What does not answer is served from all the same, as any that probes speak against where there is no other.
+        let _ = timeout(NEW_MAX, async { while new.join_next().await.is_some() {} }).await;
+        for (name, service) in table.services.iter().skip(1) {
+            let Some(running) = self.running.get(name) else { continue };
+            running.service.send_if_modified(|before| {
+                let changed = *before != *service;
+                before.clone_from(service);
+                changed
+            });
             let limits = &running.pool.limits;
             limits.in_flight_max.store(service.in_flight_max.unwrap_or_default(), Relaxed);
             limits.queue_max.store(service.queue_max.unwrap_or_default(), Relaxed);
             pools.push(running.pool.clone());
         }
-        // What does not answer is served from all the same, as any that probes speak against where there is no other.
-        let _ = timeout(NEW_MAX, async { while new.join_next().await.is_some() {} }).await;
         pools
     }
 
@@ -106,7 +104,15 @@ async fn follow(mut service: watch::Receiver<Service>, targets: watch::Sender<Ve
         let now = service.borrow_and_update().clone();
         let seeds = seeds(&now);
         names.known.retain(|seed, _| seeds.contains(seed));
-        let found = of(&now, &names);
+        let mut found = of(&now, &names);
+        if !seeds.iter().all(|seed| names.of(seed).next().is_some()) {
+            // Until each name has an address, those stay that there were: a name that is new, or mistyped, takes
+            // nobody's servers away.
+            let before: Vec<_> = targets.borrow().clone();
+            found.extend(
+                before.into_iter().filter(|it| !of(&now, &names).iter().any(|new| new.address == it.address)),
+            );
+        }
         targets.send_if_modified(|before| {
             let changed = *before != found;
             *before = found;
@@ -232,5 +238,29 @@ mod tests {
             let known: Vec<SocketAddr> = known.into_iter().map(address).collect();
             assert_eq!(names.of(&seed).collect::<Vec<_>>(), known, "{answer:?}");
         }
+    }
+    fn service(urls: &str) -> Service {
+        let document = format!("[services.s]\nurls = [{urls}]\n[routes.r]\nservice = \"s\"\n");
+        skep_gateway::Document::read(&document).unwrap().services.remove("s").unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_name_that_has_no_address_takes_no_server_away() {
+        let (tell, changes) = watch::channel(service("\"http://127.0.0.1:9\""));
+        let (targets, mut source) = watch::channel(Vec::new());
+        let follows = tokio::spawn(follow(changes, targets));
+        let wait = Duration::from_secs(20);
+        timeout(wait, source.wait_for(|it| it.len() == 1)).await.unwrap().unwrap();
+        tell.send(service("\"http://nobody.invalid\", \"http://127.0.0.2:9\"")).unwrap();
+        let both = timeout(wait, source.wait_for(|it| it.len() == 2)).await.unwrap().unwrap().clone();
+        assert_eq!(
+            [both[0].address.to_string(), both[1].address.to_string()],
+            ["127.0.0.2:9", "127.0.0.1:9"]
+        );
+        // Without the name it is known what there is.
+        tell.send(service("\"http://127.0.0.2:9\"")).unwrap();
+        timeout(wait, source.wait_for(|it| it.len() == 1)).await.unwrap().unwrap();
+        drop(tell);
+        timeout(wait, follows).await.unwrap().unwrap();
     }
 }

@@ -20,7 +20,10 @@ impl Gateway {
         let (path, query) = target.split_at(target.iter().position(|b| *b == b'?').unwrap_or(target.len()));
         if path == b"*" {
             // About the server as a whole (RFC 9110, 9.3.7).
-            return None;
+            return match routed.held.0.table.unmatched {
+                Unmatched::Skep => None,
+                Unmatched::NotFound => Some(no_route()),
+            };
         }
         let path = match path::canonical(path) {
             Ok(path) => path,

@@ -2,6 +2,8 @@
 //!
 //! Pure. Lists are read by RFC 9110, 5.6.1; names compare without case.
 
+use skep_gateway::fields::is_of_consumers;
+
 /// Longest request id that a client may choose, in bytes.
 const REQUEST_ID_LEN_MAX: usize = 128;
 
@@ -180,6 +182,7 @@ pub fn may_trail_a_request(name: &[u8]) -> bool {
     matches!(known(name), Known::Other | Known::Date)
         && !is_disguised(name)
         && !is_condition
+        && !is_of_consumers(name)
         && !BEFORE_THE_BODY.iter().any(is)
 }
 

@@ -17,10 +17,15 @@ fn naive<'a>(document: &'a Document, asked: Asked<'_>, headers: &[(&str, &str)])
             (!labels.is_empty()).then_some((1, host.len()))
         }
     };
+    // Without the parameters of its segments.
+    let cut =
+        |segment: &str| segment.split("%3B").next().and_then(|it| it.split(';').next()).map(str::to_owned);
+    let plain: Vec<String> = asked.path.split('/').filter_map(cut).collect();
+    let plain = plain.join("/");
     let path_rank = |pattern: &PathPattern| match pattern {
-        PathPattern::Exact(path) => (path == asked.path).then_some((1, path.len())),
+        PathPattern::Exact(path) => (*path == plain).then_some((1, path.len())),
         PathPattern::Prefix(path) => {
-            let is_within = asked.path == path || asked.path.starts_with(&format!("{path}/"));
+            let is_within = plain == *path || plain.starts_with(&format!("{path}/"));
             is_within.then_some((0, path.len()))
         }
     };
@@ -135,7 +140,11 @@ fn the_table_finds_what_the_order_says() {
         let document = any_document(random);
         let table = Table::compile(document.clone()).unwrap();
         for _ in 0..requests {
-            let (host, path) = (*one(&HOSTS, random), any_path(random));
+            let (host, mut path) = (*one(&HOSTS, random), any_path(random));
+            if random.below(4) == 0 {
+                let segment = *one(&SEGMENTS, random);
+                path = path.replace(segment, &format!("{segment}{}", one(&[";x", ";a=1;b", "%3Bx"], random)));
+            }
             let (sent_host, sent_path) = written(host, &path, random);
             let (host, read) = (host::canonical(sent_host.as_bytes()), path::canonical(sent_path.as_bytes()));
             assert_eq!(read.as_deref(), Ok(path.as_str()), "{sent_path}");
@@ -229,4 +238,20 @@ fn requests_are_shared_out_by_weight() {
         counts[table.routes[0].service(drawn).unwrap()] += 1;
     }
     assert_eq!(counts, [0, 900, 100, 0]);
+}
+
+#[test]
+fn hosts_times_segments_are_bounded() {
+    let (hosts, path): (Vec<String>, String) =
+        ((0..64).map(|at| format!("\"h{at}\"")).collect(), "/a".repeat(500));
+    let route = |at: usize| {
+        format!(
+            "[routes.r{at}]\nservice = \"skep\"\nmatch = {{hosts = [{}], path = \"{path}/{at}\"}}\n",
+            hosts.join(",")
+        )
+    };
+    let many = |count: usize| table(&(0..count).map(route).collect::<String>());
+    assert!(many(8).is_ok());
+    let faults = many(9).unwrap_err();
+    assert_eq!(faults[0].pointer, "/routes", "{faults:?}");
 }
