@@ -170,8 +170,17 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
     );
 
     let certificates = certificates.as_deref();
-    let reload =
-        Reload { shared: &shared, files, cores: count, certificates, backends, log: log_file, gateway };
+    let backend_tls = config.backend_tls.clone();
+    let mut reload = Reload {
+        shared: &shared,
+        files,
+        cores: count,
+        certificates,
+        backends,
+        backend_tls,
+        log: log_file,
+        gateway,
+    };
     let mut certificate_ticks = tokio::time::interval(CERTIFICATE_INTERVAL);
     loop {
         tokio::select! {

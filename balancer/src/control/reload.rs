@@ -1,5 +1,5 @@
-//! What SIGHUP reads again: limits and times, the list of backends, certificates, the gateway's document, and the
-//! file of the access log.
+//! What SIGHUP reads again: limits and times, the list of backends, certificates, the authorities of backends, the
+//! gateway's document, and the file of the access log.
 //!
 //! Each for itself: what is wrong leaves what was there, and is said. What needs a socket or a thread of its
 //! own (addresses, cores, gossip, virtual addresses, keys) stays as it was started with.
@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tokio::sync::{Notify, watch};
 
-use crate::config::{self, Invocation, ServeConfig};
+use crate::config::{self, BackendTlsConfig, Invocation, ServeConfig};
 use crate::core::access_log;
 use crate::core::settings::Settings;
 use crate::core::shared::Shared;
@@ -51,13 +51,15 @@ pub(super) struct Reload<'a> {
     pub certificates: Option<&'a Certificates>,
     /// Of a list that was given; `None` where gossip shows them.
     pub backends: Option<watch::Sender<Vec<source::Target>>>,
+    /// As it was started with; of authorities the file may be another by now.
+    pub backend_tls: BackendTlsConfig,
     pub log: Option<access_log::Writer>,
     /// Told to read its file again.
     pub gateway: Option<Arc<Notify>>,
 }
 
 impl Reload<'_> {
-    pub fn all(&self) {
+    pub fn all(&mut self) {
         if let Some(log) = &self.log {
             log.reopen();
         }
@@ -74,7 +76,7 @@ impl Reload<'_> {
         }
     }
 
-    fn take(&self, config: ServeConfig) {
+    fn take(&mut self, config: ServeConfig) {
         self.shared.settings.store(Arc::new(within(self.files, self.cores, config.settings)));
         tracing::info!("limits and times read again");
         match (&self.backends, config.backends.is_empty()) {
@@ -93,6 +95,26 @@ impl Reload<'_> {
             _ => tracing::error!("--backends is left as it was: a list instead of gossip needs a restart"),
         }
         self.certificates(Some(config.certificates));
+        self.backend_tls(config.backend_tls);
+    }
+
+    fn backend_tls(&mut self, now: BackendTlsConfig) {
+        match (&self.backend_tls, &now, &self.shared.pools.skep().tls) {
+            (BackendTlsConfig::Authorities(_), BackendTlsConfig::Authorities(file), Some(tls)) => {
+                match tls.replace_authorities(file) {
+                    Ok(()) => tracing::info!("the authorities of backends read again"),
+                    Err(error) => {
+                        return tracing::error!("the authorities of backends are left as they were: {error}");
+                    }
+                }
+            }
+            (before, now, _) if *before == *now => {}
+            _ => {
+                let what = "--backend-tls and --backend-ca are left as they were";
+                return tracing::error!("{what}: one instead of another, or of none, needs a restart");
+            }
+        }
+        self.backend_tls = now;
     }
 
     fn certificates(&self, files: Option<Vec<crate::listen::tls::Files>>) {

@@ -11,6 +11,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use arc_swap::ArcSwap;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -26,7 +27,7 @@ const AUTHORITIES_MAX: usize = 1024;
 /// How backends are spoken to.
 #[derive(Clone)]
 pub struct BackendTls {
-    connector: TlsConnector,
+    config: Arc<ArcSwap<ClientConfig>>,
     /// The name in a backend's certificate; None: its address.
     name: Option<ServerName<'static>>,
     /// What must be spoken inside.
@@ -43,27 +44,21 @@ impl BackendTls {
     /// As a member of the cluster speaks to another.
     pub fn of_members(tls: &PeerTls) -> Self {
         let tls = tls.for_http();
-        Self { connector: tls.client.into(), name: Some(tls.server_name), alpn: Some(HTTP_ALPN) }
+        let config = Arc::new(ArcSwap::new(tls.client));
+        Self { config, name: Some(tls.server_name), alpn: Some(HTTP_ALPN) }
     }
 
     /// To servers whose certificates hang on those of a PEM file, and name their addresses.
     pub fn of_authorities(file: &Path) -> Result<Self, String> {
-        let shown = file.display();
-        let read = CertificateDer::pem_file_iter(file).map_err(|error| format!("{shown}: {error}"))?;
-        let mut roots = RootCertStore::empty();
-        for certificate in read.take(AUTHORITIES_MAX) {
-            let certificate = certificate.map_err(|error| format!("{shown}: {error}"))?;
-            roots.add(certificate).map_err(|error| format!("{shown}: {error}"))?;
-        }
-        if roots.is_empty() {
-            return Err(format!("{shown} has no certificate"));
-        }
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-        let mut config =
-            config.map_err(|error| error.to_string())?.with_root_certificates(roots).with_no_client_auth();
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self { connector: Arc::new(config).into(), name: None, alpn: None })
+        let config = Arc::new(ArcSwap::from_pointee(trusting(file)?));
+        Ok(Self { config, name: None, alpn: None })
+    }
+
+    /// The same by the authorities that this file has now, from the next connection on. Only of one that was made
+    /// of authorities.
+    pub fn replace_authorities(&self, file: &Path) -> Result<(), String> {
+        self.config.store(Arc::new(trusting(file)?));
+        Ok(())
     }
 
     /// Whether a backend has to believe this balancer, too.
@@ -74,13 +69,33 @@ impl BackendTls {
     /// The connection inside, once the other side has proved who it is.
     pub async fn connect(&self, stream: TcpStream, address: SocketAddr) -> io::Result<TlsStream<TcpStream>> {
         let name = self.name.clone().unwrap_or_else(|| ServerName::IpAddress(address.ip().into()));
-        let stream = self.connector.connect(name, stream).await?;
+        let stream = TlsConnector::from(self.config.load_full()).connect(name, stream).await?;
         if self.alpn.is_some_and(|alpn| stream.get_ref().1.alpn_protocol() != Some(alpn)) {
             let error = rustls::Error::General("it speaks another protocol inside TLS".into());
             return Err(io::Error::new(io::ErrorKind::InvalidData, error));
         }
         Ok(stream)
     }
+}
+
+/// What believes those whose certificates hang on those of a PEM file.
+fn trusting(file: &Path) -> Result<ClientConfig, String> {
+    let shown = file.display();
+    let read = CertificateDer::pem_file_iter(file).map_err(|error| format!("{shown}: {error}"))?;
+    let mut roots = RootCertStore::empty();
+    for certificate in read.take(AUTHORITIES_MAX) {
+        let certificate = certificate.map_err(|error| format!("{shown}: {error}"))?;
+        roots.add(certificate).map_err(|error| format!("{shown}: {error}"))?;
+    }
+    if roots.is_empty() {
+        return Err(format!("{shown} has no certificate"));
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let mut config =
+        config.map_err(|error| error.to_string())?.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
 }
 
 /// Why there is no TLS with who is there; None where an error says nothing of that.

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -226,30 +227,34 @@ fn a_backend_of_another_cluster_gets_no_request() {
     assert_eq!(peers.asked(), Vec::<String>::new());
 }
 
+/// A backend with a certificate for that name, which is its own authority, and the file of that.
+fn certified(name: &str, file: &Path) -> Sealed {
+    let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
+    std::fs::write(file, made.cert.pem()).unwrap();
+    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()).into();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    Sealed::start(Arc::new(config))
+}
+
 #[test]
 fn a_backend_whose_certificate_an_authority_of_the_file_has_signed_is_asked() {
     let dir = tempfile::tempdir().unwrap();
-    let certified = |names: &[&str], file: &str| {
-        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let made = rcgen::generate_simple_self_signed(names).unwrap();
+    let certified = |name: &str, file: &str| {
         let path = dir.path().join(file);
-        std::fs::write(&path, made.cert.pem()).unwrap();
-        let key = rustls::pki_types::PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()).into();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![made.cert.der().clone()], key)
-            .unwrap();
-        (Sealed::start(Arc::new(config)), path.to_str().unwrap().to_owned())
+        (certified(name, &path), path.to_str().unwrap().to_owned())
     };
-    let (good, good_file) = certified(&["127.0.0.1"], "good.pem");
+    let (good, good_file) = certified("127.0.0.1", "good.pem");
     let process = start(&[good.address], &["--backend-ca", &good_file]);
     process.wait_ready();
     assert!(ask(process.http, "/x").starts_with("HTTP/1.1 200"));
     // Another's authority, and a certificate for another address.
-    let (other, other_file) = certified(&["127.0.0.2"], "other.pem");
+    let (other, other_file) = certified("127.0.0.2", "other.pem");
     for (backend, file) in [(&good, &other_file), (&other, &other_file)] {
         let before = backend.asked().len();
         let process = start(&[backend.address], &["--backend-ca", file]);
@@ -327,4 +332,32 @@ fn a_backend_that_does_not_take_this_balancers_certificate_has_done_nothing() {
     }
     assert!(backends[0].stats.connect_failures.load(Ordering::SeqCst) > 0, "the leader is asked first");
     assert_eq!((rejecting.asked().len(), good.asked().len()), (0, 4));
+}
+
+/// Tells a process that its files are others now, and waits for its word.
+fn read_again(process: &Process, word: &str) {
+    process.signal("HUP");
+    process.logged(word);
+}
+
+#[test]
+fn authorities_of_backends_are_read_again_and_another_kind_of_tls_needs_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, config) = (dir.path().join("ca.pem"), dir.path().join("skep.toml"));
+    let configure = |line: &str| std::fs::write(&config, line).unwrap();
+    let backend = certified("127.0.0.1", &dir.path().join("good.pem"));
+    let _other = certified("127.0.0.1", &file);
+    configure(&format!("backend_ca = {file:?}\n"));
+    let process = start(&[backend.address], &["--config", config.to_str().unwrap()]);
+    process.logged("no TLS with it");
+    std::fs::copy(dir.path().join("good.pem"), &file).unwrap();
+    read_again(&process, "the authorities of backends read again");
+    process.wait_ready();
+    assert!(ask(process.http, "/x").starts_with("HTTP/1.1 200"));
+    std::fs::write(&file, "nonsense").unwrap();
+    read_again(&process, "ca.pem has no certificate");
+    assert!(ask(process.http, "/x").starts_with("HTTP/1.1 200"));
+    configure("");
+    read_again(&process, "--backend-tls and --backend-ca are left as they were");
+    assert!(ask(process.http, "/x").starts_with("HTTP/1.1 200"));
 }
