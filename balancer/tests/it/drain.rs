@@ -109,7 +109,7 @@ fn a_socket_that_others_have_is_left_to_them_and_at_another_nobody_begins_any_mo
     balancer.phase.send_replace(Phase::Draining);
     balancer.join();
     // It is as it was for who serves there next.
-    let _client = TcpStream::connect(http_address).unwrap();
+    let _client = TcpStream::connect_timeout(&http_address, Duration::from_secs(5)).unwrap();
     wait("it waits there", || http.accept().is_ok());
     let late = TcpStream::connect_timeout(&https_address, Duration::from_millis(100));
     assert_eq!(late.unwrap_err().kind(), ErrorKind::TimedOut);
