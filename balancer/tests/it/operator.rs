@@ -173,8 +173,7 @@ fn a_weight_is_seen_in_what_a_backend_gets() {
     // Slow starts are over by then.
     wait("both have their share", || [a, b].iter().all(|it| listed(&process, it)["share"] == 1.0));
     let counts = spread(&process, [a, b], 1000);
-    // The heavier gets ten in eleven less one outright; of what is left, the quicker gets the most.
-    assert!((1..250).contains(&counts[0]), "a part of 1 in 11: {counts:?}");
+    assert!((40..160).contains(&counts[0]), "a part of 1 in 11: {counts:?}");
 }
 
 #[test]
