@@ -78,7 +78,7 @@ fn privileged() -> Vec<Request> {
             fences: vec![1],
             slots: 1,
             version: String::new(),
-            quiet: true,
+            quiet: None,
         },
         Request::Records(vec![RecordName::Message { seq: 1 }]),
         Request::Workers { after: String::new(), limit: 1 },
