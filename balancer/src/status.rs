@@ -193,7 +193,7 @@ impl Status {
                     .ejected
                     .and_then(|it| it.until)
                     .map(|until| until.saturating_duration_since(now).as_secs_f64()),
-                weight: known.order.weight,
+                weight: known.weight,
                 share: backend.share(),
                 outstanding: stats.outstanding.load(Relaxed),
                 latency_ms: backend.latency_ns(Kind::Safe) / 1e6,

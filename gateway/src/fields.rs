@@ -5,7 +5,7 @@ pub const NAME_BYTES_MAX: usize = 128;
 pub const VALUE_BYTES_MAX: usize = 4096;
 
 /// What says how a message is framed, where it goes, and which hop it is about: the balancer's own to write.
-const FRAMING: [&str; 21] = [
+const FRAMING: [&str; 20] = [
     "connection",
     "content-length",
     "date",
@@ -13,7 +13,6 @@ const FRAMING: [&str; 21] = [
     "forwarded",
     "host",
     "http2-settings",
-    "idempotency-key",
     "keep-alive",
     "max-forwards",
     "proxy-connection",

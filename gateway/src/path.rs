@@ -74,7 +74,9 @@ pub fn canonical(path: &[u8]) -> Result<Cow<'_, str>, Ambiguous> {
     let read = if path.contains(&b'%') { Cow::Owned(decoded(path)?) } else { Cow::Borrowed(path) };
     let mut segments = read[1..].split(|b| *b == b'/').peekable();
     while let Some(segment) = segments.next() {
-        if segment.is_empty() && segments.peek().is_some() {
+        // Also one that is empty once its parameters are cut: some servers then make one slash of two.
+        let is_empty = segment.is_empty() || segment.starts_with(b";") || segment.starts_with(b"%3B");
+        if is_empty && segments.peek().is_some() {
             return Err(Ambiguous("it has an empty segment"));
         }
         if is_dots(segment) {
@@ -197,6 +199,8 @@ mod tests {
             "/a%2",
             "/a%zz",
             "/a%+1",
+            "/;x/a",
+            "/a/%3bx/b",
             "/..;/a",
             "/.;x",
             "/..;",

@@ -63,9 +63,7 @@ pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>, known: &[Row]) -> Resu
         ("backend_ejected_by_operator", "Whether an operator has ejected it", |it| {
             f64::from(it.order.ejected.is_some())
         }),
-        ("backend_weight", "How many times the load of another an operator would have it have", |it| {
-            it.order.weight
-        }),
+        ("backend_weight", "How many times the load of another it is to have", |it| it.weight),
         ("backend_outstanding", "Requests in flight", |it| {
             f64::from(it.backend.stats.outstanding.load(Relaxed))
         }),

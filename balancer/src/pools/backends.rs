@@ -325,6 +325,8 @@ pub struct Known {
     pub role: &'static str,
     pub serving: bool,
     pub order: Order,
+    /// How many times the load of another it is to have: as its service says, times what an operator says.
+    pub weight: f64,
     pub version: String,
 }
 
@@ -340,6 +342,7 @@ impl Known {
             role: "none",
             serving: false,
             order: Order::default(),
+            weight: orders::WEIGHT,
             version: String::new(),
         }
     }
@@ -368,7 +371,7 @@ impl BackendSet {
                 set.gone.push(it.backend.serial);
             }
         }
-        set.chances = Chances::of(known.iter().filter(|it| it.serving).map(|it| it.order.weight));
+        set.chances = Chances::of(known.iter().filter(|it| it.serving).map(|it| it.weight));
         set.known = known;
         set
     }

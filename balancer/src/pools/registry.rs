@@ -206,19 +206,23 @@ impl Registry {
     fn publish(&mut self, orders: &Orders) -> BackendSet {
         let mut entries: Vec<&mut Entry> = self.entries.values_mut().collect();
         entries.sort_by_key(|it| it.backend.serial);
-        let known = |it: &&mut Entry| Known {
-            backend: it.backend.clone(),
-            state: it.target.state,
-            health: it.health,
-            is_leader: it.target.is_leader,
-            role: if it.target.is_leader { "leader" } else { it.target.role.as_str() },
-            serving: false,
-            order: orders.of(&it.backend.name),
-            version: it.target.version.clone(),
+        let known = |it: &&mut Entry| {
+            let order = orders.of(&it.backend.name);
+            Known {
+                backend: it.backend.clone(),
+                state: it.target.state,
+                health: it.health,
+                is_leader: it.target.is_leader,
+                role: if it.target.is_leader { "leader" } else { it.target.role.as_str() },
+                serving: false,
+                weight: order.weight * it.target.weight,
+                order,
+                version: it.target.version.clone(),
+            }
         };
         let set = BackendSet::of(entries.iter().map(known).collect(), self.gone.iter().copied());
         for (entry, known) in entries.into_iter().zip(&set.known) {
-            entry.backend.weigh(known.order.weight * entry.target.weight);
+            entry.backend.weigh(known.weight);
             if known.serving != entry.serving {
                 let (backend, state) = (&entry.backend, known.state.as_str());
                 tracing::info!(backend = backend.name, state, serving = known.serving, "backend");

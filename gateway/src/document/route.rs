@@ -94,7 +94,7 @@ impl Route {
         }
         let edits = |it: &Spot<'_>, faults: &mut Faults| edits(it, faults).unwrap_or_default();
         if let Some(it) = fields.take("request_headers") {
-            route.request = edits(&it, faults);
+            route.request = edits_of_request(&it, faults).unwrap_or_default();
             let of_consumers =
                 route.request.added().find(|(name, _)| fields::is_of_consumers(name.as_bytes()));
             if let Some((name, _)) = of_consumers {
@@ -274,6 +274,18 @@ fn edits(spot: &Spot<'_>, faults: &mut Faults) -> Option<Edits> {
     });
     if let Some((name, _)) = twice {
         faults.add(&spot.pointer, format!("{name} is set, and added or removed as well"));
+    }
+    Some(edits)
+}
+
+/// Those of a request. By its key the balancer knows whether a request may be repeated: the one that is sent has to be
+/// the one that came.
+fn edits_of_request(spot: &Spot<'_>, faults: &mut Faults) -> Option<Edits> {
+    const KEY: &str = "idempotency-key";
+    let edits = edits(spot, faults)?;
+    let mut names = edits.remove.iter().chain(edits.set.iter().chain(&edits.add).map(|(name, _)| name));
+    if names.any(|name| is_same(name.as_bytes(), KEY)) {
+        faults.add(&spot.pointer, format!("{KEY} says whether a request may be repeated: it is not edited"));
     }
     Some(edits)
 }

@@ -131,6 +131,7 @@ fn what_a_route_may_not_say_is_refused() {
         ),
         ("service = \"skep\"\nrequest_headers.remove = [\"transfer_encoding\"]", "/request_headers/remove/0"),
         ("service = \"skep\"\nrequest_headers.set = {x_consumer_id = \"1\"}", "/request_headers"),
+        ("service = \"skep\"\nrequest_headers.remove = [\"Idempotency_Key\"]", "/request_headers"),
         (
             "service = \"skep\"\nresponse_headers = {set = {x-a = \"1\"}, remove = [\"X_A\"]}",
             "/response_headers",
