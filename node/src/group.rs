@@ -116,6 +116,8 @@ impl Group {
         let Parts { node_id, gossip, peers, bootstrap, metrics, hand_over: answers, settings } = parts;
         let mut store = store;
         store.look_before_replay().await?;
+        // Before anything is applied that waits for a mend.
+        let suspected = store.reader.take_suspected().context("the store is mended by somebody else")?;
         let (log, flush, held_vote) = (store.log.stats_handle(), store.log.flusher(), store.log.held_vote());
         let witness = Witness::default();
         let network = Network::new(peers.clone(), id, witness.clone());
@@ -317,7 +319,7 @@ impl Group {
         tasks.spawn(announce::run(node_id, raft.clone(), gossip.clone(), reached, resumption, read_indexer));
         tasks.spawn(reconciler::run(node_id, raft.clone(), gossip, plan, questions, witness));
         tasks.spawn(retention.run());
-        tasks.spawn(scrub::run(scrubs, hand_over));
+        tasks.spawn(scrub::run(scrubs, suspected, hand_over));
         tasks.spawn(due.run());
         tasks.spawn(dispatcher.run());
         tasks.spawn(lateness::run(metrics.lateness.clone()));

@@ -19,7 +19,7 @@ use skep_members::gossip::{Gossip, NodeState};
 use skep_raft::peers::Peers;
 use skep_raft::wire::{MENDS, RecordName, Request, Response};
 use skep_state::message::StoredMessage;
-use skep_store::{Mend, Raft, Reader, Rotten, Scrub, StoreError, Suspect, SuspectedByReads};
+use skep_store::{Mend, Raft, Reader, Rotten, Scrub, StoreError, Suspect, Suspected, SuspectedByReads};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -50,11 +50,10 @@ pub struct Scrubs {
 }
 
 /// Runs for as long as the node. A leader that lacks what it applies hands over with `hand_over`.
-pub async fn run<F>(scrubs: Scrubs, hand_over: impl Fn(NodeId) -> F + Send)
+pub async fn run<F>(scrubs: Scrubs, suspected: Suspected, hand_over: impl Fn(NodeId) -> F + Send)
 where
     F: Future<Output = Result<(), String>> + Send,
 {
-    let Some(suspected) = scrubs.reader.take_suspected() else { return };
     let applying = scrubs.mend_what_is_applied(suspected.applying, hand_over);
     tokio::join!(applying, scrubs.go_round(suspected.reads));
 }

@@ -29,7 +29,7 @@ use crate::manifest::{FileKind, SnapshotHeader};
 use crate::points::Points;
 use crate::room::{self, Watched};
 use crate::run::{Known, Touched, Wanted};
-use crate::segments::{self, Sealed, SegmentMeta, Wait};
+use crate::segments::{self, Lost, Sealed, SegmentMeta, Wait};
 use crate::suspects::Suspects;
 use skep_raft::types::Entry;
 pub(crate) use state::{Captured, CoreState};
@@ -163,6 +163,15 @@ impl Core {
 
     /// Looks in the sealed segments, and among the claims, for what a run needs of them.
     pub(crate) fn look_for(&self, wanted: &Wanted, wait: Wait) -> Result<Known, StoreError> {
+        self.look(wanted, wait, Lost::Wanted)
+    }
+
+    /// The same, where nobody gives what the disk has lost: of messages that are dropped nothing more is needed.
+    pub(crate) fn look_past_what_is_dropped(&self, wanted: &Wanted) -> Result<Known, StoreError> {
+        self.look(wanted, Wait::ForDisk, Lost::PassedOver)
+    }
+
+    fn look(&self, wanted: &Wanted, wait: Wait, lost: Lost) -> Result<Known, StoreError> {
         if wanted.is_empty() {
             return Ok(Known::default());
         }
@@ -172,7 +181,7 @@ impl Core {
             let places = state.kinds.claims.records().places(&wanted.claims)?;
             (messages.records().sealed(), messages.removed().floor(), places)
         };
-        let messages = segments::Known::of(&wanted.messages, &sealed, floor, wait)?;
+        let messages = segments::Known::of(&wanted.messages, &sealed, floor, wait, lost)?;
         Ok(Known { messages, claims: places.read(wait)? })
     }
 

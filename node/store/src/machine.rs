@@ -144,7 +144,9 @@ impl StateMachine {
             // Where it is sound and cannot be read all the same, nothing is won by asking at once.
             if !is_mended || last.replace(path.clone()).is_some_and(|last| last == path) {
                 if tokio::time::Instant::now() + MEND_INTERVAL >= deadline {
-                    return found;
+                    // Others may have dropped it by now, and then nobody gives it any more.
+                    tracing::error!(file = %path.display(), "nobody gives what the disk has lost of it");
+                    return self.while_full(move |core| core.look_past_what_is_dropped(&wanted)).await;
                 }
                 tokio::time::sleep(MEND_INTERVAL).await;
             }

@@ -6,6 +6,7 @@
 
 use openraft::EntryPayload;
 use openraft::storage::{RaftLogReader as _, RaftLogStorage as _};
+use skep_state::command::Op;
 
 use crate::Store;
 use crate::error::StoreError;
@@ -18,30 +19,43 @@ impl Store {
     /// starts; it reads the entries behind the last checkpoint.
     pub async fn look_before_replay(&mut self) -> Result<(), StoreError> {
         let Some(committed) = self.log.read_committed().await.map_err(stopped)? else { return Ok(()) };
-        let core = self.state_machine.core().clone();
         let mut reader = self.log.get_log_reader().await;
-        let mut next = core.lock().last_applied.map_or(0, |last| last.index + 1);
+        let mut next = self.state_machine.core().lock().last_applied.map_or(0, |last| last.index + 1);
+        let mut dropped = Wanted::default();
         while next <= committed.index {
             let entries = reader.limited_get_log_entries(next, committed.index + 1).await.map_err(stopped)?;
             let Some(last) = entries.last() else { break };
             next = last.log_id.index + 1;
             let mut wanted = Wanted::default();
             for entry in &entries {
-                if let EntryPayload::Normal(command) = &entry.payload {
-                    command.ops.iter().for_each(|op| wanted.note(op));
+                let EntryPayload::Normal(command) = &entry.payload else { continue };
+                for op in &*command.ops {
+                    match op {
+                        Op::DropMessages { .. } => dropped.note(op),
+                        op => wanted.note(op),
+                    }
                 }
             }
-            let looked = on_thread(&core, move |core| core.look_for(&wanted, Wait::ForDisk).map(drop)).await;
-            match looked {
-                Err(error) if error.rotten_path().is_some() => {
-                    tracing::error!(%error, "the log is not applied again before other nodes can be asked");
-                    self.log.forget_committed();
-                    return Ok(());
-                }
-                looked => looked?,
+            if !self.can_read(wanted).await? {
+                return Ok(());
             }
         }
-        Ok(())
+        // All at once: each drop begins where the one before has ended.
+        self.can_read(dropped).await.map(drop)
+    }
+
+    /// Where it cannot, what is committed is forgotten.
+    async fn can_read(&self, wanted: Wanted) -> Result<bool, StoreError> {
+        let looked =
+            on_thread(self.state_machine.core(), move |core| core.look_for(&wanted, Wait::ForDisk).map(drop));
+        match looked.await {
+            Err(error) if error.rotten_path().is_some() => {
+                tracing::error!(%error, "the log is not applied again before other nodes can be asked");
+                self.log.forget_committed();
+                Ok(false)
+            }
+            looked => looked.map(|()| true),
+        }
     }
 }
 

@@ -32,7 +32,7 @@ use crate::error::StoreError;
 pub(crate) use file::{SegmentFile, has_spares, keep_spares, open as open_file};
 use index::MemoryIndex;
 use known::find_sealed;
-pub(crate) use known::{Known, Wanted};
+pub(crate) use known::{Known, Lost, Wanted};
 pub use meta::SegmentMeta;
 pub(crate) use names::{files_of, index_path, remove_if_there, remove_strangers, segment_path, summary_path};
 pub(crate) use read::{Wait, read_exact_at};

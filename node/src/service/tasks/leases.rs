@@ -102,7 +102,8 @@ impl Leases {
     /// A worker is to claim nothing, or to go on. Answers whether it was heard of.
     pub fn ask_quiet(&mut self, worker: &str, quiet: bool) -> bool {
         let Some(heard) = self.heard.get_mut(worker) else { return false };
-        heard.wanted = Some(quiet).filter(|_| heard.quiet != Some(quiet));
+        // Whatever it said last: it may have been told otherwise since, and not have said so yet.
+        heard.wanted = Some(quiet);
         true
     }
 
@@ -213,7 +214,8 @@ mod tests {
         assert_eq!(leases.extend(says(Some(true)), now), None, "it is already");
         assert!(leases.ask_quiet("w", false));
         assert_eq!(leases.extend(says(Some(true)), now), Some(false));
-        assert!(leases.ask_quiet("w", true), "changed again, before it was told");
+        assert!(leases.ask_quiet("w", true), "changed again, before it said so");
+        assert_eq!(leases.extend(says(Some(false)), now), Some(true), "the last word counts");
         assert_eq!(leases.extend(says(Some(true)), now), None);
         // Another leader knows what the worker says.
         let mut other = Leases::default();

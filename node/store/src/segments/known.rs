@@ -50,6 +50,22 @@ impl Wanted {
     }
 }
 
+/// What becomes of a digest of what is dropped that the disk has lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lost {
+    /// It is asked of others.
+    Wanted,
+    /// Nobody has it: others have dropped it as well. Of that message nothing is known any more, not even that it was
+    /// there once.
+    PassedOver,
+}
+
+impl Lost {
+    fn is_passed_over(self, error: &StoreError) -> bool {
+        self == Lost::PassedOver && error.rotten_path().is_some()
+    }
+}
+
 /// What was found.
 #[derive(Debug, Default)]
 pub(crate) struct Known {
@@ -67,6 +83,7 @@ impl Known {
         sealed: &[Arc<Sealed>],
         floor: u64,
         wait: Wait,
+        lost: Lost,
     ) -> Result<Known, StoreError> {
         let mut known = Known { dropped_from: floor + 1, ..Known::default() };
         if sealed.is_empty() {
@@ -81,11 +98,19 @@ impl Known {
         let first = sealed.partition_point(|segment| segment.first_seq + segment.count <= floor + 1);
         for segment in sealed[first..].iter().take_while(|segment| segment.first_seq <= upto) {
             let was_held = segment.file.is_held();
-            segment.hold()?;
+            let held = segment.hold();
+            if let Err(error) = held
+                && !lost.is_passed_over(&error)
+            {
+                return Err(error);
+            }
             let from = known.dropped_from + known.dropped.len() as u64;
             let last = upto.min(segment.first_seq + segment.count - 1);
             let read: Result<(), StoreError> = (from..=last).try_for_each(|seq| {
-                known.dropped.push(segment.digest((seq - segment.first_seq) as u32, wait)?);
+                known.dropped.push(match segment.digest((seq - segment.first_seq) as u32, wait) {
+                    Err(error) if lost.is_passed_over(&error) => Digest([0; 32]),
+                    digest => digest?,
+                });
                 Ok(())
             });
             if !was_held {

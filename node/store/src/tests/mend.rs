@@ -290,6 +290,28 @@ async fn an_entry_that_needs_what_nobody_gives_fails_once_the_time_for_it_is_ove
 }
 
 #[tokio::test]
+async fn messages_go_also_where_nobody_gives_what_the_disk_has_lost_of_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = filled(dir.path(), 10).await;
+    let oldest = closed(dir.path(), "messages", "seg").remove(0);
+    OpenOptions::new().write(true).open(oldest).unwrap().set_len(100).unwrap();
+    let mut suspected = store.reader.take_suspected().expect("nobody has them");
+    let answers = async {
+        while let Some(suspect) = suspected.applying.recv().await {
+            suspect.answer(false);
+        }
+    };
+    tokio::select! {
+        () = store.apply(vec![normal(1, ENTRIES + 1, vec![Op::DropMessages { upto: 60 }])]) => {}
+        () = answers => panic!("the store is there"),
+    }
+    assert_eq!(store.messages().first().map(|it| it.seq), Some(61));
+    store.checkpoint().await;
+    drop(store);
+    assert_eq!(open(small(dir.path())).unwrap().messages().first().map(|it| it.seq), Some(61));
+}
+
+#[tokio::test]
 async fn what_is_committed_is_not_applied_again_before_others_can_be_asked_where_it_needs_what_is_lost() {
     let dirs = [(); 2].map(|()| tempfile::tempdir().unwrap());
     let repeat = |store: &Store| put(store.messages()[0].body.clone());
@@ -342,4 +364,27 @@ async fn a_claim_that_is_forgotten_here_and_not_in_the_checkpoint_is_asked_for_t
     change(&path, crate::claims::file::header(first).len() as u64 + CLAIM_BYTES as u64 + 8);
     let mend = Mend::look(store.reader.clone(), rotten).unwrap().expect("something is lost");
     assert_eq!(mend.wanted(), [RecordName::Claim { number: first + 1 }]);
+}
+
+#[tokio::test]
+async fn what_is_lost_of_what_later_entries_drop_is_seen_before_the_log_is_applied_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = filled(dir.path(), 10).await;
+    let first = closed(dir.path(), "messages", "seg").remove(1);
+    store.log.purge(log_id(1, ENTRIES)).await.unwrap();
+    // Each is read by itself.
+    let config = StoreConfig { log_read_bytes_max: 1, ..small(dir.path()) };
+    let drops = [10, 20, 30].map(|upto| Op::DropMessages { upto });
+    let committed = Some(log_id(1, ENTRIES + 3));
+    for (at, op) in (1..).zip(drops) {
+        store.append(vec![normal(1, ENTRIES + at, vec![op])]).await;
+        store.log.save_committed(committed).await.unwrap();
+    }
+    store.append(vec![blank(1, ENTRIES + 4)]).await;
+    drop(store);
+    OpenOptions::new().write(true).open(first).unwrap().set_len(100).unwrap();
+    let mut store = open(config).unwrap();
+    assert_eq!(store.log.read_committed().await.unwrap(), committed);
+    store.look_before_replay().await.unwrap();
+    assert_eq!(store.log.read_committed().await.unwrap(), None);
 }
