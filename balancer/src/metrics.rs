@@ -138,22 +138,19 @@ impl Metrics {
     }
 
     fn encode_gateway(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
+        let faults = self.shared.readings.faults().len() as f64;
+        let help = "Faults of the gateway's newest document; above 0, an older one is in force";
+        gauge(encoder, "gateway_faults", help, &[(&[], faults)])?;
         let routes = self.shared.routes.load();
         let Some(routes) = routes.as_ref() else { return Ok(()) };
         let (taken, refused, taken_at_s) = self.shared.readings.counts();
         let readings: [(&Labels<'_>, u64); 2] =
             [(&[("result", "taken")], taken), (&[("result", "refused")], refused)];
         counter(encoder, "gateway_readings", "Times that the gateway's document was read", &readings)?;
-        let faults = self.shared.readings.faults().len();
         let (count, services) = (routes.table.routes.len(), routes.table.services.len() - 1);
-        let gauges: [(&str, &str, f64); 4] = [
+        let gauges: [(&str, &str, f64); 3] = [
             ("gateway_routes", "Routes that are in force", count as f64),
             ("gateway_services", "Services that are in force", services as f64),
-            (
-                "gateway_faults",
-                "Faults of the newest document; above 0, an older one is in force",
-                faults as f64,
-            ),
             (
                 "gateway_taken_timestamp_seconds",
                 "Unix time at which what is in force was read",

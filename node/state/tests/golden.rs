@@ -375,9 +375,9 @@ fn end_of(at: u64) -> End {
     }
 }
 
-const TASKS_OUTCOMES_6: &str = "8a08ac090a250c93305a5b37a66f0f38474058e5e239dbe363ec162fc5ee676f";
-const TASKS_6: &str = "f4afc40fe6036a0edfd1fa83521b47c7182a339739821dbd1ffb5ed21935c213";
-const TASKS_HASH_6: &str = "f4a440e7a0f4669bf7628b69a1d16386";
+const TASKS_OUTCOMES_6: &str = "fe707e9eae01f590133ce9bda383863503c2fe4cd7f595333ffb254080be06f0";
+const TASKS_6: &str = "d5958c0f361ce4afe848f9dc6988e029e6e4c2105c4fe427b1e2084f45c8a27d";
+const TASKS_HASH_6: &str = "61ed75a75ebd355cf8b14ebe516e0521";
 
 /// What counts once the clock was set back, and how a section says so.
 #[test]

@@ -412,6 +412,9 @@ async fn workers_are_listed_with_what_each_holds_and_the_admin_address_asks_for_
     quiet("w3", r#"{"quiet":1}"#).await.is_problem(ProblemKind::InvalidTask);
     let asked = quiet("w3", r#"{"quiet":true}"#).await.json();
     assert_eq!(asked, serde_json::json!({"worker": "w3", "quiet": true}));
+    for wrong in [r#"{"quiet":null}"#, r#"{"version":null}"#, r#"{"slots":null}"#, r#"{"slots":1.5}"#] {
+        public.post_json("/workers/w3/beat", wrong).await.is_problem(ProblemKind::InvalidTask);
+    }
     let told = public.post_json("/workers/w3/beat", r#"{"quiet":false}"#).await.json();
     assert_eq!(told, serde_json::json!({"lost": [], "say": "quiet"}));
     let told = public.post_json("/workers/w3/beat", r#"{"quiet":true}"#).await.json();

@@ -60,8 +60,9 @@ async fn another_cluster_key_comes_to_nothing_at_either_side() {
     let error = a.peers.call(b.id, vote(), soon()).await.unwrap_err();
     let tls = matches!(&error, CallError::NotSent(NotSent::Unreachable(DialError::Tls { .. })));
     assert!(tls, "{error}");
-    assert_eq!(a.peers.counters().tls_failures.get(), 1);
-    until("the acceptor's count", || b.peers.counters().tls_failures.get() == 1).await;
+    // It is dialled again after a pause.
+    assert!(a.peers.counters().tls_failures.get() >= 1);
+    until("the acceptor's count", || b.peers.counters().tls_failures.get() >= 1).await;
     assert_eq!((a.open(), b.open()), (0, 0));
 }
 

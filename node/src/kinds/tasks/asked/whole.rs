@@ -45,9 +45,18 @@ pub(super) fn one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::
 pub(super) fn some<'de, D: Deserializer<'de>, T: TryFrom<u64>>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {
-    let number = Option::<Whole>::deserialize(deserializer)?;
-    let fitting = number.map(|Whole(number)| T::try_from(number).map_err(|_| number)).transpose();
-    fitting.map_err(|number| {
+    Option::<Whole>::deserialize(deserializer)?.map(fitting).transpose()
+}
+
+/// A number that may be left out, and is not null.
+pub(super) fn given<'de, D: Deserializer<'de>, T: TryFrom<u64>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    Whole::deserialize(deserializer).and_then(fitting).map(Some)
+}
+
+fn fitting<T: TryFrom<u64>, E: de::Error>(Whole(number): Whole) -> Result<T, E> {
+    T::try_from(number).map_err(|_| {
         let most = u64::MAX >> (64 - 8 * size_of::<T>());
         de::Error::custom(format!("{number} is too large: expected a whole number up to {most}"))
     })

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use skep_state::task::{
     CLAIM_QUEUES_MAX, CLAIM_TASKS_MAX, ERROR_BYTES_MAX, FOLLOW_TASKS_MAX, HOLDS_MAX, NewTask,
@@ -140,11 +140,18 @@ pub(crate) struct BeatAsked {
     #[serde(default, deserialize_with = "whole::one")]
     pub stream: u64,
     /// How many tasks it does at a time.
-    #[serde(default, deserialize_with = "whole::some")]
+    #[serde(default, deserialize_with = "whole::given")]
     pub slots: Option<u32>,
+    #[serde(default, deserialize_with = "given")]
     pub version: Option<String>,
     /// Whether it claims nothing at present.
+    #[serde(default, deserialize_with = "given")]
     pub quiet: Option<bool>,
+}
+
+/// What may be left out, and is not null.
+fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
 }
 
 /// What an operator wants of a worker.
