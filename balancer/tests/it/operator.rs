@@ -190,12 +190,12 @@ fn a_weight_of_a_services_url_is_seen_in_what_it_gets_and_an_operators_is_on_top
     let process = Process::start(&["--http", ANY, "--admin", ANY, "--gateway", document.to_str().unwrap()]);
     process.wait_ready();
     wait("both are up", || ask(process.admin, "/backends").matches("\"up\"").count() == 2);
-    assert_eq!(metric(&process, "backend_weight", &a), "0.1");
+    assert_eq!(listed(&process, &a)["weight"], 0.1);
     wait("both have their share", || [&a, &b].iter().all(|it| listed(&process, it)["share"] == 1.0));
     let counts = spread(&process, [&a, &b], 1000);
     assert!((40..160).contains(&counts[0]), "a part of 1 in 11: {counts:?}");
     said(&process, &["weigh", &a.name(), "10"]);
-    wait("it weighs as much as the other", || metric(&process, "backend_weight", &a) == "1.0");
+    wait("it weighs as much as the other", || listed(&process, &a)["weight"] == 1.0);
     let counts = spread(&process, [&a, &b], 200);
     assert!((50..150).contains(&counts[0]), "half of them: {counts:?}");
 }
