@@ -3,6 +3,7 @@ mod bounds;
 mod hostile;
 mod lanes;
 mod listed;
+mod mended;
 mod model;
 mod noted;
 mod suspects;
