@@ -34,7 +34,7 @@ pub struct Backend {
     /// The node's id, or the address: its name in logs and metrics.
     pub name: String,
     pub stats: BackendStats,
-    /// As an operator set it; the bits of an f64.
+    /// As its service and an operator set it, in the unit of its set; the bits of an f64.
     weight: AtomicU64,
     born: Instant,
 }
@@ -374,6 +374,13 @@ impl BackendSet {
         set.chances = Chances::of(known.iter().filter(|it| it.serving).map(|it| it.weight));
         set.known = known;
         set
+    }
+
+    /// What of a weight counts as one where the choice holds it against requests in flight. Of weights that are all
+    /// above one only their ratios are meant: 70 and 30 are no load of 30 requests that does not matter.
+    pub fn unit_weight(&self) -> f64 {
+        let weights = self.known.iter().filter(|it| it.serving).map(|it| it.weight);
+        weights.min_by(f64::total_cmp).map_or(1.0, |least| least.max(1.0))
     }
 
     /// How many may get new requests and were seen to answer. Whether this is 0 is what readiness and

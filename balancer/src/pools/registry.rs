@@ -221,8 +221,9 @@ impl Registry {
             }
         };
         let set = BackendSet::of(entries.iter().map(known).collect(), self.gone.iter().copied());
+        let unit = set.unit_weight();
         for (entry, known) in entries.into_iter().zip(&set.known) {
-            entry.backend.weigh(known.weight);
+            entry.backend.weigh(known.weight / unit);
             if known.serving != entry.serving {
                 let (backend, state) = (&entry.backend, known.state.as_str());
                 tracing::info!(backend = backend.name, state, serving = known.serving, "backend");
@@ -241,6 +242,7 @@ mod tests {
     use skep_members::gossip::RaftRole;
 
     use super::*;
+    use crate::pools::backends::Kind;
     use crate::pools::source::Probe;
 
     fn target(id: u64, state: TargetState) -> Target {
@@ -266,6 +268,25 @@ mod tests {
         let mut registry = Registry::default();
         registry.update(targets, |_, _| None);
         registry
+    }
+
+    #[test]
+    fn parts_of_a_hundred_weigh_what_the_same_parts_of_less_do() {
+        for (weights, expected) in [
+            ([70.0, 30.0], [70.0 / 30.0, 1.0]),
+            ([50.0, 50.0], [1.0, 1.0]),
+            ([100.0, 1.0], [100.0, 1.0]),
+            ([0.1, 1.0], [0.1, 1.0]),
+        ] {
+            let weighing = |at: usize| Target { weight: weights[at], ..target(at as u64 + 1, Ready) };
+            let mut registry = with(vec![weighing(0), weighing(1)]);
+            let set = registry.publish(&Orders::default());
+            for it in &set.known {
+                let at = usize::from(it.backend.node == Some(NodeId(2)));
+                let seen = it.backend.candidate(std::time::Instant::now(), Kind::Safe, false, 1, false);
+                assert_eq!((it.weight, seen.weight), (weights[at], expected[at]), "{weights:?}");
+            }
+        }
     }
 
     fn serial(registry: &Registry, id: u64) -> u64 {
