@@ -2,7 +2,8 @@
 //! that does one thing after the other, each between its call and its return, could have answered so
 //! (linearizability: Herlihy and Wing, *Linearizability: A Correctness Condition for Concurrent Objects*, 1990).
 //!
-//! `clients` asks real nodes and `nemesis` harms them meanwhile; `register` and `log` judge what came of it.
+//! `clients` and `workers` ask real nodes and `nemesis` harms them meanwhile; `register`, `log` and `tasks` judge what
+//! came of it.
 
 use std::fmt::{self, Display};
 
@@ -14,6 +15,8 @@ pub mod nemesis;
 mod order;
 pub mod recorder;
 pub mod register;
+pub mod tasks;
+pub mod workers;
 
 use recorder::Operation;
 

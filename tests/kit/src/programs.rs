@@ -226,6 +226,14 @@ pub fn write_edge_key(key: &Path, path: &Path) {
     write_output(node().arg("edge-key").arg(key), path);
 }
 
+/// What workers show where nodes have this key.
+pub fn worker_token(key: &Path) -> String {
+    let mut command = node();
+    let ended = run_to_end(command.arg("worker-token").arg(key), "", Duration::from_secs(10));
+    assert_eq!(ended.code, Some(0), "{command:?}: {ended:?}");
+    ended.stdout.trim().to_owned()
+}
+
 /// Writes what a command prints to a file for its user alone.
 fn write_output(command: &mut Command, path: &Path) {
     let ended = run_to_end(command, "", Duration::from_secs(10));
