@@ -9,6 +9,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use tokio::task::JoinHandle;
+
 use crate::announce::{Announcer, Mac};
 use crate::counts::{self, RouterCounts};
 use crate::handing::{Draining, Handing, SendingOn};
@@ -63,6 +65,8 @@ pub struct Router {
     pub active: Option<IpAddr>,
     /// The virtual MAC, while this one is Active.
     vmac: Option<VirtualMac>,
+    /// The one before is being closed.
+    vmac_closes: Option<JoinHandle<()>>,
     health: Option<String>,
     reason: Reason,
     since: SystemTime,
@@ -98,6 +102,7 @@ impl Router {
             source: None,
             active: None,
             vmac: None,
+            vmac_closes: None,
             health: None,
             reason: Reason::Started,
             since: SystemTime::now(),
@@ -217,7 +222,7 @@ impl Router {
                     if self.draining.is_none() {
                         self.forget_addresses(hands).await;
                     }
-                    self.vmac = None;
+                    self.close_vmac();
                     self.changed(reason, hands);
                     changed = true;
                 }
@@ -269,7 +274,7 @@ impl Router {
             let sent = match (self.device(), source) {
                 // A peer may be beyond a router, and the way to it is the kernel's affair.
                 (Some((index, mac)), IpAddr::V4(source))
-                    if self.config.vmac && self.config.peers.is_empty() =>
+                    if self.vmac.is_some() && self.config.peers.is_empty() =>
                 {
                     hands.announcer.advertise(index, mac, source, &payload)
                 }
@@ -292,7 +297,8 @@ impl Router {
     fn device(&self) -> Option<(u32, Mac)> {
         let link = self.link.as_ref()?;
         let mac = link.mac?;
-        Some((link.index, if self.config.vmac { virtual_mac(self.config.vrid) } else { mac }))
+        // Where it could not be taken, nobody would hear what is sent to it.
+        Some((link.index, if self.vmac.is_some() { virtual_mac(self.config.vrid) } else { mac }))
     }
 
     /// The virtual MAC, on this router's interface.
@@ -305,7 +311,7 @@ impl Router {
     }
 
     /// Has it where the addresses are to be. Tried again with each refreshing of those.
-    fn keep_vmac(&mut self) {
+    async fn keep_vmac(&mut self) {
         let fits = match (&self.vmac, &self.link, self.source) {
             (Some(vmac), Some(link), Some(own)) => vmac.fits(link, own),
             _ => false,
@@ -314,7 +320,10 @@ impl Router {
             return;
         }
         // Not two at once: each rewrites what the other has.
-        self.vmac = None;
+        self.close_vmac();
+        if let Some(closes) = self.vmac_closes.take() {
+            let _ = closes.await;
+        }
         match self.open_vmac() {
             Ok(vmac) => self.vmac = vmac,
             Err(error) => {
@@ -324,8 +333,15 @@ impl Router {
         }
     }
 
+    /// The kernel takes its time for it, in which the other routers of this process are to go on.
+    fn close_vmac(&mut self) {
+        if let Some(vmac) = self.vmac.take() {
+            self.vmac_closes = Some(tokio::task::spawn_blocking(move || drop(vmac)));
+        }
+    }
+
     async fn set_addresses(&mut self, hands: &Hands) {
-        self.keep_vmac();
+        self.keep_vmac().await;
         let Some((index, _)) = self.device() else { return };
         for VirtualAddress { ip, prefix } in self.config.addresses.iter().copied() {
             if let Err(error) = hands.netlink.add(index, ip, prefix, Some(ADDRESS_LIFETIME)).await {

@@ -39,13 +39,20 @@ fn left(lan: &Lan, at: usize) -> String {
     more.chain(sockets).chain(rules.lines()).collect::<Vec<_>>().join("\n")
 }
 
-/// Whether a host takes what is sent to the virtual MAC: the client is made to believe that its own
-/// address is there.
+/// Whether a host takes what is sent to the virtual MAC: the client is made to believe that the host's own
+/// address is there, and the switch that the MAC is at its port.
 fn takes_frames(lan: &Lan, at: usize) -> bool {
-    let address = format!("10.78.0.{}", 11 + at);
+    let (address, port) = (format!("10.78.0.{}", 11 + at), format!("port-{at}"));
+    let switch = |how: &str| {
+        // Sticky: the holder's own frames do not move it back.
+        let args = ["-n", &lan.switch(), "fdb", how, VIRTUAL_MAC, "dev", &port, "master", "static", "sticky"];
+        system("bridge", &args);
+    };
+    switch("replace");
     lan.run(&lan.client(), &format!("neigh replace {address} lladdr {VIRTUAL_MAC} nud permanent dev eth0"));
     let taken = reached(lan, &address);
     lan.run(&lan.client(), &format!("neigh del {address} dev eth0"));
+    switch("del");
     taken
 }
 
