@@ -376,13 +376,6 @@ impl BackendSet {
         set
     }
 
-    /// What of a weight counts as one where the choice holds it against requests in flight. Of weights that are all
-    /// above one only their ratios are meant: 70 and 30 are no load of 30 requests that does not matter.
-    pub fn unit_weight(&self) -> f64 {
-        let weights = self.known.iter().filter(|it| it.serving).map(|it| it.weight);
-        weights.min_by(f64::total_cmp).map_or(1.0, |least| least.max(1.0))
-    }
-
     /// How many may get new requests and were seen to answer. Whether this is 0 is what readiness and
     /// the claim to a virtual address ask. Where all are ejected they get requests, as the choice has it.
     pub fn able(&self) -> usize {

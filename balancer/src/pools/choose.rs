@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use skep_base::random::Random;
 
-pub use self::chances::Chances;
+pub use self::chances::{Chances, unit};
 
 use crate::pools::latency::Estimate;
 use crate::pools::orders;

@@ -14,6 +14,7 @@ use tokio::task::AbortHandle;
 
 use crate::pools::Pool;
 use crate::pools::backends::{Backend, BackendSet, Known};
+use crate::pools::choose;
 use crate::pools::orders::Orders;
 use crate::pools::outlier::Rates;
 use crate::pools::probe::{self, Health};
@@ -221,7 +222,7 @@ impl Registry {
             }
         };
         let set = BackendSet::of(entries.iter().map(known).collect(), self.gone.iter().copied());
-        let unit = set.unit_weight();
+        let unit = choose::unit(set.known.iter().filter(|it| it.serving).map(|it| it.weight));
         for (entry, known) in entries.into_iter().zip(&set.known) {
             entry.backend.weigh(known.weight / unit);
             if known.serving != entry.serving {

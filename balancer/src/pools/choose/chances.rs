@@ -52,6 +52,12 @@ impl Chances {
     }
 }
 
+/// What of a weight counts as one where the choice holds it against requests in flight. Of weights that are all above
+/// one only their ratios are meant: of 70 and 30, thirty requests in flight are not little.
+pub fn unit(weights: impl Iterator<Item = f64>) -> f64 {
+    weights.min_by(f64::total_cmp).map_or(1.0, |least| least.max(1.0))
+}
+
 /// One of those of `count` that have a weight, by that, but `without` this one.
 pub(super) fn draw(
     count: usize,

@@ -31,6 +31,8 @@ const PACE: Duration = Duration::from_millis(250);
 const PATIENCE: Duration = Duration::from_millis(1_500);
 const CLAIM_WAITS: &str = "500ms";
 const CLAIMED_MAX: u64 = 3;
+/// From one try of a claim to the next, at least.
+const AGAIN: Duration = Duration::from_millis(20);
 /// How often a put is sent that may be sent again, and an end.
 const TRIES: usize = 3;
 /// What is left is done within this, once nothing fails any more: beyond a lease, and the longest rest of a retry.
@@ -172,6 +174,8 @@ async fn produce(shared: Arc<Shared>, node: usize, mut random: Random) {
 async fn work(shared: Arc<Shared>, worker: usize, mut random: Random) {
     let (name, client) = (format!("worker-{worker}"), shared.nodes.len() + worker);
     let mut node = worker % shared.nodes.len();
+    let mut again = interval(AGAIN);
+    again.set_missed_tick_behavior(MissedTickBehavior::Delay);
     for number in 1.. {
         if shared.stop.load(Ordering::Relaxed) {
             return;
@@ -186,7 +190,7 @@ async fn work(shared: Arc<Shared>, worker: usize, mut random: Random) {
                 Reply::Answer(answer) => panic!("a claim: {answer:?}"),
                 Reply::Refused | Reply::Unknown => {
                     node = (node + 1) % shared.nodes.len();
-                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    again.tick().await;
                 }
             }
         };
