@@ -4,7 +4,6 @@
 //! in between.
 
 use std::collections::BTreeSet;
-use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -26,6 +25,7 @@ use crate::{RouterConfig, VirtualAddress};
 use strangers::Strangers;
 
 mod strangers;
+mod virtual_mac;
 
 /// How long an address stays when nobody refreshes it: after `kill -9` it goes by itself. The
 /// kernel counts seconds; with 2 it is gone after 2.0 to 2.4 s.
@@ -299,45 +299,6 @@ impl Router {
         let mac = link.mac?;
         // Where it could not be taken, nobody would hear what is sent to it.
         Some((link.index, if self.vmac.is_some() { virtual_mac(self.config.vrid) } else { mac }))
-    }
-
-    /// The virtual MAC, on this router's interface.
-    pub fn open_vmac(&self) -> io::Result<Option<VirtualMac>> {
-        let (true, Some(link), Some(own)) = (self.config.vmac, &self.link, self.source) else {
-            return Ok(None);
-        };
-        let addresses: Vec<IpAddr> = self.config.addresses.iter().map(|it| it.ip).collect();
-        VirtualMac::open(link, self.config.vrid, &addresses, own).map(Some)
-    }
-
-    /// Has it where the addresses are to be. Tried again with each refreshing of those.
-    async fn keep_vmac(&mut self) {
-        let fits = match (&self.vmac, &self.link, self.source) {
-            (Some(vmac), Some(link), Some(own)) => vmac.fits(link, own),
-            _ => false,
-        };
-        if !self.config.vmac || fits {
-            return;
-        }
-        // Not two at once: each rewrites what the other has.
-        self.close_vmac();
-        if let Some(closes) = self.vmac_closes.take() {
-            let _ = closes.await;
-        }
-        match self.open_vmac() {
-            Ok(vmac) => self.vmac = vmac,
-            Err(error) => {
-                counts::add(&self.counts.address_failures);
-                tracing::error!(vrid = self.config.vrid, %error, "the virtual MAC address cannot be taken");
-            }
-        }
-    }
-
-    /// The kernel takes its time for it, in which the other routers of this process are to go on.
-    fn close_vmac(&mut self) {
-        if let Some(vmac) = self.vmac.take() {
-            self.vmac_closes = Some(tokio::task::spawn_blocking(move || drop(vmac)));
-        }
     }
 
     async fn set_addresses(&mut self, hands: &Hands) {
