@@ -34,7 +34,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use skep_base::id::{ClusterId, NodeId};
-use skep_members::tls::PeerTls;
+use skep_members::in_force::Keys;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, broadcast, watch};
@@ -134,7 +134,8 @@ pub struct PeersConfig {
     /// The cluster that this node belongs to; set once.
     pub cluster: watch::Receiver<Option<ClusterId>>,
     pub listener: TcpListener,
-    pub tls: PeerTls,
+    /// Of a node.
+    pub keys: Keys,
     pub directory: Arc<dyn Directory>,
 }
 
@@ -196,7 +197,7 @@ struct Inner {
     local: NodeId,
     session: u64,
     cluster: watch::Receiver<Option<ClusterId>>,
-    tls: PeerTls,
+    keys: Keys,
     directory: Arc<dyn Directory>,
     handler: OnceLock<Arc<dyn PeerHandler>>,
     listener: Mutex<Option<TcpListener>>,
@@ -227,7 +228,7 @@ impl Peers {
             local: config.local,
             session: NodeId::random().0,
             cluster: config.cluster,
-            tls: config.tls,
+            keys: config.keys,
             directory: config.directory,
             handler: OnceLock::new(),
             listener: Mutex::new(Some(config.listener)),

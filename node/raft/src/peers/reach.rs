@@ -113,7 +113,7 @@ impl Inner {
         let mut clusters = self.cluster.clone();
         let cluster = *clusters.borrow_and_update();
         let hello = Hello::new(kind, self.local, self.session, cluster, Some(to));
-        let (io, accepted) = match hello::dial(address, &self.tls, &hello).await {
+        let (io, accepted) = match hello::dial(address, &self.keys.now().peers, &hello).await {
             Ok(dialed) => dialed,
             Err(error) => {
                 match &error {
