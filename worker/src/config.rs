@@ -6,12 +6,13 @@ mod settings;
 use std::ffi::OsString;
 use std::io::Read;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Command, Subcommand};
 use http::Uri;
 use skep_base::log::LogConfig;
-use skep_base::settings::{ConfigError, Layers, Output, Secret, Setting, log, secret, values};
+use skep_base::settings::{ConfigError, Layers, Output, Secret, Setting, log, secret, secret_in, values};
 use skep_console::verbs::HealthOf;
 use skep_crawl::address::{Allow, NoAllow};
 
@@ -62,6 +63,21 @@ pub struct CrawlConfig {
     pub allowed: Vec<Allow>,
 }
 
+/// The file of the workers' token.
+#[derive(Debug)]
+pub struct TokenFile {
+    pub path: PathBuf,
+    /// How it was named.
+    origin: String,
+}
+
+impl TokenFile {
+    /// The token that it has now.
+    pub fn read(&self) -> Result<Token, ConfigError> {
+        token(secret_in(&self.path, self.origin.clone())?)
+    }
+}
+
 /// What to work with.
 #[derive(Debug)]
 pub struct WorkConfig {
@@ -72,6 +88,8 @@ pub struct WorkConfig {
     /// Without its random part.
     pub name: String,
     pub token: Option<Token>,
+    /// Where the token stands that may be read again; None where it came by the environment.
+    pub token_file: Option<TokenFile>,
     /// Who signs the certificates of https URLs.
     pub trust: Option<Trust>,
     pub drain: Duration,
@@ -94,7 +112,7 @@ fn program() -> Command {
         .after_help(
             "A program has the payload on stdin and SKEP_TASK_ID, _QUEUE, _KIND, _TRY, _LOST and _FENCE in its \
              environment.\nIts status: 0 the task is done, 65 no try will help, 75 come back later, else another try.\n\
-             SIGTERM finishes what is begun (--drain), gives back the rest, then ends.\n\
+             SIGTERM finishes what is begun (--drain), gives back the rest, then ends; SIGHUP reads the token again.\n\
              Exit status: 0 done, 1 failed, 2 a bad flag or configuration.",
         )
 }
@@ -176,6 +194,9 @@ fn resolve(layers: &Layers) -> Result<WorkConfig, ConfigError> {
         how,
         name: layers.read(&NAME, name)?.unwrap_or_else(of_host),
         token: secret.map(token).transpose()?,
+        token_file: layers
+            .get(&TOKEN_FILE)
+            .map(|file| TokenFile { path: file.text.into(), origin: file.origin }),
         trust,
         drain: layers.duration(&DRAIN)?,
         admin,
