@@ -193,6 +193,21 @@ pub struct Peers {
     inner: Arc<Inner>,
 }
 
+/// Times that tests set otherwise.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Times {
+    /// See [`table::COLLISION_MAX`].
+    collision_max: Duration,
+    /// See [`session::KEY_GONE_DRAIN`].
+    key_gone_drain: Duration,
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        Self { collision_max: table::COLLISION_MAX, key_gone_drain: session::KEY_GONE_DRAIN }
+    }
+}
+
 struct Inner {
     local: NodeId,
     session: u64,
@@ -203,6 +218,7 @@ struct Inner {
     listener: Mutex<Option<TcpListener>>,
     counters: Arc<PeerCounters>,
     table: Table,
+    key_gone_drain: Duration,
     /// No new calls, no new connections.
     stopping: CancellationToken,
     /// All ends.
@@ -224,6 +240,10 @@ struct Inner {
 impl Peers {
     /// A network that can ask its peers. What they ask is answered from [`Peers::serve`] on.
     pub fn start(config: PeersConfig) -> Self {
+        Self::start_with(config, Times::default())
+    }
+
+    fn start_with(config: PeersConfig, times: Times) -> Self {
         let inner = Inner {
             local: config.local,
             session: NodeId::random().0,
@@ -233,7 +253,8 @@ impl Peers {
             handler: OnceLock::new(),
             listener: Mutex::new(Some(config.listener)),
             counters: Arc::default(),
-            table: Table::new(config.local),
+            table: Table::new(config.local, times.collision_max),
+            key_gone_drain: times.key_gone_drain,
             stopping: CancellationToken::new(),
             stopped: CancellationToken::new(),
             tasks: TaskTracker::new(),

@@ -3,8 +3,8 @@
 //!
 //! The reader never waits for what it hands on, or heartbeats would wait behind appends: requests
 //! beyond their bound are refused, and appends beyond their window are a breach that ends the
-//! connection. Where the key that the peer proved itself with is taken away, nothing new starts on the connection,
-//! and what is open on it has a moment to end. The tasks end with the connection, except requests in the handler's hands: these
+//! connection. Where the key that the peer proved itself with is taken away, this node starts nothing new on the
+//! connection, and what is open on it, of the peer too, has a moment to end. The tasks end with the connection, except requests in the handler's hands: these
 //! run to their end, inside their time. All end when the network has stopped.
 
 use std::collections::{HashMap, VecDeque};
@@ -96,17 +96,23 @@ pub(super) async fn run(
     inner.table.forget(&connection);
     // Nobody may listen; who listens and lags hears of later ones.
     let _ = inner.ended.send(connection.peer);
-    tracing::debug!(peer = %connection.peer, reason, "a connection to a peer ended");
+    let peer = connection.peer;
+    if inner.keys.now().peers.believes(&shown) {
+        tracing::debug!(%peer, reason, "a connection to a peer ended");
+    } else {
+        tracing::info!(%peer, reason, "a connection ended whose key is taken away");
+    }
     drop(level);
 }
 
 /// Ends once the peer's key was taken away, and what was open has had its time. Another connection takes this one's
-/// place meanwhile, where the peer has another key.
-async fn key_gone(inner: &Inner, connection: &Connection, shown: &[CertificateDer<'_>]) {
+/// place meanwhile, where the peer has another key. This node makes it at once: the peer, which cannot see that
+/// this node uses the old one no more, begins nothing on it from then on.
+async fn key_gone(inner: &Arc<Inner>, connection: &Connection, shown: &[CertificateDer<'_>]) {
     inner.keys.no_more(shown).await;
-    tracing::info!(peer = %connection.peer, "a connection ends: the key that the peer had is taken away");
     connection.retire();
-    tokio::time::sleep(KEY_GONE_DRAIN).await;
+    inner.dial_ahead(connection.peer);
+    tokio::time::sleep(inner.key_gone_drain).await;
 }
 
 struct Session {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use skep_base::id::NodeId;
 use skep_members::key::KeyRing;
@@ -9,7 +10,7 @@ use skep_members::settings::cluster_key_in;
 use skep_members::tls::edge_tls;
 
 use super::world::*;
-use crate::peers::{CallError, DialError, NotSent, StreamEvent, hello};
+use crate::peers::{CallError, DialError, NotSent, StreamEvent, Times, hello};
 use crate::wire::{ConnectionKind, GROUP, Hello, Request, Response};
 
 /// A node's file of keys.
@@ -38,6 +39,11 @@ impl Place {
     }
 }
 
+/// With all the time of a test for what is open when a key is taken away.
+fn patient() -> Times {
+    Times { key_gone_drain: Duration::from_secs(60), ..Times::default() }
+}
+
 fn read_index() -> Request {
     Request::ReadIndex { vote: None }
 }
@@ -46,8 +52,8 @@ fn read_index() -> Request {
 async fn a_rotation_replaces_connections_and_loses_no_call() {
     let book = Arc::default();
     let places = [Place::new(KEY), Place::new(KEY)];
-    let a = places[0].build(1).start(&book).await;
-    let b = Build { echo: Echo::shut(), ..places[1].build(2) }.start(&book).await;
+    let a = Build { times: patient(), ..places[0].build(1) }.start(&book).await;
+    let b = Build { echo: Echo::shut(), times: patient(), ..places[1].build(2) }.start(&book).await;
     a.peers.call(b.id, read_index(), soon()).await.unwrap();
     let first = a.peers.connection_to(b.id).unwrap();
     for lines in [format!("{KEY}\n{OTHER_KEY}"), format!("{OTHER_KEY}\n{KEY}")] {
@@ -76,11 +82,53 @@ async fn a_rotation_replaces_connections_and_loses_no_call() {
     assert!(second.is_usable(), "it was made with the key that is left");
 }
 
+/// The smaller id, whose connections are kept where both dial at once, dialed the one that the other uses no more.
+#[tokio::test]
+async fn what_a_peer_dials_takes_the_place_of_what_it_uses_no_more() {
+    let book = Arc::default();
+    let places = [Place::new(KEY), Place::new(KEY)];
+    // So that the first connection counts as one that has stood for long.
+    let times = Times { collision_max: Duration::ZERO, ..patient() };
+    let a = Build { echo: Echo::shut(), times, ..places[0].build(1) }.start(&book).await;
+    let b = Build { times, ..places[1].build(2) }.start(&book).await;
+    a.peers.call(b.id, read_index(), soon()).await.unwrap();
+    let first = a.peers.connection_to(b.id).unwrap();
+    for lines in [format!("{KEY}\n{OTHER_KEY}"), format!("{OTHER_KEY}\n{KEY}")] {
+        for (place, node) in places.iter().zip([&a, &b]) {
+            place.give(node, &lines).await;
+        }
+    }
+    // With a call open the other cannot say that it is done with the connection.
+    let mut inside = a.echo.inside.subscribe();
+    let peers = b.peers.clone();
+    let held = tokio::spawn(async move { peers.call(NodeId(1), proposal(1), soon()).await });
+    inside.wait_for(|inside| *inside == 1).await.unwrap();
+    places[1].give(&b, OTHER_KEY).await;
+    let current = || a.peers.connection_to(b.id);
+    until("it is told by another connection, though nobody asks for one", || {
+        current().is_some_and(|connection| !Arc::ptr_eq(&first, &connection))
+    })
+    .await;
+    let second = current().unwrap();
+    assert!(second.is_usable() && !first.is_usable() && !first.closed.is_cancelled());
+    for (from, to) in [(&a, &b), (&b, &a)].repeat(3) {
+        from.peers.call(to.id, read_index(), soon()).await.unwrap();
+        assert!(Arc::ptr_eq(&second, &current().unwrap()), "it is made once");
+    }
+    let dialed = |node: &Node| node.peers.counters().connections_dialed.get();
+    assert_eq!((dialed(&a), dialed(&b)), (1, 1));
+    a.echo.gate.add_permits(1);
+    proposed(held.await.unwrap().unwrap());
+    until("the first has ended", || first.closed.is_cancelled()).await;
+    assert!(second.is_usable());
+}
+
 #[tokio::test]
 async fn who_has_the_old_key_alone_is_cut_off_within_seconds() {
     let book = Arc::default();
     let place = Place::new(KEY);
-    let a = place.build(1).start(&book).await;
+    let times = Times { key_gone_drain: Duration::from_millis(500), ..Times::default() };
+    let a = Build { times, ..place.build(1) }.start(&book).await;
     let b = Build { keys: ring(KEY).into(), ..Build::new(2) }.start(&book).await;
     b.peers.call(a.id, read_index(), soon()).await.unwrap();
     let mut stream = b.peers.open_appends(a.id, GROUP, soon()).await.unwrap();
@@ -88,6 +136,7 @@ async fn who_has_the_old_key_alone_is_cut_off_within_seconds() {
     let hello = Hello::new(ConnectionKind::Calls, NodeId(77), 1, None, Some(a.id));
     let (mut edge, _) = hello::dial(a.address, &edge_tls(&of_edge).unwrap(), &hello).await.unwrap();
     place.give(&a, &format!("{KEY}\n{OTHER_KEY}")).await;
+    place.give(&a, &format!("{OTHER_KEY}\n{KEY}")).await;
     b.peers.call(a.id, read_index(), soon()).await.unwrap();
     place.give(&a, OTHER_KEY).await;
     hello::receive(&mut edge).await.expect_err("an edge's connection ends as well");

@@ -19,7 +19,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
 use crate::formation::bootstrap::BootstrapAnswer;
-use crate::peers::{Directory, PeerHandler, Peers, PeersConfig, SnapshotChunks};
+use crate::peers::{Directory, PeerHandler, Peers, PeersConfig, SnapshotChunks, Times};
 use crate::wire::{
     AppendRequest, AppendResult, GroupId, Request, Response, SnapshotBegin, SnapshotResponse, VoteResponse,
 };
@@ -171,11 +171,13 @@ pub struct Build {
     pub keys: Given,
     pub echo: Echo,
     pub adopt: bool,
+    pub times: Times,
 }
 
 impl Build {
     pub fn new(id: u64) -> Self {
-        Self { id, cluster: Some(CLUSTER), keys: ring(KEY).into(), echo: Echo::open(), adopt: false }
+        let (keys, times) = (ring(KEY).into(), Times::default());
+        Self { id, cluster: Some(CLUSTER), keys, echo: Echo::open(), adopt: false, times }
     }
 
     pub async fn start(mut self, book: &Arc<Book>) -> Node {
@@ -195,7 +197,7 @@ impl Build {
             keys: keys.clone(),
             directory: book.clone(),
         };
-        let peers = Peers::start(config);
+        let peers = Peers::start_with(config, self.times);
         let echo = Arc::new(self.echo);
         peers.serve(Arc::new(Shared(echo.clone())));
         Node { id, keys, peers, cluster, echo, address }
