@@ -59,10 +59,15 @@ pub enum KeysError {
     )]
     BecomesMember,
     #[error(
-        "it has none of the keys in force, and would cut this process off: a rotation adds the new key, makes it the \
-         first, and then takes the old one away"
+        "its first key, which would seal, is not among the keys in force, and others may not open it: a file with the \
+         first key in force, and the new key after it, comes before this one"
     )]
-    NoneShared,
+    FirstIsNew,
+    #[error(
+        "the first key in force, with which others may still seal, is not in it: a file with that key, and the one that \
+         is to seal before it, comes before this one"
+    )]
+    FirstIsGone,
 }
 
 /// The keys of a process. A cheap handle.
@@ -145,15 +150,19 @@ impl Keys {
     /// Puts the keys of the file into force, or leaves those that are.
     fn read(&self, file: &KeyFile) -> Result<Change, KeysError> {
         let _one_at_a_time = self.0.reading.lock().unwrap_or_else(PoisonError::into_inner);
-        let (ring, warnings) = file.read()?;
+        let (ring, warnings) = file.read_again()?;
         let before = self.now();
         match (before.ring.has_edge_alone(), ring.has_edge_alone()) {
             (false, true) => return Err(KeysError::BecomesEdge),
             (true, false) => return Err(KeysError::BecomesMember),
             _ => {}
         }
-        if !ring.shares_key_with(&before.ring) {
-            return Err(KeysError::NoneShared);
+        // One step of a rotation at a time: others are a step behind, or ahead.
+        if !ring.is_opened_by(&before.ring) {
+            return Err(KeysError::FirstIsNew);
+        }
+        if !before.ring.is_opened_by(&ring) {
+            return Err(KeysError::FirstIsGone);
         }
         let change = Change {
             keys: ring.size(),

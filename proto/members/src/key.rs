@@ -208,9 +208,9 @@ impl KeyRing {
         self.keys.first() == other.keys.first()
     }
 
-    /// Whether there is a key in both, in whichever form.
-    pub fn shares_key_with(&self, other: &Self) -> bool {
-        self.not_in(other) < self.keys.len()
+    /// Whether the other has the key that this one seals with, in whichever form.
+    pub fn is_opened_by(&self, other: &Self) -> bool {
+        self.keys.first().is_some_and(|first| other.keys.iter().any(|known| known.edge == first.edge))
     }
 
     /// How many of its keys the other has not.

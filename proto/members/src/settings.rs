@@ -3,7 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use skep_base::settings::{ConfigError, Kind, Layers, Secret, Setting, secret, secret_in, values::list};
+use skep_base::settings::{
+    ConfigError, Kind, Layers, Secret, Setting, secret, secret_again, secret_in, values::list,
+};
 
 use crate::advertise::Advertise;
 use crate::key::KeyRing;
@@ -104,9 +106,8 @@ impl Whose {
     }
 
     fn given_in(self, path: &Path, origin: &str) -> Result<Given, ConfigError> {
-        let file = self.file(path, origin.to_owned());
-        let (ring, _) = file.read()?;
-        Ok(Given { ring, file: Some(file) })
+        let (ring, _) = self.read(secret_in(path, origin.to_owned())?)?;
+        Ok(Given { ring, file: Some(self.file(path, origin.to_owned())) })
     }
 
     fn file(self, path: &Path, origin: String) -> KeyFile {
@@ -116,8 +117,8 @@ impl Whose {
 
 impl KeyFile {
     /// The keys that it has now, by the same rules as at the start, and what is to be said of them in the log.
-    pub fn read(&self) -> Result<(KeyRing, Vec<String>), ConfigError> {
-        self.whose.read(secret_in(&self.path, self.origin.clone())?)
+    pub fn read_again(&self) -> Result<(KeyRing, Vec<String>), ConfigError> {
+        self.whose.read(secret_again(&self.path, self.origin.clone())?)
     }
 }
 

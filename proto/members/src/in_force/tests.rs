@@ -92,13 +92,48 @@ fn a_file_that_is_no_ring_leaves_the_keys_as_they_are() {
     is_left(&keys, &place, &format!("{ours}\n{}", &other[..60]), "line 2");
     is_left(&keys, &place, &format!("{ours}\n{ours}"), "repeats");
     is_left(&keys, &place, &format!("{ours}\n{}", edge_of(&[&other])), "an edge key is among the keys");
-    is_left(&keys, &place, &other, "none of the keys in force");
+    is_left(&keys, &place, &other, "not among the keys in force");
     std::fs::remove_file(place.path()).unwrap();
     let said = read(&keys).unwrap_err().to_string();
     assert!(said.contains("cluster.key"), "{said}");
+    // Nobody writes to it.
+    assert!(std::process::Command::new("mkfifo").arg(place.path()).status().unwrap().success());
+    let said = read(&keys).unwrap_err().to_string();
+    assert!(said.contains("no regular file"), "{said}");
+    std::fs::remove_file(place.path()).unwrap();
     // And what is right again is taken.
     place.write(&format!("{ours}\n{other}"));
     assert_eq!(read(&keys).unwrap().added, 1);
+}
+
+#[test]
+fn a_step_of_a_rotation_is_not_left_out_and_each_has_a_way_back() {
+    let [old, new, third] = lines();
+    let (first, second, last) = (format!("{old}\n{new}"), format!("{new}\n{old}"), new.clone());
+    let place = Place::new(&old);
+    let keys = place.of_node();
+    let takes = |text: &str| {
+        place.write(text);
+        read(&keys).unwrap();
+        assert!(keys.now().ring == KeyRing::parse(text).unwrap());
+    };
+    let leaves = |text: &str, words: &str| is_left(&keys, &place, text, words);
+    // Of what others do not have yet nothing is sealed.
+    leaves(&second, "not among the keys in force");
+    leaves(&last, "not among the keys in force");
+    takes(&first);
+    takes(&old);
+    takes(&first);
+    // What others seal is opened.
+    leaves(&last, "with which others may still seal");
+    leaves(&format!("{new}\n{third}"), "with which others may still seal");
+    takes(&second);
+    leaves(&old, "with which others may still seal");
+    takes(&first);
+    takes(&second);
+    takes(&last);
+    leaves(&first, "not among the keys in force");
+    takes(&second);
 }
 
 #[test]
