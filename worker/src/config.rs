@@ -12,7 +12,7 @@ use std::time::Duration;
 use clap::{Command, Subcommand};
 use http::Uri;
 use skep_base::log::LogConfig;
-use skep_base::settings::{ConfigError, Layers, Output, Secret, Setting, log, secret, secret_in, values};
+use skep_base::settings::{ConfigError, Layers, Output, Secret, Setting, log, secret, secret_again, values};
 use skep_console::verbs::HealthOf;
 use skep_crawl::address::{Allow, NoAllow};
 
@@ -63,6 +63,9 @@ pub struct CrawlConfig {
     pub allowed: Vec<Allow>,
 }
 
+/// Digits of a workers' token as a node prints it.
+const TOKEN_DIGITS: usize = 64;
+
 /// The file of the workers' token.
 #[derive(Debug)]
 pub struct TokenFile {
@@ -72,9 +75,18 @@ pub struct TokenFile {
 }
 
 impl TokenFile {
-    /// The token that it has now.
-    pub fn read(&self) -> Result<Token, ConfigError> {
-        token(secret_in(&self.path, self.origin.clone())?)
+    /// The token that it has now. Only as `skep-node worker-token` prints it: half of one, in a file that is being
+    /// written, would end all tasks that are here.
+    pub fn read_again(&self) -> Result<Token, ConfigError> {
+        let secret = secret_again(&self.path, self.origin.clone())?;
+        let line = secret.text.trim();
+        let is_one = line.len() == TOKEN_DIGITS && line.bytes().all(|byte| byte.is_ascii_hexdigit());
+        is_one.then(|| Token(line.to_owned())).ok_or_else(|| ConfigError::Invalid {
+            origin: secret.origin.clone(),
+            reason: format!(
+                "expected {TOKEN_DIGITS} hex digits, as `skep-node worker-token KEY_FILE` prints them"
+            ),
+        })
     }
 }
 

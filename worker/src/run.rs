@@ -81,7 +81,7 @@ async fn read_token_again(worker: Arc<Worker>, file: Option<TokenFile>, mut hang
             continue;
         };
         let path = file.path.clone();
-        match tokio::task::spawn_blocking(move || file.read()).await {
+        match tokio::task::spawn_blocking(move || file.read_again()).await {
             Ok(Ok(token)) => {
                 worker.client.bear(&token);
                 tracing::info!(file = %path.display(), "the workers' token read again");
