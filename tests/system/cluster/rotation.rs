@@ -89,15 +89,23 @@ async fn a_rotation_by_sighup_alone_fails_no_write_and_shuts_out_who_has_the_old
     let load = Load::start(&Targets::new(vec![balancer.client.clone()]), LoadOptions::default());
     load.wait_acked(50, PATIENCE).await;
     let (first, second) = (old.as_str(), new.as_str());
-    for keys in [vec![first, second], vec![second, first], vec![second]] {
+    for (keys, added, removed, another_seals) in
+        [(vec![first, second], 1, 0, false), (vec![second, first], 0, 0, true), (vec![second], 0, 1, false)]
+    {
         files.write(&keys);
         tell_all(&cluster, &balancer, READ_AGAIN).await;
+        let logs = (1..=NODES).map(|node| cluster.node(node).log_text());
+        for log in logs.chain([balancer.log_text()]) {
+            let last = log.lines().rfind(|line| line.contains(READ_AGAIN)).unwrap();
+            let said = format!("\"added\":{added},\"removed\":{removed},\"another_seals\":{another_seals}");
+            assert!(last.contains(&said), "{said} is not in {last}");
+        }
         load.wait_acked(100, PATIENCE).await;
     }
-    // Connections between nodes that the old key made are over, and writes go on.
+    // Who took the key away first had connections that the old one made. They are over, and writes go on.
     until("connections of the old key have ended", PATIENCE, async || {
-        let ended = |node| cluster.node(node).log_text().contains("the key that the peer had is taken away");
-        (1..=NODES).any(ended).then_some(())
+        let ended = "a connection ended whose key is taken away";
+        cluster.node(1).log_text().contains(ended).then_some(())
     })
     .await;
     load.wait_acked(100, PATIENCE).await;
@@ -137,7 +145,8 @@ async fn a_bad_file_of_keys_leaves_those_that_are_in_force() {
     for (text, of_edges, fault) in [
         (String::new(), String::new(), "there is no cluster key"),
         (broken(&old), broken(&edge), "line 2"),
-        (other.clone(), other_edge, "would cut this process off"),
+        (other.clone(), other_edge.clone(), "is not among the keys in force"),
+        (format!("{other}\n{old}"), format!("{other_edge}\n{edge}"), "its first key, which would seal"),
     ] {
         std::fs::write(&files.nodes, text).unwrap();
         std::fs::write(&files.edges, of_edges).unwrap();
@@ -157,8 +166,9 @@ async fn a_bad_file_of_keys_leaves_those_that_are_in_force() {
     assert!(balancer.log_text().contains("there are cluster keys alone in it"));
     balancer.client.put("with the keys before, beside the other form").await;
     for log in [cluster.node(1).log_text(), balancer.log_text()] {
-        for key in [&old, &other] {
-            assert!(!log.contains(&key[6..30]), "a key is in the log");
+        for key in [&old, &other, &edge, &other_edge] {
+            let (_, digits) = key.split_once(':').unwrap();
+            assert!(!log.contains(&digits[..24]), "a key is in the log");
         }
     }
 }
