@@ -21,8 +21,8 @@ use skep_console::admin::Operators;
 use skep_console::{ServeLimits, Stage, browser};
 use skep_members::advertise;
 use skep_members::gossip::{Gossip, GossipConfig, NodeState, PeerRecord, Program, RaftRole};
+use skep_members::in_force::Keys;
 use skep_members::key::KeyRing;
-use skep_members::tls::nodes_tls;
 use skep_vrrp::Running;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -61,10 +61,12 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
+    let given = config.cluster_key.clone().unwrap_or_else(|| KeyRing::insecure_loopback().into());
+    let keys = Keys::of_edge(given)?;
+    // Of a process that was given none nobody is convinced.
+    let own_keys = config.cluster_key.is_some().then(|| keys.clone());
     let certificates = match config.https {
-        Some(_) => {
-            Some(Arc::new(Certificates::new(config.certificates.clone(), config.cluster_key.as_ref())?))
-        }
+        Some(_) => Some(Arc::new(Certificates::new(config.certificates.clone(), own_keys.clone())?)),
         None => None,
     };
     let count = config.cores.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
@@ -89,13 +91,13 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
     }
 
     let account = Arc::new(config.request_memory.map_or_else(Account::default, Account::new));
-    let pools = Pools::of_skep(backend_tls(&config)?);
+    let pools = Pools::of_skep(backend_tls(&config, &keys)?);
     let shared = Arc::new(Shared { account, pools, ..Shared::default() });
     shared.settings.store(Arc::new(reload::within(files, count, config.settings.clone())));
-    if let Some(keys) = config.cluster_key.clone() {
+    if let Some(keys) = own_keys.clone() {
         shared.let_go.believe(keys);
     }
-    let gossip = start_gossip(&config, http_address, admin_address).await?;
+    let gossip = start_gossip(&config, keys.clone(), http_address, admin_address).await?;
     let (backends, targets) = watch::channel(source::fixed(&config.backends, config.check.as_ref()));
     let backends = match &gossip {
         Some(gossip) => {
@@ -145,7 +147,7 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
         certificates: certificates.clone(),
     };
     let address = match config.vrrp.clone() {
-        Some(vrrp) => Some(skep_vrrp::start(vrrp, Some(health(shared.clone()))).await?),
+        Some(vrrp) => Some(skep_vrrp::start(vrrp, own_keys, Some(health(shared.clone()))).await?),
         None => None,
     };
     let view = address.as_ref().map(|address| address.view.clone());
@@ -173,6 +175,7 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
     let backend_tls = config.backend_tls.clone();
     let mut reload = Reload {
         shared: &shared,
+        keys,
         files,
         cores: count,
         certificates,
@@ -214,13 +217,10 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
 }
 
 /// How backends are spoken to.
-fn backend_tls(config: &ServeConfig) -> anyhow::Result<Option<BackendTls>> {
+fn backend_tls(config: &ServeConfig, keys: &Keys) -> anyhow::Result<Option<BackendTls>> {
     Ok(match &config.backend_tls {
         BackendTlsConfig::Off => None,
-        BackendTlsConfig::Cluster => {
-            let keys = config.cluster_key.clone().unwrap_or_else(KeyRing::insecure_loopback);
-            Some(BackendTls::of_members(&nodes_tls(&keys).context("--backend-tls")?))
-        }
+        BackendTlsConfig::Cluster => Some(BackendTls::of_members(keys.clone())),
         BackendTlsConfig::Authorities(file) => {
             let tls = BackendTls::of_authorities(file).map_err(anyhow::Error::msg);
             Some(tls.context("--backend-ca")?)
@@ -293,6 +293,7 @@ fn follow(gossip: &Gossip, sender: watch::Sender<Vec<source::Target>>) {
 
 async fn start_gossip(
     config: &ServeConfig,
+    keys: Keys,
     http: SocketAddr,
     admin: SocketAddr,
 ) -> anyhow::Result<Option<Gossip>> {
@@ -321,7 +322,6 @@ async fn start_gossip(
         term: 0,
         generation: PeerRecord::generation_now(),
     };
-    let keys = config.cluster_key.clone().unwrap_or_else(KeyRing::insecure_loopback);
     tracing::info!(id = %record.id, %peer, "gossip");
     let gossip =
         Gossip::start(GossipConfig { socket, seeds: config.seeds.clone(), nodes: vec![], keys, record })

@@ -20,8 +20,8 @@ use skep_base::id::NodeId;
 use skep_base::process::files;
 use skep_members::advertise;
 use skep_members::gossip::{Gossip, GossipConfig, NodeState, PeerRecord, Program, RaftRole};
+use skep_members::in_force::Keys;
 use skep_members::key::KeyRing;
-use skep_members::tls::peer_tls;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch::{Receiver, Sender, channel};
 use tokio::time::Instant;
@@ -71,10 +71,11 @@ struct Node {
 pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+    let hangup = signal(SignalKind::hangup()).context("listening for SIGHUP")?;
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    let mut node = start(config, files::raise_limit()).await?;
+    let mut node = start(config, files::raise_limit(), hangup).await?;
     let ended = tokio::select! {
         _ = either(&mut terminate, &mut interrupt) => None,
         reason = fatal(&node) => Some(reason),
@@ -157,8 +158,10 @@ async fn may_stop(node: &Node, leader: NodeId) -> bool {
         )
 }
 
-async fn start(config: ServeConfig, files: u64) -> anyhow::Result<Node> {
-    let keys = config.cluster_key.clone().unwrap_or_else(KeyRing::insecure_loopback);
+async fn start(config: ServeConfig, files: u64, hangup: Signal) -> anyhow::Result<Node> {
+    let has_key = config.cluster_key.is_some();
+    let given = config.cluster_key.clone().unwrap_or_else(|| KeyRing::insecure_loopback().into());
+    let keys = Keys::of_node(given)?;
     let folder = Arc::new(identity::shared::open(&config.data)?);
     let node_id = folder.identity().node;
     let listeners = listen::bind(config.http, config.admin, config.peer)?;
@@ -172,20 +175,20 @@ async fn start(config: ServeConfig, files: u64) -> anyhow::Result<Node> {
 
     let run = folder.begin_run(PeerRecord::generation_now());
     let record = record(&config, &folder.identity(), run, &listeners).await?;
-    let tls = peer_tls(&keys)?;
     let door = match config.http_tls {
         HttpTls::Off => None,
-        when => Some(TlsDoor::new(tls.for_http().server, when == HttpTls::Also)),
+        when => Some(TlsDoor::new(keys.clone(), when == HttpTls::Also)),
     };
     let (seeds, seeds_given) = (config.seeds.clone(), !config.seeds.is_empty());
-    let gossip = Gossip::start(GossipConfig { socket: listeners.gossip, seeds, nodes, keys, record }).await?;
+    let gossip = GossipConfig { socket: listeners.gossip, seeds, nodes, keys: keys.clone(), record };
+    let gossip = Gossip::start(gossip).await?;
     let bootstrap_config = BootstrapConfig { expect: config.expect, seeds_given };
     let bootstrap = Bootstrap::new(folder.clone(), bootstrap_config, gossip.view());
     let peers = Peers::start(PeersConfig {
         local: node_id,
         cluster: bootstrap.cluster(),
         listener: listeners.peer,
-        tls,
+        keys: keys.clone(),
         directory: Arc::new(GossipDirectory(gossip.clone())),
     });
 
@@ -211,6 +214,7 @@ async fn start(config: ServeConfig, files: u64) -> anyhow::Result<Node> {
     let Group { raft, service, operator, store, mut tasks } = group;
     let health = store.health.clone();
     tasks.spawn(watch::name_strangers(node_id, gossip.clone()));
+    tasks.spawn(read_keys_again(keys.clone(), hangup));
     let flush = store.flush.clone();
     let initialiser = Initialiser {
         raft: raft.clone(),
@@ -238,7 +242,7 @@ async fn start(config: ServeConfig, files: u64) -> anyhow::Result<Node> {
     let clients = Clients::of(files);
     let limits = PublicLimits {
         token: config.operator_token.clone(),
-        workers: WorkerToken::new(config.cluster_key.as_ref()),
+        workers: WorkerToken::new(Some(keys.clone()).filter(|_| has_key)),
         origins: config.allow_origins.clone(),
         max_body_bytes: config.max_body_bytes,
         account: config.request_memory.map_or_else(Account::of_this_process, Account::new),
@@ -265,6 +269,13 @@ async fn start(config: ServeConfig, files: u64) -> anyhow::Result<Node> {
     servers.spawn_on(http::serve(listener, admin, operating, admin_stages), &clients_runtime);
     let _http_threads = http_threads;
     Ok(Node { raft, gossip, peers, http_stage, admin_stage, servers, tasks, health, folder, _http_threads })
+}
+
+/// At each SIGHUP.
+async fn read_keys_again(keys: Keys, mut hangup: Signal) {
+    while hangup.recv().await.is_some() {
+        keys.read_again().await;
+    }
 }
 
 /// What gossip first says of this node.

@@ -7,6 +7,7 @@
 mod connect;
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -83,7 +84,7 @@ pub struct Client {
     at: AtomicUsize,
     /// How often none has answered.
     unanswered: watch::Sender<u64>,
-    bearer: Option<HeaderValue>,
+    bearer: Mutex<Option<HeaderValue>>,
 }
 
 impl Client {
@@ -94,12 +95,17 @@ impl Client {
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(IDLE_MAX)
             .build(Connector::new(trust));
-        let bearer = token.and_then(|token| HeaderValue::from_str(&format!("Bearer {}", token.0)).ok());
-        let bearer = bearer.map(|mut value| {
-            value.set_sensitive(true);
-            value
-        });
+        let bearer = Mutex::new(token.and_then(bearer));
         Self { pool, urls, at: AtomicUsize::new(0), unanswered: watch::Sender::new(0), bearer }
+    }
+
+    /// Says this with each request from now on.
+    pub fn bear(&self, token: &Token) {
+        *self.bearer.lock().unwrap_or_else(PoisonError::into_inner) = bearer(token);
+    }
+
+    fn bearer(&self) -> Option<HeaderValue> {
+        self.bearer.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Changes whenever a request was not answered: what waits at the same server may wait in vain.
@@ -124,8 +130,8 @@ impl Client {
         let failed = |reason: String| NoAnswer::Failed { uri: uri.clone(), reason };
         let mut request =
             Request::get(uri.clone()).body(Full::default()).map_err(|error| failed(error.to_string()))?;
-        if let Some(bearer) = &self.bearer {
-            request.headers_mut().insert(AUTHORIZATION, bearer.clone());
+        if let Some(bearer) = self.bearer() {
+            request.headers_mut().insert(AUTHORIZATION, bearer);
         }
         match tokio::time::timeout(limit, self.pool.request(request)).await {
             Ok(answered) => answered.map_err(|error| failed(causes(&error))),
@@ -165,8 +171,8 @@ impl Client {
             Request::post(uri.clone()).body(Full::new(body)).map_err(|it| failed(it.to_string()))?;
         *request.headers_mut() = headers;
         request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if let Some(bearer) = &self.bearer {
-            request.headers_mut().insert(AUTHORIZATION, bearer.clone());
+        if let Some(bearer) = self.bearer() {
+            request.headers_mut().insert(AUTHORIZATION, bearer);
         }
         let exchange = async {
             let captured = capture_connection(&mut request);
@@ -187,6 +193,12 @@ impl Client {
             Err(_) => Err(NoAnswer::Timeout(uri.clone())),
         }
     }
+}
+
+fn bearer(token: &Token) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(&format!("Bearer {}", token.0)).ok()?;
+    value.set_sensitive(true);
+    Some(value)
 }
 
 /// An error with what caused it: the first says no more than that it failed.

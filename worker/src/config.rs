@@ -6,12 +6,13 @@ mod settings;
 use std::ffi::OsString;
 use std::io::Read;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Command, Subcommand};
 use http::Uri;
 use skep_base::log::LogConfig;
-use skep_base::settings::{ConfigError, Layers, Output, Secret, Setting, log, secret, values};
+use skep_base::settings::{ConfigError, Layers, Output, Secret, Setting, log, secret, secret_again, values};
 use skep_console::verbs::HealthOf;
 use skep_crawl::address::{Allow, NoAllow};
 
@@ -62,6 +63,33 @@ pub struct CrawlConfig {
     pub allowed: Vec<Allow>,
 }
 
+/// Digits of a workers' token as a node prints it.
+const TOKEN_DIGITS: usize = 64;
+
+/// The file of the workers' token.
+#[derive(Debug)]
+pub struct TokenFile {
+    pub path: PathBuf,
+    /// How it was named.
+    origin: String,
+}
+
+impl TokenFile {
+    /// The token that it has now. Only as `skep-node worker-token` prints it: half of one, in a file that is being
+    /// written, would end all tasks that are here.
+    pub fn read_again(&self) -> Result<Token, ConfigError> {
+        let secret = secret_again(&self.path, self.origin.clone())?;
+        let line = secret.text.trim();
+        let is_one = line.len() == TOKEN_DIGITS && line.bytes().all(|byte| byte.is_ascii_hexdigit());
+        is_one.then(|| Token(line.to_owned())).ok_or_else(|| ConfigError::Invalid {
+            origin: secret.origin.clone(),
+            reason: format!(
+                "expected {TOKEN_DIGITS} hex digits, as `skep-node worker-token KEY_FILE` prints them"
+            ),
+        })
+    }
+}
+
 /// What to work with.
 #[derive(Debug)]
 pub struct WorkConfig {
@@ -72,6 +100,8 @@ pub struct WorkConfig {
     /// Without its random part.
     pub name: String,
     pub token: Option<Token>,
+    /// Where the token stands that may be read again; None where it came by the environment.
+    pub token_file: Option<TokenFile>,
     /// Who signs the certificates of https URLs.
     pub trust: Option<Trust>,
     pub drain: Duration,
@@ -94,7 +124,7 @@ fn program() -> Command {
         .after_help(
             "A program has the payload on stdin and SKEP_TASK_ID, _QUEUE, _KIND, _TRY, _LOST and _FENCE in its \
              environment.\nIts status: 0 the task is done, 65 no try will help, 75 come back later, else another try.\n\
-             SIGTERM finishes what is begun (--drain), gives back the rest, then ends.\n\
+             SIGTERM finishes what is begun (--drain), gives back the rest, then ends; SIGHUP reads the token again.\n\
              Exit status: 0 done, 1 failed, 2 a bad flag or configuration.",
         )
 }
@@ -176,6 +206,9 @@ fn resolve(layers: &Layers) -> Result<WorkConfig, ConfigError> {
         how,
         name: layers.read(&NAME, name)?.unwrap_or_else(of_host),
         token: secret.map(token).transpose()?,
+        token_file: layers
+            .get(&TOKEN_FILE)
+            .map(|file| TokenFile { path: file.text.into(), origin: file.origin }),
         trust,
         drain: layers.duration(&DRAIN)?,
         admin,

@@ -1,6 +1,7 @@
 //! Wires the parts together and sees to their end: the admin address, signals, drain.
 //!
-//! Tasks: one that claims, one that beats and keeps a stream open, one for each task that is here.
+//! Tasks: one that claims, one that beats and keeps a stream open, one that reads the token again, one for each
+//! task that is here.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,14 +9,14 @@ use std::time::Duration;
 use anyhow::Context;
 use skep_base::listen;
 use skep_console::{Admin, ServeLimits, Stage};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::Task;
-use crate::config::WorkConfig;
+use crate::config::{TokenFile, WorkConfig};
 use crate::held::Stopped;
 use crate::worker::Worker;
 use crate::{beats, claims, stream, work};
@@ -27,8 +28,7 @@ const LAST_WORDS: Duration = Duration::from_secs(10);
 pub async fn run(config: WorkConfig) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    // Without a handler it would end the process; there is nothing to read again.
-    let _hangup = signal(SignalKind::hangup())?;
+    let hangup = signal(SignalKind::hangup())?;
     let admin = listen::bind(config.admin).with_context(|| format!("--admin {}", config.admin))?;
     let admin = tokio::net::TcpListener::from_std(admin)?;
     let address = admin.local_addr()?;
@@ -48,6 +48,7 @@ pub async fn run(config: WorkConfig) -> anyhow::Result<()> {
         admin = %address,
         "working"
     );
+    tokio::spawn(read_token_again(worker.clone(), config.token_file, hangup));
     let quiet = CancellationToken::new();
     let claiming = {
         let (worker, quiet) = (worker.clone(), quiet.clone());
@@ -69,6 +70,29 @@ pub async fn run(config: WorkConfig) -> anyhow::Result<()> {
     let _ = admin.await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// At each SIGHUP. A file that has none leaves the token as it was.
+async fn read_token_again(worker: Arc<Worker>, file: Option<TokenFile>, mut hangup: Signal) {
+    let file = file.map(Arc::new);
+    while hangup.recv().await.is_some() {
+        let Some(file) = file.clone() else {
+            tracing::info!("the workers' token is in no file (--worker-token-file): it stays as it is");
+            continue;
+        };
+        let path = file.path.clone();
+        match tokio::task::spawn_blocking(move || file.read_again()).await {
+            Ok(Ok(token)) => {
+                worker.client.bear(&token);
+                tracing::info!(file = %path.display(), "the workers' token read again");
+            }
+            Ok(Err(error)) => {
+                tracing::error!(file = %path.display(), "the workers' token is left as it was: {error}");
+            }
+            // The runtime ends.
+            Err(_) => return,
+        }
+    }
 }
 
 /// Lets what is begun end, and gives back what does not, or was not begun.

@@ -19,8 +19,8 @@ pub(super) fn program() -> Command {
         )
         .after_help(
             "File keys are the flags' names with underscores: http, peer, cluster_key_file, max_body, ...\n\
-             SIGTERM drains, then ends; SIGHUP reads certificates, backends, limits and times, and the\n\
-             authorities of --backend-ca again, and opens the file of the access log anew.\n\
+             SIGTERM drains, then ends; SIGHUP reads certificates, backends, limits and times, the cluster\n\
+             key and the authorities of --backend-ca again, and opens the file of the access log anew.\n\
              Exit status: 0 done, 1 failed, 2 a bad flag or configuration.",
         )
 }

@@ -9,9 +9,8 @@ use skep_base::log::LogConfig;
 use skep_base::settings::{ConfigError, Layers, Setting, log, require_distinct, require_key, values};
 use skep_console::token::{self, OperatorToken};
 use skep_members::advertise::Advertise;
-use skep_members::key::KeyRing;
 use skep_members::seeds::Seed;
-use skep_members::settings::{ADVERTISE, SEEDS, edge_key};
+use skep_members::settings::{ADVERTISE, Given, SEEDS, edge_key};
 use skep_vrrp::VrrpConfig;
 use skep_vrrp::config::{self as vrrp, Place};
 
@@ -45,7 +44,7 @@ pub struct ServeConfig {
     /// The gateway's document.
     pub gateway: Option<PathBuf>,
     /// An edge key is enough. Never `None` where anything binds beyond loopback.
-    pub cluster_key: Option<KeyRing>,
+    pub cluster_key: Option<Given>,
     /// `None`: one for each that the process may use.
     pub cores: Option<usize>,
     pub drain: Duration,
@@ -95,7 +94,7 @@ pub(super) fn resolve(layers: &Layers) -> Result<ServeConfig, ConfigError> {
     let (cluster_key, warnings) = edge_key(layers)?;
     let drain = layers.duration(&vrrp::rows::DRAIN)?;
     let mut config = ServeConfig {
-        vrrp: vrrp::resolve(layers, Place::Inside, cluster_key.clone(), drain)?,
+        vrrp: vrrp::resolve(layers, Place::Inside, cluster_key.is_some(), drain)?,
         http: layers.address(&HTTP)?,
         https: layers.read(&HTTPS, values::address)?,
         certificates: certificates(layers)?,

@@ -1,11 +1,12 @@
 //! What SIGHUP reads again: limits and times, the list of backends, certificates, the authorities of backends, the
-//! gateway's document, and the file of the access log.
+//! keys of the cluster, the gateway's document, and the file of the access log.
 //!
 //! Each for itself: what is wrong leaves what was there, and is said. What needs a socket or a thread of its
-//! own (addresses, cores, gossip, virtual addresses, keys) stays as it was started with.
+//! own (addresses, cores, gossip, virtual addresses) stays as it was started with. Keys are read by a task.
 
 use std::sync::Arc;
 
+use skep_members::in_force::Keys;
 use tokio::sync::{Notify, watch};
 
 use crate::config::{self, BackendTlsConfig, Invocation, ServeConfig};
@@ -45,6 +46,7 @@ pub(super) fn within(files: u64, cores: usize, settings: Settings) -> Settings {
 /// What can be read again.
 pub(super) struct Reload<'a> {
     pub shared: &'a Shared,
+    pub keys: Keys,
     /// Most that may be open.
     pub files: u64,
     pub cores: usize,
@@ -66,6 +68,8 @@ impl Reload<'_> {
         if let Some(gateway) = &self.gateway {
             gateway.notify_one();
         }
+        let keys = self.keys.clone();
+        tokio::spawn(async move { keys.read_again().await });
         match config::parse(std::env::args_os(), |name| std::env::var_os(name)) {
             Ok(Invocation::Serve(config)) => self.take(*config),
             Ok(_) => {}
@@ -96,6 +100,9 @@ impl Reload<'_> {
         }
         self.certificates(Some(config.certificates));
         self.backend_tls(config.backend_tls);
+        if !self.keys.are_of(config.cluster_key.as_ref().and_then(|given| given.file.as_ref())) {
+            tracing::error!("--cluster-key-file is left as it was: another file, or none, needs a restart");
+        }
     }
 
     fn backend_tls(&mut self, now: BackendTlsConfig) {

@@ -20,8 +20,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, Serve
 use rustls::server::{ClientHello, ParsedCertificate, ProducesTickets, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, SupportedCipherSuite};
-use skep_members::key::KeyRing;
-use skep_members::tickets::Tickets;
+use skep_members::in_force::Keys;
 use tokio_rustls::TlsAcceptor;
 
 /// In this order of preference. AES-128 comes before AES-256: as far beyond reach, cheaper, and its
@@ -91,9 +90,9 @@ pub struct End {
 
 impl Certificates {
     /// With no files, a self-signed certificate. Without a key of the cluster, tickets are this process's alone.
-    pub fn new(files: Vec<Files>, cluster_key: Option<&KeyRing>) -> Result<Self, TlsError> {
-        let ticketer: Arc<dyn ProducesTickets> = match cluster_key {
-            Some(ring) => Arc::new(ByVersion { shared: Tickets::new(ring), own: Ticketer::new()? }),
+    pub fn new(files: Vec<Files>, keys: Option<Keys>) -> Result<Self, TlsError> {
+        let ticketer: Arc<dyn ProducesTickets> = match keys {
+            Some(keys) => Arc::new(ByVersion { keys, own: Ticketer::new()? }),
             None => Ticketer::new()?,
         };
         let at = times(&files);
@@ -223,7 +222,7 @@ fn config(
 /// Tickets that all balancers open, for TLS 1.3; for 1.2 those of this process, whose keys are forgotten.
 #[derive(Debug)]
 struct ByVersion {
-    shared: Tickets,
+    keys: Keys,
     own: Arc<dyn ProducesTickets>,
 }
 
@@ -239,19 +238,20 @@ fn is_tls13(session: &[u8]) -> bool {
 
 impl ProducesTickets for ByVersion {
     fn enabled(&self) -> bool {
-        self.shared.enabled() && self.own.enabled()
+        self.keys.now().tickets.enabled() && self.own.enabled()
     }
 
     fn lifetime(&self) -> u32 {
-        self.shared.lifetime().min(self.own.lifetime())
+        self.keys.now().tickets.lifetime().min(self.own.lifetime())
     }
 
     fn encrypt(&self, session: &[u8]) -> Option<Vec<u8>> {
-        if is_tls13(session) { self.shared.encrypt(session) } else { self.own.encrypt(session) }
+        if is_tls13(session) { self.keys.now().tickets.encrypt(session) } else { self.own.encrypt(session) }
     }
 
     fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
-        self.shared.decrypt(ticket).filter(|session| is_tls13(session)).or_else(|| self.own.decrypt(ticket))
+        let shared = self.keys.now().tickets.decrypt(ticket).filter(|session| is_tls13(session));
+        shared.or_else(|| self.own.decrypt(ticket))
     }
 }
 

@@ -15,7 +15,8 @@ use arc_swap::ArcSwap;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
-use skep_members::tls::{HTTP_ALPN, PeerTls};
+use skep_members::in_force::Keys;
+use skep_members::tls::HTTP_ALPN;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -26,51 +27,60 @@ const AUTHORITIES_MAX: usize = 1024;
 
 /// How backends are spoken to.
 #[derive(Clone)]
-pub struct BackendTls {
-    config: Arc<ArcSwap<ClientConfig>>,
-    /// The name in a backend's certificate; None: its address.
-    name: Option<ServerName<'static>>,
-    /// What must be spoken inside.
-    alpn: Option<&'static [u8]>,
+pub struct BackendTls(Trust);
+
+/// Whom it believes.
+#[derive(Clone)]
+enum Trust {
+    /// Who has one of the keys in force.
+    Members(Keys),
+    /// Whose certificate hangs on those of a file, and names its address.
+    Authorities(Arc<ArcSwap<ClientConfig>>),
 }
 
 impl fmt::Debug for BackendTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BackendTls").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("BackendTls").field("mutual", &self.is_mutual()).finish_non_exhaustive()
     }
 }
 
 impl BackendTls {
     /// As a member of the cluster speaks to another.
-    pub fn of_members(tls: &PeerTls) -> Self {
-        let tls = tls.for_http();
-        let config = Arc::new(ArcSwap::new(tls.client));
-        Self { config, name: Some(tls.server_name), alpn: Some(HTTP_ALPN) }
+    pub fn of_members(keys: Keys) -> Self {
+        Self(Trust::Members(keys))
     }
 
     /// To servers whose certificates hang on those of a PEM file, and name their addresses.
     pub fn of_authorities(file: &Path) -> Result<Self, String> {
-        let config = Arc::new(ArcSwap::from_pointee(trusting(file)?));
-        Ok(Self { config, name: None, alpn: None })
+        Ok(Self(Trust::Authorities(Arc::new(ArcSwap::from_pointee(trusting(file)?)))))
     }
 
     /// The same by the authorities that this file has now, from the next connection on. Only of one that was made
     /// of authorities.
     pub fn replace_authorities(&self, file: &Path) -> Result<(), String> {
-        self.config.store(Arc::new(trusting(file)?));
+        if let Trust::Authorities(config) = &self.0 {
+            config.store(Arc::new(trusting(file)?));
+        }
         Ok(())
     }
 
     /// Whether a backend has to believe this balancer, too.
     pub fn is_mutual(&self) -> bool {
-        self.alpn.is_some()
+        matches!(self.0, Trust::Members(_))
     }
 
     /// The connection inside, once the other side has proved who it is.
     pub async fn connect(&self, stream: TcpStream, address: SocketAddr) -> io::Result<TlsStream<TcpStream>> {
-        let name = self.name.clone().unwrap_or_else(|| ServerName::IpAddress(address.ip().into()));
-        let stream = TlsConnector::from(self.config.load_full()).connect(name, stream).await?;
-        if self.alpn.is_some_and(|alpn| stream.get_ref().1.alpn_protocol() != Some(alpn)) {
+        let (config, name) = match &self.0 {
+            Trust::Members(keys) => {
+                let now = keys.now();
+                (now.http.client.clone(), now.http.server_name.clone())
+            }
+            Trust::Authorities(config) => (config.load_full(), ServerName::IpAddress(address.ip().into())),
+        };
+        let stream = TlsConnector::from(config).connect(name, stream).await?;
+        // A server that is not of the cluster may speak without saying what.
+        if self.is_mutual() && stream.get_ref().1.alpn_protocol() != Some(HTTP_ALPN) {
             let error = rustls::Error::General("it speaks another protocol inside TLS".into());
             return Err(io::Error::new(io::ErrorKind::InvalidData, error));
         }

@@ -11,6 +11,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use skep_balancer::core::shared::Shared;
 use skep_balancer::pools::Pools;
 use skep_balancer::pools::tls::BackendTls;
+use skep_members::in_force::Keys;
 use skep_members::key::KeyRing;
 use skep_members::tls::peer_tls;
 
@@ -266,7 +267,7 @@ fn a_backend_whose_certificate_an_authority_of_the_file_has_signed_is_asked() {
 
 /// A core that speaks to backends as a member with these keys does.
 fn of_one_core(backends: &[SocketAddr], keys: &KeyRing) -> Balancer {
-    let pools = Pools::of_skep(Some(BackendTls::of_members(&peer_tls(keys).unwrap())));
+    let pools = Pools::of_skep(Some(BackendTls::of_members(Keys::of_edge(keys.clone().into()).unwrap())));
     Balancer::of(backends, Shared { pools, ..Shared::default() })
 }
 

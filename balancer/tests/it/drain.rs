@@ -10,6 +10,7 @@ use crate::harness::*;
 use skep_balancer::core::shared::Shared;
 use skep_balancer::listen::cores::{Listening, Phase};
 use skep_base::listen::bind;
+use skep_members::in_force::Keys;
 use skep_members::key::KeyRing;
 use skep_vrrp::let_go;
 
@@ -65,7 +66,7 @@ fn who_has_the_key_has_connections_let_go_and_later_ones_stay() {
     let backend = Scripted::plain("a");
     let balancer = Balancer::start(&[backend.address]);
     let keys = KeyRing::parse(&KeyRing::generate_line()).unwrap();
-    balancer.shared.let_go.believe(keys.clone());
+    balancer.shared.let_go.believe(Keys::of_edge(keys.clone().into()).unwrap());
     let mut kept = balancer.client();
     let mut idle = balancer.client();
     for client in [&mut kept, &mut idle] {

@@ -11,7 +11,7 @@ use prometheus_client::registry::Registry;
 use skep_base::listen;
 use skep_console::metrics::process::Process;
 use skep_console::{Admin, ServeLimits, Stage};
-use skep_members::key::KeyRing;
+use skep_members::in_force::Keys;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -35,22 +35,26 @@ pub async fn run(config: AgentConfig) -> anyhow::Result<()> {
     let admin = TcpListener::from_std(admin)?;
     let address = admin.local_addr()?;
     let drain = config.vrrp.drain;
-    let (tracks, keys) = (config.vrrp.tracks.clone(), config.vrrp.keys.clone());
-    let running = crate::start(config.vrrp, None).await?;
-    if let Some(keys) = keys {
+    let (tracks, keys) = (config.vrrp.tracks.clone(), config.keys.map(Keys::of_edge).transpose()?);
+    let running = crate::start(config.vrrp, keys.clone(), None).await?;
+    if let Some(keys) = keys.clone() {
         tokio::spawn(let_clients_go(running.view.clone(), tracks, keys));
     }
     let (admin_stage, stages) = watch::channel(Stage::Serving);
     let routes = routes(running.view.clone());
     let admin = tokio::spawn(skep_console::serve(admin, routes, ServeLimits::admin(), stages));
     tracing::info!(admin = %address, "holding virtual addresses");
-    // Without a handler SIGHUP would end the process; there is nothing to read again.
     let mut hangup = signal(SignalKind::hangup())?;
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hangup.recv() => tracing::info!("settings of virtual addresses are read at the start alone"),
+            _ = hangup.recv() => {
+                if let Some(keys) = keys.clone() {
+                    tokio::spawn(async move { keys.read_again().await });
+                }
+                tracing::info!("settings of virtual addresses are read at the start alone");
+            }
         }
     }
     running.release().await;
@@ -71,7 +75,7 @@ pub async fn run(config: AgentConfig) -> anyhow::Result<()> {
 
 /// Tells the proxies at each hand-over that the connections which they have are to end: the new
 /// holder sends on to them for a while alone. Ends with VRRP.
-async fn let_clients_go(view: View, tracks: Vec<Track>, keys: KeyRing) {
+async fn let_clients_go(view: View, tracks: Vec<Track>, keys: Keys) {
     let mut routers = view.routers.clone();
     let mut was_draining = false;
     loop {
@@ -89,9 +93,9 @@ async fn let_clients_go(view: View, tracks: Vec<Track>, keys: KeyRing) {
     }
 }
 
-async fn tell_to_let_go(tracks: &[Track], keys: &KeyRing) {
+async fn tell_to_let_go(tracks: &[Track], keys: &Keys) {
     for track in tracks.iter().filter(|track| track.path.is_some()) {
-        for word in let_go::words(keys) {
+        for word in let_go::words(&keys.now().ring) {
             // One that drains or is gone knows by itself.
             if let Err(error) = track::tell(track, let_go::HEADER, &word).await {
                 tracing::debug!(track = track.name, %error, "not told of the hand-over");

@@ -11,8 +11,7 @@ use std::time::Duration;
 use clap::{Command, Subcommand};
 use skep_base::log::LogConfig;
 use skep_base::settings::{ConfigError, Layers, Setting, log, values};
-use skep_members::key::KeyRing;
-use skep_members::settings::edge_key;
+use skep_members::settings::{Given, edge_key};
 
 use crate::packet::{ADDRESSES_MAX, Checksum, INTERVAL_MAX, INTERVAL_V2_MAX, PRIORITY_OWNER, Version};
 use crate::socket::Family;
@@ -33,6 +32,7 @@ const INTERFACE_LEN_MAX: usize = 15;
 #[derive(Debug, Clone)]
 pub struct AgentConfig {
     pub vrrp: VrrpConfig,
+    pub keys: Option<Given>,
     pub admin: SocketAddr,
     pub log: LogConfig,
     /// Said in the log once there is one.
@@ -57,7 +57,7 @@ fn program() -> Command {
         .version(env!("CARGO_PKG_VERSION"))
         .about("Holds virtual addresses by VRRP for a proxy elsewhere on this host, with no proxy in this process")
         .after_help(
-            "SIGTERM hands the addresses over, then ends.\n\
+            "SIGTERM hands the addresses over, then ends; SIGHUP reads the file of the cluster key again.\n\
              Exit status: 0 done, 1 failed, 2 a bad flag or configuration.",
         )
 }
@@ -85,19 +85,19 @@ where
 /// The settings of [`VERB`].
 fn resolve_alone(layers: &Layers) -> Result<AgentConfig, ConfigError> {
     let (keys, warnings) = edge_key(layers)?;
-    let vrrp = resolve(layers, Place::Alone, keys, layers.duration(&rows::DRAIN)?)?;
+    let vrrp = resolve(layers, Place::Alone, keys.is_some(), layers.duration(&rows::DRAIN)?)?;
     let vrrp = vrrp.ok_or_else(|| ConfigError::Invalid {
         origin: layers.origin(&rows::VIP),
         reason: "name the virtual address, as in --vip 10.0.0.100/24".into(),
     })?;
-    Ok(AgentConfig { vrrp, admin: layers.address(&rows::ADMIN)?, log: log(layers)?, warnings })
+    Ok(AgentConfig { vrrp, keys, admin: layers.address(&rows::ADMIN)?, log: log(layers)?, warnings })
 }
 
-/// None where no virtual address is asked for.
+/// None where no virtual address is asked for. `has_keys`: the mesh needs one.
 pub fn resolve(
     layers: &Layers,
     place: Place,
-    keys: Option<KeyRing>,
+    has_keys: bool,
     drain: Duration,
 ) -> Result<Option<VrrpConfig>, ConfigError> {
     let Some(text) = layers.get(&rows::VIP).map(|given| given.text.to_owned()) else {
@@ -147,7 +147,7 @@ pub fn resolve(
         return Err(invalid(&rows::TRACK, format!("{} are too many: at most {TRACKS_MAX}", tracks.len())));
     }
     let mesh = layers.read(&rows::VRRP_MESH, mesh_port)?;
-    if let (Some(Some(_)), None) = (mesh, &keys) {
+    if let (Some(Some(_)), false) = (mesh, has_keys) {
         let reason = "the mesh needs a key: make one with `skep-node keygen`, and give it, or its edge key, with \
                       --cluster-key-file";
         return Err(invalid(&rows::VRRP_MESH, reason.into()));
@@ -156,8 +156,7 @@ pub fn resolve(
     Ok(Some(VrrpConfig {
         routers,
         notify: layers.get(&rows::NOTIFY).map(|given| given.text.to_owned()),
-        mesh_port: mesh.unwrap_or(Some(MESH_PORT_DEFAULT)).filter(|_| keys.is_some()),
-        keys,
+        mesh_port: mesh.unwrap_or(Some(MESH_PORT_DEFAULT)).filter(|_| has_keys),
         handover: layers.read(&rows::VRRP_HANDOVER, handover)?.unwrap_or(by_place),
         drain,
         tracks,

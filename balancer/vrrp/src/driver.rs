@@ -20,7 +20,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use futures_util::{Stream, StreamExt};
-use skep_members::tls::edge_tls;
+use skep_members::in_force::Keys;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::announce::Announcer;
@@ -92,6 +92,7 @@ impl Driver {
     /// an earlier run has left behind.
     pub async fn open(
         config: VrrpConfig,
+        keys: Option<Keys>,
         health: Option<watch::Receiver<Health>>,
     ) -> Result<(Self, View), VrrpError> {
         super::check(&config)?;
@@ -100,14 +101,14 @@ impl Driver {
         let announcer = Announcer::open().map_err(|error| opened("a packet socket", error))?;
         let routers: Vec<Router> = config.routers.into_iter().map(Router::new).collect();
         let mesh_port = config.mesh_port.unwrap_or_default();
-        let mesh = match (config.mesh_port, &config.keys) {
+        let mesh = match (config.mesh_port, keys) {
             (Some(port), Some(keys)) => {
                 let seats = routers.iter().map(|router| Seat {
                     interface: router.config.interface.clone(),
                     vrid: router.config.vrid,
                     family: router.family(),
                 });
-                let mesh = Mesh::start(seats.collect(), port, &edge_tls(keys)?);
+                let mesh = Mesh::start(seats.collect(), port, keys);
                 Some(mesh.map_err(|error| opened(&format!("--vrrp-mesh {port}"), error))?)
             }
             _ => {

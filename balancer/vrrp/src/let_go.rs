@@ -12,6 +12,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use skep_members::in_force::Keys;
 use skep_members::key::KeyRing;
 
 /// Seconds since the Unix epoch, a dot, and the proof of them.
@@ -30,13 +31,13 @@ pub fn words(keys: &KeyRing) -> Vec<String> {
 /// Which connections are to end.
 #[derive(Debug, Default)]
 pub struct LetGo {
-    keys: OnceLock<KeyRing>,
+    keys: OnceLock<Keys>,
     before: AtomicU32,
 }
 
 impl LetGo {
     /// Once, at the start.
-    pub fn believe(&self, keys: KeyRing) {
+    pub fn believe(&self, keys: Keys) {
         let _ = self.keys.set(keys);
     }
 
@@ -50,7 +51,7 @@ impl LetGo {
         let Some(keys) = self.keys.get() else { return false };
         let Some((at, proof)) = word.split_once('.') else { return false };
         let is_new = at.parse().is_ok_and(|at: u64| now_s().abs_diff(at) <= AGE_MAX.as_secs());
-        let is_true = is_new && keys.proves(PURPOSE, at.as_bytes(), proof);
+        let is_true = is_new && keys.now().ring.proves(PURPOSE, at.as_bytes(), proof);
         if is_true {
             self.before.fetch_add(1, Ordering::Relaxed);
         }
@@ -70,13 +71,17 @@ mod tests {
         KeyRing::parse(&KeyRing::generate_line()).unwrap()
     }
 
+    fn of(ring: &KeyRing) -> Keys {
+        Keys::of_edge(ring.clone().into()).unwrap()
+    }
+
     #[test]
     fn only_who_has_the_key_is_believed_and_only_now() {
         let (ours, let_go) = (keys(), LetGo::default());
         let edge = KeyRing::parse(&ours.edge_lines().join("\n")).unwrap();
         let said = words(&edge).remove(0);
         assert!(!let_go.hear(&said), "without a key nobody is believed");
-        let_go.believe(ours.clone());
+        let_go.believe(of(&ours));
         let stale = now_s() - 60;
         let stale = format!("{stale}.{}", ours.proofs(PURPOSE, stale.to_string().as_bytes())[0]);
         for lie in ["", ".", "1.", &words(&keys())[0], &stale, &said.replace('.', "0.")] {
@@ -93,16 +98,16 @@ mod tests {
         let edge = KeyRing::parse(&ours.edge_lines().join("\n")).unwrap();
         for (holder, proxy) in [(&ours, &ours), (&ours, &edge), (&edge, &ours), (&edge, &edge)] {
             let let_go = LetGo::default();
-            let_go.believe(proxy.clone());
+            let_go.believe(of(proxy));
             assert!(words(holder).iter().any(|word| let_go.hear(word)));
         }
         // The version before has but this one.
         let last = words(&ours).pop().unwrap();
         let let_go = LetGo::default();
-        let_go.believe(edge);
+        let_go.believe(of(&edge));
         assert!(!let_go.hear(&last), "an edge cannot check what the cluster key says");
         let let_go = LetGo::default();
-        let_go.believe(ours);
+        let_go.believe(of(&ours));
         assert!(let_go.hear(&last));
     }
 }

@@ -35,7 +35,7 @@ mod vmac;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use skep_members::key::KeyRing;
+use skep_members::in_force::Keys;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use packet::{Checksum, Version};
@@ -108,8 +108,6 @@ pub struct VrrpConfig {
     pub notify: Option<String>,
     /// The port of the mesh; None: there is none.
     pub mesh_port: Option<u16>,
-    /// What members of the mesh prove that they have.
-    pub keys: Option<KeyRing>,
     pub handover: Handover,
     /// How long connections may take to end after a hand-over.
     pub drain: Duration,
@@ -136,8 +134,6 @@ pub enum VrrpError {
     Netlink(#[from] netlink::NetlinkError),
     #[error("{what}: {error}")]
     Open { what: String, error: std::io::Error },
-    #[error("the mesh: {0}")]
-    Tls(#[from] skep_members::tls::TlsError),
 }
 
 /// What the driver can be asked.
@@ -168,9 +164,10 @@ fn check(config: &VrrpConfig) -> Result<(), VrrpError> {
     Ok(())
 }
 
-/// Starts on a thread of its own. `health` is that of the proxy in this process, where there is one.
+/// Starts on a thread of its own. `keys` are what members of the mesh prove that they have; `health` is that of the proxy in this process, where there is one.
 pub async fn start(
     config: VrrpConfig,
+    keys: Option<Keys>,
     health: Option<watch::Receiver<Health>>,
 ) -> Result<Running, VrrpError> {
     let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
@@ -187,7 +184,7 @@ pub async fn start(
             }
         };
         runtime.block_on(async {
-            match driver::Driver::open(config, health).await {
+            match driver::Driver::open(config, keys, health).await {
                 Ok((driver, view)) => {
                     if started.send(Ok(view)).is_ok() {
                         driver.run(receiver).await;

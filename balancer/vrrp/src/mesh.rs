@@ -19,9 +19,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use serde::{Deserialize, Serialize};
-use skep_members::tls::PeerTls;
+use skep_members::in_force::Keys;
 use tokio::sync::{Semaphore, mpsc, watch};
-use tokio_rustls::TlsAcceptor;
 
 use crate::machine::PRIORITY_WEAK;
 use crate::socket::Family;
@@ -150,7 +149,7 @@ pub struct Mesh {
 
 impl Mesh {
     /// Listens on each interface and starts the dialers. Must be called within a runtime.
-    pub fn start(seats: Vec<Seat>, port: u16, tls: &PeerTls) -> io::Result<Self> {
+    pub fn start(seats: Vec<Seat>, port: u16, keys: Keys) -> io::Result<Self> {
         let (sender, events) = mpsc::channel(EVENTS_MAX);
         let mut interfaces: Vec<&String> = seats.iter().map(|seat| &seat.interface).collect();
         interfaces.sort();
@@ -161,7 +160,7 @@ impl Mesh {
             let acceptor = Acceptor {
                 interface: interface.clone(),
                 seats: all.clone(),
-                tls: TlsAcceptor::from(tls.server.clone()),
+                keys: keys.clone(),
                 events: sender.clone(),
                 ids: ids.clone(),
             };
@@ -170,7 +169,7 @@ impl Mesh {
         let mut links = Vec::new();
         for (router, seat) in seats.into_iter().enumerate() {
             let (dial, targets) = watch::channel(None);
-            tokio::spawn(follow(router, seat, tls.clone(), targets, sender.clone()));
+            tokio::spawn(follow(router, seat, keys.clone(), targets, sender.clone()));
             links.push(Links { followers: BTreeMap::new(), leader: None, dial, told_priority: None });
         }
         Ok(Self { links, events })

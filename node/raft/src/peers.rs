@@ -34,7 +34,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use skep_base::id::{ClusterId, NodeId};
-use skep_members::tls::PeerTls;
+use skep_members::in_force::Keys;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, broadcast, watch};
@@ -134,7 +134,8 @@ pub struct PeersConfig {
     /// The cluster that this node belongs to; set once.
     pub cluster: watch::Receiver<Option<ClusterId>>,
     pub listener: TcpListener,
-    pub tls: PeerTls,
+    /// Of a node.
+    pub keys: Keys,
     pub directory: Arc<dyn Directory>,
 }
 
@@ -192,16 +193,32 @@ pub struct Peers {
     inner: Arc<Inner>,
 }
 
+/// Times that tests set otherwise.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Times {
+    /// See [`table::COLLISION_MAX`].
+    collision_max: Duration,
+    /// See [`session::KEY_GONE_DRAIN`].
+    key_gone_drain: Duration,
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        Self { collision_max: table::COLLISION_MAX, key_gone_drain: session::KEY_GONE_DRAIN }
+    }
+}
+
 struct Inner {
     local: NodeId,
     session: u64,
     cluster: watch::Receiver<Option<ClusterId>>,
-    tls: PeerTls,
+    keys: Keys,
     directory: Arc<dyn Directory>,
     handler: OnceLock<Arc<dyn PeerHandler>>,
     listener: Mutex<Option<TcpListener>>,
     counters: Arc<PeerCounters>,
     table: Table,
+    key_gone_drain: Duration,
     /// No new calls, no new connections.
     stopping: CancellationToken,
     /// All ends.
@@ -223,16 +240,21 @@ struct Inner {
 impl Peers {
     /// A network that can ask its peers. What they ask is answered from [`Peers::serve`] on.
     pub fn start(config: PeersConfig) -> Self {
+        Self::start_with(config, Times::default())
+    }
+
+    fn start_with(config: PeersConfig, times: Times) -> Self {
         let inner = Inner {
             local: config.local,
             session: NodeId::random().0,
             cluster: config.cluster,
-            tls: config.tls,
+            keys: config.keys,
             directory: config.directory,
             handler: OnceLock::new(),
             listener: Mutex::new(Some(config.listener)),
             counters: Arc::default(),
-            table: Table::new(config.local),
+            table: Table::new(config.local, times.collision_max),
+            key_gone_drain: times.key_gone_drain,
             stopping: CancellationToken::new(),
             stopped: CancellationToken::new(),
             tasks: TaskTracker::new(),

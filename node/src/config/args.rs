@@ -18,6 +18,7 @@ pub(super) fn program() -> Command {
         )
         .after_help(
             "File keys are the flags' names with underscores: http, peer, cluster_key_file, max_body, ...\n\
+             SIGTERM leaves the cluster, then ends; SIGHUP reads the file of the cluster key again.\n\
              Exit status: 0 done, 1 failed, 2 a bad flag or configuration.",
         )
 }

@@ -8,9 +8,8 @@ use skep_base::log::LogConfig;
 use skep_base::settings::{ConfigError, Layers, log, require_distinct, require_key};
 use skep_console::token;
 use skep_members::advertise::Advertise;
-use skep_members::key::KeyRing;
 use skep_members::seeds::Seed;
-use skep_members::settings::{ADVERTISE, SEEDS, cluster_key};
+use skep_members::settings::{ADVERTISE, Given, SEEDS, cluster_key};
 
 use super::kept;
 use super::settings::{
@@ -35,7 +34,7 @@ pub struct ServeConfig {
     pub expect: u32,
     pub voters: u32,
     /// Never `None` where anything binds beyond loopback.
-    pub cluster_key: Option<KeyRing>,
+    pub cluster_key: Option<Given>,
     pub log: LogConfig,
     pub max_body_bytes: usize,
     pub request_timeout: Duration,

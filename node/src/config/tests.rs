@@ -128,7 +128,7 @@ fn a_bind_beyond_loopback_without_a_key_is_refused_with_what_to_do() {
     }
     serve(&["--http", "[::1]:8080", "--peer", "127.0.0.2:7400"], NO_ENV);
     let config = serve(&["--peer", "0.0.0.0:7400"], &[("SKEP_CLUSTER_KEY", KEY)]);
-    assert_eq!(config.cluster_key, Some(KeyRing::parse(KEY).unwrap()));
+    assert_eq!(config.cluster_key, Some(KeyRing::parse(KEY).unwrap().into()));
 }
 
 #[test]

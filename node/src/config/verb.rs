@@ -174,10 +174,10 @@ fn keys(file: Option<String>, layers: &Layers) -> Result<KeyRing, ConfigError> {
     const FILE: &str = "FILE";
     if let Some(file) = file {
         let path = if file == "-" { "/dev/stdin" } else { &file };
-        return cluster_key_in(Path::new(path), FILE);
+        return cluster_key_in(Path::new(path), FILE).map(|given| given.ring);
     }
     let (keys, _) = cluster_key(layers)?;
-    keys.ok_or_else(|| ConfigError::Invalid {
+    keys.map(|given| given.ring).ok_or_else(|| ConfigError::Invalid {
         origin: FILE.into(),
         reason: "name the file with the cluster key whose edge key is asked for, or - for standard input"
             .into(),

@@ -6,12 +6,12 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use skep_console::server::Door;
 use skep_console::{Problem, ProblemKind};
+use skep_members::in_force::Keys;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -51,13 +51,14 @@ impl HttpTls {
 /// Lets in who shows a certificate of the cluster's, and who speaks plain HTTP where that is taken.
 #[derive(Clone)]
 pub struct TlsDoor {
-    acceptor: TlsAcceptor,
+    keys: Keys,
     takes_plain: bool,
 }
 
 impl TlsDoor {
-    pub fn new(config: Arc<rustls::ServerConfig>, takes_plain: bool) -> Self {
-        Self { acceptor: config.into(), takes_plain }
+    /// By the keys that are in force as somebody comes.
+    pub fn new(keys: Keys, takes_plain: bool) -> Self {
+        Self { keys, takes_plain }
     }
 }
 
@@ -81,7 +82,8 @@ impl Door for TlsDoor {
             return None;
         }
         let from = stream.peer_addr();
-        match timeout(HANDSHAKE_TIMEOUT, self.acceptor.accept(stream)).await {
+        let acceptor = TlsAcceptor::from(self.keys.now().http.server.clone());
+        match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
             Ok(Ok(stream)) => Some(Opened::Tls(Box::new(stream))),
             Ok(Err(error)) => {
                 tracing::debug!(?from, %error, "no TLS on the HTTP port");
@@ -167,15 +169,14 @@ mod tests {
     use hyper::body::Incoming;
     use skep_console::{Answers, ServeLimits, Stage, serve_behind};
     use skep_members::key::KeyRing;
-    use skep_members::tls::{PeerTls, peer_tls};
     use tokio::net::TcpListener;
     use tokio::sync::watch;
     use tokio_rustls::TlsConnector;
 
     use super::*;
 
-    fn http(line: &str) -> PeerTls {
-        peer_tls(&KeyRing::parse(line).unwrap()).unwrap().for_http()
+    fn keys(line: &str) -> Keys {
+        Keys::of_node(KeyRing::parse(line).unwrap().into()).unwrap()
     }
 
     /// What becomes of one connection, and the client's end of it.
@@ -190,10 +191,10 @@ mod tests {
     #[tokio::test]
     async fn who_has_a_key_is_let_in_and_who_has_another_is_not() {
         let (ours, theirs) = (KeyRing::generate_line(), KeyRing::generate_line());
-        let door = TlsDoor::new(http(&ours).server, false);
+        let door = TlsDoor::new(keys(&ours), false);
         for (line, is_let_in) in [(&ours, true), (&theirs, false)] {
             let (opened, client) = opening(&door).await;
-            let tls = http(line);
+            let tls = keys(line).now().http.clone();
             let connected = TlsConnector::from(tls.client).connect(tls.server_name, client).await;
             let opened = opened.await.unwrap();
             assert_eq!((connected.is_ok(), matches!(opened, Some(Opened::Tls(_)))), (is_let_in, is_let_in));
@@ -204,10 +205,10 @@ mod tests {
     async fn plain_http_is_served_or_refused_in_words() {
         let line = KeyRing::generate_line();
         let request = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
-        let (opened, mut client) = opening(&TlsDoor::new(http(&line).server, true)).await;
+        let (opened, mut client) = opening(&TlsDoor::new(keys(&line), true)).await;
         client.write_all(request).await.unwrap();
         assert!(matches!(opened.await.unwrap(), Some(Opened::Plain(_))));
-        let (opened, mut client) = opening(&TlsDoor::new(http(&line).server, false)).await;
+        let (opened, mut client) = opening(&TlsDoor::new(keys(&line), false)).await;
         client.write_all(request).await.unwrap();
         assert!(opened.await.unwrap().is_none());
         let mut answer = Vec::new();
@@ -218,7 +219,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_says_nothing_is_waited_for_and_who_leaves_is_not() {
-        let (opened, client) = opening(&TlsDoor::new(http(&KeyRing::generate_line()).server, true)).await;
+        let (opened, client) = opening(&TlsDoor::new(keys(&KeyRing::generate_line()), true)).await;
         let mut opened = opened;
         assert!(timeout(Duration::from_millis(100), &mut opened).await.is_err(), "it waits");
         drop(client);
@@ -240,7 +241,7 @@ mod tests {
     async fn who_has_said_nothing_holds_no_stop_and_who_has_is_answered() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let door = TlsDoor::new(http(&KeyRing::generate_line()).server, true);
+        let door = TlsDoor::new(keys(&KeyRing::generate_line()), true);
         let (stop, stages) = watch::channel(Stage::Serving);
         let serving = tokio::spawn(serve_behind(door, listener, Hello, ServeLimits::default(), stages));
         let mut silent = TcpStream::connect(address).await.unwrap();

@@ -1,10 +1,10 @@
 //! The workers' token: `Authorization: Bearer ...`.
 
 use std::fmt;
-use std::sync::Arc;
 
 use http::HeaderMap;
 use skep_console::token::bearer;
+use skep_members::in_force::Keys;
 use skep_members::key::KeyRing;
 
 use super::problem::{Problem, ProblemKind};
@@ -15,7 +15,7 @@ const WORKER: &str = "worker";
 /// What workers prove themselves with: it is derived from the cluster key, so that whoever runs what comes from
 /// anywhere has that alone. Without a key, which is on loopback alone, everybody is a worker.
 #[derive(Clone, Default)]
-pub struct WorkerToken(Option<Arc<KeyRing>>);
+pub struct WorkerToken(Option<Keys>);
 
 impl fmt::Debug for WorkerToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -24,8 +24,8 @@ impl fmt::Debug for WorkerToken {
 }
 
 impl WorkerToken {
-    pub fn new(keys: Option<&KeyRing>) -> Self {
-        Self(keys.map(|keys| Arc::new(keys.clone())))
+    pub fn new(keys: Option<Keys>) -> Self {
+        Self(keys)
     }
 
     /// The token of the first of these keys, to be given to workers; None where that is an edge key, of which it
@@ -43,7 +43,7 @@ impl WorkerToken {
                 "send the workers' token as Authorization: Bearer TOKEN; `skep-node worker-token` prints it";
             return Err(Problem::new(ProblemKind::NoWorker, detail));
         };
-        match keys.root_proves(WORKER, b"", given) {
+        match keys.now().ring.root_proves(WORKER, b"", given) {
             true => Ok(()),
             false => Err(Problem::new(ProblemKind::NoWorker, "the workers' token is another one")),
         }
@@ -66,7 +66,7 @@ mod tests {
     fn a_workers_token_is_one_of_any_key_of_the_ring_and_no_other() {
         let (old, new) = (KeyRing::generate_line(), KeyRing::generate_line());
         let ring = |text: &str| KeyRing::parse(text).unwrap();
-        let token = WorkerToken::new(Some(&ring(&format!("{new}\n{old}"))));
+        let token = WorkerToken::new(Some(Keys::of_node(ring(&format!("{new}\n{old}")).into()).unwrap()));
         for key in [&old, &new] {
             token.check(&bearing(&WorkerToken::of(&ring(key)).unwrap())).unwrap();
         }

@@ -12,8 +12,8 @@ use openraft::ChangeMembers;
 use openraft::async_runtime::WatchReceiver;
 use openraft::impls::EmptyNode;
 use skep_base::id::{ClusterId, NodeId};
+use skep_members::in_force::Keys;
 use skep_members::key::KeyRing;
-use skep_members::tls::peer_tls;
 use skep_raft::Raft;
 use skep_raft::network::Network;
 use skep_raft::peers::{Directory, Peers, PeersConfig};
@@ -67,12 +67,12 @@ async fn start(id: u64, world: &Arc<World>) -> Node {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     world.0.lock().unwrap().insert(NodeId(id), listener.local_addr().unwrap());
     let cluster = watch::Sender::new(Some(CLUSTER));
-    let keys = KeyRing::insecure_loopback();
+    let keys = Keys::of_node(KeyRing::insecure_loopback().into()).unwrap();
     let peers = Peers::start(PeersConfig {
         local: NodeId(id),
         cluster: cluster.subscribe(),
         listener,
-        tls: peer_tls(&keys).unwrap(),
+        keys,
         directory: world.clone(),
     });
     let store = open(StoreConfig::new(dir.path())).unwrap();

@@ -23,7 +23,7 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, Subcommand};
 pub use addresses::{require_distinct, require_key};
 pub use error::ConfigError;
 pub use layers::Layers;
-pub use secret::{Secret, secret, secret_in};
+pub use secret::{Secret, secret, secret_again, secret_in};
 
 use crate::log::LogConfig;
 

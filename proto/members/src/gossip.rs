@@ -31,7 +31,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::key::KeyRing;
+use crate::in_force::Keys;
 use crate::seeds::Seed;
 pub use counters::{Dropped, GossipCounters};
 pub use record::{NodeState, PeerRecord, Program, RaftRole};
@@ -58,7 +58,7 @@ pub struct GossipConfig {
     pub socket: std::net::UdpSocket,
     /// Where to look for others first.
     pub seeds: Vec<Seed>,
-    pub keys: KeyRing,
+    pub keys: Keys,
     /// Those of whom it is known that they are nodes, before they have proved it: the members of the cluster as
     /// the node's folder has them. Of them nothing is believed that an edge says.
     pub nodes: Vec<NodeId>,
@@ -121,7 +121,7 @@ impl Gossip {
         });
         let (sender, view) = watch::channel(Arc::new(View::alone(config.record, Instant::now())));
         let driver =
-            driver::Driver::start(shared.clone(), socket, &config.keys, config.seeds, config.nodes, sender)
+            driver::Driver::start(shared.clone(), socket, config.keys, config.seeds, config.nodes, sender)
                 .await?;
         let stop = Arc::new(shared.stop.clone().drop_guard());
         let task = Arc::new(Mutex::new(Some(tokio::spawn(driver.run()))));

@@ -17,7 +17,7 @@ use std::fmt;
 
 use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};
 
-pub(crate) use self::proofs::SHORT_PROOF_DIGITS;
+pub(crate) use self::proofs::{Prover, SHORT_PROOF_DIGITS};
 
 /// Bytes of one key.
 pub const KEY_BYTES: usize = 32;
@@ -196,6 +196,27 @@ impl KeyRing {
     /// one is an edge, whatever else it has.
     pub fn has_edge_alone(&self) -> bool {
         self.keys.iter().any(|key| key.root.is_none())
+    }
+
+    /// How many keys there are.
+    pub fn size(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Whether both seal with the same key in the same form.
+    pub fn seals_as(&self, other: &Self) -> bool {
+        self.keys.first() == other.keys.first()
+    }
+
+    /// Whether the other has the key that this one seals with, in whichever form.
+    pub fn is_opened_by(&self, other: &Self) -> bool {
+        self.keys.first().is_some_and(|first| other.keys.iter().any(|known| known.edge == first.edge))
+    }
+
+    /// How many of its keys the other has not.
+    pub fn not_in(&self, other: &Self) -> usize {
+        let is_there = |key: &&Key| other.keys.iter().any(|known| known.edge == key.edge);
+        self.keys.len() - self.keys.iter().filter(is_there).count()
     }
 
     /// The well-known ring of a process that was given no key. It keeps nobody out: the caller

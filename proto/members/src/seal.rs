@@ -17,10 +17,11 @@
 //! has forgotten open once more. Gossip bears that: versions and heartbeats in it only rise.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use aws_lc_rs::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 
-use crate::key::{Form, HINT_BYTES, Hint, KeyRing, Secret};
+use crate::key::{Form, HINT_BYTES, Hint, KEYS_MAX, KeyRing, Secret};
 use window::Window;
 
 mod window;
@@ -40,6 +41,9 @@ pub const WINDOW: u64 = 2048;
 /// Most sessions of each form that are remembered; the one unused for longest goes first. An edge that begins
 /// many lets none of the members' be forgotten, whose datagrams would open once more.
 pub const SESSIONS_MAX: usize = 1024;
+
+/// Most own sessions that are refused.
+const OWN_SESSIONS_MAX: usize = 2 * KEYS_MAX;
 
 /// Datagrams of one session; then the sealer starts another.
 const COUNTER_MAX: u64 = 1 << 48;
@@ -106,6 +110,16 @@ impl Sealer {
         Ok(Self { edge: FormSealer::new(key.edge())?, root: root.map(FormSealer::new).transpose()? })
     }
 
+    /// From now on, seals as [`Sealer::new`] of this ring does. Its sessions go on where the key is the same.
+    pub fn rekey(&mut self, ring: &KeyRing) -> Result<(), SealError> {
+        let new = Self::new(ring)?;
+        let same_root = new.root.as_ref().map(|root| &root.key) == self.root.as_ref().map(|root| &root.key);
+        if !same_root || new.edge.key != self.edge.key {
+            *self = new;
+        }
+        Ok(())
+    }
+
     /// The sessions that the next datagrams belong to.
     pub fn sessions(&self) -> Vec<[u8; SESSION_BYTES]> {
         self.root.iter().chain([&self.edge]).map(|sealer| sealer.session).collect()
@@ -167,7 +181,7 @@ impl FormSealer {
 
 /// Opens what came, with any key of the ring.
 pub struct Opener {
-    keys: Vec<(Hint, Form, Secret)>,
+    keys: Vec<Arc<Opens>>,
     /// Hints of cluster keys of which there is the edge key alone.
     members: Vec<Hint>,
     own: Vec<SessionId>,
@@ -176,8 +190,17 @@ pub struct Opener {
     now: u64,
 }
 
-struct Session {
+/// A secret that opens.
+#[derive(PartialEq, Eq)]
+struct Opens {
+    hint: Hint,
     form: Form,
+    secret: Secret,
+}
+
+struct Session {
+    /// What it was opened with first.
+    by: Arc<Opens>,
     key: LessSafeKey,
     window: Window,
     last_used: u64,
@@ -185,19 +208,33 @@ struct Session {
 
 impl Opener {
     pub fn new(ring: &KeyRing) -> Result<Self, SealError> {
-        let secrets = ring.keys().iter().flat_map(|key| key.secrets());
-        let keys = secrets
-            .map(|(form, secret)| Some((secret.hint()?, form, secret.clone())))
-            .collect::<Option<_>>()
-            .ok_or(SealError)?;
-        let edges = ring.keys().iter().filter(|key| key.root().is_none());
-        let members = edges.map(|key| key.root_hint()).collect();
-        Ok(Self { keys, members, own: Vec::new(), sessions: HashMap::new(), now: 0 })
+        let mut opener =
+            Self { keys: Vec::new(), members: Vec::new(), own: Vec::new(), sessions: HashMap::new(), now: 0 };
+        opener.rekey(ring)?;
+        Ok(opener)
     }
 
-    /// From now on, refuses this process's own sessions: what an attacker sends back.
+    /// From now on, opens with these keys. Sessions of a key that is not among them are forgotten; of the others
+    /// it is known what they said already.
+    pub fn rekey(&mut self, ring: &KeyRing) -> Result<(), SealError> {
+        let secrets = ring.keys().iter().flat_map(|key| key.secrets());
+        let opens = |(form, secret): (Form, &Secret)| {
+            Some(Arc::new(Opens { hint: secret.hint()?, form, secret: secret.clone() }))
+        };
+        self.keys = secrets.map(opens).collect::<Option<_>>().ok_or(SealError)?;
+        let edges = ring.keys().iter().filter(|key| key.root().is_none());
+        self.members = edges.map(|key| key.root_hint()).collect();
+        self.sessions.retain(|_, session| self.keys.contains(&session.by));
+        Ok(())
+    }
+
+    /// From now on, refuses these sessions of this process as well: what an attacker sends back. The newest are
+    /// remembered, those of one sealer for each key that a ring has room for.
     pub fn refuse_own(&mut self, sessions: Vec<[u8; SESSION_BYTES]>) {
-        self.own = sessions;
+        self.own.retain(|own| !sessions.contains(own));
+        self.own.extend(sessions);
+        let over = self.own.len().saturating_sub(OWN_SESSIONS_MAX);
+        self.own.drain(..over);
     }
 
     /// How many sessions are remembered.
@@ -240,28 +277,28 @@ impl Opener {
             let plain = decrypt(&known.key, counter, header, sealed)?;
             known.window.insert(counter);
             known.last_used = self.now;
-            return Ok((known.form, plain));
+            return Ok((known.by.form, plain));
         }
 
         let mut unknown =
             if self.members.contains(hint) { OpenError::Members } else { OpenError::UnknownKey };
         // Hints may collide; the tag decides.
-        for (_, form, key) in self.keys.iter().filter(|(known, ..)| known == hint) {
+        for by in self.keys.iter().filter(|by| by.hint == *hint) {
             unknown = OpenError::Forged;
-            let Some(key) = session_key(key, session) else { continue };
+            let Some(key) = session_key(&by.secret, session) else { continue };
             let Ok(plain) = decrypt(&key, counter, header, sealed) else { continue };
-            let form = *form;
+            let (by, form) = (by.clone(), by.form);
             let mut window = Window::default();
             window.insert(counter);
             self.make_room(form);
-            self.sessions.insert(id, Session { form, key, window, last_used: self.now });
+            self.sessions.insert(id, Session { by, key, window, last_used: self.now });
             return Ok((form, plain));
         }
         Err(unknown)
     }
 
     fn make_room(&mut self, form: Form) {
-        let alike = || self.sessions.iter().filter(move |(_, session)| session.form == form);
+        let alike = || self.sessions.iter().filter(move |(_, session)| session.by.form == form);
         if alike().count() < SESSIONS_MAX {
             return;
         }

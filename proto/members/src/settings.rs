@@ -1,9 +1,11 @@
 //! The settings that say who a process's peers are: the address it tells them, the seeds, the
 //! cluster key. Each program has them as rows of its table.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use skep_base::settings::{ConfigError, Kind, Layers, Secret, Setting, secret, secret_in, values::list};
+use skep_base::settings::{
+    ConfigError, Kind, Layers, Secret, Setting, secret, secret_again, secret_in, values::list,
+};
 
 use crate::advertise::Advertise;
 use crate::key::KeyRing;
@@ -52,18 +54,88 @@ pub fn seeds(text: &str) -> Result<Vec<Seed>, String> {
     list(text, |seed| Seed::parse(seed).map_err(|error| error.to_string()))
 }
 
+/// Keys as a process was given them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Given {
+    pub ring: KeyRing,
+    /// None: they came by the environment, which does not change.
+    pub file: Option<KeyFile>,
+}
+
+/// In no file.
+impl From<KeyRing> for Given {
+    fn from(ring: KeyRing) -> Self {
+        Self { ring, file: None }
+    }
+}
+
+/// Where keys stand that may be read again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyFile {
+    pub path: PathBuf,
+    /// How it was named.
+    origin: String,
+    whose: Whose,
+}
+
+/// Who is to have the keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    /// A node: the cluster key alone will do.
+    Node,
+    /// A balancer, or a holder of addresses.
+    Edge,
+}
+
+impl Whose {
+    /// The keys, and what is to be said of them in the log.
+    fn read(self, secret: Secret) -> Result<(KeyRing, Vec<String>), ConfigError> {
+        match self {
+            Self::Node => roots(secret),
+            Self::Edge => edges(secret),
+        }
+    }
+
+    fn given(self, layers: &Layers) -> Result<(Option<Given>, Vec<String>), ConfigError> {
+        let Some(secret) = secret(layers, &CLUSTER_KEY, &CLUSTER_KEY_FILE)? else {
+            return Ok((None, Vec::new()));
+        };
+        let file = layers.get(&CLUSTER_KEY_FILE).map(|file| self.file(Path::new(file.text), file.origin));
+        let (ring, warnings) = self.read(secret)?;
+        Ok((Some(Given { ring, file }), warnings))
+    }
+
+    fn given_in(self, path: &Path, origin: &str) -> Result<Given, ConfigError> {
+        let (ring, _) = self.read(secret_in(path, origin.to_owned())?)?;
+        Ok(Given { ring, file: Some(self.file(path, origin.to_owned())) })
+    }
+
+    fn file(self, path: &Path, origin: String) -> KeyFile {
+        KeyFile { path: path.to_owned(), origin, whose: self }
+    }
+}
+
+impl KeyFile {
+    /// The keys that it has now, by the same rules as at the start, and what is to be said of them in the log.
+    pub fn read_again(&self) -> Result<(KeyRing, Vec<String>), ConfigError> {
+        self.whose.read(secret_again(&self.path, self.origin.clone())?)
+    }
+}
+
 /// A node's keys: the cluster key, and what is to be said in the log of its file.
-pub fn cluster_key(layers: &Layers) -> Result<(Option<KeyRing>, Vec<String>), ConfigError> {
-    let Some(secret) = secret(layers, &CLUSTER_KEY, &CLUSTER_KEY_FILE)? else {
-        return Ok((None, Vec::new()));
-    };
-    let (ring, warnings) = roots(secret)?;
-    Ok((Some(ring), warnings))
+pub fn cluster_key(layers: &Layers) -> Result<(Option<Given>, Vec<String>), ConfigError> {
+    Whose::Node.given(layers)
 }
 
 /// The cluster key in a file; `origin` is how it was named.
-pub fn cluster_key_in(path: &Path, origin: &str) -> Result<KeyRing, ConfigError> {
-    roots(secret_in(path, origin.to_owned())?).map(|(ring, _)| ring)
+pub fn cluster_key_in(path: &Path, origin: &str) -> Result<Given, ConfigError> {
+    Whose::Node.given_in(path, origin)
+}
+
+/// An edge's keys in a file, for tests.
+#[cfg(test)]
+pub(crate) fn edge_key_in(path: &Path, origin: &str) -> Result<Given, ConfigError> {
+    Whose::Edge.given_in(path, origin)
 }
 
 fn roots(secret: Secret) -> Result<(KeyRing, Vec<String>), ConfigError> {
@@ -78,10 +150,11 @@ fn roots(secret: Secret) -> Result<(KeyRing, Vec<String>), ConfigError> {
 
 /// An edge's keys: the edge key, or the cluster key, which does as well but is more than it needs. And
 /// what is to be said of that, and of its file, in the log.
-pub fn edge_key(layers: &Layers) -> Result<(Option<KeyRing>, Vec<String>), ConfigError> {
-    let Some(secret) = secret(layers, &CLUSTER_KEY, &CLUSTER_KEY_FILE)? else {
-        return Ok((None, Vec::new()));
-    };
+pub fn edge_key(layers: &Layers) -> Result<(Option<Given>, Vec<String>), ConfigError> {
+    Whose::Edge.given(layers)
+}
+
+fn edges(secret: Secret) -> Result<(KeyRing, Vec<String>), ConfigError> {
     let (ring, origin, mut warnings) = ring(secret)?;
     if ring.has_root() {
         warnings.push(format!(
@@ -89,7 +162,7 @@ pub fn edge_key(layers: &Layers) -> Result<(Option<KeyRing>, Vec<String>), Confi
              enough: `skep-node edge-key` prints it"
         ));
     }
-    Ok((Some(ring), warnings))
+    Ok((ring, warnings))
 }
 
 /// The keys, where they come from, and a warning where everyone can read their file.
@@ -117,7 +190,7 @@ mod tests {
     #[derive(Debug, Subcommand)]
     enum NoVerb {}
 
-    type Read = fn(&Layers) -> Result<(Option<KeyRing>, Vec<String>), ConfigError>;
+    type Read = fn(&Layers) -> Result<(Option<Given>, Vec<String>), ConfigError>;
 
     fn key(args: &[&str], env: &[(&str, &str)]) -> Result<(Option<KeyRing>, Vec<String>), ConfigError> {
         read(cluster_key, args, env)
@@ -134,7 +207,7 @@ mod tests {
         let lookup = |name: &str| env.get(name).map(|value| (*value).into());
         let (layers, _) =
             skep_base::settings::parse::<NoVerb, _, _>(Command::new("program"), settings, args, &lookup)?;
-        read(&layers)
+        read(&layers).map(|(given, warnings)| (given.map(|given| given.ring), warnings))
     }
 
     fn said<T: std::fmt::Debug>(result: Result<T, ConfigError>) -> String {

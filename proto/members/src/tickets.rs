@@ -35,7 +35,8 @@ const EPOCHS: u32 = 3;
 const PURPOSE: &[u8] = b"skep session tickets 1";
 const HINT_PURPOSE: &[u8] = b"skep session tickets hint 1";
 
-/// Seals with the ring's first key, and opens with each.
+/// Seals with the ring's first key, and opens with each. Of a key that is taken away they open nothing: who has such a
+/// ticket makes a whole handshake.
 pub struct Tickets {
     keys: Vec<(Secret, [u8; HINT_BYTES])>,
     /// Of one epoch and the two around it: for each key of the ring those three.

@@ -64,9 +64,19 @@ pub struct PeerTls {
     pub server_name: ServerName<'static>,
     /// Takes members' certificates alone. None where this process is an edge, and knows no member.
     members: Option<Arc<dyn ClientCertVerifier>>,
+    /// Takes whom `server` takes.
+    all: Arc<dyn ClientCertVerifier>,
 }
 
 impl PeerTls {
+    /// Whether who showed these certificates has one of the keys, at whichever end of a connection.
+    pub fn believes(&self, shown: &[CertificateDer<'_>]) -> bool {
+        // Every leaf is made for both ends.
+        shown.split_first().is_some_and(|(leaf, between)| {
+            self.all.verify_client_cert(leaf, between, UnixTime::now()).is_ok()
+        })
+    }
+
     /// The role of a client that `server` took, by the certificates that it showed.
     ///
     /// They are verified once more, against the peers' CAs alone: who has the edges' CA can put any
@@ -185,6 +195,7 @@ impl Minted {
             WebPkiClientVerifier::builder_with_provider(Arc::new(trusted), self.provider.clone()).build()
         };
         let members = if self.peers.is_empty() { None } else { Some(verifier(self.peers.clone())?) };
+        let all = verifier(self.all()?)?;
         let shown = ByName {
             edge_name: EDGE_NAME,
             edge: self.edge.1.clone(),
@@ -192,7 +203,7 @@ impl Minted {
         };
         let mut server = rustls::ServerConfig::builder_with_provider(self.provider.clone())
             .with_protocol_versions(&[&rustls::version::TLS13])?
-            .with_client_cert_verifier(verifier(self.all()?)?)
+            .with_client_cert_verifier(all.clone())
             .with_cert_resolver(Arc::new(shown));
         server.alpn_protocols = vec![PEER_ALPN.to_vec()];
         // Peers connect seldom and stay: a full handshake each time keeps every connection checked
@@ -200,7 +211,7 @@ impl Minted {
         server.session_storage = Arc::new(NoServerSessionStorage {});
         server.send_tls13_tickets = 0;
         let server_name = ServerName::try_from(name).map_err(|_| TlsError::Derive)?;
-        Ok(PeerTls { server: Arc::new(server), client: Arc::new(client), server_name, members })
+        Ok(PeerTls { server: Arc::new(server), client: Arc::new(client), server_name, members, all })
     }
 }
 
@@ -272,4 +283,4 @@ fn always_valid() -> CertificateParams {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

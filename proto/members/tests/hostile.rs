@@ -7,9 +7,14 @@ use chitchat::ChitchatId;
 use skep_base::id::NodeId;
 use skep_members::gossip::wire::{self, Body, Delta, Digest, Digests, Key, Message, Status};
 use skep_members::gossip::{Gossip, GossipConfig, NodeState, PeerRecord, Program, RaftRole, View};
+use skep_members::in_force::Keys;
 use skep_members::key::{Form, KeyRing};
 use skep_members::seal::Sealer;
 use skep_members::seeds::Seed;
+
+fn in_force(keys: &KeyRing) -> Keys {
+    Keys::of_edge(keys.clone().into()).unwrap()
+}
 
 /// Far above any bar: what takes longer never happens.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -53,7 +58,7 @@ async fn start_at(net: u8, host: u8, keys: &KeyRing, seeds: &[u8], nodes: Vec<No
     let socket = UdpSocket::bind(address(net, host)).unwrap();
     let seeds = seeds.iter().map(|seed| Seed::Address(address(net, *seed))).collect();
     let record = record(net, host);
-    Gossip::start(GossipConfig { socket, seeds, nodes, keys: keys.clone(), record }).await.unwrap()
+    Gossip::start(GossipConfig { socket, seeds, nodes, keys: in_force(keys), record }).await.unwrap()
 }
 
 async fn until(gossip: &Gossip, so: impl Fn(&View) -> bool) {

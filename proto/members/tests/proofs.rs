@@ -6,8 +6,13 @@ use std::time::Duration;
 
 use skep_base::id::NodeId;
 use skep_members::gossip::{Gossip, GossipConfig, NodeState, PeerRecord, Program, RaftRole, View};
+use skep_members::in_force::Keys;
 use skep_members::key::KeyRing;
 use skep_members::seeds::Seed;
+
+fn in_force(keys: &KeyRing) -> Keys {
+    Keys::of_edge(keys.clone().into()).unwrap()
+}
 
 /// Far above any bar: what takes longer never happens.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -39,7 +44,7 @@ fn record(net: u8, host: u8, id: u64, generation: u64) -> PeerRecord {
 async fn start(net: u8, host: u8, keys: &KeyRing, record: PeerRecord) -> Gossip {
     let socket = UdpSocket::bind(address(net, host)).unwrap();
     let seeds = vec![Seed::Address(address(net, 1))];
-    Gossip::start(GossipConfig { socket, seeds, nodes: vec![], keys: keys.clone(), record }).await.unwrap()
+    Gossip::start(GossipConfig { socket, seeds, nodes: vec![], keys: in_force(keys), record }).await.unwrap()
 }
 
 async fn until(gossip: &Gossip, so: impl Fn(&View) -> bool) -> Arc<View> {

@@ -12,4 +12,5 @@ mod hostile;
 mod measures;
 mod partition;
 mod planned;
+mod rotation;
 mod vmac;

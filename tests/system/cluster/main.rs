@@ -37,6 +37,7 @@ mod refusals;
 mod repeats;
 mod replace;
 mod retention;
+mod rotation;
 mod scrub;
 mod signals;
 mod strangers;

@@ -56,10 +56,18 @@ pub struct Running {
 impl Running {
     /// On queue `q`; it works on return.
     pub fn start(args: &[&str]) -> Self {
-        let mut child = command()
+        Self::start_by(command().env("SKEP_WORKER_TOKEN", "the-token"), args)
+    }
+
+    /// With the token in a file.
+    pub fn start_with_token_in(file: &str, args: &[&str]) -> Self {
+        Self::start_by(command().args(["--worker-token-file", file]), args)
+    }
+
+    fn start_by(command: &mut Command, args: &[&str]) -> Self {
+        let mut child = command
             .args(["--queues", "q", "--name", "w", "--admin", "127.0.0.1:0", "--log-format", "json"])
             .args(args)
-            .env("SKEP_WORKER_TOKEN", "the-token")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -99,6 +107,11 @@ impl Running {
 
     pub fn terminate(&self) {
         kill_process(Pid::from_child(&self.child), Signal::TERM).expect("it runs");
+    }
+
+    /// SIGHUP.
+    pub fn hang_up(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::HUP).expect("it runs");
     }
 
     /// Once it has ended by itself.

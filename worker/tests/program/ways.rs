@@ -31,6 +31,37 @@ fn a_program_does_what_is_claimed_and_its_result_is_told() {
 }
 
 #[test]
+fn a_token_is_read_again_whole_or_not_at_all() {
+    let server = Server::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("worker.token");
+    let (first, second) = ("0f".repeat(32), "1e".repeat(32));
+    let write = |text: &str| std::fs::write(&file, text).expect("a file");
+    write(&first);
+    let worker = Running::start_with_token_in(
+        file.to_str().expect("a plain path"),
+        &["--url", &server.url(), "--exec", "cat"],
+    );
+    let bears = |fence: u64| {
+        let id = server.put(fence, json!(1));
+        server.wait_for(&format!("/tasks/{id}/complete")).authorization.expect("a token")
+    };
+    assert_eq!(bears(1), format!("Bearer {first}"));
+    for (fence, text) in (2..).zip(["", "\n", &second[..40], &format!("{second}00"), &"x".repeat(64)]) {
+        write(text);
+        worker.hang_up();
+        let line = worker.wait_log("the workers' token is left as it was");
+        assert!(line.contains("worker.token") && line.contains("64 hex digits"), "{line}");
+        assert!(text.len() < 40 || !line.contains(text), "a token is in the log");
+        assert_eq!(bears(fence), format!("Bearer {first}"), "after {text:?}");
+    }
+    write(&format!("{second}\n"));
+    worker.hang_up();
+    worker.wait_log("the workers' token read again");
+    assert_eq!(bears(9), format!("Bearer {second}"));
+}
+
+#[test]
 fn a_server_beside_the_worker_does_what_is_claimed_and_its_status_tells_the_end() {
     let (server, beside) = (Server::start(), Server::start());
     beside.script(|asked, _| {

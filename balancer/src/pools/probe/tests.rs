@@ -1,3 +1,4 @@
+use skep_members::in_force::Keys;
 use skep_members::key::KeyRing;
 use skep_members::tls::peer_tls;
 use tokio::net::TcpListener;
@@ -110,7 +111,7 @@ async fn sealed(keys: &KeyRing, open: watch::Receiver<bool>) -> SocketAddr {
 #[tokio::test]
 async fn who_takes_no_more_connections_is_well_by_its_own_word_where_it_has_proved_who_it_is() {
     let keys = KeyRing::parse(&KeyRing::generate_line()).unwrap();
-    let tls = BackendTls::of_members(&peer_tls(&keys).unwrap());
+    let tls = BackendTls::of_members(Keys::of_edge(keys.clone().into()).unwrap());
     let (opening, open) = watch::channel(true);
     let http = sealed(&keys, open).await;
     let ready = server(b"HTTP/1.1 200 OK\r\n\r\n").await;

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use skep_members::tls::PeerTls;
+use skep_members::in_force::Keys;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{sleep, timeout};
+use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::{Event, Message, Seat, Speaker, Spoken, Target, VERSION, What};
@@ -46,7 +47,7 @@ pub(super) fn listen(interface: &str, port: u16) -> io::Result<TcpListener> {
 pub(super) struct Acceptor {
     pub interface: String,
     pub seats: Arc<Vec<Seat>>,
-    pub tls: TlsAcceptor,
+    pub keys: Keys,
     pub events: mpsc::Sender<Event>,
     pub ids: Arc<AtomicU64>,
 }
@@ -77,7 +78,8 @@ impl Acceptor {
     async fn serve(self, stream: TcpStream, address: IpAddr) {
         prepare(&stream);
         let greeted = timeout(CONNECT_TIMEOUT, async {
-            let mut stream = self.tls.accept(stream).await?;
+            let acceptor = TlsAcceptor::from(self.keys.now().peers.server.clone());
+            let mut stream = acceptor.accept(stream).await?;
             let hello = read(&mut stream).await?;
             io::Result::Ok((stream, hello))
         });
@@ -92,7 +94,11 @@ impl Acceptor {
         });
         let Some(router) = found else { return };
         let from = Speaker::Follower(self.ids.fetch_add(1, Relaxed));
-        let orderly = converse(stream, router, from, address, priority, &self.events).await;
+        let shown = shown(stream.get_ref().1);
+        let orderly = tokio::select! {
+            orderly = converse(stream, router, from, address, priority, &self.events) => orderly,
+            () = self.keys.no_more(&shown) => true,
+        };
         let _ = self.events.send(Event { router, from, what: What::Gone { orderly } }).await;
     }
 }
@@ -130,7 +136,7 @@ pub(super) async fn look_again(connecting: impl Future<Output = io::Result<Strea
 pub(super) async fn follow(
     router: usize,
     seat: Seat,
-    tls: PeerTls,
+    keys: Keys,
     mut targets: watch::Receiver<Option<Target>>,
     events: mpsc::Sender<Event>,
 ) {
@@ -149,20 +155,22 @@ pub(super) async fn follow(
         let connected = match at_hand.take().filter(|(to, _)| *to == target) {
             Some((_, stream)) => Ok(Ok(*stream)),
             None => tokio::select! {
-                connected = timeout(CONNECT_TIMEOUT, connect(&seat, &tls, target)) => connected,
+                connected = timeout(CONNECT_TIMEOUT, connect(&seat, &keys, target)) => connected,
                 _ = targets.changed() => continue,
             },
         };
         match connected {
             Ok(Ok(stream)) => {
                 let begun = Instant::now();
+                let shown = shown(stream.get_ref().1);
                 let ended = tokio::select! {
                     orderly = converse(stream, router, from, address, target.priority, &events) => Some(orderly),
                     // Dropped by this side: no death.
                     _ = targets.changed() => None,
+                    () = keys.no_more(&shown) => None,
                 };
                 let found = match ended {
-                    Some(false) => Some(look_again(connect(&seat, &tls, target)).await),
+                    Some(false) => Some(look_again(connect(&seat, &keys, target)).await),
                     Some(true) | None => None,
                 };
                 let orderly = !matches!(found, Some(Found::Dead));
@@ -190,13 +198,20 @@ pub(super) async fn follow(
     }
 }
 
-async fn connect(seat: &Seat, tls: &PeerTls, target: Target) -> io::Result<Stream> {
+async fn connect(seat: &Seat, keys: &Keys, target: Target) -> io::Result<Stream> {
     let stream = TcpStream::connect(target.address).await?;
     prepare(&stream);
-    let mut stream = TlsConnector::from(tls.client.clone()).connect(tls.server_name.clone(), stream).await?;
+    let tls = keys.now().peers.clone();
+    let mut stream = TlsConnector::from(tls.client).connect(tls.server_name, stream).await?;
     let (vrid, family, priority) = (seat.vrid, seat.family.into(), target.priority);
     write(&mut stream, &Message::Hello { version: VERSION, vrid, family, priority }).await?;
     Ok(stream)
+}
+
+/// What the other end has proved itself with. Once its key is taken away, the connection is given up: another one
+/// takes its place, where it has another key.
+fn shown(end: &tokio_rustls::rustls::CommonState) -> Vec<CertificateDer<'static>> {
+    end.peer_certificates().unwrap_or_default().to_vec()
 }
 
 fn prepare(stream: &TcpStream) {

@@ -2,11 +2,13 @@
 
 use std::time::Instant;
 
+use skep_members::in_force::Keys;
 use skep_members::key::KeyRing;
-use skep_members::tls::peer_tls;
+use skep_members::tls::PeerTls;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::connection::{QUEUE_MAX, RETRY_INTERVAL, converse, follow, read, write};
@@ -94,14 +96,14 @@ fn greet(listener: TcpListener, tls: &PeerTls) -> (JoinHandle<()>, mpsc::Receive
 
 #[tokio::test]
 async fn a_connection_that_breaks_is_a_death_only_where_its_other_end_is_gone() {
-    let tls = peer_tls(&KeyRing::insecure_loopback()).unwrap();
+    let keys = Keys::of_edge(KeyRing::insecure_loopback().into()).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let target = Target { address: listener.local_addr().unwrap(), priority: 100 };
     let (_dial, targets) = watch::channel(Some(target));
     let (events, mut incoming) = mpsc::channel(EVENTS_MAX);
     let seat = Seat { interface: "lo".into(), vrid: 1, family: Family::V4 };
-    let follower = tokio::spawn(follow(0, seat, tls.clone(), targets, events));
-    let (active, mut greeted) = greet(listener, &tls);
+    let follower = tokio::spawn(follow(0, seat, keys.clone(), targets, events));
+    let (active, mut greeted) = greet(listener, &keys.now().peers);
     let mut held = Vec::new();
     let mut next = async || match incoming.recv().await.unwrap().what {
         What::Connected { sender, .. } => {

@@ -13,8 +13,8 @@ use futures_util::future::{BoxFuture, join_all};
 use openraft::async_runtime::WatchReceiver;
 use openraft::{Config, Raft};
 use skep_base::id::{ClusterId, NodeId, RequestId};
+use skep_members::in_force::Keys;
 use skep_members::key::KeyRing;
-use skep_members::tls::peer_tls;
 use skep_state::command::{Command, Op};
 use tokio::sync::watch;
 
@@ -69,7 +69,7 @@ async fn start_peers(id: u64, world: &Arc<Mutex<World>>) -> (Peers, watch::Sende
         local: NodeId(id),
         cluster: cluster.subscribe(),
         listener,
-        tls: peer_tls(&KeyRing::parse(KEY).unwrap()).unwrap(),
+        keys: Keys::of_node(KeyRing::parse(KEY).unwrap().into()).unwrap(),
         directory: Arc::new(View { me: NodeId(id), world: world.clone() }),
     });
     (peers, cluster)

@@ -9,6 +9,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use skep_base::id::{ClusterId, NodeId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -44,6 +45,8 @@ pub(super) struct Connection {
     /// Cancelled when nothing new may start.
     pub retired: CancellationToken,
     pub counters: Arc<PeerCounters>,
+    /// When its hello was done.
+    begun: Instant,
     peer_cluster: Mutex<Option<ClusterId>>,
     open: Mutex<Open>,
     numbers: AtomicU64,
@@ -85,6 +88,7 @@ impl Connection {
             closed: CancellationToken::new(),
             retired: CancellationToken::new(),
             counters,
+            begun: Instant::now(),
             peer_cluster: Mutex::new(peer_cluster),
             open: Mutex::default(),
             numbers: AtomicU64::new(1),
@@ -101,6 +105,11 @@ impl Connection {
     /// Whether something new may start on it.
     pub fn is_usable(&self) -> bool {
         !self.closed.is_cancelled() && !self.retired.is_cancelled()
+    }
+
+    /// How long it has stood.
+    pub fn age(&self) -> Duration {
+        self.begun.elapsed()
     }
 
     /// Whether it has nothing of this side's open.

@@ -69,6 +69,8 @@ async fn part(inner: &Inner, mut io: Io, greeting: Greeting, answer: &HelloAnswe
 
 /// Answers one thing after another; says why it ended.
 async fn serve(inner: &Arc<Inner>, hello: &Hello, mut io: Io) -> String {
+    let shown = hello::shown(&io);
+    let mut key_gone = std::pin::pin!(inner.keys.no_more(&shown));
     loop {
         let body = tokio::select! {
             body = timeout(SILENCE_MAX, hello::receive(&mut io)) => match body {
@@ -77,6 +79,7 @@ async fn serve(inner: &Arc<Inner>, hello: &Hello, mut io: Io) -> String {
                 Err(_elapsed) => return "the edge is silent".into(),
             },
             () = inner.stopping.cancelled() => return "the node is stopping".into(),
+            () = &mut key_gone => return "its key was taken away".into(),
         };
         inner.counters.frames_in.add(1);
         let answer = match wire::decode_frame(&body) {

@@ -9,6 +9,7 @@ use skep_base::id::{ClusterId, NodeId};
 use skep_members::tls::{PeerTls, Role};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 use super::framing::put_whole;
@@ -151,6 +152,11 @@ pub(super) async fn accept(stream: TcpStream, tls: &PeerTls) -> Result<(Io, Hell
     let body = receive(&mut io).await.map_err(|error| AcceptError::Hello(error.to_string()))?;
     let hello = wire::decode_hello(&body).map_err(|error| AcceptError::Hello(error.to_string()))?;
     Ok((io, hello, role))
+}
+
+/// The certificates that the other end has proved itself with.
+pub(super) fn shown(io: &Io) -> Vec<CertificateDer<'static>> {
+    io.get_ref().1.peer_certificates().unwrap_or_default().to_vec()
 }
 
 /// Writes one greeting: a hello or its answer.

@@ -45,7 +45,11 @@ pub(super) async fn run(inner: Arc<Inner>, listener: TcpListener) {
         let inner = inner.clone();
         inner.clone().spawn(async move {
             let greeting = Greeting::of(greeting, share);
-            let greeted = tokio::time::timeout(HELLO_TIMEOUT, hello::accept(stream, &inner.tls)).await;
+            let greeted = {
+                // Not for as long as the session: keys that are taken away are to be wiped.
+                let keys = inner.keys.now();
+                tokio::time::timeout(HELLO_TIMEOUT, hello::accept(stream, &keys.peers)).await
+            };
             match greeted {
                 Ok(Ok((io, hello, Role::Member))) => greet(inner, io, hello, greeting).await,
                 Ok(Ok((io, hello, Role::Edge))) => edges::greet(&inner, io, hello, greeting).await,

@@ -59,6 +59,14 @@ impl Inner {
         }
     }
 
+    /// Dials a peer to which no connection is left that may be used, before anybody asks for one.
+    pub(super) fn dial_ahead(self: &Arc<Self>, to: NodeId) {
+        let slot = self.table.slot(to);
+        if !self.stopping.is_cancelled() && self.table.claim_dial(&slot) {
+            self.spawn(self.clone().dial_for_calls(to));
+        }
+    }
+
     async fn dial_for_calls(self: Arc<Self>, to: NodeId) {
         let dialed = tokio::select! {
             dialed = self.dial(to, ConnectionKind::Calls) => dialed,
@@ -113,7 +121,7 @@ impl Inner {
         let mut clusters = self.cluster.clone();
         let cluster = *clusters.borrow_and_update();
         let hello = Hello::new(kind, self.local, self.session, cluster, Some(to));
-        let (io, accepted) = match hello::dial(address, &self.tls, &hello).await {
+        let (io, accepted) = match hello::dial(address, &self.keys.now().peers, &hello).await {
             Ok(dialed) => dialed,
             Err(error) => {
                 match &error {

@@ -3,7 +3,8 @@
 //!
 //! The reader never waits for what it hands on, or heartbeats would wait behind appends: requests
 //! beyond their bound are refused, and appends beyond their window are a breach that ends the
-//! connection. The tasks end with the connection, except requests in the handler's hands: these
+//! connection. Where the key that the peer proved itself with is taken away, this node starts nothing new on the
+//! connection, and what is open on it, of the peer too, has a moment to end. The tasks end with the connection, except requests in the handler's hands: these
 //! run to their end, inside their time. All end when the network has stopped.
 
 use std::collections::{HashMap, VecDeque};
@@ -16,13 +17,14 @@ use skep_base::id::ClusterId;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
+use tokio_rustls::rustls::pki_types::CertificateDer;
 
 use super::connection::{
     APPEND_WINDOW_BYTES, APPEND_WINDOW_COUNT, CALL_BYTES_MAX, CALLS_MAX, Connection, StreamEvent,
 };
 use super::counters::Level;
 use super::framing::{Assembler, HEADER_BYTES, PIECE_BYTES_MAX};
-use super::hello::Io;
+use super::hello::{self, Io};
 use super::outbox::write_loop;
 use super::{Inner, REQUEST_TIME_MAX};
 use crate::wire::{self, AppendRequest, Frame, GroupId, Refusal, Request, Response};
@@ -56,6 +58,9 @@ const SILENCE_IDLE_MAX: Duration = Duration::from_secs(5);
 /// A peer that sends nothing for so long after a ping is dead.
 const PONG_MAX: Duration = Duration::from_secs(3);
 
+/// So long what is open on a connection may take to end once the peer's key is taken away.
+pub(super) const KEY_GONE_DRAIN: Duration = Duration::from_secs(3);
+
 /// Runs a connection to its end. `clusters` has been read for the hello: a change after that is
 /// told to the peer.
 pub(super) async fn run(
@@ -65,6 +70,7 @@ pub(super) async fn run(
     clusters: watch::Receiver<Option<ClusterId>>,
 ) {
     let level = Level::raise(&inner.counters, |counters| &counters.connections_open);
+    let shown = hello::shown(&io);
     let (reader, writer) = tokio::io::split(io);
     let writing = {
         let (connection, inner) = (connection.clone(), inner.clone());
@@ -82,13 +88,31 @@ pub(super) async fn run(
     };
     inner.spawn(writing);
     let mut session = Session::new(inner.clone(), connection.clone());
-    let reason = session.read_loop(reader, clusters).await;
+    let reason = tokio::select! {
+        reason = session.read_loop(reader, clusters) => reason,
+        () = key_gone(&inner, &connection, &shown) => "its key was taken away".into(),
+    };
     connection.close(&reason);
     inner.table.forget(&connection);
     // Nobody may listen; who listens and lags hears of later ones.
     let _ = inner.ended.send(connection.peer);
-    tracing::debug!(peer = %connection.peer, reason, "a connection to a peer ended");
+    let peer = connection.peer;
+    if inner.keys.now().peers.believes(&shown) {
+        tracing::debug!(%peer, reason, "a connection to a peer ended");
+    } else {
+        tracing::info!(%peer, reason, "a connection ended whose key is taken away");
+    }
     drop(level);
+}
+
+/// Ends once the peer's key was taken away, and what was open has had its time. Another connection takes this one's
+/// place meanwhile, where the peer has another key. This node makes it at once: the peer, which cannot see that
+/// this node uses the old one no more, begins nothing on it from then on.
+async fn key_gone(inner: &Arc<Inner>, connection: &Connection, shown: &[CertificateDer<'_>]) {
+    inner.keys.no_more(shown).await;
+    connection.retire();
+    inner.dial_ahead(connection.peer);
+    tokio::time::sleep(inner.key_gone_drain).await;
 }
 
 struct Session {

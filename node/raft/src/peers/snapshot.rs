@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::counters::Level;
 use super::framing::{Assembler, HEADER_BYTES, PIECE_BYTES_MAX, put_piece};
-use super::hello::{DialError, Io};
+use super::hello::{self, DialError, Io};
 use super::{Inner, SnapshotChunks};
 use crate::wire::{self, ConnectionKind, Frame, Hello, Refusal, SnapshotBegin, SnapshotResponse};
 
@@ -49,6 +49,9 @@ const REST_MAX: Duration = Duration::from_secs(2);
 
 /// For so long after a snapshot has arrived, the log that follows it is kept for its receiver.
 const KEPT_AFTER: Duration = Duration::from_secs(30);
+
+/// Why a transfer ends whose other end is believed no more.
+const KEY_GONE: &str = "the key of the other end is taken away";
 
 /// When the next piece may be sent.
 struct Pace {
@@ -183,6 +186,8 @@ pub(super) async fn send(
         () = inner.stopping.cancelled() => return Err(SendSnapshotError::Stopping),
     };
     let _open = Level::raise(&inner.counters, |counters| &counters.connections_open);
+    let shown = hello::shown(&io);
+    let mut key_gone = std::pin::pin!(inner.keys.no_more(&shown));
     let (reader, mut writer) = tokio::io::split(io);
     let mut reader = Frames::new(reader);
     let answer = async {
@@ -215,6 +220,7 @@ pub(super) async fn send(
                     return tokio::time::timeout(REASON_WAIT, answer).await.unwrap_or(Err(error));
                 }
             },
+            () = &mut key_gone => return Err(SendSnapshotError::Lost(KEY_GONE.into())),
             () = inner.stopping.cancelled() => return Err(SendSnapshotError::Stopping),
         }
     }
@@ -249,11 +255,13 @@ async fn send_chunks(
 /// Takes a snapshot that a peer sends, and answers it.
 pub(super) async fn receive(inner: &Arc<Inner>, hello: Hello, io: Io) {
     let _open = Level::raise(&inner.counters, |counters| &counters.connections_open);
+    let shown = hello::shown(&io);
     let (reader, mut writer) = tokio::io::split(io);
     let mut reader = Frames::new(reader);
     let received = tokio::select! {
         received = take(inner, &hello, &mut reader, &mut writer) => received,
         () = inner.stopping.cancelled() => Err("the node is stopping".into()),
+        () = inner.keys.no_more(&shown) => Err(KEY_GONE.into()),
     };
     match &received {
         Ok(_) => inner.counters.snapshots_received.add(1),

@@ -3,7 +3,8 @@
 //! Each peer has a slot. The first who needs a connection starts a dial; the others wait for it.
 //! After a failed dial the slot is closed to dials for a while that doubles; a connection that the
 //! peer dials opens it at once. Where both dial at the same moment, both sides keep the connection
-//! that the smaller id dialed and retire the other.
+//! that the smaller id dialed and retire the other. Where the one before has stood for longer than a dial takes,
+//! it was no such moment: the peer dials because it uses that one no more, and the new one takes its place.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,13 +15,16 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::connection::Connection;
-use super::hello::DialError;
+use super::hello::{CONNECT_TIMEOUT, DialError, HELLO_TIMEOUT};
 
 /// The wait after the first failed dial; it doubles with each further one.
 pub const BACKOFF_MIN: Duration = Duration::from_millis(10);
 
 /// The longest wait between two dials.
 pub const BACKOFF_MAX: Duration = Duration::from_secs(1);
+
+/// A connection that has stood for so long was not made while the peer dialed: no dial takes as long.
+pub(super) const COLLISION_MAX: Duration = CONNECT_TIMEOUT.saturating_add(HELLO_TIMEOUT);
 
 /// Where this many peers have slots, those without a connection are forgotten.
 const SLOTS_MAX: usize = 1024;
@@ -49,6 +53,7 @@ impl Slot {
 #[derive(Debug)]
 pub(super) struct Table {
     local: NodeId,
+    collision_max: Duration,
     slots: Mutex<HashMap<NodeId, watch::Sender<Slot>>>,
 }
 
@@ -58,8 +63,8 @@ pub(super) fn backoff(failures: u32) -> Duration {
 }
 
 impl Table {
-    pub fn new(local: NodeId) -> Self {
-        Self { local, slots: Mutex::default() }
+    pub fn new(local: NodeId, collision_max: Duration) -> Self {
+        Self { local, collision_max, slots: Mutex::default() }
     }
 
     /// The slot of a peer.
@@ -142,8 +147,9 @@ impl Table {
     }
 
     fn prefers(&self, new: &Connection, old: &Connection) -> bool {
-        // The same side dialed again: it knows why.
-        new.dialed == old.dialed || new.dialed == (self.local < new.peer)
+        // The same side dialed again: it knows why. So does a peer that dials long after.
+        let peer_knows_why = !new.dialed && old.age() >= self.collision_max;
+        new.dialed == old.dialed || new.dialed == (self.local < new.peer) || peer_knows_why
     }
 
     /// A connection has ended.
@@ -169,6 +175,10 @@ mod tests {
         Arc::new(Connection::new(peer, session, dialed, None, Arc::default()))
     }
 
+    fn new_table(local: NodeId) -> Table {
+        Table::new(local, COLLISION_MAX)
+    }
+
     fn current(table: &Table, peer: NodeId) -> Option<Arc<Connection>> {
         table.slot(peer).borrow().current.clone()
     }
@@ -176,7 +186,7 @@ mod tests {
     #[test]
     fn both_sides_keep_the_connection_that_the_smaller_id_dialed() {
         for dialed_first in [true, false] {
-            let (at_small, at_large) = (Table::new(SMALL), Table::new(LARGE));
+            let (at_small, at_large) = (new_table(SMALL), new_table(LARGE));
             let mut order = [true, false];
             if dialed_first {
                 order.reverse();
@@ -191,8 +201,21 @@ mod tests {
     }
 
     #[test]
+    fn a_peer_that_dials_while_a_connection_has_stood_for_long_gets_another() {
+        for (collision_max, is_taken) in [(Duration::ZERO, true), (COLLISION_MAX, false)] {
+            let table = Table::new(SMALL, collision_max);
+            let (old, new) = (connection(LARGE, 7, true), connection(LARGE, 7, false));
+            table.register(&old, 6);
+            table.register(&new, 6);
+            assert_eq!((old.is_usable(), new.is_usable()), (!is_taken, is_taken));
+            let kept = if is_taken { &new } else { &old };
+            assert!(Arc::ptr_eq(&current(&table, LARGE).unwrap(), kept));
+        }
+    }
+
+    #[test]
     fn a_new_process_at_the_other_end_replaces_what_was_there() {
-        let table = Table::new(SMALL);
+        let table = new_table(SMALL);
         let old = connection(LARGE, 7, true);
         table.register(&old, 6);
         let new = connection(LARGE, 8, false);
@@ -204,7 +227,7 @@ mod tests {
     /// A node that went back to the version before speaks less than it did.
     #[test]
     fn what_a_peer_speaks_is_known_for_as_long_as_there_is_a_connection() {
-        let table = Table::new(SMALL);
+        let table = new_table(SMALL);
         assert_eq!(table.protocol_of(LARGE), None);
         let old = connection(LARGE, 7, true);
         table.register(&old, 6);
@@ -226,7 +249,7 @@ mod tests {
 
     #[test]
     fn one_dials_and_the_others_wait() {
-        let table = Table::new(SMALL);
+        let table = new_table(SMALL);
         let slot = table.slot(LARGE);
         assert!(table.claim_dial(&slot));
         assert!(!table.claim_dial(&slot));

@@ -4,6 +4,7 @@ mod calls;
 mod edges;
 mod failures;
 mod hostile;
+mod keys;
 mod refusals;
 mod snapshots;
 pub(crate) mod world;

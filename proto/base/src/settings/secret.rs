@@ -38,6 +38,15 @@ pub fn secret_in(path: &Path, origin: String) -> Result<Secret, ConfigError> {
     }
 }
 
+/// The same while the process runs: who would wait for the writer of a pipe waits perhaps for ever.
+pub fn secret_again(path: &Path, origin: String) -> Result<Secret, ConfigError> {
+    if std::fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+        let reason = "it is no regular file, and is not read again".to_owned();
+        return Err(ConfigError::File { origin, path: path.to_owned(), reason });
+    }
+    secret_in(path, origin)
+}
+
 /// Swarm mounts secrets readable by all inside the container, where nobody else is.
 fn readable_by_all(path: &Path) -> Option<String> {
     use std::os::unix::fs::PermissionsExt;

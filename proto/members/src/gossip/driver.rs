@@ -26,7 +26,7 @@ use super::record::{PeerRecord, Program, RecordError};
 use super::transport::{COMPLAINT_INTERVAL, SealedTransport};
 use super::view::{Sighting, View};
 use super::{DEAD_NODE_GRACE, FORGOTTEN_AFTER, GossipError, INTERVAL, STALL, Shared};
-use crate::key::KeyRing;
+use crate::in_force::Keys;
 use crate::seeds::{Seed, SeedWatch};
 
 /// The same for every cluster: which cluster a member belongs to, its record says, and a process
@@ -84,6 +84,7 @@ pub(super) struct Driver {
     admission: Arc<Admission>,
     /// This process as the library knows it.
     id: ChitchatId,
+    key_changes: watch::Receiver<()>,
     proofs: Proofs,
     fallen: Fallen,
     remote_change: Arc<Notify>,
@@ -106,7 +107,7 @@ impl Driver {
     pub async fn start(
         shared: Arc<Shared>,
         socket: tokio::net::UdpSocket,
-        keys: &KeyRing,
+        keys: Keys,
         seeds: Vec<Seed>,
         nodes: Vec<NodeId>,
         view: watch::Sender<Arc<View>>,
@@ -116,12 +117,14 @@ impl Driver {
         let listen_addr = socket.local_addr()?;
         let forms = Arc::<Forms>::default();
         let id = ChitchatId::new(record.id.to_string(), record.generation, record.peer);
+        let key_changes = keys.changes();
         let mut proofs = Proofs::new(keys.clone());
         let admission = Arc::new(Admission::new(id.clone(), GOSSIP_CLUSTER, proofs.judges(), nodes));
         let counters = shared.counters.clone();
-        let transport = SealedTransport::start(socket, keys, forms.clone(), admission.clone(), counters)
-            .await
-            .map_err(|error| failed(&error))?;
+        let transport =
+            SealedTransport::start(socket, keys.clone(), forms.clone(), admission.clone(), counters)
+                .await
+                .map_err(|error| failed(&error))?;
         let config = ChitchatConfig {
             chitchat_id: id.clone(),
             cluster_id: GOSSIP_CLUSTER.to_string(),
@@ -142,7 +145,7 @@ impl Driver {
             // Compressed digests: twice as many members fit into one packet.
             protocol_version: ProtocolVersion::V1,
         };
-        let edge = keys.has_edge_alone().then(|| (KEY_EDGE, "1".to_owned()));
+        let edge = keys.now().ring.has_edge_alone().then(|| (KEY_EDGE, "1".to_owned()));
         let proof = proofs.prove(&id, &record);
         let said =
             record.encode().into_iter().chain(edge).chain(proof).map(|(key, value)| (key.to_string(), value));
@@ -166,6 +169,7 @@ impl Driver {
             forms,
             admission,
             id,
+            key_changes,
             proofs,
             fallen: Fallen::default(),
             remote_change,
@@ -195,6 +199,11 @@ impl Driver {
                 biased;
                 () = shared.stop.cancelled() => break,
                 () = shared.record_changed.notified() => self.push().await,
+                Ok(()) = self.key_changes.changed() => {
+                    self.proofs.renew();
+                    // What is said is proved with the key that is the first now.
+                    self.push().await;
+                }
                 () = shared.leave.cancelled() => {
                     self.leave(&mut rounds).await;
                     break;

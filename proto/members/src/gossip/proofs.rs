@@ -17,7 +17,8 @@ use chitchat::ChitchatId;
 use skep_base::id::NodeId;
 
 use super::record::{PeerRecord, Program, RecordError};
-use crate::key::{KeyRing, SHORT_PROOF_DIGITS};
+use crate::in_force::Keys;
+use crate::key::{Prover, SHORT_PROOF_DIGITS};
 
 /// The gossip key with the proof: `7 0a1b…`, the counter and the MAC.
 pub(super) const KEY_PROOF: &str = "m";
@@ -32,7 +33,7 @@ const PROVED_MAX: usize = 4096;
 
 /// What this process proves and has seen proved.
 pub(super) struct Proofs {
-    keys: KeyRing,
+    keys: Keys,
     said: u64,
     seen: HashMap<ChitchatId, Seen>,
     /// The latest run of each node that has proved itself; also once gossip has forgotten it, since who
@@ -43,8 +44,10 @@ pub(super) struct Proofs {
 /// The newest state of a member's run that was proved.
 struct Seen {
     counter: u64,
-    /// The library's version of the member's keys: what did not change is not checked again.
-    version: u64,
+    /// The library's version of the member's keys: what did not change is not checked again. None once there are
+    /// other cluster keys.
+    version: Option<u64>,
+    prover: Prover,
     record: PeerRecord,
 }
 
@@ -57,14 +60,22 @@ pub(super) struct Believed {
 }
 
 impl Proofs {
-    pub fn new(keys: KeyRing) -> Self {
+    pub fn new(keys: Keys) -> Self {
         Self { keys, said: 0, seen: HashMap::new(), runs: HashMap::new() }
     }
 
     /// Whether the process can tell who has proved itself. Who has an edge key without its cluster key, in a
     /// rotation beside one that it has, cannot tell of all, and says as an edge that it cannot.
     pub fn judges(&self) -> bool {
-        self.keys.has_root() && !self.keys.has_edge_alone()
+        let now = self.keys.now();
+        now.ring.has_root() && !now.ring.has_edge_alone()
+    }
+
+    /// There are other keys: what was proved with one that is not among them is not believed any more.
+    pub fn renew(&mut self) {
+        let now = self.keys.now();
+        self.seen.retain(|_, seen| now.ring.has_prover(seen.prover));
+        self.seen.values_mut().for_each(|seen| seen.version = None);
     }
 
     /// The nodes that have proved themselves.
@@ -80,7 +91,7 @@ impl Proofs {
         self.said += 1;
         let values = record.encode();
         let words = words(id, self.said, values.iter().map(|(_, value)| value.as_str()));
-        let mac = self.keys.short_root_proof(PURPOSE, &words)?;
+        let mac = self.keys.now().ring.short_root_proof(PURPOSE, &words)?;
         Some((KEY_PROOF, format!("{} {mac}", self.said)))
     }
 
@@ -100,22 +111,23 @@ impl Proofs {
         }
         let before = self.seen.get(id);
         let known = |before: &Seen| Ok(Believed { record: before.record.clone(), proved: true });
-        if let Some(before) = before.filter(|before| before.version == version) {
+        if let Some(before) = before.filter(|before| before.version == Some(version)) {
             return known(before);
         }
         let counter = record.is_ok().then(|| self.counter_of(id, &get)).flatten();
-        let newer = counter.filter(|counter| before.is_none_or(|before| before.counter <= *counter));
+        let newer = counter.filter(|(counter, _)| before.is_none_or(|before| before.counter <= *counter));
         match (newer, record) {
-            (Some(counter), Ok(record)) => {
+            (Some((counter, prover)), Ok(record)) => {
                 if before.is_none() {
                     self.begins(&record, spoke)?;
                 }
-                self.seen.insert(id.clone(), Seen { counter, version, record: record.clone() });
+                let seen = Seen { counter, version: Some(version), prover, record: record.clone() };
+                self.seen.insert(id.clone(), seen);
                 Ok(Believed { record, proved: true })
             }
             (_, record) => match self.seen.get_mut(id) {
                 Some(before) => {
-                    before.version = version;
+                    before.version = Some(version);
                     known(before)
                 }
                 None => {
@@ -149,13 +161,18 @@ impl Proofs {
         Ok(())
     }
 
-    /// The counter of a proof that holds.
-    fn counter_of<'a>(&self, id: &ChitchatId, get: impl Fn(&'static str) -> Option<&'a str>) -> Option<u64> {
+    /// The counter of a proof that holds, and with which key.
+    fn counter_of<'a>(
+        &self,
+        id: &ChitchatId,
+        get: impl Fn(&'static str) -> Option<&'a str>,
+    ) -> Option<(u64, Prover)> {
         let proof = get(KEY_PROOF).filter(|proof| proof.len() <= PROOF_LEN_MAX)?;
         let (counter, mac) = proof.split_once(' ')?;
         let counter = counter.parse().ok()?;
         let values: Vec<_> = PeerRecord::KEYS.into_iter().map(get).collect::<Option<_>>()?;
-        self.keys.short_root_proves(PURPOSE, &words(id, counter, values), mac).then_some(counter)
+        let words = words(id, counter, values);
+        Some((counter, self.keys.now().ring.short_root_prover(PURPOSE, &words, mac)?))
     }
 
     /// Forgets members that gossip has forgotten.
@@ -180,6 +197,7 @@ mod tests {
     use super::*;
     use crate::gossip::record::NodeState;
     use crate::gossip::record::tests::record;
+    use crate::key::KeyRing;
     use proptest::prelude::*;
 
     type Said = Vec<(&'static str, String)>;
@@ -189,12 +207,16 @@ mod tests {
         ChitchatId::new(record.id.to_string(), record.generation, record.peer)
     }
 
-    fn ring() -> KeyRing {
-        KeyRing::insecure_loopback()
+    fn of(ring: KeyRing) -> Keys {
+        Keys::of_edge(ring.into()).unwrap()
     }
 
-    fn edge() -> KeyRing {
-        KeyRing::parse(&ring().edge_lines().join("\n")).unwrap()
+    fn ring() -> Keys {
+        of(KeyRing::insecure_loopback())
+    }
+
+    fn edge() -> Keys {
+        of(KeyRing::parse(&ring().now().ring.edge_lines().join("\n")).unwrap())
     }
 
     fn said(state: NodeState, by: &mut Proofs) -> (PeerRecord, Said) {
@@ -261,7 +283,7 @@ mod tests {
         let (_, ready) = said(NodeState::Ready, &mut Proofs::new(ring()));
         let get = |key| ready.iter().find(|(name, _)| *name == key).map(|(_, value)| value.as_str());
         let proofs = Proofs::new(ring());
-        assert_eq!(proofs.counter_of(&id(), get), Some(1));
+        assert_eq!(proofs.counter_of(&id(), get).map(|(counter, _)| counter), Some(1));
         for other in [
             ChitchatId { node_id: "00000000000000ac".into(), ..id() },
             ChitchatId { generation_id: 100, ..id() },
@@ -273,9 +295,9 @@ mod tests {
         let new = KeyRing::generate_line();
         let line =
             format!("skep1:{}", b"skep: no key, for loopback only!".map(|b| format!("{b:02x}")).concat());
-        let both = Proofs::new(KeyRing::parse(&format!("{new}\n{line}")).unwrap());
-        assert_eq!(both.counter_of(&id(), get), Some(1));
-        assert_eq!(Proofs::new(KeyRing::parse(&new).unwrap()).counter_of(&id(), get), None);
+        let both = Proofs::new(of(KeyRing::parse(&format!("{new}\n{line}")).unwrap()));
+        assert_eq!(both.counter_of(&id(), get).map(|(counter, _)| counter), Some(1));
+        assert_eq!(Proofs::new(of(KeyRing::parse(&new).unwrap())).counter_of(&id(), get), None);
     }
 
     /// What a run says that has proved itself, and what comes of it.
@@ -326,7 +348,7 @@ mod tests {
     fn who_has_an_edge_key_beside_a_cluster_key_proves_nothing_and_believes_all() {
         let edge = KeyRing::parse(&KeyRing::generate_line()).unwrap().edge_lines().remove(0);
         let mut mixed =
-            Proofs::new(KeyRing::parse(&format!("{}\n{edge}", KeyRing::generate_line())).unwrap());
+            Proofs::new(of(KeyRing::parse(&format!("{}\n{edge}", KeyRing::generate_line())).unwrap()));
         let (_, ready) = said(NodeState::Ready, &mut mixed);
         assert_eq!(ready.len(), 4);
         assert_eq!(judged(&mut mixed, &ready, true), Ok(NodeState::Ready));

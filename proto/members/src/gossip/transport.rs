@@ -9,7 +9,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use chitchat::ChitchatEnvelope;
@@ -24,8 +24,9 @@ use super::counters::{Counters, add};
 use super::envelope::{MESSAGE_BYTES_MAX, TranslateError, Translation};
 use super::forms::Forms;
 use super::wire;
-use crate::key::{Form, KeyRing};
-use crate::seal::{OVERHEAD_BYTES, OpenError, Opener, Sealer};
+use crate::in_force::{InForce, Keys};
+use crate::key::Form;
+use crate::seal::{OVERHEAD_BYTES, OpenError, Opener, SealError, Sealer};
 
 /// Messages between the receiver and the library; beyond that the kernel's buffer holds them. Of a hostile
 /// one a megabyte may be left.
@@ -52,22 +53,20 @@ impl SealedTransport {
     /// Takes the socket and starts the receiver task.
     pub async fn start(
         socket: UdpSocket,
-        keys: &KeyRing,
+        keys: Keys,
         forms: Arc<Forms>,
         admission: Arc<Admission>,
         counters: Arc<Counters>,
     ) -> Result<Self, TranslateError> {
         let refused = |_| io::Error::other("the cluster key gives no datagram keys");
-        let sealer = Sealer::new(keys).map_err(refused)?;
-        let mut opener = Opener::new(keys).map_err(refused)?;
-        opener.refuse_own(sealer.sessions());
+        let seals = Arc::new(Seals::new(keys).map_err(refused)?);
+        let opener = Opening::new(seals.clone()).map_err(refused)?;
         let socket = Arc::new(socket);
         let outlet = Outlet {
             mapped: socket.local_addr()?.is_ipv6(),
             socket: socket.clone(),
             counters: counters.clone(),
         };
-        let sealer = Arc::new(Mutex::new(sealer));
         let (sender, inbox) = mpsc::channel(INBOX_MAX);
         let receiver = Receiver {
             socket,
@@ -75,7 +74,7 @@ impl SealedTransport {
             translation: Translation::open().await?,
             admission,
             sender,
-            sealer: sealer.clone(),
+            seals: seals.clone(),
             forms: forms.clone(),
             outlet: outlet.clone(),
             complained: None,
@@ -83,7 +82,7 @@ impl SealedTransport {
         };
         let receiver = tokio::spawn(receiver.run()).abort_handle();
         let translation = Translation::open().await?;
-        let socket = SealedSocket { outlet, sealer, forms, translation, inbox };
+        let socket = SealedSocket { outlet, seals, forms, translation, inbox };
         Ok(Self { socket: Mutex::new(Some(socket)), receiver })
     }
 
@@ -104,6 +103,77 @@ impl Transport for SealedTransport {
             let socket = socket.ok_or_else(|| anyhow::anyhow!("the gossip socket is in use"))?;
             Ok(Box::new(socket) as Box<dyn Socket>)
         })
+    }
+}
+
+/// Seals with the keys that are in force.
+struct Seals {
+    keys: Keys,
+    sealing: Mutex<Sealing>,
+}
+
+struct Sealing {
+    /// What the sealer was made of.
+    of: Arc<InForce>,
+    sealer: Sealer,
+}
+
+impl Seals {
+    fn new(keys: Keys) -> Result<Self, SealError> {
+        let of = keys.now();
+        let sealer = Sealer::new(&of.ring)?;
+        Ok(Self { keys, sealing: Mutex::new(Sealing { of, sealer }) })
+    }
+
+    fn sealing(&self) -> Result<MutexGuard<'_, Sealing>, SealError> {
+        let mut sealing = self.sealing.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.keys.now();
+        if !Arc::ptr_eq(&now, &sealing.of) {
+            sealing.sealer.rekey(&now.ring)?;
+            sealing.of = now;
+        }
+        Ok(sealing)
+    }
+
+    fn seal(&self, form: Form, plain: &[u8]) -> Result<Vec<u8>, SealError> {
+        self.sealing()?.sealer.seal(form, plain)
+    }
+}
+
+/// Opens with the keys that are in force.
+struct Opening {
+    seals: Arc<Seals>,
+    /// What the opener was made of.
+    of: Arc<InForce>,
+    opener: Opener,
+}
+
+impl Opening {
+    fn new(seals: Arc<Seals>) -> Result<Self, SealError> {
+        let sealing = seals.sealing()?;
+        let (of, own) = (sealing.of.clone(), sealing.sealer.sessions());
+        drop(sealing);
+        let mut opener = Opener::new(&of.ring)?;
+        opener.refuse_own(own);
+        Ok(Self { seals, of, opener })
+    }
+
+    fn open(&mut self, datagram: &[u8]) -> Result<(Form, Vec<u8>), OpenError> {
+        if !Arc::ptr_eq(&self.seals.keys.now(), &self.of) {
+            self.renew();
+        }
+        self.opener.open_telling_form(datagram)
+    }
+
+    fn renew(&mut self) {
+        // Keys are in force of which both can be made.
+        let Ok(sealing) = self.seals.sealing() else { return };
+        let (of, own) = (sealing.of.clone(), sealing.sealer.sessions());
+        drop(sealing);
+        if self.opener.rekey(&of.ring).is_ok() {
+            self.opener.refuse_own(own);
+            self.of = of;
+        }
     }
 }
 
@@ -138,7 +208,7 @@ impl Outlet {
 
 struct SealedSocket {
     outlet: Outlet,
-    sealer: Arc<Mutex<Sealer>>,
+    seals: Arc<Seals>,
     forms: Arc<Forms>,
     translation: Translation,
     inbox: mpsc::Receiver<RecvOutcome>,
@@ -150,7 +220,7 @@ impl SealedSocket {
         let datagram = match self.translation.encode(envelope).await {
             Ok(message) => {
                 let form = self.forms.of(to);
-                self.sealer.lock().unwrap_or_else(PoisonError::into_inner).seal(form, &message).ok()
+                self.seals.seal(form, &message).ok()
             }
             Err(error) => {
                 debug!(%to, %error, "a gossip message could not be encoded");
@@ -195,11 +265,11 @@ impl Socket for SealedSocket {
 /// The task that reads the socket; ends when the library's socket is dropped, or aborted.
 struct Receiver {
     socket: Arc<UdpSocket>,
-    opener: Opener,
+    opener: Opening,
     translation: Translation,
     admission: Arc<Admission>,
     sender: mpsc::Sender<RecvOutcome>,
-    sealer: Arc<Mutex<Sealer>>,
+    seals: Arc<Seals>,
     forms: Arc<Forms>,
     outlet: Outlet,
     complained: Option<Instant>,
@@ -234,7 +304,7 @@ impl Receiver {
     }
 
     async fn read(&mut self, from: SocketAddr, datagram: &[u8]) -> Option<ChitchatEnvelope> {
-        let (form, message) = match self.opener.open_telling_form(datagram) {
+        let (form, message) = match self.opener.open(datagram) {
             Ok((form, message)) => {
                 self.forms.heard(from, form);
                 (form, message)
@@ -303,8 +373,7 @@ impl Receiver {
         // each other for ever.
         if length > OVERHEAD_BYTES && due(&mut self.hinted, HINT_INTERVAL) {
             let form = self.forms.of(from);
-            let hint = self.sealer.lock().unwrap_or_else(PoisonError::into_inner).seal(form, b"");
-            if let Ok(hint) = hint {
+            if let Ok(hint) = self.seals.seal(form, b"") {
                 self.outlet.send(from, &hint).await;
             }
         }

@@ -2,11 +2,15 @@
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 
-use super::{KEY_BYTES, Key, KeyRing, Secret, hex};
+use super::{Hint, KEY_BYTES, Key, KeyRing, Secret, hex};
 
 /// Hexadecimal digits of a [short proof](KeyRing::short_root_proof): 128 bits, for each goes with every
 /// change of a record.
 pub(crate) const SHORT_PROOF_DIGITS: usize = 32;
+
+/// The cluster key that something was proved with, by its hint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Prover(Hint);
 
 impl KeyRing {
     /// What only a holder of the first key can say of `words`, in hexadecimal: by the edge key first, then
@@ -33,7 +37,7 @@ impl KeyRing {
 
     /// Whether a holder of one of the cluster keys themselves said so.
     pub fn root_proves(&self, purpose: &str, words: &[u8], said: &str) -> bool {
-        self.root_proves_in(2 * KEY_BYTES, purpose, words, said)
+        self.prover_in(2 * KEY_BYTES, purpose, words, said).is_some()
     }
 
     /// [`KeyRing::root_proof`] in fewer digits, for what is said often.
@@ -43,17 +47,23 @@ impl KeyRing {
         Some(said)
     }
 
-    /// [`KeyRing::root_proves`] of it.
-    pub(crate) fn short_root_proves(&self, purpose: &str, words: &[u8], said: &str) -> bool {
-        self.root_proves_in(SHORT_PROOF_DIGITS, purpose, words, said)
+    /// Of which cluster key a holder said so, in [`KeyRing::short_root_proof`]'s form.
+    pub(crate) fn short_root_prover(&self, purpose: &str, words: &[u8], said: &str) -> Option<Prover> {
+        self.prover_in(SHORT_PROOF_DIGITS, purpose, words, said)
     }
 
-    fn root_proves_in(&self, digits: usize, purpose: &str, words: &[u8], said: &str) -> bool {
-        self.keys.iter().filter_map(Key::root).any(|root| {
-            let own = proof(root, purpose, words);
+    /// Whether that key is one of these.
+    pub(crate) fn has_prover(&self, prover: Prover) -> bool {
+        self.keys.iter().any(|key| key.root.is_some() && Prover(key.root_hint) == prover)
+    }
+
+    fn prover_in(&self, digits: usize, purpose: &str, words: &[u8], said: &str) -> Option<Prover> {
+        let prover = self.keys.iter().find(|key| {
+            let own = key.root().and_then(|root| proof(root, purpose, words));
             let own = own.as_ref().and_then(|own| own.as_bytes().get(..digits));
             own.is_some_and(|own| verify_slices_are_equal(own, said.as_bytes()).is_ok())
-        })
+        })?;
+        Some(Prover(prover.root_hint))
     }
 }
 
@@ -101,15 +111,15 @@ mod tests {
         let short = ring.short_root_proof("a purpose", b"words").unwrap();
         assert!(said.len() == 2 * KEY_BYTES && short == said[..SHORT_PROOF_DIGITS]);
         assert!(both.root_proves("a purpose", b"words", &said));
-        assert!(both.short_root_proves("a purpose", b"words", &short));
+        assert!(both.short_root_prover("a purpose", b"words", &short).is_some());
         assert!(!both.root_proves("a purpose", b"words", &short));
-        assert!(!both.short_root_proves("a purpose", b"words", &said));
+        assert!(both.short_root_prover("a purpose", b"words", &said).is_none());
         let edge = edge_of(&old);
         assert_eq!(edge.root_proof("a purpose", b"words"), None);
         assert!(!edge.root_proves("a purpose", b"words", &said));
         for made in edge.proofs("a purpose", b"words") {
             assert!(!both.root_proves("a purpose", b"words", &made));
-            assert!(!both.short_root_proves("a purpose", b"words", &made[..SHORT_PROOF_DIGITS]));
+            assert!(both.short_root_prover("a purpose", b"words", &made[..SHORT_PROOF_DIGITS]).is_none());
         }
     }
 }

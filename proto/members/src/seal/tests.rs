@@ -34,6 +34,67 @@ fn what_is_sealed_opens_once() {
 }
 
 #[test]
+fn what_a_key_has_sealed_opens_no_more_once_it_is_taken_away() {
+    let [old, both, turned, new] = rings();
+    let (mut sealer, mut opener) = (Sealer::new(&old).unwrap(), Opener::new(&both).unwrap());
+    for form in [Form::Root, Form::Edge] {
+        opener.open(&sealer.seal(form, b"a").unwrap()).unwrap();
+        opener.rekey(&turned).unwrap();
+        opener.open(&sealer.seal(form, b"b").unwrap()).unwrap();
+    }
+    opener.rekey(&new).unwrap();
+    for form in [Form::Root, Form::Edge] {
+        // Also of a session that is known.
+        assert_eq!(opener.open(&sealer.seal(form, b"c").unwrap()), Err(OpenError::UnknownKey));
+    }
+    assert_eq!(opener.sessions(), 0);
+}
+
+#[test]
+fn what_was_opened_is_remembered_when_other_keys_come() {
+    let [old, both, turned, new] = rings();
+    let (mut sealer, mut opener) = (Sealer::new(&both).unwrap(), Opener::new(&old).unwrap());
+    let first = sealer.seal(Form::Root, b"a").unwrap();
+    opener.open(&first).unwrap();
+    sealer.rekey(&turned).unwrap();
+    let second = sealer.seal(Form::Root, b"b").unwrap();
+    assert_eq!(opener.open(&second), Err(OpenError::UnknownKey));
+    for ring in [&both, &turned] {
+        opener.rekey(ring).unwrap();
+        assert_eq!(opener.open(&first), Err(OpenError::Replayed));
+    }
+    opener.open(&second).unwrap();
+    opener.rekey(&new).unwrap();
+    assert_eq!(opener.open(&second), Err(OpenError::Replayed));
+}
+
+#[test]
+fn a_session_goes_on_for_as_long_as_its_key_seals() {
+    let [old, both, turned, new] = rings();
+    let mut sealer = Sealer::new(&old).unwrap();
+    let first = sealer.sessions();
+    sealer.rekey(&both).unwrap();
+    assert_eq!(sealer.sessions(), first);
+    sealer.rekey(&turned).unwrap();
+    let second = sealer.sessions();
+    assert_ne!(second, first);
+    sealer.rekey(&new).unwrap();
+    assert_eq!(sealer.sessions(), second);
+    // Its own of before is refused as well, for a while.
+    let mut opener = Opener::new(&turned).unwrap();
+    for sessions in [first, second] {
+        opener.refuse_own(sessions);
+    }
+    let mut before = Sealer::new(&old).unwrap();
+    opener.refuse_own(before.sessions());
+    for _ in 0..OWN_SESSIONS_MAX {
+        assert_eq!(opener.open(&before.seal(Form::Root, b"x").unwrap()), Err(OpenError::Reflected));
+        opener.refuse_own(sealer.sessions());
+    }
+    assert!(opener.own.len() <= OWN_SESSIONS_MAX);
+}
+
+#[test]
 fn an_empty_datagram_can_be_sealed() {
     let (mut sealer, mut opener) = pair();
     assert_eq!(opener.open(&sealer.seal(b"").unwrap()).unwrap(), b"");

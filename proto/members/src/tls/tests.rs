@@ -10,6 +10,11 @@ fn peers_ca(ring: &KeyRing) -> CertificateDer<'static> {
     authority(Form::Root, ring.keys()[0].root().unwrap()).unwrap().1
 }
 
+/// What a node with the ring shows.
+pub(crate) fn own_leaf(ring: &KeyRing) -> Vec<CertificateDer<'static>> {
+    Minted::new(ring).unwrap().peer.unwrap().1.cert.clone()
+}
+
 fn edge_of(ring: &KeyRing) -> KeyRing {
     KeyRing::parse(&ring.edge_lines().join("\n")).unwrap()
 }
@@ -75,11 +80,12 @@ fn version_before(ring: &KeyRing) -> PeerTls {
     let (_, own) = minted.peer.clone().unwrap();
     let roots = Arc::new(minted.peers.clone());
     let verifier = WebPkiClientVerifier::builder_with_provider(roots.clone(), minted.provider.clone());
+    let all = verifier.build().unwrap();
     let resolver = Arc::new(rustls::sign::SingleCertAndKey::from(own.clone()));
     let mut server = rustls::ServerConfig::builder_with_provider(minted.provider.clone())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
-        .with_client_cert_verifier(verifier.build().unwrap())
+        .with_client_cert_verifier(all.clone())
         .with_cert_resolver(resolver.clone());
     server.alpn_protocols = vec![PEER_ALPN.to_vec()];
     let mut client = rustls::ClientConfig::builder_with_provider(minted.provider.clone())
@@ -89,7 +95,7 @@ fn version_before(ring: &KeyRing) -> PeerTls {
         .with_client_cert_resolver(resolver);
     client.alpn_protocols = vec![PEER_ALPN.to_vec()];
     let server_name = ServerName::try_from(PEER_NAME).unwrap();
-    PeerTls { server: Arc::new(server), client: Arc::new(client), server_name, members: None }
+    PeerTls { server: Arc::new(server), client: Arc::new(client), server_name, members: None, all }
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use super::Cluster;
@@ -57,6 +58,12 @@ impl Balancer {
         })
         .await;
         balancer
+    }
+
+    /// SIGHUP: what can be read again is.
+    pub fn hang_up(&self) {
+        let sent = kill_process(Pid::from_child(&self.child), Signal::HUP);
+        sent.expect("it runs");
     }
 
     pub fn log_text(&self) -> String {

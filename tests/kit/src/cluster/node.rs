@@ -137,6 +137,11 @@ impl Node {
         self.signal(Signal::TERM);
     }
 
+    /// SIGHUP: what can be read again is.
+    pub fn hang_up(&self) {
+        self.signal(Signal::HUP);
+    }
+
     pub fn pause(&self) {
         self.signal(Signal::STOP);
     }

@@ -56,7 +56,7 @@ async fn a_node_that_reaches_itself_is_refused() {
 async fn another_cluster_key_comes_to_nothing_at_either_side() {
     let book = Arc::default();
     let a = Build::new(1).start(&book).await;
-    let b = Build { key: OTHER_KEY, ..Build::new(2) }.start(&book).await;
+    let b = Build { keys: ring(OTHER_KEY).into(), ..Build::new(2) }.start(&book).await;
     let error = a.peers.call(b.id, vote(), soon()).await.unwrap_err();
     let tls = matches!(&error, CallError::NotSent(NotSent::Unreachable(DialError::Tls { .. })));
     assert!(tls, "{error}");

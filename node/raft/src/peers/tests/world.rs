@@ -10,15 +10,16 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt};
 use skep_base::id::{ClusterId, NodeId, RequestId};
+use skep_members::in_force::Keys;
 use skep_members::key::KeyRing;
-use skep_members::tls::peer_tls;
+use skep_members::settings::Given;
 use skep_state::command::{Op, OpOutcome};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
 use crate::formation::bootstrap::BootstrapAnswer;
-use crate::peers::{Directory, PeerHandler, Peers, PeersConfig, SnapshotChunks};
+use crate::peers::{Directory, PeerHandler, Peers, PeersConfig, SnapshotChunks, Times};
 use crate::wire::{
     AppendRequest, AppendResult, GroupId, Request, Response, SnapshotBegin, SnapshotResponse, VoteResponse,
 };
@@ -157,6 +158,7 @@ impl Drop for CountDrop {
 
 pub struct Node {
     pub id: NodeId,
+    pub keys: Keys,
     pub peers: Peers,
     pub cluster: watch::Sender<Option<ClusterId>>,
     pub echo: Arc<Echo>,
@@ -166,14 +168,16 @@ pub struct Node {
 pub struct Build {
     pub id: u64,
     pub cluster: Option<ClusterId>,
-    pub key: &'static str,
+    pub keys: Given,
     pub echo: Echo,
     pub adopt: bool,
+    pub times: Times,
 }
 
 impl Build {
     pub fn new(id: u64) -> Self {
-        Self { id, cluster: Some(CLUSTER), key: KEY, echo: Echo::open(), adopt: false }
+        let (keys, times) = (ring(KEY).into(), Times::default());
+        Self { id, cluster: Some(CLUSTER), keys, echo: Echo::open(), adopt: false, times }
     }
 
     pub async fn start(mut self, book: &Arc<Book>) -> Node {
@@ -185,17 +189,18 @@ impl Build {
         if self.adopt {
             self.echo.adopts = Some(cluster.clone());
         }
+        let keys = Keys::of_node(self.keys).unwrap();
         let config = PeersConfig {
             local: id,
             cluster: cluster.subscribe(),
             listener,
-            tls: peer_tls(&KeyRing::parse(self.key).unwrap()).unwrap(),
+            keys: keys.clone(),
             directory: book.clone(),
         };
-        let peers = Peers::start(config);
+        let peers = Peers::start_with(config, self.times);
         let echo = Arc::new(self.echo);
         peers.serve(Arc::new(Shared(echo.clone())));
-        Node { id, peers, cluster, echo, address }
+        Node { id, keys, peers, cluster, echo, address }
     }
 }
 
@@ -203,6 +208,10 @@ impl Node {
     pub fn open(&self) -> u64 {
         self.peers.counters().connections_open.get()
     }
+}
+
+pub fn ring(lines: &str) -> KeyRing {
+    KeyRing::parse(lines).unwrap()
 }
 
 /// Two nodes of one cluster, 1 and 2.
