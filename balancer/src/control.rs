@@ -3,7 +3,9 @@
 //! The control runtime carries gossip, probes, the admin address and signals; requests never touch
 //! it.
 
+mod copy;
 mod health;
+mod hear;
 mod reload;
 mod routes;
 mod services;
@@ -43,6 +45,7 @@ use crate::pools::tls::BackendTls;
 use crate::pools::{Pools, registry, source};
 use crate::status::Status;
 
+use copy::Copies;
 use health::{health, watch_cores};
 use reload::Reload;
 
@@ -108,11 +111,20 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
     };
     let registry = tokio::spawn(registry::run(shared.pools.skep().clone(), targets));
 
-    let gateway = match &config.gateway {
-        Some(file) => {
-            Some(routes::begin(file, !config.has_nodes(), shared.clone()).await.context("--gateway")?)
+    let gateway = match (&config.gateway, &gossip) {
+        (Some(file), _) => {
+            let alone = !config.has_nodes();
+            Some(routes::file::begin(file, alone, shared.clone()).await.context("--gateway")?)
         }
-        None => None,
+        (None, Some(gossip)) => {
+            let copies = config.state.as_ref().map(|folder| {
+                let copies = Copies::at(folder, keys.clone());
+                copies.with_context(|| format!("--state {}", folder.display()))
+            });
+            routes::cluster::begin(gossip, &keys, copies.transpose()?, shared.clone()).await?;
+            None
+        }
+        (None, None) => None,
     };
     let (phase, phases) = watch::channel(Phase::Serving);
     let log = access_log::start(&config.access_log).context("--access-log")?;

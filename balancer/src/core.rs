@@ -10,6 +10,7 @@ pub mod account;
 pub(crate) mod buffer;
 pub(crate) mod connections;
 pub(crate) mod date;
+pub mod following;
 pub(crate) mod pulse;
 pub mod routes;
 pub mod settings;

@@ -111,6 +111,10 @@ impl Answer {
         }
     }
 
+    fn no_route() -> Self {
+        Self::problem(ProblemKind::NotFound, "Not Found", "no route has this request", None)
+    }
+
     pub fn fields(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let more = self.more.iter().map(|(name, value)| (*name, value.as_str()));
         [(self.field.0, &*self.field.1)].into_iter().chain(more)
@@ -167,7 +171,11 @@ impl Gateway {
         if asked.head.max_forwards == Some(0) {
             return Some(hops::answer(asked));
         }
-        (known == Known::Ready).then(|| ready::answer(&self.worker, asked))
+        match known {
+            Known::Ready => Some(ready::answer(&self.worker, asked)),
+            Known::Private => Some(Answer::no_route()),
+            _ => None,
+        }
     }
 
     /// For a request to that pool, of which this is known. What the nodes' API promises is theirs alone.
@@ -190,7 +198,7 @@ impl Gateway {
                 plan.waits = true;
                 plan.answer_within += WAIT_MAX;
             }
-            Known::Waits | Known::Ready | Known::Nothing => {}
+            Known::Waits | Known::Ready | Known::Private | Known::Nothing => {}
         }
         plan
     }

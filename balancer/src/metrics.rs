@@ -5,6 +5,7 @@ mod backends;
 use std::fmt::Error;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
@@ -13,6 +14,7 @@ use prometheus_client::registry::Registry;
 use skep_console::metrics::process::Process;
 use skep_members::gossip::Gossip;
 
+use crate::core::following::{Known, Position, Word};
 use crate::core::shared::Shared;
 use crate::core::stats::{BUCKETS_S, CoreStats, Count};
 use crate::forward::retry;
@@ -141,13 +143,16 @@ impl Metrics {
         let faults = self.shared.readings.faults().len() as f64;
         let help = "Faults of the gateway's newest document; above 0, an older one is in force";
         gauge(encoder, "gateway_faults", help, &[(&[], faults)])?;
+        if let Some(known) = self.shared.following.known() {
+            encode_following(encoder, &known)?;
+        }
         let routes = self.shared.routes.load();
-        let Some(routes) = routes.as_ref() else { return Ok(()) };
+        let Some(routes) = routes.as_ref().filter(|it| !it.closed) else { return Ok(()) };
         let (taken, refused, taken_at_s) = self.shared.readings.counts();
         let readings: [(&Labels<'_>, u64); 2] =
             [(&[("result", "taken")], taken), (&[("result", "refused")], refused)];
         counter(encoder, "gateway_readings", "Times that the gateway's document was read", &readings)?;
-        let (count, services) = (routes.table.routes.len(), routes.table.services.len() - 1);
+        let (count, services) = (routes.table.routes.len(), routes.pools.len() - 1);
         let gauges: [(&str, &str, f64); 3] = [
             ("gateway_routes", "Routes that are in force", count as f64),
             ("gateway_services", "Services that are in force", services as f64),
@@ -209,6 +214,24 @@ impl Metrics {
         });
         backends::encode(encoder, &known.collect::<Vec<_>>())
     }
+}
+
+/// Of the configuration that the cluster keeps.
+fn encode_following(encoder: &mut DescriptorEncoder<'_>, known: &Known) -> Result<(), Error> {
+    let is_told = known.word != Word::Nobody;
+    let help =
+        "Whether it is known what the cluster's configuration is; where it is not, requests are answered 503";
+    gauge(encoder, "gateway_told", help, &[(&[], f64::from(u8::from(is_told)))])?;
+    let help = "Whether the copy of the cluster's configuration could not be written";
+    gauge(encoder, "gateway_copy_failed", help, &[(&[], f64::from(u8::from(known.copy_failed)))])?;
+    if let Some(age) = known.age(Instant::now()) {
+        let help = "Seconds since a node last said what the cluster's configuration is";
+        gauge(encoder, "gateway_age_seconds", help, &[(&[], age.as_secs_f64())])?;
+    }
+    let Some(Position { lineage, revision }) = known.position else { return Ok(()) };
+    let lineage = format!("{lineage:032x}");
+    let help = "Revision of the cluster's configuration that is in force";
+    gauge(encoder, "gateway_revision", help, &[(&[("lineage", lineage.as_str())], revision as f64)])
 }
 
 impl Collector for Metrics {

@@ -221,6 +221,8 @@ impl Status {
             Some(track::DRAINING)
         } else if self.shared.core_hangs.load(Relaxed) {
             Some(track::CORE_HANGS)
+        } else if self.shared.is_closed() {
+            Some(track::NOT_TOLD)
         } else if !self.shared.is_able() {
             Some(track::NO_BACKEND)
         } else {

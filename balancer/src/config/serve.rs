@@ -43,6 +43,8 @@ pub struct ServeConfig {
     pub check: Option<Arc<str>>,
     /// The gateway's document.
     pub gateway: Option<PathBuf>,
+    /// Where a copy of the cluster's configuration is kept.
+    pub state: Option<PathBuf>,
     /// An edge key is enough. Never `None` where anything binds beyond loopback.
     pub cluster_key: Option<Given>,
     /// `None`: one for each that the process may use.
@@ -107,6 +109,7 @@ pub(super) fn resolve(layers: &Layers) -> Result<ServeConfig, ConfigError> {
         backend_tls: backend_tls(layers)?,
         check: layers.read(&names::CHECK, check)?,
         gateway: layers.get(&names::GATEWAY).map(|it| it.text.into()),
+        state: layers.get(&names::STATE).map(|it| it.text.into()),
         cluster_key,
         cores: layers
             .read(&names::CORES, |text| values::count(text, names::CORES_MAX))?
@@ -129,6 +132,13 @@ pub(super) fn resolve(layers: &Layers) -> Result<ServeConfig, ConfigError> {
             origin: layers.origin(&names::CHECK),
             reason: "it is for --backends: nodes that gossip found are asked for /readyz".into(),
         });
+    }
+    // A unit or stack sets it for all.
+    if config.state.is_some() && (config.gateway.is_some() || !config.has_gossip()) {
+        let origin = layers.origin(&names::STATE);
+        config
+            .warnings
+            .push(format!("{origin} is not used: with --gateway or --backends no cluster is followed"));
     }
     // Without a key, who is of this cluster is anybody's word.
     let is_far = |backend: &SocketAddr| !backend.ip().to_canonical().is_loopback();

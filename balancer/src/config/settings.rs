@@ -74,6 +74,13 @@ pub(super) const GATEWAY: Setting = Setting::serving(
     "Routes and services, in TOML or JSON: read again at SIGHUP and when another file has its name; without \
      --seeds and --backends there are no nodes",
 );
+pub(super) const STATE: Setting = Setting::serving(
+    "state",
+    "DIR",
+    "none, it starts with what nodes tell",
+    "Folder for a sealed copy of the cluster's gateway configuration: by it a balancer serves that starts while no \
+     node is there",
+);
 pub(super) const CORES: Setting = Setting::serving("cores", "N", "one for each core", "Threads that serve");
 pub(super) const TRUSTED: Setting = Setting::serving(
     "trusted-proxies",
@@ -172,6 +179,7 @@ pub(super) const SETTINGS: &[&Setting] = &[
     &BACKEND_CA,
     &CHECK,
     &GATEWAY,
+    &STATE,
     &FAILURE_STATUSES,
     &CLUSTER_KEY_FILE,
     &CLUSTER_KEY,

@@ -1,101 +1,54 @@
-//! Keeps the routes in force at what the gateway's file says.
+//! Keeps the routes in force at what they are told to be: by a file, or by the cluster.
 //!
-//! One task. The file is read again at SIGHUP, and when another file has its name: who writes it anew and renames
-//! it is never read half way. What is wrong with it is said, and what was in force stays; what is right is compiled
-//! off the cores, and replaces the routes as a whole once its services can be asked.
+//! Two sources of one keeper. What is wrong with a document is said, and what was in force stays; what is right is
+//! compiled off the cores, and replaces the routes as a whole once its services can be asked.
+
+pub(super) mod cluster;
+pub(super) mod file;
 
 use std::collections::HashMap;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use skep_gateway::document::Unmatched;
 use skep_gateway::{Fault, Table};
-use tokio::sync::Notify;
 
 use super::services::Services;
-use crate::config::gateway::{FAULTS_SHOWN_MAX, read, shown};
+use crate::config::gateway::FAULTS_SHOWN_MAX;
 use crate::core::routes::{RouteCounts, Routes};
 use crate::core::shared::Shared;
 
-/// How often the file is looked at.
-const LOOK_INTERVAL: Duration = Duration::from_millis(250);
-
-/// Reads the file for the first time, and keeps to it from then on. Whoever is told lets it be read again.
-pub(super) async fn begin(path: &Path, alone: bool, shared: Arc<Shared>) -> anyhow::Result<Arc<Notify>> {
-    let (services, counts) = (Services::default(), HashMap::new());
-    let mut keeper =
-        Keeper { path: path.to_owned(), alone, shared, services, counts, seen: None, old: Vec::new() };
-    if let Err(faults) = keeper.read().await {
-        anyhow::bail!("{}:\n  {}", path.display(), shown(&faults));
-    }
-    let again = Arc::new(Notify::new());
-    tokio::spawn(keeper.keep(again.clone()));
-    Ok(again)
-}
-
 struct Keeper {
-    path: PathBuf,
     /// There are no nodes: what no route matches is nowhere.
     alone: bool,
     shared: Arc<Shared>,
     services: Services,
     counts: HashMap<String, Arc<RouteCounts>>,
-    /// The file that was read last.
-    seen: Option<Stamp>,
     /// Routes that were in force, until no core has them: they are freed here.
     old: Vec<Arc<Routes>>,
 }
 
-/// What tells one file of a name from another: not what is in it.
-type Stamp = (u64, u64, Option<SystemTime>);
-
-fn stamp(path: &Path) -> Option<Stamp> {
-    let file = std::fs::metadata(path).ok()?;
-    Some((file.dev(), file.ino(), file.created().ok()))
-}
-
 impl Keeper {
-    async fn keep(mut self, again: Arc<Notify>) {
-        let mut looks = tokio::time::interval(LOOK_INTERVAL);
-        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            let asked = tokio::select! {
-                () = again.notified() => true,
-                _ = looks.tick() => false,
-            };
-            // One that is gone may be about to come back.
-            let is_other = || stamp(&self.path).is_some_and(|now| Some(now) != self.seen);
-            if (asked || is_other())
-                && let Err(faults) = self.read().await
-            {
-                for Fault { pointer, fault } in faults.iter().take(FAULTS_SHOWN_MAX) {
-                    tracing::error!(pointer, fault, "the gateway's document");
-                }
-                let (file, faults) = (self.path.display(), faults.len());
-                tracing::error!(%file, faults, "the gateway's document is not taken; the one before stays in force");
-            }
-            self.old.retain(|it| Arc::strong_count(it) > 1);
-        }
+    fn new(alone: bool, shared: Arc<Shared>) -> Self {
+        Self { alone, shared, services: Services::default(), counts: HashMap::new(), old: Vec::new() }
     }
 
-    async fn read(&mut self) -> Result<(), Vec<Fault>> {
-        self.seen = stamp(&self.path);
-        let path = self.path.clone();
-        let read = tokio::task::spawn_blocking(move || read(&path)).await;
+    /// Reads and compiles it on another thread, and obeys it. With its faults, where it is none to obey.
+    async fn obey(
+        &mut self,
+        read: impl FnOnce() -> Result<Table, Vec<Fault>> + Send + 'static,
+    ) -> Result<(), Vec<Fault>> {
+        let read = tokio::task::spawn_blocking(read).await;
         let read = read.unwrap_or_else(|error| {
             Err(vec![Fault { pointer: String::new(), fault: format!("it could not be read: {error}") }])
         });
-        let readings = &self.shared.readings;
         match read {
             Ok(table) => {
                 self.take(table).await;
-                self.shared.readings.taken(SystemTime::now());
                 Ok(())
             }
             Err(faults) => {
-                readings.refused(faults.clone());
+                self.shared.readings.refused(faults.clone());
                 Err(faults)
             }
         }
@@ -115,6 +68,28 @@ impl Keeper {
         let before = self.shared.routes.swap(Some(next.clone()));
         self.services.end_others(&next.table);
         self.old.extend(before);
+        self.shared.readings.taken(SystemTime::now());
         tracing::info!(routes, services, "the gateway's document is in force");
     }
+
+    /// From now on there is none.
+    fn obey_none(&mut self) {
+        self.old.extend(self.shared.routes.swap(None));
+        (self.services, self.counts) = (Services::default(), HashMap::new());
+        self.shared.readings.taken(SystemTime::now());
+    }
+
+    /// Frees what no core has any more.
+    fn sweep(&mut self) {
+        self.old.retain(|it| Arc::strong_count(it) > 1);
+    }
+}
+
+/// Says what is wrong with a document that stays out of force.
+fn complain(origin: &str, faults: &[Fault]) {
+    for Fault { pointer, fault } in faults.iter().take(FAULTS_SHOWN_MAX) {
+        tracing::error!(pointer, fault, "the gateway's document");
+    }
+    let faults = faults.len();
+    tracing::error!(origin, faults, "the gateway's document is not taken; the one before stays in force");
 }

@@ -11,7 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use skep_gateway::document::Route;
 use skep_gateway::fields::Edits;
 use skep_gateway::table::Entry;
-use skep_gateway::{Fault, Table};
+use skep_gateway::{Document, Fault, Table};
 
 use crate::pools::Pool;
 use crate::wire::write::Rewrite;
@@ -34,6 +34,8 @@ pub struct Routes {
     /// Those of the table's routes, in its order.
     pub counts: Vec<Arc<RouteCounts>>,
     answers: Vec<Answers>,
+    /// Nothing is known of what they should be: every request is refused.
+    pub closed: bool,
 }
 
 /// What is edited of a route's answers, where something is.
@@ -68,7 +70,13 @@ impl Routes {
     pub fn new(table: Table, pools: Vec<Arc<Pool>>, counts: Vec<Arc<RouteCounts>>) -> Self {
         let hosts = table.services.iter().map(|(_, service)| service.host_sent()).collect();
         let answers = table.routes.iter().map(|it| Answers::new(&it.route)).collect();
-        Self { table, pools, hosts, counts, answers }
+        Self { table, pools, hosts, counts, answers, closed: false }
+    }
+
+    /// Those of who has not been told any yet; `nodes` is the pool of the nodes.
+    pub fn closed(nodes: Arc<Pool>) -> Self {
+        let table = Table::compile(Document::default()).unwrap_or_default();
+        Self { closed: true, ..Self::new(table, vec![nodes], Vec::new()) }
     }
 }
 

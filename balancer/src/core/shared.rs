@@ -8,6 +8,7 @@ use skep_vrrp::let_go::LetGo;
 
 use crate::core::account::Account;
 use crate::core::connections::{ByClient, Connections};
+use crate::core::following::Following;
 use crate::core::routes::{Readings, Routes};
 use crate::core::settings::Settings;
 use crate::pools::{Pool, Pools};
@@ -21,6 +22,8 @@ pub struct Shared {
     pub routes: Arc<ArcSwapOption<Routes>>,
     /// Of the document that they are of.
     pub readings: Readings,
+    /// Of the cluster's configuration, where that is followed.
+    pub following: Following,
     pub connections: Arc<Connections>,
     /// Of the bytes that requests hold.
     pub account: Arc<Account>,
@@ -45,9 +48,21 @@ impl Shared {
         [self.pools.skep().clone()].into_iter().chain(routed).collect()
     }
 
-    /// Whether any pool has a backend that may be served from, and was seen to answer.
+    /// Whether it is known what is to become of requests, and any pool has a backend that may be served from, and was
+    /// seen to answer.
     pub fn is_able(&self) -> bool {
         let able = |pool: &Arc<Pool>| pool.load().able() > 0;
-        able(self.pools.skep()) || self.routes.load().iter().any(|it| it.pools.iter().skip(1).any(able))
+        let routes = self.routes.load();
+        let pools = || routes.iter().flat_map(|it| it.pools.iter().skip(1));
+        !Self::are_closed(&routes) && (able(self.pools.skep()) || pools().any(able))
+    }
+
+    /// Whether every request is refused, for nobody has said yet what is to become of it.
+    pub fn is_closed(&self) -> bool {
+        Self::are_closed(&self.routes.load())
+    }
+
+    fn are_closed(routes: &Option<Arc<Routes>>) -> bool {
+        routes.as_ref().is_some_and(|it| it.closed)
     }
 }

@@ -1,7 +1,7 @@
 //! The table that is built in: what is known of requests with no configuration. Pure.
 //!
-//! `/-/ready` is the balancer's own; all else is the skep node's API, as far as it matters on the way
-//! there.
+//! `/-/ready` is the balancer's own, and what nodes tell balancers is for no client; all else is the skep node's
+//! API, as far as it matters on the way there.
 
 use crate::wire::request_head::Method;
 
@@ -10,6 +10,8 @@ use crate::wire::request_head::Method;
 pub(super) enum Known {
     /// It asks whether this balancer is ready.
     Ready,
+    /// It asks for what nodes tell balancers alone: the nodes would take it for the balancer's own question.
+    Private,
     /// It stores a message, whose name is its content: storing it again is the same.
     NamedByContent,
     /// It says what it is a repeat of: a task's end by its fence, a worker's beat.
@@ -28,6 +30,8 @@ enum Target {
     Whole(&'static [u8]),
     /// This, with any query.
     Path(&'static [u8]),
+    /// What is below this.
+    Below(&'static [u8]),
     /// This and a digest, with any query.
     DigestAfter(&'static [u8]),
     /// What is below the one and ends with the other, with any query.
@@ -42,8 +46,9 @@ struct Row {
     known: fn(u64) -> Known,
 }
 
-const TABLE: [Row; 14] = [
+const TABLE: [Row; 15] = [
     Row { method: Method::is_safe, target: Target::Whole(b"/-/ready"), known: |_| Known::Ready },
+    Row { method: |_| true, target: Target::Below(b"/-/gateway/"), known: |_| Known::Private },
     Row { method: is_post, target: Target::Path(b"/messages"), known: |_| Known::NamedByContent },
     Row { method: is_post, target: Target::Path(b"/endpoint/"), known: |_| Known::NamedByContent },
     Row { method: is_post, target: Target::Path(b"/endpoint"), known: |_| Known::NamedByContent },
@@ -69,6 +74,7 @@ impl Target {
         match self {
             Self::Whole(whole) => (target == *whole).then_some(0),
             Self::Path(path) => (path_of(target) == *path).then_some(0),
+            Self::Below(prefix) => target.starts_with(prefix).then_some(0),
             Self::Between(prefix, end) => {
                 let name = path_of(target).strip_prefix(*prefix)?.strip_suffix(*end)?;
                 (!name.is_empty() && !name.contains(&b'/')).then_some(0)
@@ -165,6 +171,7 @@ mod tests {
             assert_eq!(known(method, b"/-/ready"), Known::Ready);
         }
         assert_eq!(known(Method::Post, b"/-/ready"), Known::Nothing);
+        assert_eq!(known(Method::Post, b"/-/gateway/watch"), Known::Private);
         assert_eq!(known(Method::Get, b"/-/ready?x"), Known::Nothing);
     }
 }

@@ -12,6 +12,7 @@ const READY: Answer = Answer::text(200, "OK", "ready\n");
 /// In the words of [`skep_vrrp::track::DRAINING`], and of the other two.
 const DRAINING: Answer = Answer::text(503, "Service Unavailable", "draining\n");
 const CORE_HANGS: Answer = Answer::text(503, "Service Unavailable", "a core hangs\n");
+const NOT_TOLD: Answer = Answer::text(503, "Service Unavailable", "no node has told the configuration yet\n");
 const NO_BACKEND: Answer = Answer::text(503, "Service Unavailable", "no backend is ready\n");
 
 pub(super) fn answer(worker: &Worker, asked: &Asked<'_>) -> Answer {
@@ -23,6 +24,8 @@ pub(super) fn answer(worker: &Worker, asked: &Asked<'_>) -> Answer {
         DRAINING
     } else if worker.shared.core_hangs.load(Relaxed) {
         CORE_HANGS
+    } else if worker.shared.is_closed() {
+        NOT_TOLD
     } else if !worker.shared.is_able() {
         NO_BACKEND
     } else {
@@ -40,9 +43,12 @@ mod tests {
     fn who_tracks_it_knows_the_words() {
         let full = crate::forward::problem::Problem::TooManyConnections.body();
         assert!(String::from_utf8(full).unwrap().contains(track::FULL));
-        for (answer, word) in
-            [(DRAINING, track::DRAINING), (CORE_HANGS, track::CORE_HANGS), (NO_BACKEND, track::NO_BACKEND)]
-        {
+        for (answer, word) in [
+            (DRAINING, track::DRAINING),
+            (CORE_HANGS, track::CORE_HANGS),
+            (NOT_TOLD, track::NOT_TOLD),
+            (NO_BACKEND, track::NO_BACKEND),
+        ] {
             assert_eq!(answer.body.trim_ascii_end(), word.as_bytes());
         }
     }

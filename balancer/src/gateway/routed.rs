@@ -6,8 +6,10 @@ use skep_gateway::document::{To, Unmatched};
 use skep_gateway::policy::{Redirect, Refusal};
 use skep_gateway::table::Asked as Matched;
 use skep_gateway::{host, path};
+use skep_vrrp::track;
 
-use super::{Answer, Asked, Gateway, Verdict, builtin};
+use super::builtin::{self, Known};
+use super::{Answer, Asked, Gateway, Verdict};
 use crate::core::routes::Via;
 use crate::forward::dispatches::Routed;
 use crate::wire::fields::Field;
@@ -16,6 +18,9 @@ use crate::wire::request_head::Method;
 impl Gateway {
     /// None where it goes to the nodes as if there were no gateway.
     pub(super) fn by_route(&self, routed: &Routed, asked: &Asked<'_>, target: &[u8]) -> Option<Verdict> {
+        if routed.held.0.closed {
+            return Some(unknown());
+        }
         let (head, buf) = (asked.head, asked.buf);
         let (path, query) = target.split_at(target.iter().position(|b| *b == b'?').unwrap_or(target.len()));
         if path == b"*" {
@@ -78,7 +83,11 @@ impl Gateway {
         let service = entry.service(self.worker.random.borrow_mut().next_u64())?;
         let mut sent = entry.path_sent(&path).as_bytes().to_vec();
         sent.extend_from_slice(query.as_bytes());
-        let mut plan = self.plan(asked, &routed.pools[service], builtin::known(head.method, &sent));
+        let known = builtin::known(head.method, &sent);
+        if known == Known::Private {
+            return Some(no_route());
+        }
+        let mut plan = self.plan(asked, &routed.pools[service], known);
         plan.body_bytes_max = entry.route.policies.body_bytes_max;
         if let Some(timeout) = table.services[service].1.timeout {
             plan.answer_within = timeout;
@@ -93,9 +102,15 @@ fn ambiguous(why: &str) -> Verdict {
     Verdict::Answer(Answer::problem(ProblemKind::AmbiguousPath, "Bad Request", &detail, None))
 }
 
+/// To serve as if there were no routes would open what they close.
+fn unknown() -> Verdict {
+    let kind = ProblemKind::NotReady;
+    let problem = Answer::problem(kind, "Service Unavailable", track::NOT_TOLD, None);
+    Verdict::Answer(Answer { more: vec![("retry-after", RETRY_AFTER_S.to_string())], ..problem })
+}
+
 fn no_route() -> Verdict {
-    let detail = "no route has this request";
-    Verdict::Answer(Answer::problem(ProblemKind::NotFound, "Not Found", detail, None))
+    Verdict::Answer(Answer::no_route())
 }
 
 fn refused(refusal: Refusal, via: Via) -> Verdict {

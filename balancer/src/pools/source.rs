@@ -128,6 +128,19 @@ pub fn from_view(view: &View) -> Vec<Target> {
     live.chain(dead).collect()
 }
 
+/// The nodes that are there, ready, and of a cluster: that which is served.
+pub fn ready_nodes(view: &View) -> Vec<PeerRecord> {
+    let cluster = cluster_of(view);
+    let is_ready = |record: &&PeerRecord| {
+        record.program == Program::Node
+            && record.state == NodeState::Ready
+            && record.http.is_some()
+            && record.cluster.is_some()
+            && record.cluster == cluster
+    };
+    view.live.iter().filter(is_ready).cloned().collect()
+}
+
 /// Nodes of two clusters may be seen for a moment, where a test's nodes meet or somebody errs; the
 /// one with the most ready nodes is served.
 fn cluster_of(view: &View) -> Option<ClusterId> {

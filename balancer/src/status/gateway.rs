@@ -2,18 +2,23 @@
 //! document.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
 
 use serde::Serialize;
 use skep_console::{Answer, answer};
 use skep_gateway::Fault;
 use skep_gateway::document::{To, Unmatched};
 
+use crate::core::following::Known;
 use crate::core::routes::Routes;
 use crate::core::shared::Shared;
 
 #[derive(Debug, Serialize)]
 struct GatewayStatus {
+    /// Where it is followed: null for a document out of a file.
+    cluster: Option<ClusterStatus>,
     /// When it was taken, in seconds of Unix time.
     taken_at_s: u64,
     /// Of a newer document, which is not in force for them.
@@ -21,6 +26,33 @@ struct GatewayStatus {
     unmatched: &'static str,
     routes: Vec<RouteStatus>,
     services: Vec<ServiceStatus>,
+}
+
+/// What is known of the configuration that the cluster keeps.
+#[derive(Debug, Serialize)]
+struct ClusterStatus {
+    /// Whose word is obeyed: `node`, `copy`, `older nodes`, `nobody`.
+    word: &'static str,
+    lineage: Option<String>,
+    revision: Option<u64>,
+    /// A newer revision, which this version cannot read.
+    refused: Option<u64>,
+    /// How long no node has said anything of it.
+    age_s: Option<f64>,
+    copy_failed: bool,
+}
+
+impl ClusterStatus {
+    fn of(known: &Known) -> Self {
+        Self {
+            word: known.word.as_str(),
+            lineage: known.position.map(|it| format!("{:032x}", it.lineage)),
+            revision: known.position.map(|it| it.revision),
+            refused: known.refused.map(|it| it.revision),
+            age_s: known.age(Instant::now()).map(|it| it.as_secs_f64()),
+            copy_failed: known.copy_failed,
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -47,11 +79,14 @@ const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// Of a balancer without a gateway: null.
 pub(super) fn shown(shared: &Shared) -> Answer {
-    let routes = shared.routes.load();
-    answer::json(&routes.as_ref().map(|routes| status(shared, routes)))
+    let (routes, known) = (shared.routes.load_full(), shared.following.known());
+    let is_none = routes.is_none() && known.is_none();
+    // As where there are no routes.
+    let routes = routes.unwrap_or_else(|| Arc::new(Routes::closed(shared.pools.skep().clone())));
+    answer::json(&(!is_none).then(|| status(shared, &routes, known.as_ref())))
 }
 
-fn status(shared: &Shared, routes: &Routes) -> GatewayStatus {
+fn status(shared: &Shared, routes: &Routes, known: Option<&Known>) -> GatewayStatus {
     let of_routes = routes.table.routes.iter().zip(&routes.counts).map(|(entry, counts)| {
         let matches = &entry.route.matches;
         let services = match &entry.route.to {
@@ -74,6 +109,7 @@ fn status(shared: &Shared, routes: &Routes) -> GatewayStatus {
     });
     let (_, _, taken_at_s) = shared.readings.counts();
     GatewayStatus {
+        cluster: known.map(ClusterStatus::of),
         taken_at_s,
         faults: shared.readings.faults(),
         unmatched: match routes.table.unmatched {

@@ -34,6 +34,8 @@ pub const TRACKS_MAX: usize = 16;
 /// say so, a client is better answered that than not at all. So is any 503 but the two that follow.
 pub const NO_BACKEND: &str = "no backend is ready";
 pub const CORE_HANGS: &str = "a core hangs";
+/// A proxy that follows a cluster's configuration, and knows nothing of it.
+pub const NOT_TOLD: &str = "no node has told the configuration yet";
 /// What it says, with 503, where it must not get new connections.
 pub const DRAINING: &str = "draining";
 /// In what it says, with 503, where it has as many clients as it may: it is well, and another would be as full.
