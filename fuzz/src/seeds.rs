@@ -415,6 +415,12 @@ pub fn gateway_documents() -> Vec<Vec<u8>> {
     vec![toml.into(), json.into()]
 }
 
+pub fn gateway_lines() -> Vec<Vec<u8>> {
+    let state = format!("{{\"lineage\":\"{}\",\"revision\":7,\"document\":{{\"routes\":{{}}}}}}\n", "0f".repeat(16));
+    let none = format!("{{\"lineage\":\"{}\",\"revision\":0,\"document\":null}}", "0".repeat(32));
+    vec![state.into(), none.into(), b"{\"beat\":7}\n".to_vec()]
+}
+
 pub fn gateway_paths() -> Vec<Vec<u8>> {
     ["/a/%61%2d/b;c", "/%2e%2e/a", "/a//b", "/..;/", "/a%2fb", "A.test.:80"].map(|it| it.into()).into()
 }

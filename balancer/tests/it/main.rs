@@ -7,6 +7,7 @@ mod corpus;
 mod drain;
 mod forwarding;
 mod gateway;
+mod gateway_cluster;
 mod gateway_file;
 mod gateway_rules;
 mod harness;
