@@ -124,15 +124,17 @@ mod tests {
 
     #[test]
     fn who_has_the_key_in_either_form_opens_it_and_after_a_change_of_keys_as_long_as_the_old_is_there() {
-        let (old, new) = (KeyRing::generate_line(), KeyRing::generate_line());
-        let edge = ring(&[&old]).edge_lines().remove(0);
-        let sealed = seal(&ring(&[&old]), For::Gateway, b"text").unwrap();
-        for lines in [&[old.as_str()][..], &[&edge], &[&old, &new], &[&new, &old], &[&new, &edge]] {
-            assert_eq!(open(&ring(lines), For::Gateway, &sealed).unwrap(), b"text");
+        let [old, new] = [KeyRing::generate_line(), KeyRing::generate_line()];
+        let (old, new) = (old.as_str(), new.as_str());
+        let edge = ring(&[old]).edge_lines().remove(0);
+        let edge = edge.as_str();
+        let sealed = seal(&ring(&[old]), For::Gateway, b"text").unwrap();
+        for lines in [vec![old], vec![edge], vec![old, new], vec![new, old], vec![new, edge]] {
+            assert_eq!(open(&ring(&lines), For::Gateway, &sealed).unwrap(), b"text");
         }
-        assert_eq!(open(&ring(&[&new]), For::Gateway, &sealed), Err(OpenError::UnknownKey));
-        let again = seal(&ring(&[&edge]), For::Gateway, b"text").unwrap();
-        assert_eq!(open(&ring(&[&old]), For::Gateway, &again).unwrap(), b"text");
+        assert_eq!(open(&ring(&[new]), For::Gateway, &sealed), Err(OpenError::UnknownKey));
+        let again = seal(&ring(&[edge]), For::Gateway, b"text").unwrap();
+        assert_eq!(open(&ring(&[old]), For::Gateway, &again).unwrap(), b"text");
         assert_ne!(again[HEADER_BYTES..], sealed[HEADER_BYTES..], "no two are alike");
     }
 
