@@ -418,7 +418,7 @@ pub fn gateway_documents() -> Vec<Vec<u8>> {
 pub fn gateway_lines() -> Vec<Vec<u8>> {
     let state = format!("{{\"lineage\":\"{}\",\"revision\":7,\"document\":{{\"routes\":{{}}}}}}\n", "0f".repeat(16));
     let none = format!("{{\"lineage\":\"{}\",\"revision\":0,\"document\":null}}", "0".repeat(32));
-    vec![state.into(), none.into(), b"{\"beat\":7}\n".to_vec()]
+    vec![state.into(), none.into(), b"{\"beat\":7}\n".to_vec(), b"{\"later\":1}\n".to_vec()]
 }
 
 pub fn gateway_paths() -> Vec<Vec<u8>> {

@@ -5,9 +5,10 @@
 //! {"beat":7}                                                  it is there, and has no other state
 //! ```
 //!
-//! A state once at the begin and after each change, a beat each second. Members that are not known are passed over:
-//! a later version may add some. What is in the document is `document`'s to read.
+//! A state once at the begin and after each change, a beat each second. Members that are not known are passed over,
+//! and so are objects that are neither: a later version may add some. What is in the document is `document`'s to read.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -29,7 +30,7 @@ pub const LINE_MAX: usize = 9 * 1024 * 1024;
 const _: () = assert!(LINE_MAX > DOCUMENT_BYTES_MAX + 1024, "the largest document fits into a line");
 
 /// One line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Told<'a> {
     State {
         /// Which history `revision` is of: 0 before its first document.
@@ -42,6 +43,24 @@ pub enum Told<'a> {
     Beat {
         revision: u64,
     },
+    /// A line of a later version's: whoever says it is there, and it says nothing of this.
+    Other,
+}
+
+/// Without what is in the document: secrets may be.
+impl fmt::Debug for Told<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::State { lineage, revision, document } => f
+                .debug_struct("State")
+                .field("lineage", &format_args!("{lineage:032x}"))
+                .field("revision", revision)
+                .field("document_bytes", &document.map(str::len))
+                .finish(),
+            Self::Beat { revision } => f.debug_struct("Beat").field("revision", revision).finish(),
+            Self::Other => f.write_str("Other"),
+        }
+    }
 }
 
 /// A line that says nothing.
@@ -57,8 +76,10 @@ pub enum Untold {
     Document,
     #[error("there is a document, and revision 0 has none")]
     Revision,
-    #[error("the line is neither a state nor a beat")]
-    Neither,
+    #[error("the line is no object")]
+    Object,
+    #[error("the line is half a state, or a state and a beat")]
+    Mixed,
 }
 
 #[derive(Deserialize)]
@@ -81,6 +102,7 @@ impl<'a> Told<'a> {
                 )
             }
             Self::Beat { revision } => format!("{{\"beat\":{revision}}}\n"),
+            Self::Other => "{}\n".to_owned(),
         };
         line.into_bytes()
     }
@@ -90,6 +112,10 @@ impl<'a> Told<'a> {
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         if line.len() > LINE_MAX {
             return Err(Untold::TooLong);
+        }
+        // A list could be read as a line, too, by the order of its values.
+        if line.trim_ascii_start().first() != Some(&b'{') {
+            return Err(Untold::Object);
         }
         let Line { lineage, revision, document, beat } = serde_json::from_slice(line)?;
         match (lineage, revision, beat) {
@@ -105,7 +131,8 @@ impl<'a> Told<'a> {
                 Ok(Self::State { lineage, revision, document })
             }
             (None, None, Some(revision)) if document.is_none() => Ok(Self::Beat { revision }),
-            _ => Err(Untold::Neither),
+            (None, None, None) if document.is_none() => Ok(Self::Other),
+            _ => Err(Untold::Mixed),
         }
     }
 }
@@ -137,6 +164,7 @@ mod tests {
                 format!("{{\"lineage\":\"{}\",\"revision\":0,\"document\":null}}\n", "0".repeat(32)),
             ),
             (Told::Beat { revision: u64::MAX }, "{\"beat\":18446744073709551615}\n".to_owned()),
+            (Told::Other, "{}\n".to_owned()),
         ] {
             assert_eq!(String::from_utf8(told.encode()).unwrap(), line);
             assert_eq!(Told::decode(line.as_bytes()).unwrap(), told, "{line}");
@@ -160,6 +188,14 @@ mod tests {
         let told = Told::State { lineage: LINEAGE, revision: 2, document: Some("{}") };
         assert_eq!(Told::decode(line.as_bytes()).unwrap(), told);
         assert_eq!(Told::decode(b"{\"beat\":2,\"later\":1}").unwrap(), Told::Beat { revision: 2 });
+        assert_eq!(Told::decode(b" {\"later\":{\"beat\":2}}").unwrap(), Told::Other);
+    }
+
+    #[test]
+    fn what_is_in_a_document_is_not_in_what_is_shown_of_a_line() {
+        let told = Told::State { lineage: LINEAGE, revision: 7, document: Some("{\"secret\":1}") };
+        let shown = format!("{told:?}");
+        assert!(shown.contains("document_bytes: Some(12)") && !shown.contains("secret"), "{shown}");
     }
 
     #[test]
@@ -167,7 +203,12 @@ mod tests {
         let lineage = format!("\"lineage\":\"{LINEAGE:032x}\"");
         for line in [
             "".to_owned(),
-            "{}".to_owned(),
+            "[]".to_owned(),
+            "[null,null,null,null]".to_owned(),
+            format!("[\"{LINEAGE:032x}\",1,{{}},null]"),
+            "{\"document\":{}}".to_owned(),
+            format!("{{{lineage}}}"),
+            "{\"revision\":1}".to_owned(),
             "null".to_owned(),
             "7".to_owned(),
             "{\"beat\":-1}".to_owned(),
