@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use skep_vrrp::track::{CORE_HANGS, Health, NO_BACKEND, WEAK_AFTER};
+use skep_vrrp::track::{CORE_HANGS, Health, NO_BACKEND, NOT_TOLD, WEAK_AFTER};
 use tokio::sync::watch;
 
 use crate::core::pulse::{HANGS_AFTER, Hanging, LOOK_INTERVAL, Pulse};
@@ -23,7 +23,8 @@ struct Lack {
 }
 
 impl Lack {
-    fn judge(&mut self, able: bool, now: Instant) -> Health {
+    /// `why` is what it is not able for.
+    fn judge(&mut self, able: bool, why: &'static str, now: Instant) -> Health {
         if able {
             *self = Self { was_able: true, since: None };
             return Health::Well;
@@ -32,7 +33,7 @@ impl Lack {
         if now.saturating_duration_since(since) >= WEAK_AFTER {
             self.was_able = false;
         }
-        if self.was_able { Health::Well } else { Health::Weak(NO_BACKEND) }
+        if self.was_able { Health::Well } else { Health::Weak(why) }
     }
 }
 
@@ -63,7 +64,8 @@ pub(super) fn health(shared: Arc<Shared>) -> watch::Receiver<Health> {
     tokio::spawn(async move {
         loop {
             let changed = pool.changed.notified();
-            let able = lack.judge(shared.is_able(), Instant::now());
+            let why = if shared.is_closed() { NOT_TOLD } else { NO_BACKEND };
+            let able = lack.judge(shared.is_able(), why, Instant::now());
             let health = if shared.all_cores_hang.load(Relaxed) {
                 Health::Fault(CORE_HANGS)
             } else if shared.core_hangs.load(Relaxed) {
@@ -91,7 +93,8 @@ mod tests {
     fn a_lack_of_backends_is_told_once_it_lasts_and_their_return_at_once() {
         let (mut lack, begun) = (Lack::default(), Instant::now());
         let weak = Health::Weak(NO_BACKEND);
-        assert_eq!(lack.judge(false, begun), weak, "it never had any");
+        assert_eq!(lack.judge(false, NO_BACKEND, begun), weak, "it never had any");
+        assert_eq!(lack.judge(false, NOT_TOLD, begun), Health::Weak(NOT_TOLD), "it says what for");
         for (after, able, expected) in [
             (Duration::ZERO, true, Health::Well),
             (Duration::from_secs(1), false, Health::Well),
@@ -101,7 +104,7 @@ mod tests {
             (Duration::from_secs(3) + WEAK_AFTER, false, weak.clone()),
             (Duration::from_secs(9), true, Health::Well),
         ] {
-            assert_eq!(lack.judge(able, begun + after), expected, "{after:?} {able}");
+            assert_eq!(lack.judge(able, NO_BACKEND, begun + after), expected, "{after:?} {able}");
         }
     }
 }
