@@ -106,7 +106,9 @@ fn ambiguous(why: &str) -> Verdict {
 fn unknown() -> Verdict {
     let kind = ProblemKind::NotReady;
     let problem = Answer::problem(kind, "Service Unavailable", track::NOT_TOLD, None);
-    Verdict::Answer(Answer { more: vec![("retry-after", RETRY_AFTER_S.to_string())], ..problem })
+    // Nothing was done of it: who asked may ask another balancer, whatever the method.
+    let more = vec![("retry-after", RETRY_AFTER_S.to_string()), ("skep-unprocessed", "1".to_owned())];
+    Verdict::Answer(Answer { more, ..problem })
 }
 
 fn no_route() -> Verdict {
