@@ -117,11 +117,8 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
             Some(routes::file::begin(file, alone, shared.clone()).await.context("--gateway")?)
         }
         (None, Some(gossip)) => {
-            let copies = config.state.as_ref().map(|folder| {
-                let copies = Copies::at(folder, keys.clone());
-                copies.with_context(|| format!("--state {}", folder.display()))
-            });
-            routes::cluster::begin(gossip, &keys, copies.transpose()?, shared.clone()).await?;
+            let copies = config.state.as_deref().map(|folder| Copies::at(folder, keys.clone()));
+            routes::cluster::begin(gossip, &keys, copies, shared.clone()).await?;
             None
         }
         (None, None) => None,

@@ -2,8 +2,9 @@
 //! no node is there.
 //!
 //! One file, `gateway.sealed`: a line that says what it is, then the line in which a node told it, both sealed with the
-//! cluster's keys. Written beside it, synced, renamed and the folder synced, so that it is the one before or the next.
-//! What no key opens, and what cannot be read, is as if it were not there. No tasks: all of it blocks.
+//! cluster's keys. Written beside it under a name of its own, synced, renamed and the folder synced, so that it is the
+//! one before or the next, also where another process writes there, too. What no key opens, and what cannot be read, is
+//! as if it were not there. No tasks: all of it blocks.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
@@ -24,6 +25,10 @@ const NAME: &str = "gateway.sealed";
 /// Most bytes before the line.
 const HEAD_BYTES_MAX: usize = 1024;
 const FILE_BYTES_MAX: usize = HEAD_BYTES_MAX + LINE_MAX + 2 + OVERHEAD_BYTES;
+/// After that long nobody writes any more what lies beside.
+const BESIDE_MAX: Duration = Duration::from_secs(600);
+/// Files of a folder that are looked at for such.
+const LOOKED_AT_MAX: usize = 4096;
 /// The form of what is sealed.
 const FORMAT: u32 = 1;
 
@@ -56,10 +61,29 @@ pub enum Unread {
 }
 
 impl Copies {
-    /// Makes the folder, where it is not there.
-    pub fn at(folder: &Path, keys: KeyRing) -> io::Result<Self> {
-        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        Ok(Self { folder: folder.to_owned(), keys })
+    pub fn at(folder: &Path, keys: KeyRing) -> Self {
+        Self { folder: folder.to_owned(), keys }
+    }
+
+    /// Makes the folder, where it is not there, and clears what a process left that ended while it wrote.
+    pub fn prepare(&self, now: SystemTime) -> io::Result<()> {
+        self.make_folder()?;
+        for entry in fs::read_dir(&self.folder)?.take(LOOKED_AT_MAX) {
+            let entry = entry?;
+            let name = entry.file_name();
+            let is_beside =
+                name.to_str().and_then(|it| it.strip_prefix(NAME)).is_some_and(|it| it.starts_with('.'));
+            let is_old = |modified| now.duration_since(modified).is_ok_and(|it| it > BESIDE_MAX);
+            // One that another process has just renamed is gone.
+            if is_beside && entry.metadata().and_then(|it| it.modified()).is_ok_and(is_old) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+        Ok(())
+    }
+
+    fn make_folder(&self) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)
     }
 
     /// What lies there, and how old it is; `None` where nothing does.
@@ -81,11 +105,21 @@ impl Copies {
     pub fn write(&self, state: &State, now: SystemTime) -> io::Result<()> {
         let plain = encode(state, now);
         let sealed = stored::seal(&self.keys, For::Gateway, &plain).map_err(io::Error::other)?;
-        // Another process may have the folder, too, while it takes this one's place.
-        let beside = self.folder.join(format!("{NAME}.{}", std::process::id()));
-        let mut options = OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-        file.write_all(&sealed)?;
+        self.make_folder()?;
+        let mut random = [0; 8];
+        aws_lc_rs::rand::fill(&mut random).map_err(|_| io::Error::other("there are no random numbers"))?;
+        let beside = self.folder.join(format!("{NAME}.{:016x}", u64::from_le_bytes(random)));
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+        let written = self.put(&sealed, file, &beside);
+        if written.is_err() {
+            let _ = fs::remove_file(&beside);
+        }
+        written
+    }
+
+    /// Writes it beside, and puts that in its place.
+    fn put(&self, sealed: &[u8], mut file: File, beside: &Path) -> io::Result<()> {
+        file.write_all(sealed)?;
         file.sync_all()?;
         fs::rename(beside, self.folder.join(NAME))?;
         File::open(&self.folder)?.sync_all()
@@ -129,7 +163,7 @@ mod tests {
     }
 
     fn copies(folder: &Path) -> Copies {
-        Copies::at(folder, KeyRing::insecure_loopback()).unwrap()
+        Copies::at(folder, KeyRing::insecure_loopback())
     }
 
     #[test]
@@ -145,8 +179,33 @@ mod tests {
         }
         let (_, age) = copies.read(then - Duration::from_secs(9)).unwrap().unwrap();
         assert_eq!(age, Duration::ZERO, "a clock that went back makes nothing younger than it is");
-        let names: Vec<_> = fs::read_dir(&copies.folder).unwrap().map(|it| it.unwrap().file_name()).collect();
-        assert_eq!(names, [NAME]);
+        assert_eq!(names(&copies.folder), [NAME]);
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let names = fs::read_dir(folder).unwrap().map(|it| it.unwrap().file_name().into_string().unwrap());
+        names.collect()
+    }
+
+    #[test]
+    fn what_cannot_be_written_leaves_nothing_and_what_was_left_is_cleared_once_it_is_old() {
+        let folder = tempfile::tempdir().unwrap();
+        let (copies, now) = (copies(folder.path()), SystemTime::now());
+        // Something else is in its place.
+        fs::create_dir(folder.path().join(NAME)).unwrap();
+        assert!(copies.write(&state(None), now).is_err());
+        assert_eq!(names(folder.path()), [NAME]);
+        let left = format!("{NAME}.1");
+        fs::write(folder.path().join(&left), "half").unwrap();
+        copies.prepare(now).unwrap();
+        assert_eq!(names(folder.path()).len(), 2, "somebody may be writing it");
+        copies.prepare(now + BESIDE_MAX * 2).unwrap();
+        assert_eq!(names(folder.path()), [NAME]);
+        // A folder that cannot be.
+        fs::write(folder.path().join("file"), "").unwrap();
+        let nowhere = self::copies(&folder.path().join("file/below"));
+        assert!(nowhere.prepare(now).is_err() && nowhere.write(&state(None), now).is_err());
+        assert!(nowhere.read(now).is_err());
     }
 
     #[test]
@@ -155,7 +214,7 @@ mod tests {
         let (copies, now) = (copies(folder.path()), SystemTime::now());
         copies.write(&state(Some("{}")), now).unwrap();
         let other = KeyRing::parse(&KeyRing::generate_line()).unwrap();
-        let theirs = Copies::at(folder.path(), other).unwrap();
+        let theirs = Copies::at(folder.path(), other);
         assert!(matches!(theirs.read(now), Err(Unread::Sealed(stored::OpenError::UnknownKey))));
         let path = folder.path().join(NAME);
         let mut bytes = fs::read(&path).unwrap();

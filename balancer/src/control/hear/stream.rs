@@ -31,7 +31,7 @@ pub enum End {
     /// It is of a version that tells nothing.
     #[error("it is of a version without a gateway")]
     TooOld,
-    #[error("it speaks no TLS at its HTTP port, where alone it would tell")]
+    #[error("it speaks no TLS at its HTTP port, where alone it would tell: it may have --http-tls off")]
     Plain,
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -47,6 +47,8 @@ pub enum End {
     Slow,
     #[error("a line has more than {LINE_MAX} bytes")]
     Long,
+    #[error("what it tells is older than what is known")]
+    Behind,
     #[error("it ended")]
     Over,
 }

@@ -1,17 +1,18 @@
 //! Routes out of the configuration that the cluster keeps, as `hear` tells of it.
 //!
-//! One task. Until anything is known of it, requests are answered 503 and the balancer is not ready: to serve as if
-//! there were no routes would open what they close. What was in force stays while no node says anything.
+//! Two tasks: one obeys what is told, one writes the copy. Until anything is known of it, requests are answered 503 and
+//! the balancer is not ready: to serve as if there were no routes would open what they close. What was in force stays
+//! while no node says anything.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use skep_gateway::{Document, Table};
-use skep_members::gossip::Gossip;
+use skep_members::gossip::{Gossip, View};
 use skep_members::key::KeyRing;
 use skep_members::tls::{TlsError, nodes_tls};
-use tokio::sync::watch;
-use tokio::time::{Instant, timeout_at};
+use tokio::sync::{oneshot, watch};
+use tokio::time::{sleep, timeout};
 
 use super::super::copy::Copies;
 use super::super::hear::{Hearing, News, State};
@@ -23,6 +24,10 @@ use crate::pools::tls::BackendTls;
 
 /// How long a start waits for a node's word: who connects meanwhile waits in the kernel, and is not refused.
 const FIRST_MAX: Duration = Duration::from_secs(2);
+/// How long the copy is waited for: behind a disk that hangs there is none.
+const COPY_MAX: Duration = Duration::from_secs(1);
+/// Between two attempts to write a copy that could not be written.
+const COPY_PAUSE: Duration = Duration::from_secs(5);
 /// How often what no core has any more is freed.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -36,28 +41,101 @@ pub async fn begin(
     let tls = BackendTls::of_members(&nodes_tls(keys)?);
     shared.following.begin();
     shared.routes.store(Some(Arc::new(Routes::closed(shared.pools.skep().clone()))));
-    let (news, heard) = watch::channel(News::None);
-    let keeper = Keeper::new(false, shared.clone());
-    let mut source = Source { keeper, shared: shared.clone(), heard, known: None, copy: None };
-    if let Some(copies) = copies {
-        source.obey_copy(&copies).await;
+    let (first, told) = oneshot::channel();
+    tokio::spawn(keep(gossip.view(), tls, copies, shared, first));
+    if timeout(FIRST_MAX, told).await.is_err() {
+        tracing::warn!("no node has told of the gateway's configuration yet");
+    }
+    Ok(())
+}
+
+/// Obeys the copy, and then what is told, for as long as it is. Says so once something was.
+async fn keep(
+    view: watch::Receiver<Arc<View>>,
+    tls: BackendTls,
+    copies: Option<Copies>,
+    shared: Arc<Shared>,
+    first: oneshot::Sender<()>,
+) {
+    let copied = match &copies {
+        Some(copies) => read_copy(copies.clone(), &shared).await,
+        None => None,
+    };
+    let copy = copies.map(|copies| {
         let (copy, states) = watch::channel(None);
         tokio::spawn(keep_copy(copies, states, shared.clone()));
-        source.copy = Some(copy);
+        copy
+    });
+    let (news, heard) = watch::channel(News::None);
+    tokio::spawn(Hearing::new(view, tls, shared.clone(), news, copied.clone()).run());
+    let keeper = Keeper::new(false, shared.clone());
+    let mut source = Source { keeper, shared, heard, known: None, copy };
+    if let Some(copied) = copied {
+        source.obey(copied, Word::Copy).await;
     }
-    tokio::spawn(Hearing::new(gossip.view(), tls, shared, news).run());
-    let until = Instant::now() + FIRST_MAX;
-    while source.shared.following.known().is_some_and(|it| matches!(it.word, Word::Nobody | Word::Copy)) {
-        match timeout_at(until, source.heard.changed()).await {
-            Ok(Ok(())) => source.obey_newest().await,
-            Ok(Err(_)) | Err(_) => {
-                tracing::warn!("no node has told of the gateway's configuration yet");
-                break;
-            }
+    source.keep(first).await;
+}
+
+/// What lies there, which is obeyed until a node says something.
+async fn read_copy(copies: Copies, shared: &Shared) -> Option<Arc<State>> {
+    let read = tokio::task::spawn_blocking(move || {
+        let now = SystemTime::now();
+        (copies.prepare(now), copies.read(now))
+    });
+    let Ok(read) = timeout(COPY_MAX, read).await else {
+        let seconds = COPY_MAX.as_secs();
+        tracing::warn!(seconds, "the copy of the gateway's configuration is not read in time (--state)");
+        return None;
+    };
+    let (prepared, read) = read.ok()?;
+    if let Err(error) = prepared {
+        tracing::warn!(%error, "no copy of the gateway's configuration can be kept there (--state)");
+        shared.following.change(|known| known.copy_failed = true);
+    }
+    match read {
+        Ok(None) => None,
+        Ok(Some((state, age))) => {
+            tracing::info!(age_s = age.as_secs(), "the copy of the gateway's configuration is read");
+            let now = std::time::Instant::now();
+            shared.following.change(|known| (known.heard, known.age_then) = (Some(now), age));
+            Some(Arc::new(state))
+        }
+        Err(error) => {
+            tracing::warn!(%error, "the copy of the gateway's configuration is not served by (--state)");
+            None
         }
     }
-    tokio::spawn(source.keep());
-    Ok(())
+}
+
+/// Writes what is in force, as long as somebody obeys it; again, where that failed. A disk that hangs holds nothing
+/// but this.
+async fn keep_copy(copies: Copies, mut states: watch::Receiver<Option<Arc<State>>>, shared: Arc<Shared>) {
+    let mut failed: Option<String> = None;
+    loop {
+        tokio::select! {
+            changed = states.changed() => if changed.is_err() { return },
+            () = sleep(COPY_PAUSE), if failed.is_some() => {}
+        }
+        let Some(state) = states.borrow_and_update().clone() else { continue };
+        let copies = copies.clone();
+        let written = tokio::task::spawn_blocking(move || copies.write(&state, SystemTime::now())).await;
+        let error = match written {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(error) => Some(error.to_string()),
+        };
+        match &error {
+            Some(error) if failed.as_ref() != Some(error) => {
+                tracing::error!(error, "the copy of the gateway's configuration is not written (--state)");
+            }
+            None if failed.is_some() => {
+                tracing::info!("the copy of the gateway's configuration is written again");
+            }
+            Some(_) | None => {}
+        }
+        shared.following.change(|known| known.copy_failed = error.is_some());
+        failed = error;
+    }
 }
 
 struct Source {
@@ -70,26 +148,9 @@ struct Source {
     copy: Option<watch::Sender<Option<Arc<State>>>>,
 }
 
-/// Writes what is in force, as long as somebody obeys it. A disk that hangs holds nothing but this.
-async fn keep_copy(copies: Copies, mut states: watch::Receiver<Option<Arc<State>>>, shared: Arc<Shared>) {
-    while states.changed().await.is_ok() {
-        let Some(state) = states.borrow_and_update().clone() else { continue };
-        let copies = copies.clone();
-        let written = tokio::task::spawn_blocking(move || copies.write(&state, SystemTime::now())).await;
-        let error = match written {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(error.to_string()),
-            Err(error) => Some(error.to_string()),
-        };
-        if let Some(error) = &error {
-            tracing::error!(error, "the copy of the gateway's configuration is not written (--state)");
-        }
-        shared.following.change(|known| known.copy_failed = error.is_some());
-    }
-}
-
 impl Source {
-    async fn keep(mut self) {
+    async fn keep(mut self, first: oneshot::Sender<()>) {
+        let mut first = Some(first);
         let mut sweeps = tokio::time::interval(SWEEP_INTERVAL);
         sweeps.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -99,6 +160,10 @@ impl Source {
                         return;
                     }
                     self.obey_newest().await;
+                    if let Some(first) = first.take() {
+                        // Nobody may wait for it any more.
+                        let _ = first.send(());
+                    }
                 }
                 _ = sweeps.tick(), if !self.keeper.old.is_empty() => self.keeper.sweep(),
             }
@@ -117,45 +182,31 @@ impl Source {
                     self.shared.following.change(|known| known.word = Word::Older);
                 }
             }
+            News::State(state) if self.known.as_ref().is_some_and(|it| it.says_as(&state)) => {
+                self.confirm(state);
+            }
             News::State(state) => self.obey(state, Word::Node).await,
         }
     }
 
-    /// What lies there is obeyed until a node says something.
-    async fn obey_copy(&mut self, copies: &Copies) {
-        let read = {
-            let copies = copies.clone();
-            tokio::task::spawn_blocking(move || copies.read(SystemTime::now())).await
-        };
-        match read {
-            Ok(Ok(None)) | Err(_) => {}
-            Ok(Ok(Some((state, age)))) => {
-                tracing::info!(age_s = age.as_secs(), "the copy of the gateway's configuration is read");
-                let now = std::time::Instant::now();
-                self.shared.following.change(|known| (known.heard, known.age_then) = (Some(now), age));
-                self.obey(Arc::new(state), Word::Copy).await;
+    /// A node says what is known: from the copy, or of another cluster.
+    fn confirm(&mut self, state: Arc<State>) {
+        let mut is_in_force = false;
+        self.shared.following.change(|known| {
+            is_in_force = known.position == Some(state.position);
+            if is_in_force {
+                known.word = Word::Node;
             }
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "the copy of the gateway's configuration is not served by");
-            }
+        });
+        self.known = Some(state.clone());
+        if is_in_force {
+            // Of today, and sealed with the first key of today.
+            self.keep_copy_of(state);
         }
     }
 
+    /// Goes over to a state: it is newer than what is known, as `hear` sees to.
     async fn obey(&mut self, state: Arc<State>, word: Word) {
-        let known = self.known.as_deref();
-        if known.is_some_and(|known| *known == *state) {
-            self.shared.following.change(|known| {
-                if known.position == Some(state.position) {
-                    known.word = Word::Node;
-                }
-            });
-            return;
-        }
-        if !follows(known, &state) {
-            let Position { revision, .. } = state.position;
-            tracing::debug!(revision, "an older state of the gateway's configuration is passed over");
-            return;
-        }
         let position = state.position;
         let taken = match &state.document {
             None => {
@@ -179,59 +230,26 @@ impl Source {
                 self.shared.following.change(|known| {
                     (known.word, known.position, known.refused) = (word, Some(position), None);
                 });
-                if let (Word::Node, Some(copy)) = (word, &self.copy) {
-                    copy.send_replace(Some(state));
+                if word == Word::Node {
+                    self.keep_copy_of(state);
                 }
             }
             Err(faults) => {
                 complain(&format!("revision {} of the cluster", position.revision), &faults);
-                self.shared.following.change(|known| known.refused = Some(position));
+                self.shared.following.change(|known| {
+                    known.refused = Some(position);
+                    // A node was heard, though what is in force is what the copy said.
+                    if (known.word, word) == (Word::Copy, Word::Node) {
+                        known.word = Word::Node;
+                    }
+                });
             }
         }
     }
-}
 
-/// Whether a state is one to go over to from what is known. Another history is followed at once; within one nobody
-/// goes back. That there is nothing is no news to who has something: a node that lags says so, too; of another cluster
-/// it is believed.
-fn follows(known: Option<&State>, told: &State) -> bool {
-    let Some(known) = known else { return true };
-    let (before, now) = (known.position, told.position);
-    if now.revision == 0 && before.revision > 0 {
-        return known.cluster.is_some() && told.cluster.is_some() && known.cluster != told.cluster;
-    }
-    now.lineage != before.lineage || now.revision > before.revision
-}
-
-#[cfg(test)]
-mod tests {
-    use skep_base::id::ClusterId;
-
-    use super::*;
-
-    fn state(cluster: u128, lineage: u128, revision: u64) -> State {
-        State { cluster: Some(ClusterId(cluster)), position: Position { lineage, revision }, document: None }
-    }
-
-    #[test]
-    fn another_history_is_followed_at_once_and_within_one_nobody_goes_back() {
-        for (known, told, expected) in [
-            ((1, 7, 3), (1, 7, 4), true),
-            ((1, 7, 3), (1, 7, 3), false),
-            ((1, 7, 3), (1, 7, 2), false),
-            ((1, 7, 3), (1, 8, 1), true),
-            ((1, 7, 3), (2, 8, 1), true),
-            ((1, 0, 0), (1, 7, 1), true),
-            // A node that lags, or has not agreed with the others yet.
-            ((1, 7, 3), (1, 0, 0), false),
-            ((1, 7, 3), (1, 7, 0), false),
-            // Another cluster, which has nothing.
-            ((1, 7, 3), (2, 0, 0), true),
-        ] {
-            let [known, told] =
-                [known, told].map(|(cluster, lineage, revision)| state(cluster, lineage, revision));
-            assert_eq!(follows(Some(&known), &told), expected, "{known:?} {told:?}");
+    fn keep_copy_of(&self, state: Arc<State>) {
+        if let Some(copy) = &self.copy {
+            copy.send_replace(Some(state));
         }
-        assert!(follows(None, &state(1, 0, 0)));
     }
 }
