@@ -1,242 +1,15 @@
-//! The gateway's configuration as nodes tell it: followed, kept, and refused until there is one.
+//! The gateway's configuration as nodes tell it: followed, and refused until there is one.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
-use skep_base::id::{ClusterId, NodeId};
-use skep_gateway::told::Told;
-use skep_members::gossip::{Gossip, GossipConfig, NodeState, PeerRecord, Program, RaftRole};
+use skep_balancer::core::routes::Routes;
 use skep_members::key::KeyRing;
-use skep_members::seeds::Seed;
-use skep_members::tls::peer_tls;
 
 use crate::harness::*;
-use crate::process::{Process, ask};
-
-const ANY: &str = "127.0.0.1:0";
-const PATIENCE: Duration = Duration::from_secs(20);
-/// Between two beats; a node's are farther apart.
-const BEAT: Duration = Duration::from_millis(100);
-
-/// What a node does as it is asked to tell.
-#[derive(Clone)]
-enum Does {
-    /// It says this line, and beats.
-    Tells(Vec<u8>),
-    /// It says this, and nothing more.
-    Says(Vec<u8>),
-    /// It answers this status, over TLS.
-    Answers(u16),
-    /// It speaks plain HTTP alone, and answers this status to the same.
-    Plain(u16),
-}
-
-/// A node, as a balancer sees one: in gossip, and at its HTTP port. Others' requests it answers with its name.
-struct Node {
-    peer: SocketAddr,
-    does: Arc<Mutex<(u64, Does)>>,
-    /// Lines that went out, on all connections.
-    said: Arc<AtomicUsize>,
-    asked: Arc<AtomicUsize>,
-    gossip: Gossip,
-    runtime: tokio::runtime::Runtime,
-}
-
-fn state(lineage: u128, revision: u64, document: Option<&str>) -> Vec<u8> {
-    Told::State { lineage, revision, document }.encode()
-}
-
-/// One route, below `/app`, to there.
-fn app(at: SocketAddr) -> String {
-    format!(
-        r#"{{"services":{{"app":{{"urls":["http://{at}"]}}}},"routes":{{"app":{{"match":{{"path":"/app"}},"service":"app"}}}}}}"#
-    )
-}
-
-impl Node {
-    fn start(id: u64, keys: &KeyRing, seeds: &[SocketAddr], does: Does) -> Self {
-        let listener = TcpListener::bind(ANY).unwrap();
-        let http = listener.local_addr().unwrap();
-        let socket = UdpSocket::bind(ANY).unwrap();
-        let peer = socket.local_addr().unwrap();
-        let record = PeerRecord {
-            id: NodeId(id),
-            program: Program::Node,
-            state: NodeState::Ready,
-            cluster: Some(ClusterId(1)),
-            peer,
-            http: Some(http),
-            admin: None,
-            version: "0.1.0".into(),
-            protocol: (1, 1),
-            expect: 1,
-            raft: RaftRole::Follower,
-            leader: None,
-            term: 1,
-            generation: PeerRecord::generation_now(),
-        };
-        let seeds = seeds.iter().map(|it| Seed::parse(&it.to_string()).unwrap()).collect();
-        let config = GossipConfig { socket, seeds, nodes: vec![], keys: keys.clone(), record };
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let gossip = runtime.block_on(Gossip::start(config)).unwrap();
-        let does = Arc::new(Mutex::new((0, does)));
-        let (said, asked) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
-        let served = Port { does: does.clone(), said: said.clone(), asked: asked.clone(), tls: tls(keys) };
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let served = served.clone();
-                std::thread::spawn(move || served.connection(stream));
-            }
-        });
-        Self { peer, does, said, asked, gossip, runtime }
-    }
-
-    fn alone(does: Does) -> Self {
-        Self::start(1, &KeyRing::insecure_loopback(), &[], does)
-    }
-
-    fn now(&self, does: Does) {
-        let mut now = self.does.lock().unwrap();
-        *now = (now.0 + 1, does);
-    }
-
-    /// Until it has said so much more, each on a connection that goes on.
-    fn wait_said(&self, more: usize) {
-        let enough = self.said.load(Ordering::SeqCst) + more;
-        wait("it says more", || self.said.load(Ordering::SeqCst) >= enough);
-    }
-
-    /// Others hear no more of it.
-    fn die(self) {
-        self.now(Does::Answers(500));
-        self.runtime.block_on(self.gossip.leave());
-    }
-}
-
-fn tls(keys: &KeyRing) -> Arc<ServerConfig> {
-    peer_tls(keys).unwrap().for_http().server
-}
-
-#[derive(Clone)]
-struct Port {
-    does: Arc<Mutex<(u64, Does)>>,
-    said: Arc<AtomicUsize>,
-    asked: Arc<AtomicUsize>,
-    tls: Arc<ServerConfig>,
-}
-
-impl Port {
-    fn connection(&self, mut stream: TcpStream) {
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut first = [0];
-        if !matches!(stream.peek(&mut first), Ok(1)) {
-            return;
-        }
-        let is_plain = matches!(self.does.lock().unwrap().1, Does::Plain(_));
-        if first[0] == 22 && is_plain {
-            self.asked.fetch_add(1, Ordering::SeqCst);
-            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n");
-        } else if first[0] == 22 {
-            let connection = ServerConnection::new(self.tls.clone()).unwrap();
-            let mut stream = StreamOwned::new(connection, stream);
-            if read_head(&mut stream).is_some_and(|head| head.starts_with("GET /-/gateway/watch ")) {
-                self.asked.fetch_add(1, Ordering::SeqCst);
-                let _ = self.tell(&mut stream);
-            }
-        } else {
-            while let Some(head) = read_head(&mut stream) {
-                let target = head.split(' ').nth(1).unwrap().to_owned();
-                let status = match self.does.lock().unwrap().1 {
-                    Does::Plain(status) if target == "/-/gateway/watch" => status,
-                    _ => 200,
-                };
-                let body = format!("node {target}");
-                let answer = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\n\r\n{body}", body.len());
-                if stream.write_all(answer.as_bytes()).is_err() {
-                    return;
-                }
-            }
-        }
-    }
-
-    fn tell(&self, stream: &mut impl Write) -> std::io::Result<()> {
-        let mut seen = None;
-        let mut beat = Instant::now();
-        loop {
-            let (version, does) = self.does.lock().unwrap().clone();
-            let is_new = seen != Some(version);
-            let line = match does {
-                Does::Answers(status) if seen.is_none() => {
-                    write!(stream, "HTTP/1.1 {status} X\r\ncontent-length: 0\r\n\r\n")?;
-                    return stream.flush();
-                }
-                // What is to be answered from now on ends what was.
-                Does::Answers(_) | Does::Plain(_) => return Ok(()),
-                Does::Tells(line) | Does::Says(line) if is_new => line,
-                Does::Tells(_) if beat.elapsed() >= BEAT => b"{\"beat\":1}\n".to_vec(),
-                Does::Tells(_) | Does::Says(_) => {
-                    pause(Duration::from_millis(2));
-                    continue;
-                }
-            };
-            if seen.is_none() {
-                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\ntransfer-encoding: chunked\r\n\r\n")?;
-            }
-            (seen, beat) = (Some(version), Instant::now());
-            // In pieces, as they may come.
-            for piece in line.chunks(64 * 1024) {
-                write!(stream, "{:x}\r\n", piece.len())?;
-                stream.write_all(piece)?;
-                stream.write_all(b"\r\n")?;
-            }
-            stream.flush()?;
-            self.said.fetch_add(1, Ordering::SeqCst);
-        }
-    }
-}
-
-fn read_head(stream: &mut impl Read) -> Option<String> {
-    let (mut bytes, mut byte) = (Vec::new(), [0]);
-    while !bytes.ends_with(b"\r\n\r\n") {
-        if !matches!(stream.read(&mut byte), Ok(1)) {
-            return None;
-        }
-        bytes.push(byte[0]);
-    }
-    String::from_utf8(bytes).ok()
-}
-
-fn balancer(nodes: &[&Node], more: &[&str]) -> Process {
-    let seeds: Vec<String> = nodes.iter().map(|it| it.peer.to_string()).collect();
-    let args = ["--http", ANY, "--admin", ANY, "--peer", ANY, "--seeds", &seeds.join(",")];
-    Process::start(&[&args, more].concat())
-}
-
-fn metrics(process: &Process) -> String {
-    ask(process.admin, "/metrics")
-}
-
-/// Where it stands, by its own word.
-fn stands(process: &Process, lineage: u128, revision: u64) -> bool {
-    let line = format!("skep_balancer_gateway_revision{{lineage=\"{lineage:032x}\"}} {revision}.0");
-    metrics(process).lines().any(|it| it == line)
-}
-
-fn shown(process: &Process) -> serde_json::Value {
-    let answer = ask(process.admin, "/gateway");
-    serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
-}
-
-fn is_at(process: &Process, path: &str, body: &str) -> bool {
-    ask(process.http, path).ends_with(body)
-}
+use crate::http2::{full, h2, request};
+use crate::process::ask;
+use crate::telling::*;
 
 #[test]
 fn what_nodes_tell_is_followed_forwards_and_never_back_and_another_history_at_once() {
@@ -254,7 +27,8 @@ fn what_nodes_tell_is_followed_forwards_and_never_back_and_another_history_at_on
     // Of a node that lags: an older one, and none.
     for (lineage, revision, document) in [(7, 2, Some(app(one.address))), (0, 0, None)] {
         node.now(Does::Tells(state(lineage, revision, document.as_deref())));
-        node.wait_said(3);
+        // It was left for it, and asked again.
+        node.wait_asked(2);
         assert!(stands(&process, 7, 3) && is_at(&process, "/app", "two /app"), "{lineage} {revision}");
     }
     node.now(Does::Tells(state(8, 1, Some(&app(one.address)))));
@@ -309,6 +83,68 @@ fn where_every_node_is_too_old_to_have_any_all_goes_to_them_until_one_is_not() {
 }
 
 #[test]
+fn an_ill_node_keeps_nobody_closed_where_the_others_are_too_old() {
+    let keys = KeyRing::insecure_loopback();
+    let old = Node::alone(Does::Answers(404));
+    // It would say nothing of its version for ever.
+    let ill = Node::start(2, &keys, &[old.peer], Does::Says(vec![]));
+    ill.is_ill(true);
+    let process = balancer(&[&old, &ill], &[]);
+    wait("all goes to the nodes", || shown(&process)["cluster"]["word"] == "older nodes");
+    process.wait_ready();
+    assert!(is_at(&process, "/app", "node /app"));
+}
+
+#[test]
+fn a_node_that_is_not_well_or_behind_is_left_and_its_word_does_not_count() {
+    let (one, two) = (Scripted::plain("one"), Scripted::plain("two"));
+    let keys = KeyRing::insecure_loopback();
+    let first = Node::start(1, &keys, &[], Does::Tells(state(7, 1, Some(&app(one.address)))));
+    let process = balancer(&[&first], &[]);
+    process.wait_ready();
+    wait("it is in force", || stands(&process, 7, 1));
+    // It goes on to tell what it knows, though it is cut off from the others, who know more.
+    let second = Node::start(2, &keys, &[first.peer], Does::Tells(state(7, 2, Some(&app(two.address)))));
+    first.is_ill(true);
+    wait("the other is heard", || stands(&process, 7, 2));
+    assert!(is_at(&process, "/app", "two /app"));
+    // It is well again, and alone so, and still behind.
+    first.is_ill(false);
+    second.is_ill(true);
+    let age_s = || shown(&process)["cluster"]["age_s"].as_f64().unwrap();
+    wait("its word does not count", || age_s() > 4.0 * BEAT.as_secs_f64());
+    first.wait_asked(2);
+    assert!(stands(&process, 7, 2) && age_s() > 4.0 * BEAT.as_secs_f64());
+    first.now(Does::Tells(state(7, 2, Some(&app(two.address)))));
+    wait("its word counts", || age_s() < 2.0 * BEAT.as_secs_f64());
+}
+
+#[test]
+fn what_a_later_version_says_beside_is_passed_over() {
+    let one = Scripted::plain("one");
+    let later = [b"{\"later\":[1]}\n".to_vec(), state(7, 1, Some(&app(one.address)))].concat();
+    let node = Node::alone(Does::Tells([later, b"{\"later\":{}}\n".to_vec()].concat()));
+    let process = balancer(&[&node], &[]);
+    process.wait_ready();
+    assert!(stands(&process, 7, 1) && is_at(&process, "/app", "one /app"));
+}
+
+#[tokio::test]
+async fn what_is_refused_for_no_configuration_was_certainly_not_done() {
+    let balancer = Balancer::start(&[]);
+    let nodes = balancer.shared.pools.skep().clone();
+    balancer.shared.routes.store(Some(Arc::new(Routes::closed(nodes))));
+    let answer = balancer.ask("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("skep-unprocessed: 1\r\n"), "{answer}");
+    let mut sender = h2(tokio::net::TcpStream::connect(balancer.http).await.unwrap()).await;
+    let answer = sender.send_request(request("POST", "/", full(""))).await.unwrap();
+    assert_eq!(
+        (answer.status().as_u16(), &answer.headers()["skep-unprocessed"]),
+        (503, &"1".parse().unwrap())
+    );
+}
+
+#[test]
 fn a_node_that_says_anything_else_in_plain_text_is_not_believed() {
     let node = Node::alone(Does::Plain(200));
     let process = balancer(&[&node], &[]);
@@ -338,6 +174,7 @@ fn who_is_silent_or_says_what_is_no_line_is_left_for_another() {
         (b"no line\n".to_vec(), "it answers what is none"),
         (b"{\"lineage\":\"7\",\"revision\":9,\"document\":{}}\n".to_vec(), "it answers what is none"),
         (long, "a line has more than"),
+        (b"{\"beat\":9}\n".to_vec(), "a beat of a state that it did not tell"),
         // It is there, and says nothing more.
         (vec![], "it was silent"),
     ] {
@@ -373,57 +210,4 @@ fn a_document_that_cannot_be_read_leaves_the_last_or_nothing_and_is_told() {
     node.now(Does::Tells(state(7, 3, Some(&app(one.address)))));
     process.wait_ready();
     assert!(is_at(&process, "/app", "one /app"));
-}
-
-/// With a folder for its copy, and these keys.
-fn with_state(peer: SocketAddr, folder: &Path, keys: &str) -> Process {
-    let (state, file) = (folder.join("state"), folder.join("keys"));
-    let mut options = std::fs::OpenOptions::new();
-    let mut opened = options.write(true).create(true).truncate(true).mode(0o600).open(&file).unwrap();
-    opened.write_all(keys.as_bytes()).unwrap();
-    let [state, file] = [&state, &file].map(|it| it.to_str().unwrap());
-    let seed = peer.to_string();
-    let args = ["--http", ANY, "--admin", ANY, "--peer", ANY, "--seeds", &seed];
-    Process::start(&[&args[..], &["--state", state, "--cluster-key-file", file]].concat())
-}
-
-#[test]
-fn a_restart_while_all_nodes_are_away_serves_from_the_copy_which_its_keys_alone_open() {
-    let one = Scripted::plain("one");
-    let (old, new) = (KeyRing::generate_line(), KeyRing::generate_line());
-    let edge = KeyRing::parse(&old).unwrap().edge_lines().remove(0);
-    let folder = tempfile::tempdir().unwrap();
-    let node = Node::start(
-        1,
-        &KeyRing::parse(&old).unwrap(),
-        &[],
-        Does::Tells(state(7, 4, Some(&app(one.address)))),
-    );
-    let peer = node.peer;
-    let mut process = with_state(peer, folder.path(), &edge);
-    process.wait_ready();
-    let file = folder.path().join("state/gateway.sealed");
-    wait("the copy is written", || file.exists());
-    let bytes = std::fs::read(&file).unwrap();
-    assert!(!bytes.windows(4).any(|it| it == b"/app"), "it is sealed");
-    process.signal("TERM");
-    assert!(process.wait().success());
-    node.die();
-    // The old key is the second of the ring by now.
-    let process = with_state(peer, folder.path(), &format!("{new}\n{edge}"));
-    process.wait_ready();
-    assert!(is_at(&process, "/app", "one /app"));
-    let shown = shown(&process);
-    assert_eq!(
-        (&shown["cluster"]["word"], &shown["cluster"]["revision"]),
-        (&"copy".into(), &4.into()),
-        "{shown}"
-    );
-    assert!(ask(process.http, "/other").starts_with("HTTP/1.1 503 "), "there are no nodes");
-    drop(process);
-    // No key opens it: as if there were none, and no start fails for it.
-    let process = with_state(peer, folder.path(), &new);
-    let answer = ask(process.http, "/app");
-    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("no node has told"), "{answer}");
-    assert!(ask(process.admin, "/livez").starts_with("HTTP/1.1 200 "));
 }

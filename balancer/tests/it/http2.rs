@@ -92,9 +92,9 @@ pub fn certificate(address: SocketAddr) -> Vec<u8> {
     })
 }
 
-type Body = http_body_util::combinators::BoxBody<Bytes, Infallible>;
+pub type Body = http_body_util::combinators::BoxBody<Bytes, Infallible>;
 
-async fn h2(
+pub async fn h2(
     io: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 ) -> SendRequest<Body> {
     let (sender, connection) =
@@ -103,11 +103,11 @@ async fn h2(
     sender
 }
 
-fn full(body: &'static str) -> Body {
+pub fn full(body: &'static str) -> Body {
     Full::new(Bytes::from_static(body.as_bytes())).boxed()
 }
 
-fn request(method: &str, path: &str, body: Body) -> http::Request<Body> {
+pub fn request(method: &str, path: &str, body: Body) -> http::Request<Body> {
     http::Request::builder().method(method).uri(format!("http://a.test{path}")).body(body).unwrap()
 }
 
