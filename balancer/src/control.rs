@@ -118,7 +118,7 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
         }
         (None, Some(gossip)) => {
             let copies = config.state.as_deref().map(|folder| Copies::at(folder, keys.clone()));
-            routes::cluster::begin(gossip, &keys, copies, shared.clone()).await?;
+            routes::cluster::begin(gossip, keys.clone(), copies, shared.clone()).await;
             None
         }
         (None, None) => None,

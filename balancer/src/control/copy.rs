@@ -15,8 +15,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use skep_base::id::ClusterId;
 use skep_gateway::told::{LINE_MAX, Told};
-use skep_members::key::KeyRing;
+use skep_members::in_force::Keys;
 use skep_members::stored::{self, For, OVERHEAD_BYTES};
+use tokio::sync::watch;
 
 use super::hear::State;
 use crate::core::following::Position;
@@ -38,7 +39,7 @@ struct Head {
     format: u32,
     /// None where the cluster is not known.
     cluster: Option<String>,
-    /// When it was written, in seconds of Unix time.
+    /// When a node last said so, in seconds of Unix time.
     written_s: u64,
 }
 
@@ -46,7 +47,7 @@ struct Head {
 #[derive(Debug, Clone)]
 pub struct Copies {
     folder: PathBuf,
-    keys: KeyRing,
+    keys: Keys,
 }
 
 /// Why there is a copy that cannot be served by.
@@ -61,8 +62,13 @@ pub enum Unread {
 }
 
 impl Copies {
-    pub fn at(folder: &Path, keys: KeyRing) -> Self {
+    pub fn at(folder: &Path, keys: Keys) -> Self {
         Self { folder: folder.to_owned(), keys }
+    }
+
+    /// Told of each change of the keys in force.
+    pub fn rekeyed(&self) -> watch::Receiver<()> {
+        self.keys.changes()
     }
 
     /// Makes the folder, where it is not there, and clears what a process left that ended while it wrote.
@@ -97,14 +103,15 @@ impl Copies {
         if sealed.len() > FILE_BYTES_MAX {
             return Err(Unread::Content);
         }
-        let plain = stored::open(&self.keys, For::Gateway, &sealed)?;
+        let plain = stored::open(&self.keys.now().ring, For::Gateway, &sealed)?;
         let (state, written) = decode(&plain).ok_or(Unread::Content)?;
         Ok(Some((state, now.duration_since(written).unwrap_or_default())))
     }
 
-    pub fn write(&self, state: &State, now: SystemTime) -> io::Result<()> {
-        let plain = encode(state, now);
-        let sealed = stored::seal(&self.keys, For::Gateway, &plain).map_err(io::Error::other)?;
+    /// Puts a state there that a node said then.
+    pub fn write(&self, state: &State, then: SystemTime) -> io::Result<()> {
+        let plain = encode(state, then);
+        let sealed = stored::seal(&self.keys.now().ring, For::Gateway, &plain).map_err(io::Error::other)?;
         self.make_folder()?;
         let mut random = [0; 8];
         aws_lc_rs::rand::fill(&mut random).map_err(|_| io::Error::other("there are no random numbers"))?;
@@ -126,8 +133,8 @@ impl Copies {
     }
 }
 
-fn encode(state: &State, now: SystemTime) -> Vec<u8> {
-    let written_s = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+fn encode(state: &State, then: SystemTime) -> Vec<u8> {
+    let written_s = then.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let head = Head { format: FORMAT, cluster: state.cluster.map(|it| it.to_string()), written_s };
     // A struct of words and numbers always has its form in JSON.
     let mut plain = serde_json::to_vec(&head).unwrap_or_default();
@@ -152,7 +159,13 @@ fn decode(plain: &[u8]) -> Option<(State, SystemTime)> {
 
 #[cfg(test)]
 mod tests {
+    use skep_members::key::KeyRing;
+
     use super::*;
+
+    fn keys_of(ring: KeyRing) -> Keys {
+        Keys::of_edge(ring.into()).unwrap()
+    }
 
     fn state(document: Option<&str>) -> State {
         State {
@@ -163,7 +176,7 @@ mod tests {
     }
 
     fn copies(folder: &Path) -> Copies {
-        Copies::at(folder, KeyRing::insecure_loopback())
+        Copies::at(folder, keys_of(KeyRing::insecure_loopback()))
     }
 
     #[test]
@@ -214,7 +227,7 @@ mod tests {
         let (copies, now) = (copies(folder.path()), SystemTime::now());
         copies.write(&state(Some("{}")), now).unwrap();
         let other = KeyRing::parse(&KeyRing::generate_line()).unwrap();
-        let theirs = Copies::at(folder.path(), other);
+        let theirs = Copies::at(folder.path(), keys_of(other));
         assert!(matches!(theirs.read(now), Err(Unread::Sealed(stored::OpenError::UnknownKey))));
         let path = folder.path().join(NAME);
         let mut bytes = fs::read(&path).unwrap();
@@ -224,7 +237,8 @@ mod tests {
         fs::write(&path, vec![0; FILE_BYTES_MAX + 1]).unwrap();
         assert!(matches!(copies.read(now), Err(Unread::Content)));
         // A form of a later version.
-        let later = stored::seal(&copies.keys, For::Gateway, b"{\"format\":2,\"written_s\":1}\nx").unwrap();
+        let later = stored::seal(&copies.keys.now().ring, For::Gateway, b"{\"format\":2,\"written_s\":1}\nx")
+            .unwrap();
         fs::write(&path, later).unwrap();
         assert!(matches!(copies.read(now), Err(Unread::Content)));
     }

@@ -18,6 +18,7 @@ use skep_base::id::{ClusterId, NodeId};
 use skep_base::random::Random;
 use skep_gateway::told::{SILENCE_MAX, Told};
 use skep_members::gossip::{PeerRecord, View};
+use skep_members::in_force::Keys;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
@@ -79,6 +80,8 @@ pub enum News {
 pub struct Hearing {
     view: watch::Receiver<Arc<View>>,
     tls: BackendTls,
+    /// Says that other keys are in force: who was believed by one that was taken away is no more.
+    rekeyed: watch::Receiver<()>,
     /// Nodes are spoken to in plain HTTP, and may say so that they are too old.
     takes_plain: bool,
     shared: Arc<Shared>,
@@ -99,7 +102,7 @@ impl Hearing {
     /// `known` is what is known before anything is heard.
     pub fn new(
         view: watch::Receiver<Arc<View>>,
-        tls: BackendTls,
+        keys: Keys,
         shared: Arc<Shared>,
         news: watch::Sender<News>,
         known: Option<Arc<State>>,
@@ -111,7 +114,8 @@ impl Hearing {
         let random = Random::new(u64::from_le_bytes(seed));
         Self {
             view,
-            tls,
+            rekeyed: keys.changes(),
+            tls: BackendTls::of_members(keys),
             takes_plain,
             shared,
             news,
@@ -242,6 +246,8 @@ impl Hearing {
                     }
                 }
                 changed = self.view.changed() => if changed.is_err() { return Ok(()) },
+                // It proves itself anew.
+                Ok(()) = self.rekeyed.changed() => return Ok(()),
             }
             if self.is_to_be_left(node) {
                 return Ok(());

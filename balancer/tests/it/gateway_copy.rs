@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use skep_members::key::KeyRing;
 
@@ -58,12 +58,40 @@ fn a_copy_that_a_node_confirms_is_sealed_with_the_first_key() {
     assert!(is_at(&process, "/app", "one /app"));
 }
 
-/// With a folder for its copy, and these keys.
-fn with_state(peer: SocketAddr, folder: &Path, keys: &str) -> Process {
-    let (state, file) = (folder.join("state"), folder.join("keys"));
+#[test]
+fn where_another_key_seals_from_now_on_it_seals_the_copy_too() {
+    let one = Scripted::plain("one");
+    let (old, new) = (KeyRing::generate_line(), KeyRing::generate_line());
+    let before = format!("{old}\n{new}");
+    let folder = tempfile::tempdir().unwrap();
+    let keys = KeyRing::parse(&before).unwrap();
+    let node = Node::start(1, &keys, &[], Does::Tells(state(7, 4, Some(&app(one.address)))));
+    let process = with_state(node.peer, folder.path(), &before);
+    let file = folder.path().join("state/gateway.sealed");
+    wait("the copy is written", || file.exists());
+    let sealed = std::fs::read(&file).unwrap();
+    keys_are(folder.path(), &format!("{new}\n{old}"));
+    process.signal("HUP");
+    wait("it is sealed anew", || std::fs::read(&file).is_ok_and(|now| now != sealed));
+    drop(process);
+    let peer = node.peer;
+    node.die();
+    let process = with_state(peer, folder.path(), &new);
+    process.wait_ready();
+    assert!(is_at(&process, "/app", "one /app"));
+}
+
+fn keys_are(folder: &Path, keys: &str) -> PathBuf {
+    let file = folder.join("keys");
     let mut options = std::fs::OpenOptions::new();
     let mut opened = options.write(true).create(true).truncate(true).mode(0o600).open(&file).unwrap();
     opened.write_all(keys.as_bytes()).unwrap();
+    file
+}
+
+/// With a folder for its copy, and these keys.
+fn with_state(peer: SocketAddr, folder: &Path, keys: &str) -> Process {
+    let (state, file) = (folder.join("state"), keys_are(folder, keys));
     let [state, file] = [&state, &file].map(|it| it.to_str().unwrap());
     let seed = peer.to_string();
     let args = ["--http", ANY, "--admin", ANY, "--peer", ANY, "--seeds", &seed];

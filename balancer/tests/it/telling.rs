@@ -10,6 +10,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use skep_base::id::{ClusterId, NodeId};
 use skep_gateway::told::Told;
 use skep_members::gossip::{Gossip, GossipConfig, NodeState, PeerRecord, Program, RaftRole};
+use skep_members::in_force::Keys;
 use skep_members::key::KeyRing;
 use skep_members::seeds::Seed;
 use skep_members::tls::peer_tls;
@@ -80,7 +81,13 @@ impl Node {
             generation: PeerRecord::generation_now(),
         };
         let seeds = seeds.iter().map(|it| Seed::parse(&it.to_string()).unwrap()).collect();
-        let config = GossipConfig { socket, seeds, nodes: vec![], keys: keys.clone(), record };
+        let config = GossipConfig {
+            socket,
+            seeds,
+            nodes: vec![],
+            keys: Keys::of_node(keys.clone().into()).unwrap(),
+            record,
+        };
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let gossip = runtime.block_on(Gossip::start(config)).unwrap();

@@ -9,8 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use skep_gateway::{Document, Table};
 use skep_members::gossip::{Gossip, View};
-use skep_members::key::KeyRing;
-use skep_members::tls::{TlsError, nodes_tls};
+use skep_members::in_force::Keys;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{sleep, timeout};
 
@@ -20,7 +19,6 @@ use super::{Keeper, complain};
 use crate::core::following::{Position, Word};
 use crate::core::routes::Routes;
 use crate::core::shared::Shared;
-use crate::pools::tls::BackendTls;
 
 /// How long a start waits for a node's word: who connects meanwhile waits in the kernel, and is not refused.
 const FIRST_MAX: Duration = Duration::from_secs(2);
@@ -32,27 +30,20 @@ const COPY_PAUSE: Duration = Duration::from_secs(5);
 const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Closes everything, and follows the cluster from then on. Waits a moment for its first word.
-pub async fn begin(
-    gossip: &Gossip,
-    keys: &KeyRing,
-    copies: Option<Copies>,
-    shared: Arc<Shared>,
-) -> Result<(), TlsError> {
-    let tls = BackendTls::of_members(&nodes_tls(keys)?);
+pub async fn begin(gossip: &Gossip, keys: Keys, copies: Option<Copies>, shared: Arc<Shared>) {
     shared.following.begin();
     shared.routes.store(Some(Arc::new(Routes::closed(shared.pools.skep().clone()))));
     let (first, told) = oneshot::channel();
-    tokio::spawn(keep(gossip.view(), tls, copies, shared, first));
+    tokio::spawn(keep(gossip.view(), keys, copies, shared, first));
     if timeout(FIRST_MAX, told).await.is_err() {
         tracing::warn!("no node has told of the gateway's configuration yet");
     }
-    Ok(())
 }
 
 /// Obeys the copy, and then what is told, for as long as it is. Says so once something was.
 async fn keep(
     view: watch::Receiver<Arc<View>>,
-    tls: BackendTls,
+    keys: Keys,
     copies: Option<Copies>,
     shared: Arc<Shared>,
     first: oneshot::Sender<()>,
@@ -62,12 +53,12 @@ async fn keep(
         None => None,
     };
     let copy = copies.map(|copies| {
-        let (copy, states) = watch::channel(None);
+        let (copy, states) = watch::channel(copied.clone());
         tokio::spawn(keep_copy(copies, states, shared.clone()));
         copy
     });
     let (news, heard) = watch::channel(News::None);
-    tokio::spawn(Hearing::new(view, tls, shared.clone(), news, copied.clone()).run());
+    tokio::spawn(Hearing::new(view, keys, shared.clone(), news, copied.clone()).run());
     let keeper = Keeper::new(false, shared.clone());
     let mut source = Source { keeper, shared, heard, known: None, copy };
     if let Some(copied) = copied {
@@ -107,18 +98,24 @@ async fn read_copy(copies: Copies, shared: &Shared) -> Option<Arc<State>> {
     }
 }
 
-/// Writes what is in force, as long as somebody obeys it; again, where that failed. A disk that hangs holds nothing
-/// but this.
+/// Writes what is in force, as long as somebody obeys it; again, where that failed, and where other keys are in force:
+/// the one that it was sealed with may be taken away. A disk that hangs holds nothing but this.
 async fn keep_copy(copies: Copies, mut states: watch::Receiver<Option<Arc<State>>>, shared: Arc<Shared>) {
     let mut failed: Option<String> = None;
+    let mut rekeyed = copies.rekeyed();
     loop {
         tokio::select! {
             changed = states.changed() => if changed.is_err() { return },
+            Ok(()) = rekeyed.changed() => {}
             () = sleep(COPY_PAUSE), if failed.is_some() => {}
         }
         let Some(state) = states.borrow_and_update().clone() else { continue };
         let copies = copies.clone();
-        let written = tokio::task::spawn_blocking(move || copies.write(&state, SystemTime::now())).await;
+        // It is as old as what is known, whenever it is written.
+        let age = shared.following.known().and_then(|it| it.age(std::time::Instant::now()));
+        let now = SystemTime::now();
+        let then = now.checked_sub(age.unwrap_or_default()).unwrap_or(now);
+        let written = tokio::task::spawn_blocking(move || copies.write(&state, then)).await;
         let error = match written {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(error.to_string()),
