@@ -7,7 +7,7 @@
 //! ```
 //!
 //! `host`, `path` and `fields` say how each of these is read, of documents and of requests alike. There is one
-//! reading of each, or a refusal; what was matched is what is sent.
+//! reading of each, or a refusal; what was matched is what is sent. `told` is how nodes tell balancers of a document.
 
 pub mod cors;
 pub mod document;
@@ -18,6 +18,7 @@ pub mod path;
 pub mod policy;
 mod reader;
 pub mod table;
+pub mod told;
 mod value;
 
 pub use document::Document;
