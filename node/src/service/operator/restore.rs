@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use skep_state::command::{COMMAND_BYTES_TARGET, COMMAND_OPS_MAX, Op, OpOutcome};
+use skep_state::gateway::GatewayOutcome;
+use skep_state::kinds::gateway::GatewayRecord;
 use skep_state::kinds::tasks::TasksRecord;
 use skep_state::level::Level;
 use skep_state::task::TaskOutcome;
@@ -10,6 +12,7 @@ use skep_store::{SnapshotData, SnapshotSink, StoreError};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::super::gateway::new_lineage;
 use super::{OPERATION_TIMEOUT, Operator, OperatorError};
 
 /// Commands of a restore that are read and not yet proposed.
@@ -27,9 +30,11 @@ impl Operator {
         let deadline = Instant::now() + OPERATION_TIMEOUT;
         self.read_indexer.confirm(deadline).await.map_err(|error| failed(&error))?;
         let has_tasks = self.reader.tasks(|tasks| !tasks.is_empty());
-        if self.reader.last_seq() > 0 || self.reader.newest_text().is_some() || has_tasks {
+        let has_gateway = self.reader.gateway(|gateway| gateway.newest().is_some());
+        if self.reader.last_seq() > 0 || self.reader.newest_text().is_some() || has_tasks || has_gateway {
             return Err(OperatorError::Refused(
-                "this cluster holds messages or tasks; restore goes into an empty one".into(),
+                "this cluster holds messages, tasks or a gateway's document; restore goes into an empty one"
+                    .into(),
             ));
         }
         let mut sink = SnapshotSink::new(&self.reader);
@@ -43,6 +48,13 @@ impl Operator {
         if has_tasks && self.reader.level() < Level::TASKS {
             return Err(OperatorError::Refused(
                 "the snapshot holds tasks, to which the members have not agreed yet (--level-after)".into(),
+            ));
+        }
+        let has_gateway = snapshot.header().kinds.gateway != GatewayRecord::default();
+        if has_gateway && self.reader.level() < Level::GATEWAY {
+            return Err(OperatorError::Refused(
+                "the snapshot holds a gateway's document, to which the members have not agreed yet (--level-after)"
+                    .into(),
             ));
         }
         if has_tasks {
@@ -73,6 +85,12 @@ fn made_again(outcomes: &[OpOutcome]) -> Result<u64, OperatorError> {
         OpOutcome::Tasks(refused) => Some(refused),
         _ => None,
     });
+    let is_refused =
+        |it: &&OpOutcome| matches!(it, OpOutcome::Gateway(it) if !matches!(it, GatewayOutcome::Set { .. }));
+    if let Some(refused) = outcomes.iter().find(is_refused) {
+        let why = format!("the cluster does not take a document of the snapshot's gateway ({refused:?})");
+        return Err(OperatorError::Failed(why));
+    }
     match refused {
         None => {
             Ok(outcomes.iter().filter(|outcome| matches!(outcome, OpOutcome::Message { .. })).count() as u64)
@@ -87,8 +105,13 @@ fn made_again(outcomes: &[OpOutcome]) -> Result<u64, OperatorError> {
 /// Reads the operations that make a snapshot's contents anew, in commands. Blocks.
 fn read_again(snapshot: &SnapshotData, batches: &mpsc::Sender<Vec<Op>>) -> Result<(), StoreError> {
     let (mut ops, mut bytes) = (Vec::new(), 0);
+    // The cluster that the snapshot is of may go on with numbers of its own.
+    let lineage = new_lineage();
     for op in snapshot.contents()?.again() {
-        let op = op?;
+        let op = match op? {
+            Op::Gateway { time_ms, op } => Op::Gateway { time_ms, op: op.of_lineage(lineage) },
+            op => op,
+        };
         bytes += op.size_estimate();
         ops.push(op);
         if ops.len() == COMMAND_OPS_MAX || bytes >= COMMAND_BYTES_TARGET {
