@@ -23,6 +23,7 @@ mod disk;
 mod equal;
 mod examples;
 mod feed;
+mod gateway;
 mod keys;
 mod level;
 mod lists;
