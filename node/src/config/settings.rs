@@ -100,8 +100,9 @@ pub(super) const HTTP_THREADS: Setting = Setting::serving(
 pub(super) const HTTP_TLS: Setting = Setting::serving(
     "http-tls",
     "WHEN",
-    "off",
-    "TLS on the HTTP port, with the cluster's keys, for balancers with --backend-tls: off, also or only",
+    "also",
+    "TLS on the HTTP port, with the cluster's keys, for balancers: off, also (beside plain HTTP) or only; without, they \
+     are not told of the gateway",
 );
 pub(super) const ALLOW_ORIGINS: Setting = Setting::serving(
     "allow-origins",

@@ -60,7 +60,7 @@ async fn a_node_that_takes_both_serves_both_and_one_that_takes_no_tls_gets_no_re
     assert!(served(&cluster).await);
 
     cluster.node_mut(1).stop().await;
-    cluster.node_mut(1).settings.args = Vec::new();
+    cluster.node_mut(1).settings.args = ["--http-tls", "off"].map(Into::into).into();
     cluster.start(1).wait_ready().await;
     until("it is not trusted", PATIENCE, async || {
         let backend = balancer.backend(cluster.node(1).http.address).await?;
