@@ -159,9 +159,14 @@ async fn in_plain_text_nothing_is_told_also_where_both_are_taken() {
 #[tokio::test]
 async fn a_client_is_told_nothing_by_way_of_a_balancer() {
     let door = door().await;
-    for field in
-        ["x-forwarded-for: 192.0.2.1", "x-forwarded-proto: https", "forwarded: for=192.0.2.1", "via: 1.1 b"]
-    {
+    for field in [
+        "X-Forwarded-For: 192.0.2.1",
+        "x-forwarded-host: a.test",
+        "x-forwarded-proto: https",
+        "forwarded: for=192.0.2.1",
+        "via: 1.1 b",
+        "via:",
+    ] {
         let (head, _) = door.ask_with(&format!("{field}\r\n")).await;
         assert!(head.starts_with("HTTP/1.1 403 "), "{field}: {head}");
     }

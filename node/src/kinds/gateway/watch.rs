@@ -30,6 +30,8 @@ use crate::http::problem::{Problem, ProblemKind};
 
 /// Listeners at one node; one more is sent elsewhere.
 pub(crate) const WATCHES_MAX: usize = 64;
+/// What a balancer passes on for a client comes over the same TLS, and has some of these from every balancer.
+const PASSED_ON: [&str; 5] = ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"];
 
 /// What the listeners of one node share.
 pub(crate) struct Watches<A> {
@@ -57,9 +59,7 @@ async fn listen<A: GatewayApi>(
     State(watches): State<Arc<Watches<A>>>,
     request: Request,
 ) -> Result<Response, Problem> {
-    // What a balancer passes on for a client comes over the same TLS: it has one of these from every balancer.
-    let passed_on = ["x-forwarded-for", "x-forwarded-proto", "forwarded", "via"];
-    let is_passed_on = passed_on.iter().any(|name| request.headers().contains_key(*name));
+    let is_passed_on = PASSED_ON.iter().any(|name| request.headers().contains_key(*name));
     if is_passed_on || request.extensions().get::<Proved>().is_none() {
         let detail = "this is for balancers, which prove by TLS that they have the cluster's or the edge key";
         return Err(Problem::new(ProblemKind::NoBalancer, detail));
