@@ -4,6 +4,7 @@ use skep_gateway::told::Told;
 use skep_members::key::KeyRing;
 use skep_members::tls::{nodes_tls, peer_tls};
 use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -11,6 +12,9 @@ use super::*;
 use crate::http::{TlsDoor, serve_behind};
 use crate::kinds::gateway::{GatewayApi as _, WATCHES_MAX};
 use crate::service::ServiceError;
+
+/// Longer than anything takes that a test waits for.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A node's public address, which takes TLS and plain HTTP, and a key of those who may listen.
 struct Door {
@@ -110,20 +114,53 @@ async fn a_balancer_is_told_the_state_at_once_and_after_each_change() {
     assert_eq!(Told::decode(&line).unwrap(), Told::Beat { revision: 2 });
 }
 
+fn no_leader() -> ServiceError {
+    ServiceError::Unavailable { detail: "no leader".into(), unprocessed: true }
+}
+
 #[tokio::test]
-async fn a_node_that_does_not_know_yet_says_nothing_of_what_it_has() {
+async fn a_node_that_no_leader_confirms_says_nothing_of_what_it_has() {
     let door = door().await;
-    door.served.fake.fail(ServiceError::Unavailable { detail: "no leader".into(), unprocessed: true });
+    door.served.fake.fail(no_leader());
     let (head, _) = door.ask().await;
     assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
     door.served.fake.state.lock().unwrap().failure = None;
-    let (head, _) = door.ask().await;
-    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
-    // From then on it goes on without a leader.
-    door.served.fake.fail(ServiceError::Unavailable { detail: "no leader".into(), unprocessed: true });
     let (head, mut listening) = door.ask().await;
     assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
     assert_eq!(listening.state().await, (0, None));
+}
+
+#[tokio::test]
+async fn a_node_that_loses_its_leader_gives_no_sign_of_life_and_sends_its_listeners_elsewhere() {
+    let door = door().await;
+    let (_, mut listening) = door.ask().await;
+    listening.state().await;
+    listening.line().await;
+    door.served.fake.fail(no_leader());
+    let mut beats = 0;
+    let ending = async {
+        while listening.chunk().await.is_some() {
+            beats += 1;
+        }
+    };
+    timeout(PATIENCE, ending).await.expect("it listens for ever");
+    assert!(beats <= 3, "{beats} signs of life without a leader");
+    let (head, _) = door.ask().await;
+    assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
+}
+
+#[tokio::test]
+async fn a_node_that_finds_a_leader_in_time_keeps_its_listeners() {
+    let door = door().await;
+    let (_, mut listening) = door.ask().await;
+    listening.state().await;
+    door.served.fake.fail(no_leader());
+    listening.line().await;
+    door.served.fake.state.lock().unwrap().failure = None;
+    for _ in 0..4 {
+        let line = listening.line().await;
+        assert_eq!(Told::decode(&line).unwrap(), Told::Beat { revision: 0 });
+    }
 }
 
 #[tokio::test]
@@ -138,7 +175,8 @@ async fn there_are_only_so_many_listeners_and_one_that_leaves_makes_room() {
     let (head, _) = door.ask().await;
     assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
     drop(all);
-    while !door.ask().await.0.starts_with("HTTP/1.1 200 ") {}
+    let asking = async { while !door.ask().await.0.starts_with("HTTP/1.1 200 ") {} };
+    timeout(PATIENCE, asking).await.expect("there is no room again");
 }
 
 #[tokio::test]
@@ -147,7 +185,8 @@ async fn a_node_that_stops_sends_its_listeners_elsewhere() {
     let (_, mut listening) = door.ask().await;
     listening.state().await;
     door.served.stage.send_replace(Stage::Draining);
-    while listening.chunk().await.is_some() {}
+    let ending = async { while listening.chunk().await.is_some() {} };
+    timeout(PATIENCE, ending).await.expect("it listens on");
 }
 
 #[tokio::test]
