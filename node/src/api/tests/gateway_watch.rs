@@ -1,5 +1,7 @@
 //! The watch of the gateway's document, over TLS with an edge key.
 
+use std::time::Duration;
+
 use skep_gateway::told::Told;
 use skep_members::key::KeyRing;
 use skep_members::tls::{nodes_tls, peer_tls};
