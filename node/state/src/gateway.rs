@@ -32,7 +32,7 @@ pub enum GatewayOp {
         document: Bytes,
         source: String,
     },
-    /// Makes a document the newest, whatever is there: of what is made anew of a snapshot.
+    /// Makes a document the first, where there is none: of what is made anew of a snapshot.
     Add { lineage: u128, document: Bytes, source: String },
     /// Gives the newest document a number of another lineage.
     Renew { lineage: u128 },

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
+use skep_gateway::{Fault, Kept};
 use skep_state::command::{COMMAND_BYTES_TARGET, COMMAND_OPS_MAX, Op, OpOutcome};
 use skep_state::gateway::GatewayOutcome;
 use skep_state::kinds::gateway::GatewayRecord;
@@ -57,6 +58,12 @@ impl Operator {
                     .into(),
             ));
         }
+        // Balancers obey it at once.
+        if let Some(newest) = snapshot.header().kinds.gateway.newest() {
+            let document = newest.document.clone();
+            let judged = tokio::task::spawn_blocking(move || judge(&document)).await;
+            judged.map_err(|error| failed(&error))?.map_err(OperatorError::Refused)?;
+        }
         if has_tasks {
             // First, as the cluster is open meanwhile: what clients put and workers claim has other numbers and
             // fences than what is to come, and than what workers of the past may still hold.
@@ -76,6 +83,16 @@ impl Operator {
         reading.await.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
         Ok(messages)
     }
+}
+
+/// Whether a balancer could obey this document, or why not. Takes the processor for long.
+fn judge(document: &[u8]) -> Result<(), String> {
+    let why = match std::str::from_utf8(document).map(Kept::read) {
+        Ok(Ok(_)) => return Ok(()),
+        Ok(Err(refused)) => refused.faults.first().map_or_else(String::new, Fault::to_string),
+        Err(error) => error.to_string(),
+    };
+    Err(format!("the gateway's document in the snapshot is none that a balancer could obey: {why}"))
 }
 
 /// How many messages these outcomes are of; an error where something of the snapshot is not there now.
@@ -131,6 +148,26 @@ fn read_again(snapshot: &SnapshotData, batches: &mpsc::Sender<Vec<Op>>) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_document_that_no_balancer_could_obey_is_refused_with_its_fault() {
+        assert_eq!(judge(b"{}"), Ok(()));
+        for (document, fault) in [
+            (&b"{\"services\":{\"a\":{\"urls\":7}}}"[..], "/services/a/urls"),
+            (b"any bytes", "could obey: "),
+            (b"\xff\xfe", "utf-8"),
+        ] {
+            let why = judge(document).unwrap_err();
+            assert!(why.contains(fault), "{why}");
+        }
+    }
+
+    #[test]
+    fn a_restore_that_a_document_is_refused_of_does_not_say_that_it_is_whole() {
+        let refused = OpOutcome::Gateway(GatewayOutcome::Other { newest: None });
+        let failed = made_again(&[OpOutcome::Message { seq: 1, created: true }, refused]).unwrap_err();
+        assert!(matches!(failed, OperatorError::Failed(_)), "{failed}");
+    }
 
     #[test]
     fn a_restore_that_a_task_is_refused_of_does_not_say_that_it_is_whole() {

@@ -17,7 +17,7 @@ use crate::rolling::Effect;
 pub use record::GatewayRecord;
 
 /// Requests that are remembered, so that one that is carried again is known for what it is.
-const REMEMBERED_MAX: usize = 64;
+const REMEMBERED_MAX: usize = 1024;
 
 /// A document, and where it comes from.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,15 +46,23 @@ impl Kind for Gateway {
             GatewayOp::Set { nonce, expect, lineage, document, source } => {
                 self.set(*nonce, *expect, (*lineage, document, source), time, at)
             }
-            GatewayOp::Add { lineage, document, source } => self.add(*lineage, document, source, time, at),
+            GatewayOp::Add { lineage, document, source } => match self.newest().map(|(revision, _)| revision) {
+                None => self.add(*lineage, document, source, time, at),
+                // The same, carried again: who adds one draws a lineage for it.
+                Some(there) if there.lineage == *lineage => {
+                    GatewayOutcome::Set { revision: Revision { number: 1, ..there } }
+                }
+                newest => GatewayOutcome::Other { newest },
+            },
             GatewayOp::Renew { lineage } => self.renew(*lineage, at),
         };
         Ok(OpOutcome::Gateway(outcome))
     }
 
     fn again(&self, _mends: &Mends) -> impl Iterator<Item = Result<Proposed, Stopped>> {
+        // The newest alone: none of those before it is ever in force again on the way.
         let lineage = self.held.lineage;
-        self.held.told.iter().map(move |told| {
+        self.held.told.back().into_iter().map(move |told| {
             let (document, source) = (told.document.clone(), told.source.clone());
             let op = GatewayOp::Add { lineage, document, source };
             Ok(Proposed::Gateway { time_ms: told.time.0, op })

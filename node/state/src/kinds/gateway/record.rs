@@ -41,6 +41,11 @@ struct Head {
 }
 
 impl GatewayRecord {
+    /// The newest document.
+    pub fn newest(&self) -> Option<&Told> {
+        self.told.back()
+    }
+
     /// Whether more documents before the newest are kept than may be.
     pub(super) fn is_beyond(&self, limits: &Limits) -> bool {
         let past = self.told.len().saturating_sub(1);
