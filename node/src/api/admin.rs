@@ -15,16 +15,16 @@
 //! | `POST /transfer-leader` `{"to": id or null}` | `{"leader": id}` |
 //! | `POST /force-leave` `{"id": id}` | `{"removed": id}` |
 //! | `DELETE /messages/{digest}` with the operators' token | `{"removed": seq}` |
-//! | `GET /gateway`, `GET /gateway/{kind}/{name}` | the gateway's document, or an object of it; `ETag` is its revision |
-//! | `PUT /gateway` with `If-Match` and the operators' token | `{"lineage","revision","added","changed","removed"}`; with `?dry-run` what it would come to |
+//! | `GET /gateway`, `GET /gateway/{kind}/{name}` with the operators' token | the gateway's document, or an object of it; `ETag` is its revision |
+//! | `PUT /gateway` with `If-Match` and the token | `{"lineage","revision","added","changed","removed"}`; with `?dry-run` what it would come to |
 //! | `PUT`, `DELETE /gateway/{kind}/{name}` with the token | the same |
-//! | `GET /gateway/history` | `{"lineage","revision","revisions":[{"revision","time","source","bytes"}]}`, the newest first |
+//! | `GET /gateway/history` with the token | `{"lineage","revision","revisions":[{"revision","time","source","bytes"}]}`, the newest first |
 //! | `POST /gateway/rollback` `{"revision": n}` with the token | the same as of a `PUT` |
-//! | `POST /gateway/explain` `{"url","method","headers","from"}` | `{"route","outcome","sent"}` |
+//! | `POST /gateway/explain` `{"url","method","headers","from"}` with the token | `{"route","outcome","sent"}` |
 //! | `GET /snapshot` | a snapshot file |
 //! | `POST /snapshot` with a snapshot file | `{"messages": count}` |
 //!
-//! But for the removal of messages and changes of the gateway, the address asks for no proof of who asks: it belongs on
+//! But for the removal of messages and the gateway's document, the address asks for no proof of who asks: it belongs on
 //! loopback or a private network.
 //! Requests that change something need a content type that a web page of another origin cannot
 //! send without asking first, so that no browser on the machine can be made to send them; and all but health

@@ -14,11 +14,13 @@ use std::future::Future;
 use bytes::Bytes;
 use http::header::HeaderValue;
 use serde::Serialize;
+use skep_gateway::Kept;
 use skep_gateway::kept::Difference;
 use skep_state::gateway::{GatewayOutcome, Revision};
 use skep_state::kinds::gateway::Gateway;
 use tokio::sync::watch as channel;
 
+use crate::http::problem::{Problem, ProblemKind};
 use crate::kinds::served::MessageApi;
 use crate::service::{Service, ServiceError};
 
@@ -71,6 +73,17 @@ fn newest<A: GatewayApi>(api: &A) -> Option<Newest> {
         let (revision, told) = gateway.newest()?;
         Some(Newest { revision, document: told.document.clone() })
     })
+}
+
+/// What a document that is kept says: none where this version cannot read it. Takes the processor for long.
+fn kept(document: &[u8]) -> Option<Kept> {
+    Kept::trusted(std::str::from_utf8(document).ok()?)
+}
+
+/// That it cannot: nothing is said of what it cannot read.
+fn unreadable() -> Problem {
+    let detail = "the document that is kept is none that this version can read: put a whole one, or go back to one";
+    Problem::new(ProblemKind::OperationFailed, detail)
 }
 
 /// The entity tag of a revision.

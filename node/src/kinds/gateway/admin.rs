@@ -1,4 +1,5 @@
-//! The gateway's document on the admin address. Who only looks needs no token, as everywhere there; who changes it does.
+//! The gateway's document on the admin address. Who reads it needs the operators' token as who changes it does: what
+//! stands in it is not for everybody who may look after a node's health.
 
 use std::sync::Arc;
 
@@ -13,15 +14,14 @@ use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use skep_console::token::OperatorToken;
-use skep_gateway::Kept;
 use skep_gateway::document::DOCUMENT_BYTES_MAX;
 use skep_gateway::explain::Question;
 use skep_gateway::kept::KINDS;
 use skep_state::gateway::{Revision, SOURCE_BYTES_MAX};
 
-use super::change::{Changes, Made, Of, Wanted, condition};
+use super::change::{Changes, Made, Of, Text, Wanted, condition};
 use super::refused::Unchanged;
-use super::{Changed, GatewayApi, Newest, etag, etag_value};
+use super::{Changed, GatewayApi, Newest, etag, etag_value, kept, unreadable};
 use crate::http::account::Account;
 use crate::http::body;
 use crate::http::conditions::{self, Condition};
@@ -58,6 +58,7 @@ pub(crate) fn admin_routes<A: GatewayApi>(api: Arc<A>, operators: OperatorToken)
 }
 
 async fn whole<A: GatewayApi>(State(shared): Shared<A>, headers: HeaderMap) -> Result<Response, Problem> {
+    shared.operators.check(&headers)?;
     let newest = shared.newest().await?;
     shown(&headers, newest.revision, newest.document)
 }
@@ -84,11 +85,12 @@ async fn object<A: GatewayApi>(
     Path((kind, name)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Result<Response, Unchanged> {
+    shared.operators.check(&headers)?;
     is_kind(&kind)?;
     let Newest { revision, document } = shared.newest().await?;
     let absent = format!("the document has no {kind}/{name}");
-    let look = move || Kept::trusted(&String::from_utf8_lossy(&document))?.object(&kind, &name);
-    let found = shared.changes.look(look).await?;
+    let find = move || kept(&document).map(|kept| kept.object(&kind, &name));
+    let found = shared.changes.read(find).await?.ok_or_else(unreadable)?;
     let found = found.ok_or_else(|| Unchanged::new(ProblemKind::NoGateway, absent))?;
     Ok(shown(&headers, revision, found.into())?)
 }
@@ -128,16 +130,19 @@ struct Past {
     bytes: usize,
 }
 
-async fn history<A: GatewayApi>(State(shared): Shared<A>) -> Result<Response, Problem> {
-    let newest = shared.changes.current().await?.map(|newest| newest.revision);
-    let revisions: Vec<Past> = shared.changes.api.gateway(|gateway| {
+async fn history<A: GatewayApi>(State(shared): Shared<A>, headers: HeaderMap) -> Result<Response, Problem> {
+    shared.operators.check(&headers)?;
+    shared.changes.api.current().await?;
+    // In one look: what is said of the newest must be of the same moment as the rest.
+    let (newest, revisions) = shared.changes.api.gateway(|gateway| {
         let past = |told: &skep_state::kinds::gateway::Told| Past {
             revision: told.number,
             time: rfc3339(told.time.0),
             source: told.source.clone(),
             bytes: told.document.len(),
         };
-        gateway.history().rev().map(past).collect()
+        let revisions: Vec<Past> = gateway.history().rev().map(past).collect();
+        (gateway.newest().map(|(revision, _)| revision), revisions)
     });
     let Revision { lineage, number } = newest.unwrap_or(Revision { lineage: 0, number: 0 });
     let lineage = format!("{lineage:032x}");
@@ -167,13 +172,14 @@ async fn rollback<A: GatewayApi>(State(shared): Shared<A>, request: Request) -> 
 }
 
 async fn explain<A: GatewayApi>(State(shared): Shared<A>, request: Request) -> Result<Response, Unchanged> {
+    shared.operators.check(request.headers())?;
     let question: Question = shared.question(request).await?;
     let Newest { document, .. } = shared.newest().await?;
-    let look = move || {
-        let table = Kept::trusted(&String::from_utf8_lossy(&document)).unwrap_or_default().table()?;
-        Ok::<_, skep_gateway::Refused>(question.explain(&table))
+    let find = move || {
+        let table = kept(&document).ok_or_else(unreadable)?.table()?;
+        Ok::<_, Unchanged>(question.explain(&table))
     };
-    Ok(as_json(&shared.changes.look(look).await??))
+    Ok(as_json(&shared.changes.read(find).await??))
 }
 
 impl<A: GatewayApi> Administered<A> {
@@ -194,7 +200,7 @@ impl<A: GatewayApi> Administered<A> {
     }
 
     /// What a request's body says, in JSON or TOML.
-    async fn text(&self, request: Request, bytes_max: usize) -> Result<String, Problem> {
+    async fn text(&self, request: Request, bytes_max: usize) -> Result<Text, Problem> {
         let given =
             request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let given = given.split(';').next().unwrap_or_default().trim();
@@ -203,14 +209,14 @@ impl<A: GatewayApi> Administered<A> {
             return Err(Problem::new(ProblemKind::UnsupportedContentType, detail));
         }
         let (head, body) = request.into_parts();
-        let bytes = body::read(&head.headers, body, bytes_max, &self.account).await?;
-        let text = std::str::from_utf8(&bytes).map_err(Problem::invalid_utf8)?;
-        Ok(text.to_owned())
+        let (bytes, charge) = body::read_charged(&head.headers, body, bytes_max, &self.account).await?;
+        let text = std::str::from_utf8(&bytes).map_err(Problem::invalid_utf8)?.to_owned();
+        Ok(Text::new(text, charge))
     }
 
     async fn question<T: serde::de::DeserializeOwned>(&self, request: Request) -> Result<T, Problem> {
         let text = self.text(request, QUESTION_BYTES_MAX).await?;
-        serde_json::from_str(&text)
+        serde_json::from_str(text.as_str())
             .map_err(|error| Problem::new(ProblemKind::InvalidRequest, error.to_string()))
     }
 }

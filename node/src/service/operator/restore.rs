@@ -88,6 +88,8 @@ impl Operator {
 /// Whether a balancer could obey this document, or why not. Takes the processor for long.
 fn judge(document: &[u8]) -> Result<(), String> {
     let why = match std::str::from_utf8(document).map(Kept::read) {
+        // It is told as it is kept.
+        Ok(Ok(_)) if !document.starts_with(b"{") => "it is no JSON object".into(),
         Ok(Ok(_)) => return Ok(()),
         Ok(Err(refused)) => refused.faults.first().map_or_else(String::new, Fault::to_string),
         Err(error) => error.to_string(),
@@ -155,6 +157,7 @@ mod tests {
         for (document, fault) in [
             (&b"{\"services\":{\"a\":{\"urls\":7}}}"[..], "/services/a/urls"),
             (b"any bytes", "could obey: "),
+            (b"unmatched = \"not-found\"", "no JSON"),
             (b"\xff\xfe", "utf-8"),
         ] {
             let why = judge(document).unwrap_err();
