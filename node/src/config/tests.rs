@@ -75,6 +75,13 @@ fn a_node_that_takes_no_tls_warns_that_balancers_are_told_nothing() {
 }
 
 #[test]
+fn a_document_is_checked_whatever_is_said_of_where_to_ask() {
+    let env = [("SKEP_ADMIN", "nowhere"), ("SKEP_OPERATOR_TOKEN", "short")];
+    assert!(matches!(verb(&["config", "check", "a.toml"], &env), Verb::CheckConfig { .. }));
+    refusal(&["config", "diff", "a.toml"], &env);
+}
+
+#[test]
 fn every_setting_and_verb_stands_in_the_help() {
     let help = command_for_docs().render_long_help().to_string();
     for setting in settings::SETTINGS {

@@ -64,6 +64,11 @@ pub enum Verb {
         verb: ConfigVerb,
         json: bool,
     },
+    /// Says what is wrong with a document, and asks nobody.
+    CheckConfig {
+        file: PathBuf,
+        json: bool,
+    },
     /// Sets the time of what is written back, or says what that would do.
     MendTime {
         admin: SocketAddr,
@@ -112,7 +117,6 @@ pub enum TasksVerb {
 pub enum ConfigVerb {
     Apply { file: PathBuf, is_only_tried: bool },
     Export,
-    Check { file: PathBuf },
     Explain { question: Question },
     History,
     Rollback { revision: u64 },
@@ -163,10 +167,7 @@ pub(super) fn resolve(args: VerbArgs, layers: &Layers) -> Result<Verb, ConfigErr
         VerbArgs::Workers(output) => {
             Verb::Tasks { admin: admin()?, verb: TasksVerb::Workers, json: output.json }
         }
-        VerbArgs::Config(args) => {
-            let (verb, json) = config(args);
-            Verb::Config { admin: admin()?, token: token::to_send(layers, &OPERATOR_TOKEN_FILE)?, verb, json }
-        }
+        VerbArgs::Config(args) => config(args, layers)?,
         VerbArgs::TransferLeader { id: to, output } => Verb::TransferLeader {
             admin: admin()?,
             to: to.as_deref().map(node_id).transpose()?,
@@ -194,20 +195,22 @@ pub(super) fn resolve(args: VerbArgs, layers: &Layers) -> Result<Verb, ConfigErr
     })
 }
 
-fn config(args: ConfigArgs) -> (ConfigVerb, bool) {
-    match args {
+fn config(args: ConfigArgs, layers: &Layers) -> Result<Verb, ConfigError> {
+    let (verb, json) = match args {
+        ConfigArgs::Check { file, output } => return Ok(Verb::CheckConfig { file, json: output.json }),
         ConfigArgs::Apply { file, dry_run, output } => {
             (ConfigVerb::Apply { file, is_only_tried: dry_run }, output.json)
         }
         ConfigArgs::Diff { file, output } => (ConfigVerb::Apply { file, is_only_tried: true }, output.json),
         ConfigArgs::Export => (ConfigVerb::Export, true),
-        ConfigArgs::Check { file, output } => (ConfigVerb::Check { file }, output.json),
         ConfigArgs::Explain { url, method, header: headers, from, output } => {
             (ConfigVerb::Explain { question: Question { url, method, headers, from } }, output.json)
         }
         ConfigArgs::History(output) => (ConfigVerb::History, output.json),
         ConfigArgs::Rollback { revision, output } => (ConfigVerb::Rollback { revision }, output.json),
-    }
+    };
+    let token = token::to_send(layers, &OPERATOR_TOKEN_FILE)?;
+    Ok(Verb::Config { admin: layers.address_to_ask(&ADMIN)?, token, verb, json })
 }
 
 /// The cluster key, which an edge key is made of.

@@ -31,17 +31,6 @@ pub(super) async fn run(
     match verb {
         ConfigVerb::Apply { file, is_only_tried } => apply(client, &file, is_only_tried, json, out).await,
         ConfigVerb::Export => print_json(out, &client.get("/gateway").await?),
-        ConfigVerb::Check { file } => {
-            let (_, kept) = read(&file, json, out)?;
-            let difference = kept.since(&Kept::default());
-            let objects = difference.added.len();
-            print(
-                out,
-                json,
-                &json!({ "objects": difference.added, "faults": [] }),
-                &format!("{objects} objects: nothing is wrong"),
-            )
-        }
         ConfigVerb::Explain { question } => {
             let question = json!({
                 "url": question.url,
@@ -73,6 +62,14 @@ pub(super) async fn run(
             print(out, json, &answer, &changed(&answer, false))
         }
     }
+}
+
+/// Says what is wrong with a document.
+pub(super) fn check(file: &Path, json: bool, out: &mut (dyn Write + Send)) -> Result<(), VerbError> {
+    let (_, kept) = read(file, json, out)?;
+    let objects = kept.since(&Kept::default()).added;
+    let said = format!("{} objects: nothing is wrong", objects.len());
+    print(out, json, &json!({ "objects": objects, "faults": [] }), &said)
 }
 
 async fn apply(
