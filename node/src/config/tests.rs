@@ -64,13 +64,21 @@ fn with_nothing_given_the_defaults_are_those_of_the_contract() {
     assert_eq!(config.request_timeout, Duration::from_secs(10));
     assert_eq!(config.http_threads, None, "by the number of cores");
     assert_eq!(serve(&["--http-threads=0"], NO_ENV).http_threads, Some(0));
-    assert_eq!((config.http_tls, config.warnings.len()), (HttpTls::Also, 0), "balancers are told of the gateway");
+    assert_eq!(
+        (config.http_tls, config.warnings.len()),
+        (HttpTls::Also, 0),
+        "balancers are told of the gateway"
+    );
 }
 
 #[test]
 fn a_node_that_takes_no_tls_warns_that_balancers_are_told_nothing() {
     let config = serve(&["--http-tls=off"], NO_ENV);
-    assert!(matches!(&*config.warnings, [warning] if warning.contains("--http-tls")), "{:?}", config.warnings);
+    assert!(
+        matches!(&*config.warnings, [warning] if warning.contains("--http-tls")),
+        "{:?}",
+        config.warnings
+    );
     assert!(serve(&["--http-tls=only"], NO_ENV).warnings.is_empty());
 }
 

@@ -82,7 +82,8 @@ fn kept(document: &[u8]) -> Option<Kept> {
 
 /// That it cannot: nothing is said of what it cannot read.
 fn unreadable() -> Problem {
-    let detail = "the document that is kept is none that this version can read: put a whole one, or go back to one";
+    let detail =
+        "the document that is kept is none that this version can read: put a whole one, or go back to one";
     Problem::new(ProblemKind::OperationFailed, detail)
 }
 

@@ -24,6 +24,7 @@ mod equal;
 mod examples;
 mod feed;
 mod gateway;
+mod gateway_watch;
 mod keys;
 mod level;
 mod lists;

@@ -160,7 +160,8 @@ async fn a_document_of_the_past_is_the_newest_again_as_a_new_revision() {
 #[tokio::test]
 async fn a_request_is_explained_by_the_document_that_is_kept() {
     let (served, _) = Served::with_document().await;
-    let answer = served.change(Method::POST, "/gateway/explain", &[], r#"{"url":"http://x/read/1"}"#).await.json();
+    let answer =
+        served.change(Method::POST, "/gateway/explain", &[], r#"{"url":"http://x/read/1"}"#).await.json();
     assert_eq!(answer, serde_json::json!({ "route": "read", "outcome": "reader", "sent": "/read/1" }));
     let unclear = served.change(Method::POST, "/gateway/explain", &[], r#"{"uri":"http://x/read/1"}"#).await;
     unclear.is_problem(ProblemKind::InvalidRequest);

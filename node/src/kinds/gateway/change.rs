@@ -184,11 +184,7 @@ struct Looked {
 }
 
 /// What is wanted comes to this. Takes the processor for long.
-fn document(
-    wanted: &Wanted,
-    before: Option<&Newest>,
-    past: Option<String>,
-) -> Result<Looked, Unchanged> {
+fn document(wanted: &Wanted, before: Option<&Newest>, past: Option<String>) -> Result<Looked, Unchanged> {
     let is_there = before.is_some();
     // It was one to the version that set it. Where it is none to this one, nothing is made of it.
     let before = match before {

@@ -46,7 +46,8 @@ impl Kind for Gateway {
             GatewayOp::Set { nonce, expect, lineage, document, source } => {
                 self.set(*nonce, *expect, (*lineage, document, source), time, at)
             }
-            GatewayOp::Add { lineage, document, source } => match self.newest().map(|(revision, _)| revision) {
+            GatewayOp::Add { lineage, document, source } => match self.newest().map(|(revision, _)| revision)
+            {
                 None => self.add(*lineage, document, source, time, at),
                 // The same, carried again: who adds one draws a lineage for it.
                 Some(there) if there.lineage == *lineage => {
