@@ -17,6 +17,7 @@ use http::HeaderValue;
 use skep_base::settings::{ConfigError, Output, values};
 use skep_console::token;
 use skep_console::verbs::HealthOf;
+use skep_gateway::explain::Question;
 use skep_vrrp::config::{AgentConfig, VERB as VRRP};
 
 pub use serve::{BackendTlsConfig, ServeConfig};
@@ -52,7 +53,7 @@ pub enum Invocation {
     /// Say which route of it would have a request, and what would become of that there.
     ExplainGateway {
         file: PathBuf,
-        question: gateway::Question,
+        question: Question,
         json: bool,
     },
     Health {
@@ -126,7 +127,7 @@ where
             Invocation::CheckGateway { file, json: output.json }
         }
         VerbArgs::Gateway(GatewayArgs::Explain { file, url, method, header, from, output }) => {
-            let question = gateway::Question { url, method, headers: header, from };
+            let question = Question { url, method, headers: header, from };
             Invocation::ExplainGateway { file, question, json: output.json }
         }
         VerbArgs::Drain { backend, output } => operate(OperatorVerb::Drain { backend }, output)?,

@@ -19,7 +19,10 @@ use skep_raft::wire::{
 use skep_state::clock::mends::{Mend, Mends};
 use skep_state::clock::{Clock, Stamp};
 use skep_state::command::{ClaimKey, Command, Op, OpOutcome};
+use skep_state::gateway::{GatewayOp, Revision};
+use skep_state::kind::Record as _;
 use skep_state::kinds::claims::{ClaimRecord, ClaimsRecord};
+use skep_state::kinds::gateway::GatewayRecord;
 use skep_state::kinds::messages::removed::RemovedRecord;
 use skep_state::kinds::text::TextRecord;
 use skep_state::kinds::{CommonRecord, KindsRecord};
@@ -84,6 +87,17 @@ fn ops() -> Vec<Op> {
         },
         Op::Tasks { time_ms: 6, op: TaskOp::Claim(claim) },
         Op::Tasks { time_ms: 6, op: TaskOp::End { id, fence: 9, end: End::Snooze { delay_ms: 10 } } },
+        Op::Gateway {
+            time_ms: 6,
+            op: GatewayOp::Set {
+                nonce: 7,
+                expect: Some(Revision { lineage: 8, number: 9 }),
+                lineage: 8,
+                document: Bytes::from_static(b"{}"),
+                source: "api".into(),
+            },
+        },
+        Op::Gateway { time_ms: 6, op: GatewayOp::Renew { lineage: 8 } },
     ]
 }
 
@@ -166,7 +180,8 @@ pub fn frames() -> Vec<Vec<u8>> {
 }
 
 /// Headers of an empty store, of one with everything of the first format, of the second, and of the
-/// third, which has sections, without and with files of claims, and of a clock that was set back, each behind its format.
+/// third, which has sections, without and with files of claims, of a clock that was set back, and with a document of the gateway, each
+/// behind its format.
 pub fn snapshot_headers() -> Vec<Vec<u8>> {
     let empty = SnapshotHeader {
         last_log_id: None,
@@ -214,13 +229,24 @@ pub fn snapshot_headers() -> Vec<Vec<u8>> {
     set_back.kinds.common.level = Level::TIME_MENDS;
     let mend = Mend { upto_seq: 2, before_claim: 1026, ceiling: Stamp(5) };
     set_back.kinds.common.mends = Mends::default().with(mend, 0, 0).unwrap_or_default();
-    [empty, full, with_gaps, in_sections, with_claim_files, with_hash, set_back]
+    let mut with_gateway = set_back.clone();
+    with_gateway.kinds.common.level = Level::GATEWAY;
+    with_gateway.kinds.gateway = gateway();
+    [empty, full, with_gaps, in_sections, with_claim_files, with_hash, set_back, with_gateway]
         .iter()
         .map(|header| {
             let (format, bytes) = header.encode().expect("a header can be encoded");
             behind(format as u8, &bytes)
         })
         .collect()
+}
+
+/// Two documents of the gateway, and a request that is remembered.
+fn gateway() -> GatewayRecord {
+    let told = vec![(1u64, Stamp(5), "api", 2u64), (3, Stamp(6), "a file", 7)];
+    let head = codec::encode(&(7u128, told, vec![(9u64, 3u64)])).expect("a head can be encoded");
+    let bytes = [&(head.len() as u32).to_le_bytes()[..], &head, b"{}{\"a\":1}"].concat();
+    GatewayRecord::decode(GatewayRecord::FORMATS.1, &bytes).expect("what the section's format says")
 }
 
 /// Sealed gossip messages and records, each behind the byte that picks its decoder.

@@ -12,12 +12,12 @@ use std::collections::BTreeMap;
 
 pub use self::route::{Match, Route, To};
 pub use self::service::{Host, Probe, SKEP, Service, Target, TargetHost};
-use crate::fault::{Fault, Faults, below};
+use crate::fault::{Fault, Faults, Refused, below};
 use crate::reader::Spot;
 use crate::value::Value;
 
-/// Largest document, in bytes.
-pub const DOCUMENT_BYTES_MAX: usize = 8 * 1024 * 1024;
+pub use crate::value::DOCUMENT_BYTES_MAX;
+
 /// Most services and routes together.
 pub const OBJECTS_MAX: usize = 32_768;
 /// Longest name of an object, in bytes.
@@ -44,19 +44,14 @@ pub struct Document {
 impl Document {
     /// Reads one, JSON or TOML: with every fault, where there are any.
     pub fn read(text: &str) -> Result<Self, Vec<Fault>> {
+        let tree = Value::of_document(text).map_err(|refusal| refusal.faults)?;
+        Self::judge(&tree).map_err(|refusal| refusal.faults)
+    }
+
+    /// The document of a tree.
+    pub(crate) fn judge(tree: &Value) -> Result<Self, Refused> {
         let mut faults = Faults::default();
-        if text.len() > DOCUMENT_BYTES_MAX {
-            faults.add("", format!("{} bytes are too many: at most {DOCUMENT_BYTES_MAX}", text.len()));
-            return faults.none_or(Self::default());
-        }
-        let tree = match Value::read(text) {
-            Ok(tree) => tree,
-            Err(fault) => {
-                faults.add("", fault);
-                return faults.none_or(Self::default());
-            }
-        };
-        let document = Self::of(&Spot::of(&tree), &mut faults);
+        let document = Self::of(&Spot::of(tree), &mut faults);
         faults.none_or(document)
     }
 

@@ -24,21 +24,50 @@ impl fmt::Display for Fault {
     }
 }
 
+/// Why a document is not taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    pub faults: Vec<Fault>,
+    /// Each object is one by itself, and does not go with the others: of one that is not there, or two for the very
+    /// same requests.
+    pub is_clash: bool,
+}
+
+impl Refused {
+    /// Of the document as a whole.
+    pub fn whole(fault: impl Into<String>) -> Self {
+        Self { faults: vec![Fault { pointer: String::new(), fault: fault.into() }], is_clash: false }
+    }
+}
+
 /// Those that were found so far.
 #[derive(Debug, Default)]
-pub struct Faults(Vec<Fault>);
+pub struct Faults {
+    found: Vec<Fault>,
+    clashes: usize,
+}
 
 impl Faults {
     /// More than can be told are left out.
     pub fn add(&mut self, pointer: &str, fault: impl Into<String>) {
-        if self.0.len() < FAULTS_MAX {
-            self.0.push(Fault { pointer: pointer.to_owned(), fault: fault.into() });
+        if self.found.len() < FAULTS_MAX {
+            self.found.push(Fault { pointer: pointer.to_owned(), fault: fault.into() });
         }
     }
 
+    /// One between two objects.
+    pub fn clash(&mut self, pointer: &str, fault: impl Into<String>) {
+        let before = self.found.len();
+        self.add(pointer, fault);
+        self.clashes += self.found.len() - before;
+    }
+
     /// `it`, where there are none.
-    pub fn none_or<T>(self, it: T) -> Result<T, Vec<Fault>> {
-        if self.0.is_empty() { Ok(it) } else { Err(self.0) }
+    pub fn none_or<T>(self, it: T) -> Result<T, Refused> {
+        if self.found.is_empty() {
+            return Ok(it);
+        }
+        Err(Refused { is_clash: self.clashes == self.found.len(), faults: self.found })
     }
 }
 

@@ -7,13 +7,16 @@
 //! ```
 //!
 //! `host`, `path` and `fields` say how each of these is read, of documents and of requests alike. There is one
-//! reading of each, or a refusal; what was matched is what is sent. `told` is how nodes tell balancers of a document.
+//! reading of each, or a refusal; what was matched is what is sent. `kept` is a
+//! document as the cluster keeps and changes it, `told` how nodes tell balancers of it.
 
 pub mod cors;
 pub mod document;
+pub mod explain;
 mod fault;
 pub mod fields;
 pub mod host;
+pub mod kept;
 pub mod path;
 pub mod policy;
 mod reader;
@@ -22,5 +25,6 @@ pub mod told;
 mod value;
 
 pub use document::Document;
-pub use fault::Fault;
+pub use fault::{Fault, Refused};
+pub use kept::Kept;
 pub use table::Table;

@@ -13,7 +13,7 @@ use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 
 use crate::document::{Document, Match, Route, SKEP, Service, To, Unmatched, pointer_to};
-use crate::fault::{Fault, Faults};
+use crate::fault::{Fault, Faults, Refused};
 use crate::host::{HostPattern, parents};
 use crate::path::{PathPattern, bare, segments, without};
 
@@ -65,6 +65,11 @@ struct Node {
 impl Table {
     /// Compiles a document; with every tie, where there are any.
     pub fn compile(document: Document) -> Result<Self, Vec<Fault>> {
+        Self::judge(document).map_err(|refusal| refusal.faults)
+    }
+
+    /// The same; and whether they are ties alone.
+    pub(crate) fn judge(document: Document) -> Result<Self, Refused> {
         let mut faults = Faults::default();
         find_ties(&document, &mut faults);
         let nodes = (SKEP.to_owned(), Service::default());
@@ -219,7 +224,7 @@ fn find_ties(document: &Document, faults: &mut Faults) {
             }
         }
         for other in others {
-            faults.add(&pointer_to(name), format!("it is for the same requests as the route {other:?}"));
+            faults.clash(&pointer_to(name), format!("it is for the same requests as the route {other:?}"));
         }
     }
 }

@@ -5,10 +5,17 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use serde::Serialize;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-/// What JSON and TOML have in common.
-#[derive(Debug, Clone, PartialEq)]
+use crate::fault::Refused;
+
+/// Largest document, in bytes.
+pub const DOCUMENT_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// What JSON and TOML have in common. As JSON it has one form: names in their order, and no spaces.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
 pub enum Value {
     Null,
     Switch(bool),
@@ -20,6 +27,15 @@ pub enum Value {
 }
 
 impl Value {
+    /// Reads the text of a document, or of an object of one.
+    pub fn of_document(text: &str) -> Result<Self, Refused> {
+        if text.len() > DOCUMENT_BYTES_MAX {
+            let fault = format!("{} bytes are too many: at most {DOCUMENT_BYTES_MAX}", text.len());
+            return Err(Refused::whole(fault));
+        }
+        Self::read(text).map_err(Refused::whole)
+    }
+
     /// Reads a text: as JSON where it begins as an object of it does, else as TOML, in which nothing begins so.
     pub fn read(text: &str) -> Result<Self, String> {
         if text.trim_start().starts_with('{') {

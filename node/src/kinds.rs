@@ -1,6 +1,7 @@
 //! The list of the kinds of replicated state as they are served: their routes, their parts of the API's
 //! document, and their ways past the router.
 
+pub(crate) mod gateway;
 pub(crate) mod messages;
 pub(crate) mod schema;
 pub(crate) mod served;

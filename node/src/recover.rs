@@ -4,7 +4,7 @@
 //! word, on a stopped node: everything in the folder's log is kept, as if it had been committed
 //! (what a quorum had is in at least one survivor's log: the operator picks the one that is
 //! furthest), and a membership with this node alone is put behind it, in a higher term; and, where
-//! there may be tasks, a step of their fences. The new cluster has a new id: nodes of the lost one
+//! there may be tasks, a step of their fences, and where there may be a gateway's document, another lineage of it. The new cluster has a new id: nodes of the lost one
 //! that come back are strangers to it.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,9 +18,11 @@ use openraft::storage::{IOFlushed, RaftLogReader as _, RaftLogStorage as _, Raft
 use openraft::type_config::TypeConfigExt as _;
 use skep_base::id::{ClusterId, NodeId};
 
+use crate::service::gateway::new_lineage;
 use skep_raft::formation::identity::{DataFolder, IdentityError};
 use skep_raft::types::{Entry, LogId, TypeConfig, Vote};
 use skep_state::command::{Command, Op};
+use skep_state::gateway::GatewayOp;
 use skep_state::level::Level;
 use skep_state::task::TaskOp;
 use skep_store::{self, LogStore, Reader, StoreConfig, StoreError};
@@ -103,11 +105,19 @@ pub async fn recover(data: &Path) -> Result<Recovered, RecoverError> {
     let membership =
         openraft::Membership::new(vec![BTreeSet::from([node.0])], alone).map_err(std::io::Error::other)?;
     let mut entries = vec![Entry::new_membership(LogId::new_term_index(term, log_index), membership)];
-    if has_tasks(&store.reader, &mut store.log, behind..log_index).await? {
+    let level = level(&store.reader, &mut store.log, behind..log_index).await?;
+    let mut ops = Vec::new();
+    if level >= Level::TASKS {
         // What is lost may have given fences to workers that are still at work: none of them is given again.
-        let raise = Command::new(vec![Op::Tasks { time_ms: 0, op: TaskOp::RaiseFence }]);
+        ops.push(Op::Tasks { time_ms: 0, op: TaskOp::RaiseFence });
+    }
+    if level >= Level::GATEWAY {
+        // And balancers may have been told of a document that is lost, whose number is given again.
+        ops.push(Op::Gateway { time_ms: 0, op: GatewayOp::Renew { lineage: new_lineage() } });
+    }
+    if !ops.is_empty() {
         let log_id = LogId::new_term_index(term, log_index + 1);
-        entries.push(Entry { log_id, payload: EntryPayload::Normal(raise) });
+        entries.push(Entry { log_id, payload: EntryPayload::Normal(Command::new(ops)) });
     }
     append(&mut store.log, entries).await?;
 
@@ -129,27 +139,27 @@ async fn append(log: &mut LogStore, entries: Vec<Entry>) -> Result<(), RecoverEr
     Ok(on_disk.await.map_err(|_| RecoverError::Stopped)??)
 }
 
-/// Whether the members had agreed to tasks: by the checkpoint, or by the entries behind it.
-async fn has_tasks(reader: &Reader, log: &mut LogStore, behind: Range<u64>) -> Result<bool, RecoverError> {
-    if reader.level() >= Level::TASKS {
-        return Ok(true);
-    }
+/// What the members had agreed to: by the checkpoint, and by the entries behind it.
+async fn level(reader: &Reader, log: &mut LogStore, behind: Range<u64>) -> Result<Level, RecoverError> {
+    let mut highest = reader.level();
     let mut log = log.get_log_reader().await;
     let mut next = behind.start;
     while next < behind.end {
         let entries = log.limited_get_log_entries(next, behind.end).await?;
         let Some(last) = entries.last() else { break };
         next = last.log_id.index + 1;
-        let agrees = |op: &Op| matches!(op, Op::Level { level } if *level >= Level::TASKS);
+        let agreed = |op: &Op| match op {
+            Op::Level { level } => Some(*level),
+            _ => None,
+        };
         let commands = entries.iter().filter_map(|entry| match &entry.payload {
             EntryPayload::Normal(command) => Some(command),
             EntryPayload::Blank | EntryPayload::Membership(_) => None,
         });
-        if commands.flat_map(|command| command.ops.iter()).any(agrees) {
-            return Ok(true);
-        }
+        highest =
+            commands.flat_map(|command| command.ops.iter()).filter_map(agreed).fold(highest, Level::max);
     }
-    Ok(false)
+    Ok(highest)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 pub mod due;
 pub mod equal;
 mod error;
+pub mod gateway;
 mod hand_over;
 mod keys;
 pub mod lateness;

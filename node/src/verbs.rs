@@ -3,6 +3,7 @@
 //! No tasks but the connection's own, which ends with the request. Answers go to stdout, as an
 //! aligned table or as JSON; what went wrong goes to stderr, and the exit status is 1.
 
+mod gateway;
 mod offline;
 mod snapshot;
 mod tasks;
@@ -59,6 +60,11 @@ async fn carry_out(verb: Verb, out: &mut (dyn Write + Send)) -> Result<(), VerbE
             Ok(())
         }
         Verb::Tasks { admin, verb, json } => tasks::run(admin, &verb, json, out).await,
+        Verb::Config { admin, token, verb, json } => {
+            let client = Client::new(admin, ANSWER_TIMEOUT).bearing(token);
+            gateway::run(client, verb, json, out).await
+        }
+        Verb::CheckConfig { file, json } => gateway::check(&file, json, out),
         Verb::Clock { admin, json } => {
             let clocks = Client::new(admin, ANSWER_TIMEOUT).get("/clock").await?;
             if json {

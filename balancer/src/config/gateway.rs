@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::net::IpAddr;
 use std::path::Path;
 
 use skep_gateway::document::DOCUMENT_BYTES_MAX;
@@ -10,17 +9,6 @@ use skep_gateway::{Document, Fault, Table};
 
 /// Most faults that are told in a log or at a start; the verb tells all.
 pub const FAULTS_SHOWN_MAX: usize = 20;
-
-/// A request that is asked about.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Question {
-    /// `http://HOST/PATH`, or https.
-    pub url: String,
-    pub method: String,
-    /// `NAME: VALUE` each.
-    pub headers: Vec<String>,
-    pub from: IpAddr,
-}
 
 /// Reads and compiles it.
 pub fn read(path: &Path) -> Result<Table, Vec<Fault>> {

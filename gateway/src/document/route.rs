@@ -128,7 +128,7 @@ impl Route {
     ) {
         let To::Services(to) = &self.to else { return };
         for (name, _) in to.iter().filter(|(name, _)| name != SKEP && !services.contains_key(name)) {
-            faults.add(pointer, format!("there is no service {name:?}"));
+            faults.clash(pointer, format!("there is no service {name:?}"));
         }
     }
 }

@@ -15,10 +15,16 @@
 //! | `POST /transfer-leader` `{"to": id or null}` | `{"leader": id}` |
 //! | `POST /force-leave` `{"id": id}` | `{"removed": id}` |
 //! | `DELETE /messages/{digest}` with the operators' token | `{"removed": seq}` |
+//! | `GET /gateway`, `GET /gateway/{kind}/{name}` with the operators' token | the gateway's document, or an object of it; `ETag` is its revision |
+//! | `PUT /gateway` with `If-Match` and the token | `{"lineage","revision","added","changed","removed"}`; with `?dry-run` what it would come to |
+//! | `PUT`, `DELETE /gateway/{kind}/{name}` with the token | the same |
+//! | `GET /gateway/history` with the token | `{"lineage","revision","revisions":[{"revision","time","source","bytes"}]}`, the newest first |
+//! | `POST /gateway/rollback` `{"revision": n}` with the token | the same as of a `PUT` |
+//! | `POST /gateway/explain` `{"url","method","headers","from"}` with the token | `{"route","outcome","sent"}` |
 //! | `GET /snapshot` | a snapshot file |
 //! | `POST /snapshot` with a snapshot file | `{"messages": count}` |
 //!
-//! But for the removal of messages, the address asks for no proof of who asks: it belongs on
+//! But for the removal of messages and the gateway's document, the address asks for no proof of who asks: it belongs on
 //! loopback or a private network.
 //! Requests that change something need a content type that a web page of another origin cannot
 //! send without asking first, so that no browser on the machine can be made to send them; and all but health
@@ -48,8 +54,8 @@ use crate::http::account::Account;
 use crate::http::app::{App, Guard};
 use crate::http::body;
 use crate::http::problem::{Problem, ProblemKind};
-use crate::kinds::messages;
 use crate::kinds::tasks::oversee;
+use crate::kinds::{gateway, messages};
 use crate::telemetry::Metrics;
 
 /// Largest body of an operator's JSON request.
@@ -76,6 +82,7 @@ struct Admin<A> {
 pub fn admin_app<A: AdminApi>(api: A, token: OperatorToken, metrics: &Metrics) -> App {
     let (node_id, account) = (api.node_id(), Account::new(REQUESTS_BYTES_MAX));
     let tasks = oversee::admin_routes(api.tasks(), account.clone());
+    let gateway = gateway::admin_routes(api.tasks(), token.clone());
     let router = Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz::<A>))
@@ -91,6 +98,7 @@ pub fn admin_app<A: AdminApi>(api: A, token: OperatorToken, metrics: &Metrics) -
         .route("/snapshot", get(save::<A>).post(restore::<A>))
         .with_state(Arc::new(Admin { api, metrics: metrics.clone(), token, account }))
         .merge(tasks)
+        .merge(gateway)
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed);
     let guard = Guard::Operators { own_names: browser::own_names(), open: &OPEN };

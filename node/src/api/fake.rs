@@ -10,6 +10,7 @@ use skep_state::rolling::Rolling;
 use tokio::sync::{Semaphore, watch};
 
 use super::node::{AdminApi, Chunks};
+use crate::kinds::gateway::GatewayApi;
 use crate::kinds::served::{MessageApi, TaskApi};
 use crate::service::list::{self, Filter};
 use crate::service::operator::{OperatorError, PeerProgress};
@@ -19,7 +20,9 @@ use crate::service::{Claim, Clocks, ClusterStatus, Counted, Page, Put, ServiceEr
 use skep_raft::wire::TimeMend;
 use skep_state::clock::{Clock, Stamp};
 use skep_state::command::OpOutcome;
+use skep_state::gateway::{GatewayOp, GatewayOutcome, Revision};
 use skep_state::kind::{At, Kind};
+use skep_state::kinds::gateway::Gateway;
 use skep_state::kinds::tasks::Tasks;
 use skep_state::kinds::text::Newest;
 use skep_state::level::{Level, Limits};
@@ -35,6 +38,7 @@ pub struct Fake {
     /// A request takes a permit to go on; without any, it waits.
     pub gate: Arc<Semaphore>,
     applied: watch::Sender<Applied>,
+    newest_gateway: watch::Sender<Option<Revision>>,
 }
 
 #[derive(Default)]
@@ -50,6 +54,7 @@ pub struct State {
     pub claims: Vec<Claim>,
     pub gone: Vec<Digest>,
     pub tasks: Tasks,
+    pub gateway: Gateway,
     /// What workers said that they hold.
     pub beats: Vec<u64>,
     pub heard: Vec<HeardWorker>,
@@ -64,6 +69,7 @@ impl Default for Fake {
             state: Arc::default(),
             gate: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
             applied: watch::Sender::default(),
+            newest_gateway: watch::Sender::default(),
         }
     }
 }
@@ -276,6 +282,37 @@ impl TaskApi for Fake {
     async fn heard_workers(&self, after: &str, limit: u32) -> Option<Vec<HeardWorker>> {
         let heard = self.state.lock().unwrap().heard.clone();
         Some(heard.into_iter().filter(|it| *it.worker > *after).take(limit as usize).collect())
+    }
+}
+
+impl GatewayApi for Fake {
+    fn gateway<T>(&self, look: impl FnOnce(&Gateway) -> T) -> T {
+        look(&self.state.lock().unwrap().gateway)
+    }
+
+    fn newest_gateway(&self) -> watch::Receiver<Option<Revision>> {
+        self.newest_gateway.subscribe()
+    }
+
+    async fn set_gateway(
+        &self,
+        expect: Option<Revision>,
+        document: Bytes,
+        source: String,
+    ) -> Result<GatewayOutcome, ServiceError> {
+        self.pass().await?;
+        let state = &mut *self.state.lock().unwrap();
+        let (clock, limits) = (&mut state.clock, &Limits::of(Level::GATEWAY));
+        let time = Stamp(clock.latest().0 + 1);
+        let rolling = &mut Rolling::default();
+        let mends = skep_state::clock::mends::Mends::default();
+        let mut at = At { index: 1, clock, mends: &mends, level: Level::GATEWAY, limits, rolling };
+        let op = GatewayOp::Set { nonce: time.0, expect, lineage: 0xab, document, source };
+        let OpOutcome::Gateway(outcome) = state.gateway.apply((&op, time), &mut at).unwrap() else {
+            panic!("another outcome");
+        };
+        self.newest_gateway.send_replace(state.gateway.newest().map(|(revision, _)| revision));
+        Ok(outcome)
     }
 }
 

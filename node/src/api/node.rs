@@ -11,6 +11,7 @@ use skep_base::id::NodeId;
 use skep_raft::wire::TimeMend;
 use skep_state::message::Digest;
 
+use crate::kinds::gateway::GatewayApi;
 use crate::kinds::served::TaskApi;
 use crate::service::operator::{Operator, OperatorError, PeerProgress};
 use crate::service::{Clocks, ClusterStatus, Service};
@@ -28,8 +29,8 @@ pub trait AdminApi: Send + Sync + 'static {
     fn started(&self) -> Result<(), String>;
     /// The voters' clocks.
     fn clocks(&self) -> Clocks;
-    /// Who knows of tasks.
-    type Tasks: TaskApi;
+    /// Who knows of tasks and of the gateway.
+    type Tasks: TaskApi + GatewayApi;
     fn tasks(&self) -> Arc<Self::Tasks>;
     /// How far the time of what is written is ahead; set back where it says what the clocks agree on by now.
     fn mend_time(

@@ -20,6 +20,7 @@ use crate::http::app::{App, Guard, Shortcut};
 use crate::http::problem::Problem;
 use crate::http::token::WorkerToken;
 use crate::kinds;
+use crate::kinds::gateway::{self, GatewayApi, Watches};
 use crate::kinds::messages::live::{Feed, Live};
 use crate::kinds::served::{MessageApi, Served, TaskApi};
 use crate::kinds::tasks::Queues;
@@ -37,11 +38,12 @@ pub struct PublicLimits {
 }
 
 /// The public API over `api`, with the live feed's task.
-pub fn public_app<A: TaskApi>(api: A, limits: PublicLimits, metrics: &Metrics) -> App {
+pub fn public_app<A: TaskApi + GatewayApi>(api: A, limits: PublicLimits, metrics: &Metrics) -> App {
     let PublicLimits { token, workers, origins, max_body_bytes, account, live_readers_max } = limits;
     let node_id = api.node_id();
     let (api, closing, upgraded) = (Arc::new(api), watch::Sender::new(false), TaskTracker::new());
     let (leaving, draining, sockets) = (closing.subscribe(), closing.subscribe(), upgraded.clone());
+    let watches = Watches::new(api.clone(), closing.subscribe());
     let live = Live::start(api.clone(), leaving, sockets, live_readers_max, account.clone(), metrics);
     let overview = Overview::start(metrics.http.clone());
     let served = Arc::new(Served { api: api.clone(), max_body_bytes, account: account.clone() });
@@ -63,6 +65,7 @@ pub fn public_app<A: TaskApi>(api: A, limits: PublicLimits, metrics: &Metrics) -
         .route("/openapi.json", get(openapi::get))
         .with_state(Arc::new(Public { served: served.clone(), feed: feed.clone(), overview, token }))
         .merge(kinds::routes(&served, &feed, &queues))
+        .merge(gateway::routes(watches))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed);
     App::new(router, node_id, Guard::Public(origins), Some(metrics.http.clone()))

@@ -3,6 +3,8 @@
 mod admin;
 mod connections;
 mod crawl;
+mod gateway;
+mod gateway_watch;
 
 mod limits;
 mod lists;

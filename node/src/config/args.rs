@@ -1,6 +1,9 @@
 //! The command line's shape: what the program says of itself, and its verbs. The flags are rows
 //! in `settings`.
 
+use std::net::IpAddr;
+use std::path::PathBuf;
+
 use clap::{Command, Subcommand};
 use skep_base::settings::{self, Output};
 
@@ -90,6 +93,9 @@ pub(super) enum VerbArgs {
     },
     /// List the workers that are known, with what each holds
     Workers(Output),
+    /// Show or change what the gateway is told: the document that the cluster keeps for its balancers
+    #[command(subcommand)]
+    Config(ConfigArgs),
     /// Hand the leadership over
     TransferLeader {
         /// Node to hand it to; without one, the most up-to-date voter
@@ -137,6 +143,61 @@ pub(super) enum ClockArgs {
         /// they have come to agree on another since. Of --json, agreed_ms
         #[arg(long, value_name = "TIME")]
         agreed: Option<String>,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ConfigArgs {
+    /// Make a document the cluster's, whole, where nobody changes it meanwhile
+    Apply {
+        /// In TOML or JSON; - for standard input
+        file: PathBuf,
+        /// Say what it would change, and change nothing
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Say what a document would change
+    Diff {
+        /// In TOML or JSON; - for standard input
+        file: PathBuf,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Print the document, as JSON that can be applied
+    Export,
+    /// Say what is wrong with a document: exit status 0 where nothing is, else 1. Asks nobody
+    Check {
+        /// In TOML or JSON; - for standard input
+        file: PathBuf,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Say which route would have a request, and what would become of it there: exit status 0 where it goes to a
+    /// service, else 1
+    Explain {
+        /// As in http://api.example.org/read?x
+        url: String,
+        #[arg(long, default_value = "GET")]
+        method: String,
+        /// A header field, as in "x-canary: 1"; may stand more than once
+        #[arg(long, value_name = "NAME: VALUE")]
+        header: Vec<String>,
+        /// The address that asks
+        #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
+        from: IpAddr,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// List the documents that are kept, the newest first
+    History(Output),
+    /// Make a document of the past the newest again, as a new revision
+    Rollback {
+        /// As `history` shows it
+        revision: u64,
         #[command(flatten)]
         output: Output,
     },

@@ -56,7 +56,14 @@ pub struct ServeConfig {
 }
 
 pub(super) fn resolve(layers: &Layers) -> Result<ServeConfig, ConfigError> {
-    let (cluster_key, warnings) = cluster_key(layers)?;
+    let (cluster_key, mut warnings) = cluster_key(layers)?;
+    let http_tls = layers.value(&HTTP_TLS, HttpTls::parse)?;
+    if http_tls == HttpTls::Off {
+        warnings.push(
+            "--http-tls off: this node tells balancers nothing of the gateway, and where all nodes are told so,              balancers of this version that find them by gossip answer 503; also takes TLS beside plain HTTP"
+                .into(),
+        );
+    }
     let config = ServeConfig {
         http: layers.address(&HTTP)?,
         peer: layers.address(&PEER)?,
@@ -84,7 +91,7 @@ pub(super) fn resolve(layers: &Layers) -> Result<ServeConfig, ConfigError> {
         operator_token: token::to_ask_for(layers, &OPERATOR_TOKEN_FILE)?,
         request_memory: layers.read(&REQUEST_MEMORY, kept::request_memory)?,
         http_threads: layers.read(&HTTP_THREADS, kept::threads)?,
-        http_tls: layers.value(&HTTP_TLS, HttpTls::parse)?,
+        http_tls,
         allow_origins: layers.read(&ALLOW_ORIGINS, Origins::parse)?.unwrap_or_default(),
         warnings,
     };

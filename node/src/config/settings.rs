@@ -110,12 +110,12 @@ pub(super) const ALLOW_ORIGINS: Setting = Setting::serving(
     "none but its own",
     "Origins whose pages may write and follow the live feed, as https://app.example",
 );
-pub(super) const OPERATOR_TOKEN_FILE: Setting = Setting::serving(
+pub(super) const OPERATOR_TOKEN_FILE: Setting = Setting::everywhere(
     "operator-token-file",
     "FILE",
     "none, nobody can",
-    "File with the operators' token, which removes and exports messages; the environment's \
-     SKEP_OPERATOR_TOKEN may hold the token itself",
+    "File with the operators' token, which removes and exports messages and changes the gateway; the \
+     environment's SKEP_OPERATOR_TOKEN may hold the token itself",
 );
 
 /// Every setting, as the help lists them.

@@ -6,6 +6,7 @@ use skep_base::log::LogConfig;
 use skep_members::key::KeyRing;
 
 use super::*;
+use crate::http::HttpTls;
 
 const KEY: &str = "skep1:00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 
@@ -63,6 +64,29 @@ fn with_nothing_given_the_defaults_are_those_of_the_contract() {
     assert_eq!(config.request_timeout, Duration::from_secs(10));
     assert_eq!(config.http_threads, None, "by the number of cores");
     assert_eq!(serve(&["--http-threads=0"], NO_ENV).http_threads, Some(0));
+    assert_eq!(
+        (config.http_tls, config.warnings.len()),
+        (HttpTls::Also, 0),
+        "balancers are told of the gateway"
+    );
+}
+
+#[test]
+fn a_node_that_takes_no_tls_warns_that_balancers_are_told_nothing() {
+    let config = serve(&["--http-tls=off"], NO_ENV);
+    assert!(
+        matches!(&*config.warnings, [warning] if warning.contains("--http-tls")),
+        "{:?}",
+        config.warnings
+    );
+    assert!(serve(&["--http-tls=only"], NO_ENV).warnings.is_empty());
+}
+
+#[test]
+fn a_document_is_checked_whatever_is_said_of_where_to_ask() {
+    let env = [("SKEP_ADMIN", "nowhere"), ("SKEP_OPERATOR_TOKEN", "short")];
+    assert!(matches!(verb(&["config", "check", "a.toml"], &env), Verb::CheckConfig { .. }));
+    refusal(&["config", "diff", "a.toml"], &env);
 }
 
 #[test]

@@ -3,18 +3,21 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use http::HeaderValue;
 use skep_base::id::{IdParseError, NodeId};
 use skep_base::settings::{ConfigError, Layers, Output};
+use skep_console::token;
 pub use skep_console::verbs::HealthOf;
+use skep_gateway::explain::Question;
 use skep_members::key::KeyRing;
 use skep_members::settings::{cluster_key, cluster_key_in};
 use skep_state::task::is_queue;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::args::{ClockArgs, SnapshotArgs, VerbArgs};
+use super::args::{ClockArgs, ConfigArgs, SnapshotArgs, VerbArgs};
 use super::serve;
-use super::settings::ADMIN;
+use super::settings::{ADMIN, OPERATOR_TOKEN_FILE};
 
 /// An operator verb; `admin` is where to connect to, `json` asks for JSON on stdout.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +55,18 @@ pub enum Verb {
     Tasks {
         admin: SocketAddr,
         verb: TasksVerb,
+        json: bool,
+    },
+    Config {
+        admin: SocketAddr,
+        /// The operators' token, as a field's value.
+        token: Option<HeaderValue>,
+        verb: ConfigVerb,
+        json: bool,
+    },
+    /// Says what is wrong with a document, and asks nobody.
+    CheckConfig {
+        file: PathBuf,
         json: bool,
     },
     /// Sets the time of what is written back, or says what that would do.
@@ -95,6 +110,16 @@ pub enum TasksVerb {
     Queues,
     Tasks { queue: String, state: Option<String>, limit: u16, after: Option<String> },
     Workers,
+}
+
+/// What to do with the gateway's document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ConfigVerb {
+    Apply { file: PathBuf, is_only_tried: bool },
+    Export,
+    Explain { question: Question },
+    History,
+    Rollback { revision: u64 },
 }
 
 /// What to do with a snapshot file.
@@ -142,6 +167,7 @@ pub(super) fn resolve(args: VerbArgs, layers: &Layers) -> Result<Verb, ConfigErr
         VerbArgs::Workers(output) => {
             Verb::Tasks { admin: admin()?, verb: TasksVerb::Workers, json: output.json }
         }
+        VerbArgs::Config(args) => config(args, layers)?,
         VerbArgs::TransferLeader { id: to, output } => Verb::TransferLeader {
             admin: admin()?,
             to: to.as_deref().map(node_id).transpose()?,
@@ -167,6 +193,24 @@ pub(super) fn resolve(args: VerbArgs, layers: &Layers) -> Result<Verb, ConfigErr
             Verb::Recover { data: serve::data(layers), yes, json: output.json }
         }
     })
+}
+
+fn config(args: ConfigArgs, layers: &Layers) -> Result<Verb, ConfigError> {
+    let (verb, json) = match args {
+        ConfigArgs::Check { file, output } => return Ok(Verb::CheckConfig { file, json: output.json }),
+        ConfigArgs::Apply { file, dry_run, output } => {
+            (ConfigVerb::Apply { file, is_only_tried: dry_run }, output.json)
+        }
+        ConfigArgs::Diff { file, output } => (ConfigVerb::Apply { file, is_only_tried: true }, output.json),
+        ConfigArgs::Export => (ConfigVerb::Export, true),
+        ConfigArgs::Explain { url, method, header: headers, from, output } => {
+            (ConfigVerb::Explain { question: Question { url, method, headers, from } }, output.json)
+        }
+        ConfigArgs::History(output) => (ConfigVerb::History, output.json),
+        ConfigArgs::Rollback { revision, output } => (ConfigVerb::Rollback { revision }, output.json),
+    };
+    let token = token::to_send(layers, &OPERATOR_TOKEN_FILE)?;
+    Ok(Verb::Config { admin: layers.address_to_ask(&ADMIN)?, token, verb, json })
 }
 
 /// The cluster key, which an edge key is made of.

@@ -14,7 +14,7 @@ use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use skep_base::id::NodeId;
 use skep_console::browser::{self, Origins};
-use skep_console::{Answers, Counts};
+use skep_console::{Answers, Counts, Proved};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use tower_service::Service;
@@ -23,6 +23,8 @@ use super::head;
 use super::problem::Problem;
 use crate::telemetry::metrics::{CLIENT_LEFT, HttpMetrics, MethodLabel, Route};
 
+/// Below this is what our programs ask of each other, who may have to prove themselves.
+const OF_OURS: &str = "/-/";
 /// Which node gave the answer.
 const SKEP_SERVED_BY: HeaderName = HeaderName::from_static("skep-served-by");
 
@@ -60,6 +62,8 @@ impl Guard {
 /// An API that [`skep_console::serve`] can serve. Cheap to clone.
 #[derive(Clone)]
 pub struct App {
+    /// Whether the connection's other end has shown that it has the cluster's or the edge key.
+    is_proved: bool,
     router: Router,
     shortcut: Option<Arc<dyn Shortcut>>,
     shared: Arc<Shared>,
@@ -90,7 +94,7 @@ impl App {
         let (closing, upgraded) = (watch::Sender::new(false), TaskTracker::new());
         let is_closing = AtomicBool::new(false);
         let shared = Shared { served_by, metrics, guard, is_closing, closing, upgraded };
-        Self { router, shortcut: None, shared: Arc::new(shared) }
+        Self { is_proved: false, router, shortcut: None, shared: Arc::new(shared) }
     }
 
     /// With a way past the router.
@@ -116,6 +120,10 @@ impl Answers for App {
         Some((SKEP_SERVED_BY, self.shared.served_by.clone()))
     }
 
+    fn proved(self) -> Self {
+        Self { is_proved: true, ..self }
+    }
+
     fn counts(&self) -> Counts {
         self.shared.metrics.as_ref().map(|metrics| metrics.listener.clone()).unwrap_or_default()
     }
@@ -138,6 +146,9 @@ impl Answers for App {
             Ok(()) => match self.shortcut.as_ref().and_then(|shortcut| shortcut.answer(&mut request)) {
                 Some(answer) => answer.await,
                 None => {
+                    if self.is_proved && request.uri().path().starts_with(OF_OURS) {
+                        request.extensions_mut().insert(Proved);
+                    }
                     let Ok(response) = self.router.clone().call(request.map(Body::new)).await;
                     response
                 }

@@ -8,7 +8,7 @@ use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, EXPECT};
 use http_body_util::BodyExt;
 
-use super::account::Account;
+use super::account::{Account, Charge};
 use super::problem::{Problem, ProblemKind};
 
 /// How long a body may take to arrive.
@@ -31,6 +31,16 @@ pub(crate) async fn read(
     bytes_max: usize,
     account: &Account,
 ) -> Result<Bytes, Problem> {
+    read_charged(headers, body, bytes_max, account).await.map(|(bytes, _)| bytes)
+}
+
+/// The same, with what it is charged, for who holds it on.
+pub(crate) async fn read_charged(
+    headers: &HeaderMap,
+    body: Body,
+    bytes_max: usize,
+    account: &Account,
+) -> Result<(Bytes, Charge), Problem> {
     if headers
         .get(CONTENT_ENCODING)
         .is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
@@ -53,7 +63,7 @@ pub(crate) async fn read(
     let mut charge = account.charge(announced.unwrap_or(UNKNOWN_BYTES).max(1))?;
     let collecting = collect(body, announced, bytes_max, |bytes| account.cover(&mut charge, bytes));
     match tokio::time::timeout(BODY_TIMEOUT, collecting).await {
-        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Ok(bytes)) => Ok((bytes, charge)),
         Ok(Err(Refused::Overloaded(problem))) => Err(problem),
         Ok(Err(Refused::TooLarge(rest))) => {
             discard(rest).await;

@@ -65,6 +65,10 @@ impl TlsDoor {
 impl Door for TlsDoor {
     type Stream = Opened;
 
+    fn is_proved(stream: &Opened) -> bool {
+        matches!(stream, Opened::Tls(_))
+    }
+
     async fn is_spoken_to(&self, stream: &TcpStream) -> bool {
         matches!(stream.peek(&mut [0]).await, Ok(1))
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::gateway::{GatewayOp, GatewayOutcome};
 use crate::level::Level;
 use crate::message::Digest;
 use crate::task::{TaskOp, TaskOutcome};
@@ -70,6 +71,8 @@ pub enum Op {
         /// time has gone on, does nothing.
         newest_ms: u64,
     },
+    /// Changes the gateway's document. Level [`Level::GATEWAY`].
+    Gateway { time_ms: u64, op: GatewayOp },
 }
 
 /// A client's idempotency key, hashed.
@@ -122,6 +125,7 @@ pub enum OpOutcome {
     TimeKept,
     /// It was set back as often as can be remembered: nothing was done.
     TooManyMends,
+    Gateway(GatewayOutcome),
 }
 
 /// What a command came to: one outcome for each of its operations, in their order.
@@ -157,6 +161,7 @@ impl Op {
             | Op::Level { .. }
             | Op::MendTime { .. } => 64,
             Op::Tasks { op, .. } => 16 + op.size_estimate(),
+            Op::Gateway { op, .. } => 16 + op.size_estimate(),
         }
     }
 
@@ -167,6 +172,7 @@ impl Op {
             Op::PutMessage { .. } | Op::WriteText { .. } | Op::Claim { .. } => true,
             // By the level, claims become records, and it can wait.
             Op::Level { .. } => true,
+            Op::Gateway { .. } => true,
             Op::DropMessages { .. } | Op::RemoveMessage { .. } | Op::MendTime { .. } => false,
             Op::Tasks { op, .. } => op.takes_room(),
         }
@@ -179,7 +185,8 @@ impl Op {
             Op::PutMessage { time_ms, .. }
             | Op::WriteText { time_ms, .. }
             | Op::Claim { time_ms, .. }
-            | Op::Tasks { time_ms, .. } => {
+            | Op::Tasks { time_ms, .. }
+            | Op::Gateway { time_ms, .. } => {
                 *time_ms = if keeps { now_ms.min(*time_ms) } else { now_ms };
             }
             // By then another may lead, whose clocks have not agreed yet: no earlier than was looked at.
@@ -197,6 +204,7 @@ impl Op {
             Op::Level { level } => (*level).max(Level(3)),
             Op::Tasks { .. } => Level::TASKS,
             Op::MendTime { .. } => Level::TIME_MENDS,
+            Op::Gateway { .. } => Level::GATEWAY,
         }
     }
 
@@ -206,6 +214,7 @@ impl Op {
             Op::PutMessage { nonce, .. } => *nonce,
             Op::WriteText { request, .. } => request.0 as u64,
             Op::Tasks { op, .. } => op.nonce(),
+            Op::Gateway { op, .. } => op.nonce(),
             Op::Claim { .. }
             | Op::DropMessages { .. }
             | Op::RemoveMessage { .. }

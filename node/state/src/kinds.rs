@@ -4,6 +4,7 @@
 
 pub mod claims;
 mod common;
+pub mod gateway;
 pub mod messages;
 pub mod tasks;
 pub mod text;
@@ -22,6 +23,7 @@ use crate::task::TaskOutcome;
 use claims::records::ClaimRecords;
 use claims::{Claim, Claims, ClaimsRecord, Guard};
 pub use common::CommonRecord;
+use gateway::{Gateway, GatewayRecord};
 use messages::Messages;
 use messages::removed::RemovedRecord;
 use tasks::{Tasks, TasksRecord};
@@ -137,6 +139,7 @@ kinds! { over records, claim_records:
     text: Text, as TextRecord, on ();
     claims: Claims<C>, as ClaimsRecord, on claim_records;
     tasks: Tasks, as TasksRecord, on ();
+    gateway: Gateway, as GatewayRecord, on ();
 }
 
 impl<R: Records, C: ClaimRecords> Kinds<R, C> {
@@ -240,6 +243,7 @@ impl<R: Records, C: ClaimRecords> Kinds<R, C> {
                 self.text.apply(Write { request: *request, text, time: Stamp(*time_ms) }, &mut at)
             }
             Op::Tasks { time_ms, op } => self.tasks.apply((op, Stamp(*time_ms)), &mut at),
+            Op::Gateway { time_ms, op } => self.gateway.apply((op, Stamp(*time_ms)), &mut at),
             Op::Level { level } => self.raise(*level),
             Op::MendTime { time_ms, newest_ms } => Ok(self.mend_time(Stamp(*time_ms), Stamp(*newest_ms))),
             // Applied where the guard is.
@@ -299,6 +303,7 @@ impl<R: Records, C: ClaimRecords> Kinds<R, C> {
         self.text.mend_time(ceiling);
         self.claims.mend_time(ceiling);
         self.tasks.mend_time(latest.0, ceiling.0);
+        self.gateway.mend_time(ceiling);
         OpOutcome::TimeMended { from_ms: latest.0, to_ms: ceiling.0 }
     }
 }

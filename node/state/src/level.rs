@@ -14,6 +14,7 @@
 //! | 4 | 0.2.0 | claims as records, many more of them, and kept for their time; and a request of peers, which is no state |
 //! | 5 | 0.2.0 | the [rolling hash](crate::rolling); and a request of peers, by which they compare it |
 //! | 6 | 0.2.0 | tasks, and requests of peers for them, which are no state; [`Op::MendTime`], by which the replicated clock is set back, and that claims move it on; an operator's request to the leader for it; and that nodes' proofs in gossip are demanded |
+//! | 7 | 0.2.0 | the gateway's document |
 //!
 //! [`Op::Level`]: crate::command::Op::Level
 //! [`Op::MendTime`]: crate::command::Op::MendTime
@@ -28,7 +29,7 @@ impl Level {
     /// That of a cluster which never agreed to a higher one.
     pub const FIRST: Level = Level(2);
     /// The newest that this program reads.
-    pub const NEWEST: Level = Level(6);
+    pub const NEWEST: Level = Level(7);
     /// From which on checkpoints and snapshots have sections.
     pub const SECTIONS: Level = Level(3);
     /// From which on claims are records beside the checkpoint.
@@ -41,6 +42,8 @@ impl Level {
     pub const TIME_MENDS: Level = Level(6);
     /// From which on every node proves what it says of itself in gossip, and none that does not is seen.
     pub const PROOFS: Level = Level(6);
+    /// From which on the cluster keeps what balancers obey.
+    pub const GATEWAY: Level = Level(7);
 }
 
 impl Default for Level {
@@ -80,6 +83,11 @@ pub struct Limits {
     pub task_lanes_max: usize,
     /// Batches of tasks that are known.
     pub task_batches_max: usize,
+    /// Bytes of the gateway's document.
+    pub gateway_document_bytes_max: usize,
+    /// Documents before the newest that are kept, and bytes of all of them.
+    pub gateway_history_max: usize,
+    pub gateway_history_bytes_max: usize,
 }
 
 impl Limits {
@@ -103,6 +111,9 @@ impl Limits {
             task_puts_max: 16_384,
             task_lanes_max: 16_384,
             task_batches_max: 4_096,
+            gateway_document_bytes_max: 8 * 1024 * 1024,
+            gateway_history_max: 32,
+            gateway_history_bytes_max: 16 * 1024 * 1024,
         }
     }
 

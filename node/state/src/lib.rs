@@ -7,6 +7,7 @@
 
 pub mod clock;
 pub mod command;
+pub mod gateway;
 pub mod kind;
 pub mod kinds;
 #[cfg(test)]

@@ -19,6 +19,8 @@
 //! ended     6 first_claim:u64
 //! tasks     7 what:u8 number:u64.. (len:u64 text[len]).., as the kind has them (kinds/tasks/noted.rs)
 //! set back  8 upto_seq:u64 before_claim:u64 ceiling_ms:u64
+//! gateway   9 number:u64 lineage:u128 time_ms:u64 len:u64 source[len] len:u64 document[len]
+//! renewed   10 number:u64 lineage:u128
 //! ```
 //!
 //! Little-endian. An entry without effects leaves the hash as it is. It tells nodes that do the same from those that do
@@ -31,6 +33,7 @@ use serde::{Deserialize, Serialize};
 use siphasher::sip128::{Hasher128 as _, SipHasher13};
 
 use crate::clock::Stamp;
+use crate::gateway::Revision;
 use crate::level::Level;
 use crate::message::Digest;
 
@@ -59,6 +62,10 @@ pub enum Effect<'a> {
     Tasks { what: u8, numbers: &'a [u64], texts: &'a [&'a [u8]] },
     /// The clock was set back: what is there by then is no later than the ceiling.
     TimeMended { upto_seq: u64, before_claim: u64, ceiling: Stamp },
+    /// A new document of the gateway.
+    Gateway { revision: Revision, time: Stamp, source: &'a str, document: &'a [u8] },
+    /// The gateway's document is of another lineage.
+    GatewayRenewed { revision: Revision },
 }
 
 /// The hash while entries are applied.
@@ -163,6 +170,19 @@ fn write(entry: &mut SipHasher13, effect: Effect<'_>) {
             entry.write(&numbered(8, upto_seq));
             entry.write(&before_claim.to_le_bytes());
             entry.write(&ceiling.0.to_le_bytes());
+        }
+        Effect::Gateway { revision, time, source, document } => {
+            entry.write(&numbered(9, revision.number));
+            entry.write(&revision.lineage.to_le_bytes());
+            entry.write(&time.0.to_le_bytes());
+            for text in [source.as_bytes(), document] {
+                entry.write(&(text.len() as u64).to_le_bytes());
+                entry.write(text);
+            }
+        }
+        Effect::GatewayRenewed { revision } => {
+            entry.write(&numbered(10, revision.number));
+            entry.write(&revision.lineage.to_le_bytes());
         }
     }
 }

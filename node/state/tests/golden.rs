@@ -80,15 +80,18 @@ fn the_bounds_of_each_level_are_those_that_it_began_with() {
         task_puts_max: 16_384,
         task_lanes_max: 16_384,
         task_batches_max: 4_096,
+        gateway_document_bytes_max: 8_388_608,
+        gateway_history_max: 32,
+        gateway_history_bytes_max: 16_777_216,
     };
     for level in 1..=3 {
         assert_eq!(Limits::of(Level(level)), first, "level {level}");
     }
     let fourth = Limits { claims_max: 10_485_760, claim_age_ms_min: 900_000, ..first };
-    for level in 4..=6 {
+    for level in 4..=7 {
         assert_eq!(Limits::of(Level(level)), fourth, "level {level}");
     }
-    assert_eq!(Level::NEWEST, Level(6), "a new level's bounds are pinned here");
+    assert_eq!(Level::NEWEST, Level(7), "a new level's bounds are pinned here");
 }
 
 #[test]

@@ -16,6 +16,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use skep_state::command::CommandOutcome;
+use skep_state::gateway::Revision;
 use tokio::sync::watch;
 
 use crate::applied::Applied;
@@ -33,7 +34,9 @@ use crate::segments::{self, Lost, Sealed, SegmentMeta, Wait};
 use crate::suspects::Suspects;
 use skep_raft::types::Entry;
 pub(crate) use state::{Captured, CoreState};
-use state::{applied_of, apply_entry, capture, load, next_claims, paths, remove_others, remove_strangers};
+use state::{
+    applied_of, apply_entry, capture, gateway_of, load, next_claims, paths, remove_others, remove_strangers,
+};
 
 /// Sealed segments whose index is being built at once; sealing waits for the oldest beyond that.
 const INDEX_BUILDS_MAX: usize = 2;
@@ -44,6 +47,8 @@ pub(crate) struct Core {
     pub metrics: Arc<StoreMetrics>,
     state: Mutex<CoreState>,
     applied: watch::Sender<Applied>,
+    /// Which document of the gateway is the newest: who waits for another is not woken by all else.
+    gateway: watch::Sender<Option<Revision>>,
     pub points: Points,
     /// The newest checkpoint.
     current: Mutex<Option<Captured>>,
@@ -97,6 +102,7 @@ impl Core {
         }
         files::ensure_dir(&incoming)?;
         let applied = watch::Sender::new(applied_of(&state));
+        let gateway = watch::Sender::new(gateway_of(&state));
         let points = Points::default();
         points.restart(state.point());
         let watched = config.watches_room.then(|| room::watch(&config.dir, health.clone(), metrics.clone()));
@@ -107,6 +113,7 @@ impl Core {
             metrics,
             state: Mutex::new(state),
             applied,
+            gateway,
             points,
             current: Mutex::new(current),
             checkpointing: Mutex::new(()),
@@ -123,6 +130,15 @@ impl Core {
 
     pub(crate) fn applied(&self) -> watch::Receiver<Applied> {
         self.applied.subscribe()
+    }
+
+    pub(crate) fn gateway(&self) -> watch::Receiver<Option<Revision>> {
+        self.gateway.subscribe()
+    }
+
+    fn publish(&self, applied: Applied, gateway: Option<Revision>) {
+        self.applied.send_replace(applied);
+        self.gateway.send_if_modified(|newest| std::mem::replace(newest, gateway) != gateway);
     }
 
     /// Whether [`Core::begin`] has something to do before a run can be applied.
@@ -204,11 +220,11 @@ impl Core {
         }
         state.kinds.messages.records_mut().publish();
         state.kinds.claims.records_mut().publish();
-        let applied = applied_of(&state);
+        let (applied, gateway) = (applied_of(&state), gateway_of(&state));
         drop(state);
         self.points.extend(points);
         self.metrics.ops_applied.fetch_add(ops as u64, Ordering::Relaxed);
-        self.applied.send_replace(applied);
+        self.publish(applied, gateway);
         Ok(outcomes)
     }
 
@@ -346,11 +362,11 @@ impl Core {
         self.behind.forget();
         // To those who follow, any message may be gone now.
         state.kinds.messages.count_removals_from(removals + 1);
-        let (applied, point) = (applied_of(&state), state.point());
+        let (applied, gateway, point) = (applied_of(&state), gateway_of(&state), state.point());
         drop(state);
         self.points.restart(point);
         self.set_current(captured);
-        self.applied.send_replace(applied);
+        self.publish(applied, gateway);
         let (messages, claims) = {
             let state = self.lock();
             (state.kinds.messages.records().known_files(), state.kinds.claims.records().known_files())

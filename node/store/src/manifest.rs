@@ -25,7 +25,7 @@ pub const SEGMENTS_MAX: usize = 1 << 18;
 pub const HEADER_FORMAT: u32 = 3;
 
 /// Most bytes of a header.
-pub const HEADER_BYTES_MAX: usize = 64 * 1024 * 1024;
+pub const HEADER_BYTES_MAX: usize = 96 * 1024 * 1024;
 
 /// A consistent state of the store: what a snapshot file opens with.
 ///

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use skep_state::clock::Stamp;
 use skep_state::command::{ClaimKey, Op};
+use skep_state::gateway::Revision;
+use skep_state::kinds::gateway::Gateway;
 use skep_state::kinds::tasks::Tasks;
 use skep_state::kinds::text::Newest;
 use skep_state::level::Level;
@@ -255,6 +257,16 @@ impl Reader {
     /// Looks at the tasks. Whoever looks holds up what is applied.
     pub fn tasks<T>(&self, look: impl FnOnce(&Tasks) -> T) -> T {
         look(&self.core.lock().kinds.tasks)
+    }
+
+    /// Looks at the gateway's documents. Whoever looks holds up what is applied.
+    pub fn gateway<T>(&self, look: impl FnOnce(&Gateway) -> T) -> T {
+        look(&self.core.lock().kinds.gateway)
+    }
+
+    /// Changes whenever another document of the gateway is the newest.
+    pub fn newest_gateway(&self) -> watch::Receiver<Option<Revision>> {
+        self.core.gateway()
     }
 
     /// The last message's `seq`, 0 where there is none.

@@ -5,6 +5,7 @@ mod crash;
 mod descriptors;
 mod durability;
 mod full;
+mod gateway;
 mod hashes;
 mod log;
 mod mend;

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName, HeaderValue};
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
@@ -39,16 +39,23 @@ pub struct Client {
     timeout: Duration,
     /// What an operator proves itself with; never shown.
     token: Option<HeaderValue>,
+    /// What must hold of what is changed.
+    condition: Option<(HeaderName, HeaderValue)>,
 }
 
 impl Client {
     pub fn new(admin: SocketAddr, timeout: Duration) -> Self {
-        Self { admin, timeout, token: None }
+        Self { admin, timeout, token: None, condition: None }
     }
 
     /// With the operators' token, as [`to_send`](crate::token::to_send) has it.
     pub fn bearing(self, token: Option<HeaderValue>) -> Self {
         Self { token, ..self }
+    }
+
+    /// With what must hold of what is changed: `If-Match` or `If-None-Match`.
+    pub fn only_if(self, condition: (HeaderName, HeaderValue)) -> Self {
+        Self { condition: Some(condition), ..self }
     }
 
     /// A JSON answer.
@@ -92,6 +99,9 @@ impl Client {
         }
         if let Some(token) = &self.token {
             request = request.header(AUTHORIZATION, token);
+        }
+        if let Some((name, value)) = &self.condition {
+            request = request.header(name, value);
         }
         let request = request.body(body).map_err(|error| self.broken(&error))?;
         let exchange = async {

@@ -25,4 +25,4 @@ pub mod verbs;
 pub use admin::Admin;
 pub use answer::Answer;
 pub use problem::{Problem, ProblemKind};
-pub use server::{Answers, Counts, ServeLimits, Stage, serve, serve_behind};
+pub use server::{Answers, Counts, Proved, ServeLimits, Stage, serve, serve_behind};

@@ -20,6 +20,11 @@
 //! | `task-gone` | 410 | the task was there, and is known no more |
 //! | `queue-full` | 429 | the queue has as many unfinished tasks as it may |
 //! | `tasks-full` | 429 | there is no room for more tasks, queues or workers |
+//! | `no-balancer` | 403 | this is for balancers, over TLS with the cluster's or the edge key |
+//! | `no-gateway` | 404 | there is no document of the gateway, or it has no such object, or not such a past |
+//! | `invalid-gateway` | 422 | the gateway's document has faults, each of which `faults` names |
+//! | `gateway-clash` | 409 | objects of the gateway's document do not go together; `faults` names each |
+//! | `precondition-required` | 428 | say with `If-Match` of which state the change is made |
 //! | `idempotency-key-reused` | 422 | `Idempotency-Key` was given to another request |
 //! | `invalid-json` | 400 | the body is not JSON, or not a JSON object where one is expected |
 //! | `invalid-utf-8` | 400 | a JSON body or a text is not UTF-8 |
@@ -139,6 +144,11 @@ kinds! {
     TaskGone = "task-gone", GONE, "The task is gone";
     QueueFull = "queue-full", TOO_MANY_REQUESTS, "The queue is full";
     TasksFull = "tasks-full", TOO_MANY_REQUESTS, "There is no room for more tasks";
+    NoBalancer = "no-balancer", FORBIDDEN, "This is for balancers";
+    NoGateway = "no-gateway", NOT_FOUND, "The gateway has no such thing";
+    InvalidGateway = "invalid-gateway", UNPROCESSABLE_ENTITY, "There can be no such document";
+    GatewayClash = "gateway-clash", CONFLICT, "The objects do not go together";
+    PreconditionRequired = "precondition-required", PRECONDITION_REQUIRED, "A condition is needed";
     IdempotencyKeyReused = "idempotency-key-reused", UNPROCESSABLE_ENTITY,
         "The idempotency key belongs to another request";
     AmbiguousPath = "ambiguous-path", BAD_REQUEST, "The path has more than one reading";

@@ -43,6 +43,11 @@ pub trait Answers: Clone + Send + Sync + 'static {
         None
     }
 
+    /// The same for a connection that came in by a door at which it proved itself.
+    fn proved(self) -> Self {
+        self
+    }
+
     /// From now on every answer is to be the last on its connection.
     fn close_connections(&self) {}
 
@@ -71,7 +76,17 @@ pub trait Door: Clone + Send + Sync + 'static {
     /// The stream inside; none where who came is not let in. Dropped where that takes as long as a connection may
     /// idle.
     fn open(&self, stream: TcpStream) -> impl Future<Output = Option<Self::Stream>> + Send;
+
+    /// Whether who came in proved itself.
+    fn is_proved(stream: &Self::Stream) -> bool {
+        let _ = stream;
+        false
+    }
 }
+
+/// An extension of requests: their connection's other end has proved itself at the door.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Proved;
 
 /// No door: HTTP as it comes.
 #[derive(Debug, Clone, Copy)]
@@ -184,6 +199,7 @@ pub async fn serve_behind<A: Answers>(
         tokio::spawn(async move {
             connections.inc();
             if let Some(stream) = opened(&door, stream, &mut orders, limits.idle_timeout).await {
+                let app = if is_proved(&door, &stream) { app.proved() } else { app };
                 connection(stream, &app, orders, limits.idle_timeout).await;
             }
             connections.dec();
@@ -229,6 +245,10 @@ pub async fn serve_behind<A: Answers>(
         // Each returns at its next poll.
         let _ = slots.acquire_many(all).await;
     }
+}
+
+fn is_proved<D: Door>(_: &D, stream: &D::Stream) -> bool {
+    D::is_proved(stream)
 }
 
 async fn accept(

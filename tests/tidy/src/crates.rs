@@ -6,7 +6,7 @@ use crate::tree::Files;
 
 /// Each crate, with those below it. A crate uses none but these, directly.
 ///
-/// `base < members < raft < store < node`, `base < state < raft`, `base < console`, `base < gateway < balancer`,
+/// `base < members < raft < store < node`, `base < state < raft`, `base < console`, `base < gateway < node, balancer`,
 /// `base, members, console < vrrp < balancer`, and `base, members, console, crawl < worker`.
 const FLOORS: &[(&str, &[&str])] = &[
     ("skep-base", &[]),
@@ -15,8 +15,19 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("skep-state", &["skep-base"]),
     ("skep-raft", &["skep-base", "skep-members", "skep-state"]),
     ("skep-store", &["skep-base", "skep-members", "skep-state", "skep-raft"]),
-    ("skep-node", &["skep-base", "skep-members", "skep-console", "skep-state", "skep-raft", "skep-store"]),
     ("skep-gateway", &["skep-base"]),
+    (
+        "skep-node",
+        &[
+            "skep-base",
+            "skep-members",
+            "skep-console",
+            "skep-gateway",
+            "skep-state",
+            "skep-raft",
+            "skep-store",
+        ],
+    ),
     ("skep-vrrp", &["skep-base", "skep-members", "skep-console"]),
     ("skep-balancer", &["skep-base", "skep-members", "skep-console", "skep-gateway", "skep-vrrp"]),
     ("skep-crawl", &[]),

@@ -2,7 +2,10 @@
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
+use skep_gateway::{Fault, Kept};
 use skep_state::command::{COMMAND_BYTES_TARGET, COMMAND_OPS_MAX, Op, OpOutcome};
+use skep_state::gateway::GatewayOutcome;
+use skep_state::kinds::gateway::GatewayRecord;
 use skep_state::kinds::tasks::TasksRecord;
 use skep_state::level::Level;
 use skep_state::task::TaskOutcome;
@@ -10,6 +13,7 @@ use skep_store::{SnapshotData, SnapshotSink, StoreError};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::super::gateway::new_lineage;
 use super::{OPERATION_TIMEOUT, Operator, OperatorError};
 
 /// Commands of a restore that are read and not yet proposed.
@@ -27,9 +31,11 @@ impl Operator {
         let deadline = Instant::now() + OPERATION_TIMEOUT;
         self.read_indexer.confirm(deadline).await.map_err(|error| failed(&error))?;
         let has_tasks = self.reader.tasks(|tasks| !tasks.is_empty());
-        if self.reader.last_seq() > 0 || self.reader.newest_text().is_some() || has_tasks {
+        let has_gateway = self.reader.gateway(|gateway| gateway.newest().is_some());
+        if self.reader.last_seq() > 0 || self.reader.newest_text().is_some() || has_tasks || has_gateway {
             return Err(OperatorError::Refused(
-                "this cluster holds messages or tasks; restore goes into an empty one".into(),
+                "this cluster holds messages, tasks or a gateway's document; restore goes into an empty one"
+                    .into(),
             ));
         }
         let mut sink = SnapshotSink::new(&self.reader);
@@ -44,6 +50,19 @@ impl Operator {
             return Err(OperatorError::Refused(
                 "the snapshot holds tasks, to which the members have not agreed yet (--level-after)".into(),
             ));
+        }
+        let has_gateway = snapshot.header().kinds.gateway != GatewayRecord::default();
+        if has_gateway && self.reader.level() < Level::GATEWAY {
+            return Err(OperatorError::Refused(
+                "the snapshot holds a gateway's document, to which the members have not agreed yet (--level-after)"
+                    .into(),
+            ));
+        }
+        // Balancers obey it at once.
+        if let Some(newest) = snapshot.header().kinds.gateway.newest() {
+            let document = newest.document.clone();
+            let judged = tokio::task::spawn_blocking(move || judge(&document)).await;
+            judged.map_err(|error| failed(&error))?.map_err(OperatorError::Refused)?;
         }
         if has_tasks {
             // First, as the cluster is open meanwhile: what clients put and workers claim has other numbers and
@@ -66,6 +85,18 @@ impl Operator {
     }
 }
 
+/// Whether a balancer could obey this document, or why not. Takes the processor for long.
+fn judge(document: &[u8]) -> Result<(), String> {
+    let why = match std::str::from_utf8(document).map(Kept::read) {
+        // It is told as it is kept.
+        Ok(Ok(_)) if !document.starts_with(b"{") => "it is no JSON object".into(),
+        Ok(Ok(_)) => return Ok(()),
+        Ok(Err(refused)) => refused.faults.first().map_or_else(String::new, Fault::to_string),
+        Err(error) => error.to_string(),
+    };
+    Err(format!("the gateway's document in the snapshot is none that a balancer could obey: {why}"))
+}
+
 /// How many messages these outcomes are of; an error where something of the snapshot is not there now.
 fn made_again(outcomes: &[OpOutcome]) -> Result<u64, OperatorError> {
     let refused = outcomes.iter().find_map(|outcome| match outcome {
@@ -73,6 +104,12 @@ fn made_again(outcomes: &[OpOutcome]) -> Result<u64, OperatorError> {
         OpOutcome::Tasks(refused) => Some(refused),
         _ => None,
     });
+    let is_refused =
+        |it: &&OpOutcome| matches!(it, OpOutcome::Gateway(it) if !matches!(it, GatewayOutcome::Set { .. }));
+    if let Some(refused) = outcomes.iter().find(is_refused) {
+        let why = format!("the cluster does not take a document of the snapshot's gateway ({refused:?})");
+        return Err(OperatorError::Failed(why));
+    }
     match refused {
         None => {
             Ok(outcomes.iter().filter(|outcome| matches!(outcome, OpOutcome::Message { .. })).count() as u64)
@@ -87,8 +124,13 @@ fn made_again(outcomes: &[OpOutcome]) -> Result<u64, OperatorError> {
 /// Reads the operations that make a snapshot's contents anew, in commands. Blocks.
 fn read_again(snapshot: &SnapshotData, batches: &mpsc::Sender<Vec<Op>>) -> Result<(), StoreError> {
     let (mut ops, mut bytes) = (Vec::new(), 0);
+    // The cluster that the snapshot is of may go on with numbers of its own.
+    let lineage = new_lineage();
     for op in snapshot.contents()?.again() {
-        let op = op?;
+        let op = match op? {
+            Op::Gateway { time_ms, op } => Op::Gateway { time_ms, op: op.of_lineage(lineage) },
+            op => op,
+        };
         bytes += op.size_estimate();
         ops.push(op);
         if ops.len() == COMMAND_OPS_MAX || bytes >= COMMAND_BYTES_TARGET {
@@ -108,6 +150,27 @@ fn read_again(snapshot: &SnapshotData, batches: &mpsc::Sender<Vec<Op>>) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_document_that_no_balancer_could_obey_is_refused_with_its_fault() {
+        assert_eq!(judge(b"{}"), Ok(()));
+        for (document, fault) in [
+            (&b"{\"services\":{\"a\":{\"urls\":7}}}"[..], "/services/a/urls"),
+            (b"any bytes", "could obey: "),
+            (b"unmatched = \"not-found\"", "no JSON"),
+            (b"\xff\xfe", "utf-8"),
+        ] {
+            let why = judge(document).unwrap_err();
+            assert!(why.contains(fault), "{why}");
+        }
+    }
+
+    #[test]
+    fn a_restore_that_a_document_is_refused_of_does_not_say_that_it_is_whole() {
+        let refused = OpOutcome::Gateway(GatewayOutcome::Other { newest: None });
+        let failed = made_again(&[OpOutcome::Message { seq: 1, created: true }, refused]).unwrap_err();
+        assert!(matches!(failed, OperatorError::Failed(_)), "{failed}");
+    }
 
     #[test]
     fn a_restore_that_a_task_is_refused_of_does_not_say_that_it_is_whole() {

@@ -8,6 +8,7 @@ use openraft::EntryPayload;
 use skep_raft::types::{Entry, LogId, StoredMembership};
 use skep_state::Kinds;
 use skep_state::command::CommandOutcome;
+use skep_state::gateway::Revision;
 use skep_state::level::Level;
 
 use crate::applied::Applied;
@@ -135,6 +136,10 @@ pub(super) fn applied_of(state: &CoreState) -> Applied {
         latest: state.kinds.clock().latest(),
         keys_are_full: state.kinds.claims.len() >= state.kinds.limits().claims_max as u64,
     }
+}
+
+pub(super) fn gateway_of(state: &CoreState) -> Option<Revision> {
+    state.kinds.gateway.newest().map(|(revision, _)| revision)
 }
 
 pub(super) fn apply_entry(state: &mut CoreState, entry: &Entry) -> Result<CommandOutcome, StoreError> {

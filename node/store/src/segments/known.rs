@@ -36,7 +36,8 @@ impl Wanted {
             | Op::Claim { .. }
             | Op::Level { .. }
             | Op::Tasks { .. }
-            | Op::MendTime { .. } => {}
+            | Op::MendTime { .. }
+            | Op::Gateway { .. } => {}
         }
     }
 

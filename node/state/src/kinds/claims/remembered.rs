@@ -147,7 +147,8 @@ fn outcome_to(outcome: &OpOutcome) -> (u8, u64) {
         // Nor what no client asks for.
         | OpOutcome::TimeMended { .. }
         | OpOutcome::TimeKept
-        | OpOutcome::TooManyMends => (8, 0),
+        | OpOutcome::TooManyMends
+        | OpOutcome::Gateway(_) => (8, 0),
     }
 }
 

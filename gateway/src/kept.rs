@@ -1,0 +1,188 @@
+//! A document as it is kept and changed: the tree that was written, which holds as a whole, in one form.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+use serde::Serialize;
+
+use crate::document::Document;
+use crate::fault::Refused;
+use crate::table::Table;
+use crate::value::{DOCUMENT_BYTES_MAX, Value};
+
+/// The kinds of objects, as a document names them.
+pub const KINDS: [&str; 2] = ["routes", "services"];
+
+/// A document that holds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Kept(Value);
+
+/// How one document differs from another: objects as `KIND/NAME`, and what is the document's own by its name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    pub added: Vec<String>,
+    pub changed: Vec<String>,
+    pub removed: Vec<String>,
+}
+
+impl Difference {
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Default for Kept {
+    /// One that says nothing.
+    fn default() -> Self {
+        Self(Value::Object(Default::default()))
+    }
+}
+
+impl Kept {
+    /// Reads one, JSON or TOML, and looks whether a balancer can obey it.
+    pub fn read(text: &str) -> Result<Self, Refused> {
+        Self::judged(Value::of_document(text)?)
+    }
+
+    /// One that was looked at before it was kept, maybe by another version: none where it is no tree at all.
+    pub fn trusted(json: &str) -> Option<Self> {
+        Value::of_document(json).ok().map(Self)
+    }
+
+    fn judged(tree: Value) -> Result<Self, Refused> {
+        Document::judge(&tree).and_then(Table::judge)?;
+        Ok(Self(tree))
+    }
+
+    /// As it is obeyed.
+    pub fn table(&self) -> Result<Table, Refused> {
+        Document::judge(&self.0).and_then(Table::judge)
+    }
+
+    /// JSON, in one form for all that say the same; none where that is larger than a document may be.
+    pub fn json(&self) -> Option<String> {
+        serde_json::to_string(&self.0).ok().filter(|json| json.len() <= DOCUMENT_BYTES_MAX)
+    }
+
+    /// One object, as JSON.
+    pub fn object(&self, kind: &str, name: &str) -> Option<String> {
+        let Value::Object(members) = &self.0 else { return None };
+        let Some(Value::Object(objects)) = members.get(kind) else { return None };
+        serde_json::to_string(objects.get(name)?).ok()
+    }
+
+    /// The same document with one object as this text has it, or without it.
+    pub fn with(&self, kind: &str, name: &str, object: Option<&str>) -> Result<Self, Refused> {
+        let object = object.map(Value::of_document).transpose()?;
+        let mut tree = self.0.clone();
+        if let Value::Object(members) = &mut tree {
+            match (members.entry(kind.to_owned()), object) {
+                (Entry::Occupied(mut there), object) => {
+                    if let Value::Object(objects) = there.get_mut() {
+                        match object {
+                            Some(object) => drop(objects.insert(name.to_owned(), object)),
+                            None => drop(objects.remove(name)),
+                        }
+                        if objects.is_empty() {
+                            there.remove();
+                        }
+                    }
+                }
+                (Entry::Vacant(none), Some(object)) => {
+                    none.insert(Value::Object([(name.to_owned(), object)].into()));
+                }
+                (Entry::Vacant(_), None) => {}
+            }
+        }
+        Self::judged(tree)
+    }
+
+    /// What is another here than it was before.
+    pub fn since(&self, before: &Self) -> Difference {
+        let (now, before) = (self.parts(), before.parts());
+        let mut difference = Difference::default();
+        for (name, value) in &now {
+            match before.get(name) {
+                None => difference.added.push(name.clone()),
+                Some(other) if other != value => difference.changed.push(name.clone()),
+                Some(_) => {}
+            }
+        }
+        difference.removed = before.into_keys().filter(|name| !now.contains_key(name)).collect();
+        difference
+    }
+
+    /// Each object and each of the document's own members.
+    fn parts(&self) -> BTreeMap<String, &Value> {
+        let mut parts = BTreeMap::new();
+        let Value::Object(members) = &self.0 else { return parts };
+        for (member, value) in members {
+            match value {
+                Value::Object(objects) if KINDS.contains(&member.as_str()) => {
+                    parts.extend(objects.iter().map(|(name, value)| (format!("{member}/{name}"), value)));
+                }
+                value => drop(parts.insert(member.clone(), value)),
+            }
+        }
+        parts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const READER: &str = "services.reader.urls = [\"http://a:1\"]\nroutes.read = {match.path = \"/read\", service = \"reader\"}\n";
+
+    fn kept(text: &str) -> Kept {
+        Kept::read(text).unwrap()
+    }
+
+    #[test]
+    fn documents_that_say_the_same_have_one_form_that_says_it_as_well() {
+        let toml = kept(READER);
+        let json = toml.json().unwrap();
+        let expected = r#"{"routes":{"read":{"match":{"path":"/read"},"service":"reader"}},"services":{"reader":{"urls":["http://a:1"]}}}"#;
+        assert_eq!(json, expected);
+        assert_eq!(kept(&json), toml);
+        let spaced = json.replace(':', " : ").replace("http : //a : 1", "http://a:1");
+        assert_eq!(kept(&spaced).json().unwrap(), expected);
+    }
+
+    #[test]
+    fn one_object_is_read_changed_and_taken_out_and_the_document_holds_or_nothing_is_done() {
+        let before = kept(READER);
+        assert_eq!(before.object("services", "reader").unwrap(), r#"{"urls":["http://a:1"]}"#);
+        assert_eq!((before.object("services", "x"), before.object("x", "reader")), (None, None));
+        let after = before.with("services", "writer", Some("urls = [\"http://b:1\"]")).unwrap();
+        let after =
+            after.with("routes", "read", Some(r#"{"match":{"path":"/r"},"service":"writer"}"#)).unwrap();
+        let after = after.with("services", "reader", None).unwrap();
+        let difference = after.since(&before);
+        let names = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(difference.added, names(&["services/writer"]));
+        assert_eq!(difference.changed, names(&["routes/read"]));
+        assert_eq!(difference.removed, names(&["services/reader"]));
+        assert!(after.since(&after).is_none());
+        let unmatched = kept(&format!("unmatched = \"not-found\"\n{READER}")).since(&before);
+        assert_eq!(unmatched.added, names(&["unmatched"]));
+
+        let dangling = after.with("services", "writer", None).unwrap_err();
+        assert!(dangling.is_clash, "{dangling:?}");
+        assert_eq!(dangling.faults[0].pointer, "/routes/read");
+        let bad = after.with("services", "writer", Some("urls = 7")).unwrap_err();
+        assert!(!bad.is_clash && bad.faults[0].pointer == "/services/writer/urls", "{bad:?}");
+    }
+
+    #[test]
+    fn two_routes_for_the_same_requests_clash_and_what_is_no_document_does_not() {
+        let twice = format!("{READER}routes.again = {{match.path = \"/read\", service = \"reader\"}}\n");
+        assert!(Kept::read(&twice).unwrap_err().is_clash);
+        assert!(
+            !Kept::read(&format!("{twice}x = 1")).unwrap_err().is_clash,
+            "one that is no clash is the worse"
+        );
+        assert!(!Kept::read("{").unwrap_err().is_clash);
+        assert!(!Kept::read(&" ".repeat(DOCUMENT_BYTES_MAX + 1)).unwrap_err().is_clash);
+    }
+}

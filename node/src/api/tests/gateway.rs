@@ -1,0 +1,220 @@
+//! The gateway's document on the admin address, and the watch of it on the public one.
+
+use super::*;
+use crate::kinds::gateway::GatewayApi as _;
+use crate::service::ServiceError;
+
+const READER: &str = r#"{"routes":{"read":{"match":{"path":"/read"},"service":"reader"}},"services":{"reader":{"urls":["http://a:1"]}}}"#;
+const JSON: (&str, &str) = ("content-type", "application/json");
+
+fn bearer() -> String {
+    format!("Bearer {TOKEN}")
+}
+
+impl Served {
+    async fn change(&self, method: Method, path: &str, more: &[(&str, &str)], body: &str) -> Answer {
+        let bearer = bearer();
+        let headers = [&[("authorization", &*bearer), JSON][..], more].concat();
+        self.ask(method, path, &headers, body.as_bytes()).await
+    }
+
+    async fn see(&self, path: &str) -> Answer {
+        self.change(Method::GET, path, &[], "").await
+    }
+
+    async fn put(&self, path: &str, more: &[(&str, &str)], body: &str) -> Answer {
+        self.change(Method::PUT, path, more, body).await
+    }
+
+    /// One with a document, and its tag.
+    async fn with_document() -> (Served, String) {
+        let served = admin().await;
+        let answer = served.put("/gateway", &[("if-none-match", "*")], READER).await;
+        assert_eq!(answer.status, 201);
+        let tag = answer.header("etag").to_owned();
+        (served, tag)
+    }
+}
+
+#[tokio::test]
+async fn the_first_document_is_set_where_there_is_none_and_read_as_it_is_kept() {
+    let (served, tag) = Served::with_document().await;
+    assert_eq!(tag, format!("\"{:032x}.1\"", 0xab));
+    let answer = served.see("/gateway").await;
+    assert_eq!((&*answer.body, answer.header("etag")), (READER.as_bytes(), &*tag));
+    let seen = served.change(Method::GET, "/gateway", &[("if-none-match", &tag)], "").await;
+    assert_eq!(seen.status, 304);
+    let again = served.put("/gateway", &[("if-none-match", "*")], "{}").await;
+    again.is_problem(ProblemKind::PreconditionFailed);
+}
+
+#[tokio::test]
+async fn where_nothing_is_configured_there_is_nothing() {
+    let served = admin().await;
+    for path in ["/gateway", "/gateway/routes/read"] {
+        served.see(path).await.is_problem(ProblemKind::NoGateway);
+    }
+    let history = served.see("/gateway/history").await.json();
+    assert_eq!((&history["revision"], &history["revisions"]), (&0.into(), &serde_json::json!([])));
+    served.put("/gateway", &[("if-match", "*")], "{}").await.is_problem(ProblemKind::PreconditionFailed);
+}
+
+#[tokio::test]
+async fn who_changes_the_whole_document_says_of_which_one_it_was_made() {
+    let (served, tag) = Served::with_document().await;
+    served.put("/gateway", &[], "{}").await.is_problem(ProblemKind::PreconditionRequired);
+    let other = [("if-match", "\"000000000000000000000000000000ac.1\"")];
+    served.put("/gateway", &other, "{}").await.is_problem(ProblemKind::PreconditionFailed);
+    let toml = served
+        .ask(
+            Method::PUT,
+            "/gateway?source=a%20file",
+            &[("authorization", &*bearer()), ("content-type", "application/toml"), ("if-match", &*tag)],
+            b"unmatched = \"not-found\"\n",
+        )
+        .await;
+    let expected = serde_json::json!({
+        "lineage": format!("{:032x}", 0xab),
+        "revision": 2,
+        "added": ["unmatched"],
+        "changed": [],
+        "removed": ["routes/read", "services/reader"],
+    });
+    assert_eq!((toml.status.as_u16(), toml.json()), (200, expected));
+    served.put("/gateway", &[("if-match", &tag)], READER).await.is_problem(ProblemKind::PreconditionFailed);
+    let history = served.see("/gateway/history").await.json();
+    let sources: Vec<_> = history["revisions"].as_array().unwrap().iter().map(|it| &it["source"]).collect();
+    assert_eq!(sources, ["a file", "api"]);
+}
+
+#[tokio::test]
+async fn a_document_that_is_only_tried_changes_nothing() {
+    let (served, tag) = Served::with_document().await;
+    let answer = served.put("/gateway?dry-run", &[], "{}").await.json();
+    assert_eq!((&answer["revision"], answer["removed"].as_array().unwrap().len()), (&1.into(), 2));
+    assert_eq!(served.see("/gateway").await.header("etag"), tag);
+    let same = served.put("/gateway", &[("if-match", &tag)], READER).await;
+    assert_eq!(
+        (same.status.as_u16(), &same.json()["revision"]),
+        (200, &1.into()),
+        "what says the same is none"
+    );
+}
+
+#[tokio::test]
+async fn each_fault_is_named_by_its_place_and_nothing_is_changed() {
+    let (served, tag) = Served::with_document().await;
+    let bad = r#"{"services":{"a":{"urls":7}},"routes":{"b":{"match":{"path":"x"},"service":"a"}},"x":1}"#;
+    let answer = served.put("/gateway", &[("if-match", &tag)], bad).await;
+    answer.is_problem(ProblemKind::InvalidGateway);
+    let problem = answer.json();
+    let places: Vec<_> = problem["faults"].as_array().unwrap().iter().map(|it| &it["pointer"]).collect();
+    for place in ["/services/a/urls", "/routes/b/match/path", "/x"] {
+        assert!(places.iter().any(|it| **it == place), "{place} in {problem}");
+    }
+    let dangling = r#"{"routes":{"b":{"match":{"path":"/x"},"service":"a"}}}"#;
+    served.put("/gateway", &[("if-match", &tag)], dangling).await.is_problem(ProblemKind::GatewayClash);
+    let twice = r#""read":{"match":{"path":"/read"},"service":"reader"},"again""#;
+    let tie = READER.replace("\"read\"", twice);
+    served.put("/gateway", &[("if-match", &tag)], &tie).await.is_problem(ProblemKind::GatewayClash);
+    let large = " ".repeat(8 * 1024 * 1024 + 1);
+    served.put("/gateway", &[("if-match", &tag)], &large).await.is_problem(ProblemKind::BodyTooLarge);
+    assert_eq!(served.see("/gateway").await.body, READER);
+}
+
+#[tokio::test]
+async fn one_object_is_read_set_and_taken_out() {
+    let (served, tag) = Served::with_document().await;
+    let answer = served.see("/gateway/services/reader").await;
+    assert_eq!((&*answer.body, answer.header("etag")), (&br#"{"urls":["http://a:1"]}"#[..], &*tag));
+    let new = served.put("/gateway/services/writer", &[], r#"{"urls":["http://b:1"]}"#).await;
+    assert_eq!((new.status.as_u16(), &new.json()["added"]), (201, &serde_json::json!(["services/writer"])));
+    let stale =
+        served.put("/gateway/services/writer", &[("if-match", &tag)], r#"{"urls":["http://c:1"]}"#).await;
+    stale.is_problem(ProblemKind::PreconditionFailed);
+    let there = served.put("/gateway/services/writer", &[], r#"{"urls":["http://c:1"]}"#).await;
+    assert_eq!((there.status.as_u16(), &there.json()["revision"]), (200, &3.into()));
+    let held = served.change(Method::DELETE, "/gateway/services/reader", &[], "").await;
+    held.is_problem(ProblemKind::GatewayClash);
+    let gone = served.change(Method::DELETE, "/gateway/services/writer", &[], "").await;
+    assert_eq!(
+        (gone.status.as_u16(), &gone.json()["removed"]),
+        (200, &serde_json::json!(["services/writer"]))
+    );
+    let again = served.change(Method::DELETE, "/gateway/services/writer", &[], "").await;
+    again.is_problem(ProblemKind::NoGateway);
+    served.see("/gateway/routers/read").await.is_problem(ProblemKind::NotFound);
+}
+
+#[tokio::test]
+async fn a_document_of_the_past_is_the_newest_again_as_a_new_revision() {
+    let (served, tag) = Served::with_document().await;
+    served.put("/gateway", &[("if-match", &tag)], "{}").await;
+    let back = |body: &'static str| served.change(Method::POST, "/gateway/rollback", &[], body);
+    assert_eq!(back(r#"{"revision":1}"#).await.json()["revision"], 3);
+    assert_eq!(served.see("/gateway").await.body, READER);
+    back(r#"{"revision":9}"#).await.is_problem(ProblemKind::NoGateway);
+    back(r#"{"revision":"1"}"#).await.is_problem(ProblemKind::InvalidRequest);
+}
+
+#[tokio::test]
+async fn a_request_is_explained_by_the_document_that_is_kept() {
+    let (served, _) = Served::with_document().await;
+    let answer =
+        served.change(Method::POST, "/gateway/explain", &[], r#"{"url":"http://x/read/1"}"#).await.json();
+    assert_eq!(answer, serde_json::json!({ "route": "read", "outcome": "reader", "sent": "/read/1" }));
+    let unclear = served.change(Method::POST, "/gateway/explain", &[], r#"{"uri":"http://x/read/1"}"#).await;
+    unclear.is_problem(ProblemKind::InvalidRequest);
+}
+
+#[tokio::test]
+async fn only_operators_read_and_change_the_document_and_no_web_page() {
+    let (served, _) = Served::with_document().await;
+    for (method, path) in [
+        (Method::GET, "/gateway"),
+        (Method::GET, "/gateway/services/reader"),
+        (Method::GET, "/gateway/history"),
+        (Method::POST, "/gateway/explain"),
+        (Method::PUT, "/gateway?dry-run"),
+        (Method::PUT, "/gateway/services/a"),
+        (Method::DELETE, "/gateway/services/reader"),
+        (Method::POST, "/gateway/rollback"),
+    ] {
+        let answer = served.ask(method.clone(), path, &[JSON], b"{}").await;
+        answer.is_problem(ProblemKind::NoOperator);
+    }
+    let bearer = bearer();
+    let plain = [("authorization", &*bearer), ("content-type", "text/plain")];
+    let answer = served.ask(Method::PUT, "/gateway?dry-run", &plain, b"{}").await;
+    answer.is_problem(ProblemKind::UnsupportedContentType);
+    public().await.get("/gateway").await.is_problem(ProblemKind::NotFound);
+}
+
+#[tokio::test]
+async fn of_a_document_that_cannot_be_read_nothing_is_said_or_made_and_another_takes_its_place() {
+    let served = admin().await;
+    served.fake.set_gateway(None, Bytes::from_static(b"\xff{}"), "another version".into()).await.unwrap();
+    served.see("/gateway/services/reader").await.is_problem(ProblemKind::OperationFailed);
+    let question = r#"{"url":"http://x/read/1"}"#;
+    let explained = served.change(Method::POST, "/gateway/explain", &[], question).await;
+    explained.is_problem(ProblemKind::OperationFailed);
+    let object = served.put("/gateway/services/writer", &[], r#"{"urls":["http://b:1"]}"#).await;
+    object.is_problem(ProblemKind::OperationFailed);
+    let whole = served.put("/gateway", &[("if-match", "*")], "{}").await;
+    assert_eq!((whole.status.as_u16(), &whole.json()["revision"]), (200, &2.into()));
+    assert_eq!(served.see("/gateway").await.body, "{}");
+}
+
+#[tokio::test]
+async fn without_a_quorum_nothing_is_said_or_changed() {
+    let (served, tag) = Served::with_document().await;
+    served.fake.fail(ServiceError::Unavailable { detail: "no leader".into(), unprocessed: true });
+    served.see("/gateway").await.is_problem(ProblemKind::Unavailable);
+    served.put("/gateway", &[("if-match", &tag)], "{}").await.is_problem(ProblemKind::Unavailable);
+}
+
+#[tokio::test]
+async fn who_has_shown_no_key_is_told_nothing_of_the_document() {
+    let served = public().await;
+    served.get("/-/gateway/watch").await.is_problem(ProblemKind::NoBalancer);
+}

@@ -1,0 +1,214 @@
+//! The watch of the gateway's document, over TLS with an edge key.
+
+use std::time::Duration;
+
+use skep_gateway::told::Told;
+use skep_members::key::KeyRing;
+use skep_members::tls::{nodes_tls, peer_tls};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::*;
+use crate::http::{TlsDoor, serve_behind};
+use crate::kinds::gateway::{GatewayApi as _, WATCHES_MAX};
+use crate::service::ServiceError;
+
+/// Longer than anything takes that a test waits for.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A node's public address, which takes TLS and plain HTTP, and a key of those who may listen.
+struct Door {
+    served: Served,
+    edge: KeyRing,
+}
+
+async fn door() -> Door {
+    let keys = KeyRing::parse(&KeyRing::generate_line()).unwrap();
+    let edge = KeyRing::parse(&keys.edge_lines().remove(0)).unwrap();
+    let (fake, metrics) = (Fake::default(), Metrics::new());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stage, stages) = watch::channel(Stage::Serving);
+    let door = TlsDoor::new(peer_tls(&keys).unwrap().for_http().server, true);
+    let app = public_app(fake.clone(), clients(), &metrics);
+    let done = tokio::spawn(serve_behind(door, listener, app, ServeLimits::default(), stages));
+    Door { served: Served { address, fake, metrics, stage, done }, edge }
+}
+
+/// A balancer's end of a watch.
+struct Listening(BufReader<TlsStream<TcpStream>>);
+
+impl Door {
+    /// Asks for a watch; the answer's head.
+    async fn ask(&self) -> (String, Listening) {
+        self.ask_with("").await
+    }
+
+    /// With this line in the head.
+    async fn ask_with(&self, field: &str) -> (String, Listening) {
+        let tls = nodes_tls(&self.edge).unwrap().for_http();
+        let stream = TcpStream::connect(self.served.address).await.unwrap();
+        let stream = TlsConnector::from(tls.client).connect(tls.server_name, stream).await.unwrap();
+        let mut stream = BufReader::new(stream);
+        let request = format!("GET /-/gateway/watch HTTP/1.1\r\nhost: node\r\n{field}\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            assert!(stream.read_line(&mut head).await.unwrap() > 0, "{head}");
+        }
+        (head, Listening(stream))
+    }
+
+    async fn set(&self, document: &str) {
+        let fake = &self.served.fake;
+        let expect = *fake.newest_gateway().borrow();
+        fake.set_gateway(expect, Bytes::copy_from_slice(document.as_bytes()), "test".into()).await.unwrap();
+    }
+}
+
+impl Listening {
+    /// A chunk of the answer; none at its end.
+    async fn chunk(&mut self) -> Option<Vec<u8>> {
+        let mut size = String::new();
+        self.0.read_line(&mut size).await.unwrap();
+        let mut chunk = vec![0; usize::from_str_radix(size.trim(), 16).unwrap() + 2];
+        self.0.read_exact(&mut chunk).await.unwrap();
+        chunk.truncate(chunk.len() - 2);
+        (!chunk.is_empty()).then_some(chunk)
+    }
+
+    /// The next line.
+    async fn line(&mut self) -> Vec<u8> {
+        let mut line = Vec::new();
+        while !line.ends_with(b"\n") {
+            line.extend(self.chunk().await.expect("a line"));
+        }
+        line
+    }
+
+    /// The next line that is no beat.
+    async fn state(&mut self) -> (u64, Option<String>) {
+        loop {
+            let line = self.line().await;
+            if let Told::State { revision, document, .. } = Told::decode(&line).unwrap() {
+                return (revision, document.map(str::to_owned));
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_balancer_is_told_the_state_at_once_and_after_each_change() {
+    let door = door().await;
+    let (head, mut listening) = door.ask().await;
+    assert!(head.starts_with("HTTP/1.1 200 ") && head.contains("application/x-ndjson"), "{head}");
+    assert_eq!(listening.state().await, (0, None), "nothing is configured");
+    door.set("{}").await;
+    assert_eq!(listening.state().await, (1, Some("{}".into())));
+    let large = format!("{{\"a\":\"{}\"}}", "x".repeat(1 << 20));
+    door.set(&large).await;
+    assert_eq!(listening.state().await, (2, Some(large.clone())));
+    let (_, mut other) = door.ask().await;
+    assert_eq!(other.state().await, (2, Some(large)), "who comes later is told as well");
+    let line = listening.line().await;
+    assert_eq!(Told::decode(&line).unwrap(), Told::Beat { revision: 2 });
+}
+
+fn no_leader() -> ServiceError {
+    ServiceError::Unavailable { detail: "no leader".into(), unprocessed: true }
+}
+
+#[tokio::test]
+async fn a_node_that_no_leader_confirms_says_nothing_of_what_it_has() {
+    let door = door().await;
+    door.served.fake.fail(no_leader());
+    let (head, _) = door.ask().await;
+    assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
+    door.served.fake.state.lock().unwrap().failure = None;
+    let (head, mut listening) = door.ask().await;
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    assert_eq!(listening.state().await, (0, None));
+}
+
+#[tokio::test]
+async fn a_node_that_loses_its_leader_gives_no_sign_of_life_and_sends_its_listeners_elsewhere() {
+    let door = door().await;
+    let (_, mut listening) = door.ask().await;
+    listening.state().await;
+    listening.line().await;
+    door.served.fake.fail(no_leader());
+    let mut beats = 0;
+    let ending = async {
+        while listening.chunk().await.is_some() {
+            beats += 1;
+        }
+    };
+    timeout(PATIENCE, ending).await.expect("it listens for ever");
+    assert!(beats <= 3, "{beats} signs of life without a leader");
+    let (head, _) = door.ask().await;
+    assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
+}
+
+#[tokio::test]
+async fn a_node_that_finds_a_leader_in_time_keeps_its_listeners() {
+    let door = door().await;
+    let (_, mut listening) = door.ask().await;
+    listening.state().await;
+    door.served.fake.fail(no_leader());
+    listening.line().await;
+    door.served.fake.state.lock().unwrap().failure = None;
+    for _ in 0..4 {
+        let line = listening.line().await;
+        assert_eq!(Told::decode(&line).unwrap(), Told::Beat { revision: 0 });
+    }
+}
+
+#[tokio::test]
+async fn there_are_only_so_many_listeners_and_one_that_leaves_makes_room() {
+    let door = door().await;
+    let mut all = Vec::new();
+    for _ in 0..WATCHES_MAX {
+        let (head, listening) = door.ask().await;
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        all.push(listening);
+    }
+    let (head, _) = door.ask().await;
+    assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
+    drop(all);
+    let asking = async { while !door.ask().await.0.starts_with("HTTP/1.1 200 ") {} };
+    timeout(PATIENCE, asking).await.expect("there is no room again");
+}
+
+#[tokio::test]
+async fn a_node_that_stops_sends_its_listeners_elsewhere() {
+    let door = door().await;
+    let (_, mut listening) = door.ask().await;
+    listening.state().await;
+    door.served.stage.send_replace(Stage::Draining);
+    let ending = async { while listening.chunk().await.is_some() {} };
+    timeout(PATIENCE, ending).await.expect("it listens on");
+}
+
+#[tokio::test]
+async fn in_plain_text_nothing_is_told_also_where_both_are_taken() {
+    let door = door().await;
+    door.served.get("/-/gateway/watch").await.is_problem(ProblemKind::NoBalancer);
+}
+
+#[tokio::test]
+async fn a_client_is_told_nothing_by_way_of_a_balancer() {
+    let door = door().await;
+    for field in [
+        "X-Forwarded-For: 192.0.2.1",
+        "x-forwarded-host: a.test",
+        "x-forwarded-proto: https",
+        "forwarded: for=192.0.2.1",
+        "via: 1.1 b",
+        "via:",
+    ] {
+        let (head, _) = door.ask_with(&format!("{field}\r\n")).await;
+        assert!(head.starts_with("HTTP/1.1 403 "), "{field}: {head}");
+    }
+}

@@ -1,0 +1,115 @@
+//! The gateway as served: its document on the admin address, for operators; and the watch on the public one, for
+//! balancers.
+//!
+//! Whoever changes the document says of which one it was made: `If-Match`, by the revision that is its entity tag. What
+//! it is to be is looked at here, by the code by which a balancer obeys it; the state itself takes any bytes.
+
+mod admin;
+mod change;
+mod refused;
+mod watch;
+
+use std::future::Future;
+
+use bytes::Bytes;
+use http::header::HeaderValue;
+use serde::Serialize;
+use skep_gateway::Kept;
+use skep_gateway::kept::Difference;
+use skep_state::gateway::{GatewayOutcome, Revision};
+use skep_state::kinds::gateway::Gateway;
+use tokio::sync::watch as channel;
+
+use crate::http::problem::{Problem, ProblemKind};
+use crate::kinds::served::MessageApi;
+use crate::service::{Service, ServiceError};
+
+pub(crate) use admin::admin_routes;
+#[cfg(test)]
+pub(crate) use watch::WATCHES_MAX;
+pub(crate) use watch::{Watches, routes};
+
+/// The gateway's view of the node. A dropped future of a change may still take effect.
+pub trait GatewayApi: MessageApi {
+    /// Looks at the documents as far as they are applied here.
+    fn gateway<T>(&self, look: impl FnOnce(&Gateway) -> T) -> T;
+    /// Changes whenever another document is the newest here.
+    fn newest_gateway(&self) -> channel::Receiver<Option<Revision>>;
+    /// Makes a document the newest, where what is expected still is.
+    fn set_gateway(
+        &self,
+        expect: Option<Revision>,
+        document: Bytes,
+        source: String,
+    ) -> impl Future<Output = Result<GatewayOutcome, ServiceError>> + Send;
+}
+
+impl GatewayApi for Service {
+    fn gateway<T>(&self, look: impl FnOnce(&Gateway) -> T) -> T {
+        Service::gateway(self, look)
+    }
+    fn newest_gateway(&self) -> channel::Receiver<Option<Revision>> {
+        Service::newest_gateway(self)
+    }
+    fn set_gateway(
+        &self,
+        expect: Option<Revision>,
+        document: Bytes,
+        source: String,
+    ) -> impl Future<Output = Result<GatewayOutcome, ServiceError>> + Send {
+        Service::set_gateway(self, expect, document, source)
+    }
+}
+
+/// The newest document and its revision.
+#[derive(Debug, Clone)]
+struct Newest {
+    revision: Revision,
+    document: Bytes,
+}
+
+fn newest<A: GatewayApi>(api: &A) -> Option<Newest> {
+    api.gateway(|gateway| {
+        let (revision, told) = gateway.newest()?;
+        Some(Newest { revision, document: told.document.clone() })
+    })
+}
+
+/// What a document that is kept says: none where this version cannot read it. Takes the processor for long.
+fn kept(document: &[u8]) -> Option<Kept> {
+    Kept::trusted(std::str::from_utf8(document).ok()?)
+}
+
+/// That it cannot: nothing is said of what it cannot read.
+fn unreadable() -> Problem {
+    let detail =
+        "the document that is kept is none that this version can read: put a whole one, or go back to one";
+    Problem::new(ProblemKind::OperationFailed, detail)
+}
+
+/// The entity tag of a revision.
+fn etag(revision: Revision) -> String {
+    format!("\"{:032x}.{}\"", revision.lineage, revision.number)
+}
+
+fn etag_value(revision: Revision) -> HeaderValue {
+    // Hex digits, a point and a number are a header's value.
+    HeaderValue::from_str(&etag(revision)).unwrap_or(HeaderValue::from_static("\"\""))
+}
+
+/// What a change came to, or would.
+#[derive(Debug, Serialize)]
+struct Changed {
+    /// 0 where there is no document yet, as for one that is only tried.
+    lineage: String,
+    revision: u64,
+    #[serde(flatten)]
+    difference: Difference,
+}
+
+impl Changed {
+    fn of(revision: Option<Revision>, difference: Difference) -> Self {
+        let Revision { lineage, number } = revision.unwrap_or(Revision { lineage: 0, number: 0 });
+        Self { lineage: format!("{lineage:032x}"), revision: number, difference }
+    }
+}

@@ -1,0 +1,283 @@
+//! The gateway's document on the admin address. Who reads it needs the operators' token as who changes it does: what
+//! stands in it is not for everybody who may look after a node's health.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, Request, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue};
+use http::{HeaderMap, StatusCode};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use skep_console::token::OperatorToken;
+use skep_gateway::document::DOCUMENT_BYTES_MAX;
+use skep_gateway::explain::Question;
+use skep_gateway::kept::KINDS;
+use skep_state::gateway::{Revision, SOURCE_BYTES_MAX};
+
+use super::change::{Changes, Made, Of, Text, Wanted, condition};
+use super::refused::Unchanged;
+use super::{Changed, GatewayApi, Newest, etag, etag_value, kept, unreadable};
+use crate::http::account::Account;
+use crate::http::body;
+use crate::http::conditions::{self, Condition};
+use crate::http::encode::time_rfc3339;
+use crate::http::headers::JSON;
+use crate::http::problem::{Problem, ProblemKind};
+use crate::http::query::Pairs;
+
+/// What the bodies of all such requests take together.
+const REQUESTS_BYTES_MAX: u64 = 64 << 20;
+/// Largest body of a question, or of a wish to go back.
+const QUESTION_BYTES_MAX: usize = 64 * 1024;
+/// Where a change comes from that says nothing of it.
+const SOURCE: &str = "api";
+
+struct Administered<A> {
+    changes: Changes<A>,
+    account: Account,
+    operators: OperatorToken,
+}
+
+type Shared<A> = State<Arc<Administered<A>>>;
+
+/// The routes of the admin address.
+pub(crate) fn admin_routes<A: GatewayApi>(api: Arc<A>, operators: OperatorToken) -> Router {
+    let account = Account::new(REQUESTS_BYTES_MAX);
+    Router::new()
+        .route("/gateway", get(whole::<A>).put(put_whole::<A>))
+        .route("/gateway/history", get(history::<A>))
+        .route("/gateway/rollback", post(rollback::<A>))
+        .route("/gateway/explain", post(explain::<A>))
+        .route("/gateway/{kind}/{name}", get(object::<A>).put(put_object::<A>).delete(delete_object::<A>))
+        .with_state(Arc::new(Administered { changes: Changes::new(api), account, operators }))
+}
+
+async fn whole<A: GatewayApi>(State(shared): Shared<A>, headers: HeaderMap) -> Result<Response, Problem> {
+    shared.operators.check(&headers)?;
+    let newest = shared.newest().await?;
+    shown(&headers, newest.revision, newest.document)
+}
+
+async fn put_whole<A: GatewayApi>(State(shared): Shared<A>, request: Request) -> Result<Response, Unchanged> {
+    shared.operators.check(request.headers())?;
+    let asked = Asked::of(request.uri().query())?;
+    let newest = shared.changes.current().await?.map(|newest| newest.revision);
+    let of = match condition(request.headers(), newest)? {
+        Some(of) => of,
+        None if asked.is_only_tried => Of::Newest,
+        None => {
+            let detail = "say with If-Match of which document it is made (its ETag), or with If-None-Match: * that it \
+                          is the first";
+            return Err(Unchanged::new(ProblemKind::PreconditionRequired, detail));
+        }
+    };
+    let text = shared.text(request, DOCUMENT_BYTES_MAX).await?;
+    shared.change(Wanted::Whole(text), of, &asked).await.map(|made| answer(&made, made.before.is_none()))
+}
+
+async fn object<A: GatewayApi>(
+    State(shared): Shared<A>,
+    Path((kind, name)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Result<Response, Unchanged> {
+    shared.operators.check(&headers)?;
+    is_kind(&kind)?;
+    let Newest { revision, document } = shared.newest().await?;
+    let absent = format!("the document has no {kind}/{name}");
+    let find = move || kept(&document).map(|kept| kept.object(&kind, &name));
+    let found = shared.changes.read(find).await?.ok_or_else(unreadable)?;
+    let found = found.ok_or_else(|| Unchanged::new(ProblemKind::NoGateway, absent))?;
+    Ok(shown(&headers, revision, found.into())?)
+}
+
+async fn put_object<A: GatewayApi>(
+    State(shared): Shared<A>,
+    Path((kind, name)): Path<(String, String)>,
+    request: Request,
+) -> Result<Response, Unchanged> {
+    shared.operators.check(request.headers())?;
+    is_kind(&kind)?;
+    let (asked, of) = (Asked::of(request.uri().query())?, shared.of(request.headers()).await?);
+    let object = Some(shared.text(request, DOCUMENT_BYTES_MAX).await?);
+    let whole_name = format!("{kind}/{name}");
+    let made = shared.change(Wanted::Object { kind, name, object }, of, &asked).await?;
+    Ok(answer(&made, made.difference.added.contains(&whole_name)))
+}
+
+async fn delete_object<A: GatewayApi>(
+    State(shared): Shared<A>,
+    Path((kind, name)): Path<(String, String)>,
+    request: Request,
+) -> Result<Response, Unchanged> {
+    shared.operators.check(request.headers())?;
+    is_kind(&kind)?;
+    let (asked, of) = (Asked::of(request.uri().query())?, shared.of(request.headers()).await?);
+    let made = shared.change(Wanted::Object { kind, name, object: None }, of, &asked).await?;
+    Ok(answer(&made, false))
+}
+
+/// A document that there was, or is.
+#[derive(Serialize)]
+struct Past {
+    revision: u64,
+    time: String,
+    source: String,
+    bytes: usize,
+}
+
+async fn history<A: GatewayApi>(State(shared): Shared<A>, headers: HeaderMap) -> Result<Response, Problem> {
+    shared.operators.check(&headers)?;
+    shared.changes.api.current().await?;
+    // In one look: what is said of the newest must be of the same moment as the rest.
+    let (newest, revisions) = shared.changes.api.gateway(|gateway| {
+        let past = |told: &skep_state::kinds::gateway::Told| Past {
+            revision: told.number,
+            time: rfc3339(told.time.0),
+            source: told.source.clone(),
+            bytes: told.document.len(),
+        };
+        let revisions: Vec<Past> = gateway.history().rev().map(past).collect();
+        (gateway.newest().map(|(revision, _)| revision), revisions)
+    });
+    let Revision { lineage, number } = newest.unwrap_or(Revision { lineage: 0, number: 0 });
+    let lineage = format!("{lineage:032x}");
+    Ok(as_json(&json!({ "lineage": lineage, "revision": number, "revisions": revisions })))
+}
+
+fn rfc3339(time_ms: u64) -> String {
+    let mut time = Vec::new();
+    time_rfc3339(time_ms, &mut time);
+    String::from_utf8_lossy(&time).into_owned()
+}
+
+/// Which document is to be the newest again.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rollback {
+    revision: u64,
+}
+
+async fn rollback<A: GatewayApi>(State(shared): Shared<A>, request: Request) -> Result<Response, Unchanged> {
+    shared.operators.check(request.headers())?;
+    let (mut asked, of) = (Asked::of(request.uri().query())?, shared.of(request.headers()).await?);
+    let Rollback { revision } = shared.question(request).await?;
+    asked.source = format!("rollback to {revision}");
+    let made = shared.change(Wanted::Back(revision), of, &asked).await?;
+    Ok(answer(&made, false))
+}
+
+async fn explain<A: GatewayApi>(State(shared): Shared<A>, request: Request) -> Result<Response, Unchanged> {
+    shared.operators.check(request.headers())?;
+    let question: Question = shared.question(request).await?;
+    let Newest { document, .. } = shared.newest().await?;
+    let find = move || {
+        let table = kept(&document).ok_or_else(unreadable)?.table()?;
+        Ok::<_, Unchanged>(question.explain(&table))
+    };
+    Ok(as_json(&shared.changes.read(find).await??))
+}
+
+impl<A: GatewayApi> Administered<A> {
+    /// The newest document, or that there is none.
+    async fn newest(&self) -> Result<Newest, Problem> {
+        let none = || Problem::new(ProblemKind::NoGateway, "there is no document yet: nothing is configured");
+        self.changes.current().await?.ok_or_else(none)
+    }
+
+    /// Of which document the change of one object is to be: of the newest, where nothing is said.
+    async fn of(&self, headers: &HeaderMap) -> Result<Of, Unchanged> {
+        let newest = self.changes.current().await?.map(|newest| newest.revision);
+        Ok(condition(headers, newest)?.unwrap_or(Of::Newest))
+    }
+
+    async fn change(&self, wanted: Wanted, of: Of, asked: &Asked) -> Result<Made, Unchanged> {
+        self.changes.make(wanted, of, &asked.source, asked.is_only_tried).await
+    }
+
+    /// What a request's body says, in JSON or TOML.
+    async fn text(&self, request: Request, bytes_max: usize) -> Result<Text, Problem> {
+        let given =
+            request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let given = given.split(';').next().unwrap_or_default().trim();
+        if !["application/json", "application/toml"].iter().any(|it| given.eq_ignore_ascii_case(it)) {
+            let detail = "expected the content type application/json or application/toml";
+            return Err(Problem::new(ProblemKind::UnsupportedContentType, detail));
+        }
+        let (head, body) = request.into_parts();
+        let (bytes, charge) = body::read_charged(&head.headers, body, bytes_max, &self.account).await?;
+        let text = std::str::from_utf8(&bytes).map_err(Problem::invalid_utf8)?.to_owned();
+        Ok(Text::new(text, charge))
+    }
+
+    async fn question<T: serde::de::DeserializeOwned>(&self, request: Request) -> Result<T, Problem> {
+        let text = self.text(request, QUESTION_BYTES_MAX).await?;
+        serde_json::from_str(text.as_str())
+            .map_err(|error| Problem::new(ProblemKind::InvalidRequest, error.to_string()))
+    }
+}
+
+/// What a query asks for.
+struct Asked {
+    is_only_tried: bool,
+    source: String,
+}
+
+impl Asked {
+    fn of(query: Option<&str>) -> Result<Self, Problem> {
+        let mut asked = Self { is_only_tried: false, source: SOURCE.into() };
+        for (name, value) in Pairs::of(query.unwrap_or_default()) {
+            match &*name {
+                "dry-run" => asked.is_only_tried = true,
+                "source" if value.len() <= SOURCE_BYTES_MAX && !value.chars().any(char::is_control) => {
+                    asked.source = value.into_owned();
+                }
+                "source" => {
+                    let detail = format!("source is a text of at most {SOURCE_BYTES_MAX} bytes");
+                    return Err(Problem::new(ProblemKind::InvalidQuery, detail));
+                }
+                _ => {}
+            }
+        }
+        Ok(asked)
+    }
+}
+
+fn is_kind(kind: &str) -> Result<(), Problem> {
+    match KINDS.contains(&kind) {
+        true => Ok(()),
+        false => Err(Problem::not_found(&format!("/gateway/{kind}"))),
+    }
+}
+
+/// A document, or an object of one, unless the client has it.
+fn shown(headers: &HeaderMap, revision: Revision, json: Bytes) -> Result<Response, Problem> {
+    let mut response = match conditions::evaluate(headers, &etag(revision))? {
+        Condition::Send => Response::new(Body::from(json)),
+        Condition::NotModified => StatusCode::NOT_MODIFIED.into_response(),
+    };
+    let fields = response.headers_mut();
+    fields.insert(ETAG, etag_value(revision));
+    fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    fields.insert(CONTENT_TYPE, JSON);
+    Ok(response)
+}
+
+fn answer(made: &Made, is_new: bool) -> Response {
+    let mut response = as_json(&Changed::of(made.now, made.difference.clone()));
+    if is_new && made.now != made.before {
+        *response.status_mut() = StatusCode::CREATED;
+    }
+    if let Some(revision) = made.now {
+        response.headers_mut().insert(ETAG, etag_value(revision));
+    }
+    response
+}
+
+fn as_json<T: Serialize>(value: &T) -> Response {
+    skep_console::answer::json(value).map(Body::new)
+}

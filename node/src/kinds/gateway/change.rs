@@ -1,0 +1,241 @@
+//! One change of the document, from what it is made of to what it came to: whole, or one object of it, or back to one
+//! of the past.
+//!
+//! What takes the processor for long (a document of 8 MiB does) is done by threads of its own, few at a time. Such work
+//! goes on where who asked has left: it holds its turn, and what its text is charged, until it ends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderMap;
+use http::header::{IF_MATCH, IF_NONE_MATCH};
+use skep_gateway::Kept;
+use skep_gateway::kept::Difference;
+use skep_state::gateway::{GatewayOutcome, Revision};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
+
+use super::refused::Unchanged;
+use super::{GatewayApi, Newest, etag, kept, newest, unreadable};
+use crate::http::account::Charge;
+use crate::http::conditions;
+use crate::http::problem::{Problem, ProblemKind};
+
+/// Documents that are looked at at a time for who changes them, and as many for who reads.
+const LOOKS_MAX: usize = 2;
+/// How long who asks waits for a turn.
+const TURN_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often a change of one object is made anew of what another made meanwhile.
+const TRIES_MAX: usize = 16;
+
+/// What a request's body says, and what that is charged.
+#[derive(Debug)]
+pub(super) struct Text {
+    text: String,
+    _charge: Charge,
+}
+
+impl Text {
+    pub(super) fn new(text: String, charge: Charge) -> Self {
+        Self { text, _charge: charge }
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+/// What the document is to be.
+#[derive(Debug)]
+pub(super) enum Wanted {
+    Whole(Text),
+    Object {
+        kind: String,
+        name: String,
+        object: Option<Text>,
+    },
+    /// What it was at this revision.
+    Back(u64),
+}
+
+/// Of which document a change is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Of {
+    /// Of the newest, whichever that is.
+    Newest,
+    /// Of this one alone; of none where there is to be none yet.
+    This(Option<Revision>),
+}
+
+/// What a change came to.
+#[derive(Debug)]
+pub(super) struct Made {
+    pub before: Option<Revision>,
+    pub now: Option<Revision>,
+    pub difference: Difference,
+}
+
+/// Who changes documents, and reads them.
+pub(super) struct Changes<A> {
+    pub api: Arc<A>,
+    changes: Arc<Semaphore>,
+    reads: Arc<Semaphore>,
+}
+
+impl<A: GatewayApi> Changes<A> {
+    pub(super) fn new(api: Arc<A>) -> Self {
+        let turns = || Arc::new(Semaphore::new(LOOKS_MAX));
+        Self { api, changes: turns(), reads: turns() }
+    }
+
+    /// The newest document, once everything acknowledged before is here.
+    pub(super) async fn current(&self) -> Result<Option<Newest>, Problem> {
+        self.api.current().await?;
+        Ok(newest(&*self.api))
+    }
+
+    /// Does what takes the processor for long, for who reads.
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Problem> {
+        look(&self.reads, Instant::now() + TURN_TIMEOUT, work).await
+    }
+
+    /// Makes a change, or says what it would do.
+    pub(super) async fn make(
+        &self,
+        wanted: Wanted,
+        of: Of,
+        source: &str,
+        is_only_tried: bool,
+    ) -> Result<Made, Unchanged> {
+        let wanted = Arc::new(wanted);
+        let deadline = Instant::now() + TURN_TIMEOUT;
+        for _ in 0..TRIES_MAX {
+            let before = self.current().await?;
+            let revision = before.as_ref().map(|newest| newest.revision);
+            if matches!(of, Of::This(expected) if expected != revision) {
+                return Err(other(revision));
+            }
+            let past = match &*wanted {
+                Wanted::Back(number) => Some(self.past(*number)?),
+                _ => None,
+            };
+            let wanted = wanted.clone();
+            let looking = move || document(&wanted, before.as_ref(), past);
+            let Looked { document, difference, is_same } = look(&self.changes, deadline, looking).await??;
+            if is_only_tried || is_same {
+                return Ok(Made { before: revision, now: revision, difference });
+            }
+            match self.api.set_gateway(revision, document.into(), source.to_owned()).await? {
+                GatewayOutcome::Set { revision: now } => {
+                    tracing::info!(revision = now.number, source, "the gateway's document was changed");
+                    return Ok(Made { before: revision, now: Some(now), difference });
+                }
+                GatewayOutcome::Other { newest } if of != Of::Newest => return Err(other(newest)),
+                GatewayOutcome::Other { .. } => {}
+                GatewayOutcome::TooLarge | GatewayOutcome::NoDocument => return Err(too_large()),
+            }
+        }
+        let detail = format!("others were quicker {TRIES_MAX} times; nothing was changed");
+        Err(Problem::unprocessed(ProblemKind::Overloaded, detail).into())
+    }
+
+    /// The document of a revision that is kept.
+    fn past(&self, number: u64) -> Result<String, Unchanged> {
+        let found = self.api.gateway(|gateway| {
+            gateway.history().find(|told| told.number == number).map(|told| told.document.clone())
+        });
+        let found = found.ok_or_else(|| {
+            Unchanged::new(
+                ProblemKind::NoGateway,
+                format!("revision {number} is not among those that are kept"),
+            )
+        })?;
+        Ok(String::from_utf8_lossy(&found).into_owned())
+    }
+}
+
+/// Does what takes the processor for long, once it has a turn.
+async fn look<T: Send + 'static>(
+    turns: &Arc<Semaphore>,
+    deadline: Instant,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Problem> {
+    let Ok(Ok(turn)) = timeout_at(deadline, turns.clone().acquire_owned()).await else {
+        let detail = "too many documents of the gateway are being looked at; nothing was changed";
+        return Err(Problem::unprocessed(ProblemKind::Overloaded, detail));
+    };
+    let looking = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        work()
+    });
+    looking.await.map_err(|error| Problem::new(ProblemKind::Internal, error.to_string()))
+}
+
+/// The document that is wanted, in its form.
+struct Looked {
+    document: String,
+    /// What is another in it.
+    difference: Difference,
+    /// Nothing is.
+    is_same: bool,
+}
+
+/// What is wanted comes to this. Takes the processor for long.
+fn document(wanted: &Wanted, before: Option<&Newest>, past: Option<String>) -> Result<Looked, Unchanged> {
+    let is_there = before.is_some();
+    // It was one to the version that set it. Where it is none to this one, nothing is made of it.
+    let before = match before {
+        None => Some(Kept::default()),
+        Some(newest) => kept(&newest.document),
+    };
+    let document = match (wanted, past) {
+        (Wanted::Whole(text), _) => Kept::read(text.as_str())?,
+        (_, Some(past)) => Kept::read(&past)?,
+        (Wanted::Object { kind, name, object }, None) => {
+            let before = before.as_ref().ok_or_else(unreadable)?;
+            if object.is_none() && before.object(kind, name).is_none() {
+                let detail = format!("the document has no {kind}/{name}");
+                return Err(Unchanged::new(ProblemKind::NoGateway, detail));
+            }
+            before.with(kind, name, object.as_ref().map(Text::as_str))?
+        }
+        (Wanted::Back(number), None) => {
+            return Err(Unchanged::new(ProblemKind::NoGateway, format!("there is no revision {number}")));
+        }
+    };
+    let json = document.json().ok_or_else(too_large)?;
+    let is_readable = before.is_some();
+    let difference = document.since(&before.unwrap_or_default());
+    let is_same = is_there && is_readable && difference.is_none();
+    Ok(Looked { document: json, difference, is_same })
+}
+
+fn too_large() -> Unchanged {
+    let most = skep_gateway::document::DOCUMENT_BYTES_MAX;
+    Unchanged::new(ProblemKind::BodyTooLarge, format!("a document may have at most {most} bytes as JSON"))
+}
+
+fn other(newest: Option<Revision>) -> Unchanged {
+    let detail = match newest {
+        Some(revision) => format!("the document is another one by now: {} is its tag", etag(revision)),
+        None => "there is no document yet: send If-None-Match: * for the first".to_owned(),
+    };
+    Unchanged::new(ProblemKind::PreconditionFailed, detail)
+}
+
+/// Of which document a request wants the change to be, where `newest` is what there is.
+pub(super) fn condition(headers: &HeaderMap, newest: Option<Revision>) -> Result<Option<Of>, Unchanged> {
+    let has = |name| headers.contains_key(name);
+    match newest {
+        _ if !has(IF_MATCH) && !has(IF_NONE_MATCH) => Ok(None),
+        Some(revision) => match conditions::evaluate(headers, &etag(revision))? {
+            conditions::Condition::Send => Ok(Some(Of::This(newest))),
+            conditions::Condition::NotModified => Err(other(newest)),
+        },
+        None if has(IF_MATCH) => Err(other(None)),
+        None => Ok(Some(Of::This(None))),
+    }
+}

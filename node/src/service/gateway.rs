@@ -1,0 +1,62 @@
+//! The gateway's document: looked at, compared and set.
+
+use bytes::Bytes;
+use skep_base::id::RequestId;
+use skep_state::command::{Op, OpOutcome};
+use skep_state::gateway::{GatewayOp, GatewayOutcome, Revision};
+use skep_state::kinds::gateway::Gateway;
+use skep_state::level::Level;
+use tokio::sync::watch;
+
+use super::{Service, ServiceError, unexpected};
+
+/// A lineage of its own, for a cluster that has none or another past.
+pub fn new_lineage() -> u128 {
+    RequestId::random().0.max(1)
+}
+
+impl Service {
+    /// Looks at the documents as far as they are applied here.
+    pub fn gateway<T>(&self, look: impl FnOnce(&Gateway) -> T) -> T {
+        self.reader().gateway(look)
+    }
+
+    /// Changes whenever another document is the newest here.
+    pub fn newest_gateway(&self) -> watch::Receiver<Option<Revision>> {
+        self.reader().newest_gateway()
+    }
+
+    /// Makes a document the newest, where what is expected still is. Whether it is one, who calls has looked.
+    pub async fn set_gateway(
+        &self,
+        expect: Option<Revision>,
+        document: Bytes,
+        source: String,
+    ) -> Result<GatewayOutcome, ServiceError> {
+        self.require_gateway().await?;
+        let op =
+            GatewayOp::Set { nonce: self.0.nonces.next(), expect, lineage: new_lineage(), document, source };
+        match self.propose(Op::Gateway { time_ms: self.0.time.now_ms(), op }, None).await? {
+            (OpOutcome::Gateway(outcome), _) => Ok(outcome),
+            (other, _) => Err(unexpected(&other)),
+        }
+    }
+
+    /// Fails until the cluster has agreed to have one: a member of the version before could not read it.
+    async fn require_gateway(&self) -> Result<(), ServiceError> {
+        if self.reader().level() >= Level::GATEWAY {
+            return Ok(());
+        }
+        // One that has just joined may not have heard of it.
+        self.current().await?;
+        if self.reader().level() >= Level::GATEWAY {
+            return Ok(());
+        }
+        self.0.status.require(self.reader().level(), Level::GATEWAY, "the gateway's document")?;
+        Err(ServiceError::TooOld {
+            detail: "the members have not agreed to keep the gateway's document yet: they do once all have been of \
+                     this version for --level-after"
+                .into(),
+        })
+    }
+}

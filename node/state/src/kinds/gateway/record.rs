@@ -1,0 +1,117 @@
+//! The gateway as a checkpoint and a snapshot carry it.
+//!
+//! ```text
+//! section   len:u32 head[len], each document: its bytes
+//! ```
+//!
+//! Little-endian. The head, in the codec's encoding, has the lineage, of each document its number, its time, where it
+//! comes from and its length, and the requests that are remembered.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use skep_base::codec::{self, CodecError};
+
+use super::{REMEMBERED_MAX, Told};
+use crate::clock::Stamp;
+use crate::gateway::SOURCE_BYTES_MAX;
+use crate::kind::{Invalid, KindId, Record};
+use crate::level::Limits;
+
+const LEN_BYTES: usize = 4;
+
+/// All that is carried.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GatewayRecord {
+    /// 0 while there was never a document.
+    pub(super) lineage: u128,
+    /// The newest last.
+    pub(super) told: VecDeque<Told>,
+    /// The latest requests, the oldest first: their nonces, and the numbers that they made.
+    pub(super) recent: VecDeque<(u64, u64)>,
+}
+
+/// All but the documents themselves.
+#[derive(Serialize, Deserialize)]
+struct Head {
+    lineage: u128,
+    told: Vec<(u64, Stamp, String, u64)>,
+    recent: VecDeque<(u64, u64)>,
+}
+
+impl GatewayRecord {
+    /// The newest document.
+    pub fn newest(&self) -> Option<&Told> {
+        self.told.back()
+    }
+
+    /// Whether more documents before the newest are kept than may be.
+    pub(super) fn is_beyond(&self, limits: &Limits) -> bool {
+        let past = self.told.len().saturating_sub(1);
+        let bytes: usize = self.told.iter().take(past).map(|told| told.document.len()).sum();
+        past > limits.gateway_history_max || bytes > limits.gateway_history_bytes_max
+    }
+}
+
+impl Record for GatewayRecord {
+    const ID: KindId = KindId(8);
+    const NAME: &'static str = "gateway";
+    const FORMATS: (u16, u16) = (1, 1);
+
+    fn check(&self) -> Result<(), Invalid> {
+        let invalid = |what: String| Err(Invalid(what));
+        if self.is_beyond(&Limits::WIDEST) {
+            return invalid(format!("{} documents of the gateway", self.told.len()));
+        }
+        let mut last = 0;
+        for Told { number, source, document, .. } in &self.told {
+            if *number <= last {
+                return invalid(format!("a document {number} of the gateway after {last}"));
+            }
+            let (length, source) = (document.len(), source.len());
+            if length > Limits::WIDEST.gateway_document_bytes_max || source > SOURCE_BYTES_MAX {
+                return invalid(format!("a document of the gateway of {length} bytes, from {source}"));
+            }
+            last = *number;
+        }
+        let is_known = |(_, number): &(u64, u64)| (1..=last).contains(number);
+        if self.recent.len() > REMEMBERED_MAX || !self.recent.iter().all(is_known) {
+            return invalid(format!("{} remembered requests of the gateway", self.recent.len()));
+        }
+        match self.lineage == 0 || !self.told.is_empty() {
+            true => Ok(()),
+            false => invalid("a lineage of no document".into()),
+        }
+    }
+
+    fn encode(&self) -> Result<(u16, Vec<u8>), CodecError> {
+        let told =
+            self.told.iter().map(|it| (it.number, it.time, it.source.clone(), it.document.len() as u64));
+        let head = Head { lineage: self.lineage, told: told.collect(), recent: self.recent.clone() };
+        let mut bytes = vec![0; LEN_BYTES];
+        codec::encode_into(&head, &mut bytes)?;
+        let len = (bytes.len() - LEN_BYTES) as u32;
+        bytes[..LEN_BYTES].copy_from_slice(&len.to_le_bytes());
+        self.told.iter().for_each(|it| bytes.extend_from_slice(&it.document));
+        Ok((Self::FORMATS.1, bytes))
+    }
+
+    fn decode(_format: u16, bytes: &[u8]) -> Result<Self, Invalid> {
+        let ends = || Invalid("the gateway's documents end before they are whole".into());
+        let (len, rest) = bytes.split_first_chunk::<LEN_BYTES>().ok_or_else(ends)?;
+        let (head, mut rest) = rest.split_at_checked(u32::from_le_bytes(*len) as usize).ok_or_else(ends)?;
+        let head: Head = codec::decode(head)?;
+        let mut told = VecDeque::new();
+        for (number, time, source, len) in head.told {
+            let len = usize::try_from(len).map_err(|_| ends())?;
+            let (document, behind) = rest.split_at_checked(len).ok_or_else(ends)?;
+            told.push_back(Told { number, time, source, document: Bytes::copy_from_slice(document) });
+            rest = behind;
+        }
+        match rest.is_empty() {
+            true => Ok(Self { lineage: head.lineage, told, recent: head.recent }),
+            false => Err(Invalid(format!("{} bytes follow the gateway's documents", rest.len()))),
+        }
+    }
+}
