@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use skep_gateway::told::Told;
+use skep_members::in_force::Keys;
 use skep_members::key::KeyRing;
-use skep_members::tls::{nodes_tls, peer_tls};
+use skep_members::tls::nodes_tls;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -31,7 +32,7 @@ async fn door() -> Door {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stage, stages) = watch::channel(Stage::Serving);
-    let door = TlsDoor::new(peer_tls(&keys).unwrap().for_http().server, true);
+    let door = TlsDoor::new(Keys::of_node(keys.into()).unwrap(), true);
     let app = public_app(fake.clone(), clients(), &metrics);
     let done = tokio::spawn(serve_behind(door, listener, app, ServeLimits::default(), stages));
     Door { served: Served { address, fake, metrics, stage, done }, edge }
