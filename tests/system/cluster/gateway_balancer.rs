@@ -7,7 +7,8 @@ use skep_kit::effort::machine_shared;
 use skep_kit::wait::{PATIENCE, until};
 
 const TOKEN: &str = "an-operators-token-for-tests";
-const MOVED: &str = r#"{"routes":{"moved":{"match":{"path":"/moved"},"redirect":{"host":"elsewhere.test"}}}}"#;
+const MOVED: &str =
+    r#"{"routes":{"moved":{"match":{"path":"/moved"},"redirect":{"host":"elsewhere.test"}}}}"#;
 
 /// Until the balancer obeys the document, which it answers by itself.
 async fn is_in_force(balancer: &Balancer) {
@@ -35,10 +36,13 @@ async fn what_is_put_at_a_node_is_in_force_at_a_balancer_and_stays_so_when_all_n
     let state = cluster.folder().join("balancer-state");
     let state = ["--state", state.to_str().expect("a plain path")];
     let balancer = Balancer::start(&cluster, &state).await;
-    assert_eq!(balancer.client.get("/moved").await.expect("an answer").status, 404, "nothing is configured yet");
+    assert_eq!(
+        balancer.client.get("/moved").await.expect("an answer").status,
+        404,
+        "nothing is configured yet"
+    );
     let bearer = format!("Bearer {TOKEN}");
-    let headers =
-        [("authorization", &*bearer), ("content-type", "application/json"), ("if-none-match", "*")];
+    let headers = [("authorization", &*bearer), ("content-type", "application/json"), ("if-none-match", "*")];
     until("the members agree", PATIENCE, async || {
         let admin = &cluster.node(1).admin;
         let answer = admin.send(Method::PUT, "/gateway", &headers, MOVED.into()).await.expect("an answer");
