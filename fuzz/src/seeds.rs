@@ -3,6 +3,10 @@
 //! A target writes its own before the fuzzer reads its corpus, into the folder that `scripts/fuzz`
 //! names in the environment. So there is no second program to build, and no seed can grow stale.
 
+mod gateway;
+
+pub use self::gateway::{gateway_documents, gateway_lines, gateway_paths};
+
 use std::path::Path;
 
 use bytes::Bytes;
@@ -427,26 +431,4 @@ pub fn coded() -> Vec<Vec<u8>> {
     ]
     .map(<[u8]>::to_vec)
     .to_vec()
-}
-
-pub fn gateway_documents() -> Vec<Vec<u8>> {
-    let toml = "unmatched = \"not-found\"\n[services.web]\nurls = [\"http://10.0.0.5:8080\", {url = \"http://web\", weight = 2}]\n\
-                probe = {path = \"/up\", status = \"200-299\", interval = \"1s\"}\nhost = \"client\"\nmax_in_flight = 3\n\
-                [routes.a]\nmatch = {hosts = [\"*.test\"], path = \"/a\", methods = [\"GET\"], headers = {x = \"1\"}}\n\
-                services = {web = 1, skep = 2}\nstrip_prefix = true\nhttps_only = true\nmax_body = \"1MiB\"\n\
-                maintenance = {retry_after_s = 5, allow = [\"10.0.0.0/8\"]}\naddresses = {deny = [\"::/0\"]}\n\
-                request_headers = {set = {a = \"b\"}, add = {c = \"d\"}, remove = [\"e\"]}\n\
-                [routes.b]\nmatch.exact_path = \"/a/b\"\nredirect = {scheme = \"https\", status = 301}\n";
-    let json = r#"{"services": {"w": {"urls": ["http://a:1"]}}, "routes": {"r": {"service": "w"}}}"#;
-    vec![toml.into(), json.into()]
-}
-
-pub fn gateway_lines() -> Vec<Vec<u8>> {
-    let state = format!("{{\"lineage\":\"{}\",\"revision\":7,\"document\":{{\"routes\":{{}}}}}}\n", "0f".repeat(16));
-    let none = format!("{{\"lineage\":\"{}\",\"revision\":0,\"document\":null}}", "0".repeat(32));
-    vec![state.into(), none.into(), b"{\"beat\":7}\n".to_vec(), b"{\"later\":1}\n".to_vec()]
-}
-
-pub fn gateway_paths() -> Vec<Vec<u8>> {
-    ["/a/%61%2d/b;c", "/%2e%2e/a", "/a//b", "/..;/", "/a%2fb", "A.test.:80"].map(|it| it.into()).into()
 }

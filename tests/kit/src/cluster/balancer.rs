@@ -53,7 +53,8 @@ impl Balancer {
         let balancer = Self { child, http, https, client, admin, log };
         let running = cluster.running().len();
         until("the balancer serves from all nodes", DEADLINE, async || {
-            let serving = balancer.backends().await.iter().filter(|it| it["serving"] == true).count();
+            let is_serving = |it: &&Value| it["service"] == "skep" && it["serving"] == true;
+            let serving = balancer.backends().await.iter().filter(is_serving).count();
             (serving == running).then_some(())
         })
         .await;
