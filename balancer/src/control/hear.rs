@@ -35,6 +35,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(3);
 /// A connection that lasted so long ends a row of failures: one that ends behind its first line does not.
 const STEADY_AFTER: Duration = Duration::from_secs(5);
+/// The newest peer protocol of the first nodes that keep a configuration: of what is older gossip tells it, too.
+const PROTOCOL_MIN: u16 = 7;
 /// How often it is looked, where there is nobody to ask, whether probes say something else.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -134,6 +136,7 @@ impl Hearing {
             self.old.retain(|id, run| nodes.iter().any(|it| it.id == *id && it.generation == *run));
             self.complaints.retain(|id, _| nodes.iter().any(|it| it.id == *id));
             if self.are_old(&nodes) {
+                self.shared.following.heard_of_none(Instant::now());
                 self.news.send_if_modified(|news| {
                     let is_first = matches!(news, News::None);
                     if is_first {
@@ -185,11 +188,12 @@ impl Hearing {
     }
 
     /// Whether all goes to nodes that keep no configuration: one has said that it is so old, and each other that is
-    /// well has, too. One that is ill does not count, for it might never say anything.
+    /// well has, too, or is by what gossip says of it. One that is ill does not count, for it might never say anything.
     fn are_old(&self, nodes: &[PeerRecord]) -> bool {
         let pool = self.shared.pools.skep();
         let is_old = |it: &PeerRecord| self.old.contains_key(&it.id);
-        nodes.iter().any(is_old) && nodes.iter().all(|it| is_old(it) || !is_well(health(pool, it)))
+        let counts = |it: &PeerRecord| it.protocol.1 >= PROTOCOL_MIN && is_well(health(pool, it));
+        nodes.iter().any(is_old) && nodes.iter().all(|it| is_old(it) || !counts(it))
     }
 
     /// Any that is not too old, and not the one that was left last where there is another. One that is not well only

@@ -97,4 +97,13 @@ impl Following {
     pub fn heard(&self, now: Instant) {
         self.change(|known| (known.heard, known.age_then) = (Some(now), Duration::ZERO));
     }
+
+    /// All nodes are of a version that keeps none. That is no word of what is in force, but where nothing is.
+    pub fn heard_of_none(&self, now: Instant) {
+        self.change(|known| {
+            if known.word == Word::Older || known.position.is_some_and(|it| it.revision == 0) {
+                (known.heard, known.age_then) = (Some(now), Duration::ZERO);
+            }
+        });
+    }
 }

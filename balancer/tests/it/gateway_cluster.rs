@@ -96,6 +96,19 @@ fn an_ill_node_keeps_nobody_closed_where_the_others_are_too_old() {
 }
 
 #[test]
+fn a_node_that_is_old_by_gossip_and_says_nothing_keeps_nobody_closed() {
+    let keys = KeyRing::insecure_loopback();
+    let old = Node::alone(Does::Answers(404));
+    let mute = Node::start(2, &keys, &[old.peer], Does::OldAndMute);
+    let process = balancer(&[&old, &mute], &[]);
+    wait("all goes to the nodes", || shown(&process)["cluster"]["word"] == "older nodes");
+    process.wait_ready();
+    // It is heard of as long as it is so: where one tells nothing any more, that is seen by this.
+    pause(Duration::from_millis(1500));
+    assert!(shown(&process)["cluster"]["age_s"].as_f64().unwrap() < 1.4);
+}
+
+#[test]
 fn a_node_that_is_not_well_or_behind_is_left_and_its_word_does_not_count() {
     let (one, two) = (Scripted::plain("one"), Scripted::plain("two"));
     let keys = KeyRing::insecure_loopback();

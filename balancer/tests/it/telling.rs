@@ -32,6 +32,8 @@ pub enum Does {
     Says(Vec<u8>),
     /// It answers this status, over TLS.
     Answers(u16),
+    /// Gossip says that it is of a version that tells nothing, and its HTTP port says nothing at all.
+    OldAndMute,
     /// It speaks plain HTTP alone, and answers this status to the same.
     Plain(u16),
 }
@@ -64,6 +66,10 @@ impl Node {
         let http = listener.local_addr().unwrap();
         let socket = UdpSocket::bind(ANY).unwrap();
         let peer = socket.local_addr().unwrap();
+        let (protocol, does) = match does {
+            Does::OldAndMute => ((1, 6), Does::Says(vec![])),
+            does => ((1, 7), does),
+        };
         let record = PeerRecord {
             id: NodeId(id),
             program: Program::Node,
@@ -73,7 +79,7 @@ impl Node {
             http: Some(http),
             admin: None,
             version: "0.1.0".into(),
-            protocol: (1, 1),
+            protocol,
             expect: 1,
             raft: RaftRole::Follower,
             leader: None,
@@ -189,7 +195,7 @@ impl Port {
                     return stream.flush();
                 }
                 // What is to be answered from now on ends what was.
-                Does::Answers(_) | Does::Plain(_) => return Ok(()),
+                Does::Answers(_) | Does::Plain(_) | Does::OldAndMute => return Ok(()),
                 Does::Tells(line) | Does::Says(line) if is_new => line,
                 Does::Tells(_) if beat.elapsed() >= BEAT => Told::Beat { revision: at }.encode(),
                 Does::Tells(_) | Does::Says(_) => {

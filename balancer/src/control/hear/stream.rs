@@ -16,8 +16,10 @@ use crate::wire::chunked::{Decoder, Stretch};
 use crate::wire::request_head::Method;
 use crate::wire::response_head::{AnswerLength, ResponseHead};
 
-/// Time for a connection, its TLS and the answer's head.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(1);
+/// Time for a connection and its TLS.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Time for the answer's head: longer than a node asks its leader before it says that none confirms it.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(2);
 /// Time for a line from its first byte, however it trickles.
 const LINE_TIMEOUT: Duration = Duration::from_secs(30);
 /// What stays allocated behind a long line.
@@ -75,24 +77,24 @@ pub struct Lines {
 /// Asks a node. Where it speaks no TLS, and nodes are spoken to without it, it may say in plain text that it is
 /// too old to be asked.
 pub async fn open(address: SocketAddr, tls: &BackendTls, takes_plain: bool) -> Result<Lines, End> {
-    let opening = async {
-        let stream = TcpStream::connect(address).await?;
-        match tls.connect(stream, address).await {
-            Ok(stream) => ask(Stream::Tls(Box::new(stream)), address).await,
-            Err(error) => {
-                let end = if is_plain(&error) { End::Plain } else { End::Io(error) };
-                if !takes_plain {
-                    return Err(end);
-                }
-                match ask(Stream::Plain(TcpStream::connect(address).await?), address).await {
-                    Err(End::TooOld) => Err(End::TooOld),
-                    // Nothing else is believed that comes so.
-                    Ok(_) | Err(_) => Err(end),
-                }
-            }
+    let connecting = async { tls.connect(TcpStream::connect(address).await?, address).await };
+    let error = match timeout(CONNECT_TIMEOUT, connecting).await.map_err(|_| End::Late)? {
+        Ok(stream) => {
+            let asking = ask(Stream::Tls(Box::new(stream)), address);
+            return timeout(HEAD_TIMEOUT, asking).await.map_err(|_| End::Late)?;
         }
+        Err(error) => error,
     };
-    timeout(OPEN_TIMEOUT, opening).await.map_err(|_| End::Late)?
+    let end = if is_plain(&error) { End::Plain } else { End::Io(error) };
+    if !takes_plain {
+        return Err(end);
+    }
+    let asking = async { ask(Stream::Plain(TcpStream::connect(address).await?), address).await };
+    match timeout(HEAD_TIMEOUT, asking).await {
+        Ok(Err(End::TooOld)) => Err(End::TooOld),
+        // Nothing else is believed that comes so.
+        _ => Err(end),
+    }
 }
 
 /// Whether the other side answered a handshake with something else.
