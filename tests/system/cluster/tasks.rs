@@ -34,11 +34,17 @@ pub(crate) async fn agreed(nodes: u8, args: &[&str]) -> Cluster {
     for node in 1..=nodes {
         until("the members agree to tasks", PATIENCE, async || {
             let metrics = cluster.node(node).admin.get("/metrics").await.ok()?.text();
-            metrics.lines().any(|line| line.starts_with("skep_store_level 6")).then_some(())
+            has_tasks(&metrics).then_some(())
         })
         .await;
     }
     cluster
+}
+
+/// Whether the members of a node with these metrics have agreed to tasks.
+pub(crate) fn has_tasks(metrics: &str) -> bool {
+    let level = metrics.lines().find_map(|line| line.strip_prefix("skep_store_level "));
+    level.and_then(|level| level.parse::<f64>().ok()).is_some_and(|level| level >= 6.0)
 }
 
 pub(crate) async fn try_post(client: &Client, path: &str, body: &Value) -> Option<Answer> {
