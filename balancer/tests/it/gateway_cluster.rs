@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use skep_balancer::core::routes::Routes;
 use skep_members::key::KeyRing;
