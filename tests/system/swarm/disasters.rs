@@ -50,7 +50,7 @@ fn a_host_with_the_address_and_a_node_may_die() {
 fn a_host_that_is_cut_off_comes_back_and_has_acknowledged_nothing_alone() {
     let Some(lab) = Lab::take("a host cut off") else { return };
     lab.with_stack();
-    let cluster = lab.one_cluster(3).unwrap();
+    let cluster = lab.the_cluster(3);
     let away = lab.leader().host;
     let traffic = Traffic::start(&lab);
     pause(Duration::from_secs(2));
@@ -72,7 +72,7 @@ fn a_host_that_is_cut_off_comes_back_and_has_acknowledged_nothing_alone() {
     // What was on its way to the quorum before the cut may have come back after it.
     let acked = alone.acked.iter().filter(|acked| acked.sent > cut + Duration::from_millis(500)).count();
     assert_eq!(acked, 0, "the side without a quorum has acknowledged writes");
-    assert_eq!(lab.one_cluster(3).unwrap(), cluster);
+    assert_eq!(lab.the_cluster(3), cluster);
     ledger.expect_nothing_lost(&messages(&lab).unwrap());
     let late = ledger.failed_since(cut + ADDRESS_OUTAGE_MAX);
     assert!(late.is_empty(), "requests fail after the address has moved: {late:#?}");

@@ -15,7 +15,7 @@ const BACK: Duration = Duration::from_secs(20);
 fn every_container_killed_at_once_comes_back_with_every_message() {
     let Some(lab) = Lab::take("everything killed") else { return };
     lab.with_stack();
-    let cluster = lab.one_cluster(3).unwrap();
+    let cluster = lab.the_cluster(3);
     for _ in 0..count(1, 3) {
         let traffic = Traffic::start(&lab);
         pause(Duration::from_secs(3));
@@ -45,7 +45,7 @@ fn every_container_killed_at_once_comes_back_with_every_message() {
         let there = messages(&lab).unwrap();
         ledger.expect_nothing_lost(&there);
         again.expect_nothing_lost(&there);
-        assert_eq!(lab.one_cluster(3).unwrap(), cluster, "the same cluster as before");
+        assert_eq!(lab.the_cluster(3), cluster, "the same cluster as before");
         assert!(back < BACK, "the cluster is back after {back:?}");
     }
 }
@@ -54,7 +54,7 @@ fn every_container_killed_at_once_comes_back_with_every_message() {
 fn a_swarm_that_was_switched_off_comes_back_with_every_message() {
     let Some(lab) = Lab::take("a Swarm switched off") else { return };
     lab.with_stack();
-    let cluster = lab.one_cluster(3).unwrap();
+    let cluster = lab.the_cluster(3);
     let traffic = Traffic::start(&lab);
     pause(Duration::from_secs(2));
     let ledger = traffic.stop();
@@ -69,7 +69,7 @@ fn a_swarm_that_was_switched_off_comes_back_with_every_message() {
     });
     lab.settle(3);
     figure("a Swarm switched off and on", format!("whole after {:.1} s", begun.elapsed().as_secs_f64()));
-    assert_eq!(lab.one_cluster(3).unwrap(), cluster, "the same cluster as before");
+    assert_eq!(lab.the_cluster(3), cluster, "the same cluster as before");
     ledger.expect_nothing_lost(&messages(&lab).unwrap());
 }
 

@@ -170,6 +170,16 @@ impl Lab {
         }
     }
 
+    /// The same once it is so: on a busy machine a leader may change between two that are asked.
+    pub fn the_cluster(&self, nodes: usize) -> String {
+        let mut found = Err(String::new());
+        wait_for("one cluster with one leader", PATIENCE, || {
+            found = self.one_cluster(nodes);
+            found.is_ok()
+        });
+        found.expect("it was found")
+    }
+
     /// A host whose engine answers as a manager of a Swarm that has a leader.
     pub fn manager(&self) -> usize {
         let mut found = 0;
