@@ -26,7 +26,7 @@ async fn curl_python_clients_and_schemathesis_find_the_api_as_its_document_says(
     for node in 1..=3 {
         until("the members agree to tasks", Duration::from_secs(30), async || {
             let metrics = cluster.node(node).admin.get("/metrics").await.ok()?.text();
-            metrics.lines().any(|line| line.starts_with("skep_store_level 6")).then_some(())
+            metrics.lines().any(|line| line.starts_with("skep_store_level 7")).then_some(())
         })
         .await;
     }

@@ -34,7 +34,7 @@ pub(crate) async fn agreed(nodes: u8, args: &[&str]) -> Cluster {
     for node in 1..=nodes {
         until("the members agree to tasks", PATIENCE, async || {
             let metrics = cluster.node(node).admin.get("/metrics").await.ok()?.text();
-            metrics.lines().any(|line| line.starts_with("skep_store_level 6")).then_some(())
+            metrics.lines().any(|line| line.starts_with("skep_store_level 7")).then_some(())
         })
         .await;
     }
