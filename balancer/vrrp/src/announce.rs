@@ -1,4 +1,5 @@
-//! Tells the network who has an address: gratuitous ARP, and unsolicited neighbour advertisements.
+//! Tells the network who has an address: gratuitous ARP, and unsolicited neighbour advertisements; and
+//! carries advertisements that come from another MAC than the interface's.
 //!
 //! No tasks. The socket is open from the start: opening one at a take-over costs milliseconds.
 
@@ -7,15 +8,20 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::packet::icmpv6_checksum;
+use crate::packet::{GROUP_V4, icmpv6_checksum, internet_checksum};
+use crate::socket::{IPV4_HEADER_BYTES, with_ipv4_header};
 use crate::sys;
 
 const ETHERTYPE_ARP: u16 = 0x0806;
+const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
 const BROADCAST: [u8; 6] = [0xff; 6];
 /// Of ff02::1, all nodes.
 const ALL_NODES_MAC: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+
+/// Of 224.0.0.18, all VRRP routers.
+const VRRP_MAC: [u8; 6] = [1, 0, 0x5e, 0, 0, 18];
 
 /// An Ethernet address.
 pub type Mac = [u8; 6];
@@ -43,7 +49,20 @@ impl Announcer {
                 (ETHERTYPE_IPV6, ALL_NODES_MAC, neighbour_advertisement(mac, address, router))
             }
         };
-        self.socket.send_to(&frame, &sys::link_address(index, ethertype, target)?).map(drop)
+        self.send(index, ethertype, target, &frame)
+    }
+
+    /// Multicasts an encoded advertisement from `mac`, as a virtual router that has one of its own does.
+    pub fn advertise(&self, index: u32, mac: Mac, source: Ipv4Addr, payload: &[u8]) -> io::Result<()> {
+        let mut packet = with_ipv4_header(source, GROUP_V4, payload);
+        let checksum = internet_checksum(&packet[..IPV4_HEADER_BYTES]);
+        packet[10..12].copy_from_slice(&checksum.to_be_bytes());
+        let frame = [&VRRP_MAC[..], &mac, &ETHERTYPE_IPV4.to_be_bytes(), &packet].concat();
+        self.send(index, ETHERTYPE_IPV4, VRRP_MAC, &frame)
+    }
+
+    fn send(&self, index: u32, ethertype: u16, target: Mac, frame: &[u8]) -> io::Result<()> {
+        self.socket.send_to(frame, &sys::link_address(index, ethertype, target)?).map(drop)
     }
 }
 

@@ -35,6 +35,7 @@ use crate::router::{Hands, Router};
 use crate::socket::{AdvertSocket, Family, PACKET_BYTES_MAX};
 use crate::status::View;
 use crate::track::{self, Assessment, Health};
+use crate::vmac::make_way;
 use crate::{Command, Handover, VrrpConfig, VrrpError};
 
 /// Packets of one socket that are read in one turn; a flood does not keep timers from firing.
@@ -140,6 +141,12 @@ impl Driver {
             if router.link.as_ref().is_none_or(|link| link.mac.is_none()) {
                 return Err(VrrpError::NoMac(interface.clone()));
             }
+            if let (true, Some(link)) = (router.config.vmac, &router.link) {
+                make_way(&driver.netlink, link, router.config.vrid).await?;
+                // Whether it can be had at all is said now.
+                let had = router.open_vmac();
+                had.map_err(|error| opened(&format!("a virtual MAC address on {interface}"), error))?;
+            }
             router.remove_addresses(&driver.hands_of(at)).await;
         }
         let view = View {
@@ -242,13 +249,11 @@ impl Driver {
     /// What the router acts with: borrowed from some fields, so that the router can be changed.
     fn hands_of(&self, at: usize) -> Hands {
         let router = &self.routers[at];
-        let own = router.vmac.as_ref().map(|vmac| vmac.socket.clone());
-        let shared = || self.sockets.get(&(router.config.interface.clone(), router.family())).cloned();
         Hands {
             netlink: self.netlink.clone(),
             announcer: self.announcer.clone(),
             notifier: self.notifier.clone(),
-            socket: own.or_else(shared),
+            socket: self.sockets.get(&(router.config.interface.clone(), router.family())).cloned(),
         }
     }
 
@@ -377,11 +382,6 @@ impl Driver {
             self.carry_out(at, &mut actions, Instant::now()).await;
         }
         self.end_all_draining().await;
-        for router in &mut self.routers {
-            if let Some(vmac) = router.vmac.take() {
-                vmac.remove(&self.netlink).await;
-            }
-        }
         self.publish();
     }
 }

@@ -50,7 +50,8 @@ impl Forwarding {
             begun_elsewhere.copy_to(before, index).drop()
         };
         let rules = addresses.iter().map(rule).collect();
-        let chain = Chain { name: "prerouting", hook: HOOK_PREROUTING, priority: PRIORITY, rules };
+        let chain =
+            Chain { name: "prerouting", hook: HOOK_PREROUTING, priority: PRIORITY, device: None, rules };
         Ok(Self { _table: OwnedTable::new(family, &[chain])? })
     }
 }
@@ -74,8 +75,15 @@ impl Quiet {
                     let rule = Rule::default().matches(Base::Network, ARP_SENDER, address);
                     rule.write(Base::Network, ARP_SENDER, &own_octets, false)
                 };
-                let input = Chain { name: "input", hook: HOOK_ARP_IN, priority: 0, rules: all(&asked) };
-                let output = Chain { name: "output", hook: HOOK_ARP_OUT, priority: 0, rules: all(&said) };
+                let input =
+                    Chain { name: "input", hook: HOOK_ARP_IN, priority: 0, device: None, rules: all(&asked) };
+                let output = Chain {
+                    name: "output",
+                    hook: HOOK_ARP_OUT,
+                    priority: 0,
+                    device: None,
+                    rules: all(&said),
+                };
                 (FAMILY_ARP, [input, output])
             }
             Family::V6 => {
@@ -94,8 +102,10 @@ impl Quiet {
                 };
                 let mut output: Vec<Rule> = all(&answered);
                 output.extend::<Vec<Rule>>(all(&said));
-                let input = Chain { name: "input", hook: HOOK_INPUT, priority: 0, rules: all(&asked) };
-                let output = Chain { name: "output", hook: HOOK_OUTPUT, priority: 0, rules: output };
+                let input =
+                    Chain { name: "input", hook: HOOK_INPUT, priority: 0, device: None, rules: all(&asked) };
+                let output =
+                    Chain { name: "output", hook: HOOK_OUTPUT, priority: 0, device: None, rules: output };
                 (FAMILY_IPV6, [input, output])
             }
         };

@@ -76,7 +76,7 @@ pub struct RouterConfig {
     pub preempt_delay: Duration,
     pub version: Version,
     pub checksum: Checksum,
-    /// Use the virtual MAC address, on a macvlan of its own.
+    /// Use the virtual MAC address, beside the interface's own.
     pub vmac: bool,
     /// Empty: multicast. Else all of the addresses' family.
     pub peers: Vec<IpAddr>,
@@ -125,6 +125,13 @@ pub enum VrrpError {
     NoInterface(String),
     #[error("{0} is no Ethernet: it has no MAC address to announce")]
     NoMac(String),
+    #[error("--vmac: {0} is a macvlan or an ipvlan, which gets no frames for a second MAC address")]
+    NoSecondMac(String),
+    #[error(
+        "--vmac: the interface {interface} has the virtual MAC address of VRID {vrid} and is not ours: remove it \
+         (`ip link del {interface}`), or choose another --vrid"
+    )]
+    MacTaken { interface: String, vrid: u8 },
     #[error(transparent)]
     Netlink(#[from] netlink::NetlinkError),
     #[error("{what}: {error}")]

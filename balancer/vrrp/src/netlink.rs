@@ -12,8 +12,8 @@ use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::{
     AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, CacheInfo,
 };
-use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
-use rtnetlink::{Error, Handle, LinkMacVlan, LinkUnspec, MulticastGroup, new_multicast_connection};
+use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use rtnetlink::{Error, Handle, MulticastGroup, new_multicast_connection};
 use tokio::time::timeout;
 
 use crate::announce::Mac;
@@ -52,6 +52,10 @@ pub struct Link {
     pub up: bool,
     /// None where it is no Ethernet.
     pub mac: Option<Mac>,
+    /// What the kernel calls its kind, where it is made of another or of nothing.
+    pub kind: Option<InfoKind>,
+    /// The index of the one that it is made of.
+    pub below: Option<u32>,
 }
 
 /// An address that an interface has.
@@ -98,6 +102,11 @@ impl Netlink {
         }
     }
 
+    pub async fn links(&self) -> Result<Vec<Link>, NetlinkError> {
+        let messages: Vec<LinkMessage> = bounded(self.handle.link().get().execute().try_collect()).await?;
+        Ok(messages.iter().map(link).collect())
+    }
+
     pub async fn addresses(&self, index: u32) -> Result<Vec<Assigned>, NetlinkError> {
         let found = self.handle.address().get().set_link_index_filter(index).execute();
         let messages: Vec<AddressMessage> = bounded(found.try_collect()).await?;
@@ -137,26 +146,7 @@ impl Netlink {
         settled(bounded(self.handle.address().del(message).execute()).await)
     }
 
-    /// Makes a macvlan with this MAC on the interface, switched on; one that is there stays.
-    pub async fn add_macvlan(&self, parent: u32, name: &str, mac: Mac) -> Result<Link, NetlinkError> {
-        use rtnetlink::packet_route::link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, MacVlanMode};
-        let made = LinkMacVlan::new(name, parent, MacVlanMode::Private).address(mac.to_vec()).build();
-        settled(bounded(self.handle.link().add(made).execute()).await)?;
-        let index = self.link(name).await?.ok_or(NetlinkError::Silent)?.index;
-        // Every host of the group has this MAC: an address made from it would be there twice. Said
-        // while it is down, and by itself: the kernel would switch it on first.
-        let no_addresses = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
-        let quiet = LinkUnspec::new_with_index(index)
-            .append_extra_attribute(LinkAttribute::AfSpecUnspec(vec![no_addresses]))
-            .build();
-        // A host without IPv6 has nothing to be told.
-        if let Err(error) = bounded(self.handle.link().set(quiet).execute()).await {
-            tracing::debug!(name, %error, "addresses of IPv6 are not switched off");
-        }
-        bounded(self.handle.link().set(LinkUnspec::new_with_index(index).up().build()).execute()).await?;
-        self.link(name).await?.ok_or(NetlinkError::Silent)
-    }
-
+    /// Removes an interface; none there is no error.
     pub async fn remove_link(&self, index: u32) -> Result<(), NetlinkError> {
         settled(bounded(self.handle.link().del(index).execute()).await)
     }
@@ -193,10 +183,18 @@ fn link(message: &LinkMessage) -> Link {
         index: message.header.index,
         up: message.header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp),
         mac: None,
+        kind: None,
+        below: None,
     };
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
+            LinkAttribute::Link(index) => link.below = Some(*index),
+            LinkAttribute::LinkInfo(all) => {
+                link.kind = all
+                    .iter()
+                    .find_map(|it| if let LinkInfo::Kind(kind) = it { Some(kind.clone()) } else { None });
+            }
             LinkAttribute::Address(address) => link.mac = address.as_slice().try_into().ok(),
             _ => {}
         }

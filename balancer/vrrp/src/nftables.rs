@@ -12,14 +12,17 @@ use rtnetlink::sys::{Socket, SocketAddr};
 /// Families of tables.
 pub const FAMILY_IPV4: u8 = 2;
 pub const FAMILY_ARP: u8 = 3;
+pub const FAMILY_NETDEV: u8 = 5;
 pub const FAMILY_IPV6: u8 = 10;
 
-/// Where chains hang, as the kernel numbers it (`nf_inet_hooks`, `NF_ARP_IN`, `NF_ARP_OUT`).
+/// Where chains hang, as the kernel numbers it (`nf_inet_hooks`, `NF_ARP_IN`, `NF_ARP_OUT`,
+/// `NF_NETDEV_INGRESS`).
 pub const HOOK_PREROUTING: u32 = 0;
 pub const HOOK_INPUT: u32 = 1;
 pub const HOOK_OUTPUT: u32 = 3;
 pub const HOOK_ARP_IN: u32 = 0;
 pub const HOOK_ARP_OUT: u32 = 1;
+pub const HOOK_INGRESS: u32 = 0;
 
 const NEW_TABLE: u8 = 0;
 const NEW_CHAIN: u8 = 3;
@@ -41,6 +44,7 @@ const ICMPV6: u8 = 58;
 /// Where in a packet.
 #[derive(Debug, Clone, Copy)]
 pub enum Base {
+    Link = 0,
     Network = 1,
     Transport = 2,
 }
@@ -142,13 +146,6 @@ impl Rule {
         rule.expression("dup", numbers(&[(1, 1), (2, 2)]))
     }
 
-    /// It came by this interface.
-    pub fn came_by(self, index: u32) -> Self {
-        const INPUT_INTERFACE: u32 = 4;
-        let loaded = self.expression("meta", numbers(&[(1, 1), (2, INPUT_INTERFACE)]));
-        loaded.compare(true, &index.to_ne_bytes())
-    }
-
     /// It goes by this interface.
     pub fn goes_by(self, index: u32) -> Self {
         const OUTPUT_INTERFACE: u32 = 5;
@@ -156,17 +153,17 @@ impl Rule {
         loaded.compare(true, &index.to_ne_bytes())
     }
 
+    /// It is for this host, whatever the interface made of the MAC that it was sent to.
+    pub fn for_this_host(self) -> Self {
+        const PACKET_TYPE: u32 = 19;
+        const HOST: u32 = 0;
+        self.immediate(1, &HOST.to_ne_bytes()).expression("meta", numbers(&[(2, PACKET_TYPE), (3, 1)]))
+    }
+
     pub fn drop(self) -> Self {
-        self.verdict(0)
-    }
-
-    pub fn accept(self) -> Self {
-        self.verdict(1)
-    }
-
-    fn verdict(self, code: u32) -> Self {
+        const DROP: u32 = 0;
         let mut verdict = Vec::new();
-        attribute(&mut verdict, 2 | NESTED, &numbers(&[(1, code)]));
+        attribute(&mut verdict, 2 | NESTED, &numbers(&[(1, DROP)]));
         let mut content = numbers(&[(1, 0)]);
         attribute(&mut content, 2 | NESTED, &verdict);
         self.expression("immediate", content)
@@ -187,6 +184,8 @@ pub struct Chain {
     pub name: &'static str,
     pub hook: u32,
     pub priority: i32,
+    /// The interface, where the hook is one's.
+    pub device: Option<String>,
     pub rules: Vec<Rule>,
 }
 
@@ -231,7 +230,11 @@ fn batch(family: u8, name: &str, chains: &[Chain]) -> Vec<u8> {
         let mut content = Vec::new();
         text(&mut content, 1, name);
         text(&mut content, 3, chain.name);
-        attribute(&mut content, 4 | NESTED, &numbers(&[(1, chain.hook), (2, chain.priority as u32)]));
+        let mut hook = numbers(&[(1, chain.hook), (2, chain.priority as u32)]);
+        if let Some(device) = &chain.device {
+            text(&mut hook, 3, device);
+        }
+        attribute(&mut content, 4 | NESTED, &hook);
         text(&mut content, 7, "filter");
         add(NEW_CHAIN, 0, &content);
         for rule in &chain.rules {

@@ -199,6 +199,11 @@ fn pseudo_header(source: IpAddr, destination: IpAddr, len: usize) -> u64 {
     address(source) + address(destination) + len as u64 + u64::from(PROTOCOL)
 }
 
+/// The checksum of bytes whose own field is zero, as RFC 1071 has it.
+pub(super) fn internet_checksum(bytes: &[u8]) -> u16 {
+    !fold(sum(bytes))
+}
+
 /// The checksum of an ICMPv6 message, whose own field is zero.
 pub(super) fn icmpv6_checksum(source: Ipv6Addr, destination: Ipv6Addr, message: &[u8]) -> u16 {
     const ICMPV6: u64 = 58;

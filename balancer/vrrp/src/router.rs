@@ -4,6 +4,7 @@
 //! in between.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -18,7 +19,7 @@ use crate::packet::{Advert, PRIORITY_OWNER, PRIORITY_STOPS};
 use crate::socket::{AdvertSocket, Family};
 use crate::status::RouterStatus;
 use crate::track::Assessment;
-use crate::vmac::VirtualInterface;
+use crate::vmac::{VirtualMac, virtual_mac};
 use crate::{RouterConfig, VirtualAddress};
 use strangers::Strangers;
 
@@ -60,8 +61,8 @@ pub struct Router {
     pub source: Option<IpAddr>,
     /// Who is Active, as its advertisements say.
     pub active: Option<IpAddr>,
-    /// Where the addresses go: the interface, or the macvlan on it.
-    pub device: Option<(u32, Mac)>,
+    /// The virtual MAC, while this one is Active.
+    vmac: Option<VirtualMac>,
     health: Option<String>,
     reason: Reason,
     since: SystemTime,
@@ -75,7 +76,6 @@ pub struct Router {
     pub designated_by_leader: bool,
     /// As the status shows it.
     pub successor: bool,
-    pub vmac: Option<VirtualInterface>,
     pub handing: Option<Handing>,
     pub draining: Option<Draining>,
     pub sending_on: Option<SendingOn>,
@@ -97,7 +97,7 @@ impl Router {
             link: None,
             source: None,
             active: None,
-            device: None,
+            vmac: None,
             health: None,
             reason: Reason::Started,
             since: SystemTime::now(),
@@ -108,7 +108,6 @@ impl Router {
             expected,
             designated_by_leader: false,
             successor: false,
-            vmac: None,
             handing: None,
             draining: None,
             sending_on: None,
@@ -218,6 +217,7 @@ impl Router {
                     if self.draining.is_none() {
                         self.forget_addresses(hands).await;
                     }
+                    self.vmac = None;
                     self.changed(reason, hands);
                     changed = true;
                 }
@@ -266,7 +266,16 @@ impl Router {
         let targets = if self.config.peers.is_empty() { &group[..] } else { &self.config.peers[..] };
         for target in targets {
             let payload = advert.encode(source, *target, self.config.checksum);
-            match socket.send(source, *target, &payload) {
+            let sent = match (self.device(), source) {
+                // A peer may be beyond a router, and the way to it is the kernel's affair.
+                (Some((index, mac)), IpAddr::V4(source))
+                    if self.config.vmac && self.config.peers.is_empty() =>
+                {
+                    hands.announcer.advertise(index, mac, source, &payload)
+                }
+                _ => socket.send(source, *target, &payload),
+            };
+            match sent {
                 Ok(()) => counts::add(&self.counts.adverts_sent),
                 Err(error) => {
                     counts::add(&self.counts.send_failures);
@@ -279,17 +288,46 @@ impl Router {
         }
     }
 
-    /// The addresses as the device gets them: on a macvlan they are hosts, for the way to their
-    /// network is that of the interface below.
-    fn placed(&self) -> impl Iterator<Item = VirtualAddress> + '_ {
-        let whole = self.vmac.as_ref().map(|_| 32);
-        let placed = move |it: &VirtualAddress| VirtualAddress { prefix: whole.unwrap_or(it.prefix), ..*it };
-        self.config.addresses.iter().map(placed)
+    /// The interface's index, and the MAC that the addresses are at.
+    fn device(&self) -> Option<(u32, Mac)> {
+        let link = self.link.as_ref()?;
+        let mac = link.mac?;
+        Some((link.index, if self.config.vmac { virtual_mac(self.config.vrid) } else { mac }))
     }
 
-    async fn set_addresses(&self, hands: &Hands) {
-        let Some((index, _)) = self.device else { return };
-        for VirtualAddress { ip, prefix } in self.placed() {
+    /// The virtual MAC, on this router's interface.
+    pub fn open_vmac(&self) -> io::Result<Option<VirtualMac>> {
+        let (true, Some(link), Some(own)) = (self.config.vmac, &self.link, self.source) else {
+            return Ok(None);
+        };
+        let addresses: Vec<IpAddr> = self.config.addresses.iter().map(|it| it.ip).collect();
+        VirtualMac::open(link, self.config.vrid, &addresses, own).map(Some)
+    }
+
+    /// Has it where the addresses are to be. Tried again with each refreshing of those.
+    fn keep_vmac(&mut self) {
+        let fits = match (&self.vmac, &self.link, self.source) {
+            (Some(vmac), Some(link), Some(own)) => vmac.fits(link, own),
+            _ => false,
+        };
+        if !self.config.vmac || fits {
+            return;
+        }
+        // Not two at once: each rewrites what the other has.
+        self.vmac = None;
+        match self.open_vmac() {
+            Ok(vmac) => self.vmac = vmac,
+            Err(error) => {
+                counts::add(&self.counts.address_failures);
+                tracing::error!(vrid = self.config.vrid, %error, "the virtual MAC address cannot be taken");
+            }
+        }
+    }
+
+    async fn set_addresses(&mut self, hands: &Hands) {
+        self.keep_vmac();
+        let Some((index, _)) = self.device() else { return };
+        for VirtualAddress { ip, prefix } in self.config.addresses.iter().copied() {
             if let Err(error) = hands.netlink.add(index, ip, prefix, Some(ADDRESS_LIFETIME)).await {
                 counts::add(&self.counts.address_failures);
                 tracing::error!(vrid = self.config.vrid, address = %ip, %error, "the address cannot be set");
@@ -299,8 +337,8 @@ impl Router {
 
     /// Takes the addresses away, also those that an earlier run has left behind.
     pub async fn remove_addresses(&self, hands: &Hands) {
-        let Some((index, _)) = self.device else { return };
-        for VirtualAddress { ip, prefix } in self.placed() {
+        let Some((index, _)) = self.device() else { return };
+        for VirtualAddress { ip, prefix } in self.config.addresses.iter().copied() {
             if let Err(error) = hands.netlink.remove(index, ip, prefix).await {
                 counts::add(&self.counts.address_failures);
                 tracing::error!(vrid = self.config.vrid, address = %ip, %error, "the address cannot be removed");
@@ -315,7 +353,7 @@ impl Router {
     }
 
     fn announce(&mut self, hands: &Hands, now: Instant) {
-        let Some((index, mac)) = self.device else { return };
+        let Some((index, mac)) = self.device() else { return };
         let forwards = self.family() == Family::V6 && forwards_ipv6(&self.config.interface);
         for address in &self.config.addresses {
             match hands.announcer.announce(index, mac, address.ip, forwards) {

@@ -19,7 +19,8 @@ pub const PACKET_BYTES_MAX: usize = 2048;
 const RECEIVE_BUFFER_BYTES: usize = 256 * 1024;
 /// Network control, as keepalived and routers mark it (DSCP CS6).
 const TRAFFIC_CLASS: u8 = 0xc0;
-const IPV4_HEADER_BYTES: usize = 20;
+/// Of a header without options.
+pub const IPV4_HEADER_BYTES: usize = 20;
 
 /// IPv4 or IPv6.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -84,8 +85,8 @@ impl AdvertSocket {
         Ok(opened)
     }
 
-    /// Opens one that joins no group: for an interface that is only sent from.
-    pub fn open_to_send(family: Family, interface: &str, index: u32) -> io::Result<Self> {
+    /// One that has joined no group.
+    fn open_to_send(family: Family, interface: &str, index: u32) -> io::Result<Self> {
         let domain = if family == Family::V4 { Domain::IPV4 } else { Domain::IPV6 };
         let socket = Socket::new(domain, Type::RAW, Some(Protocol::from(i32::from(PROTOCOL))))?;
         socket.set_nonblocking(true)?;
@@ -200,8 +201,8 @@ pub fn opened_ipv4(bytes: &[u8]) -> Option<Packet<'_>> {
     })
 }
 
-/// The kernel fills in length, identification and checksum.
-fn with_ipv4_header(source: Ipv4Addr, destination: Ipv4Addr, payload: &[u8]) -> Vec<u8> {
+/// The kernel fills in the checksum, where it is a raw socket of IP that sends it.
+pub fn with_ipv4_header(source: Ipv4Addr, destination: Ipv4Addr, payload: &[u8]) -> Vec<u8> {
     let mut packet = Vec::with_capacity(IPV4_HEADER_BYTES + payload.len());
     let len = (IPV4_HEADER_BYTES + payload.len()) as u16;
     packet.extend([0x45, TRAFFIC_CLASS]);

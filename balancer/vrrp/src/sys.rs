@@ -1,5 +1,5 @@
-//! The system calls that no safe crate has: an address of the link layer, and a message with the
-//! hop limit that it came with. No tasks.
+//! The system calls that no safe crate has: an address of the link layer, a MAC more for an interface,
+//! and a message with the hop limit that it came with. No tasks.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -32,6 +32,27 @@ pub fn link_address(index: u32, ethertype: u16, mac: [u8; 6]) -> io::Result<Sock
         })?
     };
     Ok(address)
+}
+
+/// The interface takes frames for this MAC, too, as long as the packet socket lives.
+pub fn take_mac(socket: &Socket, index: u32, mac: [u8; 6]) -> io::Result<()> {
+    // SAFETY: all bytes zero are a valid `packet_mreq`.
+    let mut request: libc::packet_mreq = unsafe { mem::zeroed() };
+    request.mr_ifindex = i32::try_from(index).map_err(|_| io::ErrorKind::InvalidInput)?;
+    request.mr_type = libc::PACKET_MR_UNICAST as u16;
+    request.mr_alen = mac.len() as u16;
+    request.mr_address[..mac.len()].copy_from_slice(&mac);
+    // SAFETY: the pointer is to a local of the length that is given, and is not kept.
+    let done = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_PACKET,
+            libc::PACKET_ADD_MEMBERSHIP,
+            (&raw const request).cast(),
+            mem::size_of_val(&request) as libc::socklen_t,
+        )
+    };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Has the runtime watch the socket.

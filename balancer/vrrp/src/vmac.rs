@@ -1,77 +1,97 @@
-//! The virtual MAC address: a macvlan interface that has it, and the addresses.
+//! The virtual MAC address, beside the interface's own.
 //!
-//! Hosts then never see the address move; switches do, by the advertisements, which are sent from
-//! the virtual MAC. IPv4 alone. The kernel answers for every address on every interface: rules
-//! keep the real MAC from answering for the virtual address, and the virtual one for others. No
-//! tasks; the rules go with this value, the interface by [`VirtualInterface::remove`].
+//! Hosts then never see the address move; switches do, by the frames that are sent from the virtual
+//! MAC: advertisements and gratuitous ARP. What takes frames that come for it, and says it in answers
+//! of ARP, lives in the kernel by two sockets of this process alone: the interface is made to take one
+//! more address, a rule lets the host believe that such frames are for it, and another writes the
+//! address into what the kernel answers. Without the process there is nothing of it, and while the
+//! router is no Active neither (RFC 9568, section 6.4.2). As section 8.1.2 has it, such an answer's
+//! frame comes from the interface's own MAC. IPv4 alone. No tasks; all goes with the value.
 
+use std::io;
 use std::net::IpAddr;
-use std::sync::Arc;
+
+use rtnetlink::packet_route::link::InfoKind;
+use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::VrrpError;
 use crate::announce::Mac;
 use crate::netlink::{Link, Netlink};
-use crate::nftables::{Base, Chain, FAMILY_ARP, HOOK_ARP_IN, HOOK_ARP_OUT, OwnedTable, Rule, octets};
-use crate::socket::{AdvertSocket, Family};
+use crate::nftables::{
+    Base, Chain, FAMILY_ARP, FAMILY_NETDEV, HOOK_ARP_OUT, HOOK_INGRESS, OwnedTable, Rule, octets,
+};
+use crate::sys;
 
+const ARP_OPERATION: u32 = 6;
+const ARP_SENDER_MAC: u32 = 8;
 const ARP_SENDER: u32 = 14;
-const ARP_TARGET: u32 = 24;
-
-/// A macvlan of ours.
-#[derive(Debug)]
-pub struct VirtualInterface {
-    pub parent: u32,
-    pub index: u32,
-    pub mac: Mac,
-    /// Sends from the virtual MAC.
-    pub socket: Arc<AdvertSocket>,
-    _rules: OwnedTable,
-}
+const ARP_REQUEST: [u8; 2] = [0, 1];
+const ARP_ANSWER: [u8; 2] = [0, 2];
+const FRAME_TARGET: u32 = 0;
 
 /// RFC 9568, section 7.3.
 pub fn virtual_mac(vrid: u8) -> Mac {
     [0, 0, 0x5e, 0, 1, vrid]
 }
 
-impl VirtualInterface {
-    /// Makes it on the interface, which has `own` as its address.
-    pub async fn open(
-        netlink: &Netlink,
-        parent: &Link,
-        vrid: u8,
-        addresses: &[IpAddr],
-        own: IpAddr,
-    ) -> Result<Self, VrrpError> {
-        let (name, mac) = (format!("skep-vrrp.{vrid}"), virtual_mac(vrid));
-        let link = netlink.add_macvlan(parent.index, &name, mac).await?;
-        let open = |what: &str, error| VrrpError::Open { what: format!("{what} {name}"), error };
-        let socket = AdvertSocket::open_to_send(Family::V4, &name, link.index);
-        let socket = Arc::new(socket.map_err(|error| open("a VRRP socket on", error))?);
-        let rules = rules(parent.index, link.index, addresses, own);
-        let rules = rules.map_err(|error| open("rules for ARP on", error))?;
-        Ok(Self { parent: parent.index, index: link.index, mac, socket, _rules: rules })
+/// The interface has the virtual MAC as well, as long as this value lives.
+#[derive(Debug)]
+pub struct VirtualMac {
+    index: u32,
+    own: IpAddr,
+    _taken: Socket,
+    _believed: OwnedTable,
+    _said: OwnedTable,
+}
+
+impl VirtualMac {
+    /// On the interface, which has `own` as its address.
+    pub fn open(link: &Link, vrid: u8, addresses: &[IpAddr], own: IpAddr) -> io::Result<Self> {
+        let mac = virtual_mac(vrid);
+        let believed = vec![Rule::default().matches(Base::Link, FRAME_TARGET, &mac).for_this_host()];
+        let chain = |name, hook, rules| Chain { name, hook, priority: 0, device: None, rules };
+        let ingress = Chain { device: Some(link.name.clone()), ..chain("ingress", HOOK_INGRESS, believed) };
+        let said = addresses.iter().flat_map(|address| {
+            let saying = |what: &[u8]| {
+                let rule = Rule::default().goes_by(link.index).matches(Base::Network, ARP_OPERATION, what);
+                rule.matches(Base::Network, ARP_SENDER, &octets(*address))
+            };
+            [
+                saying(&ARP_ANSWER).write(Base::Network, ARP_SENDER_MAC, &mac, false),
+                // Who is asked learns of who asks: this host asks in its own name.
+                saying(&ARP_REQUEST).write(Base::Network, ARP_SENDER, &octets(own), false),
+            ]
+        });
+        let output = chain("output", HOOK_ARP_OUT, said.collect());
+        let (believed, said) =
+            (OwnedTable::new(FAMILY_NETDEV, &[ingress])?, OwnedTable::new(FAMILY_ARP, &[output])?);
+        // Protocol 0: it is given no frame to receive.
+        let taken = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(0)))?;
+        sys::take_mac(&taken, link.index, mac)?;
+        Ok(Self { index: link.index, own, _taken: taken, _believed: believed, _said: said })
     }
 
-    pub async fn remove(self, netlink: &Netlink) {
-        if let Err(error) = netlink.remove_link(self.index).await {
-            tracing::warn!(%error, "the interface of the virtual MAC address cannot be removed");
-        }
+    /// Whether it is on this interface, with this address of its own.
+    pub fn fits(&self, link: &Link, own: IpAddr) -> bool {
+        (self.index, self.own) == (link.index, own)
     }
 }
 
-fn rules(parent: u32, index: u32, addresses: &[IpAddr], own: IpAddr) -> std::io::Result<OwnedTable> {
-    let all = |rule: &dyn Fn(&[u8]) -> Rule| -> Vec<Rule> {
-        addresses.iter().map(|address| rule(&octets(*address))).collect()
-    };
-    let mut input = all(&|it| Rule::default().came_by(parent).matches(Base::Network, ARP_TARGET, it).drop());
-    input.extend(all(&|it| Rule::default().came_by(index).matches(Base::Network, ARP_TARGET, it).accept()));
-    input.push(Rule::default().came_by(index).drop());
-    let own = octets(own);
-    let output = all(&|it| {
-        let rule = Rule::default().goes_by(parent).matches(Base::Network, ARP_SENDER, it);
-        rule.write(Base::Network, ARP_SENDER, &own, false)
-    });
-    let input = Chain { name: "input", hook: HOOK_ARP_IN, priority: 0, rules: input };
-    let output = Chain { name: "output", hook: HOOK_ARP_OUT, priority: 0, rules: output };
-    OwnedTable::new(FAMILY_ARP, &[input, output])
+/// Before the first use: the interface can have a second MAC, and nobody on it has this one. Versions
+/// before had a macvlan for it, which outlives a process that is killed: what one of them has left
+/// behind is removed.
+pub async fn make_way(netlink: &Netlink, link: &Link, vrid: u8) -> Result<(), VrrpError> {
+    if let Some(InfoKind::MacVlan | InfoKind::MacVtap | InfoKind::IpVlan | InfoKind::IpVtap) = link.kind {
+        return Err(VrrpError::NoSecondMac(link.name.clone()));
+    }
+    let has_it = |other: &Link| other.below == Some(link.index) && other.mac == Some(virtual_mac(vrid));
+    for other in netlink.links().await?.into_iter().filter(has_it) {
+        let ours = other.name == format!("skep-vrrp.{vrid}") && other.kind == Some(InfoKind::MacVlan);
+        if !ours {
+            return Err(VrrpError::MacTaken { interface: other.name, vrid });
+        }
+        tracing::warn!(interface = other.name, "an earlier run has left its virtual MAC behind: removed");
+        netlink.remove_link(other.index).await?;
+    }
+    Ok(())
 }

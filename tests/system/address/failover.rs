@@ -182,32 +182,6 @@ fn the_address_goes_where_the_backends_are_and_stays_where_nobody_has_any() {
 }
 
 #[test]
-fn with_the_virtual_mac_hosts_see_one_neighbour_whoever_holds_the_address() {
-    if !possible("the virtual MAC", &[]) {
-        return;
-    }
-    let _machine = machine_alone();
-    let lan = Lan::new(2);
-    let (mut first, second) = pair(&lan, VIP, &["--vmac", "true"]);
-    let reached = |expected: &str| {
-        let client = Client::start(&lan, "10.78.0.100", Duration::from_millis(2));
-        pause(Duration::from_millis(300));
-        let attempts = client.finish();
-        assert_eq!(failures(&attempts), 0, "{:?}", attempts.iter().find(|it| it.result.is_err()));
-        assert_eq!(attempts.last().unwrap().result.as_deref(), Ok(expected));
-        let neighbours = lan.run(&lan.client(), "neigh show 10.78.0.100");
-        assert!(neighbours.contains("00:00:5e:00:01:33"), "{neighbours}");
-    };
-    reached("host 0");
-    assert_eq!(first.stop(), Some(0), "{}", first.log());
-    second.wait_state("active");
-    reached("host 1");
-    let own = lan.run(&lan.client(), "neigh show 10.78.0.12");
-    assert!(!own.contains("00:00:5e"), "{own}");
-    assert!(!lan.run(&lan.host(0), "link show").contains("skep-vrrp"), "the macvlan is left behind");
-}
-
-#[test]
 fn hosts_that_stood_still_together_do_not_take_over_from_each_other() {
     if !possible("hosts that stand still", &[]) {
         return;

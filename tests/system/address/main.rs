@@ -12,3 +12,4 @@ mod hostile;
 mod measures;
 mod partition;
 mod planned;
+mod vmac;

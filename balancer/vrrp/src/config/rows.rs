@@ -40,7 +40,7 @@ pub const VRRP_CHECKSUM: Setting = Setting::serving(
     "Checksum over IPv4: pseudo-header, as keepalived has it, or message, as RFC 9568",
 );
 pub const VMAC: Setting =
-    Setting::serving("vmac", "BOOL", "false", "Use the virtual MAC address, on a macvlan interface");
+    Setting::serving("vmac", "BOOL", "false", "Use the virtual MAC address, beside the interface's own");
 pub const TRACK: Setting = Setting::serving(
     "track",
     "URL,...",

@@ -8,7 +8,6 @@ use super::Driver;
 use crate::VrrpError;
 use crate::netlink::Change;
 use crate::socket::AdvertSocket;
-use crate::vmac::VirtualInterface;
 
 impl Driver {
     pub(super) async fn changed(&mut self, change: Change) {
@@ -17,7 +16,7 @@ impl Driver {
                 let now = Instant::now();
                 let lost = self.routers.iter().position(|router| {
                     router.is_active()
-                        && router.device.is_some_and(|(index, _)| index == gone.index)
+                        && router.link.as_ref().is_some_and(|link| link.index == gone.index)
                         && router.has_address(gone.address)
                 });
                 if let Some(at) = lost {
@@ -60,7 +59,6 @@ impl Driver {
                 None => Vec::new(),
             };
             let router = &mut self.routers[at];
-            router.device = link.as_ref().and_then(|link| Some((link.index, link.mac?)));
             router.choose_source(&assigned, |address| every.contains(&address));
             router.link = link;
             let key = (interface.clone(), family);
@@ -82,25 +80,7 @@ impl Driver {
                 tracing::debug!(%source, %error, "advertisements cannot be sent from this address yet");
                 self.routers[at].source = None;
             }
-            self.keep_virtual_interface(at).await?;
         }
-        Ok(())
-    }
-
-    /// Makes the macvlan, where one is asked for and its interface is there.
-    async fn keep_virtual_interface(&mut self, at: usize) -> Result<(), VrrpError> {
-        let router = &self.routers[at];
-        let (true, Some(link), Some(own)) = (router.config.vmac, &router.link, router.source) else {
-            return Ok(());
-        };
-        if router.vmac.as_ref().is_none_or(|vmac| vmac.parent != link.index) {
-            let addresses: Vec<IpAddr> = router.config.addresses.iter().map(|it| it.ip).collect();
-            let vrid = router.config.vrid;
-            let vmac = VirtualInterface::open(&self.netlink, link, vrid, &addresses, own).await?;
-            self.routers[at].vmac = Some(vmac);
-        }
-        let router = &mut self.routers[at];
-        router.device = router.vmac.as_ref().map(|vmac| (vmac.index, vmac.mac));
         Ok(())
     }
 }
