@@ -26,6 +26,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::announce::Announcer;
 use crate::counts::{self, Counts, Discard};
 use crate::handing::Then;
+use crate::machine::confirm::Peer;
 use crate::machine::{Action, Heard, State};
 use crate::mesh::{self, Mesh, Seat};
 use crate::netlink::{Change, Netlink};
@@ -101,15 +102,7 @@ impl Driver {
         let routers: Vec<Router> = config.routers.into_iter().map(Router::new).collect();
         let mesh_port = config.mesh_port.unwrap_or_default();
         let mesh = match (config.mesh_port, &config.keys) {
-            (Some(port), Some(keys)) => {
-                let seats = routers.iter().map(|router| Seat {
-                    interface: router.config.interface.clone(),
-                    vrid: router.config.vrid,
-                    family: router.family(),
-                });
-                let mesh = Mesh::start(seats.collect(), port, &edge_tls(keys)?);
-                Some(mesh.map_err(|error| opened(&format!("--vrrp-mesh {port}"), error))?)
-            }
+            (Some(port), Some(keys)) => Some((port, edge_tls(keys)?)),
             _ => {
                 tracing::info!("there is no mesh (it needs a key): VRRP's timers alone decide");
                 None
@@ -127,7 +120,7 @@ impl Driver {
             assessments: track::start(config.tracks, health),
             counts: Arc::default(),
             published,
-            mesh,
+            mesh: None,
             mesh_port,
             handover: config.handover,
             drain: config.drain,
@@ -136,6 +129,11 @@ impl Driver {
             stood_still: false,
         };
         driver.look_at_interfaces().await?;
+        if let Some((port, tls)) = mesh {
+            let seats = driver.routers.iter_mut().map(|router| watching(router, port)).collect();
+            let mesh = Mesh::start(seats, port, &tls);
+            driver.mesh = Some(mesh.map_err(|error| opened(&format!("--vrrp-mesh {port}"), error))?);
+        }
         for (at, router) in driver.routers.iter().enumerate() {
             let interface = &router.config.interface;
             if router.link.as_ref().is_none_or(|link| link.mac.is_none()) {
@@ -261,6 +259,8 @@ impl Driver {
         if actions.is_empty() {
             return;
         }
+        // Before it is advertised, so that it is there to confirm that.
+        self.tell_state(at);
         let hands = self.hands_of(at);
         let publish = self.routers[at].carry_out(actions, &hands, now).await;
         actions.clear();
@@ -304,18 +304,51 @@ impl Driver {
     async fn heard(&mut self, at: usize, advert: &Advert, source: IpAddr) {
         let (now, router) = (Instant::now(), &mut self.routers[at]);
         let Some(own) = router.source else { return };
+        let heard = Heard { priority: advert.priority, interval: advert.interval, source };
+        let patience = router.machine.down_interval();
+        if router.machine.heeds(&heard, own)
+            && let Some(peer) = router.peers.get_mut(&source)
+        {
+            let verdict = peer.heard(heard, now, patience);
+            if verdict.alone {
+                tracing::warn!(
+                    vrid = router.config.vrid, peer = %source, priority = heard.priority,
+                    "the mesh is silent of a peer for too long: its advertisements are believed without"
+                );
+            }
+            if let (Some(number), Some(mesh)) = (verdict.ask, &self.mesh) {
+                mesh.ask(at, source, number);
+            }
+            if verdict.refused {
+                self.refuse(at, source);
+            }
+            if !verdict.believed {
+                return;
+            }
+        }
+        self.heed(at, heard, own).await;
+    }
+
+    /// An advertisement that its sender does not confirm.
+    fn refuse(&self, at: usize, source: IpAddr) {
+        tracing::debug!(vrid = self.routers[at].config.vrid, %source, "an advertisement is not confirmed");
+        self.discard(Discard::Unconfirmed, &self.routers[at].config.interface);
+    }
+
+    async fn heed(&mut self, at: usize, heard: Heard, own: IpAddr) {
+        let (now, router) = (Instant::now(), &mut self.routers[at]);
+        let source = heard.source;
         router.strangers.saw(source, now);
         if router.strangers.present(now) {
             router.machine.set_designated(false);
         }
         counts::add(&router.counts.adverts_received);
-        if advert.priority == PRIORITY_STOPS {
+        if heard.priority == PRIORITY_STOPS {
             counts::add(&router.counts.priority_zero_received);
         }
-        let heard = Heard { priority: advert.priority, interval: advert.interval, source };
         let mut actions = Vec::new();
         router.machine.heard(heard, own, now, &mut actions);
-        let active = (advert.priority != PRIORITY_STOPS).then_some(source);
+        let active = (heard.priority != PRIORITY_STOPS).then_some(source);
         let news = router.machine.state() == State::Backup && router.active != active;
         if router.machine.state() == State::Backup {
             router.active = active;
@@ -383,5 +416,20 @@ impl Driver {
         }
         self.end_all_draining().await;
         self.publish();
+    }
+}
+
+/// Where the mesh finds the router, and the peers whose word it is to bring.
+fn watching(router: &mut Router, port: u16) -> Seat {
+    let scope = router.link.as_ref().map_or(0, |link| link.index);
+    let config = &router.config;
+    let peers: Vec<IpAddr> =
+        config.peers.iter().copied().filter(|peer| Some(*peer) != router.source).collect();
+    router.peers = peers.iter().map(|peer| (*peer, Peer::new(config.peers_proven))).collect();
+    Seat {
+        interface: config.interface.clone(),
+        vrid: config.vrid,
+        family: router.family(),
+        peers: peers.into_iter().map(|peer| planned::mesh_address(peer, port, scope)).collect(),
     }
 }

@@ -27,6 +27,8 @@
 //! none waits, the Active may have been stalled with it, and gets the time for one more
 //! ([`Machine::stood_still`]).
 
+pub mod confirm;
+
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -125,6 +127,12 @@ pub struct Heard {
     pub priority: u8,
     pub interval: Duration,
     pub source: IpAddr,
+}
+
+impl Heard {
+    fn is_higher(&self, claim: u8, own: IpAddr) -> bool {
+        self.priority > claim || self.priority == claim && self.source > own
+    }
 }
 
 /// One virtual router.
@@ -261,6 +269,16 @@ impl Machine {
         }
     }
 
+    /// Whether the state or its timer would follow this advertisement. What an Active does not heed costs it an
+    /// answer at most.
+    pub fn heeds(&self, heard: &Heard, own: IpAddr) -> bool {
+        match (self.state, self.claim) {
+            (State::Initialize, _) | (_, None) => false,
+            (State::Backup, Some(_)) => true,
+            (State::Active, Some(claim)) => heard.is_higher(claim, own),
+        }
+    }
+
     /// An advertisement of another came. `own` is the address that this one sends from.
     pub fn heard(&mut self, heard: Heard, own: IpAddr, now: Instant, out: &mut Vec<Action>) {
         let Some(claim) = self.claim else { return };
@@ -282,8 +300,7 @@ impl Machine {
             }
             State::Active if heard.priority == PRIORITY_STOPS => self.reassert(claim, now, out),
             State::Active => {
-                let higher = heard.priority > claim || heard.priority == claim && heard.source > own;
-                if higher {
+                if heard.is_higher(claim, own) {
                     // A last word: the winner may not have heard of a rival yet, and then would not
                     // tell the network again, whose caches point to here. It answers this.
                     out.extend([Action::Advertise(claim), Action::Release(Reason::HigherHeard)]);

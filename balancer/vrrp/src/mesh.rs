@@ -6,9 +6,12 @@
 //! cluster key: a stranger can neither name nor be named. A keepalived does not listen here, and
 //! then the RFC's timers rule.
 //!
+//! Where peers are configured, each also watches all others, by a connection of its own: they tell it
+//! whether they are Active, which confirms their advertisements (`machine::confirm`).
+//!
 //! Tasks: one that accepts on each interface, one for each connection, one that dials for each
-//! router. The book of who follows ([`Mesh`]) is the driver's. Frames are a length of 16 bits and
-//! a JSON document.
+//! router, and one for each peer of one. The book of who follows ([`Mesh`]) is the driver's. Frames
+//! are a length of 16 bits and a JSON document.
 
 mod connection;
 
@@ -20,17 +23,20 @@ use std::sync::atomic::AtomicU64;
 
 use serde::{Deserialize, Serialize};
 use skep_members::tls::PeerTls;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio_rustls::TlsAcceptor;
 
 use crate::machine::PRIORITY_WEAK;
+use crate::machine::confirm::Word;
 use crate::socket::Family;
-use connection::{Acceptor, accept, follow, listen};
+use connection::{Acceptor, accept, follow, listen, watch_peer};
 
 /// Connections of others, in all.
 const CONNECTIONS_MAX: usize = 128;
 /// Followers of one router.
 const FOLLOWERS_MAX: usize = 32;
+/// Most unicast peers of one router, which watch each other.
+pub const PEERS_MAX: usize = 32;
 /// Events that wait for the driver.
 const EVENTS_MAX: usize = 256;
 
@@ -51,6 +57,12 @@ pub enum Message {
     Prepare { seconds: u64 },
     /// The next to the Active: go, and whether it sends on.
     Ready { forwarding: bool },
+    /// A unicast peer to another, first: tell me of yourself, now and whenever that changes.
+    Watch { version: u16, vrid: u8, family: Spoken },
+    /// What was asked, or 0, and how it is by then.
+    State { active: bool, priority: u8, answers: u64 },
+    /// To the one that is watched: an advertisement came in your name. How is it?
+    Ask { number: u64 },
     /// What follows is no death.
     Bye,
     /// Of a later version.
@@ -81,6 +93,10 @@ pub enum Speaker {
     /// The Active that this one follows.
     Leader(IpAddr),
     Follower(u64),
+    /// The peer that this one watches.
+    Watched(IpAddr),
+    /// A peer that watches this one.
+    Watcher(u64),
 }
 
 /// Something happened to a connection.
@@ -93,7 +109,8 @@ pub enum What {
         sender: mpsc::Sender<Message>,
     },
     Said(Message),
-    /// It is over. In order: the other side said so before.
+    /// It is over. In order: the other side said so before. Of one that is watched: it did, or is found to have
+    /// ended.
     Gone {
         orderly: bool,
     },
@@ -115,6 +132,23 @@ pub struct Seat {
     pub interface: String,
     pub vrid: u8,
     pub family: Family,
+    /// Whom this one watches, with the mesh's port.
+    pub peers: Vec<SocketAddr>,
+}
+
+#[derive(Debug)]
+struct Watcher {
+    sender: mpsc::Sender<Message>,
+    told: Option<Word>,
+}
+
+/// A peer that is watched.
+#[derive(Debug)]
+struct Watched {
+    /// Where a connection to it stands.
+    sender: Option<mpsc::Sender<Message>>,
+    /// Has it tried now.
+    wanted: Arc<Notify>,
 }
 
 #[derive(Debug)]
@@ -132,6 +166,21 @@ struct Links {
     leader: Option<(IpAddr, mpsc::Sender<Message>)>,
     dial: watch::Sender<Option<Target>>,
     told_priority: Option<u8>,
+    watchers: BTreeMap<u64, Watcher>,
+    watched: BTreeMap<IpAddr, Watched>,
+}
+
+impl Links {
+    fn new(dial: watch::Sender<Option<Target>>) -> Self {
+        Self {
+            followers: BTreeMap::new(),
+            leader: None,
+            dial,
+            told_priority: None,
+            watchers: BTreeMap::new(),
+            watched: BTreeMap::new(),
+        }
+    }
 }
 
 /// Whom a dialer is to reach, and what it says of itself.
@@ -170,8 +219,14 @@ impl Mesh {
         let mut links = Vec::new();
         for (router, seat) in seats.into_iter().enumerate() {
             let (dial, targets) = watch::channel(None);
+            let mut link = Links::new(dial);
+            for peer in &seat.peers {
+                let wanted = Arc::new(Notify::new());
+                link.watched.insert(peer.ip(), Watched { sender: None, wanted: wanted.clone() });
+                tokio::spawn(watch_peer(router, seat.clone(), *peer, tls.clone(), wanted, sender.clone()));
+            }
             tokio::spawn(follow(router, seat, tls.clone(), targets, sender.clone()));
-            links.push(Links { followers: BTreeMap::new(), leader: None, dial, told_priority: None });
+            links.push(link);
         }
         Ok(Self { links, events })
     }
@@ -202,6 +257,20 @@ impl Mesh {
                 }
             }
             (Speaker::Follower(id), What::Gone { .. }) => drop(links.followers.remove(&id)),
+            (Speaker::Watcher(id), What::Connected { sender, .. }) if links.watchers.len() < PEERS_MAX => {
+                links.watchers.insert(id, Watcher { sender: sender.clone(), told: None });
+            }
+            (Speaker::Watcher(id), What::Gone { .. }) => drop(links.watchers.remove(&id)),
+            (Speaker::Watched(peer), What::Connected { sender, .. }) => {
+                if let Some(watched) = links.watched.get_mut(&peer) {
+                    watched.sender = Some(sender.clone());
+                }
+            }
+            (Speaker::Watched(peer), What::Gone { .. }) => {
+                if let Some(watched) = links.watched.get_mut(&peer) {
+                    watched.sender = None;
+                }
+            }
             _ => {}
         }
     }
@@ -246,6 +315,36 @@ impl Mesh {
             && leader.try_send(Message::Claim { priority: target.priority }).is_ok()
         {
             links.told_priority = Some(target.priority);
+        }
+    }
+
+    /// Tells those who watch what has changed.
+    pub fn tell_state(&mut self, router: usize, word: Word) {
+        let Word { active, priority } = word;
+        for watcher in self.links[router].watchers.values_mut().filter(|it| it.told != Some(word)) {
+            if watcher.sender.try_send(Message::State { active, priority, answers: 0 }).is_ok() {
+                watcher.told = Some(word);
+            }
+        }
+    }
+
+    /// Answers one who watches.
+    pub fn answer(&mut self, router: usize, watcher: u64, word: Word, number: u64) {
+        let Word { active, priority } = word;
+        if let Some(watcher) = self.links[router].watchers.get_mut(&watcher)
+            && watcher.sender.try_send(Message::State { active, priority, answers: number }).is_ok()
+        {
+            watcher.told = Some(word);
+        }
+    }
+
+    /// Asks a peer, or has it reached first: then it says of itself how it is.
+    pub fn ask(&self, router: usize, peer: IpAddr, number: u64) {
+        let Some(watched) = self.links[router].watched.get(&peer) else { return };
+        match &watched.sender {
+            // One that is full is asked again.
+            Some(sender) => drop(sender.try_send(Message::Ask { number })),
+            None => watched.wanted.notify_one(),
         }
     }
 

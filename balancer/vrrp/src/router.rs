@@ -3,7 +3,7 @@
 //! No tasks. The methods that tell the kernel are awaited by the driver, which is not cancelled
 //! in between.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crate::announce::{Announcer, Mac};
 use crate::counts::{self, RouterCounts};
 use crate::handing::{Draining, Handing, SendingOn};
+use crate::machine::confirm::{Peer, Word};
 use crate::machine::{Action, Machine, MachineConfig, PRIORITY_WEAK, Reason, State};
 use crate::netlink::{Assigned, Link, Netlink};
 use crate::notify::{Notice, Notifier};
@@ -71,6 +72,8 @@ pub struct Router {
     announce_at: Option<Instant>,
     refresh_at: Option<Instant>,
     pub strangers: Strangers,
+    /// Unicast peers whose advertisements the mesh is to confirm.
+    pub peers: BTreeMap<IpAddr, Peer>,
     expected: BTreeSet<IpAddr>,
     /// The Active has named this one as the next.
     pub designated_by_leader: bool,
@@ -105,6 +108,7 @@ impl Router {
             announce_at: None,
             refresh_at: None,
             strangers,
+            peers: BTreeMap::new(),
             expected,
             designated_by_leader: false,
             successor: false,
@@ -130,6 +134,11 @@ impl Router {
     pub fn agrees(&self, advert: &Advert) -> bool {
         advert.addresses.len() == self.expected.len()
             && advert.addresses.iter().all(|address| self.expected.contains(address))
+    }
+
+    /// What it says of itself to its peers.
+    pub fn word(&self) -> Word {
+        Word { active: self.is_active(), priority: self.machine.claim().unwrap_or_default() }
     }
 
     /// The address to send from, among those of the interface: never a virtual one. Of IPv6 the
@@ -411,6 +420,7 @@ impl Router {
             source: self.source.map(|source| source.to_string()),
             active: if self.is_active() { self.source } else { self.active }.map(|it| it.to_string()),
             successor: self.successor,
+            confirmed_peers: self.peers.values().filter(|peer| peer.is_connected()).count(),
             stranger: self.strangers.present(now),
             forwarding: self.sending_on.is_some(),
             draining: self.draining.is_some(),

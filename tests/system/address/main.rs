@@ -10,6 +10,8 @@ mod failover;
 mod holding;
 mod hostile;
 mod measures;
+mod packets;
 mod partition;
 mod planned;
+mod unicast;
 mod vmac;

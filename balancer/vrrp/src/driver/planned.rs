@@ -18,6 +18,7 @@ use crate::Handover;
 use crate::counts;
 use crate::forwarding::{Forwarding, Quiet, has_open_connections};
 use crate::handing::{Draining, Handing, SendingOn, Then};
+use crate::machine::confirm::{Outcome, Word};
 use crate::machine::{Action, PRIORITY_WEAK, State};
 use crate::mesh::{Event, Message, Speaker, Target, What};
 use crate::router::Router;
@@ -31,6 +32,14 @@ const FORWARDING_MAX: Duration = Duration::from_secs(3600);
 /// How long a closed connection's last bytes are waited for.
 const LAST_BYTES_TIMEOUT: Duration = Duration::from_secs(1);
 const LAST_BYTES_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Where another's mesh listens.
+pub fn mesh_address(ip: IpAddr, port: u16, scope: u32) -> SocketAddr {
+    match ip {
+        IpAddr::V6(ip) if ip.is_unicast_link_local() => SocketAddrV6::new(ip, port, 0, scope).into(),
+        _ => SocketAddr::new(ip, port),
+    }
+}
 
 fn addresses(router: &Router) -> Vec<IpAddr> {
     router.config.addresses.iter().map(|address| address.ip).collect()
@@ -113,9 +122,15 @@ impl Driver {
         let Some(mesh) = &mut self.mesh else { return };
         mesh.note(&event);
         let (at, now) = (event.router, Instant::now());
+        if let Speaker::Watched(peer) = event.from {
+            return self.on_word(at, peer, event.what).await;
+        }
         let mut actions: Vec<Action> = Vec::new();
         let router = &mut self.routers[at];
         match (event.from, event.what) {
+            (Speaker::Watcher(id), What::Said(Message::Ask { number })) => {
+                mesh.answer(at, id, router.word(), number)
+            }
             (_, What::Connected { address, .. }) => router.strangers.forget(address),
             (Speaker::Leader(address), What::Unreachable) => router.strangers.missed(address, now),
             (Speaker::Leader(_), What::Said(Message::Next { you })) => {
@@ -162,6 +177,37 @@ impl Driver {
         self.publish();
     }
 
+    /// What a peer says of itself confirms an advertisement that is held, or denies it.
+    async fn on_word(&mut self, at: usize, source: IpAddr, what: What) {
+        let (now, router) = (Instant::now(), &mut self.routers[at]);
+        let patience = router.machine.down_interval();
+        let (Some(peer), Some(own)) = (router.peers.get_mut(&source), router.source) else { return };
+        let was_connected = peer.is_connected();
+        let outcome = match what {
+            What::Said(Message::State { active, priority, answers }) => {
+                router.strangers.forget(source);
+                peer.said(Word { active, priority }, answers, now, patience)
+            }
+            What::Gone { orderly } => peer.lost(orderly, now, patience),
+            What::Connected { .. } | What::Said(_) | What::Unreachable => Outcome::Nothing,
+        };
+        if was_connected != peer.is_connected() {
+            self.publish();
+        }
+        match outcome {
+            Outcome::Nothing => {}
+            Outcome::Believed(heard) => self.heed(at, heard, own).await,
+            Outcome::Refused => self.refuse(at, source),
+        }
+    }
+
+    /// Tells the peers that watch this one how it is.
+    pub(super) fn tell_state(&mut self, at: usize) {
+        if let Some(mesh) = &mut self.mesh {
+            mesh.tell_state(at, self.routers[at].word());
+        }
+    }
+
     fn send_on(&mut self, at: usize, before: IpAddr, seconds: u64) -> bool {
         let (how, router) = (self.handover, &mut self.routers[at]);
         let Some(link) =
@@ -198,6 +244,9 @@ impl Driver {
             if router.draining.as_ref().is_some_and(|draining| draining.until <= now) {
                 self.end_draining(at).await;
             }
+            let patience = self.routers[at].machine.down_interval();
+            self.routers[at].peers.values_mut().for_each(|peer| peer.tick(now, patience));
+            self.tell_state(at);
             let before = self.routers[at].successor;
             self.follow_and_name(at);
             if self.routers[at].successor != before {
@@ -215,14 +264,9 @@ impl Driver {
         // Who is sent on to is followed on: its end of the connection is the end of that.
         let active = router.active.filter(|_| router.machine.state() == State::Backup);
         let leader = router.sending_on.as_ref().map(|sending| sending.to).or(active);
-        let target = leader.zip(claim).map(|(address, priority)| {
-            let address = match address {
-                IpAddr::V6(ip) if ip.is_unicast_link_local() => {
-                    SocketAddrV6::new(ip, self.mesh_port, 0, scope).into()
-                }
-                _ => SocketAddr::new(address, self.mesh_port),
-            };
-            Target { address, priority }
+        let target = leader.zip(claim).map(|(address, priority)| Target {
+            address: mesh_address(address, self.mesh_port, scope),
+            priority,
         });
         mesh.set_target(at, target);
         if router.is_active() {

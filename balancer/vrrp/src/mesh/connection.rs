@@ -10,7 +10,7 @@ use skep_members::tls::PeerTls;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
@@ -27,6 +27,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const DOUBT: Duration = Duration::from_millis(250);
 /// Between two attempts to reach the Active.
 pub(super) const RETRY_INTERVAL: Duration = Duration::from_millis(500);
+/// The same for a peer in whose name an advertisement came.
+const RETRY_INTERVAL_MIN: Duration = Duration::from_millis(20);
 /// After this a host that says nothing is taken for dead; advertisements tell sooner.
 const KEEPALIVE: Duration = Duration::from_secs(2);
 const BACKLOG: i32 = 64;
@@ -86,13 +88,19 @@ impl Acceptor {
             Ok(Err(error)) => return tracing::debug!(%address, %error, "mesh: no member"),
             Err(_) => return,
         };
-        let Message::Hello { version: VERSION, vrid, family, priority } = hello else { return };
+        let (vrid, family, priority) = match hello {
+            Message::Hello { version: VERSION, vrid, family, priority } => (vrid, family, Some(priority)),
+            Message::Watch { version: VERSION, vrid, family } => (vrid, family, None),
+            _ => return,
+        };
         let found = self.seats.iter().position(|seat| {
             seat.interface == self.interface && seat.vrid == vrid && Spoken::from(seat.family) == family
         });
         let Some(router) = found else { return };
-        let from = Speaker::Follower(self.ids.fetch_add(1, Relaxed));
-        let orderly = converse(stream, router, from, address, priority, &self.events).await;
+        let id = self.ids.fetch_add(1, Relaxed);
+        let from = if priority.is_some() { Speaker::Follower(id) } else { Speaker::Watcher(id) };
+        let orderly =
+            converse(stream, router, from, address, priority.unwrap_or_default(), &self.events).await;
         let _ = self.events.send(Event { router, from, what: What::Gone { orderly } }).await;
     }
 }
@@ -110,7 +118,10 @@ pub(super) enum Found {
 
 /// A connection may end for other reasons than its process: a frame that is none, a middlebox, a flushed table.
 /// So whoever is at the other end is asked once more.
-pub(super) async fn look_again(connecting: impl Future<Output = io::Result<Stream>>) -> Found {
+pub(super) async fn look_again(
+    connecting: impl Future<Output = io::Result<Stream>>,
+    within: Duration,
+) -> Found {
     let ended = [
         ErrorKind::ConnectionRefused,
         ErrorKind::ConnectionReset,
@@ -118,7 +129,7 @@ pub(super) async fn look_again(connecting: impl Future<Output = io::Result<Strea
         ErrorKind::BrokenPipe,
         ErrorKind::UnexpectedEof,
     ];
-    match timeout(DOUBT, connecting).await {
+    match timeout(within, connecting).await {
         Ok(Ok(stream)) => Found::Lives(Box::new(stream)),
         // As a process ends, its kernel may close the connection before the port: what came between is reset.
         Ok(Err(error)) if ended.contains(&error.kind()) => Found::Dead,
@@ -162,7 +173,7 @@ pub(super) async fn follow(
                     _ = targets.changed() => None,
                 };
                 let found = match ended {
-                    Some(false) => Some(look_again(connect(&seat, &tls, target)).await),
+                    Some(false) => Some(look_again(connect(&seat, &tls, target), DOUBT).await),
                     Some(true) | None => None,
                 };
                 let orderly = !matches!(found, Some(Found::Dead));
@@ -190,12 +201,54 @@ pub(super) async fn follow(
     }
 }
 
+/// Keeps a connection to a peer, by which that tells of itself.
+pub(super) async fn watch_peer(
+    router: usize,
+    seat: Seat,
+    peer: SocketAddr,
+    tls: PeerTls,
+    wanted: Arc<Notify>,
+    events: mpsc::Sender<Event>,
+) {
+    let (vrid, family, address) = (seat.vrid, seat.family.into(), peer.ip());
+    let from = Speaker::Watched(address);
+    let ended = async |orderly| {
+        let _ = events.send(Event { router, from, what: What::Gone { orderly } }).await;
+    };
+    while !events.is_closed() {
+        let begun = Instant::now();
+        let greeting = Message::Watch { version: VERSION, vrid, family };
+        match look_again(greet(peer, &tls, greeting), CONNECT_TIMEOUT).await {
+            Found::Lives(stream) => {
+                let orderly = converse(*stream, router, from, address, 0, &events).await;
+                ended(orderly).await;
+                // Whoever broke it may not have been the peer: it is asked again at once, but for one that lets
+                // nobody stay.
+                if !orderly && begun.elapsed() >= RETRY_INTERVAL {
+                    continue;
+                }
+            }
+            Found::Dead => ended(true).await,
+            Found::Unknown => tracing::debug!(%address, "mesh: a peer is not reached"),
+        }
+        tokio::select! {
+            () = sleep(RETRY_INTERVAL) => {}
+            () = wanted.notified() => sleep(RETRY_INTERVAL_MIN).await,
+            () = events.closed() => return,
+        }
+    }
+}
+
 async fn connect(seat: &Seat, tls: &PeerTls, target: Target) -> io::Result<Stream> {
-    let stream = TcpStream::connect(target.address).await?;
+    let (vrid, family, priority) = (seat.vrid, seat.family.into(), target.priority);
+    greet(target.address, tls, Message::Hello { version: VERSION, vrid, family, priority }).await
+}
+
+async fn greet(address: SocketAddr, tls: &PeerTls, first: Message) -> io::Result<Stream> {
+    let stream = TcpStream::connect(address).await?;
     prepare(&stream);
     let mut stream = TlsConnector::from(tls.client.clone()).connect(tls.server_name.clone(), stream).await?;
-    let (vrid, family, priority) = (seat.vrid, seat.family.into(), target.priority);
-    write(&mut stream, &Message::Hello { version: VERSION, vrid, family, priority }).await?;
+    write(&mut stream, &first).await?;
     Ok(stream)
 }
 
@@ -203,6 +256,8 @@ fn prepare(stream: &TcpStream) {
     let _ = stream.set_nodelay(true);
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4).with_retries(3);
     let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);
+    // The same where something is on its way to it: the kernel tries that for a quarter of an hour.
+    let _ = SockRef::from(stream).set_tcp_user_timeout(Some(KEEPALIVE * 2));
 }
 
 /// Carries frames both ways until either side ends. Whether the other said so before.

@@ -15,8 +15,7 @@ use super::*;
 fn mesh() -> (Mesh, mpsc::Sender<Event>) {
     let (sender, events) = mpsc::channel(EVENTS_MAX);
     let (dial, _) = watch::channel(None);
-    let links = Links { followers: BTreeMap::new(), leader: None, dial, told_priority: None };
-    (Mesh { links: vec![links], events }, sender)
+    (Mesh { links: vec![Links::new(dial)], events }, sender)
 }
 
 fn join(mesh: &mut Mesh, id: u64, address: &str, priority: u8) -> mpsc::Receiver<Message> {
@@ -99,7 +98,7 @@ async fn a_connection_that_breaks_is_a_death_only_where_its_other_end_is_gone() 
     let target = Target { address: listener.local_addr().unwrap(), priority: 100 };
     let (_dial, targets) = watch::channel(Some(target));
     let (events, mut incoming) = mpsc::channel(EVENTS_MAX);
-    let seat = Seat { interface: "lo".into(), vrid: 1, family: Family::V4 };
+    let seat = Seat { interface: "lo".into(), vrid: 1, family: Family::V4, peers: Vec::new() };
     let follower = tokio::spawn(follow(0, seat, tls.clone(), targets, events));
     let (active, mut greeted) = greet(listener, &tls);
     let mut held = Vec::new();
