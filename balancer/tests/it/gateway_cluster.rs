@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use skep_balancer::core::routes::Routes;
 use skep_members::key::KeyRing;
@@ -104,9 +103,6 @@ fn a_node_that_is_old_by_gossip_and_says_nothing_keeps_nobody_closed() {
     let process = balancer(&[&old, &mute], &[]);
     wait("all goes to the nodes", || shown(&process)["cluster"]["word"] == "older nodes");
     process.wait_ready();
-    // It is heard of as long as it is so: where one tells nothing any more, that is seen by this.
-    pause(Duration::from_millis(1500));
-    assert!(shown(&process)["cluster"]["age_s"].as_f64().unwrap() < 1.4);
 }
 
 #[test]
