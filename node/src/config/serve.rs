@@ -60,7 +60,8 @@ pub(super) fn resolve(layers: &Layers) -> Result<ServeConfig, ConfigError> {
     let http_tls = layers.value(&HTTP_TLS, HttpTls::parse)?;
     if http_tls == HttpTls::Off {
         warnings.push(
-            "--http-tls off: this node tells balancers nothing of the gateway, and where all nodes are told so,              balancers of this version that find them by gossip answer 503; also takes TLS beside plain HTTP"
+            "--http-tls off: this node tells balancers nothing of the gateway, and where all nodes are told so, balancers of \
+             this version that find them by gossip answer 503; also takes TLS beside plain HTTP"
                 .into(),
         );
     }
