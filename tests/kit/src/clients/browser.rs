@@ -56,6 +56,9 @@ impl Browser {
             .args(["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
             .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
             .args(["--hide-scrollbars", "--remote-debugging-port=0"])
+            // No window comes after another, and none needs more shared memory than a container has.
+            .args(["--disable-background-timer-throttling", "--disable-backgrounding-occluded-windows"])
+            .args(["--disable-renderer-backgrounding", "--disable-dev-shm-usage"])
             .arg(format!("--user-data-dir={}", profile.path().display()))
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -154,7 +157,8 @@ impl Protocol {
         self.waiting.lock().expect("no holder panics").insert(id, answer);
         self.sink.lock().await.send(Message::text(request.to_string())).await.expect("the browser listens");
         let answer = tokio::time::timeout(PATIENCE, answered).await;
-        let mut answer = answer.expect("the browser answers in time").expect("the browser answers");
+        let answer = answer.unwrap_or_else(|_| panic!("the browser does not answer in time: {request}"));
+        let mut answer = answer.expect("the browser answers");
         assert!(answer.get("error").is_none(), "{method}: {answer}");
         answer["result"].take()
     }
