@@ -52,6 +52,8 @@ use reload::Reload;
 /// How long new connections are still taken once the drain is announced: who follows `/-/ready`
 /// or the gossip needs a moment to look elsewhere.
 const ANNOUNCE: Duration = Duration::from_millis(300);
+/// How long a start waits for nodes: who connects meanwhile waits in the kernel, and is not refused.
+const FIRST_MAX: Duration = Duration::from_secs(2);
 /// How often certificate files are looked at.
 const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -109,8 +111,9 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
         }
         None => Some(backends).filter(|_| config.has_nodes()),
     };
-    let registry = tokio::spawn(registry::run(shared.pools.skep().clone(), targets));
+    let registry = tokio::spawn(registry::follow(shared.pools.skep().clone(), targets));
 
+    let waited = tokio::time::Instant::now() + FIRST_MAX;
     let gateway = match (&config.gateway, &gossip) {
         (Some(file), _) => {
             let alone = !config.has_nodes();
@@ -123,6 +126,10 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
         }
         (None, None) => None,
     };
+    // Its own are known at once; nodes have to be heard of.
+    if gossip.is_some() {
+        let _ = tokio::time::timeout_at(waited, shared.pools.skep().answers()).await;
+    }
     let (phase, phases) = watch::channel(Phase::Serving);
     let log = access_log::start(&config.access_log).context("--access-log")?;
     let (log, log_file) = (log.as_ref().map(access_log::Writer::sender), log);

@@ -80,6 +80,13 @@ impl Pool {
         self.set.store(Arc::new(set));
         self.changed.notify_one();
     }
+
+    /// Waits until one of its backends was seen to answer. For who starts it: `changed` has one listener.
+    pub(crate) async fn answers(&self) {
+        while self.load().able() == 0 {
+            self.changed.notified().await;
+        }
+    }
 }
 
 /// All pools that there are.

@@ -47,7 +47,7 @@ impl Running {
         let (service, changes) = watch::channel(service);
         let (targets, source) = watch::channel(Vec::new());
         let mut tasks = JoinSet::new();
-        tasks.spawn(registry::run(pool.clone(), source));
+        tasks.spawn(registry::follow(pool.clone(), source));
         tasks.spawn(follow(changes, targets));
         Self { pool, service, _tasks: tasks }
     }
@@ -62,7 +62,7 @@ impl Services {
             if !self.running.contains_key(name) {
                 let running = Running::begin(name, service.clone());
                 let pool = running.pool.clone();
-                new.spawn(async move { answers(&pool).await });
+                new.spawn(async move { pool.answers().await });
                 self.running.insert(name.clone(), running);
             }
         }
@@ -87,12 +87,6 @@ impl Services {
     pub fn end_others(&mut self, table: &Table) {
         let names: HashSet<&str> = table.services.iter().map(|(name, _)| name.as_str()).collect();
         self.running.retain(|name, _| names.contains(name.as_str()));
-    }
-}
-
-async fn answers(pool: &Pool) {
-    while pool.load().able() == 0 {
-        pool.changed.notified().await;
     }
 }
 

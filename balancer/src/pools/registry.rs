@@ -65,41 +65,16 @@ struct Registry {
     gone: VecDeque<u64>,
 }
 
-/// Follows the source until it ends.
-pub async fn run(pool: Arc<Pool>, mut source: watch::Receiver<Vec<Target>>) {
-    let (results, mut incoming) = mpsc::channel(RESULTS_MAX);
+/// Fills the pool with what the source says now, before anything can be asked of it, and follows it until it ends.
+pub fn follow(
+    pool: Arc<Pool>,
+    mut source: watch::Receiver<Vec<Target>>,
+) -> impl Future<Output = ()> + Send + 'static {
+    let (results, incoming) = mpsc::channel(RESULTS_MAX);
     let mut registry = Registry { pool: pool.name.clone(), ..Registry::default() };
-    let mut compare = tokio::time::interval(COMPARE_INTERVAL);
-    let mut rates = Rates::default();
-    source.mark_changed();
-    loop {
-        tokio::select! {
-            changed = source.changed() => {
-                if changed.is_err() {
-                    return;
-                }
-                let targets = source.borrow_and_update().clone();
-                registry.update(targets, |serial, target| {
-                    Some(probe::start(serial, target, pool.tls.clone(), results.clone()))
-                });
-            }
-            Some((serial, health)) = incoming.recv() => {
-                if !registry.probed(serial, health) {
-                    continue;
-                }
-            }
-            () = pool.orders.changed.notified() => {}
-            () = over(pool.orders.next_end()) => {}
-            _ = compare.tick() => {
-                pool.load().eject_outliers(&mut rates, Instant::now());
-                continue;
-            }
-        }
-        for backend in pool.orders.expire(Instant::now()) {
-            tracing::warn!(pool = pool.name, backend, "the time of an operator's ejection is over");
-        }
-        pool.store(registry.publish(&pool.orders));
-    }
+    registry.obey(&pool, &mut source, &results);
+    pool.store(registry.publish(&pool.orders));
+    registry.run(pool, source, results, incoming)
 }
 
 /// Waits for the end of an ejection, where one has a time.
@@ -111,6 +86,54 @@ async fn over(end: Option<Instant>) {
 }
 
 impl Registry {
+    async fn run(
+        mut self,
+        pool: Arc<Pool>,
+        mut source: watch::Receiver<Vec<Target>>,
+        results: mpsc::Sender<(u64, Health)>,
+        mut incoming: mpsc::Receiver<(u64, Health)>,
+    ) {
+        let mut compare = tokio::time::interval(COMPARE_INTERVAL);
+        let mut rates = Rates::default();
+        loop {
+            tokio::select! {
+                changed = source.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    self.obey(&pool, &mut source, &results);
+                }
+                Some((serial, health)) = incoming.recv() => {
+                    if !self.probed(serial, health) {
+                        continue;
+                    }
+                }
+                () = pool.orders.changed.notified() => {}
+                () = over(pool.orders.next_end()) => {}
+                _ = compare.tick() => {
+                    pool.load().eject_outliers(&mut rates, Instant::now());
+                    continue;
+                }
+            }
+            for backend in pool.orders.expire(Instant::now()) {
+                tracing::warn!(pool = pool.name, backend, "the time of an operator's ejection is over");
+            }
+            pool.store(self.publish(&pool.orders));
+        }
+    }
+
+    fn obey(
+        &mut self,
+        pool: &Pool,
+        source: &mut watch::Receiver<Vec<Target>>,
+        results: &mpsc::Sender<(u64, Health)>,
+    ) {
+        let targets = source.borrow_and_update().clone();
+        self.update(targets, |serial, target| {
+            Some(probe::start(serial, target, pool.tls.clone(), results.clone()))
+        });
+    }
+
     /// What waits for it waits in vain, though it is not known any more.
     fn forget(&mut self, serial: u64) {
         self.gone.push_back(serial);

@@ -13,6 +13,7 @@ use skep_members::in_force::Keys;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{sleep, timeout};
 
+use super::super::FIRST_MAX;
 use super::super::copy::Copies;
 use super::super::hear::{Hearing, News, State};
 use super::{Keeper, complain};
@@ -20,8 +21,6 @@ use crate::core::following::{Position, Word};
 use crate::core::routes::Routes;
 use crate::core::shared::Shared;
 
-/// How long a start waits for a node's word: who connects meanwhile waits in the kernel, and is not refused.
-const FIRST_MAX: Duration = Duration::from_secs(2);
 /// How long the copy is waited for: behind a disk that hangs there is none.
 const COPY_MAX: Duration = Duration::from_secs(1);
 /// Between two attempts to write a copy that could not be written.
