@@ -294,6 +294,15 @@ mod tests {
         registry
     }
 
+    #[tokio::test]
+    async fn a_pool_has_what_its_source_says_before_anything_else_runs() {
+        let pool = Pool::new("p", false, None);
+        let (_source, targets) = watch::channel(vec![target(1, TargetState::Static)]);
+        let following = follow(pool.clone(), targets);
+        assert_eq!(pool.load().serving.len(), 1);
+        drop(following);
+    }
+
     #[test]
     fn parts_of_a_hundred_weigh_what_the_same_parts_of_less_do() {
         for (weights, expected) in [
