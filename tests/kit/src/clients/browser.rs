@@ -82,13 +82,21 @@ impl Browser {
         });
         let reading = protocol.clone();
         tokio::spawn(async move {
-            while let Some(Ok(frame)) = stream.next().await {
-                if let Ok(text) = frame.to_text()
-                    && let Ok(said) = serde_json::from_str(text)
-                {
-                    reading.heard(said);
+            let ended = loop {
+                match stream.next().await {
+                    Some(Ok(frame)) => {
+                        if let Ok(text) = frame.to_text()
+                            && let Ok(said) = serde_json::from_str(text)
+                        {
+                            reading.heard(said);
+                        }
+                    }
+                    ended => break ended,
                 }
-            }
+            };
+            reading.complain(format!("the browser says no more: {ended:?}"));
+            // Nobody waits for what will not come.
+            reading.waiting.lock().expect("no holder panics").clear();
         });
         Self { child, _profile: profile, protocol }
     }
@@ -100,7 +108,7 @@ impl Browser {
         let attached = self.protocol.call("", "Target.attachToTarget", wanted).await;
         let session = attached["sessionId"].as_str().expect("a session").to_owned();
         let window = Window { protocol: self.protocol.clone(), session };
-        for domain in ["Runtime.enable", "Log.enable", "Page.enable"] {
+        for domain in ["Runtime.enable", "Log.enable", "Page.enable", "Inspector.enable"] {
             window.call(domain, json!({})).await;
         }
         // Else the window behind another counts as hidden.
@@ -112,7 +120,7 @@ impl Browser {
 
     /// What scripts and loads complained of so far; it is forgotten then.
     pub fn take_complaints(&self) -> Vec<String> {
-        std::mem::take(&mut *self.protocol.complaints.lock().expect("no holder panics"))
+        self.protocol.complaints()
     }
 }
 
@@ -139,12 +147,23 @@ impl Protocol {
             Some("Runtime.consoleAPICalled") if said["params"]["type"] == "error" => {
                 Some(said["params"]["args"].to_string())
             }
+            Some(method @ ("Inspector.targetCrashed" | "Target.targetCrashed" | "Inspector.detached")) => {
+                Some(format!("{method}: {}", said["params"]))
+            }
             Some("Log.entryAdded") if said["params"]["entry"]["level"] == "error" => {
                 Some(said["params"]["entry"].to_string())
             }
             _ => None,
         };
-        self.complaints.lock().expect("no holder panics").extend(complaint);
+        complaint.into_iter().for_each(|complaint| self.complain(complaint));
+    }
+
+    fn complain(&self, complaint: String) {
+        self.complaints.lock().expect("no holder panics").push(complaint);
+    }
+
+    fn complaints(&self) -> Vec<String> {
+        std::mem::take(&mut *self.complaints.lock().expect("no holder panics"))
     }
 
     async fn call(&self, session: &str, method: &str, params: Value) -> Value {
@@ -157,8 +176,9 @@ impl Protocol {
         self.waiting.lock().expect("no holder panics").insert(id, answer);
         self.sink.lock().await.send(Message::text(request.to_string())).await.expect("the browser listens");
         let answer = tokio::time::timeout(PATIENCE, answered).await;
-        let answer = answer.unwrap_or_else(|_| panic!("the browser does not answer in time: {request}"));
-        let mut answer = answer.expect("the browser answers");
+        let Ok(Ok(mut answer)) = answer else {
+            panic!("the browser does not answer: {request}; it said {:?}", self.complaints())
+        };
         assert!(answer.get("error").is_none(), "{method}: {answer}");
         answer["result"].take()
     }
