@@ -22,10 +22,12 @@
 //!
 //! Tasks that were put as a [`batch`] are counted there as they end, and are known as long as it is.
 //!
-//! Payloads and results lie in the state itself, all together within [`Limits::task_bytes_max`]. What is looked
-//! up (ids, unique keys, times) is made of the slots when they are opened.
+//! Payloads and results lie in the state itself, and from [`Level::TASK_FILES`] on in a [`Heap`], of which the state has
+//! the places; all together within [`Limits::task_bytes_max`], and what is in memory within
+//! [`Limits::task_memory_max`]. What is looked up (ids, unique keys, times) is made of the slots when they are opened.
 //!
 //! [`Limits::task_bytes_max`]: crate::level::Limits::task_bytes_max
+//! [`Limits::task_memory_max`]: crate::level::Limits::task_memory_max
 
 mod again;
 mod batch;
@@ -36,6 +38,7 @@ mod lanes;
 mod listed;
 mod look;
 mod mend;
+mod moved;
 mod noted;
 mod put;
 mod queue;
@@ -52,12 +55,15 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Stamp;
 use crate::clock::mends::Mends;
 use crate::command::{Op as Proposed, OpOutcome};
+use crate::heap::{Blob, Heap};
 use crate::kind::{At, Invalid, Kind, Stopped};
+use crate::level::{Level, Limits};
 use crate::rolling::Rolling;
 use crate::task::{Lease, Member, Policy, TaskId, TaskOp, TaskOutcome, TaskState};
 pub use batch::Batch;
 pub use listed::{HeldView, Listed, Part, WorkerView};
 pub use look::QueueView;
+pub use moved::Which;
 pub use queue::Counts;
 pub use record::TasksRecord;
 
@@ -71,7 +77,7 @@ const FENCE_MAX: u64 = 1 << 53;
 const FENCE_STEP: u64 = 1 << 32;
 
 /// A task in its slot.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Task {
     pub id: TaskId,
     queue: u16,
@@ -95,18 +101,19 @@ pub struct Task {
     /// Who claimed it last.
     pub worker: Option<Arc<str>>,
     pub body: Arc<Body>,
+    /// It is let go when it cannot be needed any more.
+    pub payload: Blob,
     /// The result of one that is done, else the last error.
-    pub outcome: Bytes,
+    pub outcome: Blob,
     pub progress: Bytes,
     /// Where it is in the batch that it is of.
     pub member: Option<Member>,
 }
 
-/// What of a task never changes; but a payload is let go when it cannot be needed any more.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// What of a task never changes. Tasks that are alike share it.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Body {
     pub kind: String,
-    pub payload: Bytes,
     pub unique: Option<String>,
     pub key: Option<String>,
     pub policy: Policy,
@@ -149,7 +156,14 @@ pub struct Tasks {
     members: BTreeSet<(u64, u32, u64)>,
     /// When a batch was over, and which.
     over: BTreeSet<(u64, u64)>,
-    bytes: usize,
+    /// What all take of the room that there is, and of that in memory.
+    room: Room,
+    /// Where the bytes are that are not here.
+    heap: Heap,
+    /// Whether what comes goes there.
+    is_filed: bool,
+    /// Of the task that came last.
+    last_body: Option<Arc<Body>>,
     /// That of the state, while an operation is applied.
     rolling: Rolling,
 }
@@ -158,12 +172,13 @@ impl Kind for Tasks {
     type Op<'a> = (&'a TaskOp, Stamp);
     type Outcome = OpOutcome;
     type Record = TasksRecord;
-    type Ground = ();
+    type Ground = Heap;
 
     fn apply(&mut self, (op, told): (&TaskOp, Stamp), at: &mut At<'_>) -> Result<OpOutcome, Stopped> {
         let now = at.clock.time(told);
         at.clock.note(now);
         let (now, limits) = (now.0, at.limits);
+        self.is_filed = at.level >= Level::TASK_FILES;
         self.rolling = std::mem::take(at.rolling);
         let outcome = match op {
             TaskOp::Put { nonce, tasks } => self.put(*nonce, tasks, now, limits),
@@ -204,7 +219,7 @@ impl Kind for Tasks {
     }
 
     fn again(&self, _mends: &Mends) -> impl Iterator<Item = Result<Proposed, Stopped>> {
-        self.made_again().map(|op| Ok(Proposed::Tasks { time_ms: 0, op }))
+        self.made_again().map(|op| Ok(Proposed::Tasks { time_ms: 0, op: op? }))
     }
 
     fn revision(&self) -> u64 {
@@ -215,17 +230,18 @@ impl Kind for Tasks {
         self.held.clone()
     }
 
-    fn open(held: TasksRecord, (): ()) -> Result<Self, Invalid> {
-        Ok(Tasks::of(held))
+    fn open(held: TasksRecord, heap: Heap) -> Result<Self, Invalid> {
+        Ok(Tasks::of(held, heap))
     }
 }
 
 impl Task {
-    /// Why it is not done, as far as that is known: what its last try said, or that it took its workers with it.
-    pub fn error(&self) -> &[u8] {
+    /// Why it is not done, as far as that is known: what its last try said, which is its outcome, or that it took its
+    /// workers with it.
+    pub fn error<'a>(&self, outcome: &'a [u8]) -> &'a [u8] {
         match self.lost >= end::LOST_MAX {
             true => b"worker-lost",
-            false => &self.outcome,
+            false => outcome,
         }
     }
 
@@ -241,15 +257,48 @@ impl Task {
     }
 
     /// What it takes of the room that there is.
-    fn charge(&self) -> usize {
+    fn charge(&self) -> Room {
         let body = &self.body;
-        TASK_OVERHEAD_BYTES
+        let memory = TASK_OVERHEAD_BYTES
             + body.kind.len()
-            + body.payload.len()
             + key_bytes(body.unique.as_ref())
             + key_bytes(body.key.as_ref())
-            + self.outcome.len()
-            + self.progress.len()
+            + self.progress.len();
+        Room { bytes: memory + self.payload.len() + self.outcome.len(), memory }
+    }
+}
+
+/// What is taken of the room that there is for tasks: bytes of all, and those of them that stay in memory.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Room {
+    bytes: usize,
+    memory: usize,
+}
+
+impl Room {
+    /// So much that is in memory.
+    fn memory(bytes: usize) -> Room {
+        Room { bytes, memory: bytes }
+    }
+
+    /// So much that may be in files.
+    fn filed(bytes: usize) -> Room {
+        Room { bytes, memory: 0 }
+    }
+
+    fn plus(self, other: Room) -> Room {
+        Room {
+            bytes: self.bytes.saturating_add(other.bytes),
+            memory: self.memory.saturating_add(other.memory),
+        }
+    }
+
+    fn less(self, other: Room) -> Room {
+        Room { bytes: self.bytes - other.bytes, memory: self.memory - other.memory }
+    }
+
+    fn is_within(self, limits: &Limits) -> bool {
+        self.bytes <= limits.task_bytes_max && self.memory <= limits.task_memory_max
     }
 }
 

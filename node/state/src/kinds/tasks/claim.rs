@@ -95,7 +95,7 @@ impl Tasks {
                 let Some(task) = self.held.table.get_mut(slot) else { break };
                 (task.fence, task.ended, task.worker) = (fence, Ended::Not, Some(name.clone()));
                 may_have_suspect &= !task.is_suspect();
-                bytes += task.body.payload.len();
+                bytes += task.payload.len();
                 given.push(Lease { id: task.id, fence });
                 let timer_ms = match task.body.policy.timeout_ms {
                     0 => 0,

@@ -59,7 +59,7 @@ impl Tasks {
             last = *seq;
             let Some(task) = self.held.table.get(*slot) else { continue };
             if task.queue == queue && list.state.is_none_or(|state| task.state == state) {
-                bytes += task.body.payload.len() + task.outcome.len() + task.progress.len();
+                bytes += task.payload.len() + task.outcome.len() + task.progress.len();
                 found.push(task.clone());
             }
         }

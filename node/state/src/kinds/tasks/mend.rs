@@ -40,6 +40,7 @@ impl Tasks {
             past(&mut std::sync::Arc::make_mut(worker).seen_ms);
         }
         held.changes += 1;
-        *self = Tasks::of(held);
+        let heap = std::mem::take(&mut self.heap);
+        *self = Tasks::of(held, heap.recounted());
     }
 }

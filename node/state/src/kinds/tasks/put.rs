@@ -7,7 +7,8 @@ use bytes::Bytes;
 
 use super::queue::Queue;
 use super::table::Edge;
-use super::{Body, Ended, FENCE_MAX, TASK_OVERHEAD_BYTES, Task, Tasks, key_bytes, noted};
+use super::{Body, Ended, FENCE_MAX, Room, TASK_OVERHEAD_BYTES, Task, Tasks, key_bytes, noted};
+use crate::heap::Blob;
 use crate::level::Limits;
 use crate::task::{
     Member, NewTask, PUT_TASKS_MAX, QueueSettings, SEQ_MAX, SavedTask, TaskId, TaskOutcome, TaskState, When,
@@ -33,7 +34,7 @@ impl Tasks {
         {
             return TaskOutcome::Met { id };
         }
-        if let Err(refused) = self.admit(tasks.iter(), 0, For::Puts, limits) {
+        if let Err(refused) = self.admit(tasks.iter(), Room::default(), For::Puts, limits) {
             return refused;
         }
         for (number, task) in (0..).zip(tasks) {
@@ -48,7 +49,7 @@ impl Tasks {
     pub(super) fn admit<'a>(
         &mut self,
         tasks: impl Iterator<Item = &'a NewTask> + Clone,
-        beside: usize,
+        beside: Room,
         of: For,
         limits: &Limits,
     ) -> Result<(), TaskOutcome> {
@@ -71,8 +72,8 @@ impl Tasks {
         }
         let lane = |task: &'a NewTask| Some((*self.by_queue.get(&*task.queue)?, task.key.as_deref()?));
         let has_lanes = self.have_lanes(tasks.clone().filter_map(lane), of, limits);
-        let kept_free = of.kept_free(limits);
-        match has_lanes && self.make_room(beside + kept_free + tasks.map(charge).sum::<usize>(), limits) {
+        let wanted = tasks.map(charge).fold(beside.plus(of.kept_free(limits)), Room::plus);
+        match has_lanes && self.make_room(wanted, limits) {
             true => Ok(()),
             false => Err(TaskOutcome::Full),
         }
@@ -126,14 +127,11 @@ impl Tasks {
         timer_ms: u64,
         now: u64,
     ) -> u32 {
-        let body = Body {
-            kind: new.kind.clone(),
-            // A copy: it must not keep a whole log entry's memory alive.
-            payload: Bytes::copy_from_slice(&new.payload),
-            unique: new.unique.clone(),
-            key: new.key.clone(),
-            policy: new.policy,
-        };
+        let (kind, unique, key) = (new.kind.clone(), new.unique.clone(), new.key.clone());
+        let body = Body { kind, unique, key, policy: new.policy };
+        let last = self.last_body.take().filter(|last| **last == body);
+        let body = last.unwrap_or_else(|| Arc::new(body));
+        self.last_body = Some(body.clone());
         let task = Task {
             id,
             queue,
@@ -148,13 +146,14 @@ impl Tasks {
             since_ms: now,
             timer_ms,
             worker: None,
-            body: Arc::new(body),
-            outcome: Bytes::new(),
+            body,
+            payload: self.keep(&new.payload),
+            outcome: Blob::default(),
             progress: Bytes::new(),
             member: None,
         };
-        self.bytes += task.charge();
-        noted::body(&mut self.rolling, &task);
+        self.room = self.room.plus(task.charge());
+        noted::body(&mut self.rolling, &task, &new.payload);
         let slot = self.held.table.insert(task);
         self.by_seq.insert(id.seq, slot);
         if let Some(unique) = &new.unique
@@ -281,7 +280,7 @@ impl Tasks {
         let Some(queue) = self.by_queue.get(&*task.queue).copied() else { return TaskOutcome::Full };
         let lane = task.key.as_deref().filter(|_| state.is_unfinished()).map(|key| (queue, key));
         if !self.have_lanes(lane.into_iter(), For::Ends, limits)
-            || !self.make_room(charge(task) + outcome.len(), limits)
+            || !self.make_room(charge(task).plus(Room::filed(outcome.len())), limits)
         {
             return TaskOutcome::Full;
         }
@@ -317,11 +316,12 @@ pub(super) enum For {
 
 impl For {
     /// Bytes of the room for tasks that stay free.
-    pub(super) fn kept_free(self, limits: &Limits) -> usize {
+    pub(super) fn kept_free(self, limits: &Limits) -> Room {
+        let (bytes, memory) = (limits.task_bytes_max, limits.task_memory_max);
         match self {
-            For::Puts => limits.task_bytes_max / 8,
-            For::Results => limits.task_bytes_max / 4,
-            For::Ends => 0,
+            For::Puts => Room { bytes: bytes / 8, memory: memory / 8 },
+            For::Results => Room { bytes: bytes / 4, memory: 0 },
+            For::Ends => Room::default(),
         }
     }
 
@@ -335,10 +335,10 @@ impl For {
 }
 
 /// What a task takes of the room that there is, as it comes.
-fn charge(task: &NewTask) -> usize {
-    TASK_OVERHEAD_BYTES
+fn charge(task: &NewTask) -> Room {
+    let memory = TASK_OVERHEAD_BYTES
         + task.kind.len()
-        + task.payload.len()
         + key_bytes(task.unique.as_ref())
-        + key_bytes(task.key.as_ref())
+        + key_bytes(task.key.as_ref());
+    Room { bytes: memory + task.payload.len(), memory }
 }

@@ -1,7 +1,6 @@
 //! How a task goes from one state to another, and from one list to another.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -9,7 +8,8 @@ use super::batch::Batch;
 use super::queue::Queue;
 use super::record::TasksRecord;
 use super::table::{Edge, List};
-use super::{Body, Task, Tasks, Timed, noted};
+use super::{Room, Task, Tasks, Timed, noted};
+use crate::heap::Blob;
 use crate::level::Limits;
 use crate::task::{Member, TaskId, TaskOutcome, TaskState};
 
@@ -126,13 +126,14 @@ impl Tasks {
         self.free_unique(slot);
         let mut timer_ms = 0;
         if let Some(task) = self.held.table.get_mut(slot) {
-            self.bytes -= task.progress.len();
+            self.room = self.room.less(Room::memory(task.progress.len()));
             task.progress = Bytes::new();
             if task.member.is_none() {
                 // A time of 0 would be none.
                 timer_ms = now.saturating_add(task.body.policy.keep_ms).max(1);
-                self.bytes -= task.body.payload.len();
-                task.body = Arc::new(Body { payload: Bytes::new(), ..Body::clone(&task.body) });
+                let payload = std::mem::take(&mut task.payload);
+                self.room = self.room.less(Room::filed(payload.len()));
+                self.heap.let_go(&payload);
             }
         }
         self.shift(slot, state, Edge::Tail, timer_ms, now);
@@ -146,7 +147,9 @@ impl Tasks {
             if let Some(Member { batch, place }) = task.member {
                 self.members.remove(&(batch, place, task.id.seq));
             }
-            self.bytes -= task.charge();
+            self.room = self.room.less(task.charge());
+            self.heap.let_go(&task.payload);
+            self.heap.let_go(&task.outcome);
             noted::forgotten(&mut self.rolling, task.id.seq);
         }
         self.held.changes += 1;
@@ -164,10 +167,10 @@ impl Tasks {
         }
     }
 
-    /// Whether there is room for so many bytes, once the oldest of what is finished is forgotten that stands in
+    /// Whether there is room for so much, once the oldest of what is finished is forgotten that stands in
     /// the way.
-    pub(super) fn make_room(&mut self, bytes: usize, limits: &Limits) -> bool {
-        while self.bytes.saturating_add(bytes) > limits.task_bytes_max {
+    pub(super) fn make_room(&mut self, wanted: Room, limits: &Limits) -> bool {
+        while !self.room.plus(wanted).is_within(limits) {
             if !self.forget_oldest() {
                 return false;
             }
@@ -177,12 +180,38 @@ impl Tasks {
 
     /// Sets what a task came to, within the room that there is.
     pub(super) fn set_outcome(&mut self, slot: u32, outcome: &[u8]) {
+        let kept = self.keep(outcome);
         if let Some(task) = self.held.table.get_mut(slot) {
-            self.bytes -= task.outcome.len();
+            let former = std::mem::replace(&mut task.outcome, kept);
+            self.room = self.room.less(Room::filed(former.len())).plus(Room::filed(outcome.len()));
+            self.heap.let_go(&former);
+            noted::outcome(&mut self.rolling, task.id.seq, outcome);
+        }
+    }
+
+    /// Takes in bytes of a task.
+    pub(super) fn keep(&mut self, bytes: &[u8]) -> Blob {
+        match self.is_filed {
+            true => self.heap.push(bytes),
             // A copy: it must not keep a whole log entry's memory alive.
-            task.outcome = Bytes::copy_from_slice(outcome);
-            self.bytes += task.outcome.len();
-            noted::outcome(&mut self.rolling, task);
+            false => Blob::Here(Bytes::copy_from_slice(bytes)),
+        }
+    }
+
+    /// All bytes of tasks are in files from here on.
+    pub(crate) fn become_filed(&mut self) {
+        self.is_filed = true;
+        for slot in 0..self.held.table.slots() {
+            let is_here = |task: &Task| [&task.payload, &task.outcome].iter().any(|blob| blob.is_here());
+            if !self.held.table.get(slot).is_some_and(is_here) {
+                continue;
+            }
+            let Some(task) = self.held.table.get_mut(slot) else { continue };
+            for blob in [&mut task.payload, &mut task.outcome] {
+                if let Blob::Here(bytes) = blob {
+                    *blob = self.heap.push(bytes);
+                }
+            }
         }
     }
 }
