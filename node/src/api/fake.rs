@@ -21,6 +21,7 @@ use skep_raft::wire::TimeMend;
 use skep_state::clock::{Clock, Stamp};
 use skep_state::command::OpOutcome;
 use skep_state::gateway::{GatewayOp, GatewayOutcome, Revision};
+use skep_state::heap::Held;
 use skep_state::kind::{At, Kind};
 use skep_state::kinds::gateway::Gateway;
 use skep_state::kinds::tasks::Tasks;
@@ -224,6 +225,10 @@ impl TaskApi for Fake {
         look(&self.state.lock().unwrap().tasks)
     }
 
+    async fn read_held(&self, held: Vec<Held>) -> Result<Vec<Bytes>, ServiceError> {
+        Ok(held.iter().map(|held| held.read().unwrap()).collect())
+    }
+
     async fn change_tasks(
         &self,
         op: TaskOp,
@@ -237,7 +242,7 @@ impl TaskApi for Fake {
             let time = Stamp(clock.latest().0 + 1);
             let rolling = &mut Rolling::default();
             let mends = skep_state::clock::mends::Mends::default();
-            let mut at = At { index: 1, clock, mends: &mends, level: Level::TASKS, limits, rolling };
+            let mut at = At { index: 1, clock, mends: &mends, level: Level::NEWEST, limits, rolling };
             let OpOutcome::Tasks(outcome) = state.tasks.apply((&op, time), &mut at).unwrap() else {
                 panic!("another outcome");
             };

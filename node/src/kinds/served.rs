@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use skep_base::id::NodeId;
+use skep_state::heap::Held;
 use skep_state::kinds::tasks::Tasks;
 use skep_state::kinds::text::Newest;
 use skep_state::message::{Digest, StoredMessage};
@@ -81,6 +82,8 @@ pub trait TaskApi: MessageApi {
     fn now_ms(&self) -> u64;
     /// Looks at the tasks as far as they are applied here.
     fn tasks<T>(&self, look: impl FnOnce(&Tasks) -> T) -> T;
+    /// Reads bytes of tasks, as long as the disk takes.
+    fn read_held(&self, held: Vec<Held>) -> impl Future<Output = Result<Vec<Bytes>, ServiceError>> + Send;
     /// Answers whether the outcome is that of an earlier request.
     fn change_tasks(
         &self,
@@ -115,6 +118,9 @@ impl TaskApi for Service {
     }
     fn tasks<T>(&self, look: impl FnOnce(&Tasks) -> T) -> T {
         Service::tasks(self, look)
+    }
+    fn read_held(&self, held: Vec<Held>) -> impl Future<Output = Result<Vec<Bytes>, ServiceError>> + Send {
+        Service::read_held(self, held)
     }
     fn change_tasks(
         &self,

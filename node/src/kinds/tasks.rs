@@ -85,14 +85,19 @@ impl<A: TaskApi> Queues<A> {
         let streams = self.streams.clone();
         metrics.add_source(move |scrape| {
             let now_ms = api.now_ms();
-            let (queues, bytes, finished, workers, lanes, (batches, open)) = api.tasks(|tasks| {
+            let (queues, (bytes, memory), finished, workers, lanes, (batches, open)) = api.tasks(|tasks| {
                 let queues: Vec<_> = tasks.queues().take(SCRAPED_MAX).collect();
                 let (lanes, batches) = (tasks.lanes(), (tasks.batches(), tasks.open_batches()));
-                (queues, tasks.bytes(), tasks.finished(), tasks.workers(), lanes, batches)
+                let bytes = (tasks.bytes(), tasks.memory());
+                (queues, bytes, tasks.finished(), tasks.workers(), lanes, batches)
             });
             scrape.gauge("tasks_bytes", "Bytes of all tasks, each counted with 256 more", bytes as f64);
             let most = Limits::WIDEST.task_bytes_max as f64;
             scrape.gauge("tasks_max_bytes", "Most of them; beyond, no task is taken", most);
+            let help = "Those of them that are in memory: all but payloads, results and errors";
+            scrape.gauge("tasks_memory_bytes", help, memory as f64);
+            let most = Limits::WIDEST.task_memory_max as f64;
+            scrape.gauge("tasks_max_memory_bytes", "Most of those; beyond, no task is taken", most);
             scrape.gauge("tasks_finished", "Tasks that have ended and are still known", finished.into());
             scrape.gauge("tasks_workers", "Workers that are known", workers as f64);
             scrape.gauge("tasks_batches", "Batches that are known", batches as f64);

@@ -5,7 +5,9 @@ mod leases;
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use skep_state::command::{Op, OpOutcome};
+use skep_state::heap::{Held, Lost};
 use skep_state::kinds::tasks::Tasks;
 use skep_state::level::Level;
 use skep_state::task::{TaskOp, TaskOutcome};
@@ -17,15 +19,37 @@ pub use dispatcher::Word;
 pub use leases::{LEASE, Said, VERSION_BYTES_MAX};
 pub use skep_raft::wire::HeardWorker;
 
+/// Bytes of tasks that are read by who asks, where they are in memory.
+const READ_NOW_BYTES_MAX: usize = 256 * 1024;
 /// How long a beat may look for a leader: a worker sends the next one soon.
 const BEAT_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long the leader may take to say which workers it has heard of.
 const HEARD_TIMEOUT: Duration = Duration::from_secs(2);
 
+fn now(held: &Held) -> Option<Result<Bytes, ServiceError>> {
+    held.now().map_err(lost).transpose()
+}
+
+/// Another node may have them.
+fn lost(_: Lost) -> ServiceError {
+    let detail = "this node's disk has lost bytes of a task: ask another one".into();
+    ServiceError::Unavailable { detail, unprocessed: false }
+}
+
 impl Service {
     /// Looks at the tasks as far as they are applied here.
     pub fn tasks<T>(&self, look: impl FnOnce(&Tasks) -> T) -> T {
         self.reader().tasks(look)
+    }
+
+    /// Reads bytes of tasks: at once where they are few and in memory, else when their turn comes.
+    pub async fn read_held(&self, held: Vec<Held>) -> Result<Vec<Bytes>, ServiceError> {
+        if held.iter().map(Held::len).sum::<usize>() <= READ_NOW_BYTES_MAX
+            && let Some(now) = held.iter().map(now).collect::<Option<Result<_, _>>>()
+        {
+            return now;
+        }
+        self.read(move |_| held.iter().map(|held| held.read().map_err(lost)).collect()).await
     }
 
     /// Changes tasks; answers whether the outcome is that of an earlier request.

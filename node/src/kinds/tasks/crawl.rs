@@ -12,7 +12,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use http::StatusCode;
 use http::header::{CONNECTION, HeaderValue, RETRY_AFTER};
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 use skep_base::id::RequestId;
 use skep_console::problem::RETRY_AFTER_S;
+use skep_state::heap::Held;
 use skep_state::kinds::tasks::{Batch, Tasks};
 use skep_state::task::{CRAWL_QUEUE, KEY_BYTES_MAX, NewTask, PUT_TASKS_MAX, Policy, TaskId, When};
 use url::{Origin, Url};
@@ -189,7 +190,7 @@ pub(crate) async fn result<A: TaskApi>(
     let id: TaskId = id.parse().map_err(|_| unknown())?;
     let (is_over, pages) =
         looked(&queues, id, |tasks, batch| (open(tasks, batch) == 0, Page::all(tasks, batch))).await?;
-    let mut response = written(&queues, pages)?;
+    let mut response = written(&queues, pages).await?;
     if !is_over {
         *response.status_mut() = StatusCode::ACCEPTED;
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));
@@ -218,19 +219,23 @@ fn open(tasks: &Tasks, batch: &Batch) -> u32 {
 }
 
 /// What is short in one piece; what is not, as the client takes it.
-fn written<A: TaskApi>(queues: &Queues<A>, pages: Vec<Page>) -> Result<Response, Problem> {
-    // The state may let go of them before the client has them. The largest must get through.
+async fn written<A: TaskApi>(queues: &Queues<A>, pages: Vec<Page<Held>>) -> Result<Response, Problem> {
+    // The largest must get through.
     let held = RESULT_BYTES + pages.iter().map(Page::bytes).sum::<usize>();
     let most = usize::try_from(queues.served.account.bytes_max() / CHARGED_SHARE).unwrap_or(usize::MAX);
     let charge = queues.served.account.charge(held.min(most))?;
     let mut pieces = Text::of(pages);
-    let first = pieces.next().unwrap_or_default();
-    let Some(second) = pieces.next() else { return Ok(shown::with(StatusCode::OK, Body::from(first))) };
-    let pieces = [first, second].into_iter().chain(pieces).map(move |piece| {
-        let _ = &charge;
-        Ok::<Bytes, std::io::Error>(piece)
+    let api = queues.served.api.clone();
+    let first = pieces.next(&*api).await?.unwrap_or_default();
+    let Some(second) = pieces.next(&*api).await? else {
+        return Ok(shown::with(StatusCode::OK, Body::from(first)));
+    };
+    let rest = stream::unfold((pieces, api, charge), |(mut pieces, api, charge)| async move {
+        let piece = pieces.next(&*api).await.map_err(std::io::Error::other).transpose()?;
+        Some((piece, (pieces, api, charge)))
     });
-    let mut response = shown::with(StatusCode::OK, Body::from_stream(stream::iter(pieces)));
+    let begun = stream::iter([first, second].map(Ok::<Bytes, std::io::Error>));
+    let mut response = shown::with(StatusCode::OK, Body::from_stream(begun.chain(rest)));
     // Its length is not known beforehand, so idleness after it would not be seen.
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     Ok(response)

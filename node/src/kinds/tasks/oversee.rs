@@ -91,9 +91,9 @@ struct ListedShown {
 }
 
 impl ListedShown {
-    fn of(queue: &str, task: &Task) -> Self {
-        let payload = String::from_utf8_lossy(&task.body.payload).into_owned();
-        Self { task: TaskShown::of(queue, task), payload: RawValue::from_string(payload).ok() }
+    fn of(queue: &str, task: &Task, payload: &[u8], outcome: &[u8]) -> Self {
+        let payload = String::from_utf8_lossy(payload).into_owned();
+        Self { task: TaskShown::of(queue, task, outcome), payload: RawValue::from_string(payload).ok() }
     }
 }
 
@@ -131,7 +131,7 @@ pub(crate) async fn list<A: TaskApi>(
         Some(id) => id_of(id)?.seq,
         None => 0,
     };
-    let (mut found, mut bytes) = (Vec::<Task>::new(), 0);
+    let (mut found, mut held, mut bytes) = (Vec::<Task>::new(), Vec::new(), 0);
     // A part at a time, so that nobody waits for long; a list that has little of what is asked for takes many.
     let after = loop {
         let list = Listed {
@@ -140,8 +140,13 @@ pub(crate) async fn list<A: TaskApi>(
             count_max: asked.limit - found.len(),
             bytes_max: LIST_BYTES_MAX.saturating_sub(bytes).max(1),
         };
-        let part = overseen.api.tasks(|tasks| tasks.listed(list, after));
-        bytes += part.found.iter().map(|task| task.body.payload.len() + task.outcome.len()).sum::<usize>();
+        let part = overseen.api.tasks(|tasks| {
+            let part = tasks.listed(list, after);
+            let bytes = part.found.iter().flat_map(|task| [&task.payload, &task.outcome]);
+            held.extend(bytes.map(|blob| tasks.hold(blob)));
+            part
+        });
+        bytes += part.found.iter().map(|task| task.payload.len() + task.outcome.len()).sum::<usize>();
         found.extend(part.found);
         let Some(place) = part.after else { break None };
         if found.len() >= asked.limit || bytes >= LIST_BYTES_MAX {
@@ -150,7 +155,10 @@ pub(crate) async fn list<A: TaskApi>(
         after = place;
         tokio::task::yield_now().await;
     };
-    let shown = TasksShown { tasks: found.iter().map(|task| ListedShown::of(&queue, task)).collect(), after };
+    let read = overseen.api.read_held(held).await?;
+    let both = read.chunks_exact(2);
+    let tasks = found.iter().zip(both).map(|(task, both)| ListedShown::of(&queue, task, &both[0], &both[1]));
+    let shown = TasksShown { tasks: tasks.collect(), after };
     shown::answer_within(&overseen.account, StatusCode::OK, &shown)
 }
 

@@ -148,13 +148,17 @@ async fn give<A: TaskApi>(queues: &Queues<A>, leases: &[Lease]) -> Result<Respon
             "this node has not heard of what was claimed: claim again with the same number, at another";
         return Err(Problem::new(ProblemKind::Unavailable, detail));
     }
-    // Payloads are shared, and written once nobody waits for this look.
-    let given: Vec<_> = api.tasks(|tasks| {
+    // Payloads are read, and written, once nobody waits for this look.
+    let (held, given): (Vec<_>, Vec<_>) = api.tasks(|tasks| {
         let current = leases.iter().filter(|lease| tasks.is_current(lease));
-        current.filter_map(|lease| tasks.with_queue(lease.id).ok()).collect()
+        let found = current.filter_map(|lease| tasks.with_queue(lease.id).ok());
+        found.map(|(queue, task)| (tasks.hold(&task.payload), (queue, task))).unzip()
     });
-    let shown =
-        GivenShown { tasks: given.iter().map(|(queue, task)| ClaimedShown::of(queue, task)).collect() };
+    let payloads = api.read_held(held).await?;
+    let tasks = given.iter().zip(&payloads);
+    let shown = GivenShown {
+        tasks: tasks.map(|((queue, task), bytes)| ClaimedShown::of(queue, task, bytes)).collect(),
+    };
     shown::answer_within(&queues.served.account, StatusCode::OK, &shown)
 }
 
