@@ -54,27 +54,25 @@ impl Place {
 }
 
 /// Bytes of a task, or where they are.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Blob {
-    Here(Bytes),
+    #[default]
+    Empty,
+    /// Behind a reference: most are in files, and small for that.
+    Here(Arc<Bytes>),
     Filed(Place),
-}
-
-impl Default for Blob {
-    fn default() -> Self {
-        Blob::Here(Bytes::new())
-    }
 }
 
 impl From<Bytes> for Blob {
     fn from(bytes: Bytes) -> Self {
-        Blob::Here(bytes)
+        if bytes.is_empty() { Blob::Empty } else { Blob::Here(Arc::new(bytes)) }
     }
 }
 
 impl Blob {
     pub fn len(&self) -> usize {
         match self {
+            Blob::Empty => 0,
             Blob::Here(bytes) => bytes.len(),
             Blob::Filed(place) => place.len as usize,
         }
@@ -86,12 +84,12 @@ impl Blob {
 
     /// Whether there are some, and they are in no file.
     pub fn is_here(&self) -> bool {
-        matches!(self, Blob::Here(bytes) if !bytes.is_empty())
+        matches!(self, Blob::Here(_))
     }
 
     pub fn place(&self) -> Option<Place> {
         match self {
-            Blob::Here(_) => None,
+            Blob::Empty | Blob::Here(_) => None,
             Blob::Filed(place) => Some(*place),
         }
     }
@@ -101,7 +99,8 @@ impl Blob {
 impl Serialize for Blob {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
-            Blob::Here(bytes) => bytes.serialize(serializer),
+            Blob::Empty => serializer.serialize_bytes(&[]),
+            Blob::Here(bytes) => serializer.serialize_bytes(bytes),
             Blob::Filed(place) => serializer.serialize_bytes(&place.to_bytes()),
         }
     }
@@ -109,7 +108,7 @@ impl Serialize for Blob {
 
 impl<'de> Deserialize<'de> for Blob {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Bytes::deserialize(deserializer).map(Blob::Here)
+        Bytes::deserialize(deserializer).map(Blob::from)
     }
 }
 
@@ -266,7 +265,8 @@ impl Heap {
     /// What it takes to read bytes later.
     pub(crate) fn find(&self, blob: &Blob) -> Held {
         let place = match blob {
-            Blob::Here(bytes) => return Held::Here(bytes.clone()),
+            Blob::Empty => return Held::Here(Bytes::new()),
+            Blob::Here(bytes) => return Held::Here(Bytes::clone(bytes)),
             Blob::Filed(place) => *place,
         };
         if let Some(staged) = self.staged_at(place) {

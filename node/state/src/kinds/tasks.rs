@@ -43,10 +43,13 @@ mod noted;
 mod put;
 mod queue;
 mod record;
+mod rest;
+mod seqs;
 mod shift;
 mod table;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -66,6 +69,9 @@ pub use look::QueueView;
 pub use moved::Which;
 pub use queue::Counts;
 pub use record::TasksRecord;
+use rest::Rare;
+pub use rest::Rest;
+use seqs::Seqs;
 
 /// What a task counts as beside its bytes.
 const TASK_OVERHEAD_BYTES: usize = 256;
@@ -91,23 +97,28 @@ pub struct Task {
     pub tries: u16,
     /// Workers that were lost with it.
     pub lost: u8,
-    /// Of the last claim; 0 before the first.
-    pub fence: u64,
     pub put_ms: u64,
     /// Since when it is in its state.
     pub since_ms: u64,
-    /// When something is to happen to it; 0 where it waits for no time.
-    pub timer_ms: u64,
-    /// Who claimed it last.
-    pub worker: Option<Arc<str>>,
     pub body: Arc<Body>,
     /// It is let go when it cannot be needed any more.
     pub payload: Blob,
-    /// The result of one that is done, else the last error.
-    pub outcome: Blob,
-    pub progress: Bytes,
-    /// Where it is in the batch that it is of.
-    pub member: Option<Member>,
+    /// The task has what is there.
+    rest: Rare,
+}
+
+impl Deref for Task {
+    type Target = Rest;
+
+    fn deref(&self) -> &Rest {
+        &self.rest
+    }
+}
+
+impl DerefMut for Task {
+    fn deref_mut(&mut self) -> &mut Rest {
+        &mut self.rest
+    }
 }
 
 /// What of a task never changes. Tasks that are alike share it.
@@ -117,6 +128,28 @@ pub struct Body {
     pub unique: Option<String>,
     pub key: Option<String>,
     pub policy: Policy,
+}
+
+/// Bodies that a new one is compared with.
+const BODIES_MAX: usize = 8;
+
+/// The bodies of the tasks that came last, each once.
+#[derive(Debug, Default)]
+struct Bodies(VecDeque<Arc<Body>>);
+
+impl Bodies {
+    /// The same body, shared where one of the last is equal.
+    fn share(&mut self, body: Body) -> Arc<Body> {
+        if let Some(known) = self.0.iter().find(|known| ***known == body) {
+            return known.clone();
+        }
+        let body = Arc::new(body);
+        if self.0.len() >= BODIES_MAX {
+            self.0.pop_front();
+        }
+        self.0.push_back(body.clone());
+        body
+    }
 }
 
 /// What waits for its time.
@@ -146,7 +179,7 @@ enum Ended {
 #[derive(Debug, Default)]
 pub struct Tasks {
     held: TasksRecord,
-    by_seq: BTreeMap<u64, u32>,
+    by_seq: Seqs,
     by_unique: BTreeMap<(u16, String), u64>,
     by_queue: BTreeMap<Arc<str>, u16>,
     /// When, then what.
@@ -162,8 +195,8 @@ pub struct Tasks {
     heap: Heap,
     /// Whether what comes goes there.
     is_filed: bool,
-    /// Of the task that came last.
-    last_body: Option<Arc<Body>>,
+    /// Of the tasks that came last.
+    bodies: Bodies,
     /// That of the state, while an operation is applied.
     rolling: Rolling,
 }

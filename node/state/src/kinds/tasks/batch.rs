@@ -164,7 +164,7 @@ impl Tasks {
             && *posted as usize <= PUT_TASKS_MAX
             && met <= posted
             && *keep_ms <= DURATION_MS_MAX
-            && !self.by_seq.contains_key(&id.seq)
+            && !self.by_seq.contains(id.seq)
             && !self.held.batches.contains_key(&id.seq);
         if !fits {
             return TaskOutcome::Invalid;
@@ -207,7 +207,7 @@ impl Tasks {
         self.timers.remove(&batch.timer());
         self.over.remove(&(batch.ended_ms, seq));
         let of = self.members.range((seq, 0, 0)..=(seq, u32::MAX, u64::MAX));
-        let slots: Vec<u32> = of.filter_map(|(.., task)| self.by_seq.get(task).copied()).collect();
+        let slots: Vec<u32> = of.filter_map(|(.., task)| self.by_seq.get(*task)).collect();
         let count = slots.len() as u32;
         slots.into_iter().for_each(|slot| self.forget(slot));
         self.held.batches.remove(&seq);
@@ -258,7 +258,7 @@ impl Tasks {
     pub fn members(&self, batch: &Batch) -> impl Iterator<Item = (u32, &Task)> {
         let seq = batch.id.seq;
         let of = self.members.range((seq, 0, 0)..=(seq, u32::MAX, u64::MAX));
-        of.filter_map(|(_, place, task)| Some((*place, self.held.table.get(*self.by_seq.get(task)?)?)))
+        of.filter_map(|(_, place, task)| Some((*place, self.held.table.get(self.by_seq.get(*task)?)?)))
     }
 
     /// Batches that are known.

@@ -1,14 +1,10 @@
 //! How tasks come, and queues.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-
-use bytes::Bytes;
 
 use super::queue::Queue;
 use super::table::Edge;
-use super::{Body, Ended, FENCE_MAX, Room, TASK_OVERHEAD_BYTES, Task, Tasks, key_bytes, noted};
-use crate::heap::Blob;
+use super::{Body, Ended, FENCE_MAX, Rest, Room, TASK_OVERHEAD_BYTES, Task, Tasks, key_bytes, noted};
 use crate::level::Limits;
 use crate::task::{
     Member, NewTask, PUT_TASKS_MAX, QueueSettings, SEQ_MAX, SavedTask, TaskId, TaskOutcome, TaskState, When,
@@ -93,8 +89,8 @@ impl Tasks {
     /// The unfinished task that has its unique key.
     pub(super) fn meets(&self, task: &NewTask) -> Option<TaskId> {
         let key = (*self.by_queue.get(&*task.queue)?, task.unique.clone()?);
-        let slot = self.by_seq.get(self.by_unique.get(&key)?)?;
-        self.held.table.get(*slot).map(|task| task.id)
+        let slot = self.by_seq.get(*self.by_unique.get(&key)?)?;
+        self.held.table.get(slot).map(|task| task.id)
     }
 
     /// Puts a task for which there is room.
@@ -129,9 +125,8 @@ impl Tasks {
     ) -> u32 {
         let (kind, unique, key) = (new.kind.clone(), new.unique.clone(), new.key.clone());
         let body = Body { kind, unique, key, policy: new.policy };
-        let last = self.last_body.take().filter(|last| **last == body);
-        let body = last.unwrap_or_else(|| Arc::new(body));
-        self.last_body = Some(body.clone());
+        let body = self.bodies.share(body);
+        let rest = Rest { timer_ms, ..Rest::none() };
         let task = Task {
             id,
             queue,
@@ -141,16 +136,11 @@ impl Tasks {
             ended: Ended::Not,
             tries: 0,
             lost: 0,
-            fence: 0,
             put_ms: now,
             since_ms: now,
-            timer_ms,
-            worker: None,
             body,
             payload: self.keep(&new.payload),
-            outcome: Blob::default(),
-            progress: Bytes::new(),
-            member: None,
+            rest: rest.into(),
         };
         self.room = self.room.plus(task.charge());
         noted::body(&mut self.rolling, &task, &new.payload);
@@ -268,7 +258,7 @@ impl Tasks {
             && (1..SEQ_MAX).contains(&id.seq)
             && *fence <= FENCE_MAX
             && outcome.len() <= crate::task::PAYLOAD_BYTES_MAX
-            && !self.by_seq.contains_key(&id.seq)
+            && !self.by_seq.contains(id.seq)
             && !self.held.batches.contains_key(&id.seq)
             && (!state.is_unfinished() || self.meets(task).is_none());
         if !fits {
@@ -293,7 +283,10 @@ impl Tasks {
         let slot = self.insert(*id, queue, task, *state, *timer_ms, *put_ms);
         self.enlist(slot, member);
         if let Some(task) = self.held.table.get_mut(slot) {
-            (task.tries, task.lost, task.fence, task.since_ms) = (*tries, *lost, *fence, *since_ms);
+            (task.tries, task.lost, task.since_ms) = (*tries, *lost, *since_ms);
+            if *fence > 0 {
+                task.fence = *fence;
+            }
         }
         self.set_outcome(slot, outcome);
         self.held.last_seq = self.held.last_seq.max(id.seq);

@@ -22,7 +22,7 @@ use skep_base::codec::{self, CodecError};
 use super::batch::Batch;
 use super::queue::{Queue, Worker};
 use super::table::{List, PAGE_SLOTS, Slot, Table};
-use super::{Body, TASK_OVERHEAD_BYTES, Tasks, Timed};
+use super::{Bodies, Body, TASK_OVERHEAD_BYTES, Tasks, Timed};
 use crate::heap::{Blob, Heap, Place};
 use crate::kind::{Invalid, KindId, Record};
 use crate::level::Limits;
@@ -72,7 +72,7 @@ const TAG_PLACE: u8 = 1;
 fn with_tags(mut slot: Slot) -> Slot {
     let tagged = |tag: u8, bytes: &[u8]| Blob::from(Bytes::from([&[tag][..], bytes].concat()));
     let tag = |blob: &Blob| match blob {
-        blob if blob.is_empty() => Blob::default(),
+        Blob::Empty => Blob::Empty,
         Blob::Filed(place) => tagged(TAG_PLACE, &place.to_bytes()),
         Blob::Here(bytes) => tagged(TAG_HERE, bytes),
     };
@@ -84,10 +84,10 @@ fn with_tags(mut slot: Slot) -> Slot {
 
 /// What is behind a tag.
 fn untagged(blob: &Blob) -> Result<Blob, Invalid> {
-    let Blob::Here(bytes) = blob else { return Ok(Blob::default()) };
+    let Blob::Here(bytes) = blob else { return Ok(Blob::Empty) };
     let place = |bytes: &[u8]| Place::of_bytes(bytes).filter(|place| place.len > 0);
     match bytes.split_first() {
-        None => Ok(Blob::default()),
+        None => Ok(Blob::Empty),
         Some((&TAG_HERE, rest)) => Ok(Blob::from(Bytes::copy_from_slice(rest))),
         Some((tag, rest)) => {
             let place = place(rest).filter(|_| *tag == TAG_PLACE).map(Blob::Filed);
@@ -161,7 +161,7 @@ impl Record for TasksRecord {
         let batches = take(&mut bytes)?;
         let queues = (0..queues).map(|_| take(&mut bytes)).collect::<Result<_, _>>()?;
         let mut table = Table { pages: Vec::new(), free };
-        let mut last: Option<Arc<Body>> = None;
+        let mut bodies = Bodies::default();
         for _ in 0..pages {
             // Each slot takes bytes of those that came.
             let mut page: Vec<Slot> = Vec::new();
@@ -175,11 +175,7 @@ impl Record for TasksRecord {
                         }
                     }
                     // Tasks that are alike share it.
-                    match last.take() {
-                        Some(before) if before == task.body => task.body = before,
-                        _ => {}
-                    }
-                    last = Some(task.body.clone());
+                    task.body = bodies.share(Body::clone(&task.body));
                 }
                 page.push(slot);
             }

@@ -15,8 +15,8 @@ use crate::task::{Member, TaskId, TaskOutcome, TaskState};
 
 impl Tasks {
     pub(super) fn slot_of(&self, id: TaskId) -> Result<u32, TaskOutcome> {
-        match self.by_seq.get(&id.seq) {
-            Some(slot) if self.held.table.get(*slot).is_some_and(|task| task.id == id) => Ok(*slot),
+        match self.by_seq.get(id.seq) {
+            Some(slot) if self.held.table.get(slot).is_some_and(|task| task.id == id) => Ok(slot),
             // No more is known of one that was forgotten.
             None if (1..=self.held.last_seq).contains(&id.seq) => Err(TaskOutcome::Gone),
             _ => Err(TaskOutcome::Unknown),
@@ -111,7 +111,10 @@ impl Tasks {
         self.detach(slot);
         if let Some(task) = self.held.table.get_mut(slot) {
             let before = std::mem::replace(&mut task.state, state);
-            (task.timer_ms, task.since_ms) = (timer_ms, now);
+            task.since_ms = now;
+            if task.timer_ms != timer_ms {
+                task.timer_ms = timer_ms;
+            }
             let (queue, body) = (task.queue, task.body.clone());
             if let Some(key) = &body.key {
                 self.rest_lane(queue, key, before, state, now);
@@ -143,7 +146,7 @@ impl Tasks {
         self.free_unique(slot);
         self.detach(slot);
         if let Some(task) = self.held.table.remove(slot) {
-            self.by_seq.remove(&task.id.seq);
+            self.by_seq.remove(task.id.seq);
             if let Some(Member { batch, place }) = task.member {
                 self.members.remove(&(batch, place, task.id.seq));
             }
@@ -182,7 +185,8 @@ impl Tasks {
     pub(super) fn set_outcome(&mut self, slot: u32, outcome: &[u8]) {
         let kept = self.keep(outcome);
         if let Some(task) = self.held.table.get_mut(slot) {
-            let former = std::mem::replace(&mut task.outcome, kept);
+            let is_nothing = task.outcome.is_empty() && kept.is_empty();
+            let former = if is_nothing { kept } else { std::mem::replace(&mut task.outcome, kept) };
             self.room = self.room.less(Room::filed(former.len())).plus(Room::filed(outcome.len()));
             self.heap.let_go(&former);
             noted::outcome(&mut self.rolling, task.id.seq, outcome);
@@ -194,7 +198,7 @@ impl Tasks {
         match self.is_filed {
             true => self.heap.push(bytes),
             // A copy: it must not keep a whole log entry's memory alive.
-            false => Blob::Here(Bytes::copy_from_slice(bytes)),
+            false => Blob::from(Bytes::copy_from_slice(bytes)),
         }
     }
 
@@ -207,10 +211,11 @@ impl Tasks {
                 continue;
             }
             let Some(task) = self.held.table.get_mut(slot) else { continue };
-            for blob in [&mut task.payload, &mut task.outcome] {
-                if let Blob::Here(bytes) = blob {
-                    *blob = self.heap.push(bytes);
-                }
+            if let Blob::Here(bytes) = &task.payload {
+                task.payload = self.heap.push(bytes);
+            }
+            if let Blob::Here(bytes) = &task.outcome {
+                task.outcome = self.heap.push(bytes);
             }
         }
     }

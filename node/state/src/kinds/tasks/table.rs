@@ -174,3 +174,13 @@ impl Table {
         self.walk(list).filter_map(|slot| self.get(slot))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_that_waits_takes_little() {
+        assert!(size_of::<Slot>() <= 96, "{}", size_of::<Slot>());
+    }
+}

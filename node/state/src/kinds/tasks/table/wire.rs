@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Slot;
 use crate::heap::Blob;
-use crate::kinds::tasks::{Body, Ended, Task};
+use crate::kinds::tasks::{Body, Ended, Rest, Task};
 use crate::task::{Member, Policy, TaskId, TaskState};
 
 #[derive(Serialize, Deserialize)]
@@ -64,8 +64,9 @@ impl From<WireSlot> for Slot {
 
 impl From<Task> for WireTask {
     fn from(task: Task) -> Self {
-        let Task { id, queue, priority, state, is_aside, ended, tries, lost, fence, put_ms, .. } = task;
-        let Task { since_ms, timer_ms, worker, payload, outcome, progress, member, .. } = task;
+        let Rest { fence, timer_ms, worker, outcome, progress, member } = Rest::clone(&task);
+        let Task { id, queue, priority, state, is_aside, ended, tries, lost, put_ms, since_ms, .. } = task;
+        let payload = task.payload;
         let Body { kind, unique, key, policy } = Arc::unwrap_or_clone(task.body);
         let body = WireBody { kind, payload, unique, key, policy };
         Self {
@@ -104,16 +105,11 @@ impl From<WireTask> for Task {
             ended,
             tries,
             lost,
-            fence,
             put_ms,
             since_ms,
-            timer_ms,
-            worker,
             body: Arc::new(Body { kind, unique, key, policy }),
             payload,
-            outcome,
-            progress,
-            member,
+            rest: Rest { fence, timer_ms, worker, outcome, progress, member }.into(),
         }
     }
 }
