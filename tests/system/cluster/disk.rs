@@ -299,7 +299,7 @@ async fn a_failed_sync_of_anything_is_not_tried_again() {
             Cluster::with_faults(1, &["--level-after", "100ms"], |_| Vec::new()).await;
         until("keys are in files", Duration::from_secs(20), async || {
             let metrics = cluster.node(1).admin.get("/metrics").await.ok()?.text();
-            crate::tasks::has_task_files(&metrics).then_some(())
+            crate::tasks::has_tasks(&metrics).then_some(())
         })
         .await;
         let (digest, _) = cluster.node(1).http.put("it stays").await;
