@@ -210,6 +210,14 @@ impl Heap {
         Self { files, grows, last_number, source: Some(source), ..Self::default() }
     }
 
+    /// Sealed files of these numbers and lengths, of which so many bytes are needed.
+    pub fn of_filled(files: impl Iterator<Item = (u32, u64, u64)>) -> Self {
+        Self {
+            files: files.map(|(number, len, live)| (number, Filled { len, live })).collect(),
+            ..Self::default()
+        }
+    }
+
     /// The same, before anything of it is held.
     pub(crate) fn recounted(mut self) -> Self {
         self.files.values_mut().for_each(|file| file.live = 0);

@@ -35,8 +35,8 @@ use crate::suspects::Suspects;
 use skep_raft::types::Entry;
 pub(crate) use state::{Captured, CoreState};
 use state::{
-    applied_of, apply_entry, capture, gateway_of, load, next_claims, paths, remove_others, remove_strangers,
-    wants_payloads,
+    applied_of, apply_entry, capture, gateway_of, load, next_claims, paths, remove_replaced,
+    remove_strangers, wants_payloads,
 };
 
 /// Sealed segments whose index is being built at once; sealing waits for the oldest beyond that.
@@ -295,8 +295,7 @@ impl Core {
         let _one_at_a_time = self.checkpointing.lock().unwrap_or_else(PoisonError::into_inner);
         let current = self.current();
         if let Some(newest) = &current
-            && (newest.generation, newest.header.last_log_id)
-                >= (captured.generation, captured.header.last_log_id)
+            && newest.age() >= captured.age()
         {
             return Ok(newest.clone());
         }
@@ -391,10 +390,9 @@ impl Core {
         self.points.restart(point);
         self.set_current(captured);
         self.publish(applied, gateway);
-        let (messages, claims, payloads) = {
+        let (messages, claims) = {
             let state = self.lock();
-            let (messages, claims) = (state.kinds.messages.records(), state.kinds.claims.records());
-            (messages.known_files(), claims.known_files(), state.payloads.known_files())
+            (state.kinds.messages.records().known_files(), state.kinds.claims.records().known_files())
         };
         // What it replaced is garbage now; a failure to remove it is made good at the next start.
         let removed = replaced
@@ -404,7 +402,7 @@ impl Core {
             .hold_for_readers()
             .and_then(|()| replaced.kinds.claims.records().hold_for_readers())
             .and_then(|()| replaced.payloads.hold_for_readers())
-            .and_then(|()| remove_others(&self.config, &messages, &claims, &payloads));
+            .and_then(|()| remove_replaced(&self.config, &messages, &claims, generation));
         if let Err(error) = removed {
             tracing::warn!("cannot remove the replaced files: {error}");
         }

@@ -8,8 +8,10 @@
 //!
 //! It waits for the disk and holds no lock meanwhile. A full disk ends the attempt; the next one begins anew.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::io::{BufWriter, Write};
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -20,7 +22,8 @@ use skep_state::kinds::tasks::Which;
 use crate::core::{Core, CoreState};
 use crate::error::StoreError;
 use crate::payloads::file::HEADER_BYTES;
-use crate::payloads::{Made, read};
+use crate::payloads::{Made, read_from};
+use crate::room;
 use crate::segments::{SegmentFile, Wait, remove_if_there};
 
 /// Slots of tasks that are looked at under one lock.
@@ -29,7 +32,13 @@ const SLOTS_AT_ONCE: u32 = 4096;
 const MOVED_AT_ONCE: usize = 512;
 /// Small files beyond so many become one.
 const SMALL_MAX: usize = 4;
+/// Files that are emptied at once: they are held open meanwhile.
+const FILES_AT_ONCE: usize = 64;
+/// What is won is this part of a full file at least, or files that are fewer.
+const WIN_PART: u64 = 64;
 const BUFFER_BYTES: usize = 256 * 1024;
+/// Written bytes after which the new file is synced: the next checkpoint is no long stall of the disk then.
+const SYNC_BYTES: u64 = 1024 * 1024;
 
 /// Ends the thread.
 pub(crate) struct Moving {
@@ -82,6 +91,18 @@ impl Drop for Moving {
     }
 }
 
+/// A file that is emptied, open meanwhile.
+struct Victim {
+    opened: Arc<File>,
+    path: PathBuf,
+}
+
+impl Victim {
+    fn open(file: Arc<SegmentFile>) -> Result<Victim, StoreError> {
+        Ok(Victim { opened: file.open()?, path: file.path().to_path_buf() })
+    }
+}
+
 /// Bytes of a task that are moved.
 struct Move {
     slot: u32,
@@ -90,24 +111,22 @@ struct Move {
     to: Place,
 }
 
-/// Which files are emptied at once, and how much of each is needed: those that are less than half needed, and small
-/// ones where there are many. None where nothing is won.
-fn victims(heap: &Heap, file_bytes_max: u64) -> BTreeMap<u32, Filled> {
+/// Which files are emptied at once, and how much of each is needed: those of whose bytes less than half are needed,
+/// and small ones where there are many. None where nothing is won: it comes to rest.
+fn victims(heap: &Heap, unreadable: &BTreeSet<u32>, file_bytes_max: u64) -> BTreeMap<u32, Filled> {
     let grows = heap.growing().map(|(number, _)| number);
-    let sealed = || heap.files().filter(move |(number, _)| Some(*number) != grows);
-    let is_sparse = |filled: &Filled| 2 * filled.live < filled.len;
+    let is_left = |number: u32| Some(number) == grows || unreadable.contains(&number);
+    let sealed = || heap.files().filter(move |(number, _)| !is_left(*number));
+    let is_sparse = |filled: &Filled| filled.live < wasted(filled);
     let is_small = |filled: &Filled| 2 * filled.len < file_bytes_max;
-    let has_sparse = sealed().any(|(_, filled)| is_sparse(&filled));
-    let small = sealed().filter(|(_, filled)| is_small(filled)).count();
-    if !has_sparse && small <= SMALL_MAX {
-        return BTreeMap::new();
-    }
+    let are_many = sealed().filter(|(_, filled)| is_small(filled)).count() > SMALL_MAX;
+    // What wins most first.
+    let wins = |filled: &Filled| is_sparse(filled) || (are_many && is_small(filled));
+    let mut all: Vec<_> = sealed().filter(|(_, filled)| wins(filled)).collect();
+    all.sort_by_key(|(number, filled)| (!is_sparse(filled), *number));
     let mut left = file_bytes_max;
     let mut chosen = BTreeMap::new();
-    // What wins most first.
-    let mut all: Vec<_> = sealed().filter(|(_, filled)| is_sparse(filled) || is_small(filled)).collect();
-    all.sort_by_key(|(number, filled)| (!is_sparse(filled), *number));
-    for (number, filled) in all {
+    for (number, filled) in all.into_iter().take(FILES_AT_ONCE) {
         match left.checked_sub(filled.live) {
             Some(rest) => left = rest,
             None if chosen.is_empty() => left = 0,
@@ -115,7 +134,14 @@ fn victims(heap: &Heap, file_bytes_max: u64) -> BTreeMap<u32, Filled> {
         }
         chosen.insert(number, filled);
     }
-    chosen
+    let won: u64 = chosen.values().map(wasted).sum();
+    let is_worth_it = won >= file_bytes_max / WIN_PART || (are_many && chosen.len() > 1);
+    if is_worth_it { chosen } else { BTreeMap::new() }
+}
+
+/// Bytes of a file that nobody needs.
+fn wasted(filled: &Filled) -> u64 {
+    filled.len.saturating_sub(HEADER_BYTES as u64 + filled.live)
 }
 
 /// Moves once; whether something was moved. `is_over`: it is to end. Blocks.
@@ -123,14 +149,20 @@ pub(crate) fn step(core: &Core, is_over: impl Fn() -> bool) -> Result<bool, Stor
     let (generation, files) = {
         let state = core.lock();
         let payloads = &state.payloads;
-        let chosen = victims(state.kinds.tasks.heap(), payloads.file_bytes_max);
-        let files: BTreeMap<u32, Arc<SegmentFile>> =
+        let heap = state.kinds.tasks.heap();
+        let chosen = victims(heap, &payloads.unreadable, payloads.file_bytes_max);
+        let needed: u64 = chosen.values().map(|filled| filled.live).sum();
+        if chosen.is_empty() || !room::is_ample(&core.config.dir, HEADER_BYTES as u64 + needed) {
+            return Ok(false);
+        }
+        let files: Vec<(u32, Arc<SegmentFile>)> =
             chosen.keys().filter_map(|number| Some((*number, payloads.file(*number)?))).collect();
         (payloads.generation, files)
     };
-    if files.is_empty() {
-        return Ok(false);
-    }
+    let files: BTreeMap<u32, Victim> = files
+        .into_iter()
+        .map(|(number, file)| Ok((number, Victim::open(file)?)))
+        .collect::<Result<_, StoreError>>()?;
     let Some(mut found) = look(core, generation, &files, &is_over) else { return Ok(false) };
     // In the order of the disk.
     found.sort_by_key(|moved| (moved.from.file, moved.from.offset));
@@ -141,7 +173,10 @@ pub(crate) fn step(core: &Core, is_over: impl Fn() -> bool) -> Result<bool, Stor
         return Ok(false);
     };
     let path = next.path().to_path_buf();
-    let copied = next.make().and_then(|made| copy(made, &files, &mut found, &is_over));
+    let mut unreadable = BTreeSet::new();
+    let copied = next.make().and_then(|made| copy(made, &files, &mut found, &mut unreadable, &is_over));
+    // To try again would move the rest again and again.
+    at(core, generation, |state| state.payloads.unreadable.append(&mut unreadable));
     let is_taken = match copied {
         Ok(Some((made, len))) => {
             let taken = at(core, generation, |state| {
@@ -194,7 +229,7 @@ fn at<T>(core: &Core, generation: u64, work: impl FnOnce(&mut CoreState) -> T) -
 fn look(
     core: &Core,
     generation: u64,
-    files: &BTreeMap<u32, Arc<SegmentFile>>,
+    files: &BTreeMap<u32, Victim>,
     is_over: impl Fn() -> bool,
 ) -> Option<Vec<Move>> {
     let (mut found, mut next) = (Vec::new(), 0);
@@ -219,28 +254,34 @@ fn look(
     }
 }
 
-/// Copies all of it to a new file; what cannot be read stays where it is. None where it is to end.
+/// Copies all of it to a new file; what cannot be read stays where it is, and its file is said. None where it is to
+/// end.
 fn copy(
     made: Made,
-    files: &BTreeMap<u32, Arc<SegmentFile>>,
+    files: &BTreeMap<u32, Victim>,
     found: &mut Vec<Move>,
+    unreadable: &mut BTreeSet<u32>,
     is_over: impl Fn() -> bool,
 ) -> Result<Option<(Made, u64)>, StoreError> {
     let to = made.file.open()?;
     let path = made.file.path().to_path_buf();
-    let mut writer = BufWriter::with_capacity(BUFFER_BYTES, Behind { file: &to, at: HEADER_BYTES as u64 });
+    let behind = Behind { file: &to, at: HEADER_BYTES as u64, unsynced: 0 };
+    let mut writer = BufWriter::with_capacity(BUFFER_BYTES, behind);
     let mut len = HEADER_BYTES as u64;
     let mut copied = Vec::with_capacity(found.len());
     for mut moved in found.drain(..) {
         if is_over() {
             return Ok(None);
         }
-        let Some(file) = files.get(&moved.from.file) else { continue };
-        let bytes = match read(file, moved.from, Wait::ForDisk) {
+        let Some(Victim { opened, path: from }) = files.get(&moved.from.file) else { continue };
+        let bytes = match read_from(opened, from, moved.from, Wait::ForDisk) {
             // As they are: who reads them checks them, and is told where they are others.
             Ok(bytes) => bytes,
+            Err(error) if error.lack().is_some() => return Err(error),
             Err(error) => {
-                tracing::error!("bytes of a task stay in a file that is to go: {error}");
+                if unreadable.insert(moved.from.file) {
+                    tracing::error!("bytes of a task cannot be read, and their file stays: {error}");
+                }
                 continue;
             }
         };
@@ -256,20 +297,50 @@ fn copy(
     Ok((!found.is_empty()).then_some((made, len)))
 }
 
-/// Writes one after the other.
+/// Writes one after the other, and syncs now and then.
 struct Behind<'a> {
-    file: &'a std::fs::File,
+    file: &'a File,
     at: u64,
+    unsynced: u64,
 }
 
 impl Write for Behind<'_> {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         let written = std::os::unix::fs::FileExt::write_at(self.file, bytes, self.at)?;
         self.at += written as u64;
+        self.unsynced += written as u64;
+        if self.unsynced >= SYNC_BYTES {
+            self.file.sync_data()?;
+            self.unsynced = 0;
+        }
         Ok(written)
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Files of so many bytes beside the header, of which so many are needed.
+    fn chosen(files: &[(u64, u64)]) -> Vec<u32> {
+        let lens = (1..).zip(files).map(|(number, (len, _))| (number, HEADER_BYTES as u64 + len));
+        let heap = Heap::of_filled(lens.zip(files).map(|((number, len), (_, live))| (number, len, *live)));
+        victims(&heap, &BTreeSet::from([9]), 6400).into_keys().collect()
+    }
+
+    #[test]
+    fn what_wins_nothing_is_left_where_it_is() {
+        assert!(chosen(&[(1, 1), (31, 31), (32, 10)]).is_empty(), "its own output, and too little");
+        assert!(chosen(&[(4000, 2001)]).is_empty(), "more than half is needed");
+        assert_eq!(chosen(&[(6400, 3100), (200, 200)]), [1], "few small ones stay");
+        assert_eq!(chosen(&[(5, 5); 5]), [1, 2, 3, 4, 5], "many become one");
+        assert!(chosen(&[(5, 5), (5, 5), (5, 5), (5, 5), (6400, 6400)]).is_empty());
+        let mut files = [(6400, 6400); 9];
+        files[8] = (6400, 1);
+        assert!(chosen(&files).is_empty(), "the ninth cannot be read");
     }
 }

@@ -10,8 +10,9 @@
 
 pub(crate) mod file;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -36,6 +37,8 @@ pub(crate) struct PayloadFiles {
     /// Files of which nothing is needed, each with the number of those that were retired before it.
     retired: Vec<(Arc<SegmentFile>, u64)>,
     retirements: u64,
+    /// Files of which something could not be read: they are not emptied.
+    pub unreadable: BTreeSet<u32>,
 }
 
 /// What readers find places in.
@@ -72,7 +75,10 @@ impl HeapFiles for Files {
             let file = open.by_number.get(&place.file).cloned();
             (file, open.grows == Some(place.file))
         };
-        let missing = || Lost(format!("there is no file {} of tasks' bytes", place.file));
+        let missing = || {
+            self.metrics.payloads_lost.fetch_add(1, Ordering::Relaxed);
+            Lost(format!("there is no file {} of tasks' bytes", place.file))
+        };
         let file = file.ok_or_else(missing)?;
         if grows && let Some(write_behind) = &self.write_behind {
             let from = u64::from(place.offset);
@@ -115,6 +121,8 @@ impl HeapFile for OpenFile {
             Ok(bytes) if place.is_of(&bytes) => Ok(Some(bytes.into())),
             Ok(_) => Err(lost(format!("at byte {} there are others", place.offset))),
             Err(StoreError::WouldWait) => Ok(None),
+            // They are there, and can be had once there are descriptors again.
+            Err(error) if error.lack().is_some() => Err(Lost(error.to_string())),
             Err(error) => Err(lost(error.to_string())),
         }
     }
@@ -122,9 +130,13 @@ impl HeapFile for OpenFile {
 
 /// What lies in a place, whatever it is.
 pub(crate) fn read(file: &SegmentFile, place: Place, wait: Wait) -> Result<Vec<u8>, StoreError> {
-    let opened = file.open_for(wait)?;
+    read_from(&*file.open_for(wait)?, file.path(), place, wait)
+}
+
+/// The same, of a file that is open.
+pub(crate) fn read_from(opened: &File, path: &Path, place: Place, wait: Wait) -> Result<Vec<u8>, StoreError> {
     let mut bytes = vec![0; place.len as usize];
-    read_exact_at(&opened, file.path(), &mut bytes, place.offset.into(), wait)?;
+    read_exact_at(opened, path, &mut bytes, place.offset.into(), wait)?;
     Ok(bytes)
 }
 
@@ -139,25 +151,29 @@ impl PayloadFiles {
         metrics: Arc<StoreMetrics>,
     ) -> Result<(PayloadFiles, Heap), StoreError> {
         let (mut open, mut numbers) = (Open::default(), Vec::new());
-        for meta in metas {
+        let old = metas.len().saturating_sub(HELD_MAX);
+        for (at, meta) in metas.iter().enumerate() {
             let number = file::number(*meta)?;
             let path = file::path(&dir, generation, number);
             let opened = file::open_checked(&path, *meta)?;
             opened.set_len(meta.len).map_err(StoreError::io("cut", &path))?;
-            open.by_number.insert(number, Arc::new(SegmentFile::held(path, opened)));
+            let file = Arc::new(SegmentFile::held(path, opened));
+            if at < old && meta.sealed {
+                // There may be more files than descriptors.
+                file.let_go();
+            }
+            open.by_number.insert(number, file);
             numbers.push((number, meta.len));
             if !meta.sealed {
                 open.grows = Some(number);
             }
         }
-        // What is written is held.
-        let sealed = open.by_number.iter().rev().filter(|(number, _)| Some(**number) != open.grows);
-        sealed.skip(HELD_MAX).for_each(|(_, file)| file.let_go());
         let grows = open.grows;
         let files = Arc::new(Files { open: Mutex::new(open), write_behind: Some(write_behind), metrics });
         let heap = Heap::open(numbers.into_iter(), grows, files.clone());
+        let (retired, unreadable) = (Vec::new(), BTreeSet::new());
         let payloads =
-            PayloadFiles { dir, generation, file_bytes_max, files, retired: Vec::new(), retirements: 0 };
+            PayloadFiles { dir, generation, file_bytes_max, files, retired, retirements: 0, unreadable };
         Ok((payloads, heap))
     }
 
@@ -212,6 +228,7 @@ impl PayloadFiles {
     /// Parts from files of which nothing is needed.
     pub(crate) fn retire(&mut self, heap: &mut Heap) {
         for number in heap.take_emptied() {
+            self.unreadable.remove(&number);
             if let Some(file) = self.files.lock().by_number.remove(&number) {
                 self.retired.push((file, self.retirements));
                 self.retirements += 1;
@@ -282,7 +299,10 @@ impl Next {
     /// Makes it. Fails, and can be called again, on a full disk. Blocks.
     pub(crate) fn make(self) -> Result<Made, StoreError> {
         let Next { path, number } = self;
-        let file = file::create(&path, number)?;
+        let file = file::create(&path, number).inspect_err(|_| {
+            // It is made under another number next.
+            let _ = fs::remove_file(&path);
+        })?;
         Ok(Made { number, file: Arc::new(SegmentFile::held(path, file)) })
     }
 }
@@ -293,7 +313,10 @@ pub(crate) fn received(files: impl Iterator<Item = (SegmentMeta, PathBuf)>) -> R
     for (meta, path) in files {
         let number = file::number(meta)?;
         let opened = file::open_checked(&path, meta)?;
-        open.by_number.insert(number, Arc::new(SegmentFile::held(path, opened)));
+        let file = Arc::new(SegmentFile::held(path, opened));
+        // There may be more files than descriptors.
+        file.let_go();
+        open.by_number.insert(number, file);
         numbers.push((number, meta.len));
     }
     let files = Files { open: Mutex::new(open), write_behind: None, metrics: Arc::default() };

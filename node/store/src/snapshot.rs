@@ -125,6 +125,18 @@ impl SnapshotData {
         })
     }
 
+    /// Whether all bytes of tasks are there, in a snapshot that was received. One that is installed is taken without:
+    /// this node then has what the other has, and says what is lost when it is asked for. Blocks.
+    pub fn check_payloads(&self) -> Result<(), StoreError> {
+        let Some(staged) = &self.staged else { return Ok(()) };
+        for (number, (kind, meta)) in self.header.files().enumerate() {
+            if kind == FileKind::Payloads {
+                payloads::file::check_places(&staged.segment(number), meta, &self.header.kinds.tasks)?;
+            }
+        }
+        Ok(())
+    }
+
     /// The contents of a snapshot that was received, to be read. Blocks.
     pub fn contents(&self) -> Result<Kinds<Received, ReceivedClaims>, StoreError> {
         let Some(staged) = &self.staged else {

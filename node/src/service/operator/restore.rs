@@ -58,6 +58,10 @@ impl Operator {
                     .into(),
             ));
         }
+        // Nothing of it is proposed where not all of it can be.
+        let checked = tokio::task::spawn_blocking(move || (snapshot.check_payloads(), snapshot)).await;
+        let (checked, snapshot) = checked.map_err(|error| failed(&error))?;
+        checked.map_err(|error| OperatorError::Refused(error.to_string()))?;
         // Balancers obey it at once.
         if let Some(newest) = snapshot.header().kinds.gateway.newest() {
             let document = newest.document.clone();

@@ -52,7 +52,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Stamp;
@@ -62,7 +61,7 @@ use crate::heap::{Blob, Heap};
 use crate::kind::{At, Invalid, Kind, Stopped};
 use crate::level::{Level, Limits};
 use crate::rolling::Rolling;
-use crate::task::{Lease, Member, Policy, TaskId, TaskOp, TaskOutcome, TaskState};
+use crate::task::{Lease, Policy, TaskId, TaskOp, TaskOutcome, TaskState};
 pub use batch::Batch;
 pub use listed::{HeldView, Listed, Part, WorkerView};
 pub use look::QueueView;

@@ -51,6 +51,11 @@ pub(crate) struct Captured {
 }
 
 impl Captured {
+    /// Which of two is newer: what was moved since is no entry of the log, and makes one newer all the same.
+    pub(super) fn age(&self) -> (u64, Option<LogId>, u64) {
+        (self.generation, self.header.last_log_id, self.payloads_retired)
+    }
+
     /// All but the newest files of tasks' bytes that grow no more: they need not be held, once this is the checkpoint.
     pub(super) fn old_payloads(&self) -> impl Iterator<Item = &Arc<SegmentFile>> {
         let all = self.header.files().zip(&self.files);
@@ -85,25 +90,24 @@ pub(super) fn paths(config: &StoreConfig, generation: u64, header: &SnapshotHead
     header.files().map(path).collect()
 }
 
-/// Removes the files that are not of this state.
+/// Removes the files that are not of this state, before anything is made of it.
 pub(super) fn remove_strangers(config: &StoreConfig, state: &CoreState) -> Result<(), StoreError> {
-    remove_others(
-        config,
-        &state.kinds.messages.records().known_files(),
-        &state.kinds.claims.records().known_files(),
-        &state.payloads.known_files(),
-    )
+    segments::remove_strangers(&Core::messages_dir(config), &state.kinds.messages.records().known_files())?;
+    segments::remove_strangers(&Core::claims_dir(config), &state.kinds.claims.records().known_files())?;
+    segments::remove_strangers(&Core::payloads_dir(config), &state.payloads.known_files())
 }
 
-pub(super) fn remove_others(
+/// Removes the files that a state of this generation has replaced. Bytes of tasks are moved meanwhile, to files that are
+/// known later.
+pub(super) fn remove_replaced(
     config: &StoreConfig,
     messages: &HashSet<PathBuf>,
     claims: &HashSet<PathBuf>,
-    payloads: &HashSet<PathBuf>,
+    generation: u64,
 ) -> Result<(), StoreError> {
     segments::remove_strangers(&Core::messages_dir(config), messages)?;
     segments::remove_strangers(&Core::claims_dir(config), claims)?;
-    segments::remove_strangers(&Core::payloads_dir(config), payloads)
+    payloads::file::remove_replaced(&Core::payloads_dir(config), generation)
 }
 
 pub(super) fn load(

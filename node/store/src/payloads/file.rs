@@ -8,7 +8,7 @@
 //! Little-endian; the header's `crc` covers what is before it.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -17,7 +17,7 @@ use skep_state::kinds::tasks::TasksRecord;
 use skep_state::task::PAYLOAD_BYTES_MAX;
 
 use crate::error::StoreError;
-use crate::segments::{SegmentFile, SegmentMeta, Wait, open_file};
+use crate::segments::{SegmentFile, SegmentMeta, Wait, open_file, remove_if_there};
 
 const MAGIC: &[u8; 8] = b"SKEPPAY\n";
 const FORMAT: u32 = 1;
@@ -26,6 +26,8 @@ const CRC_AT: usize = 16;
 /// Most files: with each other one that is half full there are as many as tasks' bytes can fill, and some that wait to
 /// be moved.
 const FILES_MAX: usize = 1 << 16;
+/// Beyond it no checkpoint has a number: there are as many again for what comes.
+const NUMBER_MAX: u64 = 1 << 31;
 
 /// The file's name; the generation sets apart what a snapshot brought from what it replaced.
 pub(crate) fn path(dir: &Path, generation: u64, number: u32) -> PathBuf {
@@ -36,6 +38,19 @@ pub(crate) fn path(dir: &Path, generation: u64, number: u32) -> PathBuf {
 pub(super) fn number(meta: SegmentMeta) -> Result<u32, StoreError> {
     let many = |_| StoreError::Stopped(format!("no file of tasks' bytes has the number {}", meta.first_seq));
     u32::try_from(meta.first_seq).map_err(many)
+}
+
+/// Removes the files that a snapshot has replaced. Those of its own generation are being made meanwhile, and no list
+/// that was taken before has them all.
+pub(crate) fn remove_replaced(dir: &Path, generation: u64) -> Result<(), StoreError> {
+    let own = format!("{generation:08}-");
+    let entries = fs::read_dir(dir).and_then(|all| all.collect::<Result<Vec<_>, _>>());
+    for entry in entries.map_err(StoreError::io("read folder", dir))? {
+        if !entry.file_name().to_string_lossy().starts_with(&own) {
+            remove_if_there(&entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 fn header(number: u32) -> [u8; HEADER_BYTES] {
@@ -99,7 +114,7 @@ pub(crate) fn are_in(files: &[SegmentMeta], tasks: &TasksRecord, mut total: u64)
     let mut lens = BTreeMap::new();
     let mut last: Option<u64> = None;
     for file in files {
-        let fits = file.first_seq <= u64::from(u32::MAX)
+        let fits = file.first_seq <= NUMBER_MAX
             && last.is_none_or(|last| last < file.first_seq)
             && file.count == 1
             && (HEADER_BYTES as u64 + 1..=u64::from(u32::MAX)).contains(&file.len);

@@ -26,8 +26,14 @@ pub struct Rest {
 
 impl Rest {
     pub(super) const fn none() -> Rest {
-        let (worker, outcome, progress, member) = (None, Blob::Empty, Bytes::new(), None);
-        Rest { fence: 0, timer_ms: 0, worker, outcome, progress, member }
+        Rest {
+            fence: 0,
+            timer_ms: 0,
+            worker: None,
+            outcome: Blob::Empty,
+            progress: Bytes::new(),
+            member: None,
+        }
     }
 }
 
