@@ -400,7 +400,7 @@ const TASKS_OUTCOMES_6: &str = "fe707e9eae01f590133ce9bda383863503c2fe4cd7f59533
 const TASKS_6: &str = "d5958c0f361ce4afe848f9dc6988e029e6e4c2105c4fe427b1e2084f45c8a27d";
 const TASKS_HASH_6: &str = "61ed75a75ebd355cf8b14ebe516e0521";
 const TASKS_8: &str = "d0b11eda7426ec817c0d0386c45c28a65f5159c4bf577324bdaa656e261baaad";
-const TASKS_HASH_8: &str = "72a6088de2302311cefc0d0c06da8fbe";
+const TASKS_HASH_8: &str = "05f4502bcb1be54e85c02c49be5ba1d8";
 
 /// What counts once the clock was set back, and how a section says so.
 #[test]

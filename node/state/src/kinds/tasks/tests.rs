@@ -8,6 +8,8 @@ mod model;
 mod noted;
 mod suspects;
 
+use bytes::Bytes;
+
 use super::*;
 use crate::command::Op;
 use crate::laws::World;
