@@ -76,7 +76,7 @@ pub struct Limits {
     /// Bytes of all tasks, each counted with 256 more than it has: what is finished goes for what comes, and beyond
     /// that nothing comes.
     pub task_bytes_max: usize,
-    /// Those of them that stay in memory, and in the header of a checkpoint: all but payloads, results and errors.
+    /// What tasks hold in memory, as it is really taken: all but payloads, results and errors.
     pub task_memory_max: usize,
     /// Queues of tasks.
     pub task_queues_max: usize,
@@ -105,8 +105,9 @@ impl Limits {
             true => (10 * 1024 * 1024, 15 * 60 * 1000),
         };
         let (task_bytes_max, task_memory_max) = match level.0 >= Level::TASK_FILES.0 {
-            false => (32 * MIB, 32 * MIB),
-            true => (4096 * MIB, 384 * MIB),
+            // Of 32 MiB not even tasks that are all keys come to so much in memory.
+            false => (32 * MIB, 256 * MIB),
+            true => (4096 * MIB, 192 * MIB),
         };
         Limits {
             claims_max,

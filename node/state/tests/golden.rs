@@ -75,7 +75,7 @@ fn the_bounds_of_each_level_are_those_that_it_began_with() {
         dropped_at_once_max: 16_384,
         text_requests_max: 4_096,
         task_bytes_max: 33_554_432,
-        task_memory_max: 33_554_432,
+        task_memory_max: 268_435_456,
         task_queues_max: 256,
         task_workers_max: 4_096,
         task_dead_max: 1_000,
@@ -93,7 +93,7 @@ fn the_bounds_of_each_level_are_those_that_it_began_with() {
     for level in 4..=7 {
         assert_eq!(Limits::of(Level(level)), fourth, "level {level}");
     }
-    let eighth = Limits { task_bytes_max: 4_294_967_296, task_memory_max: 402_653_184, ..fourth };
+    let eighth = Limits { task_bytes_max: 4_294_967_296, task_memory_max: 201_326_592, ..fourth };
     assert_eq!(Limits::of(Level(8)), eighth);
     assert_eq!(Level::NEWEST, Level(8), "a new level's bounds are pinned here");
 }
@@ -300,25 +300,38 @@ fn at_the_bound_claims_are_young_until_they_were_at_the_fourth_level() {
 /// A mixed history of tasks.
 #[test]
 fn a_mixed_history_of_tasks_comes_to_what_it_came_to_at_the_sixth_level() {
-    let [outcomes, state, _, hash] = mixed_tasks(&[Level(6)]);
+    let [outcomes, state, _, hash] = mixed_tasks(Level(6), None);
     assert_eq!((&*outcomes, &*state, &*hash), (TASKS_OUTCOMES_6, TASKS_6, TASKS_HASH_6));
 }
 
 /// Where bytes are is no part of what is hashed; the section says it.
 #[test]
 fn a_mixed_history_of_tasks_comes_to_what_it_came_to_at_the_eighth_level() {
-    let [outcomes, state, format, hash] = mixed_tasks(&[Level(8)]);
+    let [outcomes, state, format, hash] = mixed_tasks(Level(8), None);
     assert_eq!((&*outcomes, &*state, &*format, &*hash), (TASKS_OUTCOMES_6, TASKS_8, "2", TASKS_HASH_8));
 }
 
-/// What it comes to, the section that it leaves with its format, and the hash of what it did.
-fn mixed_tasks(levels: &[Level]) -> [String; 4] {
+/// As clusters have it that were of the version before.
+#[test]
+fn a_mixed_history_of_tasks_in_whose_middle_the_level_rises_comes_to_what_it_came_to() {
+    let [outcomes, state, format, hash] = mixed_tasks(Level(6), Some(Level(8)));
+    assert_eq!(
+        (&*outcomes, &*state, &*format, &*hash),
+        (TASKS_OUTCOMES_6, TASKS_6_TO_8, "2", TASKS_HASH_6_TO_8)
+    );
+}
+
+/// What it comes to, the section that it leaves with its format, and the hash of what it did; a level may be agreed to
+/// in its middle.
+fn mixed_tasks(first: Level, later: Option<Level>) -> [String; 4] {
     let mut kinds = open();
-    let raised = levels.iter().map(|level| Op::Level { level: *level }).collect();
-    kinds.apply(0, &Command::new(raised)).unwrap();
+    kinds.apply(0, &Command::new(vec![Op::Level { level: first }])).unwrap();
     let mut outcomes = Vec::new();
     let mut leases = Vec::new();
     for at in 0..600u64 {
+        if let Some(level) = later.filter(|_| at == 300) {
+            kinds.apply(at, &Command::new(vec![Op::Level { level }])).unwrap();
+        }
         let op = match at % 11 {
             0..=3 => put_task(at),
             4 | 5 => TaskOp::Claim(TaskClaim {
@@ -400,6 +413,8 @@ const TASKS_OUTCOMES_6: &str = "fe707e9eae01f590133ce9bda383863503c2fe4cd7f59533
 const TASKS_6: &str = "d5958c0f361ce4afe848f9dc6988e029e6e4c2105c4fe427b1e2084f45c8a27d";
 const TASKS_HASH_6: &str = "61ed75a75ebd355cf8b14ebe516e0521";
 const TASKS_8: &str = "d0b11eda7426ec817c0d0386c45c28a65f5159c4bf577324bdaa656e261baaad";
+const TASKS_6_TO_8: &str = "f2f1392428c09f9484a6e7478f3aaed7cb51d2b06d4facbef67c14db8a32ee2b";
+const TASKS_HASH_6_TO_8: &str = "8ca4820932697a095af92ebbea2f9f44";
 const TASKS_HASH_8: &str = "05f4502bcb1be54e85c02c49be5ba1d8";
 
 /// What counts once the clock was set back, and how a section says so.

@@ -31,6 +31,7 @@
 
 mod again;
 mod batch;
+mod bodies;
 mod claim;
 mod end;
 mod lane;
@@ -44,11 +45,12 @@ mod put;
 mod queue;
 mod record;
 mod rest;
+mod room;
 mod seqs;
 mod shift;
 mod table;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
@@ -59,10 +61,12 @@ use crate::clock::mends::Mends;
 use crate::command::{Op as Proposed, OpOutcome};
 use crate::heap::{Blob, Heap};
 use crate::kind::{At, Invalid, Kind, Stopped};
-use crate::level::{Level, Limits};
+use crate::level::Level;
 use crate::rolling::Rolling;
-use crate::task::{Lease, Policy, TaskId, TaskOp, TaskOutcome, TaskState};
+use crate::task::{Lease, TaskId, TaskOp, TaskOutcome, TaskState};
 pub use batch::Batch;
+use bodies::Bodies;
+pub use bodies::Body;
 pub use listed::{HeldView, Listed, Part, WorkerView};
 pub use look::QueueView;
 pub use moved::Which;
@@ -70,10 +74,9 @@ pub use queue::Counts;
 pub use record::TasksRecord;
 use rest::Rare;
 pub use rest::Rest;
+use room::Room;
 use seqs::Seqs;
 
-/// What a task counts as beside its bytes.
-const TASK_OVERHEAD_BYTES: usize = 256;
 /// Tasks that one look at the time has something done to.
 pub const DUE_MAX: u32 = 1000;
 /// Fences stay below this, but for the claims that follow: JSON's numbers are exact to it.
@@ -96,6 +99,8 @@ pub struct Task {
     pub tries: u16,
     /// Workers that were lost with it.
     pub lost: u8,
+    /// What it is counted with of the room in memory.
+    counted: u32,
     pub put_ms: u64,
     /// Since when it is in its state.
     pub since_ms: u64,
@@ -117,37 +122,6 @@ impl Deref for Task {
 impl DerefMut for Task {
     fn deref_mut(&mut self) -> &mut Rest {
         &mut self.rest
-    }
-}
-
-/// What of a task never changes. Tasks that are alike share it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Body {
-    pub kind: String,
-    pub unique: Option<String>,
-    pub key: Option<String>,
-    pub policy: Policy,
-}
-
-/// Bodies that a new one is compared with.
-const BODIES_MAX: usize = 8;
-
-/// The bodies of the tasks that came last, each once.
-#[derive(Debug, Default)]
-struct Bodies(VecDeque<Arc<Body>>);
-
-impl Bodies {
-    /// The same body, shared where one of the last is equal.
-    fn share(&mut self, body: Body) -> Arc<Body> {
-        if let Some(known) = self.0.iter().find(|known| ***known == body) {
-            return known.clone();
-        }
-        let body = Arc::new(body);
-        if self.0.len() >= BODIES_MAX {
-            self.0.pop_front();
-        }
-        self.0.push_back(body.clone());
-        body
     }
 }
 
@@ -188,13 +162,12 @@ pub struct Tasks {
     members: BTreeSet<(u64, u32, u64)>,
     /// When a batch was over, and which.
     over: BTreeSet<(u64, u64)>,
-    /// What all take of the room that there is, and of that in memory.
+    /// What all take of the room that there is by themselves.
     room: Room,
     /// Where the bytes are that are not here.
     heap: Heap,
     /// Whether what comes goes there.
     is_filed: bool,
-    /// Of the tasks that came last.
     bodies: Bodies,
     /// That of the state, while an operation is applied.
     rolling: Rolling,
@@ -287,56 +260,6 @@ impl Task {
         // What is opened may say any priority.
         self.priority.saturating_mul(2).saturating_add(self.is_suspect().into())
     }
-
-    /// What it takes of the room that there is.
-    fn charge(&self) -> Room {
-        let body = &self.body;
-        let memory = TASK_OVERHEAD_BYTES
-            + body.kind.len()
-            + key_bytes(body.unique.as_ref())
-            + key_bytes(body.key.as_ref())
-            + self.progress.len();
-        Room { bytes: memory + self.payload.len() + self.outcome.len(), memory }
-    }
-}
-
-/// What is taken of the room that there is for tasks: bytes of all, and those of them that stay in memory.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Room {
-    bytes: usize,
-    memory: usize,
-}
-
-impl Room {
-    /// So much that is in memory.
-    fn memory(bytes: usize) -> Room {
-        Room { bytes, memory: bytes }
-    }
-
-    /// So much that may be in files.
-    fn filed(bytes: usize) -> Room {
-        Room { bytes, memory: 0 }
-    }
-
-    fn plus(self, other: Room) -> Room {
-        Room {
-            bytes: self.bytes.saturating_add(other.bytes),
-            memory: self.memory.saturating_add(other.memory),
-        }
-    }
-
-    fn less(self, other: Room) -> Room {
-        Room { bytes: self.bytes - other.bytes, memory: self.memory - other.memory }
-    }
-
-    fn is_within(self, limits: &Limits) -> bool {
-        self.bytes <= limits.task_bytes_max && self.memory <= limits.task_memory_max
-    }
-}
-
-/// A key is held where it is looked up as well.
-fn key_bytes(key: Option<&String>) -> usize {
-    2 * key.map_or(0, String::len)
 }
 
 #[cfg(test)]

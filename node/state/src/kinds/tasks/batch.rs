@@ -108,7 +108,8 @@ impl Tasks {
             return TaskOutcome::Full;
         }
         let new = self.new_of(tasks);
-        if let Err(refused) = self.admit(new.iter().copied(), Room::memory(BATCH_BYTES), For::Puts, limits) {
+        let beside = Room::both(BATCH_BYTES).plus(Room::members(new.len()));
+        if let Err(refused) = self.admit(new.iter().copied(), beside, For::Puts, limits) {
             return refused;
         }
         if !self.have_batch_room(limits) {
@@ -152,7 +153,7 @@ impl Tasks {
             self.over.insert((batch.ended_ms, seq));
         }
         self.held.batches.insert(seq, batch);
-        self.room = self.room.plus(Room::memory(BATCH_BYTES));
+        self.room = self.room.plus(Room::both(BATCH_BYTES));
         self.held.changes += 1;
     }
 
@@ -169,7 +170,7 @@ impl Tasks {
         if !fits {
             return TaskOutcome::Invalid;
         }
-        if !self.make_room(Room::memory(BATCH_BYTES), limits) || !self.have_batch_room(limits) {
+        if !self.make_room(Room::both(BATCH_BYTES), limits) || !self.have_batch_room(limits) {
             return TaskOutcome::Full;
         }
         let ended_ms = if saved.ended_ms > 0 { saved.ended_ms } else { now.max(1) };
@@ -211,7 +212,7 @@ impl Tasks {
         let count = slots.len() as u32;
         slots.into_iter().for_each(|slot| self.forget(slot));
         self.held.batches.remove(&seq);
-        self.room = self.room.less(Room::memory(BATCH_BYTES));
+        self.room = self.room.less(Room::both(BATCH_BYTES));
         noted::no_batch(&mut self.rolling, seq);
         self.held.changes += 1;
         count
@@ -242,7 +243,7 @@ impl Tasks {
                 self.over.insert((batch.ended_ms, *seq));
             }
         }
-        self.room = self.room.plus(Room::memory(BATCH_BYTES * self.held.batches.len()));
+        self.room = self.room.plus(Room::both(BATCH_BYTES * self.held.batches.len()));
     }
 
     /// The batch of an id; what stands in its way where there is none.

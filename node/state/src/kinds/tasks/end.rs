@@ -118,9 +118,9 @@ impl Tasks {
                 return self.end(id, fence, &end, now, limits);
             }
             let new = self.new_of(follow);
-            if let Err(refused) =
-                self.admit(new.iter().copied(), Room::filed(result.len()), For::Ends, limits)
-            {
+            let members = if member.is_some() { new.len() } else { 0 };
+            let beside = Room::filed(result.len()).plus(Room::members(members));
+            if let Err(refused) = self.admit(new.iter().copied(), beside, For::Ends, limits) {
                 return refused;
             }
             let mut number = 0;
@@ -172,7 +172,7 @@ impl Tasks {
     /// A try failed: there is another one, or it was the last.
     fn fail(&mut self, slot: u32, error: &str, is_final: bool, now: u64, limits: &Limits) {
         // The error of a task that is still to be done takes no room of others.
-        let has_room = self.room.plus(Room::filed(error.len())).is_within(limits);
+        let has_room = self.room.has(Room::filed(error.len()), limits);
         self.set_outcome(slot, if has_room { error.as_bytes() } else { &[] });
         self.count(slot, |counts| counts.failed += 1);
         let Some(task) = self.held.table.get_mut(slot) else { return };
@@ -344,13 +344,14 @@ impl Tasks {
             Ok(slot) => slot,
             Err(outcome) => return outcome,
         };
-        if let Some(task) = self.held.table.get_mut(slot)
-            && self.room.plus(Room::memory(progress.len())).is_within(limits)
+        if self.taken().has(Room::progress(progress.len()), limits)
+            && let Some(task) = self.held.table.get_mut(slot)
         {
-            let former = Room::memory(task.progress.len());
-            self.room = self.room.less(former).plus(Room::memory(progress.len()));
+            let former = Room::filed(task.progress.len());
+            self.room = self.room.less(former).plus(Room::filed(progress.len()));
             task.progress = Bytes::copy_from_slice(progress);
             noted::progress(&mut self.rolling, task);
+            self.recount(slot);
             self.held.changes += 1;
         }
         TaskOutcome::Ended { state: TaskState::Active }

@@ -152,7 +152,7 @@ impl Tasks {
 
     /// What of it is in memory.
     pub fn memory(&self) -> usize {
-        self.room.memory
+        self.taken().memory
     }
 
     /// Bytes of a task, which can be had whatever becomes of it meanwhile.

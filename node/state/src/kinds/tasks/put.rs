@@ -1,10 +1,12 @@
 //! How tasks come, and queues.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::queue::Queue;
+use super::room::{MEMORY_BEYOND, wanted};
 use super::table::Edge;
-use super::{Body, Ended, FENCE_MAX, Rest, Room, TASK_OVERHEAD_BYTES, Task, Tasks, key_bytes, noted};
+use super::{Body, Ended, FENCE_MAX, Rest, Room, Task, Tasks, noted};
 use crate::level::Limits;
 use crate::task::{
     Member, NewTask, PUT_TASKS_MAX, QueueSettings, SEQ_MAX, SavedTask, TaskId, TaskOutcome, TaskState, When,
@@ -49,9 +51,9 @@ impl Tasks {
         of: For,
         limits: &Limits,
     ) -> Result<(), TaskOutcome> {
-        let mut wanted = BTreeMap::<&str, u32>::new();
-        tasks.clone().for_each(|task| *wanted.entry(&task.queue).or_default() += 1);
-        for (name, count) in &wanted {
+        let mut counts = BTreeMap::<&str, u32>::new();
+        tasks.clone().for_each(|task| *counts.entry(&task.queue).or_default() += 1);
+        for (name, count) in &counts {
             let queue =
                 self.by_queue.get(*name).and_then(|number| self.held.queues.get(usize::from(*number)));
             // An end takes a task out of the queue: one that is full would lock itself.
@@ -62,14 +64,14 @@ impl Tasks {
                 return Err(TaskOutcome::QueueFull { queue: (*name).to_owned() });
             }
         }
-        let names: Vec<&str> = wanted.into_keys().collect();
+        let names: Vec<&str> = counts.into_keys().collect();
         if !self.have_queues(&names, limits) {
             return Err(TaskOutcome::Full);
         }
         let lane = |task: &'a NewTask| Some((*self.by_queue.get(&*task.queue)?, task.key.as_deref()?));
         let has_lanes = self.have_lanes(tasks.clone().filter_map(lane), of, limits);
-        let wanted = tasks.map(charge).fold(beside.plus(of.kept_free(limits)), Room::plus);
-        match has_lanes && self.make_room(wanted, limits) {
+        let all = tasks.map(wanted).fold(beside.plus(of.kept_free(limits)), Room::plus);
+        match has_lanes && self.make_room(all, limits) {
             true => Ok(()),
             false => Err(TaskOutcome::Full),
         }
@@ -125,7 +127,7 @@ impl Tasks {
     ) -> u32 {
         let (kind, unique, key) = (new.kind.clone(), new.unique.clone(), new.key.clone());
         let body = Body { kind, unique, key, policy: new.policy };
-        let body = self.bodies.share(body);
+        let body = self.bodies.hold(Arc::new(body));
         let rest = Rest { timer_ms, ..Rest::none() };
         let task = Task {
             id,
@@ -136,6 +138,7 @@ impl Tasks {
             ended: Ended::Not,
             tries: 0,
             lost: 0,
+            counted: 0,
             put_ms: now,
             since_ms: now,
             body,
@@ -268,9 +271,14 @@ impl Tasks {
             return TaskOutcome::Full;
         }
         let Some(queue) = self.by_queue.get(&*task.queue).copied() else { return TaskOutcome::Full };
+        // What had room where it comes from has it here: claims may have brought that beyond the bound.
+        let room = wanted(task).plus(Room::claimed()).plus(Room::members(1)).plus(Room::filed(outcome.len()));
         let lane = task.key.as_deref().filter(|_| state.is_unfinished()).map(|key| (queue, key));
         if !self.have_lanes(lane.into_iter(), For::Ends, limits)
-            || !self.make_room(charge(task).plus(Room::filed(outcome.len())), limits)
+            || !self.make_room(
+                room,
+                &Limits { task_memory_max: limits.task_memory_max * MEMORY_BEYOND, ..*limits },
+            )
         {
             return TaskOutcome::Full;
         }
@@ -325,13 +333,4 @@ impl For {
             For::Results | For::Ends => limits.task_lanes_max,
         }
     }
-}
-
-/// What a task takes of the room that there is, as it comes.
-fn charge(task: &NewTask) -> Room {
-    let memory = TASK_OVERHEAD_BYTES
-        + task.kind.len()
-        + key_bytes(task.unique.as_ref())
-        + key_bytes(task.key.as_ref());
-    Room { bytes: memory + task.payload.len(), memory }
 }

@@ -6,9 +6,11 @@
 //! ```
 //!
 //! Little-endian; each of them is in the codec's encoding. From [`Level::TASK_FILES`] on payloads and outcomes are
-//! [places](crate::heap::Place) mostly, and that is the second format: a tag comes before each. All slots are there, also free ones, with the lists
-//! that go through them: which one is taken next is part of the state. A page is shared with the state that it
-//! was captured of, so that a capture costs next to nothing.
+//! [places](crate::heap::Place) mostly, and that is the second format: a tag comes before each. All slots are there,
+//! also free ones, with the lists that go through them: which one is taken next is part of the state. A page is shared
+//! with the state that it was captured of, so that a capture costs next to nothing.
+//!
+//! [`Level::TASK_FILES`]: crate::level::Level::TASK_FILES
 
 mod check;
 
@@ -21,8 +23,9 @@ use skep_base::codec::{self, CodecError};
 
 use super::batch::Batch;
 use super::queue::{Queue, Worker};
+use super::room::SLOT_BYTES;
 use super::table::{List, PAGE_SLOTS, Slot, Table};
-use super::{Bodies, Body, TASK_OVERHEAD_BYTES, Tasks, Timed};
+use super::{Bodies, Tasks, Timed};
 use crate::heap::{Blob, Heap, Place};
 use crate::kind::{Invalid, KindId, Record};
 use crate::level::Limits;
@@ -64,6 +67,9 @@ impl TasksRecord {
 /// The format from which on bytes are places.
 const FILES_FORMAT: u16 = 2;
 
+/// A slot as it is carried, mostly no more.
+const ENCODED_BYTES: usize = 160;
+
 /// Before the bytes themselves, or the bytes of a place.
 const TAG_HERE: u8 = 0;
 const TAG_PLACE: u8 = 1;
@@ -98,7 +104,7 @@ fn untagged(blob: &Blob) -> Result<Blob, Invalid> {
 
 /// Slots that there can be.
 fn slots_max() -> usize {
-    Limits::WIDEST.task_memory_max / TASK_OVERHEAD_BYTES + PAGE_SLOTS
+    Limits::WIDEST.task_memory_max / SLOT_BYTES + PAGE_SLOTS
 }
 
 /// All but the batches, the queues and the slots.
@@ -125,6 +131,13 @@ impl Record for TasksRecord {
     }
 
     fn encode(&self) -> Result<(u16, Vec<u8>), CodecError> {
+        let mut bytes = Vec::new();
+        Ok((self.encode_into(&mut bytes)?, bytes))
+    }
+
+    fn encode_into(&self, bytes: &mut Vec<u8>) -> Result<u16, CodecError> {
+        // What is never written to takes no memory; one that grows by doubling is there twice meanwhile.
+        bytes.reserve(self.table.used() as usize * ENCODED_BYTES);
         let head = Head {
             pages: self.table.pages.len() as u32,
             queues: self.queues.len() as u32,
@@ -136,17 +149,16 @@ impl Record for TasksRecord {
             fence: self.fence,
             changes: self.changes,
         };
-        let mut bytes = Vec::new();
-        push(&head, &mut bytes)?;
-        push(&self.batches, &mut bytes)?;
-        self.queues.iter().try_for_each(|queue| push(queue, &mut bytes))?;
+        push(&head, bytes)?;
+        push(&self.batches, bytes)?;
+        self.queues.iter().try_for_each(|queue| push(queue, bytes))?;
         let format = if self.places().next().is_some() { FILES_FORMAT } else { Self::FORMATS.0 };
         let mut slots = self.table.pages.iter().flat_map(|page| &**page);
         slots.try_for_each(|slot| match &slot.task {
-            Some(_) if format >= FILES_FORMAT => push(&with_tags(slot.clone()), &mut bytes),
-            _ => push(slot, &mut bytes),
+            Some(_) if format >= FILES_FORMAT => push(&with_tags(slot.clone()), bytes),
+            _ => push(slot, bytes),
         })?;
-        Ok((format, bytes))
+        Ok(format)
     }
 
     fn decode(format: u16, mut bytes: &[u8]) -> Result<Self, Invalid> {
@@ -175,7 +187,7 @@ impl Record for TasksRecord {
                         }
                     }
                     // Tasks that are alike share it.
-                    task.body = bodies.share(Body::clone(&task.body));
+                    task.body = bodies.hold(task.body.clone());
                 }
                 page.push(slot);
             }
@@ -220,6 +232,7 @@ impl Tasks {
             let seq = task.id.seq;
             tasks.by_seq.insert(seq, slot);
             tasks.room = tasks.room.plus(task.charge());
+            tasks.bodies.hold(task.body.clone());
             tasks.heap.hold(&task.payload);
             tasks.heap.hold(&task.outcome);
             if let Some(Member { batch, place }) = task.member {

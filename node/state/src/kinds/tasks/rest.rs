@@ -43,6 +43,13 @@ static NONE: Rest = Rest::none();
 #[derive(Debug, Clone, Default)]
 pub(super) struct Rare(Option<Box<Rest>>);
 
+impl Rare {
+    /// Whether there is nothing, room or not.
+    pub fn is_none(&self) -> bool {
+        **self == NONE
+    }
+}
+
 impl From<Rest> for Rare {
     fn from(rest: Rest) -> Self {
         Rare((rest != NONE).then(|| Box::new(rest)))

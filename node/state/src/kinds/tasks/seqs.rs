@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
+use super::room::SEQS_BYTES;
 use super::table::NONE;
 
 /// Numbers of a page. One that is there for a single task takes as much as some of them.
-const PAGE_SEQS: usize = 32;
+pub(super) const PAGE_SEQS: usize = 32;
 
 /// Slots by the numbers of their tasks.
 #[derive(Debug, Default)]
@@ -41,6 +42,11 @@ impl Seqs {
         if page.iter().all(|slot| *slot == NONE) {
             self.pages.remove(&number);
         }
+    }
+
+    /// What they hold in memory.
+    pub fn memory(&self) -> usize {
+        SEQS_BYTES * self.pages.len()
     }
 
     /// Numbers behind one, with their slots.

@@ -10,7 +10,6 @@ use super::record::TasksRecord;
 use super::table::{Edge, List};
 use super::{Room, Task, Tasks, Timed, noted};
 use crate::heap::Blob;
-use crate::level::Limits;
 use crate::task::{Member, TaskId, TaskOutcome, TaskState};
 
 impl Tasks {
@@ -70,6 +69,7 @@ impl Tasks {
     /// Puts a task that is in no list into that of its state; one that is ready and has a lane into that, which may
     /// be opened then.
     pub(super) fn attach(&mut self, slot: u32, edge: Edge) {
+        self.recount(slot);
         let TasksRecord { table, queues, finished, batches, .. } = &mut self.held;
         let Some(task) = table.get_mut(slot) else { return };
         let queue = queues.get_mut(usize::from(task.queue));
@@ -129,8 +129,10 @@ impl Tasks {
         self.free_unique(slot);
         let mut timer_ms = 0;
         if let Some(task) = self.held.table.get_mut(slot) {
-            self.room = self.room.less(Room::memory(task.progress.len()));
-            task.progress = Bytes::new();
+            if !task.progress.is_empty() {
+                self.room = self.room.less(Room::filed(task.progress.len()));
+                task.progress = Bytes::new();
+            }
             if task.member.is_none() {
                 // A time of 0 would be none.
                 timer_ms = now.saturating_add(task.body.policy.keep_ms).max(1);
@@ -151,6 +153,7 @@ impl Tasks {
                 self.members.remove(&(batch, place, task.id.seq));
             }
             self.room = self.room.less(task.charge());
+            self.bodies.let_go(&task.body);
             self.heap.let_go(&task.payload);
             self.heap.let_go(&task.outcome);
             noted::forgotten(&mut self.rolling, task.id.seq);
@@ -170,19 +173,11 @@ impl Tasks {
         }
     }
 
-    /// Whether there is room for so much, once the oldest of what is finished is forgotten that stands in
-    /// the way.
-    pub(super) fn make_room(&mut self, wanted: Room, limits: &Limits) -> bool {
-        while !self.room.plus(wanted).is_within(limits) {
-            if !self.forget_oldest() {
-                return false;
-            }
-        }
-        true
-    }
-
     /// Sets what a task came to, within the room that there is.
     pub(super) fn set_outcome(&mut self, slot: u32, outcome: &[u8]) {
+        if self.held.table.get(slot).is_none() {
+            return;
+        }
         let kept = self.keep(outcome);
         if let Some(task) = self.held.table.get_mut(slot) {
             let is_nothing = task.outcome.is_empty() && kept.is_empty();

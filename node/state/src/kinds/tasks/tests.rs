@@ -14,7 +14,7 @@ use super::*;
 use crate::command::Op;
 use crate::laws::World;
 use crate::level::Limits;
-use crate::task::{End, Lease, NewTask, QueueSettings, SEQ_MAX, TaskClaim, When};
+use crate::task::{End, Lease, NewTask, Policy, QueueSettings, SEQ_MAX, TaskClaim, When};
 
 const POLICY: Policy = Policy { retries: 1, backoff_ms: 1_000, timeout_ms: 0, keep_ms: 60_000 };
 

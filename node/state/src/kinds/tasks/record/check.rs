@@ -7,8 +7,9 @@ use crate::kind::Invalid;
 use crate::kinds::tasks::batch::{BATCH_BYTES, Batch};
 use crate::kinds::tasks::lane::Lane;
 use crate::kinds::tasks::queue::{Queue, Worker};
+use crate::kinds::tasks::room::{MEMORY_BEYOND, Room};
 use crate::kinds::tasks::table::{List, NONE, PAGE_SLOTS, Slot};
-use crate::kinds::tasks::{FENCE_MAX, Room, Task};
+use crate::kinds::tasks::{FENCE_MAX, Task};
 use crate::level::Limits;
 use crate::task::{
     DURATION_MS_MAX, HOLDS_MAX, KEY_BYTES_MAX, KIND_BYTES_MAX, PAYLOAD_BYTES_MAX, PRIORITIES,
@@ -134,7 +135,7 @@ impl<'a> Check<'a> {
         let mut unlisted = vec![(0, 0, 0, 0); held.queues.len()];
         let mut lanes = vec![BTreeMap::<&str, Lane>::new(); held.queues.len()];
         let mut members = BTreeMap::<u64, [u32; 4]>::new();
-        let mut room = Room::memory(BATCH_BYTES * held.batches.len());
+        let mut room = Room::both(BATCH_BYTES * held.batches.len());
         for number in 0..held.table.slots() {
             let slot = held.table.slot(number).ok_or_else(|| invalid(number))?;
             let seen = self.seen.get_mut(number as usize).ok_or_else(|| invalid(number))?;
@@ -197,7 +198,7 @@ impl<'a> Check<'a> {
         }
         let Room { bytes, memory } = room;
         let is_beyond = bytes > Limits::WIDEST.task_bytes_max * BYTES_BEYOND
-            || memory > Limits::WIDEST.task_memory_max * BYTES_BEYOND;
+            || memory > Limits::WIDEST.task_memory_max * MEMORY_BEYOND;
         if !counted.eq(unlisted) || is_beyond {
             return Err(Invalid(format!("tasks of {bytes} bytes, which are not those that are counted")));
         }

@@ -96,7 +96,7 @@ impl From<WireTask> for Task {
         let WireTask { id, queue, priority, state, is_aside, ended, tries, lost, fence, put_ms, .. } = task;
         let WireTask { since_ms, timer_ms, worker, outcome, progress, member, .. } = task;
         let WireBody { kind, payload, unique, key, policy } = task.body;
-        Self {
+        let mut task = Self {
             id,
             queue,
             priority,
@@ -105,11 +105,14 @@ impl From<WireTask> for Task {
             ended,
             tries,
             lost,
+            counted: 0,
             put_ms,
             since_ms,
             body: Arc::new(Body { kind, unique, key, policy }),
             payload,
             rest: Rest { fence, timer_ms, worker, outcome, progress, member }.into(),
-        }
+        };
+        task.counted = task.memory();
+        task
     }
 }
