@@ -58,6 +58,12 @@ pub struct State {
     pub gateway: Gateway,
     /// What workers said that they hold.
     pub beats: Vec<u64>,
+    /// The newest where there is none.
+    pub level: Option<Level>,
+    /// Bytes of tasks that are lost.
+    pub lost: Vec<Bytes>,
+    /// Most that was read of them at once.
+    pub read_bytes_max: usize,
     pub heard: Vec<HeardWorker>,
     applied: u64,
     clock: Clock,
@@ -225,8 +231,15 @@ impl TaskApi for Fake {
         look(&self.state.lock().unwrap().tasks)
     }
 
-    async fn read_held(&self, held: Vec<Held>) -> Result<Vec<Bytes>, ServiceError> {
-        Ok(held.iter().map(|held| held.read().unwrap()).collect())
+    fn level(&self) -> Level {
+        self.state.lock().unwrap().level.unwrap_or(Level::NEWEST)
+    }
+
+    async fn read_each(&self, held: Vec<Held>) -> Result<Vec<Option<Bytes>>, ServiceError> {
+        let state = &mut self.state.lock().unwrap();
+        state.read_bytes_max = state.read_bytes_max.max(held.iter().map(Held::len).sum());
+        let is_lost = |bytes: &Bytes| state.lost.iter().any(|lost| lost == bytes);
+        Ok(held.iter().map(|held| held.read().ok().filter(|bytes| !is_lost(bytes))).collect())
     }
 
     async fn change_tasks(

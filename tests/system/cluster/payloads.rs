@@ -1,8 +1,12 @@
-//! Payloads, results and errors of tasks are in files: they outlive all nodes, and come to one that joins.
+//! Payloads, results and errors of tasks are in files: they outlive all nodes, and come to one that joins. What one node's
+//! disk has lost is had of the others.
 
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use skep_kit::clients::load::unique_text;
+use skep_kit::cluster::balancer::Balancer;
 use skep_kit::effort::machine_shared;
 use skep_kit::wait::until;
 use skep_kit::{Client, Cluster};
@@ -11,6 +15,8 @@ use super::tasks::{post, ready, task};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const TASKS: usize = 120;
+/// A MB each: together more than of a log is kept behind a checkpoint.
+const LARGE_MESSAGES: usize = 275;
 
 fn payload(number: usize) -> String {
     format!("{number}:{}", "p".repeat(20_000 + number))
@@ -65,6 +71,16 @@ async fn payloads_and_results_outlive_all_nodes_and_come_to_one_that_joins() {
         // A checkpoint of what is there.
         assert_eq!(cluster.node(node).admin.get("/snapshot").await.expect("a snapshot").status, 200);
     }
+    // So much that the tasks are in no log any more: who comes has them from a snapshot alone.
+    for _ in 0..LARGE_MESSAGES {
+        one.put(&format!("{}{}", unique_text(20), "x".repeat(1_000_000))).await;
+    }
+    for node in 1..=3 {
+        until("the log begins later", PATIENCE, async || {
+            (gauge(&cluster, node, "skep_raft_purged_index").await? > 0.0).then_some(())
+        })
+        .await;
+    }
     cluster.kill_all();
     for node in 1..=4 {
         cluster.start(node);
@@ -84,7 +100,12 @@ async fn payloads_and_results_outlive_all_nodes_and_come_to_one_that_joins() {
             }
         }
     }
-    // The node that came has the payloads as well.
+    // The node that came has the payloads as well: files that came with a snapshot are not of the first generation.
+    let entries = std::fs::read_dir(cluster.node(4).settings.data.join("payloads")).expect("there are some");
+    let names =
+        entries.map(|entry| entry.expect("it can be read").file_name().into_string().expect("a name"));
+    let firsts: Vec<String> = names.filter(|name| name.starts_with("00000000-")).collect();
+    assert!(firsts.is_empty(), "{firsts:?} came from the log");
     let four = cluster.node(4).http.clone();
     let mut rest = 0;
     for number in 1.. {
@@ -101,5 +122,82 @@ async fn payloads_and_results_outlive_all_nodes_and_come_to_one_that_joins() {
     }
     assert_eq!(rest + done.len(), TASKS);
     assert_eq!(task(&four, &done[0].0).await["state"], "done");
-    assert_eq!(gauge(&cluster, 4, "skep_store_payloads_lost").await, Some(0.0));
+    assert_eq!(gauge(&cluster, 4, "skep_store_payloads_lost_total").await, Some(0.0));
+}
+
+/// Before the bytes of a file of payloads.
+const HEADER_BYTES: usize = 32;
+
+/// Has a disk lose all bytes of tasks; none of the files.
+fn lose_payloads(data: &Path) {
+    let entries = std::fs::read_dir(data.join("payloads")).expect("the folder has payloads");
+    let mut count = 0;
+    for path in entries.map(|entry| entry.expect("a folder can be read").path()) {
+        let mut bytes = std::fs::read(&path).expect("it can be read");
+        bytes.iter_mut().skip(HEADER_BYTES).for_each(|byte| *byte ^= 1);
+        count += bytes.len().saturating_sub(HEADER_BYTES);
+        std::fs::write(&path, bytes).expect("it can be written");
+    }
+    assert!(count > 0, "there are no payloads in {}", data.display());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_disk_has_lost_is_served_by_the_others_and_no_try_is_counted_for_it() {
+    let _machine = machine_shared();
+    let mut cluster = ready().await;
+    let one = cluster.node(1).http.clone();
+    let put = |number| json!({"queue": "q", "payload": payload(number), "keep": "1h", "retries": 0});
+    let answer = post(&one, "/tasks", (0..3).map(put).collect::<Vec<Value>>().into()).await;
+    assert_eq!(answer.status, 201, "{answer:?}");
+    let ids = answer.json()["ids"].as_array().expect("ids").clone();
+    let done = {
+        let asked = json!({"worker": "w", "number": 1, "queues": ["q"], "max": 1, "wait": "0s"});
+        let task = post(&one, "/claim", asked).await.json()["tasks"][0].clone();
+        let path = format!("/tasks/{}", task["id"].as_str().expect("an id"));
+        let said = json!({"fence": task["fence"], "result": "r".repeat(5_000)});
+        assert_eq!(post(&one, &format!("{path}/complete"), said).await.status, 200);
+        path
+    };
+    // What a stopped node's folder has is what its last checkpoint says; a snapshot makes one.
+    until("node 2 has a checkpoint of it", PATIENCE, async || {
+        let shown = cluster.node(2).http.get(&done).await.ok()?;
+        let saved = cluster.node(2).admin.get("/snapshot").await.ok()?;
+        (shown.status == 200 && saved.status == 200).then_some(())
+    })
+    .await;
+    cluster.node_mut(2).stop().await;
+    lose_payloads(&cluster.node(2).settings.data.clone());
+    cluster.start(2);
+    cluster.wait_all_ready().await;
+
+    let two = cluster.node(2).http.clone();
+    let lost = two.get(&done).await.expect("an answer");
+    assert_eq!((lost.status, lost.header("skep-unprocessed")), (503, "1"), "{lost:?}");
+    let balancer = Balancer::start(&cluster, &[]).await;
+    for _ in 0..9 {
+        let shown = balancer.client.get(&done).await.expect("an answer");
+        assert_eq!(shown.status, 200, "{shown:?}");
+        assert_eq!(shown.json()["result"], "r".repeat(5_000).as_str());
+    }
+    let counted = gauge(&cluster, 2, "skep_store_payloads_lost_total").await;
+    assert!(counted.is_some_and(|count| count > 0.0), "{counted:?}");
+
+    // A claim there gives nothing, and takes nothing from anybody.
+    assert_eq!(claim(&two, "at-two", 1).await, []);
+    for id in &ids[1..] {
+        let shown = task(&one, id.as_str().expect("an id")).await;
+        assert_eq!((&shown["state"], &shown["tries"], &shown["lost"]), (&"due".into(), &0.into(), &0.into()));
+    }
+    let mut number = 0;
+    let given = until("they can be claimed where they are", PATIENCE, async || {
+        number += 1;
+        let given = claim(&one, "at-one", number).await;
+        (!given.is_empty()).then_some(given)
+    })
+    .await;
+    assert_eq!(given.len(), 2);
+    for (id, _, found) in given {
+        let at = ids.iter().position(|known| *known == *id).expect("one of them");
+        assert_eq!(found, payload(at).as_str());
+    }
 }

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -27,12 +28,13 @@ use url::{Origin, Url};
 
 use super::asked::{invalid, parse, text};
 use super::batches::{look_at, put, unknown};
-use super::pages::{PIECE_BYTES, Page, Text};
+use super::pages::{PIECE_BYTES, Page, READ_BYTES, SEEN_MAX, Text};
 use super::{Named, Queues, shown};
 use crate::http::problem::Problem;
 use crate::http::{body, idempotency};
 use crate::kinds::schema;
 use crate::kinds::served::TaskApi;
+use crate::service::ServiceError;
 
 /// Longest URL.
 const URL_BYTES_MAX: usize = 8192;
@@ -41,8 +43,17 @@ const KEEP_MS: u64 = 24 * 3600 * 1000;
 /// What becomes of a page that cannot be had now.
 const POLICY: Policy = Policy { retries: 2, backoff_ms: 5_000, timeout_ms: 300_000, keep_ms: 60_000 };
 const PRIORITY: u8 = 5;
-/// What an answer holds that is written as its client takes it: a piece on its way, one that is made, and a result.
+/// What an answer holds that is written as its client takes it, however little there is: a piece on its way, one that is
+/// made.
 const RESULT_BYTES: usize = 3 * PIECE_BYTES;
+/// What it holds of what it reads, for each byte that there is, and no more than so much: what was read, what it says,
+/// and which images are there already.
+const READ_SHARE: usize = 8;
+const READ_HELD_BYTES_MAX: usize = READ_SHARE * READ_BYTES + 32 * SEEN_MAX;
+/// Tries to make a piece where the disk is busy, and how long there is before the second; twice as long before each
+/// further one.
+const PIECE_TRIES: u32 = 5;
+const PIECE_PAUSE: Duration = Duration::from_millis(100);
 /// One part in so many of what requests may hold is the most that one of them is charged.
 const CHARGED_SHARE: u64 = 4;
 
@@ -221,7 +232,9 @@ fn open(tasks: &Tasks, batch: &Batch) -> u32 {
 /// What is short in one piece; what is not, as the client takes it.
 async fn written<A: TaskApi>(queues: &Queues<A>, pages: Vec<Page<Held>>) -> Result<Response, Problem> {
     // The largest must get through.
-    let held = RESULT_BYTES + pages.iter().map(Page::bytes).sum::<usize>();
+    let read = pages.iter().map(Page::bytes).fold(0, usize::saturating_add).saturating_mul(READ_SHARE);
+    let places: usize = pages.iter().map(Page::places).sum();
+    let held = RESULT_BYTES + read.min(READ_HELD_BYTES_MAX) + places;
     let most = usize::try_from(queues.served.account.bytes_max() / CHARGED_SHARE).unwrap_or(usize::MAX);
     let charge = queues.served.account.charge(held.min(most))?;
     let mut pieces = Text::of(pages);
@@ -231,7 +244,7 @@ async fn written<A: TaskApi>(queues: &Queues<A>, pages: Vec<Page<Held>>) -> Resu
         return Ok(shown::with(StatusCode::OK, Body::from(first)));
     };
     let rest = stream::unfold((pieces, api, charge), |(mut pieces, api, charge)| async move {
-        let piece = pieces.next(&*api).await.map_err(std::io::Error::other).transpose()?;
+        let piece = patiently(&mut pieces, &*api).await.map_err(std::io::Error::other).transpose()?;
         Some((piece, (pieces, api, charge)))
     });
     let begun = stream::iter([first, second].map(Ok::<Bytes, std::io::Error>));
@@ -239,6 +252,24 @@ async fn written<A: TaskApi>(queues: &Queues<A>, pages: Vec<Page<Held>>) -> Resu
     // Its length is not known beforehand, so idleness after it would not be seen.
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     Ok(response)
+}
+
+/// The next piece; a disk that is busy for a moment does not end an answer that has begun.
+async fn patiently<A: TaskApi>(pieces: &mut Text, api: &A) -> Result<Option<Bytes>, ServiceError> {
+    let mut tries = 1;
+    loop {
+        match pieces.next(api).await {
+            Err(_) if tries < PIECE_TRIES => {
+                tokio::time::sleep(PIECE_PAUSE * (1 << (tries - 1))).await;
+                tries += 1;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "what was found on pages cannot be read: the answer ends before it is whole");
+                return Err(error);
+            }
+            Ok(piece) => return Ok(piece),
+        }
+    }
 }
 
 #[cfg(test)]

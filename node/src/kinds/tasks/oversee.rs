@@ -10,6 +10,7 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::{get, post};
+use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use serde_json::json;
@@ -88,12 +89,21 @@ struct ListedShown {
     #[serde(flatten)]
     task: TaskShown,
     payload: Option<Box<RawValue>>,
+    /// Its payload or what it came to is there, but not at this node.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    bytes_lost: bool,
 }
 
 impl ListedShown {
-    fn of(queue: &str, task: &Task, payload: &[u8], outcome: &[u8]) -> Self {
-        let payload = String::from_utf8_lossy(payload).into_owned();
-        Self { task: TaskShown::of(queue, task, outcome), payload: RawValue::from_string(payload).ok() }
+    /// With its payload and what it came to.
+    fn of(queue: &str, task: &Task, both: &[Option<Bytes>]) -> Self {
+        let bytes = |at: usize| both.get(at).and_then(Option::as_deref);
+        let payload = bytes(0).map(|payload| String::from_utf8_lossy(payload).into_owned());
+        Self {
+            task: TaskShown::of(queue, task, bytes(1).unwrap_or_default()),
+            payload: payload.and_then(|payload| RawValue::from_string(payload).ok()),
+            bytes_lost: both.iter().any(Option::is_none),
+        }
     }
 }
 
@@ -155,9 +165,9 @@ pub(crate) async fn list<A: TaskApi>(
         after = place;
         tokio::task::yield_now().await;
     };
-    let read = overseen.api.read_held(held).await?;
+    let read = overseen.api.read_each(held).await?;
     let both = read.chunks_exact(2);
-    let tasks = found.iter().zip(both).map(|(task, both)| ListedShown::of(&queue, task, &both[0], &both[1]));
+    let tasks = found.iter().zip(both).map(|(task, both)| ListedShown::of(&queue, task, both));
     let shown = TasksShown { tasks: tasks.collect(), after };
     shown::answer_within(&overseen.account, StatusCode::OK, &shown)
 }

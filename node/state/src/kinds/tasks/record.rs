@@ -14,7 +14,7 @@
 
 mod check;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -174,6 +174,7 @@ impl Record for TasksRecord {
         let queues = (0..queues).map(|_| take(&mut bytes)).collect::<Result<_, _>>()?;
         let mut table = Table { pages: Vec::new(), free };
         let mut bodies = Bodies::default();
+        let mut names: BTreeSet<Arc<str>> = workers.keys().cloned().collect();
         for _ in 0..pages {
             // Each slot takes bytes of those that came.
             let mut page: Vec<Slot> = Vec::new();
@@ -186,8 +187,14 @@ impl Record for TasksRecord {
                             task.outcome = untagged(&task.outcome)?;
                         }
                     }
-                    // Tasks that are alike share it.
+                    // Tasks that are alike share it, and those of one worker its name.
                     task.body = bodies.hold(task.body.clone());
+                    if let Some(name) = task.worker.clone() {
+                        match names.get(&name) {
+                            Some(known) => task.worker = Some(known.clone()),
+                            None => drop(names.insert(name)),
+                        }
+                    }
                 }
                 page.push(slot);
             }
