@@ -58,7 +58,6 @@ pub struct State {
     pub gateway: Gateway,
     /// What workers said that they hold.
     pub beats: Vec<u64>,
-    /// The newest where there is none.
     pub level: Option<Level>,
     /// Bytes of tasks that are lost.
     pub lost: Vec<Bytes>,
@@ -90,9 +89,7 @@ impl Fake {
         let _permit = self.gate.acquire().await.unwrap();
         self.state.lock().unwrap().failure.clone().map_or(Ok(()), Err)
     }
-}
 
-impl Fake {
     fn read(&self, after: u64, count_max: usize, bytes_max: usize) -> Vec<StoredMessage> {
         let mut bytes = 0;
         let all = &self.state.lock().unwrap().messages;
@@ -238,8 +235,7 @@ impl TaskApi for Fake {
     async fn read_each(&self, held: Vec<Held>) -> Result<Vec<Option<Bytes>>, ServiceError> {
         let state = &mut self.state.lock().unwrap();
         state.read_bytes_max = state.read_bytes_max.max(held.iter().map(Held::len).sum());
-        let is_lost = |bytes: &Bytes| state.lost.iter().any(|lost| lost == bytes);
-        Ok(held.iter().map(|held| held.read().ok().filter(|bytes| !is_lost(bytes))).collect())
+        Ok(held.iter().map(|held| held.read().ok().filter(|bytes| !state.lost.contains(bytes))).collect())
     }
 
     async fn change_tasks(
@@ -282,8 +278,7 @@ impl TaskApi for Fake {
         if word.ended.is_none() {
             state.beats.extend_from_slice(word.fences);
             if word.slots > 0 {
-                let (worker, version) = (word.worker.to_owned(), word.version.to_owned());
-                let quiet = word.quiet;
+                let (worker, version, quiet) = (word.worker.to_owned(), word.version.to_owned(), word.quiet);
                 state.heard.push(HeardWorker { worker, ago_ms: 0, slots: word.slots, version, quiet });
             }
         }

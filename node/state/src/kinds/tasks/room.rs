@@ -4,7 +4,7 @@
 //! is worth nothing else. It follows from what a task is, not from what a node has done with it: all nodes count alike,
 //! and so does one that was just started.
 
-use super::seqs::PAGE_SEQS;
+use super::seqs::{PAGE_BYTES, PAGE_SEQS};
 use super::{Body, Task, Tasks};
 use crate::level::Limits;
 use crate::task::{NewTask, When};
@@ -29,8 +29,6 @@ const UNIQUE_BYTES: usize = 96;
 const TEXT_BYTES: usize = 24;
 /// What a worker said of how far it is, beside itself.
 const PROGRESS_BYTES: usize = 64;
-/// A page of numbers, whether all of them are of tasks or one is.
-pub(super) const SEQS_BYTES: usize = 192;
 
 /// So many times the bound may be held: a task that was put takes more once it is claimed, and nobody is kept from that.
 pub(super) const MEMORY_BEYOND: usize = 3;
@@ -180,7 +178,7 @@ pub(super) fn wanted(task: &NewTask) -> Room {
         + task.payload.len();
     let waits = if task.when == (When::After { delay_ms: 0 }) { 0 } else { REST_BYTES + TIMER_BYTES };
     let memory = SLOT_BYTES
-        + SEQS_BYTES.div_ceil(PAGE_SEQS)
+        + PAGE_BYTES.div_ceil(PAGE_SEQS)
         + BODY_BYTES
         + text_bytes(&task.kind)
         + task.key.as_deref().map_or(0, text_bytes)

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use super::room::SEQS_BYTES;
 use super::table::NONE;
 
 /// Numbers of a page. One that is there for a single task takes as much as some of them.
 pub(super) const PAGE_SEQS: usize = 32;
+
+/// What a page holds in memory with its place in the tree, whether all of its numbers are of tasks or one is.
+pub(super) const PAGE_BYTES: usize = 192;
 
 /// Slots by the numbers of their tasks.
 #[derive(Debug, Default)]
@@ -46,7 +48,7 @@ impl Seqs {
 
     /// What they hold in memory.
     pub fn memory(&self) -> usize {
-        SEQS_BYTES * self.pages.len()
+        PAGE_BYTES * self.pages.len()
     }
 
     /// Numbers behind one, with their slots.
