@@ -21,6 +21,7 @@ use skep_raft::wire::TimeMend;
 use skep_state::clock::{Clock, Stamp};
 use skep_state::command::OpOutcome;
 use skep_state::gateway::{GatewayOp, GatewayOutcome, Revision};
+use skep_state::heap::Held;
 use skep_state::kind::{At, Kind};
 use skep_state::kinds::gateway::Gateway;
 use skep_state::kinds::tasks::Tasks;
@@ -57,6 +58,11 @@ pub struct State {
     pub gateway: Gateway,
     /// What workers said that they hold.
     pub beats: Vec<u64>,
+    pub level: Option<Level>,
+    /// Bytes of tasks that are lost.
+    pub lost: Vec<Bytes>,
+    /// Most that was read of them at once.
+    pub read_bytes_max: usize,
     pub heard: Vec<HeardWorker>,
     applied: u64,
     clock: Clock,
@@ -83,9 +89,7 @@ impl Fake {
         let _permit = self.gate.acquire().await.unwrap();
         self.state.lock().unwrap().failure.clone().map_or(Ok(()), Err)
     }
-}
 
-impl Fake {
     fn read(&self, after: u64, count_max: usize, bytes_max: usize) -> Vec<StoredMessage> {
         let mut bytes = 0;
         let all = &self.state.lock().unwrap().messages;
@@ -224,6 +228,16 @@ impl TaskApi for Fake {
         look(&self.state.lock().unwrap().tasks)
     }
 
+    fn level(&self) -> Level {
+        self.state.lock().unwrap().level.unwrap_or(Level::NEWEST)
+    }
+
+    async fn read_each(&self, held: Vec<Held>) -> Result<Vec<Option<Bytes>>, ServiceError> {
+        let state = &mut self.state.lock().unwrap();
+        state.read_bytes_max = state.read_bytes_max.max(held.iter().map(Held::len).sum());
+        Ok(held.iter().map(|held| held.read().ok().filter(|bytes| !state.lost.contains(bytes))).collect())
+    }
+
     async fn change_tasks(
         &self,
         op: TaskOp,
@@ -237,7 +251,7 @@ impl TaskApi for Fake {
             let time = Stamp(clock.latest().0 + 1);
             let rolling = &mut Rolling::default();
             let mends = skep_state::clock::mends::Mends::default();
-            let mut at = At { index: 1, clock, mends: &mends, level: Level::TASKS, limits, rolling };
+            let mut at = At { index: 1, clock, mends: &mends, level: Level::NEWEST, limits, rolling };
             let OpOutcome::Tasks(outcome) = state.tasks.apply((&op, time), &mut at).unwrap() else {
                 panic!("another outcome");
             };
@@ -264,8 +278,7 @@ impl TaskApi for Fake {
         if word.ended.is_none() {
             state.beats.extend_from_slice(word.fences);
             if word.slots > 0 {
-                let (worker, version) = (word.worker.to_owned(), word.version.to_owned());
-                let quiet = word.quiet;
+                let (worker, version, quiet) = (word.worker.to_owned(), word.version.to_owned(), word.quiet);
                 state.heard.push(HeardWorker { worker, ago_ms: 0, slots: word.slots, version, quiet });
             }
         }

@@ -5,10 +5,10 @@ mod connections;
 mod crawl;
 mod gateway;
 mod gateway_watch;
-
 mod limits;
 mod lists;
 mod live;
+mod lost;
 mod page;
 mod reads;
 mod tasks;

@@ -331,6 +331,9 @@ pub(crate) struct ListedTask {
     /// Null where it is let go: the task is finished.
     #[schema(required = true, value_type = Value)]
     pub payload: Option<serde_json::Value>,
+    /// Its payload, or its result or error, is there but at other nodes alone: this one's disk has lost it.
+    #[schema(required = false)]
+    pub bytes_lost: bool,
 }
 
 /// How many tasks are changed.

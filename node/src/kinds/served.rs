@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use skep_base::id::NodeId;
+use skep_state::heap::Held;
 use skep_state::kinds::tasks::Tasks;
 use skep_state::kinds::text::Newest;
+use skep_state::level::Level;
 use skep_state::message::{Digest, StoredMessage};
 use skep_state::task::{TaskOp, TaskOutcome};
 use skep_store::{Applied, Lookup};
@@ -16,7 +18,7 @@ use tokio::sync::watch;
 use crate::http::Account;
 use crate::service::list::Filter;
 use crate::service::scrub;
-use crate::service::tasks::{HeardWorker, Word};
+use crate::service::tasks::{HeardWorker, Word, lost};
 use crate::service::{Claim, ClusterStatus, Counted, Page, Put, Service, ServiceError, Written};
 
 /// What the handlers share.
@@ -81,6 +83,17 @@ pub trait TaskApi: MessageApi {
     fn now_ms(&self) -> u64;
     /// Looks at the tasks as far as they are applied here.
     fn tasks<T>(&self, look: impl FnOnce(&Tasks) -> T) -> T;
+    /// What the cluster has agreed to.
+    fn level(&self) -> Level;
+    /// Reads bytes of tasks, as long as the disk takes; none are there where it has lost them.
+    fn read_each(
+        &self,
+        held: Vec<Held>,
+    ) -> impl Future<Output = Result<Vec<Option<Bytes>>, ServiceError>> + Send;
+    /// The same; an error where some are lost.
+    fn read_held(&self, held: Vec<Held>) -> impl Future<Output = Result<Vec<Bytes>, ServiceError>> + Send {
+        async move { self.read_each(held).await?.into_iter().map(|bytes| bytes.ok_or_else(lost)).collect() }
+    }
     /// Answers whether the outcome is that of an earlier request.
     fn change_tasks(
         &self,
@@ -115,6 +128,15 @@ impl TaskApi for Service {
     }
     fn tasks<T>(&self, look: impl FnOnce(&Tasks) -> T) -> T {
         Service::tasks(self, look)
+    }
+    fn level(&self) -> Level {
+        self.reader().level()
+    }
+    fn read_each(
+        &self,
+        held: Vec<Held>,
+    ) -> impl Future<Output = Result<Vec<Option<Bytes>>, ServiceError>> + Send {
+        Service::read_each(self, held)
     }
     fn change_tasks(
         &self,

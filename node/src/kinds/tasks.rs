@@ -85,25 +85,32 @@ impl<A: TaskApi> Queues<A> {
         let streams = self.streams.clone();
         metrics.add_source(move |scrape| {
             let now_ms = api.now_ms();
-            let (queues, bytes, finished, workers, lanes, (batches, open)) = api.tasks(|tasks| {
+            // Each level has its own.
+            let limits = Limits::of(api.level());
+            let (queues, (bytes, memory), finished, workers, lanes, (batches, open)) = api.tasks(|tasks| {
                 let queues: Vec<_> = tasks.queues().take(SCRAPED_MAX).collect();
                 let (lanes, batches) = (tasks.lanes(), (tasks.batches(), tasks.open_batches()));
-                (queues, tasks.bytes(), tasks.finished(), tasks.workers(), lanes, batches)
+                let bytes = (tasks.bytes(), tasks.memory());
+                (queues, bytes, tasks.finished(), tasks.workers(), lanes, batches)
             });
             scrape.gauge("tasks_bytes", "Bytes of all tasks, each counted with 256 more", bytes as f64);
-            let most = Limits::WIDEST.task_bytes_max as f64;
+            let most = limits.task_bytes_max as f64;
             scrape.gauge("tasks_max_bytes", "Most of them; beyond, no task is taken", most);
+            let help = "What tasks hold in memory: all but payloads, results and errors";
+            scrape.gauge("tasks_memory_bytes", help, memory as f64);
+            let most = limits.task_memory_max as f64;
+            scrape.gauge("tasks_max_memory_bytes", "Most of those; beyond, no task is taken", most);
             scrape.gauge("tasks_finished", "Tasks that have ended and are still known", finished.into());
             scrape.gauge("tasks_workers", "Workers that are known", workers as f64);
             scrape.gauge("tasks_batches", "Batches that are known", batches as f64);
             let help = "Batches that are not over; where all are, there is no room for another one";
             scrape.gauge("tasks_open_batches", help, open as f64);
             let help = "Most of them; beyond, the oldest that is over goes for a new one";
-            scrape.gauge("tasks_max_batches", help, Limits::WIDEST.task_batches_max as f64);
+            scrape.gauge("tasks_max_batches", help, limits.task_batches_max as f64);
             let help = "Keys whose tasks wait for each other, or that have rest";
             scrape.gauge("tasks_keys", help, lanes as f64);
             let help = "Most of them; beyond, no task of another key is taken";
-            scrape.gauge("tasks_max_keys", help, Limits::WIDEST.task_lanes_max as f64);
+            scrape.gauge("tasks_max_keys", help, limits.task_lanes_max as f64);
             let waiting = desk.waiting() as f64;
             scrape.gauge("tasks_claims_waiting", "Claims that wait at this node", waiting);
             let reading = readers.count() as f64;

@@ -242,6 +242,15 @@ fn of_store(scrape: &mut Scrape<'_>, store: &OpenStore) {
     scrape.gauge("store_claims_max", "Most of those", limits.claims_max as f64);
     scrape.gauge("store_claim_bytes", "Size of the keys' files", stats.claim_bytes as f64);
     scrape.gauge("store_claim_index_bytes", "What the keys take in memory", stats.claim_index_bytes as f64);
+    let payloads = stats.payload_bytes as f64;
+    scrape.gauge("store_payload_bytes", "Size of the files of tasks' payloads and results", payloads);
+    let live = stats.payload_live_bytes as f64;
+    scrape.gauge("store_payload_live_bytes", "What tasks need of these files", live);
+    scrape.gauge("store_payload_files", "Files of tasks' payloads and results", stats.payload_files as f64);
+    let moved = store.payload_bytes_moved.load(Relaxed);
+    scrape.counter("store_payload_moved_bytes", "Bytes of tasks that were moved to other files", moved);
+    let lost = store.payloads_lost.load(Relaxed);
+    scrape.counter("store_payloads_lost", "Reads of tasks' bytes that the disk did not have", lost);
     let log = log.stats();
     scrape.gauge("store_log_entries", "Entries in the Raft log", log.entries as f64);
     scrape.gauge("store_log_bytes", "Size of the entries in the Raft log", log.entry_bytes as f64);

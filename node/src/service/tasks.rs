@@ -5,7 +5,9 @@ mod leases;
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use skep_state::command::{Op, OpOutcome};
+use skep_state::heap::Held;
 use skep_state::kinds::tasks::Tasks;
 use skep_state::level::Level;
 use skep_state::task::{TaskOp, TaskOutcome};
@@ -17,15 +19,42 @@ pub use dispatcher::Word;
 pub use leases::{LEASE, Said, VERSION_BYTES_MAX};
 pub use skep_raft::wire::HeardWorker;
 
+/// Bytes of tasks that are read by who asks, where they are in memory.
+const READ_NOW_BYTES_MAX: usize = 256 * 1024;
 /// How long a beat may look for a leader: a worker sends the next one soon.
 const BEAT_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long the leader may take to say which workers it has heard of.
 const HEARD_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// The bytes, where they are in memory, or are lost; the outer one is none where the disk has to be waited for.
+fn now(held: &Held) -> Option<Option<Bytes>> {
+    match held.now() {
+        Ok(bytes) => bytes.map(Some),
+        Err(_) => Some(None),
+    }
+}
+
+/// Bytes of a task that this node's disk has lost. Another node has them: whoever stands between is to ask that one.
+pub fn lost() -> ServiceError {
+    let detail = "this node's disk has lost bytes of a task: ask another one".into();
+    ServiceError::Unavailable { detail, unprocessed: true }
+}
+
 impl Service {
     /// Looks at the tasks as far as they are applied here.
     pub fn tasks<T>(&self, look: impl FnOnce(&Tasks) -> T) -> T {
         self.reader().tasks(look)
+    }
+
+    /// Reads bytes of tasks: at once where they are few and in memory, else when their turn comes. There are none where
+    /// the disk has lost them.
+    pub async fn read_each(&self, held: Vec<Held>) -> Result<Vec<Option<Bytes>>, ServiceError> {
+        if held.iter().map(Held::len).sum::<usize>() <= READ_NOW_BYTES_MAX
+            && let Some(now) = held.iter().map(now).collect::<Option<_>>()
+        {
+            return Ok(now);
+        }
+        self.read(move |_| Ok(held.iter().map(|held| held.read().ok()).collect())).await
     }
 
     /// Changes tasks; answers whether the outcome is that of an earlier request.

@@ -84,6 +84,13 @@ pub trait Record: Clone + fmt::Debug + Default + PartialEq + Serialize + Deseria
         Ok((Self::FORMATS.1, codec::encode(self)?))
     }
 
+    /// The same behind what is there: what is large is not there twice.
+    fn encode_into(&self, bytes: &mut Vec<u8>) -> Result<u16, CodecError> {
+        let (format, encoded) = self.encode()?;
+        bytes.extend_from_slice(&encoded);
+        Ok(format)
+    }
+
     /// The record of bytes of a format that is read; not yet checked.
     fn decode(_format: u16, bytes: &[u8]) -> Result<Self, Invalid> {
         Ok(codec::decode(bytes)?)

@@ -14,6 +14,7 @@ use skep_base::codec::CodecError;
 use crate::clock::mends::{AHEAD_MS_MAX, Mend, Mends};
 use crate::clock::{Clock, Stamp};
 use crate::command::{Command, CommandOutcome, Op, OpOutcome};
+use crate::heap::Heap;
 use crate::kind::{At, Invalid, Kind, Record, Stopped};
 use crate::level::{Level, Limits};
 use crate::records::Records;
@@ -31,7 +32,7 @@ use text::{Text, TextRecord, Write};
 
 /// Makes of the list of the kinds what holds them all.
 macro_rules! kinds {
-    (over $records:ident, $claim_records:ident: $($name:ident: $kind:ty, as $record:ty, on $ground:expr;)*) => {
+    (over $records:ident, $claim_records:ident, $heap:ident: $($name:ident: $kind:ty, as $record:ty, on $ground:expr;)*) => {
         /// Everything that is replicated. `R` has the bytes of the messages, `C` the claims.
         #[derive(Debug)]
         pub struct Kinds<R, C> {
@@ -57,8 +58,13 @@ macro_rules! kinds {
         }
 
         impl<R: Records, C: ClaimRecords> Kinds<R, C> {
-            /// The state of a record, over its messages and claims.
-            pub fn open(record: KindsRecord, $records: R, $claim_records: C) -> Result<Self, Invalid> {
+            /// The state of a record, over its messages, its claims, and the bytes of its tasks.
+            pub fn open(
+                record: KindsRecord,
+                $records: R,
+                $claim_records: C,
+                $heap: Heap,
+            ) -> Result<Self, Invalid> {
                 let CommonRecord { level, clock, hash, mends } = record.common;
                 let (limits, rolling) = (Limits::of(level), Rolling::from(hash));
                 Ok(Self { level, limits, clock, mends, rolling, $($name: <$kind>::open(record.$name, $ground)?,)* })
@@ -134,11 +140,11 @@ macro_rules! at {
     };
 }
 
-kinds! { over records, claim_records:
+kinds! { over records, claim_records, heap:
     messages: Messages<R>, as RemovedRecord, on records;
     text: Text, as TextRecord, on ();
     claims: Claims<C>, as ClaimsRecord, on claim_records;
-    tasks: Tasks, as TasksRecord, on ();
+    tasks: Tasks, as TasksRecord, on heap;
     gateway: Gateway, as GatewayRecord, on ();
 }
 
@@ -268,6 +274,9 @@ impl<R: Records, C: ClaimRecords> Kinds<R, C> {
         (self.level, self.limits) = (level, Limits::of(level));
         if before < Level::CLAIM_RECORDS && level >= Level::CLAIM_RECORDS {
             self.claims.become_records(self.clock.latest())?;
+        }
+        if before < Level::TASK_FILES && level >= Level::TASK_FILES {
+            self.tasks.become_filed();
         }
         if before < level && level >= Level::ROLLING_HASH {
             self.rolling.begin();

@@ -5,6 +5,7 @@
 use skep_base::codec;
 
 use crate::command::{Command, Op, OpOutcome};
+use crate::heap::Heap;
 use crate::kind::Stopped;
 use crate::kinds::claims::records::InMemory;
 use crate::kinds::{Kinds, KindsRecord};
@@ -58,7 +59,8 @@ pub struct World {
 
 impl Default for World {
     fn default() -> Self {
-        let kinds = Kinds::open(KindsRecord::default(), Memory::default(), InMemory::default());
+        let kinds =
+            Kinds::open(KindsRecord::default(), Memory::default(), InMemory::default(), Heap::default());
         Self { kinds: kinds.unwrap(), index: 0 }
     }
 }
@@ -66,7 +68,10 @@ impl Default for World {
 impl World {
     /// One that a record says, without messages and claims.
     pub fn of(record: KindsRecord) -> World {
-        World { kinds: Kinds::open(record, Memory::default(), InMemory::default()).unwrap(), index: 1 }
+        World {
+            kinds: Kinds::open(record, Memory::default(), InMemory::default(), Heap::default()).unwrap(),
+            index: 1,
+        }
     }
 
     /// Applies one command.
@@ -81,7 +86,8 @@ impl World {
         assert_eq!(record, self.kinds.record());
         let records = self.kinds.messages.records().clone();
         let claims = self.kinds.claims.records().clone();
-        World { kinds: Kinds::open(record, records, claims).unwrap(), index: self.index }
+        let heap = self.kinds.tasks.heap().clone().recounted();
+        World { kinds: Kinds::open(record, records, claims, heap).unwrap(), index: self.index }
     }
 }
 

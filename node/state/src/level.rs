@@ -15,6 +15,7 @@
 //! | 5 | 0.2.0 | the [rolling hash](crate::rolling); and a request of peers, by which they compare it |
 //! | 6 | 0.2.0 | tasks, and requests of peers for them, which are no state; [`Op::MendTime`], by which the replicated clock is set back, and that claims move it on; an operator's request to the leader for it; and that nodes' proofs in gossip are demanded |
 //! | 7 | 0.2.0 | the gateway's document |
+//! | 8 | 0.2.0 | bytes of tasks in files, and many more of them |
 //!
 //! [`Op::Level`]: crate::command::Op::Level
 //! [`Op::MendTime`]: crate::command::Op::MendTime
@@ -29,7 +30,7 @@ impl Level {
     /// That of a cluster which never agreed to a higher one.
     pub const FIRST: Level = Level(2);
     /// The newest that this program reads.
-    pub const NEWEST: Level = Level(7);
+    pub const NEWEST: Level = Level(8);
     /// From which on checkpoints and snapshots have sections.
     pub const SECTIONS: Level = Level(3);
     /// From which on claims are records beside the checkpoint.
@@ -40,6 +41,8 @@ impl Level {
     pub const TASKS: Level = Level(6);
     /// From which on the replicated clock can be set back.
     pub const TIME_MENDS: Level = Level(6);
+    /// From which on bytes of tasks are in files.
+    pub const TASK_FILES: Level = Level(8);
     /// From which on every node proves what it says of itself in gossip, and none that does not is seen.
     pub const PROOFS: Level = Level(6);
     /// From which on the cluster keeps what balancers obey.
@@ -51,6 +54,8 @@ impl Default for Level {
         Level::FIRST
     }
 }
+
+const MIB: usize = 1024 * 1024;
 
 /// The bounds that decide what a command does. A golden test pins those of each level: two programs
 /// that read one level have the same.
@@ -69,8 +74,10 @@ pub struct Limits {
     /// Text writes that are remembered, so that a retry of one is known for what it is.
     pub text_requests_max: usize,
     /// Bytes of all tasks, each counted with 256 more than it has: what is finished goes for what comes, and beyond
-    /// that nothing comes. All of it is in the header of a checkpoint.
+    /// that nothing comes.
     pub task_bytes_max: usize,
+    /// What tasks hold in memory, as it is really taken: all but payloads, results and errors.
+    pub task_memory_max: usize,
     /// Queues of tasks.
     pub task_queues_max: usize,
     /// Workers that are known.
@@ -97,6 +104,11 @@ impl Limits {
             false => (65_536, 0),
             true => (10 * 1024 * 1024, 15 * 60 * 1000),
         };
+        let (task_bytes_max, task_memory_max) = match level.0 >= Level::TASK_FILES.0 {
+            // Of 32 MiB not even tasks that are all keys come to so much in memory.
+            false => (32 * MIB, 256 * MIB),
+            true => (4096 * MIB, 192 * MIB),
+        };
         Limits {
             claims_max,
             claim_age_ms_min,
@@ -104,7 +116,8 @@ impl Limits {
             remembered_max: 16_384,
             dropped_at_once_max: 16_384,
             text_requests_max: 4_096,
-            task_bytes_max: 32 * 1024 * 1024,
+            task_bytes_max,
+            task_memory_max,
             task_queues_max: 256,
             task_workers_max: 4_096,
             task_dead_max: 1_000,

@@ -3,11 +3,12 @@
 //!
 //! `command` is what the log carries, [`kinds`] the list of what it changes. A [`kind::Kind`] has a
 //! room of its own in `kinds/`, whose laws are the same for all (`laws`). What is too large to be
-//! held in memory lies behind the port [`records::Records`].
+//! held in memory lies behind the port [`records::Records`], or in a [`heap::Heap`].
 
 pub mod clock;
 pub mod command;
 pub mod gateway;
+pub mod heap;
 pub mod kind;
 pub mod kinds;
 #[cfg(test)]

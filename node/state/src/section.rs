@@ -46,14 +46,15 @@ impl Writer {
         if *record == R::default() {
             return Ok(());
         }
-        let (format, encoded) = record.encode()?;
         let start = self.bytes.len();
-        self.bytes.extend_from_slice(&R::ID.0.to_le_bytes());
-        self.bytes.extend_from_slice(&format.to_le_bytes());
-        self.bytes.extend_from_slice(&(encoded.len() as u32).to_le_bytes());
-        let crc = checksum(&self.bytes[start..], &encoded);
-        self.bytes.extend_from_slice(&crc.to_le_bytes());
-        self.bytes.extend_from_slice(&encoded);
+        self.bytes.extend_from_slice(&[0; HEAD_BYTES]);
+        let format = record.encode_into(&mut self.bytes)?;
+        let (head, encoded) = self.bytes[start..].split_at_mut(HEAD_BYTES);
+        head[..2].copy_from_slice(&R::ID.0.to_le_bytes());
+        head[2..4].copy_from_slice(&format.to_le_bytes());
+        head[4..CRC_AT].copy_from_slice(&(encoded.len() as u32).to_le_bytes());
+        let crc = checksum(&head[..CRC_AT], encoded);
+        head[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
         self.count += 1;
         Ok(())
     }

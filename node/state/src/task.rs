@@ -84,7 +84,7 @@ pub enum When {
 }
 
 /// What becomes of a task that fails, and for how long one that is finished is known.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Policy {
     /// Tries after the first.
     pub retries: u16,

@@ -6,6 +6,7 @@ use skep_base::id::RequestId;
 use skep_state::Kinds;
 use skep_state::clock::{Clock, Stamp};
 use skep_state::command::{ClaimKey, Command, CommandOutcome, Op, OpOutcome};
+use skep_state::heap::Heap;
 use skep_state::kind::{Record as _, Stopped};
 use skep_state::kinds::claims::ClaimsRecord;
 use skep_state::kinds::claims::records::{ClaimRecords, InMemory, Spans};
@@ -48,7 +49,7 @@ impl Records for Digests {
 }
 
 fn open() -> Kinds<Digests, InMemory> {
-    Kinds::open(KindsRecord::default(), Digests::default(), InMemory::default()).unwrap()
+    Kinds::open(KindsRecord::default(), Digests::default(), InMemory::default(), Heap::default()).unwrap()
 }
 
 fn put(name: u64, time_ms: u64) -> Op {
@@ -74,6 +75,7 @@ fn the_bounds_of_each_level_are_those_that_it_began_with() {
         dropped_at_once_max: 16_384,
         text_requests_max: 4_096,
         task_bytes_max: 33_554_432,
+        task_memory_max: 268_435_456,
         task_queues_max: 256,
         task_workers_max: 4_096,
         task_dead_max: 1_000,
@@ -91,7 +93,9 @@ fn the_bounds_of_each_level_are_those_that_it_began_with() {
     for level in 4..=7 {
         assert_eq!(Limits::of(Level(level)), fourth, "level {level}");
     }
-    assert_eq!(Level::NEWEST, Level(7), "a new level's bounds are pinned here");
+    let eighth = Limits { task_bytes_max: 4_294_967_296, task_memory_max: 201_326_592, ..fourth };
+    assert_eq!(Limits::of(Level(8)), eighth);
+    assert_eq!(Level::NEWEST, Level(8), "a new level's bounds are pinned here");
 }
 
 #[test]
@@ -278,7 +282,7 @@ fn at_the_bound_claims_are_young_until_they_were_at_the_fourth_level() {
             claims: ClaimsRecord { early: Vec::new(), first: 0, next: count },
             ..KindsRecord::default()
         };
-        let mut kinds = Kinds::open(record, Digests::default(), full.clone()).unwrap();
+        let mut kinds = Kinds::open(record, Digests::default(), full.clone(), Heap::default()).unwrap();
         let claim = Op::Claim { key: ClaimKey(2), fingerprint: 1, time_ms, ttl_ms: 1_000 };
         let came_to = kinds.apply(1, &Command::new(vec![claim, put(7, time_ms)])).unwrap().outcomes;
         let guarded = match outcome {
@@ -293,16 +297,31 @@ fn at_the_bound_claims_are_young_until_they_were_at_the_fourth_level() {
     }
 }
 
-/// A mixed history of tasks: what it comes to, the section that it leaves, and the hash of what it did.
+/// A mixed history of tasks.
 #[test]
 fn a_mixed_history_of_tasks_comes_to_what_it_came_to_at_the_sixth_level() {
+    assert_eq!(mixed_tasks(&[(0, 6)]), [TASKS_OUTCOMES_6, TASKS_6, "1", TASKS_HASH_6]);
+}
+
+/// Where bytes are is no part of what is hashed; the section says it. The level may rise in the middle.
+#[test]
+fn a_mixed_history_of_tasks_comes_to_what_it_came_to_at_the_eighth_level() {
+    assert_eq!(mixed_tasks(&[(0, 8)]), [TASKS_OUTCOMES_6, TASKS_8, "2", TASKS_HASH_8]);
+    let risen = mixed_tasks(&[(0, 6), (300, 8)]);
+    assert_eq!(risen, [TASKS_OUTCOMES_6, TASKS_6_TO_8, "2", TASKS_HASH_6_TO_8]);
+}
+
+/// What it comes to where these levels are agreed to on its way, the section that it leaves, and the hash of what it did.
+fn mixed_tasks(levels: &[(u64, u16)]) -> [String; 4] {
     let mut kinds = open();
-    kinds.apply(0, &Command::new(vec![Op::Level { level: Level(6) }])).unwrap();
     let mut outcomes = Vec::new();
     let mut leases = Vec::new();
     for at in 0..600u64 {
+        for (_, level) in levels.iter().filter(|(when, _)| *when == at) {
+            kinds.apply(at, &Command::new(vec![Op::Level { level: Level(*level) }])).unwrap();
+        }
         let op = match at % 11 {
-            0..=3 => put_task(at),
+            0..=3 => TaskOp::Put { nonce: at * 13 + 1, tasks: vec![new_task(at)] },
             4 | 5 => TaskOp::Claim(TaskClaim {
                 queues: vec!["a".into(), "b".into()],
                 worker: format!("w{}", at % 3),
@@ -349,11 +368,7 @@ fn a_mixed_history_of_tasks_comes_to_what_it_came_to_at_the_sixth_level() {
     }
     let state = kinds.record().tasks.encode().unwrap();
     let hash = format!("{:032x}", kinds.rolling_hash().unwrap().0);
-    assert_eq!((&*digest(&outcomes), &*digest(&state), &*hash), (TASKS_OUTCOMES_6, TASKS_6, TASKS_HASH_6));
-}
-
-fn put_task(at: u64) -> TaskOp {
-    TaskOp::Put { nonce: at * 13 + 1, tasks: vec![new_task(at)] }
+    [digest(&outcomes), digest(&state), state.0.to_string(), hash]
 }
 
 fn new_task(at: u64) -> NewTask {
@@ -381,6 +396,10 @@ fn end_of(at: u64) -> End {
 const TASKS_OUTCOMES_6: &str = "fe707e9eae01f590133ce9bda383863503c2fe4cd7f595333ffb254080be06f0";
 const TASKS_6: &str = "d5958c0f361ce4afe848f9dc6988e029e6e4c2105c4fe427b1e2084f45c8a27d";
 const TASKS_HASH_6: &str = "61ed75a75ebd355cf8b14ebe516e0521";
+const TASKS_8: &str = "d0b11eda7426ec817c0d0386c45c28a65f5159c4bf577324bdaa656e261baaad";
+const TASKS_6_TO_8: &str = "f2f1392428c09f9484a6e7478f3aaed7cb51d2b06d4facbef67c14db8a32ee2b";
+const TASKS_HASH_6_TO_8: &str = "8ca4820932697a095af92ebbea2f9f44";
+const TASKS_HASH_8: &str = "05f4502bcb1be54e85c02c49be5ba1d8";
 
 /// What counts once the clock was set back, and how a section says so.
 #[test]

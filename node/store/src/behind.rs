@@ -1,4 +1,4 @@
-//! The writers of what is applied: one of each kind of records, so that neither waits behind the other.
+//! The writers of what is applied: one of each kind of records, so that none waits behind another.
 
 use std::io;
 use std::sync::Arc;
@@ -11,7 +11,8 @@ use crate::segments::{WriteBehind, Writing};
 pub(crate) struct Behind {
     pub messages: Arc<WriteBehind>,
     pub claims: Arc<WriteBehind>,
-    _writing: [Writing; 2],
+    pub payloads: Arc<WriteBehind>,
+    _writing: [Writing; 3],
 }
 
 impl Behind {
@@ -19,16 +20,21 @@ impl Behind {
         let start = |who| WriteBehind::start(who, health.clone(), full_retry_interval);
         let (messages, writes_messages) = start(Writer::Messages)?;
         let (claims, writes_claims) = start(Writer::Claims)?;
-        Ok(Behind { messages, claims, _writing: [writes_messages, writes_claims] })
+        let (payloads, writes_payloads) = start(Writer::Payloads)?;
+        let writing = [writes_messages, writes_claims, writes_payloads];
+        Ok(Behind { messages, claims, payloads, _writing: writing })
     }
 
     /// Waits until there is room for more of what a run has. Cancel-safe.
-    pub(crate) async fn room(&self, messages: bool, claims: bool) -> Result<(), StoreError> {
+    pub(crate) async fn room(&self, messages: bool, claims: bool, payloads: bool) -> Result<(), StoreError> {
         if messages {
             self.messages.room().await?;
         }
         if claims {
             self.claims.room().await?;
+        }
+        if payloads {
+            self.payloads.room().await?;
         }
         Ok(())
     }
@@ -36,17 +42,19 @@ impl Behind {
     /// Waits until all that came before is in the files. Fails, and can be called again, on a full disk. Blocks.
     pub(crate) fn drain(&self) -> Result<(), StoreError> {
         self.messages.drain()?;
-        self.claims.drain()
+        self.claims.drain()?;
+        self.payloads.drain()
     }
 
     /// Gives up what is not written: all of it is replaced.
     pub(crate) fn forget(&self) {
         self.messages.forget();
         self.claims.forget();
+        self.payloads.forget();
     }
 
     /// Bytes that wait to be written.
     pub(crate) fn bytes(&self) -> usize {
-        self.messages.bytes() + self.claims.bytes()
+        self.messages.bytes() + self.claims.bytes() + self.payloads.bytes()
     }
 }

@@ -27,15 +27,17 @@ pub(crate) struct Checkpoint {
 
 /// Writes the checkpoint; durable on return. What it refers to must be durable before.
 pub(crate) fn write(path: &Path, generation: u64, header: &SnapshotHeader) -> Result<(), StoreError> {
-    let mut payload = Vec::from(generation.to_le_bytes());
+    let generation = generation.to_le_bytes();
     let (format, header) = header.encode()?;
-    payload.extend_from_slice(&header);
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&generation);
+    hasher.update(&header);
     let mut head = Vec::with_capacity(HEAD_BYTES);
     head.extend_from_slice(MAGIC);
     head.extend_from_slice(&format.to_le_bytes());
-    head.extend_from_slice(&(payload.len() as u32).to_le_bytes());
-    head.extend_from_slice(&crc32fast::hash(&payload).to_le_bytes());
-    files::write_atomically(path, &[&head, &payload])
+    head.extend_from_slice(&((generation.len() + header.len()) as u32).to_le_bytes());
+    head.extend_from_slice(&hasher.finalize().to_le_bytes());
+    files::write_atomically(path, &[&head, &generation, &header])
 }
 
 /// Reads the checkpoint, if there is one.

@@ -22,7 +22,7 @@ const CLAIM_FILE_CLAIMS_MAX: u64 = 256 * 1024;
 /// The store's place and its limits; the defaults are what production runs.
 #[derive(Debug, Clone)]
 pub struct StoreConfig {
-    /// The data folder. The store owns `log/`, `messages/`, `claims/`, `incoming/`, `checkpoint`, `format`
+    /// The data folder. The store owns `log/`, `messages/`, `claims/`, `payloads/`, `incoming/`, `checkpoint`, `format`
     /// and `reserve` in it and touches nothing else.
     pub dir: PathBuf,
     /// A log segment that reaches this many bytes is closed and the next one begun.
@@ -43,6 +43,10 @@ pub struct StoreConfig {
     pub claim_file_claims_max: u64,
     /// The newest so many files of claims are held open. Others are opened for each look.
     pub claim_files_held_max: usize,
+    /// A file of tasks' bytes that has this many is closed and the next one begun.
+    pub payload_file_bytes_max: u64,
+    /// How often files of tasks' bytes are looked at for what is to be moved.
+    pub payload_move_interval: Duration,
     /// Applies with more bytes of bodies than this leave the runtime's thread.
     pub apply_inline_bytes_max: usize,
     /// How often a write is tried again while the disk is full or read-only.
@@ -83,6 +87,8 @@ impl StoreConfig {
             message_segments_held_max: MESSAGE_SEGMENTS_HELD_MIN,
             claim_file_claims_max: CLAIM_FILE_CLAIMS_MAX,
             claim_files_held_max: CLAIM_FILES_MAX,
+            payload_file_bytes_max: 64 * 1024 * 1024,
+            payload_move_interval: Duration::from_secs(1),
             apply_inline_bytes_max: 256 * 1024,
             full_retry_interval: Duration::from_millis(200),
             watches_room: true,

@@ -26,7 +26,7 @@ use crate::config::StoreConfig;
 use crate::error::{Lack, StoreError};
 use crate::files;
 use crate::health::{HealthSender, StoreMetrics, Writer as Who};
-use crate::manifest::{FileKind, SnapshotHeader};
+use crate::manifest::{FileKind, RecordKind, SnapshotHeader};
 use crate::points::Points;
 use crate::room::{self, Watched};
 use crate::run::{Known, Touched, Wanted};
@@ -35,7 +35,8 @@ use crate::suspects::Suspects;
 use skep_raft::types::Entry;
 pub(crate) use state::{Captured, CoreState};
 use state::{
-    applied_of, apply_entry, capture, gateway_of, load, next_claims, paths, remove_others, remove_strangers,
+    applied_of, apply_entry, capture, gateway_of, load, next_claims, paths, remove_replaced,
+    remove_strangers, wants_payloads,
 };
 
 /// Sealed segments whose index is being built at once; sealing waits for the oldest beyond that.
@@ -69,6 +70,10 @@ impl Core {
         config.dir.join("claims")
     }
 
+    pub(crate) fn payloads_dir(config: &StoreConfig) -> PathBuf {
+        config.dir.join("payloads")
+    }
+
     pub(crate) fn incoming_dir(&self) -> PathBuf {
         self.config.dir.join("incoming")
     }
@@ -91,9 +96,10 @@ impl Core {
         room::make_some(&config.dir);
         // New to a folder of the version before, whose disk may be full.
         files::ensure_dir(&Core::claims_dir(config))?;
+        files::ensure_dir(&Core::payloads_dir(config))?;
         let behind = Behind::start(&health, config.full_retry_interval)
             .map_err(StoreError::io("start the writers of", &config.dir))?;
-        let state = load(config, generation, &header, &behind)?;
+        let state = load(config, generation, &header, &behind, &metrics)?;
         remove_strangers(config, &state)?;
         let current = known.then(|| capture(&state));
         let incoming = config.dir.join("incoming");
@@ -148,6 +154,7 @@ impl Core {
         }
         let state = self.lock();
         next_claims(&state, touched).is_some()
+            || wants_payloads(&state, touched)
             || (touched.messages && state.kinds.messages.records().next().is_some())
     }
 
@@ -161,6 +168,17 @@ impl Core {
             self.behind.claims.drain()?;
             let next = next.make()?;
             self.lock().kinds.claims.records_mut().go_on_in(next);
+        }
+        if wants_payloads(&self.lock(), touched) {
+            // One that does not grow is read from its file alone.
+            self.behind.payloads.drain()?;
+            let next = {
+                let CoreState { kinds, payloads, .. } = &mut *self.lock();
+                payloads.next_file(kinds.tasks.heap_mut())
+            };
+            let made = next.make()?;
+            let CoreState { kinds, payloads, .. } = &mut *self.lock();
+            payloads.go_on_in(made, kinds.tasks.heap_mut());
         }
         if !touched.messages {
             return Ok(());
@@ -220,6 +238,8 @@ impl Core {
         }
         state.kinds.messages.records_mut().publish();
         state.kinds.claims.records_mut().publish();
+        let CoreState { kinds, payloads, .. } = &mut *state;
+        payloads.publish(kinds.tasks.heap_mut())?;
         let (applied, gateway) = (applied_of(&state), gateway_of(&state));
         drop(state);
         self.points.extend(points);
@@ -275,8 +295,7 @@ impl Core {
         let _one_at_a_time = self.checkpointing.lock().unwrap_or_else(PoisonError::into_inner);
         let current = self.current();
         if let Some(newest) = &current
-            && (newest.generation, newest.header.last_log_id)
-                >= (captured.generation, captured.header.last_log_id)
+            && newest.age() >= captured.age()
         {
             return Ok(newest.clone());
         }
@@ -291,6 +310,7 @@ impl Core {
         }
         files::sync_dir(&Core::messages_dir(&self.config))?;
         files::sync_dir(&Core::claims_dir(&self.config))?;
+        files::sync_dir(&Core::payloads_dir(&self.config))?;
         checkpoint::write(&Core::checkpoint_path(&self.config), captured.generation, &captured.header)?;
         self.set_current(captured.clone());
         let durable_upto = captured.header.last_seq();
@@ -302,6 +322,7 @@ impl Core {
         };
         old.iter().for_each(|segment| segment.let_go());
         old_claims.iter().for_each(|file| file.let_go());
+        captured.old_payloads().for_each(|file| file.let_go());
         self.remove_retired(&captured);
         self.metrics.checkpoints.fetch_add(1, Ordering::Relaxed);
         self.metrics.checkpoint.observe(started.elapsed());
@@ -311,15 +332,16 @@ impl Core {
     /// Removes the files of segments that are gone and in the newest checkpoint no more.
     fn remove_retired(&self, newest: &Captured) {
         let kept = paths(&self.config, newest.generation, &newest.header).into_iter().collect();
-        let (retired, claims) = {
+        let (retired, claims, payloads) = {
             let mut state = self.lock();
             let retired = state.kinds.messages.records_mut().take_retired(&kept);
-            (retired, state.kinds.claims.records_mut().take_retired(&kept))
+            let claims = state.kinds.claims.records_mut().take_retired(&kept);
+            (retired, claims, state.payloads.take_retired(newest.payloads_retired))
         };
-        for file in claims {
+        for file in claims.into_iter().chain(payloads) {
             let removed = file.hold_for_readers().and_then(|()| segments::remove_if_there(file.path()));
             if let Err(error) = removed {
-                tracing::warn!("a file of forgotten claims stays on the disk: {error}");
+                tracing::warn!("a file that nobody needs stays on the disk: {error}");
             }
         }
         for segment in retired {
@@ -346,14 +368,15 @@ impl Core {
         let _one_at_a_time = self.checkpointing.lock().unwrap_or_else(PoisonError::into_inner);
         let generation = self.lock().kinds.messages.records().generation + 1;
         let mut header = header.clone();
-        header.segments.iter_mut().for_each(|segment| segment.sealed = true);
+        header.segments.iter_mut().chain(&mut header.payload_files).for_each(|file| file.sealed = true);
         place(&paths(&self.config, generation, &header))?;
         files::sync_dir(&Core::messages_dir(&self.config))?;
         files::sync_dir(&Core::claims_dir(&self.config))?;
+        files::sync_dir(&Core::payloads_dir(&self.config))?;
         // Nothing is applied until it is done, or this node ends. Freed outside the lock.
         let given_up = self.lock().kinds.claims.records_mut().give_up_index();
         drop(given_up);
-        let loaded = load(&self.config, generation, &header, &self.behind)?;
+        let loaded = load(&self.config, generation, &header, &self.behind, &self.metrics)?;
         checkpoint::write(&Core::checkpoint_path(&self.config), generation, &header)?;
         let captured = capture(&loaded);
         let mut state = self.lock();
@@ -378,7 +401,8 @@ impl Core {
             .records()
             .hold_for_readers()
             .and_then(|()| replaced.kinds.claims.records().hold_for_readers())
-            .and_then(|()| remove_others(&self.config, &messages, &claims));
+            .and_then(|()| replaced.payloads.hold_for_readers())
+            .and_then(|()| remove_replaced(&self.config, &messages, &claims, generation));
         if let Err(error) = removed {
             tracing::warn!("cannot remove the replaced files: {error}");
         }
@@ -387,14 +411,14 @@ impl Core {
 
     /// Puts a copy, which is whole and durable, in the place of a file that does not grow; whether there still is
     /// such a file. Blocks.
-    pub(crate) fn replace(&self, kind: FileKind, path: &Path, copy: &Path) -> Result<bool, StoreError> {
+    pub(crate) fn replace(&self, kind: RecordKind, path: &Path, copy: &Path) -> Result<bool, StoreError> {
         // Checkpoints and snapshots take files away: none may come back behind them.
         let _one_at_a_time = self.checkpointing.lock().unwrap_or_else(PoisonError::into_inner);
         let file = {
             let state = self.lock();
             match kind {
-                FileKind::Messages => state.kinds.messages.records().sealed_file(path),
-                FileKind::Claims => state.kinds.claims.records().closed_file(path),
+                RecordKind::Messages => state.kinds.messages.records().sealed_file(path),
+                RecordKind::Claims => state.kinds.claims.records().closed_file(path),
             }
         };
         let Some(file) = file else { return Ok(false) };

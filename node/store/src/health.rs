@@ -11,7 +11,7 @@ use crate::error::Lack;
 /// Whether the store can take writes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StoreHealth {
-    /// The log, the messages or the claims cannot be written for want of this, or soon could not. Writes wait, or are
+    /// The log, the messages, the claims or the bytes of tasks cannot be written for want of this, or soon could not. Writes wait, or are
     /// refused, and go on by themselves when that ends.
     pub full: Option<Lack>,
     /// Set once and for good: the store has stopped, for this reason.
@@ -24,6 +24,7 @@ pub(crate) enum Writer {
     Log,
     Messages,
     Claims,
+    Payloads,
     Room,
 }
 
@@ -31,7 +32,7 @@ pub(crate) enum Writer {
 #[derive(Debug)]
 pub(crate) struct HealthSender {
     /// Of each writer.
-    lacks: Mutex<[Option<Lack>; 4]>,
+    lacks: Mutex<[Option<Lack>; 5]>,
     sender: watch::Sender<StoreHealth>,
 }
 
@@ -54,7 +55,7 @@ impl HealthSender {
     /// Whether a writer was told that there is no room.
     pub(crate) fn lacks_room(&self) -> bool {
         let lacks = self.lacks.lock().unwrap_or_else(PoisonError::into_inner);
-        let writers = [Writer::Log, Writer::Messages, Writer::Claims];
+        let writers = [Writer::Log, Writer::Messages, Writer::Claims, Writer::Payloads];
         writers.iter().any(|writer| lacks[*writer as usize] == Some(Lack::Room))
     }
 
@@ -118,6 +119,9 @@ pub struct StoreMetrics {
     pub checkpoints: AtomicU64,
     /// Each checkpoint's duration.
     pub checkpoint: Histogram,
+    /// Bytes of tasks that were moved to other files, and places of which a disk had other bytes, or none.
+    pub payload_bytes_moved: AtomicU64,
+    pub payloads_lost: AtomicU64,
     /// Reads that were made on a thread that may wait for the disk.
     pub reads_elsewhere: AtomicU64,
     /// Room of the file system that the folder is on, for a program without privileges; and its size, 0 where it

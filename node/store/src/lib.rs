@@ -8,6 +8,7 @@
 //! log/NNNNNNNNNNNNNNNN.wal   the Raft log and vote: durable before anything is answered
 //! messages/G-SSSS.seg, .idx  messages in the order of `seq`, and a derived index a sealed segment
 //! claims/G-NNNN.clm          idempotency keys in the order in which they were claimed
+//! payloads/G-NNNN.pay        payloads, results and errors of tasks, in the order in which they came or were moved
 //! checkpoint                 a consistent state of the messages and registers, with its log id
 //! incoming/                  snapshots being received; emptied at each start
 //! reserve                    room that is given up when the disk is full
@@ -31,6 +32,8 @@ mod log;
 mod machine;
 mod manifest;
 mod mend;
+mod mover;
+mod payloads;
 mod points;
 mod pool;
 mod reader;
@@ -93,7 +96,9 @@ pub fn open(config: StoreConfig) -> Result<Store, StoreError> {
     let wal = wal::Wal::open(&config, health.clone(), metrics.clone())?;
     let log = LogStore::new(wal.clone());
     let reader = Reader::new(core.clone(), log.stats_handle());
-    let state_machine = StateMachine::new(core, wal);
+    let moving = mover::Moving::start(&core, config.payload_move_interval)
+        .map_err(StoreError::io("start the mover of", &config.dir))?;
+    let state_machine = StateMachine::new(core, wal, moving);
     Ok(Store { log, state_machine, reader, health: health.subscribe(), metrics })
 }
 

@@ -18,6 +18,7 @@ use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, Raf
 
 use crate::core::{Captured, Core};
 use crate::error::StoreError;
+use crate::mover::Moving;
 use crate::run::{Known, Touched, Wanted};
 use crate::segments::Wait;
 use crate::snapshot::{Snapshot, SnapshotData};
@@ -38,6 +39,7 @@ const MEND_INTERVAL: Duration = Duration::from_millis(500);
 pub struct StateMachine {
     core: Arc<Core>,
     wal: Wal,
+    _moving: Moving,
 }
 
 impl std::fmt::Debug for StateMachine {
@@ -81,8 +83,8 @@ impl Run {
 }
 
 impl StateMachine {
-    pub(crate) fn new(core: Arc<Core>, wal: Wal) -> StateMachine {
-        StateMachine { core, wal }
+    pub(crate) fn new(core: Arc<Core>, wal: Wal, moving: Moving) -> StateMachine {
+        StateMachine { core, wal, _moving: moving }
     }
 
     pub(crate) fn core(&self) -> &Arc<Core> {
@@ -96,7 +98,8 @@ impl StateMachine {
         let started = Instant::now();
         let touched = run.touched;
         if touched != Touched::default() {
-            self.core.behind.room(touched.messages, touched.claims || touched.level).await?;
+            let Touched { messages, claims, tasks, level } = touched;
+            self.core.behind.room(messages, claims || level, tasks || level).await?;
             if self.core.wants_to_begin(touched) {
                 self.while_full(move |core| core.begin(touched)).await?;
             }

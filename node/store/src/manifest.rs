@@ -10,10 +10,12 @@ use skep_state::kind::{Invalid, Record as _};
 use skep_state::kinds::KindsRecord;
 use skep_state::kinds::claims::ClaimsRecord;
 use skep_state::kinds::messages::removed::RemovedRecord;
+use skep_state::kinds::tasks::TasksRecord;
 use skep_state::level::Level;
 
 use crate::claims::file as claims;
 use crate::error::StoreError;
+use crate::payloads::file as payloads;
 use crate::segments::SegmentMeta;
 use crate::segments::record::{HEADER_BYTES, RECORD_BYTES_MIN};
 use skep_raft::types::{LogId, SnapshotMeta, StoredMembership};
@@ -25,7 +27,7 @@ pub const SEGMENTS_MAX: usize = 1 << 18;
 pub const HEADER_FORMAT: u32 = 3;
 
 /// Most bytes of a header.
-pub const HEADER_BYTES_MAX: usize = 96 * 1024 * 1024;
+pub const HEADER_BYTES_MAX: usize = 512 * 1024 * 1024;
 
 /// A consistent state of the store: what a snapshot file opens with.
 ///
@@ -40,6 +42,8 @@ pub struct SnapshotHeader {
     pub segments: Vec<SegmentMeta>,
     /// The files of claims, which `first_seq` numbers, in order and without gaps.
     pub claim_files: Vec<SegmentMeta>,
+    /// The files of tasks' bytes, which `first_seq` numbers, in order.
+    pub payload_files: Vec<SegmentMeta>,
     /// The state that is no file.
     pub kinds: KindsRecord,
 }
@@ -61,6 +65,7 @@ impl SnapshotHeader {
             membership: StoredMembership::default(),
             segments: Vec::new(),
             claim_files: Vec::new(),
+            payload_files: Vec::new(),
             kinds: KindsRecord::default(),
         }
     }
@@ -74,6 +79,9 @@ impl SnapshotHeader {
         let mut segments = vec![(RemovedRecord::ID.0, self.segments.clone())];
         if !self.claim_files.is_empty() {
             segments.push((ClaimsRecord::ID.0, self.claim_files.clone()));
+        }
+        if !self.payload_files.is_empty() {
+            segments.push((TasksRecord::ID.0, self.payload_files.clone()));
         }
         let (last_log_id, membership) = (self.last_log_id, self.membership.clone());
         let files = codec::encode(&Files { last_log_id, membership, segments })?;
@@ -113,21 +121,40 @@ impl SnapshotHeader {
     /// All files, in the order in which a snapshot has them.
     pub(crate) fn files(&self) -> impl Iterator<Item = (FileKind, SegmentMeta)> {
         let messages = self.segments.iter().map(|meta| (FileKind::Messages, *meta));
-        messages.chain(self.claim_files.iter().map(|meta| (FileKind::Claims, *meta)))
+        let claims = self.claim_files.iter().map(|meta| (FileKind::Claims, *meta));
+        let payloads = self.payload_files.iter().map(|meta| (FileKind::Payloads, *meta));
+        messages.chain(claims).chain(payloads)
     }
 
     /// One of them.
     pub(crate) fn file(&self, number: usize) -> Option<(FileKind, SegmentMeta)> {
-        match number.checked_sub(self.segments.len()) {
-            None => self.segments.get(number).map(|meta| (FileKind::Messages, *meta)),
-            Some(number) => self.claim_files.get(number).map(|meta| (FileKind::Claims, *meta)),
+        let lists = [
+            (FileKind::Messages, &self.segments),
+            (FileKind::Claims, &self.claim_files),
+            (FileKind::Payloads, &self.payload_files),
+        ];
+        let mut number = number;
+        for (kind, metas) in lists {
+            match metas.get(number) {
+                Some(meta) => return Some((kind, *meta)),
+                None => number -= metas.len(),
+            }
         }
+        None
     }
 }
 
 /// What a file has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum FileKind {
+    Messages,
+    Claims,
+    Payloads,
+}
+
+/// What a file of records has, of which each is sound by itself, and is the same on all nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum RecordKind {
     Messages,
     Claims,
 }
@@ -175,9 +202,14 @@ pub fn decode_header(format: u32, bytes: &[u8]) -> Result<SnapshotHeader, StoreE
     if header.kinds.messages != RemovedRecord::default() && next_seq - 1 != *last_seq {
         return invalid(format!("segments up to {}, but messages up to {last_seq}", next_seq - 1));
     }
-    match are_claims_in(&header.claim_files, &header.kinds.claims, total) {
+    if !are_claims_in(&header.claim_files, &header.kinds.claims, total) {
+        return invalid(format!("no files of claims can be {:?}", header.claim_files));
+    }
+    // Of those of claims it is known by now that they add up.
+    let total = total + header.claim_files.iter().map(|file| file.len).sum::<u64>();
+    match payloads::are_in(&header.payload_files, &header.kinds.tasks, total) {
         true => Ok(header),
-        false => invalid(format!("no files of claims can be {:?}", header.claim_files)),
+        false => invalid(format!("not all bytes of tasks can be in {:?}", header.payload_files)),
     }
 }
 
@@ -204,10 +236,12 @@ fn decode_sections(bytes: &[u8]) -> Result<SnapshotHeader, StoreError> {
     let mut all = segments.into_iter().peekable();
     let messages = all.next_if(|(kind, _)| *kind == RemovedRecord::ID.0);
     let claims = all.next_if(|(kind, _)| *kind == ClaimsRecord::ID.0);
+    let payloads = all.next_if(|(kind, _)| *kind == TasksRecord::ID.0);
     match (messages, all.next()) {
         (Some((_, segments)), None) => {
             let claim_files = claims.map(|(_, files)| files).unwrap_or_default();
-            Ok(SnapshotHeader { last_log_id, membership, segments, claim_files, kinds })
+            let payload_files = payloads.map(|(_, files)| files).unwrap_or_default();
+            Ok(SnapshotHeader { last_log_id, membership, segments, claim_files, payload_files, kinds })
         }
         _ => Err(Invalid("segments of a kind that this program does not know".into()).into()),
     }

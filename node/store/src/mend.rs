@@ -33,7 +33,7 @@ use skep_state::records::NewRecord;
 use crate::claims;
 use crate::core::Core;
 use crate::error::StoreError;
-use crate::manifest::FileKind;
+use crate::manifest::RecordKind;
 use crate::reader::Reader;
 use crate::room;
 use crate::scrub::{Rotten, check};
@@ -86,7 +86,7 @@ impl Mend {
         }
         let from = Source { file, begins: 0, window: Vec::new() };
         let (segment, needed_from) = match rotten.kind {
-            FileKind::Messages => {
+            RecordKind::Messages => {
                 let before = rotten.meta.first_seq.saturating_sub(1);
                 let segment = reader.core().lock().kinds.messages.records().sealed_after(before);
                 let segment = segment.map(|(segment, _)| segment).filter(|it| it.path() == rotten.path);
@@ -94,7 +94,7 @@ impl Mend {
                 let last = reader.core().current();
                 (segment, last.map_or(0, |last| last.header.kinds.messages.floor + 1))
             }
-            FileKind::Claims => (None, reader.core().first_claim_needed()),
+            RecordKind::Claims => (None, reader.core().first_claim_needed()),
         };
         let number = rotten.meta.first_seq;
         let mut mend =
@@ -130,8 +130,8 @@ impl Mend {
     pub fn wanted(&self) -> Vec<RecordName> {
         let lost = self.lost.iter().take(RECORDS_MAX).copied();
         lost.map(|number| match self.rotten.kind {
-            FileKind::Messages => RecordName::Message { seq: number },
-            FileKind::Claims => RecordName::Claim { number },
+            RecordKind::Messages => RecordName::Message { seq: number },
+            RecordKind::Claims => RecordName::Claim { number },
         })
         .collect()
     }
@@ -185,8 +185,8 @@ impl Mend {
 
     fn header(&self) -> Vec<u8> {
         match self.rotten.kind {
-            FileKind::Messages => record::header(self.rotten.meta.first_seq).to_vec(),
-            FileKind::Claims => claims::file::header(self.rotten.meta.first_seq).to_vec(),
+            RecordKind::Messages => record::header(self.rotten.meta.first_seq).to_vec(),
+            RecordKind::Claims => claims::file::header(self.rotten.meta.first_seq).to_vec(),
         }
     }
 
@@ -194,7 +194,7 @@ impl Mend {
     fn own(&mut self, number: u64, at: u64) -> Option<Vec<u8>> {
         let left = self.rotten.meta.len.checked_sub(at)?;
         match self.rotten.kind {
-            FileKind::Messages => {
+            RecordKind::Messages => {
                 let whole = record::record_bytes(self.from.read(at, record::HEAD_BYTES)?)?;
                 if whole as u64 > left {
                     return None;
@@ -203,7 +203,7 @@ impl Mend {
                 let record = Record::check(bytes).ok()?;
                 (record.seq() == number).then(|| bytes.to_vec())
             }
-            FileKind::Claims => {
+            RecordKind::Claims => {
                 let bytes = self.from.read(at, CLAIM_BYTES)?;
                 let is_sound = <&[u8; CLAIM_BYTES]>::try_from(bytes)
                     .is_ok_and(|bytes| Remembered::of_bytes(number, bytes).is_ok());
@@ -215,7 +215,7 @@ impl Mend {
 
     /// The length of a lost record, which begins here.
     fn len_of(&self, number: u64, at: u64) -> Result<u64, StoreError> {
-        if self.rotten.kind == FileKind::Claims {
+        if self.rotten.kind == RecordKind::Claims {
             return Ok(CLAIM_BYTES as u64);
         }
         let place = self.segment.as_ref().map(|segment| segment.extent(number)).transpose()?.flatten();
@@ -228,7 +228,7 @@ impl Mend {
     /// Whether these bytes, which another node gave, are the record of this number.
     fn is_it(&self, number: u64, bytes: &Bytes) -> Result<bool, StoreError> {
         match (self.rotten.kind, &self.segment) {
-            (FileKind::Messages, Some(segment)) => {
+            (RecordKind::Messages, Some(segment)) => {
                 let Ok(message) = Record::check(bytes).and_then(|record| record.message(bytes)) else {
                     return Ok(false);
                 };
@@ -236,8 +236,8 @@ impl Mend {
                 let is_whole = message.seq == number && Digest::of(&message.body) == message.digest;
                 Ok(has_room && is_whole && segment.may_have(number, &message.digest)?)
             }
-            (FileKind::Messages, None) => Ok(false),
-            (FileKind::Claims, _) => {
+            (RecordKind::Messages, None) => Ok(false),
+            (RecordKind::Claims, _) => {
                 let claim = <&[u8; CLAIM_BYTES]>::try_from(&bytes[..]);
                 let claim = claim.ok().and_then(|bytes| Remembered::of_bytes(number, bytes).ok());
                 let core = self.reader.core();
@@ -286,7 +286,7 @@ impl Mend {
     /// as a whole is sound. It is given to nobody.
     fn filler(&self, number: u64, at: u64) -> Result<Vec<u8>, StoreError> {
         let len = usize::try_from(self.len_of(number, at)?).unwrap_or(usize::MAX);
-        if self.rotten.kind == FileKind::Claims {
+        if self.rotten.kind == RecordKind::Claims {
             return Ok(vec![0; len]);
         }
         let body = vec![0; len.min(record::RECORD_BYTES_MAX).saturating_sub(record::RECORD_BYTES_MIN)];

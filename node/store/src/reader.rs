@@ -49,6 +49,10 @@ pub struct StoreStats {
     pub claim_bytes: u64,
     /// And in memory.
     pub claim_index_bytes: u64,
+    /// Bytes of the files of tasks' payloads, results and errors; those of them that tasks need; and the files.
+    pub payload_bytes: u64,
+    pub payload_live_bytes: u64,
+    pub payload_files: u64,
     /// Segments whose files go with the next checkpoint.
     pub retired_segments: u64,
     /// Bytes of the message segments.
@@ -333,7 +337,10 @@ impl Reader {
             claims: state.kinds.claims.len(),
             claim_bytes: state.kinds.claims.records().bytes(),
             claim_index_bytes: state.kinds.claims.records().index_bytes(),
-            retired_segments: state.kinds.messages.records().retired() as u64,
+            payload_bytes: state.kinds.tasks.heap().bytes(),
+            payload_live_bytes: state.kinds.tasks.heap().live(),
+            payload_files: state.kinds.tasks.heap().files().count() as u64,
+            retired_segments: (state.kinds.messages.records().retired() + state.payloads.retired()) as u64,
             message_bytes: state.kinds.messages.records().bytes(),
             message_segments: state.kinds.messages.records().segments(),
             log_entries: log.entries,

@@ -9,7 +9,8 @@ use crate::{claims, segments};
 pub(crate) struct Touched {
     pub messages: bool,
     pub claims: bool,
-    /// By the level, claims become records.
+    pub tasks: bool,
+    /// By the level, claims become records, and bytes of tasks go into files.
     pub level: bool,
 }
 
@@ -17,6 +18,7 @@ impl Touched {
     pub(crate) fn note(&mut self, op: &Op) {
         self.messages |= matches!(op, Op::PutMessage { .. });
         self.claims |= matches!(op, Op::Claim { .. });
+        self.tasks |= matches!(op, Op::Tasks { .. });
         self.level |= matches!(op, Op::Level { .. });
     }
 }

@@ -13,7 +13,8 @@ use crate::claims;
 use crate::config::StoreConfig;
 use crate::core::Core;
 use crate::error::StoreError;
-use crate::manifest::FileKind;
+use crate::manifest::RecordKind;
+use crate::payloads::file as payloads;
 use crate::reader::Reader;
 use crate::segments::{SegmentMeta, open_checked, scan, segment_path};
 
@@ -38,7 +39,7 @@ pub fn verify(dir: &Path) -> Result<Verified, StoreError> {
     let Some(checkpoint) = checkpoint::read(&Core::checkpoint_path(&config))? else { return Ok(verified) };
     for meta in checkpoint.header.segments {
         let path = segment_path(&Core::messages_dir(&config), checkpoint.generation, meta.first_seq);
-        match check(FileKind::Messages, &path, meta, 0) {
+        match check(RecordKind::Messages, &path, meta, 0) {
             Ok(()) => {
                 verified.segments += 1;
                 verified.messages += meta.count;
@@ -47,10 +48,19 @@ pub fn verify(dir: &Path) -> Result<Verified, StoreError> {
             Err(error) => verified.rotten.push(error),
         }
     }
+    for meta in &checkpoint.header.payload_files {
+        let dir = Core::payloads_dir(&config);
+        // A header that has another number is refused.
+        let path = payloads::path(&dir, checkpoint.generation, meta.first_seq as u32);
+        match payloads::check_places(&path, *meta, &checkpoint.header.kinds.tasks) {
+            Ok(()) => verified.bytes += meta.len,
+            Err(error) => verified.rotten.push(error),
+        }
+    }
     let first = checkpoint.header.kinds.claims.first;
     for meta in checkpoint.header.claim_files {
         let path = claims::file::path(&Core::claims_dir(&config), checkpoint.generation, meta.first_seq);
-        match check(FileKind::Claims, &path, meta, first) {
+        match check(RecordKind::Claims, &path, meta, first) {
             Ok(()) => {
                 verified.claim_files += 1;
                 verified.bytes += meta.len;
@@ -63,12 +73,12 @@ pub fn verify(dir: &Path) -> Result<Verified, StoreError> {
 
 /// Reads and checks every record of a file; of claims, those that count: from a number on.
 pub(crate) fn check(
-    kind: FileKind,
+    kind: RecordKind,
     path: &Path,
     meta: SegmentMeta,
     first_claim: u64,
 ) -> Result<(), StoreError> {
-    if kind == FileKind::Claims {
+    if kind == RecordKind::Claims {
         return claims::file::check(path, meta, first_claim);
     }
     let file = open_checked(path, meta)?;
@@ -89,12 +99,12 @@ pub struct Scrub {
 }
 
 /// A file's kind and the number of its first record.
-type Id = (FileKind, u64);
+type Id = (RecordKind, u64);
 
 /// A file that does not grow any more, and is not as it was written, or is suspected of that.
 #[derive(Debug, Clone)]
 pub struct Rotten {
-    pub(crate) kind: FileKind,
+    pub(crate) kind: RecordKind,
     pub(crate) path: PathBuf,
     pub(crate) meta: SegmentMeta,
 }
@@ -193,16 +203,16 @@ fn after(reader: &Reader, last: Option<Id>) -> Option<Rotten> {
     let state = reader.core().lock();
     let claims = |number| {
         let (path, meta) = state.kinds.claims.records().closed_after(number)?;
-        Some(Rotten { kind: FileKind::Claims, path, meta })
+        Some(Rotten { kind: RecordKind::Claims, path, meta })
     };
     let first_seq = match last {
-        Some((FileKind::Claims, first)) => return claims(Some(first)),
-        Some((FileKind::Messages, first_seq)) => first_seq,
+        Some((RecordKind::Claims, first)) => return claims(Some(first)),
+        Some((RecordKind::Messages, first_seq)) => first_seq,
         None => 0,
     };
     match state.kinds.messages.records().sealed_after(first_seq) {
         Some((segment, meta)) => {
-            Some(Rotten { kind: FileKind::Messages, path: segment.path().to_path_buf(), meta })
+            Some(Rotten { kind: RecordKind::Messages, path: segment.path().to_path_buf(), meta })
         }
         None => claims(None),
     }

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Little-endian. Nothing may follow the end mark. The header says how the bytes divide: into the messages' segments, and the
-//! files of claims.
+//! files of claims, and those of tasks' bytes.
 
 mod decoder;
 mod sink;
@@ -34,6 +34,7 @@ use crate::claims;
 use crate::core::Captured;
 use crate::error::StoreError;
 use crate::manifest::{FileKind, HEADER_FORMAT, SnapshotHeader};
+use crate::payloads;
 use crate::segments::{
     Lookup, Sealed, SegmentFile, SegmentMeta, View, Wait, index, index_path, scan, summary_path,
 };
@@ -124,6 +125,18 @@ impl SnapshotData {
         })
     }
 
+    /// Whether all bytes of tasks are there, in a snapshot that was received. One that is installed is taken without:
+    /// this node then has what the other has, and says what is lost when it is asked for. Blocks.
+    pub fn check_payloads(&self) -> Result<(), StoreError> {
+        let Some(staged) = &self.staged else { return Ok(()) };
+        for (number, (kind, meta)) in self.header.files().enumerate() {
+            if kind == FileKind::Payloads {
+                payloads::file::check_places(&staged.segment(number), meta, &self.header.kinds.tasks)?;
+            }
+        }
+        Ok(())
+    }
+
     /// The contents of a snapshot that was received, to be read. Blocks.
     pub fn contents(&self) -> Result<Kinds<Received, ReceivedClaims>, StoreError> {
         let Some(staged) = &self.staged else {
@@ -139,7 +152,10 @@ impl SnapshotData {
         let messages = Received { view, last_seq: self.header.last_seq() };
         let claims = &self.header.kinds.claims;
         let claims = ReceivedClaims(Spans::unread(claims.first..claims.next));
-        Ok(Kinds::open(self.header.kinds.clone(), messages, claims)?)
+        let files = self.header.files().enumerate().filter(|(_, (kind, _))| *kind == FileKind::Payloads);
+        let files = files.map(|(number, (_, meta))| (meta, staged.segment(number)));
+        let heap = payloads::received(files)?;
+        Ok(Kinds::open(self.header.kinds.clone(), messages, claims, heap)?)
     }
 
     /// Puts the segments under these names, durable and indexed: moved where they were received
@@ -202,8 +218,10 @@ pub(crate) fn check_and_index(
     header: &SnapshotHeader,
 ) -> Result<(), StoreError> {
     file.sync_all().map_err(StoreError::sync(path))?;
-    if kind == FileKind::Claims {
-        return claims::file::check(path, meta, header.kinds.claims.first);
+    match kind {
+        FileKind::Messages => {}
+        FileKind::Claims => return claims::file::check(path, meta, header.kinds.claims.first),
+        FileKind::Payloads => return payloads::file::check(path, meta),
     }
     let memory = scan(file, path, meta)?;
     let key = index::IndexKey { first_seq: meta.first_seq, count: meta.count, data_len: meta.len };

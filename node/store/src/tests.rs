@@ -12,6 +12,7 @@ mod mend;
 mod mends;
 mod messages;
 mod model;
+mod payloads;
 mod removal;
 mod scale;
 mod snapshot;
@@ -43,6 +44,8 @@ fn small(dir: &Path) -> StoreConfig {
         message_segment_bytes_max: 2048,
         message_segments_held_max: 2,
         claim_file_claims_max: 16,
+        payload_file_bytes_max: 2048,
+        payload_move_interval: std::time::Duration::from_secs(3600),
         watches_room: false,
         full_retry_interval: std::time::Duration::from_millis(5),
         ..StoreConfig::new(dir)

@@ -283,9 +283,17 @@ async fn a_failed_sync_of_anything_is_not_tried_again() {
         return;
     }
     let _machine = machine_shared();
-    // ENOSPC, EDQUOT, EROFS, of a message segment, of the checkpoint, of the messages' folder, and of the keys'.
-    let parts =
-        [(28, "/messages/"), (122, "/checkpoint"), (30, "/messages"), (28, "/claims/"), (30, "/claims")];
+    // ENOSPC, EDQUOT, EROFS, of a message segment, of the checkpoint, of the messages' folder, of the keys' and of the
+    // tasks'.
+    let parts = [
+        (28, "/messages/"),
+        (122, "/checkpoint"),
+        (30, "/messages"),
+        (28, "/claims/"),
+        (30, "/claims"),
+        (28, "/payloads/"),
+        (30, "/payloads"),
+    ];
     for (error, part) in parts {
         let (mut cluster, faults) =
             Cluster::with_faults(1, &["--level-after", "100ms"], |_| Vec::new()).await;
@@ -302,6 +310,8 @@ async fn a_failed_sync_of_anything_is_not_tried_again() {
             let key = [("idempotency-key", text.as_str())];
             let _ = cluster.node(1).http.send(Method::POST, "/write", &key, text.clone().into()).await;
             let _ = cluster.node(1).http.post_message(&text).await;
+            let task = format!(r#"{{"queue":"q","payload":"{text}"}}"#);
+            let _ = cluster.node(1).http.send(Method::POST, "/tasks", &[], task.into()).await;
             let _ = cluster.node(1).admin.with_timeout(Duration::from_secs(1)).get("/snapshot").await;
             cluster.node_mut(1).try_exit()
         })

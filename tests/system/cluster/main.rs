@@ -34,6 +34,7 @@ mod mended;
 mod old_volume;
 mod operator;
 mod page;
+mod payloads;
 mod queues_page;
 mod recovery;
 mod refusals;

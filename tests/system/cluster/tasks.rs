@@ -41,10 +41,10 @@ pub(crate) async fn agreed(nodes: u8, args: &[&str]) -> Cluster {
     cluster
 }
 
-/// Whether the members of a node with these metrics have agreed to tasks.
+/// Whether the members of a node with these metrics have agreed to tasks, and to have their bytes in files.
 pub(crate) fn has_tasks(metrics: &str) -> bool {
     let level = metrics.lines().find_map(|line| line.strip_prefix("skep_store_level "));
-    level.and_then(|level| level.parse::<f64>().ok()).is_some_and(|level| level >= 6.0)
+    level.and_then(|level| level.parse::<f64>().ok()).is_some_and(|level| level >= 8.0)
 }
 
 pub(crate) async fn try_post(client: &Client, path: &str, body: &Value) -> Option<Answer> {

@@ -432,3 +432,11 @@ async fn workers_are_listed_with_what_each_holds_and_the_admin_address_asks_for_
         answer.is_problem(ProblemKind::MethodNotAllowed);
     }
 }
+
+#[tokio::test]
+async fn the_room_for_tasks_is_shown_as_the_level_has_it() {
+    let served = public().await;
+    served.metrics_show("skep_tasks_max_memory_bytes 201326592.0").await;
+    served.fake.state.lock().unwrap().level = Some(skep_state::level::Level(7));
+    served.metrics_show("skep_tasks_max_bytes 33554432.0").await;
+}

@@ -91,6 +91,7 @@ pub(crate) async fn look<A: TaskApi>(
         }
         _ => unknown(),
     })?;
+    let shown = shown.read(&*queues.served.api).await?;
     shown::answer_within(&queues.served.account, StatusCode::OK, &shown)
 }
 

@@ -9,6 +9,7 @@ use http::StatusCode;
 use http::header::LOCATION;
 use serde_json::json;
 use skep_base::id::RequestId;
+use skep_state::heap::Held;
 use skep_state::kinds::tasks::{Task, Tasks};
 use skep_state::task::{NewTask, TaskId, TaskOp, TaskOutcome};
 use tokio::time::{Instant, timeout_at};
@@ -118,7 +119,8 @@ async fn put<A: TaskApi>(
 
 /// What an id names, where it is to be shown.
 enum Seen {
-    Task(Arc<str>, Box<Task>),
+    /// With what it came to.
+    Task(Arc<str>, Box<Task>, Held),
     Batch(Box<BatchShown>),
     /// It is to be waited for.
     Open,
@@ -131,7 +133,10 @@ impl Seen {
         }
         match (tasks.batch(id), tasks.with_queue(id)) {
             (Ok(batch), _) => Ok(Seen::Batch(Box::new(BatchShown::of(tasks, batch)))),
-            (_, Ok((queue, task))) => Ok(Seen::Task(queue, Box::new(task))),
+            (_, Ok((queue, task))) => {
+                let outcome = tasks.hold(&task.outcome);
+                Ok(Seen::Task(queue, Box::new(task), outcome))
+            }
             // Its number is that of a batch that is there, and has another id.
             (Err(TaskOutcome::Unknown), _) => Err(TaskOutcome::Unknown),
             (_, Err(outcome)) => Err(outcome),
@@ -172,10 +177,14 @@ pub(crate) async fn look<A: TaskApi>(
         let seen = api.tasks(|tasks| Seen::of(tasks, id, waits)).map_err(|outcome| refused(&outcome))?;
         let account = &queues.served.account;
         match seen {
-            Seen::Task(queue, task) => {
-                return shown::answer_within(account, StatusCode::OK, &TaskShown::of(&queue, &task));
+            Seen::Task(queue, task, outcome) => {
+                let outcome = api.read_held(vec![outcome]).await?.concat();
+                let shown = TaskShown::of(&queue, &task, &outcome);
+                return shown::answer_within(account, StatusCode::OK, &shown);
             }
-            Seen::Batch(batch) => return shown::answer_within(account, StatusCode::OK, &batch),
+            Seen::Batch(batch) => {
+                return shown::answer_within(account, StatusCode::OK, &batch.read(&**api).await?);
+            }
             Seen::Open => {}
         }
         let Some(mut place) = reading.take() else {

@@ -7,12 +7,13 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use http::StatusCode;
 use http::header::{CONNECTION, HeaderValue, RETRY_AFTER};
 use serde::{Deserialize, Serialize};
@@ -20,18 +21,20 @@ use serde_json::json;
 use serde_json::value::RawValue;
 use skep_base::id::RequestId;
 use skep_console::problem::RETRY_AFTER_S;
+use skep_state::heap::Held;
 use skep_state::kinds::tasks::{Batch, Tasks};
 use skep_state::task::{CRAWL_QUEUE, KEY_BYTES_MAX, NewTask, PUT_TASKS_MAX, Policy, TaskId, When};
 use url::{Origin, Url};
 
 use super::asked::{invalid, parse, text};
 use super::batches::{look_at, put, unknown};
-use super::pages::{PIECE_BYTES, Page, Text};
+use super::pages::{PIECE_BYTES, Page, READ_BYTES, SEEN_MAX, Text};
 use super::{Named, Queues, shown};
 use crate::http::problem::Problem;
 use crate::http::{body, idempotency};
 use crate::kinds::schema;
 use crate::kinds::served::TaskApi;
+use crate::service::ServiceError;
 
 /// Longest URL.
 const URL_BYTES_MAX: usize = 8192;
@@ -40,8 +43,17 @@ const KEEP_MS: u64 = 24 * 3600 * 1000;
 /// What becomes of a page that cannot be had now.
 const POLICY: Policy = Policy { retries: 2, backoff_ms: 5_000, timeout_ms: 300_000, keep_ms: 60_000 };
 const PRIORITY: u8 = 5;
-/// What an answer holds that is written as its client takes it: a piece on its way, one that is made, and a result.
+/// What an answer holds that is written as its client takes it, however little there is: a piece on its way, one that is
+/// made.
 const RESULT_BYTES: usize = 3 * PIECE_BYTES;
+/// What it holds of what it reads, for each byte that there is, and no more than so much: what was read, what it says,
+/// and which images are there already.
+const READ_SHARE: usize = 8;
+const READ_HELD_BYTES_MAX: usize = READ_SHARE * READ_BYTES + 32 * SEEN_MAX;
+/// Tries to make a piece where the disk is busy, and how long there is before the second; twice as long before each
+/// further one.
+const PIECE_TRIES: u32 = 5;
+const PIECE_PAUSE: Duration = Duration::from_millis(100);
 /// One part in so many of what requests may hold is the most that one of them is charged.
 const CHARGED_SHARE: u64 = 4;
 
@@ -189,7 +201,7 @@ pub(crate) async fn result<A: TaskApi>(
     let id: TaskId = id.parse().map_err(|_| unknown())?;
     let (is_over, pages) =
         looked(&queues, id, |tasks, batch| (open(tasks, batch) == 0, Page::all(tasks, batch))).await?;
-    let mut response = written(&queues, pages)?;
+    let mut response = written(&queues, pages).await?;
     if !is_over {
         *response.status_mut() = StatusCode::ACCEPTED;
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));
@@ -218,22 +230,46 @@ fn open(tasks: &Tasks, batch: &Batch) -> u32 {
 }
 
 /// What is short in one piece; what is not, as the client takes it.
-fn written<A: TaskApi>(queues: &Queues<A>, pages: Vec<Page>) -> Result<Response, Problem> {
-    // The state may let go of them before the client has them. The largest must get through.
-    let held = RESULT_BYTES + pages.iter().map(Page::bytes).sum::<usize>();
+async fn written<A: TaskApi>(queues: &Queues<A>, pages: Vec<Page<Held>>) -> Result<Response, Problem> {
+    // The largest must get through.
+    let read = pages.iter().map(Page::bytes).fold(0, usize::saturating_add).saturating_mul(READ_SHARE);
+    let places: usize = pages.iter().map(Page::places).sum();
+    let held = RESULT_BYTES + read.min(READ_HELD_BYTES_MAX) + places;
     let most = usize::try_from(queues.served.account.bytes_max() / CHARGED_SHARE).unwrap_or(usize::MAX);
     let charge = queues.served.account.charge(held.min(most))?;
     let mut pieces = Text::of(pages);
-    let first = pieces.next().unwrap_or_default();
-    let Some(second) = pieces.next() else { return Ok(shown::with(StatusCode::OK, Body::from(first))) };
-    let pieces = [first, second].into_iter().chain(pieces).map(move |piece| {
-        let _ = &charge;
-        Ok::<Bytes, std::io::Error>(piece)
+    let api = queues.served.api.clone();
+    let first = pieces.next(&*api).await?.unwrap_or_default();
+    let Some(second) = pieces.next(&*api).await? else {
+        return Ok(shown::with(StatusCode::OK, Body::from(first)));
+    };
+    let rest = stream::unfold((pieces, api, charge), |(mut pieces, api, charge)| async move {
+        let piece = patiently(&mut pieces, &*api).await.map_err(std::io::Error::other).transpose()?;
+        Some((piece, (pieces, api, charge)))
     });
-    let mut response = shown::with(StatusCode::OK, Body::from_stream(stream::iter(pieces)));
+    let begun = stream::iter([first, second].map(Ok::<Bytes, std::io::Error>));
+    let mut response = shown::with(StatusCode::OK, Body::from_stream(begun.chain(rest)));
     // Its length is not known beforehand, so idleness after it would not be seen.
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     Ok(response)
+}
+
+/// The next piece; a disk that is busy for a moment does not end an answer that has begun.
+async fn patiently<A: TaskApi>(pieces: &mut Text, api: &A) -> Result<Option<Bytes>, ServiceError> {
+    let mut tries = 1;
+    loop {
+        match pieces.next(api).await {
+            Err(_) if tries < PIECE_TRIES => {
+                tokio::time::sleep(PIECE_PAUSE * (1 << (tries - 1))).await;
+                tries += 1;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "what was found on pages cannot be read: the answer ends before it is whole");
+                return Err(error);
+            }
+            Ok(piece) => return Ok(piece),
+        }
+    }
 }
 
 #[cfg(test)]

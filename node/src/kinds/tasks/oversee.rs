@@ -10,6 +10,7 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::{get, post};
+use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use serde_json::json;
@@ -88,12 +89,21 @@ struct ListedShown {
     #[serde(flatten)]
     task: TaskShown,
     payload: Option<Box<RawValue>>,
+    /// Its payload or what it came to is there, but not at this node.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    bytes_lost: bool,
 }
 
 impl ListedShown {
-    fn of(queue: &str, task: &Task) -> Self {
-        let payload = String::from_utf8_lossy(&task.body.payload).into_owned();
-        Self { task: TaskShown::of(queue, task), payload: RawValue::from_string(payload).ok() }
+    /// With its payload and what it came to.
+    fn of(queue: &str, task: &Task, both: &[Option<Bytes>]) -> Self {
+        let bytes = |at: usize| both.get(at).and_then(Option::as_deref);
+        let payload = bytes(0).map(|payload| String::from_utf8_lossy(payload).into_owned());
+        Self {
+            task: TaskShown::of(queue, task, bytes(1).unwrap_or_default()),
+            payload: payload.and_then(|payload| RawValue::from_string(payload).ok()),
+            bytes_lost: both.iter().any(Option::is_none),
+        }
     }
 }
 
@@ -131,7 +141,7 @@ pub(crate) async fn list<A: TaskApi>(
         Some(id) => id_of(id)?.seq,
         None => 0,
     };
-    let (mut found, mut bytes) = (Vec::<Task>::new(), 0);
+    let (mut found, mut held, mut bytes) = (Vec::<Task>::new(), Vec::new(), 0);
     // A part at a time, so that nobody waits for long; a list that has little of what is asked for takes many.
     let after = loop {
         let list = Listed {
@@ -140,8 +150,13 @@ pub(crate) async fn list<A: TaskApi>(
             count_max: asked.limit - found.len(),
             bytes_max: LIST_BYTES_MAX.saturating_sub(bytes).max(1),
         };
-        let part = overseen.api.tasks(|tasks| tasks.listed(list, after));
-        bytes += part.found.iter().map(|task| task.body.payload.len() + task.outcome.len()).sum::<usize>();
+        let part = overseen.api.tasks(|tasks| {
+            let part = tasks.listed(list, after);
+            let bytes = part.found.iter().flat_map(|task| [&task.payload, &task.outcome]);
+            held.extend(bytes.map(|blob| tasks.hold(blob)));
+            part
+        });
+        bytes += part.found.iter().map(|task| task.payload.len() + task.outcome.len()).sum::<usize>();
         found.extend(part.found);
         let Some(place) = part.after else { break None };
         if found.len() >= asked.limit || bytes >= LIST_BYTES_MAX {
@@ -150,7 +165,10 @@ pub(crate) async fn list<A: TaskApi>(
         after = place;
         tokio::task::yield_now().await;
     };
-    let shown = TasksShown { tasks: found.iter().map(|task| ListedShown::of(&queue, task)).collect(), after };
+    let read = overseen.api.read_each(held).await?;
+    let both = read.chunks_exact(2);
+    let tasks = found.iter().zip(both).map(|(task, both)| ListedShown::of(&queue, task, both));
+    let shown = TasksShown { tasks: tasks.collect(), after };
     shown::answer_within(&overseen.account, StatusCode::OK, &shown)
 }
 

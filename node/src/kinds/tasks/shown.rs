@@ -8,14 +8,17 @@ use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
+use skep_state::heap::Held;
 use skep_state::kinds::tasks::{Batch, QueueView, Task, Tasks};
 use skep_state::task::{QueueSettings, TaskId, TaskState};
 
-use super::pages::Errors;
+use super::pages::{self, Errors, Page};
 use crate::http::Account;
 use crate::http::encode::time_rfc3339;
 use crate::http::headers::JSON;
 use crate::http::problem::{Problem, ProblemKind};
+use crate::kinds::served::TaskApi;
+use crate::service::ServiceError;
 
 /// What became of a task.
 #[derive(Serialize)]
@@ -42,11 +45,12 @@ pub(crate) struct TaskShown {
 }
 
 impl TaskShown {
-    pub(crate) fn of(queue: &str, task: &Task) -> Self {
+    pub(crate) fn of(queue: &str, task: &Task, outcome: &[u8]) -> Self {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let json = |bytes: &[u8]| RawValue::from_string(text(bytes)).ok();
         let is_done = task.state == TaskState::Done;
-        let has_error = !is_done && !task.error().is_empty();
+        let error = task.error(outcome);
+        let has_error = !is_done && !error.is_empty();
         Self {
             id: task.id.to_string(),
             queue: queue.to_owned(),
@@ -60,8 +64,8 @@ impl TaskShown {
             due: (task.state == TaskState::Due).then(|| time(task.timer_ms)),
             worker: task.worker.as_ref().filter(|_| task.state == TaskState::Active).map(ToString::to_string),
             progress: json(&task.progress),
-            result: is_done.then(|| json(&task.outcome)).flatten(),
-            error: has_error.then(|| text(task.error())),
+            result: is_done.then(|| json(outcome)).flatten(),
+            error: has_error.then(|| text(error)),
         }
     }
 }
@@ -88,8 +92,8 @@ pub(crate) struct ClaimedShown {
 }
 
 impl ClaimedShown {
-    pub(crate) fn of(queue: &str, task: &Task) -> Self {
-        let payload = String::from_utf8_lossy(&task.body.payload).into_owned();
+    pub(crate) fn of(queue: &str, task: &Task, payload: &[u8]) -> Self {
+        let payload = String::from_utf8_lossy(payload).into_owned();
         let timeout_ms = task.body.policy.timeout_ms;
         Self {
             id: task.id.to_string(),
@@ -123,6 +127,9 @@ pub(crate) struct BatchShown {
     #[serde(skip_serializing_if = "Option::is_none")]
     errors: Option<Errors>,
     tasks: Vec<MemberShown>,
+    /// Pages that could not be looked at, of which the reasons are not read yet.
+    #[serde(skip)]
+    failed: Option<Vec<Page<Held>>>,
 }
 
 /// A task of a batch.
@@ -158,9 +165,18 @@ impl BatchShown {
             cancelled: batch.cancelled,
             put: time(batch.put_ms),
             ended: (batch.ended_ms > 0).then(|| time(batch.ended_ms)),
-            errors: Errors::of(tasks, batch),
+            errors: None,
             tasks: tasks.members(batch).map(member).collect(),
+            failed: pages::failed(tasks, batch),
         }
+    }
+
+    /// With the reasons why pages could not be looked at.
+    pub(crate) async fn read<A: TaskApi>(mut self, api: &A) -> Result<Self, ServiceError> {
+        if let Some(failed) = self.failed.take() {
+            self.errors = Some(Errors::read(api, failed).await?);
+        }
+        Ok(self)
     }
 }
 

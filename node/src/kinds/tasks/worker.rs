@@ -31,6 +31,8 @@ const VAIN_PAUSE_MIN: Duration = Duration::from_millis(10);
 const VAIN_PAUSE_MAX: Duration = Duration::from_secs(2);
 /// How long the leader may take to hear of a worker that holds nothing.
 const TELL_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a task waits whose payload this node has lost.
+const LOST_PAUSE: Duration = Duration::from_secs(5);
 /// How long this node may take to have what was claimed, before the worker asks again.
 const APPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -148,14 +150,45 @@ async fn give<A: TaskApi>(queues: &Queues<A>, leases: &[Lease]) -> Result<Respon
             "this node has not heard of what was claimed: claim again with the same number, at another";
         return Err(Problem::new(ProblemKind::Unavailable, detail));
     }
-    // Payloads are shared, and written once nobody waits for this look.
-    let given: Vec<_> = api.tasks(|tasks| {
+    // Payloads are read, and written, once nobody waits for this look.
+    let (held, given): (Vec<_>, Vec<_>) = api.tasks(|tasks| {
         let current = leases.iter().filter(|lease| tasks.is_current(lease));
-        current.filter_map(|lease| tasks.with_queue(lease.id).ok()).collect()
+        let found = current.filter_map(|lease| tasks.with_queue(lease.id).ok());
+        found.map(|(queue, task)| (tasks.hold(&task.payload), (queue, task))).unzip()
     });
-    let shown =
-        GivenShown { tasks: given.iter().map(|(queue, task)| ClaimedShown::of(queue, task)).collect() };
-    shown::answer_within(&queues.served.account, StatusCode::OK, &shown)
+    let payloads = api.read_each(held).await?;
+    let (mut tasks, mut lost) = (Vec::new(), Vec::new());
+    for ((queue, task), bytes) in given.iter().zip(payloads) {
+        match bytes {
+            Some(bytes) => tasks.push(ClaimedShown::of(queue, task, &bytes)),
+            None => lost.push(Lease { id: task.id, fence: task.fence }),
+        }
+    }
+    if !lost.is_empty() {
+        give_back(&**api, &lost).await;
+        if tasks.is_empty() {
+            return Ok(no_content());
+        }
+    }
+    shown::answer_within(&queues.served.account, StatusCode::OK, &GivenShown { tasks })
+}
+
+/// Tasks whose payloads this node's disk has lost wait a while, and nothing is counted: at their next claim another node
+/// may be asked.
+async fn give_back<A: TaskApi>(api: &A, lost: &[Lease]) {
+    let end = End::Snooze { delay_ms: LOST_PAUSE.as_millis() as u64 };
+    let snooze = |lease: &Lease| TaskOp::End { id: lease.id, fence: lease.fence, end: end.clone() };
+    let tasks = lost.iter().map(|lease| lease.id.to_string()).collect::<Vec<_>>().join(" ");
+    match api.change_all_tasks(lost.iter().map(snooze).collect()).await {
+        Ok(_) => tracing::warn!(
+            tasks,
+            "this node's disk has lost what was claimed: it waits to be claimed elsewhere"
+        ),
+        // They go back with the worker's next claim, which does not say that it holds them.
+        Err(error) => {
+            tracing::warn!(tasks, %error, "what was claimed is lost at this node, and is not given back yet")
+        }
+    }
 }
 
 /// Says that a worker is there, and what it holds: each of these leases is 15 s long from now on. Operators see how

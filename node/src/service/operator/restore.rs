@@ -5,6 +5,7 @@ use futures_util::{Stream, StreamExt};
 use skep_gateway::{Fault, Kept};
 use skep_state::command::{COMMAND_BYTES_TARGET, COMMAND_OPS_MAX, Op, OpOutcome};
 use skep_state::gateway::GatewayOutcome;
+use skep_state::kinds::KindsRecord;
 use skep_state::kinds::gateway::GatewayRecord;
 use skep_state::kinds::tasks::TasksRecord;
 use skep_state::level::Level;
@@ -45,19 +46,13 @@ impl Operator {
             sink.write(chunk).await.map_err(|error| OperatorError::Refused(error.to_string()))?;
         }
         let snapshot = sink.finish().await.map_err(|error| OperatorError::Refused(error.to_string()))?;
-        let has_tasks = snapshot.header().kinds.tasks != TasksRecord::default();
-        if has_tasks && self.reader.level() < Level::TASKS {
-            return Err(OperatorError::Refused(
-                "the snapshot holds tasks, to which the members have not agreed yet (--level-after)".into(),
-            ));
-        }
-        let has_gateway = snapshot.header().kinds.gateway != GatewayRecord::default();
-        if has_gateway && self.reader.level() < Level::GATEWAY {
-            return Err(OperatorError::Refused(
-                "the snapshot holds a gateway's document, to which the members have not agreed yet (--level-after)"
-                    .into(),
-            ));
-        }
+        let kinds = &snapshot.header().kinds;
+        let has_tasks = kinds.tasks != TasksRecord::default();
+        may_hold(self.reader.level(), kinds).map_err(OperatorError::Refused)?;
+        // Nothing of it is proposed where not all of it can be.
+        let checked = tokio::task::spawn_blocking(move || (snapshot.check_payloads(), snapshot)).await;
+        let (checked, snapshot) = checked.map_err(|error| failed(&error))?;
+        checked.map_err(|error| OperatorError::Refused(error.to_string()))?;
         // Balancers obey it at once.
         if let Some(newest) = snapshot.header().kinds.gateway.newest() {
             let document = newest.document.clone();
@@ -83,6 +78,24 @@ impl Operator {
         reading.await.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
         Ok(messages)
     }
+}
+
+/// Whether a cluster of this level may hold what a snapshot does, or why not.
+fn may_hold(level: Level, kinds: &KindsRecord) -> Result<(), String> {
+    // What is in files may be more than there is room for without them.
+    let has_files = kinds.tasks.places().next().is_some();
+    for (has_it, what, since) in [
+        (kinds.tasks != TasksRecord::default(), "tasks", Level::TASKS),
+        (has_files, "tasks whose bytes are in files", Level::TASK_FILES),
+        (kinds.gateway != GatewayRecord::default(), "a gateway's document", Level::GATEWAY),
+    ] {
+        if has_it && level < since {
+            return Err(format!(
+                "the snapshot holds {what}, to which the members have not agreed yet (--level-after)"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Whether a balancer could obey this document, or why not. Takes the processor for long.
@@ -149,7 +162,37 @@ fn read_again(snapshot: &SnapshotData, batches: &mpsc::Sender<Vec<Op>>) -> Resul
 
 #[cfg(test)]
 mod tests {
+    use skep_state::Kinds;
+    use skep_state::command::Command;
+    use skep_state::heap::Heap;
+    use skep_state::kind::Stopped;
+    use skep_state::message::{Digest, StoredMessage};
+    use skep_state::records::{NewRecord, Records};
+    use skep_state::task::{NewTask, Policy, TaskOp, When};
+
     use super::*;
+
+    #[derive(Debug)]
+    struct NoMessages;
+
+    impl Records for NoMessages {
+        fn last_seq(&self) -> u64 {
+            0
+        }
+        fn find(&self, _: &Digest) -> Result<Option<u64>, Stopped> {
+            Ok(None)
+        }
+        fn digest_at(&self, _: u64) -> Result<Digest, Stopped> {
+            Err(Stopped::ReadOnly)
+        }
+        fn page(&self, _: u64, _: usize, _: usize) -> Result<Vec<StoredMessage>, Stopped> {
+            Ok(Vec::new())
+        }
+        fn push(&mut self, _: NewRecord<'_>) -> Result<(), Stopped> {
+            Err(Stopped::ReadOnly)
+        }
+        fn let_go(&mut self, _: u64) {}
+    }
 
     #[test]
     fn a_document_that_no_balancer_could_obey_is_refused_with_its_fault() {
@@ -162,6 +205,36 @@ mod tests {
         ] {
             let why = judge(document).unwrap_err();
             assert!(why.contains(fault), "{why}");
+        }
+    }
+
+    #[test]
+    fn a_snapshot_of_tasks_in_files_is_refused_where_the_members_have_none() {
+        let records = skep_state::kinds::claims::records::InMemory::default;
+        let mut kinds =
+            Kinds::open(KindsRecord::default(), NoMessages, records(), Heap::default()).expect("a new state");
+        let mut put = |level| {
+            let task = NewTask {
+                queue: "q".into(),
+                kind: String::new(),
+                payload: Bytes::from_static(b"1"),
+                priority: 0,
+                when: When::After { delay_ms: 0 },
+                policy: Policy::default(),
+                unique: None,
+                key: None,
+            };
+            let op = TaskOp::Put { nonce: u64::from(level), tasks: vec![task] };
+            let ops = vec![Op::Level { level: Level(level) }, Op::Tasks { time_ms: 1, op }];
+            kinds.apply(1, &Command::new(ops)).expect("it is applied");
+            kinds.record()
+        };
+        let (here, filed) = (put(7), put(8));
+        assert_eq!(may_hold(Level(7), &here), Ok(()));
+        assert_eq!(may_hold(Level(8), &filed), Ok(()));
+        for (level, kinds, what) in [(5, &here, "holds tasks,"), (7, &filed, "in files")] {
+            let why = may_hold(Level(level), kinds).unwrap_err();
+            assert!(why.contains(what), "{why}");
         }
     }
 

@@ -22,13 +22,16 @@
 //!
 //! Tasks that were put as a [`batch`] are counted there as they end, and are known as long as it is.
 //!
-//! Payloads and results lie in the state itself, all together within [`Limits::task_bytes_max`]. What is looked
-//! up (ids, unique keys, times) is made of the slots when they are opened.
+//! Payloads and results lie in the state itself, and from [`Level::TASK_FILES`] on in a [`Heap`], of which the state has
+//! the places; all together within [`Limits::task_bytes_max`], and what is in memory within
+//! [`Limits::task_memory_max`]. What is looked up (ids, unique keys, times) is made of the slots when they are opened.
 //!
 //! [`Limits::task_bytes_max`]: crate::level::Limits::task_bytes_max
+//! [`Limits::task_memory_max`]: crate::level::Limits::task_memory_max
 
 mod again;
 mod batch;
+mod bodies;
 mod claim;
 mod end;
 mod lane;
@@ -36,33 +39,44 @@ mod lanes;
 mod listed;
 mod look;
 mod mend;
+mod moved;
 mod noted;
 mod put;
 mod queue;
 mod record;
+mod rest;
+mod room;
+mod seqs;
 mod shift;
 mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Stamp;
 use crate::clock::mends::Mends;
 use crate::command::{Op as Proposed, OpOutcome};
+use crate::heap::{Blob, Heap};
 use crate::kind::{At, Invalid, Kind, Stopped};
+use crate::level::Level;
 use crate::rolling::Rolling;
-use crate::task::{Lease, Member, Policy, TaskId, TaskOp, TaskOutcome, TaskState};
+use crate::task::{Lease, TaskId, TaskOp, TaskOutcome, TaskState};
 pub use batch::Batch;
+use bodies::Bodies;
+pub use bodies::Body;
 pub use listed::{HeldView, Listed, Part, WorkerView};
 pub use look::QueueView;
+pub use moved::Which;
 pub use queue::Counts;
 pub use record::TasksRecord;
+use rest::Rare;
+pub use rest::Rest;
+use room::Room;
+use seqs::Seqs;
 
-/// What a task counts as beside its bytes.
-const TASK_OVERHEAD_BYTES: usize = 256;
 /// Tasks that one look at the time has something done to.
 pub const DUE_MAX: u32 = 1000;
 /// Fences stay below this, but for the claims that follow: JSON's numbers are exact to it.
@@ -71,7 +85,7 @@ const FENCE_MAX: u64 = 1 << 53;
 const FENCE_STEP: u64 = 1 << 32;
 
 /// A task in its slot.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Task {
     pub id: TaskId,
     queue: u16,
@@ -85,31 +99,30 @@ pub struct Task {
     pub tries: u16,
     /// Workers that were lost with it.
     pub lost: u8,
-    /// Of the last claim; 0 before the first.
-    pub fence: u64,
+    /// What it is counted with of the room in memory.
+    counted: u32,
     pub put_ms: u64,
     /// Since when it is in its state.
     pub since_ms: u64,
-    /// When something is to happen to it; 0 where it waits for no time.
-    pub timer_ms: u64,
-    /// Who claimed it last.
-    pub worker: Option<Arc<str>>,
     pub body: Arc<Body>,
-    /// The result of one that is done, else the last error.
-    pub outcome: Bytes,
-    pub progress: Bytes,
-    /// Where it is in the batch that it is of.
-    pub member: Option<Member>,
+    /// It is let go when it cannot be needed any more.
+    pub payload: Blob,
+    /// The task has what is there.
+    rest: Rare,
 }
 
-/// What of a task never changes; but a payload is let go when it cannot be needed any more.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Body {
-    pub kind: String,
-    pub payload: Bytes,
-    pub unique: Option<String>,
-    pub key: Option<String>,
-    pub policy: Policy,
+impl Deref for Task {
+    type Target = Rest;
+
+    fn deref(&self) -> &Rest {
+        &self.rest
+    }
+}
+
+impl DerefMut for Task {
+    fn deref_mut(&mut self) -> &mut Rest {
+        &mut self.rest
+    }
 }
 
 /// What waits for its time.
@@ -139,7 +152,7 @@ enum Ended {
 #[derive(Debug, Default)]
 pub struct Tasks {
     held: TasksRecord,
-    by_seq: BTreeMap<u64, u32>,
+    by_seq: Seqs,
     by_unique: BTreeMap<(u16, String), u64>,
     by_queue: BTreeMap<Arc<str>, u16>,
     /// When, then what.
@@ -149,7 +162,13 @@ pub struct Tasks {
     members: BTreeSet<(u64, u32, u64)>,
     /// When a batch was over, and which.
     over: BTreeSet<(u64, u64)>,
-    bytes: usize,
+    /// What all take of the room that there is by themselves.
+    room: Room,
+    /// Where the bytes are that are not here.
+    heap: Heap,
+    /// Whether what comes goes there.
+    is_filed: bool,
+    bodies: Bodies,
     /// That of the state, while an operation is applied.
     rolling: Rolling,
 }
@@ -158,12 +177,13 @@ impl Kind for Tasks {
     type Op<'a> = (&'a TaskOp, Stamp);
     type Outcome = OpOutcome;
     type Record = TasksRecord;
-    type Ground = ();
+    type Ground = Heap;
 
     fn apply(&mut self, (op, told): (&TaskOp, Stamp), at: &mut At<'_>) -> Result<OpOutcome, Stopped> {
         let now = at.clock.time(told);
         at.clock.note(now);
         let (now, limits) = (now.0, at.limits);
+        self.is_filed = at.level >= Level::TASK_FILES;
         self.rolling = std::mem::take(at.rolling);
         let outcome = match op {
             TaskOp::Put { nonce, tasks } => self.put(*nonce, tasks, now, limits),
@@ -204,7 +224,7 @@ impl Kind for Tasks {
     }
 
     fn again(&self, _mends: &Mends) -> impl Iterator<Item = Result<Proposed, Stopped>> {
-        self.made_again().map(|op| Ok(Proposed::Tasks { time_ms: 0, op }))
+        self.made_again().map(|op| Ok(Proposed::Tasks { time_ms: 0, op: op? }))
     }
 
     fn revision(&self) -> u64 {
@@ -215,17 +235,18 @@ impl Kind for Tasks {
         self.held.clone()
     }
 
-    fn open(held: TasksRecord, (): ()) -> Result<Self, Invalid> {
-        Ok(Tasks::of(held))
+    fn open(held: TasksRecord, heap: Heap) -> Result<Self, Invalid> {
+        Ok(Tasks::of(held, heap))
     }
 }
 
 impl Task {
-    /// Why it is not done, as far as that is known: what its last try said, or that it took its workers with it.
-    pub fn error(&self) -> &[u8] {
+    /// Why it is not done, as far as that is known: what its last try said, which is its outcome, or that it took its
+    /// workers with it.
+    pub fn error<'a>(&self, outcome: &'a [u8]) -> &'a [u8] {
         match self.lost >= end::LOST_MAX {
             true => b"worker-lost",
-            false => &self.outcome,
+            false => outcome,
         }
     }
 
@@ -239,23 +260,6 @@ impl Task {
         // What is opened may say any priority.
         self.priority.saturating_mul(2).saturating_add(self.is_suspect().into())
     }
-
-    /// What it takes of the room that there is.
-    fn charge(&self) -> usize {
-        let body = &self.body;
-        TASK_OVERHEAD_BYTES
-            + body.kind.len()
-            + body.payload.len()
-            + key_bytes(body.unique.as_ref())
-            + key_bytes(body.key.as_ref())
-            + self.outcome.len()
-            + self.progress.len()
-    }
-}
-
-/// A key is held where it is looked up as well.
-fn key_bytes(key: Option<&String>) -> usize {
-    2 * key.map_or(0, String::len)
 }
 
 #[cfg(test)]

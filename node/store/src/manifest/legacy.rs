@@ -86,5 +86,12 @@ pub(crate) fn decode(format: u32, bytes: &[u8]) -> Result<SnapshotHeader, codec:
     let mut kinds = KindsRecord { common, ..KindsRecord::default() };
     let claims = ClaimsRecord { early: claims, ..ClaimsRecord::default() };
     (kinds.messages, kinds.text, kinds.claims) = (messages, text, claims);
-    Ok(SnapshotHeader { last_log_id, membership, segments, claim_files: Vec::new(), kinds })
+    Ok(SnapshotHeader {
+        last_log_id,
+        membership,
+        segments,
+        claim_files: Vec::new(),
+        payload_files: Vec::new(),
+        kinds,
+    })
 }

@@ -65,6 +65,7 @@ fn write(runs: &[Run], buffer: &mut Vec<u8>) -> Result<(), StoreError> {
 fn what(who: Writer) -> &'static str {
     match who {
         Writer::Claims => "claims",
+        Writer::Payloads => "payloads",
         Writer::Log | Writer::Messages | Writer::Room => "messages",
     }
 }

@@ -6,10 +6,11 @@ use std::collections::BTreeSet;
 
 use super::queue::Queue;
 use super::{Batch, Task, Tasks, Timed};
+use crate::kind::Stopped;
 use crate::task::{NewTask, SavedTask, TaskOp, TaskState, When};
 
 impl Tasks {
-    pub(super) fn made_again(&self) -> impl Iterator<Item = TaskOp> {
+    pub(super) fn made_again(&self) -> impl Iterator<Item = Result<TaskOp, Stopped>> {
         let (tasks, held) = (self, &self.held);
         let queues = held
             .queues
@@ -35,11 +36,12 @@ impl Tasks {
         let saved = all.flat_map(move |task| {
             let of = task.member.map(|member| member.batch).filter(|of| told.insert(*of));
             let of = of.and_then(|of| held.batches.get(&of)).map(batch);
-            of.into_iter().chain([TaskOp::Restore(Box::new(tasks.saved(task)))])
+            let restored = tasks.saved(task).map(|saved| TaskOp::Restore(Box::new(saved)));
+            of.into_iter().map(Ok).chain([restored])
         });
         // First: a task that a client puts meanwhile has a number that is none of theirs.
         let given = (held.last_seq > 0).then_some(TaskOp::Given { seq: held.last_seq, fence: held.fence });
-        given.into_iter().chain(queues).chain(without).chain(saved)
+        given.into_iter().chain(queues).chain(without).map(Ok).chain(saved)
     }
 
     /// What of a queue is to be claimed, or was: that was before the rest. Keys come one after the other.
@@ -53,14 +55,14 @@ impl Tasks {
         all
     }
 
-    fn saved(&self, task: &Task) -> SavedTask {
+    fn saved(&self, task: &Task) -> Result<SavedTask, Stopped> {
         let is_active = task.state == TaskState::Active;
-        SavedTask {
+        Ok(SavedTask {
             id: task.id,
             task: NewTask {
                 queue: self.queue_of(task).to_owned(),
                 kind: task.body.kind.clone(),
-                payload: task.body.payload.clone(),
+                payload: self.heap.read(&task.payload)?,
                 priority: task.priority,
                 when: When::After { delay_ms: 0 },
                 policy: task.body.policy,
@@ -74,8 +76,8 @@ impl Tasks {
             put_ms: task.put_ms,
             since_ms: task.since_ms,
             timer_ms: if is_active { 0 } else { task.timer_ms },
-            outcome: task.outcome.clone(),
+            outcome: self.heap.read(&task.outcome)?,
             member: task.member,
-        }
+        })
     }
 }

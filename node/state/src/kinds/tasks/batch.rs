@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::put::For;
 use super::table::List;
-use super::{Task, Tasks, Timed, noted};
+use super::{Room, Task, Tasks, Timed, noted};
 use crate::level::Limits;
 use crate::task::{
     DURATION_MS_MAX, Member, NewTask, PUT_TASKS_MAX, SEQ_MAX, SavedBatch, TaskId, TaskOutcome, TaskState,
@@ -108,7 +108,8 @@ impl Tasks {
             return TaskOutcome::Full;
         }
         let new = self.new_of(tasks);
-        if let Err(refused) = self.admit(new.iter().copied(), BATCH_BYTES, For::Puts, limits) {
+        let beside = Room::both(BATCH_BYTES).plus(Room::members(new.len()));
+        if let Err(refused) = self.admit(new.iter().copied(), beside, For::Puts, limits) {
             return refused;
         }
         if !self.have_batch_room(limits) {
@@ -152,7 +153,7 @@ impl Tasks {
             self.over.insert((batch.ended_ms, seq));
         }
         self.held.batches.insert(seq, batch);
-        self.bytes += BATCH_BYTES;
+        self.room = self.room.plus(Room::both(BATCH_BYTES));
         self.held.changes += 1;
     }
 
@@ -164,12 +165,12 @@ impl Tasks {
             && *posted as usize <= PUT_TASKS_MAX
             && met <= posted
             && *keep_ms <= DURATION_MS_MAX
-            && !self.by_seq.contains_key(&id.seq)
+            && !self.by_seq.contains(id.seq)
             && !self.held.batches.contains_key(&id.seq);
         if !fits {
             return TaskOutcome::Invalid;
         }
-        if !self.make_room(BATCH_BYTES, limits) || !self.have_batch_room(limits) {
+        if !self.make_room(Room::both(BATCH_BYTES), limits) || !self.have_batch_room(limits) {
             return TaskOutcome::Full;
         }
         let ended_ms = if saved.ended_ms > 0 { saved.ended_ms } else { now.max(1) };
@@ -207,11 +208,11 @@ impl Tasks {
         self.timers.remove(&batch.timer());
         self.over.remove(&(batch.ended_ms, seq));
         let of = self.members.range((seq, 0, 0)..=(seq, u32::MAX, u64::MAX));
-        let slots: Vec<u32> = of.filter_map(|(.., task)| self.by_seq.get(task).copied()).collect();
+        let slots: Vec<u32> = of.filter_map(|(.., task)| self.by_seq.get(*task)).collect();
         let count = slots.len() as u32;
         slots.into_iter().for_each(|slot| self.forget(slot));
         self.held.batches.remove(&seq);
-        self.bytes -= BATCH_BYTES;
+        self.room = self.room.less(Room::both(BATCH_BYTES));
         noted::no_batch(&mut self.rolling, seq);
         self.held.changes += 1;
         count
@@ -242,7 +243,7 @@ impl Tasks {
                 self.over.insert((batch.ended_ms, *seq));
             }
         }
-        self.bytes += BATCH_BYTES * self.held.batches.len();
+        self.room = self.room.plus(Room::both(BATCH_BYTES * self.held.batches.len()));
     }
 
     /// The batch of an id; what stands in its way where there is none.
@@ -258,7 +259,7 @@ impl Tasks {
     pub fn members(&self, batch: &Batch) -> impl Iterator<Item = (u32, &Task)> {
         let seq = batch.id.seq;
         let of = self.members.range((seq, 0, 0)..=(seq, u32::MAX, u64::MAX));
-        of.filter_map(|(_, place, task)| Some((*place, self.held.table.get(*self.by_seq.get(task)?)?)))
+        of.filter_map(|(_, place, task)| Some((*place, self.held.table.get(self.by_seq.get(*task)?)?)))
     }
 
     /// Batches that are known.

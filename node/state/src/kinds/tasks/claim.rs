@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::queue::Worker;
 use super::table::Edge;
-use super::{Ended, Tasks, noted};
+use super::{Ended, Room, Tasks, noted};
 use crate::level::Limits;
 use crate::task::{
     CLAIM_QUEUES_MAX, CLAIM_TASKS_MAX, HOLDS_MAX, Lease, TaskClaim, TaskOutcome, TaskState, is_queue,
@@ -62,7 +62,7 @@ impl Tasks {
         for lease in unheld.iter().rev() {
             self.give_back(lease, now);
         }
-        let given = self.take(claim, &name, &kept, now);
+        let given = self.take(claim, &name, (&kept, now), limits);
         if given.is_empty() && !closes {
             // The worker waits on. What it was given before is told apart no more: it holds it.
             if !known.given.is_empty() || known.kept.len() != kept.len() || known.fell {
@@ -78,7 +78,13 @@ impl Tasks {
         TaskOutcome::Claimed { leases: given }
     }
 
-    fn take(&mut self, claim: &TaskClaim, name: &Arc<str>, kept: &[Lease], now: u64) -> Vec<Lease> {
+    fn take(
+        &mut self,
+        claim: &TaskClaim,
+        name: &Arc<str>,
+        (kept, now): (&[Lease], u64),
+        limits: &Limits,
+    ) -> Vec<Lease> {
         // Two of them with one worker, and it could not be told which of them it was lost with.
         let mut may_have_suspect = !kept.iter().any(|lease| self.is_suspect(lease));
         let max = (claim.max as usize).min(CLAIM_TASKS_MAX).min(HOLDS_MAX.saturating_sub(kept.len()));
@@ -95,13 +101,17 @@ impl Tasks {
                 let Some(task) = self.held.table.get_mut(slot) else { break };
                 (task.fence, task.ended, task.worker) = (fence, Ended::Not, Some(name.clone()));
                 may_have_suspect &= !task.is_suspect();
-                bytes += task.body.payload.len();
+                bytes += task.payload.len();
                 given.push(Lease { id: task.id, fence });
                 let timer_ms = match task.body.policy.timeout_ms {
                     0 => 0,
                     timeout_ms => now.saturating_add(timeout_ms),
                 };
                 self.shift(slot, TaskState::Active, Edge::Tail, timer_ms, now);
+                if self.is_filed {
+                    // It takes more from here on: what is finished goes for it, and nobody is kept from claiming.
+                    self.make_room(Room::memory(1), limits);
+                }
             }
         }
         given

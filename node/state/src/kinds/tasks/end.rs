@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::put::For;
 use super::table::{Edge, NONE};
-use super::{Ended, Tasks, Timed, noted};
+use super::{Ended, Room, Tasks, Timed, noted};
 use crate::level::Limits;
 use crate::task::{
     DURATION_MS_MAX, ERROR_BYTES_MAX, EXPIRE_LEASES_MAX, End, FOLLOW_TASKS_MAX, Lease, NewTask,
@@ -68,7 +68,7 @@ impl Tasks {
         let member = self.held.table.get(slot).and_then(|task| task.member);
         self.mark(slot, end.ended());
         if let (Some(_), End::Done { result }) = (member, end)
-            && !self.make_room(result.len() + For::Results.kept_free(limits), limits)
+            && !self.make_room(Room::filed(result.len()).plus(For::Results.kept_free(limits)), limits)
         {
             // It stays, and so does the payload, as long as the batch: where all have such results, there must be room
             // for others' tasks, and the batch must come to its end.
@@ -77,10 +77,10 @@ impl Tasks {
         }
         match end {
             End::Done { result } => {
-                let payload = self.held.table.get(slot).map_or(0, |task| task.body.payload.len());
+                let payload = self.held.table.get(slot).map_or(0, |task| task.payload.len());
                 // What is finished already goes for it; where there is nothing, it has the payload's room, and
                 // a little more.
-                self.make_room(result.len().saturating_sub(payload), limits);
+                self.make_room(Room::filed(result.len().saturating_sub(payload)), limits);
                 self.set_outcome(slot, result);
                 self.count(slot, |counts| counts.done += 1);
                 self.finish(slot, TaskState::Done, now);
@@ -112,11 +112,15 @@ impl Tasks {
         }
         if let Ok(slot) = self.held_by(id, fence) {
             let member = self.held.table.get(slot).and_then(|task| task.member);
-            if member.is_some() && !self.make_room(result.len() + For::Results.kept_free(limits), limits) {
+            if member.is_some()
+                && !self.make_room(Room::filed(result.len()).plus(For::Results.kept_free(limits)), limits)
+            {
                 return self.end(id, fence, &end, now, limits);
             }
             let new = self.new_of(follow);
-            if let Err(refused) = self.admit(new.iter().copied(), result.len(), For::Ends, limits) {
+            let members = if member.is_some() { new.len() } else { 0 };
+            let beside = Room::filed(result.len()).plus(Room::members(members));
+            if let Err(refused) = self.admit(new.iter().copied(), beside, For::Ends, limits) {
                 return refused;
             }
             let mut number = 0;
@@ -168,7 +172,7 @@ impl Tasks {
     /// A try failed: there is another one, or it was the last.
     fn fail(&mut self, slot: u32, error: &str, is_final: bool, now: u64, limits: &Limits) {
         // The error of a task that is still to be done takes no room of others.
-        let has_room = self.bytes.saturating_add(error.len()) <= limits.task_bytes_max;
+        let has_room = self.room.has(Room::filed(error.len()), limits);
         self.set_outcome(slot, if has_room { error.as_bytes() } else { &[] });
         self.count(slot, |counts| counts.failed += 1);
         let Some(task) = self.held.table.get_mut(slot) else { return };
@@ -340,13 +344,14 @@ impl Tasks {
             Ok(slot) => slot,
             Err(outcome) => return outcome,
         };
-        if let Some(task) = self.held.table.get_mut(slot)
-            && self.bytes + progress.len() <= limits.task_bytes_max
+        if self.taken().has(Room::progress(progress.len()), limits)
+            && let Some(task) = self.held.table.get_mut(slot)
         {
-            self.bytes -= task.progress.len();
-            self.bytes += progress.len();
+            let former = Room::filed(task.progress.len());
+            self.room = self.room.less(former).plus(Room::filed(progress.len()));
             task.progress = Bytes::copy_from_slice(progress);
             noted::progress(&mut self.rolling, task);
+            self.recount(slot);
             self.held.changes += 1;
         }
         TaskOutcome::Ended { state: TaskState::Active }

@@ -51,15 +51,15 @@ impl Tasks {
     pub fn listed(&self, list: Listed<'_>, after: u64) -> Part<Task, u64> {
         let (mut found, mut bytes, mut last) = (Vec::new(), 0, after);
         let Some(queue) = self.by_queue.get(list.queue).copied() else { return Part { found, after: None } };
-        let rest = self.by_seq.range((Bound::Excluded(after), Bound::Unbounded));
+        let rest = self.by_seq.after(after);
         for (looked_at, (seq, slot)) in rest.enumerate() {
             if looked_at >= LOOKED_AT_MAX || found.len() >= list.count_max || bytes >= list.bytes_max {
                 return Part { found, after: Some(last) };
             }
-            last = *seq;
-            let Some(task) = self.held.table.get(*slot) else { continue };
+            last = seq;
+            let Some(task) = self.held.table.get(slot) else { continue };
             if task.queue == queue && list.state.is_none_or(|state| task.state == state) {
-                bytes += task.body.payload.len() + task.outcome.len() + task.progress.len();
+                bytes += task.payload.len() + task.outcome.len() + task.progress.len();
                 found.push(task.clone());
             }
         }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::queue::Counts;
 use super::{Task, Tasks};
+use crate::heap::{Blob, Heap, Held};
 use crate::task::{Lease, QueueSettings, TaskId, TaskOutcome, TaskState};
 
 /// A queue as it is shown.
@@ -146,7 +147,26 @@ impl Tasks {
 
     /// What they take of the room that there is.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.room.bytes
+    }
+
+    /// What of it is in memory.
+    pub fn memory(&self) -> usize {
+        self.taken().memory
+    }
+
+    /// Bytes of a task, which can be had whatever becomes of it meanwhile.
+    pub fn hold(&self, blob: &Blob) -> Held {
+        self.heap.find(blob)
+    }
+
+    /// Where the bytes are that are not in memory.
+    pub fn heap(&self) -> &Heap {
+        &self.heap
+    }
+
+    pub fn heap_mut(&mut self) -> &mut Heap {
+        &mut self.heap
     }
 
     /// Keys whose tasks wait for each other.

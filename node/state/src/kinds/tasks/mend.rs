@@ -25,7 +25,10 @@ impl Tasks {
             if let Some(task) = is_later.then(|| held.table.get_mut(slot)).flatten() {
                 past(&mut task.put_ms);
                 past(&mut task.since_ms);
-                timer(&mut task.timer_ms);
+                // What has none does not get room for one.
+                if task.timer_ms != 0 {
+                    timer(&mut task.timer_ms);
+                }
             }
         }
         for lane in held.queues.iter_mut().flat_map(|queue| queue.lanes.values_mut()) {
@@ -40,6 +43,7 @@ impl Tasks {
             past(&mut std::sync::Arc::make_mut(worker).seen_ms);
         }
         held.changes += 1;
-        *self = Tasks::of(held);
+        let heap = std::mem::take(&mut self.heap);
+        *self = Tasks::of(held, heap.recounted());
     }
 }

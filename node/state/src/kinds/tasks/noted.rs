@@ -68,7 +68,7 @@ pub(super) fn task(rolling: &mut Rolling, slot: u32, task: &Task, edge: Edge, st
 }
 
 /// What of a task never changes.
-pub(super) fn body<'a>(rolling: &mut Rolling, task: &'a Task) {
+pub(super) fn body<'a>(rolling: &mut Rolling, task: &'a Task, payload: &[u8]) {
     let (body, policy) = (&task.body, task.body.policy);
     let numbers = [
         task.id.seq,
@@ -84,12 +84,12 @@ pub(super) fn body<'a>(rolling: &mut Rolling, task: &'a Task) {
     rolling.note(Effect::Tasks {
         what: 2,
         numbers: &numbers,
-        texts: &[body.kind.as_bytes(), &body.payload, bytes(&body.unique), bytes(&body.key)],
+        texts: &[body.kind.as_bytes(), payload, bytes(&body.unique), bytes(&body.key)],
     });
 }
 
-pub(super) fn outcome(rolling: &mut Rolling, task: &Task) {
-    rolling.note(Effect::Tasks { what: 3, numbers: &[task.id.seq], texts: &[&task.outcome] });
+pub(super) fn outcome(rolling: &mut Rolling, seq: u64, outcome: &[u8]) {
+    rolling.note(Effect::Tasks { what: 3, numbers: &[seq], texts: &[outcome] });
 }
 
 pub(super) fn progress(rolling: &mut Rolling, task: &Task) {

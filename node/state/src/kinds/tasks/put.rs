@@ -3,11 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::queue::Queue;
+use super::room::{MEMORY_BEYOND, wanted};
 use super::table::Edge;
-use super::{Body, Ended, FENCE_MAX, TASK_OVERHEAD_BYTES, Task, Tasks, key_bytes, noted};
+use super::{Body, Ended, FENCE_MAX, Rest, Room, Task, Tasks, noted};
 use crate::level::Limits;
 use crate::task::{
     Member, NewTask, PUT_TASKS_MAX, QueueSettings, SEQ_MAX, SavedTask, TaskId, TaskOutcome, TaskState, When,
@@ -33,7 +32,7 @@ impl Tasks {
         {
             return TaskOutcome::Met { id };
         }
-        if let Err(refused) = self.admit(tasks.iter(), 0, For::Puts, limits) {
+        if let Err(refused) = self.admit(tasks.iter(), Room::default(), For::Puts, limits) {
             return refused;
         }
         for (number, task) in (0..).zip(tasks) {
@@ -48,13 +47,13 @@ impl Tasks {
     pub(super) fn admit<'a>(
         &mut self,
         tasks: impl Iterator<Item = &'a NewTask> + Clone,
-        beside: usize,
+        beside: Room,
         of: For,
         limits: &Limits,
     ) -> Result<(), TaskOutcome> {
-        let mut wanted = BTreeMap::<&str, u32>::new();
-        tasks.clone().for_each(|task| *wanted.entry(&task.queue).or_default() += 1);
-        for (name, count) in &wanted {
+        let mut counts = BTreeMap::<&str, u32>::new();
+        tasks.clone().for_each(|task| *counts.entry(&task.queue).or_default() += 1);
+        for (name, count) in &counts {
             let queue =
                 self.by_queue.get(*name).and_then(|number| self.held.queues.get(usize::from(*number)));
             // An end takes a task out of the queue: one that is full would lock itself.
@@ -65,14 +64,14 @@ impl Tasks {
                 return Err(TaskOutcome::QueueFull { queue: (*name).to_owned() });
             }
         }
-        let names: Vec<&str> = wanted.into_keys().collect();
+        let names: Vec<&str> = counts.into_keys().collect();
         if !self.have_queues(&names, limits) {
             return Err(TaskOutcome::Full);
         }
         let lane = |task: &'a NewTask| Some((*self.by_queue.get(&*task.queue)?, task.key.as_deref()?));
         let has_lanes = self.have_lanes(tasks.clone().filter_map(lane), of, limits);
-        let kept_free = of.kept_free(limits);
-        match has_lanes && self.make_room(beside + kept_free + tasks.map(charge).sum::<usize>(), limits) {
+        let all = tasks.map(wanted).fold(beside.plus(of.kept_free(limits)), Room::plus);
+        match has_lanes && self.make_room(all, limits) {
             true => Ok(()),
             false => Err(TaskOutcome::Full),
         }
@@ -92,8 +91,8 @@ impl Tasks {
     /// The unfinished task that has its unique key.
     pub(super) fn meets(&self, task: &NewTask) -> Option<TaskId> {
         let key = (*self.by_queue.get(&*task.queue)?, task.unique.clone()?);
-        let slot = self.by_seq.get(self.by_unique.get(&key)?)?;
-        self.held.table.get(*slot).map(|task| task.id)
+        let slot = self.by_seq.get(*self.by_unique.get(&key)?)?;
+        self.held.table.get(slot).map(|task| task.id)
     }
 
     /// Puts a task for which there is room.
@@ -126,14 +125,10 @@ impl Tasks {
         timer_ms: u64,
         now: u64,
     ) -> u32 {
-        let body = Body {
-            kind: new.kind.clone(),
-            // A copy: it must not keep a whole log entry's memory alive.
-            payload: Bytes::copy_from_slice(&new.payload),
-            unique: new.unique.clone(),
-            key: new.key.clone(),
-            policy: new.policy,
-        };
+        let (kind, unique, key) = (new.kind.clone(), new.unique.clone(), new.key.clone());
+        let body = Body { kind, unique, key, policy: new.policy };
+        let body = self.bodies.hold(Arc::new(body));
+        let rest = Rest { timer_ms, ..Rest::none() };
         let task = Task {
             id,
             queue,
@@ -143,18 +138,15 @@ impl Tasks {
             ended: Ended::Not,
             tries: 0,
             lost: 0,
-            fence: 0,
+            counted: 0,
             put_ms: now,
             since_ms: now,
-            timer_ms,
-            worker: None,
-            body: Arc::new(body),
-            outcome: Bytes::new(),
-            progress: Bytes::new(),
-            member: None,
+            body,
+            payload: self.keep(&new.payload),
+            rest: rest.into(),
         };
-        self.bytes += task.charge();
-        noted::body(&mut self.rolling, &task);
+        self.room = self.room.plus(task.charge());
+        noted::body(&mut self.rolling, &task, &new.payload);
         let slot = self.held.table.insert(task);
         self.by_seq.insert(id.seq, slot);
         if let Some(unique) = &new.unique
@@ -269,7 +261,7 @@ impl Tasks {
             && (1..SEQ_MAX).contains(&id.seq)
             && *fence <= FENCE_MAX
             && outcome.len() <= crate::task::PAYLOAD_BYTES_MAX
-            && !self.by_seq.contains_key(&id.seq)
+            && !self.by_seq.contains(id.seq)
             && !self.held.batches.contains_key(&id.seq)
             && (!state.is_unfinished() || self.meets(task).is_none());
         if !fits {
@@ -279,9 +271,14 @@ impl Tasks {
             return TaskOutcome::Full;
         }
         let Some(queue) = self.by_queue.get(&*task.queue).copied() else { return TaskOutcome::Full };
+        // What had room where it comes from has it here: claims may have brought that beyond the bound.
+        let room = wanted(task).plus(Room::claimed()).plus(Room::members(1)).plus(Room::filed(outcome.len()));
         let lane = task.key.as_deref().filter(|_| state.is_unfinished()).map(|key| (queue, key));
         if !self.have_lanes(lane.into_iter(), For::Ends, limits)
-            || !self.make_room(charge(task) + outcome.len(), limits)
+            || !self.make_room(
+                room,
+                &Limits { task_memory_max: limits.task_memory_max * MEMORY_BEYOND, ..*limits },
+            )
         {
             return TaskOutcome::Full;
         }
@@ -294,7 +291,10 @@ impl Tasks {
         let slot = self.insert(*id, queue, task, *state, *timer_ms, *put_ms);
         self.enlist(slot, member);
         if let Some(task) = self.held.table.get_mut(slot) {
-            (task.tries, task.lost, task.fence, task.since_ms) = (*tries, *lost, *fence, *since_ms);
+            (task.tries, task.lost, task.since_ms) = (*tries, *lost, *since_ms);
+            if *fence > 0 {
+                task.fence = *fence;
+            }
         }
         self.set_outcome(slot, outcome);
         self.held.last_seq = self.held.last_seq.max(id.seq);
@@ -317,11 +317,12 @@ pub(super) enum For {
 
 impl For {
     /// Bytes of the room for tasks that stay free.
-    pub(super) fn kept_free(self, limits: &Limits) -> usize {
+    pub(super) fn kept_free(self, limits: &Limits) -> Room {
+        let (bytes, memory) = (limits.task_bytes_max, limits.task_memory_max);
         match self {
-            For::Puts => limits.task_bytes_max / 8,
-            For::Results => limits.task_bytes_max / 4,
-            For::Ends => 0,
+            For::Puts => Room { bytes: bytes / 8, memory: memory / 8 },
+            For::Results => Room { bytes: bytes / 4, memory: 0 },
+            For::Ends => Room::default(),
         }
     }
 
@@ -332,13 +333,4 @@ impl For {
             For::Results | For::Ends => limits.task_lanes_max,
         }
     }
-}
-
-/// What a task takes of the room that there is, as it comes.
-fn charge(task: &NewTask) -> usize {
-    TASK_OVERHEAD_BYTES
-        + task.kind.len()
-        + task.payload.len()
-        + key_bytes(task.unique.as_ref())
-        + key_bytes(task.key.as_ref())
 }

@@ -5,22 +5,28 @@
 //!           after each other: len:u32 slot[len]
 //! ```
 //!
-//! Little-endian; each of them is in the codec's encoding. All slots are there, also free ones, with the lists
-//! that go through them: which one is taken next is part of the state. A page is shared with the state that it
-//! was captured of, so that a capture costs next to nothing.
+//! Little-endian; each of them is in the codec's encoding. From [`Level::TASK_FILES`] on payloads and outcomes are
+//! [places](crate::heap::Place) mostly, and that is the second format: a tag comes before each. All slots are there,
+//! also free ones, with the lists that go through them: which one is taken next is part of the state. A page is shared
+//! with the state that it was captured of, so that a capture costs next to nothing.
+//!
+//! [`Level::TASK_FILES`]: crate::level::Level::TASK_FILES
 
 mod check;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use skep_base::codec::{self, CodecError};
 
 use super::batch::Batch;
 use super::queue::{Queue, Worker};
+use super::room::SLOT_BYTES;
 use super::table::{List, PAGE_SLOTS, Slot, Table};
-use super::{TASK_OVERHEAD_BYTES, Tasks, Timed};
+use super::{Bodies, Tasks, Timed};
+use crate::heap::{Blob, Heap, Place};
 use crate::kind::{Invalid, KindId, Record};
 use crate::level::Limits;
 use crate::task::{Member, TaskOp};
@@ -50,11 +56,55 @@ impl TasksRecord {
     pub fn given(&self) -> [TaskOp; 2] {
         [TaskOp::Given { seq: self.last_seq, fence: self.fence }, TaskOp::RaiseFence]
     }
+
+    /// Where bytes of tasks are that are in files.
+    pub fn places(&self) -> impl Iterator<Item = Place> {
+        let tasks = self.table.pages.iter().flat_map(|page| &**page).filter_map(|slot| slot.task.as_ref());
+        tasks.flat_map(|task| [task.payload.place(), task.outcome.place()]).flatten()
+    }
+}
+
+/// The format from which on bytes are places.
+const FILES_FORMAT: u16 = 2;
+
+/// A slot as it is carried, mostly no more.
+const ENCODED_BYTES: usize = 160;
+
+/// Before the bytes themselves, or the bytes of a place.
+const TAG_HERE: u8 = 0;
+const TAG_PLACE: u8 = 1;
+
+/// As the second format has it.
+fn with_tags(mut slot: Slot) -> Slot {
+    let tagged = |tag: u8, bytes: &[u8]| Blob::from(Bytes::from([&[tag][..], bytes].concat()));
+    let tag = |blob: &Blob| match blob {
+        Blob::Empty => Blob::Empty,
+        Blob::Filed(place) => tagged(TAG_PLACE, &place.to_bytes()),
+        Blob::Here(bytes) => tagged(TAG_HERE, bytes),
+    };
+    if let Some(task) = &mut slot.task {
+        (task.payload, task.outcome) = (tag(&task.payload), tag(&task.outcome));
+    }
+    slot
+}
+
+/// What is behind a tag.
+fn untagged(blob: &Blob) -> Result<Blob, Invalid> {
+    let Blob::Here(bytes) = blob else { return Ok(Blob::Empty) };
+    let place = |bytes: &[u8]| Place::of_bytes(bytes).filter(|place| place.len > 0);
+    match bytes.split_first() {
+        None => Ok(Blob::Empty),
+        Some((&TAG_HERE, rest)) => Ok(Blob::from(Bytes::copy_from_slice(rest))),
+        Some((tag, rest)) => {
+            let place = place(rest).filter(|_| *tag == TAG_PLACE).map(Blob::Filed);
+            place.ok_or_else(|| Invalid("a task's bytes are at no place".into()))
+        }
+    }
 }
 
 /// Slots that there can be.
 fn slots_max() -> usize {
-    Limits::WIDEST.task_bytes_max / TASK_OVERHEAD_BYTES + PAGE_SLOTS
+    Limits::WIDEST.task_memory_max / SLOT_BYTES + PAGE_SLOTS
 }
 
 /// All but the batches, the queues and the slots.
@@ -74,13 +124,20 @@ struct Head {
 impl Record for TasksRecord {
     const ID: KindId = KindId(7);
     const NAME: &'static str = "tasks";
-    const FORMATS: (u16, u16) = (1, 1);
+    const FORMATS: (u16, u16) = (1, 2);
 
     fn check(&self) -> Result<(), Invalid> {
         Check::of(self).run()
     }
 
     fn encode(&self) -> Result<(u16, Vec<u8>), CodecError> {
+        let mut bytes = Vec::new();
+        Ok((self.encode_into(&mut bytes)?, bytes))
+    }
+
+    fn encode_into(&self, bytes: &mut Vec<u8>) -> Result<u16, CodecError> {
+        // What is never written to takes no memory; one that grows by doubling is there twice meanwhile.
+        bytes.reserve(self.table.used() as usize * ENCODED_BYTES);
         let head = Head {
             pages: self.table.pages.len() as u32,
             queues: self.queues.len() as u32,
@@ -92,15 +149,19 @@ impl Record for TasksRecord {
             fence: self.fence,
             changes: self.changes,
         };
-        let mut bytes = Vec::new();
-        push(&head, &mut bytes)?;
-        push(&self.batches, &mut bytes)?;
-        self.queues.iter().try_for_each(|queue| push(queue, &mut bytes))?;
-        self.table.pages.iter().flat_map(|page| &**page).try_for_each(|slot| push(slot, &mut bytes))?;
-        Ok((Self::FORMATS.1, bytes))
+        push(&head, bytes)?;
+        push(&self.batches, bytes)?;
+        self.queues.iter().try_for_each(|queue| push(queue, bytes))?;
+        let format = if self.places().next().is_some() { FILES_FORMAT } else { Self::FORMATS.0 };
+        let mut slots = self.table.pages.iter().flat_map(|page| &**page);
+        slots.try_for_each(|slot| match &slot.task {
+            Some(_) if format >= FILES_FORMAT => push(&with_tags(slot.clone()), bytes),
+            _ => push(slot, bytes),
+        })?;
+        Ok(format)
     }
 
-    fn decode(_format: u16, mut bytes: &[u8]) -> Result<Self, Invalid> {
+    fn decode(format: u16, mut bytes: &[u8]) -> Result<Self, Invalid> {
         let Head { pages, queues, free, finished, workers, recent, last_seq, fence, changes } =
             take(&mut bytes)?;
         if pages as usize > slots_max() / PAGE_SLOTS {
@@ -112,11 +173,30 @@ impl Record for TasksRecord {
         let batches = take(&mut bytes)?;
         let queues = (0..queues).map(|_| take(&mut bytes)).collect::<Result<_, _>>()?;
         let mut table = Table { pages: Vec::new(), free };
+        let mut bodies = Bodies::default();
+        let mut names: BTreeSet<Arc<str>> = workers.keys().cloned().collect();
         for _ in 0..pages {
             // Each slot takes bytes of those that came.
             let mut page: Vec<Slot> = Vec::new();
             for _ in 0..PAGE_SLOTS {
-                page.push(take(&mut bytes)?);
+                let mut slot: Slot = take(&mut bytes)?;
+                if let Some(task) = &mut slot.task {
+                    if format >= FILES_FORMAT {
+                        task.payload = untagged(&task.payload)?;
+                        if !task.outcome.is_empty() {
+                            task.outcome = untagged(&task.outcome)?;
+                        }
+                    }
+                    // Tasks that are alike share it, and those of one worker its name.
+                    task.body = bodies.hold(task.body.clone());
+                    if let Some(name) = task.worker.clone() {
+                        match names.get(&name) {
+                            Some(known) => task.worker = Some(known.clone()),
+                            None => drop(names.insert(name)),
+                        }
+                    }
+                }
+                page.push(slot);
             }
             table.pages.push(Arc::new(page));
         }
@@ -146,8 +226,8 @@ fn take<T: serde::de::DeserializeOwned>(bytes: &mut &[u8]) -> Result<T, Invalid>
 
 impl Tasks {
     /// The state of a record that was checked: what is looked up is made of what it holds.
-    pub(super) fn of(held: TasksRecord) -> Self {
-        let mut tasks = Tasks::default();
+    pub(super) fn of(held: TasksRecord, heap: Heap) -> Self {
+        let mut tasks = Tasks { heap, ..Tasks::default() };
         for (number, queue) in (0..).zip(&held.queues) {
             tasks.by_queue.insert(queue.name.clone(), number);
             for (key, lane) in queue.lanes.iter().filter(|(_, lane)| lane.rests_until_ms > 0) {
@@ -158,7 +238,10 @@ impl Tasks {
             let Some(task) = held.table.get(slot) else { continue };
             let seq = task.id.seq;
             tasks.by_seq.insert(seq, slot);
-            tasks.bytes += task.charge();
+            tasks.room = tasks.room.plus(task.charge());
+            tasks.bodies.hold(task.body.clone());
+            tasks.heap.hold(&task.payload);
+            tasks.heap.hold(&task.outcome);
             if let Some(Member { batch, place }) = task.member {
                 tasks.members.insert((batch, place, seq));
             }
@@ -171,6 +254,7 @@ impl Tasks {
                 tasks.by_unique.insert((task.queue, unique.clone()), seq);
             }
         }
+        tasks.heap.settle_all();
         tasks.puts = held.recent.iter().map(|(nonce, first, count)| (*nonce, (*first, *count))).collect();
         tasks.held = held;
         tasks.index_batches();

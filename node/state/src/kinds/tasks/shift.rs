@@ -1,7 +1,6 @@
 //! How a task goes from one state to another, and from one list to another.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -9,14 +8,14 @@ use super::batch::Batch;
 use super::queue::Queue;
 use super::record::TasksRecord;
 use super::table::{Edge, List};
-use super::{Body, Task, Tasks, Timed, noted};
-use crate::level::Limits;
+use super::{Room, Task, Tasks, Timed, noted};
+use crate::heap::Blob;
 use crate::task::{Member, TaskId, TaskOutcome, TaskState};
 
 impl Tasks {
     pub(super) fn slot_of(&self, id: TaskId) -> Result<u32, TaskOutcome> {
-        match self.by_seq.get(&id.seq) {
-            Some(slot) if self.held.table.get(*slot).is_some_and(|task| task.id == id) => Ok(*slot),
+        match self.by_seq.get(id.seq) {
+            Some(slot) if self.held.table.get(slot).is_some_and(|task| task.id == id) => Ok(slot),
             // No more is known of one that was forgotten.
             None if (1..=self.held.last_seq).contains(&id.seq) => Err(TaskOutcome::Gone),
             _ => Err(TaskOutcome::Unknown),
@@ -70,6 +69,7 @@ impl Tasks {
     /// Puts a task that is in no list into that of its state; one that is ready and has a lane into that, which may
     /// be opened then.
     pub(super) fn attach(&mut self, slot: u32, edge: Edge) {
+        self.recount(slot);
         let TasksRecord { table, queues, finished, batches, .. } = &mut self.held;
         let Some(task) = table.get_mut(slot) else { return };
         let queue = queues.get_mut(usize::from(task.queue));
@@ -111,7 +111,10 @@ impl Tasks {
         self.detach(slot);
         if let Some(task) = self.held.table.get_mut(slot) {
             let before = std::mem::replace(&mut task.state, state);
-            (task.timer_ms, task.since_ms) = (timer_ms, now);
+            task.since_ms = now;
+            if task.timer_ms != timer_ms {
+                task.timer_ms = timer_ms;
+            }
             let (queue, body) = (task.queue, task.body.clone());
             if let Some(key) = &body.key {
                 self.rest_lane(queue, key, before, state, now);
@@ -126,13 +129,16 @@ impl Tasks {
         self.free_unique(slot);
         let mut timer_ms = 0;
         if let Some(task) = self.held.table.get_mut(slot) {
-            self.bytes -= task.progress.len();
-            task.progress = Bytes::new();
+            if !task.progress.is_empty() {
+                self.room = self.room.less(Room::filed(task.progress.len()));
+                task.progress = Bytes::new();
+            }
             if task.member.is_none() {
                 // A time of 0 would be none.
                 timer_ms = now.saturating_add(task.body.policy.keep_ms).max(1);
-                self.bytes -= task.body.payload.len();
-                task.body = Arc::new(Body { payload: Bytes::new(), ..Body::clone(&task.body) });
+                let payload = std::mem::take(&mut task.payload);
+                self.room = self.room.less(Room::filed(payload.len()));
+                self.heap.let_go(&payload);
             }
         }
         self.shift(slot, state, Edge::Tail, timer_ms, now);
@@ -142,11 +148,14 @@ impl Tasks {
         self.free_unique(slot);
         self.detach(slot);
         if let Some(task) = self.held.table.remove(slot) {
-            self.by_seq.remove(&task.id.seq);
+            self.by_seq.remove(task.id.seq);
             if let Some(Member { batch, place }) = task.member {
                 self.members.remove(&(batch, place, task.id.seq));
             }
-            self.bytes -= task.charge();
+            self.room = self.room.less(task.charge());
+            self.bodies.let_go(&task.body);
+            self.heap.let_go(&task.payload);
+            self.heap.let_go(&task.outcome);
             noted::forgotten(&mut self.rolling, task.id.seq);
         }
         self.held.changes += 1;
@@ -164,25 +173,45 @@ impl Tasks {
         }
     }
 
-    /// Whether there is room for so many bytes, once the oldest of what is finished is forgotten that stands in
-    /// the way.
-    pub(super) fn make_room(&mut self, bytes: usize, limits: &Limits) -> bool {
-        while self.bytes.saturating_add(bytes) > limits.task_bytes_max {
-            if !self.forget_oldest() {
-                return false;
-            }
-        }
-        true
-    }
-
     /// Sets what a task came to, within the room that there is.
     pub(super) fn set_outcome(&mut self, slot: u32, outcome: &[u8]) {
+        if self.held.table.get(slot).is_none() {
+            return;
+        }
+        let kept = self.keep(outcome);
         if let Some(task) = self.held.table.get_mut(slot) {
-            self.bytes -= task.outcome.len();
+            let is_nothing = task.outcome.is_empty() && kept.is_empty();
+            let former = if is_nothing { kept } else { std::mem::replace(&mut task.outcome, kept) };
+            self.room = self.room.less(Room::filed(former.len())).plus(Room::filed(outcome.len()));
+            self.heap.let_go(&former);
+            noted::outcome(&mut self.rolling, task.id.seq, outcome);
+        }
+    }
+
+    /// Takes in bytes of a task.
+    pub(super) fn keep(&mut self, bytes: &[u8]) -> Blob {
+        match self.is_filed {
+            true => self.heap.push(bytes),
             // A copy: it must not keep a whole log entry's memory alive.
-            task.outcome = Bytes::copy_from_slice(outcome);
-            self.bytes += task.outcome.len();
-            noted::outcome(&mut self.rolling, task);
+            false => Blob::from(Bytes::copy_from_slice(bytes)),
+        }
+    }
+
+    /// All bytes of tasks are in files from here on.
+    pub(crate) fn become_filed(&mut self) {
+        self.is_filed = true;
+        for slot in 0..self.held.table.slots() {
+            let is_here = |task: &Task| [&task.payload, &task.outcome].iter().any(|blob| blob.is_here());
+            if !self.held.table.get(slot).is_some_and(is_here) {
+                continue;
+            }
+            let Some(task) = self.held.table.get_mut(slot) else { continue };
+            if let Blob::Here(bytes) = &task.payload {
+                task.payload = self.heap.push(bytes);
+            }
+            if let Blob::Here(bytes) = &task.outcome {
+                task.outcome = self.heap.push(bytes);
+            }
         }
     }
 }

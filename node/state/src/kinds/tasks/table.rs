@@ -3,11 +3,15 @@
 //! A page that a checkpoint holds as well is copied when it is next written to: to capture all of them is to
 //! count up a reference a page. Free slots are a list, too, so that every node gives the same one next.
 
+mod wire;
+
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::Task;
+
+use wire::WireSlot;
 
 /// Slots of a page.
 pub(super) const PAGE_SLOTS: usize = 64;
@@ -17,6 +21,7 @@ pub(super) const NONE: u32 = u32::MAX;
 
 /// A place for a task, and its neighbours in the list that it is in.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(into = "WireSlot", from = "WireSlot")]
 pub(super) struct Slot {
     pub prev: u32,
     pub next: u32,
@@ -167,5 +172,15 @@ impl Table {
     /// The tasks of a list, from its head on.
     pub fn tasks(&self, list: &List) -> impl Iterator<Item = &Task> {
         self.walk(list).filter_map(|slot| self.get(slot))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_that_waits_takes_little() {
+        assert!(size_of::<Slot>() <= 96, "{}", size_of::<Slot>());
     }
 }

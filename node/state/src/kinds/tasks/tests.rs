@@ -8,11 +8,13 @@ mod model;
 mod noted;
 mod suspects;
 
+use bytes::Bytes;
+
 use super::*;
 use crate::command::Op;
 use crate::laws::World;
 use crate::level::Limits;
-use crate::task::{End, Lease, NewTask, QueueSettings, SEQ_MAX, TaskClaim, When};
+use crate::task::{End, Lease, NewTask, Policy, QueueSettings, SEQ_MAX, TaskClaim, When};
 
 const POLICY: Policy = Policy { retries: 1, backoff_ms: 1_000, timeout_ms: 0, keep_ms: 60_000 };
 
@@ -91,6 +93,18 @@ impl Queues {
         self.world.kinds.tasks.find(id).unwrap()
     }
 
+    fn bytes(&self, blob: &Blob) -> Bytes {
+        self.world.kinds.tasks.hold(blob).read().unwrap()
+    }
+
+    fn outcome(&self, id: TaskId) -> Bytes {
+        self.bytes(&self.task(id).outcome)
+    }
+
+    fn error(&self, id: TaskId) -> Bytes {
+        Bytes::copy_from_slice(self.task(id).error(&self.outcome(id)))
+    }
+
     fn restart(&mut self) {
         self.world = self.world.reopened();
     }
@@ -124,7 +138,7 @@ fn a_task_ends_once_and_the_same_end_again_is_known() {
     queues.restart();
     assert_eq!(queues.end(lease, done("2")), TaskOutcome::Again { state: TaskState::Done });
     assert_eq!(queues.end(lease, failed()), TaskOutcome::Finished { state: TaskState::Done });
-    assert_eq!(queues.task(id).outcome, "1");
+    assert_eq!(queues.outcome(id), "1");
 }
 
 #[test]
@@ -139,7 +153,7 @@ fn the_fence_of_a_lost_lease_ends_nothing() {
     assert_eq!(queues.end(old, done("old")), TaskOutcome::LeaseLost);
     assert_eq!(queues.apply(TaskOp::Expire { leases: vec![old] }), TaskOutcome::Changed { count: 0 });
     assert_eq!(queues.end(newer, done("new")), TaskOutcome::Ended { state: TaskState::Done });
-    assert_eq!((queues.task(id).outcome.as_ref(), queues.task(id).lost), (&b"new"[..], 1));
+    assert_eq!((&*queues.outcome(id), queues.task(id).lost), (&b"new"[..], 1));
 }
 
 #[test]
@@ -200,7 +214,7 @@ fn a_failed_try_is_tried_again_later_until_its_retries_are_used_up() {
     assert_eq!(queues.apply(TaskOp::Due { max: 9 }), TaskOutcome::Changed { count: 1 });
     let lease = queues.take("b");
     assert_eq!(queues.end(lease, failed()), TaskOutcome::Ended { state: TaskState::Dead });
-    assert_eq!((queues.task(id).tries, queues.task(id).outcome.as_ref()), (2, &b"no"[..]));
+    assert_eq!((queues.task(id).tries, &*queues.outcome(id)), (2, &b"no"[..]));
     assert_eq!(queues.apply(TaskOp::Revive { id }), TaskOutcome::Ended { state: TaskState::Ready });
     assert_eq!((queues.task(id).state, queues.task(id).tries), (TaskState::Ready, 0));
 }
@@ -240,7 +254,7 @@ fn three_workers_that_are_lost_with_a_task_are_its_end_and_its_neighbours_are_un
     assert_eq!(last.id, poison);
     queues.apply(TaskOp::Expire { leases: vec![last] });
     let task = queues.task(poison);
-    assert_eq!((task.state, task.error()), (TaskState::Dead, &b"worker-lost"[..]));
+    assert_eq!((task.state, &*queues.error(poison)), (TaskState::Dead, &b"worker-lost"[..]));
     assert_eq!(queues.claim(claim("d", 1, 1, &[])).len(), 1, "its neighbours can be claimed");
 }
 

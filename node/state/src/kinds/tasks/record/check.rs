@@ -7,6 +7,7 @@ use crate::kind::Invalid;
 use crate::kinds::tasks::batch::{BATCH_BYTES, Batch};
 use crate::kinds::tasks::lane::Lane;
 use crate::kinds::tasks::queue::{Queue, Worker};
+use crate::kinds::tasks::room::{MEMORY_BEYOND, Room};
 use crate::kinds::tasks::table::{List, NONE, PAGE_SLOTS, Slot};
 use crate::kinds::tasks::{FENCE_MAX, Task};
 use crate::level::Limits;
@@ -134,7 +135,7 @@ impl<'a> Check<'a> {
         let mut unlisted = vec![(0, 0, 0, 0); held.queues.len()];
         let mut lanes = vec![BTreeMap::<&str, Lane>::new(); held.queues.len()];
         let mut members = BTreeMap::<u64, [u32; 4]>::new();
-        let mut bytes = BATCH_BYTES * held.batches.len();
+        let mut room = Room::both(BATCH_BYTES * held.batches.len());
         for number in 0..held.table.slots() {
             let slot = held.table.slot(number).ok_or_else(|| invalid(number))?;
             let seen = self.seen.get_mut(number as usize).ok_or_else(|| invalid(number))?;
@@ -176,7 +177,7 @@ impl<'a> Check<'a> {
                 *dead_kept += u32::from(task.state == TaskState::Dead);
             }
             *kept += u32::from(matches!(task.state, TaskState::Done | TaskState::Cancelled));
-            bytes += task.charge();
+            room = room.plus(task.charge());
         }
         let counted = held.queues.iter().map(|queue| (queue.due, queue.kept, queue.aside, queue.dead_kept));
         let mut batches = held.batches.iter();
@@ -195,7 +196,10 @@ impl<'a> Check<'a> {
         if lanes > Limits::WIDEST.task_lanes_max {
             return Err(Invalid(format!("{lanes} lanes of tasks")));
         }
-        if !counted.eq(unlisted) || bytes > Limits::WIDEST.task_bytes_max * BYTES_BEYOND {
+        let Room { bytes, memory } = room;
+        let is_beyond = bytes > Limits::WIDEST.task_bytes_max * BYTES_BEYOND
+            || memory > Limits::WIDEST.task_memory_max * MEMORY_BEYOND;
+        if !counted.eq(unlisted) || is_beyond {
             return Err(Invalid(format!("tasks of {bytes} bytes, which are not those that are counted")));
         }
         Ok(())
@@ -242,7 +246,7 @@ fn is_possible(task: &Task, held: &TasksRecord) -> bool {
         && usize::from(task.priority) < PRIORITIES
         && waits.is_none_or(|waits| waits == (task.timer_ms != 0))
         && body.kind.len() <= KIND_BYTES_MAX
-        && body.payload.len() <= PAYLOAD_BYTES_MAX
+        && task.payload.len() <= PAYLOAD_BYTES_MAX
         && body.unique.as_ref().is_none_or(|key| key.len() <= UNIQUE_BYTES_MAX)
         && body.key.as_ref().is_none_or(|key| (1..=KEY_BYTES_MAX).contains(&key.len()))
         && (!task.is_aside || task.state == TaskState::Ready)

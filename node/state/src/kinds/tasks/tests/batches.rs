@@ -47,7 +47,7 @@ fn what_comes_of_a_batch_is_counted_as_its_tasks_end() {
     assert_eq!((of.posted, of.met, of.ended_ms), (4, 0, 1_000 + queues.now));
     let seen: Vec<_> = queues.world.kinds.tasks.members(of).map(|(place, task)| (place, task.id)).collect();
     assert_eq!(seen, (0..).zip(tasks.clone()).collect::<Vec<_>>());
-    assert_eq!(queues.task(tasks[0]).body.payload, "{}", "and says what it was");
+    assert_eq!(queues.bytes(&queues.task(tasks[0]).payload), "{}", "and says what it was");
 }
 
 #[test]
@@ -215,7 +215,7 @@ fn a_result_for_which_there_is_no_room_ends_its_task_and_others_have_room_still(
         }
     });
     let (number, refused) = refused.unwrap();
-    assert_eq!(queues.task(refused.id).error(), b"no-room");
+    assert_eq!(queues.error(refused.id), "no-room");
     assert_eq!(queues.end(refused, result()), TaskOutcome::Again { state: TaskState::Dead });
     assert_eq!(queues.counts_of(batch), [200 - number as u32, number as u32 - 1, 1, 0]);
     queues.restart();

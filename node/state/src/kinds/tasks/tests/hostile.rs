@@ -78,8 +78,9 @@ fn the_laws_hold_of_tasks() {
 }
 
 /// A state in which each list has something.
-fn mixed() -> World {
+fn mixed(level: Level) -> World {
     let mut queues = Queues::default();
+    queues.world.apply([Op::Level { level }]);
     let settings = QueueSettings { per_key: 2, ..QueueSettings::default() };
     queues.apply(TaskOp::QueueSet { queue: "q".into(), settings });
     for number in 0..200 {
@@ -121,10 +122,19 @@ fn mixed() -> World {
 
 #[test]
 fn a_hostile_section_is_refused_or_says_tasks_that_can_be_worked_with() {
-    let world = mixed();
+    refused_or_worked_with(&mixed(Level::FIRST), 1);
+}
+
+#[test]
+fn a_hostile_section_of_places_is_refused_or_says_tasks_that_can_be_worked_with() {
+    refused_or_worked_with(&mixed(Level::TASK_FILES), 2);
+}
+
+fn refused_or_worked_with(world: &World, its_format: u16) {
     let good = world.kinds.record();
     good.tasks.check().unwrap();
     let (format, bytes) = good.tasks.encode().unwrap();
+    assert_eq!(format, its_format);
     let mut draw = laws::draw(7);
     let mut refused = 0;
     for _ in 0..3_000 {
@@ -166,5 +176,5 @@ fn tasks_have_a_section_of_their_own_only_where_there_are_any() {
         section::read(&bytes).unwrap().iter().map(|section| section.kind).collect::<Vec<_>>()
     };
     assert_eq!(kinds(&World::default()), []);
-    assert!(kinds(&mixed()).contains(&TasksRecord::ID));
+    assert!(kinds(&mixed(Level::FIRST)).contains(&TasksRecord::ID));
 }

@@ -2,6 +2,7 @@
 
 use super::hostile::draw_op;
 use super::*;
+use crate::heap::Place;
 use crate::laws;
 use crate::level::Level;
 use crate::rolling::StateHash;
@@ -185,4 +186,44 @@ fn a_worker_that_goes_and_a_task_that_is_dropped_are_in_the_hash() {
     other.apply(TaskOp::Claim(claim("new", 1, 0, &[])));
     assert_ne!(seen(&other).1, seen(&queues).1);
     assert_eq!(other.world.kinds.tasks.workers(), Limits::WIDEST.task_workers_max);
+}
+
+/// Has all bytes of tasks elsewhere, as a node's mover does.
+fn move_all(queues: &mut Queues) -> usize {
+    let tasks = &mut queues.world.kinds.tasks;
+    let places: Vec<_> = tasks.places_of(0..tasks.slots()).collect();
+    let file = tasks.heap_mut().next_number();
+    tasks.heap_mut().add(file, 1 << 20);
+    for (number, (slot, which, from)) in (0..).zip(&places) {
+        let to = Place { file, offset: 1_000 + 100 * number, ..*from };
+        tasks.move_bytes(*slot, *which, *from, to);
+    }
+    places.len()
+}
+
+#[test]
+fn nodes_that_have_the_bytes_in_other_places_come_to_the_same() {
+    let mut moved = 0;
+    for seed in 0..20 {
+        let (mut draw, mut one) = (laws::draw(seed), Queues::begun());
+        let mut other = one.copied();
+        for step in 0..150 {
+            let later = draw.within(0..12);
+            let op = draw_op(&mut draw);
+            one.now += later;
+            other.now += later;
+            assert_eq!(one.apply(op.clone()), other.apply(op.clone()), "seed {seed}, step {step}: {op:?}");
+            if draw.within(0..8) == 0 {
+                moved += move_all(&mut other);
+            }
+            let seen = |queues: &Queues| {
+                let kinds = &queues.world.kinds;
+                (kinds.rolling_hash(), kinds.revisions().tasks, kinds.tasks.bytes(), kinds.tasks.memory())
+            };
+            assert_eq!(seen(&one), seen(&other), "seed {seed}, step {step}: {op:?}");
+        }
+        let places = |queues: &Queues| queues.world.kinds.record().tasks.places().collect::<Vec<_>>();
+        assert_ne!(places(&one), places(&other), "seed {seed}");
+    }
+    assert!(moved > 1_000, "{moved}");
 }
