@@ -11,6 +11,7 @@ mod lists;
 mod live;
 mod page;
 mod reads;
+mod schedules;
 mod tasks;
 mod writes;
 
