@@ -52,6 +52,17 @@ pub struct Fires {
     pub refused: u64,
 }
 
+impl Fires {
+    pub(crate) fn plus(self, other: Fires) -> Fires {
+        Fires {
+            fired: self.fired.saturating_add(other.fired),
+            met: self.met.saturating_add(other.met),
+            missed: self.missed.saturating_add(other.missed),
+            refused: self.refused.saturating_add(other.refused),
+        }
+    }
+}
+
 /// A schedule, and how far it is. Times are in milliseconds since the Unix epoch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeldSchedule {
@@ -82,7 +93,9 @@ pub struct Fire {
     pub name: String,
     /// Of the schedule that was looked at: of another one, nothing is done.
     pub revision: u64,
-    /// The time: where it is not later than the last one's, nothing is done.
+    /// Up to where its proposer saw the fires over with: where they are no more, nothing is done.
+    pub after_ms: u64,
+    /// The time, which is later.
     pub at_ms: u64,
     /// Fires before it that are over with by it, and never were.
     pub passed: u32,
@@ -178,7 +191,7 @@ impl ScheduleOp {
         match self {
             Self::Set { name, schedule, .. } => 160 + name.len() + schedule.bytes(),
             Self::Remove { name, .. } => 32 + name.len(),
-            Self::Fire(fire) => 64 + fire.name.len(),
+            Self::Fire(fire) => 72 + fire.name.len(),
             Self::Restore(saved) => 256 + saved.name.len() + saved.held.schedule.bytes(),
         }
     }

@@ -94,6 +94,29 @@ impl Cron {
         None
     }
 
+    /// The last time up to this one.
+    pub(crate) fn before(&self, zone: &TimeZone, upto_ms: u64) -> Option<u64> {
+        let upto_ms = i64::try_from(upto_ms).ok()?;
+        let today = zone.to_datetime(Timestamp::from_millisecond(upto_ms).ok()?).date();
+        // Clocks may have gone back over midnight.
+        let mut date = today.tomorrow().ok()?;
+        let first = today.year().saturating_sub(YEARS_MAX);
+        while date.year() >= first {
+            if self.months & 1 << date.month() == 0 {
+                date = date.first_of_month().yesterday().ok()?;
+                continue;
+            }
+            let yesterday = date.yesterday().ok()?;
+            if let Some(found) = self.last_on(date, zone, upto_ms) {
+                // Of the day before as well, likewise.
+                let found = self.last_on(yesterday, zone, upto_ms).map_or(found, |other| found.max(other));
+                return u64::try_from(found).ok();
+            }
+            date = yesterday;
+        }
+        None
+    }
+
     fn is_day(&self, date: Date) -> bool {
         let has = |bits: u64, number: i8| bits & 1 << number != 0;
         let day = has(self.days, date.day());
@@ -103,24 +126,63 @@ impl Cron {
 
     /// The first time of a day that is after this one.
     fn first_on(&self, date: Date, zone: &TimeZone, after_ms: i64) -> Option<i64> {
-        if !self.is_day(date) {
+        // No minute of a day is later than its last.
+        let ends = self.times(date.at(23, 59, 0, 0), zone).into_iter().flatten().max();
+        if !self.is_day(date) || ends.is_some_and(|ends| ends <= after_ms) {
             return None;
         }
         let mut first = None::<i64>;
         for hour in numbers(self.hours) {
-            let times = |minute: i8| self.times(date.at(hour, minute, 0, 0), zone);
-            let begins = times(0)[0];
-            if first.is_some_and(|first| begins.is_some_and(|begins| begins > first)) {
+            let hour = Hour::of(self, date, hour, zone);
+            if first.is_some_and(|first| hour.begins.is_some_and(|begins| begins > first)) {
                 break;
             }
-            // No minute of an hour is later than its last.
-            if times(59).into_iter().flatten().max().is_some_and(|ends| ends <= after_ms) {
+            if hour.ends.is_some_and(|ends| ends <= after_ms) {
                 continue;
             }
-            let later = numbers(self.minutes).flat_map(times).flatten().filter(|time| *time > after_ms);
-            first = later.chain(first).min();
+            let found = match hour.is_plain() {
+                Some(begins) => self.minutes_of(begins).find(|time| *time > after_ms),
+                None => self.all_of(&hour, zone).filter(|time| *time > after_ms).min(),
+            };
+            first = found.into_iter().chain(first).min();
         }
         first
+    }
+
+    /// The last time of a day that is no later than this one.
+    fn last_on(&self, date: Date, zone: &TimeZone, upto_ms: i64) -> Option<i64> {
+        // No minute of a day comes for the first time before its first.
+        let begins = self.times(date.at(0, 0, 0, 0), zone)[0];
+        if !self.is_day(date) || begins.is_some_and(|begins| begins > upto_ms) {
+            return None;
+        }
+        let mut last = None::<i64>;
+        for hour in numbers(self.hours).rev() {
+            let hour = Hour::of(self, date, hour, zone);
+            if last.is_some_and(|last| hour.ends.is_some_and(|ends| ends < last)) {
+                break;
+            }
+            if hour.begins.is_some_and(|begins| begins > upto_ms) {
+                continue;
+            }
+            let found = match hour.is_plain() {
+                Some(begins) => self.minutes_of(begins).rev().find(|time| *time <= upto_ms),
+                None => self.all_of(&hour, zone).filter(|time| *time <= upto_ms).max(),
+            };
+            last = found.into_iter().chain(last).max();
+        }
+        last
+    }
+
+    /// The times of an hour in which no clock changes.
+    fn minutes_of(&self, begins_ms: i64) -> impl DoubleEndedIterator<Item = i64> {
+        numbers(self.minutes).map(move |minute| begins_ms + i64::from(minute) * MINUTE_MS)
+    }
+
+    fn all_of(&self, hour: &Hour, zone: &TimeZone) -> impl Iterator<Item = i64> {
+        numbers(self.minutes).flat_map(move |minute| {
+            self.times(hour.date.at(hour.hour, minute, 0, 0), zone).into_iter().flatten()
+        })
     }
 
     /// When the zone's clocks show this, as far as it counts: the first time, and the second.
@@ -143,9 +205,30 @@ impl Cron {
 }
 
 const ALL_HOURS: u64 = (1 << 24) - 1;
+const MINUTE_MS: i64 = 60_000;
+
+/// An hour of a day: no minute of it comes for the first time before it begins, nor any after it ends.
+struct Hour {
+    date: Date,
+    hour: i8,
+    begins: Option<i64>,
+    ends: Option<i64>,
+}
+
+impl Hour {
+    fn of(cron: &Cron, date: Date, hour: i8, zone: &TimeZone) -> Self {
+        let times = |minute| cron.times(date.at(hour, minute, 0, 0), zone);
+        Hour { date, hour, begins: times(0)[0], ends: times(59).into_iter().flatten().max() }
+    }
+
+    /// When it begins, where no clock changes in it.
+    fn is_plain(&self) -> Option<i64> {
+        self.begins.filter(|begins| self.ends == Some(begins + 59 * MINUTE_MS))
+    }
+}
 
 /// The numbers of bits that are set.
-fn numbers(bits: u64) -> impl Iterator<Item = i8> {
+fn numbers(bits: u64) -> impl DoubleEndedIterator<Item = i8> {
     (0..60).filter(move |number| bits & 1 << number != 0)
 }
 

@@ -32,13 +32,15 @@ use crate::telemetry::Metrics;
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 /// How long what is proposed may take to be committed.
 const PROPOSE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Fires that are proposed together.
+/// Fires that are worked out and proposed together: so that what was long away gets on, a part at a time.
 const FIRES_AT_ONCE_MAX: usize = 64;
 /// A fire that is this late was missed: a schedule that does not catch up does not fire for it.
 const MISSED_AFTER_MS: u64 = 60_000;
 /// Between two tries of a fire for whose task there is no room: twice as long each time.
 const REFUSED_PAUSE_MIN: Duration = Duration::from_secs(1);
 const REFUSED_PAUSE_MAX: Duration = Duration::from_secs(60);
+/// The same where nothing is carried out, as on a full disk.
+const FAILED_PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// What the task needs.
 #[derive(Clone)]
@@ -63,6 +65,7 @@ pub struct Seen {
 /// Of a schedule, as far as it was looked at.
 struct Plan {
     revision: u64,
+    anchor_ms: u64,
     after_ms: u64,
     catches_up: bool,
     /// None where it is paused, or cannot be read.
@@ -71,6 +74,26 @@ struct Plan {
     next_ms: Option<u64>,
     /// There was no room for its task: not before then, and how long was waited.
     refused: Option<(Instant, Duration)>,
+}
+
+/// A schedule of which a time has come.
+#[derive(Clone)]
+struct Due {
+    name: String,
+    revision: u64,
+    after_ms: u64,
+    catches_up: bool,
+    times: Times,
+}
+
+impl Due {
+    fn fire(&self, now_ms: u64) -> Option<Fire> {
+        let Due { revision, after_ms, .. } = *self;
+        let Owed { at_ms, passed } = self.times.owed(after_ms, now_ms)?;
+        let runs = self.catches_up || now_ms.saturating_sub(at_ms) < MISSED_AFTER_MS;
+        let (name, nonce) = (self.name.clone(), RequestId::random().0 as u64);
+        Some(Fire { name, revision, after_ms, at_ms, passed, runs, nonce })
+    }
 }
 
 /// All schedules, as far as they were looked at.
@@ -87,6 +110,8 @@ impl Firing {
         let mut look = tokio::time::interval(LOOK_INTERVAL);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut plans = Plans::default();
+        // What was proposed was not carried out: not before then, and how long was waited.
+        let mut rests_until = None::<(Instant, Duration)>;
         loop {
             look.tick().await;
             let metrics = self.raft.metrics().borrow_watched().clone();
@@ -94,25 +119,40 @@ impl Firing {
                 return;
             }
             if !status::leads_quorum(self.node_id, &metrics) {
-                plans = Plans::default();
+                (plans, rests_until) = (Plans::default(), None);
                 self.tell(&plans, 0);
                 continue;
             }
             plans.follow(&self.reader);
             let now_ms = self.time.now_ms();
             self.tell(&plans, now_ms);
-            let due = plans.due(now_ms);
-            for fires in due.chunks(FIRES_AT_ONCE_MAX) {
-                let op = |fire: &Fire| Op::Schedules { time_ms: now_ms, op: ScheduleOp::Fire(fire.clone()) };
-                let ops = fires.iter().map(op).collect();
-                match self.proposer.propose_all(ops, Instant::now() + PROPOSE_TIMEOUT).await {
-                    Ok(outcomes) => {
-                        fires.iter().zip(outcomes).for_each(|(fire, outcome)| plans.note(fire, &outcome));
-                    }
-                    Err(error) => tracing::debug!(%error, "schedules fire later"),
-                }
+            if rests_until.is_some_and(|(until, _)| Instant::now() < until) {
+                continue;
             }
+            let failed = self.fire(&mut plans, now_ms).await.err();
+            rests_until = failed.map(|error| {
+                let pause = rests_until.map_or(REFUSED_PAUSE_MIN, |(_, pause)| 2 * pause);
+                let pause = pause.min(FAILED_PAUSE_MAX);
+                tracing::debug!(%error, ?pause, "schedules fire later");
+                (Instant::now() + pause, pause)
+            });
         }
+    }
+
+    /// Proposes all that is owed; ends with the first that is not carried out.
+    async fn fire(&self, plans: &mut Plans, now_ms: u64) -> Result<(), String> {
+        for due in plans.due(now_ms).chunks(FIRES_AT_ONCE_MAX) {
+            let due = due.to_vec();
+            // What was missed for long takes a while to count, and consensus runs on this thread.
+            let counted = move || due.iter().filter_map(|due| due.fire(now_ms)).collect::<Vec<Fire>>();
+            let fires = tokio::task::spawn_blocking(counted).await.map_err(|error| error.to_string())?;
+            let op = |fire: &Fire| Op::Schedules { time_ms: now_ms, op: ScheduleOp::Fire(fire.clone()) };
+            let ops = fires.iter().map(op).collect();
+            let proposed = self.proposer.propose_all(ops, Instant::now() + PROPOSE_TIMEOUT).await;
+            let outcomes = proposed.map_err(|error| error.to_string())?;
+            fires.iter().zip(outcomes).for_each(|(fire, outcome)| plans.note(fire, &outcome));
+        }
+        Ok(())
     }
 
     fn tell(&self, plans: &Plans, now_ms: u64) {
@@ -186,7 +226,9 @@ impl Plans {
         timing: Option<&Timing>,
         (revision, anchor_ms, after_ms, catches_up): (u64, u64, u64, bool),
     ) {
-        let known = self.by_name.remove(&name).filter(|plan| plan.revision == revision);
+        // Where the clock was set back, the schedule is the same and its anchor another one.
+        let is_same = |plan: &Plan| (plan.revision, plan.anchor_ms) == (revision, anchor_ms);
+        let known = self.by_name.remove(&name).filter(is_same);
         let (times, is_readable) = match (known, timing) {
             // What fires is not read again each time.
             (Some(plan), _) => (plan.times, plan.is_readable),
@@ -203,22 +245,22 @@ impl Plans {
             },
         };
         let next_ms = times.as_ref().and_then(|times| times.after(after_ms));
-        let plan = Plan { revision, after_ms, catches_up, times, is_readable, next_ms, refused: None };
+        let plan =
+            Plan { revision, anchor_ms, after_ms, catches_up, times, is_readable, next_ms, refused: None };
         self.by_name.insert(name, plan);
     }
 
     /// What is to be proposed now.
-    fn due(&self, now_ms: u64) -> Vec<Fire> {
+    fn due(&self, now_ms: u64) -> Vec<Due> {
         let is_due = |plan: &Plan| plan.next_ms.is_some_and(|next_ms| next_ms <= now_ms);
         let may = |plan: &Plan| plan.refused.is_none_or(|(not_before, _)| Instant::now() >= not_before);
         let due = self.by_name.iter().filter(|(_, plan)| is_due(plan) && may(plan));
-        let fire = |(name, plan): (&String, &Plan)| {
-            let Owed { at_ms, passed } = plan.times.as_ref()?.owed(plan.after_ms, now_ms)?;
-            let runs = plan.catches_up || now_ms.saturating_sub(at_ms) < MISSED_AFTER_MS;
-            let nonce = RequestId::random().0 as u64;
-            Some(Fire { name: name.clone(), revision: plan.revision, at_ms, passed, runs, nonce })
+        let of = |(name, plan): (&String, &Plan)| {
+            let (name, times) = (name.clone(), plan.times.clone()?);
+            let Plan { revision, after_ms, catches_up, .. } = *plan;
+            Some(Due { name, revision, after_ms, catches_up, times })
         };
-        due.filter_map(fire).collect()
+        due.filter_map(of).collect()
     }
 
     /// What a fire came to. What has changed by it is looked at anew anyway.
@@ -252,9 +294,13 @@ mod tests {
         plans
     }
 
+    fn fire(plans: &Plans, now_ms: u64) -> Option<Fire> {
+        plans.due(now_ms).pop()?.fire(now_ms)
+    }
+
     /// The time of what is due, how many passed, and whether it runs.
     fn due(plans: &Plans, now_ms: u64) -> Option<(u64, u32, bool)> {
-        plans.due(now_ms).pop().map(|fire| (fire.at_ms, fire.passed, fire.runs))
+        fire(plans, now_ms).map(|fire| (fire.at_ms, fire.passed, fire.runs))
     }
 
     #[test]
@@ -276,12 +322,44 @@ mod tests {
     async fn a_fire_that_is_refused_is_tried_again_less_and_less_often() {
         let mut plans = plans(&Timing::Every { ms: 1_000 }, true);
         for pause_s in [1, 2, 4, 8, 16, 32, 60, 60] {
-            let fire = plans.due(2_000).pop().expect("it is tried");
+            let fire = fire(&plans, 2_000).expect("it is tried");
             plans.note(&fire, &OpOutcome::Schedules(ScheduleOutcome::Refused));
             tokio::time::advance(Duration::from_millis(pause_s * 1_000 - 1)).await;
             assert_eq!(due(&plans, 2_000), None, "{pause_s}");
             tokio::time::advance(Duration::from_millis(1)).await;
         }
+    }
+
+    #[test]
+    fn where_the_clock_was_set_back_times_count_from_the_anchor_of_then() {
+        let timing = Timing::Every { ms: 1_000 };
+        let mut plans = plans(&timing, true);
+        plans.look_at("a".into(), Some(&timing), (2, 100_000, 100_000, true));
+        assert_eq!(due(&plans, 5_000), None);
+        plans.look_at("a".into(), Some(&timing), (2, 3_000, 3_000, true));
+        assert_eq!(due(&plans, 5_000), Some((5_000, 1, true)));
+    }
+
+    #[test]
+    fn a_year_that_was_missed_by_many_is_counted_in_parts_and_each_part_in_time() {
+        let mut plans = Plans::default();
+        let timing = Timing::Cron { expression: "* * * 1 *".into(), zone: "Europe/Berlin".into() };
+        for number in 0..FIRES_AT_ONCE_MAX {
+            plans.look_at(number.to_string(), Some(&timing), (1, 0, 1_700_000_000_000, true));
+        }
+        let due = plans.due(1_750_000_000_000);
+        let began = std::time::Instant::now();
+        let fires: Vec<Fire> = due.iter().filter_map(|due| due.fire(1_750_000_000_000)).collect();
+        println!(
+            "measure: {} schedules that missed more than is counted took {:?}",
+            fires.len(),
+            began.elapsed()
+        );
+        // The end of January, 2025.
+        assert!(
+            fires.iter().all(|fire| (fire.at_ms, fire.passed) == (1_738_364_340_000, 1_000)),
+            "{fires:?}"
+        );
     }
 
     #[test]

@@ -10,10 +10,6 @@ use super::cron::Cron;
 /// Fires that were missed are counted up to so many at a time.
 const PASSED_MAX: u32 = 1000;
 
-const HOUR_MS: u64 = 3_600_000;
-/// How far one looks back for the last of more than are counted: where the step before had none, there are few.
-const LOOK_BACK_MS: [u64; 4] = [HOUR_MS, 24 * HOUR_MS, 32 * 24 * HOUR_MS, 366 * 24 * HOUR_MS];
-
 /// The times of a schedule.
 #[derive(Debug, Clone)]
 pub(crate) enum Times {
@@ -53,35 +49,42 @@ impl Times {
         }
     }
 
-    /// What is owed now, of the times after `after_ms`.
+    /// What is owed now, of the times after `after_ms`. Takes the processor for as many steps as are counted.
     pub(crate) fn owed(&self, after_ms: u64, now_ms: u64) -> Option<Owed> {
-        let next = |at_ms| self.after(at_ms).filter(|next_ms| *next_ms <= now_ms);
-        let mut at_ms = next(after_ms)?;
-        if let Times::Every { ms, .. } = self {
-            let more = (now_ms - at_ms) / ms;
-            let passed = u32::try_from(more).unwrap_or(u32::MAX).min(PASSED_MAX);
-            return Some(Owed { at_ms: at_ms + more * ms, passed });
-        }
-        for passed in 0..PASSED_MAX {
-            match next(at_ms) {
-                Some(next_ms) => at_ms = next_ms,
-                None => return Some(Owed { at_ms, passed }),
+        let first_ms = self.after(after_ms).filter(|first_ms| *first_ms <= now_ms)?;
+        match self {
+            Times::Every { ms, .. } => {
+                let more = (now_ms - first_ms) / ms;
+                let passed = u32::try_from(more).unwrap_or(u32::MAX).min(PASSED_MAX);
+                Some(Owed { at_ms: first_ms + more * ms, passed })
+            }
+            Times::Cron(cron, zone) => {
+                // Found from now backwards: however many were missed, that takes no longer.
+                let at_ms = cron.before(zone, now_ms).unwrap_or(first_ms).max(first_ms);
+                let (mut next_ms, mut passed) = (first_ms, 0);
+                while next_ms < at_ms && passed < PASSED_MAX {
+                    next_ms = cron.after(zone, next_ms).unwrap_or(at_ms);
+                    passed += 1;
+                }
+                Some(Owed { at_ms, passed })
             }
         }
-        // There are more than are counted: the last one is near now.
-        let from = LOOK_BACK_MS.iter().map(|back_ms| now_ms.saturating_sub(*back_ms).max(at_ms));
-        let mut last_ms = from.into_iter().find_map(next).unwrap_or(at_ms);
-        while let Some(next_ms) = next(last_ms) {
-            last_ms = next_ms;
+    }
+
+    /// How the IANA database calls its zone.
+    pub(crate) fn zone_name(&self) -> Option<&str> {
+        match self {
+            Times::Cron(_, zone) => zone.iana_name(),
+            Times::Every { .. } => None,
         }
-        Some(Owed { at_ms: last_ms, passed: PASSED_MAX })
     }
 }
 
 /// The zone of a name of the IANA database that this program carries: so all nodes of a version know the same.
 fn zone(name: &str) -> Result<TimeZone, String> {
     static ZONES: LazyLock<TimeZoneDatabase> = LazyLock::new(TimeZoneDatabase::bundled);
-    ZONES.get(name).map_err(|_| format!("timezone: no time zone of the IANA database is called {name:?}"))
+    let known = ZONES.get(name).ok().filter(|zone| !zone.is_unknown());
+    known.ok_or_else(|| format!("timezone: no time zone of the IANA database is called {name:?}"))
 }
 
 #[cfg(test)]
@@ -143,5 +146,6 @@ mod tests {
         assert!(of("* * * *", "UTC").starts_with("cron: expected five fields"));
         let wrong = of("* * * * *", "Europe/Atlantis");
         assert!(wrong.starts_with("timezone: ") && wrong.contains("Europe/Atlantis"), "{wrong}");
+        assert!(of("* * * * *", "Etc/Unknown").starts_with("timezone: "));
     }
 }

@@ -1,9 +1,9 @@
 //! Schedules: what puts a task again and again, and how far each is.
 //!
 //! Nothing here knows what time it is, nor reads when a schedule fires: a leader does both, and proposes a [`Fire`] of
-//! the time that has come. It holds only where that is later than the last one's, and puts the task itself: so a fire
-//! is once, whoever leads, and however often it is proposed. Where there is no room for the task, the fire is owed
-//! still, and is proposed again.
+//! the time that has come. It holds only where the schedule, and what of it is over with, are as they were seen, and
+//! puts the task itself: so a fire is once, whoever leads, and however often it is proposed. Where there is no room for
+//! the task, the fire is owed still, and is proposed again.
 
 mod noted;
 mod record;
@@ -20,6 +20,8 @@ use crate::schedule::{
 use crate::task::{TaskOp, TaskOutcome};
 pub use record::SchedulesRecord;
 
+/// Revisions of what is restored are below this: so many are left for the changes that follow.
+const RESTORED_MAX: u64 = 1 << 48;
 /// Requests that are remembered, so that one that is carried again is known for what it is.
 const REMEMBERED_MAX: usize = 1024;
 
@@ -185,6 +187,7 @@ impl Schedules {
         let all = &mut self.held.fires;
         let Some(held) = self.held.all.get_mut(&fire.name) else { return Ok(ScheduleOutcome::Stale) };
         let is_owed = held.revision == fire.revision
+            && held.after_ms == fire.after_ms
             && !held.schedule.is_paused
             && fire.at_ms > held.after_ms
             && fire.at_ms <= now.0;
@@ -226,7 +229,8 @@ impl Schedules {
     fn restore(&mut self, saved: &SavedSchedule, now: Stamp, at: &mut At<'_>) -> ScheduleOutcome {
         let SavedSchedule { name, held } = saved;
         let bytes_max = at.limits.schedule_bytes_max;
-        if !is_schedule(name) || !held.schedule.is_bounded(bytes_max) || held.revision >= u64::MAX / 2 {
+        let is_sound = is_schedule(name) && held.schedule.is_bounded(bytes_max);
+        if !is_sound || held.last_ms > held.after_ms || held.revision >= RESTORED_MAX {
             return ScheduleOutcome::Invalid;
         }
         if let Some(there) = self.held.all.get(name) {
@@ -246,6 +250,7 @@ impl Schedules {
         }
         noted::schedule(at.rolling, name, &held);
         self.held.changes = held.revision.max(self.held.changes + 1);
+        self.held.fires = self.held.fires.plus(held.fires);
         self.held.all.insert(name.clone(), held);
         self.bytes = bytes;
         ScheduleOutcome::Set { created: true }

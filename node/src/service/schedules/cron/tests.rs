@@ -146,12 +146,18 @@ fn times_go_on_without_an_end_and_none_is_given_twice_whatever_the_clocks_do() {
         let zone = zone(name);
         for expression in ["*/7 * * * *", "15 0-3 * * *", "0 0 * * *", "* 2 * * sun"] {
             let cron = Cron::parse(expression).unwrap();
-            let mut at = ms("2026-01-01T00:00:00Z");
+            let start = ms("2026-01-01T00:00:00Z");
+            let mut at = start;
             for _ in 0..2_000 {
                 let next = cron.after(&zone, at).unwrap();
                 assert!(next > at, "{expression} in {name}");
                 // From whatever time before it, it is the same.
                 assert_eq!(cron.after(&zone, next - 1), Some(next), "{expression} in {name}");
+                // And from any time up to the next one it is the last.
+                assert_eq!(cron.before(&zone, next), Some(next), "{expression} in {name}");
+                if at > start {
+                    assert_eq!(cron.before(&zone, next - 1), Some(at), "{expression} in {name}");
+                }
                 at = next;
             }
         }

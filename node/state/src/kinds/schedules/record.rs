@@ -10,6 +10,9 @@ use crate::kind::{Invalid, KindId, Record};
 use crate::level::Limits;
 use crate::schedule::{Fires, HeldSchedule, is_schedule};
 
+/// More changes than there ever are.
+const CHANGES_MAX: u64 = 1 << 62;
+
 /// All that is carried.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SchedulesRecord {
@@ -56,7 +59,7 @@ impl Record for SchedulesRecord {
                 return invalid(format!("a schedule that cannot be: {name:?}"));
             }
         }
-        match self.recent.len() <= REMEMBERED_MAX && self.changes < u64::MAX / 2 {
+        match self.recent.len() <= REMEMBERED_MAX && self.changes < CHANGES_MAX {
             true => Ok(()),
             false => invalid(format!("{} remembered requests of schedules", self.recent.len())),
         }
