@@ -17,7 +17,7 @@ use http::{HeaderMap, StatusCode};
 use serde_json::json;
 use skep_base::id::RequestId;
 use skep_console::token::OperatorToken;
-use skep_state::schedule::{ScheduleOutcome, is_schedule};
+use skep_state::schedule::{HeldSchedule, ScheduleOutcome, is_schedule};
 use skep_state::task::{TaskId, TaskOp, TaskOutcome};
 use utoipa::OpenApi;
 
@@ -28,6 +28,7 @@ use super::tasks::{Named, refused as refused_task};
 use crate::http::headers::insert;
 use crate::http::problem::{Problem, ProblemKind};
 use crate::http::{body, idempotency};
+use crate::service::ServiceError;
 use shown::{ListedShown, ScheduleShown};
 
 /// Largest body of a schedule: what it may have, and as much again for how it is written.
@@ -73,7 +74,10 @@ async fn known<A: TaskApi>(State(api): State<Arc<A>>) -> Result<Response, Proble
 }
 
 fn listed<A: TaskApi>(api: &A) -> Vec<ListedShown> {
-    api.schedules(|schedules| schedules.all().map(|(name, held)| ListedShown::of(name, held)).collect())
+    let copy = |(name, held): (&str, &HeldSchedule)| (name.to_owned(), held.clone());
+    // What comes next is worked out of a copy: who looks holds up what is applied.
+    let held: Vec<_> = api.schedules(|schedules| schedules.all().map(copy).collect());
+    held.iter().map(|(name, held)| ListedShown::of(name, held)).collect()
 }
 
 /// All schedules by their names: when each fires, and what has come of it.
@@ -114,11 +118,8 @@ async fn look<A: TaskApi>(
 }
 
 fn shown<A: TaskApi>(shared: &Scheduling<A>, status: StatusCode, name: &str) -> Result<Response, Problem> {
-    let found = shared
-        .served
-        .api
-        .schedules(|schedules| schedules.get(name).map(|held| ScheduleShown::of(name, held)));
-    answer_within(&shared.served.account, status, &found.ok_or_else(unknown)?)
+    let held = shared.served.api.schedules(|schedules| schedules.get(name).cloned()).ok_or_else(unknown)?;
+    answer_within(&shared.served.account, status, &ScheduleShown::of(name, &held))
 }
 
 /// Makes a schedule, or another of the one that has the name: a `task`, as it is posted to `/tasks`, and either `cron`,
@@ -149,15 +150,21 @@ async fn set<A: TaskApi>(
     let body = body::read(&head.headers, body, SCHEDULE_BODY_BYTES_MAX, &shared.served.account).await?;
     let schedule = asked::schedule(&body, shared.served.api.now_ms())?;
     tracing::info!(name, timing = ?schedule.timing, paused = schedule.is_paused, "an operator sets a schedule");
-    match shared.served.api.set_schedule(name.clone(), schedule).await? {
-        ScheduleOutcome::Set { created: true } => {
-            let mut response = shown(&shared, StatusCode::CREATED, &name)?;
-            insert(response.headers_mut(), LOCATION, format!("/schedules/{name}"));
-            Ok(response)
-        }
-        ScheduleOutcome::Set { created: false } => shown(&shared, StatusCode::OK, &name),
-        other => Err(refused(&other)),
+    let created = match shared.served.api.set_schedule(name.clone(), schedule).await? {
+        ScheduleOutcome::Set { created } => created,
+        other => return Err(refused(&other)),
+    };
+    // It is applied where the leader is, and may not be here yet.
+    shared.served.api.current().await.map_err(|_| ServiceError::Unavailable {
+        detail: "it is set; this node has not heard of it yet".into(),
+        unprocessed: false,
+    })?;
+    let status = if created { StatusCode::CREATED } else { StatusCode::OK };
+    let mut response = shown(&shared, status, &name)?;
+    if created {
+        insert(response.headers_mut(), LOCATION, format!("/schedules/{name}"));
     }
+    Ok(response)
 }
 
 /// Takes a schedule out. The tasks that it has put stay.
@@ -212,7 +219,7 @@ async fn run<A: TaskApi>(
     shared.current(request.headers()).await?;
     named(&name)?;
     let claim = idempotency::key(request.headers())?.map(|key| key.claim(request.uri().path(), "", b""));
-    let task = |held: &skep_state::schedule::HeldSchedule| held.schedule.task.clone();
+    let task = |held: &HeldSchedule| held.schedule.task.clone();
     let task = api.schedules(|schedules| schedules.get(&name).map(task)).ok_or_else(unknown)?;
     if claim.is_some() && task.unique.is_some() {
         let detail = "its task is unique: that makes the request safe to repeat; send no Idempotency-Key";

@@ -120,16 +120,11 @@ async fn what_has_come_of_fires_is_shown() {
     let served = public().await;
     let put = ask(&served, Method::PUT, "/schedules/a", r#"{"every":1,"task":{"queue":"q"}}"#).await;
     assert_eq!(put.status, StatusCode::CREATED);
-    let (revision, at_ms) = served
-        .fake
-        .state
-        .lock()
-        .unwrap()
-        .schedules
-        .get("a")
-        .map(|held| (held.revision, held.after_ms + 1))
-        .unwrap();
-    let fire = Fire { name: "a".into(), revision, at_ms, passed: 2, runs: true, nonce: 9 };
+    let state = served.fake.state.clone();
+    let held = state.lock().unwrap().schedules.get("a").cloned().unwrap();
+    let (revision, after_ms) = (held.revision, held.after_ms);
+    let (name, at_ms) = ("a".into(), after_ms + 1);
+    let fire = Fire { name, revision, after_ms, at_ms, passed: 2, runs: true, nonce: 9 };
     let outcome = served.fake.change_schedules(|_| ScheduleOp::Fire(fire)).await.unwrap();
     let ScheduleOutcome::Fired { id } = outcome else { panic!("{outcome:?}") };
     let shown = ask(&served, Method::GET, "/schedules/a", "").await.json();

@@ -44,7 +44,7 @@ pub(super) fn schedule(body: &[u8], now_ms: u64) -> Result<Schedule, Problem> {
     if matches!(task.when, When::At { .. }) {
         return Err(invalid("task: at: a schedule says itself when; a delay counts from each fire"));
     }
-    let timing = match (asked.cron, asked.every) {
+    let mut timing = match (asked.cron, asked.every) {
         (Some(expression), None) => {
             let zone = asked.timezone.unwrap_or(Cow::Borrowed("UTC"));
             for (name, text, most) in
@@ -69,6 +69,10 @@ pub(super) fn schedule(body: &[u8], now_ms: u64) -> Result<Schedule, Problem> {
     let times = Times::of(&timing, now_ms).map_err(invalid)?;
     if times.after(now_ms).is_none() {
         return Err(invalid("cron: there is no such day in the next 50 years"));
+    }
+    // However it was written.
+    if let (Timing::Cron { zone, .. }, Some(name)) = (&mut timing, times.zone_name()) {
+        name.clone_into(zone);
     }
     let schedule = Schedule { timing, is_paused: asked.paused, catches_up: asked.catch_up, task };
     let (bytes, bytes_max) = (schedule.bytes(), Limits::WIDEST.schedule_bytes_max);
@@ -98,6 +102,9 @@ mod tests {
         assert_eq!(first.timing, Timing::Cron { expression, zone });
         assert_eq!((first.is_paused, first.catches_up), (false, true));
         assert_eq!((&*first.task.kind, &*first.task.payload), ("q", &br#"{"b": 1.50}"#[..]));
+        let berlin = one(r#"{"cron":"* * * * *","timezone":"europe/BERLIN","task":{"queue":"q"}}"#).unwrap();
+        let expected = ("* * * * *".to_owned(), "Europe/Berlin".to_owned());
+        assert_eq!(berlin.timing, Timing::Cron { expression: expected.0, zone: expected.1 });
         let text = r#"{"every":"1m 30s","paused":true,"catch_up":false,"task":{"queue":"q","unique":"u","delay":5}}"#;
         let other = one(text).unwrap();
         assert_eq!(other.timing, Timing::Every { ms: 90_000 });
