@@ -33,6 +33,7 @@ use skep_state::kinds::{CommonRecord, KindsRecord};
 use skep_state::level::Level;
 use skep_state::message::{Digest, TEXT_PLAIN};
 use skep_state::rolling::StateHash;
+use skep_state::schedule::{Fire, Schedule, ScheduleOp, Timing};
 use skep_state::task::{End, NewTask, Policy, TaskClaim, TaskId, TaskOp, When};
 use skep_store::{SegmentMeta, SnapshotHeader};
 
@@ -62,6 +63,10 @@ fn ops() -> Vec<Op> {
         unique: Some("u".into()),
         key: Some("k".into()),
     };
+    let (name, after_ms, at_ms) = ("a".into(), 4, 5);
+    let fire = Fire { name, revision: 3, after_ms, at_ms, passed: 1, runs: true, nonce: 7 };
+    let timing = Timing::Cron { expression: "0 3 * * mon".into(), zone: "UTC".into() };
+    let schedule = Schedule { timing, is_paused: false, catches_up: true, task: task.clone() }.into();
     let claim = TaskClaim {
         queues: vec!["q".into()],
         worker: "w".into(),
@@ -102,6 +107,9 @@ fn ops() -> Vec<Op> {
             },
         },
         Op::Gateway { time_ms: 6, op: GatewayOp::Renew { lineage: 8 } },
+        Op::Schedules { time_ms: 6, op: ScheduleOp::Set { nonce: 7, name: "a".into(), schedule } },
+        Op::Schedules { time_ms: 6, op: ScheduleOp::Fire(fire) },
+        Op::Schedules { time_ms: 6, op: ScheduleOp::Remove { nonce: 7, name: "a".into() } },
     ]
 }
 

@@ -39,6 +39,7 @@ use crate::service::read_index::{ReadIndexer, Vouching};
 use crate::service::resumed;
 use crate::service::retention::{Retention, RetentionConfig};
 use crate::service::room::{self, Room};
+use crate::service::schedules::firing::Firing;
 use crate::service::scrub::{self, Scrubs};
 use crate::service::tasks::dispatcher::{Beats, Dispatcher, Held as HeldLeases};
 use crate::service::time::{self, Time};
@@ -233,6 +234,15 @@ impl Group {
             proposer: proposer.clone(),
             held: held_leases,
         };
+        let firing = Firing {
+            node_id,
+            raft: raft.clone(),
+            reader: reader.clone(),
+            proposer: proposer.clone(),
+            time: time.clone(),
+            seen: Arc::default(),
+        };
+        firing.register(metrics);
         let level_after = settings.level_after;
         let due = Due {
             node_id,
@@ -321,6 +331,7 @@ impl Group {
         tasks.spawn(retention.run());
         tasks.spawn(scrub::run(scrubs, suspected, hand_over));
         tasks.spawn(due.run());
+        tasks.spawn(firing.run());
         tasks.spawn(dispatcher.run());
         tasks.spawn(lateness::run(metrics.lateness.clone()));
         Ok(Group { raft, service, operator, store, tasks })

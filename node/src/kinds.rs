@@ -3,6 +3,7 @@
 
 pub(crate) mod gateway;
 pub(crate) mod messages;
+pub(crate) mod schedules;
 pub(crate) mod schema;
 pub(crate) mod served;
 pub(crate) mod tasks;
@@ -15,6 +16,7 @@ use axum::response::Response;
 use futures_util::future::BoxFuture;
 use http::{Method, Request};
 use hyper::body::Incoming;
+use skep_console::token::OperatorToken;
 use utoipa::OpenApi;
 
 use messages::live::Feed;
@@ -26,11 +28,13 @@ pub(crate) fn routes<A: TaskApi>(
     served: &Arc<Served<A>>,
     feed: &Arc<Feed<A>>,
     queues: &Arc<Queues<A>>,
+    operators: OperatorToken,
 ) -> Router {
     Router::new()
         .merge(messages::routes(served.clone(), feed.clone()))
         .merge(text::routes(served.clone()))
         .merge(tasks::routes(queues.clone()))
+        .merge(schedules::routes(served.clone(), operators))
 }
 
 /// Adds what the kinds say of themselves to the API's document.
@@ -38,6 +42,7 @@ pub(crate) fn document(document: &mut utoipa::openapi::OpenApi) {
     document.merge(messages::Document::openapi());
     document.merge(text::Document::openapi());
     document.merge(tasks::Document::openapi());
+    document.merge(schedules::Document::openapi());
 }
 
 /// Answers what is asked most often past the router.

@@ -22,6 +22,7 @@ pub mod read_index;
 pub mod resumed;
 pub mod retention;
 pub mod room;
+pub mod schedules;
 pub mod scrub;
 mod started;
 pub mod status;

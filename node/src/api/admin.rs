@@ -10,6 +10,7 @@
 //! | `GET /peers` | `{"peers":[{"id","role","state","matched","lag","address"}]}` |
 //! | `GET /clock` | `{"time_ms","newest_ms","agreed","members":[{"id","offset_ms"}]}`: the voters' clocks beside the agreed time, and the newest that was given |
 //! | `GET /queues`, `GET /queues/{queue}/tasks`, `GET /workers` | as on the public address, as this node knows them |
+//! | `GET /schedules` | the schedules of tasks as this node knows them, without what they put |
 //! | `GET /clock/mend` | `{"newest_ms","agreed_ms","ahead","messages","mended"}`: whether the newest time is ahead, and how many messages have a later time than is agreed on |
 //! | `POST /clock/mend` `{"agreed_ms": n}` | the same, once it was set back to what the clocks agree on; refused where that is not what was shown, gone on since |
 //! | `POST /transfer-leader` `{"to": id or null}` | `{"leader": id}` |
@@ -55,7 +56,7 @@ use crate::http::app::{App, Guard};
 use crate::http::body;
 use crate::http::problem::{Problem, ProblemKind};
 use crate::kinds::tasks::oversee;
-use crate::kinds::{gateway, messages};
+use crate::kinds::{gateway, messages, schedules};
 use crate::telemetry::Metrics;
 
 /// Largest body of an operator's JSON request.
@@ -82,6 +83,7 @@ struct Admin<A> {
 pub fn admin_app<A: AdminApi>(api: A, token: OperatorToken, metrics: &Metrics) -> App {
     let (node_id, account) = (api.node_id(), Account::new(REQUESTS_BYTES_MAX));
     let tasks = oversee::admin_routes(api.tasks(), account.clone());
+    let schedules = schedules::admin_routes(api.tasks());
     let gateway = gateway::admin_routes(api.tasks(), token.clone());
     let router = Router::new()
         .route("/livez", get(livez))
@@ -98,6 +100,7 @@ pub fn admin_app<A: AdminApi>(api: A, token: OperatorToken, metrics: &Metrics) -
         .route("/snapshot", get(save::<A>).post(restore::<A>))
         .with_state(Arc::new(Admin { api, metrics: metrics.clone(), token, account }))
         .merge(tasks)
+        .merge(schedules)
         .merge(gateway)
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed);

@@ -10,7 +10,6 @@ use skep_state::rolling::Rolling;
 use tokio::sync::{Semaphore, watch};
 
 use super::node::{AdminApi, Chunks};
-use crate::kinds::gateway::GatewayApi;
 use crate::kinds::served::{MessageApi, TaskApi};
 use crate::service::list::{self, Filter};
 use crate::service::operator::{OperatorError, PeerProgress};
@@ -20,13 +19,15 @@ use crate::service::{Claim, Clocks, ClusterStatus, Counted, Page, Put, ServiceEr
 use skep_raft::wire::TimeMend;
 use skep_state::clock::{Clock, Stamp};
 use skep_state::command::OpOutcome;
-use skep_state::gateway::{GatewayOp, GatewayOutcome, Revision};
+use skep_state::gateway::Revision;
 use skep_state::heap::Held;
 use skep_state::kind::{At, Kind};
 use skep_state::kinds::gateway::Gateway;
+use skep_state::kinds::schedules::Schedules;
 use skep_state::kinds::tasks::Tasks;
 use skep_state::kinds::text::Newest;
 use skep_state::level::{Level, Limits};
+use skep_state::schedule::{Schedule, ScheduleOp, ScheduleOutcome};
 use skep_state::task::{TaskOp, TaskOutcome};
 use skep_store::{Applied, Block, Lookup};
 
@@ -56,6 +57,7 @@ pub struct State {
     pub gone: Vec<Digest>,
     pub tasks: Tasks,
     pub gateway: Gateway,
+    pub schedules: Schedules,
     /// What workers said that they hold.
     pub beats: Vec<u64>,
     pub level: Option<Level>,
@@ -79,6 +81,8 @@ impl Default for Fake {
         }
     }
 }
+
+mod gateway;
 
 impl Fake {
     pub fn fail(&self, failure: ServiceError) {
@@ -113,6 +117,26 @@ impl Fake {
                 claims.push(claim);
                 Ok(false)
             }
+        }
+    }
+}
+
+impl Fake {
+    /// Changes schedules as they are, but for the log.
+    pub async fn change_schedules(
+        &self,
+        op: impl FnOnce(u64) -> ScheduleOp,
+    ) -> Result<ScheduleOutcome, ServiceError> {
+        self.pass().await?;
+        let state = &mut *self.state.lock().unwrap();
+        let (clock, limits, rolling) =
+            (&mut state.clock, &Limits::of(Level::SCHEDULES), &mut Rolling::default());
+        let time = Stamp(clock.latest().0 + 1);
+        let mends = skep_state::clock::mends::Mends::default();
+        let mut at = At { index: 1, clock, mends: &mends, level: Level::SCHEDULES, limits, rolling };
+        match state.schedules.apply((&op(time.0), time, &mut state.tasks), &mut at) {
+            Ok(OpOutcome::Schedules(outcome)) => Ok(outcome),
+            other => panic!("another outcome: {other:?}"),
         }
     }
 }
@@ -296,36 +320,17 @@ impl TaskApi for Fake {
         let heard = self.state.lock().unwrap().heard.clone();
         Some(heard.into_iter().filter(|it| *it.worker > *after).take(limit as usize).collect())
     }
-}
 
-impl GatewayApi for Fake {
-    fn gateway<T>(&self, look: impl FnOnce(&Gateway) -> T) -> T {
-        look(&self.state.lock().unwrap().gateway)
+    fn schedules<T>(&self, look: impl FnOnce(&Schedules) -> T) -> T {
+        look(&self.state.lock().unwrap().schedules)
     }
 
-    fn newest_gateway(&self) -> watch::Receiver<Option<Revision>> {
-        self.newest_gateway.subscribe()
+    async fn set_schedule(&self, name: String, schedule: Schedule) -> Result<ScheduleOutcome, ServiceError> {
+        self.change_schedules(|nonce| ScheduleOp::Set { nonce, name, schedule: Box::new(schedule) }).await
     }
 
-    async fn set_gateway(
-        &self,
-        expect: Option<Revision>,
-        document: Bytes,
-        source: String,
-    ) -> Result<GatewayOutcome, ServiceError> {
-        self.pass().await?;
-        let state = &mut *self.state.lock().unwrap();
-        let (clock, limits) = (&mut state.clock, &Limits::of(Level::GATEWAY));
-        let time = Stamp(clock.latest().0 + 1);
-        let rolling = &mut Rolling::default();
-        let mends = skep_state::clock::mends::Mends::default();
-        let mut at = At { index: 1, clock, mends: &mends, level: Level::GATEWAY, limits, rolling };
-        let op = GatewayOp::Set { nonce: time.0, expect, lineage: 0xab, document, source };
-        let OpOutcome::Gateway(outcome) = state.gateway.apply((&op, time), &mut at).unwrap() else {
-            panic!("another outcome");
-        };
-        self.newest_gateway.send_replace(state.gateway.newest().map(|(revision, _)| revision));
-        Ok(outcome)
+    async fn remove_schedule(&self, name: String) -> Result<ScheduleOutcome, ServiceError> {
+        self.change_schedules(|nonce| ScheduleOp::Remove { nonce, name }).await
     }
 }
 

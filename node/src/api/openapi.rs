@@ -137,7 +137,7 @@ mod tests {
                 assert!(names.insert(operation["operationId"].as_str().unwrap().to_owned()), "{operation}");
             }
         }
-        assert_eq!(names.len(), 37);
+        assert_eq!(names.len(), 42);
     }
 
     #[test]

@@ -63,8 +63,13 @@ pub fn public_app<A: TaskApi + GatewayApi>(api: A, limits: PublicLimits, metrics
         .route("/operator", get(export::check::<A>))
         .route("/export", get(export::get::<A>))
         .route("/openapi.json", get(openapi::get))
-        .with_state(Arc::new(Public { served: served.clone(), feed: feed.clone(), overview, token }))
-        .merge(kinds::routes(&served, &feed, &queues))
+        .with_state(Arc::new(Public {
+            served: served.clone(),
+            feed: feed.clone(),
+            overview,
+            token: token.clone(),
+        }))
+        .merge(kinds::routes(&served, &feed, &queues, token))
         .merge(gateway::routes(watches))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed);

@@ -11,6 +11,7 @@ mod live;
 mod lost;
 mod page;
 mod reads;
+mod schedules;
 mod tasks;
 mod writes;
 

@@ -93,6 +93,8 @@ pub(super) enum VerbArgs {
     },
     /// List the workers that are known, with what each holds
     Workers(Output),
+    /// List the schedules of tasks: when each fires, and what has come of it
+    Schedules(Output),
     /// Show or change what the gateway is told: the document that the cluster keeps for its balancers
     #[command(subcommand)]
     Config(ConfigArgs),

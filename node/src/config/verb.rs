@@ -110,6 +110,7 @@ pub enum TasksVerb {
     Queues,
     Tasks { queue: String, state: Option<String>, limit: u16, after: Option<String> },
     Workers,
+    Schedules,
 }
 
 /// What to do with the gateway's document.
@@ -166,6 +167,9 @@ pub(super) fn resolve(args: VerbArgs, layers: &Layers) -> Result<Verb, ConfigErr
         }
         VerbArgs::Workers(output) => {
             Verb::Tasks { admin: admin()?, verb: TasksVerb::Workers, json: output.json }
+        }
+        VerbArgs::Schedules(output) => {
+            Verb::Tasks { admin: admin()?, verb: TasksVerb::Schedules, json: output.json }
         }
         VerbArgs::Config(args) => config(args, layers)?,
         VerbArgs::TransferLeader { id: to, output } => Verb::TransferLeader {

@@ -5,13 +5,15 @@
 #![allow(dead_code)]
 
 mod asked;
+mod schedules;
 
 use utoipa::ToSchema;
 
 pub(crate) use asked::{
-    Beat, CompleteTask, FailTask, PutTasks, QueueSettings, QuietWorker, ReleaseTask, SnoozeTask, TaskClaim,
-    TaskProgress,
+    Beat, CompleteTask, FailTask, PutTasks, QueueSettings, QuietWorker, ReleaseTask, SetSchedule, SnoozeTask,
+    TaskClaim, TaskProgress,
 };
+pub(crate) use schedules::{Schedule, ScheduleList, ScheduleRemoved};
 
 /// A message that is a text.
 #[derive(ToSchema)]

@@ -7,10 +7,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use skep_base::id::NodeId;
 use skep_state::heap::Held;
+use skep_state::kinds::schedules::Schedules;
 use skep_state::kinds::tasks::Tasks;
 use skep_state::kinds::text::Newest;
 use skep_state::level::Level;
 use skep_state::message::{Digest, StoredMessage};
+use skep_state::schedule::{Schedule, ScheduleOutcome};
 use skep_state::task::{TaskOp, TaskOutcome};
 use skep_store::{Applied, Lookup};
 use tokio::sync::watch;
@@ -120,6 +122,18 @@ pub trait TaskApi: MessageApi {
     /// The workers after a name that the leader has heard of, at most so many; none where it cannot be asked now.
     fn heard_workers(&self, after: &str, limit: u32)
     -> impl Future<Output = Option<Vec<HeardWorker>>> + Send;
+    /// Looks at the schedules as far as they are applied here.
+    fn schedules<T>(&self, look: impl FnOnce(&Schedules) -> T) -> T;
+    /// Makes a schedule, or another of the one that has the name.
+    fn set_schedule(
+        &self,
+        name: String,
+        schedule: Schedule,
+    ) -> impl Future<Output = Result<ScheduleOutcome, ServiceError>> + Send;
+    fn remove_schedule(
+        &self,
+        name: String,
+    ) -> impl Future<Output = Result<ScheduleOutcome, ServiceError>> + Send;
 }
 
 impl TaskApi for Service {
@@ -170,6 +184,22 @@ impl TaskApi for Service {
         limit: u32,
     ) -> impl Future<Output = Option<Vec<HeardWorker>>> + Send {
         Service::heard_workers(self, after, limit)
+    }
+    fn schedules<T>(&self, look: impl FnOnce(&Schedules) -> T) -> T {
+        Service::schedules(self, look)
+    }
+    fn set_schedule(
+        &self,
+        name: String,
+        schedule: Schedule,
+    ) -> impl Future<Output = Result<ScheduleOutcome, ServiceError>> + Send {
+        Service::set_schedule(self, name, schedule)
+    }
+    fn remove_schedule(
+        &self,
+        name: String,
+    ) -> impl Future<Output = Result<ScheduleOutcome, ServiceError>> + Send {
+        Service::remove_schedule(self, name)
     }
 }
 

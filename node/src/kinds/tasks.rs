@@ -1,7 +1,7 @@
 //! Tasks as served: clients put them and ask what became of them, workers claim and end them, operators look after
 //! queues. `docs/tasks.md` tells it to whoever uses it.
 
-mod asked;
+pub(crate) mod asked;
 mod batches;
 mod client;
 mod crawl;
@@ -11,7 +11,7 @@ pub(crate) mod oversee;
 mod pages;
 mod readers;
 mod roster;
-mod shown;
+pub(crate) mod shown;
 mod stream;
 mod worker;
 
@@ -226,7 +226,7 @@ fn named_id(text: &str) -> Result<TaskId, Problem> {
 }
 
 /// What an outcome is that is not what was asked for.
-fn refused(outcome: &TaskOutcome) -> Problem {
+pub(crate) fn refused(outcome: &TaskOutcome) -> Problem {
     let (kind, detail) = match outcome {
         TaskOutcome::QueueFull { queue } => {
             (ProblemKind::QueueFull, format!("queue {queue} has as many unfinished tasks as it may"))

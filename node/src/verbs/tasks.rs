@@ -1,4 +1,4 @@
-//! The verbs `queues`, `tasks` and `workers`: what the node that is asked knows of them.
+//! The verbs `queues`, `tasks`, `workers` and `schedules`: what the node that is asked knows of them.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -54,6 +54,27 @@ pub(super) async fn run(
                 writeln!(out, "there are more: --after {}", cell(after))?;
             }
             Ok(())
+        }
+        TasksVerb::Schedules => {
+            let answer = client.get("/schedules").await?;
+            if json {
+                return print_json(out, &answer);
+            }
+            let rows: Vec<Value> = items(&answer, "schedules")
+                .iter()
+                .map(|schedule| {
+                    let mut row = schedule.clone();
+                    row["when"] = match schedule["cron"].as_str() {
+                        Some(cron) => format!("{cron} ({})", text(&schedule["timezone"])).into(),
+                        None => format!("every {}", text(&schedule["every"])).into(),
+                    };
+                    row
+                })
+                .collect();
+            let counts = ["fired", "met", "missed", "refused"];
+            let columns = ["name", "queue", "kind", "when", "next", "last"];
+            let columns: Vec<&str> = columns.into_iter().chain(counts).chain(["paused", "error"]).collect();
+            show(out, &columns, &counts, &rows)
         }
         TasksVerb::Workers => {
             let workers = workers(&client).await?;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::gateway::{GatewayOp, GatewayOutcome};
 use crate::level::Level;
 use crate::message::Digest;
+use crate::schedule::{ScheduleOp, ScheduleOutcome};
 use crate::task::{TaskOp, TaskOutcome};
 use skep_base::id::RequestId;
 
@@ -73,6 +74,8 @@ pub enum Op {
     },
     /// Changes the gateway's document. Level [`Level::GATEWAY`].
     Gateway { time_ms: u64, op: GatewayOp },
+    /// Changes schedules, or has one fire. Level [`Level::SCHEDULES`].
+    Schedules { time_ms: u64, op: ScheduleOp },
 }
 
 /// A client's idempotency key, hashed.
@@ -126,6 +129,7 @@ pub enum OpOutcome {
     /// It was set back as often as can be remembered: nothing was done.
     TooManyMends,
     Gateway(GatewayOutcome),
+    Schedules(ScheduleOutcome),
 }
 
 /// What a command came to: one outcome for each of its operations, in their order.
@@ -162,6 +166,7 @@ impl Op {
             | Op::MendTime { .. } => 64,
             Op::Tasks { op, .. } => 16 + op.size_estimate(),
             Op::Gateway { op, .. } => 16 + op.size_estimate(),
+            Op::Schedules { op, .. } => 16 + op.size_estimate(),
         }
     }
 
@@ -175,6 +180,7 @@ impl Op {
             Op::Gateway { .. } => true,
             Op::DropMessages { .. } | Op::RemoveMessage { .. } | Op::MendTime { .. } => false,
             Op::Tasks { op, .. } => op.takes_room(),
+            Op::Schedules { op, .. } => op.takes_room(),
         }
     }
 
@@ -186,7 +192,8 @@ impl Op {
             | Op::WriteText { time_ms, .. }
             | Op::Claim { time_ms, .. }
             | Op::Tasks { time_ms, .. }
-            | Op::Gateway { time_ms, .. } => {
+            | Op::Gateway { time_ms, .. }
+            | Op::Schedules { time_ms, .. } => {
                 *time_ms = if keeps { now_ms.min(*time_ms) } else { now_ms };
             }
             // By then another may lead, whose clocks have not agreed yet: no earlier than was looked at.
@@ -205,6 +212,7 @@ impl Op {
             Op::Tasks { .. } => Level::TASKS,
             Op::MendTime { .. } => Level::TIME_MENDS,
             Op::Gateway { .. } => Level::GATEWAY,
+            Op::Schedules { .. } => Level::SCHEDULES,
         }
     }
 
@@ -215,6 +223,7 @@ impl Op {
             Op::WriteText { request, .. } => request.0 as u64,
             Op::Tasks { op, .. } => op.nonce(),
             Op::Gateway { op, .. } => op.nonce(),
+            Op::Schedules { op, .. } => op.nonce(),
             Op::Claim { .. }
             | Op::DropMessages { .. }
             | Op::RemoveMessage { .. }

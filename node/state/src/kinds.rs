@@ -6,6 +6,7 @@ pub mod claims;
 mod common;
 pub mod gateway;
 pub mod messages;
+pub mod schedules;
 pub mod tasks;
 pub mod text;
 
@@ -27,6 +28,7 @@ pub use common::CommonRecord;
 use gateway::{Gateway, GatewayRecord};
 use messages::Messages;
 use messages::removed::RemovedRecord;
+use schedules::{Schedules, SchedulesRecord};
 use tasks::{Tasks, TasksRecord};
 use text::{Text, TextRecord, Write};
 
@@ -146,6 +148,7 @@ kinds! { over records, claim_records, heap:
     claims: Claims<C>, as ClaimsRecord, on claim_records;
     tasks: Tasks, as TasksRecord, on heap;
     gateway: Gateway, as GatewayRecord, on ();
+    schedules: Schedules, as SchedulesRecord, on ();
 }
 
 impl<R: Records, C: ClaimRecords> Kinds<R, C> {
@@ -250,6 +253,9 @@ impl<R: Records, C: ClaimRecords> Kinds<R, C> {
             }
             Op::Tasks { time_ms, op } => self.tasks.apply((op, Stamp(*time_ms)), &mut at),
             Op::Gateway { time_ms, op } => self.gateway.apply((op, Stamp(*time_ms)), &mut at),
+            Op::Schedules { time_ms, op } => {
+                self.schedules.apply((op, Stamp(*time_ms), &mut self.tasks), &mut at)
+            }
             Op::Level { level } => self.raise(*level),
             Op::MendTime { time_ms, newest_ms } => Ok(self.mend_time(Stamp(*time_ms), Stamp(*newest_ms))),
             // Applied where the guard is.
@@ -313,6 +319,7 @@ impl<R: Records, C: ClaimRecords> Kinds<R, C> {
         self.claims.mend_time(ceiling);
         self.tasks.mend_time(latest.0, ceiling.0);
         self.gateway.mend_time(ceiling);
+        self.schedules.mend_time(ceiling);
         OpOutcome::TimeMended { from_ms: latest.0, to_ms: ceiling.0 }
     }
 }

@@ -148,6 +148,7 @@ pub fn hold(draw_op: impl Fn(&mut Draw) -> Op) {
             let after = one.kinds.revisions();
             assert!(after.messages >= before.messages && after.text >= before.text);
             assert!(after.tasks >= before.tasks && after.gateway >= before.gateway);
+            assert!(after.schedules >= before.schedules);
             if draw.within(0..8) == 0 {
                 other = other.reopened();
                 // Whose request made a message is no part of the state.

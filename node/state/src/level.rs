@@ -15,7 +15,7 @@
 //! | 5 | 0.2.0 | the [rolling hash](crate::rolling); and a request of peers, by which they compare it |
 //! | 6 | 0.2.0 | tasks, and requests of peers for them, which are no state; [`Op::MendTime`], by which the replicated clock is set back, and that claims move it on; an operator's request to the leader for it; and that nodes' proofs in gossip are demanded |
 //! | 7 | 0.2.0 | the gateway's document |
-//! | 8 | 0.2.0 | bytes of tasks in files, and many more of them |
+//! | 8 | 0.2.0 | bytes of tasks in files, and many more of them; schedules |
 //!
 //! [`Op::Level`]: crate::command::Op::Level
 //! [`Op::MendTime`]: crate::command::Op::MendTime
@@ -47,6 +47,8 @@ impl Level {
     pub const PROOFS: Level = Level(6);
     /// From which on the cluster keeps what balancers obey.
     pub const GATEWAY: Level = Level(7);
+    /// From which on there are schedules of tasks.
+    pub const SCHEDULES: Level = Level(8);
 }
 
 impl Default for Level {
@@ -95,6 +97,10 @@ pub struct Limits {
     /// Documents before the newest that are kept, and bytes of all of them.
     pub gateway_history_max: usize,
     pub gateway_history_bytes_max: usize,
+    /// Schedules of tasks, bytes of one, and of all of them.
+    pub schedules_max: usize,
+    pub schedule_bytes_max: usize,
+    pub schedules_bytes_max: usize,
 }
 
 impl Limits {
@@ -127,6 +133,9 @@ impl Limits {
             gateway_document_bytes_max: 8 * 1024 * 1024,
             gateway_history_max: 32,
             gateway_history_bytes_max: 16 * 1024 * 1024,
+            schedules_max: 1024,
+            schedule_bytes_max: 64 * 1024,
+            schedules_bytes_max: 8 * MIB,
         }
     }
 

@@ -17,6 +17,7 @@ pub mod level;
 pub mod message;
 pub mod records;
 pub mod rolling;
+pub mod schedule;
 pub mod section;
 pub mod task;
 

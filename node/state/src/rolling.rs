@@ -21,6 +21,7 @@
 //! set back  8 upto_seq:u64 before_claim:u64 ceiling_ms:u64
 //! gateway   9 number:u64 lineage:u128 time_ms:u64 len:u64 source[len] len:u64 document[len]
 //! renewed   10 number:u64 lineage:u128
+//! schedules 11 what:u8 number:u64.. (len:u64 text[len]).., as the kind has them (kinds/schedules/noted.rs)
 //! ```
 //!
 //! Little-endian. An entry without effects leaves the hash as it is. It tells nodes that do the same from those that do
@@ -66,6 +67,8 @@ pub enum Effect<'a> {
     Gateway { revision: Revision, time: Stamp, source: &'a str, document: &'a [u8] },
     /// The gateway's document is of another lineage.
     GatewayRenewed { revision: Revision },
+    /// Something of the schedules is so from here on: `what` says of what, and how many numbers and texts follow.
+    Schedules { what: u8, numbers: &'a [u64], texts: &'a [&'a [u8]] },
 }
 
 /// The hash while entries are applied.
@@ -158,14 +161,8 @@ fn write(entry: &mut SipHasher13, effect: Effect<'_>) {
             entry.write(bytes);
         }
         Effect::ClaimsEnded { first } => entry.write(&numbered(6, first)),
-        Effect::Tasks { what, numbers, texts } => {
-            entry.write(&[7, what]);
-            numbers.iter().for_each(|number| entry.write(&number.to_le_bytes()));
-            for text in texts {
-                entry.write(&(text.len() as u64).to_le_bytes());
-                entry.write(text);
-            }
-        }
+        Effect::Tasks { what, numbers, texts } => listed(entry, [7, what], numbers, texts),
+        Effect::Schedules { what, numbers, texts } => listed(entry, [11, what], numbers, texts),
         Effect::TimeMended { upto_seq, before_claim, ceiling } => {
             entry.write(&numbered(8, upto_seq));
             entry.write(&before_claim.to_le_bytes());
@@ -184,6 +181,16 @@ fn write(entry: &mut SipHasher13, effect: Effect<'_>) {
             entry.write(&numbered(10, revision.number));
             entry.write(&revision.lineage.to_le_bytes());
         }
+    }
+}
+
+/// Numbers, and texts after their lengths.
+fn listed(entry: &mut SipHasher13, head: [u8; 2], numbers: &[u64], texts: &[&[u8]]) {
+    entry.write(&head);
+    numbers.iter().for_each(|number| entry.write(&number.to_le_bytes()));
+    for text in texts {
+        entry.write(&(text.len() as u64).to_le_bytes());
+        entry.write(text);
     }
 }
 

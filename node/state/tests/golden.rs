@@ -85,14 +85,13 @@ fn the_bounds_of_each_level_are_those_that_it_began_with() {
         gateway_document_bytes_max: 8_388_608,
         gateway_history_max: 32,
         gateway_history_bytes_max: 16_777_216,
+        schedules_max: 1_024,
+        schedule_bytes_max: 65_536,
+        schedules_bytes_max: 8_388_608,
     };
-    for level in 1..=3 {
-        assert_eq!(Limits::of(Level(level)), first, "level {level}");
-    }
+    (1..=3).for_each(|level| assert_eq!(Limits::of(Level(level)), first, "level {level}"));
     let fourth = Limits { claims_max: 10_485_760, claim_age_ms_min: 900_000, ..first };
-    for level in 4..=7 {
-        assert_eq!(Limits::of(Level(level)), fourth, "level {level}");
-    }
+    (4..=7).for_each(|level| assert_eq!(Limits::of(Level(level)), fourth, "level {level}"));
     let eighth = Limits { task_bytes_max: 4_294_967_296, task_memory_max: 201_326_592, ..fourth };
     assert_eq!(Limits::of(Level(8)), eighth);
     assert_eq!(Level::NEWEST, Level(8), "a new level's bounds are pinned here");

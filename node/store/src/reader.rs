@@ -11,6 +11,7 @@ use skep_state::clock::Stamp;
 use skep_state::command::{ClaimKey, Op};
 use skep_state::gateway::Revision;
 use skep_state::kinds::gateway::Gateway;
+use skep_state::kinds::schedules::Schedules;
 use skep_state::kinds::tasks::Tasks;
 use skep_state::kinds::text::Newest;
 use skep_state::level::Level;
@@ -261,6 +262,11 @@ impl Reader {
     /// Looks at the tasks. Whoever looks holds up what is applied.
     pub fn tasks<T>(&self, look: impl FnOnce(&Tasks) -> T) -> T {
         look(&self.core.lock().kinds.tasks)
+    }
+
+    /// Looks at the schedules. Whoever looks holds up what is applied.
+    pub fn schedules<T>(&self, look: impl FnOnce(&Schedules) -> T) -> T {
+        look(&self.core.lock().kinds.schedules)
     }
 
     /// Looks at the gateway's documents. Whoever looks holds up what is applied.

@@ -11,6 +11,8 @@
 //! | `message-gone` | 410 | the message was there, and was taken out |
 //! | `invalid-task` | 400 | a task, or what is said of one, is not as it can be |
 //! | `no-worker` | 401 | the workers' token is missing or another one |
+//! | `invalid-schedule` | 400 | a schedule of tasks is not as it can be |
+//! | `schedule-not-found` | 404 | no schedule of tasks has this name |
 //! | `task-not-found` | 404 | no task has this id |
 //! | `batch-not-found` | 404 | no batch of tasks has this id |
 //! | `worker-not-found` | 404 | the leader has not heard of this worker for as long as a lease |
@@ -19,7 +21,7 @@
 //! | `task-finished` | 409 | the task has ended otherwise |
 //! | `task-gone` | 410 | the task was there, and is known no more |
 //! | `queue-full` | 429 | the queue has as many unfinished tasks as it may |
-//! | `tasks-full` | 429 | there is no room for more tasks, queues or workers |
+//! | `tasks-full` | 429 | there is no room for more tasks, queues, workers or schedules |
 //! | `no-balancer` | 403 | this is for balancers, over TLS with the cluster's or the edge key |
 //! | `no-gateway` | 404 | there is no document of the gateway, or it has no such object, or not such a past |
 //! | `invalid-gateway` | 422 | the gateway's document has faults, each of which `faults` names |
@@ -135,6 +137,8 @@ kinds! {
     MessageGone = "message-gone", GONE, "The message is gone";
     InvalidTask = "invalid-task", BAD_REQUEST, "There can be no such task";
     NoWorker = "no-worker", UNAUTHORIZED, "This is for workers";
+    InvalidSchedule = "invalid-schedule", BAD_REQUEST, "There can be no such schedule";
+    ScheduleNotFound = "schedule-not-found", NOT_FOUND, "There is no such schedule";
     TaskNotFound = "task-not-found", NOT_FOUND, "There is no such task";
     WorkerNotFound = "worker-not-found", NOT_FOUND, "There is no such worker";
     BatchNotFound = "batch-not-found", NOT_FOUND, "There is no such batch";

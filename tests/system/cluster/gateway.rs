@@ -10,7 +10,7 @@ use skep_kit::effort::machine_shared;
 use skep_kit::programs::{self, Ended, run_to_end};
 use skep_kit::wait::{PATIENCE, until};
 
-const TOKEN: &str = "an-operators-token-for-tests";
+pub const TOKEN: &str = "an-operators-token-for-tests";
 pub const READER: &str = r#"{"routes":{"read":{"match":{"path":"/read"},"service":"reader"}},"services":{"reader":{"urls":["http://127.0.0.1:5000"]}}}"#;
 
 /// What a request of an operator comes to: 503 also where no answer came, and nobody knows.

@@ -42,6 +42,7 @@ mod repeats;
 mod replace;
 mod retention;
 mod rotation;
+mod schedules;
 mod scrub;
 mod signals;
 mod strangers;

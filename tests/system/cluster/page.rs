@@ -190,7 +190,7 @@ async fn two_windows_show_every_message_once_while_each_node_dies_in_turn() {
     assert_eq!(complaints, Vec::<String>::new());
 
     let docs = browser.open(&format!("{url}docs"), 1280, 900).await;
-    docs.wait("the documentation is shown", "document.querySelectorAll('.opblock').length === 37").await;
+    docs.wait("the documentation is shown", "document.querySelectorAll('.opblock').length === 42").await;
     docs.screenshot(&picture("docs")).await;
     assert_eq!(browser.take_complaints(), Vec::<String>::new());
 }

@@ -190,3 +190,32 @@ pub(crate) struct QueueSettings {
     #[schema(required = false, inline)]
     pub key_pause: Span,
 }
+
+/// A schedule of tasks.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SetSchedule {
+    /// What is put at each fire: at no time of its own (`at`). With the times, up to 64 KiB.
+    pub task: PutTask,
+    /// Minute, hour, day of month, month and day of week; not beside `every`.
+    #[schema(
+        required = false,
+        min_length = 9,
+        max_length = 256,
+        nullable = false,
+        example = "0 3 * * mon-fri"
+    )]
+    pub cron: Option<String>,
+    /// By whose clocks, as the IANA database calls it; for `cron`.
+    #[schema(required = false, max_length = 64, nullable = false, default = "UTC")]
+    pub timezone: Option<String>,
+    /// How far apart, at least a second; not beside `cron`.
+    #[schema(required = false, inline)]
+    pub every: Span,
+    /// It does not fire.
+    #[schema(required = false, default = false)]
+    pub paused: bool,
+    /// What was missed is made up for, once; else what is more than a minute late is not.
+    #[schema(required = false, default = true)]
+    pub catch_up: bool,
+}

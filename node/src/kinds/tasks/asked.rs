@@ -122,7 +122,7 @@ pub(crate) fn put_any(queue: &str, body: &[u8]) -> Result<NewTask, Problem> {
 }
 
 impl TaskAsked<'_> {
-    fn task(self) -> Result<NewTask, Problem> {
+    pub(crate) fn task(self) -> Result<NewTask, Problem> {
         let queue = queue_name(&self.queue)?.to_owned();
         let ms = |span: Option<Span>, default| span.map_or(default, |span| span.0);
         let when = match (self.delay, self.at) {

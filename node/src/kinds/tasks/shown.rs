@@ -247,7 +247,7 @@ impl QueueShown {
     }
 }
 
-pub(super) fn time(ms: u64) -> String {
+pub(crate) fn time(ms: u64) -> String {
     let mut text = Vec::new();
     time_rfc3339(ms, &mut text);
     String::from_utf8(text).unwrap_or_default()

@@ -9,6 +9,7 @@ use skep_state::kinds::KindsRecord;
 use skep_state::kinds::gateway::GatewayRecord;
 use skep_state::kinds::tasks::TasksRecord;
 use skep_state::level::Level;
+use skep_state::schedule::ScheduleOutcome;
 use skep_state::task::TaskOutcome;
 use skep_store::{SnapshotData, SnapshotSink, StoreError};
 use tokio::sync::mpsc;
@@ -33,9 +34,10 @@ impl Operator {
         self.read_indexer.confirm(deadline).await.map_err(|error| failed(&error))?;
         let has_tasks = self.reader.tasks(|tasks| !tasks.is_empty());
         let has_gateway = self.reader.gateway(|gateway| gateway.newest().is_some());
+        let has_tasks = has_tasks || self.reader.schedules(|schedules| !schedules.is_empty());
         if self.reader.last_seq() > 0 || self.reader.newest_text().is_some() || has_tasks || has_gateway {
             return Err(OperatorError::Refused(
-                "this cluster holds messages, tasks or a gateway's document; restore goes into an empty one"
+                "this cluster holds messages, tasks, schedules or a gateway's document; restore goes into an empty one"
                     .into(),
             ));
         }
@@ -53,6 +55,13 @@ impl Operator {
         let checked = tokio::task::spawn_blocking(move || (snapshot.check_payloads(), snapshot)).await;
         let (checked, snapshot) = checked.map_err(|error| failed(&error))?;
         checked.map_err(|error| OperatorError::Refused(error.to_string()))?;
+        let has_schedules = !snapshot.header().kinds.schedules.is_empty();
+        if has_schedules && self.reader.level() < Level::SCHEDULES {
+            return Err(OperatorError::Refused(
+                "the snapshot holds schedules, to which the members have not agreed yet (--level-after)"
+                    .into(),
+            ));
+        }
         // Balancers obey it at once.
         if let Some(newest) = snapshot.header().kinds.gateway.newest() {
             let document = newest.document.clone();
@@ -121,6 +130,11 @@ fn made_again(outcomes: &[OpOutcome]) -> Result<u64, OperatorError> {
         |it: &&OpOutcome| matches!(it, OpOutcome::Gateway(it) if !matches!(it, GatewayOutcome::Set { .. }));
     if let Some(refused) = outcomes.iter().find(is_refused) {
         let why = format!("the cluster does not take a document of the snapshot's gateway ({refused:?})");
+        return Err(OperatorError::Failed(why));
+    }
+    let is_refused = |it: &&OpOutcome| matches!(it, OpOutcome::Schedules(it) if !matches!(it, ScheduleOutcome::Set { .. }));
+    if let Some(refused) = outcomes.iter().find(is_refused) {
+        let why = format!("the cluster does not take a schedule of the snapshot ({refused:?})");
         return Err(OperatorError::Failed(why));
     }
     match refused {
@@ -242,6 +256,14 @@ mod tests {
     fn a_restore_that_a_document_is_refused_of_does_not_say_that_it_is_whole() {
         let refused = OpOutcome::Gateway(GatewayOutcome::Other { newest: None });
         let failed = made_again(&[OpOutcome::Message { seq: 1, created: true }, refused]).unwrap_err();
+        assert!(matches!(failed, OperatorError::Failed(_)), "{failed}");
+    }
+
+    #[test]
+    fn a_restore_that_a_schedule_is_refused_of_does_not_say_that_it_is_whole() {
+        let set = || OpOutcome::Schedules(ScheduleOutcome::Set { created: true });
+        assert_eq!(made_again(&[set(), set()]).unwrap(), 0);
+        let failed = made_again(&[set(), OpOutcome::Schedules(ScheduleOutcome::Full)]).unwrap_err();
         assert!(matches!(failed, OperatorError::Failed(_)), "{failed}");
     }
 

@@ -37,7 +37,8 @@ impl Wanted {
             | Op::Level { .. }
             | Op::Tasks { .. }
             | Op::MendTime { .. }
-            | Op::Gateway { .. } => {}
+            | Op::Gateway { .. }
+            | Op::Schedules { .. } => {}
         }
     }
 

@@ -148,6 +148,7 @@ fn outcome_to(outcome: &OpOutcome) -> (u8, u64) {
         | OpOutcome::TimeMended { .. }
         | OpOutcome::TimeKept
         | OpOutcome::TooManyMends
+        | OpOutcome::Schedules(_)
         | OpOutcome::Gateway(_) => (8, 0),
     }
 }
