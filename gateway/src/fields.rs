@@ -29,7 +29,7 @@ const FRAMING: [&str; 20] = [
 ];
 
 /// What the balancer says of who was authenticated. Nobody else says so, in whatever spelling.
-const OF_CONSUMERS: [&str; 2] = ["x-consumer-id", "x-consumer-groups"];
+pub const OF_CONSUMERS: [&str; 2] = ["x-consumer-id", "x-consumer-groups"];
 
 /// A field's name, in lower case, that a document may match or edit.
 pub fn name(text: &str) -> Result<String, String> {
