@@ -189,6 +189,12 @@ impl Gateway {
         }
     }
 
+    /// Whether who has a way by a route that wanted to know who asks could still prove it.
+    pub fn still_may(&self, via: &Via) -> bool {
+        // Without any routes, there is nobody to prove anything.
+        self.dispatches.routed().is_some_and(|routed| via.is_still_proved(&routed.held.0.table.consumers))
+    }
+
     /// The answer that is the balancer's own, whatever is configured; None where the request asks for another.
     pub fn own(&self, asked: Asked<'_>) -> Option<Answer> {
         self.answer(&asked, builtin::known(asked.head.method, &asked.head.target(asked.buf).whole()))

@@ -215,6 +215,11 @@ impl Auth {
     pub fn drops(&self, name: &[u8], value: &[u8]) -> bool {
         name.contains(&b'_') || self.keys.of_field(name, value).is_some()
     }
+
+    fn is_for(&self, consumer: &Known) -> bool {
+        let is_one = |group: &String| self.groups.binary_search(group).is_ok();
+        self.groups.is_empty() || consumer.groups.iter().any(is_one)
+    }
 }
 
 impl fmt::Display for Auth {
@@ -256,6 +261,14 @@ pub struct Known {
     pub groups_said: String,
 }
 
+/// Who asks, and by which key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Proof {
+    /// The consumer's place.
+    pub consumer: usize,
+    pub key: KeyDigest,
+}
+
 /// All consumers, by what they prove.
 #[derive(Debug, Default)]
 pub struct Consumers {
@@ -283,13 +296,13 @@ impl Consumers {
         self.list.get(at)
     }
 
-    /// The place of the consumer who sent these fields and this query, where the route is for it.
+    /// Who sent these fields and this query, where the route is for it.
     pub fn authenticate<'a>(
         &self,
         auth: &Auth,
         fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,
         query: &'a [u8],
-    ) -> Result<usize, Denied> {
+    ) -> Result<Proof, Denied> {
         let key = match auth.keys.presented(fields, query) {
             Presented::None => return Err(Denied::Missing),
             Presented::Several => return Err(Denied::Several),
@@ -297,13 +310,22 @@ impl Consumers {
         };
         // What can be nobody's is not hashed: a head has room for much.
         let can_be = (KEY_BYTES_MIN..=KEY_BYTES_MAX).contains(&key.len());
-        let found = can_be.then(|| self.by_key.get(&KeyDigest::of(&key))).flatten();
-        let at = *found.ok_or(Denied::Unknown)?;
-        let is_in = |it: &Known| it.groups.iter().any(|group| auth.groups.binary_search(group).is_ok());
-        if auth.groups.is_empty() || self.list.get(at).is_some_and(is_in) {
-            return Ok(at);
+        let found = can_be.then(|| self.of_key(KeyDigest::of(&key))).flatten();
+        let proof = found.ok_or(Denied::Unknown)?;
+        if self.get(proof.consumer).is_some_and(|it| auth.is_for(it)) {
+            return Ok(proof);
         }
-        Err(Denied::Group(at))
+        Err(Denied::Group(proof.consumer))
+    }
+
+    /// Whether who proved that before, to a route that asked for that, could again.
+    pub fn still_hold(&self, auth: &Auth, name: &str, key: KeyDigest) -> bool {
+        let now = self.of_key(key).and_then(|it| self.get(it.consumer));
+        now.is_some_and(|it| it.name == name && auth.is_for(it))
+    }
+
+    fn of_key(&self, key: KeyDigest) -> Option<Proof> {
+        self.by_key.get(&key).map(|at| Proof { consumer: *at, key })
     }
 }
 

@@ -108,7 +108,7 @@ impl Question {
         let Some(auth) = &entry.route.policies.auth else { return Ok(None) };
         let fields = self.headers.iter().filter_map(|it| it.split_once(':'));
         let fields = fields.map(|(name, value)| (name.trim().as_bytes(), value.trim().as_bytes()));
-        table.consumers.authenticate(auth, fields, query.as_bytes()).map(Some)
+        table.consumers.authenticate(auth, fields, query.as_bytes()).map(|it| Some(it.consumer))
     }
 }
 

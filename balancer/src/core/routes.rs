@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use skep_gateway::auth::Known;
+use skep_gateway::auth::{Consumers, Known, Proof};
 use skep_gateway::document::Route;
 use skep_gateway::fields::Edits;
 use skep_gateway::table::Entry;
@@ -95,17 +95,33 @@ pub struct Via {
     answer: Option<Arc<Edits>>,
     /// The place of the consumer who asks, where the route wanted to know.
     consumer: Option<usize>,
+    proof: Option<Proof>,
 }
 
 impl Via {
     /// `origin` is that of the page that asks, where one does.
     pub fn new(held: Rc<Held>, route: usize, service: Option<usize>, origin: Option<&[u8]>) -> Self {
         let answer = service.and_then(|_| held.0.answers[route].to(origin));
-        Self { held, route, service, answer, consumer: None }
+        Self { held, route, service, answer, consumer: None, proof: None }
     }
 
-    pub fn of_consumer(self, consumer: Option<usize>) -> Self {
-        Self { consumer, ..self }
+    /// The same, of the consumer at this place.
+    pub fn of_consumer(self, consumer: usize) -> Self {
+        Self { consumer: Some(consumer), ..self }
+    }
+
+    /// The same, where that was proved.
+    pub fn proved(self, proof: Option<Proof>) -> Self {
+        Self { consumer: proof.map(|it| it.consumer), proof, ..self }
+    }
+
+    /// Whether what was proved still could be, of these consumers.
+    pub fn is_still_proved(&self, by: &Consumers) -> bool {
+        let asked = self.entry().route.policies.auth.as_ref();
+        match (asked, self.proof, self.consumer()) {
+            (Some(auth), Some(proof), Some(consumer)) => by.still_hold(auth, &consumer.name, proof.key),
+            _ => true,
+        }
     }
 
     /// Who asks, where the route wanted to know.

@@ -79,11 +79,11 @@ impl Gateway {
             }));
         }
         // Whom a route does not ask costs it this one branch.
-        let mut consumer = None;
+        let mut proof = None;
         if let Some(auth) = &entry.route.policies.auth {
             let fields = head.fields.iter().map(|it| (it.name.of(buf), it.value.of(buf)));
             match table.consumers.authenticate(auth, fields, query.as_bytes()) {
-                Ok(at) => consumer = Some(at),
+                Ok(proved) => proof = Some(proved),
                 Err(denied) => return Some(self.denied(auth, denied, via(None))),
             }
         }
@@ -105,7 +105,7 @@ impl Gateway {
         if let Some(timeout) = table.services[service].1.timeout {
             plan.answer_within = timeout;
         }
-        plan.via = Some(via(Some(service)).of_consumer(consumer));
+        plan.via = Some(via(Some(service)).proved(proof));
         Some(Verdict::Forward { plan, target: Some(sent), shown: None })
     }
 
@@ -119,7 +119,7 @@ impl Gateway {
             Denied::Group(at) => {
                 stats.auth_group.add(1);
                 let (kind, detail) = (ProblemKind::GroupRefused, "this is not for who asks");
-                let via = via.of_consumer(Some(at));
+                let via = via.of_consumer(at);
                 return Verdict::Answer(Answer::problem(kind, "Forbidden", detail, Some(via)));
             }
         };

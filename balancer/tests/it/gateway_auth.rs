@@ -1,5 +1,7 @@
 //! Who asks: routes that want a key, what is said to who has none, and what a service is told of who has.
 
+use std::time::{Duration, Instant};
+
 use crate::harness::*;
 use crate::http2_streams;
 use crate::process::{Process, ask};
@@ -251,6 +253,58 @@ fn a_key_that_is_taken_away_opens_nothing_with_the_next_request() {
     balancer.route(&document().replace(BOB, "another-key-0000001"), &[]);
     client.send(&ask);
     assert!(client.answer().0.starts_with("HTTP/1.1 401 "));
+}
+
+/// Says what it hears.
+fn echoing() -> Scripted {
+    Scripted::start(|served| {
+        served.head().unwrap();
+        served.send("HTTP/1.1 101 X\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n");
+        while let Ok(n @ 1..) = std::io::Read::read(&mut served.stream, &mut [0; 16]) {
+            served.send(vec![b'x'; n]);
+        }
+    })
+}
+
+#[tokio::test]
+async fn a_key_that_is_taken_away_ends_the_websockets_that_it_opened_and_no_others() {
+    let backend = echoing();
+    let balancer = Balancer::start(&[]);
+    balancer.route(&document(), &[("app", &[backend.address])]);
+    let open = |target: &str, key: &str| {
+        let mut client = balancer.client();
+        client.send(format!(
+            "GET {target} HTTP/1.1\r\nhost: a\r\nx-api-key: {key}\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"
+        ));
+        assert!(client.until("\r\n\r\n").starts_with("HTTP/1.1 101 "));
+        client
+    };
+    let (mut alice, mut bob) = (open("/any", ALICE), open("/any", BOB));
+    let (mut staff, mut stranger) = (open("/staff", ALICE), open("/open", BOB));
+    let (sender, connection) = http2_streams::connect(balancer.http).await;
+    tokio::spawn(connection);
+    let mut connect = http2_streams::request("CONNECT", "/any");
+    connect.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
+    connect.headers_mut().insert("x-api-key", BOB.parse().unwrap());
+    let (answer, _stream) = sender.ready().await.unwrap().send_request(connect, false).unwrap();
+    let mut over_http2 = answer.await.unwrap().into_body();
+    // A change that takes nothing from them ends none of them, however often it is looked.
+    balancer.route(&document().replace("max_body = \"4\"", "max_body = \"5\""), &[]);
+    pause(Duration::from_millis(1200));
+    for client in [&mut alice, &mut bob, &mut staff, &mut stranger] {
+        client.send("ping");
+        client.until("xxxx");
+    }
+    let begun = Instant::now();
+    let without = document().replace(BOB, "another-key-0000001").replace("\"staff\", \"ops\"", "\"ops\"");
+    balancer.route(&without, &[]);
+    assert_eq!((bob.rest_or_reset(), staff.rest_or_reset()), (String::new(), String::new()));
+    while let Some(Ok(_)) = over_http2.data().await {}
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    for client in [&mut alice, &mut stranger] {
+        client.send("ping");
+        client.until("xxxx");
+    }
 }
 
 #[tokio::test]

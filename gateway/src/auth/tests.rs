@@ -25,8 +25,8 @@ fn auth(keys: Keys, groups: &[&str]) -> Auth {
 fn who(auth: &Auth, fields: &[(&str, &str)], query: &str) -> Result<String, Denied> {
     let all = consumers();
     let fields = fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
-    let at = all.authenticate(auth, fields, query.as_bytes())?;
-    Ok(all.get(at).unwrap().name.clone())
+    let proof = all.authenticate(auth, fields, query.as_bytes())?;
+    Ok(all.get(proof.consumer).unwrap().name.clone())
 }
 
 #[test]
@@ -101,6 +101,17 @@ fn who_is_in_none_of_the_groups_is_known_and_denied() {
     assert_eq!(who(&staff, &[("x-api-key", ALICE)], ""), Ok("alice".into()));
     assert_eq!(who(&staff, &[("x-api-key", BOB)], ""), Err(Denied::Group(1)));
     assert_eq!(who(&staff, &[("x-api-key", "0123456789abcdeg")], ""), Err(Denied::Unknown));
+}
+
+#[test]
+fn who_proved_it_before_still_could_while_the_key_and_the_group_are_the_same_consumers() {
+    let (all, key) = (consumers(), KeyDigest::of(ALICE.as_bytes()));
+    let (any, staff) = (auth(Keys::default(), &[]), auth(Keys::default(), &["staff"]));
+    assert!(all.still_hold(&any, "alice", key) && all.still_hold(&staff, "alice", key));
+    assert!(!all.still_hold(&any, "bob", key), "it is another's now");
+    assert!(!all.still_hold(&auth(Keys::default(), &["boss"]), "alice", key));
+    assert!(!all.still_hold(&any, "alice", KeyDigest::of(b"0123456789abcdeg")));
+    assert!(!all.still_hold(&staff, "bob", KeyDigest::of(BOB.as_bytes())));
 }
 
 /// Whatever stands where: who is known presented one key and no other, which is that consumer's; and every field that
