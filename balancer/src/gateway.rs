@@ -184,6 +184,11 @@ impl Gateway {
             Verdict::Forward { plan, target: None, shown: None }
         });
         match routed {
+            // Which parameters have keys is not known yet.
+            Some(routed) if routed.held.0.closed => {
+                let path = target.iter().position(|b| *b == b'?').map(|at| target[..at].to_vec());
+                verdict.showing(path)
+            }
             Some(routed) => verdict.showing(routed.held.0.table.without_keys(&target)),
             None => verdict,
         }

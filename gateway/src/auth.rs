@@ -203,17 +203,17 @@ impl Keys {
 
 /// The key behind one of the schemes that have keys.
 fn of_authorization(value: &[u8]) -> Option<&[u8]> {
-    let end = value.iter().position(|b| *b == b' ').unwrap_or(value.len());
+    let end = value.iter().position(|b| matches!(b, b' ' | b'\t')).unwrap_or(value.len());
     let (scheme, key) = value.split_at(end);
     let has_keys = scheme.eq_ignore_ascii_case(b"bearer") || scheme.eq_ignore_ascii_case(b"apikey");
     has_keys.then(|| key.trim_ascii())
 }
 
 impl Auth {
-    /// Whether a field of a request ends here: one that has a key, and any with `_` in its name, which some servers
-    /// read as `-`.
+    /// Whether a field of a request ends here: one that has a key, and any with `_` or another sign in its name that
+    /// some servers read as `-`.
     pub fn drops(&self, name: &[u8], value: &[u8]) -> bool {
-        name.contains(&b'_') || self.keys.of_field(name, value).is_some()
+        !is_plain(name) || self.keys.of_field(name, value).is_some()
     }
 
     fn is_for(&self, consumer: &Known) -> bool {
@@ -329,14 +329,38 @@ impl Consumers {
     }
 }
 
+/// Whether no server reads the name as another one.
+fn is_plain(name: &[u8]) -> bool {
+    name.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-')
+}
+
 /// A field that has keys alone: not one that says other things as well, nor one that servers read in two ways.
 pub(crate) fn key_field(text: &str) -> Result<String, String> {
-    const OTHERS: [&str; 4] = ["authorization", "proxy-authorization", "cookie", "idempotency-key"];
+    const OTHERS: [&str; 12] = [
+        "authorization",
+        "client-ip",
+        "cookie",
+        "idempotency-key",
+        "origin",
+        "proxy",
+        "proxy-authorization",
+        "range",
+        "referer",
+        "remote-user",
+        "user-agent",
+        "x-real-ip",
+    ];
+    /// What the protocol says otherwise, and what proxies say, which is read apart from what clients do.
+    const BEGINS: [&str; 8] =
+        ["accept", "access-control-", "content-", "if-", "sec-", "x-forwarded", "x-original-", "x-remote-"];
     let name = fields::name(text)?;
-    if name.contains('_') {
-        return Err(format!("{text:?} is read as another name by some servers: no '_'"));
+    if !is_plain(name.as_bytes()) {
+        return Err(format!(
+            "{text:?} is read as another name by some servers: letters, digits and '-' alone"
+        ));
     }
-    if OTHERS.contains(&name.as_str()) || fields::is_of_consumers(name.as_bytes()) {
+    let is_other = OTHERS.contains(&name.as_str()) || BEGINS.iter().any(|it| name.starts_with(it));
+    if is_other || fields::is_of_consumers(name.as_bytes()) {
         return Err(format!("{text:?} has something else to say: expected is a name as {HEADER}"));
     }
     Ok(name)

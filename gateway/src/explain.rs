@@ -95,9 +95,11 @@ impl Question {
             Err(denied @ Denied::Group(at)) => (Some(at), Some(denied)),
             Err(denied) => (None, Some(denied)),
         };
+        // Not even where a balancer would send it back to who came by plain HTTP: this is shown to people.
+        let left = entry.query_sent(query.as_bytes());
+        let query = left.as_deref().map_or(query.into(), String::from_utf8_lossy);
         let (outcome, goes) = outcome(entry, client, denied, &host, &format!("{path}{query}"));
-        let query = entry.query_sent(query.as_bytes()).unwrap_or_else(|| query.as_bytes().to_vec());
-        let sent = goes.then(|| format!("{}{}", entry.path_sent(&path), String::from_utf8_lossy(&query)));
+        let sent = goes.then(|| format!("{}{query}", entry.path_sent(&path)));
         let consumer = who.and_then(|at| table.consumers.get(at)).map(|it| it.name.clone());
         let auth = entry.route.policies.auth.as_ref().map(ToString::to_string);
         Explained { route: Some(entry.name.clone()), auth, consumer, outcome, sent }
@@ -196,6 +198,10 @@ mod tests {
             [routes.app]
             service = "app"
             auth = {keys = {query = "apikey"}, groups = ["staff"]}
+            [routes.moved]
+            match.path = "/moved"
+            redirect.host = "b.test"
+            auth.keys.query = "apikey"
         "#;
         let table = Table::compile(Document::read(document).unwrap()).unwrap();
         let explain = |url: &str, headers: &[&str]| {
@@ -203,6 +209,8 @@ mod tests {
             let from = loopback();
             Question { url: url.into(), method: get(), headers, from }.explain(&table)
         };
+        let answer = explain("http://a.test/moved?a=1&apikey=0123456789abcdef", &[]);
+        assert_eq!(answer.outcome, "302: http://b.test/moved?a=1");
         let answer = explain("http://a.test/x?a=1&apikey=0123456789abcdef", &[]);
         let shown = "route: app\nauth: a key in x-api-key, or Authorization: Bearer, or ?apikey; of a consumer in staff\n\
                      consumer: alice\noutcome: app\nsent: /x?a=1";

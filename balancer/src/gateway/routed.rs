@@ -59,13 +59,13 @@ impl Gateway {
         let entry = &table.routes[at];
         let via = |service| Via::new(routed.held.clone(), at, service, origin);
         let query = std::str::from_utf8(query).unwrap_or_default();
-        let redirected = |redirect: &Redirect| {
+        let redirected = |redirect: &Redirect, query: &str| {
             let location = redirect.location(asked.client, &host, &format!("{path}{query}"));
             Some(redirected(redirect.status, location, via(None)))
         };
         if let Some(refusal) = entry.route.policies.refusal(asked.client) {
             return match refusal {
-                Refusal::Insecure => redirected(&Redirect::to_https()),
+                Refusal::Insecure => redirected(&Redirect::to_https(), query),
                 refusal => Some(refused(refusal, via(None))),
             };
         }
@@ -87,15 +87,15 @@ impl Gateway {
                 Err(denied) => return Some(self.denied(auth, denied, via(None))),
             }
         }
+        // A key goes no further: not to the service, nor to where the client is sent.
+        let left = entry.query_sent(query.as_bytes());
+        let query = left.as_deref().map_or(query, |it| std::str::from_utf8(it).unwrap_or_default());
         if let To::Redirect(redirect) = &entry.route.to {
-            return redirected(redirect);
+            return redirected(redirect, query);
         }
         let service = entry.service(self.worker.random.borrow_mut().next_u64())?;
         let mut sent = entry.path_sent(&path).as_bytes().to_vec();
-        match entry.query_sent(query.as_bytes()) {
-            Some(without_key) => sent.extend_from_slice(&without_key),
-            None => sent.extend_from_slice(query.as_bytes()),
-        }
+        sent.extend_from_slice(query.as_bytes());
         let known = builtin::known(head.method, &sent);
         if known == Known::Private {
             return Some(no_route());

@@ -34,6 +34,10 @@ fn document() -> String {
         match.path = "/moved"
         redirect.path = "/elsewhere"
         auth.keys = true
+        [routes.away]
+        match.path = "/away"
+        redirect.host = "b.test"
+        auth.keys.query = "token"
         [routes.open]
         match.path = "/open"
         service = "app"
@@ -55,7 +59,7 @@ fn with(target: &str, fields: &str) -> String {
 /// Values of the fields that a server of CGI's kind reads under that name.
 fn values<'a>(head: &'a str, name: &str) -> Vec<&'a str> {
     let fields = head.lines().filter_map(|line| line.split_once(": "));
-    let is_it = |its: &str| its.replace('_', "-").eq_ignore_ascii_case(name);
+    let is_it = |its: &str| its.replace(['_', '.', '+', '~'], "-").eq_ignore_ascii_case(name);
     fields.filter(|(its, _)| is_it(its)).map(|(_, value)| value).collect()
 }
 
@@ -131,7 +135,7 @@ fn who_has_a_key_gets_there_and_the_service_is_told_who_it_is_and_not_the_key() 
 fn who_was_authenticated_is_said_by_no_client() {
     let (backend, balancer) = routed();
     let forged = "x-consumer-id: root\r\nX_Consumer_Id: root\r\nx-consumer_id: root\r\nX-CONSUMER-GROUPS: root\r\n\
-                  x_consumer_groups: root\r\nx_user: root\r\nx-other: kept\r\n";
+                  x_consumer_groups: root\r\nx-consumer.id: root\r\nX+Consumer~Groups: root\r\nx_user: root\r\nx-other: kept\r\n";
     for (target, consumer) in [("/any", Some("bob")), ("/open", None)] {
         let fields = format!("{forged}x-api-key: {BOB}\r\n");
         assert!(balancer.ask(&with(target, &fields)).contains("200 OK"));
@@ -165,6 +169,9 @@ fn a_key_in_the_query_is_taken_where_the_route_says_so_and_goes_no_further() {
         assert_eq!(values(&head, "x-consumer-id"), ["alice"], "{head}");
         assert!(!head.contains("this"), "{head}");
     }
+    // Nor to where the client is sent.
+    let moved = balancer.ask(&get_and_close(&format!("/away?a=1&token={ALICE}")));
+    assert!(moved.contains("\r\nlocation: http://b.test/away?a=1\r\n"), "{moved}");
     let several = balancer.ask(&get_and_close(&format!("/own?token={ALICE}&token={BOB}")));
     assert!(several.starts_with("HTTP/1.1 401 "), "{several}");
 }
@@ -299,7 +306,8 @@ async fn a_key_that_is_taken_away_ends_the_websockets_that_it_opened_and_no_othe
     let without = document().replace(BOB, "another-key-0000001").replace("\"staff\", \"ops\"", "\"ops\"");
     balancer.route(&without, &[]);
     assert_eq!((bob.rest_or_reset(), staff.rest_or_reset()), (String::new(), String::new()));
-    while let Some(Ok(_)) = over_http2.data().await {}
+    let end = async { while let Some(Ok(_)) = over_http2.data().await {} };
+    tokio::time::timeout(Duration::from_secs(3), end).await.expect("it ends");
     assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
     for client in [&mut alice, &mut stranger] {
         client.send("ping");

@@ -250,6 +250,10 @@ async fn keys_go_in_and_what_is_kept_of_them_comes_out() {
     let answer = served.change(Method::POST, "/gateway/explain", &[], &question).await;
     assert_eq!(answer.json()["consumer"], "alice");
     assert!(!text(&answer).contains(key), "{}", text(&answer));
+    let wrong = question.replace('[', "").replace(']', "");
+    let wrong = served.change(Method::POST, "/gateway/explain", &[], &wrong).await;
+    wrong.is_problem(ProblemKind::InvalidRequest);
+    assert!(!text(&wrong).contains(key), "{}", text(&wrong));
     let gone = served.change(Method::POST, "/gateway/rollback", &[], r#"{"revision":1}"#).await;
     assert_eq!((gone.status.as_u16(), &*tag), (200, &*format!("\"{:032x}.1\"", 0xab)));
 }
