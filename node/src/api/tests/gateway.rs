@@ -250,7 +250,7 @@ async fn keys_go_in_and_what_is_kept_of_them_comes_out() {
     let answer = served.change(Method::POST, "/gateway/explain", &[], &question).await;
     assert_eq!(answer.json()["consumer"], "alice");
     assert!(!text(&answer).contains(key), "{}", text(&answer));
-    let wrong = question.replace('[', "").replace(']', "");
+    let wrong = question.replace(['[', ']'], "");
     let wrong = served.change(Method::POST, "/gateway/explain", &[], &wrong).await;
     wrong.is_problem(ProblemKind::InvalidRequest);
     assert!(!text(&wrong).contains(key), "{}", text(&wrong));
