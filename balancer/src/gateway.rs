@@ -54,6 +54,8 @@ pub enum Verdict {
         plan: Plan,
         /// The path and query that are sent, where a route has the request; else they are as they came.
         target: Option<Vec<u8>>,
+        /// The path and query as the log shows them, where those that came have a key in them.
+        shown: Option<Vec<u8>>,
     },
     Answer(Answer),
 }
@@ -65,6 +67,20 @@ impl Verdict {
             Self::Forward { plan, .. } => plan.body_bytes_max.map_or(most, |own| own.min(most)),
             Self::Answer(_) => most,
         }
+    }
+
+    /// The path and query as the log shows them, where those that came have a key in them.
+    pub fn shown(&self) -> Option<&[u8]> {
+        match self {
+            Self::Forward { shown, .. } | Self::Answer(Answer { shown, .. }) => shown.as_deref(),
+        }
+    }
+
+    fn showing(mut self, target: Option<Vec<u8>>) -> Self {
+        match &mut self {
+            Self::Forward { shown, .. } | Self::Answer(Answer { shown, .. }) => *shown = target,
+        }
+        self
     }
 }
 
@@ -81,6 +97,8 @@ pub struct Answer {
     pub error: Option<&'static str>,
     /// The route that the request has.
     pub via: Option<Via>,
+    /// The path and query as the log shows them, where those that came have a key in them.
+    shown: Option<Vec<u8>>,
 }
 
 impl Answer {
@@ -94,6 +112,7 @@ impl Answer {
             body: Cow::Borrowed(text.as_bytes()),
             error: None,
             via: None,
+            shown: None,
         }
     }
 
@@ -108,6 +127,7 @@ impl Answer {
             body: problem::document(kind, status, detail).into(),
             error: Some(kind.name()),
             via,
+            shown: None,
         }
     }
 
@@ -151,15 +171,33 @@ impl Gateway {
     pub fn judge(&self, asked: Asked<'_>) -> Verdict {
         let target = asked.head.target(asked.buf).whole();
         let known = builtin::known(asked.head.method, &target);
-        if let Some(answer) = self.answer(&asked, known) {
-            return Verdict::Answer(answer);
-        }
+        let own = self.answer(&asked, known);
+        let routed = self.dispatches.routed();
+        let verdict = match (own, &routed) {
+            (Some(answer), _) => Some(Verdict::Answer(answer)),
+            (None, Some(routed)) => self.by_route(routed, &asked, &target),
+            (None, None) => None,
+        };
         // No route, or none that has it: as if there were no gateway.
-        let routed = self.dispatches.routed().and_then(|routed| self.by_route(&routed, &asked, &target));
-        routed.unwrap_or_else(|| Verdict::Forward {
-            plan: self.plan(&asked, self.dispatches.skep(), known),
-            target: None,
-        })
+        let verdict = verdict.unwrap_or_else(|| {
+            let plan = self.plan(&asked, self.dispatches.skep(), known);
+            Verdict::Forward { plan, target: None, shown: None }
+        });
+        match routed {
+            // Which parameters have keys is not known yet.
+            Some(routed) if routed.held.0.closed => {
+                let path = target.iter().position(|b| *b == b'?').map(|at| target[..at].to_vec());
+                verdict.showing(path)
+            }
+            Some(routed) => verdict.showing(routed.held.0.table.without_keys(&target)),
+            None => verdict,
+        }
+    }
+
+    /// Whether who has a way by a route that wanted to know who asks could still prove it.
+    pub fn still_may(&self, via: &Via) -> bool {
+        // Without any routes, there is nobody to prove anything.
+        self.dispatches.routed().is_some_and(|routed| via.is_still_proved(&routed.held.0.table.consumers))
     }
 
     /// The answer that is the balancer's own, whatever is configured; None where the request asks for another.

@@ -9,6 +9,7 @@ pub(crate) mod client;
 pub mod cores;
 pub(crate) mod http1;
 pub mod http2;
+mod leave;
 pub mod proxy_protocol;
 pub(crate) mod question;
 pub mod tls;

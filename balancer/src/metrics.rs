@@ -152,8 +152,21 @@ impl Metrics {
         let readings: [(&Labels<'_>, u64); 2] =
             [(&[("result", "taken")], taken), (&[("result", "refused")], refused)];
         counter(encoder, "gateway_readings", "Times that the gateway's document was read", &readings)?;
+        let refused: [(&Labels<'_>, u64); 4] = [
+            (&[("reason", "missing")], self.sum(|it| &it.auth_missing)),
+            (&[("reason", "several")], self.sum(|it| &it.auth_several)),
+            (&[("reason", "unknown")], self.sum(|it| &it.auth_unknown)),
+            (&[("reason", "group")], self.sum(|it| &it.auth_group)),
+        ];
+        counter(
+            encoder,
+            "gateway_auth_refused",
+            "Requests that did not prove what a route asks for",
+            &refused,
+        )?;
         let (count, services) = (routes.table.routes.len(), routes.pools.len() - 1);
-        let gauges: [(&str, &str, f64); 3] = [
+        let gauges: [(&str, &str, f64); 4] = [
+            ("gateway_consumers", "Consumers that are in force", routes.table.consumers.count() as f64),
             ("gateway_routes", "Routes that are in force", count as f64),
             ("gateway_services", "Services that are in force", services as f64),
             (

@@ -5,10 +5,17 @@ use libfuzzer_sys::fuzz_target;
 use skep_fuzz::seeds;
 use skep_gateway::document::To;
 use skep_gateway::table::Asked;
-use skep_gateway::{Document, Table};
+use skep_gateway::{Document, Kept, Table};
 
 fuzz_target!(init: seeds::write(seeds::gateway_documents), |bytes: &[u8]| {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
+    // What is kept of keys says the same when it is given again.
+    if let Ok(kept) = Kept::read(text)
+        && let Some(json) = kept.json()
+    {
+        let again = Kept::read(&json).expect("what is kept holds");
+        assert!(again.since(&kept).changed.iter().all(|it| !it.starts_with("consumers/")));
+    }
     match Document::read(text).and_then(Table::compile) {
         Ok(table) => {
             // Each route has the requests that it names, or one that comes before it has.

@@ -1,13 +1,18 @@
-//! Paths as the gateway reads them: one form, which is read the same again, or a refusal.
+//! Paths as the gateway reads them: one form, which is read the same again, or a refusal; and queries without keys.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use skep_fuzz::seeds;
-use skep_gateway::{host, path};
+use skep_gateway::{host, path, query};
 
 fuzz_target!(init: seeds::write(seeds::gateway_paths), |bytes: &[u8]| {
     let folded = host::canonical(bytes);
     assert!(!folded.bytes().any(|b| b.is_ascii_uppercase()));
+    if let Some(left) = query::without(bytes, &["key"]) {
+        assert!(query::values(bytes, "key").next().is_some());
+        assert!(query::values(&left, "key").next().is_none());
+        assert_eq!(query::without(&left, &["key"]), None);
+    }
     let Ok(read) = path::canonical(bytes) else { return };
     assert_eq!(path::canonical(read.as_bytes()).as_deref(), Ok(&*read), "read again, it is another");
     let mut segments: Vec<&str> = path::segments(&read).collect();

@@ -1,24 +1,28 @@
-//! The document: services and routes by their names. All of it holds, or nothing does.
+//! The document: services, routes and consumers by their names. All of it holds, or nothing does.
 //!
-//! `service` and `route` read one object each; here is what holds between them. What two of them say of the same
+//! `service`, `route` and `consumer` read one object each; here is what holds between them. What two of them say of the same
 //! requests is `table`'s to see.
 
+mod auth;
+pub(crate) mod consumer;
 mod methods;
 mod origins;
 mod route;
 mod service;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
+pub use self::consumer::{GROUPS_MAX, KEYS_MAX};
 pub use self::route::{Match, Route, To};
 pub use self::service::{Host, Probe, SKEP, Service, Target, TargetHost};
+use crate::auth::Consumer;
 use crate::fault::{Fault, Faults, Refused, below};
 use crate::reader::Spot;
 use crate::value::Value;
 
 pub use crate::value::DOCUMENT_BYTES_MAX;
 
-/// Most services and routes together.
+/// Most services, routes and consumers together.
 pub const OBJECTS_MAX: usize = 32_768;
 /// Longest name of an object, in bytes.
 pub const NAME_BYTES_MAX: usize = 64;
@@ -39,6 +43,7 @@ pub struct Document {
     pub unmatched: Unmatched,
     pub services: BTreeMap<String, Service>,
     pub routes: BTreeMap<String, Route>,
+    pub consumers: BTreeMap<String, Consumer>,
 }
 
 impl Document {
@@ -61,10 +66,12 @@ impl Document {
         let unmatched = fields.take("unmatched");
         let services = fields.take("services").map(|it| it.members(faults)).unwrap_or_default();
         let routes = fields.take("routes").map(|it| it.members(faults)).unwrap_or_default();
+        let consumers = fields.take("consumers").map(|it| it.members(faults)).unwrap_or_default();
         fields.end(faults);
-        if services.len() + routes.len() > OBJECTS_MAX {
-            let count = services.len() + routes.len();
-            faults.add("", format!("{count} services and routes are too many: at most {OBJECTS_MAX}"));
+        let count = services.len() + routes.len() + consumers.len();
+        if count > OBJECTS_MAX {
+            let fault = format!("{count} services, routes and consumers are too many: at most {OBJECTS_MAX}");
+            faults.add("", fault);
             return document;
         }
         for (name, spot) in services {
@@ -80,6 +87,11 @@ impl Document {
             route.check_services(&document.services, &spot.pointer, faults);
             document.routes.insert(name.to_owned(), route);
         }
+        let mut owners = HashMap::new();
+        for (name, spot) in consumers {
+            check_name(name, &spot, faults);
+            document.consumers.insert(name.to_owned(), consumer::read(name, &spot, &mut owners, faults));
+        }
         // Who is kept from a route to the nodes would get there by any other path.
         let guarded = |it: &Route| it.leads_to(SKEP) && it.policies.is_guarded();
         if document.routes.values().any(guarded) {
@@ -94,11 +106,18 @@ impl Document {
 }
 
 fn check_name(name: &str, spot: &Spot<'_>, faults: &mut Faults) {
-    let is_letter = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
-    if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(is_letter) {
-        let fault = format!("a name is 1 to {NAME_BYTES_MAX} letters, digits, '-', '.' and '_'");
+    if let Err(fault) = self::name(name) {
         faults.add(&spot.pointer, fault);
     }
+}
+
+/// The name of an object or of a group.
+fn name(text: &str) -> Result<String, String> {
+    let is_letter = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
+    if (1..=NAME_BYTES_MAX).contains(&text.len()) && text.bytes().all(is_letter) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("a name is 1 to {NAME_BYTES_MAX} letters, digits, '-', '.' and '_'"))
 }
 
 /// The pointer to a route.

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::auth::Denied;
 use crate::document::{To, Unmatched};
 use crate::policy::{Client, Redirect, Refusal};
 use crate::table::{Asked, Entry, Table};
@@ -37,6 +38,10 @@ fn loopback() -> IpAddr {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Explained {
     pub route: Option<String>,
+    /// What the route asks of who asks.
+    pub auth: Option<String>,
+    /// Who that is.
+    pub consumer: Option<String>,
     /// The services that may get it, or the answer that the balancer gives.
     pub outcome: String,
     /// What a service would be asked for; none where none is.
@@ -45,8 +50,10 @@ pub struct Explained {
 
 impl fmt::Display for Explained {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(route) = &self.route {
-            writeln!(f, "route: {route}")?;
+        for (name, value) in [("route", &self.route), ("auth", &self.auth), ("consumer", &self.consumer)] {
+            if let Some(value) = value {
+                writeln!(f, "{name}: {value}")?;
+            }
         }
         write!(f, "outcome: {}", self.outcome)?;
         match &self.sent {
@@ -59,7 +66,8 @@ impl fmt::Display for Explained {
 impl Question {
     /// As it would be judged by this table.
     pub fn explain(&self, table: &Table) -> Explained {
-        let without = |outcome: String| Explained { route: None, outcome, sent: None };
+        let without =
+            |outcome: String| Explained { route: None, auth: None, consumer: None, outcome, sent: None };
         let (scheme, rest) = self.url.split_once("://").unwrap_or(("http", &self.url));
         let (authority, target) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
         let target = if target.starts_with('/') { target.to_owned() } else { format!("/{target}") };
@@ -82,19 +90,52 @@ impl Question {
             };
         };
         let client = Client { ip: self.from, secure: scheme == "https" };
-        let (outcome, goes) = outcome(entry, client, &host, &format!("{path}{query}"));
+        let (who, denied) = match self.who(table, entry, query) {
+            Ok(who) => (who, None),
+            Err(denied @ Denied::Group(at)) => (Some(at), Some(denied)),
+            Err(denied) => (None, Some(denied)),
+        };
+        // Not even where a balancer would send it back to who came by plain HTTP: this is shown to people.
+        let left = entry.query_sent(query.as_bytes());
+        let query = left.as_deref().map_or(query.into(), String::from_utf8_lossy);
+        let (outcome, goes) = outcome(entry, client, denied, &host, &format!("{path}{query}"));
         let sent = goes.then(|| format!("{}{query}", entry.path_sent(&path)));
-        Explained { route: Some(entry.name.clone()), outcome, sent }
+        let consumer = who.and_then(|at| table.consumers.get(at)).map(|it| it.name.clone());
+        let auth = entry.route.policies.auth.as_ref().map(ToString::to_string);
+        Explained { route: Some(entry.name.clone()), auth, consumer, outcome, sent }
+    }
+
+    /// The place of the consumer who asks, where the route wants to know.
+    fn who(&self, table: &Table, entry: &Entry, query: &str) -> Result<Option<usize>, Denied> {
+        let Some(auth) = &entry.route.policies.auth else { return Ok(None) };
+        let fields = self.headers.iter().filter_map(|it| it.split_once(':'));
+        let fields = fields.map(|(name, value)| (name.trim().as_bytes(), value.trim().as_bytes()));
+        table.consumers.authenticate(auth, fields, query.as_bytes()).map(|it| Some(it.consumer))
     }
 }
 
 /// What becomes of it, and whether it goes to a service.
-fn outcome(entry: &Entry, client: Client, host: &str, target: &str) -> (String, bool) {
+fn outcome(
+    entry: &Entry,
+    client: Client,
+    denied: Option<Denied>,
+    host: &str,
+    target: &str,
+) -> (String, bool) {
     let redirected = |it: &Redirect| (format!("{}: {}", it.status, it.location(client, host, target)), false);
     match (entry.route.policies.refusal(client), &entry.route.to) {
         (Some(Refusal::Maintenance { .. }), _) => ("503: closed for maintenance".into(), false),
         (Some(Refusal::Address), _) => (format!("403: not for {}", client.ip), false),
         (Some(Refusal::Insecure), _) => redirected(&Redirect::to_https()),
+        (None, _) if denied.is_some() => {
+            let why = match denied {
+                Some(Denied::Missing) => "401: no key",
+                Some(Denied::Several) => "401: several keys that differ",
+                Some(Denied::Group(_)) => "403: in none of the groups",
+                Some(Denied::Unknown) | None => "401: a key that nobody has",
+            };
+            (why.into(), false)
+        }
         (None, To::Redirect(redirect)) => redirected(redirect),
         (None, To::Services(to)) => {
             let weighted = |(name, weight): &(String, u32)| format!("{name} ({weight})");
@@ -143,8 +184,50 @@ mod tests {
             let question =
                 Question { url: url.into(), method: "GET".into(), headers, from: [192, 0, 2, 1].into() };
             let (route, sent) = (route.map(str::to_owned), sent.map(str::to_owned));
-            let expected = Explained { route, outcome: outcome.into(), sent };
+            let expected = Explained { route, auth: None, consumer: None, outcome: outcome.into(), sent };
             assert_eq!(question.explain(&table), expected, "{url}");
+        }
+    }
+
+    #[test]
+    fn what_a_route_asks_of_who_asks_is_explained_with_who_that_is() {
+        let document = r#"
+            services.app.urls = ["http://a:1"]
+            consumers.alice = {keys = ["0123456789abcdef"], groups = ["staff"]}
+            consumers.bob = {keys = ["fedcba9876543210"]}
+            [routes.app]
+            service = "app"
+            auth = {keys = {query = "apikey"}, groups = ["staff"]}
+            [routes.moved]
+            match.path = "/moved"
+            redirect.host = "b.test"
+            auth.keys.query = "apikey"
+        "#;
+        let table = Table::compile(Document::read(document).unwrap()).unwrap();
+        let explain = |url: &str, headers: &[&str]| {
+            let headers = headers.iter().map(|it| (*it).to_owned()).collect();
+            let from = loopback();
+            Question { url: url.into(), method: get(), headers, from }.explain(&table)
+        };
+        let answer = explain("http://a.test/moved?a=1&apikey=0123456789abcdef", &[]);
+        assert_eq!(answer.outcome, "302: http://b.test/moved?a=1");
+        let answer = explain("http://a.test/x?a=1&apikey=0123456789abcdef", &[]);
+        let shown = "route: app\nauth: a key in x-api-key, or Authorization: Bearer, or ?apikey; of a consumer in staff\n\
+                     consumer: alice\noutcome: app\nsent: /x?a=1";
+        assert_eq!(answer.to_string(), shown);
+        for (headers, consumer, outcome) in [
+            (&[][..], None, "401: no key"),
+            (&["x-api-key: 0123456789abcdeF"], None, "401: a key that nobody has"),
+            (&["authorization: Bearer fedcba9876543210"], Some("bob"), "403: in none of the groups"),
+            (
+                &["x-api-key: 0123456789abcdef", "x-api-key: fedcba9876543210"],
+                None,
+                "401: several keys that differ",
+            ),
+        ] {
+            let answer = explain("http://a.test/x", headers);
+            assert_eq!((answer.consumer.as_deref(), &*answer.outcome), (consumer, outcome), "{headers:?}");
+            assert_eq!(answer.sent, None);
         }
     }
 }

@@ -29,7 +29,7 @@ const FRAMING: [&str; 20] = [
 ];
 
 /// What the balancer says of who was authenticated. Nobody else says so, in whatever spelling.
-const OF_CONSUMERS: [&str; 2] = ["x-consumer-id", "x-consumer-groups"];
+pub const OF_CONSUMERS: [&str; 2] = ["x-consumer-id", "x-consumer-groups"];
 
 /// A field's name, in lower case, that a document may match or edit.
 pub fn name(text: &str) -> Result<String, String> {
@@ -56,9 +56,10 @@ pub fn value(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// Whether a field has this name, which is in lower case, once `_` is read as `-`, as CGI and what came of it do.
+/// Whether a field has this name, which is in lower case, once all that is no letter or digit is read as one, as CGI and
+/// what came of it do: most with `_` and `-` alone, some with any other sign.
 pub fn is_same(name: &[u8], other: &str) -> bool {
-    let plain = |b: u8| if b == b'_' { b'-' } else { b.to_ascii_lowercase() };
+    let plain = |b: u8| if b.is_ascii_alphanumeric() { b.to_ascii_lowercase() } else { b'-' };
     name.len() == other.len() && name.iter().zip(other.bytes()).all(|(a, b)| plain(*a) == plain(b))
 }
 
@@ -119,9 +120,14 @@ mod tests {
     #[test]
     fn what_is_set_falls_in_either_spelling() {
         let edits = Edits { set: vec![("x-user".into(), "1".into())], remove: vec!["a".into()], add: vec![] };
-        for (name, drops) in
-            [("X-User", true), ("x_user", true), ("A", true), ("x-users", false), ("b", false)]
-        {
+        for (name, drops) in [
+            ("X-User", true),
+            ("x_user", true),
+            ("x.user", true),
+            ("A", true),
+            ("x-users", false),
+            ("b", false),
+        ] {
             assert_eq!(edits.drops(name.as_bytes()), drops, "{name}");
         }
     }

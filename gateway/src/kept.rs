@@ -1,17 +1,18 @@
-//! A document as it is kept and changed: the tree that was written, which holds as a whole, in one form.
+//! A document as it is kept and changed: the tree that was written, which holds as a whole, in one form. Keys go in,
+//! and what is kept of each is its digest: who reads a document can be nobody by it.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use serde::Serialize;
 
-use crate::document::Document;
+use crate::document::{Document, consumer};
 use crate::fault::Refused;
 use crate::table::Table;
 use crate::value::{DOCUMENT_BYTES_MAX, Value};
 
 /// The kinds of objects, as a document names them.
-pub const KINDS: [&str; 2] = ["routes", "services"];
+pub const KINDS: [&str; 3] = ["consumers", "routes", "services"];
 
 /// A document that holds.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,8 +50,9 @@ impl Kept {
         Value::of_document(json).ok().map(Self)
     }
 
-    fn judged(tree: Value) -> Result<Self, Refused> {
+    fn judged(mut tree: Value) -> Result<Self, Refused> {
         Document::judge(&tree).and_then(Table::judge)?;
+        consumer::keep(&mut tree);
         Ok(Self(tree))
     }
 
@@ -172,6 +174,31 @@ mod tests {
         assert_eq!(dangling.faults[0].pointer, "/routes/read");
         let bad = after.with("services", "writer", Some("urls = 7")).unwrap_err();
         assert!(!bad.is_clash && bad.faults[0].pointer == "/services/writer/urls", "{bad:?}");
+    }
+
+    #[test]
+    fn keys_go_in_and_their_digests_come_out_and_what_came_out_says_the_same() {
+        let given = "consumers.a = {groups = [\"g\"], keys = [\"hidden-key-of-a-1\", {key = \"hidden-key-of-a-2\", label = \"ci\"}]}\n";
+        let document = kept(given);
+        let json = document.json().unwrap();
+        assert!(!json.contains("hidden"), "{json}");
+        // As sha256sum has them.
+        let expected = concat!(
+            r#"{"consumers":{"a":{"groups":["g"],"keys":["#,
+            r#"{"key":"sha256:12e9dda1067cdbe7a52dd62672589d85696a800170ca1297dd6fcbe10f4d0909","label":"12e9dda1067c"},"#,
+            r#"{"key":"sha256:5fe0e0c185398d91bcd72468d724245a956ed7dd13aa3634fa45453e13ea0a65","label":"ci"}]}}}"#
+        );
+        assert_eq!(json, expected);
+        assert_eq!(kept(&json), document);
+        assert!(kept(given).since(&document).is_none(), "the same keys given again are no change");
+        // One object by itself, too.
+        let object = r#"{"keys":["hidden-key-of-b-1"]}"#;
+        let with = document.with("consumers", "b", Some(object)).unwrap();
+        assert!(!with.object("consumers", "b").unwrap().contains("hidden"));
+        assert_eq!(with.since(&document).added, ["consumers/b"]);
+        let shared = r#"{"keys":["hidden-key-of-a-2"]}"#;
+        let refused = document.with("consumers", "b", Some(shared)).unwrap_err();
+        assert!(refused.is_clash && refused.faults[0].pointer == "/consumers/b/keys/0", "{refused:?}");
     }
 
     #[test]

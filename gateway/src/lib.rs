@@ -3,13 +3,14 @@
 //! ```text
 //! value -> reader -> document     a text, JSON or TOML, into services and routes: or every fault of it
 //!                        table    which route a request belongs to
-//!                 policy, cors    what becomes of it there
+//!           policy, cors, auth    what becomes of it there
 //! ```
 //!
-//! `host`, `path` and `fields` say how each of these is read, of documents and of requests alike. There is one
+//! `host`, `path`, `query` and `fields` say how each of these is read, of documents and of requests alike. There is one
 //! reading of each, or a refusal; what was matched is what is sent. `kept` is a
 //! document as the cluster keeps and changes it, `told` how nodes tell balancers of it.
 
+pub mod auth;
 pub mod cors;
 pub mod document;
 pub mod explain;
@@ -19,6 +20,7 @@ pub mod host;
 pub mod kept;
 pub mod path;
 pub mod policy;
+pub mod query;
 mod reader;
 pub mod table;
 pub mod told;

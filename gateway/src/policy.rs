@@ -1,9 +1,11 @@
 //! What becomes of a request where its route has policies. One order, whatever the document's: maintenance, HTTPS
-//! alone, addresses, redirects. Pure.
+//! alone, addresses, who asks (see `auth`), redirects. Pure.
 
 use std::net::IpAddr;
 
 use skep_base::network::Network;
+
+use crate::auth::Auth;
 
 /// Who asks, and how.
 #[derive(Debug, Clone, Copy)]
@@ -20,6 +22,8 @@ pub struct Policies {
     /// What comes by plain HTTP is sent to HTTPS.
     pub https_only: bool,
     pub addresses: Addresses,
+    /// Who asks has to prove it.
+    pub auth: Option<Auth>,
     /// Largest body, in bytes.
     pub body_bytes_max: Option<u64>,
 }
@@ -70,10 +74,10 @@ impl Policies {
 
     /// Whether they keep anybody out for good.
     pub fn is_guarded(&self) -> bool {
-        self.addresses != Addresses::default()
+        self.addresses != Addresses::default() || self.auth.is_some()
     }
 
-    /// Why a request of this client goes nowhere, if it does not.
+    /// Why a request of this client goes nowhere, whoever asks; if it does not.
     pub fn refusal(&self, client: Client) -> Option<Refusal> {
         let among = |list: &[Network]| list.iter().any(|it| it.contains(client.ip));
         if let Some(it) = &self.maintenance
@@ -147,6 +151,7 @@ mod tests {
             maintenance: Some(Maintenance { retry_after_s: Some(60), allow: networks(&["192.0.2.7"]) }),
             https_only: true,
             addresses: Addresses { allow: networks(&["10.0.0.0/8", "192.0.2.7"]), deny: vec![] },
+            auth: None,
             body_bytes_max: None,
         };
         let (stranger, tester) = (client("203.0.113.1", false), client("192.0.2.7", false));

@@ -10,12 +10,14 @@
 //! written down.
 
 use std::cmp::Reverse;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
+use crate::auth::Consumers;
 use crate::document::{Document, Match, Route, SKEP, Service, To, Unmatched, pointer_to};
 use crate::fault::{Fault, Faults, Refused};
 use crate::host::{HostPattern, parents};
 use crate::path::{PathPattern, bare, segments, without};
+use crate::query;
 
 /// Most nodes of the trie: of each host of a route its path's segments.
 pub const NODES_MAX: usize = 262_144;
@@ -47,6 +49,9 @@ pub struct Table {
     pub services: Vec<(String, Service)>,
     /// By name.
     pub routes: Vec<Entry>,
+    pub consumers: Consumers,
+    /// Parameters of queries in which routes take keys.
+    key_params: Vec<String>,
     exact: HashMap<String, Node>,
     below: HashMap<String, Node>,
     any: Node,
@@ -76,6 +81,7 @@ impl Table {
         let mut table = Self {
             unmatched: document.unmatched,
             services: [nodes].into_iter().chain(document.services).collect(),
+            consumers: Consumers::new(document.consumers),
             ..Self::default()
         };
         let places: HashMap<&str, usize> =
@@ -91,6 +97,8 @@ impl Table {
             Entry { name, route, services }
         };
         table.routes = document.routes.into_iter().map(entry).collect();
+        let params = table.routes.iter().filter_map(|it| it.route.policies.auth.as_ref()?.keys.query.clone());
+        table.key_params = params.collect::<BTreeSet<_>>().into_iter().collect();
         let nodes = |it: &Entry| {
             let matches = &it.route.matches;
             let (PathPattern::Exact(path) | PathPattern::Prefix(path)) = &matches.path;
@@ -105,6 +113,16 @@ impl Table {
             table.plant(at, &mut faults);
         }
         faults.none_or(table)
+    }
+
+    /// A request's path and query without the parameters in which any route takes keys, where it has one: whatever
+    /// becomes of it, what was a key is shown to nobody.
+    pub fn without_keys(&self, target: &[u8]) -> Option<Vec<u8>> {
+        if self.key_params.is_empty() {
+            return None;
+        }
+        let (path, query) = target.split_at(target.iter().position(|b| *b == b'?')?);
+        Some([path, &query::without(query, &self.key_params)?].concat())
     }
 
     fn plant(&mut self, at: usize, faults: &mut Faults) {
@@ -195,6 +213,12 @@ impl Entry {
             }
         }
         None
+    }
+
+    /// The query that the service sees, where that is not the client's.
+    pub fn query_sent(&self, query: &[u8]) -> Option<Vec<u8>> {
+        let name = self.route.policies.auth.as_ref()?.keys.query.as_ref()?;
+        query::without(query, &[name])
     }
 
     /// The path that the service sees.

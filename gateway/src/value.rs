@@ -41,7 +41,7 @@ impl Value {
         if text.trim_start().starts_with('{') {
             serde_json::from_str(text).map_err(|error| format!("it is no JSON: {error}"))
         } else {
-            toml::from_str(text).map_err(|error| format!("it is no TOML: {}", error.to_string().trim_end()))
+            toml::from_str(text).map_err(|error| toml_fault(text, &error))
         }
     }
 
@@ -56,6 +56,13 @@ impl Value {
             Self::Object(_) => "an object",
         }
     }
+}
+
+/// Without the line itself, which the error would show: a key may stand in it.
+fn toml_fault(text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.as_bytes().get(..span.start)).unwrap_or_default();
+    let line = before.iter().filter(|b| **b == b'\n').count() + 1;
+    format!("it is no TOML: {}, in line {line}", error.message().trim_end().replace('\n', ", "))
 }
 
 impl<'de> Deserialize<'de> for Value {
@@ -137,6 +144,21 @@ mod tests {
         {
             assert!(Value::read(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_its_line_and_without_what_stands_there() {
+        for text in [
+            "\n\nkeys = [\"hidden-0123456789\"",
+            "\n\nkeys = \"hidden",
+            "\n\nhidden\nx = 1",
+            "\n\nkeys = hidden",
+        ] {
+            let fault = Value::read(text).unwrap_err();
+            assert!(fault.contains("in line 3") && !fault.contains("hidden"), "{fault}");
+        }
+        let fault = Value::read("{\"keys\": \"hidden\", hidden}").unwrap_err();
+        assert!(fault.contains("line 1") && !fault.contains("hidden"), "{fault}");
     }
 
     #[test]

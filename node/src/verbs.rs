@@ -65,6 +65,7 @@ async fn carry_out(verb: Verb, out: &mut (dyn Write + Send)) -> Result<(), VerbE
             gateway::run(client, verb, json, out).await
         }
         Verb::CheckConfig { file, json } => gateway::check(&file, json, out),
+        Verb::MakeKey { consumer, json } => gateway::make_key(&consumer, json, out),
         Verb::Clock { admin, json } => {
             let clocks = Client::new(admin, ANSWER_TIMEOUT).get("/clock").await?;
             if json {

@@ -198,6 +198,11 @@ impl AccessLog {
                     None => out.extend_from_slice(b"null"),
                 }
             }
+            if let Some(consumer) = via.consumer() {
+                out.extend_from_slice(b",\"consumer\":\"");
+                out.extend_from_slice(consumer.name.as_bytes());
+                out.push(b'"');
+            }
         }
         for (name, value) in [
             (&b",\"attempts\":"[..], u64::from(trail.attempts)),

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use skep_gateway::auth::{Consumers, Known, Proof};
 use skep_gateway::document::Route;
 use skep_gateway::fields::Edits;
 use skep_gateway::table::Entry;
@@ -92,13 +93,40 @@ pub struct Via {
     /// Where it goes; None where it goes nowhere.
     service: Option<usize>,
     answer: Option<Arc<Edits>>,
+    /// The place of the consumer who asks, where the route wanted to know.
+    consumer: Option<usize>,
+    proof: Option<Proof>,
 }
 
 impl Via {
     /// `origin` is that of the page that asks, where one does.
     pub fn new(held: Rc<Held>, route: usize, service: Option<usize>, origin: Option<&[u8]>) -> Self {
         let answer = service.and_then(|_| held.0.answers[route].to(origin));
-        Self { held, route, service, answer }
+        Self { held, route, service, answer, consumer: None, proof: None }
+    }
+
+    /// The same, of the consumer at this place.
+    pub fn of_consumer(self, consumer: usize) -> Self {
+        Self { consumer: Some(consumer), ..self }
+    }
+
+    /// The same, where that was proved.
+    pub fn proved(self, proof: Option<Proof>) -> Self {
+        Self { consumer: proof.map(|it| it.consumer), proof, ..self }
+    }
+
+    /// Whether what was proved still could be, of these consumers.
+    pub fn is_still_proved(&self, by: &Consumers) -> bool {
+        let asked = self.entry().route.policies.auth.as_ref();
+        match (asked, self.proof, self.consumer()) {
+            (Some(auth), Some(proof), Some(consumer)) => by.still_hold(auth, &consumer.name, proof.key),
+            _ => true,
+        }
+    }
+
+    /// Who asks, where the route wanted to know.
+    pub fn consumer(&self) -> Option<&Known> {
+        self.consumer.and_then(|at| self.held.0.table.consumers.get(at))
     }
 
     pub fn entry(&self) -> &Entry {
@@ -112,7 +140,9 @@ impl Via {
     /// What its head is written with, where `target` is the path and query that are sent.
     pub fn rewrite<'a>(&'a self, target: &'a [u8]) -> Rewrite<'a> {
         let host = self.service.and_then(|at| self.held.0.hosts[at].as_deref());
-        Rewrite { target, host, edits: &self.entry().route.request }
+        let route = &self.entry().route;
+        let (auth, consumer) = (route.policies.auth.as_ref(), self.consumer());
+        Rewrite { target, host, edits: &route.request, auth, consumer }
     }
 
     pub fn answer_edits(&self) -> Option<&Arc<Edits>> {

@@ -60,6 +60,11 @@ pub struct CoreStats {
     pub answers: [Count; 6],
     /// Requests that were refused as malformed or too large.
     pub refused: Count,
+    /// Requests that a route refused for what they did not prove: no key, several, nobody's, another group's.
+    pub auth_missing: Count,
+    pub auth_several: Count,
+    pub auth_unknown: Count,
+    pub auth_group: Count,
     pub retries: Count,
     /// What is left of the budget for retries, of late.
     pub retry_tokens: Count,

@@ -4,7 +4,6 @@
 use std::io;
 use std::net::IpAddr;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use tokio::net::TcpStream;
 
@@ -14,9 +13,6 @@ use crate::forward::upstream::Upstream;
 use crate::forward::waiting::Pace;
 use crate::wire::request_head::Method;
 use crate::wire::response_head::ResponseHead;
-
-/// How long both sides of a tunnel may be silent.
-pub const TUNNEL_SILENCE_MAX: Duration = Duration::from_secs(3600);
 
 /// The client's side of an exchange.
 pub trait Downstream {

@@ -2,6 +2,7 @@
 
 use skep_console::ProblemKind;
 use skep_console::problem::RETRY_AFTER_S;
+use skep_gateway::auth::{Auth, Denied};
 use skep_gateway::document::{To, Unmatched};
 use skep_gateway::policy::{Redirect, Refusal};
 use skep_gateway::table::Asked as Matched;
@@ -58,13 +59,13 @@ impl Gateway {
         let entry = &table.routes[at];
         let via = |service| Via::new(routed.held.clone(), at, service, origin);
         let query = std::str::from_utf8(query).unwrap_or_default();
-        let redirected = |redirect: &Redirect| {
+        let redirected = |redirect: &Redirect, query: &str| {
             let location = redirect.location(asked.client, &host, &format!("{path}{query}"));
             Some(redirected(redirect.status, location, via(None)))
         };
         if let Some(refusal) = entry.route.policies.refusal(asked.client) {
             return match refusal {
-                Refusal::Insecure => redirected(&Redirect::to_https()),
+                Refusal::Insecure => redirected(&Redirect::to_https(), query),
                 refusal => Some(refused(refusal, via(None))),
             };
         }
@@ -77,8 +78,20 @@ impl Gateway {
                 ..Answer::text(200, "OK", "")
             }));
         }
+        // Whom a route does not ask costs it this one branch.
+        let mut proof = None;
+        if let Some(auth) = &entry.route.policies.auth {
+            let fields = head.fields.iter().map(|it| (it.name.of(buf), it.value.of(buf)));
+            match table.consumers.authenticate(auth, fields, query.as_bytes()) {
+                Ok(proved) => proof = Some(proved),
+                Err(denied) => return Some(self.denied(auth, denied, via(None))),
+            }
+        }
+        // A key goes no further: not to the service, nor to where the client is sent.
+        let left = entry.query_sent(query.as_bytes());
+        let query = left.as_deref().map_or(query, |it| std::str::from_utf8(it).unwrap_or_default());
         if let To::Redirect(redirect) = &entry.route.to {
-            return redirected(redirect);
+            return redirected(redirect, query);
         }
         let service = entry.service(self.worker.random.borrow_mut().next_u64())?;
         let mut sent = entry.path_sent(&path).as_bytes().to_vec();
@@ -92,8 +105,28 @@ impl Gateway {
         if let Some(timeout) = table.services[service].1.timeout {
             plan.answer_within = timeout;
         }
-        plan.via = Some(via(Some(service)));
-        Some(Verdict::Forward { plan, target: Some(sent) })
+        plan.via = Some(via(Some(service)).proved(proof));
+        Some(Verdict::Forward { plan, target: Some(sent), shown: None })
+    }
+
+    /// What is said to who does not prove what the route asks for. Nothing of the key is.
+    fn denied(&self, auth: &Auth, denied: Denied, via: Via) -> Verdict {
+        let stats = &self.worker.stats;
+        let (count, detail) = match denied {
+            Denied::Missing => (&stats.auth_missing, "this is for who proves by a key who it is"),
+            Denied::Several => (&stats.auth_several, "there are several keys, which differ: send one"),
+            Denied::Unknown => (&stats.auth_unknown, "nobody has this key"),
+            Denied::Group(at) => {
+                stats.auth_group.add(1);
+                let (kind, detail) = (ProblemKind::GroupRefused, "this is not for who asks");
+                let via = via.of_consumer(at);
+                return Verdict::Answer(Answer::problem(kind, "Forbidden", detail, Some(via)));
+            }
+        };
+        count.add(1);
+        let problem = Answer::problem(ProblemKind::Unauthenticated, "Unauthorized", detail, Some(via));
+        let more = vec![("www-authenticate", auth.keys.challenge(denied))];
+        Verdict::Answer(Answer { more, ..problem })
     }
 }
 

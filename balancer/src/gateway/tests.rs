@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::core::access_log::AccessLog;
+use crate::core::routes::Routes;
 use crate::core::settings::Settings;
 use crate::core::shared::Shared;
 use crate::forward::dispatches::Dispatches;
@@ -80,6 +81,17 @@ fn a_digest_is_a_key_where_that_is_asked_for() {
     let line = format!("GET /messages/{DIGEST}");
     assert_eq!(plan(&gateway(true, false), &line, ""), (true, None));
     assert_eq!(plan(&gateway(true, true), &line, ""), (true, Some(0x2c26_b46b_68ff_c68f)));
+}
+
+#[test]
+fn what_may_be_a_key_is_shown_by_no_log_while_nobody_knows_where_keys_are() {
+    let gateway = gateway(true, false);
+    let shared = &gateway.worker.shared;
+    shared.routes.store(Some(Arc::new(Routes::closed(shared.pools.skep().clone()))));
+    let verdict = judge(&gateway, "GET /x?token=hidden", "");
+    assert!(matches!(&verdict, Verdict::Answer(answer) if answer.status == 503), "{verdict:?}");
+    assert_eq!(verdict.shown(), Some(&b"/x"[..]));
+    assert_eq!(judge(&gateway, "GET /x", "").shown(), None);
 }
 
 #[test]

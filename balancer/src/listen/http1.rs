@@ -201,7 +201,7 @@ impl<S: ClientStream> Connection<S> {
                 Err(Fault::Cut) => Some("cut"),
             };
             if let Ok(Done::Upgraded(upstream)) = outcome {
-                (trail.bytes_in, trail.bytes_out) = self.tunnel(timer, *upstream).await;
+                (trail.bytes_in, trail.bytes_out) = self.tunnel(timer, *upstream, plan.via.as_ref()).await;
                 self.log(worker, client, &trail, None);
                 return End::Close;
             }

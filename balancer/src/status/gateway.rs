@@ -26,6 +26,8 @@ struct GatewayStatus {
     unmatched: &'static str,
     routes: Vec<RouteStatus>,
     services: Vec<ServiceStatus>,
+    /// How many there are.
+    consumers: usize,
 }
 
 /// What is known of the configuration that the cluster keeps.
@@ -118,5 +120,6 @@ fn status(shared: &Shared, routes: &Routes, known: Option<&Known>) -> GatewaySta
         },
         routes: of_routes.collect(),
         services: of_services.collect(),
+        consumers: routes.table.consumers.count(),
     }
 }

@@ -16,8 +16,9 @@ pub fn check(file: &Path, json: bool, out: &mut (dyn Write + Send)) -> Result<bo
         Ok(table) => table,
         Err(faults) => return refuse(&faults, json, out),
     };
-    let (routes, services) = (table.routes.len(), table.services.len() - 1);
-    let answer = json!({ "routes": routes, "services": services, "faults": [] });
+    let (routes, services, consumers) =
+        (table.routes.len(), table.services.len() - 1, table.consumers.count());
+    let answer = json!({ "routes": routes, "services": services, "consumers": consumers, "faults": [] });
     print(out, json, &answer, &format!("{routes} routes and {services} services: nothing is wrong"))?;
     Ok(true)
 }

@@ -1,7 +1,8 @@
 //! What is written in place of what ended at this hop: a request's head for a backend, and what
 //! heads are made of. Pure.
 
-use skep_gateway::fields::{Edits, is_of_consumers};
+use skep_gateway::auth::{Auth, Known};
+use skep_gateway::fields::{Edits, OF_CONSUMERS, is_of_consumers};
 
 use crate::wire::fields::Field;
 use crate::wire::request_head::{BodyLength, RequestHead};
@@ -87,12 +88,32 @@ pub struct Rewrite<'a> {
     /// None: the client's.
     pub host: Option<&'a str>,
     pub edits: &'a Edits,
+    /// What was asked of who asks.
+    pub auth: Option<&'a Auth>,
+    /// Who that is.
+    pub consumer: Option<&'a Known>,
 }
 
 impl Rewrite<'_> {
     /// Whether a field that the client sent falls. Who was authenticated is for the balancer alone to say.
-    fn drops(&self, name: &[u8]) -> bool {
-        self.edits.drops(name) || is_of_consumers(name)
+    fn drops(&self, name: &[u8], value: &[u8]) -> bool {
+        self.edits.drops(name)
+            || is_of_consumers(name)
+            || self.auth.is_some_and(|auth| auth.drops(name, value))
+    }
+
+    /// Writes what no client sent.
+    fn write_added(&self, out: &mut Vec<u8>) {
+        for (name, value) in self.edits.added() {
+            write_added(name, value, out);
+        }
+        if let Some(consumer) = self.consumer {
+            let [id, groups] = OF_CONSUMERS;
+            write_added(id, &consumer.name, out);
+            if !consumer.groups_said.is_empty() {
+                write_added(groups, &consumer.groups_said, out);
+            }
+        }
     }
 }
 
@@ -126,12 +147,12 @@ pub fn write_request(
     let host = head.host.map(|host| host.of(buf)).unwrap_or_default();
     out.extend_from_slice(rewrite.and_then(|it| it.host).map_or(host, str::as_bytes));
     out.extend_from_slice(b"\r\n");
-    let stays = |field: &&Field| rewrite.is_none_or(|it| !it.drops(field.name.of(buf)));
+    let stays = |field: &&Field| rewrite.is_none_or(|it| !it.drops(field.name.of(buf), field.value.of(buf)));
     for field in head.fields.iter().filter(stays) {
         write_field(buf, field, out);
     }
-    for (name, value) in rewrite.iter().flat_map(|it| it.edits.added()) {
-        write_added(name, value, out);
+    if let Some(rewrite) = rewrite {
+        rewrite.write_added(out);
     }
     match head.body {
         BodyLength::None => {}

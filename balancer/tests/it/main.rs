@@ -7,6 +7,7 @@ mod corpus;
 mod drain;
 mod forwarding;
 mod gateway;
+mod gateway_auth;
 mod gateway_cluster;
 mod gateway_copy;
 mod gateway_file;

@@ -7,7 +7,9 @@ pub fn gateway_documents() -> Vec<Vec<u8>> {
                 services = {web = 1, skep = 2}\nstrip_prefix = true\nhttps_only = true\nmax_body = \"1MiB\"\n\
                 maintenance = {retry_after_s = 5, allow = [\"10.0.0.0/8\"]}\naddresses = {deny = [\"::/0\"]}\n\
                 request_headers = {set = {a = \"b\"}, add = {c = \"d\"}, remove = [\"e\"]}\n\
-                [routes.b]\nmatch.exact_path = \"/a/b\"\nredirect = {scheme = \"https\", status = 301}\n";
+                [routes.b]\nmatch.exact_path = \"/a/b\"\nredirect = {scheme = \"https\", status = 301}\n\
+                auth = {keys = {header = \"x-key\", authorization = false, query = \"key\"}, groups = [\"g\"]}\n\
+                [consumers.c]\ngroups = [\"g\"]\nkeys = [\"0123456789abcdef\", {key = \"fedcba9876543210\", label = \"l\"}]\n";
     let json = r#"{"services": {"w": {"urls": ["http://a:1"]}}, "routes": {"r": {"service": "w"}}}"#;
     vec![toml.into(), json.into()]
 }
@@ -19,5 +21,5 @@ pub fn gateway_lines() -> Vec<Vec<u8>> {
 }
 
 pub fn gateway_paths() -> Vec<Vec<u8>> {
-    ["/a/%61%2d/b;c", "/%2e%2e/a", "/a//b", "/..;/", "/a%2fb", "A.test.:80"].map(|it| it.into()).into()
+    ["/a/%61%2d/b;c", "/%2e%2e/a", "/a//b", "/..;/", "/a%2fb", "A.test.:80", "?a=1&%6bey=2;key=3&b"].map(|it| it.into()).into()
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use skep_base::network::Network;
 use skep_base::settings::values;
 
+use super::auth;
 use super::methods::{self, METHODS_MAX};
 use super::origins;
 use super::service::{SKEP, Service};
@@ -98,7 +99,9 @@ impl Route {
             let of_consumers =
                 route.request.added().find(|(name, _)| fields::is_of_consumers(name.as_bytes()));
             if let Some((name, _)) = of_consumers {
-                faults.add(&it.pointer, format!("{name} says who was authenticated, and nobody was"));
+                let fault =
+                    format!("{name} says who was authenticated: that is for the balancer alone to say");
+                faults.add(&it.pointer, fault);
             }
         }
         if let Some(it) = fields.take("response_headers") {
@@ -316,6 +319,7 @@ fn policies(fields: &mut Fields<'_>, faults: &mut Faults) -> Policies {
         lists.end(faults);
         policies.addresses = Addresses { allow, deny };
     }
+    policies.auth = fields.take("auth").and_then(|it| auth::read(&it, faults));
     let size = |text: &str| values::size(text, BODY_BYTES_LIMIT);
     policies.body_bytes_max = fields.take("max_body").and_then(|it| it.read(size, faults));
     policies

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::auth::{KEY_BYTES_MAX, KeyDigest, make_key};
 use crate::fault::FAULTS_MAX;
 use crate::table::Table;
 
@@ -39,10 +40,21 @@ const ALL: &str = r#"{
             "addresses": {"allow": ["0.0.0.0/0"], "deny": ["192.0.2.0/24"]},
             "request_headers": {"set": {"x-forwarded-prefix": "/web"}, "remove": ["cookie"]},
             "response_headers": {"add": {"cache-control": "no-store"}},
+            "auth": {"keys": {"header": "X-Token", "authorization": false, "query": "token"}, "groups": ["b", "a"]},
             "cors": {"origins": ["https://app.example.org"], "credentials": true, "headers": ["x-a"], "max_age_s": 60}
         },
         "old": {"match": {"exact_path": "/old"}, "redirect": {"status": 301, "path": "/web/"}},
         "nodes": {"match": {"path": "/api"}, "service": "skep", "strip_prefix": true, "maintenance": false}
+    },
+    "consumers": {
+        "alice": {
+            "groups": ["b", "a"],
+            "keys": [
+                "a-key-that-was-given",
+                {"key": "sha256:00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff", "label": "of old"}
+            ]
+        },
+        "bob": {}
     }
 }"#;
 
@@ -61,6 +73,14 @@ fn all_that_there_is_can_be_said() {
     assert!(route.leads_to("app") && !route.leads_to(SKEP));
     assert_eq!(route.matches.headers, [("x-canary".to_owned(), "1".to_owned())]);
     assert_eq!(document.routes["nodes"].policies.maintenance, None);
+    let auth = route.policies.auth.as_ref().unwrap();
+    assert_eq!((&*auth.keys.header, auth.keys.authorization), ("x-token", false));
+    assert_eq!(auth.keys.query.as_deref(), Some("token"));
+    assert_eq!(auth.groups, ["a", "b"]);
+    let alice = &document.consumers["alice"];
+    let labels: Vec<&str> = alice.keys.iter().map(|it| it.label.as_str()).collect();
+    assert_eq!(labels, [&*KeyDigest::of(b"a-key-that-was-given").fingerprint(), "of old"]);
+    assert_eq!(document.consumers["bob"], Consumer::default());
     assert!(Table::compile(document).is_ok());
 }
 
@@ -152,6 +172,22 @@ fn what_a_route_may_not_say_is_refused() {
             "service = \"skep\"\ncors.origins = [\"*\"]\nresponse_headers.set = {access-control-allow-origin = \"x\"}",
             "/cors",
         ),
+        ("service = \"skep\"\nauth = true", "/auth"),
+        ("service = \"skep\"\nauth = {}", "/auth"),
+        ("service = \"skep\"\nauth.keys = false", "/auth/keys"),
+        ("service = \"skep\"\nauth.keys = {cookie = \"a\"}", "/auth/keys/cookie"),
+        ("service = \"skep\"\nauth.keys.header = \"x_api_key\"", "/auth/keys/header"),
+        ("service = \"skep\"\nauth.keys.header = \"Authorization\"", "/auth/keys/header"),
+        ("service = \"skep\"\nauth.keys.header = \"x.api.key\"", "/auth/keys/header"),
+        ("service = \"skep\"\nauth.keys.header = \"host\"", "/auth/keys/header"),
+        ("service = \"skep\"\nauth.keys.header = \"X-Real-Ip\"", "/auth/keys/header"),
+        ("service = \"skep\"\nauth.keys.header = \"content-type\"", "/auth/keys/header"),
+        ("service = \"skep\"\nauth.keys.header = \"x-consumer-id\"", "/auth/keys/header"),
+        ("service = \"skep\"\nauth.keys.query = \"a=b\"", "/auth/keys/query"),
+        ("service = \"skep\"\nauth.keys.query = \"\"", "/auth/keys/query"),
+        ("service = \"skep\"\nauth = {keys = true, groups = []}", "/auth/groups"),
+        ("service = \"skep\"\nauth = {keys = true, groups = [\"a,b\"]}", "/auth/groups/0"),
+        ("service = \"skep\"\nauth = {keys = true, groups = [\"a\", \"a\"]}", "/auth/groups"),
         ("redirect = {}", "/redirect"),
         ("redirect = {path = \"//evil.test\"}", "/redirect/path"),
         ("redirect = {path = \"/a\\r\\nx: y\"}", "/redirect/path"),
@@ -188,6 +224,65 @@ fn what_a_service_may_not_say_is_refused() {
     }
 }
 
+/// And no fault has a key in it.
+#[test]
+fn what_a_consumer_may_not_say_is_refused() {
+    let made = make_key([7; 32]);
+    let mistyped = made.replace("0707", "0770");
+    let long = "x".repeat(KEY_BYTES_MAX + 1);
+    let many = format!(
+        "keys = [{}]",
+        (0..=KEYS_MAX).map(|n| format!("\"0123456789abcd{n:02}\",")).collect::<String>()
+    );
+    let crowd = format!("groups = [{}]", (0..=GROUPS_MAX).map(|n| format!("\"g{n}\",")).collect::<String>());
+    for (consumer, pointer) in [
+        ("secrets = []", "/secrets"),
+        ("keys = \"0123456789abcdef\"", "/keys"),
+        ("keys = [7]", "/keys/0"),
+        ("keys = [\"0123456789abcde\"]", "/keys/0"),
+        (&format!("keys = [\"{long}\"]"), "/keys/0"),
+        ("keys = [\"0123456789 abcdef\"]", "/keys/0"),
+        ("keys = [\"0123456789äbcdef\"]", "/keys/0"),
+        (&format!("keys = [\"{mistyped}\"]"), "/keys/0"),
+        ("keys = [\"skp_0123456789abcdef\"]", "/keys/0"),
+        ("keys = [\"sha256:0123456789abcdef\"]", "/keys/0"),
+        (&format!("keys = [\"sha256:{}\"]", "A".repeat(64)), "/keys/0"),
+        ("keys = [\"0123456789abcdef\", \"0123456789abcdef\"]", "/keys/1"),
+        (
+            &format!("keys = [\"0123456789abcdef\", \"{}\"]", KeyDigest::of(b"0123456789abcdef").kept()),
+            "/keys/1",
+        ),
+        ("keys = [{label = \"a\"}]", "/keys/0"),
+        ("keys = [{key = \"0123456789abcdef\", label = \" a\"}]", "/keys/0/label"),
+        ("keys = [{key = \"0123456789abcdef\", name = \"a\"}]", "/keys/0/name"),
+        (&many, "/keys"),
+        (&crowd, "/groups"),
+        ("groups = [\"a b\"]", "/groups/0"),
+        ("groups = [\"a\", \"a\"]", "/groups"),
+    ] {
+        let text = format!("[consumers.c]\n{consumer}\n");
+        let found = faults(&text);
+        assert!(found.iter().any(|(it, _)| *it == format!("/consumers/c{pointer}")), "{consumer}: {found:?}");
+        for secret in ["0123456789", &mistyped, &long] {
+            assert!(!found.iter().any(|(_, fault)| fault.contains(secret)), "{found:?}");
+        }
+    }
+    assert_eq!(pointers("consumers.\"a/b\" = {}"), ["/consumers/a~1b"]);
+    assert!(faults(&format!("consumers.c.keys = [\"{made}\"]")).is_empty());
+}
+
+#[test]
+fn two_consumers_have_no_key_in_common_however_it_is_given() {
+    let kept = KeyDigest::of(b"0123456789abcdef").kept();
+    for other in ["0123456789abcdef", &kept] {
+        let text = format!(
+            "consumers.a.keys = [\"0123456789abcdef\"]\nconsumers.b.keys = [\"fedcba9876543210\", \"{other}\"]\n"
+        );
+        assert_eq!(pointers(&text), ["/consumers/b/keys/1"]);
+        assert!(Document::judge(&Value::read(&text).unwrap()).unwrap_err().is_clash);
+    }
+}
+
 #[test]
 fn where_a_route_to_the_nodes_keeps_somebody_out_no_other_path_leads_there_unless_the_document_says_so() {
     let guarded =
@@ -195,6 +290,8 @@ fn where_a_route_to_the_nodes_keeps_somebody_out_no_other_path_leads_there_unles
     let unmatched = |text: &str| Document::read(text).unwrap().unmatched;
     assert_eq!(unmatched(guarded), Unmatched::NotFound);
     assert_eq!(unmatched(&format!("unmatched = \"skep\"\n{guarded}")), Unmatched::Skep);
+    let proved = "[routes.r]\nservice = \"skep\"\nmatch.path = \"/api\"\nauth.keys = true\n";
+    assert_eq!(unmatched(proved), Unmatched::NotFound);
     assert_eq!(unmatched("[routes.r]\nservice = \"skep\"\nhttps_only = true\n"), Unmatched::Skep);
 }
 
@@ -207,6 +304,7 @@ fn a_document_has_so_many_bytes_and_objects_and_no_more() {
     };
     assert!(faults(&format!("[routes]\n{}", routes(OBJECTS_MAX))).is_empty());
     assert_eq!(pointers(&format!("[routes]\n{}", routes(OBJECTS_MAX + 1))), [""]);
+    assert_eq!(pointers(&format!("[consumers.c]\n[routes]\n{}", routes(OBJECTS_MAX))), [""]);
     let wrong: String = (0..2 * FAULTS_MAX).map(|n| format!("f{n} = 1\n")).collect();
     assert_eq!(faults(&wrong).len(), FAULTS_MAX);
 }

@@ -21,7 +21,7 @@
 //! | `PUT`, `DELETE /gateway/{kind}/{name}` with the token | the same |
 //! | `GET /gateway/history` with the token | `{"lineage","revision","revisions":[{"revision","time","source","bytes"}]}`, the newest first |
 //! | `POST /gateway/rollback` `{"revision": n}` with the token | the same as of a `PUT` |
-//! | `POST /gateway/explain` `{"url","method","headers","from"}` with the token | `{"route","outcome","sent"}` |
+//! | `POST /gateway/explain` `{"url","method","headers","from"}` with the token | `{"route","auth","consumer","outcome","sent"}` |
 //! | `GET /snapshot` | a snapshot file |
 //! | `POST /snapshot` with a snapshot file | `{"messages": count}` |
 //!

@@ -178,6 +178,13 @@ pub(super) enum ConfigArgs {
         #[command(flatten)]
         output: Output,
     },
+    /// Make a key for a consumer, and print it, this once, with what is kept of it. Asks nobody
+    Key {
+        /// The consumer's name
+        name: String,
+        #[command(flatten)]
+        output: Output,
+    },
     /// Say which route would have a request, and what would become of it there: exit status 0 where it goes to a
     /// service, else 1
     Explain {

@@ -86,6 +86,10 @@ fn a_node_that_takes_no_tls_warns_that_balancers_are_told_nothing() {
 fn a_document_is_checked_whatever_is_said_of_where_to_ask() {
     let env = [("SKEP_ADMIN", "nowhere"), ("SKEP_OPERATOR_TOKEN", "short")];
     assert!(matches!(verb(&["config", "check", "a.toml"], &env), Verb::CheckConfig { .. }));
+    assert_eq!(
+        verb(&["config", "key", "alice"], &env),
+        Verb::MakeKey { consumer: "alice".into(), json: false }
+    );
     refusal(&["config", "diff", "a.toml"], &env);
 }
 

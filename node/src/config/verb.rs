@@ -69,6 +69,11 @@ pub enum Verb {
         file: PathBuf,
         json: bool,
     },
+    /// Makes a key for a consumer of the gateway, and asks nobody.
+    MakeKey {
+        consumer: String,
+        json: bool,
+    },
     /// Sets the time of what is written back, or says what that would do.
     MendTime {
         admin: SocketAddr,
@@ -202,6 +207,9 @@ pub(super) fn resolve(args: VerbArgs, layers: &Layers) -> Result<Verb, ConfigErr
 fn config(args: ConfigArgs, layers: &Layers) -> Result<Verb, ConfigError> {
     let (verb, json) = match args {
         ConfigArgs::Check { file, output } => return Ok(Verb::CheckConfig { file, json: output.json }),
+        ConfigArgs::Key { name: consumer, output } => {
+            return Ok(Verb::MakeKey { consumer, json: output.json });
+        }
         ConfigArgs::Apply { file, dry_run, output } => {
             (ConfigVerb::Apply { file, is_only_tried: dry_run }, output.json)
         }

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use skep_console::client::Client;
 use skep_console::table;
 use skep_console::verbs::{VerbError, print, print_json, rows, text};
+use skep_gateway::auth;
 use skep_gateway::document::DOCUMENT_BYTES_MAX;
 use skep_gateway::{Fault, Kept};
 use skep_state::gateway::SOURCE_BYTES_MAX;
@@ -40,7 +41,8 @@ pub(super) async fn run(
             });
             let answer = client.post("/gateway/explain", &question).await?;
             let line = |name: &str| Some(format!("{name}: {}", answer[name].as_str()?));
-            let lines: Vec<String> = ["route", "outcome", "sent"].into_iter().filter_map(line).collect();
+            let lines: Vec<String> =
+                ["route", "auth", "consumer", "outcome", "sent"].into_iter().filter_map(line).collect();
             print(out, json, &answer, &lines.join("\n"))?;
             match answer["sent"].is_string() {
                 true => Ok(()),
@@ -70,6 +72,25 @@ pub(super) fn check(file: &Path, json: bool, out: &mut (dyn Write + Send)) -> Re
     let objects = kept.since(&Kept::default()).added;
     let said = format!("{} objects: nothing is wrong", objects.len());
     print(out, json, &json!({ "objects": objects, "faults": [] }), &said)
+}
+
+/// A fresh key for a consumer, and what is kept of it: the consumer as it may be put at a node.
+pub(super) fn make_key(consumer: &str, json: bool, out: &mut (dyn Write + Send)) -> Result<(), VerbError> {
+    let mut random = [0; 32];
+    let got = rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty());
+    if got != Ok(random.len()) {
+        return Err(VerbError::Refused("the system gives no random bytes".into()));
+    }
+    let key = auth::make_key(random);
+    let document = json!({ "consumers": { consumer: { "keys": [&key] } } });
+    let kept = Kept::read(&document.to_string()).map_err(|refused| {
+        let faults: Vec<String> = refused.faults.iter().map(Fault::to_string).collect();
+        VerbError::Refused(faults.join("; "))
+    })?;
+    let kept = kept.object("consumers", consumer).unwrap_or_default();
+    let shown: Value = serde_json::from_str(&kept).unwrap_or_default();
+    let answer = json!({ "key": key, "consumer": consumer, "kept": shown });
+    print(out, json, &answer, &format!("{key}\n{kept}"))
 }
 
 async fn apply(

@@ -193,6 +193,20 @@ async fn the_workers_token_is_that_of_the_first_key_and_shows_no_key() {
 }
 
 #[tokio::test]
+async fn a_consumers_key_is_made_anew_each_time_and_printed_with_what_is_kept_of_it() {
+    let verb = |name: &str, json| Verb::MakeKey { consumer: name.into(), json };
+    let made = said(verb("alice", false)).await.unwrap();
+    let (key, kept) = made.trim().split_once('\n').unwrap();
+    assert!(key.starts_with("skp_") && !kept.contains(key), "{made}");
+    let digest = skep_gateway::auth::digest_of_given(key).unwrap();
+    let kept: Value = serde_json::from_str(kept).unwrap();
+    assert_eq!(kept["keys"][0]["key"], digest.kept());
+    let again: Value = serde_json::from_str(&said(verb("alice", true)).await.unwrap()).unwrap();
+    assert_ne!(again["key"], key);
+    assert!(matches!(said(verb("a b", false)).await, Err(VerbError::Refused(_))));
+}
+
+#[tokio::test]
 async fn recovery_wants_to_be_confirmed() {
     let verb = Verb::Recover { data: "/nonexistent".into(), yes: false, json: false };
     assert!(said(verb).await.unwrap_err().to_string().contains("--yes"));

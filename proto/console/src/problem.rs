@@ -39,6 +39,8 @@
 //! | `invalid-digest` | 400 | the path's digest is not 64 lowercase hex digits |
 //! | `ambiguous-path` | 400 | a gateway reads the path in more than one way |
 //! | `address-refused` | 403 | a route is not for the address that asks |
+//! | `unauthenticated` | 401 | a route wants to know who asks, and the request does not prove it |
+//! | `group-refused` | 403 | a route is not for the groups of the consumer who asks |
 //! | `invalid-query` | 400 | a query parameter is out of its range |
 //! | `invalid-request` | 400 | an admin request's body is not what the route takes |
 //! | `malformed-request` | 400 | the request's head is no HTTP/1.1 |
@@ -157,6 +159,8 @@ kinds! {
         "The idempotency key belongs to another request";
     AmbiguousPath = "ambiguous-path", BAD_REQUEST, "The path has more than one reading";
     AddressRefused = "address-refused", FORBIDDEN, "This address may not ask for this";
+    Unauthenticated = "unauthenticated", UNAUTHORIZED, "Who asks has to prove it";
+    GroupRefused = "group-refused", FORBIDDEN, "This consumer may not ask for this";
     Maintenance = "maintenance", SERVICE_UNAVAILABLE, "This is closed for maintenance";
     MalformedRequest = "malformed-request", BAD_REQUEST, "The request is malformed";
     NotFound = "not-found", NOT_FOUND, "There is nothing here";

@@ -24,6 +24,7 @@ mod equal;
 mod examples;
 mod feed;
 mod gateway;
+mod gateway_auth;
 mod gateway_balancer;
 mod gateway_watch;
 mod keys;

@@ -19,7 +19,7 @@ pub(super) struct Incoming {
     pub(super) method: Method,
     method_len: usize,
     target_len: usize,
-    /// The target as it came, where another is sent.
+    /// The target as it came, but for keys; where another is sent.
     asked: Vec<u8>,
     pub(super) old: bool,
     pub(super) keep_alive: bool,
@@ -34,7 +34,7 @@ impl Incoming {
         self.head.get(..self.method_len).unwrap_or_default()
     }
 
-    /// As it came.
+    /// As it came, but for keys.
     pub(super) fn target(&self) -> &[u8] {
         if !self.asked.is_empty() {
             return &self.asked;
@@ -61,7 +61,7 @@ impl Incoming {
         self.origin = client.origin(head, buf, &worker.settings());
         let verdict = gateway.judge(Asked { head, buf, client: client.judged(self.origin, head, buf) });
         match &verdict {
-            Verdict::Forward { plan, target } => {
+            Verdict::Forward { plan, target, .. } => {
                 let rewrite = plan.via.as_ref().zip(target.as_ref()).map(|(via, target)| via.rewrite(target));
                 if rewrite.is_some() {
                     head.target(buf).write(&mut self.asked);
@@ -70,6 +70,9 @@ impl Incoming {
             }
             // For the log alone.
             Verdict::Answer(_) => write_line(head, buf, &mut self.head),
+        }
+        if let Some(shown) = verdict.shown() {
+            self.asked = shown.to_vec();
         }
         self.method = head.method;
         self.method_len = head.method_span.of(buf).len();

@@ -9,9 +9,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{ClientStream, Connection};
 use crate::core::buffer::Buffer;
+use crate::core::routes::Via;
 use crate::core::timer::Timer;
-use crate::forward::downstream::TUNNEL_SILENCE_MAX;
 use crate::forward::upstream::Upstream;
+use crate::listen::leave::Leave;
 
 /// One direction.
 #[derive(Debug, Default)]
@@ -62,10 +63,15 @@ impl Way {
 
 impl<S: ClientStream> Connection<S> {
     /// Carries bytes until the tunnel ends: how many went to the backend, and how many came back.
-    pub(super) async fn tunnel(&mut self, timer: &Timer, mut upstream: Upstream) -> (u64, u64) {
+    pub(super) async fn tunnel(
+        &mut self,
+        timer: &Timer,
+        mut upstream: Upstream,
+        via: Option<&Via>,
+    ) -> (u64, u64) {
         let (mut up, mut down) = (Way::default(), Way::default());
-        timer.arm(TUNNEL_SILENCE_MAX);
-        timer.watch_backend(upstream.backend.serial);
+        let gateway = self.gateway.clone();
+        let mut leave = Leave::new(timer, &gateway, upstream.backend.serial, via);
         poll_fn(|cx| {
             let before = up.bytes + down.bytes;
             let sent = up.poll(cx, &mut self.input, &mut self.stream, &mut upstream.stream);
@@ -76,9 +82,9 @@ impl<S: ClientStream> Connection<S> {
                 _ => {}
             }
             if up.bytes + down.bytes != before {
-                timer.arm(TUNNEL_SILENCE_MAX);
+                leave.moved();
             }
-            timer.poll_fired(cx).map(drop)
+            leave.poll_over(cx)
         })
         .await;
         (up.bytes, down.bytes)

@@ -29,7 +29,7 @@ pub(super) struct Prepared {
     pub(super) method: Method,
     method_len: usize,
     target_len: usize,
-    /// The target as it came, where another is sent.
+    /// The target as it came, but for keys; where another is sent.
     asked: Vec<u8>,
     pub(super) plan: Plan,
     pub(super) expects_continue: bool,
@@ -44,7 +44,7 @@ impl Prepared {
         &self.head[..self.method_len]
     }
 
-    /// As it came.
+    /// As it came, but for keys.
     pub(super) fn target(&self) -> &[u8] {
         if !self.asked.is_empty() {
             return &self.asked;
@@ -88,8 +88,8 @@ pub(super) fn prepare(
     let verdict =
         gateway.judge(Asked { head: &head, buf: &text, client: client.judged(trail.origin, &head, &text) });
     let body_bytes_max = verdict.body_bytes_max(worker.settings().body_bytes_max);
-    let (plan, target) = match verdict {
-        Verdict::Forward { plan, target } => (plan, target),
+    let (plan, target, shown) = match verdict {
+        Verdict::Forward { plan, target, shown } => (plan, target, shown),
         Verdict::Answer(answer) => return Err(Local::Answer(answer.into(), id)),
     };
     trail.via = plan.via.clone();
@@ -99,10 +99,9 @@ pub(super) fn prepare(
         return Err(Local::Problem(Problem::BodyTooLarge));
     }
     let rewrite = plan.via.as_ref().zip(target.as_ref()).map(|(via, target)| via.rewrite(target));
-    let mut asked = Vec::new();
-    if rewrite.is_some() {
-        head.target(&text).write(&mut asked);
-    }
+    let is_rewritten = rewrite.is_some();
+    let asked =
+        shown.unwrap_or_else(|| if is_rewritten { head.target(&text).whole().into() } else { Vec::new() });
     let mut out = Vec::with_capacity(text.len() + 256);
     write_request(&head, &text, client.as_client(true), &id, rewrite, &mut out);
     Ok(Prepared {

@@ -27,6 +27,7 @@ use crate::forward::retry::may_keep;
 use crate::forward::waiting::Pace;
 use crate::gateway::{Answer, Gateway};
 use crate::listen::client::ClientInfo;
+use crate::listen::leave::Leave;
 use crate::wire::request_head::{BodyLength, Method};
 use crate::wire::response_head::ResponseHead;
 
@@ -79,7 +80,7 @@ pub async fn serve(of: Of, request: HttpRequest<RecvStream>, respond: SendRespon
         held: None,
     };
     match prepared {
-        Ok(prepared) => return run(&worker, &client, prepared, stream, &mut trail).await,
+        Ok(prepared) => return run(&worker, &gateway, &client, prepared, stream, &mut trail).await,
         Err(Local::Answer(answer, id)) => {
             (trail.status, trail.via) = (answer.status, answer.via.clone());
             let error = answer.error;
@@ -100,6 +101,7 @@ pub async fn serve(of: Of, request: HttpRequest<RecvStream>, respond: SendRespon
 
 async fn run(
     worker: &Rc<Worker>,
+    gateway: &Gateway,
     client: &ClientInfo,
     prepared: Prepared,
     mut stream: Stream,
@@ -145,7 +147,8 @@ async fn run(
     let error = match outcome {
         Ok(Done::Upgraded(upstream)) if prepared.websocket => {
             if let Some(mut tunnel) = stream.into_tunnel() {
-                tunnel.run(&timer, *upstream).await;
+                let (backend, via) = (upstream.backend.serial, trail.via.as_ref());
+                tunnel.run(Leave::new(&timer, gateway, backend, via), *upstream).await;
                 (trail.bytes_in, trail.bytes_out) = (tunnel.bytes_in, tunnel.bytes_out);
             }
             None

@@ -12,9 +12,8 @@ use h2::{RecvStream, SendStream};
 use tokio::io::AsyncWrite;
 
 use super::outbox::Outbox;
-use crate::core::timer::Timer;
-use crate::forward::downstream::TUNNEL_SILENCE_MAX;
 use crate::forward::upstream::Upstream;
+use crate::listen::leave::Leave;
 
 /// The client's side.
 pub struct Tunnel {
@@ -31,9 +30,7 @@ pub struct Tunnel {
 
 impl Tunnel {
     /// Carries bytes until the tunnel ends.
-    pub async fn run(&mut self, timer: &Timer, mut upstream: Upstream) {
-        timer.arm(TUNNEL_SILENCE_MAX);
-        timer.watch_backend(upstream.backend.serial);
+    pub(in crate::listen) async fn run(&mut self, mut leave: Leave<'_>, mut upstream: Upstream) {
         poll_fn(|cx| {
             let before = self.bytes_in + self.bytes_out;
             let up = self.poll_up(cx, &mut upstream);
@@ -44,9 +41,9 @@ impl Tunnel {
                 _ => {}
             }
             if self.bytes_in + self.bytes_out != before {
-                timer.arm(TUNNEL_SILENCE_MAX);
+                leave.moved();
             }
-            timer.poll_fired(cx).map(drop)
+            leave.poll_over(cx)
         })
         .await;
     }

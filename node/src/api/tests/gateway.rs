@@ -162,7 +162,10 @@ async fn a_request_is_explained_by_the_document_that_is_kept() {
     let (served, _) = Served::with_document().await;
     let answer =
         served.change(Method::POST, "/gateway/explain", &[], r#"{"url":"http://x/read/1"}"#).await.json();
-    assert_eq!(answer, serde_json::json!({ "route": "read", "outcome": "reader", "sent": "/read/1" }));
+    let expected = serde_json::json!({
+        "route": "read", "auth": null, "consumer": null, "outcome": "reader", "sent": "/read/1"
+    });
+    assert_eq!(answer, expected);
     let unclear = served.change(Method::POST, "/gateway/explain", &[], r#"{"uri":"http://x/read/1"}"#).await;
     unclear.is_problem(ProblemKind::InvalidRequest);
 }
@@ -217,4 +220,40 @@ async fn without_a_quorum_nothing_is_said_or_changed() {
 async fn who_has_shown_no_key_is_told_nothing_of_the_document() {
     let served = public().await;
     served.get("/-/gateway/watch").await.is_problem(ProblemKind::NoBalancer);
+}
+
+#[tokio::test]
+async fn keys_go_in_and_what_is_kept_of_them_comes_out() {
+    let (served, tag) = Served::with_document().await;
+    let key = "alice-has-this-key-0001";
+    let put = served.put("/gateway/consumers/alice", &[], &format!(r#"{{"keys":["{key}"]}}"#)).await;
+    assert_eq!((put.status.as_u16(), &put.json()["added"][0]), (201, &"consumers/alice".into()));
+    let kept = served.see("/gateway/consumers/alice").await;
+    let shown = kept.json();
+    let text = |answer: &Answer| String::from_utf8_lossy(&answer.body).into_owned();
+    assert!(shown["keys"][0]["key"].as_str().unwrap().starts_with("sha256:"), "{shown}");
+    let whole = served.see("/gateway").await;
+    assert!(!text(&kept).contains(key) && !text(&whole).contains(key));
+    let again = served.put("/gateway/consumers/alice", &[], &text(&kept)).await;
+    assert_eq!(
+        (again.status.as_u16(), again.header("etag")),
+        (200, whole.header("etag")),
+        "it says the same"
+    );
+    let bob = served.put("/gateway/consumers/bob", &[], &format!(r#"{{"keys":["{key}"]}}"#)).await;
+    bob.is_problem(ProblemKind::GatewayClash);
+    assert!(!text(&bob).contains(key), "{}", text(&bob));
+    // What an operator asks about is not told back.
+    let route = r#"{"match":{"path":"/x"},"service":"reader","auth":{"keys":true}}"#;
+    assert_eq!(served.put("/gateway/routes/x", &[], route).await.status, 201);
+    let question = format!(r#"{{"url":"http://a.test/x","headers":["x-api-key: {key}"]}}"#);
+    let answer = served.change(Method::POST, "/gateway/explain", &[], &question).await;
+    assert_eq!(answer.json()["consumer"], "alice");
+    assert!(!text(&answer).contains(key), "{}", text(&answer));
+    let wrong = question.replace(['[', ']'], "");
+    let wrong = served.change(Method::POST, "/gateway/explain", &[], &wrong).await;
+    wrong.is_problem(ProblemKind::InvalidRequest);
+    assert!(!text(&wrong).contains(key), "{}", text(&wrong));
+    let gone = served.change(Method::POST, "/gateway/rollback", &[], r#"{"revision":1}"#).await;
+    assert_eq!((gone.status.as_u16(), &*tag), (200, &*format!("\"{:032x}.1\"", 0xab)));
 }

@@ -216,8 +216,14 @@ impl<A: GatewayApi> Administered<A> {
 
     async fn question<T: serde::de::DeserializeOwned>(&self, request: Request) -> Result<T, Problem> {
         let text = self.text(request, QUESTION_BYTES_MAX).await?;
-        serde_json::from_str(text.as_str())
-            .map_err(|error| Problem::new(ProblemKind::InvalidRequest, error.to_string()))
+        serde_json::from_str(text.as_str()).map_err(|error| {
+            let why = error.to_string();
+            // It would say which value: a key may be one.
+            let has_value = why.starts_with("invalid type") || why.starts_with("invalid value");
+            let place =
+                format!("something else is expected in line {} column {}", error.line(), error.column());
+            Problem::new(ProblemKind::InvalidRequest, if has_value { place } else { why })
+        })
     }
 }
 

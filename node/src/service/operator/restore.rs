@@ -112,11 +112,19 @@ fn judge(document: &[u8]) -> Result<(), String> {
     let why = match std::str::from_utf8(document).map(Kept::read) {
         // It is told as it is kept.
         Ok(Ok(_)) if !document.starts_with(b"{") => "it is no JSON object".into(),
+        // Nobody keeps a key as it is.
+        Ok(Ok(kept)) if !is_kept(document, &kept) => "it has keys that no node has kept so".into(),
         Ok(Ok(_)) => return Ok(()),
         Ok(Err(refused)) => refused.faults.first().map_or_else(String::new, Fault::to_string),
         Err(error) => error.to_string(),
     };
     Err(format!("the gateway's document in the snapshot is none that a balancer could obey: {why}"))
+}
+
+/// Whether it says by itself what would be kept of it.
+fn is_kept(document: &[u8], kept: &Kept) -> bool {
+    let told = std::str::from_utf8(document).ok().and_then(Kept::trusted);
+    told.is_some_and(|told| kept.since(&told).is_none())
 }
 
 /// How many messages these outcomes are of; an error where something of the snapshot is not there now.
@@ -216,10 +224,13 @@ mod tests {
             (b"any bytes", "could obey: "),
             (b"unmatched = \"not-found\"", "no JSON"),
             (b"\xff\xfe", "utf-8"),
+            (b"{\"consumers\":{\"a\":{\"keys\":[\"0123456789abcdef\"]}}}", "keys"),
         ] {
             let why = judge(document).unwrap_err();
             assert!(why.contains(fault), "{why}");
         }
+        let kept = Kept::read("consumers.a.keys = [\"0123456789abcdef\"]").unwrap().json().unwrap();
+        assert_eq!(judge(kept.as_bytes()), Ok(()));
     }
 
     #[test]

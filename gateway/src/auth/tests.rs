@@ -1,0 +1,173 @@
+//! Who asks, by what a request presents.
+
+use skep_base::random::Random;
+
+use super::*;
+
+const ALICE: &str = "0123456789abcdef";
+const BOB: &str = "fedcba9876543210";
+
+fn consumers() -> Consumers {
+    let consumer = |key: &str, groups: &[&str]| {
+        let digest = digest_of_given(key).unwrap();
+        let groups = groups.iter().map(|it| (*it).to_owned()).collect();
+        Consumer { groups, keys: vec![Key { digest, label: digest.fingerprint() }] }
+    };
+    let all = [("alice", consumer(ALICE, &["ops", "staff"])), ("bob", consumer(BOB, &[]))];
+    Consumers::new(all.map(|(name, it)| (name.to_owned(), it)).into())
+}
+
+fn auth(keys: Keys, groups: &[&str]) -> Auth {
+    Auth { keys, groups: groups.iter().map(|it| (*it).to_owned()).collect() }
+}
+
+/// The name of who sends these fields and this query, or why it is nobody.
+fn who(auth: &Auth, fields: &[(&str, &str)], query: &str) -> Result<String, Denied> {
+    let all = consumers();
+    let fields = fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+    let proof = all.authenticate(auth, fields, query.as_bytes())?;
+    Ok(all.get(proof.consumer).unwrap().name.clone())
+}
+
+#[test]
+fn a_key_is_pinned_and_one_that_was_made_here_is_told_when_it_is_mistyped() {
+    let key = make_key([7; 32]);
+    assert_eq!(key, format!("skp_{}a79e51bf", "07".repeat(32)));
+    assert!(digest_of_given(&key).is_ok());
+    for at in 4..key.len() {
+        let mut other = key.clone().into_bytes();
+        other[at] = if other[at] == b'0' { b'1' } else { b'0' };
+        assert!(digest_of_given(std::str::from_utf8(&other).unwrap()).is_err(), "{at}");
+    }
+    let digest = KeyDigest::of(b"abc");
+    // FIPS 180-4's own.
+    let kept = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    assert_eq!((&*digest.kept(), &*digest.fingerprint()), (kept, "ba7816bf8f01"));
+    assert_eq!(KeyDigest::read(&kept[7..]), Some(digest));
+    assert_eq!(format!("{digest:?}"), "KeyDigest(ba7816bf8f01)");
+}
+
+#[test]
+fn a_key_is_known_where_the_route_looks_for_it_and_nowhere_else() {
+    let usual = auth(Keys::default(), &[]);
+    let bearer = format!("Bearer {ALICE}");
+    for (fields, found) in [
+        (&[][..], Err(Denied::Missing)),
+        (&[("x-api-key", ALICE)], Ok("alice")),
+        (&[("X-API-Key", BOB)], Ok("bob")),
+        (&[("authorization", &*bearer)], Ok("alice")),
+        (&[("Authorization", "bearer   0123456789abcdef ")], Ok("alice")),
+        (&[("authorization", "ApiKey 0123456789abcdef")], Ok("alice")),
+        (&[("authorization", "Bearer\t0123456789abcdef")], Ok("alice")),
+        (&[("x-api-key", ALICE), ("authorization", "Bearer\tfedcba9876543210")], Err(Denied::Several)),
+        (&[("x.api.key", ALICE)], Err(Denied::Missing)),
+        (&[("authorization", "Basic 0123456789abcdef")], Err(Denied::Missing)),
+        (&[("authorization", ALICE)], Err(Denied::Missing)),
+        (&[("authorization", "Bearer")], Err(Denied::Unknown)),
+        (&[("x-api-key", "")], Err(Denied::Unknown)),
+        (&[("x_api_key", ALICE)], Err(Denied::Missing)),
+        (&[("x-key", ALICE)], Err(Denied::Missing)),
+        (&[("x-api-key", "0123456789abcdeF")], Err(Denied::Unknown)),
+        (&[("x-api-key", "0123456789abcde")], Err(Denied::Unknown)),
+        (&[("x-api-key", "0123456789abcdef,0123456789abcdef")], Err(Denied::Unknown)),
+        // What is kept of a key is none.
+        (
+            &[("x-api-key", "sha256:9f9f5111f7b27a781f1f1ddde5ebc2dd2b796bfc7365c9c28b548e564176929f")],
+            Err(Denied::Unknown),
+        ),
+        (
+            &[("x-api-key", "9f9f5111f7b27a781f1f1ddde5ebc2dd2b796bfc7365c9c28b548e564176929f")],
+            Err(Denied::Unknown),
+        ),
+    ] {
+        assert_eq!(who(&usual, fields, "?apikey=0123456789abcdef"), found.map(str::to_owned), "{fields:?}");
+    }
+    let narrow =
+        auth(Keys { header: "x-token".into(), authorization: false, query: Some("apikey".into()) }, &[]);
+    for (fields, query, found) in [
+        (&[("x-token", ALICE)][..], "", Ok("alice")),
+        (&[("x-api-key", ALICE)], "", Err(Denied::Missing)),
+        (&[("authorization", &*bearer)], "", Err(Denied::Missing)),
+        (&[], "?apikey=0123456789abcdef", Ok("alice")),
+        (&[], "?a=b&APIKEY=%30123456789abcdef", Ok("alice")),
+        (&[], "?apikey=", Err(Denied::Unknown)),
+        (&[("x-token", ALICE)], "?apikey=0123456789abcdef", Ok("alice")),
+        (&[("x-token", BOB)], "?apikey=0123456789abcdef", Err(Denied::Several)),
+    ] {
+        assert_eq!(who(&narrow, fields, query), found.map(str::to_owned), "{fields:?} {query}");
+    }
+}
+
+#[test]
+fn who_is_in_none_of_the_groups_is_known_and_denied() {
+    let staff = auth(Keys::default(), &["nobody", "staff"]);
+    assert_eq!(who(&staff, &[("x-api-key", ALICE)], ""), Ok("alice".into()));
+    assert_eq!(who(&staff, &[("x-api-key", BOB)], ""), Err(Denied::Group(1)));
+    assert_eq!(who(&staff, &[("x-api-key", "0123456789abcdeg")], ""), Err(Denied::Unknown));
+}
+
+#[test]
+fn who_proved_it_before_still_could_while_the_key_and_the_group_are_the_same_consumers() {
+    let (all, key) = (consumers(), KeyDigest::of(ALICE.as_bytes()));
+    let (any, staff) = (auth(Keys::default(), &[]), auth(Keys::default(), &["staff"]));
+    assert!(all.still_hold(&any, "alice", key) && all.still_hold(&staff, "alice", key));
+    assert!(!all.still_hold(&any, "bob", key), "it is another's now");
+    assert!(!all.still_hold(&auth(Keys::default(), &["boss"]), "alice", key));
+    assert!(!all.still_hold(&any, "alice", KeyDigest::of(b"0123456789abcdeg")));
+    assert!(!all.still_hold(&staff, "bob", KeyDigest::of(BOB.as_bytes())));
+}
+
+/// Whatever stands where: who is known presented one key and no other, which is that consumer's; and every field that
+/// had one ends here.
+#[test]
+fn whoever_is_known_presented_one_key_alone() {
+    const KEYS: [&str; 4] = [ALICE, BOB, "0123456789abcdeg", ""];
+    let mut random = Random::new(11);
+    let route = auth(Keys { query: Some("k".into()), ..Keys::default() }, &[]);
+    for _ in 0..20_000 {
+        let mut presented = Vec::new();
+        let mut fields = Vec::new();
+        let mut query = String::from("?");
+        for _ in 0..random.below(4) {
+            let key = KEYS[random.below(KEYS.len())];
+            match random.below(5) {
+                0 => fields.push(("X-Api-Key", key.to_owned())),
+                1 => fields.push(("authorization", format!("Bearer {key}"))),
+                2 => query += &format!("k={key}&"),
+                3 => {
+                    fields.push(("x_api_key", key.to_owned()));
+                    continue;
+                }
+                _ => {
+                    fields.push(("accept", key.to_owned()));
+                    continue;
+                }
+            }
+            presented.push(key);
+        }
+        let shown: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        presented.sort_unstable();
+        presented.dedup();
+        let expected = match presented.as_slice() {
+            [] => Err(Denied::Missing),
+            [ALICE] => Ok("alice".to_owned()),
+            [BOB] => Ok("bob".to_owned()),
+            [_] => Err(Denied::Unknown),
+            _ => Err(Denied::Several),
+        };
+        assert_eq!(who(&route, &shown, &query), expected, "{shown:?} {query}");
+        for (name, value) in shown {
+            assert_eq!(route.drops(name.as_bytes(), value.as_bytes()), name != "accept", "{name}");
+        }
+    }
+}
+
+#[test]
+fn what_is_said_to_who_is_not_known_is_that_of_the_place_where_keys_are() {
+    let usual = Keys::default();
+    assert_eq!(usual.challenge(Denied::Missing), "Bearer realm=\"skep\"");
+    assert!(usual.challenge(Denied::Unknown).ends_with("error=\"invalid_token\""));
+    assert!(usual.challenge(Denied::Several).ends_with("error=\"invalid_request\""));
+    let narrow = Keys { authorization: false, ..usual };
+    assert_eq!(narrow.challenge(Denied::Unknown), "ApiKey realm=\"skep\", header=\"x-api-key\"");
+}
