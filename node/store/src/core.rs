@@ -35,7 +35,7 @@ use crate::suspects::Suspects;
 use skep_raft::types::Entry;
 pub(crate) use state::{Captured, CoreState};
 use state::{
-    applied_of, apply_entry, capture, gateway_of, load, next_claims, paths, remove_replaced,
+    applied_of, apply_entry, capture, gateway_of, known_files, load, next_claims, paths, remove_replaced,
     remove_strangers, wants_payloads,
 };
 
@@ -390,10 +390,7 @@ impl Core {
         self.points.restart(point);
         self.set_current(captured);
         self.publish(applied, gateway);
-        let (messages, claims) = {
-            let state = self.lock();
-            (state.kinds.messages.records().known_files(), state.kinds.claims.records().known_files())
-        };
+        let (messages, claims) = known_files(&self.lock());
         // What it replaced is garbage now; a failure to remove it is made good at the next start.
         let removed = replaced
             .kinds

@@ -97,6 +97,11 @@ pub(super) fn remove_strangers(config: &StoreConfig, state: &CoreState) -> Resul
     segments::remove_strangers(&Core::payloads_dir(config), &state.payloads.known_files())
 }
 
+/// The files of messages and of claims.
+pub(super) fn known_files(state: &CoreState) -> (HashSet<PathBuf>, HashSet<PathBuf>) {
+    (state.kinds.messages.records().known_files(), state.kinds.claims.records().known_files())
+}
+
 /// Removes the files that a state of this generation has replaced. Bytes of tasks are moved meanwhile, to files that are
 /// known later.
 pub(super) fn remove_replaced(
