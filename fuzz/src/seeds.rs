@@ -200,6 +200,7 @@ pub fn snapshot_headers() -> Vec<Vec<u8>> {
         membership: StoredMembership::default(),
         segments: Vec::new(),
         claim_files: Vec::new(),
+        payload_files: Vec::new(),
         kinds: KindsRecord::default(),
     };
     let text = TextRecord {
