@@ -29,7 +29,7 @@ use skep_state::message::{Digest, StoredMessage};
 use skep_state::records::{NewRecord, Records};
 
 use crate::error::StoreError;
-pub(crate) use file::{SegmentFile, has_spares, keep_spares, open as open_file};
+pub(crate) use file::{SegmentFile, has_spares, keep_spares, open as open_file, open_with_header};
 use index::MemoryIndex;
 use known::find_sealed;
 pub(crate) use known::{Known, Lost, Wanted};

@@ -7,15 +7,14 @@
 //!
 //! Little-endian; the header's `crc` covers what is before it.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{BufReader, Read};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use skep_state::kinds::claims::remembered::{CLAIM_BYTES, Remembered};
 
 use crate::error::StoreError;
-use crate::segments::{SegmentMeta, open_file};
+use crate::segments::{SegmentMeta, open_with_header};
 
 const MAGIC: &[u8; 8] = b"SKEPCLM\n";
 const FORMAT: u32 = 1;
@@ -45,19 +44,7 @@ pub(crate) fn offset(claims: u64) -> Option<u64> {
 
 /// Opens a file that has what is told of it at least.
 pub(super) fn open_checked(path: &Path, meta: SegmentMeta) -> Result<File, StoreError> {
-    let file =
-        open_file(OpenOptions::new().read(true).write(true), path).map_err(StoreError::io("open", path))?;
-    let len = file.metadata().map_err(StoreError::io("examine", path))?.len();
-    if len < meta.len {
-        let detail = format!("it ends here, but should have {} bytes", meta.len);
-        return Err(StoreError::corrupt(path, len, detail));
-    }
-    let mut found = [0; HEADER_BYTES];
-    file.read_exact_at(&mut found, 0).map_err(StoreError::io("read", path))?;
-    match found == header(meta.first_seq) {
-        true => Ok(file),
-        false => Err(StoreError::corrupt(path, 0, "its header is not that of these claims")),
-    }
+    open_with_header(path, meta.len, &header(meta.first_seq), "claims")
 }
 
 /// Reads and checks every claim from a number on.

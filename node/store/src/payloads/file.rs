@@ -17,7 +17,7 @@ use skep_state::kinds::tasks::TasksRecord;
 use skep_state::task::PAYLOAD_BYTES_MAX;
 
 use crate::error::StoreError;
-use crate::segments::{SegmentFile, SegmentMeta, Wait, open_file, remove_if_there};
+use crate::segments::{SegmentFile, SegmentMeta, Wait, open_file, open_with_header, remove_if_there};
 
 const MAGIC: &[u8; 8] = b"SKEPPAY\n";
 const FORMAT: u32 = 1;
@@ -74,19 +74,7 @@ pub(super) fn create(path: &Path, number: u32) -> Result<File, StoreError> {
 
 /// Opens a file that has what is told of it at least.
 pub(super) fn open_checked(path: &Path, meta: SegmentMeta) -> Result<File, StoreError> {
-    let file =
-        open_file(OpenOptions::new().read(true).write(true), path).map_err(StoreError::io("open", path))?;
-    let len = file.metadata().map_err(StoreError::io("examine", path))?.len();
-    if len < meta.len {
-        let detail = format!("it ends here, but should have {} bytes", meta.len);
-        return Err(StoreError::corrupt(path, len, detail));
-    }
-    let mut found = [0; HEADER_BYTES];
-    file.read_exact_at(&mut found, 0).map_err(StoreError::io("read", path))?;
-    match found == header(number(meta)?) {
-        true => Ok(file),
-        false => Err(StoreError::corrupt(path, 0, "its header is not that of these bytes of tasks")),
-    }
+    open_with_header(path, meta.len, &header(number(meta)?), "bytes of tasks")
 }
 
 /// Whether it is a file of tasks' bytes. What lies in it is checked by who reads it.

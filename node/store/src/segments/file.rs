@@ -5,7 +5,7 @@
 
 use std::any::Any;
 use std::fs::{File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, mpsc};
 
@@ -147,6 +147,27 @@ fn close_elsewhere(what: Box<dyn Any + Send>) {
     if let Some(closer) = &*CLOSER {
         // Without its thread it is dropped here.
         let _ = closer.send(what);
+    }
+}
+
+/// Opens a file that has so many bytes at least, and begins with this header, which is of what is said to be in it.
+pub(crate) fn open_with_header<const N: usize>(
+    path: &Path,
+    bytes: u64,
+    header: &[u8; N],
+    what: &str,
+) -> Result<File, StoreError> {
+    let file = open(OpenOptions::new().read(true).write(true), path).map_err(StoreError::io("open", path))?;
+    let len = file.metadata().map_err(StoreError::io("examine", path))?.len();
+    if len < bytes {
+        let detail = format!("it ends here, but should have {bytes} bytes");
+        return Err(StoreError::corrupt(path, len, detail));
+    }
+    let mut found = [0; N];
+    file.read_exact_at(&mut found, 0).map_err(StoreError::io("read", path))?;
+    match found == *header {
+        true => Ok(file),
+        false => Err(StoreError::corrupt(path, 0, format!("its header is not that of these {what}"))),
     }
 }
 
