@@ -3,7 +3,7 @@
 //! Screenshots are left in `target/tmp/page-*.png`, to be looked at.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -15,6 +15,8 @@ use skep_kit::{Cluster, Load, LoadOptions, Targets};
 
 pub const TOKEN: &str = "an-operators-token-for-tests";
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Of a window a second, while messages come: five changes of the list, and what else it shows.
+const LAYOUTS_MAX: f64 = 15.0;
 
 /// The seqs that a window shows, the newest first.
 const SEQS: &str =
@@ -125,6 +127,7 @@ async fn two_windows_show_every_message_once_while_each_node_dies_in_turn() {
         &targets,
         LoadOptions { writers: 1, pace: Some(Duration::from_millis(20)), ..Default::default() },
     );
+    let (begun, layouts) = (Instant::now(), second.layouts().await);
     for victim in [leader, survivors[0], survivors[1]] {
         targets.remove(&cluster.node(victim).http);
         cluster.node_mut(victim).kill();
@@ -136,6 +139,10 @@ async fn two_windows_show_every_message_once_while_each_node_dies_in_turn() {
         targets.add(&cluster.node(victim).http);
         load.wait_acked(10, PATIENCE).await;
     }
+    let layouts = (second.layouts().await - layouts) / begun.elapsed().as_secs_f64();
+    figure("layouts of the page under 50 messages a second", format!("{layouts:.1} a second"));
+    // Each message laid out by itself keeps a slow machine from everything else.
+    assert!(layouts < LAYOUTS_MAX, "{layouts:.1} a second");
     let ledger = load.stop().await;
     let last = ledger.acked.iter().map(|acked| acked.seq).max().expect("something was acknowledged");
     for window in [&first, &second] {

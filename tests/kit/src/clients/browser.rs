@@ -103,7 +103,9 @@ impl Browser {
 
     /// A window of this size that shows the address.
     pub async fn open(&self, url: &str, width: u32, height: u32) -> Window {
-        let made = self.protocol.call("", "Target.createTarget", json!({ "url": "about:blank" })).await;
+        // The tab behind another is hidden, and its process comes last.
+        let window = json!({ "url": "about:blank", "newWindow": true });
+        let made = self.protocol.call("", "Target.createTarget", window).await;
         let wanted = json!({ "targetId": made["targetId"], "flatten": true });
         let attached = self.protocol.call("", "Target.attachToTarget", wanted).await;
         let session = attached["sessionId"].as_str().expect("a session").to_owned();
@@ -226,6 +228,15 @@ impl Window {
     pub async fn prefer(&self, scheme: &str) {
         let features = json!([{ "name": "prefers-color-scheme", "value": scheme }]);
         self.call("Emulation.setEmulatedMedia", json!({ "features": features })).await;
+    }
+
+    /// How often the page has been laid out so far.
+    pub async fn layouts(&self) -> f64 {
+        self.call("Performance.enable", json!({})).await;
+        let metrics = self.call("Performance.getMetrics", json!({})).await;
+        let all = metrics["metrics"].as_array().expect("metrics");
+        let found = all.iter().find(|metric| metric["name"] == "LayoutCount").expect("layouts are counted");
+        found["value"].as_f64().expect("a number")
     }
 
     pub async fn screenshot(&self, path: &Path) {
