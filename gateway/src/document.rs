@@ -9,12 +9,14 @@ mod methods;
 mod origins;
 mod route;
 mod service;
+mod tls;
 
 use std::collections::{BTreeMap, HashMap};
 
 pub use self::consumer::{GROUPS_MAX, KEYS_MAX};
 pub use self::route::{Match, Route, To};
 pub use self::service::{Host, Probe, SKEP, Service, Target, TargetHost};
+pub use self::tls::Tls;
 use crate::auth::Consumer;
 use crate::fault::{Fault, Faults, Refused, below};
 use crate::reader::Spot;

@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::pools::source::{self, Question, Target};
+use crate::pools::tls::BackendTls;
 use crate::pools::{Pool, registry};
 
 /// Between two look-ups of a name. What DNS says of how long it holds is not believed: orchestrators say minutes of
@@ -31,6 +32,8 @@ const NEW_MAX: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(super) struct Services {
     running: BTreeMap<String, Running>,
+    /// Until no request is led to them any more.
+    replaced: Vec<Running>,
 }
 
 #[derive(Debug)]
@@ -43,7 +46,7 @@ struct Running {
 
 impl Running {
     fn begin(name: &str, service: Service) -> Self {
-        let pool = Pool::new(name, false, None);
+        let pool = Pool::new(name, false, service.tls.as_ref().map(BackendTls::of_service));
         let (service, changes) = watch::channel(service);
         let (targets, source) = watch::channel(Vec::new());
         let mut tasks = JoinSet::new();
@@ -59,11 +62,12 @@ impl Services {
     pub async fn pools(&mut self, nodes: &Arc<Pool>, table: &Table) -> Vec<Arc<Pool>> {
         let (mut pools, mut new) = (vec![nodes.clone()], JoinSet::new());
         for (name, service) in table.services.iter().skip(1) {
-            if !self.running.contains_key(name) {
+            // Connections that were made to whom another word was believed are not kept.
+            if self.running.get(name).is_none_or(|it| it.service.borrow().tls != service.tls) {
                 let running = Running::begin(name, service.clone());
                 let pool = running.pool.clone();
                 new.spawn(async move { pool.answers().await });
-                self.running.insert(name.clone(), running);
+                self.replaced.extend(self.running.insert(name.clone(), running));
             }
         }
         // What does not answer is served from all the same, as any that probes speak against where there is no other.
@@ -87,6 +91,7 @@ impl Services {
     pub fn end_others(&mut self, table: &Table) {
         let names: HashSet<&str> = table.services.iter().map(|(name, _)| name.as_str()).collect();
         self.running.retain(|name, _| names.contains(name.as_str()));
+        self.replaced.clear();
     }
 }
 
@@ -183,16 +188,17 @@ impl Names {
 /// A service's servers.
 fn of(service: &Service, names: &Names) -> Vec<Target> {
     let probe = &service.probe;
-    let question = Question {
-        path: probe.path.as_deref().map(Arc::from),
-        statuses: probe.statuses.clone(),
-        interval: probe.interval,
-    };
     let mut targets: Vec<Target> = Vec::new();
     for it in &service.targets {
         let addresses: Vec<SocketAddr> = match &it.host {
             TargetHost::Address(ip) => vec![SocketAddr::new(*ip, it.port)],
             TargetHost::Name(host) => names.of(&Seed::Name { host: host.clone(), port: it.port }).collect(),
+        };
+        let question = Question {
+            host: it.authority().into(),
+            path: probe.path.as_deref().map(Arc::from),
+            statuses: probe.statuses.clone(),
+            interval: probe.interval,
         };
         for address in addresses {
             // Two names may mean one server.

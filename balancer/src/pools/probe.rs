@@ -21,6 +21,8 @@ const INTERVAL: Duration = Duration::from_millis(250);
 /// Time for an answer. Twice this and the interval must stay below the 2 s after which a hung
 /// backend is out.
 const TIMEOUT: Duration = Duration::from_millis(600);
+/// Longest time for an answer of a service's server, which has as long as the next question is away: it may be far.
+const SERVICE_TIMEOUT_MAX: Duration = Duration::from_secs(5);
 /// How often who is asked at another address proves over TLS who it is.
 const TRUST_INTERVAL: Duration = Duration::from_secs(2);
 /// Time for that proof. With the interval and two time-outs behind it, it must stay below the 2 s, too.
@@ -180,9 +182,17 @@ impl Asked {
         }
     }
 
+    /// Time for an answer.
+    fn patience(&self) -> Duration {
+        match &self.probe {
+            Probe::Service(_, question) => question.interval.clamp(TIMEOUT, SERVICE_TIMEOUT_MAX),
+            _ => TIMEOUT,
+        }
+    }
+
     /// None: no answer in time. An error is of this process's own, and says nothing of the backend.
     async fn ask(&mut self) -> Option<io::Result<Health>> {
-        let (well, open) = match timeout(TIMEOUT, self.answer()).await.ok()? {
+        let (well, open) = match timeout(self.patience(), self.answer()).await.ok()? {
             Ok(answer) => answer,
             Err(error) => return Some(self.failed(error)),
         };
@@ -249,7 +259,11 @@ impl Asked {
             Probe::Connects(address) => (true, Some(TcpStream::connect(*address).await?)),
             Probe::Answers(address) => (status(*address, "/", tls).await? < 500, None),
             Probe::Service(address, question) => match &question.path {
-                Some(path) => (question.statuses.contains(&status(*address, path, tls).await?), None),
+                Some(path) => {
+                    let stream = connect(*address, tls).await?;
+                    let status = status_on(stream, &question.host, path).await?;
+                    (question.statuses.contains(&status), None)
+                }
                 None => (connect(*address, tls).await.map(|_| true)?, None),
             },
             Probe::Check(address, path) => (status(*address, path, tls).await? < 400, None),
@@ -275,7 +289,7 @@ async fn prove(open: Option<TcpStream>, address: SocketAddr, tls: &BackendTls) -
     if tls.is_mutual() {
         // Whether it believes this balancer shows in an answer alone, whatever that says: over TLS 1.3 the
         // handshake is over on this side before it has judged.
-        status_on(stream, address, "/").await?;
+        status_on(stream, &address.to_string(), "/").await?;
     }
     Ok(())
 }
@@ -290,11 +304,11 @@ async fn connect(address: SocketAddr, tls: Option<&BackendTls>) -> io::Result<St
 
 /// The status that a `GET` of `path` is answered with.
 async fn status(address: SocketAddr, path: &str, tls: Option<&BackendTls>) -> io::Result<u16> {
-    status_on(connect(address, tls).await?, address, path).await
+    status_on(connect(address, tls).await?, &address.to_string(), path).await
 }
 
-async fn status_on(mut stream: Stream, address: SocketAddr, path: &str) -> io::Result<u16> {
-    let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+async fn status_on(mut stream: Stream, host: &str, path: &str) -> io::Result<u16> {
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     stream.flush().await?;
     let mut line = [0; 12];

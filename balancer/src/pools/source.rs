@@ -78,6 +78,8 @@ pub enum Probe {
 /// What the servers of a service are asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Question {
+    /// The `Host` that they are asked for.
+    pub host: Arc<str>,
     /// None: a connection is enough.
     pub path: Option<Arc<str>>,
     /// Answers that are good.

@@ -1,5 +1,6 @@
 //! TLS towards the backends of a pool, where it is asked for: with the cluster's keys, where both sides prove that
-//! they belong to it, or by certificates that authorities of a file have signed.
+//! they belong to it, or by certificates that authorities have signed: of a file, of a gateway's document, or those of
+//! the public web.
 //!
 //! Nothing falls back to plain HTTP: who does not speak TLS, or is another, gets no request. No tasks.
 
@@ -15,6 +16,7 @@ use arc_swap::ArcSwap;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
+use skep_gateway::document::Tls;
 use skep_members::in_force::Keys;
 use skep_members::tls::HTTP_ALPN;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -36,6 +38,8 @@ enum Trust {
     Members(Keys),
     /// Whose certificate hangs on those of a file, and names its address.
     Authorities(Arc<ArcSwap<ClientConfig>>),
+    /// Whose certificate hangs on those of a service's authorities, and names what it says, or its address.
+    Service(Result<Arc<ClientConfig>, String>, Option<ServerName<'static>>),
 }
 
 impl fmt::Debug for BackendTls {
@@ -52,14 +56,20 @@ impl BackendTls {
 
     /// To servers whose certificates hang on those of a PEM file, and name their addresses.
     pub fn of_authorities(file: &Path) -> Result<Self, String> {
-        Ok(Self(Trust::Authorities(Arc::new(ArcSwap::from_pointee(trusting(file)?)))))
+        Ok(Self(Trust::Authorities(Arc::new(ArcSwap::from_pointee(trusting(authorities(file)?)?)))))
+    }
+
+    /// As the servers of a service of the gateway say who they are. What cannot be obeyed believes nobody.
+    pub fn of_service(tls: &Tls) -> Self {
+        let name = tls.name.clone().and_then(|name| ServerName::try_from(name).ok());
+        Self(Trust::Service(roots(tls).and_then(trusting).map(Arc::new), name))
     }
 
     /// The same by the authorities that this file has now, from the next connection on. Only of one that was made
     /// of authorities.
     pub fn replace_authorities(&self, file: &Path) -> Result<(), String> {
         if let Trust::Authorities(config) = &self.0 {
-            config.store(Arc::new(trusting(file)?));
+            config.store(Arc::new(trusting(authorities(file)?)?));
         }
         Ok(())
     }
@@ -77,6 +87,13 @@ impl BackendTls {
                 (now.http.client.clone(), now.http.server_name.clone())
             }
             Trust::Authorities(config) => (config.load_full(), ServerName::IpAddress(address.ip().into())),
+            Trust::Service(config, name) => {
+                let name = name.clone().unwrap_or_else(|| ServerName::IpAddress(address.ip().into()));
+                let config = config.clone();
+                let config = config
+                    .map_err(|why| io::Error::new(io::ErrorKind::InvalidData, rustls::Error::General(why)))?;
+                (config, name)
+            }
         };
         let stream = TlsConnector::from(config).connect(name, stream).await?;
         // A server that is not of the cluster may speak without saying what.
@@ -88,8 +105,20 @@ impl BackendTls {
     }
 }
 
-/// What believes those whose certificates hang on those of a PEM file.
-fn trusting(file: &Path) -> Result<ClientConfig, String> {
+/// Those of a service.
+fn roots(tls: &Tls) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    if tls.authorities.is_empty() {
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    }
+    for certificate in &tls.authorities {
+        roots.add(certificate.clone()).map_err(|error| error.to_string())?;
+    }
+    Ok(roots)
+}
+
+/// Those of a PEM file.
+fn authorities(file: &Path) -> Result<RootCertStore, String> {
     let shown = file.display();
     let read = CertificateDer::pem_file_iter(file).map_err(|error| format!("{shown}: {error}"))?;
     let mut roots = RootCertStore::empty();
@@ -100,6 +129,11 @@ fn trusting(file: &Path) -> Result<ClientConfig, String> {
     if roots.is_empty() {
         return Err(format!("{shown} has no certificate"));
     }
+    Ok(roots)
+}
+
+/// What believes those whose certificates hang on these.
+fn trusting(roots: RootCertStore) -> Result<ClientConfig, String> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let mut config =

@@ -24,12 +24,12 @@ const PATIENCE: Duration = Duration::from_secs(20);
 type Tls = StreamOwned<ServerConnection, TcpStream>;
 
 /// A backend that speaks TLS alone, and echoes bodies.
-struct Sealed {
-    address: SocketAddr,
+pub struct Sealed {
+    pub address: SocketAddr,
     gates: Arc<Gates>,
-    heads: Arc<Mutex<Vec<String>>>,
+    pub heads: Arc<Mutex<Vec<String>>>,
     /// Connections that had a request of a client.
-    used: Arc<AtomicUsize>,
+    pub used: Arc<AtomicUsize>,
 }
 
 /// What a backend holds back.
@@ -42,7 +42,7 @@ struct Gates {
 }
 
 impl Sealed {
-    fn start(config: Arc<ServerConfig>) -> Self {
+    pub fn start(config: Arc<ServerConfig>) -> Self {
         let listener = TcpListener::bind(ANY).unwrap();
         let address = listener.local_addr().unwrap();
         let (heads, used) = (Arc::<Mutex<Vec<String>>>::default(), Arc::<AtomicUsize>::default());
@@ -76,7 +76,7 @@ impl Sealed {
     }
 
     /// Heads of clients' requests, not of probes.
-    fn asked(&self) -> Vec<String> {
+    pub fn asked(&self) -> Vec<String> {
         self.heads.lock().unwrap().iter().filter(|head| !head.starts_with("GET / ")).cloned().collect()
     }
 }
@@ -229,7 +229,7 @@ fn a_backend_of_another_cluster_gets_no_request() {
 }
 
 /// A backend with a certificate for that name, which is its own authority, and the file of that.
-fn certified(name: &str, file: &Path) -> Sealed {
+pub fn certified(name: &str, file: &Path) -> Sealed {
     let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
     std::fs::write(file, made.cert.pem()).unwrap();
     let key = rustls::pki_types::PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()).into();

@@ -11,18 +11,18 @@ use serde_json::Value;
 use crate::harness::*;
 use crate::process::{Process, ask};
 
-struct Document {
+pub struct Document {
     folder: tempfile::TempDir,
 }
 
 impl Document {
-    fn new(text: &str) -> Self {
+    pub fn new(text: &str) -> Self {
         let it = Self { folder: tempfile::tempdir().unwrap() };
         it.write(text);
         it
     }
 
-    fn path(&self) -> PathBuf {
+    pub fn path(&self) -> PathBuf {
         self.folder.path().join("gateway.toml")
     }
 
@@ -32,7 +32,7 @@ impl Document {
     }
 
     /// In another that takes its name.
-    fn replace(&self, text: &str) {
+    pub fn replace(&self, text: &str) {
         let next = self.folder.path().join("next");
         std::fs::write(&next, text).unwrap();
         std::fs::rename(next, self.path()).unwrap();
@@ -44,7 +44,7 @@ fn all_to(service: &str, address: SocketAddr) -> String {
     format!("services.{service}.urls = [\"http://{address}\"]\nroutes.all.service = \"{service}\"\n")
 }
 
-fn without_nodes(document: &Path, more: &[&str]) -> Process {
+pub fn without_nodes(document: &Path, more: &[&str]) -> Process {
     let (any, path) = ("127.0.0.1:0", document.to_str().unwrap());
     let process = Process::start(&[&["--http", any, "--admin", any, "--gateway", path], more].concat());
     process.wait_ready();

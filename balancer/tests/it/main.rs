@@ -12,6 +12,7 @@ mod gateway_cluster;
 mod gateway_copy;
 mod gateway_file;
 mod gateway_rules;
+mod gateway_tls;
 mod harness;
 mod heads;
 mod holding;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use skep_base::settings::values;
 
+use super::tls::Tls;
 use crate::fault::Faults;
 use crate::host;
 use crate::path;
@@ -31,6 +32,8 @@ const COUNT_MAX: u32 = 10_000_000;
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Service {
     pub targets: Vec<Target>,
+    /// How they prove who they are, where they are spoken to in TLS.
+    pub tls: Option<Tls>,
     pub probe: Probe,
     pub host: Host,
     /// None: as the balancer's flag has it.
@@ -43,6 +46,7 @@ pub struct Service {
 /// Where a service is: the address, or all addresses that a name has.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Target {
+    pub is_tls: bool,
     pub host: TargetHost,
     pub port: u16,
     /// How many times the load of another it is to have.
@@ -82,17 +86,20 @@ impl Default for Probe {
 }
 
 impl Target {
-    /// `http://HOST:PORT`; without a port it is 80.
+    /// `http://HOST:PORT` or `https://HOST:PORT`; without a port it is the usual one.
     pub fn read(text: &str) -> Result<Self, String> {
         let fault =
             || format!("{text:?} is no URL of a server: expected as in http://10.0.0.5:8080, and no path");
-        let rest = text.strip_prefix("http://").ok_or_else(fault)?;
+        let (is_tls, rest) = match text.strip_prefix("https://") {
+            Some(rest) => (true, rest),
+            None => (false, text.strip_prefix("http://").ok_or_else(fault)?),
+        };
         let authority = rest.strip_suffix('/').unwrap_or(rest);
         let (host, port) = match authority.rsplit_once(':') {
             Some((host, port)) if !port.contains(']') => {
                 (host, port.parse().ok().filter(|port| *port != 0).ok_or_else(fault)?)
             }
-            _ => (authority, 80),
+            _ => (authority, usual_port(is_tls)),
         };
         let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
         let address: Option<IpAddr> = match bare {
@@ -105,7 +112,7 @@ impl Target {
             None if host::is_name(host) && !is_number => TargetHost::Name(host.to_ascii_lowercase()),
             _ => return Err(fault()),
         };
-        Ok(Self { host, port, weight: 1.0 })
+        Ok(Self { is_tls, host, port, weight: 1.0 })
     }
 
     /// What its own `Host` would be.
@@ -115,8 +122,12 @@ impl Target {
             TargetHost::Address(ip) => ip.to_string(),
             TargetHost::Name(name) => name.clone(),
         };
-        if self.port == 80 { host } else { format!("{host}:{}", self.port) }
+        if self.port == usual_port(self.is_tls) { host } else { format!("{host}:{}", self.port) }
     }
+}
+
+fn usual_port(is_tls: bool) -> u16 {
+    if is_tls { 443 } else { 80 }
 }
 
 impl Service {
@@ -132,6 +143,7 @@ impl Service {
                 if seen.windows(2).any(|two| two[0] == two[1]) {
                     faults.add(&urls.pointer, "a URL stands here twice");
                 }
+                service.tls = Tls::read(fields.take("tls"), &urls, &service.targets, faults);
             }
             None => faults.add(&spot.pointer, "a service has \"urls\""),
         }

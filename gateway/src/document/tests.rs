@@ -98,7 +98,7 @@ fn every_fault_is_told_with_its_place() {
         "services": {
             "skep": {"urls": ["http://a:1"]},
             "a/b": {"urls": ["http://a:1"]},
-            "web": {"urls": ["https://a", "http://a:1/x", {"url": "http://a:1", "wieght": 2}], "probe": 1}
+            "web": {"urls": ["ftp://a", "http://a:1/x", {"url": "http://a:1", "wieght": 2}], "probe": 1}
         },
         "routes": {
             "r": {"match": {"paht": "/x", "path": "x"}, "service": "wbe"},
