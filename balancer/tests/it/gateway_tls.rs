@@ -38,14 +38,15 @@ fn start(document: &Path) -> Process {
 fn requests_and_websockets_go_to_servers_that_prove_their_address_over_connections_that_are_kept() {
     let (web, authority) = server("127.0.0.1");
     let document = Document::new(&all_to(&web, &ca(&authority)));
-    let process = without_nodes(&document.path(), &["--cores", "1"]);
+    let process = without_nodes(&document.path(), &[]);
     let mut client = Client::connect(process.http);
     for _ in 0..5 {
         client.send("POST /x HTTP/1.1\r\nhost: client.test\r\ncontent-length: 5\r\n\r\nhello");
         let (head, body) = client.answer();
         assert!(head.starts_with("HTTP/1.1 200 ") && body == "hello", "{head}");
     }
-    assert_eq!(web.used.load(Ordering::SeqCst), 1, "one connection for all");
+    // One for each of two cores.
+    assert!(web.used.load(Ordering::SeqCst) <= 2, "connections are kept");
     assert!(web.asked().iter().all(|head| head.contains("host: client.test\r\n")));
     client.send("GET /live HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n");
     client.until("hello");
@@ -103,7 +104,7 @@ fn who_is_not_believed_any_more_gets_no_request_over_a_connection_that_was_kept(
     let (web, authority) = server("127.0.0.1");
     let (_, another) = server("127.0.0.1");
     let document = Document::new(&all_to(&web, &ca(&authority)));
-    let process = without_nodes(&document.path(), &["--cores", "1"]);
+    let process = without_nodes(&document.path(), &[]);
     assert!(ask(process.http, "/x").starts_with("HTTP/1.1 200 "));
     document.replace(&all_to(&web, &ca(&another)));
     process.logged("no TLS with it");

@@ -134,6 +134,7 @@ impl Service {
     pub(super) fn read(spot: &Spot<'_>, faults: &mut Faults) -> Self {
         let mut service = Self::default();
         let Some(mut fields) = spot.fields(faults) else { return service };
+        let tls = fields.take("tls");
         match fields.take("urls") {
             Some(urls) => {
                 let items = urls.some_items(TARGETS_MAX, faults);
@@ -143,7 +144,7 @@ impl Service {
                 if seen.windows(2).any(|two| two[0] == two[1]) {
                     faults.add(&urls.pointer, "a URL stands here twice");
                 }
-                service.tls = Tls::read(fields.take("tls"), &urls, &service.targets, faults);
+                service.tls = Tls::read(tls, &urls, &service.targets, faults);
             }
             None => faults.add(&spot.pointer, "a service has \"urls\""),
         }
