@@ -31,7 +31,7 @@ pub(crate) const HEADERS_MAX: usize = 100;
 
 /// After such an answer, what the client is still sending is read for so long, and so much of it:
 /// closing at once would reset the connection, and the answer might never be read.
-const LINGER: Duration = Duration::from_millis(500);
+const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// A connection's exchanges: those that began, and those whose answer hyper has taken whole.
