@@ -131,7 +131,7 @@ async fn a_flipped_byte_in_an_older_record_is_refused_with_file_and_offset() {
     drop(file);
 
     let node = cluster.start(1);
-    let status = node.wait_exit(Duration::from_secs(10)).await;
+    let status = node.wait_exit(Duration::from_secs(30)).await;
     assert_eq!(status.code(), Some(1), "a corrupt log ends with 1");
     let log = node.log_text();
     let line = logfile::line_with(&log, &["corrupt at byte", name(&oldest)]);
