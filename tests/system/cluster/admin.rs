@@ -54,7 +54,8 @@ async fn health_and_metrics_are_served_on_the_admin_address_alone() {
     for index in 1..=3 {
         let node = cluster.node(index);
         for path in ["/livez", "/readyz"] {
-            assert_eq!(node.admin.get(path).await.expect("an answer").status, 200, "{path}");
+            until(path, PATIENCE, async || (node.admin.get(path).await.ok()?.status == 200).then_some(()))
+                .await;
         }
         let answer = node.admin.get("/metrics").await.expect("an answer");
         assert_eq!(answer.status, 200);

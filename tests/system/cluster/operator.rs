@@ -39,7 +39,7 @@ async fn health_follows_the_node() {
     cluster.start(2);
     cluster.start(3);
     cluster.wait_all_ready().await;
-    assert_eq!(verb(admin, &["health"]).code, Some(0));
+    until("it is healthy", PATIENCE, async || (verb(admin, &["health"]).code == Some(0)).then_some(())).await;
     cluster.node_mut(1).kill();
     assert_eq!(verb(admin, &["health"]).code, Some(1), "nobody listens");
 }
@@ -50,7 +50,6 @@ async fn members_and_peers_list_the_cluster() {
     let cluster = Cluster::ready(3).await;
     cluster.wait_views("all three vote", PATIENCE, |view| view.voters() == 3).await;
     cluster.node(1).http.put("something to follow").await;
-    let leader = cluster.leader().await;
     for node in 1..=3 {
         let node = cluster.node(node);
         let members = json(node, &["members", "--json"]);
@@ -66,7 +65,7 @@ async fn members_and_peers_list_the_cluster() {
         }
     }
     until("the leader sees no lag", PATIENCE, async || {
-        let peers = json(cluster.node(leader), &["peers", "--json"]);
+        let peers = json(cluster.node(cluster.leader().await), &["peers", "--json"]);
         entries(&peers, "peers").iter().all(|peer| peer["lag"] == 0 && peer["matched"].is_u64()).then_some(())
     })
     .await;
