@@ -419,7 +419,8 @@ async fn a_snapshot_brings_tasks_back_and_no_fence_that_was_given_counts_or_is_g
     let cluster = agreed(1, &[]).await;
     let (client, admin) = (&cluster.node(1).http, &cluster.node(1).admin);
     let headers = [("content-type", "application/octet-stream")];
-    let restored = admin.send(Method::POST, "/snapshot", &headers, snapshot.body).await.expect("an answer");
+    let patient = admin.with_timeout(PATIENCE);
+    let restored = patient.send(Method::POST, "/snapshot", &headers, snapshot.body).await.expect("an answer");
     assert_eq!(restored.status, 200, "{restored:?}");
     assert_eq!(task(client, &held).await["state"], "ready");
     assert_eq!(task(client, &due).await["state"], "due");
