@@ -307,8 +307,8 @@ async fn a_key_that_is_taken_away_ends_the_websockets_that_it_opened_and_no_othe
     balancer.route(&without, &[]);
     assert_eq!((bob.rest_or_reset(), staff.rest_or_reset()), (String::new(), String::new()));
     let end = async { while let Some(Ok(_)) = over_http2.data().await {} };
-    tokio::time::timeout(Duration::from_secs(3), end).await.expect("it ends");
-    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    tokio::time::timeout(Duration::from_secs(10), end).await.expect("it ends");
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     for client in [&mut alice, &mut stranger] {
         client.send("ping");
         client.until("xxxx");

@@ -40,7 +40,7 @@ fn what_nodes_tell_is_followed_forwards_and_never_back_and_another_history_at_on
         (&"node".into(), &1.into()),
         "{shown}"
     );
-    assert!(shown["cluster"]["age_s"].as_f64().unwrap() < 3.0, "{shown}");
+    wait("its word is fresh", || self::shown(&process)["cluster"]["age_s"].as_f64().unwrap() < 3.0);
 }
 
 #[test]
@@ -122,6 +122,8 @@ fn a_node_that_is_not_well_or_behind_is_left_and_its_word_does_not_count() {
     first.is_ill(false);
     second.is_ill(true);
     let age_s = || shown(&process)["cluster"]["age_s"].as_f64().unwrap();
+    // By then the other was left.
+    first.wait_asked(2);
     wait("its word does not count", || age_s() > 4.0 * BEAT.as_secs_f64());
     first.wait_asked(2);
     assert!(stands(&process, 7, 2) && age_s() > 4.0 * BEAT.as_secs_f64());

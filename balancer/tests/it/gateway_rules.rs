@@ -223,7 +223,9 @@ fn a_service_has_a_limit_of_its_own_and_what_waits_for_it_holds_up_no_other() {
         }
     });
     let fast = Scripted::plain("fast");
-    let balancer = Balancer::start(&[]);
+    // Longer than a busy machine takes for what comes beside it.
+    let queue_timeout = std::time::Duration::from_secs(15);
+    let balancer = Balancer::with(&[], Settings { queue_timeout, ..Settings::default() });
     let document = "services.slow.urls = [\"http://127.0.0.1:1\"]\nservices.fast.urls = [\"http://127.0.0.1:1\"]\n\
                     routes.slow = {match.path = \"/slow\", service = \"slow\"}\nroutes.fast.service = \"fast\"\n";
     balancer.route(document, &[("slow", &[slow.address]), ("fast", &[fast.address])]);

@@ -198,7 +198,8 @@ fn what_is_not_done_when_the_drain_is_over_is_cut() {
     let begun = Instant::now();
     process.signal("TERM");
     assert!(process.wait().success());
-    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    // Sooner than the request would be given up.
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     assert_eq!(slow.rest_or_reset(), "");
 }
 

@@ -183,7 +183,7 @@ fn a_lack_of_descriptors_is_no_fault_of_a_backend() {
     // Those that are accepted take what there is; others hear nothing.
     let lacked = (0..64).any(|_| {
         let mut client = Client::connect(process.http);
-        client.0.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        client.0.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         client.send(get("/"));
         let head = read_until(&mut client.0, b"\r\n\r\n").unwrap_or_default();
         clients.push(client);
@@ -196,7 +196,9 @@ fn a_lack_of_descriptors_is_no_fault_of_a_backend() {
     pause(Duration::from_secs(1));
     let known = backend(&mut admin);
     assert_eq!((&known["failures"], &known["connect_failures"]), (&0.into(), &0.into()), "{known}");
-    assert_eq!((&known["probe"], &known["ejected"]), (&"up".into(), &false.into()), "{known}");
+    assert_eq!(known["ejected"], false, "{known}");
+    // A busy machine may have held the backend up.
+    wait("it is up, though the lack lasts", || backend(&mut admin)["probe"] == "up");
 }
 
 /// A thread that a tracer has stopped, while the others of its process go on. This thread is the tracer.

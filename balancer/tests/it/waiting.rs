@@ -9,6 +9,8 @@ use crate::harness::*;
 use skep_balancer::core::settings::Settings;
 
 const SHORT: Duration = Duration::from_millis(200);
+/// Longer than a busy machine keeps anybody from going on.
+const ENOUGH: Duration = Duration::from_secs(3);
 /// No limit of a test comes near it.
 const LONG: Duration = Duration::from_secs(15);
 
@@ -39,7 +41,7 @@ fn a_backend_that_does_not_read_is_the_one_that_failed() {
         served.head();
         let _ = gate.lock().unwrap().recv();
     });
-    let settings = Settings { request_timeout: SHORT, body_timeout: LONG, ..Settings::default() };
+    let settings = Settings { request_timeout: ENOUGH, body_timeout: LONG, ..Settings::default() };
     let balancer = Balancer::with(&[], settings);
     let backends = balancer.set(&[backend.address], None);
     let mut client = balancer.client();
@@ -81,18 +83,15 @@ fn a_body_that_trickles_ends_with_its_time_and_one_that_moves_does_not() {
             served.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
         }
     });
-    let settings = |rate_min| Settings {
-        request_timeout: Duration::from_millis(500),
-        body_timeout: LONG,
-        rate_min,
-        ..Settings::default()
-    };
-    // A thousand bytes in about a second, a tenth of them in each of ten pieces.
+    let settings =
+        |rate_min| Settings { request_timeout: ENOUGH, body_timeout: LONG, rate_min, ..Settings::default() };
+    // A thousand bytes in about five seconds, a tenth of them in each of ten pieces.
     let send = |balancer: &Balancer| {
         let mut client = balancer.client();
-        client.send("POST / HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 1000\r\n\r\n");
-        for _ in 0..10 {
-            pause(SHORT / 2);
+        let head = "POST / HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 1000\r\n\r\n";
+        client.send(format!("{head}{}", "x".repeat(100)));
+        for _ in 1..10 {
+            pause(ENOUGH / 5);
             if std::io::Write::write_all(&mut client.0, &[b'x'; 100]).is_err() {
                 break;
             }
@@ -102,7 +101,7 @@ fn a_body_that_trickles_ends_with_its_time_and_one_that_moves_does_not() {
     let slow = send(&Balancer::with(&[backend.address], settings(1_000_000)));
     assert!(slow.is_empty() || slow.starts_with("HTTP/1.1 408"), "{slow}");
     assert!(backend.heads().is_empty());
-    let moves = send(&Balancer::with(&[backend.address], settings(100)));
+    let moves = send(&Balancer::with(&[backend.address], settings(10)));
     assert!(moves.starts_with("HTTP/1.1 200"), "{moves}");
 }
 
@@ -173,7 +172,7 @@ fn what_comes_behind_a_request_that_waits_is_the_next_request() {
 #[test]
 fn a_backend_that_does_not_ask_for_what_is_expected_is_the_one_that_failed() {
     let (backend, _ended) = waits_for_the_end();
-    let settings = Settings { request_timeout: 2 * SHORT, body_timeout: LONG, ..Settings::default() };
+    let settings = Settings { request_timeout: ENOUGH, body_timeout: LONG, ..Settings::default() };
     let balancer = Balancer::with(&[], settings);
     let backends = balancer.set(&[backend.address], None);
     let mut client = balancer.client();
@@ -193,12 +192,12 @@ fn an_answer_goes_on_beside_a_body_that_is_open() {
         let _ = gate.lock().unwrap().recv();
         served.send("6\r\n world\r\n0\r\n\r\n");
     });
-    let settings = Settings { request_timeout: 3 * SHORT, ..Settings::default() };
+    let settings = Settings { request_timeout: ENOUGH, ..Settings::default() };
     let balancer = Balancer::with(&[backend.address], settings);
     let mut client = balancer.client();
     client.send("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n");
     client.until("hello\r\n");
-    pause(7 * SHORT);
+    pause(2 * ENOUGH);
     open.send(()).unwrap();
     client.until("6\r\n world\r\n0\r\n\r\n");
 }
@@ -213,7 +212,7 @@ fn a_backend_that_takes_a_body_for_too_long_is_the_one_that_failed() {
             pause(SHORT / 4);
         }
     });
-    let settings = Settings { upload_timeout: 3 * SHORT, body_timeout: LONG, ..Settings::default() };
+    let settings = Settings { upload_timeout: ENOUGH, body_timeout: LONG, ..Settings::default() };
     let balancer = Balancer::with(&[], settings);
     let backends = balancer.set(&[backend.address], None);
     let mut client = balancer.client();

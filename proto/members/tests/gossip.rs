@@ -364,7 +364,7 @@ fn a_process_that_stalled_withholds_deaths_until_it_has_heard_again() {
         tokio::task::yield_now().await;
         std::thread::sleep(Duration::from_secs(4)); // the stall itself
         assert_eq!(watched.await.unwrap(), 3);
-        assert_eq!(late.counters().stalls, 1);
+        assert!(late.counters().stalls >= 1);
         let view = until(&late, |view| view.trusted).await;
         assert_eq!(view.live.len(), 3);
     });

@@ -229,14 +229,14 @@ pub fn write_edge_key(key: &Path, path: &Path) {
 /// What workers show where nodes have this key.
 pub fn worker_token(key: &Path) -> String {
     let mut command = node();
-    let ended = run_to_end(command.arg("worker-token").arg(key), "", Duration::from_secs(10));
+    let ended = run_to_end(command.arg("worker-token").arg(key), "", Duration::from_secs(30));
     assert_eq!(ended.code, Some(0), "{command:?}: {ended:?}");
     ended.stdout.trim().to_owned()
 }
 
 /// Writes what a command prints to a file for its user alone.
 fn write_output(command: &mut Command, path: &Path) {
-    let ended = run_to_end(command, "", Duration::from_secs(10));
+    let ended = run_to_end(command, "", Duration::from_secs(30));
     assert_eq!(ended.code, Some(0), "{command:?}: {ended:?}");
     std::fs::write(path, ended.stdout).expect("the key file can be written");
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);

@@ -1,19 +1,18 @@
 //! The admin address of a running cluster.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use skep_kit::Cluster;
 use skep_kit::clients::load::unique_text;
 use skep_kit::effort::machine_shared;
-use skep_kit::wait::until;
+use skep_kit::wait::{PATIENCE, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_node_tells_the_same_cluster() {
     let _machine = machine_shared();
     let cluster = Cluster::ready(3).await;
     cluster
-        .wait_views("all three vote", Duration::from_secs(10), |view| {
+        .wait_views("all three vote", PATIENCE, |view| {
             view.voters() == 3 && view.members.iter().filter(|member| member.is_ready()).count() == 3
         })
         .await;
@@ -40,7 +39,7 @@ async fn what_is_written_shows_as_applied_at_all_nodes() {
     for _ in 0..10 {
         cluster.node(1).http.put(&unique_text(30)).await;
     }
-    until("all have applied the same", Duration::from_secs(5), async || {
+    until("all have applied the same", PATIENCE, async || {
         let applied: BTreeSet<_> = cluster.views().await.into_iter().map(|(_, view)| view.applied).collect();
         (applied.len() == 1 && !applied.contains(&None)).then_some(())
     })
@@ -55,7 +54,8 @@ async fn health_and_metrics_are_served_on_the_admin_address_alone() {
     for index in 1..=3 {
         let node = cluster.node(index);
         for path in ["/livez", "/readyz"] {
-            assert_eq!(node.admin.get(path).await.expect("an answer").status, 200, "{path}");
+            until(path, PATIENCE, async || (node.admin.get(path).await.ok()?.status == 200).then_some(()))
+                .await;
         }
         let answer = node.admin.get("/metrics").await.expect("an answer");
         assert_eq!(answer.status, 200);
@@ -87,7 +87,7 @@ async fn without_quorum(survivor_leads: bool) {
     let others: Vec<u8> = (1..=3).filter(|number| *number != survivor).collect();
     others.iter().for_each(|other| cluster.node_mut(*other).kill());
     let node = cluster.node(survivor);
-    until("it is not ready", Duration::from_secs(20), async || (!node.is_ready().await).then_some(())).await;
+    until("it is not ready", PATIENCE, async || (!node.is_ready().await).then_some(())).await;
     assert_eq!(node.admin.get("/livez").await.expect("an answer").status, 200);
     // Immutable and named by its content: present, it may be read.
     assert_eq!(node.http.get(&path).await.expect("an answer").status, 200);

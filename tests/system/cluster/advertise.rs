@@ -6,7 +6,7 @@ use skep_kit::effort::machine_shared;
 use skep_kit::wait::{holds_for, until};
 use skep_kit::{Cluster, Load, LoadOptions, Node, Targets};
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Longer than a learner takes to be promoted, and than an orchestrator takes between two looks.
 const LONG_ENOUGH: Duration = Duration::from_secs(4);
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use skep_kit::Cluster;
 use skep_kit::clients::load::unique_text;
 use skep_kit::clients::oracle::list;
+use skep_kit::cluster::node::READY_DEADLINE;
 use skep_kit::effort::{count, machine_shared, measured};
 use skep_kit::random::Random;
 use skep_kit::wait::{holds_for, until};
@@ -69,7 +70,7 @@ async fn trial(random: &mut Random, nodes: u8) -> Duration {
     let last = Instant::now();
 
     let mut ids = BTreeSet::new();
-    until("all nodes are ready", Duration::from_secs(30), async || {
+    until("all nodes are ready", READY_DEADLINE, async || {
         for (_, view) in cluster.views().await {
             ids.extend(view.cluster_id);
         }

@@ -6,7 +6,7 @@ use skep_kit::clients::oracle::{list, verify};
 use skep_kit::cluster::node::Settings;
 use skep_kit::effort::{count, machine_shared, say};
 use skep_kit::random::Random;
-use skep_kit::wait::{under_load_for, until};
+use skep_kit::wait::{PATIENCE, under_load_for, until};
 use skep_kit::{Cluster, Load, LoadOptions, Node, Targets};
 
 const NODES: u8 = 3;
@@ -19,7 +19,7 @@ async fn every_acknowledged_message_survives_the_death_of_all_nodes_at_random_mo
     let mut cluster = Cluster::ready(NODES).await;
     let targets = Targets::new(cluster.clients());
     let load = Load::start(&targets, LoadOptions { writers: 6, ..LoadOptions::default() });
-    load.wait_acked(20, Duration::from_secs(10)).await;
+    load.wait_acked(20, PATIENCE).await;
     let rounds = count(5, 50);
     for round in 0..rounds {
         under_load_for(random.duration_up_to(MOMENT_MAX)).await;
@@ -30,7 +30,7 @@ async fn every_acknowledged_message_survives_the_death_of_all_nodes_at_random_mo
         // Now and then they die again while they start, replay or vote.
         if random.below(3) > 0 || round + 1 == rounds {
             cluster.wait_all_ready().await;
-            load.wait_acked(10, Duration::from_secs(20)).await;
+            load.wait_acked(10, PATIENCE).await;
             let lists = [list(&cluster.node(1).http).await, list(&cluster.node(2).http).await];
             // Writes go on between the two lists: the shorter one is how the longer one begins.
             let differing = lists[0].iter().zip(&lists[1]).find(|(one, two)| one != two);
@@ -56,7 +56,7 @@ async fn one_node_killed_again_and_again_catches_up() {
     for _ in 0..count(3, 20) {
         under_load_for(random.duration_up_to(Duration::from_millis(500))).await;
         cluster.node_mut(3).kill();
-        load.wait_acked(20, Duration::from_secs(20)).await;
+        load.wait_acked(20, PATIENCE).await;
         cluster.start(3).wait_ready().await;
     }
     let ledger = load.stop().await;
@@ -66,7 +66,7 @@ async fn one_node_killed_again_and_again_catches_up() {
 /// Any moment of a first start; each other time just behind the word that there is a cluster now.
 async fn at_a_bad_moment(node: &Node, word: &str, random: &mut Random) {
     if random.below(2) == 0 {
-        until(word, Duration::from_secs(10), async || node.log_text().contains(word).then_some(())).await;
+        until(word, PATIENCE, async || node.log_text().contains(word).then_some(())).await;
         under_load_for(random.duration_up_to(Duration::from_millis(40))).await;
     } else {
         under_load_for(random.duration_up_to(Duration::from_millis(600))).await;

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 const LIMITS: &str = "-n 160";
 const IDLE: usize = 400;
 /// Until it is well again once the idle connections are gone.
-const WELL: Duration = Duration::from_secs(15);
+const WELL: Duration = Duration::from_secs(30);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn idle_connections_take_no_descriptor_that_the_store_needs() {
@@ -24,7 +24,7 @@ async fn idle_connections_take_no_descriptor_that_the_store_needs() {
     cluster.add(1, settings);
     cluster.start(1).wait_ready().await;
     // A connection that is there before the idle ones come.
-    let client = cluster.node(1).http.with_timeout(Duration::from_secs(12));
+    let client = cluster.node(1).http.with_timeout(Duration::from_secs(30));
     let mut acked = vec![client.put("before").await];
 
     let mut idle = Vec::new();

@@ -13,7 +13,7 @@ use skep_kit::effort::{count, figure, machine_shared};
 use skep_kit::wait::until;
 use skep_kit::{Cluster, Load, LoadOptions, Targets};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(40);
 /// Well below what the reader was not given.
 const RESIDENT_GROWTH_MAX: u64 = 24 << 20;
 

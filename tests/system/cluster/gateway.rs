@@ -179,7 +179,7 @@ async fn another_past_of_the_document_has_another_lineage() {
     old.kill_all();
     let mut recover = programs::node();
     recover.args(["recover", "--yes", "--data"]).arg(&old.node(1).settings.data);
-    assert_eq!(run_to_end(&mut recover, "", Duration::from_secs(10)).code, Some(0));
+    assert_eq!(run_to_end(&mut recover, "", PATIENCE).code, Some(0));
     old.start(1).wait_ready().await;
     let (document, recovered) = read(&old, 1).await;
     assert_eq!(document, READER);

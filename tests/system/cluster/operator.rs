@@ -1,13 +1,11 @@
 //! The operator's verbs at a running cluster.
 
-use std::time::Duration;
-
 use serde_json::Value;
 
 use skep_kit::clients::load::unique_text;
 use skep_kit::effort::machine_shared;
 use skep_kit::programs::{Ended, verb};
-use skep_kit::wait::until;
+use skep_kit::wait::{PATIENCE, until};
 use skep_kit::{Cluster, Node};
 
 fn succeeded(node: &Node, args: &[&str]) -> Ended {
@@ -41,7 +39,7 @@ async fn health_follows_the_node() {
     cluster.start(2);
     cluster.start(3);
     cluster.wait_all_ready().await;
-    assert_eq!(verb(admin, &["health"]).code, Some(0));
+    until("it is healthy", PATIENCE, async || (verb(admin, &["health"]).code == Some(0)).then_some(())).await;
     cluster.node_mut(1).kill();
     assert_eq!(verb(admin, &["health"]).code, Some(1), "nobody listens");
 }
@@ -50,9 +48,8 @@ async fn health_follows_the_node() {
 async fn members_and_peers_list_the_cluster() {
     let _machine = machine_shared();
     let cluster = Cluster::ready(3).await;
-    cluster.wait_views("all three vote", Duration::from_secs(10), |view| view.voters() == 3).await;
+    cluster.wait_views("all three vote", PATIENCE, |view| view.voters() == 3).await;
     cluster.node(1).http.put("something to follow").await;
-    let leader = cluster.leader().await;
     for node in 1..=3 {
         let node = cluster.node(node);
         let members = json(node, &["members", "--json"]);
@@ -67,8 +64,8 @@ async fn members_and_peers_list_the_cluster() {
             assert!(entries(&peers, "peers").iter().any(|peer| peer["id"] == id), "{id} is not in {peers}");
         }
     }
-    until("the leader sees no lag", Duration::from_secs(5), async || {
-        let peers = json(cluster.node(leader), &["peers", "--json"]);
+    until("the leader sees no lag", PATIENCE, async || {
+        let peers = json(cluster.node(cluster.leader().await), &["peers", "--json"]);
         entries(&peers, "peers").iter().all(|peer| peer["lag"] == 0 && peer["matched"].is_u64()).then_some(())
     })
     .await;
@@ -78,17 +75,15 @@ async fn members_and_peers_list_the_cluster() {
 async fn leadership_is_handed_to_the_node_that_was_named() {
     let _machine = machine_shared();
     let cluster = Cluster::ready(3).await;
-    cluster.wait_views("all three vote", Duration::from_secs(10), |view| view.voters() == 3).await;
+    cluster.wait_views("all three vote", PATIENCE, |view| view.voters() == 3).await;
     let leader = cluster.leader().await;
     let heir = leader % 3 + 1;
     let id = cluster.node(heir).wait_status().await.node_id;
     succeeded(cluster.node(leader), &["transfer-leader", &id]);
-    until("the heir leads", Duration::from_secs(5), async || (cluster.leader().await == heir).then_some(()))
-        .await;
+    until("the heir leads", PATIENCE, async || (cluster.leader().await == heir).then_some(())).await;
     cluster.node(leader).http.put("under the heir").await;
     succeeded(cluster.node(heir), &["transfer-leader"]);
-    until("another leads", Duration::from_secs(5), async || (cluster.leader().await != heir).then_some(()))
-        .await;
+    until("another leads", PATIENCE, async || (cluster.leader().await != heir).then_some(())).await;
 
     let refused = verb(cluster.node(heir).admin.address, &["transfer-leader", "0000000000000001"]);
     assert_eq!(refused.code, Some(1), "a node that is not there: {refused:?}");
@@ -100,7 +95,7 @@ async fn leadership_is_handed_to_the_node_that_was_named() {
 async fn a_dead_node_is_removed_by_force() {
     let _machine = machine_shared();
     let mut cluster = Cluster::ready(3).await;
-    cluster.wait_views("all three vote", Duration::from_secs(10), |view| view.voters() == 3).await;
+    cluster.wait_views("all three vote", PATIENCE, |view| view.voters() == 3).await;
     let leader = cluster.leader().await;
     let dead = leader % 3 + 1;
     let id = cluster.node(dead).wait_status().await.node_id;
@@ -108,7 +103,7 @@ async fn a_dead_node_is_removed_by_force() {
     let leader = cluster.leader().await;
     succeeded(cluster.node(leader), &["force-leave", &id]);
     cluster
-        .wait_views("it is in Raft's membership no more", Duration::from_secs(10), |view| {
+        .wait_views("it is in Raft's membership no more", PATIENCE, |view| {
             let member = view.members.iter().find(|member| member.id == id);
             member.is_none_or(|member| member.raft.as_deref() == Some("none"))
         })
@@ -122,7 +117,7 @@ async fn a_dead_node_is_removed_by_force() {
 async fn a_removal_that_would_cost_the_quorum_is_refused_and_the_cluster_goes_on_when_it_is_back() {
     let _machine = machine_shared();
     let mut cluster = Cluster::ready(3).await;
-    cluster.wait_views("all three vote", Duration::from_secs(10), |view| view.voters() == 3).await;
+    cluster.wait_views("all three vote", PATIENCE, |view| view.voters() == 3).await;
     let leader = cluster.leader().await;
     let dead = [leader % 3 + 1, (leader + 1) % 3 + 1];
     let id = cluster.node(dead[0]).wait_status().await.node_id;
@@ -135,7 +130,7 @@ async fn a_removal_that_would_cost_the_quorum_is_refused_and_the_cluster_goes_on
     assert!(words.iter().all(|word| refused.stderr.contains(word)), "{refused:?}");
     cluster.start(dead[1]);
     cluster.node(leader).http.put("two of three go on").await;
-    cluster.wait_views("nobody was removed", Duration::from_secs(10), |view| view.voters() == 3).await;
+    cluster.wait_views("nobody was removed", PATIENCE, |view| view.voters() == 3).await;
     succeeded(cluster.node(leader), &["force-leave", &id]);
 }
 
@@ -155,7 +150,7 @@ async fn a_verb_with_nobody_to_talk_to_fails_and_says_so() {
 async fn a_verb_at_a_follower_is_carried_out_or_names_the_leader() {
     let _machine = machine_shared();
     let cluster = Cluster::ready(3).await;
-    cluster.wait_views("all three vote", Duration::from_secs(10), |view| view.voters() == 3).await;
+    cluster.wait_views("all three vote", PATIENCE, |view| view.voters() == 3).await;
     cluster.node(1).http.put(&unique_text(20)).await;
     let leader = cluster.leader().await;
     let follower = cluster.node(leader % 3 + 1);

@@ -179,18 +179,14 @@ async fn an_operator_sees_a_worker_die_and_tries_and_cancels_tasks_by_hand_on_th
         metrics.contains("skep_worker_quiet 1").then_some(())
     })
     .await;
-    assert!(
-        window
-            .value(&format!("{}.querySelector('.paused').textContent === ' quiet'", worker("second")))
-            .await
-            == true
-    );
+    let is_quiet = format!("{}.querySelector('.paused').textContent === ' quiet'", worker("second"));
+    window.wait("the page says that it is quiet", &is_quiet).await;
     let waits = put(client, json!({"queue": "q", "payload": 1, "keep": "1h"})).await;
     look_at(&window, "quiet").await;
     assert_eq!(task(client, &waits).await["state"], "ready");
     click(&window, &hand).await;
-    let done = client.get(&format!("/tasks/{waits}?wait=30s")).await.expect("an answer").json();
-    assert_eq!(done["state"], "done", "{done}");
+    until("it goes on", PATIENCE, async || (task(client, &waits).await["state"] == "done").then_some(()))
+        .await;
 
     // A batch is shown by its id; one of its tasks, and one that is due, by theirs.
     for (id, state) in [(&later, "due"), (&batch, "")] {

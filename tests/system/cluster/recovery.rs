@@ -5,6 +5,7 @@ use std::time::Duration;
 use skep_kit::clients::oracle::{list, verify};
 use skep_kit::effort::machine_shared;
 use skep_kit::programs::{self, Ended, run_to_end, verb};
+use skep_kit::wait::PATIENCE;
 use skep_kit::{Cluster, Ledger, Load, LoadOptions, Targets};
 
 async fn filled(cluster: &Cluster, messages: u64) -> Ledger {
@@ -94,13 +95,13 @@ async fn one_folder_of_a_lost_quorum_becomes_a_new_cluster_once_confirmed() {
     let before = cluster.node(1).wait_status().await.cluster_id;
     // What only the dead had is lost: so all have it first.
     let applied = cluster.node(cluster.leader().await).wait_status().await.applied;
-    cluster.wait_views("all have applied all", Duration::from_secs(5), |view| view.applied >= applied).await;
+    cluster.wait_views("all have applied all", PATIENCE, |view| view.applied >= applied).await;
     cluster.kill_all();
     let data = cluster.node(1).settings.data.clone();
     let recover = |args: &[&str]| {
         let mut command = programs::node();
         command.arg("recover").arg("--data").arg(&data).args(args);
-        run_to_end(&mut command, "", Duration::from_secs(10))
+        run_to_end(&mut command, "", PATIENCE)
     };
 
     let unconfirmed = recover(&[]);
@@ -150,7 +151,7 @@ async fn inspecting_folders_names_the_one_that_has_what_was_acknowledged() {
     let last = |node: u8| {
         let mut command = programs::node();
         command.args(["recover", "--inspect", "--json", "--data"]).arg(&cluster.node(node).settings.data);
-        let ended = run_to_end(&mut command, "", Duration::from_secs(10));
+        let ended = run_to_end(&mut command, "", PATIENCE);
         assert_eq!(ended.code, Some(0), "{ended:?}");
         let found: serde_json::Value = serde_json::from_str(&ended.stdout).expect("JSON");
         (
@@ -164,7 +165,7 @@ async fn inspecting_folders_names_the_one_that_has_what_was_acknowledged() {
 
     let mut command = programs::node();
     command.args(["recover", "--yes", "--data"]).arg(&cluster.node(ahead).settings.data);
-    assert_eq!(run_to_end(&mut command, "", Duration::from_secs(10)).code, Some(0));
+    assert_eq!(run_to_end(&mut command, "", PATIENCE).code, Some(0));
     cluster.start(ahead).wait_ready().await;
     let there = cluster.node(ahead).http.get(&format!("/messages/{digest}")).await.expect("an answer");
     assert_eq!(there.status, 200, "what two of three had acknowledged");

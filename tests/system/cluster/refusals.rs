@@ -9,7 +9,7 @@ use skep_kit::effort::machine_shared;
 use skep_kit::programs::{Ended, logfile, run_to_end, write_key};
 use skep_kit::wait::{holds_for, until};
 
-const ENDS_WITHIN: Duration = Duration::from_secs(10);
+const ENDS_WITHIN: Duration = Duration::from_secs(30);
 
 /// Runs a node that is expected to end by itself.
 fn refused(node: &Node) -> Ended {

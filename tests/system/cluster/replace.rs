@@ -1,9 +1,8 @@
 //! Every node is replaced, one after another, while clients write.
 
-use std::time::Duration;
-
 use skep_kit::clients::oracle::verify;
 use skep_kit::effort::{machine_shared, say};
+use skep_kit::wait::PATIENCE;
 use skep_kit::{Cluster, Load, LoadOptions, Targets};
 
 const NODES: u8 = 3;
@@ -19,24 +18,24 @@ async fn a_cluster_outlives_all_its_first_nodes_without_a_failed_write() {
     cluster.wait_all_ready().await;
     let targets = Targets::new(cluster.clients());
     let load = Load::start(&targets, LoadOptions::default());
-    load.wait_acked(50, Duration::from_secs(10)).await;
+    load.wait_acked(50, PATIENCE).await;
 
     for node in 1..=NODES {
         // Clients turn away first, as a balancer does when a node says that it drains.
         targets.remove(&cluster.node(node).http);
         cluster.node_mut(node).stop().await;
-        load.wait_acked(50, Duration::from_secs(10)).await;
+        load.wait_acked(50, PATIENCE).await;
         let new = node + NODES;
         cluster.start(new).wait_ready().await;
         targets.add(&cluster.node(new).http);
-        load.wait_acked(50, Duration::from_secs(10)).await;
+        load.wait_acked(50, PATIENCE).await;
     }
     let ledger = load.stop().await;
     let there = verify(&cluster.clients(), &ledger).await;
     say(&format!("measure: all nodes replaced: {there} messages, {} writes failed", ledger.failed.len()));
     ledger.expect_no_failure("writes while every node was replaced");
     cluster
-        .wait_views("three voters, none of them of the first", Duration::from_secs(10), |view| {
+        .wait_views("three voters, none of them of the first", PATIENCE, |view| {
             view.voters() == usize::from(NODES)
         })
         .await;

@@ -206,7 +206,8 @@ async fn a_snapshot_brings_schedules_back_and_what_fired_does_not_fire_again() {
     drop(former);
 
     let cluster = cluster(1).await;
-    let admin = &cluster.node(1).admin;
+    // One that is given up, and done all the same, would find itself there.
+    let admin = cluster.node(1).admin.with_timeout(PATIENCE);
     let headers = [("content-type", "application/octet-stream")];
     let restored = until("the members agree, and it is restored", PATIENCE, async || {
         let body = snapshot.body.clone();

@@ -10,7 +10,7 @@ use skep_kit::effort::machine_shared;
 use skep_kit::programs;
 use skep_kit::wait::until;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// More than a segment.
 const MESSAGES: u64 = 75;
 

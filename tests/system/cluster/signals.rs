@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use skep_kit::clients::oracle::verify;
 use skep_kit::cluster::status::{Member, status};
 use skep_kit::effort::{machine_shared, measured};
-use skep_kit::wait::until;
+use skep_kit::wait::{PATIENCE, until};
 use skep_kit::{Cluster, Load, LoadOptions, Targets};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -25,7 +25,8 @@ async fn a_second_sigterm_stops_a_node_at_once() {
     .await;
     node.terminate();
     let second = Instant::now();
-    cluster.node_mut(1).wait_exit(Duration::from_secs(2)).await;
+    // Sooner than it would give up by itself.
+    cluster.node_mut(1).wait_exit(Duration::from_secs(5)).await;
     measured("second SIGTERM until the process is gone", &[second.elapsed()]);
 }
 
@@ -37,7 +38,7 @@ async fn a_node_that_cannot_leave_in_order_still_ends_in_time() {
     cluster.node_mut(2).kill();
     cluster.node_mut(3).kill();
     cluster.node(1).terminate();
-    cluster.node_mut(1).wait_exit(Duration::from_secs(10)).await;
+    cluster.node_mut(1).wait_exit(Duration::from_secs(20)).await;
     for node in 1..=3 {
         cluster.start(node);
     }
@@ -55,7 +56,7 @@ async fn a_leader_that_gets_sigterm_hands_over_without_a_failed_write() {
     let targets = Targets::new(cluster.clients());
     targets.remove(&cluster.node(leader).http);
     let load = Load::start(&targets, LoadOptions::default());
-    load.wait_acked(50, Duration::from_secs(10)).await;
+    load.wait_acked(50, PATIENCE).await;
     let watched = cluster.node(leader % 3 + 1).admin.clone();
     let stopped = AtomicBool::new(false);
     let watch = async {
@@ -68,7 +69,7 @@ async fn a_leader_that_gets_sigterm_hands_over_without_a_failed_write() {
     };
     let stop = async {
         cluster.node_mut(leader).stop().await;
-        load.wait_acked(50, Duration::from_secs(10)).await;
+        load.wait_acked(50, PATIENCE).await;
         stopped.store(true, Relaxed);
     };
     tokio::join!(watch, stop);
@@ -76,7 +77,7 @@ async fn a_leader_that_gets_sigterm_hands_over_without_a_failed_write() {
     verify(&cluster.clients(), &ledger).await;
     ledger.expect_no_failure("writes at those who stay");
     cluster
-        .wait_views("it is away, and another leads", Duration::from_secs(5), |view| {
+        .wait_views("it is away, and another leads", PATIENCE, |view| {
             let leads = |member: &Member| member.raft.as_deref() == Some("leader");
             view.members.iter().any(leads)
                 && !view.member_at(&http).is_some_and(|member| leads(member) || member.is_live())
@@ -96,5 +97,5 @@ async fn a_node_that_left_comes_back_with_its_data_under_the_same_id() {
     assert_eq!((after.node_id, after.cluster_id), (before.node_id, before.cluster_id));
     let answer = cluster.node(2).http.get(&format!("/messages/{digest}")).await.expect("an answer");
     assert_eq!(answer.status, 200, "{answer:?}");
-    cluster.wait_views("all three vote again", Duration::from_secs(15), |view| view.voters() == 3).await;
+    cluster.wait_views("all three vote again", PATIENCE, |view| view.voters() == 3).await;
 }

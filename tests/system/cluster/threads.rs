@@ -1,9 +1,8 @@
 //! Clients on threads of their own, beside the one of consensus.
 
-use std::time::Duration;
-
 use skep_kit::clients::oracle::verify;
 use skep_kit::effort::machine_shared;
+use skep_kit::wait::PATIENCE;
 use skep_kit::{Cluster, Load, LoadOptions, Targets};
 
 /// Threads of a process by name.
@@ -27,15 +26,15 @@ async fn with_threads_for_clients_a_leader_dies_and_nothing_acknowledged_is_lost
     }
     let targets = Targets::new(cluster.clients());
     let load = Load::start(&targets, LoadOptions { writers: 8, ..LoadOptions::default() });
-    load.wait_acked(200, Duration::from_secs(20)).await;
+    load.wait_acked(200, PATIENCE).await;
     let leader = cluster.leader().await;
     targets.remove(&cluster.node(leader).http);
     cluster.node_mut(leader).kill();
-    load.wait_acked(200, Duration::from_secs(20)).await;
+    load.wait_acked(200, PATIENCE).await;
     cluster.start(leader);
     cluster.wait_all_ready().await;
     targets.add(&cluster.node(leader).http);
-    load.wait_acked(200, Duration::from_secs(20)).await;
+    load.wait_acked(200, PATIENCE).await;
     let ledger = load.stop().await;
     verify(&cluster.clients(), &ledger).await;
     // Its threads end with a node.

@@ -131,7 +131,7 @@ async fn a_flipped_byte_in_an_older_record_is_refused_with_file_and_offset() {
     drop(file);
 
     let node = cluster.start(1);
-    let status = node.wait_exit(Duration::from_secs(10)).await;
+    let status = node.wait_exit(Duration::from_secs(30)).await;
     assert_eq!(status.code(), Some(1), "a corrupt log ends with 1");
     let log = node.log_text();
     let line = logfile::line_with(&log, &["corrupt at byte", name(&oldest)]);
@@ -165,9 +165,12 @@ async fn a_follower_whose_disk_lost_synced_records_is_named_and_ends_nobody() {
     let node = cluster.node_mut(leader);
     assert!(node.try_exit().is_none(), "the leader lives");
     let view = node.wait_status().await;
-    assert_eq!((view.term, view.leader.as_ref()), (term, Some(&view.node_id)), "and leads on");
+    // A busy machine may have had another one elected: then it follows, and is well.
+    let leads_on = (view.term, view.leader.as_ref()) == (term, Some(&view.node_id));
+    assert!(leads_on || (view.term > term && node.is_ready().await), "and leads on: {view:?}");
     let id = cluster.node(follower).wait_status().await.node_id;
-    let log = cluster.node(leader).log_text();
-    let named = logfile::line_with(&log, &["disk cannot be trusted", &id]);
-    assert!(named.is_some(), "the follower's disk is not named in\n{log}");
+    let others = (1..=3).filter(|node| *node != follower);
+    let logs: Vec<String> = others.map(|node| cluster.node(node).log_text()).collect();
+    let named = logs.iter().any(|log| logfile::line_with(log, &["disk cannot be trusted", &id]).is_some());
+    assert!(named, "the follower's disk is not named in\n{}", logs.join("\n"));
 }

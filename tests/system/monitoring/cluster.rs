@@ -97,14 +97,15 @@ async fn begin_tasks(client: &Client) -> Vec<Value> {
     })
     .await;
     let claim = json!({ "worker": "w", "number": 1, "queues": ["q"] });
-    let claimed = ask(client, "/claim", claim).await.expect("a task");
+    let claimed = until("a task", DEADLINE, async || ask(client, "/claim", claim.clone()).await).await;
     claimed["tasks"].as_array().expect("tasks").clone()
 }
 
 /// Keeps what was given in its worker's hands.
 async fn beat(client: &Client, given: &[Value]) {
     let holds: Vec<&Value> = given.iter().map(|task| &task["fence"]).collect();
-    ask(client, "/workers/w/beat", json!({ "holds": holds })).await.expect("it is heard");
+    let holds = json!({ "holds": holds });
+    until("it is heard", DEADLINE, async || ask(client, "/workers/w/beat", holds.clone()).await).await;
 }
 
 async fn end_tasks(client: &Client, given: Vec<Value>) {
@@ -114,7 +115,8 @@ async fn end_tasks(client: &Client, given: Vec<Value>) {
     let claimed = ask(client, "/claim", claim).await.expect("the rest");
     for task in given.iter().chain(claimed["tasks"].as_array().expect("tasks")) {
         let path = format!("/tasks/{}/complete", task["id"].as_str().expect("an id"));
-        ask(client, &path, json!({ "fence": task["fence"] })).await.expect("it ends");
+        let fence = json!({ "fence": task["fence"] });
+        until("it ends", DEADLINE, async || ask(client, &path, fence.clone()).await).await;
     }
 }
 

@@ -147,7 +147,8 @@ fn a_worker_whose_beats_do_not_get_through_for_a_lease_ends_what_it_runs_and_giv
     let release = server.wait_for(&format!("/tasks/{id}/release"));
     assert_eq!(release.body, json!({"fence": 1}));
     let after = began.elapsed();
-    assert!((LEASE - Duration::from_secs(1)..LEASE + Duration::from_secs(5)).contains(&after), "{after:?}");
+    // Either may be seen late, and the server be told late.
+    assert!((LEASE - Duration::from_secs(4)..LEASE + Duration::from_secs(15)).contains(&after), "{after:?}");
     assert_eq!(std::fs::read_to_string(script.path("ended")).expect("it was told to end"), "told\n");
 }
 
@@ -160,14 +161,15 @@ fn where_a_stream_ends_a_beat_follows_at_once_and_another_stream() {
     });
     let _worker = Running::start(&["--url", &server.url(), "--exec", "cat"]);
     let began = Instant::now();
-    server.wait("three streams, and a beat between them", |seen| {
+    server.wait("five streams, and beats between them", |seen| {
         let end_of = |asked: &Asked| asked.path.rsplit('/').next().unwrap_or_default().to_owned();
         let all: Vec<String> = seen.iter().map(end_of).collect();
         let streams: Vec<usize> = (0..all.len()).filter(|at| all[*at].starts_with("stream?")).collect();
         let first = streams.first()?;
-        (streams.len() >= 3 && all[*first..].iter().filter(|word| *word == "beat").count() >= 2).then_some(())
+        (streams.len() >= 5 && all[*first..].iter().filter(|word| *word == "beat").count() >= 4).then_some(())
     });
-    assert!(began.elapsed() < Duration::from_secs(4), "sooner than the next beat: {:?}", began.elapsed());
+    // Of beats that wait for their time the fourth would come after fifteen seconds.
+    assert!(began.elapsed() < Duration::from_secs(12), "sooner than such beats: {:?}", began.elapsed());
 }
 
 #[test]
@@ -213,5 +215,5 @@ fn a_claim_at_a_server_that_hangs_is_made_at_the_next_once_a_beat_is_not_answere
         names.dedup();
         (names.len() == workers.len()).then_some(())
     });
-    assert!(began.elapsed() < Duration::from_secs(20), "sooner than a claim may take: {:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(30), "sooner than a claim may take: {:?}", began.elapsed());
 }

@@ -4,6 +4,9 @@ use tokio::net::TcpListener;
 
 use super::*;
 
+/// Longer than anything takes that a test waits for.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 #[test]
 fn what_is_tracked_is_read_with_what_its_failure_costs() {
     let track = |text: &str| Track::parse(text).unwrap();
@@ -106,7 +109,7 @@ async fn a_proxy_that_is_full_is_well() {
     });
     let mut assessment = start(vec![Track::parse(&format!("http://{address}/")).unwrap()], None);
     let is_well = |it: &Assessment| it.fault.is_none() && it.weak.is_none();
-    timeout(Duration::from_secs(5), assessment.wait_for(is_well)).await.unwrap().unwrap();
+    timeout(PATIENCE, assessment.wait_for(is_well)).await.unwrap().unwrap();
 }
 
 #[tokio::test]
@@ -129,9 +132,9 @@ async fn a_process_that_ends_is_noticed_before_the_next_question_is_due() {
     let mut assessment = start(vec![Track::parse(&format!("http://{address}/")).unwrap()], None);
     assert!(assessment.borrow().fault.is_some(), "nothing is claimed before it has answered");
     let wait = |fault: bool| move |it: &Assessment| it.fault.is_some() == fault;
-    timeout(Duration::from_secs(5), assessment.wait_for(wait(false))).await.unwrap().unwrap();
+    timeout(PATIENCE, assessment.wait_for(wait(false))).await.unwrap().unwrap();
     server.abort();
-    timeout(Duration::from_secs(5), assessment.wait_for(wait(true))).await.unwrap().unwrap();
+    timeout(PATIENCE, assessment.wait_for(wait(true))).await.unwrap().unwrap();
 }
 
 #[tokio::test]
@@ -156,8 +159,7 @@ async fn a_proxy_that_can_serve_nobody_is_weak_and_one_that_must_not_fails() {
         let told = |it: &Assessment| {
             it.weak.is_some() || it.fault.as_ref().is_some_and(|why| why.ends_with("fails"))
         };
-        let found =
-            timeout(Duration::from_secs(5), assessment.wait_for(told)).await.unwrap().unwrap().clone();
+        let found = timeout(PATIENCE, assessment.wait_for(told)).await.unwrap().unwrap().clone();
         assert_eq!((found.weak.is_some(), found.fault.is_none()), (weak, weak), "{answer}: {found:?}");
         server.abort();
     }

@@ -78,8 +78,9 @@ async fn start_peers(id: u64, world: &Arc<Mutex<World>>) -> (Peers, watch::Sende
 fn config() -> Arc<Config> {
     let config = Config {
         heartbeat_interval: 100,
-        election_timeout_min: 500,
-        election_timeout_max: 1000,
+        // A busy machine keeps all of them from going on for a second or two.
+        election_timeout_min: 2_500,
+        election_timeout_max: 4_000,
         enable_pre_vote: Some(true),
         max_in_snapshot_log_to_keep: 10,
         snapshot_policy: openraft::SnapshotPolicy::Never,

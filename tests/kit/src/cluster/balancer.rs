@@ -15,7 +15,7 @@ use crate::wait::until;
 
 /// The balancer's address in the subnet; nodes count from 1.
 const HOST: u8 = 200;
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A balancer that found its nodes by gossip; killed when dropped.
 pub struct Balancer {

@@ -16,7 +16,7 @@ use crate::wait::until;
 
 /// The first worker's address in the subnet, less one; nodes count from 1, the balancer is 200.
 const HOST: u8 = 210;
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A worker, on queue `q` where its arguments name none; killed when dropped.
 pub struct Worker {

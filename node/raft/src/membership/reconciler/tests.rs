@@ -7,7 +7,7 @@ use crate::membership::leave::LeaveOutcome;
 
 mod nodes;
 
-use nodes::Nodes;
+use nodes::{LEAVE, Nodes};
 
 #[tokio::test]
 async fn nodes_that_come_become_learners_and_then_voters() {
@@ -51,7 +51,7 @@ async fn eight_of_nine_leave_at_once_and_the_last_one_accepts_writes() {
                 "{stays:?}: {outcome:?}"
             );
         }
-        assert!(started.elapsed() < Duration::from_secs(8), "{stays:?}: {:?}", started.elapsed());
+        assert!(started.elapsed() < LEAVE / 2, "{stays:?}: {:?}", started.elapsed());
         nodes.until_voters(|voters| voters.iter().eq([&last])).await;
         nodes.write().await;
         nodes.until("no learners", |membership| membership.learners.is_empty()).await;
@@ -92,7 +92,7 @@ async fn where_all_leave_nobody_waits() {
     for outcome in nodes.leave_all().await {
         assert!(matches!(outcome, LeaveOutcome::NobodyStays | LeaveOutcome::Demoted), "{outcome:?}");
     }
-    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    assert!(started.elapsed() < LEAVE / 4, "{:?}", started.elapsed());
 }
 
 #[tokio::test]

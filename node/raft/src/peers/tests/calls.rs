@@ -122,7 +122,9 @@ async fn a_call_without_an_answer_in_time_has_an_unknown_outcome() {
     let book = Arc::default();
     let a = Build::new(1).start(&book).await;
     let b = Build { echo: Echo::shut(), ..Build::new(2) }.start(&book).await;
-    let deadline = tokio::time::Instant::now() + std::time::Duration::from_millis(200);
+    // What is to be sent in time has its connection before.
+    a.peers.call(b.id, Request::ReadIndex { vote: None }, soon()).await.unwrap();
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(1);
     let error = a.peers.call(b.id, proposal(1), deadline).await.unwrap_err();
     assert!(matches!(error, CallError::Unknown(Unanswered::Deadline)), "{error}");
     assert_eq!(a.peers.counters().calls_in_flight.get(), 0);

@@ -27,6 +27,8 @@ type Snapshot = <Machine as RaftStateMachine<TypeConfig>>::SnapshotData;
 
 /// When a test gives up.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// When a node that may not stop does so all the same.
+pub const LEAVE: Duration = Duration::from_secs(20);
 
 pub struct Nodes {
     table: Arc<Mutex<Table>>,
@@ -236,7 +238,7 @@ impl Nodes {
             }
             table.publish();
         }
-        let deadline = Instant::now() + Duration::from_secs(8);
+        let deadline = Instant::now() + LEAVE;
         join_all(ids.iter().map(|id| async move {
             let raft = self.raft(*id);
             let view = self.table.lock().unwrap().nodes[id].view.subscribe();

@@ -1,4 +1,4 @@
-//! What a store of a size costs.
+//! What a store of a size costs: held to a time, so that nothing runs beside it.
 
 use std::time::{Duration, Instant};
 
