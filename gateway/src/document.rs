@@ -9,13 +9,15 @@ mod methods;
 mod origins;
 mod route;
 mod service;
+mod target;
 mod tls;
 
 use std::collections::{BTreeMap, HashMap};
 
 pub use self::consumer::{GROUPS_MAX, KEYS_MAX};
 pub use self::route::{Match, Route, To};
-pub use self::service::{Host, Probe, SKEP, Service, Target, TargetHost};
+pub use self::service::{Host, Probe, SKEP, Service};
+pub use self::target::{Target, TargetHost};
 pub use self::tls::Tls;
 use crate::auth::Consumer;
 use crate::fault::{Fault, Faults, Refused, below};

@@ -28,10 +28,12 @@ fn ca(text: &str) -> String {
     format!("tls.ca = \"\"\"\n{text}\"\"\"")
 }
 
-/// It does not wait until anybody answers.
+/// A balancer whose only server is not believed.
 fn start(document: &Path) -> Process {
     let (any, path) = ("127.0.0.1:0", document.to_str().unwrap());
-    Process::start(&["--http", any, "--admin", any, "--gateway", path])
+    let process = Process::start(&["--http", any, "--admin", any, "--gateway", path]);
+    wait("it is not believed", || ask(process.admin, "/backends").contains("\"untrusted\""));
+    process
 }
 
 #[test]
@@ -78,7 +80,6 @@ fn who_does_not_prove_who_it_is_gets_no_request() {
     ] {
         let document = Document::new(&all_to(server, &more));
         let process = start(&document.path());
-        process.logged("no TLS with it");
         assert!(ask(process.http, "/secret").starts_with("HTTP/1.1 503"), "{why}");
         assert_eq!(server.asked(), Vec::<String>::new(), "{why}");
     }
@@ -95,7 +96,6 @@ fn who_does_not_prove_who_it_is_gets_no_request() {
         plain.address
     ));
     let process = start(&document.path());
-    process.logged("no TLS with it");
     assert!(ask(process.http, "/secret").starts_with("HTTP/1.1 503"));
 }
 

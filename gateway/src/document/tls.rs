@@ -3,7 +3,7 @@
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
 
-use super::service::{Target, TargetHost};
+use super::target::{Target, TargetHost};
 use crate::fault::Faults;
 use crate::reader::Spot;
 
