@@ -30,6 +30,8 @@ const DOUBT: Duration = Duration::from_millis(250);
 pub(super) const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 /// After this a host that says nothing is taken for dead; advertisements tell sooner.
 const KEEPALIVE: Duration = Duration::from_secs(2);
+/// Between two probes. The kernel takes whole seconds.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(1);
 const BACKLOG: i32 = 64;
 
 pub(super) fn listen(interface: &str, port: u16) -> io::Result<TcpListener> {
@@ -216,8 +218,11 @@ fn shown(end: &tokio_rustls::rustls::CommonState) -> Vec<CertificateDer<'static>
 
 fn prepare(stream: &TcpStream) {
     let _ = stream.set_nodelay(true);
-    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4).with_retries(3);
+    let keepalive =
+        TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE_INTERVAL).with_retries(2);
     let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);
+    // The same where something is on its way to it: the kernel tries that for a quarter of an hour.
+    let _ = SockRef::from(stream).set_tcp_user_timeout(Some(KEEPALIVE * 2));
 }
 
 /// Carries frames both ways until either side ends. Whether the other said so before.
