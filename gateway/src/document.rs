@@ -5,6 +5,7 @@
 
 mod auth;
 pub(crate) mod consumer;
+mod limits;
 mod methods;
 mod origins;
 mod route;
@@ -13,6 +14,7 @@ mod service;
 use std::collections::{BTreeMap, HashMap};
 
 pub use self::consumer::{GROUPS_MAX, KEYS_MAX};
+pub use self::limits::LIMITS_MAX;
 pub use self::route::{Match, Route, To};
 pub use self::service::{Host, Probe, SKEP, Service, Target, TargetHost};
 use crate::auth::Consumer;

@@ -3,7 +3,7 @@
 //! ```text
 //! value -> reader -> document     a text, JSON or TOML, into services and routes: or every fault of it
 //!                        table    which route a request belongs to
-//!           policy, cors, auth    what becomes of it there
+//!    policy, cors, auth, limit    what becomes of it there
 //! ```
 //!
 //! `host`, `path`, `query` and `fields` say how each of these is read, of documents and of requests alike. There is one
@@ -18,6 +18,7 @@ mod fault;
 pub mod fields;
 pub mod host;
 pub mod kept;
+pub mod limit;
 pub mod path;
 pub mod policy;
 pub mod query;
