@@ -11,9 +11,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use skep_gateway::auth::{Consumers, Known, Proof};
 use skep_gateway::document::Route;
 use skep_gateway::fields::Edits;
+use skep_gateway::limit::{By, Limit};
 use skep_gateway::table::Entry;
 use skep_gateway::{Document, Fault, Table};
 
+use crate::core::rates;
 use crate::pools::Pool;
 use crate::wire::write::Rewrite;
 
@@ -22,6 +24,27 @@ use crate::wire::write::Rewrite;
 pub struct RouteCounts {
     /// Answers by the first digit of their status; 0 for none.
     pub answers: [AtomicU64; 6],
+    /// Requests that came too often, by whose limit that was: in the order of [`By::WORDS`].
+    pub limited: [AtomicU64; By::WORDS.len()],
+}
+
+/// How often a route may be asked.
+#[derive(Debug)]
+pub struct Limits {
+    pub held: Vec<rates::Held>,
+    /// What answers say of them.
+    pub policy: String,
+}
+
+impl Limits {
+    fn new(entry: &Entry) -> Self {
+        let limits = &entry.route.policies.limits;
+        let policies: Vec<String> = limits.iter().map(Limit::policy).collect();
+        Self {
+            held: limits.iter().map(|it| rates::Held::new(&entry.name, *it)).collect(),
+            policy: policies.join(", "),
+        }
+    }
 }
 
 /// A table that is obeyed.
@@ -35,6 +58,8 @@ pub struct Routes {
     /// Those of the table's routes, in its order.
     pub counts: Vec<Arc<RouteCounts>>,
     answers: Vec<Answers>,
+    /// Those of the table's routes, in its order.
+    pub limits: Vec<Limits>,
     /// Nothing is known of what they should be: every request is refused.
     pub closed: bool,
 }
@@ -71,7 +96,8 @@ impl Routes {
     pub fn new(table: Table, pools: Vec<Arc<Pool>>, counts: Vec<Arc<RouteCounts>>) -> Self {
         let hosts = table.services.iter().map(|(_, service)| service.host_sent()).collect();
         let answers = table.routes.iter().map(|it| Answers::new(&it.route)).collect();
-        Self { table, pools, hosts, counts, answers, closed: false }
+        let limits = table.routes.iter().map(Limits::new).collect();
+        Self { table, pools, hosts, counts, answers, limits, closed: false }
     }
 
     /// Those of who has not been told any yet; `nodes` is the pool of the nodes.
@@ -113,6 +139,13 @@ impl Via {
     /// The same, where that was proved.
     pub fn proved(self, proof: Option<Proof>) -> Self {
         Self { consumer: proof.map(|it| it.consumer), proof, ..self }
+    }
+
+    /// The same, whose answer has these fields beside what its route says.
+    pub fn saying(self, fields: impl IntoIterator<Item = (&'static str, String)>) -> Self {
+        let mut edits = self.answer.as_deref().cloned().unwrap_or_default();
+        edits.add.extend(fields.into_iter().map(|(name, value)| (name.to_owned(), value)));
+        Self { answer: Some(Arc::new(edits)), ..self }
     }
 
     /// Whether what was proved still could be, of these consumers.

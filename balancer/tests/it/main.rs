@@ -11,6 +11,7 @@ mod gateway_auth;
 mod gateway_cluster;
 mod gateway_copy;
 mod gateway_file;
+mod gateway_limits;
 mod gateway_rules;
 mod harness;
 mod heads;
