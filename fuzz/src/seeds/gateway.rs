@@ -7,6 +7,7 @@ pub fn gateway_documents() -> Vec<Vec<u8>> {
                 services = {web = 1, skep = 2}\nstrip_prefix = true\nhttps_only = true\nmax_body = \"1MiB\"\n\
                 maintenance = {retry_after_s = 5, allow = [\"10.0.0.0/8\"]}\naddresses = {deny = [\"::/0\"]}\n\
                 request_headers = {set = {a = \"b\"}, add = {c = \"d\"}, remove = [\"e\"]}\n\
+                limits = [{rate = 5, per = \"minute\", by = \"address\", burst = 9, scope = \"balancer\"}, {rate = 1, per = \"hour\", by = \"route\"}]\n\
                 [routes.b]\nmatch.exact_path = \"/a/b\"\nredirect = {scheme = \"https\", status = 301}\n\
                 auth = {keys = {header = \"x-key\", authorization = false, query = \"key\"}, groups = [\"g\"]}\n\
                 [consumers.c]\ngroups = [\"g\"]\nkeys = [\"0123456789abcdef\", {key = \"fedcba9876543210\", label = \"l\"}]\n";
