@@ -29,7 +29,7 @@ const LIMITED: &str = r#"
     [routes.all]
     match.path = "/all"
     service = "app"
-    limits = [{rate = 3, per = "hour", burst = 3, by = "route"}, {rate = 2, per = "minute", burst = 9, by = "route"}]
+    limits = [{rate = 2, per = "minute", burst = 9, by = "route"}, {rate = 3, per = "hour", burst = 3, by = "route"}]
     [routes.moved]
     match.path = "/moved"
     redirect.path = "/elsewhere"
@@ -167,7 +167,7 @@ fn what_one_limit_refuses_the_other_does_not_count() {
             "{answer}"
         );
     }
-    let without = LIMITED.replace("{rate = 3, per = \"hour\", burst = 3, by = \"route\"}, ", "");
+    let without = LIMITED.replace(", {rate = 3, per = \"hour\", burst = 3, by = \"route\"}", "");
     balancer.route(&without, &[]);
     let answer = balancer.ask(&get_and_close("/all"));
     assert!(status(&answer) == "200" && left(&answer, "route-minute").0 >= 5, "{answer}");
