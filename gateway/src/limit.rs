@@ -8,11 +8,17 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::auth::digest_begin;
+
 /// Most requests that a rate and a burst may have.
 pub const RATE_MAX: u32 = 1_000_000;
 pub const BURST_MAX: u32 = 1_000_000;
 /// Longest that a burst may take to come in again, in seconds: for as long who asked is remembered.
 pub const REFILL_S_MAX: u64 = 24 * 3600;
+
+/// Most other balancers that a burst may have been let in by, and seconds of their rate that are believed at once.
+pub const OTHERS_MAX: u64 = 16;
+const OWED_S_MAX: u64 = 5;
 
 /// Times are counted in parts of a nanosecond, so that the highest rate is exact to one in 16,000. 36 years fit.
 const TICKS_PER_NS: u64 = 16;
@@ -86,6 +92,29 @@ impl Neighbours {
     }
 }
 
+/// Who asks, as far as a limit tells one from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Who {
+    Client(Neighbours),
+    /// By its id.
+    Consumer(u64),
+    Anybody,
+}
+
+/// What counts together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// What one balancer lets in.
+    Balancer,
+    /// What all of them do, as far as they hear of one another.
+    #[default]
+    Cluster,
+}
+
+impl Scope {
+    pub const WORDS: [(&str, Self); 2] = [("balancer", Self::Balancer), ("cluster", Self::Cluster)];
+}
+
 /// How often who is meant may ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Limit {
@@ -95,6 +124,7 @@ pub struct Limit {
     /// How many at once, after a rest: 1 to [`BURST_MAX`], and what comes in within [`REFILL_S_MAX`].
     pub burst: u32,
     pub by: By,
+    pub scope: Scope,
 }
 
 /// A request that was let in.
@@ -150,6 +180,26 @@ impl Limit {
         tat.saturating_sub(self.step())
     }
 
+    /// Whether it may be that one whose requests it counts together.
+    pub fn counts(&self, who: Who) -> bool {
+        matches!(
+            (self.by, who),
+            (By::Address, Who::Client(_)) | (By::Consumer, Who::Consumer(_)) | (By::Route, Who::Anybody)
+        )
+    }
+
+    /// What is to be remembered once others have let so many in: no more than can be right, whoever says so.
+    pub fn owe(&self, tat: u64, now: u64, count: u32) -> u64 {
+        let most = self.depth().saturating_mul(OTHERS_MAX).saturating_add(OWED_S_MAX * TICKS_PER_S);
+        let owed = tat.saturating_sub(now).saturating_add(self.step().saturating_mul(u64::from(count)));
+        tat.max(now.saturating_add(owed.min(most)))
+    }
+
+    /// What tells it from others over all balancers that know the document: by what it says, and of which route.
+    pub fn id(&self, route: &str) -> u64 {
+        digest_begin(format!("{route}\n{self}\n{}", word_of(&Scope::WORDS, self.scope)).as_bytes())
+    }
+
     /// What it is called in answers: of those of a route, no two are called the same.
     pub fn name(&self) -> String {
         format!("{}-{}", self.by.word(), self.per)
@@ -164,8 +214,12 @@ impl Limit {
 
 impl fmt::Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { rate, per, burst, by } = self;
-        write!(f, "{rate} per {per}, {burst} at once, by {}", by.word())
+        let Self { rate, per, burst, by, scope } = self;
+        write!(f, "{rate} per {per}, {burst} at once, by {}", by.word())?;
+        match scope {
+            Scope::Balancer => f.write_str(", at each balancer"),
+            Scope::Cluster => Ok(()),
+        }
     }
 }
 

@@ -1,18 +1,21 @@
 //! What of each limit's keys was asked for of late, over all cores: a time each, in tables of a fixed size.
 //!
 //! No tasks. A core holds one lock out of thousands for a moment, and that at requests of routes with limits alone. A key
-//! is a keyed hash of the route's name, what the limit says, and who asks: so what is known outlives the document, and a
-//! limit that says something else begins anew. A time that is past says the same as none, so that a slot with one is free.
-//! Where all that a key may lie in are taken, the one whose time is over first is forgotten: a new key is let in, and is
-//! counted from then on.
+//! is what the limit says, of which route, and who asks: so what is known outlives the document, and a limit that says
+//! something else begins anew. A time that is past says the same as none, so that a slot with one is free. Where all that
+//! a key may lie in are taken, the one whose time is over first is forgotten: a new key is let in, and is counted from
+//! then on. Which those are hangs on a number of this run, so that nobody can have many keys meet in one place.
+//!
+//! What other balancers are to hear is summed up in the slots, and taken out by `control::exchange`.
 
 use std::fmt;
-use std::hash::{BuildHasher as _, DefaultHasher, Hash as _, Hasher as _, RandomState};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
-use skep_gateway::limit::{By, Limit, Neighbours, Taken, ticks};
+use skep_gateway::exchange::Entry;
+use skep_gateway::limit::{By, Limit, Scope, Taken, Who, ticks};
 
 /// Most keys that a table has. There are two: who has many addresses takes no consumer's place.
 pub const KEYS_MAX: usize = 65_536;
@@ -20,36 +23,33 @@ pub const KEYS_MAX: usize = 65_536;
 const WAYS: usize = 8;
 const SETS: usize = KEYS_MAX / WAYS;
 
-/// Who asks, as far as a limit tells one from another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Who<'a> {
-    Client(Neighbours),
-    Consumer(&'a str),
-    Anybody,
-}
-
 /// A limit of a route that is in force.
 #[derive(Debug)]
 pub struct Held {
     pub limit: Limit,
-    /// Of the route's name and what the limit says.
-    seed: u64,
+    pub id: u64,
 }
 
 impl Held {
     pub fn new(route: &str, limit: Limit) -> Self {
-        // Operators write both: nobody else can have them come to the same.
-        let mut hasher = DefaultHasher::new();
-        (route, limit).hash(&mut hasher);
-        Self { limit, seed: hasher.finish() }
+        Self { limit, id: limit.id(route) }
     }
 }
 
 /// Of one key.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 struct Slot {
-    key: u64,
+    limit: u64,
+    who: Who,
     tat: u64,
+    /// Requests that others are to hear of.
+    untold: u32,
+}
+
+impl Default for Slot {
+    fn default() -> Self {
+        Self { limit: 0, who: Who::Anybody, tat: 0, untold: 0 }
+    }
 }
 
 type Set = [Slot; WAYS];
@@ -58,6 +58,8 @@ type Set = [Slot; WAYS];
 #[derive(Default)]
 struct Keys {
     sets: OnceLock<Box<[Mutex<Set>]>>,
+    /// Sets in which there is something that others are to hear: a bit each.
+    untold: OnceLock<Box<[AtomicU64]>>,
     /// Keys that were forgotten before their time.
     forgotten: AtomicU64,
 }
@@ -69,6 +71,22 @@ pub struct Rates {
     addresses: Keys,
     /// Of consumers, and of routes as a whole.
     others: Keys,
+    /// Other balancers who hear of it.
+    peers: AtomicUsize,
+    pub exchanged: Exchanged,
+}
+
+/// What other balancers were told, and told.
+#[derive(Debug, Default)]
+pub struct Exchanged {
+    /// Requests that were let in here, each as often as there are others.
+    pub told: AtomicU64,
+    /// For which there was no room.
+    pub untold: AtomicU64,
+    /// Requests that others let in.
+    pub heard: AtomicU64,
+    /// Those by limits that are not in force here.
+    pub strange: AtomicU64,
 }
 
 /// How full a table is.
@@ -93,6 +111,8 @@ impl Default for Rates {
             random: RandomState::new(),
             addresses: Keys::default(),
             others: Keys::default(),
+            peers: AtomicUsize::new(0),
+            exchanged: Exchanged::default(),
         }
     }
 }
@@ -104,41 +124,59 @@ impl Rates {
     }
 
     /// Counts a request; or says how many ticks it is too early, and counts nothing.
-    pub fn take(&self, held: &Held, who: Who<'_>, now: u64) -> Result<Taken, u64> {
-        let key = self.key(held, who);
+    pub fn take(&self, held: &Held, who: Who, now: u64) -> Result<Taken, u64> {
         let table = self.table(held.limit.by);
-        let mut set = table.set(key);
-        let slot = match set.iter().position(|it| it.key == key) {
-            Some(at) => &mut set[at],
-            None => {
-                let Some(slot) = set.iter_mut().min_by_key(|it| it.tat) else { return Err(0) };
-                if slot.tat > now {
-                    table.forgotten.fetch_add(1, Relaxed);
-                }
-                *slot = Slot { key, tat: 0 };
-                slot
-            }
-        };
+        let at = self.set_of(held.id, who);
+        let mut set = table.set(at);
+        let Some(slot) = table.slot(&mut set, held.id, who, now) else { return Err(0) };
         let taken = held.limit.take(slot.tat, now)?;
         slot.tat = taken.tat;
+        if held.limit.scope == Scope::Cluster && self.peers() > 0 {
+            slot.untold = slot.untold.saturating_add(1);
+            table.mark(at);
+        }
         Ok(taken)
     }
 
     /// How many ticks a request would come too early.
-    pub fn too_early(&self, held: &Held, who: Who<'_>, now: u64) -> Option<u64> {
-        let key = self.key(held, who);
-        let set = self.table(held.limit.by).set(key);
-        let slot = set.iter().find(|it| it.key == key)?;
+    pub fn too_early(&self, held: &Held, who: Who, now: u64) -> Option<u64> {
+        let set = self.table(held.limit.by).set(self.set_of(held.id, who));
+        let slot = set.iter().find(|it| it.is_of(held.id, who))?;
         held.limit.take(slot.tat, now).err()
     }
 
     /// Of a request that was counted and is not let in after all.
-    pub fn give_back(&self, held: &Held, who: Who<'_>) {
-        let key = self.key(held, who);
-        let mut set = self.table(held.limit.by).set(key);
-        if let Some(slot) = set.iter_mut().find(|it| it.key == key) {
+    pub fn give_back(&self, held: &Held, who: Who) {
+        let mut set = self.table(held.limit.by).set(self.set_of(held.id, who));
+        if let Some(slot) = set.iter_mut().find(|it| it.is_of(held.id, who)) {
             slot.tat = held.limit.give_back(slot.tat);
+            slot.untold = slot.untold.saturating_sub(1);
         }
+    }
+
+    /// Others have let in so many.
+    pub fn owe(&self, held: &Held, who: Who, count: u32, now: u64) {
+        let table = self.table(held.limit.by);
+        let mut set = table.set(self.set_of(held.id, who));
+        if let Some(slot) = table.slot(&mut set, held.id, who, now) {
+            slot.tat = held.limit.owe(slot.tat, now, count);
+        }
+    }
+
+    /// Other balancers who hear of it.
+    pub fn peers(&self) -> usize {
+        self.peers.load(Relaxed)
+    }
+
+    /// From now on there are so many who hear of it.
+    pub fn tell(&self, peers: usize) {
+        self.peers.store(peers, Relaxed);
+    }
+
+    /// What others are to hear since it was asked last.
+    pub fn take_untold(&self, mut each: impl FnMut(Entry)) {
+        self.addresses.take_untold(&mut each);
+        self.others.take_untold(&mut each);
     }
 
     /// Of each table.
@@ -151,8 +189,8 @@ impl Rates {
         })
     }
 
-    fn key(&self, held: &Held, who: Who<'_>) -> u64 {
-        self.random.hash_one((held.seed, who))
+    fn set_of(&self, limit: u64, who: Who) -> usize {
+        self.random.hash_one((limit, who)) as usize % SETS
     }
 
     fn table(&self, by: By) -> &Keys {
@@ -163,10 +201,60 @@ impl Rates {
     }
 }
 
+impl Slot {
+    fn is_of(&self, limit: u64, who: Who) -> bool {
+        self.limit == limit && self.who == who
+    }
+}
+
 impl Keys {
-    fn set(&self, key: u64) -> MutexGuard<'_, Set> {
+    fn set(&self, at: usize) -> MutexGuard<'_, Set> {
         let sets = self.sets.get_or_init(|| (0..SETS).map(|_| Mutex::default()).collect());
-        sets[key as usize % SETS].lock().unwrap_or_else(PoisonError::into_inner)
+        sets[at].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The slot of a key: where it has none, that of whose time is over first.
+    fn slot<'a>(&self, set: &'a mut Set, limit: u64, who: Who, now: u64) -> Option<&'a mut Slot> {
+        if let Some(at) = set.iter().position(|it| it.is_of(limit, who)) {
+            return set.get_mut(at);
+        }
+        let slot = set.iter_mut().min_by_key(|it| it.tat)?;
+        if slot.tat > now {
+            self.forgotten.fetch_add(1, Relaxed);
+        }
+        *slot = Slot { limit, who, tat: 0, untold: 0 };
+        Some(slot)
+    }
+
+    fn words(&self) -> &[AtomicU64] {
+        self.untold.get_or_init(|| (0..SETS / 64).map(|_| AtomicU64::new(0)).collect())
+    }
+
+    /// Something in the set is to be told. To be called while it is locked.
+    fn mark(&self, set: usize) {
+        let (word, bit) = (&self.words()[set / 64], 1 << (set % 64));
+        // Most often it is there already: then nothing is written that other cores look at.
+        if word.load(Relaxed) & bit == 0 {
+            word.fetch_or(bit, Relaxed);
+        }
+    }
+
+    fn take_untold(&self, each: &mut impl FnMut(Entry)) {
+        let words = self.untold.get().into_iter().flatten();
+        for (at, word) in words.enumerate() {
+            if word.load(Relaxed) == 0 {
+                continue;
+            }
+            for bit in (0..64).filter(|bit| word.load(Relaxed) >> bit & 1 == 1) {
+                let mut set = self.set(at * 64 + bit);
+                // Under the lock under which it is set: what comes behind sets it again.
+                word.fetch_and(!(1 << bit), Relaxed);
+                for slot in set.iter_mut().filter(|it| it.untold > 0) {
+                    let count = std::mem::take(&mut slot.untold);
+                    each(Entry { limit: slot.limit, who: slot.who, count });
+                }
+            }
+        }
     }
 
     /// Keys whose time is not past.

@@ -3,6 +3,7 @@
 //! Replaced as a whole by the control task, looked at by each core at each request. A pool and a count outlive the
 //! table that they were made for, by name.
 
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -60,6 +61,8 @@ pub struct Routes {
     answers: Vec<Answers>,
     /// Those of the table's routes, in its order.
     pub limits: Vec<Limits>,
+    /// The place of each limit's route, by what it is called at other balancers.
+    by_limit: HashMap<u64, usize>,
     /// Nothing is known of what they should be: every request is refused.
     pub closed: bool,
 }
@@ -96,8 +99,15 @@ impl Routes {
     pub fn new(table: Table, pools: Vec<Arc<Pool>>, counts: Vec<Arc<RouteCounts>>) -> Self {
         let hosts = table.services.iter().map(|(_, service)| service.host_sent()).collect();
         let answers = table.routes.iter().map(|it| Answers::new(&it.route)).collect();
-        let limits = table.routes.iter().map(Limits::new).collect();
-        Self { table, pools, hosts, counts, answers, limits, closed: false }
+        let limits: Vec<Limits> = table.routes.iter().map(Limits::new).collect();
+        let ids = |(at, of): (usize, &Limits)| of.held.iter().map(|it| (it.id, at)).collect::<Vec<_>>();
+        let by_limit = limits.iter().enumerate().flat_map(ids).collect();
+        Self { table, pools, hosts, counts, answers, limits, by_limit, closed: false }
+    }
+
+    /// A limit, by what it is called at other balancers.
+    pub fn limit(&self, id: u64) -> Option<&rates::Held> {
+        self.limits[*self.by_limit.get(&id)?].held.iter().find(|it| it.id == id)
     }
 
     /// Those of who has not been told any yet; `nodes` is the pool of the nodes.

@@ -6,10 +6,10 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use skep_console::ProblemKind;
-use skep_gateway::limit::{By, Limit, Neighbours, seconds};
+use skep_gateway::limit::{By, Limit, Neighbours, Who, seconds};
 
 use super::{Answer, Verdict};
-use crate::core::rates::{Held, Rates, Who};
+use crate::core::rates::{Held, Rates};
 use crate::core::routes::{Routes, Via};
 
 /// What a request came to so far, of a route with limits.
@@ -63,7 +63,7 @@ impl<'a> Passing<'a> {
     }
 
     /// Once it is known; `consumer` is who that is, where the route wants to know.
-    pub(super) fn of_consumer(&mut self, consumer: Option<&str>) -> Result<(), Over<'a>> {
+    pub(super) fn of_consumer(&mut self, consumer: Option<u64>) -> Result<(), Over<'a>> {
         let who = move |by| match by {
             By::Consumer => Who::Consumer(consumer.unwrap_or_default()),
             By::Address | By::Route => Who::Anybody,
@@ -71,7 +71,7 @@ impl<'a> Passing<'a> {
         self.take(Stage::After, who)
     }
 
-    fn take<'b>(&mut self, stage: Stage, who: impl Fn(By) -> Who<'b>) -> Result<(), Over<'a>> {
+    fn take(&mut self, stage: Stage, who: impl Fn(By) -> Who) -> Result<(), Over<'a>> {
         let (rates, now) = (self.rates, self.now);
         let asked = || {
             let all = self.routes.limits[self.route].held.iter();

@@ -101,7 +101,7 @@ impl Gateway {
         }
         if let Some(it) = &mut passing {
             let consumer = proof.and_then(|it| table.consumers.get(it.consumer));
-            if let Err(over) = it.of_consumer(consumer.map(|it| it.name.as_str())) {
+            if let Err(over) = it.of_consumer(consumer.map(|it| it.id)) {
                 return Some(it.refused(over, via(None).proved(proof)));
             }
         }

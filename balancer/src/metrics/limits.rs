@@ -32,6 +32,18 @@ pub(super) fn encode(
         "Requests of a route that came too often, by whose limit that was",
         &samples,
     )?;
+    let it = &rates.exchanged;
+    let exchanged = [
+        ([("word", "told")], it.told.load(Relaxed)),
+        ([("word", "untold")], it.untold.load(Relaxed)),
+        ([("word", "heard")], it.heard.load(Relaxed)),
+        ([("word", "strange")], it.strange.load(Relaxed)),
+    ];
+    let samples: Vec<(&Labels<'_>, u64)> =
+        exchanged.iter().map(|(labels, count)| (&labels[..], *count)).collect();
+    let help = "Requests by limits over all balancers, by what became of the word that was said of them";
+    counter(encoder, "limit_exchanged", help, &samples)?;
+    gauge(encoder, "limit_peers", "Other balancers that hear of limits", &[(&[], rates.peers() as f64)])?;
     let fill = rates.fill().map(|it| ([("table", it.table)], it));
     let forgotten: Vec<(&Labels<'_>, u64)> =
         fill.iter().map(|(labels, it)| (&labels[..], it.forgotten)).collect();

@@ -10,6 +10,7 @@ mod gateway;
 mod gateway_auth;
 mod gateway_cluster;
 mod gateway_copy;
+mod gateway_exchange;
 mod gateway_file;
 mod gateway_limits;
 mod gateway_rules;

@@ -1,7 +1,7 @@
 //! What a route says of how often it may be asked.
 
 use crate::fault::Faults;
-use crate::limit::{BURST_MAX, By, Limit, Per, RATE_MAX, REFILL_S_MAX};
+use crate::limit::{BURST_MAX, By, Limit, Per, RATE_MAX, REFILL_S_MAX, Scope};
 use crate::reader::Spot;
 
 /// Most limits of a route.
@@ -39,13 +39,15 @@ fn limit(spot: &Spot<'_>, faults: &mut Faults) -> Option<Limit> {
     let rate = rate.and_then(|it| it.whole(1..=RATE_MAX, faults));
     let per = per.and_then(|it| it.word(&Per::WORDS, faults));
     let by = by.and_then(|it| it.word(&By::WORDS, faults));
-    if let Some(scope) = scope {
-        scope_of(&scope, faults);
-    }
+    let scope = scope.map(|it| it.word(&Scope::WORDS, faults));
     let given = burst.as_ref().map(|it| it.whole(1..=BURST_MAX, faults));
     let (rate, per, by) = (rate?, per?, by?);
     let burst_count = match given {
         None => Limit::usual_burst(rate, per),
+        Some(given) => given?,
+    };
+    let scope = match scope {
+        None => Scope::default(),
         Some(given) => given?,
     };
     if u64::from(burst_count) * per.seconds() > u64::from(rate) * REFILL_S_MAX {
@@ -53,15 +55,5 @@ fn limit(spot: &Spot<'_>, faults: &mut Faults) -> Option<Limit> {
         let most = u64::from(rate) * REFILL_S_MAX / per.seconds();
         faults.add(&pointer, format!("a burst is no more than what comes in within a day, here {most}"));
     }
-    Some(Limit { rate, per, burst: burst_count, by })
-}
-
-/// Each balancer counts for itself: what is meant for all of them together must not pass for it.
-fn scope_of(spot: &Spot<'_>, faults: &mut Faults) {
-    if spot.is("cluster") {
-        let fault = "balancers of this version count each for itself: \"balancer\" is the only scope";
-        faults.add(&spot.pointer, fault);
-        return;
-    }
-    let _ = spot.word(&[("balancer", ())], faults);
+    Some(Limit { rate, per, burst: burst_count, by, scope })
 }

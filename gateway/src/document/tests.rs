@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::auth::{KEY_BYTES_MAX, KeyDigest, make_key};
 use crate::fault::FAULTS_MAX;
-use crate::limit::{By, Limit, Per};
+use crate::limit::{By, Limit, Per, Scope};
 use crate::table::Table;
 
 fn faults(text: &str) -> Vec<(String, String)> {
@@ -85,9 +85,9 @@ fn all_that_there_is_can_be_said() {
     assert_eq!(
         route.policies.limits,
         [
-            Limit { rate: 100, per: Per::Second, burst: 200, by: By::Address },
-            Limit { rate: 1000, per: Per::Hour, burst: 1, by: By::Consumer },
-            Limit { rate: 90, per: Per::Minute, burst: 2, by: By::Route },
+            Limit { rate: 100, per: Per::Second, burst: 200, by: By::Address, scope: Scope::Balancer },
+            Limit { rate: 1000, per: Per::Hour, burst: 1, by: By::Consumer, scope: Scope::Cluster },
+            Limit { rate: 90, per: Per::Minute, burst: 2, by: By::Route, scope: Scope::Cluster },
         ]
     );
     let alice = &document.consumers["alice"];
@@ -236,7 +236,6 @@ fn a_limit_that_cannot_be_kept_to_is_refused_at_its_place() {
         ("[{rate = 100, per = \"second\", by = \"route\", burst = 1000001}]", "/0/burst"),
         ("[{rate = 1, per = \"hour\", by = \"route\", burst = 25}]", "/0/burst"),
         ("[{rate = 1, per = \"second\", by = \"route\", brust = 1}]", "/0/brust"),
-        ("[{rate = 1, per = \"second\", by = \"route\", scope = \"cluster\"}]", "/0/scope"),
         ("[{rate = 1, per = \"second\", by = \"route\", scope = \"world\"}]", "/0/scope"),
         ("[{rate = 1, per = \"second\", by = \"consumer\"}]", "/0"),
         (

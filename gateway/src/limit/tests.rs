@@ -3,7 +3,7 @@
 use super::*;
 
 const fn limit(rate: u32, per: Per, burst: u32) -> Limit {
-    Limit { rate, per, burst, by: By::Route }
+    Limit { rate, per, burst, by: By::Route, scope: Scope::Cluster }
 }
 
 const ALL: [Limit; 7] = [
@@ -147,6 +147,39 @@ fn a_client_has_all_of_an_ipv6_network_of_64_bits() {
     assert_eq!(of("192.0.2.1"), of("::ffff:192.0.2.1"));
     assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
     assert_ne!(of("0.0.0.1"), of("0:0:0:1::"));
+}
+
+#[test]
+fn what_others_let_in_is_owed_and_no_more_than_can_be() {
+    let limit = limit(10, Per::Second, 5);
+    let own = limit.take(0, 1000).unwrap();
+    // As if it had been let in here.
+    let second = limit.take(own.tat, 1000).unwrap();
+    assert_eq!(limit.owe(own.tat, 1000, 1), second.tat);
+    assert_eq!(limit.owe(0, 1000, 2), second.tat);
+    assert_eq!(limit.owe(7, 1000, 0), 1000);
+    let most = limit.owe(0, 1000, u32::MAX);
+    assert!(seconds(most - 1000) <= 5 + 16, "{most}");
+    assert_eq!(limit.owe(most, 1000, 1), most);
+    assert_eq!(limit.owe(u64::MAX, 1000, 1), u64::MAX, "what is owed is never less");
+    assert_eq!(limit.owe(u64::MAX, u64::MAX, u32::MAX), u64::MAX);
+}
+
+#[test]
+fn limits_are_told_apart_over_balancers_by_all_that_they_say() {
+    let one = limit(10, Per::Second, 5);
+    assert_eq!(one.id("r"), 0xee18_9061_4553_22c0, "all versions call it so");
+    let others = [
+        Limit { rate: 11, ..one },
+        Limit { per: Per::Minute, ..one },
+        Limit { burst: 6, ..one },
+        Limit { by: By::Address, ..one },
+        Limit { scope: Scope::Balancer, ..one },
+    ];
+    for other in others {
+        assert_ne!(other.id("r"), one.id("r"), "{other}");
+    }
+    assert_ne!(one.id("s"), one.id("r"));
 }
 
 #[test]

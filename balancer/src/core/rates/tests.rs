@@ -3,15 +3,15 @@
 use std::sync::atomic::AtomicUsize;
 use std::thread;
 
-use skep_gateway::limit::Per;
+use skep_gateway::limit::{Neighbours, Per};
 
 use super::*;
 
 fn held(rate: u32, per: Per, burst: u32, by: By) -> Held {
-    Held::new("r", Limit { rate, per, burst, by })
+    Held::new("r", Limit { rate, per, burst, by, scope: Scope::Cluster })
 }
 
-fn client(n: u32) -> Who<'static> {
+fn client(n: u32) -> Who {
     Who::Client(Neighbours::V4(n))
 }
 
@@ -58,7 +58,7 @@ fn threads_that_ask_as_time_goes_by_get_the_burst_and_the_rate_and_no_more() {
 #[test]
 fn each_key_of_each_limit_of_each_route_is_counted_for_itself() {
     let rates = Rates::default();
-    let limit = Limit { rate: 1, per: Per::Hour, burst: 1, by: By::Address };
+    let limit = Limit { rate: 1, per: Per::Hour, burst: 1, by: By::Address, scope: Scope::Cluster };
     let other = Limit { rate: 2, ..limit };
     let consumers = Limit { by: By::Consumer, ..limit };
     for (held, who) in [
@@ -67,8 +67,8 @@ fn each_key_of_each_limit_of_each_route_is_counted_for_itself() {
         (Held::new("a", limit), Who::Client(Neighbours::V6(1))),
         (Held::new("b", limit), client(1)),
         (Held::new("a", other), client(1)),
-        (Held::new("a", consumers), Who::Consumer("a")),
-        (Held::new("a", consumers), Who::Consumer("b")),
+        (Held::new("a", consumers), Who::Consumer(1)),
+        (Held::new("a", consumers), Who::Consumer(2)),
         (Held::new("a", Limit { by: By::Route, ..limit }), Who::Anybody),
     ] {
         assert!(rates.take(&held, who, 5).is_ok(), "{held:?} {who:?}");
@@ -81,7 +81,7 @@ fn each_key_of_each_limit_of_each_route_is_counted_for_itself() {
 fn what_is_given_back_is_there_for_the_next_and_what_was_forgotten_is_nobody_elses() {
     let rates = Rates::default();
     let held = held(1, Per::Hour, 1, By::Consumer);
-    let (a, b) = (Who::Consumer("a"), Who::Consumer("b"));
+    let (a, b) = (Who::Consumer(1), Who::Consumer(2));
     assert_eq!(rates.too_early(&held, a, 5), None);
     assert!(rates.take(&held, a, 5).is_ok());
     assert_eq!(rates.too_early(&held, a, 5), rates.take(&held, a, 5).err());
@@ -121,4 +121,71 @@ fn where_times_are_past_a_new_key_takes_nothing_from_anybody() {
         now = rates.take(&held, client(n), now).unwrap().tat;
     }
     assert_eq!(rates.fill()[0].forgotten, 0);
+}
+
+/// What one balancer lets in, in the order of who.
+fn untold(rates: &Rates) -> Vec<(Who, u32)> {
+    let mut all = Vec::new();
+    rates.take_untold(|entry| all.push((entry.who, entry.count)));
+    all.sort_by_key(|(who, _)| format!("{who:?}"));
+    all
+}
+
+#[test]
+fn what_was_let_in_is_told_once_where_somebody_hears_and_the_limit_is_for_all() {
+    let rates = Rates::default();
+    let all = held(1, Per::Hour, 2, By::Address);
+    let own = Held::new("r", Limit { scope: Scope::Balancer, ..all.limit });
+    assert!(rates.take(&all, client(0), 5).is_ok());
+    assert_eq!(untold(&rates), [], "nobody hears it");
+    rates.tell(1);
+    for n in [1, 1, 1, 2] {
+        let _ = rates.take(&all, client(n), 5);
+        let _ = rates.take(&own, client(n), 5);
+    }
+    assert!(rates.take(&all, client(3), 5).is_ok());
+    rates.give_back(&all, client(3));
+    // What was refused or given back was not let in.
+    assert_eq!(untold(&rates), [(client(1), 2), (client(2), 1)]);
+    assert_eq!(untold(&rates), []);
+    let route = held(1, Per::Hour, 9, By::Route);
+    assert!(rates.take(&route, Who::Anybody, 5).is_ok());
+    assert!(rates.take(&all, client(2), 5).is_ok());
+    assert_eq!(untold(&rates), [(Who::Anybody, 1), (client(2), 1)]);
+}
+
+#[test]
+fn what_others_let_in_is_not_let_in_here_and_told_to_nobody() {
+    let rates = Rates::default();
+    rates.tell(1);
+    let held = held(1, Per::Hour, 3, By::Consumer);
+    rates.owe(&held, Who::Consumer(1), 2, 5);
+    assert!(rates.take(&held, Who::Consumer(1), 5).is_ok());
+    assert!(rates.take(&held, Who::Consumer(1), 5).is_err());
+    assert_eq!(untold(&rates), [(Who::Consumer(1), 1)]);
+}
+
+#[test]
+fn threads_tell_all_that_they_let_in_while_it_is_taken_out() {
+    let rates = Rates::default();
+    rates.tell(1);
+    let held = held(1_000_000, Per::Second, 1_000_000, By::Address);
+    let (let_in, done) = (AtomicU64::new(0), AtomicUsize::new(0));
+    let mut told = 0u64;
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for n in 0..20_000 {
+                    let is_in = rates.take(&held, client(n % 100), 5).is_ok();
+                    let_in.fetch_add(u64::from(is_in), Relaxed);
+                }
+                done.fetch_add(1, Relaxed);
+            });
+        }
+        while done.load(Relaxed) < 4 {
+            rates.take_untold(|entry| told += u64::from(entry.count));
+        }
+    });
+    rates.take_untold(|entry| told += u64::from(entry.count));
+    assert_eq!(told, let_in.into_inner());
 }
