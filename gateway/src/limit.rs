@@ -160,14 +160,15 @@ impl Limit {
     }
 
     /// How far ahead of now it may come.
-    fn depth(&self) -> u64 {
+    pub fn depth(&self) -> u64 {
         self.step().saturating_mul(u64::from(self.burst))
     }
 
     /// Counts a request at this time, for who was remembered with `tat`; or says how many ticks it is too early.
     pub fn take(&self, tat: u64, now: u64) -> Result<Taken, u64> {
         let (step, depth) = (self.step(), self.depth());
-        let ahead = tat.saturating_sub(now).saturating_add(step);
+        // By a limit that said something else it may be further ahead: no longer than by this one is anybody kept out.
+        let ahead = tat.saturating_sub(now).min(self.most_owed()).saturating_add(step);
         if ahead > depth {
             return Err(ahead - depth);
         }
@@ -190,14 +191,20 @@ impl Limit {
 
     /// What is to be remembered once others have let so many in: no more than can be right, whoever says so.
     pub fn owe(&self, tat: u64, now: u64, count: u32) -> u64 {
-        let most = self.depth().saturating_mul(OTHERS_MAX).saturating_add(OWED_S_MAX * TICKS_PER_S);
+        let most = self.most_owed();
         let owed = tat.saturating_sub(now).saturating_add(self.step().saturating_mul(u64::from(count)));
         tat.max(now.saturating_add(owed.min(most)))
     }
 
-    /// What tells it from others over all balancers that know the document: by what it says, and of which route.
+    /// What may be owed at most: what all balancers may let in before they hear of one another.
+    fn most_owed(&self) -> u64 {
+        self.depth().saturating_mul(OTHERS_MAX).saturating_add(OWED_S_MAX * TICKS_PER_S)
+    }
+
+    /// What tells it from others at all balancers and over changes: whose it is, by what and per what it counts. Of a
+    /// route there is one such limit. What else it says may change, and who owes goes on to owe.
     pub fn id(&self, route: &str) -> u64 {
-        digest_begin(format!("{route}\n{self}\n{}", word_of(&Scope::WORDS, self.scope)).as_bytes())
+        digest_begin(format!("{route}\n{}", self.name()).as_bytes())
     }
 
     /// What it is called in answers: of those of a route, no two are called the same.
@@ -205,10 +212,14 @@ impl Limit {
         format!("{}-{}", self.by.word(), self.per)
     }
 
-    /// As `RateLimit-Policy` says it (draft-ietf-httpapi-ratelimit-headers): so many in so many seconds; at once, a burst.
+    /// As `RateLimit-Policy` says it (draft-ietf-httpapi-ratelimit-headers): a burst, in which time it comes in again where
+    /// that is a second or more, and the rate.
     pub fn policy(&self) -> String {
-        let Self { rate, per, burst, .. } = self;
-        format!("\"{}\";q={rate};w={};skep-burst={burst}", self.name(), per.seconds())
+        let window = match self.depth() {
+            depth @ TICKS_PER_S.. => format!(";w={}", seconds(depth)),
+            _ => String::new(),
+        };
+        format!("\"{}\";q={}{window};skep-rate={}", self.name(), self.burst, self.rate)
     }
 }
 

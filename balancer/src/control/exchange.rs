@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use skep_gateway::exchange::{Body, Entry, Frame, Incoming, Outgoing};
+use skep_gateway::limit::Scope;
 use skep_members::gossip::{Gossip, NodeState, Program, View};
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -143,7 +144,9 @@ fn owe(shared: &Shared, entries: &[Entry]) {
     for entry in entries {
         let held = routes.as_ref().and_then(|it| it.limit(entry.limit));
         let count = match held {
-            Some(Held { limit, .. }) if !limit.counts(entry.who) => &rates.exchanged.strange,
+            Some(Held { limit, .. }) if !limit.counts(entry.who) || limit.scope != Scope::Cluster => {
+                &rates.exchanged.strange
+            }
             Some(held) => {
                 rates.owe(held, entry.who, entry.count, now);
                 &rates.exchanged.heard

@@ -1,9 +1,9 @@
 //! What of each limit's keys was asked for of late, over all cores: a time each, in tables of a fixed size.
 //!
 //! No tasks. A core holds one lock out of thousands for a moment, and that at requests of routes with limits alone. A key
-//! is what the limit says, of which route, and who asks: so what is known outlives the document, and a limit that says
-//! something else begins anew. A time that is past says the same as none, so that a slot with one is free. Where all that
-//! a key may lie in are taken, the one whose time is over first is forgotten: a new key is let in, and is counted from
+//! is the limit's and who asks: so what is known outlives the document, and who owes goes on to owe by a limit that says
+//! something else. A time that is past says the same as none, so that a slot with one is free. Where all that a key may
+//! lie in are taken, the one that has spent the least part of its burst is forgotten: a new key is let in, and is counted from
 //! then on. Which those are hangs on a number of this run, so that nobody can have many keys meet in one place.
 //!
 //! What other balancers are to hear is summed up in the slots, and taken out by `control::exchange`.
@@ -28,11 +28,13 @@ const SETS: usize = KEYS_MAX / WAYS;
 pub struct Held {
     pub limit: Limit,
     pub id: u64,
+    /// What answers call it.
+    pub name: String,
 }
 
 impl Held {
     pub fn new(route: &str, limit: Limit) -> Self {
-        Self { limit, id: limit.id(route) }
+        Self { limit, id: limit.id(route), name: limit.name() }
     }
 }
 
@@ -42,13 +44,15 @@ struct Slot {
     limit: u64,
     who: Who,
     tat: u64,
+    /// How far ahead its limit lets it come.
+    depth: u64,
     /// Requests that others are to hear of.
     untold: u32,
 }
 
 impl Default for Slot {
     fn default() -> Self {
-        Self { limit: 0, who: Who::Anybody, tat: 0, untold: 0 }
+        Self { limit: 0, who: Who::Anybody, tat: 0, depth: 1, untold: 0 }
     }
 }
 
@@ -128,7 +132,7 @@ impl Rates {
         let table = self.table(held.limit.by);
         let at = self.set_of(held.id, who);
         let mut set = table.set(at);
-        let Some(slot) = table.slot(&mut set, held.id, who, now) else { return Err(0) };
+        let Some(slot) = table.slot(&mut set, held, who, now) else { return Err(0) };
         let taken = held.limit.take(slot.tat, now)?;
         slot.tat = taken.tat;
         if held.limit.scope == Scope::Cluster && self.peers() > 0 {
@@ -158,7 +162,7 @@ impl Rates {
     pub fn owe(&self, held: &Held, who: Who, count: u32, now: u64) {
         let table = self.table(held.limit.by);
         let mut set = table.set(self.set_of(held.id, who));
-        if let Some(slot) = table.slot(&mut set, held.id, who, now) {
+        if let Some(slot) = table.slot(&mut set, held, who, now) {
             slot.tat = held.limit.owe(slot.tat, now, count);
         }
     }
@@ -202,6 +206,14 @@ impl Rates {
 }
 
 impl Slot {
+    /// Which part of its burst is spent: 0 where its time is past. By time alone, who owes hours of a slow limit would
+    /// leave no room for those of a fast one.
+    fn owes(&self, now: u64) -> u64 {
+        const PARTS: u64 = 1 << 16;
+        let ahead = self.tat.saturating_sub(now);
+        ahead.div_ceil((self.depth / PARTS).max(1))
+    }
+
     fn is_of(&self, limit: u64, who: Who) -> bool {
         self.limit == limit && self.who == who
     }
@@ -213,16 +225,19 @@ impl Keys {
         sets[at].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The slot of a key: where it has none, that of whose time is over first.
-    fn slot<'a>(&self, set: &'a mut Set, limit: u64, who: Who, now: u64) -> Option<&'a mut Slot> {
-        if let Some(at) = set.iter().position(|it| it.is_of(limit, who)) {
-            return set.get_mut(at);
+    /// The slot of a key: where it has none, that of who owes least.
+    fn slot<'a>(&self, set: &'a mut Set, held: &Held, who: Who, now: u64) -> Option<&'a mut Slot> {
+        let depth = held.limit.depth();
+        if let Some(at) = set.iter().position(|it| it.is_of(held.id, who)) {
+            let slot = set.get_mut(at)?;
+            slot.depth = depth;
+            return Some(slot);
         }
-        let slot = set.iter_mut().min_by_key(|it| it.tat)?;
+        let slot = set.iter_mut().min_by_key(|it| it.owes(now))?;
         if slot.tat > now {
             self.forgotten.fetch_add(1, Relaxed);
         }
-        *slot = Slot { limit, who, tat: 0, untold: 0 };
+        *slot = Slot { limit: held.id, who, tat: 0, depth, untold: 0 };
         Some(slot)
     }
 

@@ -39,7 +39,9 @@ pub struct Limits {
 
 impl Limits {
     fn new(entry: &Entry) -> Self {
-        let limits = &entry.route.policies.limits;
+        let mut limits = entry.route.policies.limits.clone();
+        // Who is beyond its own is told that, and takes nothing of what all have in common.
+        limits.sort_by_key(|it| it.by as usize);
         let policies: Vec<String> = limits.iter().map(Limit::policy).collect();
         Self {
             held: limits.iter().map(|it| rates::Held::new(&entry.name, *it)).collect(),
@@ -129,6 +131,8 @@ pub struct Via {
     /// Where it goes; None where it goes nowhere.
     service: Option<usize>,
     answer: Option<Arc<Edits>>,
+    /// What the answer says of limits.
+    limits: Option<Arc<Edits>>,
     /// The place of the consumer who asks, where the route wanted to know.
     consumer: Option<usize>,
     proof: Option<Proof>,
@@ -138,7 +142,7 @@ impl Via {
     /// `origin` is that of the page that asks, where one does.
     pub fn new(held: Rc<Held>, route: usize, service: Option<usize>, origin: Option<&[u8]>) -> Self {
         let answer = service.and_then(|_| held.0.answers[route].to(origin));
-        Self { held, route, service, answer, consumer: None, proof: None }
+        Self { held, route, service, answer, limits: None, consumer: None, proof: None }
     }
 
     /// The same, of the consumer at this place.
@@ -153,9 +157,8 @@ impl Via {
 
     /// The same, whose answer has these fields beside what its route says.
     pub fn saying(self, fields: impl IntoIterator<Item = (&'static str, String)>) -> Self {
-        let mut edits = self.answer.as_deref().cloned().unwrap_or_default();
-        edits.add.extend(fields.into_iter().map(|(name, value)| (name.to_owned(), value)));
-        Self { answer: Some(Arc::new(edits)), ..self }
+        let add = fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        Self { limits: Some(Arc::new(Edits { add, ..Edits::default() })), ..self }
     }
 
     /// Whether what was proved still could be, of these consumers.
@@ -186,6 +189,11 @@ impl Via {
         let route = &self.entry().route;
         let (auth, consumer) = (route.policies.auth.as_ref(), self.consumer());
         Rewrite { target, host, edits: &route.request, auth, consumer }
+    }
+
+    /// What the answer says of limits, beside that.
+    pub fn limit_fields(&self) -> Option<&Arc<Edits>> {
+        self.limits.as_ref()
     }
 
     pub fn answer_edits(&self) -> Option<&Arc<Edits>> {

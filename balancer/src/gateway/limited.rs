@@ -1,8 +1,10 @@
 //! How often a route is asked: what its limits say of one request, and what its answer says of them.
 //!
-//! Limits by address are asked before it is known who asks, the others after. Of those that are asked together all let it
-//! in, or none counts it.
+//! Limits by address are asked before it is known who asks, the others after. Who proves nothing has spent of the first;
+//! else all let it in, or none counts it.
 
+use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::sync::atomic::Ordering::Relaxed;
 
 use skep_console::ProblemKind;
@@ -20,6 +22,7 @@ pub(super) struct Passing<'a> {
     route: usize,
     /// The request's own instant.
     now: u64,
+    client: Neighbours,
     /// The value of `RateLimit`.
     said: String,
 }
@@ -50,25 +53,32 @@ pub(super) struct Over<'a> {
 
 impl<'a> Passing<'a> {
     /// None where the route has no limits: that costs a request this one look.
-    pub(super) fn begin(rates: &'a Rates, routes: &'a Routes, route: usize) -> Option<Self> {
+    pub(super) fn begin(rates: &'a Rates, routes: &'a Routes, route: usize, client: IpAddr) -> Option<Self> {
         if routes.limits[route].held.is_empty() {
             return None;
         }
-        Some(Self { rates, routes, route, now: rates.now(), said: String::new() })
+        let client = Neighbours::of(client);
+        Some(Self { rates, routes, route, now: rates.now(), client, said: String::new() })
     }
 
     /// Before it is known who asks.
-    pub(super) fn of_client(&mut self, client: Neighbours) -> Result<(), Over<'a>> {
+    pub(super) fn of_client(&mut self) -> Result<(), Over<'a>> {
+        let client = self.client;
         self.take(Stage::Before, |_| Who::Client(client))
     }
 
-    /// Once it is known; `consumer` is who that is, where the route wants to know.
+    /// Once it is known: who is refused now has spent nothing of its address either. `consumer` is who that is, where the route wants to know.
     pub(super) fn of_consumer(&mut self, consumer: Option<u64>) -> Result<(), Over<'a>> {
         let who = move |by| match by {
             By::Consumer => Who::Consumer(consumer.unwrap_or_default()),
             By::Address | By::Route => Who::Anybody,
         };
-        self.take(Stage::After, who)
+        self.take(Stage::After, who).inspect_err(|_| {
+            let all = self.routes.limits[self.route].held.iter();
+            for held in all.filter(|it| Stage::of(it.limit.by) == Stage::Before) {
+                self.rates.give_back(held, Who::Client(self.client));
+            }
+        })
     }
 
     fn take(&mut self, stage: Stage, who: impl Fn(By) -> Who) -> Result<(), Over<'a>> {
@@ -106,9 +116,8 @@ impl<'a> Passing<'a> {
                 Ok(())
             }
             Some(over) => {
-                let mut said = String::new();
-                say(&mut said, over.held, 0, over.wait);
-                join(&mut self.said, &said);
+                self.said.clear();
+                say(&mut self.said, over.held, 0, over.wait);
                 self.routes.counts[self.route].limited[over.held.limit.by as usize].fetch_add(1, Relaxed);
                 Err(over)
             }
@@ -148,8 +157,10 @@ impl<'a> Passing<'a> {
 /// An item of `RateLimit` (draft-ietf-httpapi-ratelimit-headers): what is left, and in how many seconds all is there
 /// again; or, where nothing is, one.
 fn say(out: &mut String, held: &Held, left: u32, ticks: u64) {
-    let item = format!("\"{}\";r={left};t={}", held.limit.name(), seconds(ticks));
-    join(out, &item);
+    join(out, "\"");
+    out.push_str(&held.name);
+    // A text takes what is written.
+    let _ = write!(out, "\";r={left};t={}", seconds(ticks));
 }
 
 fn join(out: &mut String, item: &str) {

@@ -4,7 +4,6 @@ use skep_console::ProblemKind;
 use skep_console::problem::RETRY_AFTER_S;
 use skep_gateway::auth::{Auth, Denied};
 use skep_gateway::document::{To, Unmatched};
-use skep_gateway::limit::Neighbours;
 use skep_gateway::policy::{Redirect, Refusal};
 use skep_gateway::table::Asked as Matched;
 use skep_gateway::{host, path};
@@ -81,9 +80,9 @@ impl Gateway {
             }));
         }
         // What a route does not ask costs it one branch each.
-        let mut passing = Passing::begin(&self.worker.shared.rates, &routed.held.0, at);
+        let mut passing = Passing::begin(&self.worker.shared.rates, &routed.held.0, at, asked.client.ip);
         if let Some(it) = &mut passing
-            && let Err(over) = it.of_client(Neighbours::of(asked.client.ip))
+            && let Err(over) = it.of_client()
         {
             return Some(it.refused(over, via(None)));
         }
@@ -116,7 +115,7 @@ impl Gateway {
         sent.extend_from_slice(query.as_bytes());
         let known = builtin::known(head.method, &sent);
         if known == Known::Private {
-            return Some(no_route());
+            return Some(telling(&passing, no_route()));
         }
         let mut plan = self.plan(asked, &routed.pools[service], known);
         plan.body_bytes_max = entry.route.policies.body_bytes_max;

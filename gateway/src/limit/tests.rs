@@ -166,27 +166,31 @@ fn what_others_let_in_is_owed_and_no_more_than_can_be() {
 }
 
 #[test]
-fn limits_are_told_apart_over_balancers_by_all_that_they_say() {
+fn limits_of_a_route_are_told_apart_over_balancers_and_each_is_the_same_whatever_it_says() {
     let one = limit(10, Per::Second, 5);
-    assert_eq!(one.id("r"), 0xee18_9061_4553_22c0, "all versions call it so");
-    let others = [
-        Limit { rate: 11, ..one },
-        Limit { per: Per::Minute, ..one },
-        Limit { burst: 6, ..one },
-        Limit { by: By::Address, ..one },
-        Limit { scope: Scope::Balancer, ..one },
-    ];
-    for other in others {
+    assert_eq!(one.id("r"), 0x5a7a_62bd_e9fe_b7a3, "all versions call it so");
+    assert_eq!(Limit { rate: 11, burst: 6, scope: Scope::Balancer, ..one }.id("r"), one.id("r"));
+    for other in [Limit { per: Per::Minute, ..one }, Limit { by: By::Address, ..one }] {
         assert_ne!(other.id("r"), one.id("r"), "{other}");
     }
     assert_ne!(one.id("s"), one.id("r"));
+}
+
+/// A day's debt is nothing that a limit of a second would make.
+#[test]
+fn who_owes_by_what_a_limit_said_before_is_kept_out_for_no_longer_than_by_what_it_says() {
+    let (before, after) = (limit(1, Per::Hour, 24), limit(10, Per::Second, 5));
+    let tat = (0..24).fold(0, |tat, _| before.take(tat, 0).unwrap().tat);
+    assert!(seconds(after.take(tat, 0).unwrap_err()) <= 5 + 16);
+    assert!(after.take(before.take(0, 0).unwrap().tat, 0).is_err(), "and owes");
 }
 
 #[test]
 fn it_says_what_it_is() {
     let it = Limit { by: By::Address, ..limit(100, Per::Minute, 2) };
     assert_eq!(it.to_string(), "100 per minute, 2 at once, by address");
-    assert_eq!(it.policy(), "\"address-minute\";q=100;w=60;skep-burst=2");
+    assert_eq!(it.policy(), "\"address-minute\";q=2;w=2;skep-rate=100");
+    assert_eq!(limit(1000, Per::Second, 10).policy(), "\"route-second\";q=10;skep-rate=1000");
     let bursts = [(1, Per::Hour, 1), (100, Per::Second, 100), (100, Per::Minute, 2), (7200, Per::Hour, 2)];
     for (rate, per, burst) in bursts {
         assert_eq!(Limit::usual_burst(rate, per), burst);

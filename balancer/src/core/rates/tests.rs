@@ -59,7 +59,7 @@ fn threads_that_ask_as_time_goes_by_get_the_burst_and_the_rate_and_no_more() {
 fn each_key_of_each_limit_of_each_route_is_counted_for_itself() {
     let rates = Rates::default();
     let limit = Limit { rate: 1, per: Per::Hour, burst: 1, by: By::Address, scope: Scope::Cluster };
-    let other = Limit { rate: 2, ..limit };
+    let other = Limit { per: Per::Minute, ..limit };
     let consumers = Limit { by: By::Consumer, ..limit };
     for (held, who) in [
         (Held::new("a", limit), client(1)),
@@ -135,7 +135,7 @@ fn untold(rates: &Rates) -> Vec<(Who, u32)> {
 fn what_was_let_in_is_told_once_where_somebody_hears_and_the_limit_is_for_all() {
     let rates = Rates::default();
     let all = held(1, Per::Hour, 2, By::Address);
-    let own = Held::new("r", Limit { scope: Scope::Balancer, ..all.limit });
+    let own = Held::new("own", Limit { scope: Scope::Balancer, ..all.limit });
     assert!(rates.take(&all, client(0), 5).is_ok());
     assert_eq!(untold(&rates), [], "nobody hears it");
     rates.tell(1);
@@ -188,4 +188,23 @@ fn threads_tell_all_that_they_let_in_while_it_is_taken_out() {
     });
     rates.take_untold(|entry| told += u64::from(entry.count));
     assert_eq!(told, let_in.into_inner());
+}
+
+#[test]
+fn who_owes_hours_of_a_slow_limit_leaves_room_for_who_spent_more_of_a_fast_one() {
+    let rates = Rates::default();
+    let slow = Held::new(
+        "slow",
+        Limit { rate: 10, per: Per::Hour, burst: 240, by: By::Address, scope: Scope::Cluster },
+    );
+    let fast = Held::new("fast", Limit { rate: 1, per: Per::Second, burst: 1, ..slow.limit });
+    for n in 0..4 * KEYS_MAX as u32 {
+        assert!(rates.take(&slow, client(n), 5).is_ok());
+    }
+    for n in 0..1000 {
+        assert!(rates.take(&fast, client(n), 5).is_ok());
+    }
+    for n in 0..1000 {
+        assert!(rates.take(&fast, client(n), 5).is_err(), "{n}");
+    }
 }
