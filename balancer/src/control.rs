@@ -4,6 +4,7 @@
 //! it.
 
 mod copy;
+mod exchange;
 mod health;
 mod hear;
 mod reload;
@@ -130,6 +131,7 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
     if gossip.is_some() {
         let _ = tokio::time::timeout_at(waited, shared.pools.skep().answers()).await;
     }
+    let exchange = gossip.clone().map(|it| tokio::spawn(exchange::run(it, shared.clone())));
     let (phase, phases) = watch::channel(Phase::Serving);
     let log = access_log::start(&config.access_log).context("--access-log")?;
     let (log, log_file) = (log.as_ref().map(access_log::Writer::sender), log);
@@ -219,6 +221,9 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
     }
     registry.abort();
     pulse.abort();
+    if let Some(exchange) = exchange {
+        exchange.abort();
+    }
     // The cores have ended, and with them what they had to say.
     if let Some(log) = reload.log {
         let _ = tokio::task::spawn_blocking(move || log.finish()).await;

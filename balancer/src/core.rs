@@ -12,6 +12,7 @@ pub(crate) mod connections;
 pub(crate) mod date;
 pub mod following;
 pub(crate) mod pulse;
+pub mod rates;
 pub mod routes;
 pub mod settings;
 pub mod shared;

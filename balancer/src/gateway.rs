@@ -6,6 +6,7 @@
 
 mod builtin;
 mod hops;
+mod limited;
 mod ready;
 mod routed;
 

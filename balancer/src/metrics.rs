@@ -1,6 +1,7 @@
 //! Prometheus metrics, read from the cores' counters at each scrape.
 
 mod backends;
+mod limits;
 
 use std::fmt::Error;
 use std::sync::Arc;
@@ -190,7 +191,8 @@ impl Metrics {
         }
         let samples: Vec<(&Labels<'_>, u64)> =
             labels.iter().map(|(labels, count)| (&labels[..], *count)).collect();
-        counter(encoder, "route_requests", "Requests of a route, by the class of their answer", &samples)
+        counter(encoder, "route_requests", "Requests of a route, by the class of their answer", &samples)?;
+        limits::encode(encoder, &self.shared.rates, routes)
     }
 
     fn encode_pools(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {

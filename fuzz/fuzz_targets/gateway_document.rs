@@ -26,6 +26,14 @@ fuzz_target!(init: seeds::write(seeds::gateway_documents), |bytes: &[u8]| {
                     assert!(table.routes.get(at).is_some());
                     assert!(table.routes[at].path_sent("/a/b").starts_with('/'));
                 }
+                // Who comes first is let in, and who is refused once the burst is spent is let in when it was told.
+                for limit in &entry.route.policies.limits {
+                    let first = limit.take(0, 7).expect("there is a burst");
+                    assert_eq!(first.left, limit.burst - 1);
+                    let spent = first.tat + u64::from(first.left) * (first.tat - 7);
+                    let wait = limit.take(spent, 7).expect_err("it is spent");
+                    assert!(limit.take(spent, 7 + wait).is_ok());
+                }
                 for drawn in [0, 1, u64::MAX] {
                     assert_eq!(entry.service(drawn).is_some(), !entry.services.is_empty());
                 }

@@ -5,7 +5,7 @@
 
 mod gateway;
 
-pub use self::gateway::{gateway_documents, gateway_lines, gateway_paths};
+pub use self::gateway::{gateway_documents, gateway_frames, gateway_lines, gateway_paths};
 
 use std::path::Path;
 

@@ -72,6 +72,11 @@ impl KeyDigest {
     }
 }
 
+/// What tells a name from others: of its SHA-256 the begin.
+pub(crate) fn digest_begin(name: &[u8]) -> u64 {
+    Sha256::digest(name).iter().take(8).fold(0, |begin, byte| begin << 8 | u64::from(*byte))
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -256,6 +261,8 @@ pub enum Denied {
 #[derive(Debug)]
 pub struct Known {
     pub name: String,
+    /// Tells it from others wherever the document is known.
+    pub id: u64,
     groups: Vec<String>,
     /// They in one text.
     pub groups_said: String,
@@ -283,7 +290,8 @@ impl Consumers {
         for (at, (name, Consumer { groups, keys })) in consumers.into_iter().enumerate() {
             all.by_key.extend(keys.into_iter().map(|key| (key.digest, at)));
             let groups_said = groups.join(",");
-            all.list.push(Known { name, groups, groups_said });
+            let id = digest_begin(name.as_bytes());
+            all.list.push(Known { name, id, groups, groups_said });
         }
         all
     }

@@ -5,6 +5,7 @@
 
 mod auth;
 pub(crate) mod consumer;
+mod limits;
 mod methods;
 mod origins;
 mod route;
@@ -15,6 +16,7 @@ mod tls;
 use std::collections::{BTreeMap, HashMap};
 
 pub use self::consumer::{GROUPS_MAX, KEYS_MAX};
+pub use self::limits::LIMITS_MAX;
 pub use self::route::{Match, Route, To};
 pub use self::service::{Host, Probe, SKEP, Service};
 pub use self::target::{Target, TargetHost};

@@ -42,6 +42,8 @@ pub struct Explained {
     pub auth: Option<String>,
     /// Who that is.
     pub consumer: Option<String>,
+    /// How often it may be asked for there; nothing is counted by this.
+    pub limits: Vec<String>,
     /// The services that may get it, or the answer that the balancer gives.
     pub outcome: String,
     /// What a service would be asked for; none where none is.
@@ -55,6 +57,9 @@ impl fmt::Display for Explained {
                 writeln!(f, "{name}: {value}")?;
             }
         }
+        for limit in &self.limits {
+            writeln!(f, "limit: {limit}")?;
+        }
         write!(f, "outcome: {}", self.outcome)?;
         match &self.sent {
             Some(sent) => write!(f, "\nsent: {sent}"),
@@ -66,8 +71,14 @@ impl fmt::Display for Explained {
 impl Question {
     /// As it would be judged by this table.
     pub fn explain(&self, table: &Table) -> Explained {
-        let without =
-            |outcome: String| Explained { route: None, auth: None, consumer: None, outcome, sent: None };
+        let without = |outcome: String| Explained {
+            route: None,
+            auth: None,
+            consumer: None,
+            limits: Vec::new(),
+            outcome,
+            sent: None,
+        };
         let (scheme, rest) = self.url.split_once("://").unwrap_or(("http", &self.url));
         let (authority, target) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
         let target = if target.starts_with('/') { target.to_owned() } else { format!("/{target}") };
@@ -102,7 +113,8 @@ impl Question {
         let sent = goes.then(|| format!("{}{query}", entry.path_sent(&path)));
         let consumer = who.and_then(|at| table.consumers.get(at)).map(|it| it.name.clone());
         let auth = entry.route.policies.auth.as_ref().map(ToString::to_string);
-        Explained { route: Some(entry.name.clone()), auth, consumer, outcome, sent }
+        let limits = entry.route.policies.limits.iter().map(ToString::to_string).collect();
+        Explained { route: Some(entry.name.clone()), auth, consumer, limits, outcome, sent }
     }
 
     /// The place of the consumer who asks, where the route wants to know.
@@ -153,6 +165,8 @@ mod tests {
     use super::*;
     use crate::Document;
 
+    const LIMITED: &str = "5 per minute, 1 at once, by address";
+
     #[test]
     fn a_request_is_explained_as_it_would_be_judged() {
         let document = r#"
@@ -171,6 +185,7 @@ mod tests {
             match.path = "/inner"
             service = "app"
             addresses.allow = ["10.0.0.0/8"]
+            limits = [{rate = 5, per = "minute", by = "address"}]
         "#;
         let table = Table::compile(Document::read(document).unwrap()).unwrap();
         for (url, headers, route, outcome, sent) in [
@@ -184,7 +199,9 @@ mod tests {
             let question =
                 Question { url: url.into(), method: "GET".into(), headers, from: [192, 0, 2, 1].into() };
             let (route, sent) = (route.map(str::to_owned), sent.map(str::to_owned));
-            let expected = Explained { route, auth: None, consumer: None, outcome: outcome.into(), sent };
+            let limits = if route.as_deref() == Some("inner") { vec![LIMITED.to_owned()] } else { vec![] };
+            let expected =
+                Explained { route, auth: None, consumer: None, limits, outcome: outcome.into(), sent };
             assert_eq!(question.explain(&table), expected, "{url}");
         }
     }
@@ -198,6 +215,7 @@ mod tests {
             [routes.app]
             service = "app"
             auth = {keys = {query = "apikey"}, groups = ["staff"]}
+            limits = [{rate = 5, per = "minute", by = "consumer", burst = 3}, {rate = 9, per = "second", by = "route"}]
             [routes.moved]
             match.path = "/moved"
             redirect.host = "b.test"
@@ -213,7 +231,8 @@ mod tests {
         assert_eq!(answer.outcome, "302: http://b.test/moved?a=1");
         let answer = explain("http://a.test/x?a=1&apikey=0123456789abcdef", &[]);
         let shown = "route: app\nauth: a key in x-api-key, or Authorization: Bearer, or ?apikey; of a consumer in staff\n\
-                     consumer: alice\noutcome: app\nsent: /x?a=1";
+                     consumer: alice\nlimit: 5 per minute, 3 at once, by consumer\n\
+                     limit: 9 per second, 9 at once, by route\noutcome: app\nsent: /x?a=1";
         assert_eq!(answer.to_string(), shown);
         for (headers, consumer, outcome) in [
             (&[][..], None, "401: no key"),

@@ -3,21 +3,24 @@
 //! ```text
 //! value -> reader -> document     a text, JSON or TOML, into services and routes: or every fault of it
 //!                        table    which route a request belongs to
-//!           policy, cors, auth    what becomes of it there
+//!    policy, cors, auth, limit    what becomes of it there
 //! ```
 //!
 //! `host`, `path`, `query` and `fields` say how each of these is read, of documents and of requests alike. There is one
 //! reading of each, or a refusal; what was matched is what is sent. `kept` is a
-//! document as the cluster keeps and changes it, `told` how nodes tell balancers of it.
+//! document as the cluster keeps and changes it, `told` how nodes tell balancers of it,
+//! `exchange` what balancers tell one another of limits.
 
 pub mod auth;
 pub mod cors;
 pub mod document;
+pub mod exchange;
 pub mod explain;
 mod fault;
 pub mod fields;
 pub mod host;
 pub mod kept;
+pub mod limit;
 pub mod path;
 pub mod policy;
 pub mod query;

@@ -1,11 +1,13 @@
 //! What becomes of a request where its route has policies. One order, whatever the document's: maintenance, HTTPS
-//! alone, addresses, who asks (see `auth`), redirects. Pure.
+//! alone, addresses, how often an address asks (see `limit`), who asks (see `auth`), how often that one does and all
+//! together do, redirects. Pure.
 
 use std::net::IpAddr;
 
 use skep_base::network::Network;
 
 use crate::auth::Auth;
+use crate::limit::Limit;
 
 /// Who asks, and how.
 #[derive(Debug, Clone, Copy)]
@@ -24,6 +26,8 @@ pub struct Policies {
     pub addresses: Addresses,
     /// Who asks has to prove it.
     pub auth: Option<Auth>,
+    /// How often it may ask.
+    pub limits: Vec<Limit>,
     /// Largest body, in bytes.
     pub body_bytes_max: Option<u64>,
 }
@@ -152,6 +156,7 @@ mod tests {
             https_only: true,
             addresses: Addresses { allow: networks(&["10.0.0.0/8", "192.0.2.7"]), deny: vec![] },
             auth: None,
+            limits: Vec::new(),
             body_bytes_max: None,
         };
         let (stranger, tester) = (client("203.0.113.1", false), client("192.0.2.7", false));

@@ -3,6 +3,7 @@
 //! Replaced as a whole by the control task, looked at by each core at each request. A pool and a count outlive the
 //! table that they were made for, by name.
 
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,9 +12,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use skep_gateway::auth::{Consumers, Known, Proof};
 use skep_gateway::document::Route;
 use skep_gateway::fields::Edits;
+use skep_gateway::limit::{By, Limit};
 use skep_gateway::table::Entry;
 use skep_gateway::{Document, Fault, Table};
 
+use crate::core::rates;
 use crate::pools::Pool;
 use crate::wire::write::Rewrite;
 
@@ -22,6 +25,29 @@ use crate::wire::write::Rewrite;
 pub struct RouteCounts {
     /// Answers by the first digit of their status; 0 for none.
     pub answers: [AtomicU64; 6],
+    /// Requests that came too often, by whose limit that was: in the order of [`By::WORDS`].
+    pub limited: [AtomicU64; By::WORDS.len()],
+}
+
+/// How often a route may be asked.
+#[derive(Debug)]
+pub struct Limits {
+    pub held: Vec<rates::Held>,
+    /// What answers say of them.
+    pub policy: String,
+}
+
+impl Limits {
+    fn new(entry: &Entry) -> Self {
+        let mut limits = entry.route.policies.limits.clone();
+        // Who is beyond its own is told that, and takes nothing of what all have in common.
+        limits.sort_by_key(|it| it.by as usize);
+        let policies: Vec<String> = limits.iter().map(Limit::policy).collect();
+        Self {
+            held: limits.iter().map(|it| rates::Held::new(&entry.name, *it)).collect(),
+            policy: policies.join(", "),
+        }
+    }
 }
 
 /// A table that is obeyed.
@@ -35,6 +61,10 @@ pub struct Routes {
     /// Those of the table's routes, in its order.
     pub counts: Vec<Arc<RouteCounts>>,
     answers: Vec<Answers>,
+    /// Those of the table's routes, in its order.
+    pub limits: Vec<Limits>,
+    /// The place of each limit's route, by what it is called at other balancers.
+    by_limit: HashMap<u64, usize>,
     /// Nothing is known of what they should be: every request is refused.
     pub closed: bool,
 }
@@ -71,7 +101,15 @@ impl Routes {
     pub fn new(table: Table, pools: Vec<Arc<Pool>>, counts: Vec<Arc<RouteCounts>>) -> Self {
         let hosts = table.services.iter().map(|(_, service)| service.host_sent()).collect();
         let answers = table.routes.iter().map(|it| Answers::new(&it.route)).collect();
-        Self { table, pools, hosts, counts, answers, closed: false }
+        let limits: Vec<Limits> = table.routes.iter().map(Limits::new).collect();
+        let ids = |(at, of): (usize, &Limits)| of.held.iter().map(|it| (it.id, at)).collect::<Vec<_>>();
+        let by_limit = limits.iter().enumerate().flat_map(ids).collect();
+        Self { table, pools, hosts, counts, answers, limits, by_limit, closed: false }
+    }
+
+    /// A limit, by what it is called at other balancers.
+    pub fn limit(&self, id: u64) -> Option<&rates::Held> {
+        self.limits[*self.by_limit.get(&id)?].held.iter().find(|it| it.id == id)
     }
 
     /// Those of who has not been told any yet; `nodes` is the pool of the nodes.
@@ -93,6 +131,8 @@ pub struct Via {
     /// Where it goes; None where it goes nowhere.
     service: Option<usize>,
     answer: Option<Arc<Edits>>,
+    /// What the answer says of limits.
+    limits: Option<Arc<Edits>>,
     /// The place of the consumer who asks, where the route wanted to know.
     consumer: Option<usize>,
     proof: Option<Proof>,
@@ -102,7 +142,7 @@ impl Via {
     /// `origin` is that of the page that asks, where one does.
     pub fn new(held: Rc<Held>, route: usize, service: Option<usize>, origin: Option<&[u8]>) -> Self {
         let answer = service.and_then(|_| held.0.answers[route].to(origin));
-        Self { held, route, service, answer, consumer: None, proof: None }
+        Self { held, route, service, answer, limits: None, consumer: None, proof: None }
     }
 
     /// The same, of the consumer at this place.
@@ -113,6 +153,12 @@ impl Via {
     /// The same, where that was proved.
     pub fn proved(self, proof: Option<Proof>) -> Self {
         Self { consumer: proof.map(|it| it.consumer), proof, ..self }
+    }
+
+    /// The same, whose answer has these fields beside what its route says.
+    pub fn saying(self, fields: impl IntoIterator<Item = (&'static str, String)>) -> Self {
+        let add = fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        Self { limits: Some(Arc::new(Edits { add, ..Edits::default() })), ..self }
     }
 
     /// Whether what was proved still could be, of these consumers.
@@ -143,6 +189,11 @@ impl Via {
         let route = &self.entry().route;
         let (auth, consumer) = (route.policies.auth.as_ref(), self.consumer());
         Rewrite { target, host, edits: &route.request, auth, consumer }
+    }
+
+    /// What the answer says of limits, beside that.
+    pub fn limit_fields(&self) -> Option<&Arc<Edits>> {
+        self.limits.as_ref()
     }
 
     pub fn answer_edits(&self) -> Option<&Arc<Edits>> {

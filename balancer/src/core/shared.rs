@@ -9,6 +9,7 @@ use skep_vrrp::let_go::LetGo;
 use crate::core::account::Account;
 use crate::core::connections::{ByClient, Connections};
 use crate::core::following::Following;
+use crate::core::rates::Rates;
 use crate::core::routes::{Readings, Routes};
 use crate::core::settings::Settings;
 use crate::pools::{Pool, Pools};
@@ -20,6 +21,8 @@ pub struct Shared {
     pub pools: Pools,
     /// None where no gateway is configured.
     pub routes: Arc<ArcSwapOption<Routes>>,
+    /// What was asked for of late, of routes with limits; whatever the document is.
+    pub rates: Rates,
     /// Of the document that they are of.
     pub readings: Readings,
     /// Of the cluster's configuration, where that is followed.

@@ -10,6 +10,7 @@ use skep_gateway::{host, path};
 use skep_vrrp::track;
 
 use super::builtin::{self, Known};
+use super::limited::Passing;
 use super::{Answer, Asked, Gateway, Verdict};
 use crate::core::routes::Via;
 use crate::forward::dispatches::Routed;
@@ -78,34 +79,54 @@ impl Gateway {
                 ..Answer::text(200, "OK", "")
             }));
         }
-        // Whom a route does not ask costs it this one branch.
+        // What a route does not ask costs it one branch each.
+        let mut passing = Passing::begin(&self.worker.shared.rates, &routed.held.0, at, asked.client.ip);
+        if let Some(it) = &mut passing
+            && let Err(over) = it.of_client()
+        {
+            return Some(it.refused(over, via(None)));
+        }
+        let telling = |passing: &Option<Passing<'_>>, verdict: Verdict| match passing {
+            Some(it) => it.telling(verdict),
+            None => verdict,
+        };
         let mut proof = None;
         if let Some(auth) = &entry.route.policies.auth {
             let fields = head.fields.iter().map(|it| (it.name.of(buf), it.value.of(buf)));
             match table.consumers.authenticate(auth, fields, query.as_bytes()) {
                 Ok(proved) => proof = Some(proved),
-                Err(denied) => return Some(self.denied(auth, denied, via(None))),
+                Err(denied) => return Some(telling(&passing, self.denied(auth, denied, via(None)))),
+            }
+        }
+        if let Some(it) = &mut passing {
+            let consumer = proof.and_then(|it| table.consumers.get(it.consumer));
+            if let Err(over) = it.of_consumer(consumer.map(|it| it.id)) {
+                return Some(it.refused(over, via(None).proved(proof)));
             }
         }
         // A key goes no further: not to the service, nor to where the client is sent.
         let left = entry.query_sent(query.as_bytes());
         let query = left.as_deref().map_or(query, |it| std::str::from_utf8(it).unwrap_or_default());
         if let To::Redirect(redirect) = &entry.route.to {
-            return redirected(redirect, query);
+            return redirected(redirect, query).map(|it| telling(&passing, it));
         }
         let service = entry.service(self.worker.random.borrow_mut().next_u64())?;
         let mut sent = entry.path_sent(&path).as_bytes().to_vec();
         sent.extend_from_slice(query.as_bytes());
         let known = builtin::known(head.method, &sent);
         if known == Known::Private {
-            return Some(no_route());
+            return Some(telling(&passing, no_route()));
         }
         let mut plan = self.plan(asked, &routed.pools[service], known);
         plan.body_bytes_max = entry.route.policies.body_bytes_max;
         if let Some(timeout) = table.services[service].1.timeout {
             plan.answer_within = timeout;
         }
-        plan.via = Some(via(Some(service)).proved(proof));
+        let via = via(Some(service)).proved(proof);
+        plan.via = Some(match &passing {
+            Some(it) => via.saying(it.fields()),
+            None => via,
+        });
         Some(Verdict::Forward { plan, target: Some(sent), shown: None })
     }
 

@@ -10,6 +10,7 @@ use serde::Serialize;
 use skep_console::{Answer, answer};
 use skep_gateway::Fault;
 use skep_gateway::document::{To, Unmatched};
+use skep_gateway::limit::By;
 
 use crate::core::following::Known;
 use crate::core::routes::Routes;
@@ -65,6 +66,10 @@ struct RouteStatus {
     methods: Vec<String>,
     /// By name, with what each weighs.
     services: BTreeMap<String, u32>,
+    /// How often it may be asked.
+    limits: Vec<String>,
+    /// Requests that came too often, by whose limit that was, where there were any.
+    limited: BTreeMap<&'static str, u64>,
     /// By the first digit of their status; classes that were never seen are left out.
     answers: BTreeMap<&'static str, u64>,
 }
@@ -96,12 +101,15 @@ fn status(shared: &Shared, routes: &Routes, known: Option<&Known>) -> GatewaySta
             To::Redirect(_) => BTreeMap::new(),
         };
         let counted = CLASSES.iter().zip(&counts.answers).map(|(class, count)| (*class, count.load(Relaxed)));
+        let limited = By::WORDS.iter().zip(&counts.limited).map(|((by, _), it)| (*by, it.load(Relaxed)));
         RouteStatus {
             name: entry.name.clone(),
             hosts: matches.hosts.iter().map(ToString::to_string).collect(),
             path: matches.path.to_string(),
             methods: matches.methods.clone(),
             services,
+            limits: entry.route.policies.limits.iter().map(ToString::to_string).collect(),
+            limited: limited.filter(|(_, count)| *count > 0).collect(),
             answers: counted.filter(|(_, count)| *count > 0).collect(),
         }
     });

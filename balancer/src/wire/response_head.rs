@@ -51,6 +51,8 @@ pub struct ResponseHead {
     pub fields: Vec<Field>,
     /// What a route has added.
     edits: Option<Arc<Edits>>,
+    /// What else is added.
+    more: Option<Arc<Edits>>,
 }
 
 impl ResponseHead {
@@ -122,9 +124,14 @@ impl ResponseHead {
         self.edits = Some(edits.clone());
     }
 
+    /// Has these fields, too.
+    pub fn also(&mut self, more: &Arc<Edits>) {
+        self.more = Some(more.clone());
+    }
+
     /// Fields that are not in what was read.
     pub fn added(&self) -> impl Iterator<Item = &(String, String)> {
-        self.edits.iter().flat_map(|it| it.added())
+        self.edits.iter().chain(&self.more).flat_map(|it| it.added())
     }
 
     fn reset(&mut self) {

@@ -1,4 +1,7 @@
-//! Of the gateway: documents, what nodes tell of them, paths.
+//! Of the gateway: documents, what nodes tell of them, what balancers tell one another, paths.
+
+use skep_gateway::exchange::{Body, Entry, Frame};
+use skep_gateway::limit::{Neighbours, Who};
 
 pub fn gateway_documents() -> Vec<Vec<u8>> {
     let toml = "unmatched = \"not-found\"\n[services.web]\nurls = [\"http://10.0.0.5:8080\", {url = \"http://web\", weight = 2}]\n\
@@ -7,6 +10,7 @@ pub fn gateway_documents() -> Vec<Vec<u8>> {
                 services = {web = 1, skep = 2}\nstrip_prefix = true\nhttps_only = true\nmax_body = \"1MiB\"\n\
                 maintenance = {retry_after_s = 5, allow = [\"10.0.0.0/8\"]}\naddresses = {deny = [\"::/0\"]}\n\
                 request_headers = {set = {a = \"b\"}, add = {c = \"d\"}, remove = [\"e\"]}\n\
+                limits = [{rate = 5, per = \"minute\", by = \"address\", burst = 9, scope = \"balancer\"}, {scope = \"cluster\", rate = 1, per = \"hour\", by = \"route\"}]\n\
                 [routes.b]\nmatch.exact_path = \"/a/b\"\nredirect = {scheme = \"https\", status = 301}\n\
                 auth = {keys = {header = \"x-key\", authorization = false, query = \"key\"}, groups = [\"g\"]}\n\
                 [consumers.c]\ngroups = [\"g\"]\nkeys = [\"0123456789abcdef\", {key = \"fedcba9876543210\", label = \"l\"}]\n";
@@ -18,6 +22,13 @@ pub fn gateway_lines() -> Vec<Vec<u8>> {
     let state = format!("{{\"lineage\":\"{}\",\"revision\":7,\"document\":{{\"routes\":{{}}}}}}\n", "0f".repeat(16));
     let none = format!("{{\"lineage\":\"{}\",\"revision\":0,\"document\":null}}", "0".repeat(32));
     vec![state.into(), none.into(), b"{\"beat\":7}\n".to_vec(), b"{\"later\":1}\n".to_vec()]
+}
+
+pub fn gateway_frames() -> Vec<Vec<u8>> {
+    let who = [Who::Client(Neighbours::V4(7)), Who::Client(Neighbours::V6(8)), Who::Consumer(9), Who::Anybody];
+    let entries = who.map(|who| Entry { limit: 1, who, count: 2 });
+    let frame = |body| Frame { from: 1, to: 2, number: 3, body }.encode();
+    vec![frame(Body::Seen), frame(Body::Counts(vec![])), frame(Body::Counts(entries.into()))]
 }
 
 pub fn gateway_paths() -> Vec<Vec<u8>> {

@@ -6,6 +6,7 @@ use skep_base::network::Network;
 use skep_base::settings::values;
 
 use super::auth;
+use super::limits;
 use super::methods::{self, METHODS_MAX};
 use super::origins;
 use super::service::{SKEP, Service};
@@ -319,7 +320,12 @@ fn policies(fields: &mut Fields<'_>, faults: &mut Faults) -> Policies {
         lists.end(faults);
         policies.addresses = Addresses { allow, deny };
     }
-    policies.auth = fields.take("auth").and_then(|it| auth::read(&it, faults));
+    let auth = fields.take("auth");
+    let has_auth = auth.is_some();
+    policies.auth = auth.and_then(|it| auth::read(&it, faults));
+    if let Some(it) = fields.take("limits") {
+        policies.limits = limits::read(&it, has_auth, faults);
+    }
     let size = |text: &str| values::size(text, BODY_BYTES_LIMIT);
     policies.body_bytes_max = fields.take("max_body").and_then(|it| it.read(size, faults));
     policies

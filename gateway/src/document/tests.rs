@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::auth::{KEY_BYTES_MAX, KeyDigest, make_key};
 use crate::fault::FAULTS_MAX;
+use crate::limit::{By, Limit, Per, Scope};
 use crate::table::Table;
 
 fn faults(text: &str) -> Vec<(String, String)> {
@@ -41,6 +42,10 @@ const ALL: &str = r#"{
             "request_headers": {"set": {"x-forwarded-prefix": "/web"}, "remove": ["cookie"]},
             "response_headers": {"add": {"cache-control": "no-store"}},
             "auth": {"keys": {"header": "X-Token", "authorization": false, "query": "token"}, "groups": ["b", "a"]},
+            "limits": [
+                {"rate": 100, "per": "second", "burst": 200, "by": "address", "scope": "balancer"},
+                {"rate": 1000, "per": "hour", "by": "consumer"}, {"rate": 90, "per": "minute", "by": "route"}
+            ],
             "cors": {"origins": ["https://app.example.org"], "credentials": true, "headers": ["x-a"], "max_age_s": 60}
         },
         "old": {"match": {"exact_path": "/old"}, "redirect": {"status": 301, "path": "/web/"}},
@@ -77,6 +82,14 @@ fn all_that_there_is_can_be_said() {
     assert_eq!((&*auth.keys.header, auth.keys.authorization), ("x-token", false));
     assert_eq!(auth.keys.query.as_deref(), Some("token"));
     assert_eq!(auth.groups, ["a", "b"]);
+    assert_eq!(
+        route.policies.limits,
+        [
+            Limit { rate: 100, per: Per::Second, burst: 200, by: By::Address, scope: Scope::Balancer },
+            Limit { rate: 1000, per: Per::Hour, burst: 1, by: By::Consumer, scope: Scope::Cluster },
+            Limit { rate: 90, per: Per::Minute, burst: 2, by: By::Route, scope: Scope::Cluster },
+        ]
+    );
     let alice = &document.consumers["alice"];
     let labels: Vec<&str> = alice.keys.iter().map(|it| it.label.as_str()).collect();
     assert_eq!(labels, [&*KeyDigest::of(b"a-key-that-was-given").fingerprint(), "of old"]);
@@ -196,6 +209,57 @@ fn what_a_route_may_not_say_is_refused() {
     ] {
         let text = format!("[routes.r]\n{route}\n");
         assert!(pointers(&text).contains(&format!("/routes/r{pointer}")), "{route}: {:?}", faults(&text));
+    }
+}
+
+#[test]
+fn a_limit_that_cannot_be_kept_to_is_refused_at_its_place() {
+    let many = ["address", "route"].map(|by| {
+        ["second", "minute", "hour"]
+            .map(|per| format!("{{rate = 1, per = \"{per}\", by = \"{by}\"}},"))
+            .concat()
+    });
+    for (limits, pointer) in [
+        ("true", ""),
+        ("[]", ""),
+        (&*format!("[{}]", many.concat()), ""),
+        ("[{}]", "/0"),
+        ("[{rate = 1, by = \"route\"}]", "/0"),
+        ("[{rate = 1, per = \"second\"}]", "/0"),
+        ("[{per = \"second\", by = \"route\"}]", "/0"),
+        ("[{rate = 0, per = \"second\", by = \"route\"}]", "/0/rate"),
+        ("[{rate = 0.5, per = \"second\", by = \"route\"}]", "/0/rate"),
+        ("[{rate = 1000001, per = \"second\", by = \"route\"}]", "/0/rate"),
+        ("[{rate = 1, per = \"day\", by = \"route\"}]", "/0/per"),
+        ("[{rate = 1, per = \"second\", by = \"user\"}]", "/0/by"),
+        ("[{rate = 1, per = \"second\", by = \"route\", burst = 0}]", "/0/burst"),
+        ("[{rate = 100, per = \"second\", by = \"route\", burst = 1000001}]", "/0/burst"),
+        ("[{rate = 1, per = \"hour\", by = \"route\", burst = 25}]", "/0/burst"),
+        ("[{rate = 1, per = \"second\", by = \"route\", brust = 1}]", "/0/brust"),
+        ("[{rate = 1, per = \"second\", by = \"route\", scope = \"world\"}]", "/0/scope"),
+        ("[{rate = 1, per = \"second\", by = \"consumer\"}]", "/0"),
+        (
+            "[{rate = 1, per = \"second\", by = \"route\"}, {rate = 2, per = \"second\", by = \"route\"}]",
+            "/1",
+        ),
+    ] {
+        let text = format!("[routes.r]\nservice = \"skep\"\nlimits = {limits}\n");
+        let found = pointers(&text);
+        assert!(
+            found.iter().all(|it| *it == format!("/routes/r/limits{pointer}")),
+            "{limits}: {:?}",
+            faults(&text)
+        );
+        assert!(!found.is_empty(), "{limits}");
+    }
+    for limits in [
+        "[{rate = 1, per = \"hour\", by = \"route\", burst = 24}]",
+        "[{rate = 1000000, per = \"second\", by = \"route\", burst = 1000000}]",
+        "[{rate = 1, per = \"second\", by = \"route\"}, {rate = 2, per = \"second\", by = \"address\"}]",
+        "[{rate = 1, per = \"second\", by = \"consumer\", scope = \"balancer\"}]\nauth.keys = true",
+    ] {
+        let text = format!("[routes.r]\nservice = \"skep\"\nlimits = {limits}\n");
+        assert_eq!(faults(&text), [], "{limits}");
     }
 }
 

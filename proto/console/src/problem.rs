@@ -41,6 +41,7 @@
 //! | `address-refused` | 403 | a route is not for the address that asks |
 //! | `unauthenticated` | 401 | a route wants to know who asks, and the request does not prove it |
 //! | `group-refused` | 403 | a route is not for the groups of the consumer who asks |
+//! | `rate-limited` | 429 | a route was asked for too often; `Retry-After` says when it may be again |
 //! | `invalid-query` | 400 | a query parameter is out of its range |
 //! | `invalid-request` | 400 | an admin request's body is not what the route takes |
 //! | `malformed-request` | 400 | the request's head is no HTTP/1.1 |
@@ -161,6 +162,7 @@ kinds! {
     AddressRefused = "address-refused", FORBIDDEN, "This address may not ask for this";
     Unauthenticated = "unauthenticated", UNAUTHORIZED, "Who asks has to prove it";
     GroupRefused = "group-refused", FORBIDDEN, "This consumer may not ask for this";
+    RateLimited = "rate-limited", TOO_MANY_REQUESTS, "This was asked for too often";
     Maintenance = "maintenance", SERVICE_UNAVAILABLE, "This is closed for maintenance";
     MalformedRequest = "malformed-request", BAD_REQUEST, "The request is malformed";
     NotFound = "not-found", NOT_FOUND, "There is nothing here";

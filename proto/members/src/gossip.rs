@@ -10,6 +10,7 @@
 //! once it was read and judged (`wire`, `admission`), and of nodes, nodes believe what is proved (`proofs`).
 
 pub mod admission;
+pub mod aside;
 mod counters;
 mod driver;
 pub mod envelope;
@@ -27,12 +28,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use skep_base::id::NodeId;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::in_force::Keys;
 use crate::seeds::Seed;
+use aside::Said;
 pub use counters::{Dropped, GossipCounters};
 pub use record::{NodeState, PeerRecord, Program, RaftRole};
 pub use view::View;
@@ -83,6 +85,8 @@ pub struct Gossip {
     shared: Arc<Shared>,
     view: watch::Receiver<Arc<View>>,
     task: Arc<Mutex<Option<JoinHandle<()>>>>,
+    speaker: transport::Speaker,
+    heard: Arc<Mutex<Option<mpsc::Receiver<Said>>>>,
     _stop: Arc<DropGuard>,
 }
 
@@ -120,12 +124,31 @@ impl Gossip {
             counters: Arc::default(),
         });
         let (sender, view) = watch::channel(Arc::new(View::alone(config.record, Instant::now())));
-        let driver =
-            driver::Driver::start(shared.clone(), socket, config.keys, config.seeds, config.nodes, sender)
-                .await?;
+        let (asides, heard) = aside::channel();
+        let (driver, speaker) = driver::Driver::start(
+            shared.clone(),
+            socket,
+            config.keys,
+            config.seeds,
+            config.nodes,
+            (sender, asides),
+        )
+        .await?;
         let stop = Arc::new(shared.stop.clone().drop_guard());
         let task = Arc::new(Mutex::new(Some(tokio::spawn(driver.run()))));
-        Ok(Self { shared, view, task, _stop: stop })
+        let heard = Arc::new(Mutex::new(Some(heard)));
+        Ok(Self { shared, view, task, speaker, heard, _stop: stop })
+    }
+
+    /// Says something to the one who gossips there, sealed as gossip is, beside it: at most
+    /// [`aside::ASIDE_BYTES_MAX`]. It may be lost.
+    pub async fn say(&self, to: SocketAddr, said: &[u8]) {
+        self.speaker.say(to, said).await;
+    }
+
+    /// What others say beside gossip, from now on: for the first who asks, and nobody after.
+    pub fn hear(&self) -> Option<mpsc::Receiver<Said>> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// The view, now and at each change: changes of records as they come in, of liveness at

@@ -12,18 +12,19 @@ use chitchat::{
     ProtocolVersion, spawn_chitchat,
 };
 use skep_base::id::NodeId;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 use tracing::{info, warn};
 
 use super::admission::{Admission, Proved};
+use super::aside::Said;
 use super::counters::{add, set};
 use super::fallen::Fallen;
 use super::forms::{Forms, KEY_EDGE};
 use super::proofs::{Believed, Proofs};
 use super::record::{PeerRecord, Program, RecordError};
-use super::transport::{COMPLAINT_INTERVAL, SealedTransport};
+use super::transport::{COMPLAINT_INTERVAL, SealedTransport, Speaker};
 use super::view::{Sighting, View};
 use super::{DEAD_NODE_GRACE, FORGOTTEN_AFTER, GossipError, INTERVAL, STALL, Shared};
 use crate::in_force::Keys;
@@ -110,8 +111,8 @@ impl Driver {
         keys: Keys,
         seeds: Vec<Seed>,
         nodes: Vec<NodeId>,
-        view: watch::Sender<Arc<View>>,
-    ) -> Result<Self, GossipError> {
+        (view, asides): (watch::Sender<Arc<View>>, mpsc::Sender<Said>),
+    ) -> Result<(Self, Speaker), GossipError> {
         let failed = |error: &dyn std::fmt::Display| GossipError::Start(error.to_string());
         let record = shared.record().clone();
         let listen_addr = socket.local_addr()?;
@@ -121,10 +122,16 @@ impl Driver {
         let mut proofs = Proofs::new(keys.clone());
         let admission = Arc::new(Admission::new(id.clone(), GOSSIP_CLUSTER, proofs.judges(), nodes));
         let counters = shared.counters.clone();
-        let transport =
-            SealedTransport::start(socket, keys.clone(), forms.clone(), admission.clone(), counters)
-                .await
-                .map_err(|error| failed(&error))?;
+        let transport = SealedTransport::start(
+            socket,
+            keys.clone(),
+            forms.clone(),
+            admission.clone(),
+            (counters, asides),
+        )
+        .await
+        .map_err(|error| failed(&error))?;
+        let speaker = transport.speaker();
         let config = ChitchatConfig {
             chitchat_id: id.clone(),
             cluster_id: GOSSIP_CLUSTER.to_string(),
@@ -162,7 +169,7 @@ impl Driver {
                 (listener, chitchat.live_nodes_watcher())
             })
             .await;
-        Ok(Self {
+        let driver = Self {
             shared,
             chitchat,
             receiver,
@@ -185,7 +192,8 @@ impl Driver {
             rounds: 0,
             last_round: Instant::now(),
             trust: Trust::Trusted,
-        })
+        };
+        Ok((driver, speaker))
     }
 
     pub async fn run(mut self) {

@@ -9,7 +9,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use chitchat::ChitchatEnvelope;
@@ -20,6 +20,7 @@ use tokio::task::AbortHandle;
 use tracing::{debug, info, warn};
 
 use super::admission::Admission;
+use super::aside::{self, Said};
 use super::counters::{Counters, add};
 use super::envelope::{MESSAGE_BYTES_MAX, TranslateError, Translation};
 use super::forms::Forms;
@@ -47,6 +48,26 @@ type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub(super) struct SealedTransport {
     socket: Mutex<Option<SealedSocket>>,
     receiver: AbortHandle,
+    speaker: Speaker,
+}
+
+/// Says what is no gossip, for as long as there is gossip: its address is free once that has stopped.
+#[derive(Clone)]
+pub(super) struct Speaker {
+    outlet: Weak<Outlet>,
+    seals: Arc<Seals>,
+}
+
+impl Speaker {
+    /// In the form that every member and every edge opens.
+    pub async fn say(&self, to: SocketAddr, said: &[u8]) {
+        let Some(outlet) = self.outlet.upgrade() else { return };
+        let Some(Ok(datagram)) = aside::write(said).map(|it| self.seals.seal(Form::Edge, &it)) else {
+            add(&outlet.counters.send_errors, 1);
+            return;
+        };
+        outlet.send(to, &datagram).await;
+    }
 }
 
 impl SealedTransport {
@@ -56,7 +77,7 @@ impl SealedTransport {
         keys: Keys,
         forms: Arc<Forms>,
         admission: Arc<Admission>,
-        counters: Arc<Counters>,
+        (counters, asides): (Arc<Counters>, mpsc::Sender<Said>),
     ) -> Result<Self, TranslateError> {
         let refused = |_| io::Error::other("the cluster key gives no datagram keys");
         let seals = Arc::new(Seals::new(keys).map_err(refused)?);
@@ -74,6 +95,7 @@ impl SealedTransport {
             translation: Translation::open().await?,
             admission,
             sender,
+            asides,
             seals: seals.clone(),
             forms: forms.clone(),
             outlet: outlet.clone(),
@@ -82,8 +104,14 @@ impl SealedTransport {
         };
         let receiver = tokio::spawn(receiver.run()).abort_handle();
         let translation = Translation::open().await?;
+        let outlet = Arc::new(outlet);
+        let speaker = Speaker { outlet: Arc::downgrade(&outlet), seals: seals.clone() };
         let socket = SealedSocket { outlet, seals, forms, translation, inbox };
-        Ok(Self { socket: Mutex::new(Some(socket)), receiver })
+        Ok(Self { socket: Mutex::new(Some(socket)), receiver, speaker })
+    }
+
+    pub fn speaker(&self) -> Speaker {
+        self.speaker.clone()
     }
 
     /// Stops the receiver task; the library's task ends on its own.
@@ -207,7 +235,7 @@ impl Outlet {
 }
 
 struct SealedSocket {
-    outlet: Outlet,
+    outlet: Arc<Outlet>,
     seals: Arc<Seals>,
     forms: Arc<Forms>,
     translation: Translation,
@@ -269,6 +297,7 @@ struct Receiver {
     translation: Translation,
     admission: Arc<Admission>,
     sender: mpsc::Sender<RecvOutcome>,
+    asides: mpsc::Sender<Said>,
     seals: Arc<Seals>,
     forms: Arc<Forms>,
     outlet: Outlet,
@@ -318,6 +347,11 @@ impl Receiver {
         add(&self.outlet.counters.received, 1);
         if message.is_empty() {
             return None; // Only there to be seen by one with another key: see `complain`.
+        }
+        if let Some(said) = aside::read(&message) {
+            // Where nobody hears, or too much is said, it is lost.
+            let _ = self.asides.try_send((from, said.to_vec()));
+            return None;
         }
         match self.admitted(from, form, &message).await {
             Ok(envelope) => Some(envelope),

@@ -1,0 +1,171 @@
+//! How often a route is asked: what its limits say of one request, and what its answer says of them.
+//!
+//! Limits by address are asked before it is known who asks, the others after. Who proves nothing has spent of the first;
+//! else all let it in, or none counts it.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::sync::atomic::Ordering::Relaxed;
+
+use skep_console::ProblemKind;
+use skep_gateway::limit::{By, Limit, Neighbours, Who, seconds};
+
+use super::{Answer, Verdict};
+use crate::core::rates::{Held, Rates};
+use crate::core::routes::{Routes, Via};
+
+/// What a request came to so far, of a route with limits.
+#[derive(Debug)]
+pub(super) struct Passing<'a> {
+    rates: &'a Rates,
+    routes: &'a Routes,
+    route: usize,
+    /// The request's own instant.
+    now: u64,
+    client: Neighbours,
+    /// The value of `RateLimit`.
+    said: String,
+}
+
+/// When limits are asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Before,
+    After,
+}
+
+impl Stage {
+    fn of(by: By) -> Self {
+        match by {
+            By::Address => Self::Before,
+            By::Consumer | By::Route => Self::After,
+        }
+    }
+}
+
+/// A limit that a request was beyond.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Over<'a> {
+    held: &'a Held,
+    /// Ticks until it would not be.
+    wait: u64,
+}
+
+impl<'a> Passing<'a> {
+    /// None where the route has no limits: that costs a request this one look.
+    pub(super) fn begin(rates: &'a Rates, routes: &'a Routes, route: usize, client: IpAddr) -> Option<Self> {
+        if routes.limits[route].held.is_empty() {
+            return None;
+        }
+        let client = Neighbours::of(client);
+        Some(Self { rates, routes, route, now: rates.now(), client, said: String::new() })
+    }
+
+    /// Before it is known who asks.
+    pub(super) fn of_client(&mut self) -> Result<(), Over<'a>> {
+        let client = self.client;
+        self.take(Stage::Before, |_| Who::Client(client))
+    }
+
+    /// Once it is known: who is refused now has spent nothing of its address either. `consumer` is who that is, where the route wants to know.
+    pub(super) fn of_consumer(&mut self, consumer: Option<u64>) -> Result<(), Over<'a>> {
+        let who = move |by| match by {
+            By::Consumer => Who::Consumer(consumer.unwrap_or_default()),
+            By::Address | By::Route => Who::Anybody,
+        };
+        self.take(Stage::After, who).inspect_err(|_| {
+            let all = self.routes.limits[self.route].held.iter();
+            for held in all.filter(|it| Stage::of(it.limit.by) == Stage::Before) {
+                self.rates.give_back(held, Who::Client(self.client));
+            }
+        })
+    }
+
+    fn take(&mut self, stage: Stage, who: impl Fn(By) -> Who) -> Result<(), Over<'a>> {
+        let (rates, now) = (self.rates, self.now);
+        let asked = || {
+            let all = self.routes.limits[self.route].held.iter();
+            all.filter(|it| Stage::of(it.limit.by) == stage)
+        };
+        let mut over: Option<Over<'a>> = None;
+        let mut said = String::new();
+        for (at, held) in asked().enumerate() {
+            let wait = match over {
+                None => match rates.take(held, who(held.limit.by), now) {
+                    Ok(taken) => {
+                        say(&mut said, held, taken.left, taken.full_in);
+                        continue;
+                    }
+                    Err(wait) => {
+                        for before in asked().take(at) {
+                            rates.give_back(before, who(before.limit.by));
+                        }
+                        wait
+                    }
+                },
+                // Who comes again is to be let in then.
+                Some(_) => rates.too_early(held, who(held.limit.by), now).unwrap_or_default(),
+            };
+            if over.is_none_or(|it| it.wait < wait) {
+                over = Some(Over { held, wait });
+            }
+        }
+        match over {
+            None => {
+                join(&mut self.said, &said);
+                Ok(())
+            }
+            Some(over) => {
+                self.said.clear();
+                say(&mut self.said, over.held, 0, over.wait);
+                self.routes.counts[self.route].limited[over.held.limit.by as usize].fetch_add(1, Relaxed);
+                Err(over)
+            }
+        }
+    }
+
+    /// What its answer says of its limits.
+    pub(super) fn fields(&self) -> [(&'static str, String); 2] {
+        [
+            ("ratelimit-policy", self.routes.limits[self.route].policy.clone()),
+            ("ratelimit", self.said.clone()),
+        ]
+    }
+
+    /// The refusal of what is over.
+    pub(super) fn refused(&self, over: Over<'_>, via: Via) -> Verdict {
+        let Limit { rate, per, by, .. } = over.held.limit;
+        let detail = format!("of one {} so many are let in: {rate} per {per}", by.word());
+        let problem = Answer::problem(ProblemKind::RateLimited, "Too Many Requests", &detail, Some(via));
+        let retry_after = ("retry-after", seconds(over.wait).max(1).to_string());
+        let more = [retry_after].into_iter().chain(self.fields()).collect();
+        Verdict::Answer(Answer { more, ..problem })
+    }
+
+    /// The same answer, with what is to be said of limits.
+    pub(super) fn telling(&self, verdict: Verdict) -> Verdict {
+        match verdict {
+            Verdict::Answer(mut answer) => {
+                answer.more.extend(self.fields());
+                Verdict::Answer(answer)
+            }
+            forward => forward,
+        }
+    }
+}
+
+/// An item of `RateLimit` (draft-ietf-httpapi-ratelimit-headers): what is left, and in how many seconds all is there
+/// again; or, where nothing is, one.
+fn say(out: &mut String, held: &Held, left: u32, ticks: u64) {
+    join(out, "\"");
+    out.push_str(&held.name);
+    // A text takes what is written.
+    let _ = write!(out, "\";r={left};t={}", seconds(ticks));
+}
+
+fn join(out: &mut String, item: &str) {
+    if !out.is_empty() && !item.is_empty() {
+        out.push_str(", ");
+    }
+    out.push_str(item);
+}

@@ -1,0 +1,21 @@
+//! What balancers tell one another of limits: frames that are read back, or refused, within bounds.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use skep_fuzz::bounded::bounded;
+use skep_fuzz::seeds;
+use skep_gateway::exchange::{Body, ENTRIES_MAX, Frame};
+use skep_gateway::limit::{By, Limit, Per, Scope};
+
+fuzz_target!(init: seeds::write(seeds::gateway_frames), |bytes: &[u8]| {
+    let Ok(frame) = bounded(bytes.len(), || Frame::decode(bytes)) else { return };
+    assert_eq!(frame.encode(), bytes);
+    let Body::Counts(entries) = frame.body else { return };
+    assert!(entries.len() <= ENTRIES_MAX);
+    let limit = Limit { rate: 3, per: Per::Second, burst: 5, by: By::Route, scope: Scope::Cluster };
+    for entry in entries {
+        // Whoever says so, what is owed is over within some time.
+        let tat = limit.owe(entry.limit, frame.number, entry.count);
+        assert!(tat >= entry.limit.max(frame.number));
+    }
+});
