@@ -53,6 +53,8 @@ macro_rules! kinds {
             $(pub $name: $record,)*
         }
 
+        const COUNT: usize = [$(stringify!($name)),*].len();
+
         /// How far each kind is: a number rises when its state changes.
         #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
         pub struct Revisions {
@@ -95,12 +97,29 @@ macro_rules! kinds {
         }
 
         impl KindsRecord {
-            /// In sections.
+            fn all(&self) -> [&dyn section::Written; 1 + COUNT] {
+                [&self.common, $(&self.$name),*]
+            }
+
+            /// What its sections come to.
+            pub fn outline(&self) -> Result<section::Outline, CodecError> {
+                section::Outline::of(&self.all())
+            }
+
+            /// Appends the next bytes of the sections that this is the outline of; whether there were some.
+            pub fn next_piece(
+                &self,
+                outline: &section::Outline,
+                progress: &mut section::Progress,
+                bytes: &mut Vec<u8>,
+            ) -> Result<bool, CodecError> {
+                outline.next(&self.all(), progress, bytes)
+            }
+
+            /// In sections, all of them.
+            #[cfg(test)]
             pub fn encode(&self) -> Result<Vec<u8>, CodecError> {
-                let mut sections = section::Writer::default();
-                sections.push(&self.common)?;
-                $(sections.push(&self.$name)?;)*
-                Ok(sections.finish())
+                section::written(&self.all())
             }
 
             /// Of sections, which may be hostile. What this program does not know, it refuses.

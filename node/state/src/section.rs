@@ -7,6 +7,7 @@
 //! Little-endian; `crc` covers all of a section but itself. The record is in the codec's encoding. A kind of which there is
 //! nothing has no section: a program that does not know it reads the rest.
 
+use crc32fast::Hasher;
 use skep_base::codec::CodecError;
 
 use crate::kind::{Invalid, KindId, Record};
@@ -26,49 +27,157 @@ pub struct Section<'a> {
     pub record: &'a [u8],
 }
 
-/// Writes sections, one after another.
-#[derive(Debug)]
-pub struct Writer {
-    bytes: Vec<u8>,
-    count: u16,
+/// A record of whichever kind, as its section is written.
+pub trait Written {
+    fn id(&self) -> KindId;
+    /// There is nothing of it. One who does not know the kind reads what has no section of it.
+    fn is_new(&self) -> bool;
+    /// See [`Record::format`].
+    fn its_format(&self) -> u16;
+    /// See [`Record::encode_piece`].
+    fn piece(&self, format: u16, number: usize, bytes: &mut Vec<u8>) -> Result<bool, CodecError>;
 }
 
-impl Default for Writer {
-    fn default() -> Self {
-        Self { bytes: vec![0; COUNT_BYTES], count: 0 }
+impl<R: Record> Written for R {
+    fn id(&self) -> KindId {
+        R::ID
+    }
+
+    fn is_new(&self) -> bool {
+        *self == R::default()
+    }
+
+    fn its_format(&self) -> u16 {
+        self.format()
+    }
+
+    fn piece(&self, format: u16, number: usize, bytes: &mut Vec<u8>) -> Result<bool, CodecError> {
+        self.encode_piece(format, number, bytes)
     }
 }
 
-impl Writer {
-    /// Appends a kind's section, unless it is that of a new state.
-    pub fn push<R: Record>(&mut self, record: &R) -> Result<(), CodecError> {
-        // One who does not know the kind reads what has nothing of it.
-        if *record == R::default() {
-            return Ok(());
+/// What the sections of some records come to. Lengths and checksums stand before what they are of, so they are found
+/// first, and the bytes are made after that, a piece at a time: nowhere are all of them.
+#[derive(Debug, Clone)]
+pub struct Outline {
+    /// Of each record that has a section, in their order.
+    heads: Vec<Option<Head>>,
+    len: usize,
+    crc: Hasher,
+}
+
+/// What stands before a record.
+#[derive(Debug, Clone, Copy)]
+struct Head {
+    format: u16,
+    bytes: [u8; HEAD_BYTES],
+}
+
+/// How far the bytes of sections are made.
+#[derive(Debug, Clone, Default)]
+pub struct Progress {
+    has_count: bool,
+    section: usize,
+    piece: usize,
+}
+
+impl Outline {
+    pub fn of(records: &[&dyn Written]) -> Result<Outline, CodecError> {
+        let mut found = Vec::with_capacity(records.len());
+        let mut piece = Vec::new();
+        for record in records {
+            found.push(if record.is_new() { None } else { Some(measure(*record, &mut piece)?) });
         }
-        let start = self.bytes.len();
-        self.bytes.extend_from_slice(&[0; HEAD_BYTES]);
-        let format = record.encode_into(&mut self.bytes)?;
-        let (head, encoded) = self.bytes[start..].split_at_mut(HEAD_BYTES);
-        head[..2].copy_from_slice(&R::ID.0.to_le_bytes());
-        head[2..4].copy_from_slice(&format.to_le_bytes());
-        head[4..CRC_AT].copy_from_slice(&(encoded.len() as u32).to_le_bytes());
-        let crc = checksum(&head[..CRC_AT], encoded);
-        head[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
-        self.count += 1;
-        Ok(())
+        let mut outline = Outline { heads: Vec::new(), len: COUNT_BYTES, crc: Hasher::new() };
+        outline.heads = found.iter().map(|found| found.as_ref().map(|(head, ..)| *head)).collect();
+        outline.crc.update(&outline.count());
+        for (head, len, crc) in found.iter().flatten() {
+            outline.crc.update(&head.bytes);
+            outline.crc.combine(crc);
+            outline.len += HEAD_BYTES + len;
+        }
+        Ok(outline)
     }
 
-    /// All of them.
-    pub fn finish(mut self) -> Vec<u8> {
-        self.bytes[..COUNT_BYTES].copy_from_slice(&self.count.to_le_bytes());
-        self.bytes
+    fn count(&self) -> [u8; COUNT_BYTES] {
+        (self.heads.iter().flatten().count() as u16).to_le_bytes()
     }
+
+    /// All bytes.
+    #[allow(clippy::len_without_is_empty, reason = "a count of sections is always there")]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The checksum of all bytes, as one to go on with.
+    pub fn crc(&self) -> &Hasher {
+        &self.crc
+    }
+
+    /// Appends the next bytes; whether there were some. The records are those that this is the outline of.
+    pub fn next(
+        &self,
+        records: &[&dyn Written],
+        progress: &mut Progress,
+        bytes: &mut Vec<u8>,
+    ) -> Result<bool, CodecError> {
+        if !progress.has_count {
+            progress.has_count = true;
+            bytes.extend_from_slice(&self.count());
+            return Ok(true);
+        }
+        for (record, head) in records.iter().zip(&self.heads).skip(progress.section) {
+            if let Some(head) = head {
+                if progress.piece == 0 {
+                    bytes.extend_from_slice(&head.bytes);
+                }
+                progress.piece += 1;
+                if record.piece(head.format, progress.piece - 1, bytes)? {
+                    return Ok(true);
+                }
+            }
+            (progress.section, progress.piece) = (progress.section + 1, 0);
+        }
+        Ok(false)
+    }
+}
+
+/// The head of a record's section, and the length and the checksum of the record.
+fn measure(record: &dyn Written, piece: &mut Vec<u8>) -> Result<(Head, usize, Hasher), CodecError> {
+    let format = record.its_format();
+    let (mut len, mut crc) = (0, Hasher::new());
+    for number in 0.. {
+        piece.clear();
+        if !record.piece(format, number, piece)? {
+            break;
+        }
+        crc.update(piece);
+        len += piece.len();
+    }
+    let mut bytes = [0; HEAD_BYTES];
+    bytes[..2].copy_from_slice(&record.id().0.to_le_bytes());
+    bytes[2..4].copy_from_slice(&format.to_le_bytes());
+    bytes[4..CRC_AT].copy_from_slice(&u32::try_from(len).map_err(|_| CodecError::TooLarge)?.to_le_bytes());
+    let mut of_all = Hasher::new();
+    of_all.update(&bytes[..CRC_AT]);
+    of_all.combine(&crc);
+    bytes[CRC_AT..].copy_from_slice(&of_all.finalize().to_le_bytes());
+    Ok((Head { format, bytes }, len, crc))
+}
+
+/// The sections of some records, all of them at once.
+#[cfg(test)]
+pub fn written(records: &[&dyn Written]) -> Result<Vec<u8>, CodecError> {
+    let outline = Outline::of(records)?;
+    let (mut progress, mut bytes) = (Progress::default(), Vec::new());
+    while outline.next(records, &mut progress, &mut bytes)? {}
+    assert_eq!((outline.len(), outline.crc().clone().finalize()), (bytes.len(), crc32fast::hash(&bytes)));
+    Ok(bytes)
 }
 
 /// Of what stands before the checksum, and of the record behind it.
 fn checksum(head: &[u8], record: &[u8]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
+    let mut hasher = Hasher::new();
     hasher.update(head);
     hasher.update(record);
     hasher.finalize()
@@ -133,23 +242,20 @@ mod tests {
         RemovedRecord { floor, last_seq: 9, ..RemovedRecord::default() }
     }
 
-    fn written() -> Vec<u8> {
-        let mut writer = Writer::default();
-        writer.push(&removed(4)).unwrap();
-        writer.push(&text()).unwrap();
-        writer.finish()
+    fn two() -> Vec<u8> {
+        written(&[&removed(4), &text()]).unwrap()
     }
 
     #[test]
     fn sections_say_the_records_that_were_written() {
-        let bytes = written();
+        let bytes = two();
         let sections = read(&bytes).unwrap();
         assert_eq!((find(&sections), find(&sections)), (Ok(removed(4)), Ok(text())));
     }
 
     #[test]
     fn sections_with_any_bit_flipped_or_cut_anywhere_are_refused() {
-        let good = written();
+        let good = two();
         for bit in 0..good.len() * 8 {
             let mut bad = good.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
@@ -162,9 +268,7 @@ mod tests {
 
     #[test]
     fn a_record_that_no_state_has_is_refused_though_its_checksum_is_right() {
-        let mut writer = Writer::default();
-        writer.push(&removed(10)).unwrap();
-        let bytes = writer.finish();
+        let bytes = written(&[&removed(10)]).unwrap();
         assert!(find::<RemovedRecord>(&read(&bytes).unwrap()).is_err());
     }
 
@@ -177,9 +281,6 @@ mod tests {
 
     #[test]
     fn two_sections_of_one_kind_are_refused() {
-        let mut writer = Writer::default();
-        writer.push(&text()).unwrap();
-        writer.push(&text()).unwrap();
-        assert!(read(&writer.finish()).is_err());
+        assert!(read(&written(&[&text(), &text()]).unwrap()).is_err());
     }
 }

@@ -7,15 +7,17 @@
 //! The format is that of the header.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::Path;
 
 use crate::error::StoreError;
 use crate::files;
-use crate::manifest::{HEADER_BYTES_MAX, HEADER_FORMAT, SnapshotHeader, decode_header};
+use crate::manifest::{HEADER_BYTES_MAX, HEADER_FORMAT, Progress, SnapshotHeader, decode_header};
 
 const MAGIC: &[u8; 8] = b"SKEPCHK\n";
 const HEAD_BYTES: usize = 20;
+/// Bytes of a header that are written at once.
+const WRITE_BYTES: usize = 256 * 1024;
 
 /// A checkpoint's contents.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,16 +30,24 @@ pub(crate) struct Checkpoint {
 /// Writes the checkpoint; durable on return. What it refers to must be durable before.
 pub(crate) fn write(path: &Path, generation: u64, header: &SnapshotHeader) -> Result<(), StoreError> {
     let generation = generation.to_le_bytes();
-    let (format, header) = header.encode()?;
+    let outline = header.outline()?;
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&generation);
-    hasher.update(&header);
-    let mut head = Vec::with_capacity(HEAD_BYTES);
-    head.extend_from_slice(MAGIC);
-    head.extend_from_slice(&format.to_le_bytes());
-    head.extend_from_slice(&((generation.len() + header.len()) as u32).to_le_bytes());
-    head.extend_from_slice(&hasher.finalize().to_le_bytes());
-    files::write_atomically(path, &[&head, &generation, &header])
+    hasher.combine(&outline.crc);
+    let mut bytes = Vec::with_capacity(2 * WRITE_BYTES);
+    bytes.extend_from_slice(MAGIC);
+    bytes.extend_from_slice(&outline.format.to_le_bytes());
+    bytes.extend_from_slice(&((generation.len() + outline.len) as u32).to_le_bytes());
+    bytes.extend_from_slice(&hasher.finalize().to_le_bytes());
+    bytes.extend_from_slice(&generation);
+    files::write_atomically(path, |file| {
+        let mut progress = Progress::default();
+        while header.fill(&outline, &mut progress, WRITE_BYTES, &mut bytes)? {
+            file.write_all(&bytes)?;
+            bytes.clear();
+        }
+        file.write_all(&bytes)
+    })
 }
 
 /// Reads the checkpoint, if there is one.

@@ -2,6 +2,7 @@
 //! one of these, in the codec's encoding.
 
 mod legacy;
+mod pieces;
 
 use serde::{Deserialize, Serialize};
 use skep_base::codec;
@@ -11,13 +12,13 @@ use skep_state::kinds::KindsRecord;
 use skep_state::kinds::claims::ClaimsRecord;
 use skep_state::kinds::messages::removed::RemovedRecord;
 use skep_state::kinds::tasks::TasksRecord;
-use skep_state::level::Level;
 
 use crate::claims::file as claims;
 use crate::error::StoreError;
 use crate::payloads::file as payloads;
 use crate::segments::SegmentMeta;
 use crate::segments::record::{HEADER_BYTES, RECORD_BYTES_MIN};
+pub(crate) use pieces::{Outline, Progress};
 use skep_raft::types::{LogId, SnapshotMeta, StoredMembership};
 
 /// Most segments that a manifest may list.
@@ -67,30 +68,6 @@ impl SnapshotHeader {
             claim_files: Vec::new(),
             payload_files: Vec::new(),
             kinds: KindsRecord::default(),
-        }
-    }
-
-    /// Its format and bytes: sections where the cluster's level has them, else what a program of the
-    /// version before reads.
-    pub fn encode(&self) -> Result<(u32, Vec<u8>), codec::CodecError> {
-        if self.kinds.common.level < Level::SECTIONS {
-            return legacy::encode(self);
-        }
-        let mut segments = vec![(RemovedRecord::ID.0, self.segments.clone())];
-        if !self.claim_files.is_empty() {
-            segments.push((ClaimsRecord::ID.0, self.claim_files.clone()));
-        }
-        if !self.payload_files.is_empty() {
-            segments.push((TasksRecord::ID.0, self.payload_files.clone()));
-        }
-        let (last_log_id, membership) = (self.last_log_id, self.membership.clone());
-        let files = codec::encode(&Files { last_log_id, membership, segments })?;
-        let mut bytes = Vec::from((files.len() as u32).to_le_bytes());
-        bytes.extend_from_slice(&files);
-        bytes.extend_from_slice(&self.kinds.encode()?);
-        match bytes.len() {
-            within if within <= HEADER_BYTES_MAX => Ok((HEADER_FORMAT, bytes)),
-            _ => Err(codec::CodecError::TooLarge),
         }
     }
 
@@ -249,6 +226,8 @@ fn decode_sections(bytes: &[u8]) -> Result<SnapshotHeader, StoreError> {
 
 #[cfg(test)]
 mod tests {
+    use skep_state::level::Level;
+
     use super::*;
 
     fn header(segments: Vec<SegmentMeta>) -> (u32, Vec<u8>) {

@@ -283,9 +283,7 @@ fn a_section_that_no_state_has_is_refused() {
     came_to(&mut world, propose(first));
     let good = world.kinds.record().schedules;
     let read = |record: &SchedulesRecord| {
-        let mut writer = section::Writer::default();
-        writer.push(record).unwrap();
-        section::find::<SchedulesRecord>(&section::read(&writer.finish())?)
+        section::find::<SchedulesRecord>(&section::read(&section::written(&[record]).unwrap())?)
     };
     assert_eq!(read(&good), Ok(good.clone()));
     let held = good.all["a"].clone();

@@ -24,6 +24,7 @@ use skep_base::codec::{self, CodecError};
 use super::batch::Batch;
 use super::queue::{Queue, Worker};
 use super::room::SLOT_BYTES;
+use super::table::wire::{self, TAG_HERE, TAG_PLACE};
 use super::table::{List, PAGE_SLOTS, Slot, Table};
 use super::{Bodies, Tasks, Timed};
 use crate::heap::{Blob, Heap, Place};
@@ -67,27 +68,6 @@ impl TasksRecord {
 /// The format from which on bytes are places.
 const FILES_FORMAT: u16 = 2;
 
-/// A slot as it is carried, mostly no more.
-const ENCODED_BYTES: usize = 160;
-
-/// Before the bytes themselves, or the bytes of a place.
-const TAG_HERE: u8 = 0;
-const TAG_PLACE: u8 = 1;
-
-/// As the second format has it.
-fn with_tags(mut slot: Slot) -> Slot {
-    let tagged = |tag: u8, bytes: &[u8]| Blob::from(Bytes::from([&[tag][..], bytes].concat()));
-    let tag = |blob: &Blob| match blob {
-        Blob::Empty => Blob::Empty,
-        Blob::Filed(place) => tagged(TAG_PLACE, &place.to_bytes()),
-        Blob::Here(bytes) => tagged(TAG_HERE, bytes),
-    };
-    if let Some(task) = &mut slot.task {
-        (task.payload, task.outcome) = (tag(&task.payload), tag(&task.outcome));
-    }
-    slot
-}
-
 /// What is behind a tag.
 fn untagged(blob: &Blob) -> Result<Blob, Invalid> {
     let Blob::Here(bytes) = blob else { return Ok(Blob::Empty) };
@@ -130,14 +110,17 @@ impl Record for TasksRecord {
         Check::of(self).run()
     }
 
-    fn encode(&self) -> Result<(u16, Vec<u8>), CodecError> {
-        let mut bytes = Vec::new();
-        Ok((self.encode_into(&mut bytes)?, bytes))
+    fn format(&self) -> u16 {
+        if self.places().next().is_some() { FILES_FORMAT } else { Self::FORMATS.0 }
     }
 
-    fn encode_into(&self, bytes: &mut Vec<u8>) -> Result<u16, CodecError> {
-        // What is never written to takes no memory; one that grows by doubling is there twice meanwhile.
-        bytes.reserve(self.table.used() as usize * ENCODED_BYTES);
+    /// The first is all but the slots; then each has those of a page.
+    fn encode_piece(&self, format: u16, number: usize, bytes: &mut Vec<u8>) -> Result<bool, CodecError> {
+        if let Some(page) = number.checked_sub(1) {
+            let Some(page) = self.table.pages.get(page) else { return Ok(false) };
+            page.iter().try_for_each(|slot| push(&wire::Told { slot, tagged: format >= FILES_FORMAT }, bytes))?;
+            return Ok(true);
+        }
         let head = Head {
             pages: self.table.pages.len() as u32,
             queues: self.queues.len() as u32,
@@ -152,13 +135,7 @@ impl Record for TasksRecord {
         push(&head, bytes)?;
         push(&self.batches, bytes)?;
         self.queues.iter().try_for_each(|queue| push(queue, bytes))?;
-        let format = if self.places().next().is_some() { FILES_FORMAT } else { Self::FORMATS.0 };
-        let mut slots = self.table.pages.iter().flat_map(|page| &**page);
-        slots.try_for_each(|slot| match &slot.task {
-            Some(_) if format >= FILES_FORMAT => push(&with_tags(slot.clone()), bytes),
-            _ => push(slot, bytes),
-        })?;
-        Ok(format)
+        Ok(true)
     }
 
     fn decode(format: u16, mut bytes: &[u8]) -> Result<Self, Invalid> {
@@ -177,7 +154,7 @@ impl Record for TasksRecord {
         let mut names: BTreeSet<Arc<str>> = workers.keys().cloned().collect();
         for _ in 0..pages {
             // Each slot takes bytes of those that came.
-            let mut page: Vec<Slot> = Vec::new();
+            let mut page: Vec<Slot> = Vec::with_capacity(PAGE_SLOTS);
             for _ in 0..PAGE_SLOTS {
                 let mut slot: Slot = take(&mut bytes)?;
                 if let Some(task) = &mut slot.task {
