@@ -10,6 +10,7 @@ use crate::clock::mends::Mends;
 use crate::clock::{Clock, Stamp};
 use crate::command::Op;
 use crate::level::{Level, Limits};
+use crate::part::Part;
 use crate::rolling::Rolling;
 
 /// A kind's number, in sections; never given twice.
@@ -106,6 +107,11 @@ pub trait Record: Clone + fmt::Debug + Default + PartialEq + Serialize + Deseria
     /// The record of bytes of a format that is read; not yet checked.
     fn decode(_format: u16, bytes: &[u8]) -> Result<Self, Invalid> {
         Ok(codec::decode(bytes)?)
+    }
+
+    /// The same of all bytes of a part.
+    fn read(format: u16, part: &mut Part<'_>) -> Result<Self, Invalid> {
+        Self::decode(format, part.next(part.left())?)
     }
 }
 

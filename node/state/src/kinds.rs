@@ -16,8 +16,9 @@ use crate::clock::mends::{AHEAD_MS_MAX, Mend, Mends};
 use crate::clock::{Clock, Stamp};
 use crate::command::{Command, CommandOutcome, Op, OpOutcome};
 use crate::heap::Heap;
-use crate::kind::{At, Invalid, Kind, Record, Stopped};
+use crate::kind::{At, Invalid, Kind, KindId, Record, Stopped};
 use crate::level::{Level, Limits};
+use crate::part::Source;
 use crate::records::Records;
 use crate::rolling::{Effect, Rolling, StateHash};
 use crate::section;
@@ -122,15 +123,29 @@ macro_rules! kinds {
                 section::written(&self.all())
             }
 
-            /// Of sections, which may be hostile. What this program does not know, it refuses.
-            pub fn decode(bytes: &[u8]) -> Result<Self, Invalid> {
-                let sections = section::read(bytes)?;
-                let known = [CommonRecord::ID, $(<$record as Record>::ID,)*];
-                if let Some(unknown) = sections.iter().find(|section| !known.contains(&section.kind)) {
-                    let kind = unknown.kind.0;
-                    return Err(Invalid(format!("a section of kind {kind}, which this program does not know")));
+            /// Of sections, all of them.
+            #[cfg(test)]
+            pub fn decode(mut bytes: &[u8]) -> Result<Self, Invalid> {
+                let len = bytes.len();
+                Self::read(&mut bytes, len)
+            }
+
+            /// Of sections, which may be hostile: of the next so many bytes of a source. What this program does not know, it
+            /// refuses.
+            pub fn read(source: &mut dyn Source, len: usize) -> Result<Self, Invalid> {
+                let mut sections = section::Sections::begin(source, len)?;
+                let mut record = Self::default();
+                while let Some(section) = sections.next_section()? {
+                    match section.kind {
+                        CommonRecord::ID => record.common = sections.record(&section)?,
+                        $(<$record as Record>::ID => record.$name = sections.record(&section)?,)*
+                        KindId(kind) => {
+                            let unknown = format!("a section of kind {kind}, which this program does not know");
+                            return Err(Invalid(unknown));
+                        }
+                    }
                 }
-                Ok(Self { common: section::find(&sections)?, $($name: section::find(&sections)?,)* })
+                Ok(record)
             }
 
             /// Whether each part could be one.
@@ -142,7 +157,7 @@ macro_rules! kinds {
         }
 
         #[cfg(test)]
-        const LISTED: &[(crate::kind::KindId, &str)] =
+        const LISTED: &[(KindId, &str)] =
             &[(CommonRecord::ID, CommonRecord::NAME), $((<$record as Record>::ID, <$record as Record>::NAME),)*];
     };
 }

@@ -11,6 +11,7 @@ use crc32fast::Hasher;
 use skep_base::codec::CodecError;
 
 use crate::kind::{Invalid, KindId, Record};
+use crate::part::{Part, Source, ends};
 
 /// Most sections in one checkpoint.
 pub const SECTIONS_MAX: usize = 64;
@@ -18,14 +19,6 @@ pub const SECTIONS_MAX: usize = 64;
 const COUNT_BYTES: usize = 2;
 const HEAD_BYTES: usize = 12;
 const CRC_AT: usize = 8;
-
-/// A section as it lies among others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Section<'a> {
-    pub kind: KindId,
-    pub format: u16,
-    pub record: &'a [u8],
-}
 
 /// A record of whichever kind, as its section is written.
 pub trait Written {
@@ -103,9 +96,8 @@ impl Outline {
         (self.heads.iter().flatten().count() as u16).to_le_bytes()
     }
 
-    /// All bytes.
-    #[allow(clippy::len_without_is_empty, reason = "a count of sections is always there")]
-    pub fn len(&self) -> usize {
+    /// How many bytes there are.
+    pub fn size(&self) -> usize {
         self.len
     }
 
@@ -171,66 +163,117 @@ pub fn written(records: &[&dyn Written]) -> Result<Vec<u8>, CodecError> {
     let outline = Outline::of(records)?;
     let (mut progress, mut bytes) = (Progress::default(), Vec::new());
     while outline.next(records, &mut progress, &mut bytes)? {}
-    assert_eq!((outline.len(), outline.crc().clone().finalize()), (bytes.len(), crc32fast::hash(&bytes)));
+    assert_eq!((outline.size(), outline.crc().clone().finalize()), (bytes.len(), crc32fast::hash(&bytes)));
     Ok(bytes)
 }
 
-/// Of what stands before the checksum, and of the record behind it.
-fn checksum(head: &[u8], record: &[u8]) -> u32 {
-    let mut hasher = Hasher::new();
-    hasher.update(head);
-    hasher.update(record);
-    hasher.finalize()
+/// Takes sections apart, one after another. Hostile bytes are refused.
+pub struct Sections<'a> {
+    source: &'a mut dyn Source,
+    /// Bytes of the source behind what was read.
+    left: usize,
+    count: u16,
+    seen: Vec<KindId>,
 }
 
-/// Takes sections apart. Hostile bytes are refused; nothing is copied.
-pub fn read(bytes: &[u8]) -> Result<Vec<Section<'_>>, Invalid> {
-    let ends = || Invalid("the sections end before they are whole".into());
-    let (count, mut rest) = bytes.split_first_chunk::<COUNT_BYTES>().ok_or_else(ends)?;
-    let count = usize::from(u16::from_le_bytes(*count));
-    if count > SECTIONS_MAX {
-        return Err(Invalid(format!("{count} sections")));
-    }
-    let mut sections: Vec<Section<'_>> = Vec::with_capacity(count);
-    for _ in 0..count {
-        let (head, behind) = rest.split_first_chunk::<HEAD_BYTES>().ok_or_else(ends)?;
-        let u16_at = |at: usize| u16::from_le_bytes([head[at], head[at + 1]]);
-        let u32_at = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
-        let (record, behind) = behind.split_at_checked(u32_at(4) as usize).ok_or_else(ends)?;
-        let section = Section { kind: KindId(u16_at(0)), format: u16_at(2), record };
-        if sections.iter().any(|before| before.kind == section.kind) {
-            return Err(Invalid(format!("two sections of kind {}", section.kind.0)));
+/// A section of which the record comes next.
+#[derive(Debug, Clone, Copy)]
+pub struct Section {
+    pub kind: KindId,
+    format: u16,
+    len: usize,
+    crc: u32,
+    /// What stands before the checksum, which is of this too.
+    head: [u8; CRC_AT],
+}
+
+impl<'a> Sections<'a> {
+    /// Those of a source that has so many bytes.
+    pub fn begin(source: &'a mut dyn Source, len: usize) -> Result<Self, Invalid> {
+        let mut sections = Sections { source, left: len, count: 0, seen: Vec::new() };
+        sections.count = u16::from_le_bytes(sections.bytes()?);
+        match usize::from(sections.count) {
+            count if count > SECTIONS_MAX => Err(Invalid(format!("{count} sections"))),
+            _ => Ok(sections),
         }
-        if checksum(&head[..CRC_AT], record) != u32_at(CRC_AT) {
+    }
+
+    fn bytes<const N: usize>(&mut self) -> Result<[u8; N], Invalid> {
+        self.left = self.left.checked_sub(N).ok_or_else(ends)?;
+        let mut bytes = [0; N];
+        self.source.fill(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// The next one; none at their end. The record of the one before was [taken](Sections::record).
+    pub fn next_section(&mut self) -> Result<Option<Section>, Invalid> {
+        if self.seen.len() == usize::from(self.count) {
+            return match self.left {
+                0 => Ok(None),
+                left => Err(Invalid(format!("{left} bytes follow the sections"))),
+            };
+        }
+        let bytes: [u8; HEAD_BYTES] = self.bytes()?;
+        let u16_at = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
+        let u32_at = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        let mut head = [0; CRC_AT];
+        head.copy_from_slice(&bytes[..CRC_AT]);
+        let (kind, len) = (KindId(u16_at(0)), u32_at(4) as usize);
+        if self.seen.contains(&kind) {
+            return Err(Invalid(format!("two sections of kind {}", kind.0)));
+        }
+        self.seen.push(kind);
+        self.left = self.left.checked_sub(len).ok_or_else(ends)?;
+        Ok(Some(Section { kind, format: u16_at(2), len, crc: u32_at(CRC_AT), head }))
+    }
+
+    /// The record of the section that came last.
+    pub fn record<R: Record>(&mut self, section: &Section) -> Result<R, Invalid> {
+        let (oldest, newest) = R::FORMATS;
+        if !(oldest..=newest).contains(&section.format) {
+            let (name, format) = (R::NAME, section.format);
+            return Err(Invalid(format!(
+                "{name} of format {format}; this program reads {oldest} to {newest}"
+            )));
+        }
+        let mut part = Part::new(self.source, section.len);
+        part.crc.update(&section.head);
+        let record = R::read(section.format, &mut part)?;
+        part.end()?;
+        if part.crc.finalize() != section.crc {
             return Err(Invalid(format!("the checksum of the section of kind {} is wrong", section.kind.0)));
         }
-        sections.push(section);
-        rest = behind;
-    }
-    match rest.is_empty() {
-        true => Ok(sections),
-        false => Err(Invalid(format!("{} bytes follow the sections", rest.len()))),
+        record.check()?;
+        Ok(record)
     }
 }
 
-/// A kind's record among sections; that of a new state where it has none.
-pub fn find<R: Record>(sections: &[Section<'_>]) -> Result<R, Invalid> {
-    let Some(section) = sections.iter().find(|section| section.kind == R::ID) else {
-        return Ok(R::default());
-    };
-    let (oldest, newest) = R::FORMATS;
-    if !(oldest..=newest).contains(&section.format) {
-        let (name, format) = (R::NAME, section.format);
-        return Err(Invalid(format!("{name} of format {format}; this program reads {oldest} to {newest}")));
+/// The kinds that have sections.
+#[cfg(test)]
+pub fn kinds(mut bytes: &[u8]) -> Vec<KindId> {
+    let len = bytes.len();
+    let mut sections = Sections::begin(&mut bytes, len).unwrap();
+    let mut kinds = Vec::new();
+    while let Some(section) = sections.next_section().unwrap() {
+        Part::new(sections.source, section.len).next(section.len).unwrap();
+        kinds.push(section.kind);
     }
-    let record = R::decode(section.format, section.record)?;
-    record.check()?;
-    Ok(record)
+    kinds
+}
+
+/// The record of the only section.
+#[cfg(test)]
+pub fn only<R: Record>(mut bytes: &[u8]) -> Result<R, Invalid> {
+    let len = bytes.len();
+    let mut sections = Sections::begin(&mut bytes, len)?;
+    let section = sections.next_section()?.unwrap();
+    sections.record(&section)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kinds::KindsRecord;
     use crate::kinds::messages::removed::RemovedRecord;
     use crate::kinds::text::TextRecord;
 
@@ -246,11 +289,14 @@ mod tests {
         written(&[&removed(4), &text()]).unwrap()
     }
 
+    fn read(bytes: &[u8]) -> Result<KindsRecord, Invalid> {
+        KindsRecord::decode(bytes)
+    }
+
     #[test]
     fn sections_say_the_records_that_were_written() {
-        let bytes = two();
-        let sections = read(&bytes).unwrap();
-        assert_eq!((find(&sections), find(&sections)), (Ok(removed(4)), Ok(text())));
+        let said = KindsRecord { messages: removed(4), text: text(), ..KindsRecord::default() };
+        assert_eq!(read(&two()), Ok(said));
     }
 
     #[test]
@@ -264,18 +310,19 @@ mod tests {
         for end in 0..good.len() {
             assert!(read(&good[..end]).is_err(), "cut at {end}");
         }
+        assert!(read(&[&good[..], &[0]].concat()).is_err());
     }
 
     #[test]
     fn a_record_that_no_state_has_is_refused_though_its_checksum_is_right() {
-        let bytes = written(&[&removed(10)]).unwrap();
-        assert!(find::<RemovedRecord>(&read(&bytes).unwrap()).is_err());
+        assert!(read(&written(&[&removed(10)]).unwrap()).is_err());
     }
 
     #[test]
     fn a_section_of_a_newer_format_is_refused_by_its_name() {
-        let (kind, format) = (TextRecord::ID, TextRecord::FORMATS.1 + 1);
-        let refused = find::<TextRecord>(&[Section { kind, format, record: &[] }]).unwrap_err();
+        let mut bytes = written(&[&text()]).unwrap();
+        bytes[COUNT_BYTES + 2] = TextRecord::FORMATS.1 as u8 + 1;
+        let refused = read(&bytes).unwrap_err();
         assert!(refused.0.starts_with("text of format 2"), "{refused}");
     }
 

@@ -27,6 +27,7 @@ pub mod config;
 mod core;
 pub mod error;
 mod files;
+mod from_file;
 pub mod health;
 mod log;
 mod machine;

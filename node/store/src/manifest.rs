@@ -12,6 +12,7 @@ use skep_state::kinds::KindsRecord;
 use skep_state::kinds::claims::ClaimsRecord;
 use skep_state::kinds::messages::removed::RemovedRecord;
 use skep_state::kinds::tasks::TasksRecord;
+use skep_state::part::{Part, Source};
 
 use crate::claims::file as claims;
 use crate::error::StoreError;
@@ -138,14 +139,24 @@ pub(crate) enum RecordKind {
 
 /// Decodes and checks a snapshot's header of a format: the bytes after its length and checksum.
 /// Hostile bytes are refused without allocating more than they are.
-pub fn decode_header(format: u32, bytes: &[u8]) -> Result<SnapshotHeader, StoreError> {
+pub fn decode_header(format: u32, mut bytes: &[u8]) -> Result<SnapshotHeader, StoreError> {
+    let len = bytes.len();
+    read_header(format, &mut bytes, len)
+}
+
+/// The same of the next so many bytes of a source: they are never there as a whole.
+pub(crate) fn read_header(
+    format: u32,
+    source: &mut dyn Source,
+    len: usize,
+) -> Result<SnapshotHeader, StoreError> {
     let header = match format {
         0..=legacy::FORMAT => {
-            let header = legacy::decode(format, bytes)?;
+            let header = legacy::decode(format, Part::new(source, len).next(len)?)?;
             header.kinds.check()?;
             header
         }
-        _ => decode_sections(bytes)?,
+        _ => read_sections(source, len)?,
     };
     let invalid = |detail: String| Err(StoreError::Codec(codec::CodecError::Invalid(detail)));
     if header.segments.len() > SEGMENTS_MAX {
@@ -204,12 +215,16 @@ fn are_claims_in(files: &[SegmentMeta], claims: &ClaimsRecord, mut total: u64) -
     files.len() <= SEGMENTS_MAX && first.first_seq <= claims.first && next == claims.next
 }
 
-fn decode_sections(bytes: &[u8]) -> Result<SnapshotHeader, StoreError> {
+fn read_sections(source: &mut dyn Source, len: usize) -> Result<SnapshotHeader, StoreError> {
+    const LEN_BYTES: usize = 4;
     let ends = || StoreError::Codec(codec::CodecError::UnexpectedEnd);
-    let (len, rest) = bytes.split_first_chunk::<4>().ok_or_else(ends)?;
-    let (files, sections) = rest.split_at_checked(u32::from_le_bytes(*len) as usize).ok_or_else(ends)?;
-    let Files { last_log_id, membership, segments } = codec::decode(files)?;
-    let kinds = KindsRecord::decode(sections)?;
+    let rest = len.checked_sub(LEN_BYTES).ok_or_else(ends)?;
+    let mut files = [0; LEN_BYTES];
+    source.fill(&mut files)?;
+    let files = u32::from_le_bytes(files) as usize;
+    let sections = rest.checked_sub(files).ok_or_else(ends)?;
+    let Files { last_log_id, membership, segments } = codec::decode(Part::new(source, files).next(files)?)?;
+    let kinds = KindsRecord::read(source, sections)?;
     let mut all = segments.into_iter().peekable();
     let messages = all.next_if(|(kind, _)| *kind == RemovedRecord::ID.0);
     let claims = all.next_if(|(kind, _)| *kind == ClaimsRecord::ID.0);

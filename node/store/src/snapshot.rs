@@ -33,7 +33,8 @@ use skep_state::records::{NewRecord, Records};
 use crate::claims;
 use crate::core::Captured;
 use crate::error::StoreError;
-use crate::manifest::{FileKind, HEADER_FORMAT, Outline, Progress, SnapshotHeader};
+use crate::from_file::FromFile;
+use crate::manifest::{FileKind, HEADER_FORMAT, Outline, Progress, SnapshotHeader, read_header};
 use crate::payloads;
 use crate::segments::{
     Lookup, Sealed, SegmentFile, SegmentMeta, View, Wait, index, index_path, scan, summary_path,
@@ -73,6 +74,11 @@ pub(crate) struct StagingDir(PathBuf);
 impl StagingDir {
     pub(crate) fn segment(&self, number: usize) -> PathBuf {
         self.0.join(format!("{number:08}.seg"))
+    }
+
+    /// The header's bytes, while they come.
+    fn header(&self) -> PathBuf {
+        self.0.join("header")
     }
 }
 
@@ -375,6 +381,15 @@ pub struct SnapshotInfo {
     pub file_bytes: u64,
 }
 
+fn header_of(path: &Path, format: u32, len: usize) -> Result<Arc<SnapshotHeader>, StoreError> {
+    let mut file = File::open(path).map_err(StoreError::io("open", path))?;
+    let mut source = FromFile::new(&mut file);
+    source.seek(PREFIX_BYTES as u64)?;
+    let found = read_header(format, &mut source, len);
+    let found = found.map_err(|error| StoreError::corrupt(path, PREFIX_BYTES as u64, error.to_string()));
+    source.checked(path, found).map(Arc::new)
+}
+
 /// Reads a whole snapshot file and checks every checksum in it. Blocks.
 pub fn inspect(path: &Path) -> Result<SnapshotInfo, StoreError> {
     let mut file = File::open(path).map_err(StoreError::io("open", path))?;
@@ -392,7 +407,9 @@ pub fn inspect(path: &Path) -> Result<SnapshotInfo, StoreError> {
             .next()
             .map_err(|error| StoreError::corrupt(path, decoder.position(), error.to_string()))?
         {
-            if let Event::Header(found) = event {
+            if let Event::HeaderEnd { format, len } = event {
+                let found = header_of(path, format, len)?;
+                decoder.go_on(found.clone());
                 header = Some(found);
             }
         }

@@ -41,7 +41,7 @@ impl SnapshotHeader {
             }
             false => (HEADER_FORMAT, self.front()?, Some(self.kinds.outline()?)),
         };
-        let len = front.len() + sections.as_ref().map_or(0, section::Outline::len);
+        let len = front.len() + sections.as_ref().map_or(0, section::Outline::size);
         if len > HEADER_BYTES_MAX {
             return Err(CodecError::TooLarge);
         }

@@ -30,6 +30,7 @@ use super::{Bodies, Tasks, Timed};
 use crate::heap::{Blob, Heap, Place};
 use crate::kind::{Invalid, KindId, Record};
 use crate::level::Limits;
+use crate::part::Part;
 use crate::task::{Member, TaskOp};
 use check::Check;
 
@@ -118,7 +119,8 @@ impl Record for TasksRecord {
     fn encode_piece(&self, format: u16, number: usize, bytes: &mut Vec<u8>) -> Result<bool, CodecError> {
         if let Some(page) = number.checked_sub(1) {
             let Some(page) = self.table.pages.get(page) else { return Ok(false) };
-            page.iter().try_for_each(|slot| push(&wire::Told { slot, tagged: format >= FILES_FORMAT }, bytes))?;
+            page.iter()
+                .try_for_each(|slot| push(&wire::Told { slot, tagged: format >= FILES_FORMAT }, bytes))?;
             return Ok(true);
         }
         let head = Head {
@@ -139,16 +141,20 @@ impl Record for TasksRecord {
     }
 
     fn decode(format: u16, mut bytes: &[u8]) -> Result<Self, Invalid> {
-        let Head { pages, queues, free, finished, workers, recent, last_seq, fence, changes } =
-            take(&mut bytes)?;
+        let len = bytes.len();
+        Self::read(format, &mut Part::new(&mut bytes, len))
+    }
+
+    fn read(format: u16, part: &mut Part<'_>) -> Result<Self, Invalid> {
+        let Head { pages, queues, free, finished, workers, recent, last_seq, fence, changes } = take(part)?;
         if pages as usize > slots_max() / PAGE_SLOTS {
             return Err(Invalid(format!("{pages} pages of tasks")));
         }
         if queues as usize > Limits::WIDEST.task_queues_max {
             return Err(Invalid(format!("{queues} queues of tasks")));
         }
-        let batches = take(&mut bytes)?;
-        let queues = (0..queues).map(|_| take(&mut bytes)).collect::<Result<_, _>>()?;
+        let batches = take(part)?;
+        let queues = (0..queues).map(|_| take(part)).collect::<Result<_, _>>()?;
         let mut table = Table { pages: Vec::new(), free };
         let mut bodies = Bodies::default();
         let mut names: BTreeSet<Arc<str>> = workers.keys().cloned().collect();
@@ -156,7 +162,7 @@ impl Record for TasksRecord {
             // Each slot takes bytes of those that came.
             let mut page: Vec<Slot> = Vec::with_capacity(PAGE_SLOTS);
             for _ in 0..PAGE_SLOTS {
-                let mut slot: Slot = take(&mut bytes)?;
+                let mut slot: Slot = take(part)?;
                 if let Some(task) = &mut slot.task {
                     if format >= FILES_FORMAT {
                         task.payload = untagged(&task.payload)?;
@@ -177,10 +183,8 @@ impl Record for TasksRecord {
             }
             table.pages.push(Arc::new(page));
         }
-        match bytes.is_empty() {
-            true => Ok(Self { table, finished, queues, workers, batches, recent, last_seq, fence, changes }),
-            false => Err(Invalid(format!("{} bytes follow the tasks", bytes.len()))),
-        }
+        part.end()?;
+        Ok(Self { table, finished, queues, workers, batches, recent, last_seq, fence, changes })
     }
 }
 
@@ -193,12 +197,8 @@ fn push(value: &impl Serialize, bytes: &mut Vec<u8>) -> Result<(), CodecError> {
     Ok(())
 }
 
-fn take<T: serde::de::DeserializeOwned>(bytes: &mut &[u8]) -> Result<T, Invalid> {
-    let ends = || Invalid("the tasks end before they are whole".into());
-    let (len, rest) = bytes.split_first_chunk::<4>().ok_or_else(ends)?;
-    let (value, rest) = rest.split_at_checked(u32::from_le_bytes(*len) as usize).ok_or_else(ends)?;
-    *bytes = rest;
-    Ok(codec::decode(value)?)
+fn take<T: serde::de::DeserializeOwned>(part: &mut Part<'_>) -> Result<T, Invalid> {
+    Ok(codec::decode(part.next_counted()?)?)
 }
 
 impl Tasks {

@@ -186,7 +186,9 @@ impl Serialize for ToldBlob<'_> {
                 bytes[1..].copy_from_slice(&place.to_bytes());
                 serializer.serialize_bytes(&bytes)
             }
-            Blob::Here(bytes) if self.tagged => serializer.serialize_bytes(&[&[TAG_HERE], &bytes[..]].concat()),
+            Blob::Here(bytes) if self.tagged => {
+                serializer.serialize_bytes(&[&[TAG_HERE], &bytes[..]].concat())
+            }
             blob => blob.serialize(serializer),
         }
     }
