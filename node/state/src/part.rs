@@ -1,8 +1,7 @@
 //! Bytes that are read a part at a time: what is large is not there as bytes and as what they say at once.
 
 use crc32fast::Hasher;
-
-use crate::kind::Invalid;
+use skep_base::codec::CodecError;
 
 /// As many are asked for at once, where there are as many.
 const ASKED_BYTES: usize = 64 * 1024;
@@ -10,21 +9,16 @@ const ASKED_BYTES: usize = 64 * 1024;
 /// Where bytes come from, in their order: memory, or a file.
 pub trait Source {
     /// Fills all of this with the next ones.
-    fn fill(&mut self, bytes: &mut [u8]) -> Result<(), Invalid>;
+    fn fill(&mut self, bytes: &mut [u8]) -> Result<(), CodecError>;
 }
 
 impl Source for &[u8] {
-    fn fill(&mut self, bytes: &mut [u8]) -> Result<(), Invalid> {
-        let (next, rest) = self.split_at_checked(bytes.len()).ok_or_else(ends)?;
+    fn fill(&mut self, bytes: &mut [u8]) -> Result<(), CodecError> {
+        let (next, rest) = self.split_at_checked(bytes.len()).ok_or(CodecError::UnexpectedEnd)?;
         bytes.copy_from_slice(next);
         *self = rest;
         Ok(())
     }
-}
-
-/// Why bytes are refused that are too few.
-pub(crate) fn ends() -> Invalid {
-    Invalid("the bytes end before they are whole".into())
 }
 
 /// The next bytes of a source, so many of them.
@@ -51,9 +45,9 @@ impl<'a> Part<'a> {
     }
 
     /// Takes the next ones.
-    pub fn next(&mut self, len: usize) -> Result<&[u8], Invalid> {
+    pub fn next(&mut self, len: usize) -> Result<&[u8], CodecError> {
         if len > self.left() {
-            return Err(ends());
+            return Err(CodecError::UnexpectedEnd);
         }
         let held = self.buffer.len() - self.at;
         if held < len {
@@ -71,17 +65,17 @@ impl<'a> Part<'a> {
     }
 
     /// Takes as many as the four before them say.
-    pub fn next_counted(&mut self) -> Result<&[u8], Invalid> {
+    pub fn next_counted(&mut self) -> Result<&[u8], CodecError> {
         let len = self.next(4)?;
         let len = u32::from_le_bytes([len[0], len[1], len[2], len[3]]);
         self.next(len as usize)
     }
 
     /// Refuses what is left.
-    pub fn end(&self) -> Result<(), Invalid> {
+    pub fn end(&self) -> Result<(), CodecError> {
         match self.left() {
             0 => Ok(()),
-            left => Err(Invalid(format!("{left} bytes follow what is whole"))),
+            left => Err(CodecError::TrailingBytes(left)),
         }
     }
 }

@@ -11,7 +11,7 @@ use crc32fast::Hasher;
 use skep_base::codec::CodecError;
 
 use crate::kind::{Invalid, KindId, Record};
-use crate::part::{Part, Source, ends};
+use crate::part::{Part, Source};
 
 /// Most sections in one checkpoint.
 pub const SECTIONS_MAX: usize = 64;
@@ -199,7 +199,7 @@ impl<'a> Sections<'a> {
     }
 
     fn bytes<const N: usize>(&mut self) -> Result<[u8; N], Invalid> {
-        self.left = self.left.checked_sub(N).ok_or_else(ends)?;
+        self.left = self.left.checked_sub(N).ok_or(CodecError::UnexpectedEnd)?;
         let mut bytes = [0; N];
         self.source.fill(&mut bytes)?;
         Ok(bytes)
@@ -223,7 +223,7 @@ impl<'a> Sections<'a> {
             return Err(Invalid(format!("two sections of kind {}", kind.0)));
         }
         self.seen.push(kind);
-        self.left = self.left.checked_sub(len).ok_or_else(ends)?;
+        self.left = self.left.checked_sub(len).ok_or(CodecError::UnexpectedEnd)?;
         Ok(Some(Section { kind, format: u16_at(2), len, crc: u32_at(CRC_AT), head }))
     }
 

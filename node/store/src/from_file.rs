@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
-use skep_state::kind::Invalid;
+use skep_base::codec::CodecError;
 use skep_state::part::Source;
 
 use crate::error::StoreError;
@@ -18,9 +18,9 @@ pub(crate) struct FromFile<'a> {
 }
 
 impl Source for FromFile<'_> {
-    fn fill(&mut self, bytes: &mut [u8]) -> Result<(), Invalid> {
+    fn fill(&mut self, bytes: &mut [u8]) -> Result<(), CodecError> {
         self.file.read_exact(bytes).map_err(|error| {
-            let said = Invalid(error.to_string());
+            let said = CodecError::Invalid(error.to_string());
             self.failed = Some(error);
             said
         })
@@ -34,13 +34,13 @@ impl<'a> FromFile<'a> {
     }
 
     /// Goes on from this byte of the file.
-    pub(crate) fn seek(&mut self, at: u64) -> Result<(), Invalid> {
+    pub(crate) fn seek(&mut self, at: u64) -> Result<(), CodecError> {
         let sought = self.file.seek(SeekFrom::Start(at));
-        sought.map(drop).map_err(|error| Invalid(error.to_string()))
+        sought.map(drop).map_err(|error| CodecError::Invalid(error.to_string()))
     }
 
     /// The checksum of the next so many bytes.
-    pub(crate) fn checksum(&mut self, mut len: usize) -> Result<u32, Invalid> {
+    pub(crate) fn checksum(&mut self, mut len: usize) -> Result<u32, CodecError> {
         let (mut hasher, mut bytes) = (crc32fast::Hasher::new(), vec![0; LOOK_BYTES.min(len)]);
         while len > 0 {
             let some = len.min(bytes.len());
