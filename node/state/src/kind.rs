@@ -10,6 +10,7 @@ use crate::clock::mends::Mends;
 use crate::clock::{Clock, Stamp};
 use crate::command::Op;
 use crate::level::{Level, Limits};
+use crate::part::Part;
 use crate::rolling::Rolling;
 
 /// A kind's number, in sections; never given twice.
@@ -79,21 +80,38 @@ pub trait Record: Clone + fmt::Debug + Default + PartialEq + Serialize + Deseria
     /// Whether it could be one: bounded, and true to itself.
     fn check(&self) -> Result<(), Invalid>;
 
-    /// Its bytes, and their format: the oldest that holds it.
-    fn encode(&self) -> Result<(u16, Vec<u8>), CodecError> {
-        Ok((Self::FORMATS.1, codec::encode(self)?))
+    /// The oldest format that holds it.
+    fn format(&self) -> u16 {
+        Self::FORMATS.1
     }
 
-    /// The same behind what is there: what is large is not there twice.
-    fn encode_into(&self, bytes: &mut Vec<u8>) -> Result<u16, CodecError> {
-        let (format, encoded) = self.encode()?;
-        bytes.extend_from_slice(&encoded);
-        Ok(format)
+    /// Appends a piece of its bytes in that format; whether there is one of the number. Pieces are asked for one after
+    /// another, from 0 on: what is large has many, and is nowhere whole.
+    fn encode_piece(&self, _format: u16, number: usize, bytes: &mut Vec<u8>) -> Result<bool, CodecError> {
+        if number > 0 {
+            return Ok(false);
+        }
+        codec::encode_into(self, bytes)?;
+        Ok(true)
+    }
+
+    /// All of them.
+    #[doc(hidden)]
+    fn encode(&self) -> Result<(u16, Vec<u8>), CodecError> {
+        let (format, mut bytes) = (self.format(), Vec::new());
+        let mut pieces = 0..;
+        while pieces.next().map_or(Ok(false), |number| self.encode_piece(format, number, &mut bytes))? {}
+        Ok((format, bytes))
     }
 
     /// The record of bytes of a format that is read; not yet checked.
     fn decode(_format: u16, bytes: &[u8]) -> Result<Self, Invalid> {
         Ok(codec::decode(bytes)?)
+    }
+
+    /// The same of all bytes of a part.
+    fn read(format: u16, part: &mut Part<'_>) -> Result<Self, Invalid> {
+        Self::decode(format, part.next(part.left())?)
     }
 }
 

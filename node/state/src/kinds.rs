@@ -16,8 +16,9 @@ use crate::clock::mends::{AHEAD_MS_MAX, Mend, Mends};
 use crate::clock::{Clock, Stamp};
 use crate::command::{Command, CommandOutcome, Op, OpOutcome};
 use crate::heap::Heap;
-use crate::kind::{At, Invalid, Kind, Record, Stopped};
+use crate::kind::{At, Invalid, Kind, KindId, Record, Stopped};
 use crate::level::{Level, Limits};
+use crate::part::Source;
 use crate::records::Records;
 use crate::rolling::{Effect, Rolling, StateHash};
 use crate::section;
@@ -52,6 +53,8 @@ macro_rules! kinds {
             pub common: CommonRecord,
             $(pub $name: $record,)*
         }
+
+        const COUNT: usize = [$(stringify!($name)),*].len();
 
         /// How far each kind is: a number rises when its state changes.
         #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -95,23 +98,54 @@ macro_rules! kinds {
         }
 
         impl KindsRecord {
-            /// In sections.
-            pub fn encode(&self) -> Result<Vec<u8>, CodecError> {
-                let mut sections = section::Writer::default();
-                sections.push(&self.common)?;
-                $(sections.push(&self.$name)?;)*
-                Ok(sections.finish())
+            fn all(&self) -> [&dyn section::Written; 1 + COUNT] {
+                [&self.common, $(&self.$name),*]
             }
 
-            /// Of sections, which may be hostile. What this program does not know, it refuses.
-            pub fn decode(bytes: &[u8]) -> Result<Self, Invalid> {
-                let sections = section::read(bytes)?;
-                let known = [CommonRecord::ID, $(<$record as Record>::ID,)*];
-                if let Some(unknown) = sections.iter().find(|section| !known.contains(&section.kind)) {
-                    let kind = unknown.kind.0;
-                    return Err(Invalid(format!("a section of kind {kind}, which this program does not know")));
+            /// What its sections come to.
+            pub fn outline(&self) -> Result<section::Outline, CodecError> {
+                section::Outline::of(&self.all())
+            }
+
+            /// Appends the next bytes of the sections that this is the outline of; whether there were some.
+            pub fn next_piece(
+                &self,
+                outline: &section::Outline,
+                progress: &mut section::Progress,
+                bytes: &mut Vec<u8>,
+            ) -> Result<bool, CodecError> {
+                outline.next(&self.all(), progress, bytes)
+            }
+
+            /// In sections, all of them.
+            #[cfg(test)]
+            pub fn encode(&self) -> Result<Vec<u8>, CodecError> {
+                section::written(&self.all())
+            }
+
+            /// Of sections, all of them.
+            #[cfg(test)]
+            pub fn decode(mut bytes: &[u8]) -> Result<Self, Invalid> {
+                let len = bytes.len();
+                Self::read(&mut bytes, len)
+            }
+
+            /// Of sections, which may be hostile: of the next so many bytes of a source. What this program does not know, it
+            /// refuses.
+            pub fn read(source: &mut dyn Source, len: usize) -> Result<Self, Invalid> {
+                let mut sections = section::Sections::begin(source, len)?;
+                let mut record = Self::default();
+                while let Some(section) = sections.next_section()? {
+                    match section.kind {
+                        CommonRecord::ID => record.common = sections.record(&section)?,
+                        $(<$record as Record>::ID => record.$name = sections.record(&section)?,)*
+                        KindId(kind) => {
+                            let unknown = format!("a section of kind {kind}, which this program does not know");
+                            return Err(Invalid(unknown));
+                        }
+                    }
                 }
-                Ok(Self { common: section::find(&sections)?, $($name: section::find(&sections)?,)* })
+                Ok(record)
             }
 
             /// Whether each part could be one.
@@ -123,7 +157,7 @@ macro_rules! kinds {
         }
 
         #[cfg(test)]
-        const LISTED: &[(crate::kind::KindId, &str)] =
+        const LISTED: &[(KindId, &str)] =
             &[(CommonRecord::ID, CommonRecord::NAME), $((<$record as Record>::ID, <$record as Record>::NAME),)*];
     };
 }

@@ -15,6 +15,7 @@ pub mod kinds;
 mod laws;
 pub mod level;
 pub mod message;
+pub mod part;
 pub mod records;
 pub mod rolling;
 pub mod schedule;

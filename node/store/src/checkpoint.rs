@@ -6,16 +6,22 @@
 //!
 //! The format is that of the header.
 
-use std::fs;
-use std::io;
+use std::fs::File;
+use std::io::{self, Write as _};
 use std::path::Path;
+
+use skep_state::part::Source as _;
 
 use crate::error::StoreError;
 use crate::files;
-use crate::manifest::{HEADER_BYTES_MAX, HEADER_FORMAT, SnapshotHeader, decode_header};
+use crate::from_file::FromFile;
+use crate::manifest::{HEADER_BYTES_MAX, HEADER_FORMAT, Progress, SnapshotHeader, read_header};
 
 const MAGIC: &[u8; 8] = b"SKEPCHK\n";
 const HEAD_BYTES: usize = 20;
+const GENERATION_BYTES: usize = 8;
+/// Bytes that are written at once.
+const CHUNK_BYTES: usize = 256 * 1024;
 
 /// A checkpoint's contents.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,48 +34,73 @@ pub(crate) struct Checkpoint {
 /// Writes the checkpoint; durable on return. What it refers to must be durable before.
 pub(crate) fn write(path: &Path, generation: u64, header: &SnapshotHeader) -> Result<(), StoreError> {
     let generation = generation.to_le_bytes();
-    let (format, header) = header.encode()?;
+    let outline = header.outline()?;
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&generation);
-    hasher.update(&header);
-    let mut head = Vec::with_capacity(HEAD_BYTES);
-    head.extend_from_slice(MAGIC);
-    head.extend_from_slice(&format.to_le_bytes());
-    head.extend_from_slice(&((generation.len() + header.len()) as u32).to_le_bytes());
-    head.extend_from_slice(&hasher.finalize().to_le_bytes());
-    files::write_atomically(path, &[&head, &generation, &header])
+    hasher.combine(&outline.crc);
+    let mut bytes = Vec::with_capacity(2 * CHUNK_BYTES);
+    bytes.extend_from_slice(MAGIC);
+    bytes.extend_from_slice(&outline.format.to_le_bytes());
+    bytes.extend_from_slice(&((generation.len() + outline.len) as u32).to_le_bytes());
+    bytes.extend_from_slice(&hasher.finalize().to_le_bytes());
+    bytes.extend_from_slice(&generation);
+    files::write_atomically(path, |file| {
+        let mut progress = Progress::default();
+        while header.fill(&outline, &mut progress, CHUNK_BYTES, &mut bytes)? {
+            file.write_all(&bytes)?;
+            bytes.clear();
+        }
+        file.write_all(&bytes)
+    })
 }
 
-/// Reads the checkpoint, if there is one.
+/// Reads the checkpoint, if there is one: twice, so that nothing is believed before its checksum is known to be right, and
+/// a part at a time.
 pub(crate) fn read(path: &Path) -> Result<Option<Checkpoint>, StoreError> {
-    let bytes = match fs::read(path) {
-        Ok(bytes) => bytes,
+    let mut file = match File::open(path) {
+        Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(StoreError::io("read", path)(error)),
     };
+    let len = file.metadata().map_err(StoreError::io("read", path))?.len();
+    let mut source = FromFile::new(&mut file);
+    let read = read_from(&mut source, len, path);
+    source.checked(path, read).map(Some)
+}
+
+fn read_from(source: &mut FromFile<'_>, len: u64, path: &Path) -> Result<Checkpoint, StoreError> {
     let corrupt = |detail: &str| StoreError::corrupt(path, 0, detail);
-    if bytes.len() < HEAD_BYTES + 8 || &bytes[..8] != MAGIC || bytes.len() > HEAD_BYTES + 8 + HEADER_BYTES_MAX
-    {
+    let is_one =
+        (HEAD_BYTES + GENERATION_BYTES) as u64..=(HEAD_BYTES + GENERATION_BYTES + HEADER_BYTES_MAX) as u64;
+    let mut head = [0; HEAD_BYTES];
+    if is_one.contains(&len) {
+        source.fill(&mut head)?;
+    }
+    if &head[..8] != MAGIC {
         return Err(corrupt("it is not a checkpoint"));
     }
-    let u32_at = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
-    let payload = &bytes[HEAD_BYTES..];
+    let u32_at = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
     let format = u32_at(8);
     if !(1..=HEADER_FORMAT).contains(&format) {
         let (found, expected) = (format.to_string(), format!("1 to {HEADER_FORMAT}"));
         return Err(StoreError::Format { path: path.to_path_buf(), found, expected });
     }
-    if u32_at(12) as usize != payload.len() || u32_at(16) != crc32fast::hash(payload) {
+    let len = len as usize - HEAD_BYTES;
+    if u32_at(12) as usize != len || u32_at(16) != source.checksum(len)? {
         return Err(corrupt("its checksum does not match"));
     }
-    let mut generation = [0; 8];
-    generation.copy_from_slice(&payload[..8]);
-    let header = decode_header(format, &payload[8..]).map_err(|error| corrupt(&error.to_string()))?;
-    Ok(Some(Checkpoint { generation: u64::from_le_bytes(generation), header }))
+    source.seek(HEAD_BYTES as u64)?;
+    let mut generation = [0; GENERATION_BYTES];
+    source.fill(&mut generation)?;
+    let header = read_header(format, source, len - GENERATION_BYTES);
+    let header = header.map_err(|error| corrupt(&error.to_string()))?;
+    Ok(Checkpoint { generation: u64::from_le_bytes(generation), header })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

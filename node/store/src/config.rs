@@ -80,7 +80,7 @@ impl StoreConfig {
         Self {
             dir: dir.into(),
             log_segment_bytes_max: 64 * 1024 * 1024,
-            log_cache_bytes_max: 32 * 1024 * 1024,
+            log_cache_bytes_max: 8 * 1024 * 1024,
             log_pending_bytes_max: 64 * 1024 * 1024,
             log_read_bytes_max: 4 * 1024 * 1024,
             message_segment_bytes_max: 64 * 1024 * 1024,

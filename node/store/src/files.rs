@@ -1,7 +1,7 @@
 //! Small file operations whose durability matters.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::io;
 use std::path::Path;
 
 use crate::error::StoreError;
@@ -13,13 +13,14 @@ pub(crate) fn sync_dir(dir: &Path) -> Result<(), StoreError> {
 }
 
 /// Replaces a file in one step: after a crash it has its old contents or all of the new.
-pub(crate) fn write_atomically(path: &Path, parts: &[&[u8]]) -> Result<(), StoreError> {
+pub(crate) fn write_atomically(
+    path: &Path,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> Result<(), StoreError> {
     let staged = path.with_extension("tmp");
     let written = (|| {
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(&staged)?;
-        for part in parts {
-            file.write_all(part)?;
-        }
+        write(&mut file)?;
         Ok(file)
     })();
     written.map_err(StoreError::io("write", &staged))?.sync_all().map_err(StoreError::sync(&staged))?;

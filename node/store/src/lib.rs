@@ -27,6 +27,7 @@ pub mod config;
 mod core;
 pub mod error;
 mod files;
+mod from_file;
 pub mod health;
 mod log;
 mod machine;
@@ -48,7 +49,7 @@ mod wal;
 mod wire;
 
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -107,7 +108,7 @@ fn check_format(config: &StoreConfig) -> Result<(), StoreError> {
     let found = match fs::read(&path) {
         Ok(found) => String::from_utf8_lossy(&found).into_owned(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return files::write_atomically(&path, &[FORMAT.as_bytes()]);
+            return files::write_atomically(&path, |file| file.write_all(FORMAT.as_bytes()));
         }
         Err(error) => return Err(StoreError::io("read", &path)(error)),
     };

@@ -2,6 +2,7 @@
 //! one of these, in the codec's encoding.
 
 mod legacy;
+mod pieces;
 
 use serde::{Deserialize, Serialize};
 use skep_base::codec;
@@ -11,13 +12,14 @@ use skep_state::kinds::KindsRecord;
 use skep_state::kinds::claims::ClaimsRecord;
 use skep_state::kinds::messages::removed::RemovedRecord;
 use skep_state::kinds::tasks::TasksRecord;
-use skep_state::level::Level;
+use skep_state::part::{Part, Source};
 
 use crate::claims::file as claims;
 use crate::error::StoreError;
 use crate::payloads::file as payloads;
 use crate::segments::SegmentMeta;
 use crate::segments::record::{HEADER_BYTES, RECORD_BYTES_MIN};
+pub(crate) use pieces::{Outline, Progress};
 use skep_raft::types::{LogId, SnapshotMeta, StoredMembership};
 
 /// Most segments that a manifest may list.
@@ -67,30 +69,6 @@ impl SnapshotHeader {
             claim_files: Vec::new(),
             payload_files: Vec::new(),
             kinds: KindsRecord::default(),
-        }
-    }
-
-    /// Its format and bytes: sections where the cluster's level has them, else what a program of the
-    /// version before reads.
-    pub fn encode(&self) -> Result<(u32, Vec<u8>), codec::CodecError> {
-        if self.kinds.common.level < Level::SECTIONS {
-            return legacy::encode(self);
-        }
-        let mut segments = vec![(RemovedRecord::ID.0, self.segments.clone())];
-        if !self.claim_files.is_empty() {
-            segments.push((ClaimsRecord::ID.0, self.claim_files.clone()));
-        }
-        if !self.payload_files.is_empty() {
-            segments.push((TasksRecord::ID.0, self.payload_files.clone()));
-        }
-        let (last_log_id, membership) = (self.last_log_id, self.membership.clone());
-        let files = codec::encode(&Files { last_log_id, membership, segments })?;
-        let mut bytes = Vec::from((files.len() as u32).to_le_bytes());
-        bytes.extend_from_slice(&files);
-        bytes.extend_from_slice(&self.kinds.encode()?);
-        match bytes.len() {
-            within if within <= HEADER_BYTES_MAX => Ok((HEADER_FORMAT, bytes)),
-            _ => Err(codec::CodecError::TooLarge),
         }
     }
 
@@ -161,14 +139,24 @@ pub(crate) enum RecordKind {
 
 /// Decodes and checks a snapshot's header of a format: the bytes after its length and checksum.
 /// Hostile bytes are refused without allocating more than they are.
-pub fn decode_header(format: u32, bytes: &[u8]) -> Result<SnapshotHeader, StoreError> {
+pub fn decode_header(format: u32, mut bytes: &[u8]) -> Result<SnapshotHeader, StoreError> {
+    let len = bytes.len();
+    read_header(format, &mut bytes, len)
+}
+
+/// The same of the next so many bytes of a source: they are never there as a whole.
+pub(crate) fn read_header(
+    format: u32,
+    source: &mut dyn Source,
+    len: usize,
+) -> Result<SnapshotHeader, StoreError> {
     let header = match format {
         0..=legacy::FORMAT => {
-            let header = legacy::decode(format, bytes)?;
+            let header = legacy::decode(format, Part::new(source, len).next(len)?)?;
             header.kinds.check()?;
             header
         }
-        _ => decode_sections(bytes)?,
+        _ => read_sections(source, len)?,
     };
     let invalid = |detail: String| Err(StoreError::Codec(codec::CodecError::Invalid(detail)));
     if header.segments.len() > SEGMENTS_MAX {
@@ -227,12 +215,16 @@ fn are_claims_in(files: &[SegmentMeta], claims: &ClaimsRecord, mut total: u64) -
     files.len() <= SEGMENTS_MAX && first.first_seq <= claims.first && next == claims.next
 }
 
-fn decode_sections(bytes: &[u8]) -> Result<SnapshotHeader, StoreError> {
+fn read_sections(source: &mut dyn Source, len: usize) -> Result<SnapshotHeader, StoreError> {
+    const LEN_BYTES: usize = 4;
     let ends = || StoreError::Codec(codec::CodecError::UnexpectedEnd);
-    let (len, rest) = bytes.split_first_chunk::<4>().ok_or_else(ends)?;
-    let (files, sections) = rest.split_at_checked(u32::from_le_bytes(*len) as usize).ok_or_else(ends)?;
-    let Files { last_log_id, membership, segments } = codec::decode(files)?;
-    let kinds = KindsRecord::decode(sections)?;
+    let rest = len.checked_sub(LEN_BYTES).ok_or_else(ends)?;
+    let mut files = [0; LEN_BYTES];
+    source.fill(&mut files)?;
+    let files = u32::from_le_bytes(files) as usize;
+    let sections = rest.checked_sub(files).ok_or_else(ends)?;
+    let Files { last_log_id, membership, segments } = codec::decode(Part::new(source, files).next(files)?)?;
+    let kinds = KindsRecord::read(source, sections)?;
     let mut all = segments.into_iter().peekable();
     let messages = all.next_if(|(kind, _)| *kind == RemovedRecord::ID.0);
     let claims = all.next_if(|(kind, _)| *kind == ClaimsRecord::ID.0);
@@ -249,6 +241,8 @@ fn decode_sections(bytes: &[u8]) -> Result<SnapshotHeader, StoreError> {
 
 #[cfg(test)]
 mod tests {
+    use skep_state::level::Level;
+
     use super::*;
 
     fn header(segments: Vec<SegmentMeta>) -> (u32, Vec<u8>) {

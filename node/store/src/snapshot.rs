@@ -33,7 +33,8 @@ use skep_state::records::{NewRecord, Records};
 use crate::claims;
 use crate::core::Captured;
 use crate::error::StoreError;
-use crate::manifest::{FileKind, HEADER_FORMAT, SnapshotHeader};
+use crate::from_file::FromFile;
+use crate::manifest::{FileKind, HEADER_FORMAT, Outline, Progress, SnapshotHeader, read_header};
 use crate::payloads;
 use crate::segments::{
     Lookup, Sealed, SegmentFile, SegmentMeta, View, Wait, index, index_path, scan, summary_path,
@@ -49,6 +50,8 @@ pub(crate) const PREFIX_BYTES: usize = 20;
 /// The most bytes of a segment in one chunk.
 pub const CHUNK_BYTES_MAX: usize = 256 * 1024 - CHUNK_HEAD_BYTES;
 pub(crate) const CHUNK_HEAD_BYTES: usize = 8;
+/// Bytes of the header after which a chunk takes no further piece of it.
+const HEADER_CHUNK_BYTES: usize = 128 * 1024;
 pub(crate) const END_BYTES: usize = 16;
 
 /// What openraft calls a snapshot.
@@ -71,6 +74,11 @@ pub(crate) struct StagingDir(PathBuf);
 impl StagingDir {
     pub(crate) fn segment(&self, number: usize) -> PathBuf {
         self.0.join(format!("{number:08}.seg"))
+    }
+
+    /// The header's bytes, while they come.
+    fn header(&self) -> PathBuf {
+        self.0.join("header")
     }
 }
 
@@ -104,7 +112,7 @@ impl SnapshotData {
 
     /// The bytes of the snapshot file.
     pub fn file_bytes(&self) -> u64 {
-        let header = self.header.encode().map_or(0, |(_, header)| header.len());
+        let header = self.header.outline().map_or(0, |outline| outline.len);
         let chunks: u64 =
             self.header.files().map(|(_, meta)| meta.len.div_ceil(CHUNK_BYTES_MAX as u64)).sum();
         (PREFIX_BYTES + header + END_BYTES) as u64
@@ -112,9 +120,9 @@ impl SnapshotData {
             + chunks * CHUNK_HEAD_BYTES as u64
     }
 
-    /// The snapshot file, in chunks of at most 256 KiB (the first may be larger: it has the header).
+    /// The snapshot file, in chunks of at most 256 KiB, but for what of the header is one piece and larger.
     pub fn into_chunks(self) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
-        stream::unfold(Some(Encoder { data: Arc::new(self), next: Step::Header }), |encoder| async move {
+        stream::unfold(Some(Encoder { data: Arc::new(self), next: Step::Begin }), |encoder| async move {
             let encoder = encoder?;
             // Reads may have to wait for the disk.
             let chunk = tokio::task::spawn_blocking(move || encoder.chunk());
@@ -301,7 +309,8 @@ struct Encoder {
 }
 
 enum Step {
-    Header,
+    Begin,
+    Header { outline: Outline, progress: Progress },
     Chunk { segment: usize, offset: u64 },
 }
 
@@ -309,10 +318,12 @@ impl Encoder {
     fn chunk(self) -> io::Result<(Bytes, Option<Encoder>)> {
         let Encoder { data, next } = self;
         let (segment, offset) = match next {
-            Step::Header => {
-                let next = Step::Chunk { segment: 0, offset: 0 };
-                return Ok((encode_header(&data.header)?, Some(Encoder { data, next })));
+            Step::Begin => {
+                let outline = data.header.outline()?;
+                let bytes = prefix(&outline);
+                return header_chunk(data, outline, Progress::default(), bytes);
             }
+            Step::Header { outline, progress } => return header_chunk(data, outline, progress, Vec::new()),
             Step::Chunk { segment, offset } => (segment, offset),
         };
         let (Some((_, meta)), Some(file)) = (data.header.file(segment), data.files.get(segment)) else {
@@ -338,15 +349,27 @@ impl Encoder {
     }
 }
 
-fn encode_header(header: &SnapshotHeader) -> io::Result<Bytes> {
-    let (format, header) = header.encode()?;
-    let mut bytes = Vec::with_capacity(PREFIX_BYTES + header.len());
+fn prefix(outline: &Outline) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(PREFIX_BYTES);
     bytes.extend_from_slice(MAGIC);
-    bytes.extend_from_slice(&format.to_le_bytes());
-    bytes.extend_from_slice(&(header.len() as u32).to_le_bytes());
-    bytes.extend_from_slice(&crc32fast::hash(&header).to_le_bytes());
-    bytes.extend_from_slice(&header);
-    Ok(bytes.into())
+    bytes.extend_from_slice(&outline.format.to_le_bytes());
+    bytes.extend_from_slice(&(outline.len as u32).to_le_bytes());
+    bytes.extend_from_slice(&outline.crc.clone().finalize().to_le_bytes());
+    bytes
+}
+
+/// The next bytes of the header, behind these.
+fn header_chunk(
+    data: Arc<SnapshotData>,
+    outline: Outline,
+    mut progress: Progress,
+    mut bytes: Vec<u8>,
+) -> io::Result<(Bytes, Option<Encoder>)> {
+    let next = match data.header.fill(&outline, &mut progress, HEADER_CHUNK_BYTES, &mut bytes)? {
+        true => Step::Header { outline, progress },
+        false => Step::Chunk { segment: 0, offset: 0 },
+    };
+    Ok((bytes.into(), Some(Encoder { data, next })))
 }
 
 /// What a snapshot file holds, for people.
@@ -356,6 +379,15 @@ pub struct SnapshotInfo {
     pub messages: u64,
     pub message_bytes: u64,
     pub file_bytes: u64,
+}
+
+fn header_of(path: &Path, format: u32, len: usize) -> Result<Arc<SnapshotHeader>, StoreError> {
+    let mut file = File::open(path).map_err(StoreError::io("open", path))?;
+    let mut source = FromFile::new(&mut file);
+    source.seek(PREFIX_BYTES as u64)?;
+    let found = read_header(format, &mut source, len);
+    let found = found.map_err(|error| StoreError::corrupt(path, PREFIX_BYTES as u64, error.to_string()));
+    source.checked(path, found).map(Arc::new)
 }
 
 /// Reads a whole snapshot file and checks every checksum in it. Blocks.
@@ -375,7 +407,9 @@ pub fn inspect(path: &Path) -> Result<SnapshotInfo, StoreError> {
             .next()
             .map_err(|error| StoreError::corrupt(path, decoder.position(), error.to_string()))?
         {
-            if let Event::Header(found) = event {
+            if let Event::HeaderEnd { format, len } = event {
+                let found = header_of(path, format, len)?;
+                decoder.go_on(found.clone());
                 header = Some(found);
             }
         }

@@ -167,11 +167,17 @@ impl Record for ClaimsRecord {
         }
     }
 
-    fn encode(&self) -> Result<(u16, Vec<u8>), CodecError> {
+    fn format(&self) -> u16 {
+        if self.next == 0 { 1 } else { 2 }
+    }
+
+    fn encode_piece(&self, _format: u16, number: usize, bytes: &mut Vec<u8>) -> Result<bool, CodecError> {
         match self.next {
-            0 => Ok((1, codec::encode(&self.early)?)),
-            _ => Ok((2, codec::encode(&(self.first, self.next))?)),
+            _ if number > 0 => return Ok(false),
+            0 => codec::encode_into(&self.early, bytes)?,
+            _ => codec::encode_into(&(self.first, self.next), bytes)?,
         }
+        Ok(true)
     }
 
     fn decode(format: u16, bytes: &[u8]) -> Result<Self, Invalid> {

@@ -52,13 +52,23 @@ impl Record for CommonRecord {
         Ok(())
     }
 
-    fn encode(&self) -> Result<(u16, Vec<u8>), CodecError> {
+    fn format(&self) -> u16 {
+        match self.hash {
+            None => 1,
+            Some(_) if self.mends.is_empty() => 2,
+            Some(_) => 3,
+        }
+    }
+
+    fn encode_piece(&self, _format: u16, number: usize, bytes: &mut Vec<u8>) -> Result<bool, CodecError> {
         let CommonRecord { level, clock, hash, mends } = self;
         match hash {
-            None => Ok((1, codec::encode(&(level, clock))?)),
-            Some(hash) if mends.is_empty() => Ok((2, codec::encode(&(level, clock, hash))?)),
-            Some(hash) => Ok((3, codec::encode(&(level, clock, hash, mends))?)),
+            _ if number > 0 => return Ok(false),
+            None => codec::encode_into(&(level, clock), bytes)?,
+            Some(hash) if mends.is_empty() => codec::encode_into(&(level, clock, hash), bytes)?,
+            Some(hash) => codec::encode_into(&(level, clock, hash, mends), bytes)?,
         }
+        Ok(true)
     }
 
     fn decode(format: u16, bytes: &[u8]) -> Result<Self, Invalid> {

@@ -4,14 +4,21 @@
 use std::io;
 use std::sync::Arc;
 
-use crate::manifest::{HEADER_BYTES_MAX, SnapshotHeader, decode_header};
+use crate::manifest::{HEADER_BYTES_MAX, SnapshotHeader};
 use crate::snapshot::{CHUNK_BYTES_MAX, CHUNK_HEAD_BYTES, END_BYTES, MAGIC, PREFIX_BYTES, SNAPSHOT_FORMAT};
 use bytes::{Buf, Bytes, BytesMut};
 
 /// What the bytes have come to.
 #[derive(Debug)]
 pub(crate) enum Event {
-    Header(Arc<SnapshotHeader>),
+    /// Bytes of the header, as they come. Whoever takes them puts them aside: there may be many.
+    HeaderBytes(Bytes),
+    /// They are whole, and as they were sent. Nothing more comes of the decoder until it is [told](Decoder::go_on) what they
+    /// say.
+    HeaderEnd {
+        format: u32,
+        len: usize,
+    },
     /// Bytes of a file, checked; `done` with its last.
     Bytes {
         segment: usize,
@@ -25,11 +32,31 @@ pub(crate) enum Event {
 #[derive(Default)]
 pub(crate) struct Decoder {
     buffer: BytesMut,
-    header: Option<Arc<SnapshotHeader>>,
+    header: Head,
     segment: usize,
     offset: u64,
     position: u64,
     ended: bool,
+}
+
+/// How far the header is.
+#[derive(Default)]
+enum Head {
+    /// Its length has not come.
+    #[default]
+    Unknown,
+    Coming(Coming),
+    /// All of it has come.
+    Whole,
+    Known(Arc<SnapshotHeader>),
+}
+
+struct Coming {
+    format: u32,
+    len: usize,
+    left: usize,
+    crc: u32,
+    hasher: crc32fast::Hasher,
 }
 
 fn invalid(detail: impl Into<String>) -> io::Error {
@@ -51,12 +78,19 @@ impl Decoder {
         match &self.header {
             _ if self.ended && self.buffer.is_empty() => Ok(None),
             _ if self.ended => Err(invalid("bytes follow the snapshot's end")),
-            None => self.next_header(),
-            Some(header) => {
+            Head::Unknown => self.next_prefix(),
+            Head::Coming(_) => self.next_header_bytes(),
+            Head::Whole => Ok(None),
+            Head::Known(header) => {
                 let header = header.clone();
                 self.next_chunk(&header)
             }
         }
+    }
+
+    /// What the header says.
+    pub(crate) fn go_on(&mut self, header: Arc<SnapshotHeader>) {
+        self.header = Head::Known(header);
     }
 
     /// Fails unless the end mark has come.
@@ -80,7 +114,7 @@ impl Decoder {
         self.buffer.split_to(len).freeze()
     }
 
-    fn next_header(&mut self) -> io::Result<Option<Event>> {
+    fn next_prefix(&mut self) -> io::Result<Option<Event>> {
         let magic = self.buffer.len().min(MAGIC.len());
         if self.buffer[..magic] != MAGIC[..magic] {
             return Err(invalid("it does not begin like a snapshot"));
@@ -97,16 +131,30 @@ impl Decoder {
         if len > HEADER_BYTES_MAX {
             return Err(invalid(format!("the snapshot's header says that it has {len} bytes")));
         }
-        if self.buffer.len() < PREFIX_BYTES + len {
+        self.take(PREFIX_BYTES, 0);
+        self.header = Head::Coming(Coming { format, len, left: len, crc, hasher: crc32fast::Hasher::new() });
+        self.next_header_bytes()
+    }
+
+    fn next_header_bytes(&mut self) -> io::Result<Option<Event>> {
+        let Head::Coming(coming) = &mut self.header else { return Ok(None) };
+        if coming.left == 0 {
+            let Coming { format, len, crc, ref hasher, .. } = *coming;
+            if hasher.clone().finalize() != crc {
+                return Err(invalid("the checksum of the snapshot's header does not match"));
+            }
+            self.header = Head::Whole;
+            return Ok(Some(Event::HeaderEnd { format, len }));
+        }
+        let some = coming.left.min(self.buffer.len());
+        if some == 0 {
             return Ok(None);
         }
-        let bytes = self.take(PREFIX_BYTES, len);
-        if crc32fast::hash(&bytes) != crc {
-            return Err(invalid("the checksum of the snapshot's header does not match"));
-        }
-        let header = Arc::new(decode_header(format, &bytes)?);
-        self.header = Some(header.clone());
-        Ok(Some(Event::Header(header)))
+        let bytes = self.buffer.split_to(some).freeze();
+        coming.hasher.update(&bytes);
+        coming.left -= some;
+        self.position += some as u64;
+        Ok(Some(Event::HeaderBytes(bytes)))
     }
 
     fn next_chunk(&mut self, header: &SnapshotHeader) -> io::Result<Option<Event>> {

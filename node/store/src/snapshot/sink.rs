@@ -3,8 +3,8 @@
 //! The bytes are written by a blocking thread, and synced every MiB, so that a large snapshot
 //! never becomes one long stall of the disk for the log. Dropping the sink removes what came.
 
-use std::fs::{self, OpenOptions};
-use std::io;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
@@ -13,7 +13,8 @@ use skep_base::id::ClusterId;
 
 use crate::error::StoreError;
 use crate::files;
-use crate::manifest::SnapshotHeader;
+use crate::from_file::FromFile;
+use crate::manifest::{SnapshotHeader, decode_header, read_header};
 use crate::reader::Reader;
 use crate::segments::SegmentFile;
 use crate::snapshot::decoder::{Decoder, Event};
@@ -90,7 +91,12 @@ impl Receiving {
         self.decoder.push(bytes);
         while let Some(event) = self.decoder.next()? {
             match event {
-                Event::Header(header) => self.header = Some(header),
+                Event::HeaderBytes(bytes) => self.take_header_bytes(&bytes)?,
+                Event::HeaderEnd { format, len } => {
+                    let header = Arc::new(self.read_header(format, len)?);
+                    self.decoder.go_on(header.clone());
+                    self.header = Some(header);
+                }
                 Event::Bytes { segment, offset, bytes, done } => {
                     self.take_segment_bytes(segment, offset, &bytes, done)?;
                 }
@@ -98,6 +104,28 @@ impl Receiving {
             }
         }
         Ok(())
+    }
+
+    /// With many tasks there are a hundred megabytes of them, which are not held in memory.
+    fn take_header_bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let path = self.dir.header();
+        let opened = OpenOptions::new().append(true).create(true).open(&path);
+        let mut file = opened.map_err(StoreError::io("open", &path))?;
+        Ok(file.write_all(bytes).map_err(StoreError::io("write", &path))?)
+    }
+
+    fn read_header(&self, format: u32, len: usize) -> Result<SnapshotHeader, StoreError> {
+        let path = self.dir.header();
+        let mut file = match len {
+            // It is refused by what is read of it.
+            0 => return decode_header(format, &[]),
+            _ => File::open(&path).map_err(StoreError::io("open", &path))?,
+        };
+        let mut source = FromFile::new(&mut file);
+        let header = read_header(format, &mut source, len);
+        let header = source.checked(&path, header)?;
+        fs::remove_file(&path).map_err(StoreError::io("remove", &path))?;
+        Ok(header)
     }
 
     fn take_segment_bytes(

@@ -85,16 +85,21 @@ impl Record for GatewayRecord {
         }
     }
 
-    fn encode(&self) -> Result<(u16, Vec<u8>), CodecError> {
+    fn encode_piece(&self, _format: u16, number: usize, bytes: &mut Vec<u8>) -> Result<bool, CodecError> {
+        if let Some(number) = number.checked_sub(1) {
+            let told = self.told.get(number);
+            told.iter().for_each(|it| bytes.extend_from_slice(&it.document));
+            return Ok(told.is_some());
+        }
         let told =
             self.told.iter().map(|it| (it.number, it.time, it.source.clone(), it.document.len() as u64));
         let head = Head { lineage: self.lineage, told: told.collect(), recent: self.recent.clone() };
-        let mut bytes = vec![0; LEN_BYTES];
-        codec::encode_into(&head, &mut bytes)?;
-        let len = (bytes.len() - LEN_BYTES) as u32;
-        bytes[..LEN_BYTES].copy_from_slice(&len.to_le_bytes());
-        self.told.iter().for_each(|it| bytes.extend_from_slice(&it.document));
-        Ok((Self::FORMATS.1, bytes))
+        let at = bytes.len();
+        bytes.extend_from_slice(&[0; LEN_BYTES]);
+        codec::encode_into(&head, bytes)?;
+        let len = (bytes.len() - at - LEN_BYTES) as u32;
+        bytes[at..at + LEN_BYTES].copy_from_slice(&len.to_le_bytes());
+        Ok(true)
     }
 
     fn decode(_format: u16, bytes: &[u8]) -> Result<Self, Invalid> {

@@ -106,11 +106,7 @@ fn another_past_has_another_lineage_and_none_of_its_numbers() {
 fn a_section_that_no_state_has_is_refused() {
     let told = |number| Told { number, time: Stamp(1), source: "s".into(), document: "{}".into() };
     let good = GatewayRecord { lineage: 7, told: [told(1), told(3)].into(), recent: [(5, 3)].into() };
-    let read = |record: &GatewayRecord| {
-        let mut writer = section::Writer::default();
-        writer.push(record).unwrap();
-        section::find::<GatewayRecord>(&section::read(&writer.finish())?)
-    };
+    let read = |record: &GatewayRecord| section::only::<GatewayRecord>(&section::written(&[record]).unwrap());
     assert_eq!(read(&good), Ok(good.clone()));
     let bad = [
         GatewayRecord { told: [told(3), told(3)].into(), ..good.clone() },

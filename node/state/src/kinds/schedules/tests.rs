@@ -282,11 +282,8 @@ fn a_section_that_no_state_has_is_refused() {
     let first = fire(&world, "a", 2_000, 7);
     came_to(&mut world, propose(first));
     let good = world.kinds.record().schedules;
-    let read = |record: &SchedulesRecord| {
-        let mut writer = section::Writer::default();
-        writer.push(record).unwrap();
-        section::find::<SchedulesRecord>(&section::read(&writer.finish())?)
-    };
+    let read =
+        |record: &SchedulesRecord| section::only::<SchedulesRecord>(&section::written(&[record]).unwrap());
     assert_eq!(read(&good), Ok(good.clone()));
     let held = good.all["a"].clone();
     let with = |name: &str, held: HeldSchedule| SchedulesRecord {

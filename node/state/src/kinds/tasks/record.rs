@@ -24,11 +24,13 @@ use skep_base::codec::{self, CodecError};
 use super::batch::Batch;
 use super::queue::{Queue, Worker};
 use super::room::SLOT_BYTES;
+use super::table::wire::{self, TAG_HERE, TAG_PLACE};
 use super::table::{List, PAGE_SLOTS, Slot, Table};
 use super::{Bodies, Tasks, Timed};
 use crate::heap::{Blob, Heap, Place};
 use crate::kind::{Invalid, KindId, Record};
 use crate::level::Limits;
+use crate::part::Part;
 use crate::task::{Member, TaskOp};
 use check::Check;
 
@@ -66,27 +68,6 @@ impl TasksRecord {
 
 /// The format from which on bytes are places.
 const FILES_FORMAT: u16 = 2;
-
-/// A slot as it is carried, mostly no more.
-const ENCODED_BYTES: usize = 160;
-
-/// Before the bytes themselves, or the bytes of a place.
-const TAG_HERE: u8 = 0;
-const TAG_PLACE: u8 = 1;
-
-/// As the second format has it.
-fn with_tags(mut slot: Slot) -> Slot {
-    let tagged = |tag: u8, bytes: &[u8]| Blob::from(Bytes::from([&[tag][..], bytes].concat()));
-    let tag = |blob: &Blob| match blob {
-        Blob::Empty => Blob::Empty,
-        Blob::Filed(place) => tagged(TAG_PLACE, &place.to_bytes()),
-        Blob::Here(bytes) => tagged(TAG_HERE, bytes),
-    };
-    if let Some(task) = &mut slot.task {
-        (task.payload, task.outcome) = (tag(&task.payload), tag(&task.outcome));
-    }
-    slot
-}
 
 /// What is behind a tag.
 fn untagged(blob: &Blob) -> Result<Blob, Invalid> {
@@ -130,14 +111,18 @@ impl Record for TasksRecord {
         Check::of(self).run()
     }
 
-    fn encode(&self) -> Result<(u16, Vec<u8>), CodecError> {
-        let mut bytes = Vec::new();
-        Ok((self.encode_into(&mut bytes)?, bytes))
+    fn format(&self) -> u16 {
+        if self.places().next().is_some() { FILES_FORMAT } else { Self::FORMATS.0 }
     }
 
-    fn encode_into(&self, bytes: &mut Vec<u8>) -> Result<u16, CodecError> {
-        // What is never written to takes no memory; one that grows by doubling is there twice meanwhile.
-        bytes.reserve(self.table.used() as usize * ENCODED_BYTES);
+    /// The first is all but the slots; then each has those of a page.
+    fn encode_piece(&self, format: u16, number: usize, bytes: &mut Vec<u8>) -> Result<bool, CodecError> {
+        if let Some(page) = number.checked_sub(1) {
+            let Some(page) = self.table.pages.get(page) else { return Ok(false) };
+            page.iter()
+                .try_for_each(|slot| push(&wire::Told { slot, tagged: format >= FILES_FORMAT }, bytes))?;
+            return Ok(true);
+        }
         let head = Head {
             pages: self.table.pages.len() as u32,
             queues: self.queues.len() as u32,
@@ -152,34 +137,32 @@ impl Record for TasksRecord {
         push(&head, bytes)?;
         push(&self.batches, bytes)?;
         self.queues.iter().try_for_each(|queue| push(queue, bytes))?;
-        let format = if self.places().next().is_some() { FILES_FORMAT } else { Self::FORMATS.0 };
-        let mut slots = self.table.pages.iter().flat_map(|page| &**page);
-        slots.try_for_each(|slot| match &slot.task {
-            Some(_) if format >= FILES_FORMAT => push(&with_tags(slot.clone()), bytes),
-            _ => push(slot, bytes),
-        })?;
-        Ok(format)
+        Ok(true)
     }
 
     fn decode(format: u16, mut bytes: &[u8]) -> Result<Self, Invalid> {
-        let Head { pages, queues, free, finished, workers, recent, last_seq, fence, changes } =
-            take(&mut bytes)?;
+        let len = bytes.len();
+        Self::read(format, &mut Part::new(&mut bytes, len))
+    }
+
+    fn read(format: u16, part: &mut Part<'_>) -> Result<Self, Invalid> {
+        let Head { pages, queues, free, finished, workers, recent, last_seq, fence, changes } = take(part)?;
         if pages as usize > slots_max() / PAGE_SLOTS {
             return Err(Invalid(format!("{pages} pages of tasks")));
         }
         if queues as usize > Limits::WIDEST.task_queues_max {
             return Err(Invalid(format!("{queues} queues of tasks")));
         }
-        let batches = take(&mut bytes)?;
-        let queues = (0..queues).map(|_| take(&mut bytes)).collect::<Result<_, _>>()?;
+        let batches = take(part)?;
+        let queues = (0..queues).map(|_| take(part)).collect::<Result<_, _>>()?;
         let mut table = Table { pages: Vec::new(), free };
         let mut bodies = Bodies::default();
         let mut names: BTreeSet<Arc<str>> = workers.keys().cloned().collect();
         for _ in 0..pages {
             // Each slot takes bytes of those that came.
-            let mut page: Vec<Slot> = Vec::new();
+            let mut page: Vec<Slot> = Vec::with_capacity(PAGE_SLOTS);
             for _ in 0..PAGE_SLOTS {
-                let mut slot: Slot = take(&mut bytes)?;
+                let mut slot: Slot = take(part)?;
                 if let Some(task) = &mut slot.task {
                     if format >= FILES_FORMAT {
                         task.payload = untagged(&task.payload)?;
@@ -200,10 +183,8 @@ impl Record for TasksRecord {
             }
             table.pages.push(Arc::new(page));
         }
-        match bytes.is_empty() {
-            true => Ok(Self { table, finished, queues, workers, batches, recent, last_seq, fence, changes }),
-            false => Err(Invalid(format!("{} bytes follow the tasks", bytes.len()))),
-        }
+        part.end()?;
+        Ok(Self { table, finished, queues, workers, batches, recent, last_seq, fence, changes })
     }
 }
 
@@ -216,12 +197,8 @@ fn push(value: &impl Serialize, bytes: &mut Vec<u8>) -> Result<(), CodecError> {
     Ok(())
 }
 
-fn take<T: serde::de::DeserializeOwned>(bytes: &mut &[u8]) -> Result<T, Invalid> {
-    let ends = || Invalid("the tasks end before they are whole".into());
-    let (len, rest) = bytes.split_first_chunk::<4>().ok_or_else(ends)?;
-    let (value, rest) = rest.split_at_checked(u32::from_le_bytes(*len) as usize).ok_or_else(ends)?;
-    *bytes = rest;
-    Ok(codec::decode(value)?)
+fn take<T: serde::de::DeserializeOwned>(part: &mut Part<'_>) -> Result<T, Invalid> {
+    Ok(codec::decode(part.next_counted()?)?)
 }
 
 impl Tasks {

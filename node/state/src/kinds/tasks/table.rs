@@ -3,7 +3,7 @@
 //! A page that a checkpoint holds as well is copied when it is next written to: to capture all of them is to
 //! count up a reference a page. Free slots are a list, too, so that every node gives the same one next.
 
-mod wire;
+pub(super) mod wire;
 
 use std::sync::Arc;
 
@@ -20,8 +20,8 @@ pub(super) const PAGE_SLOTS: usize = 64;
 pub(super) const NONE: u32 = u32::MAX;
 
 /// A place for a task, and its neighbours in the list that it is in.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(into = "WireSlot", from = "WireSlot")]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(from = "WireSlot")]
 pub(super) struct Slot {
     pub prev: u32,
     pub next: u32,
