@@ -1,7 +1,7 @@
 //! Bytes that are read a part at a time: what is large is not there as bytes and as what they say at once.
 
 use crc32fast::Hasher;
-use skep_base::codec::CodecError;
+use skep_base::codec::{CodecError, VALUE_BYTES_MAX};
 
 /// As many are asked for at once, where there are as many.
 const ASKED_BYTES: usize = 64 * 1024;
@@ -64,11 +64,14 @@ impl<'a> Part<'a> {
         Ok(&self.buffer[at..self.at])
     }
 
-    /// Takes as many as the four before them say.
+    /// Takes as many as the four before them say, which are no more than a value has that is decoded.
     pub fn next_counted(&mut self) -> Result<&[u8], CodecError> {
         let len = self.next(4)?;
-        let len = u32::from_le_bytes([len[0], len[1], len[2], len[3]]);
-        self.next(len as usize)
+        let len = u32::from_le_bytes([len[0], len[1], len[2], len[3]]) as usize;
+        if len > VALUE_BYTES_MAX {
+            return Err(CodecError::TooLarge);
+        }
+        self.next(len)
     }
 
     /// Refuses what is left.

@@ -54,8 +54,8 @@ pub(crate) fn write(path: &Path, generation: u64, header: &SnapshotHeader) -> Re
     })
 }
 
-/// Reads the checkpoint, if there is one: twice, so that nothing is believed before its checksum is known to be right, and
-/// a part at a time.
+/// Reads the checkpoint, if there is one: twice, so that nothing is made of it before its checksum is known to be right,
+/// and a part at a time. What is made of it has that checksum, too.
 pub(crate) fn read(path: &Path) -> Result<Option<Checkpoint>, StoreError> {
     let mut file = match File::open(path) {
         Ok(file) => file,
@@ -94,6 +94,9 @@ fn read_from(source: &mut FromFile<'_>, len: u64, path: &Path) -> Result<Checkpo
     source.fill(&mut generation)?;
     let header = read_header(format, source, len - GENERATION_BYTES);
     let header = header.map_err(|error| corrupt(&error.to_string()))?;
+    if !source.has(u32_at(16)) {
+        return Err(corrupt("it was read twice, and is not the same"));
+    }
     Ok(Checkpoint { generation: u64::from_le_bytes(generation), header })
 }
 

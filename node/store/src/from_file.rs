@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
+use crc32fast::Hasher;
 use skep_base::codec::CodecError;
 use skep_state::part::Source;
 
@@ -14,6 +15,8 @@ const LOOK_BYTES: usize = 256 * 1024;
 
 pub(crate) struct FromFile<'a> {
     file: &'a mut File,
+    /// Of what was read since it was last sought.
+    crc: Hasher,
     failed: Option<io::Error>,
 }
 
@@ -23,25 +26,28 @@ impl Source for FromFile<'_> {
             let said = CodecError::Invalid(error.to_string());
             self.failed = Some(error);
             said
-        })
+        })?;
+        self.crc.update(bytes);
+        Ok(())
     }
 }
 
 impl<'a> FromFile<'a> {
     /// From where the file stands.
     pub(crate) fn new(file: &'a mut File) -> Self {
-        FromFile { file, failed: None }
+        FromFile { file, crc: Hasher::new(), failed: None }
     }
 
     /// Goes on from this byte of the file.
     pub(crate) fn seek(&mut self, at: u64) -> Result<(), CodecError> {
+        self.crc = Hasher::new();
         let sought = self.file.seek(SeekFrom::Start(at));
         sought.map(drop).map_err(|error| CodecError::Invalid(error.to_string()))
     }
 
     /// The checksum of the next so many bytes.
     pub(crate) fn checksum(&mut self, mut len: usize) -> Result<u32, CodecError> {
-        let (mut hasher, mut bytes) = (crc32fast::Hasher::new(), vec![0; LOOK_BYTES.min(len)]);
+        let (mut hasher, mut bytes) = (Hasher::new(), vec![0; LOOK_BYTES.min(len)]);
         while len > 0 {
             let some = len.min(bytes.len());
             self.fill(&mut bytes[..some])?;
@@ -49,6 +55,11 @@ impl<'a> FromFile<'a> {
             len -= some;
         }
         Ok(hasher.finalize())
+    }
+
+    /// Whether what was read since it was last sought has this checksum: a disk may give other bytes than it gave before.
+    pub(crate) fn has(&self, checksum: u32) -> bool {
+        self.crc.clone().finalize() == checksum
     }
 
     /// What the bytes came to; where the disk did not give them, that.

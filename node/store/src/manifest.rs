@@ -223,6 +223,10 @@ fn read_sections(source: &mut dyn Source, len: usize) -> Result<SnapshotHeader, 
     source.fill(&mut files)?;
     let files = u32::from_le_bytes(files) as usize;
     let sections = rest.checked_sub(files).ok_or_else(ends)?;
+    // None that is decoded is larger, and no memory is taken for one that says so.
+    if files > codec::VALUE_BYTES_MAX {
+        return Err(StoreError::Codec(codec::CodecError::TooLarge));
+    }
     let Files { last_log_id, membership, segments } = codec::decode(Part::new(source, files).next(files)?)?;
     let kinds = KindsRecord::read(source, sections)?;
     let mut all = segments.into_iter().peekable();

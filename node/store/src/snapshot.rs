@@ -381,12 +381,15 @@ pub struct SnapshotInfo {
     pub file_bytes: u64,
 }
 
-fn header_of(path: &Path, format: u32, len: usize) -> Result<Arc<SnapshotHeader>, StoreError> {
+fn header_of(path: &Path, format: u32, len: usize, crc: u32) -> Result<Arc<SnapshotHeader>, StoreError> {
     let mut file = File::open(path).map_err(StoreError::io("open", path))?;
     let mut source = FromFile::new(&mut file);
     source.seek(PREFIX_BYTES as u64)?;
-    let found = read_header(format, &mut source, len);
-    let found = found.map_err(|error| StoreError::corrupt(path, PREFIX_BYTES as u64, error.to_string()));
+    let corrupt = |detail: String| StoreError::corrupt(path, PREFIX_BYTES as u64, detail);
+    let mut found = read_header(format, &mut source, len).map_err(|error| corrupt(error.to_string()));
+    if found.is_ok() && !source.has(crc) {
+        found = Err(corrupt("it was read twice, and is not the same".into()));
+    }
     source.checked(path, found).map(Arc::new)
 }
 
@@ -407,8 +410,8 @@ pub fn inspect(path: &Path) -> Result<SnapshotInfo, StoreError> {
             .next()
             .map_err(|error| StoreError::corrupt(path, decoder.position(), error.to_string()))?
         {
-            if let Event::HeaderEnd { format, len } = event {
-                let found = header_of(path, format, len)?;
+            if let Event::HeaderEnd { format, len, crc } = event {
+                let found = header_of(path, format, len, crc)?;
                 decoder.go_on(found.clone());
                 header = Some(found);
             }

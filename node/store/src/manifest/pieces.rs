@@ -28,6 +28,9 @@ pub(crate) struct Outline {
 pub(crate) struct Progress {
     has_front: bool,
     sections: section::Progress,
+    /// Of what was made.
+    crc: Hasher,
+    len: usize,
 }
 
 impl SnapshotHeader {
@@ -69,8 +72,27 @@ impl SnapshotHeader {
         Ok(bytes)
     }
 
-    /// Appends its next bytes until there are at least so many, or none are left; whether some may be left.
+    /// Appends its next bytes until there are at least so many, or none are left; whether some may be left. What they
+    /// come to is what the outline says, which was made of them before: else the last of them are an error.
     pub(crate) fn fill(
+        &self,
+        outline: &Outline,
+        progress: &mut Progress,
+        enough: usize,
+        bytes: &mut Vec<u8>,
+    ) -> Result<bool, CodecError> {
+        let from = bytes.len();
+        let are_left = self.fill_some(outline, progress, enough, bytes)?;
+        progress.crc.update(&bytes[from..]);
+        progress.len += bytes.len() - from;
+        let crc = |hasher: &Hasher| hasher.clone().finalize();
+        if !are_left && (progress.len, crc(&progress.crc)) != (outline.len, crc(&outline.crc)) {
+            return Err(CodecError::Invalid("its bytes are not those that were counted before".into()));
+        }
+        Ok(are_left)
+    }
+
+    fn fill_some(
         &self,
         outline: &Outline,
         progress: &mut Progress,
@@ -97,5 +119,25 @@ impl SnapshotHeader {
         let mut bytes = Vec::with_capacity(outline.len);
         self.fill(&outline, &mut Progress::default(), usize::MAX, &mut bytes)?;
         Ok((outline.format, bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_that_are_not_those_of_the_outline_are_an_error_before_they_are_all_there() {
+        let mut header = SnapshotHeader::empty();
+        for level in [Level::FIRST, Level::SECTIONS] {
+            header.kinds.common.level = level;
+            let mut outline = header.outline().unwrap();
+            let fill = |outline: &Outline| {
+                header.fill(outline, &mut Progress::default(), usize::MAX, &mut Vec::new())
+            };
+            assert!(matches!(fill(&outline), Ok(false)));
+            outline.crc.update(b"more");
+            assert!(fill(&outline).is_err());
+        }
     }
 }

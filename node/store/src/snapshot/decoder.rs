@@ -18,6 +18,8 @@ pub(crate) enum Event {
     HeaderEnd {
         format: u32,
         len: usize,
+        /// Theirs, for who reads them where they were put aside.
+        crc: u32,
     },
     /// Bytes of a file, checked; `done` with its last.
     Bytes {
@@ -144,7 +146,7 @@ impl Decoder {
                 return Err(invalid("the checksum of the snapshot's header does not match"));
             }
             self.header = Head::Whole;
-            return Ok(Some(Event::HeaderEnd { format, len }));
+            return Ok(Some(Event::HeaderEnd { format, len, crc }));
         }
         let some = coming.left.min(self.buffer.len());
         if some == 0 {

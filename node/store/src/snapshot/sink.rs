@@ -35,6 +35,8 @@ struct Receiving {
     is_begun: bool,
     decoder: Decoder,
     header: Option<Arc<SnapshotHeader>>,
+    /// Where the header's bytes are put aside while they come.
+    aside: Option<File>,
     files: Vec<Arc<SegmentFile>>,
     unsynced: u64,
 }
@@ -55,6 +57,7 @@ impl SnapshotSink {
                 is_begun: false,
                 decoder: Decoder::default(),
                 header: None,
+                aside: None,
                 files: Vec::new(),
                 unsynced: 0,
             }),
@@ -92,8 +95,8 @@ impl Receiving {
         while let Some(event) = self.decoder.next()? {
             match event {
                 Event::HeaderBytes(bytes) => self.take_header_bytes(&bytes)?,
-                Event::HeaderEnd { format, len } => {
-                    let header = Arc::new(self.read_header(format, len)?);
+                Event::HeaderEnd { format, len, crc } => {
+                    let header = Arc::new(self.read_header(format, len, crc)?);
                     self.decoder.go_on(header.clone());
                     self.header = Some(header);
                 }
@@ -109,20 +112,33 @@ impl Receiving {
     /// With many tasks there are a hundred megabytes of them, which are not held in memory.
     fn take_header_bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
         let path = self.dir.header();
-        let opened = OpenOptions::new().append(true).create(true).open(&path);
-        let mut file = opened.map_err(StoreError::io("open", &path))?;
-        Ok(file.write_all(bytes).map_err(StoreError::io("write", &path))?)
+        let mut file = match self.aside.take() {
+            Some(file) => file,
+            None => File::create_new(&path).map_err(StoreError::io("create", &path))?,
+        };
+        file.write_all(bytes).map_err(StoreError::io("write", &path))?;
+        self.unsynced += bytes.len() as u64;
+        if self.unsynced >= SYNC_BYTES {
+            file.sync_data().map_err(StoreError::sync(&path))?;
+            self.unsynced = 0;
+        }
+        self.aside = Some(file);
+        Ok(())
     }
 
-    fn read_header(&self, format: u32, len: usize) -> Result<SnapshotHeader, StoreError> {
+    fn read_header(&mut self, format: u32, len: usize, crc: u32) -> Result<SnapshotHeader, StoreError> {
         let path = self.dir.header();
+        self.aside = None;
         let mut file = match len {
             // It is refused by what is read of it.
             0 => return decode_header(format, &[]),
             _ => File::open(&path).map_err(StoreError::io("open", &path))?,
         };
         let mut source = FromFile::new(&mut file);
-        let header = read_header(format, &mut source, len);
+        let mut header = read_header(format, &mut source, len);
+        if header.is_ok() && !source.has(crc) {
+            header = Err(StoreError::corrupt(&path, 0, "these are not the bytes that came"));
+        }
         let header = source.checked(&path, header)?;
         fs::remove_file(&path).map_err(StoreError::io("remove", &path))?;
         Ok(header)
