@@ -9,7 +9,7 @@
 //! else. To each other one a balancer sends one frame of counts at a time, again and again until it is said to be seen,
 //! and meanwhile sums up what comes: what is lost is sent again, and nothing counts twice.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use crate::limit::{Neighbours, Who};
@@ -20,6 +20,12 @@ pub const ENTRIES_MAX: usize = 60;
 pub const WAITING_MAX: usize = 65_536;
 /// How long a frame is waited for to be seen, before it is sent again.
 pub const AGAIN: Duration = Duration::from_millis(100);
+/// Shortest time from a frame to the next one.
+pub const PAUSE: Duration = Duration::from_millis(5);
+/// How long a frame is sent again and again. What was to be told meanwhile is let go, for it would all be owed at once.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+/// Between two frames to who has not answered for so long.
+pub const SELDOM: Duration = Duration::from_secs(1);
 
 const VERSION: u8 = 1;
 const COUNTS: u8 = 0;
@@ -139,42 +145,81 @@ pub struct Outgoing {
     /// What was sent, until it is seen.
     sent: Vec<Entry>,
     sent_at: Option<Instant>,
+    /// Since when it was not seen.
+    unseen_since: Option<Instant>,
+    /// Nothing was seen for long.
+    is_deaf: bool,
     waiting: HashMap<(u64, Who), u32>,
+    /// Its keys, as they came.
+    order: VecDeque<(u64, Who)>,
 }
 
 impl Outgoing {
     /// Numbers begin behind this one. Who was lost sight of and is met again has the numbers before it in mind: so it
     /// rises by more than there are frames, as the microseconds of a run do.
     pub fn begin(number: u64) -> Self {
-        Self { number, sent: Vec::new(), sent_at: None, waiting: HashMap::new() }
+        Self {
+            number,
+            sent: Vec::new(),
+            sent_at: None,
+            unseen_since: None,
+            is_deaf: false,
+            waiting: HashMap::new(),
+            order: VecDeque::new(),
+        }
     }
 
     /// Whether there was room.
     pub fn add(&mut self, entry: Entry) -> bool {
-        let has_room = self.waiting.len() < WAITING_MAX;
-        match self.waiting.get_mut(&(entry.limit, entry.who)) {
+        let (key, has_room) = ((entry.limit, entry.who), self.waiting.len() < WAITING_MAX);
+        match self.waiting.get_mut(&key) {
             Some(count) => *count = count.saturating_add(entry.count),
-            None if has_room => drop(self.waiting.insert((entry.limit, entry.who), entry.count)),
+            None if has_room => {
+                self.waiting.insert(key, entry.count);
+                self.order.push_back(key);
+            }
             None => return false,
         }
         true
     }
 
+    /// Requests of which the other one will not hear, for it has said nothing for too long.
+    pub fn give_up(&mut self, now: Instant) -> u64 {
+        let is_over = |since: Instant| now.saturating_duration_since(since) >= PATIENCE;
+        if !self.unseen_since.is_some_and(is_over) {
+            return 0;
+        }
+        let lost = self.sent.iter().map(|it| it.count).chain(self.waiting.values().copied());
+        let lost = lost.map(u64::from).sum();
+        self.sent.clear();
+        self.waiting.clear();
+        self.order.clear();
+        (self.unseen_since, self.is_deaf) = (None, true);
+        lost
+    }
+
     /// What is to be sent now, if anything is.
     pub fn next(&mut self, from: u64, to: u64, now: Instant) -> Option<Frame> {
+        let pause = match (self.is_deaf, self.sent.is_empty()) {
+            (true, _) => SELDOM,
+            (false, true) => PAUSE,
+            (false, false) => AGAIN,
+        };
+        if self.sent_at.is_some_and(|at| now.saturating_duration_since(at) < pause) {
+            return None;
+        }
         if self.sent.is_empty() {
-            let keys: Vec<_> = self.waiting.keys().take(ENTRIES_MAX).copied().collect();
+            let keys = self.order.drain(..self.order.len().min(ENTRIES_MAX));
             let entry = |(limit, who)| {
                 let count = self.waiting.remove(&(limit, who))?;
                 Some(Entry { limit, who, count })
             };
-            self.sent = keys.into_iter().filter_map(entry).collect();
+            self.sent = keys.filter_map(entry).collect();
             if self.sent.is_empty() {
                 return None;
             }
             self.number += 1;
-        } else if self.sent_at.is_some_and(|at| now.saturating_duration_since(at) < AGAIN) {
-            return None;
+            self.unseen_since = Some(now);
         }
         self.sent_at = Some(now);
         Some(Frame { from, to, number: self.number, body: Body::Counts(self.sent.clone()) })
@@ -184,6 +229,7 @@ impl Outgoing {
     pub fn seen(&mut self, number: u64) {
         if number == self.number {
             self.sent.clear();
+            (self.unseen_since, self.is_deaf) = (None, false);
         }
     }
 }

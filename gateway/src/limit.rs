@@ -155,7 +155,7 @@ impl Limit {
     }
 
     /// Between two requests at the rate; rounded up, for the rate is never exceeded.
-    fn step(&self) -> u64 {
+    pub fn step(&self) -> u64 {
         (self.per.seconds() * TICKS_PER_S).div_ceil(u64::from(self.rate.max(1)))
     }
 
@@ -167,13 +167,18 @@ impl Limit {
     /// Counts a request at this time, for who was remembered with `tat`; or says how many ticks it is too early.
     pub fn take(&self, tat: u64, now: u64) -> Result<Taken, u64> {
         let (step, depth) = (self.step(), self.depth());
-        // By a limit that said something else it may be further ahead: no longer than by this one is anybody kept out.
-        let ahead = tat.saturating_sub(now).min(self.most_owed()).saturating_add(step);
+        let ahead = tat.saturating_sub(now).saturating_add(step);
         if ahead > depth {
             return Err(ahead - depth);
         }
         let left = u32::try_from((depth - ahead) / step).unwrap_or(u32::MAX);
         Ok(Taken { tat: now.saturating_add(ahead), left, full_in: ahead })
+    }
+
+    /// What is to be remembered of who is remembered by a limit with another step: as many requests are owed by this one.
+    pub fn rescaled(&self, tat: u64, now: u64, step: u64) -> u64 {
+        let owed = u128::from(tat.saturating_sub(now)) * u128::from(self.step()) / u128::from(step.max(1));
+        now.saturating_add(u64::try_from(owed).unwrap_or(u64::MAX).min(self.most_owed()))
     }
 
     /// What is to be remembered where a request that was counted is not let in after all.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use skep_gateway::exchange::{Body, Entry, Frame, Incoming, Outgoing};
 use skep_gateway::limit::Scope;
-use skep_members::gossip::{Gossip, NodeState, Program, View};
+use skep_members::gossip::{Gossip, NodeState, PeerRecord, Program, View};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::core::rates::Held;
@@ -20,6 +20,8 @@ use crate::core::shared::Shared;
 
 /// Between two looks at what is to be told.
 const LOOK: Duration = Duration::from_millis(20);
+/// How long one that gossip does not show is kept in mind: a pause of its process is no end.
+const KEPT: Duration = Duration::from_secs(5);
 /// Most other balancers that are told.
 const PEERS_MAX: usize = 64;
 
@@ -32,6 +34,8 @@ struct Peer {
     /// Where it gossips.
     address: SocketAddr,
     outgoing: Outgoing,
+    /// When gossip showed it last.
+    seen: Instant,
 }
 
 /// This run, and the others by theirs.
@@ -77,18 +81,20 @@ pub(super) async fn run(gossip: Gossip, shared: Arc<Shared>) {
 impl Exchange {
     /// Who is there, and who is not any more: that one's run is over, or it hears of nothing meanwhile.
     fn meet(&mut self, view: &View) {
-        let is_there = |it: &&skep_members::gossip::PeerRecord| {
-            it.program == Program::Balancer && it.state != NodeState::Left
-        };
-        let seen: Vec<(u64, SocketAddr)> =
-            view.live.iter().filter(is_there).map(|it| (it.id.0, it.peer)).take(PEERS_MAX).collect();
-        let ids: HashSet<u64> = seen.iter().map(|(id, _)| *id).collect();
-        self.peers.retain(|id, _| ids.contains(id));
-        for (id, address) in seen {
-            let begin =
-                || Peer { address, outgoing: Outgoing::begin(self.began.elapsed().as_micros() as u64) };
-            self.peers.entry(id).or_insert_with(begin).address = address;
+        let is_one = |it: &&PeerRecord| it.program == Program::Balancer;
+        let (left, there): (Vec<&PeerRecord>, Vec<&PeerRecord>) =
+            view.live.iter().filter(is_one).partition(|it| it.state == NodeState::Left);
+        let now = Instant::now();
+        for record in there.into_iter().take(PEERS_MAX) {
+            let (address, seen) = (record.peer, now);
+            let outgoing = || Outgoing::begin(self.began.elapsed().as_micros() as u64);
+            let peer =
+                self.peers.entry(record.id.0).or_insert_with(|| Peer { address, outgoing: outgoing(), seen });
+            (peer.address, peer.seen) = (address, seen);
         }
+        let has_left: HashSet<u64> = left.into_iter().map(|it| it.id.0).collect();
+        self.peers.retain(|id, peer| !has_left.contains(id) && now.duration_since(peer.seen) < KEPT);
+        let ids: HashSet<u64> = self.peers.keys().copied().collect();
         if self.incoming.len() > RUNS_MAX {
             self.incoming.retain(|id, _| ids.contains(id));
         }
@@ -100,13 +106,14 @@ impl Exchange {
         let exchanged = &self.shared.rates.exchanged;
         let mut taken: Vec<Entry> = Vec::new();
         self.shared.rates.take_untold(|entry| taken.push(entry));
+        let now = Instant::now();
         for peer in self.peers.values_mut() {
+            exchanged.untold.fetch_add(peer.outgoing.give_up(now), Relaxed);
             for entry in &taken {
                 let count = if peer.outgoing.add(*entry) { &exchanged.told } else { &exchanged.untold };
                 count.fetch_add(entry.count.into(), Relaxed);
             }
         }
-        let now = Instant::now();
         for (id, peer) in &mut self.peers {
             if let Some(frame) = peer.outgoing.next(self.me, *id, now) {
                 self.gossip.say(peer.address, &frame.encode()).await;

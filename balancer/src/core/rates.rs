@@ -44,15 +44,17 @@ struct Slot {
     limit: u64,
     who: Who,
     tat: u64,
+    /// Between two requests by its limit.
+    step: u64,
     /// How far ahead its limit lets it come.
     depth: u64,
-    /// Requests that others are to hear of.
-    untold: u32,
+    /// Requests that others are to hear of; fewer than none where one was told and given back.
+    untold: i32,
 }
 
 impl Default for Slot {
     fn default() -> Self {
-        Self { limit: 0, who: Who::Anybody, tat: 0, depth: 1, untold: 0 }
+        Self { limit: 0, who: Who::Anybody, tat: 0, step: 1, depth: 1, untold: 0 }
     }
 }
 
@@ -135,7 +137,7 @@ impl Rates {
         let Some(slot) = table.slot(&mut set, held, who, now) else { return Err(0) };
         let taken = held.limit.take(slot.tat, now)?;
         slot.tat = taken.tat;
-        if held.limit.scope == Scope::Cluster && self.peers() > 0 {
+        if self.is_told(held) {
             slot.untold = slot.untold.saturating_add(1);
             table.mark(at);
         }
@@ -144,8 +146,9 @@ impl Rates {
 
     /// How many ticks a request would come too early.
     pub fn too_early(&self, held: &Held, who: Who, now: u64) -> Option<u64> {
-        let set = self.table(held.limit.by).set(self.set_of(held.id, who));
-        let slot = set.iter().find(|it| it.is_of(held.id, who))?;
+        let mut set = self.table(held.limit.by).set(self.set_of(held.id, who));
+        let slot = set.iter_mut().find(|it| it.is_of(held.id, who))?;
+        slot.obey(held, now);
         held.limit.take(slot.tat, now).err()
     }
 
@@ -154,7 +157,9 @@ impl Rates {
         let mut set = self.table(held.limit.by).set(self.set_of(held.id, who));
         if let Some(slot) = set.iter_mut().find(|it| it.is_of(held.id, who)) {
             slot.tat = held.limit.give_back(slot.tat);
-            slot.untold = slot.untold.saturating_sub(1);
+            if self.is_told(held) {
+                slot.untold = slot.untold.saturating_sub(1);
+            }
         }
     }
 
@@ -165,6 +170,11 @@ impl Rates {
         if let Some(slot) = table.slot(&mut set, held, who, now) {
             slot.tat = held.limit.owe(slot.tat, now, count);
         }
+    }
+
+    /// Whether others are to hear of its requests.
+    fn is_told(&self, held: &Held) -> bool {
+        held.limit.scope == Scope::Cluster && self.peers() > 0
     }
 
     /// Other balancers who hear of it.
@@ -217,6 +227,16 @@ impl Slot {
     fn is_of(&self, limit: u64, who: Who) -> bool {
         self.limit == limit && self.who == who
     }
+
+    /// By what its limit says now.
+    fn obey(&mut self, held: &Held, now: u64) {
+        let step = held.limit.step();
+        if self.step != step {
+            self.tat = held.limit.rescaled(self.tat, now, self.step);
+            self.step = step;
+        }
+        self.depth = held.limit.depth();
+    }
 }
 
 impl Keys {
@@ -227,17 +247,17 @@ impl Keys {
 
     /// The slot of a key: where it has none, that of who owes least.
     fn slot<'a>(&self, set: &'a mut Set, held: &Held, who: Who, now: u64) -> Option<&'a mut Slot> {
-        let depth = held.limit.depth();
         if let Some(at) = set.iter().position(|it| it.is_of(held.id, who)) {
             let slot = set.get_mut(at)?;
-            slot.depth = depth;
+            slot.obey(held, now);
             return Some(slot);
         }
         let slot = set.iter_mut().min_by_key(|it| it.owes(now))?;
         if slot.tat > now {
             self.forgotten.fetch_add(1, Relaxed);
         }
-        *slot = Slot { limit: held.id, who, tat: 0, depth, untold: 0 };
+        let (step, depth) = (held.limit.step(), held.limit.depth());
+        *slot = Slot { limit: held.id, who, tat: 0, step, depth, untold: 0 };
         Some(slot)
     }
 
@@ -265,7 +285,7 @@ impl Keys {
                 // Under the lock under which it is set: what comes behind sets it again.
                 word.fetch_and(!(1 << bit), Relaxed);
                 for slot in set.iter_mut().filter(|it| it.untold > 0) {
-                    let count = std::mem::take(&mut slot.untold);
+                    let count = std::mem::take(&mut slot.untold).unsigned_abs();
                     each(Entry { limit: slot.limit, who: slot.who, count });
                 }
             }

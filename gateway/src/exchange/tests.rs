@@ -119,5 +119,27 @@ fn who_hears_nothing_is_not_told_without_end() {
     out.seen(first.number - 1);
     assert_eq!(out.next(1, 2, now + AGAIN), None, "it is of no other frame");
     out.seen(first.number);
-    assert_eq!(out.next(1, 2, now).unwrap().number, first.number + 1);
+    assert_eq!(out.next(1, 2, now + AGAIN), None, "there is a pause between two");
+    assert_eq!(out.next(1, 2, now + AGAIN + PAUSE).unwrap().number, first.number + 1);
+}
+
+#[test]
+fn who_says_nothing_for_long_is_asked_seldom_and_not_told_of_what_was() {
+    let mut out = Outgoing::begin(0);
+    assert!(out.add(entry(1, 2)));
+    let now = Instant::now();
+    let first = out.next(1, 2, now).unwrap();
+    assert!(out.add(entry(3, 4)));
+    assert_eq!(out.give_up(now + PATIENCE - PAUSE), 0);
+    let now = now + PATIENCE;
+    assert_eq!((out.give_up(now), out.give_up(now)), (6, 0));
+    assert!(out.add(entry(5, 6)));
+    let next = out.next(1, 2, now).unwrap();
+    assert_eq!(next.number, first.number + 1, "what was lost on the way counts no more");
+    assert_eq!(next.body, Body::Counts(vec![entry(5, 6)]));
+    assert_eq!(out.next(1, 2, now + AGAIN), None);
+    assert!(out.next(1, 2, now + SELDOM).is_some());
+    out.seen(next.number);
+    assert!(out.add(entry(7, 8)));
+    assert!(out.next(1, 2, now + SELDOM + PAUSE).is_some(), "it is there again");
 }

@@ -176,13 +176,22 @@ fn limits_of_a_route_are_told_apart_over_balancers_and_each_is_the_same_whatever
     assert_ne!(one.id("s"), one.id("r"));
 }
 
-/// A day's debt is nothing that a limit of a second would make.
 #[test]
-fn who_owes_by_what_a_limit_said_before_is_kept_out_for_no_longer_than_by_what_it_says() {
-    let (before, after) = (limit(1, Per::Hour, 24), limit(10, Per::Second, 5));
-    let tat = (0..24).fold(0, |tat, _| before.take(tat, 0).unwrap().tat);
-    assert!(seconds(after.take(tat, 0).unwrap_err()) <= 5 + 16);
-    assert!(after.take(before.take(0, 0).unwrap().tat, 0).is_err(), "and owes");
+fn who_owes_by_what_a_limit_said_before_owes_as_many_requests_by_what_it_says() {
+    let (slow, fast) = (limit(1, Per::Hour, 24), limit(10, Per::Second, 5));
+    let spent = |it: Limit| (0..it.burst).fold(9, |tat, _| it.take(tat, 9).unwrap().tat);
+    // 24 of them, of which the last but four are over after two seconds.
+    let tat = fast.rescaled(spent(slow), 9, slow.step());
+    let wait = fast.take(tat, 9).unwrap_err();
+    assert_eq!(seconds(wait), 2);
+    assert_eq!(fast.take(tat, 9 + wait - 1), Err(1));
+    assert_eq!(fast.take(tat, 9 + wait).unwrap().left, 0);
+    // And five of 24 the other way.
+    let tat = slow.rescaled(spent(fast), 9, fast.step());
+    assert_eq!(slow.take(tat, 9).unwrap().left, 24 - 5 - 1);
+    // No more than anybody may owe.
+    assert!(seconds(fast.rescaled(u64::MAX, 9, 1)) <= 5 + 16);
+    assert_eq!(fast.rescaled(3, 9, slow.step()), 9);
 }
 
 #[test]
