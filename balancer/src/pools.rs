@@ -19,6 +19,7 @@ pub mod tls;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize};
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
 use tokio::sync::Notify;
@@ -26,6 +27,9 @@ use tokio::sync::Notify;
 use self::backends::BackendSet;
 use self::orders::Orders;
 use self::tls::BackendTls;
+
+/// Time for a connection to a service's server, and the handshake on it: it may be far.
+const FAR_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A named set of backends.
 #[derive(Debug)]
@@ -39,7 +43,7 @@ pub struct Pool {
     pub tls: Option<BackendTls>,
     set: ArcSwap<BackendSet>,
     /// What operators set of them.
-    pub orders: Orders,
+    pub orders: Arc<Orders>,
     /// Requests of all cores that wait for one of them.
     pub waiting: AtomicUsize,
     /// Told after each change of the set; for one listener.
@@ -58,12 +62,21 @@ pub struct Limits {
 
 impl Pool {
     pub fn new(name: &str, are_nodes: bool, tls: Option<BackendTls>) -> Arc<Self> {
+        Self::with(name, are_nodes, tls, Arc::default())
+    }
+
+    /// Another in its place, whose backends are spoken to like this: what operators set of them goes on.
+    pub fn replaced(&self, tls: Option<BackendTls>) -> Arc<Self> {
+        Self::with(&self.name, self.are_nodes, tls, self.orders.clone())
+    }
+
+    fn with(name: &str, are_nodes: bool, tls: Option<BackendTls>, orders: Arc<Orders>) -> Arc<Self> {
         Arc::new(Self {
             name: name.into(),
             are_nodes,
             tls,
             set: ArcSwap::default(),
-            orders: Orders::default(),
+            orders,
             waiting: AtomicUsize::new(0),
             changed: Notify::new(),
             limits: Limits::default(),
@@ -73,6 +86,14 @@ impl Pool {
     /// What it is at this moment.
     pub fn load(&self) -> Guard<Arc<BackendSet>> {
         self.set.load()
+    }
+
+    /// Time for a connection, where `usual` is what others have.
+    pub(crate) fn connect_timeout(&self, usual: Duration) -> Duration {
+        match &self.tls {
+            Some(tls) if tls.is_of_service() => usual.max(FAR_CONNECT_TIMEOUT),
+            _ => usual,
+        }
     }
 
     /// Replaces it as a whole.

@@ -5,8 +5,8 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use skep_gateway::Table;
@@ -40,19 +40,27 @@ pub(super) struct Services {
 struct Running {
     pool: Arc<Pool>,
     service: watch::Sender<Service>,
+    names: Arc<Mutex<Names>>,
     /// They end when this is dropped.
     _tasks: JoinSet<()>,
 }
 
 impl Running {
-    fn begin(name: &str, service: Service) -> Self {
-        let pool = Pool::new(name, false, service.tls.as_ref().map(BackendTls::of_service));
+    /// In the place of one whose servers were spoken to otherwise: what operators set of them, and what names were seen
+    /// to mean, goes on.
+    fn begin(name: &str, service: Service, before: Option<&Self>) -> Self {
+        let tls = service.tls.as_ref().map(BackendTls::of_service);
+        let (pool, names) = match before {
+            Some(before) => (before.pool.replaced(tls), held(&before.names).clone()),
+            None => (Pool::new(name, false, tls), Names::default()),
+        };
+        let names = Arc::new(Mutex::new(names));
         let (service, changes) = watch::channel(service);
         let (targets, source) = watch::channel(Vec::new());
         let mut tasks = JoinSet::new();
         tasks.spawn(registry::follow(pool.clone(), source));
-        tasks.spawn(follow(changes, targets));
-        Self { pool, service, _tasks: tasks }
+        tasks.spawn(follow(changes, names.clone(), targets));
+        Self { pool, service, names, _tasks: tasks }
     }
 }
 
@@ -63,8 +71,9 @@ impl Services {
         let (mut pools, mut new) = (vec![nodes.clone()], JoinSet::new());
         for (name, service) in table.services.iter().skip(1) {
             // Connections that were made to whom another word was believed are not kept.
-            if self.running.get(name).is_none_or(|it| it.service.borrow().tls != service.tls) {
-                let running = Running::begin(name, service.clone());
+            let before = self.running.get(name);
+            if before.is_none_or(|it| it.service.borrow().tls != service.tls) {
+                let running = Running::begin(name, service.clone(), before);
                 let pool = running.pool.clone();
                 new.spawn(async move { pool.answers().await });
                 self.replaced.extend(self.running.insert(name.clone(), running));
@@ -96,14 +105,17 @@ impl Services {
 }
 
 /// Keeps a pool's source at what a service says and its names' answers show.
-async fn follow(mut service: watch::Receiver<Service>, targets: watch::Sender<Vec<Target>>) {
-    let mut names = Names::default();
+async fn follow(
+    mut service: watch::Receiver<Service>,
+    names: Arc<Mutex<Names>>,
+    targets: watch::Sender<Vec<Target>>,
+) {
     let mut pause = Duration::ZERO;
     loop {
         let now = service.borrow_and_update().clone();
         let seeds = seeds(&now);
-        names.known.retain(|seed, _| seeds.contains(seed));
-        let mut found = of(&now, &names);
+        held(&names).known.retain(|seed, _| seeds.contains(seed));
+        let mut found = of(&now, &held(&names));
         if found.is_empty() {
             // Until one of its names has an address: a name that is new, or mistyped, takes nobody's servers away.
             found.clone_from(&targets.borrow());
@@ -122,7 +134,7 @@ async fn follow(mut service: watch::Receiver<Service>, targets: watch::Sender<Ve
             }
             answers = look_up(seeds.clone(), pause), if !seeds.is_empty() => {
                 for (seed, answer) in answers {
-                    names.note(&seed, &answer);
+                    held(&names).note(&seed, &answer);
                 }
                 pause = LOOKUP_INTERVAL;
             }
@@ -151,8 +163,12 @@ async fn look_up(seeds: Vec<Seed>, pause: Duration) -> Vec<(Seed, Vec<SocketAddr
     asked.join_all().await
 }
 
+fn held(names: &Mutex<Names>) -> MutexGuard<'_, Names> {
+    names.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// What names were seen to mean.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Names {
     /// Each address with how many answers in a row have left it out.
     known: HashMap<Seed, Vec<(SocketAddr, u32)>>,
@@ -244,7 +260,7 @@ mod tests {
     async fn a_name_that_has_no_address_takes_no_server_away() {
         let (tell, changes) = watch::channel(service("\"http://127.0.0.1:9\""));
         let (targets, mut source) = watch::channel(Vec::new());
-        let follows = tokio::spawn(follow(changes, targets));
+        let follows = tokio::spawn(follow(changes, Arc::default(), targets));
         let wait = Duration::from_secs(20);
         timeout(wait, source.wait_for(|it| it.len() == 1)).await.unwrap().unwrap();
         tell.send(service("\"http://nobody.invalid\"")).unwrap();

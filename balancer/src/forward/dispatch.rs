@@ -184,6 +184,10 @@ impl Dispatch {
         self.idle.borrow_mut().take(backend.serial)
     }
 
+    pub fn connect_timeout(&self) -> Duration {
+        self.pool.connect_timeout(self.worker.settings().connect_timeout)
+    }
+
     pub async fn connect(&self, backend: &Arc<Backend>) -> io::Result<Upstream> {
         backend.stats.connects.fetch_add(1, Relaxed);
         Upstream::connect(backend.clone(), self.pool.tls.as_ref(), &self.worker.answer_buffers).await

@@ -185,7 +185,7 @@ async fn attempt<D: Downstream>(
         Some(upstream) => upstream,
         None => {
             timer.watch_backend(backend.serial);
-            timer.arm(settings.connect_timeout.min(deadline.saturating_duration_since(sent_at)));
+            timer.arm(pool.connect_timeout().min(deadline.saturating_duration_since(sent_at)));
             let connected = timer.limit(pool.connect(backend)).await;
             let connecting = sent_at.elapsed();
             trail.connecting += connecting;

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 /// Most backends of which something is set.
 pub const ORDERS_MAX: usize = 1024;
@@ -58,13 +58,18 @@ pub struct Full;
 #[derive(Debug, Default)]
 pub struct Orders {
     set: Mutex<BTreeMap<String, Order>>,
-    /// Told after each change; for one listener.
-    pub changed: Notify,
+    /// Told after each change.
+    changed: watch::Sender<()>,
 }
 
 impl Orders {
     fn set(&self) -> MutexGuard<'_, BTreeMap<String, Order>> {
         self.set.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Told of each change from now on.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 
     pub fn of(&self, name: &str) -> Order {
@@ -88,7 +93,7 @@ impl Orders {
             set.insert(name.to_owned(), order);
         }
         drop(set);
-        self.changed.notify_one();
+        self.changed.send_replace(());
         Ok(order)
     }
 

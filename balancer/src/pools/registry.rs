@@ -72,9 +72,10 @@ pub fn follow(
 ) -> impl Future<Output = ()> + Send + 'static {
     let (results, incoming) = mpsc::channel(RESULTS_MAX);
     let mut registry = Registry { pool: pool.name.clone(), ..Registry::default() };
+    let ordered = pool.orders.changes();
     registry.obey(&pool, &mut source, &results);
     pool.store(registry.publish(&pool.orders));
-    registry.run(pool, source, results, incoming)
+    registry.run(pool, source, ordered, results, incoming)
 }
 
 /// Waits for the end of an ejection, where one has a time.
@@ -90,6 +91,7 @@ impl Registry {
         mut self,
         pool: Arc<Pool>,
         mut source: watch::Receiver<Vec<Target>>,
+        mut ordered: watch::Receiver<()>,
         results: mpsc::Sender<(u64, Health)>,
         mut incoming: mpsc::Receiver<(u64, Health)>,
     ) {
@@ -108,7 +110,8 @@ impl Registry {
                         continue;
                     }
                 }
-                () = pool.orders.changed.notified() => {}
+                // The pool has what is told of.
+                Ok(()) = ordered.changed() => {}
                 () = over(pool.orders.next_end()) => {}
                 _ = compare.tick() => {
                     pool.load().eject_outliers(&mut rates, Instant::now());

@@ -61,8 +61,12 @@ impl BackendTls {
 
     /// As the servers of a service of the gateway say who they are. What cannot be obeyed believes nobody.
     pub fn of_service(tls: &Tls) -> Self {
-        let name = tls.name.clone().and_then(|name| ServerName::try_from(name).ok());
-        Self(Trust::Service(roots(tls).and_then(trusting).map(Arc::new), name))
+        let name = tls.name.clone().map(ServerName::try_from).transpose();
+        let (name, config) = match name {
+            Ok(name) => (name, roots(tls).and_then(trusting).map(Arc::new)),
+            Err(error) => (None, Err(format!("its name is none that a certificate has: {error}"))),
+        };
+        Self(Trust::Service(config, name))
     }
 
     /// The same by the authorities that this file has now, from the next connection on. Only of one that was made
@@ -72,6 +76,11 @@ impl BackendTls {
             config.store(Arc::new(trusting(authorities(file)?)?));
         }
         Ok(())
+    }
+
+    /// Whether they are the servers of a service of the gateway.
+    pub fn is_of_service(&self) -> bool {
+        matches!(self.0, Trust::Service(..))
     }
 
     /// Whether a backend has to believe this balancer, too.

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 
 use crate::backend_tls::{Sealed, certified};
 use crate::gateway_file::{Document, without_nodes};
@@ -84,11 +85,13 @@ fn who_does_not_prove_who_it_is_gets_no_request() {
         assert_eq!(server.asked(), Vec::<String>::new(), "{why}");
     }
     // Nor who speaks no TLS, whatever it answers.
-    let plain = Scripted::start(|served| {
+    let said = Arc::<Mutex<Vec<u8>>>::default();
+    let hears = said.clone();
+    let plain = Scripted::start(move |served| {
         served.send("HTTP/1.1 400 no\r\ncontent-length: 0\r\n\r\n");
-        let mut said = [0; 4096];
-        while let Ok(n @ 1..) = std::io::Read::read(&mut served.stream, &mut said) {
-            assert!(!said[..n].windows(6).any(|it| it == b"secret"), "in plain text");
+        let mut bytes = [0; 4096];
+        while let Ok(n @ 1..) = std::io::Read::read(&mut served.stream, &mut bytes) {
+            hears.lock().unwrap().extend_from_slice(&bytes[..n]);
         }
     });
     let document = Document::new(&format!(
@@ -97,6 +100,8 @@ fn who_does_not_prove_who_it_is_gets_no_request() {
     ));
     let process = start(&document.path());
     assert!(ask(process.http, "/secret").starts_with("HTTP/1.1 503"));
+    let said = said.lock().unwrap();
+    assert!(!said.is_empty() && !said.windows(6).any(|it| it == b"secret"), "in plain text");
 }
 
 #[test]
@@ -122,4 +127,20 @@ fn who_is_not_believed_any_more_gets_no_request_over_a_connection_that_was_kept(
         plain.address
     ));
     wait("it is another", || ask(process.http, "/x").ends_with("plain /x"));
+}
+
+#[test]
+fn what_an_operator_set_of_a_server_outlives_a_change_of_who_is_believed() {
+    let (web, authority) = server("127.0.0.1");
+    let (_, another) = server("127.0.0.1");
+    let document = Document::new(&all_to(&web, &ca(&authority)));
+    let process = without_nodes(&document.path(), &[]);
+    let drained = process.verb(&["drain", &web.address.to_string()]);
+    assert!(drained.status.success(), "{drained:?}");
+    let is_drained = || ask(process.admin, "/backends").contains("\"drained\":true");
+    wait("it is drained", is_drained);
+    document.replace(&all_to(&web, &ca(&format!("{authority}{another}"))));
+    process.logged("is in force");
+    wait("it is asked anew", || ask(process.admin, "/backends").contains("\"up\""));
+    assert!(is_drained(), "{}", ask(process.admin, "/backends"));
 }
