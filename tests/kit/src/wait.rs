@@ -11,6 +11,11 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// long it took is known to a fiftieth.
 const LOOKS: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(100));
 
+/// Between two looks.
+pub async fn tick() {
+    tokio::time::sleep(TICK).await;
+}
+
 /// Polls until `probe` gives a value; panics with `what` when the deadline passes.
 pub async fn until<T>(what: &str, deadline: Duration, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
     let end = Instant::now() + deadline;
@@ -19,7 +24,7 @@ pub async fn until<T>(what: &str, deadline: Duration, mut probe: impl AsyncFnMut
             return value;
         }
         assert!(Instant::now() < end, "{what}: not within {deadline:?}");
-        tokio::time::sleep(TICK).await;
+        tick().await;
     }
 }
 

@@ -163,7 +163,7 @@ async fn a_request_is_explained_by_the_document_that_is_kept() {
     let answer =
         served.change(Method::POST, "/gateway/explain", &[], r#"{"url":"http://x/read/1"}"#).await.json();
     let expected = serde_json::json!({
-        "route": "read", "auth": null, "consumer": null, "outcome": "reader", "sent": "/read/1"
+        "route": "read", "auth": null, "consumer": null, "limits": [], "outcome": "reader", "sent": "/read/1"
     });
     assert_eq!(answer, expected);
     let unclear = served.change(Method::POST, "/gateway/explain", &[], r#"{"uri":"http://x/read/1"}"#).await;

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -12,6 +12,8 @@ use hyper::{HeaderMap, Method, Request};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpStream;
+
+use crate::wait::{PATIENCE, tick};
 
 /// Longer than the server's own deadline (10 s), so that it is the server who gives up first.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
@@ -80,11 +82,16 @@ impl Client {
         self.send(Method::POST, "/messages", &[("content-type", "application/json")], body.into()).await
     }
 
-    /// Posts a message that must be acknowledged; its digest and sequence number.
+    /// Posts a message that must be acknowledged; its digest and sequence number. It is named by its content, and so is
+    /// sent again where no quorum had it in time: on a busy machine a leader may change at any moment.
     pub async fn put(&self, message: &str) -> (String, u64) {
-        let answer = match self.post_message(message).await {
-            Ok(answer) => answer,
-            Err(failure) => panic!("POST {message:?} at {}: {failure:?}", self.address),
+        let end = Instant::now() + PATIENCE;
+        let answer = loop {
+            match self.post_message(message).await {
+                Ok(answer) if answer.status == 503 && Instant::now() < end => tick().await,
+                Ok(answer) => break answer,
+                Err(failure) => panic!("POST {message:?} at {}: {failure:?}", self.address),
+            }
         };
         assert!(matches!(answer.status, 200 | 201), "POST {message:?} at {}: {answer:?}", self.address);
         let json = answer.json();
