@@ -251,9 +251,26 @@ mod tests {
             assert_eq!(names.of(&seed).collect::<Vec<_>>(), known, "{answer:?}");
         }
     }
+
     fn service(urls: &str) -> Service {
         let document = format!("[services.s]\nurls = [{urls}]\n[routes.r]\nservice = \"s\"\n");
         skep_gateway::Document::read(&document).unwrap().services.remove("s").unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_names_were_seen_to_mean_outlives_a_change_of_who_is_believed() {
+        let https = |more: &str| service(&format!("\"https://nobody.invalid\"]\ntls = {{{more}}}\n#"));
+        let (seed, address) = (Seed::parse("nobody.invalid:443").unwrap(), ([10, 0, 0, 1], 443).into());
+        let before = Running::begin("s", https("name = \"a.test\""), None);
+        held(&before.names).note(&seed, &[address]);
+        let after = Running::begin("s", https("name = \"b.test\""), Some(&before));
+        assert_eq!(held(&after.names).of(&seed).collect::<Vec<_>>(), [address]);
+        let has_it = async {
+            while after.pool.load().known.is_empty() {
+                after.pool.changed.notified().await
+            }
+        };
+        timeout(Duration::from_secs(20), has_it).await.expect("it is one of its servers");
     }
 
     #[tokio::test]

@@ -40,7 +40,7 @@ impl Document {
 }
 
 /// Everything goes to that server.
-fn all_to(service: &str, address: SocketAddr) -> String {
+pub fn all_to(service: &str, address: SocketAddr) -> String {
     format!("services.{service}.urls = [\"http://{address}\"]\nroutes.all.service = \"{service}\"\n")
 }
 

@@ -1,11 +1,12 @@
 //! A service's servers over TLS: who is believed to be one, and who gets no request.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use crate::backend_tls::{Sealed, certified};
-use crate::gateway_file::{Document, without_nodes};
+use crate::gateway_file::{self, Document, without_nodes};
 use crate::harness::*;
 use crate::process::{Process, ask};
 
@@ -18,10 +19,9 @@ fn server(name: &str) -> (Sealed, String) {
 }
 
 /// Everything goes to that server, of which more is said.
-fn all_to(server: &Sealed, more: &str) -> String {
-    let url = format!("https://{}", server.address);
+fn all_to(server: SocketAddr, more: &str) -> String {
     format!(
-        "routes.all.service = \"web\"\n[services.web]\nurls = [\"{url}\"]\nprobe = {{path = \"/\", interval = \"100ms\"}}\n{more}\n"
+        "routes.all.service = \"web\"\n[services.web]\nurls = [\"https://{server}\"]\nprobe = {{path = \"/\", interval = \"100ms\"}}\n{more}\n"
     )
 }
 
@@ -40,7 +40,7 @@ fn start(document: &Path) -> Process {
 #[test]
 fn requests_and_websockets_go_to_servers_that_prove_their_address_over_connections_that_are_kept() {
     let (web, authority) = server("127.0.0.1");
-    let document = Document::new(&all_to(&web, &ca(&authority)));
+    let document = Document::new(&all_to(web.address, &ca(&authority)));
     let process = without_nodes(&document.path(), &[]);
     let mut client = Client::connect(process.http);
     for _ in 0..5 {
@@ -64,7 +64,8 @@ fn requests_and_websockets_go_to_servers_that_prove_their_address_over_connectio
 #[test]
 fn a_server_proves_the_name_that_the_service_says() {
     let (web, authority) = server("web.test");
-    let document = Document::new(&all_to(&web, &format!("{}\ntls.name = \"web.test\"", ca(&authority))));
+    let document =
+        Document::new(&all_to(web.address, &format!("{}\ntls.name = \"web.test\"", ca(&authority))));
     let process = without_nodes(&document.path(), &[]);
     assert!(ask(process.http, "/x").starts_with("HTTP/1.1 200 "));
 }
@@ -79,7 +80,7 @@ fn who_does_not_prove_who_it_is_gets_no_request() {
         ("it proves another name", &web, format!("{}\ntls.name = \"web.test\"", ca(&authority))),
         ("it proves a name and is asked by its address", &named, ca(&others)),
     ] {
-        let document = Document::new(&all_to(server, &more));
+        let document = Document::new(&all_to(server.address, &more));
         let process = start(&document.path());
         assert!(ask(process.http, "/secret").starts_with("HTTP/1.1 503"), "{why}");
         assert_eq!(server.asked(), Vec::<String>::new(), "{why}");
@@ -94,10 +95,7 @@ fn who_does_not_prove_who_it_is_gets_no_request() {
             hears.lock().unwrap().extend_from_slice(&bytes[..n]);
         }
     });
-    let document = Document::new(&format!(
-        "routes.all.service = \"web\"\nservices.web.urls = [\"https://{}\"]\n",
-        plain.address
-    ));
+    let document = Document::new(&all_to(plain.address, ""));
     let process = start(&document.path());
     assert!(ask(process.http, "/secret").starts_with("HTTP/1.1 503"));
     let said = said.lock().unwrap();
@@ -108,24 +106,21 @@ fn who_does_not_prove_who_it_is_gets_no_request() {
 fn who_is_not_believed_any_more_gets_no_request_over_a_connection_that_was_kept() {
     let (web, authority) = server("127.0.0.1");
     let (_, another) = server("127.0.0.1");
-    let document = Document::new(&all_to(&web, &ca(&authority)));
+    let document = Document::new(&all_to(web.address, &ca(&authority)));
     let process = without_nodes(&document.path(), &[]);
     assert!(ask(process.http, "/x").starts_with("HTTP/1.1 200 "));
-    document.replace(&all_to(&web, &ca(&another)));
+    document.replace(&all_to(web.address, &ca(&another)));
     process.logged("no TLS with it");
     wait("it gets no more", || ask(process.http, "/x").starts_with("HTTP/1.1 503"));
     let asked = web.asked().len();
     assert!(ask(process.http, "/x").starts_with("HTTP/1.1 503"));
     assert_eq!(web.asked().len(), asked);
     // Two authorities at once are the way from one to the other.
-    document.replace(&all_to(&web, &ca(&format!("{another}{authority}"))));
+    document.replace(&all_to(web.address, &ca(&format!("{another}{authority}"))));
     wait("it is believed again", || ask(process.http, "/x").starts_with("HTTP/1.1 200 "));
     // From TLS to none: it is the same service, and another who is spoken to.
     let plain = Scripted::plain("plain");
-    document.replace(&format!(
-        "routes.all.service = \"web\"\nservices.web.urls = [\"http://{}\"]\n",
-        plain.address
-    ));
+    document.replace(&gateway_file::all_to("web", plain.address));
     wait("it is another", || ask(process.http, "/x").ends_with("plain /x"));
 }
 
@@ -133,13 +128,13 @@ fn who_is_not_believed_any_more_gets_no_request_over_a_connection_that_was_kept(
 fn what_an_operator_set_of_a_server_outlives_a_change_of_who_is_believed() {
     let (web, authority) = server("127.0.0.1");
     let (_, another) = server("127.0.0.1");
-    let document = Document::new(&all_to(&web, &ca(&authority)));
+    let document = Document::new(&all_to(web.address, &ca(&authority)));
     let process = without_nodes(&document.path(), &[]);
     let drained = process.verb(&["drain", &web.address.to_string()]);
     assert!(drained.status.success(), "{drained:?}");
     let is_drained = || ask(process.admin, "/backends").contains("\"drained\":true");
     wait("it is drained", is_drained);
-    document.replace(&all_to(&web, &ca(&format!("{authority}{another}"))));
+    document.replace(&all_to(web.address, &ca(&format!("{authority}{another}"))));
     process.logged("is in force");
     wait("it is asked anew", || ask(process.admin, "/backends").contains("\"up\""));
     assert!(is_drained(), "{}", ask(process.admin, "/backends"));

@@ -48,27 +48,28 @@ impl Tls {
         if !is_tls {
             return None;
         }
-        tls.name = match named {
-            Some(name) => name,
-            None => common_name(targets).unwrap_or_else(|| {
-                let fault = "its URLs have several hosts, so that it is not known which name is the right one to \
-                             prove: say it as \"tls\": {\"name\": ...}, or make them two services";
-                faults.add(&urls.pointer, fault);
-                None
-            }),
-        };
+        let proved = named.map_or_else(|| common_name(targets), Ok);
+        tls.name = proved.unwrap_or_else(|fault| {
+            faults.add(&urls.pointer, fault);
+            None
+        });
         Some(tls)
     }
 }
 
-/// The name that all of them have; none where they are addresses, which differ. None where neither holds.
-fn common_name(targets: &[Target]) -> Option<Option<String>> {
-    let name = |it: &Target| match &it.host {
+/// The name that all of them have; none where they are addresses, of which each proves its own.
+fn common_name(targets: &[Target]) -> Result<Option<String>, String> {
+    let host = |it: &Target| match &it.host {
         TargetHost::Address(_) => None,
         TargetHost::Name(name) => Some(name.clone()),
     };
-    let first = targets.first().map(name)?;
-    targets.iter().all(|it| name(it) == first).then_some(first)
+    let first = targets.first().and_then(host);
+    if targets.iter().any(|it| host(it) != first) {
+        return Err("its URLs have several hosts, so that it is not known which name is the right one to prove: say it \
+                    as \"tls\": {\"name\": ...}, or make them two services"
+            .into());
+    }
+    first.as_deref().map(name).transpose()
 }
 
 /// The name of a host, or an address, as certificates have it.

@@ -15,7 +15,7 @@ use skep_state::part::Source as _;
 use crate::error::StoreError;
 use crate::files;
 use crate::from_file::FromFile;
-use crate::manifest::{HEADER_BYTES_MAX, HEADER_FORMAT, Progress, SnapshotHeader, read_header};
+use crate::manifest::{HEADER_BYTES_MAX, HEADER_FORMAT, Progress, SnapshotHeader};
 
 const MAGIC: &[u8; 8] = b"SKEPCHK\n";
 const HEAD_BYTES: usize = 20;
@@ -92,11 +92,8 @@ fn read_from(source: &mut FromFile<'_>, len: u64, path: &Path) -> Result<Checkpo
     source.seek(HEAD_BYTES as u64)?;
     let mut generation = [0; GENERATION_BYTES];
     source.fill(&mut generation)?;
-    let header = read_header(format, source, len - GENERATION_BYTES);
+    let header = source.header(format, len - GENERATION_BYTES, u32_at(16));
     let header = header.map_err(|error| corrupt(&error.to_string()))?;
-    if !source.has(u32_at(16)) {
-        return Err(corrupt("it was read twice, and is not the same"));
-    }
     Ok(Checkpoint { generation: u64::from_le_bytes(generation), header })
 }
 

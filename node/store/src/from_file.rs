@@ -9,6 +9,7 @@ use skep_base::codec::CodecError;
 use skep_state::part::Source;
 
 use crate::error::StoreError;
+use crate::manifest::{SnapshotHeader, read_header};
 
 /// As many are read at once where they are only looked at.
 const LOOK_BYTES: usize = 256 * 1024;
@@ -57,9 +58,14 @@ impl<'a> FromFile<'a> {
         Ok(hasher.finalize())
     }
 
-    /// Whether what was read since it was last sought has this checksum: a disk may give other bytes than it gave before.
-    pub(crate) fn has(&self, checksum: u32) -> bool {
-        self.crc.clone().finalize() == checksum
+    /// A header of so many bytes. What was read since the file was last sought, and it, have this checksum, by which they
+    /// were judged before: a disk may give other bytes than it gave then.
+    pub(crate) fn header(&mut self, format: u32, len: usize, crc: u32) -> Result<SnapshotHeader, StoreError> {
+        let header = read_header(format, self, len)?;
+        match self.crc.clone().finalize() == crc {
+            true => Ok(header),
+            false => Err(CodecError::Invalid("they were read twice, and are not the same".into()).into()),
+        }
     }
 
     /// What the bytes came to; where the disk did not give them, that.
@@ -67,6 +73,28 @@ impl<'a> FromFile<'a> {
         match self.failed {
             Some(error) => Err(StoreError::io("read", path)(error)),
             None => found,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn a_header_that_is_not_what_was_judged_before_is_refused_though_it_can_be_read() {
+        let (format, bytes) = SnapshotHeader::empty().encode().unwrap();
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&[b"before ", &bytes[..]].concat()).unwrap();
+        let crc = crc32fast::hash(&bytes);
+        for (judged, is_taken) in [(crc, true), (crc ^ 1, false)] {
+            let mut source = FromFile::new(&mut file);
+            source.seek(0).unwrap();
+            source.checksum(7).unwrap();
+            source.seek(7).unwrap();
+            assert_eq!(source.header(format, bytes.len(), judged).is_ok(), is_taken);
         }
     }
 }

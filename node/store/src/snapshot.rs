@@ -34,7 +34,7 @@ use crate::claims;
 use crate::core::Captured;
 use crate::error::StoreError;
 use crate::from_file::FromFile;
-use crate::manifest::{FileKind, HEADER_FORMAT, Outline, Progress, SnapshotHeader, read_header};
+use crate::manifest::{FileKind, HEADER_FORMAT, Outline, Progress, SnapshotHeader};
 use crate::payloads;
 use crate::segments::{
     Lookup, Sealed, SegmentFile, SegmentMeta, View, Wait, index, index_path, scan, summary_path,
@@ -385,11 +385,8 @@ fn header_of(path: &Path, format: u32, len: usize, crc: u32) -> Result<Arc<Snaps
     let mut file = File::open(path).map_err(StoreError::io("open", path))?;
     let mut source = FromFile::new(&mut file);
     source.seek(PREFIX_BYTES as u64)?;
-    let corrupt = |detail: String| StoreError::corrupt(path, PREFIX_BYTES as u64, detail);
-    let mut found = read_header(format, &mut source, len).map_err(|error| corrupt(error.to_string()));
-    if found.is_ok() && !source.has(crc) {
-        found = Err(corrupt("it was read twice, and is not the same".into()));
-    }
+    let found = source.header(format, len, crc);
+    let found = found.map_err(|error| StoreError::corrupt(path, PREFIX_BYTES as u64, error.to_string()));
     source.checked(path, found).map(Arc::new)
 }
 

@@ -37,7 +37,7 @@ pub async fn holds_for(what: &str, duration: Duration, mut probe: impl AsyncFnMu
         if let Err(objection) = probe().await {
             panic!("{what}: {objection}");
         }
-        tokio::time::sleep(TICK).await;
+        tick().await;
     }
 }
 

@@ -54,6 +54,9 @@ fn what_a_service_may_not_say_of_tls_is_refused() {
         ("urls = [\"https://a.test\", \"http://a.test\"]".to_owned(), "/urls"),
         ("urls = [\"https://a.test\", \"https://b.test\"]".into(), "/urls"),
         ("urls = [\"https://a.test\", \"https://10.0.0.1\"]".into(), "/urls"),
+        // Names of DNS that no certificate can have.
+        ("urls = [\"https://web.1\"]".into(), "/urls"),
+        ("urls = [\"https://web-\"]".into(), "/urls"),
         ("urls = [\"http://a.test\"]\ntls = {}".into(), "/tls"),
         ("urls = [\"https://a.test\"]\ntls = true".into(), "/tls"),
         ("urls = [\"https://a.test\"]\ntls.verify = false".into(), "/tls/verify"),

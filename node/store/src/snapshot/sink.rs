@@ -6,6 +6,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,7 +15,7 @@ use skep_base::id::ClusterId;
 use crate::error::StoreError;
 use crate::files;
 use crate::from_file::FromFile;
-use crate::manifest::{SnapshotHeader, decode_header, read_header};
+use crate::manifest::{SnapshotHeader, decode_header};
 use crate::reader::Reader;
 use crate::segments::SegmentFile;
 use crate::snapshot::decoder::{Decoder, Event};
@@ -117,12 +118,18 @@ impl Receiving {
             None => File::create_new(&path).map_err(StoreError::io("create", &path))?,
         };
         file.write_all(bytes).map_err(StoreError::io("write", &path))?;
-        self.unsynced += bytes.len() as u64;
+        self.pace(&file, &path, bytes.len())?;
+        self.aside = Some(file);
+        Ok(())
+    }
+
+    /// Syncs what is written, now and then.
+    fn pace(&mut self, file: &File, path: &Path, written: usize) -> Result<(), StoreError> {
+        self.unsynced += written as u64;
         if self.unsynced >= SYNC_BYTES {
-            file.sync_data().map_err(StoreError::sync(&path))?;
+            file.sync_data().map_err(StoreError::sync(path))?;
             self.unsynced = 0;
         }
-        self.aside = Some(file);
         Ok(())
     }
 
@@ -135,10 +142,7 @@ impl Receiving {
             _ => File::open(&path).map_err(StoreError::io("open", &path))?,
         };
         let mut source = FromFile::new(&mut file);
-        let mut header = read_header(format, &mut source, len);
-        if header.is_ok() && !source.has(crc) {
-            header = Err(StoreError::corrupt(&path, 0, "these are not the bytes that came"));
-        }
+        let header = source.header(format, len, crc);
         let header = source.checked(&path, header)?;
         fs::remove_file(&path).map_err(StoreError::io("remove", &path))?;
         Ok(header)
@@ -157,14 +161,10 @@ impl Receiving {
             let file = file.map_err(StoreError::io("create", &path))?;
             self.files.push(Arc::new(SegmentFile::held(path.clone(), file)));
         }
-        let known = self.files.get(segment).ok_or_else(over)?;
+        let known = self.files.get(segment).ok_or_else(over)?.clone();
         let file = known.open()?;
         file.write_all_at(bytes, offset).map_err(StoreError::io("write", &path))?;
-        self.unsynced += bytes.len() as u64;
-        if self.unsynced >= SYNC_BYTES {
-            file.sync_data().map_err(StoreError::sync(&path))?;
-            self.unsynced = 0;
-        }
+        self.pace(&file, &path, bytes.len())?;
         if done
             && let Some(header) = &self.header
             && let Some((kind, meta)) = header.file(segment)

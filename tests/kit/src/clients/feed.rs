@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::wait::{TICK, until};
+use crate::wait::{tick, until};
 
 /// A message as the reader got it.
 #[derive(Debug, Clone)]
@@ -85,7 +85,7 @@ async fn follow(addresses: Vec<SocketAddr>, mut after: u64, heard: Arc<Mutex<Acc
     for address in addresses.iter().cycle() {
         let Ok((mut socket, _)) = connect_async(format!("ws://{address}/messages/live?after={after}")).await
         else {
-            tokio::time::sleep(TICK).await;
+            tick().await;
             continue;
         };
         while let Some(Ok(frame)) = socket.next().await {

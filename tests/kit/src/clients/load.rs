@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 use super::http::{Answer, Client, Failure};
-use crate::wait::{TICK, until};
+use crate::wait::{TICK, tick, until};
 
 /// Every message of a load begins so, to tell it from a test's own.
 pub const PREFIX: &str = "load-";
@@ -183,7 +183,7 @@ async fn write(writer: u64, shared: Arc<Shared>) {
             return;
         }
         let Some(client) = shared.targets.pick(turn) else {
-            tokio::time::sleep(TICK).await;
+            tick().await;
             continue;
         };
         turn += 1;

@@ -17,16 +17,16 @@ use crate::task::{Member, Policy, TaskId, TaskState};
 pub(in crate::kinds::tasks) const TAG_HERE: u8 = 0;
 pub(in crate::kinds::tasks) const TAG_PLACE: u8 = 1;
 
-/// As it is read.
-#[derive(Deserialize)]
-pub(super) struct WireSlot {
+/// Its fields, of which the larger are owned where it is read, and borrowed where it is written.
+#[derive(Serialize, Deserialize)]
+pub(super) struct WireSlot<T = String, B = Blob> {
     prev: u32,
     next: u32,
-    task: Option<WireTask>,
+    task: Option<WireTask<T, B>>,
 }
 
-#[derive(Deserialize)]
-struct WireTask {
+#[derive(Serialize, Deserialize)]
+struct WireTask<T, B> {
     id: TaskId,
     queue: u16,
     priority: u8,
@@ -40,18 +40,18 @@ struct WireTask {
     since_ms: u64,
     timer_ms: u64,
     worker: Option<Arc<str>>,
-    body: WireBody,
-    outcome: Blob,
+    body: WireBody<T, B>,
+    outcome: B,
     progress: Bytes,
     member: Option<Member>,
 }
 
-#[derive(Deserialize)]
-struct WireBody {
-    kind: String,
-    payload: Blob,
-    unique: Option<String>,
-    key: Option<String>,
+#[derive(Serialize, Deserialize)]
+struct WireBody<T, B> {
+    kind: T,
+    payload: B,
+    unique: Option<T>,
+    key: Option<T>,
     policy: Policy,
 }
 
@@ -61,8 +61,8 @@ impl From<WireSlot> for Slot {
     }
 }
 
-impl From<WireTask> for Task {
-    fn from(task: WireTask) -> Self {
+impl From<WireTask<String, Blob>> for Task {
+    fn from(task: WireTask<String, Blob>) -> Self {
         let WireTask { id, queue, priority, state, is_aside, ended, tries, lost, fence, put_ms, .. } = task;
         let WireTask { since_ms, timer_ms, worker, outcome, progress, member, .. } = task;
         let WireBody { kind, payload, unique, key, policy } = task.body;
@@ -87,49 +87,10 @@ impl From<WireTask> for Task {
     }
 }
 
-/// As it is written, with tags or without: nothing of it is copied.
+/// As it is written, with tags or without.
 pub(in crate::kinds::tasks) struct Told<'a> {
     pub slot: &'a Slot,
     pub tagged: bool,
-}
-
-#[derive(Serialize)]
-struct ToldSlot<'a> {
-    prev: u32,
-    next: u32,
-    task: Option<ToldTask<'a>>,
-}
-
-/// As [`WireTask`].
-#[derive(Serialize)]
-struct ToldTask<'a> {
-    id: TaskId,
-    queue: u16,
-    priority: u8,
-    state: TaskState,
-    is_aside: bool,
-    ended: Ended,
-    tries: u16,
-    lost: u8,
-    fence: u64,
-    put_ms: u64,
-    since_ms: u64,
-    timer_ms: u64,
-    worker: Option<&'a str>,
-    body: ToldBody<'a>,
-    outcome: ToldBlob<'a>,
-    progress: &'a Bytes,
-    member: Option<Member>,
-}
-
-/// As [`WireBody`].
-#[derive(Serialize)]
-struct ToldBody<'a> {
-    kind: &'a str,
-    payload: ToldBlob<'a>,
-    unique: Option<&'a str>,
-    key: Option<&'a str>,
-    policy: Policy,
 }
 
 struct ToldBlob<'a> {
@@ -146,12 +107,12 @@ impl Serialize for Slot {
 impl Serialize for Told<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Slot { prev, next, task } = self.slot;
-        let task = task.as_ref().map(|task| ToldTask::of(task, self.tagged));
-        ToldSlot { prev: *prev, next: *next, task }.serialize(serializer)
+        let task = task.as_ref().map(|task| WireTask::of(task, self.tagged));
+        WireSlot { prev: *prev, next: *next, task }.serialize(serializer)
     }
 }
 
-impl<'a> ToldTask<'a> {
+impl<'a> WireTask<&'a str, ToldBlob<'a>> {
     fn of(task: &'a Task, tagged: bool) -> Self {
         let Body { kind, unique, key, policy } = &*task.body;
         let payload = ToldBlob { blob: &task.payload, tagged };
@@ -169,10 +130,10 @@ impl<'a> ToldTask<'a> {
             put_ms: task.put_ms,
             since_ms: task.since_ms,
             timer_ms: task.timer_ms,
-            worker: task.worker.as_deref(),
-            body: ToldBody { kind, payload, unique, key, policy: *policy },
+            worker: task.worker.clone(),
+            body: WireBody { kind, payload, unique, key, policy: *policy },
             outcome: ToldBlob { blob: &task.outcome, tagged },
-            progress: &task.progress,
+            progress: task.progress.clone(),
             member: task.member,
         }
     }
