@@ -50,6 +50,8 @@ pub struct Known {
     pub heard: Option<Instant>,
     /// How old it was by then.
     pub age_then: Duration,
+    /// What the copy says: what is served by a start that hears of no node.
+    pub copied: Option<Position>,
     /// Whether the copy could not be written.
     pub copy_failed: bool,
 }
@@ -79,6 +81,7 @@ impl Following {
             refused: None,
             heard: None,
             age_then: Duration::ZERO,
+            copied: None,
             copy_failed: false,
         });
     }

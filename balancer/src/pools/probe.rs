@@ -238,7 +238,7 @@ impl Asked {
                 if !std::mem::replace(&mut self.complained, true) {
                     tracing::warn!(
                         backend = %self.http,
-                        "no TLS with it, and no request goes there (a node takes it with --http-tls): {why}"
+                        "no TLS with it, and no request goes there (of a node: it takes it with --http-tls): {why}"
                     );
                 }
                 Health::Untrusted

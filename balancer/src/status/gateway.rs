@@ -42,6 +42,8 @@ struct ClusterStatus {
     refused: Option<u64>,
     /// How long no node has said anything of it.
     age_s: Option<f64>,
+    /// The revision of the copy, by which a start serves that hears of no node; null where there is none.
+    copied: Option<u64>,
     copy_failed: bool,
 }
 
@@ -53,6 +55,7 @@ impl ClusterStatus {
             revision: known.position.map(|it| it.revision),
             refused: known.refused.map(|it| it.revision),
             age_s: known.age(Instant::now()).map(|it| it.as_secs_f64()),
+            copied: known.copied.map(|it| it.revision),
             copy_failed: known.copy_failed,
         }
     }

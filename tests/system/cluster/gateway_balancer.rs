@@ -53,6 +53,11 @@ async fn what_is_put_at_a_node_is_in_force_at_a_balancer_and_stays_so_when_all_n
     is_in_force(&balancer).await;
     let private = balancer.client.get("/-/gateway/watch").await.expect("an answer");
     assert_eq!(private.status, 404, "what nodes tell is for no client");
+    until("its copy is written", PATIENCE, async || {
+        let shown = balancer.admin.get("/gateway").await.ok()?.json();
+        (shown["cluster"]["copied"] == 1).then_some(())
+    })
+    .await;
     // The nodes are gone, and then the balancer; it starts alone.
     cluster.kill_all();
     is_in_force(&balancer).await;

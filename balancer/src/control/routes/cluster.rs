@@ -87,7 +87,10 @@ async fn read_copy(copies: Copies, shared: &Shared) -> Option<Arc<State>> {
         Ok(Some((state, age))) => {
             tracing::info!(age_s = age.as_secs(), "the copy of the gateway's configuration is read");
             let now = std::time::Instant::now();
-            shared.following.change(|known| (known.heard, known.age_then) = (Some(now), age));
+            shared.following.change(|known| {
+                (known.heard, known.age_then) = (Some(now), age);
+                known.copied = Some(state.position);
+            });
             Some(Arc::new(state))
         }
         Err(error) => {
@@ -114,6 +117,7 @@ async fn keep_copy(copies: Copies, mut states: watch::Receiver<Option<Arc<State>
         let age = shared.following.known().and_then(|it| it.age(std::time::Instant::now()));
         let now = SystemTime::now();
         let then = now.checked_sub(age.unwrap_or_default()).unwrap_or(now);
+        let position = state.position;
         let written = tokio::task::spawn_blocking(move || copies.write(&state, then)).await;
         let error = match written {
             Ok(Ok(())) => None,
@@ -129,7 +133,12 @@ async fn keep_copy(copies: Copies, mut states: watch::Receiver<Option<Arc<State>
             }
             Some(_) | None => {}
         }
-        shared.following.change(|known| known.copy_failed = error.is_some());
+        shared.following.change(|known| {
+            known.copy_failed = error.is_some();
+            if error.is_none() {
+                known.copied = Some(position);
+            }
+        });
         failed = error;
     }
 }
