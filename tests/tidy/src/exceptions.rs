@@ -30,7 +30,6 @@ pub const SLEEPS: &[(&str, usize, &str)] = &[
     ("proto/console/src/admin/tests.rs", 1, "a client that is slow is what is tested"),
     ("proto/members/tests/gossip.rs", 1, "a process that is stalled is what is tested"),
     ("scripts/bench/load/tests/load/fake_skep.rs", 1, "a server that is slow is what is tested"),
-    ("tests/kit/src/clients/feed.rs", 1, "between two attempts to connect"),
-    ("tests/kit/src/clients/load.rs", 2, "a writer's pace, and between two attempts"),
-    ("tests/kit/src/wait.rs", 3, "where all other waiting goes through"),
+    ("tests/kit/src/clients/load.rs", 1, "a writer's pace"),
+    ("tests/kit/src/wait.rs", 2, "where all other waiting goes through"),
 ];
