@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -23,7 +24,8 @@ pub struct Place {
     /// The file's number, which no other file of the node has had since it was started.
     pub file: u32,
     pub offset: u32,
-    pub len: u32,
+    /// That it is never 0 is what makes a blob as small as its place.
+    pub len: NonZeroU32,
     /// CRC-32 of the bytes.
     pub crc: u32,
 }
@@ -31,7 +33,7 @@ pub struct Place {
 impl Place {
     pub fn to_bytes(self) -> [u8; PLACE_BYTES] {
         let mut bytes = [0; PLACE_BYTES];
-        let numbers = [self.file, self.offset, self.len, self.crc];
+        let numbers = [self.file, self.offset, self.len.get(), self.crc];
         bytes.chunks_exact_mut(4).zip(numbers).for_each(|(to, from)| to.copy_from_slice(&from.to_le_bytes()));
         bytes
     }
@@ -39,42 +41,53 @@ impl Place {
     pub fn of_bytes(bytes: &[u8]) -> Option<Place> {
         let bytes: &[u8; PLACE_BYTES] = bytes.try_into().ok()?;
         let at = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
-        Some(Place { file: at(0), offset: at(4), len: at(8), crc: at(12) })
+        Some(Place { file: at(0), offset: at(4), len: NonZeroU32::new(at(8))?, crc: at(12) })
     }
 
     /// One past its last byte.
     pub fn end(self) -> u64 {
-        u64::from(self.offset) + u64::from(self.len)
+        u64::from(self.offset) + u64::from(self.len.get())
+    }
+
+    /// How many they are.
+    pub fn bytes(self) -> usize {
+        self.len.get() as usize
     }
 
     /// Whether these are the bytes.
     pub fn is_of(self, bytes: &[u8]) -> bool {
-        bytes.len() == self.len as usize && crc32fast::hash(bytes) == self.crc
+        bytes.len() == self.bytes() && crc32fast::hash(bytes) == self.crc
     }
 }
 
 /// Bytes of a task, or where they are.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Blob {
-    #[default]
-    Empty,
-    /// Behind a reference: most are in files, and small for that.
-    Here(Arc<Bytes>),
+    /// None where there are none; behind a reference: most are in files, and small for that.
+    Here(Option<Arc<Bytes>>),
     Filed(Place),
+}
+
+impl Default for Blob {
+    fn default() -> Self {
+        Self::EMPTY
+    }
 }
 
 impl From<Bytes> for Blob {
     fn from(bytes: Bytes) -> Self {
-        if bytes.is_empty() { Blob::Empty } else { Blob::Here(Arc::new(bytes)) }
+        Blob::Here((!bytes.is_empty()).then(|| Arc::new(bytes)))
     }
 }
 
 impl Blob {
+    /// No bytes.
+    pub const EMPTY: Blob = Blob::Here(None);
+
     pub fn len(&self) -> usize {
         match self {
-            Blob::Empty => 0,
-            Blob::Here(bytes) => bytes.len(),
-            Blob::Filed(place) => place.len as usize,
+            Blob::Here(bytes) => bytes.as_ref().map_or(0, |bytes| bytes.len()),
+            Blob::Filed(place) => place.bytes(),
         }
     }
 
@@ -84,12 +97,12 @@ impl Blob {
 
     /// Whether there are some, and they are in no file.
     pub fn is_here(&self) -> bool {
-        matches!(self, Blob::Here(_))
+        matches!(self, Blob::Here(Some(_)))
     }
 
     pub fn place(&self) -> Option<Place> {
         match self {
-            Blob::Empty | Blob::Here(_) => None,
+            Blob::Here(_) => None,
             Blob::Filed(place) => Some(*place),
         }
     }
@@ -99,8 +112,9 @@ impl Blob {
 impl Serialize for Blob {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
-            Blob::Empty => serializer.serialize_bytes(&[]),
-            Blob::Here(bytes) => serializer.serialize_bytes(bytes),
+            Blob::Here(bytes) => {
+                serializer.serialize_bytes(bytes.as_ref().map_or(&[][..], |bytes| &bytes[..]))
+            }
             Blob::Filed(place) => serializer.serialize_bytes(&place.to_bytes()),
         }
     }
@@ -141,7 +155,7 @@ impl Held {
     pub fn len(&self) -> usize {
         match self {
             Held::Here(bytes) => bytes.len(),
-            Held::There(place, _) => place.len as usize,
+            Held::There(place, _) => place.bytes(),
             Held::Lost(_) => 0,
         }
     }
@@ -226,16 +240,14 @@ impl Heap {
 
     /// Takes bytes in.
     pub(crate) fn push(&mut self, bytes: &[u8]) -> Blob {
-        if bytes.is_empty() {
-            return Blob::default();
-        }
+        let Some(len) = NonZeroU32::new(bytes.len() as u32) else { return Blob::EMPTY };
         let number = *self.grows.get_or_insert(0);
         let file = self.files.entry(number).or_default();
-        let (len, crc) = (bytes.len() as u32, crc32fast::hash(bytes));
+        let crc = crc32fast::hash(bytes);
         // A file is far shorter than that can say: who keeps it sees to it.
         let place = Place { file: number, offset: file.len as u32, len, crc };
-        file.len += u64::from(len);
-        file.live += u64::from(len);
+        file.len += u64::from(len.get());
+        file.live += u64::from(len.get());
         self.staged.extend_from_slice(bytes);
         Blob::Filed(place)
     }
@@ -251,7 +263,7 @@ impl Heap {
     pub(crate) fn let_go(&mut self, blob: &Blob) {
         let Some(place) = blob.place() else { return };
         let Some(file) = self.files.get_mut(&place.file) else { return };
-        file.live = file.live.saturating_sub(u64::from(place.len));
+        file.live = file.live.saturating_sub(u64::from(place.len.get()));
         self.settle(place.file);
     }
 
@@ -273,8 +285,8 @@ impl Heap {
     /// What it takes to read bytes later.
     pub(crate) fn find(&self, blob: &Blob) -> Held {
         let place = match blob {
-            Blob::Empty => return Held::Here(Bytes::new()),
-            Blob::Here(bytes) => return Held::Here(Bytes::clone(bytes)),
+            Blob::Here(None) => return Held::Here(Bytes::new()),
+            Blob::Here(Some(bytes)) => return Held::Here(Bytes::clone(bytes)),
             Blob::Filed(place) => *place,
         };
         if let Some(staged) = self.staged_at(place) {
@@ -289,7 +301,7 @@ impl Heap {
         let file = self.files.get(&place.file).filter(|_| self.grows == Some(place.file))?;
         let begins = file.len - self.staged.len() as u64;
         let from = usize::try_from(u64::from(place.offset).checked_sub(begins)?).ok()?;
-        let bytes = self.staged.get(from..from + place.len as usize)?;
+        let bytes = self.staged.get(from..from + place.bytes())?;
         Some(Bytes::copy_from_slice(bytes))
     }
 
@@ -373,8 +385,10 @@ mod tests {
 
     #[test]
     fn a_place_is_what_its_bytes_say() {
-        let place = Place { file: 1, offset: 2, len: 3, crc: u32::MAX };
+        let place = Place { file: 1, offset: 2, len: NonZeroU32::MIN, crc: u32::MAX };
         assert_eq!(Place::of_bytes(&place.to_bytes()), Some(place));
+        assert_eq!(Place::of_bytes(&[0; PLACE_BYTES]), None, "no bytes are at no place");
+        assert_eq!(size_of::<Blob>(), size_of::<Place>());
         assert_eq!((Place::of_bytes(&[0; 15]), Place::of_bytes(&[0; 17])), (None, None));
     }
 

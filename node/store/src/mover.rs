@@ -214,7 +214,7 @@ pub(crate) fn step(core: &Core, is_over: impl Fn() -> bool) -> Result<bool, Stor
         kinds.tasks.heap_mut().drop_if_empty(to);
         payloads.retire(kinds.tasks.heap_mut());
     });
-    let bytes: u64 = found.iter().map(|moved| u64::from(moved.to.len)).sum();
+    let bytes: u64 = found.iter().map(|moved| u64::from(moved.to.len.get())).sum();
     core.metrics.payload_bytes_moved.fetch_add(bytes, std::sync::atomic::Ordering::Relaxed);
     Ok(true)
 }
@@ -288,7 +288,7 @@ fn copy(
         let Ok(offset) = u32::try_from(len) else { break };
         writer.write_all(&bytes).map_err(StoreError::io("write", &path))?;
         moved.to = Place { file: made.number, offset, ..moved.from };
-        len += u64::from(moved.from.len);
+        len += u64::from(moved.from.len.get());
         copied.push(moved);
     }
     writer.flush().map_err(StoreError::io("write", &path))?;

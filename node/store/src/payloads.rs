@@ -87,7 +87,7 @@ impl HeapFiles for Files {
                 // What was staged together is written together.
                 let run = runs.first().and_then(|run| {
                     let from = usize::try_from(from.checked_sub(run.offset)?).ok()?;
-                    let to = from.checked_add(place.len as usize)?;
+                    let to = from.checked_add(place.bytes())?;
                     run.bytes.get(from..to).map(Bytes::copy_from_slice)
                 });
                 return run.map(Held::Here).ok_or_else(missing);
@@ -135,7 +135,7 @@ pub(crate) fn read(file: &SegmentFile, place: Place, wait: Wait) -> Result<Vec<u
 
 /// The same, of a file that is open.
 pub(crate) fn read_from(opened: &File, path: &Path, place: Place, wait: Wait) -> Result<Vec<u8>, StoreError> {
-    let mut bytes = vec![0; place.len as usize];
+    let mut bytes = vec![0; place.bytes()];
     read_exact_at(opened, path, &mut bytes, place.offset.into(), wait)?;
     Ok(bytes)
 }

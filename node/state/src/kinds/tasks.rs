@@ -41,6 +41,7 @@ mod look;
 mod mend;
 mod moved;
 mod noted;
+mod packed;
 mod put;
 mod queue;
 mod record;
@@ -70,6 +71,7 @@ pub use bodies::Body;
 pub use listed::{HeldView, Listed, Part, WorkerView};
 pub use look::QueueView;
 pub use moved::Which;
+use packed::{Marks, Ms};
 pub use queue::Counts;
 pub use record::TasksRecord;
 use rest::Rare;
@@ -91,24 +93,49 @@ pub struct Task {
     queue: u16,
     pub priority: u8,
     pub state: TaskState,
-    /// It is ready, and waits for others of its key.
-    pub is_aside: bool,
-    /// How the claim of the current fence ended.
-    ended: Ended,
+    marks: Marks,
     /// That failed.
     pub tries: u16,
     /// Workers that were lost with it.
     pub lost: u8,
     /// What it is counted with of the room in memory.
     counted: u32,
-    pub put_ms: u64,
-    /// Since when it is in its state.
-    pub since_ms: u64,
+    put: Ms,
+    since: Ms,
     pub body: Arc<Body>,
     /// It is let go when it cannot be needed any more.
     pub payload: Blob,
     /// The task has what is there.
     rest: Rare,
+}
+
+impl Task {
+    pub fn put_ms(&self) -> u64 {
+        self.put.get()
+    }
+
+    /// Since when it is in its state.
+    pub fn since_ms(&self) -> u64 {
+        self.since.get()
+    }
+
+    /// It is ready, and waits for others of its key.
+    fn is_aside(&self) -> bool {
+        self.marks.is_aside()
+    }
+
+    fn set_aside(&mut self, is_aside: bool) {
+        self.marks = Marks::new(self.ended(), is_aside);
+    }
+
+    /// How the claim of the current fence ended.
+    fn ended(&self) -> Ended {
+        self.marks.ended()
+    }
+
+    fn set_ended(&mut self, ended: Ended) {
+        self.marks = Marks::new(ended, self.is_aside());
+    }
 }
 
 impl Deref for Task {

@@ -115,7 +115,7 @@ pub(crate) fn are_in(files: &[SegmentMeta], tasks: &TasksRecord, mut total: u64)
     }
     let is_there = |place: Place| {
         place.offset as usize >= HEADER_BYTES
-            && place.len as usize <= PAYLOAD_BYTES_MAX
+            && place.bytes() <= PAYLOAD_BYTES_MAX
             && lens.get(&u64::from(place.file)).is_some_and(|len| place.end() <= *len)
     };
     files.len() <= FILES_MAX

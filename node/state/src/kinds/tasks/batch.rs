@@ -221,7 +221,7 @@ impl Tasks {
     /// Forgets what has ended first: a task by itself, or a batch. Answers whether there was one.
     pub(super) fn forget_oldest(&mut self) -> bool {
         let head = self.held.finished.head;
-        let single = self.held.table.get(head).map(|task| task.since_ms);
+        let single = self.held.table.get(head).map(Task::since_ms);
         match (single, self.over.first().copied()) {
             (None, None) => return false,
             (Some(since_ms), Some((ended_ms, batch))) if ended_ms < since_ms => {

@@ -99,7 +99,8 @@ impl Tasks {
                 self.held.fence += 1;
                 let fence = self.held.fence;
                 let Some(task) = self.held.table.get_mut(slot) else { break };
-                (task.fence, task.ended, task.worker) = (fence, Ended::Not, Some(name.clone()));
+                task.set_ended(Ended::Not);
+                (task.fence, task.worker) = (fence, Some(name.clone()));
                 may_have_suspect &= !task.is_suspect();
                 bytes += task.payload.len();
                 given.push(Lease { id: task.id, fence });
@@ -121,7 +122,7 @@ impl Tasks {
     fn give_back(&mut self, lease: &Lease, now: u64) {
         let Ok(slot) = self.slot_of(lease.id) else { return };
         if let Some(task) = self.held.table.get_mut(slot) {
-            task.ended = Ended::Otherwise;
+            task.set_ended(Ended::Otherwise);
         }
         self.shift(slot, TaskState::Ready, Edge::Head, 0, now);
     }

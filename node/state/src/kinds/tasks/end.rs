@@ -58,7 +58,7 @@ impl Tasks {
             Ok(slot) => slot,
             Err(outcome) => {
                 return match self.find(id) {
-                    Ok(task) if task.fence == fence && task.ended == end.ended() => {
+                    Ok(task) if task.fence == fence && task.ended() == end.ended() => {
                         TaskOutcome::Again { state: task.state }
                     }
                     _ => outcome,
@@ -148,7 +148,7 @@ impl Tasks {
 
     fn mark(&mut self, slot: u32, ended: Ended) {
         if let Some(task) = self.held.table.get_mut(slot) {
-            task.ended = ended;
+            task.set_ended(ended);
         }
     }
 

@@ -43,7 +43,7 @@ impl Lane {
         }
         match task.state {
             TaskState::Active => step(&mut self.active),
-            TaskState::Ready if !task.is_aside => step(&mut self.listed),
+            TaskState::Ready if !task.is_aside() => step(&mut self.listed),
             _ => {}
         }
     }

@@ -34,7 +34,8 @@ impl Tasks {
             lane.listed += 1;
             queue.aside -= 1;
             let Some(task) = table.get_mut(slot) else { return };
-            (task.is_aside, task.since_ms) = (false, now);
+            task.set_aside(false);
+            task.since = now.into();
             let task = task.clone();
             noted::listed(&mut self.rolling, &task, edge);
             if let Some(list) = queue.list(&task) {

@@ -94,6 +94,6 @@ impl Tasks {
     fn held_by_worker(&self, lease: &Lease) -> Option<HeldView> {
         let task = self.find(lease.id).ok().filter(|_| self.is_current(lease))?;
         let queue = self.held.queues.get(usize::from(task.queue))?.name.clone();
-        Some(HeldView { lease: *lease, queue, kind: task.body.kind.clone(), since_ms: task.since_ms })
+        Some(HeldView { lease: *lease, queue, kind: task.body.kind.clone(), since_ms: task.since_ms() })
     }
 }

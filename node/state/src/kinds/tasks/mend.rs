@@ -21,10 +21,11 @@ impl Tasks {
         let mut held = std::mem::take(&mut self.held);
         for slot in 0..held.table.slots() {
             // A page of which nothing changes is shared with a checkpoint still.
-            let is_later = held.table.get(slot).is_some_and(|task| task.since_ms.max(task.timer_ms) > to_ms);
+            let is_later =
+                held.table.get(slot).is_some_and(|task| task.since_ms().max(task.timer_ms) > to_ms);
             if let Some(task) = is_later.then(|| held.table.get_mut(slot)).flatten() {
-                past(&mut task.put_ms);
-                past(&mut task.since_ms);
+                task.put = task.put_ms().min(to_ms).into();
+                task.since = task.since_ms().min(to_ms).into();
                 // What has none does not get room for one.
                 if task.timer_ms != 0 {
                     timer(&mut task.timer_ms);

@@ -39,7 +39,7 @@ pub(super) fn task(rolling: &mut Rolling, slot: u32, task: &Task, edge: Edge, st
         TaskState::Dead => 4,
         TaskState::Cancelled => 5,
     };
-    let ended = match task.ended {
+    let ended = match task.ended() {
         Ended::Not => 0,
         Ended::Done => 1,
         Ended::Failed => 2,
@@ -58,7 +58,7 @@ pub(super) fn task(rolling: &mut Rolling, slot: u32, task: &Task, edge: Edge, st
         task.tries.into(),
         task.lost.into(),
         task.fence,
-        task.since_ms,
+        task.since_ms(),
         task.timer_ms,
         u64::from(edge == Edge::Head),
         streak.into(),
@@ -72,7 +72,7 @@ pub(super) fn body<'a>(rolling: &mut Rolling, task: &'a Task, payload: &[u8]) {
     let (body, policy) = (&task.body, task.body.policy);
     let numbers = [
         task.id.seq,
-        task.put_ms,
+        task.put_ms(),
         policy.retries.into(),
         policy.backoff_ms,
         policy.timeout_ms,
@@ -140,7 +140,7 @@ pub(super) fn given(rolling: &mut Rolling, last_seq: u64, fence: u64) {
 
 /// A task that waited for others of its key may be claimed.
 pub(super) fn listed(rolling: &mut Rolling, task: &Task, edge: Edge) {
-    let numbers = [task.id.seq, task.since_ms, u64::from(edge == Edge::Head)];
+    let numbers = [task.id.seq, task.since_ms(), u64::from(edge == Edge::Head)];
     rolling.note(Effect::Tasks { what: 13, numbers: &numbers, texts: &[] });
 }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::packed::Marks;
 use super::queue::Queue;
 use super::room::{MEMORY_BEYOND, wanted};
 use super::table::Edge;
@@ -134,13 +135,12 @@ impl Tasks {
             queue,
             priority: new.priority,
             state,
-            is_aside: false,
-            ended: Ended::Not,
+            marks: Marks::new(Ended::Not, false),
             tries: 0,
             lost: 0,
             counted: 0,
-            put_ms: now,
-            since_ms: now,
+            put: now.into(),
+            since: now.into(),
             body,
             payload: self.keep(&new.payload),
             rest: rest.into(),
@@ -291,7 +291,7 @@ impl Tasks {
         let slot = self.insert(*id, queue, task, *state, *timer_ms, *put_ms);
         self.enlist(slot, member);
         if let Some(task) = self.held.table.get_mut(slot) {
-            (task.tries, task.lost, task.since_ms) = (*tries, *lost, *since_ms);
+            (task.tries, task.lost, task.since) = (*tries, *lost, (*since_ms).into());
             if *fence > 0 {
                 task.fence = *fence;
             }

@@ -122,7 +122,7 @@ impl Queue {
     /// Since when the oldest ready task is ready. What came back is at the head, whatever is behind it.
     pub fn oldest_ms(&self, table: &Table) -> Option<u64> {
         let lists = self.ready.iter().chain(&self.suspects);
-        lists.flat_map(|list| table.tasks(list).take(OLDEST_MAX)).map(|task| task.since_ms).min()
+        lists.flat_map(|list| table.tasks(list).take(OLDEST_MAX)).map(|task| task.since_ms()).min()
     }
 
     /// How many are to be done.
@@ -185,7 +185,7 @@ impl Queue {
     /// A task leaves it, or goes into another state.
     pub fn leave(&mut self, task: &Task) {
         self.count(task, |count| *count -= 1);
-        if task.is_aside
+        if task.is_aside()
             && let Some(key) = &task.body.key
             && let Some(lane) = self.lanes.get_mut(&**key)
         {
@@ -197,7 +197,7 @@ impl Queue {
         match task.state {
             TaskState::Due => step(&mut self.due),
             TaskState::Done | TaskState::Cancelled => step(&mut self.kept),
-            TaskState::Ready if task.is_aside => step(&mut self.aside),
+            TaskState::Ready if task.is_aside() => step(&mut self.aside),
             TaskState::Dead if task.member.is_some() => step(&mut self.dead_kept),
             TaskState::Ready | TaskState::Active | TaskState::Dead => {}
         }
@@ -211,7 +211,7 @@ impl Queue {
     /// The list that a task is in; one that is due or finished is in none of a queue.
     pub fn list(&mut self, task: &Task) -> Option<&mut List> {
         match task.state {
-            TaskState::Ready if task.is_aside => {
+            TaskState::Ready if task.is_aside() => {
                 let lane = self.lanes.get_mut(task.body.key.as_deref()?)?;
                 Some(lane.waiting.entry(task.rank()).or_default())
             }

@@ -71,13 +71,12 @@ const FILES_FORMAT: u16 = 2;
 
 /// What is behind a tag.
 fn untagged(blob: &Blob) -> Result<Blob, Invalid> {
-    let Blob::Here(bytes) = blob else { return Ok(Blob::Empty) };
-    let place = |bytes: &[u8]| Place::of_bytes(bytes).filter(|place| place.len > 0);
+    let Blob::Here(Some(bytes)) = blob else { return Ok(Blob::EMPTY) };
     match bytes.split_first() {
-        None => Ok(Blob::Empty),
+        None => Ok(Blob::EMPTY),
         Some((&TAG_HERE, rest)) => Ok(Blob::from(Bytes::copy_from_slice(rest))),
         Some((tag, rest)) => {
-            let place = place(rest).filter(|_| *tag == TAG_PLACE).map(Blob::Filed);
+            let place = Place::of_bytes(rest).filter(|_| *tag == TAG_PLACE).map(Blob::Filed);
             place.ok_or_else(|| Invalid("a task's bytes are at no place".into()))
         }
     }

@@ -30,7 +30,7 @@ impl Rest {
             fence: 0,
             timer_ms: 0,
             worker: None,
-            outcome: Blob::Empty,
+            outcome: Blob::EMPTY,
             progress: Bytes::new(),
             member: None,
         }

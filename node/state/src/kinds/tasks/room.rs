@@ -12,7 +12,7 @@ use crate::task::{NewTask, When};
 /// What a task counts as beside its bytes.
 const TASK_OVERHEAD_BYTES: usize = 256;
 
-/// A slot (96 bytes), and a part of one more: slots that were needed once stay, and the last checkpoint has the former
+/// A slot (80 bytes), and a part of one more: slots that were needed once stay, and the last checkpoint has the former
 /// contents of those that have changed since.
 pub(super) const SLOT_BYTES: usize = 160;
 /// What is there once something has come of a task, or it waits for a time.

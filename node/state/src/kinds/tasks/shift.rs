@@ -73,8 +73,8 @@ impl Tasks {
         let TasksRecord { table, queues, finished, batches, .. } = &mut self.held;
         let Some(task) = table.get_mut(slot) else { return };
         let queue = queues.get_mut(usize::from(task.queue));
-        task.is_aside = task.state == TaskState::Ready
-            && queue.as_ref().is_some_and(|queue| queue.lane_of(task).is_some());
+        let has_lane = queue.as_ref().is_some_and(|queue| queue.lane_of(task).is_some());
+        task.set_aside(task.state == TaskState::Ready && has_lane);
         let task = task.clone();
         let streak = queue.as_ref().map_or(0, |queue| queue.streak);
         noted::task(&mut self.rolling, slot, &task, edge, streak);
@@ -111,7 +111,7 @@ impl Tasks {
         self.detach(slot);
         if let Some(task) = self.held.table.get_mut(slot) {
             let before = std::mem::replace(&mut task.state, state);
-            task.since_ms = now;
+            task.since = now.into();
             if task.timer_ms != timer_ms {
                 task.timer_ms = timer_ms;
             }
@@ -206,10 +206,10 @@ impl Tasks {
                 continue;
             }
             let Some(task) = self.held.table.get_mut(slot) else { continue };
-            if let Blob::Here(bytes) = &task.payload {
+            if let Blob::Here(Some(bytes)) = &task.payload {
                 task.payload = self.heap.push(bytes);
             }
-            if let Blob::Here(bytes) = &task.outcome {
+            if let Blob::Here(Some(bytes)) = &task.outcome {
                 task.outcome = self.heap.push(bytes);
             }
         }

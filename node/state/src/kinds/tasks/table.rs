@@ -181,6 +181,6 @@ mod tests {
 
     #[test]
     fn a_task_that_waits_takes_little() {
-        assert!(size_of::<Slot>() <= 96, "{}", size_of::<Slot>());
+        assert!(size_of::<Slot>() <= 80, "{}", size_of::<Slot>());
     }
 }

@@ -87,7 +87,7 @@ impl<'a> Check<'a> {
             for (lists, is_suspect) in [(&queue.ready, false), (&queue.suspects, true)] {
                 for (priority, list) in (0..PRIORITIES as u8).zip(lists) {
                     let is_its = |task: &Task| {
-                        !task.is_aside && task.priority == priority && task.is_suspect() == is_suspect
+                        !task.is_aside() && task.priority == priority && task.is_suspect() == is_suspect
                     };
                     let fits = |slot: &Slot| slot.task.as_ref().is_some_and(is_its);
                     self.walk(list, |slot| is_of(slot, TaskState::Ready) && fits(slot))?;
@@ -96,7 +96,7 @@ impl<'a> Check<'a> {
             for (key, lane) in &queue.lanes {
                 for (rank, list) in &lane.waiting {
                     let is_its = |task: &Task| {
-                        task.is_aside && task.rank() == *rank && task.body.key.as_deref() == Some(&**key)
+                        task.is_aside() && task.rank() == *rank && task.body.key.as_deref() == Some(&**key)
                     };
                     let fits = |slot: &Slot| slot.task.as_ref().is_some_and(is_its);
                     self.walk(list, |slot| is_of(slot, TaskState::Ready) && fits(slot))?;
@@ -165,7 +165,7 @@ impl<'a> Check<'a> {
                 lanes.entry(key).or_default().count(task, |count| *count += 1);
             }
             *due += u32::from(is_due);
-            *aside += u32::from(task.is_aside);
+            *aside += u32::from(task.is_aside());
             if let Some(member) = task.member {
                 let at = match task.state {
                     TaskState::Ready | TaskState::Due | TaskState::Active => 0,
@@ -249,7 +249,7 @@ fn is_possible(task: &Task, held: &TasksRecord) -> bool {
         && task.payload.len() <= PAYLOAD_BYTES_MAX
         && body.unique.as_ref().is_none_or(|key| key.len() <= UNIQUE_BYTES_MAX)
         && body.key.as_ref().is_none_or(|key| (1..=KEY_BYTES_MAX).contains(&key.len()))
-        && (!task.is_aside || task.state == TaskState::Ready)
+        && (!task.is_aside() || task.state == TaskState::Ready)
         && body.policy.is_bounded()
         && task.worker.as_ref().is_none_or(|name| name.len() <= WORKER_BYTES_MAX)
         && task.outcome.len() <= PAYLOAD_BYTES_MAX

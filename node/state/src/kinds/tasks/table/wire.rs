@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::Slot;
 use crate::heap::{Blob, PLACE_BYTES};
+use crate::kinds::tasks::packed::Marks;
 use crate::kinds::tasks::{Body, Ended, Rest, Task};
 use crate::task::{Member, Policy, TaskId, TaskState};
 
@@ -71,13 +72,12 @@ impl From<WireTask<String, Blob>> for Task {
             queue,
             priority,
             state,
-            is_aside,
-            ended,
+            marks: Marks::new(ended, is_aside),
             tries,
             lost,
             counted: 0,
-            put_ms,
-            since_ms,
+            put: put_ms.into(),
+            since: since_ms.into(),
             body: Arc::new(Body { kind, unique, key, policy }),
             payload,
             rest: Rest { fence, timer_ms, worker, outcome, progress, member }.into(),
@@ -122,13 +122,13 @@ impl<'a> WireTask<&'a str, ToldBlob<'a>> {
             queue: task.queue,
             priority: task.priority,
             state: task.state,
-            is_aside: task.is_aside,
-            ended: task.ended,
+            is_aside: task.is_aside(),
+            ended: task.ended(),
             tries: task.tries,
             lost: task.lost,
             fence: task.fence,
-            put_ms: task.put_ms,
-            since_ms: task.since_ms,
+            put_ms: task.put_ms(),
+            since_ms: task.since_ms(),
             timer_ms: task.timer_ms,
             worker: task.worker.clone(),
             body: WireBody { kind, payload, unique, key, policy: *policy },
@@ -147,7 +147,7 @@ impl Serialize for ToldBlob<'_> {
                 bytes[1..].copy_from_slice(&place.to_bytes());
                 serializer.serialize_bytes(&bytes)
             }
-            Blob::Here(bytes) if self.tagged => {
+            Blob::Here(Some(bytes)) if self.tagged => {
                 serializer.serialize_bytes(&[&[TAG_HERE], &bytes[..]].concat())
             }
             blob => blob.serialize(serializer),
