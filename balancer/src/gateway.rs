@@ -77,6 +77,17 @@ impl Verdict {
         }
     }
 
+    /// The same, where it is by a way that pages of other origins may read: so that they read why they are refused, too.
+    /// What a page may do is said to it beforehand by another answer.
+    fn readable(mut self, origin: Option<&[u8]>) -> Self {
+        if let Self::Answer(Answer { status: 300.., via: Some(via), more, .. }) = &mut self
+            && let Some(cors) = &via.entry().route.cors
+        {
+            more.extend(cors.fields(origin.and_then(|it| std::str::from_utf8(it).ok()).or(Some(""))));
+        }
+        self
+    }
+
     fn showing(mut self, target: Option<Vec<u8>>) -> Self {
         match &mut self {
             Self::Forward { shown, .. } | Self::Answer(Answer { shown, .. }) => *shown = target,
@@ -176,7 +187,9 @@ impl Gateway {
         let routed = self.dispatches.routed();
         let verdict = match (own, &routed) {
             (Some(answer), _) => Some(Verdict::Answer(answer)),
-            (None, Some(routed)) => self.by_route(routed, &asked, &target),
+            (None, Some(routed)) => {
+                self.by_route(routed, &asked, &target).map(|it| it.readable(asked.field("origin")))
+            }
             (None, None) => None,
         };
         // No route, or none that has it: as if there were no gateway.

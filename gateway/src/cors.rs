@@ -44,13 +44,19 @@ impl Cors {
     pub fn edits(&self, origin: Option<&str>, others: &Edits) -> Edits {
         let mut edits = others.clone();
         edits.remove.extend(OURS.map(str::to_owned));
+        let fields = self.fields(origin).into_iter();
+        edits.add.extend(fields.map(|(name, value)| (name.to_owned(), value)));
+        edits
+    }
+
+    /// What an answer says of who may read it; `origin` is who asks, where a page does.
+    pub fn fields(&self, origin: Option<&str>) -> Vec<(&'static str, String)> {
         let mut fields = origin.map(|it| self.allowed(it)).unwrap_or_default();
         if !fields.is_empty() && !self.expose.is_empty() {
             fields.push(("access-control-expose-headers", self.expose.join(", ")));
         }
         fields.extend(self.vary());
-        edits.add.extend(fields.into_iter().map(|(name, value)| (name.to_owned(), value)));
-        edits
+        fields
     }
 
     fn allowed(&self, origin: &str) -> Vec<(&'static str, String)> {

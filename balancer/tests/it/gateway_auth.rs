@@ -417,3 +417,20 @@ async fn a_key_is_in_no_log_metric_or_answer_of_an_operators_address() {
         assert!(!ask(process.admin, path).contains("this-key"), "{path}");
     }
 }
+
+#[test]
+fn a_page_that_may_ask_reads_why_it_is_refused() {
+    let (backend, balancer) = routed();
+    let allowed = "access-control-allow-origin: https://a.test\r\n";
+    for (key, status) in [(String::new(), "401"), (format!("x-api-key: {BOB}\r\n"), "403")] {
+        let answer = balancer.ask(&with("/staff", &format!("origin: https://a.test\r\n{key}")));
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+        assert!(answer.contains(allowed) && answer.contains("vary: origin\r\n"), "{answer}");
+        let answer = balancer.ask(&with("/staff", &format!("origin: https://evil.test\r\n{key}")));
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+        assert!(!answer.contains("access-control-"), "{answer}");
+    }
+    let answer = balancer.ask(&with("/any", "origin: https://a.test\r\n"));
+    assert!(answer.starts_with("HTTP/1.1 401 ") && !answer.contains("access-control-"), "{answer}");
+    assert!(backend.heads().is_empty());
+}
