@@ -172,6 +172,7 @@ struct Asked {
 
 impl Asked {
     fn new(probe: Probe, http: SocketAddr, tls: Option<BackendTls>) -> Self {
+        let tls = tls.map(BackendTls::proving);
         Self { probe, http, tls, trusted: false, proof_asked: None, complained: false }
     }
 

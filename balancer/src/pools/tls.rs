@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use arc_swap::ArcSwap;
+use rustls::client::Resumption;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -29,7 +30,11 @@ const AUTHORITIES_MAX: usize = 1024;
 
 /// How backends are spoken to.
 #[derive(Clone)]
-pub struct BackendTls(Trust);
+pub struct BackendTls {
+    trust: Trust,
+    /// Each connection is proved by itself.
+    anew: bool,
+}
 
 /// Whom it believes.
 #[derive(Clone)]
@@ -51,12 +56,12 @@ impl fmt::Debug for BackendTls {
 impl BackendTls {
     /// As a member of the cluster speaks to another.
     pub fn of_members(keys: Keys) -> Self {
-        Self(Trust::Members(keys))
+        Self::by(Trust::Members(keys))
     }
 
     /// To servers whose certificates hang on those of a PEM file, and name their addresses.
     pub fn of_authorities(file: &Path) -> Result<Self, String> {
-        Ok(Self(Trust::Authorities(Arc::new(ArcSwap::from_pointee(trusting(authorities(file)?)?)))))
+        Ok(Self::by(Trust::Authorities(Arc::new(ArcSwap::from_pointee(trusting(authorities(file)?)?)))))
     }
 
     /// As the servers of a service of the gateway say who they are. What cannot be obeyed believes nobody.
@@ -66,13 +71,22 @@ impl BackendTls {
             Ok(name) => (name, roots(tls).and_then(trusting).map(Arc::new)),
             Err(error) => (None, Err(format!("its name is none that a certificate has: {error}"))),
         };
-        Self(Trust::Service(config, name))
+        Self::by(Trust::Service(config, name))
+    }
+
+    fn by(trust: Trust) -> Self {
+        Self { trust, anew: false }
+    }
+
+    /// The same, where a session that was proved before proves nothing: a certificate may be over since.
+    pub fn proving(self) -> Self {
+        Self { anew: true, ..self }
     }
 
     /// The same by the authorities that this file has now, from the next connection on. Only of one that was made
     /// of authorities.
     pub fn replace_authorities(&self, file: &Path) -> Result<(), String> {
-        if let Trust::Authorities(config) = &self.0 {
+        if let Trust::Authorities(config) = &self.trust {
             config.store(Arc::new(trusting(authorities(file)?)?));
         }
         Ok(())
@@ -80,17 +94,17 @@ impl BackendTls {
 
     /// Whether they are the servers of a service of the gateway.
     pub fn is_of_service(&self) -> bool {
-        matches!(self.0, Trust::Service(..))
+        matches!(self.trust, Trust::Service(..))
     }
 
     /// Whether a backend has to believe this balancer, too.
     pub fn is_mutual(&self) -> bool {
-        matches!(self.0, Trust::Members(_))
+        matches!(self.trust, Trust::Members(_))
     }
 
     /// The connection inside, once the other side has proved who it is.
     pub async fn connect(&self, stream: TcpStream, address: SocketAddr) -> io::Result<TlsStream<TcpStream>> {
-        let (config, name) = match &self.0 {
+        let (mut config, name) = match &self.trust {
             Trust::Members(keys) => {
                 let now = keys.now();
                 (now.http.client.clone(), now.http.server_name.clone())
@@ -104,6 +118,9 @@ impl BackendTls {
                 (config, name)
             }
         };
+        if self.anew && !self.is_mutual() {
+            Arc::make_mut(&mut config).resumption = Resumption::disabled();
+        }
         let stream = TlsConnector::from(config).connect(name, stream).await?;
         // A server that is not of the cluster may speak without saying what.
         if self.is_mutual() && stream.get_ref().1.alpn_protocol() != Some(HTTP_ALPN) {

@@ -30,6 +30,8 @@ pub struct Sealed {
     pub heads: Arc<Mutex<Vec<String>>>,
     /// Connections that had a request of a client.
     pub used: Arc<AtomicUsize>,
+    /// Probes on a connection that was proved by one before it.
+    pub resumed_probes: Arc<AtomicUsize>,
 }
 
 /// What a backend holds back.
@@ -47,7 +49,14 @@ impl Sealed {
         let address = listener.local_addr().unwrap();
         let (heads, used) = (Arc::<Mutex<Vec<String>>>::default(), Arc::<AtomicUsize>::default());
         let gates = Arc::<Gates>::default();
-        let sealed = Self { address, gates: gates.clone(), heads: heads.clone(), used: used.clone() };
+        let resumed_probes = Arc::<AtomicUsize>::default();
+        let sealed = Self {
+            address,
+            gates: gates.clone(),
+            heads: heads.clone(),
+            used: used.clone(),
+            resumed_probes: resumed_probes.clone(),
+        };
         std::thread::spawn(move || {
             let mut left = Vec::new();
             for stream in listener.incoming().flatten() {
@@ -56,13 +65,17 @@ impl Sealed {
                     continue;
                 }
                 let (config, heads, used) = (config.clone(), heads.clone(), used.clone());
-                let gates = gates.clone();
+                let (gates, resumed_probes) = (gates.clone(), resumed_probes.clone());
                 std::thread::spawn(move || {
                     let mut stream = accepted(config, stream);
                     let mut first = true;
                     while let Some(head) = head(&mut stream) {
                         if std::mem::take(&mut first) && !head.starts_with("GET / ") {
                             used.fetch_add(1, Ordering::SeqCst);
+                        }
+                        let is_resumed = stream.conn.handshake_kind() == Some(rustls::HandshakeKind::Resumed);
+                        if is_resumed && head.starts_with("GET / ") {
+                            resumed_probes.fetch_add(1, Ordering::SeqCst);
                         }
                         heads.lock().unwrap().push(head.clone());
                         if serve(&mut stream, &head, &gates).is_err() {

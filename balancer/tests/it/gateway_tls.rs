@@ -139,3 +139,14 @@ fn what_an_operator_set_of_a_server_outlives_a_change_of_who_is_believed() {
     wait("it is asked anew", || ask(process.admin, "/backends").contains("\"up\""));
     assert!(is_drained(), "{}", ask(process.admin, "/backends"));
 }
+
+#[test]
+fn each_probe_proves_the_server_anew_for_its_certificate_may_be_over_since() {
+    let (web, authority) = server("127.0.0.1");
+    let document = Document::new(&all_to(web.address, &ca(&authority)));
+    let process = without_nodes(&document.path(), &[]);
+    assert!(ask(process.http, "/x").starts_with("HTTP/1.1 200 "));
+    let probes = || web.heads.lock().unwrap().iter().filter(|head| head.starts_with("GET / ")).count();
+    wait("it is probed", || probes() >= 5);
+    assert_eq!(web.resumed_probes.load(Ordering::SeqCst), 0);
+}
