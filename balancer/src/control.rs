@@ -341,6 +341,7 @@ async fn start_gossip(
         raft: RaftRole::None,
         leader: None,
         term: 0,
+        gateway: None,
         generation: PeerRecord::generation_now(),
     };
     tracing::info!(id = %record.id, %peer, "gossip");

@@ -278,6 +278,7 @@ pub fn gossip() -> Vec<Vec<u8>> {
         raft: RaftRole::Leader,
         leader: Some(NodeId(1)),
         term: 7,
+        gateway: None,
         generation: 9,
     };
     let values = record.encode().map(|(_, value)| value).join("\n");

@@ -311,6 +311,7 @@ async fn record(
         raft: RaftRole::None,
         leader: None,
         term: 0,
+        gateway: None,
         generation: run,
     })
 }

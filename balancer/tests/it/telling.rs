@@ -84,6 +84,7 @@ impl Node {
             raft: RaftRole::Follower,
             leader: None,
             term: 1,
+            gateway: None,
             generation: PeerRecord::generation_now(),
         };
         let seeds = seeds.iter().map(|it| Seed::parse(&it.to_string()).unwrap()).collect();

@@ -159,6 +159,9 @@ pub(super) enum ConfigArgs {
         /// Say what it would change, and change nothing
         #[arg(long)]
         dry_run: bool,
+        /// Wait at most so long until each balancer has it in force, and fail where one has not: up to 30
+        #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=30))]
+        wait: Option<u64>,
         #[command(flatten)]
         output: Output,
     },
@@ -207,6 +210,9 @@ pub(super) enum ConfigArgs {
     Rollback {
         /// As `history` shows it
         revision: u64,
+        /// As of `apply`
+        #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=30))]
+        wait: Option<u64>,
         #[command(flatten)]
         output: Output,
     },

@@ -121,11 +121,21 @@ pub enum TasksVerb {
 /// What to do with the gateway's document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ConfigVerb {
-    Apply { file: PathBuf, is_only_tried: bool },
+    /// `wait_s`: how long balancers are waited for.
+    Apply {
+        file: PathBuf,
+        is_only_tried: bool,
+        wait_s: Option<u64>,
+    },
     Export,
-    Explain { question: Question },
+    Explain {
+        question: Question,
+    },
     History,
-    Rollback { revision: u64 },
+    Rollback {
+        revision: u64,
+        wait_s: Option<u64>,
+    },
 }
 
 /// What to do with a snapshot file.
@@ -210,16 +220,20 @@ fn config(args: ConfigArgs, layers: &Layers) -> Result<Verb, ConfigError> {
         ConfigArgs::Key { name: consumer, output } => {
             return Ok(Verb::MakeKey { consumer, json: output.json });
         }
-        ConfigArgs::Apply { file, dry_run, output } => {
-            (ConfigVerb::Apply { file, is_only_tried: dry_run }, output.json)
+        ConfigArgs::Apply { file, dry_run, wait, output } => {
+            (ConfigVerb::Apply { file, is_only_tried: dry_run, wait_s: wait }, output.json)
         }
-        ConfigArgs::Diff { file, output } => (ConfigVerb::Apply { file, is_only_tried: true }, output.json),
+        ConfigArgs::Diff { file, output } => {
+            (ConfigVerb::Apply { file, is_only_tried: true, wait_s: None }, output.json)
+        }
         ConfigArgs::Export => (ConfigVerb::Export, true),
         ConfigArgs::Explain { url, method, header: headers, from, output } => {
             (ConfigVerb::Explain { question: Question { url, method, headers, from } }, output.json)
         }
         ConfigArgs::History(output) => (ConfigVerb::History, output.json),
-        ConfigArgs::Rollback { revision, output } => (ConfigVerb::Rollback { revision }, output.json),
+        ConfigArgs::Rollback { revision, wait, output } => {
+            (ConfigVerb::Rollback { revision, wait_s: wait }, output.json)
+        }
     };
     let token = token::to_send(layers, &OPERATOR_TOKEN_FILE)?;
     Ok(Verb::Config { admin: layers.address_to_ask(&ADMIN)?, token, verb, json })

@@ -6,16 +6,19 @@
 
 mod admin;
 mod change;
+mod followed;
 mod refused;
 mod watch;
 
 use std::future::Future;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::HeaderValue;
 use serde::Serialize;
 use skep_gateway::Kept;
 use skep_gateway::kept::Difference;
+use skep_members::gossip::View;
 use skep_state::gateway::{GatewayOutcome, Revision};
 use skep_state::kinds::gateway::Gateway;
 use tokio::sync::watch as channel;
@@ -25,6 +28,7 @@ use crate::kinds::served::MessageApi;
 use crate::service::{Service, ServiceError};
 
 pub(crate) use admin::admin_routes;
+use followed::Followed;
 #[cfg(test)]
 pub(crate) use watch::WATCHES_MAX;
 pub(crate) use watch::{Watches, routes};
@@ -35,6 +39,8 @@ pub trait GatewayApi: MessageApi {
     fn gateway<T>(&self, look: impl FnOnce(&Gateway) -> T) -> T;
     /// Changes whenever another document is the newest here.
     fn newest_gateway(&self) -> channel::Receiver<Option<Revision>>;
+    /// Who is there, of whom balancers say where they stand.
+    fn members(&self) -> channel::Receiver<Arc<View>>;
     /// Makes a document the newest, where what is expected still is.
     fn set_gateway(
         &self,
@@ -50,6 +56,9 @@ impl GatewayApi for Service {
     }
     fn newest_gateway(&self) -> channel::Receiver<Option<Revision>> {
         Service::newest_gateway(self)
+    }
+    fn members(&self) -> channel::Receiver<Arc<View>> {
+        Service::members(self)
     }
     fn set_gateway(
         &self,
@@ -105,11 +114,14 @@ struct Changed {
     revision: u64,
     #[serde(flatten)]
     difference: Difference,
+    /// Where that was waited for.
+    #[serde(flatten)]
+    followed: Option<Followed>,
 }
 
 impl Changed {
-    fn of(revision: Option<Revision>, difference: Difference) -> Self {
+    fn of(revision: Option<Revision>, difference: Difference, followed: Option<Followed>) -> Self {
         let Revision { lineage, number } = revision.unwrap_or(Revision { lineage: 0, number: 0 });
-        Self { lineage: format!("{lineage:032x}"), revision: number, difference }
+        Self { lineage: format!("{lineage:032x}"), revision: number, difference, followed }
     }
 }

@@ -1,7 +1,10 @@
 //! The gateway's document: looked at, compared and set.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use skep_base::id::RequestId;
+use skep_members::gossip::View;
 use skep_state::command::{Op, OpOutcome};
 use skep_state::gateway::{GatewayOp, GatewayOutcome, Revision};
 use skep_state::kinds::gateway::Gateway;
@@ -24,6 +27,11 @@ impl Service {
     /// Changes whenever another document is the newest here.
     pub fn newest_gateway(&self) -> watch::Receiver<Option<Revision>> {
         self.reader().newest_gateway()
+    }
+
+    /// Who is there, as gossip shows it.
+    pub fn members(&self) -> watch::Receiver<Arc<View>> {
+        self.0.status.gossip.view()
     }
 
     /// Makes a document the newest, where what is expected still is. Whether it is one, who calls has looked.

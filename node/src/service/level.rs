@@ -79,6 +79,7 @@ mod tests {
             raft: RaftRole::None,
             leader: None,
             term: 1,
+            gateway: None,
             generation: 1,
         }
     }

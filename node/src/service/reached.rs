@@ -157,6 +157,7 @@ mod tests {
             raft: RaftRole::Follower,
             leader: None,
             term: 1,
+            gateway: None,
             generation: 1,
         }
     }

@@ -30,7 +30,9 @@ pub(super) async fn run(
     out: &mut (dyn Write + Send),
 ) -> Result<(), VerbError> {
     match verb {
-        ConfigVerb::Apply { file, is_only_tried } => apply(client, &file, is_only_tried, json, out).await,
+        ConfigVerb::Apply { file, is_only_tried, wait_s } => {
+            apply(waiting(client, wait_s), &file, is_only_tried, json, out).await
+        }
         ConfigVerb::Export => print_json(out, &client.get("/gateway").await?),
         ConfigVerb::Explain { question } => {
             let question = json!({
@@ -58,10 +60,11 @@ pub(super) async fn run(
             table::write(out, &columns, &["revision", "bytes"], &rows(&answer, "revisions", &columns))?;
             Ok(())
         }
-        ConfigVerb::Rollback { revision } => {
-            let client = only_if_newest(client).await?;
+        ConfigVerb::Rollback { revision, wait_s } => {
+            let client = only_if_newest(waiting(client, wait_s)).await?;
             let answer = client.post("/gateway/rollback", &json!({ "revision": revision })).await?;
-            print(out, json, &answer, &changed(&answer, false))
+            print(out, json, &answer, &changed(&answer, false))?;
+            all_obey(&answer)
         }
     }
 }
@@ -113,7 +116,37 @@ async fn apply(
     let body = Full::new(Bytes::from(document));
     let answer = client.send(Method::PUT, &query.finish(), Some("application/json"), body).await?;
     let answer = client.json(answer).await?;
-    print(out, json, &answer, &changed(&answer, is_only_tried))
+    print(out, json, &answer, &changed(&answer, is_only_tried))?;
+    all_obey(&answer)
+}
+
+/// Asks for answers that come once balancers obey what is changed, where that is to be waited for.
+fn waiting(client: Client, wait_s: Option<u64>) -> Client {
+    match wait_s {
+        Some(seconds) => client.waiting(seconds),
+        None => client,
+    }
+}
+
+/// Whether a balancer that was waited for has something else in force.
+fn all_obey(answer: &Value) -> Result<(), VerbError> {
+    let behind: Vec<String> = rows(answer, "behind", &["id", "http", "revision", "refuses"])
+        .iter()
+        .map(|it| match &it[..] {
+            [id, http, revision, refuses] if refuses == "true" => {
+                format!("{id} ({http}) cannot read it, and keeps revision {revision}")
+            }
+            [id, http, revision, _] => format!("{id} ({http}) has revision {revision}"),
+            _ => String::new(),
+        })
+        .collect();
+    match behind.is_empty() {
+        true => Ok(()),
+        false => {
+            let behind = behind.join("; ");
+            Err(VerbError::Refused(format!("it is kept, and not in force at each balancer: {behind}")))
+        }
+    }
 }
 
 /// Changes nothing where somebody else does meanwhile.
@@ -170,5 +203,8 @@ fn changed(answer: &Value, is_only_tried: bool) -> String {
         (false, true) => format!("nothing was changed: the revision is {revision}"),
         (false, false) => format!("the revision is {revision} now"),
     });
+    if let (Some(seen_by), Some(of)) = (answer["seen_by"].as_u64(), answer["of"].as_u64()) {
+        lines.push(format!("in force at {seen_by} of {of} balancers"));
+    }
     lines.join("\n")
 }

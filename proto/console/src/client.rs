@@ -41,11 +41,13 @@ pub struct Client {
     token: Option<HeaderValue>,
     /// What must hold of what is changed.
     condition: Option<(HeaderName, HeaderValue)>,
+    /// How long an answer may be held back for what is wished.
+    wait: Option<Duration>,
 }
 
 impl Client {
     pub fn new(admin: SocketAddr, timeout: Duration) -> Self {
-        Self { admin, timeout, token: None, condition: None }
+        Self { admin, timeout, token: None, condition: None, wait: None }
     }
 
     /// With the operators' token, as [`to_send`](crate::token::to_send) has it.
@@ -56,6 +58,11 @@ impl Client {
     /// With what must hold of what is changed: `If-Match` or `If-None-Match`.
     pub fn only_if(self, condition: (HeaderName, HeaderValue)) -> Self {
         Self { condition: Some(condition), ..self }
+    }
+
+    /// Wishes that answers come once what they say has come about, or after so many seconds (RFC 7240).
+    pub fn waiting(self, seconds: u64) -> Self {
+        Self { wait: Some(Duration::from_secs(seconds)), ..self }
     }
 
     /// A JSON answer.
@@ -103,6 +110,9 @@ impl Client {
         if let Some((name, value)) = &self.condition {
             request = request.header(name, value);
         }
+        if let Some(wait) = self.wait {
+            request = request.header("prefer", format!("wait={}", wait.as_secs()));
+        }
         let request = request.body(body).map_err(|error| self.broken(&error))?;
         let exchange = async {
             let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
@@ -111,7 +121,7 @@ impl Client {
             tokio::spawn(connection);
             sender.send_request(request).await.map_err(|error| self.broken(&error))
         };
-        let answer = timeout(self.timeout, exchange).await.map_err(|_| self.late())??;
+        let answer = timeout(self.patience(), exchange).await.map_err(|_| self.late())??;
         let status = answer.status();
         if status.is_success() {
             return Ok(answer.into_body());
@@ -148,7 +158,11 @@ impl Client {
         ClientError::Broken { admin: self.admin, reason: reason.to_string() }
     }
 
+    fn patience(&self) -> Duration {
+        self.timeout + self.wait.unwrap_or_default()
+    }
+
     fn late(&self) -> ClientError {
-        ClientError::Timeout { admin: self.admin, after: self.timeout }
+        ClientError::Timeout { admin: self.admin, after: self.patience() }
     }
 }

@@ -36,7 +36,7 @@ use crate::in_force::Keys;
 use crate::seeds::Seed;
 use aside::Said;
 pub use counters::{Dropped, GossipCounters};
-pub use record::{NodeState, PeerRecord, Program, RaftRole};
+pub use record::{GatewayAt, NodeState, PeerRecord, Program, RaftRole};
 pub use view::View;
 
 /// Between two rounds of gossip. At 150 ms the last of 20 members sees a death after 1.7 s in the

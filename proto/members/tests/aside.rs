@@ -31,6 +31,7 @@ async fn start(id: u64, keys: &KeyRing) -> (Gossip, SocketAddr) {
         raft: RaftRole::None,
         leader: None,
         term: 0,
+        gateway: None,
         generation: PeerRecord::generation_now(),
     };
     let keys = Keys::of_edge(keys.clone().into()).unwrap();

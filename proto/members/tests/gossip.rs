@@ -66,6 +66,7 @@ impl Net {
             raft: RaftRole::None,
             leader: None,
             term: 0,
+            gateway: None,
             generation: PeerRecord::generation_now(),
         }
     }

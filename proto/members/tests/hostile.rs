@@ -40,6 +40,7 @@ fn record(net: u8, host: u8) -> PeerRecord {
         raft: RaftRole::None,
         leader: None,
         term: 0,
+        gateway: None,
         generation: 5,
     }
 }

@@ -36,6 +36,7 @@ fn record(net: u8, host: u8, id: u64, generation: u64) -> PeerRecord {
         raft: RaftRole::None,
         leader: None,
         term: 0,
+        gateway: None,
         generation,
     }
 }

@@ -33,6 +33,7 @@ async fn start(net: u8, host: u8, keys: Keys) -> Gossip {
         raft: RaftRole::None,
         leader: None,
         term: 0,
+        gateway: None,
         generation: PeerRecord::generation_now(),
     };
     let seeds = [1, 2].map(|host| Seed::Address(address(net, host))).to_vec();

@@ -51,11 +51,30 @@ async fn what_is_put_at_a_node_is_in_force_at_a_balancer_and_stays_so_when_all_n
     })
     .await;
     is_in_force(&balancer).await;
+    // A change that is answered once the balancer obeys it: the next request shows it.
+    for host in ["first.test", "second.test"] {
+        let moved = MOVED.replace("elsewhere.test", host);
+        let headers =
+            [("authorization", &*bearer), ("content-type", "application/json"), ("prefer", "wait=30")];
+        let path = "/gateway/routes/moved";
+        let route: serde_json::Value = serde_json::from_str(&moved).expect("JSON");
+        let body = route["routes"]["moved"].to_string();
+        let said = until("it is changed", PATIENCE, async || {
+            let admin = &cluster.node(2).admin;
+            let answer = admin.send(Method::PUT, path, &headers, body.clone().into()).await.ok()?;
+            assert!(matches!(answer.status, 200 | 503), "{answer:?}");
+            (answer.status == 200).then(|| answer.json())
+        })
+        .await;
+        assert_eq!((&said["seen_by"], &said["of"]), (&1.into(), &1.into()), "{said}");
+        let location = balancer.client.get("/moved").await.expect("an answer").header("location").to_owned();
+        assert!(location.contains(host), "{location}");
+    }
     let private = balancer.client.get("/-/gateway/watch").await.expect("an answer");
     assert_eq!(private.status, 404, "what nodes tell is for no client");
     until("its copy is written", PATIENCE, async || {
         let shown = balancer.admin.get("/gateway").await.ok()?.json();
-        (shown["cluster"]["copied"] == 1).then_some(())
+        (shown["cluster"]["copied"] == 3).then_some(())
     })
     .await;
     // The nodes are gone, and then the balancer; it starts alone.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use skep_gateway::{Document, Table};
-use skep_members::gossip::{Gossip, View};
+use skep_members::gossip::{GatewayAt, Gossip};
 use skep_members::in_force::Keys;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{sleep, timeout};
@@ -33,7 +33,7 @@ pub async fn begin(gossip: &Gossip, keys: Keys, copies: Option<Copies>, shared: 
     shared.following.begin();
     shared.routes.store(Some(Arc::new(Routes::closed(shared.pools.skep().clone()))));
     let (first, told) = oneshot::channel();
-    tokio::spawn(keep(gossip.view(), keys, copies, shared, first));
+    tokio::spawn(keep(gossip.clone(), keys, copies, shared, first));
     if timeout(FIRST_MAX, told).await.is_err() {
         tracing::warn!("no node has told of the gateway's configuration yet");
     }
@@ -41,7 +41,7 @@ pub async fn begin(gossip: &Gossip, keys: Keys, copies: Option<Copies>, shared: 
 
 /// Obeys the copy, and then what is told, for as long as it is. Says so once something was.
 async fn keep(
-    view: watch::Receiver<Arc<View>>,
+    gossip: Gossip,
     keys: Keys,
     copies: Option<Copies>,
     shared: Arc<Shared>,
@@ -57,9 +57,9 @@ async fn keep(
         copy
     });
     let (news, heard) = watch::channel(News::None);
-    tokio::spawn(Hearing::new(view, keys, shared.clone(), news, copied.clone()).run());
+    tokio::spawn(Hearing::new(gossip.view(), keys, shared.clone(), news, copied.clone()).run());
     let keeper = Keeper::new(false, shared.clone());
-    let mut source = Source { keeper, shared, heard, known: None, copy };
+    let mut source = Source { keeper, gossip, shared, heard, known: None, copy };
     if let Some(copied) = copied {
         source.obey(copied, Word::Copy).await;
     }
@@ -145,6 +145,8 @@ async fn keep_copy(copies: Copies, mut states: watch::Receiver<Option<Arc<State>
 
 struct Source {
     keeper: Keeper,
+    /// Who is told where this balancer stands.
+    gossip: Gossip,
     shared: Arc<Shared>,
     heard: watch::Receiver<News>,
     /// What was told last, and obeyed or refused.
@@ -250,6 +252,16 @@ impl Source {
                 });
             }
         }
+        self.announce();
+    }
+
+    /// Lets nodes know what is in force, for who waits for that.
+    fn announce(&self) {
+        let at = self.shared.following.known().and_then(|known| {
+            let Position { lineage, revision } = known.position?;
+            Some(GatewayAt { lineage, revision, refused: known.refused.map(|it| it.revision) })
+        });
+        self.gossip.update(|record| record.gateway = at);
     }
 
     fn keep_copy_of(&self, state: Arc<State>) {

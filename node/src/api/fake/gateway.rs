@@ -14,6 +14,10 @@ impl GatewayApi for Fake {
         self.newest_gateway.subscribe()
     }
 
+    fn members(&self) -> watch::Receiver<Arc<View>> {
+        self.members.subscribe()
+    }
+
     async fn set_gateway(
         &self,
         expect: Option<Revision>,

@@ -257,3 +257,49 @@ async fn keys_go_in_and_what_is_kept_of_them_comes_out() {
     let gone = served.change(Method::POST, "/gateway/rollback", &[], r#"{"revision":1}"#).await;
     assert_eq!((gone.status.as_u16(), &*tag), (200, &*format!("\"{:032x}.1\"", 0xab)));
 }
+
+#[tokio::test]
+async fn who_wishes_so_is_answered_once_the_balancers_obey() {
+    use skep_members::gossip::{GatewayAt, PeerRecord, Program, View};
+    let (served, tag) = Served::with_document().await;
+    let wish = [("if-match", &*tag), ("prefer", "wait=30")];
+    let answer = served.put("/gateway?dry-run", &wish, "{}").await;
+    assert!(answer.json()["of"].is_null(), "nothing was changed");
+    let balancer = |revision: u64| {
+        let view = served.fake.members.borrow().clone();
+        let gateway = Some(GatewayAt { lineage: 0xab, revision, refused: None });
+        let id = skep_base::id::NodeId(7);
+        let balancer = PeerRecord { id, program: Program::Balancer, gateway, ..view.me.clone() };
+        served
+            .fake
+            .members
+            .send_replace(std::sync::Arc::new(View { live: vec![balancer], ..(*view).clone() }));
+    };
+    balancer(1);
+    let asking = served.put("/gateway", &wish, "{}");
+    let obeying = async {
+        // It is asked about once the document is kept.
+        let mut newest = served.fake.newest_gateway();
+        newest.wait_for(|it| it.is_some_and(|it| it.number == 2)).await.unwrap();
+        balancer(2);
+    };
+    let (answer, ()) = tokio::join!(asking, obeying);
+    let said = answer.json();
+    assert_eq!(
+        (&said["revision"], &said["seen_by"], &said["of"], &said["behind"]),
+        (&2.into(), &1.into(), &1.into(), &serde_json::json!([])),
+    );
+    assert_eq!(answer.header("preference-applied"), "wait=30");
+    let late = served.put(
+        "/gateway/routes/gone",
+        &[("prefer", "wait=0")],
+        r#"{"match":{"path":"/gone"},"redirect":{"host":"a.test"}}"#,
+    );
+    let said = late.await.json();
+    let id = "0000000000000007";
+    assert_eq!(said["behind"], serde_json::json!([{ "id": id, "revision": 2, "refuses": false }]), "{said}");
+    let plain = served
+        .put("/gateway/routes/gone", &[], r#"{"match":{"path":"/gone"},"redirect":{"host":"b.test"}}"#)
+        .await;
+    assert!(plain.json()["of"].is_null() && plain.headers.get("preference-applied").is_none());
+}

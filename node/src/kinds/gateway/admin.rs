@@ -2,6 +2,7 @@
 //! stands in it is not for everybody who may look after a node's health.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -20,13 +21,14 @@ use skep_gateway::kept::KINDS;
 use skep_state::gateway::{Revision, SOURCE_BYTES_MAX};
 
 use super::change::{Changes, Made, Of, Text, Wanted, condition};
+use super::followed::{self, PREFERENCE_APPLIED};
 use super::refused::Unchanged;
 use super::{Changed, GatewayApi, Newest, etag, etag_value, kept, unreadable};
 use crate::http::account::Account;
 use crate::http::body;
 use crate::http::conditions::{self, Condition};
 use crate::http::encode::time_rfc3339;
-use crate::http::headers::JSON;
+use crate::http::headers::{JSON, insert};
 use crate::http::problem::{Problem, ProblemKind};
 use crate::http::query::Pairs;
 
@@ -65,7 +67,7 @@ async fn whole<A: GatewayApi>(State(shared): Shared<A>, headers: HeaderMap) -> R
 
 async fn put_whole<A: GatewayApi>(State(shared): Shared<A>, request: Request) -> Result<Response, Unchanged> {
     shared.operators.check(request.headers())?;
-    let asked = Asked::of(request.uri().query())?;
+    let asked = Asked::of(&request)?;
     let newest = shared.changes.current().await?.map(|newest| newest.revision);
     let of = match condition(request.headers(), newest)? {
         Some(of) => of,
@@ -77,7 +79,9 @@ async fn put_whole<A: GatewayApi>(State(shared): Shared<A>, request: Request) ->
         }
     };
     let text = shared.text(request, DOCUMENT_BYTES_MAX).await?;
-    shared.change(Wanted::Whole(text), of, &asked).await.map(|made| answer(&made, made.before.is_none()))
+    let made = shared.change(Wanted::Whole(text), of, &asked).await?;
+    let is_new = made.before.is_none();
+    Ok(shared.answer(made, is_new, &asked).await)
 }
 
 async fn object<A: GatewayApi>(
@@ -102,11 +106,12 @@ async fn put_object<A: GatewayApi>(
 ) -> Result<Response, Unchanged> {
     shared.operators.check(request.headers())?;
     is_kind(&kind)?;
-    let (asked, of) = (Asked::of(request.uri().query())?, shared.of(request.headers()).await?);
+    let (asked, of) = (Asked::of(&request)?, shared.of(request.headers()).await?);
     let object = Some(shared.text(request, DOCUMENT_BYTES_MAX).await?);
     let whole_name = format!("{kind}/{name}");
     let made = shared.change(Wanted::Object { kind, name, object }, of, &asked).await?;
-    Ok(answer(&made, made.difference.added.contains(&whole_name)))
+    let is_new = made.difference.added.contains(&whole_name);
+    Ok(shared.answer(made, is_new, &asked).await)
 }
 
 async fn delete_object<A: GatewayApi>(
@@ -116,9 +121,9 @@ async fn delete_object<A: GatewayApi>(
 ) -> Result<Response, Unchanged> {
     shared.operators.check(request.headers())?;
     is_kind(&kind)?;
-    let (asked, of) = (Asked::of(request.uri().query())?, shared.of(request.headers()).await?);
+    let (asked, of) = (Asked::of(&request)?, shared.of(request.headers()).await?);
     let made = shared.change(Wanted::Object { kind, name, object: None }, of, &asked).await?;
-    Ok(answer(&made, false))
+    Ok(shared.answer(made, false, &asked).await)
 }
 
 /// A document that there was, or is.
@@ -164,11 +169,11 @@ struct Rollback {
 
 async fn rollback<A: GatewayApi>(State(shared): Shared<A>, request: Request) -> Result<Response, Unchanged> {
     shared.operators.check(request.headers())?;
-    let (mut asked, of) = (Asked::of(request.uri().query())?, shared.of(request.headers()).await?);
+    let (mut asked, of) = (Asked::of(&request)?, shared.of(request.headers()).await?);
     let Rollback { revision } = shared.question(request).await?;
     asked.source = format!("rollback to {revision}");
     let made = shared.change(Wanted::Back(revision), of, &asked).await?;
-    Ok(answer(&made, false))
+    Ok(shared.answer(made, false, &asked).await)
 }
 
 async fn explain<A: GatewayApi>(State(shared): Shared<A>, request: Request) -> Result<Response, Unchanged> {
@@ -197,6 +202,29 @@ impl<A: GatewayApi> Administered<A> {
 
     async fn change(&self, wanted: Wanted, of: Of, asked: &Asked) -> Result<Made, Unchanged> {
         self.changes.make(wanted, of, &asked.source, asked.is_only_tried).await
+    }
+
+    /// What a change came to; once balancers obey it, where that is wished.
+    async fn answer(&self, made: Made, is_new: bool, asked: &Asked) -> Response {
+        let waits = asked.wait_s.zip(made.now).filter(|_| !asked.is_only_tried);
+        let followed = match waits {
+            None => None,
+            Some((seconds, now)) => {
+                let view = self.changes.api.members();
+                Some(followed::wait(view, now, Duration::from_secs(seconds)).await)
+            }
+        };
+        let mut response = as_json(&Changed::of(made.now, made.difference, followed));
+        if is_new && made.now != made.before {
+            *response.status_mut() = StatusCode::CREATED;
+        }
+        if let Some(revision) = made.now {
+            response.headers_mut().insert(ETAG, etag_value(revision));
+        }
+        if let Some((seconds, _)) = waits {
+            insert(response.headers_mut(), PREFERENCE_APPLIED, format!("wait={seconds}"));
+        }
+        response
     }
 
     /// What a request's body says, in JSON or TOML.
@@ -231,12 +259,15 @@ impl<A: GatewayApi> Administered<A> {
 struct Asked {
     is_only_tried: bool,
     source: String,
+    /// How long balancers are waited for.
+    wait_s: Option<u64>,
 }
 
 impl Asked {
-    fn of(query: Option<&str>) -> Result<Self, Problem> {
-        let mut asked = Self { is_only_tried: false, source: SOURCE.into() };
-        for (name, value) in Pairs::of(query.unwrap_or_default()) {
+    fn of(request: &Request) -> Result<Self, Problem> {
+        let wait_s = followed::wish(request.headers());
+        let mut asked = Self { is_only_tried: false, source: SOURCE.into(), wait_s };
+        for (name, value) in Pairs::of(request.uri().query().unwrap_or_default()) {
             match &*name {
                 "dry-run" => asked.is_only_tried = true,
                 "source" if value.len() <= SOURCE_BYTES_MAX && !value.chars().any(char::is_control) => {
@@ -271,17 +302,6 @@ fn shown(headers: &HeaderMap, revision: Revision, json: Bytes) -> Result<Respons
     fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     fields.insert(CONTENT_TYPE, JSON);
     Ok(response)
-}
-
-fn answer(made: &Made, is_new: bool) -> Response {
-    let mut response = as_json(&Changed::of(made.now, made.difference.clone()));
-    if is_new && made.now != made.before {
-        *response.status_mut() = StatusCode::CREATED;
-    }
-    if let Some(revision) = made.now {
-        response.headers_mut().insert(ETAG, etag_value(revision));
-    }
-    response
 }
 
 fn as_json<T: Serialize>(value: &T) -> Response {

@@ -22,6 +22,7 @@ fn record(id: u64, cluster: Option<ClusterId>, leader: Option<u64>) -> PeerRecor
         raft: RaftRole::None,
         leader: leader.map(NodeId),
         term: 1,
+        gateway: None,
         generation: 1,
     }
 }

@@ -8,7 +8,7 @@
 //! | `s` | `node 127.0.0.1:8080 127.0.0.1:9400 0.1.0 1-1 3`: program, HTTP and admin address (`-` for none), version, protocol range, expected nodes |
 //! | `t` | `ready`: state |
 //! | `c` | the cluster's id, `-` for none |
-//! | `r` | `leader 7 00000000000000ff`: Raft role, term, leader (`-` for none) |
+//! | `r` | `leader 7 00000000000000ff`: Raft role, term, leader (`-` for none); of a balancer that obeys the cluster's gateway configuration also where it stands: see [`GatewayAt`] |
 //! | `e` | only of an edge: see `forms` |
 //! | `m` | a proof of all the others, by who has the cluster key: see `proofs` |
 //!
@@ -94,6 +94,45 @@ words! {
     Leader = "leader",
 }
 
+/// Where a balancer stands with the gateway's configuration that the cluster keeps: `LINEAGE:7`, or `LINEAGE:7:8` where
+/// there is a newer one that it cannot read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GatewayAt {
+    /// Which history the revision is of; 0 before its first document.
+    pub lineage: u128,
+    /// What is in force.
+    pub revision: u64,
+    /// A newer one, which it cannot read.
+    pub refused: Option<u64>,
+}
+
+impl fmt::Display for GatewayAt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}:{}", self.lineage, self.revision)?;
+        self.refused.map_or(Ok(()), |refused| write!(f, ":{refused}"))
+    }
+}
+
+impl FromStr for GatewayAt {
+    type Err = UnknownWord;
+
+    fn from_str(text: &str) -> Result<Self, UnknownWord> {
+        let error = UnknownWord("gateway's position");
+        let number = |word: &str| {
+            let is_number = !word.is_empty() && word.bytes().all(|b| b.is_ascii_digit());
+            is_number.then(|| word.parse::<u64>().ok()).flatten().ok_or(error)
+        };
+        let (lineage, rest) = text.split_once(':').ok_or(error)?;
+        let is_lineage = lineage.len() == 32 && lineage.bytes().all(|b| b.is_ascii_hexdigit());
+        let lineage = u128::from_str_radix(lineage, 16).ok().filter(|_| is_lineage).ok_or(error)?;
+        let (revision, refused) = match rest.split_once(':') {
+            None => (rest, None),
+            Some((revision, refused)) => (revision, Some(number(refused)?)),
+        };
+        Ok(Self { lineage, revision: number(revision)?, refused })
+    }
+}
+
 /// What a member says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerRecord {
@@ -116,6 +155,8 @@ pub struct PeerRecord {
     /// The leader of `term`, as far as it knows.
     pub leader: Option<NodeId>,
     pub term: u64,
+    /// None for who obeys no configuration of the cluster's, or knows of none yet.
+    pub gateway: Option<GatewayAt>,
     /// Tells its runs apart, the later one higher: see [`PeerRecord::generation_now`].
     pub generation: u64,
 }
@@ -176,7 +217,10 @@ impl PeerRecord {
             ),
             (KEY_STATE, self.state.to_string()),
             (KEY_CLUSTER, or_none(self.cluster)),
-            (KEY_RAFT, format!("{} {} {}", self.raft, self.term, or_none(self.leader))),
+            (KEY_RAFT, {
+                let gateway = self.gateway.map(|at| format!(" {at}")).unwrap_or_default();
+                format!("{} {} {}{gateway}", self.raft, self.term, or_none(self.leader))
+            }),
         ]
     }
 
@@ -228,6 +272,8 @@ impl PeerRecord {
         let raft = words.parse()?;
         let term = words.parse()?;
         let leader = words.parse_or_none()?;
+        // What this version does not know is left: a later one may say something else there.
+        let gateway = words.parse().ok();
         let version = version.to_string();
         Ok(Self {
             id,
@@ -243,6 +289,7 @@ impl PeerRecord {
             raft,
             leader,
             term,
+            gateway,
             generation,
         })
     }
@@ -304,6 +351,7 @@ pub(super) mod tests {
             raft: RaftRole::Leader,
             leader: Some(NodeId(0xab)),
             term: 7,
+            gateway: None,
             generation: 99,
         }
     }
@@ -328,6 +376,33 @@ pub(super) mod tests {
             ..full
         };
         assert_eq!(decode(&bare, &bare.encode()).unwrap(), bare);
+        for refused in [None, Some(u64::MAX)] {
+            let gateway = Some(GatewayAt { lineage: 0xab << 100, revision: 7, refused });
+            let follows = PeerRecord { gateway, ..bare.clone() };
+            assert_eq!(decode(&follows, &follows.encode()).unwrap(), follows);
+        }
+    }
+
+    #[test]
+    fn where_a_balancer_stands_is_read_as_it_is_written_or_not_at_all() {
+        let lineage = format!("{:032x}", 5);
+        for wrong in [
+            String::new(),
+            lineage.clone(),
+            format!("{lineage}:"),
+            format!("{lineage}:+7"),
+            format!("{lineage}:7:"),
+            format!("{lineage}:7:8:9"),
+            format!("{lineage}0:7"),
+            format!("+{}:7", &lineage[1..]),
+            format!("{lineage}:{}0", u64::MAX),
+            format!("{}:7", &lineage[1..]),
+        ] {
+            assert!(wrong.parse::<GatewayAt>().is_err(), "{wrong}");
+        }
+        let none = PeerRecord { gateway: None, ..record() };
+        let keys = none.encode().map(|(key, value)| (key, value + " ?:1"));
+        assert_eq!(decode(&none, &keys).unwrap(), none);
     }
 
     #[test]

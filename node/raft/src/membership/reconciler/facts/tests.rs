@@ -23,6 +23,7 @@ fn record(id: u64, state: NodeState) -> PeerRecord {
         raft: RaftRole::Follower,
         leader: None,
         term: 1,
+        gateway: None,
         generation: 1,
     }
 }

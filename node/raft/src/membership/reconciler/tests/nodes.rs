@@ -64,6 +64,7 @@ fn record(id: NodeId, state: NodeState) -> PeerRecord {
         raft: RaftRole::None,
         leader: None,
         term: 0,
+        gateway: None,
         generation: 1,
     }
 }

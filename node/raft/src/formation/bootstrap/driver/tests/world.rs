@@ -83,6 +83,7 @@ pub fn record(id: NodeId, cluster: Option<ClusterId>, expect: u32, leader: Optio
         raft: RaftRole::None,
         leader,
         term: 1,
+        gateway: None,
         generation: 1,
     }
 }
