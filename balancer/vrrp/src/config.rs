@@ -13,6 +13,7 @@ use skep_base::log::LogConfig;
 use skep_base::settings::{ConfigError, Layers, Setting, log, values};
 use skep_members::settings::{Given, edge_key};
 
+use crate::mesh::PEERS_MAX;
 use crate::packet::{ADDRESSES_MAX, Checksum, INTERVAL_MAX, INTERVAL_V2_MAX, PRIORITY_OWNER, Version};
 use crate::socket::Family;
 use crate::track::{TRACKS_MAX, Track};
@@ -118,6 +119,7 @@ pub fn resolve(
         checksum: layers.read(&rows::VRRP_CHECKSUM, checksum)?.unwrap_or_default(),
         vmac: layers.read(&rows::VMAC, values::switch)?.unwrap_or(false),
         peers: layers.read(&rows::VRRP_PEERS, |text| values::list(text, ip))?.unwrap_or_default(),
+        peers_proven: layers.read(&rows::VRRP_PEERS_PROVEN, values::switch)?.unwrap_or(false),
     };
     let invalid =
         |setting: &Setting, reason: String| ConfigError::Invalid { origin: layers.origin(setting), reason };
@@ -142,6 +144,10 @@ pub fn resolve(
         let reason = format!("no peer is of the family of {}", router.addresses[0]);
         return Err(invalid(&rows::VRRP_PEERS, reason));
     }
+    if defaults.peers.len() > PEERS_MAX {
+        let reason = format!("{} peers are too many: at most {PEERS_MAX}", defaults.peers.len());
+        return Err(invalid(&rows::VRRP_PEERS, reason));
+    }
     let tracks = layers.read(&rows::TRACK, |text| values::list(text, Track::parse))?.unwrap_or_default();
     if tracks.len() > TRACKS_MAX {
         return Err(invalid(&rows::TRACK, format!("{} are too many: at most {TRACKS_MAX}", tracks.len())));
@@ -151,6 +157,12 @@ pub fn resolve(
         let reason = "the mesh needs a key: make one with `skep-node keygen`, and give it, or its edge key, with \
                       --cluster-key-file";
         return Err(invalid(&rows::VRRP_MESH, reason.into()));
+    }
+    let has_mesh = has_keys && mesh != Some(None);
+    if defaults.peers_proven && (defaults.peers.is_empty() || !has_mesh) {
+        let reason =
+            "peers prove what they advertise by the mesh: name them with --vrrp-peers, and give a key";
+        return Err(invalid(&rows::VRRP_PEERS_PROVEN, reason.into()));
     }
     let by_place = if place == Place::Inside { Handover::Socket } else { Handover::Conntrack };
     Ok(Some(VrrpConfig {
@@ -173,6 +185,7 @@ fn without_addresses(layers: &Layers) -> Result<(), ConfigError> {
         &rows::PREEMPT,
         &rows::PREEMPT_DELAY,
         &rows::VRRP_PEERS,
+        &rows::VRRP_PEERS_PROVEN,
         &rows::VRRP_VERSION,
         &rows::VRRP_CHECKSUM,
         &rows::VMAC,

@@ -10,11 +10,12 @@ use skep_members::in_force::Keys;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
+use super::places::Places;
 use super::{Event, Message, Seat, Speaker, Spoken, Target, VERSION, What};
 
 /// Longest frame, in bytes.
@@ -28,6 +29,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const DOUBT: Duration = Duration::from_millis(250);
 /// Between two attempts to reach the Active.
 pub(super) const RETRY_INTERVAL: Duration = Duration::from_millis(500);
+/// The same for a peer in whose name an advertisement came.
+const RETRY_INTERVAL_MIN: Duration = Duration::from_millis(20);
 /// After this a host that says nothing is taken for dead; advertisements tell sooner.
 const KEEPALIVE: Duration = Duration::from_secs(2);
 /// Between two probes. The kernel takes whole seconds.
@@ -54,16 +57,23 @@ pub(super) struct Acceptor {
     pub ids: Arc<AtomicU64>,
 }
 
-pub(super) async fn accept(listener: TcpListener, acceptor: Acceptor, permits: Arc<Semaphore>) {
+pub(super) async fn accept(listener: TcpListener, acceptor: Acceptor, places: Places) {
     loop {
-        let Ok(permit) = permits.clone().acquire_owned().await else { return };
+        let waited = tokio::select! {
+            waited = places.before() => waited,
+            () = acceptor.events.closed() => return,
+        };
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, address)) => {
-                    let acceptor = acceptor.clone();
+                    let (address, acceptor) = (address.ip().to_canonical(), acceptor.clone());
+                    let Some(place) = waited.or_else(|| places.of(address)) else {
+                        tracing::debug!(%address, "mesh: too many connections");
+                        continue;
+                    };
                     tokio::spawn(async move {
-                        acceptor.serve(stream, address.ip().to_canonical()).await;
-                        drop(permit);
+                        acceptor.serve(stream, address).await;
+                        drop(place);
                     });
                 }
                 Err(error) => {
@@ -90,13 +100,19 @@ impl Acceptor {
             Ok(Err(error)) => return tracing::debug!(%address, %error, "mesh: no member"),
             Err(_) => return,
         };
-        let Message::Hello { version: VERSION, vrid, family, priority } = hello else { return };
+        let here = stream.get_ref().0.local_addr().map(|local| local.ip().to_canonical()).ok();
+        let (vrid, family, priority) = match hello {
+            Message::Hello { version: VERSION, vrid, family, priority } => (vrid, family, Some(priority)),
+            Message::Watch { version: VERSION, vrid, family, of } if Some(of) == here => (vrid, family, None),
+            _ => return,
+        };
         let found = self.seats.iter().position(|seat| {
             seat.interface == self.interface && seat.vrid == vrid && Spoken::from(seat.family) == family
         });
         let Some(router) = found else { return };
-        let from = Speaker::Follower(self.ids.fetch_add(1, Relaxed));
-        let shown = shown(stream.get_ref().1);
+        let id = self.ids.fetch_add(1, Relaxed);
+        let from = if priority.is_some() { Speaker::Follower(id) } else { Speaker::Watcher(id) };
+        let (shown, priority) = (shown(stream.get_ref().1), priority.unwrap_or_default());
         let orderly = tokio::select! {
             orderly = converse(stream, router, from, address, priority, &self.events) => orderly,
             () = self.keys.no_more(&shown) => true,
@@ -200,13 +216,56 @@ pub(super) async fn follow(
     }
 }
 
+/// Keeps a connection to a peer, by which that tells of itself. That it cannot be had, for whatever reason, is no
+/// word of the peer.
+pub(super) async fn watch_peer(
+    router: usize,
+    seat: Seat,
+    peer: SocketAddr,
+    keys: Keys,
+    wanted: Arc<Notify>,
+    events: mpsc::Sender<Event>,
+) {
+    let (vrid, family, of) = (seat.vrid, seat.family.into(), peer.ip());
+    let from = Speaker::Watched(of);
+    while !events.is_closed() {
+        let first = Message::Watch { version: VERSION, vrid, family, of };
+        match timeout(CONNECT_TIMEOUT, greet(peer, &keys, first)).await {
+            Ok(Ok(stream)) => {
+                let begun = Instant::now();
+                let shown = shown(stream.get_ref().1);
+                let orderly = tokio::select! {
+                    orderly = converse(stream, router, from, of, 0, &events) => orderly,
+                    () = keys.no_more(&shown) => false,
+                };
+                let _ = events.send(Event { router, from, what: What::Gone { orderly } }).await;
+                // Whoever broke it may not have been the peer: it is reached again at once, but for one that lets
+                // nobody stay.
+                if !orderly && begun.elapsed() >= RETRY_INTERVAL {
+                    continue;
+                }
+            }
+            failed => tracing::debug!(address = %of, ?failed, "mesh: a peer is not reached"),
+        }
+        tokio::select! {
+            () = sleep(RETRY_INTERVAL) => {}
+            () = wanted.notified() => sleep(RETRY_INTERVAL_MIN).await,
+            () = events.closed() => return,
+        }
+    }
+}
+
 async fn connect(seat: &Seat, keys: &Keys, target: Target) -> io::Result<Stream> {
-    let stream = TcpStream::connect(target.address).await?;
+    let (vrid, family, priority) = (seat.vrid, seat.family.into(), target.priority);
+    greet(target.address, keys, Message::Hello { version: VERSION, vrid, family, priority }).await
+}
+
+async fn greet(address: SocketAddr, keys: &Keys, first: Message) -> io::Result<Stream> {
+    let stream = TcpStream::connect(address).await?;
     prepare(&stream);
     let tls = keys.now().peers.clone();
     let mut stream = TlsConnector::from(tls.client).connect(tls.server_name, stream).await?;
-    let (vrid, family, priority) = (seat.vrid, seat.family.into(), target.priority);
-    write(&mut stream, &Message::Hello { version: VERSION, vrid, family, priority }).await?;
+    write(&mut stream, &first).await?;
     Ok(stream)
 }
 

@@ -1,0 +1,142 @@
+//! Whether a unicast peer is believed: its advertisements are held against what it says by the mesh.
+
+use std::net::IpAddr;
+use std::time::Instant;
+
+use super::{Driver, planned};
+use crate::counts::Discard;
+use crate::machine::Heard;
+use crate::machine::confirm::{At, Outcome, Peer, Word};
+use crate::mesh::{Seat, What};
+use crate::packet::Advert;
+use crate::router::Router;
+
+/// Where the mesh finds the router, and the peers whose word it is to bring.
+pub(super) fn seat(router: &mut Router, port: u16) -> Seat {
+    let scope = router.link.as_ref().map_or(0, |link| link.index);
+    let config = &router.config;
+    let peers: Vec<IpAddr> =
+        config.peers.iter().copied().filter(|peer| Some(*peer) != router.source).collect();
+    router.peers = peers.iter().map(|peer| (*peer, Peer::new(config.peers_proven))).collect();
+    Seat {
+        interface: config.interface.clone(),
+        vrid: config.vrid,
+        family: router.family(),
+        peers: peers.into_iter().map(|peer| planned::mesh_address(peer, port, scope)).collect(),
+    }
+}
+
+fn at_now(router: &Router) -> At {
+    At { now: Instant::now(), patience: router.machine.patience(), gives_way: router.is_active() }
+}
+
+impl Driver {
+    /// An advertisement has passed every check but who sent it.
+    pub(super) async fn heard(&mut self, at: usize, advert: &Advert, source: IpAddr) {
+        let router = &mut self.routers[at];
+        let Some(own) = router.source else { return };
+        let heard = Heard { priority: advert.priority, interval: advert.interval, source };
+        let moment = at_now(router);
+        if router.machine.heeds(&heard, own)
+            && let Some(peer) = router.peers.get_mut(&source)
+        {
+            let verdict = peer.heard(heard, moment);
+            if verdict.alone {
+                tracing::warn!(
+                    vrid = router.config.vrid, peer = %source, priority = heard.priority,
+                    "the mesh is silent of a peer for too long: its advertisements are believed without"
+                );
+            }
+            if let (Some(number), Some(mesh)) = (verdict.ask, &self.mesh) {
+                mesh.ask(at, source, number);
+            }
+            if verdict.refused {
+                self.refuse(at, source);
+            }
+            if !verdict.believed {
+                return;
+            }
+        }
+        self.heed(at, heard, own).await;
+    }
+
+    /// What a peer says of itself confirms an advertisement that is held, or denies it.
+    pub(super) async fn on_word(&mut self, at: usize, source: IpAddr, what: What) {
+        let router = &mut self.routers[at];
+        let moment = at_now(router);
+        let (Some(peer), Some(own)) = (router.peers.get_mut(&source), router.source) else { return };
+        let was_confirmed = peer.is_confirmed();
+        let mut outcome = Outcome::default();
+        match what {
+            What::Connected { .. } => {
+                let number = peer.connected(moment.now);
+                if let Some(mesh) = &self.mesh {
+                    mesh.ask(at, source, number);
+                }
+            }
+            What::Said(said) => {
+                if let Some((word, answers)) = said.word() {
+                    router.strangers.forget(source);
+                    outcome = peer.said(word, answers, moment);
+                }
+            }
+            What::Gone { .. } => peer.lost(moment.now),
+            What::Unreachable => {}
+        }
+        if let (Some(number), Some(mesh)) = (outcome.ask, &self.mesh) {
+            mesh.ask(at, source, number);
+        }
+        if was_confirmed != peer.is_confirmed() {
+            self.publish();
+        }
+        for _ in 0..outcome.refused {
+            self.refuse(at, source);
+        }
+        if let Some(heard) = outcome.believed {
+            self.heed(at, heard, own).await;
+        }
+    }
+
+    /// An advertisement that its sender does not confirm.
+    fn refuse(&self, at: usize, source: IpAddr) {
+        tracing::debug!(vrid = self.routers[at].config.vrid, %source, "an advertisement is not confirmed");
+        self.discard(Discard::Unconfirmed, &self.routers[at].config.interface);
+    }
+
+    /// Tells the peers that watch this one how it is.
+    pub(super) fn tell_state(&mut self, at: usize) {
+        if let Some(mesh) = &mut self.mesh {
+            mesh.tell_state(at, self.routers[at].word());
+        }
+    }
+
+    /// Nobody confirms anything any more.
+    pub(super) fn lose_mesh(&mut self) {
+        self.mesh = None;
+        let now = Instant::now();
+        self.routers.iter_mut().flat_map(|router| router.peers.values_mut()).for_each(|peer| peer.lost(now));
+    }
+}
+
+impl Router {
+    /// What it says of itself to its peers.
+    pub(super) fn word(&self) -> Word {
+        Word {
+            active: self.is_active(),
+            priority: self.machine.claim().unwrap_or_default(),
+            interval: self.config.interval,
+        }
+    }
+
+    /// To be called once in each turn, after what came was read.
+    pub(super) fn look_at_peers(&mut self, now: Instant) {
+        let patience = self.machine.patience();
+        self.peers.values_mut().for_each(|peer| peer.tick(now, patience));
+    }
+
+    /// When that is to be at the latest.
+    pub(super) fn peers_deadline(&self) -> Option<Instant> {
+        let patience = self.machine.patience();
+        self.peers.values().filter_map(|peer| peer.deadline(patience)).min()
+    }
+}
