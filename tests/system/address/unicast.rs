@@ -1,0 +1,174 @@
+//! Unicast peers: whose advertisements count, with the mesh and without.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use skep_kit::effort::machine_alone;
+use skep_kit::hosts::keepalived::Keepalived;
+use skep_kit::hosts::lan::{Lan, command_in, possible, within};
+use skep_kit::hosts::program::{Ours, Program, start_backend};
+use skep_kit::wait::{PATIENCE, wait_for};
+
+use crate::packets::{advert_between, forge};
+
+const VIP: &str = "10.78.0.100/24";
+const PEERS: &str = "10.78.0.11,10.78.0.12";
+const HOSTS: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 78, 0, 11), Ipv4Addr::new(10, 78, 0, 12)];
+const INTERVAL: Duration = Duration::from_millis(100);
+const PROVEN: &[&str] = &["--vrrp-peers-proven", "true"];
+const REFUSED_LEAST: u64 = 30;
+
+fn start(lan: &Lan, at: usize, priority: u8, more: &[&str]) -> Program {
+    start_backend(&lan.host(at), &format!("host {at}"));
+    let more = [&["--vrrp-peers", PEERS], more].concat();
+    Ours { lan, at, vip: VIP, priority, interval: "100ms", mesh: true, more: &more }.start()
+}
+
+/// The first holds the address, and each has the other's word.
+fn pair(lan: &Lan, first: &[&str], second: (u8, &[&str])) -> (Program, Program) {
+    let first = start(lan, 0, 200, first);
+    first.wait_state("active");
+    let other = start(lan, 1, second.0, second.1);
+    for program in [&first, &other] {
+        wait_for("each has the other's word", PATIENCE, || {
+            program.vrrp().first().is_some_and(|it| it["confirmed_peers"] == 1)
+        });
+    }
+    assert_eq!(first.state(), "active");
+    other.wait_state("backup");
+    (first, other)
+}
+
+/// Sends advertisements in the name of one host to the other, as the client host.
+fn forged(lan: &Lan, (from, to): (usize, usize), claims: &[(u8, Duration)]) {
+    let (from, to, claims) = (HOSTS[from], HOSTS[to], claims.to_vec());
+    within(&lan.client(), move || {
+        for (priority, interval) in claims {
+            forge(from, to, &advert_between((from, to), (51, priority), interval, &["10.78.0.100"]));
+        }
+    });
+}
+
+fn refused(program: &Program) -> u64 {
+    program.metric("skep_balancer_vrrp_discards_total", "reason=\"unconfirmed\"")
+}
+
+/// Forges until enough was refused; the state of the one that it is sent to is this all the time.
+fn forged_in_vain(lan: &Lan, way: (usize, usize), claims: &[(u8, Duration)], (to, state): (&Program, &str)) {
+    let before = refused(to);
+    wait_for("what is forged is refused", PATIENCE, || {
+        forged(lan, way, claims);
+        assert_eq!(to.state(), state, "{}", to.log());
+        refused(to) >= before + REFUSED_LEAST
+    });
+}
+
+fn transitions(program: &Program) -> u64 {
+    program.metric("skep_balancer_vrrp_transitions_total", "")
+}
+
+#[test]
+fn what_is_forged_in_a_peers_name_is_counted_and_changes_nothing() {
+    if !possible("forged peers", &[]) {
+        return;
+    }
+    let _machine = machine_alone();
+    let lan = Lan::new(2);
+    let (first, second) = pair(&lan, &[], (150, &[]));
+    let before = (transitions(&first), transitions(&second));
+    // In the name of the Backup, that it is Active; in that of the Active, that it stops, is another, or is
+    // to be waited for.
+    forged_in_vain(&lan, (1, 0), &[(255, INTERVAL), (201, INTERVAL)], (&first, "active"));
+    forged_in_vain(&lan, (0, 1), &[(0, INTERVAL)], (&second, "backup"));
+    forged_in_vain(&lan, (0, 1), &[(255, INTERVAL)], (&second, "backup"));
+    forged_in_vain(&lan, (0, 1), &[(200, 400 * INTERVAL)], (&second, "backup"));
+    assert_eq!((transitions(&first), transitions(&second)), before);
+    assert!(first.log().contains("unconfirmed"), "{}", first.log());
+}
+
+#[test]
+fn where_all_are_to_prove_it_nobody_is_believed_for_one_that_is_gone() {
+    if !possible("forged peers that are gone", &[]) {
+        return;
+    }
+    let _machine = machine_alone();
+    let lan = Lan::new(2);
+    let (mut first, second) = pair(&lan, PROVEN, (150, PROVEN));
+    first.kill();
+    second.wait_state("active");
+    forged_in_vain(&lan, (0, 1), &[(200, INTERVAL), (255, INTERVAL)], (&second, "active"));
+    drop((second, lan));
+    // Its host is lost: its last word is believed until the mesh is known to have lost it.
+    let lan = Lan::new(2);
+    let (_first, second) = pair(&lan, PROVEN, (150, PROVEN));
+    lan.set_isolated(0, true);
+    wait_for("another takes over from a host that is off", PATIENCE, || {
+        forged(&lan, (0, 1), &[(200, INTERVAL)]);
+        second.state() == "active"
+    });
+    forged_in_vain(&lan, (0, 1), &[(200, INTERVAL)], (&second, "active"));
+}
+
+/// The mesh between two: as it is, filtered without a word, or with a reset.
+const MESH: [Option<&str>; 3] = [None, Some("drop"), Some("reject with tcp reset")];
+
+/// Filters the mesh's port on a host, both ways.
+fn filter_mesh(lan: &Lan, at: usize, verdict: &str) {
+    let table = format!(
+        "add table inet f; \
+         add chain inet f i {{ type filter hook input priority 0; }}; \
+         add chain inet f o {{ type filter hook output priority 0; }}; \
+         add rule inet f i tcp dport 7402 {verdict}; add rule inet f i tcp sport 7402 {verdict}; \
+         add rule inet f o tcp dport 7402 {verdict}; add rule inet f o tcp sport 7402 {verdict}"
+    );
+    let status = command_in(&lan.host(at), "nft").arg(table).status().expect("nft runs");
+    assert!(status.success());
+}
+
+#[test]
+fn a_take_over_is_heeded_at_once_by_the_mesh_and_within_the_down_interval_where_that_is_cut() {
+    if !possible("a take-over that the mesh confirms", &["nft"]) {
+        return;
+    }
+    let _machine = machine_alone();
+    for mesh in MESH {
+        let lan = Lan::new(2);
+        let (first, second) = pair(&lan, &[], (250, &["--preempt", "true", "--preempt-delay", "4s"]));
+        if let Some(verdict) = mesh {
+            filter_mesh(&lan, 0, verdict);
+        }
+        second.wait_state("active");
+        let both = first.wait_state("backup");
+        // 3 x 100 ms and a skew of 22 ms, and the advertisement after that; asking takes its time, too.
+        let bar = Duration::from_millis(if mesh.is_some() { 900 } else { 300 });
+        assert!(both < bar, "{mesh:?}: {both:?}: {}", first.log());
+        assert_eq!(first.log().contains("believed without"), mesh.is_some(), "{}", first.log());
+    }
+}
+
+#[test]
+fn a_keepalived_among_the_peers_is_believed_as_before_and_where_all_are_to_prove_it_is_not() {
+    if !possible("keepalived as a unicast peer", &["keepalived"]) {
+        return;
+    }
+    let _machine = machine_alone();
+    let lan = Lan::new(2);
+    let more = "version 3\n unicast_src_ip 10.78.0.12\n unicast_peer {\n 10.78.0.11\n }";
+    let keepalived = |priority| {
+        Keepalived { lan: &lan, at: 1, vips: &[VIP], priority, interval: "0.1", more, before: "" }.start()
+    };
+    let ours = start(&lan, 0, 200, &["--preempt", "true"]);
+    ours.wait_state("active");
+    let mut higher = keepalived(250);
+    ours.wait_state("backup");
+    wait_for("keepalived has it alone", PATIENCE, || lan.has(1, "10.78.0.100") && !lan.has(0, "10.78.0.100"));
+    assert_eq!(refused(&ours), 0);
+    higher.kill();
+    ours.wait_state("active");
+    drop((ours, higher, lan));
+    // Nobody is believed who does not prove it.
+    let lan = Lan::new(2);
+    let strict = start(&lan, 0, 200, PROVEN);
+    strict.wait_state("active");
+    forged_in_vain(&lan, (1, 0), &[(255, INTERVAL)], (&strict, "active"));
+}
