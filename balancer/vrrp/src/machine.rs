@@ -40,6 +40,8 @@ pub const PRIORITY_WEAK: u8 = 1;
 /// can be made to flood.
 pub const REASSERT_INTERVAL_MIN: Duration = Duration::from_millis(10);
 
+/// Least time that a peer may owe its word: a segment that is lost is sent again after two tenths of a second at least.
+const PATIENCE_MIN: Duration = Duration::from_millis(500);
 /// How often in one silence a Backup that stood still itself may wait a little longer.
 const GRACES_MAX: u8 = 3;
 
@@ -223,9 +225,9 @@ impl Machine {
     }
 
     /// How long a peer may owe its word by the mesh: the down interval of its own interval, as nobody on the network
-    /// has a say in that.
+    /// has a say in that, and no less than a lost segment takes.
     pub fn patience(&self) -> Duration {
-        3 * self.config.interval + skew(self.config.interval, self.claim)
+        (3 * self.config.interval + skew(self.config.interval, self.claim)).max(PATIENCE_MIN)
     }
 
     /// Begins, as soon as there is a claim.

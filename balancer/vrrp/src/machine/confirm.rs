@@ -7,16 +7,15 @@
 //!
 //! | the mesh and the peer | what counts |
 //! |---|---|
-//! | has never heard of it: a keepalived, a version before | everything, as the RFC has it |
+//! | has never had an answer of it: a keepalived, a version before | everything, as the RFC has it |
 //! | has had an answer of it in time | what fits its word |
-//! | has lost it, or has a new connection without an answer | what fits the word before, to a Backup alone: the address is not given up for it |
+//! | has lost it, or had its last answer late, or has a new connection without one | what fits its word, to a Backup alone: the address is not given up for it |
 //! | has had none for the patience | everything, as the RFC has it |
 //!
 //! That a port is closed says nothing of who advertises: the mesh may be filtered, or be started again. An
-//! answer that comes later than the patience is none, and its word confirms nothing until a question is
-//! answered in time. The patience is the down interval, in which the RFC would see a death as well; of it no
-//! time counts in which this process stood still. A group whose members are all in the mesh can do without
-//! the first and the last line: `strict`.
+//! answer that comes later than the patience is none. The patience is the down interval, in which the RFC
+//! would see a death as well, but for what a lost segment takes; of it no time counts in which this process
+//! stood still. A group whose members are all in the mesh can do without the first and the last line: `strict`.
 
 use std::time::{Duration, Instant};
 
@@ -51,19 +50,12 @@ pub struct At {
     pub gives_way: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mesh {
-    Never,
-    Connected,
-    Lost,
-}
-
 /// What its word is worth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Trust {
-    /// No question was answered, or the last one too late.
-    Nothing,
-    /// One was, and since then the connection was lost.
+    /// No question was ever answered.
+    Never,
+    /// One was; since then another was not in time, or the connection was lost.
     Before,
     Proven,
 }
@@ -101,7 +93,8 @@ struct Slot {
 #[derive(Debug, Clone)]
 pub struct Peer {
     strict: bool,
-    mesh: Mesh,
+    /// A connection to it stands.
+    connected: bool,
     word: Option<Word>,
     trust: Trust,
     /// That it is Active: said again and again, so that the last one is held.
@@ -123,9 +116,9 @@ impl Peer {
     pub fn new(strict: bool) -> Self {
         Self {
             strict,
-            mesh: Mesh::Never,
+            connected: false,
             word: None,
-            trust: Trust::Nothing,
+            trust: Trust::Never,
             claim: Slot::default(),
             stop: Slot::default(),
             questions: 0,
@@ -140,9 +133,9 @@ impl Peer {
     pub fn heard(&mut self, heard: Heard, at: At) -> Verdict {
         self.doubt_what_is_late(at);
         let confirmed = self.confirms(&heard, at);
-        let alone = !self.strict && (self.mesh == Mesh::Never || self.is_overdue(at.patience));
+        let alone = !self.strict && (self.trust == Trust::Never || self.is_overdue(at.patience));
         let believed = confirmed || alone;
-        let without = believed && !confirmed && self.mesh != Mesh::Never;
+        let without = believed && !confirmed && self.trust != Trust::Never;
         let known = std::mem::replace(&mut self.alone, without);
         if believed && heard.stops() {
             self.ceased = None;
@@ -156,6 +149,7 @@ impl Peer {
 
     /// A connection to it stands: the question to be asked on it. What it says unasked may be old.
     pub fn connected(&mut self, now: Instant) -> u64 {
+        self.connected = true;
         self.trust = self.trust.min(Trust::Before);
         (self.claim.asked, self.stop.asked) = (None, None);
         self.owe(now);
@@ -165,14 +159,10 @@ impl Peer {
     /// It said something, perhaps in answer to the question of this number.
     pub fn said(&mut self, word: Word, answers: u64, at: At) -> Outcome {
         self.doubt_what_is_late(at);
-        if self.mesh == Mesh::Never {
-            // What it did not answer as a keepalived is no debt.
-            self.owes = self.owes.map(|_| Duration::ZERO);
-        }
         if self.word.is_some_and(|before| before.active) && !word.active {
             self.ceased = Some(at.now);
         }
-        (self.mesh, self.word) = (Mesh::Connected, Some(word));
+        self.word = Some(word);
         let mut answered = [None; 2];
         for (slot, answered) in [&mut self.claim, &mut self.stop].into_iter().zip(&mut answered) {
             if let Some((_, asked)) = slot.asked.filter(|(number, _)| *number == answers) {
@@ -180,7 +170,9 @@ impl Peer {
             }
         }
         if answered.iter().any(Option::is_some) {
-            (self.trust, self.owes) = (Trust::Proven, None);
+            self.trust = Trust::Proven;
+            // What was asked after that is open still.
+            self.owes = self.is_asked().then_some(Duration::ZERO);
         }
         let mut outcome = Outcome::default();
         for (stops, answered) in [false, true].into_iter().zip(answered) {
@@ -197,7 +189,7 @@ impl Peer {
             }
             self.slot(stops).held = None;
         }
-        if self.owes.is_some() && self.claim.asked.is_none() && self.stop.asked.is_none() {
+        if self.connected && self.owes.is_some() && !self.is_asked() {
             outcome.ask = self.ask(false, at);
         }
         outcome
@@ -205,10 +197,10 @@ impl Peer {
 
     /// The connection to it is over, by whatever it ended.
     pub fn lost(&mut self, now: Instant) {
+        self.connected = false;
         (self.claim.asked, self.stop.asked) = (None, None);
         self.trust = self.trust.min(Trust::Before);
-        if self.mesh != Mesh::Never {
-            self.mesh = Mesh::Lost;
+        if self.trust != Trust::Never {
             self.owe(now);
         }
     }
@@ -223,13 +215,13 @@ impl Peer {
 
     /// When it is to be looked whether its word is overdue.
     pub fn deadline(&self, patience: Duration) -> Option<Instant> {
-        let waits = self.mesh != Mesh::Never && self.owes.is_some_and(|owes| owes < patience);
+        let waits = self.owes.is_some_and(|owes| owes < patience);
         self.looked.filter(|_| waits).map(|looked| looked + look_interval(patience))
     }
 
     /// Whether its word counts.
     pub fn is_confirmed(&self) -> bool {
-        self.mesh == Mesh::Connected && self.trust == Trust::Proven
+        self.trust == Trust::Proven
     }
 
     /// Whether its word was not to be had for the patience.
@@ -239,10 +231,10 @@ impl Peer {
 
     /// Whether what it has said of itself has such an advertisement believed.
     fn confirms(&self, heard: &Heard, at: At) -> bool {
-        let counts = match (self.mesh, self.trust) {
-            (Mesh::Never, _) | (_, Trust::Nothing) => false,
-            (Mesh::Connected, Trust::Proven) => true,
-            _ => !at.gives_way && !self.is_overdue(at.patience),
+        let counts = match self.trust {
+            Trust::Never => false,
+            Trust::Before => !at.gives_way && !self.is_overdue(at.patience),
+            Trust::Proven => true,
         };
         counts && self.fits(heard, at)
     }
@@ -265,27 +257,32 @@ impl Peer {
         if stops { &mut self.stop } else { &mut self.claim }
     }
 
-    /// A question that is open for longer than the patience is answered by nothing any more.
+    fn is_asked(&self) -> bool {
+        self.claim.asked.is_some() || self.stop.asked.is_some()
+    }
+
+    /// A question that is open for longer than the patience is answered by nothing any more. Whether that is its
+    /// debt or this process stood still, `owes` knows.
     fn doubt_what_is_late(&mut self, At { now, patience, .. }: At) {
         for slot in [&mut self.claim, &mut self.stop] {
             if slot.asked.is_some_and(|(_, asked)| now.saturating_duration_since(asked) > patience) {
                 slot.asked = None;
-                self.trust = Trust::Nothing;
+                self.trust = self.trust.min(Trust::Before);
             }
         }
     }
 
     fn ask(&mut self, stops: bool, at: At) -> Option<u64> {
         let soon = |last| at.now.saturating_duration_since(last) < ASK_INTERVAL_MIN;
-        let is_connected = self.mesh == Mesh::Connected;
+        let connected = self.connected;
         let slot = self.slot(stops);
-        if slot.asked.is_some() || is_connected && slot.asked_last.is_some_and(soon) {
+        if slot.asked.is_some() || connected && slot.asked_last.is_some_and(soon) {
             return None;
         }
         // What was not asked is not owed.
         self.owe(at.now);
         // One that is lost is reached first, and asked on that connection.
-        Some(if is_connected { self.question(stops, at.now) } else { NO_QUESTION })
+        Some(if connected { self.question(stops, at.now) } else { NO_QUESTION })
     }
 
     fn question(&mut self, stops: bool, now: Instant) -> u64 {

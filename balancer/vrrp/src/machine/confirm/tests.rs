@@ -179,7 +179,21 @@ fn one_that_owes_its_word_for_the_patience_is_believed_without_and_not_a_moment_
 }
 
 #[test]
-fn an_answer_that_comes_too_late_confirms_nothing() {
+fn one_is_believed_as_before_until_it_has_answered_once() {
+    let mut seen = Seen::never(false);
+    let question = seen.peer.connected(seen.now);
+    // Unasked: the answer may be long in coming, and what was believed a moment ago is followed on.
+    assert_eq!(seen.says(BACKUP, 0), NOTHING);
+    for gives_way in [true, false] {
+        seen.gives_way = gives_way;
+        assert_eq!(seen.hear(200), BELIEVED);
+    }
+    assert_eq!(seen.says(BACKUP, question), NOTHING);
+    assert!(seen.peer.is_confirmed() && !seen.hear(200).believed);
+}
+
+#[test]
+fn an_answer_that_comes_too_late_proves_nothing_and_is_the_last_word_of_one_that_is_followed() {
     for follows in [false, true] {
         let mut seen = Seen::said(BACKUP);
         seen.gives_way = !follows;
@@ -190,11 +204,12 @@ fn an_answer_that_comes_too_late_confirms_nothing() {
         // It is there, and asked anew.
         let next = late.ask.expect("it is asked");
         assert_eq!(late, Outcome { ask: Some(next), ..REFUSED });
-        // Its word is as old as the answer, which is none the second time either.
-        assert!(!seen.hear(200).believed);
+        // Whether it was late or this process stood still: the address is not given up for it.
+        assert_eq!(seen.hear(200).believed, follows);
+        // The second time it is no answer either.
         assert_eq!(seen.says(ACTIVE, question), NOTHING);
         assert!(!seen.peer.is_confirmed());
-        assert_eq!(seen.says(BACKUP, next), REFUSED);
+        assert_eq!(seen.says(BACKUP, next), if follows { NOTHING } else { REFUSED });
         assert!(seen.peer.is_confirmed());
     }
 }
@@ -292,6 +307,13 @@ fn a_flood_of_other_claims_does_not_take_the_place_of_priority_0() {
     // The answer to another question, which was asked before it stopped.
     assert_eq!(seen.says(ACTIVE, before), REFUSED);
     assert_eq!(seen.says(BACKUP, stops), believes(0));
+    // An answer to the one is no answer to the other, which is open.
+    let mut seen = Seen::followed(ACTIVE);
+    let claim = seen.asks(255);
+    seen.asks(0);
+    assert_eq!(seen.says(ACTIVE, claim), REFUSED);
+    seen.passes(PATIENCE);
+    assert!(seen.peer.is_overdue(PATIENCE));
     // As many as are forged of it: it is one and the same.
     let mut seen = Seen::followed(ACTIVE);
     let forged = seen.asks(0);

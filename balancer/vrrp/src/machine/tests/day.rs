@@ -243,6 +243,9 @@ fn run(seed: u64, length: Duration, preempt: bool, unicast: bool) -> World {
         world.tell(router);
     }
     // Before it begins, all have heard of each other.
+    if unicast {
+        world.connect_all();
+    }
     while world.step(start + INTERVAL) {}
     while world.now < start + length {
         world.loss_percent = world.below(21);

@@ -8,7 +8,9 @@ use super::*;
 /// What was said late has come by then.
 const SETTLED: Duration = Duration::from_millis(20);
 /// What a router has said of itself is known to all by then.
-const HISTORY: Duration = Duration::from_secs(1);
+const HISTORY: Duration = Duration::from_secs(3);
+/// Longest break of the mesh: longer than who is asked may owe his word.
+const BREAK_MS_MAX: u64 = 2000;
 
 /// The mesh between two routers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +28,8 @@ pub struct Confirming {
     peers: Vec<Vec<Peer>>,
     lines: Vec<Vec<Line>>,
     mended: Vec<Vec<Instant>>,
+    /// When each had its last answer from each other.
+    answered: Vec<Vec<Instant>>,
     /// When each looks next.
     looks: Vec<Instant>,
     /// What each has said of itself before, and until when that was so.
@@ -42,6 +46,7 @@ impl Confirming {
             peers: vec![vec![Peer::new(false); ROUTERS]; ROUTERS],
             lines: vec![vec![Line::Whole; ROUTERS]; ROUTERS],
             mended: vec![vec![now; ROUTERS]; ROUTERS],
+            answered: vec![vec![now; ROUTERS]; ROUTERS],
             looks: vec![now; ROUTERS],
             history: vec![Vec::new(); ROUTERS],
             words: vec![Word { active: false, priority: 0, interval: INTERVAL }; ROUTERS],
@@ -76,7 +81,10 @@ impl World {
         if forged {
             let silent = match it.lines[to][from] {
                 // A question may have been open when it broke, and the patience another.
-                Line::Broken(since) | Line::Lagging(since) => now - since + INTERVAL >= at.patience,
+                Line::Broken(since) | Line::Lagging(since) => {
+                    // It may have been mended for a moment that was too short for an answer.
+                    now - since.min(it.answered[to][from]) + INTERVAL >= at.patience
+                }
                 Line::Whole => now.saturating_duration_since(it.mended[to][from]) <= SETTLED,
             };
             let stood = |router: usize| now.saturating_duration_since(self.stalled_until[router]) <= SETTLED;
@@ -109,6 +117,9 @@ impl World {
         let it = self.confirming.as_mut()?;
         let outcome = it.peers[to][from].said(word, answers, at);
         it.refused += outcome.refused;
+        if answers != 0 && it.peers[to][from].is_confirmed() {
+            it.answered[to][from] = at.now;
+        }
         if let Some(question) = outcome.ask {
             self.send(to, from, Event::Asked(to, from, question));
         }
@@ -154,6 +165,13 @@ impl World {
         self.send(from, to, Event::Said(from, to, active, priority, answers));
     }
 
+    /// Each stands with all others.
+    pub fn connect_all(&mut self) {
+        for from in 0..ROUTERS {
+            (0..ROUTERS).filter(|to| *to != from).for_each(|to| self.connect(from, to));
+        }
+    }
+
     /// A new connection stands: what it says, and the answer to what it is asked.
     fn connect(&mut self, from: usize, to: usize) {
         let now = self.now;
@@ -184,7 +202,7 @@ impl World {
                 it.peers[a][b].lost(now);
             }
         }
-        let length = Duration::from_millis(self.below(200));
+        let length = Duration::from_millis(self.below(BREAK_MS_MAX));
         self.push(now + length, Event::Mend(one, other));
         true
     }
@@ -220,7 +238,7 @@ impl World {
     pub fn break_lines(&mut self) {
         for _ in 0..self.below(30) {
             let one = self.below(ROUTERS as u64) as usize;
-            let (other, at) = ((one + 1) % ROUTERS, self.below(TROUBLE.as_millis() as u64 - 200));
+            let (other, at) = ((one + 1) % ROUTERS, self.below(TROUBLE.as_millis() as u64 - BREAK_MS_MAX));
             let lags = self.below(2) == 0;
             self.push(self.now + Duration::from_millis(at), Event::Break(one, other, lags));
         }
