@@ -103,6 +103,22 @@ impl Driver {
         self.discard(Discard::Unconfirmed, &self.routers[at].config.interface);
     }
 
+    /// Asks the peers whose word is old. To be called once in each turn, after what came was read.
+    pub(super) fn look_at_peers(&mut self, at: usize) {
+        let router = &mut self.routers[at];
+        let (moment, mut changed) = (at_now(router), false);
+        for (address, peer) in &mut router.peers {
+            let was_confirmed = peer.is_confirmed();
+            if let (Some(number), Some(mesh)) = (peer.tick(moment), &self.mesh) {
+                mesh.ask(at, *address, number);
+            }
+            changed |= was_confirmed != peer.is_confirmed();
+        }
+        if changed {
+            self.publish();
+        }
+    }
+
     /// Tells the peers that watch this one how it is.
     pub(super) fn tell_state(&mut self, at: usize) {
         if let Some(mesh) = &mut self.mesh {
@@ -128,13 +144,7 @@ impl Router {
         }
     }
 
-    /// To be called once in each turn, after what came was read.
-    pub(super) fn look_at_peers(&mut self, now: Instant) {
-        let patience = self.machine.patience();
-        self.peers.values_mut().for_each(|peer| peer.tick(now, patience));
-    }
-
-    /// When that is to be at the latest.
+    /// When [`Driver::look_at_peers`] is to be called at the latest.
     pub(super) fn peers_deadline(&self) -> Option<Instant> {
         let patience = self.machine.patience();
         self.peers.values().filter_map(|peer| peer.deadline(patience)).min()

@@ -212,7 +212,7 @@ impl Driver {
             if router.draining.as_ref().is_some_and(|draining| draining.until <= now) {
                 self.end_draining(at).await;
             }
-            self.routers[at].look_at_peers(now);
+            self.look_at_peers(at);
             self.tell_state(at);
             let before = self.routers[at].successor;
             self.follow_and_name(at);

@@ -13,9 +13,12 @@
 //! | has had none for the patience | everything, as the RFC has it |
 //!
 //! That a port is closed says nothing of who advertises: the mesh may be filtered, or be started again. An
-//! answer that comes later than the patience is none. The patience is the down interval, in which the RFC
-//! would see a death as well, but for what a lost segment takes; of it no time counts in which this process
-//! stood still. A group whose members are all in the mesh can do without the first and the last line: `strict`.
+//! answer that comes later than the patience is none. Whose last answer is as old as that is asked anew, whether
+//! it advertises or not: one whose kernel lives and whose process does not loses its word.
+//!
+//! The patience is the down interval, in which the RFC would see a death as well, but for what a lost segment
+//! takes; of it no time counts in which this process stood still. A group whose members are all in the mesh can do
+//! without the first and the last line: `strict`.
 
 use std::time::{Duration, Instant};
 
@@ -105,6 +108,8 @@ pub struct Peer {
     /// For how long it owes its word.
     owes: Option<Duration>,
     looked: Option<Instant>,
+    /// When it answered last.
+    answered: Option<Instant>,
     /// When it said that it is Active no more, until its priority 0 was heeded.
     ceased: Option<Instant>,
     /// Believed without its word, and that was said.
@@ -124,6 +129,7 @@ impl Peer {
             questions: 0,
             owes: None,
             looked: None,
+            answered: None,
             ceased: None,
             alone: false,
         }
@@ -170,7 +176,7 @@ impl Peer {
             }
         }
         if answered.iter().any(Option::is_some) {
-            self.trust = Trust::Proven;
+            (self.trust, self.answered) = (Trust::Proven, Some(at.now));
             // What was asked after that is open still.
             self.owes = self.is_asked().then_some(Duration::ZERO);
         }
@@ -205,18 +211,26 @@ impl Peer {
         }
     }
 
-    /// To be called at [`Peer::deadline`], after what the mesh has brought was seen.
-    pub fn tick(&mut self, now: Instant, patience: Duration) {
+    /// To be called at [`Peer::deadline`], after what the mesh has brought was seen. The question that it is to be
+    /// asked now.
+    pub fn tick(&mut self, at: At) -> Option<u64> {
+        self.doubt_what_is_late(at);
         if let (Some(owes), Some(looked)) = (&mut self.owes, self.looked) {
-            *owes += now.saturating_duration_since(looked).min(look_interval(patience));
+            *owes += at.now.saturating_duration_since(looked).min(look_interval(at.patience));
         }
-        self.looked = Some(now);
+        self.looked = Some(at.now);
+        let is_old = |last| at.now.saturating_duration_since(last) >= at.patience;
+        let is_due = self.owes.is_some() || self.answered.is_some_and(is_old);
+        if self.connected && is_due && !self.is_asked() { self.ask(false, at) } else { None }
     }
 
-    /// When it is to be looked whether its word is overdue.
+    /// When it is to be looked whether its word is old, or overdue.
     pub fn deadline(&self, patience: Duration) -> Option<Instant> {
-        let waits = self.owes.is_some_and(|owes| owes < patience);
-        self.looked.filter(|_| waits).map(|looked| looked + look_interval(patience))
+        match self.owes {
+            Some(owes) if owes < patience => self.looked.map(|looked| looked + look_interval(patience)),
+            Some(_) => None,
+            None => self.answered.filter(|_| self.connected).map(|last| last + patience),
+        }
     }
 
     /// Whether its word counts.

@@ -14,25 +14,36 @@ struct Seen {
     peer: Peer,
     now: Instant,
     gives_way: bool,
+    /// What it answers where it is asked because its word is old.
+    answers: Option<Word>,
 }
 
 impl Seen {
     fn never(strict: bool) -> Self {
-        Self { peer: Peer::new(strict), now: Instant::now(), gives_way: true }
+        Self { peer: Peer::new(strict), now: Instant::now(), gives_way: true, answers: None }
     }
 
-    /// It has said this on a connection that stands.
+    /// It has said this on a connection that stands, and answers nothing from now on.
     fn said(word: Word) -> Self {
-        let mut seen = Self::never(false);
-        let question = seen.peer.connected(seen.now);
-        assert_eq!(seen.says(word, question), NOTHING);
-        seen.passes(LONG);
-        seen
+        Self::never(false).and_says(word)
     }
 
     /// The same, where this one only waits for it.
     fn followed(word: Word) -> Self {
         Self { gives_way: false, ..Self::said(word) }
+    }
+
+    fn and_says(mut self, word: Word) -> Self {
+        let question = self.peer.connected(self.now);
+        assert_eq!(self.says(word, question), NOTHING);
+        self.answers = Some(word);
+        self.passes(LONG);
+        self.answers = None;
+        // Its last answer is as new as one can be that another question may follow.
+        let question = self.peer.question(false, self.now);
+        assert_eq!(self.says(word, question), NOTHING);
+        self.passes(ASK_INTERVAL_MIN);
+        self
     }
 
     fn at(&self) -> At {
@@ -44,10 +55,16 @@ impl Seen {
         let end = self.now + time;
         while let Some(next) = self.peer.deadline(PATIENCE).filter(|next| *next < end) {
             self.now = self.now.max(next);
-            self.peer.tick(self.now, PATIENCE);
+            self.looks();
         }
         self.now = end;
-        self.peer.tick(end, PATIENCE);
+        self.looks();
+    }
+
+    fn looks(&mut self) {
+        if let (Some(question), Some(word)) = (self.peer.tick(self.at()), self.answers) {
+            self.says(word, question);
+        }
     }
 
     /// This process does not run.
@@ -286,13 +303,41 @@ fn a_flood_of_forged_advertisements_makes_a_hundred_questions_a_second_at_most()
 }
 
 #[test]
+fn the_word_of_one_that_is_connected_and_answers_nothing_holds_for_no_longer_than_twice_the_patience() {
+    let mut seen = Seen { gives_way: false, ..Seen::never(true).and_says(ACTIVE) };
+    let since = seen.now;
+    // Whoever repeats what it said last asks for nothing: it fits.
+    while seen.hear(200).believed {
+        seen.passes(MOMENT);
+        assert!(seen.now - since <= 2 * PATIENCE);
+    }
+    assert!(seen.now - since >= PATIENCE && !seen.peer.is_confirmed());
+    let question = seen.is_back(ACTIVE);
+    assert_eq!(seen.says(ACTIVE, question), believes(200));
+    assert_eq!(seen.hear(200), BELIEVED);
+}
+
+#[test]
+fn one_that_answers_is_asked_once_in_the_patience() {
+    let mut seen = Seen::followed(ACTIVE);
+    let before = seen.peer.questions;
+    seen.answers = Some(ACTIVE);
+    for _ in 0..10 * PATIENCE.as_millis() {
+        assert_eq!(seen.hear(200), BELIEVED);
+        seen.passes(MOMENT);
+    }
+    assert_eq!(seen.peer.questions - before, 10);
+}
+
+#[test]
 fn one_that_was_not_asked_owes_nothing() {
     let mut seen = Seen::said(BACKUP);
     let question = seen.asks(255);
     assert_eq!(seen.says(BACKUP, question), REFUSED);
     // Too soon after the one before.
     assert_eq!(seen.hear(255).ask, None);
-    seen.passes(LONG);
+    // It is then asked because its answer is old, and owes from that moment on.
+    seen.passes(PATIENCE + MOMENT);
     assert!(!seen.hear(255).believed);
 }
 

@@ -139,15 +139,19 @@ impl World {
 
     /// As the driver does at the end of each turn.
     pub fn look(&mut self, router: usize) {
-        let patience = self.routers[router].patience();
-        if let Some(it) = &mut self.confirming {
-            it.peers[router].iter_mut().for_each(|peer| peer.tick(self.now, patience));
-            let next = it.peers[router].iter().filter_map(|peer| peer.deadline(patience)).min();
-            // One at a time.
-            if let Some(next) = next.filter(|_| it.looks[router] <= self.now) {
-                it.looks[router] = next;
-                self.push(next, Event::Look(router));
+        let at = self.at(router);
+        for peer in 0..ROUTERS {
+            let Some(it) = &mut self.confirming else { return };
+            if let Some(question) = it.peers[router][peer].tick(at) {
+                self.send(router, peer, Event::Asked(router, peer, question));
             }
+        }
+        let Some(it) = &mut self.confirming else { return };
+        let next = it.peers[router].iter().filter_map(|peer| peer.deadline(at.patience)).min();
+        // One at a time, but where another is due before.
+        if let Some(next) = next.filter(|next| it.looks[router] <= at.now || *next < it.looks[router]) {
+            it.looks[router] = next;
+            self.push(next, Event::Look(router));
         }
     }
 
