@@ -373,6 +373,14 @@ impl Mesh {
         }
     }
 
+    /// Gives the connection to a peer up, which does not answer on it, and has it reached by another.
+    pub fn reach(&mut self, router: usize, peer: IpAddr) {
+        if let Some(watched) = self.links[router].watched.get_mut(&peer) {
+            watched.sender = None;
+            watched.wanted.notify_one();
+        }
+    }
+
     /// Ends in order with all followers, but for the one that is kept.
     pub fn dismiss(&mut self, router: usize, keep: Option<u64>) {
         self.links[router].followers.retain(|id, _| Some(*id) == keep);

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::{Driver, planned};
 use crate::counts::Discard;
 use crate::machine::Heard;
-use crate::machine::confirm::{At, Outcome, Peer, Word};
+use crate::machine::confirm::{At, Due, Outcome, Peer, Word};
 use crate::mesh::{Seat, What};
 use crate::packet::Advert;
 use crate::router::Router;
@@ -103,14 +103,16 @@ impl Driver {
         self.discard(Discard::Unconfirmed, &self.routers[at].config.interface);
     }
 
-    /// Asks the peers whose word is old. To be called once in each turn, after what came was read.
+    /// Asks the peers whose word is old, and reaches those anew that do not answer. To be called once in each turn, after what came was read.
     pub(super) fn look_at_peers(&mut self, at: usize) {
         let router = &mut self.routers[at];
         let (moment, mut changed) = (at_now(router), false);
         for (address, peer) in &mut router.peers {
             let was_confirmed = peer.is_confirmed();
-            if let (Some(number), Some(mesh)) = (peer.tick(moment), &self.mesh) {
-                mesh.ask(at, *address, number);
+            match (peer.tick(moment), &mut self.mesh) {
+                (Some(Due::Ask(number)), Some(mesh)) => mesh.ask(at, *address, number),
+                (Some(Due::Reach), Some(mesh)) => mesh.reach(at, *address),
+                (None, _) | (_, None) => {}
             }
             changed |= was_confirmed != peer.is_confirmed();
         }

@@ -14,7 +14,9 @@
 //!
 //! That a port is closed says nothing of who advertises: the mesh may be filtered, or be started again. An
 //! answer that comes later than the patience is none. Whose last answer is as old as that is asked anew, whether
-//! it advertises or not: one whose kernel lives and whose process does not loses its word.
+//! it advertises or not: one whose kernel lives and whose process does not loses its word. A connection on which
+//! no answer comes is given up for another: TCP goes on with it after a partition by pauses that have doubled
+//! meanwhile.
 //!
 //! The patience is the down interval, in which the RFC would see a death as well, but for what a lost segment
 //! takes; of it no time counts in which this process stood still. A group whose members are all in the mesh can do
@@ -32,6 +34,10 @@ const NO_QUESTION: u64 = 0;
 /// Of the patience this part at most counts between two looks: who was not looked after stood still.
 const LOOKS: u32 = 8;
 const LOOK_INTERVAL_MIN: Duration = Duration::from_millis(5);
+/// Of the patience this part is waited for an answer until another connection is made, by an Active, which gives way
+/// to nobody meanwhile, and by a Backup, which goes on by the last word: long enough for a segment that is lost.
+const REACH_ACTIVE: u32 = 4;
+const REACH_BACKUP: u32 = 2;
 
 /// What a holder says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +90,15 @@ pub struct Outcome {
     pub ask: Option<u64>,
 }
 
+/// What is to be done as time passes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    /// It is to be asked this.
+    Ask(u64),
+    /// It is to be reached by another connection.
+    Reach,
+}
+
 /// What waits for its sender's answer, and the question that is open.
 #[derive(Debug, Clone, Copy, Default)]
 struct Slot {
@@ -107,6 +122,8 @@ pub struct Peer {
     questions: u64,
     /// For how long it owes its word.
     owes: Option<Duration>,
+    /// For how much of that on this connection.
+    waits: Duration,
     looked: Option<Instant>,
     /// When it answered last.
     answered: Option<Instant>,
@@ -128,6 +145,7 @@ impl Peer {
             stop: Slot::default(),
             questions: 0,
             owes: None,
+            waits: Duration::ZERO,
             looked: None,
             answered: None,
             ceased: None,
@@ -155,7 +173,7 @@ impl Peer {
 
     /// A connection to it stands: the question to be asked on it. What it says unasked may be old.
     pub fn connected(&mut self, now: Instant) -> u64 {
-        self.connected = true;
+        (self.connected, self.waits) = (true, Duration::ZERO);
         self.trust = self.trust.min(Trust::Before);
         (self.claim.asked, self.stop.asked) = (None, None);
         self.owe(now);
@@ -178,7 +196,7 @@ impl Peer {
         if answered.iter().any(Option::is_some) {
             (self.trust, self.answered) = (Trust::Proven, Some(at.now));
             // What was asked after that is open still.
-            self.owes = self.is_asked().then_some(Duration::ZERO);
+            (self.owes, self.waits) = (self.is_asked().then_some(Duration::ZERO), Duration::ZERO);
         }
         let mut outcome = Outcome::default();
         for (stops, answered) in [false, true].into_iter().zip(answered) {
@@ -211,23 +229,30 @@ impl Peer {
         }
     }
 
-    /// To be called at [`Peer::deadline`], after what the mesh has brought was seen. The question that it is to be
-    /// asked now.
-    pub fn tick(&mut self, at: At) -> Option<u64> {
+    /// To be called at [`Peer::deadline`], after what the mesh has brought was seen.
+    pub fn tick(&mut self, at: At) -> Option<Due> {
         self.doubt_what_is_late(at);
         if let (Some(owes), Some(looked)) = (&mut self.owes, self.looked) {
-            *owes += at.now.saturating_duration_since(looked).min(look_interval(at.patience));
+            let passed = at.now.saturating_duration_since(looked).min(look_interval(at.patience));
+            *owes += passed;
+            self.waits += passed;
         }
         self.looked = Some(at.now);
+        if self.connected && self.owes.is_some() && self.waits >= self.waits_max(at) {
+            self.lost(at.now);
+            return Some(Due::Reach);
+        }
         let is_old = |last| at.now.saturating_duration_since(last) >= at.patience;
         let is_due = self.owes.is_some() || self.answered.is_some_and(is_old);
-        if self.connected && is_due && !self.is_asked() { self.ask(false, at) } else { None }
+        if self.connected && is_due && !self.is_asked() { self.ask(false, at).map(Due::Ask) } else { None }
     }
 
     /// When it is to be looked whether its word is old, or overdue.
     pub fn deadline(&self, patience: Duration) -> Option<Instant> {
         match self.owes {
-            Some(owes) if owes < patience => self.looked.map(|looked| looked + look_interval(patience)),
+            Some(owes) if self.connected || owes < patience => {
+                self.looked.map(|looked| looked + look_interval(patience))
+            }
             Some(_) => None,
             None => self.answered.filter(|_| self.connected).map(|last| last + patience),
         }
@@ -241,6 +266,13 @@ impl Peer {
     /// Whether its word was not to be had for the patience.
     pub fn is_overdue(&self, patience: Duration) -> bool {
         self.owes.is_some_and(|owes| owes >= patience)
+    }
+
+    /// How long an answer is waited for on one connection. One that was made because of that debt gets the whole
+    /// patience, so that one that is slow is reached at all.
+    fn waits_max(&self, at: At) -> Duration {
+        let part = if at.gives_way { REACH_ACTIVE } else { REACH_BACKUP };
+        if self.owes == Some(self.waits) { at.patience / part } else { at.patience }
     }
 
     /// Whether what it has said of itself has such an advertisement believed.
@@ -309,7 +341,7 @@ impl Peer {
 
     fn owe(&mut self, now: Instant) {
         if self.owes.is_none() {
-            (self.owes, self.looked) = (Some(Duration::ZERO), Some(now));
+            (self.owes, self.waits, self.looked) = (Some(Duration::ZERO), Duration::ZERO, Some(now));
         }
     }
 }

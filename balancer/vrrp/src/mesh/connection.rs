@@ -24,6 +24,8 @@ const FRAME_BYTES_MAX: usize = 1024;
 pub(super) const QUEUE_MAX: usize = 16;
 /// Time to connect and to be told who it is.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// The same for a peer, which may be dialled twice.
+const REACH_TIMEOUT: Duration = CONNECT_TIMEOUT.saturating_mul(2);
 /// Time for one whose connection ended without a word to show that it lives. The port of a process that is
 /// gone is closed, and its kernel says so at once.
 const DOUBT: Duration = Duration::from_millis(250);
@@ -31,6 +33,8 @@ const DOUBT: Duration = Duration::from_millis(250);
 pub(super) const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 /// The same for a peer in whose name an advertisement came.
 const RETRY_INTERVAL_MIN: Duration = Duration::from_millis(20);
+/// A connection takes a round trip to be made. What is lost of that is sent again after a second.
+const DIAL_DOUBT: Duration = Duration::from_millis(100);
 /// After this a host that says nothing is taken for dead; advertisements tell sooner.
 const KEEPALIVE: Duration = Duration::from_secs(2);
 /// Between two probes. The kernel takes whole seconds.
@@ -230,7 +234,8 @@ pub(super) async fn watch_peer(
     let from = Speaker::Watched(of);
     while !events.is_closed() {
         let first = Message::Watch { version: VERSION, vrid, family, of };
-        match timeout(CONNECT_TIMEOUT, greet(peer, &keys, first)).await {
+        let reached = async { greet(dial(peer, &wanted).await?, &keys, first).await };
+        match timeout(REACH_TIMEOUT, reached).await {
             Ok(Ok(stream)) => {
                 let begun = Instant::now();
                 let shown = shown(stream.get_ref().1);
@@ -257,11 +262,25 @@ pub(super) async fn watch_peer(
 
 async fn connect(seat: &Seat, keys: &Keys, target: Target) -> io::Result<Stream> {
     let (vrid, family, priority) = (seat.vrid, seat.family.into(), target.priority);
-    greet(target.address, keys, Message::Hello { version: VERSION, vrid, family, priority }).await
+    let stream = TcpStream::connect(target.address).await?;
+    greet(stream, keys, Message::Hello { version: VERSION, vrid, family, priority }).await
 }
 
-async fn greet(address: SocketAddr, keys: &Keys, first: Message) -> io::Result<Stream> {
-    let stream = TcpStream::connect(address).await?;
+/// Connects to a peer. What was begun while there was no way to it comes to nothing for a second though there is one by
+/// now: where an advertisement in its name shows that, it is begun anew, once, so that nobody can have that go on.
+async fn dial(peer: SocketAddr, wanted: &Notify) -> io::Result<TcpStream> {
+    let there_is_a_way = async {
+        sleep(DIAL_DOUBT).await;
+        wanted.notified().await;
+    };
+    tokio::select! {
+        connected = timeout(CONNECT_TIMEOUT, TcpStream::connect(peer)) => return connected?,
+        () = there_is_a_way => {}
+    }
+    timeout(CONNECT_TIMEOUT, TcpStream::connect(peer)).await?
+}
+
+async fn greet(stream: TcpStream, keys: &Keys, first: Message) -> io::Result<Stream> {
     prepare(&stream);
     let tls = keys.now().peers.clone();
     let mut stream = TlsConnector::from(tls.client).connect(tls.server_name, stream).await?;

@@ -216,33 +216,60 @@ async fn one_that_is_asked_for_another_says_nothing() {
     assert_eq!(address, IpAddr::from([127, 0, 0, 4]));
 }
 
+/// A peer's side: the next connection by which it is watched.
+async fn watched(listener: &TcpListener, keys: &Keys) -> TlsStream<TcpStream> {
+    let (stream, _) = listener.accept().await.unwrap();
+    let mut stream = TlsAcceptor::from(keys.now().peers.server.clone()).accept(stream).await.unwrap();
+    let first = read(&mut stream).await.unwrap();
+    let here = listener.local_addr().unwrap().ip();
+    assert!(matches!(first, Message::Watch { of, .. } if of == here), "{first:?}");
+    stream
+}
+
+/// Watches the peer, and has a place for what it says.
+fn watching(mesh: &mut Mesh, peer: SocketAddr, keys: &Keys, events: mpsc::Sender<Event>) -> JoinHandle<()> {
+    let seat = Seat { interface: "lo".into(), vrid: 1, family: Family::V4, peers: vec![peer] };
+    let wanted = Arc::new(Notify::new());
+    mesh.links[0].watched.insert(peer.ip(), Watched { sender: None, wanted: wanted.clone() });
+    tokio::spawn(watch_peer(0, seat, peer, keys.clone(), wanted, events))
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_answer_is_reached_by_another_connection() {
+    let keys = Keys::of_edge(KeyRing::insecure_loopback().into()).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let peer = listener.local_addr().unwrap();
+    let (mut mesh, events) = mesh();
+    let watching = watching(&mut mesh, peer, &keys, events);
+    let _silent = watched(&listener, &keys).await;
+    let connected = mesh.next().await.unwrap();
+    mesh.note(&connected);
+    // With it goes what holds the connection beside the book.
+    drop(connected);
+    mesh.reach(0, peer.ip());
+    assert!(matches!(mesh.next().await.unwrap().what, What::Gone { .. }));
+    let _another = watched(&listener, &keys).await;
+    assert!(matches!(mesh.next().await.unwrap().what, What::Connected { .. }));
+    watching.abort();
+}
+
 #[tokio::test]
 async fn a_peer_whose_port_is_closed_says_nothing_and_is_watched_again_once_it_is_open() {
     let keys = Keys::of_edge(KeyRing::insecure_loopback().into()).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let peer = listener.local_addr().unwrap();
-    let (events, mut incoming) = mpsc::channel(EVENTS_MAX);
-    let seat = Seat { interface: "lo".into(), vrid: 1, family: Family::V4, peers: vec![peer] };
-    let wanted = Arc::new(Notify::new());
-    let watching = tokio::spawn(watch_peer(0, seat, peer, keys.clone(), wanted.clone(), events));
-    let serve = async |listener: &TcpListener| {
-        let (stream, _) = listener.accept().await.unwrap();
-        let mut stream = TlsAcceptor::from(keys.now().peers.server.clone()).accept(stream).await.unwrap();
-        let first = read(&mut stream).await.unwrap();
-        assert!(matches!(first, Message::Watch { of, .. } if of == peer.ip()), "{first:?}");
-        stream
-    };
-    let stream = serve(&listener).await;
-    let connected = incoming.recv().await.unwrap();
+    let (mut mesh, events) = mesh();
+    let watching = watching(&mut mesh, peer, &keys, events);
+    let stream = watched(&listener, &keys).await;
+    let connected = mesh.next().await.unwrap();
     assert_eq!(connected.from, Speaker::Watched(peer.ip()));
     assert!(matches!(connected.what, What::Connected { .. }));
     // Its process may be alive: nothing but that the connection is over is known.
     drop((stream, listener));
-    assert!(matches!(incoming.recv().await.unwrap().what, What::Gone { orderly: false }));
+    assert!(matches!(mesh.next().await.unwrap().what, What::Gone { orderly: false }));
     let listener = TcpListener::bind(peer).await.unwrap();
-    wanted.notify_one();
-    let _stream = serve(&listener).await;
-    assert!(matches!(incoming.recv().await.unwrap().what, What::Connected { .. }), "nothing came before it");
+    let _stream = watched(&listener, &keys).await;
+    assert!(matches!(mesh.next().await.unwrap().what, What::Connected { .. }), "nothing came before it");
     watching.abort();
 }
 

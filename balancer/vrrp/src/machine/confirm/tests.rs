@@ -16,11 +16,13 @@ struct Seen {
     gives_way: bool,
     /// What it answers where it is asked because its word is old.
     answers: Option<Word>,
+    /// How often another connection was to be made.
+    reached: u32,
 }
 
 impl Seen {
     fn never(strict: bool) -> Self {
-        Self { peer: Peer::new(strict), now: Instant::now(), gives_way: true, answers: None }
+        Self { peer: Peer::new(strict), now: Instant::now(), gives_way: true, answers: None, reached: 0 }
     }
 
     /// It has said this on a connection that stands, and answers nothing from now on.
@@ -62,8 +64,12 @@ impl Seen {
     }
 
     fn looks(&mut self) {
-        if let (Some(question), Some(word)) = (self.peer.tick(self.at()), self.answers) {
-            self.says(word, question);
+        match (self.peer.tick(self.at()), self.answers) {
+            (Some(Due::Ask(question)), Some(word)) => {
+                self.says(word, question);
+            }
+            (Some(Due::Reach), _) => self.reached += 1,
+            (Some(Due::Ask(_)), None) | (None, _) => {}
         }
     }
 
@@ -189,7 +195,7 @@ fn one_that_owes_its_word_for_the_patience_is_believed_without_and_not_a_moment_
         let (first, second) = (seen.hear(255), seen.hear(255));
         assert!(first.believed && first.alone && second.believed && !second.alone);
         // Its word is wanted all the same, and counts again once it is had.
-        let question = if lost { seen.is_back(BACKUP) } else { seen.peer.questions };
+        let question = seen.is_back(BACKUP);
         assert_eq!(seen.says(BACKUP, question), NOTHING);
         assert!(!seen.hear(255).believed, "{lost}");
     }
@@ -240,8 +246,7 @@ fn a_process_that_stood_still_asks_anew_and_does_not_take_its_own_silence_for_th
         seen.passes(MOMENT);
         assert!(!seen.hear(255).believed);
     }
-    seen.stands_still(PATIENCE + MOMENT);
-    let question = seen.asks(255);
+    let question = seen.is_back(BACKUP);
     assert_eq!(seen.says(BACKUP, question), REFUSED);
     // One that runs by starts alone comes to an end, too.
     seen.passes(ASK_INTERVAL_MIN);
@@ -315,6 +320,31 @@ fn the_word_of_one_that_is_connected_and_answers_nothing_holds_for_no_longer_tha
     let question = seen.is_back(ACTIVE);
     assert_eq!(seen.says(ACTIVE, question), believes(200));
     assert_eq!(seen.hear(200), BELIEVED);
+}
+
+#[test]
+fn a_connection_on_which_no_answer_comes_is_given_up_for_another_which_gets_the_whole_patience() {
+    for (gives_way, part) in [(true, REACH_ACTIVE), (false, REACH_BACKUP)] {
+        let mut seen = Seen { gives_way, ..Seen::said(BACKUP) };
+        seen.asks(255);
+        seen.passes(PATIENCE / part - MOMENT);
+        assert_eq!(seen.reached, 0);
+        seen.passes(MOMENT);
+        assert_eq!(seen.reached, 1);
+        // No answer to the old one counts any more.
+        assert!(!seen.peer.is_confirmed() && seen.hear(255).ask == Some(NO_QUESTION));
+        seen.is_back(BACKUP);
+        seen.passes(PATIENCE - MOMENT);
+        assert_eq!(seen.reached, 1);
+        seen.passes(MOMENT);
+        assert_eq!(seen.reached, 2);
+    }
+    // A process that stood still looks for what has come before it gives anything up.
+    let mut seen = Seen::said(BACKUP);
+    seen.asks(255);
+    seen.stands_still(LONG);
+    seen.looks();
+    assert_eq!(seen.reached, 0);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! their names, all the time: nothing of that may be heeded that its sender does not say of itself, but
 //! where the mesh has been silent for the down interval.
 
-use super::super::super::confirm::{At, Peer, Word};
+use super::super::super::confirm::{At, Due, Peer, Word};
 use super::*;
 
 /// What was said late has come by then.
@@ -142,8 +142,11 @@ impl World {
         let at = self.at(router);
         for peer in 0..ROUTERS {
             let Some(it) = &mut self.confirming else { return };
-            if let Some(question) = it.peers[router][peer].tick(at) {
-                self.send(router, peer, Event::Asked(router, peer, question));
+            match it.peers[router][peer].tick(at) {
+                Some(Due::Ask(question)) => self.send(router, peer, Event::Asked(router, peer, question)),
+                Some(Due::Reach) if it.lines[router][peer] == Line::Whole => self.connect(peer, router),
+                // Another is made once that is mended.
+                Some(Due::Reach) | None => {}
             }
         }
         let Some(it) = &mut self.confirming else { return };
