@@ -63,36 +63,21 @@ impl Driver {
     /// What a peer says of itself confirms an advertisement that is held, or denies it.
     pub(super) async fn on_word(&mut self, at: usize, source: IpAddr, what: What) {
         let router = &mut self.routers[at];
-        let moment = at_now(router);
-        let (Some(peer), Some(own)) = (router.peers.get_mut(&source), router.source) else { return };
-        let was_confirmed = peer.is_confirmed();
-        let mut outcome = Outcome::default();
-        match what {
-            What::Connected { .. } => {
-                let number = peer.connected(moment.now);
-                if let Some(mesh) = &self.mesh {
-                    mesh.ask(at, source, number);
-                }
-            }
-            What::Said(said) => {
-                if let Some((word, answers)) = said.word() {
-                    router.strangers.forget(source);
-                    outcome = peer.said(word, answers, moment);
-                }
-            }
-            What::Gone { .. } => peer.lost(moment.now),
-            What::Unreachable => {}
-        }
+        let is_confirmed = |router: &Router| router.peers.get(&source).is_some_and(Peer::is_confirmed);
+        let was_confirmed = is_confirmed(router);
+        let outcome = router.learn(source, &what);
+        let changed = was_confirmed != is_confirmed(router);
+        let own = router.source;
         if let (Some(number), Some(mesh)) = (outcome.ask, &self.mesh) {
             mesh.ask(at, source, number);
         }
-        if was_confirmed != peer.is_confirmed() {
+        if changed {
             self.publish();
         }
         for _ in 0..outcome.refused {
             self.refuse(at, source);
         }
-        if let Some(heard) = outcome.believed {
+        if let (Some(heard), Some(own)) = (outcome.believed, own) {
             self.heed(at, heard, own).await;
         }
     }
@@ -103,7 +88,8 @@ impl Driver {
         self.discard(Discard::Unconfirmed, &self.routers[at].config.interface);
     }
 
-    /// Asks the peers whose word is old, and reaches those anew that do not answer. To be called once in each turn, after what came was read.
+    /// Asks the peers whose word is old, and reaches those anew that do not answer. To be called once in each turn,
+    /// after what came was read.
     pub(super) fn look_at_peers(&mut self, at: usize) {
         let router = &mut self.routers[at];
         let (moment, mut changed) = (at_now(router), false);
@@ -146,9 +132,33 @@ impl Router {
         }
     }
 
+    /// Keeps what the mesh has brought of a peer, also while this host has no address to send from: the mesh does not
+    /// bring it again.
+    fn learn(&mut self, source: IpAddr, what: &What) -> Outcome {
+        let moment = at_now(self);
+        let nothing = Outcome::default();
+        let Some(peer) = self.peers.get_mut(&source) else { return nothing };
+        match what {
+            What::Connected { .. } => Outcome { ask: Some(peer.connected(moment.now)), ..nothing },
+            What::Said(said) => {
+                let Some((word, answers)) = said.word() else { return nothing };
+                self.strangers.forget(source);
+                peer.said(word, answers, moment)
+            }
+            What::Gone { .. } => {
+                peer.lost(moment.now);
+                nothing
+            }
+            What::Unreachable => nothing,
+        }
+    }
+
     /// When [`Driver::look_at_peers`] is to be called at the latest.
     pub(super) fn peers_deadline(&self) -> Option<Instant> {
         let patience = self.machine.patience();
         self.peers.values().filter_map(|peer| peer.deadline(patience)).min()
     }
 }
+
+#[cfg(test)]
+mod tests;
