@@ -1,9 +1,9 @@
 //! The one loop that all virtual routers of the process live in.
 //!
-//! One task. In each turn it reads every packet that waits, then lets timers fire, then waits for
-//! a packet, a deadline, the kernel's news, health, or a command. The order matters: a process
-//! that was stalled finds the advertisements of the meantime in its sockets, and must see them
-//! before it believes that there were none.
+//! One task. In each turn it reads every packet that waits and all that the mesh has brought, then
+//! lets timers fire, then waits for a packet, a deadline, the kernel's news, health, or a command. The
+//! order matters: a process that was stalled finds the advertisements of the meantime in its sockets,
+//! and the answers of peers at hand, and must see them before it believes that there were none.
 //!
 //! Waiting is cancel-safe; everything else runs to its end.
 
@@ -164,7 +164,11 @@ impl Driver {
         }
         self.publish();
         loop {
-            self.read_packets().await;
+            if self.read_packets().await {
+                // While packets wait, nothing else of this thread would come to its turn: the mesh's tasks are to.
+                tokio::task::yield_now().await;
+            }
+            self.read_mesh().await;
             self.forgive_silence();
             self.fire_timers().await;
             self.keep_mesh().await;
@@ -275,11 +279,14 @@ impl Driver {
 
     // Packets.
 
-    async fn read_packets(&mut self) {
+    /// Whether more may wait.
+    async fn read_packets(&mut self) -> bool {
+        let mut more = false;
         let sockets: Vec<(SocketKey, Arc<AdvertSocket>)> =
             self.sockets.iter().map(|(key, socket)| (key.clone(), socket.clone())).collect();
         for (key, socket) in sockets {
-            for _ in 0..PACKETS_PER_TURN_MAX {
+            for read in 1..=PACKETS_PER_TURN_MAX {
+                more |= read == PACKETS_PER_TURN_MAX;
                 let judged = match socket.receive(&mut self.buffer) {
                     Ok(None) => break,
                     Ok(Some(packet)) => judge::judge(&packet, &key, &self.routers),
@@ -290,6 +297,15 @@ impl Driver {
                     Err(reason) => self.discard(reason, &key.0),
                 }
             }
+        }
+        more
+    }
+
+    /// What peers have answered is seen before it is looked whether they did.
+    async fn read_mesh(&mut self) {
+        for _ in 0..mesh::EVENTS_MAX {
+            let Some(event) = self.mesh.as_mut().and_then(Mesh::at_hand) else { return };
+            self.on_mesh(event).await;
         }
     }
 

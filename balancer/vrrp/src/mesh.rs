@@ -43,7 +43,7 @@ const FOLLOWERS_MAX: usize = 32;
 /// Most unicast peers of one router, which watch each other.
 pub const PEERS_MAX: usize = 32;
 /// Events that wait for the driver.
-const EVENTS_MAX: usize = 256;
+pub const EVENTS_MAX: usize = 256;
 
 /// The version of what is said here.
 const VERSION: u16 = 1;
@@ -255,6 +255,11 @@ impl Mesh {
     /// The next event; cancel-safe.
     pub async fn next(&mut self) -> Option<Event> {
         self.events.recv().await
+    }
+
+    /// One that has come already.
+    pub fn at_hand(&mut self) -> Option<Event> {
+        self.events.try_recv().ok()
     }
 
     /// Keeps the book. Says whether the event is for the driver, too.
