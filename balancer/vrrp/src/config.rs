@@ -144,6 +144,10 @@ pub fn resolve(
         let reason = format!("no peer is of the family of {}", router.addresses[0]);
         return Err(invalid(&rows::VRRP_PEERS, reason));
     }
+    let twice = |(at, peer): &(usize, &IpAddr)| defaults.peers[..*at].contains(peer);
+    if let Some((_, peer)) = defaults.peers.iter().enumerate().find(twice) {
+        return Err(invalid(&rows::VRRP_PEERS, format!("{peer} stands in it twice")));
+    }
     if defaults.peers.len() > PEERS_MAX {
         let reason = format!("{} peers are too many: at most {PEERS_MAX}", defaults.peers.len());
         return Err(invalid(&rows::VRRP_PEERS, reason));

@@ -115,8 +115,8 @@ pub enum Speaker {
     Follower(u64),
     /// The peer that this one watches.
     Watched(IpAddr),
-    /// A peer that watches this one.
-    Watcher(u64),
+    /// A peer that watches this one, by this address of it.
+    Watcher(u64, IpAddr),
 }
 
 /// Something happened to a connection.
@@ -158,6 +158,8 @@ pub struct Seat {
 #[derive(Debug)]
 struct Watcher {
     address: IpAddr,
+    /// By which address of this host it watches it: it may know it by several.
+    of: IpAddr,
     sender: mpsc::Sender<Message>,
     told: Option<Word>,
 }
@@ -283,16 +285,15 @@ impl Mesh {
                 }
             }
             (Speaker::Follower(id), What::Gone { .. }) => drop(links.followers.remove(&id)),
-            (Speaker::Watcher(id), What::Connected { address, sender, .. }) => {
+            (Speaker::Watcher(id, of), What::Connected { address, sender, .. }) => {
                 // Of one peer the one before may not have ended yet.
-                links.watchers.retain(|_, watcher| watcher.address != *address);
+                links.watchers.retain(|_, watcher| (watcher.address, watcher.of) != (*address, of));
                 if links.watchers.len() < PEERS_MAX {
-                    links
-                        .watchers
-                        .insert(id, Watcher { address: *address, sender: sender.clone(), told: None });
+                    let (address, sender) = (*address, sender.clone());
+                    links.watchers.insert(id, Watcher { address, of, sender, told: None });
                 }
             }
-            (Speaker::Watcher(id), What::Gone { .. }) => drop(links.watchers.remove(&id)),
+            (Speaker::Watcher(id, _), What::Gone { .. }) => drop(links.watchers.remove(&id)),
             (Speaker::Watched(peer), What::Connected { sender, .. }) => {
                 if let Some(watched) = links.watched.get_mut(&peer) {
                     watched.sender = Some(sender.clone());

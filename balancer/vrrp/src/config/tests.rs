@@ -79,6 +79,7 @@ fn what_cannot_be_is_refused_naming_its_flag() {
         (vec!["--vip=fd00::1", vip[1], "--vmac=true"], "--vmac", "IPv4"),
         (vec![vip[0], vip[1], "--vrrp-peers=fd00::2"], "--vrrp-peers", "family"),
         (vec!["--vip=10.0.0.1,fd00::1", vip[1], "--vrrp-peers=10.0.0.2"], "--vrrp-peers", "fd00::1"),
+        (vec![vip[0], vip[1], "--vrrp-peers=10.0.0.2,10.0.0.3,10.0.0.2"], "--vrrp-peers", "10.0.0.2 stands"),
         (vec![vip[0], vip[1], "--track=ftp://x"], "--track", "http://"),
         (vec![vip[0], vip[1], "--vrrp-mesh=7402"], "--vrrp-mesh", "keygen"),
         (vec![vip[0], vip[1], "--vrrp-handover=x"], "--vrrp-handover", "conntrack"),

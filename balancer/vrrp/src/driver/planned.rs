@@ -127,7 +127,7 @@ impl Driver {
         let mut actions: Vec<Action> = Vec::new();
         let router = &mut self.routers[at];
         match (event.from, event.what) {
-            (Speaker::Watcher(id), What::Said(Message::Ask { number })) => {
+            (Speaker::Watcher(id, _), What::Said(Message::Ask { number })) => {
                 mesh.answer(at, id, router.word(), number)
             }
             (_, What::Connected { address, .. }) => router.strangers.forget(address),

@@ -105,18 +105,21 @@ impl Acceptor {
             Err(_) => return,
         };
         let here = stream.get_ref().0.local_addr().map(|local| local.ip().to_canonical()).ok();
-        let (vrid, family, priority) = match hello {
-            Message::Hello { version: VERSION, vrid, family, priority } => (vrid, family, Some(priority)),
-            Message::Watch { version: VERSION, vrid, family, of } if Some(of) == here => (vrid, family, None),
+        let id = self.ids.fetch_add(1, Relaxed);
+        let (vrid, family, priority, from) = match hello {
+            Message::Hello { version: VERSION, vrid, family, priority } => {
+                (vrid, family, priority, Speaker::Follower(id))
+            }
+            Message::Watch { version: VERSION, vrid, family, of } if Some(of) == here => {
+                (vrid, family, 0, Speaker::Watcher(id, of))
+            }
             _ => return,
         };
         let found = self.seats.iter().position(|seat| {
             seat.interface == self.interface && seat.vrid == vrid && Spoken::from(seat.family) == family
         });
         let Some(router) = found else { return };
-        let id = self.ids.fetch_add(1, Relaxed);
-        let from = if priority.is_some() { Speaker::Follower(id) } else { Speaker::Watcher(id) };
-        let (shown, priority) = (shown(stream.get_ref().1), priority.unwrap_or_default());
+        let shown = shown(stream.get_ref().1);
         let orderly = tokio::select! {
             orderly = converse(stream, router, from, address, priority, &self.events) => orderly,
             () = self.keys.no_more(&shown) => true,

@@ -193,7 +193,7 @@ async fn strangers_that_take_all_places_take_none_of_a_peers() {
     for _ in 0..PEER_CONNECTIONS_MAX {
         peers.push(watches(&keys, come_from([127, 0, 0, 3], to).await, [127, 0, 0, 1]).await);
         let event = incoming.recv().await.unwrap();
-        assert!(matches!((event.from, &event.what), (Speaker::Watcher(_), What::Connected { .. })));
+        assert!(matches!((event.from, &event.what), (Speaker::Watcher(..), What::Connected { .. })));
         // Held: that nobody would send any more is the end of it.
         held.push(event);
     }
@@ -277,21 +277,25 @@ async fn a_peer_whose_port_is_closed_says_nothing_and_is_watched_again_once_it_i
 fn a_peer_that_comes_again_takes_the_place_of_its_own_connection() {
     let (mut mesh, _events) = mesh();
     let word = Word { active: true, priority: 7, interval: Duration::from_millis(100) };
-    let watch = |mesh: &mut Mesh, id: u64, address: [u8; 4]| {
+    let watch = |mesh: &mut Mesh, id: u64, address: [u8; 4], of: [u8; 4]| {
         let (sender, receiver) = mpsc::channel(QUEUE_MAX);
         let what = What::Connected { address: address.into(), priority: 0, sender };
-        mesh.note(&Event { router: 0, from: Speaker::Watcher(id), what });
+        mesh.note(&Event { router: 0, from: Speaker::Watcher(id, of.into()), what });
         receiver
     };
+    let (here, here_too) = ([10, 0, 2, 1], [10, 0, 2, 2]);
     let mut first: Vec<_> =
-        (0..PEERS_MAX as u8).map(|it| watch(&mut mesh, it.into(), [10, 0, 0, it])).collect();
-    let mut again = watch(&mut mesh, 100, [10, 0, 0, 5]);
-    let mut one_too_many = watch(&mut mesh, 101, [10, 0, 1, 1]);
+        (1..PEERS_MAX as u8).map(|it| watch(&mut mesh, it.into(), [10, 0, 0, it], here)).collect();
+    let mut by_another = watch(&mut mesh, 99, [10, 0, 0, 5], here_too);
+    let mut again = watch(&mut mesh, 100, [10, 0, 0, 5], here);
+    let mut one_too_many = watch(&mut mesh, 101, [10, 0, 1, 1], here);
     mesh.tell_state(0, word);
     mesh.answer(0, 100, word, 9);
     assert_eq!(told(&mut again), [Message::state(word, 0), Message::state(word, 9)]);
-    assert_eq!(told(&mut first[4]), [Message::state(word, 0)]);
-    assert_eq!((told(&mut first[5]), told(&mut one_too_many)), (vec![], vec![]));
+    assert_eq!(told(&mut first[3]), [Message::state(word, 0)]);
+    assert_eq!((told(&mut first[4]), told(&mut one_too_many)), (vec![], vec![]));
+    // One host that knows this one by two addresses watches both.
+    assert_eq!(told(&mut by_another), [Message::state(word, 0)]);
 }
 
 #[test]
