@@ -273,11 +273,13 @@ impl Mesh {
                 links.told_priority = Some(*priority);
             }
             (Speaker::Leader(_), What::Gone { .. } | What::Unreachable) => links.leader = None,
-            (Speaker::Follower(id), What::Connected { address, priority, sender })
-                if links.followers.len() < FOLLOWERS_MAX =>
-            {
-                let (address, priority, sender) = (*address, *priority, sender.clone());
-                links.followers.insert(id, Follower { address, priority, sender, told_next: false });
+            (Speaker::Follower(id), What::Connected { address, priority, sender }) => {
+                // Of one follower the one before may not have ended yet, and takes a place of it.
+                links.followers.retain(|_, follower| follower.address != *address);
+                if links.followers.len() < FOLLOWERS_MAX {
+                    let (address, priority, sender) = (*address, *priority, sender.clone());
+                    links.followers.insert(id, Follower { address, priority, sender, told_next: false });
+                }
             }
             (Speaker::Follower(id), What::Said(Message::Claim { priority })) => {
                 if let Some(follower) = links.followers.get_mut(&id) {

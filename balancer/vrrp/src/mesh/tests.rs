@@ -60,6 +60,20 @@ fn the_next_is_the_highest_priority_then_the_highest_address_and_never_a_weak_cl
     assert_eq!(mesh.next_of(0), None);
 }
 
+#[test]
+fn a_follower_that_comes_again_takes_the_place_of_its_own_connection() {
+    let (mut mesh, _events) = mesh();
+    let mut before = join(&mut mesh, 1, "10.0.0.2", 150);
+    let mut other = join(&mut mesh, 2, "10.0.0.3", 100);
+    let mut again = join(&mut mesh, 3, "10.0.0.2", 150);
+    mesh.name_next(0, true);
+    assert_eq!((told(&mut again), told(&mut other)), (vec![Message::Next { you: true }], vec![]));
+    // That one ends, which gives its place on the interface back.
+    assert_eq!(before.try_recv(), Err(mpsc::error::TryRecvError::Disconnected));
+    mesh.note(&Event { router: 0, from: Speaker::Follower(1), what: What::Gone { orderly: true } });
+    assert_eq!(mesh.next_of(0), Some(3));
+}
+
 #[tokio::test]
 async fn an_end_is_in_order_where_the_other_side_said_so_before() {
     for orderly in [true, false] {
