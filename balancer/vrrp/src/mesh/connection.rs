@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use skep_members::in_force::Keys;
@@ -31,7 +31,7 @@ const REACH_TIMEOUT: Duration = CONNECT_TIMEOUT.saturating_mul(2);
 const DOUBT: Duration = Duration::from_millis(250);
 /// Between two attempts to reach the Active.
 pub(super) const RETRY_INTERVAL: Duration = Duration::from_millis(500);
-/// The same for a peer in whose name an advertisement came.
+/// The same for a peer in whose name an advertisement came; of one that lets nobody stay it doubles up to that.
 const RETRY_INTERVAL_MIN: Duration = Duration::from_millis(20);
 /// A connection takes a round trip to be made. What is lost of that is sent again after a second.
 const DIAL_DOUBT: Duration = Duration::from_millis(100);
@@ -121,7 +121,7 @@ impl Acceptor {
         let Some(router) = found else { return };
         let shown = shown(stream.get_ref().1);
         let orderly = tokio::select! {
-            orderly = converse(stream, router, from, address, priority, &self.events) => orderly,
+            ended = converse(stream, router, from, address, priority, &self.events) => ended.orderly,
             () = self.keys.no_more(&shown) => true,
         };
         let _ = self.events.send(Event { router, from, what: What::Gone { orderly } }).await;
@@ -189,7 +189,7 @@ pub(super) async fn follow(
                 let begun = Instant::now();
                 let shown = shown(stream.get_ref().1);
                 let ended = tokio::select! {
-                    orderly = converse(stream, router, from, address, target.priority, &events) => Some(orderly),
+                    ended = converse(stream, router, from, address, target.priority, &events) => Some(ended.orderly),
                     // Dropped by this side: no death.
                     _ = targets.changed() => None,
                     () = keys.no_more(&shown) => None,
@@ -235,29 +235,44 @@ pub(super) async fn watch_peer(
 ) {
     let (vrid, family, of) = (seat.vrid, seat.family.into(), peer.ip());
     let from = Speaker::Watched(of);
+    let mut pause = RETRY_INTERVAL_MIN;
     while !events.is_closed() {
         let first = Message::Watch { version: VERSION, vrid, family, of };
-        let reached = async { greet(dial(peer, &wanted).await?, &keys, first).await };
-        match timeout(REACH_TIMEOUT, reached).await {
+        let mut connected = false;
+        let reached = timeout(REACH_TIMEOUT, async {
+            let stream = dial(peer, &wanted).await?;
+            connected = true;
+            greet(stream, &keys, first).await
+        })
+        .await;
+        let in_vain = match reached {
             Ok(Ok(stream)) => {
                 let begun = Instant::now();
                 let shown = shown(stream.get_ref().1);
-                let orderly = tokio::select! {
-                    orderly = converse(stream, router, from, of, 0, &events) => orderly,
-                    () = keys.no_more(&shown) => false,
+                let Ended { orderly, spoke } = tokio::select! {
+                    ended = converse(stream, router, from, of, 0, &events) => ended,
+                    () = keys.no_more(&shown) => Ended { orderly: false, spoke: true },
                 };
                 let _ = events.send(Event { router, from, what: What::Gone { orderly } }).await;
+                let lived = begun.elapsed() >= RETRY_INTERVAL;
                 // Whoever broke it may not have been the peer: it is reached again at once, but for one that lets
                 // nobody stay.
-                if !orderly && begun.elapsed() >= RETRY_INTERVAL {
+                if !orderly && lived {
+                    pause = RETRY_INTERVAL_MIN;
                     continue;
                 }
+                !lived && !spoke
             }
-            failed => tracing::debug!(address = %of, ?failed, "mesh: a peer is not reached"),
-        }
+            failed => {
+                tracing::debug!(address = %of, ?failed, "mesh: a peer is not reached");
+                // A port that is closed costs neither end much.
+                connected
+            }
+        };
+        pause = if in_vain { (pause * 2).min(RETRY_INTERVAL) } else { RETRY_INTERVAL_MIN };
         tokio::select! {
             () = sleep(RETRY_INTERVAL) => {}
-            () = wanted.notified() => sleep(RETRY_INTERVAL_MIN).await,
+            () = wanted.notified() => sleep(pause).await,
             () = events.closed() => return,
         }
     }
@@ -306,7 +321,16 @@ fn prepare(stream: &TcpStream) {
     let _ = SockRef::from(stream).set_tcp_user_timeout(Some(KEEPALIVE * 2));
 }
 
-/// Carries frames both ways until either side ends. Whether the other said so before.
+/// How a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ended {
+    /// The other said so before, or it was this side.
+    pub orderly: bool,
+    /// The other had said anything.
+    pub spoke: bool,
+}
+
+/// Carries frames both ways until either side ends.
 pub(super) async fn converse(
     stream: impl AsyncRead + AsyncWrite,
     router: usize,
@@ -314,18 +338,20 @@ pub(super) async fn converse(
     address: IpAddr,
     priority: u8,
     events: &mpsc::Sender<Event>,
-) -> bool {
+) -> Ended {
     let (sender, mut receiver) = mpsc::channel(QUEUE_MAX);
     let event = |what| events.send(Event { router, from, what });
     if event(What::Connected { address, priority, sender }).await.is_err() {
-        return true;
+        return Ended { orderly: true, spoke: false };
     }
+    let spoke = AtomicBool::new(false);
     let (mut reader, mut writer) = tokio::io::split(stream);
     let reading = async {
         loop {
             match read(&mut reader).await {
                 Ok(Message::Bye) => return true,
                 Ok(message) => {
+                    spoke.store(true, Relaxed);
                     if event(What::Said(message)).await.is_err() {
                         return true;
                     }
@@ -347,10 +373,11 @@ pub(super) async fn converse(
         })
         .await;
     };
-    tokio::select! {
+    let orderly = tokio::select! {
         orderly = reading => orderly,
         () = writing => true,
-    }
+    };
+    Ended { orderly, spoke: spoke.load(Relaxed) }
 }
 
 pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Message> {

@@ -80,7 +80,8 @@ async fn an_end_is_in_order_where_the_other_side_said_so_before() {
         let (events, mut incoming) = mpsc::channel(8);
         let (here, mut there) = tokio::io::duplex(4096);
         let address = "10.0.0.1".parse().unwrap();
-        let task = async move { converse(here, 0, Speaker::Leader(address), address, 7, &events).await };
+        let task =
+            async move { converse(here, 0, Speaker::Leader(address), address, 7, &events).await.orderly };
         let task = tokio::spawn(task);
         // Held: that nobody would send any more is the end of it.
         let connected = incoming.recv().await.unwrap();
@@ -264,6 +265,24 @@ async fn a_peer_that_does_not_answer_is_reached_by_another_connection() {
     assert!(matches!(mesh.next().await.unwrap().what, What::Gone { .. }));
     let _another = watched(&listener, &keys).await;
     assert!(matches!(mesh.next().await.unwrap().what, What::Connected { .. }));
+    watching.abort();
+}
+
+#[tokio::test]
+async fn a_peer_that_lets_nobody_stay_is_dialled_more_and_more_rarely_whatever_is_heard_of_it() {
+    let keys = Keys::of_edge(KeyRing::insecure_loopback().into()).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let peer = listener.local_addr().unwrap();
+    let (mut mesh, events) = mesh();
+    let watching = watching(&mut mesh, peer, &keys, events);
+    // As a version before does.
+    drop(watched(&listener, &keys).await);
+    let begun = Instant::now();
+    for _ in 0..5 {
+        mesh.ask(0, peer.ip(), 0);
+        drop(watched(&listener, &keys).await);
+    }
+    assert!(begun.elapsed() >= RETRY_INTERVAL, "{:?}", begun.elapsed());
     watching.abort();
 }
 
