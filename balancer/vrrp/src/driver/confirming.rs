@@ -11,7 +11,8 @@ use crate::mesh::{Seat, What};
 use crate::packet::Advert;
 use crate::router::Router;
 
-/// Where the mesh finds the router, and the peers whose word it is to bring.
+/// Where the mesh finds the router, and the peers whose word it is to bring. This host itself may be among them where
+/// it has no address yet; the mesh passes over what has become its own.
 pub(super) fn seat(router: &mut Router, port: u16) -> Seat {
     let scope = router.link.as_ref().map_or(0, |link| link.index);
     let config = &router.config;

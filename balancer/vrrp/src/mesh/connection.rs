@@ -1,7 +1,7 @@
 //! The mesh's tasks: accepting, dialling, and what a connection carries.
 
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -237,6 +237,13 @@ pub(super) async fn watch_peer(
     let from = Speaker::Watched(of);
     let mut pause = RETRY_INTERVAL_MIN;
     while !events.is_closed() {
+        if is_own(peer) {
+            tokio::select! {
+                () = sleep(RETRY_INTERVAL) => {}
+                () = events.closed() => {}
+            }
+            continue;
+        }
         let first = Message::Watch { version: VERSION, vrid, family, of };
         let mut connected = false;
         let reached = timeout(REACH_TIMEOUT, async {
@@ -276,6 +283,16 @@ pub(super) async fn watch_peer(
             () = events.closed() => return,
         }
     }
+}
+
+/// Whether this host has the address itself by now: all may be given the same list of peers. Nothing is sent.
+fn is_own(peer: SocketAddr) -> bool {
+    let any = if peer.is_ipv4() { IpAddr::from(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
+    let way = UdpSocket::bind((any, 0)).and_then(|socket| {
+        socket.connect(peer)?;
+        socket.local_addr()
+    });
+    way.is_ok_and(|from| from.ip() == peer.ip())
 }
 
 async fn connect(seat: &Seat, keys: &Keys, target: Target) -> io::Result<Stream> {

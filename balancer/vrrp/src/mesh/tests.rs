@@ -231,6 +231,9 @@ async fn one_that_is_asked_for_another_says_nothing() {
     assert_eq!(address, IpAddr::from([127, 0, 0, 4]));
 }
 
+/// Another than the one from which it is reached; any port.
+const PEER: &str = "127.0.0.2:0";
+
 /// A peer's side: the next connection by which it is watched.
 async fn watched(listener: &TcpListener, keys: &Keys) -> TlsStream<TcpStream> {
     let (stream, _) = listener.accept().await.unwrap();
@@ -250,9 +253,25 @@ fn watching(mesh: &mut Mesh, peer: SocketAddr, keys: &Keys, events: mpsc::Sender
 }
 
 #[tokio::test]
+async fn an_address_of_this_host_is_no_peer() {
+    let keys = Keys::of_edge(KeyRing::insecure_loopback().into()).unwrap();
+    let (own, another) =
+        (TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind(PEER).await.unwrap());
+    let (mut mesh, events) = mesh();
+    let tasks = [&own, &another]
+        .map(|listener| watching(&mut mesh, listener.local_addr().unwrap(), &keys, events.clone()));
+    tokio::select! {
+        biased;
+        _ = own.accept() => panic!("it dials itself"),
+        _stream = watched(&another, &keys) => {}
+    }
+    tasks.iter().for_each(JoinHandle::abort);
+}
+
+#[tokio::test]
 async fn a_peer_that_does_not_answer_is_reached_by_another_connection() {
     let keys = Keys::of_edge(KeyRing::insecure_loopback().into()).unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = TcpListener::bind(PEER).await.unwrap();
     let peer = listener.local_addr().unwrap();
     let (mut mesh, events) = mesh();
     let watching = watching(&mut mesh, peer, &keys, events);
@@ -271,7 +290,7 @@ async fn a_peer_that_does_not_answer_is_reached_by_another_connection() {
 #[tokio::test]
 async fn a_peer_that_lets_nobody_stay_is_dialled_more_and_more_rarely_whatever_is_heard_of_it() {
     let keys = Keys::of_edge(KeyRing::insecure_loopback().into()).unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = TcpListener::bind(PEER).await.unwrap();
     let peer = listener.local_addr().unwrap();
     let (mut mesh, events) = mesh();
     let watching = watching(&mut mesh, peer, &keys, events);
@@ -289,7 +308,7 @@ async fn a_peer_that_lets_nobody_stay_is_dialled_more_and_more_rarely_whatever_i
 #[tokio::test]
 async fn a_peer_whose_port_is_closed_says_nothing_and_is_watched_again_once_it_is_open() {
     let keys = Keys::of_edge(KeyRing::insecure_loopback().into()).unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = TcpListener::bind(PEER).await.unwrap();
     let peer = listener.local_addr().unwrap();
     let (mut mesh, events) = mesh();
     let watching = watching(&mut mesh, peer, &keys, events);
