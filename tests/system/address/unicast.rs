@@ -3,7 +3,8 @@
 use std::net::{Ipv4Addr, TcpListener};
 use std::time::Duration;
 
-use skep_kit::effort::machine_alone;
+use rustix::process::Signal;
+use skep_kit::effort::{expect_under, machine_alone, measured};
 use skep_kit::hosts::keepalived::Keepalived;
 use skep_kit::hosts::lan::{Lan, command_in, possible, within};
 use skep_kit::hosts::program::{Ours, Program, start_backend};
@@ -15,6 +16,8 @@ const VIP: &str = "10.78.0.100/24";
 const PEERS: &str = "10.78.0.11,10.78.0.12";
 const HOSTS: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 78, 0, 11), Ipv4Addr::new(10, 78, 0, 12)];
 const INTERVAL: Duration = Duration::from_millis(100);
+/// Also without its word, where that is not to be had.
+const BELIEVED: &[&str] = &[];
 const PROVEN: &[&str] = &["--vrrp-peers-proven", "true"];
 const REFUSED_LEAST: u64 = 30;
 /// Of something that is tracked.
@@ -26,15 +29,18 @@ fn start(lan: &Lan, at: usize, priority: u8, more: &[&str]) -> Program {
     Ours { lan, at, vip: VIP, priority, interval: "100ms", mesh: true, more: &more }.start()
 }
 
+/// Whether the mesh confirms so many peers to it.
+fn confirms(program: &Program, peers: u64) -> bool {
+    program.vrrp().first().is_some_and(|it| it["confirmed_peers"] == peers)
+}
+
 /// The first holds the address, and each has the other's word.
 fn pair(lan: &Lan, first: &[&str], second: (u8, &[&str])) -> (Program, Program) {
     let first = start(lan, 0, 200, first);
     first.wait_state("active");
     let other = start(lan, 1, second.0, second.1);
     for program in [&first, &other] {
-        wait_for("each has the other's word", PATIENCE, || {
-            program.vrrp().first().is_some_and(|it| it["confirmed_peers"] == 1)
-        });
+        wait_for("each has the other's word", PATIENCE, || confirms(program, 1));
     }
     assert_eq!(first.state(), "active");
     other.wait_state("backup");
@@ -111,6 +117,52 @@ fn where_all_are_to_prove_it_nobody_is_believed_for_one_that_is_gone() {
     forged_in_vain(&lan, (0, 1), &[(200, INTERVAL)], (&second, "active"));
 }
 
+#[test]
+fn an_active_that_is_frozen_is_not_waited_for_though_what_it_said_last_is_repeated() {
+    if !possible("a frozen peer", &[]) {
+        return;
+    }
+    let _machine = machine_alone();
+    let lan = Lan::new(2);
+    let (first, second) = pair(&lan, PROVEN, (150, PROVEN));
+    // Its kernel keeps its connections.
+    first.signal(Signal::STOP);
+    wait_for("another takes over from one that is frozen", PATIENCE, || {
+        forged(&lan, (0, 1), &[(200, INTERVAL)]);
+        second.state() == "active"
+    });
+    forged_in_vain(&lan, (0, 1), &[(200, INTERVAL)], (&second, "active"));
+    first.signal(Signal::CONT);
+    second.wait_state("backup");
+    assert_eq!(first.state(), "active");
+}
+
+#[test]
+fn after_a_partition_the_lower_of_two_peers_gives_way_within_an_interval_and_a_new_connection() {
+    if !possible("unicast peers after a partition", &[]) {
+        return;
+    }
+    let _machine = machine_alone();
+    let mut healed = Vec::new();
+    for (more, long) in [(BELIEVED, false), (BELIEVED, true), (PROVEN, false), (PROVEN, true)] {
+        let lan = Lan::new(2);
+        let (first, second) = pair(&lan, more, (250, more));
+        lan.set_isolated(0, true);
+        second.wait_state("active");
+        if long {
+            wait_for("neither confirms the other", PATIENCE, || confirms(&first, 0) && confirms(&second, 0));
+        }
+        assert!(lan.has(0, "10.78.0.100"));
+        lan.set_isolated(0, false);
+        healed.push(wait_for("one holder", PATIENCE, || !lan.has(0, "10.78.0.100")));
+        assert_eq!(second.state(), "active", "{}", second.log());
+        first.wait_state("backup");
+    }
+    measured("one holder again of two peers after a partition", &healed);
+    // An eighth of a second is waited for an answer on the old connection.
+    expect_under("healed", *healed.iter().max().unwrap(), INTERVAL + Duration::from_millis(200));
+}
+
 /// The mesh between two: as it is, filtered without a word, or with a reset.
 const MESH: [Option<&str>; 3] = [None, Some("drop"), Some("reject with tcp reset")];
 
@@ -142,7 +194,8 @@ fn a_take_over_is_heeded_at_once_by_the_mesh_and_within_the_patience_where_that_
         if let Some(verdict) = mesh {
             filter_mesh(&lan, 0, verdict);
         }
-        let _open = within(&lan.host(1), || TcpListener::bind(("127.0.0.1", TRACKED)).expect("the port is free"));
+        let _open =
+            within(&lan.host(1), || TcpListener::bind(("127.0.0.1", TRACKED)).expect("the port is free"));
         second.wait_state("active");
         let both = first.wait_state("backup");
         // A peer may owe its word for half a second; then it is the advertisement after that.
