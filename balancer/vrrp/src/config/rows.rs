@@ -36,7 +36,7 @@ pub const VRRP_PEERS_PROVEN: Setting = Setting::serving(
     "vrrp-peers-proven",
     "BOOL",
     "false",
-    "Believe no peer without its word by the mesh: for a group in which no other program is",
+    "Believe no peer without its word by the mesh: where all members confirm each other",
 );
 pub const VRRP_VERSION: Setting = Setting::serving("vrrp-version", "N", "3", "VRRP version: 3 or 2");
 pub const VRRP_CHECKSUM: Setting = Setting::serving(
