@@ -31,6 +31,8 @@ use crate::packet::PRIORITY_STOPS;
 pub const ASK_INTERVAL_MIN: Duration = Duration::from_millis(10);
 /// What is said unasked, and who is to be reached first.
 const NO_QUESTION: u64 = 0;
+/// For so many of its intervals after it has said that it is Active no more, a peer may advertise that.
+const STOPS_INTERVALS: u32 = 3;
 /// Of the patience this part at most counts between two looks: who was not looked after stood still.
 const LOOKS: u32 = 8;
 const LOOK_INTERVAL_MIN: Duration = Duration::from_millis(5);
@@ -291,9 +293,8 @@ impl Peer {
         match heard.priority {
             // One that was no Active a moment ago has no such thing to say. Of its interval nothing depends.
             PRIORITY_STOPS => {
-                let just =
-                    self.ceased.is_some_and(|since| at.now.saturating_duration_since(since) <= at.patience);
-                !word.active && just
+                let just = |since| at.now.saturating_duration_since(since) <= STOPS_INTERVALS * word.interval;
+                !word.active && self.ceased.is_some_and(just)
             }
             priority => word.active && word.priority == priority && word.interval == heard.interval,
         }

@@ -142,6 +142,11 @@ fn what_its_word_confirms_is_believed_at_once() {
     assert_eq!(seen.hear(0), BELIEVED);
     // It is said once: who repeats it starts no timer again.
     assert!(!seen.hear(0).believed);
+    // Nor is it said long after: another has the address by then.
+    let mut seen = Seen::said(ACTIVE);
+    seen.says(BACKUP, 0);
+    seen.passes(STOPS_INTERVALS * INTERVAL + MOMENT);
+    assert!(!seen.hear(0).believed);
 }
 
 #[test]
