@@ -17,6 +17,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::places::Places;
 use super::{Event, Message, Seat, Speaker, Spoken, Target, VERSION, What};
+use crate::capability::interface_index;
 
 /// Longest frame, in bytes.
 const FRAME_BYTES_MAX: usize = 1024;
@@ -237,6 +238,7 @@ pub(super) async fn watch_peer(
     let from = Speaker::Watched(of);
     let mut pause = RETRY_INTERVAL_MIN;
     while !events.is_closed() {
+        let peer = on_link(peer, &seat.interface);
         if is_own(peer) {
             tokio::select! {
                 () = sleep(RETRY_INTERVAL) => {}
@@ -282,6 +284,17 @@ pub(super) async fn watch_peer(
             () = wanted.notified() => sleep(pause).await,
             () = events.closed() => return,
         }
+    }
+}
+
+/// Where it is by now: an interface that was made anew has another index, which is part of an address of its link.
+fn on_link(peer: SocketAddr, interface: &str) -> SocketAddr {
+    match peer {
+        SocketAddr::V6(mut peer) if peer.ip().is_unicast_link_local() => {
+            peer.set_scope_id(interface_index(interface).unwrap_or(peer.scope_id()));
+            peer.into()
+        }
+        peer => peer,
     }
 }
 
