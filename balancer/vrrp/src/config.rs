@@ -144,14 +144,6 @@ pub fn resolve(
         let reason = format!("no peer is of the family of {}", router.addresses[0]);
         return Err(invalid(&rows::VRRP_PEERS, reason));
     }
-    let twice = |(at, peer): &(usize, &IpAddr)| defaults.peers[..*at].contains(peer);
-    if let Some((_, peer)) = defaults.peers.iter().enumerate().find(twice) {
-        return Err(invalid(&rows::VRRP_PEERS, format!("{peer} stands in it twice")));
-    }
-    if defaults.peers.len() > PEERS_MAX {
-        let reason = format!("{} peers are too many: at most {PEERS_MAX}", defaults.peers.len());
-        return Err(invalid(&rows::VRRP_PEERS, reason));
-    }
     let tracks = layers.read(&rows::TRACK, |text| values::list(text, Track::parse))?.unwrap_or_default();
     if tracks.len() > TRACKS_MAX {
         return Err(invalid(&rows::TRACK, format!("{} are too many: at most {TRACKS_MAX}", tracks.len())));
@@ -163,6 +155,16 @@ pub fn resolve(
         return Err(invalid(&rows::VRRP_MESH, reason.into()));
     }
     let has_mesh = has_keys && mesh != Some(None);
+    // Where peers are watched, each costs connections.
+    let watched = if has_mesh { &defaults.peers[..] } else { &[] };
+    let twice = |(at, peer): &(usize, &IpAddr)| watched[..*at].contains(peer);
+    if let Some((_, peer)) = watched.iter().enumerate().find(twice) {
+        return Err(invalid(&rows::VRRP_PEERS, format!("{peer} stands in it twice")));
+    }
+    if watched.len() > PEERS_MAX {
+        let reason = format!("{} peers are too many: at most {PEERS_MAX}", watched.len());
+        return Err(invalid(&rows::VRRP_PEERS, reason));
+    }
     if defaults.peers_proven && (defaults.peers.is_empty() || !has_mesh) {
         let reason =
             "peers prove what they advertise by the mesh: name them with --vrrp-peers, and give a key";
