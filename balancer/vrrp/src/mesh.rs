@@ -274,8 +274,10 @@ impl Mesh {
             }
             (Speaker::Leader(_), What::Gone { .. } | What::Unreachable) => links.leader = None,
             (Speaker::Follower(id), What::Connected { address, priority, sender }) => {
-                // Of one follower the one before may not have ended yet, and takes a place of it.
-                links.followers.retain(|_, follower| follower.address != *address);
+                // Of a peer the one before may not have ended yet, and takes a place of it.
+                if links.watched.contains_key(address) {
+                    links.followers.retain(|_, follower| follower.address != *address);
+                }
                 if links.followers.len() < FOLLOWERS_MAX {
                     let (address, priority, sender) = (*address, *priority, sender.clone());
                     links.followers.insert(id, Follower { address, priority, sender, told_next: false });

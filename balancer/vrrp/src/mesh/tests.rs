@@ -61,8 +61,10 @@ fn the_next_is_the_highest_priority_then_the_highest_address_and_never_a_weak_cl
 }
 
 #[test]
-fn a_follower_that_comes_again_takes_the_place_of_its_own_connection() {
+fn a_peer_that_follows_again_takes_the_place_of_its_own_connection() {
     let (mut mesh, _events) = mesh();
+    let watched = Watched { sender: None, wanted: Arc::default() };
+    mesh.links[0].watched.insert([10, 0, 0, 2].into(), watched);
     let mut before = join(&mut mesh, 1, "10.0.0.2", 150);
     let mut other = join(&mut mesh, 2, "10.0.0.3", 100);
     let mut again = join(&mut mesh, 3, "10.0.0.2", 150);
