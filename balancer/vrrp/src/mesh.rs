@@ -13,6 +13,7 @@
 //! router, and one for each peer of one. The book of who follows ([`Mesh`]) is the driver's. Frames
 //! are a length of 16 bits and a JSON document.
 
+mod accept;
 mod connection;
 mod places;
 
@@ -30,7 +31,8 @@ use tokio::sync::{Notify, mpsc, watch};
 use crate::machine::PRIORITY_WEAK;
 use crate::machine::confirm::Word;
 use crate::socket::Family;
-use connection::{Acceptor, accept, follow, listen, watch_peer};
+use accept::{Acceptor, accept, listen};
+use connection::{follow, watch_peer};
 use places::Places;
 
 /// Connections of others that are no unicast peers, in all.
@@ -216,6 +218,8 @@ pub struct Target {
 #[derive(Debug)]
 pub struct Mesh {
     links: Vec<Links>,
+    /// Has an interface listened on anew.
+    anew: BTreeMap<String, Arc<Notify>>,
     events: mpsc::Receiver<Event>,
 }
 
@@ -227,7 +231,7 @@ impl Mesh {
         interfaces.sort();
         interfaces.dedup();
         let (ids, others) = (Arc::new(AtomicU64::new(1)), Places::of_others());
-        let all = Arc::new(seats.clone());
+        let (all, mut listeners) = (Arc::new(seats.clone()), BTreeMap::new());
         for interface in interfaces {
             let acceptor = Acceptor {
                 interface: interface.clone(),
@@ -237,7 +241,9 @@ impl Mesh {
                 ids: ids.clone(),
             };
             let places = others.with_peers(seats.iter().filter(|seat| seat.interface == *interface));
-            tokio::spawn(accept(listen(interface, port)?, acceptor, places));
+            let anew = Arc::new(Notify::new());
+            listeners.insert(interface.clone(), anew.clone());
+            tokio::spawn(accept(listen(interface, port)?, anew, acceptor, places));
         }
         let mut links = Vec::new();
         for (router, seat) in seats.into_iter().enumerate() {
@@ -251,12 +257,19 @@ impl Mesh {
             tokio::spawn(follow(router, seat, keys.clone(), targets, sender.clone()));
             links.push(link);
         }
-        Ok(Self { links, events })
+        Ok(Self { links, anew: listeners, events })
     }
 
     /// The next event; cancel-safe.
     pub async fn next(&mut self) -> Option<Event> {
         self.events.recv().await
+    }
+
+    /// Another interface has that name now.
+    pub fn listen_again(&self, interface: &str) {
+        if let Some(anew) = self.anew.get(interface) {
+            anew.notify_one();
+        }
     }
 
     /// One that has come already.

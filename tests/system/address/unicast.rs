@@ -181,6 +181,22 @@ fn heal(more: &[&str], long: bool) -> Duration {
     healed
 }
 
+#[test]
+fn peers_confirm_each_other_again_once_the_interface_of_one_was_made_anew() {
+    if !possible("an interface that is made anew", &[]) {
+        return;
+    }
+    let _machine = machine_alone();
+    let lan = Lan::new(2);
+    let (first, second) = pair(&lan, &[], (150, &[]));
+    lan.unplug(1);
+    wait_for("neither has the other's word", PATIENCE, || confirms(&first, 0) && confirms(&second, 0));
+    lan.plug(1);
+    wait_for("each has the other's word again", PATIENCE, || confirms(&first, 1) && confirms(&second, 1));
+    second.wait_state("backup");
+    assert_eq!(first.state(), "active");
+}
+
 /// The mesh between two: as it is, filtered without a word, or with a reset.
 const MESH: [Option<&str>; 3] = [None, Some("drop"), Some("reject with tcp reset")];
 

@@ -1,22 +1,21 @@
-//! The mesh's tasks: accepting, dialling, and what a connection carries.
+//! The mesh's tasks: dialling, and what a connection carries.
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use skep_members::in_force::Keys;
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::CertificateDer;
-use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use super::places::Places;
-use super::{Event, Message, Seat, Speaker, Spoken, Target, VERSION, What};
+use super::{Event, Message, Seat, Speaker, Target, VERSION, What};
 use crate::capability::interface_index;
 
 /// Longest frame, in bytes.
@@ -24,7 +23,7 @@ const FRAME_BYTES_MAX: usize = 1024;
 /// Frames that wait for one connection.
 pub(super) const QUEUE_MAX: usize = 16;
 /// Time to connect and to be told who it is.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// The same for a peer, which may be dialled twice.
 const REACH_TIMEOUT: Duration = CONNECT_TIMEOUT.saturating_mul(2);
 /// Time for one whose connection ended without a word to show that it lives. The port of a process that is
@@ -40,94 +39,6 @@ const DIAL_DOUBT: Duration = Duration::from_millis(100);
 const KEEPALIVE: Duration = Duration::from_secs(2);
 /// Between two probes. The kernel takes whole seconds.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(1);
-const BACKLOG: i32 = 64;
-
-pub(super) fn listen(interface: &str, port: u16) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::IPV6, Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_only_v6(false)?;
-    socket.set_reuse_address(true)?;
-    socket.bind_device(Some(interface.as_bytes()))?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)).into())?;
-    socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
-}
-
-#[derive(Clone)]
-pub(super) struct Acceptor {
-    pub interface: String,
-    pub seats: Arc<Vec<Seat>>,
-    pub keys: Keys,
-    pub events: mpsc::Sender<Event>,
-    pub ids: Arc<AtomicU64>,
-}
-
-pub(super) async fn accept(listener: TcpListener, acceptor: Acceptor, places: Places) {
-    loop {
-        let waited = tokio::select! {
-            waited = places.before() => waited,
-            () = acceptor.events.closed() => return,
-        };
-        tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, address)) => {
-                    let (address, acceptor) = (address.ip().to_canonical(), acceptor.clone());
-                    let Some(place) = waited.or_else(|| places.of(address)) else {
-                        tracing::debug!(%address, "mesh: too many connections");
-                        continue;
-                    };
-                    tokio::spawn(async move {
-                        acceptor.serve(stream, address).await;
-                        drop(place);
-                    });
-                }
-                Err(error) => {
-                    tracing::debug!(%error, "mesh: accept");
-                    sleep(RETRY_INTERVAL).await;
-                }
-            },
-            () = acceptor.events.closed() => return,
-        }
-    }
-}
-
-impl Acceptor {
-    async fn serve(self, stream: TcpStream, address: IpAddr) {
-        prepare(&stream);
-        let greeted = timeout(CONNECT_TIMEOUT, async {
-            let acceptor = TlsAcceptor::from(self.keys.now().peers.server.clone());
-            let mut stream = acceptor.accept(stream).await?;
-            let hello = read(&mut stream).await?;
-            io::Result::Ok((stream, hello))
-        });
-        let (stream, hello) = match greeted.await {
-            Ok(Ok(greeted)) => greeted,
-            Ok(Err(error)) => return tracing::debug!(%address, %error, "mesh: no member"),
-            Err(_) => return,
-        };
-        let here = stream.get_ref().0.local_addr().map(|local| local.ip().to_canonical()).ok();
-        let id = self.ids.fetch_add(1, Relaxed);
-        let (vrid, family, priority, from) = match hello {
-            Message::Hello { version: VERSION, vrid, family, priority } => {
-                (vrid, family, priority, Speaker::Follower(id))
-            }
-            Message::Watch { version: VERSION, vrid, family, of } if Some(of) == here => {
-                (vrid, family, 0, Speaker::Watcher(id, of))
-            }
-            _ => return,
-        };
-        let found = self.seats.iter().position(|seat| {
-            seat.interface == self.interface && seat.vrid == vrid && Spoken::from(seat.family) == family
-        });
-        let Some(router) = found else { return };
-        let shown = shown(stream.get_ref().1);
-        let orderly = tokio::select! {
-            ended = converse(stream, router, from, address, priority, &self.events) => ended.orderly,
-            () = self.keys.no_more(&shown) => true,
-        };
-        let _ = self.events.send(Event { router, from, what: What::Gone { orderly } }).await;
-    }
-}
 
 type Stream = tokio_rustls::client::TlsStream<TcpStream>;
 
@@ -338,11 +249,11 @@ async fn greet(stream: TcpStream, keys: &Keys, first: Message) -> io::Result<Str
 
 /// What the other end has proved itself with. Once its key is taken away, the connection is given up: another one
 /// takes its place, where it has another key.
-fn shown(end: &tokio_rustls::rustls::CommonState) -> Vec<CertificateDer<'static>> {
+pub(super) fn shown(end: &tokio_rustls::rustls::CommonState) -> Vec<CertificateDer<'static>> {
     end.peer_certificates().unwrap_or_default().to_vec()
 }
 
-fn prepare(stream: &TcpStream) {
+pub(super) fn prepare(stream: &TcpStream) {
     let _ = stream.set_nodelay(true);
     let keepalive =
         TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE_INTERVAL).with_retries(2);

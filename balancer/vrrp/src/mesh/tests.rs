@@ -12,16 +12,15 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::connection::{
-    Acceptor, QUEUE_MAX, RETRY_INTERVAL, accept, converse, follow, listen, read, watch_peer, write,
-};
+use super::accept::{Acceptor, accept, listen};
+use super::connection::{QUEUE_MAX, RETRY_INTERVAL, converse, follow, read, watch_peer, write};
 use super::places::Places;
 use super::*;
 
 fn mesh() -> (Mesh, mpsc::Sender<Event>) {
     let (sender, events) = mpsc::channel(EVENTS_MAX);
     let (dial, _) = watch::channel(None);
-    (Mesh { links: vec![Links::new(dial)], events }, sender)
+    (Mesh { links: vec![Links::new(dial)], anew: BTreeMap::new(), events }, sender)
 }
 
 fn join(mesh: &mut Mesh, id: u64, address: &str, priority: u8) -> mpsc::Receiver<Message> {
@@ -183,7 +182,7 @@ fn listening(keys: &Keys) -> (SocketAddr, mpsc::Receiver<Event>) {
     let ids = Arc::new(AtomicU64::new(1));
     let seats = Arc::new(vec![seat]);
     let acceptor = Acceptor { interface: "lo".into(), seats, keys: keys.clone(), events, ids };
-    tokio::spawn(accept(listener, acceptor, places));
+    tokio::spawn(accept(listener, Arc::default(), acceptor, places));
     (to, incoming)
 }
 
