@@ -57,7 +57,7 @@ pub(super) async fn accept(
     mut listener: TcpListener,
     anew: Arc<Notify>,
     acceptor: Acceptor,
-    places: Places,
+    mut places: Places,
 ) {
     loop {
         let waited = tokio::select! {
