@@ -127,7 +127,7 @@ pub struct Peer {
     /// For how much of that on this connection.
     waits: Duration,
     looked: Option<Instant>,
-    /// When it answered last.
+    /// When it was asked what it answered last.
     answered: Option<Instant>,
     /// When it said that it is Active no more, until its priority 0 was heeded.
     ceased: Option<Instant>,
@@ -195,8 +195,9 @@ impl Peer {
                 (slot.asked, *answered) = (None, Some(asked));
             }
         }
-        if answered.iter().any(Option::is_some) {
-            (self.trust, self.answered) = (Trust::Proven, Some(at.now));
+        if let Some(asked) = answered.into_iter().flatten().max() {
+            // It was said after that, and no later than this is known of it.
+            (self.trust, self.answered) = (Trust::Proven, Some(asked));
             // What was asked after that is open still.
             (self.owes, self.waits) = (self.is_asked().then_some(Duration::ZERO), Duration::ZERO);
         }

@@ -365,6 +365,18 @@ fn one_that_answers_is_asked_once_in_the_patience() {
 }
 
 #[test]
+fn an_answer_is_as_old_as_its_question() {
+    let mut seen = Seen::followed(ACTIVE);
+    let question = seen.asks(255);
+    // It is on its way for long, as after a partition.
+    seen.passes(PATIENCE / 3);
+    assert_eq!(seen.says(ACTIVE, question), REFUSED);
+    let before = seen.peer.questions;
+    seen.passes(2 * PATIENCE / 3 + MOMENT);
+    assert_eq!(seen.peer.questions - before, 1);
+}
+
+#[test]
 fn one_that_was_not_asked_owes_nothing() {
     let mut seen = Seen::said(BACKUP);
     let question = seen.asks(255);
