@@ -157,6 +157,7 @@ pub(super) const SETTINGS: &[&Setting] = &[
     &rows::PREEMPT,
     &rows::PREEMPT_DELAY,
     &rows::VRRP_PEERS,
+    &rows::VRRP_PEERS_PROVEN,
     &rows::VRRP_VERSION,
     &rows::VRRP_CHECKSUM,
     &rows::VMAC,

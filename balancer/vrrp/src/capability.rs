@@ -1,4 +1,5 @@
-//! What the process may do: checked at the start, so that a sentence says what is missing.
+//! What the process may do: checked at the start, so that a sentence says what is missing. And which interfaces
+//! there are.
 
 use rustix::thread::CapabilitySet;
 
@@ -58,4 +59,11 @@ pub fn interface_exists(name: &str) -> bool {
     use rustix::net::{AddressFamily, SocketType, netdevice, socket};
     let Ok(any) = socket(AddressFamily::UNIX, SocketType::DGRAM, None) else { return true };
     netdevice::name_to_index(&any, name).is_ok()
+}
+
+/// The index of the interface that has that name now.
+pub fn interface_index(name: &str) -> Option<u32> {
+    use rustix::net::{AddressFamily, SocketType, netdevice, socket};
+    let any = socket(AddressFamily::UNIX, SocketType::DGRAM, None).ok()?;
+    netdevice::name_to_index(&any, name).ok()
 }

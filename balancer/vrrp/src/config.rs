@@ -13,6 +13,7 @@ use skep_base::log::LogConfig;
 use skep_base::settings::{ConfigError, Layers, Setting, log, values};
 use skep_members::settings::{Given, edge_key};
 
+use crate::mesh::PEERS_MAX;
 use crate::packet::{ADDRESSES_MAX, Checksum, INTERVAL_MAX, INTERVAL_V2_MAX, PRIORITY_OWNER, Version};
 use crate::socket::Family;
 use crate::track::{TRACKS_MAX, Track};
@@ -118,6 +119,7 @@ pub fn resolve(
         checksum: layers.read(&rows::VRRP_CHECKSUM, checksum)?.unwrap_or_default(),
         vmac: layers.read(&rows::VMAC, values::switch)?.unwrap_or(false),
         peers: layers.read(&rows::VRRP_PEERS, |text| values::list(text, ip))?.unwrap_or_default(),
+        peers_proven: layers.read(&rows::VRRP_PEERS_PROVEN, values::switch)?.unwrap_or(false),
     };
     let invalid =
         |setting: &Setting, reason: String| ConfigError::Invalid { origin: layers.origin(setting), reason };
@@ -152,6 +154,22 @@ pub fn resolve(
                       --cluster-key-file";
         return Err(invalid(&rows::VRRP_MESH, reason.into()));
     }
+    let has_mesh = has_keys && mesh != Some(None);
+    // Where peers are watched, each costs connections.
+    let watched = if has_mesh { &defaults.peers[..] } else { &[] };
+    let twice = |(at, peer): &(usize, &IpAddr)| watched[..*at].contains(peer);
+    if let Some((_, peer)) = watched.iter().enumerate().find(twice) {
+        return Err(invalid(&rows::VRRP_PEERS, format!("{peer} stands in it twice")));
+    }
+    if watched.len() > PEERS_MAX {
+        let reason = format!("{} peers are too many: at most {PEERS_MAX}", watched.len());
+        return Err(invalid(&rows::VRRP_PEERS, reason));
+    }
+    if defaults.peers_proven && (defaults.peers.is_empty() || !has_mesh) {
+        let reason =
+            "peers prove what they advertise by the mesh: name them with --vrrp-peers, and give a key";
+        return Err(invalid(&rows::VRRP_PEERS_PROVEN, reason.into()));
+    }
     let by_place = if place == Place::Inside { Handover::Socket } else { Handover::Conntrack };
     Ok(Some(VrrpConfig {
         routers,
@@ -173,6 +191,7 @@ fn without_addresses(layers: &Layers) -> Result<(), ConfigError> {
         &rows::PREEMPT,
         &rows::PREEMPT_DELAY,
         &rows::VRRP_PEERS,
+        &rows::VRRP_PEERS_PROVEN,
         &rows::VRRP_VERSION,
         &rows::VRRP_CHECKSUM,
         &rows::VMAC,

@@ -34,6 +34,8 @@ reasons! {
     Addresses = "addresses",
     /// In unicast mode: not from a peer.
     Stranger = "stranger",
+    /// From a unicast peer that does not confirm it by the mesh.
+    Unconfirmed = "unconfirmed",
     /// From an address of this host.
     Own = "own",
     /// Version 2 holds only where all have the same interval.

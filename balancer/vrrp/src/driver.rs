@@ -1,12 +1,13 @@
 //! The one loop that all virtual routers of the process live in.
 //!
-//! One task. In each turn it reads every packet that waits, then lets timers fire, then waits for
-//! a packet, a deadline, the kernel's news, health, or a command. The order matters: a process
-//! that was stalled finds the advertisements of the meantime in its sockets, and must see them
-//! before it believes that there were none.
+//! One task. In each turn it reads every packet that waits and all that the mesh has brought, then
+//! lets timers fire, then waits for a packet, a deadline, the kernel's news, health, or a command. The
+//! order matters: a process that was stalled finds the advertisements of the meantime in its sockets,
+//! and the answers of peers at hand, and must see them before it believes that there were none.
 //!
 //! Waiting is cancel-safe; everything else runs to its end.
 
+mod confirming;
 mod interfaces;
 mod judge;
 pub mod planned;
@@ -27,10 +28,10 @@ use crate::announce::Announcer;
 use crate::counts::{self, Counts, Discard};
 use crate::handing::Then;
 use crate::machine::{Action, Heard, State};
-use crate::mesh::{self, Mesh, Seat};
+use crate::mesh::{self, Mesh};
 use crate::netlink::{Change, Netlink};
 use crate::notify::Notifier;
-use crate::packet::{Advert, PRIORITY_STOPS};
+use crate::packet::PRIORITY_STOPS;
 use crate::router::{Hands, Router};
 use crate::socket::{AdvertSocket, Family, PACKET_BYTES_MAX};
 use crate::status::View;
@@ -101,21 +102,10 @@ impl Driver {
         let announcer = Announcer::open().map_err(|error| opened("a packet socket", error))?;
         let routers: Vec<Router> = config.routers.into_iter().map(Router::new).collect();
         let mesh_port = config.mesh_port.unwrap_or_default();
-        let mesh = match (config.mesh_port, keys) {
-            (Some(port), Some(keys)) => {
-                let seats = routers.iter().map(|router| Seat {
-                    interface: router.config.interface.clone(),
-                    vrid: router.config.vrid,
-                    family: router.family(),
-                });
-                let mesh = Mesh::start(seats.collect(), port, keys);
-                Some(mesh.map_err(|error| opened(&format!("--vrrp-mesh {port}"), error))?)
-            }
-            _ => {
-                tracing::info!("there is no mesh (it needs a key): VRRP's timers alone decide");
-                None
-            }
-        };
+        let mesh = config.mesh_port.zip(keys);
+        if mesh.is_none() {
+            tracing::info!("there is no mesh (it needs a key): VRRP's timers alone decide");
+        }
         let (published, receiver) = watch::channel(Vec::new());
         let mut driver = Self {
             routers,
@@ -128,7 +118,7 @@ impl Driver {
             assessments: track::start(config.tracks, health),
             counts: Arc::default(),
             published,
-            mesh,
+            mesh: None,
             mesh_port,
             handover: config.handover,
             drain: config.drain,
@@ -137,6 +127,11 @@ impl Driver {
             stood_still: false,
         };
         driver.look_at_interfaces().await?;
+        if let Some((port, keys)) = mesh {
+            let seats = driver.routers.iter_mut().map(|router| confirming::seat(router, port)).collect();
+            let mesh = Mesh::start(seats, port, keys);
+            driver.mesh = Some(mesh.map_err(|error| opened(&format!("--vrrp-mesh {port}"), error))?);
+        }
         for (at, router) in driver.routers.iter().enumerate() {
             let interface = &router.config.interface;
             if router.link.as_ref().is_none_or(|link| link.mac.is_none()) {
@@ -169,7 +164,11 @@ impl Driver {
         }
         self.publish();
         loop {
-            self.read_packets().await;
+            if self.read_packets().await {
+                // While packets wait, nothing else of this thread would come to its turn: the mesh's tasks are to.
+                tokio::task::yield_now().await;
+            }
+            self.read_mesh().await;
             self.forgive_silence();
             self.fire_timers().await;
             self.keep_mesh().await;
@@ -183,7 +182,7 @@ impl Driver {
                 }
                 Woken::Health => self.claim().await,
                 Woken::Mesh(Some(event)) => self.on_mesh(event).await,
-                Woken::Mesh(None) => self.mesh = None,
+                Woken::Mesh(None) => self.lose_mesh(),
                 Woken::Command(Some(Command::Release(done))) => {
                     self.release_done = Some(done);
                     self.release().await;
@@ -202,7 +201,8 @@ impl Driver {
     async fn wait(&mut self, commands: &mut mpsc::Receiver<Command>) -> Woken {
         let listens = self.routers.iter().filter_map(|router| router.machine.listens_every()).min();
         let look = listens.map(|interval| Instant::now() + interval / 2);
-        let deadline = self.routers.iter().filter_map(Router::deadline).chain(look).min();
+        let peers = self.routers.iter().filter_map(Router::peers_deadline);
+        let deadline = self.routers.iter().filter_map(Router::deadline).chain(peers).chain(look).min();
         let woken = self.woken(commands, deadline).await;
         let late =
             deadline.map_or(Duration::ZERO, |deadline| Instant::now().saturating_duration_since(deadline));
@@ -262,6 +262,8 @@ impl Driver {
         if actions.is_empty() {
             return;
         }
+        // Before it is advertised, so that it is there to confirm that.
+        self.tell_state(at);
         let hands = self.hands_of(at);
         let publish = self.routers[at].carry_out(actions, &hands, now).await;
         actions.clear();
@@ -277,11 +279,14 @@ impl Driver {
 
     // Packets.
 
-    async fn read_packets(&mut self) {
+    /// Whether more may wait.
+    async fn read_packets(&mut self) -> bool {
+        let mut more = false;
         let sockets: Vec<(SocketKey, Arc<AdvertSocket>)> =
             self.sockets.iter().map(|(key, socket)| (key.clone(), socket.clone())).collect();
         for (key, socket) in sockets {
-            for _ in 0..PACKETS_PER_TURN_MAX {
+            for read in 1..=PACKETS_PER_TURN_MAX {
+                more |= read == PACKETS_PER_TURN_MAX;
                 let judged = match socket.receive(&mut self.buffer) {
                     Ok(None) => break,
                     Ok(Some(packet)) => judge::judge(&packet, &key, &self.routers),
@@ -293,6 +298,15 @@ impl Driver {
                 }
             }
         }
+        more
+    }
+
+    /// What peers have answered is seen before it is looked whether they did.
+    async fn read_mesh(&mut self) {
+        for _ in 0..mesh::EVENTS_MAX {
+            let Some(event) = self.mesh.as_mut().and_then(Mesh::at_hand) else { return };
+            self.on_mesh(event).await;
+        }
     }
 
     fn discard(&self, reason: Discard, interface: &str) {
@@ -302,21 +316,20 @@ impl Driver {
         }
     }
 
-    async fn heard(&mut self, at: usize, advert: &Advert, source: IpAddr) {
+    async fn heed(&mut self, at: usize, heard: Heard, own: IpAddr) {
         let (now, router) = (Instant::now(), &mut self.routers[at]);
-        let Some(own) = router.source else { return };
+        let source = heard.source;
         router.strangers.saw(source, now);
         if router.strangers.present(now) {
             router.machine.set_designated(false);
         }
         counts::add(&router.counts.adverts_received);
-        if advert.priority == PRIORITY_STOPS {
+        if heard.priority == PRIORITY_STOPS {
             counts::add(&router.counts.priority_zero_received);
         }
-        let heard = Heard { priority: advert.priority, interval: advert.interval, source };
         let mut actions = Vec::new();
         router.machine.heard(heard, own, now, &mut actions);
-        let active = (advert.priority != PRIORITY_STOPS).then_some(source);
+        let active = (heard.priority != PRIORITY_STOPS).then_some(source);
         let news = router.machine.state() == State::Backup && router.active != active;
         if router.machine.state() == State::Backup {
             router.active = active;

@@ -80,6 +80,8 @@ pub struct RouterConfig {
     pub vmac: bool,
     /// Empty: multicast. Else all of the addresses' family.
     pub peers: Vec<IpAddr>,
+    /// No peer is believed without its word by the mesh.
+    pub peers_proven: bool,
 }
 
 impl RouterConfig {

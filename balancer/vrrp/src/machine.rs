@@ -27,6 +27,8 @@
 //! none waits, the Active may have been stalled with it, and gets the time for one more
 //! ([`Machine::stood_still`]).
 
+pub mod confirm;
+
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -38,6 +40,8 @@ pub const PRIORITY_WEAK: u8 = 1;
 /// can be made to flood.
 pub const REASSERT_INTERVAL_MIN: Duration = Duration::from_millis(10);
 
+/// Least time that a peer may owe its word: a segment that is lost is sent again after two tenths of a second at least.
+const PATIENCE_MIN: Duration = Duration::from_millis(500);
 /// How often in one silence a Backup that stood still itself may wait a little longer.
 const GRACES_MAX: u8 = 3;
 
@@ -127,6 +131,17 @@ pub struct Heard {
     pub source: IpAddr,
 }
 
+impl Heard {
+    /// Its sender says that it is Active no more.
+    fn stops(&self) -> bool {
+        self.priority == PRIORITY_STOPS
+    }
+
+    fn is_higher(&self, claim: u8, own: IpAddr) -> bool {
+        self.priority > claim || self.priority == claim && self.source > own
+    }
+}
+
 /// One virtual router.
 #[derive(Debug, Clone)]
 pub struct Machine {
@@ -201,13 +216,18 @@ impl Machine {
 
     /// The skew time: the higher the priority, the shorter, so that the highest is first.
     pub fn skew(&self) -> Duration {
-        let priority = u32::from(self.claim.unwrap_or(PRIORITY_WEAK));
-        self.active_interval * (256 - priority) / 256
+        skew(self.active_interval, self.claim)
     }
 
     /// How long a Backup hears nothing before it takes over.
     pub fn down_interval(&self) -> Duration {
         3 * self.active_interval + self.skew()
+    }
+
+    /// How long a peer may owe its word by the mesh: the down interval of its own interval, as nobody on the network
+    /// has a say in that, and no less than a lost segment takes.
+    pub fn patience(&self) -> Duration {
+        (3 * self.config.interval + skew(self.config.interval, self.claim)).max(PATIENCE_MIN)
     }
 
     /// Begins, as soon as there is a claim.
@@ -261,6 +281,16 @@ impl Machine {
         }
     }
 
+    /// Whether the state or its timer would follow this advertisement. What an Active does not heed costs it an
+    /// answer at most.
+    pub fn heeds(&self, heard: &Heard, own: IpAddr) -> bool {
+        match (self.state, self.claim) {
+            (State::Initialize, _) | (_, None) => false,
+            (State::Backup, Some(_)) => true,
+            (State::Active, Some(claim)) => heard.is_higher(claim, own),
+        }
+    }
+
     /// An advertisement of another came. `own` is the address that this one sends from.
     pub fn heard(&mut self, heard: Heard, own: IpAddr, now: Instant, out: &mut Vec<Action>) {
         let Some(claim) = self.claim else { return };
@@ -282,8 +312,7 @@ impl Machine {
             }
             State::Active if heard.priority == PRIORITY_STOPS => self.reassert(claim, now, out),
             State::Active => {
-                let higher = heard.priority > claim || heard.priority == claim && heard.source > own;
-                if higher {
+                if heard.is_higher(claim, own) {
                     // A last word: the winner may not have heard of a rival yet, and then would not
                     // tell the network again, whose caches point to here. It answers this.
                     out.extend([Action::Advertise(claim), Action::Release(Reason::HigherHeard)]);
@@ -354,6 +383,10 @@ impl Machine {
         self.deadline = Some(now + self.config.interval);
         out.extend([Action::Advertise(claim), Action::Reassert]);
     }
+}
+
+fn skew(interval: Duration, claim: Option<u8>) -> Duration {
+    interval * (256 - u32::from(claim.unwrap_or(PRIORITY_WEAK))) / 256
 }
 
 #[cfg(test)]

@@ -6,32 +6,46 @@
 //! cluster key: a stranger can neither name nor be named. A keepalived does not listen here, and
 //! then the RFC's timers rule.
 //!
+//! Where peers are configured, each also watches all others, by a connection of its own: they tell it
+//! whether they are Active, which confirms their advertisements (`machine::confirm`).
+//!
 //! Tasks: one that accepts on each interface, one for each connection, one that dials for each
-//! router. The book of who follows ([`Mesh`]) is the driver's. Frames are a length of 16 bits and
-//! a JSON document.
+//! router, and one for each peer of one. The book of who follows ([`Mesh`]) is the driver's. Frames
+//! are a length of 16 bits and a JSON document.
 
+mod accept;
 mod connection;
+mod places;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use skep_members::in_force::Keys;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use crate::machine::PRIORITY_WEAK;
+use crate::machine::confirm::Word;
 use crate::socket::Family;
-use connection::{Acceptor, accept, follow, listen};
+use accept::{Acceptor, accept, listen};
+use connection::{follow, watch_peer};
+use places::Places;
 
-/// Connections of others, in all.
+/// Connections of others that are no unicast peers, in all.
 const CONNECTIONS_MAX: usize = 128;
+/// Connections of each unicast peer, for each router that it is one of: it follows and watches, and may come again
+/// before what it had is found to have ended.
+const PEER_CONNECTIONS_MAX: usize = 4;
 /// Followers of one router.
 const FOLLOWERS_MAX: usize = 32;
+/// Most unicast peers of one router, which watch each other.
+pub const PEERS_MAX: usize = 32;
 /// Events that wait for the driver.
-const EVENTS_MAX: usize = 256;
+pub const EVENTS_MAX: usize = 256;
 
 /// The version of what is said here.
 const VERSION: u16 = 1;
@@ -50,11 +64,32 @@ pub enum Message {
     Prepare { seconds: u64 },
     /// The next to the Active: go, and whether it sends on.
     Ready { forwarding: bool },
+    /// A unicast peer to another, whose address is `of`, first: tell me of yourself, now and whenever that
+    /// changes. Whoever it is not does not answer: the way there may lead to another member.
+    Watch { version: u16, vrid: u8, family: Spoken, of: IpAddr },
+    /// What was asked, or 0, and how it is by then. Its interval in milliseconds.
+    State { active: bool, priority: u8, interval: u32, answers: u64 },
+    /// To the one that is watched: an advertisement came in your name. How is it?
+    Ask { number: u64 },
     /// What follows is no death.
     Bye,
     /// Of a later version.
     #[serde(other)]
     Unknown,
+}
+
+impl Message {
+    fn state(word: Word, answers: u64) -> Self {
+        let Word { active, priority, interval } = word;
+        let interval = u32::try_from(interval.as_millis()).unwrap_or(u32::MAX);
+        Self::State { active, priority, interval, answers }
+    }
+
+    /// What the sender says of itself, and the question that this answers.
+    pub fn word(&self) -> Option<(Word, u64)> {
+        let Self::State { active, priority, interval, answers } = *self else { return None };
+        Some((Word { active, priority, interval: Duration::from_millis(interval.into()) }, answers))
+    }
 }
 
 /// A family, as it is said.
@@ -80,6 +115,10 @@ pub enum Speaker {
     /// The Active that this one follows.
     Leader(IpAddr),
     Follower(u64),
+    /// The peer that this one watches.
+    Watched(IpAddr),
+    /// A peer that watches this one, by this address of it.
+    Watcher(u64, IpAddr),
 }
 
 /// Something happened to a connection.
@@ -114,6 +153,26 @@ pub struct Seat {
     pub interface: String,
     pub vrid: u8,
     pub family: Family,
+    /// Whom this one watches, with the mesh's port.
+    pub peers: Vec<SocketAddr>,
+}
+
+#[derive(Debug)]
+struct Watcher {
+    address: IpAddr,
+    /// By which address of this host it watches it: it may know it by several.
+    of: IpAddr,
+    sender: mpsc::Sender<Message>,
+    told: Option<Word>,
+}
+
+/// A peer that is watched.
+#[derive(Debug)]
+struct Watched {
+    /// Where a connection to it stands.
+    sender: Option<mpsc::Sender<Message>>,
+    /// Has it tried now.
+    wanted: Arc<Notify>,
 }
 
 #[derive(Debug)]
@@ -131,6 +190,21 @@ struct Links {
     leader: Option<(IpAddr, mpsc::Sender<Message>)>,
     dial: watch::Sender<Option<Target>>,
     told_priority: Option<u8>,
+    watchers: BTreeMap<u64, Watcher>,
+    watched: BTreeMap<IpAddr, Watched>,
+}
+
+impl Links {
+    fn new(dial: watch::Sender<Option<Target>>) -> Self {
+        Self {
+            followers: BTreeMap::new(),
+            leader: None,
+            dial,
+            told_priority: None,
+            watchers: BTreeMap::new(),
+            watched: BTreeMap::new(),
+        }
+    }
 }
 
 /// Whom a dialer is to reach, and what it says of itself.
@@ -144,6 +218,8 @@ pub struct Target {
 #[derive(Debug)]
 pub struct Mesh {
     links: Vec<Links>,
+    /// Has an interface listened on anew.
+    anew: BTreeMap<String, Arc<Notify>>,
     events: mpsc::Receiver<Event>,
 }
 
@@ -154,8 +230,8 @@ impl Mesh {
         let mut interfaces: Vec<&String> = seats.iter().map(|seat| &seat.interface).collect();
         interfaces.sort();
         interfaces.dedup();
-        let (ids, permits) = (Arc::new(AtomicU64::new(1)), Arc::new(Semaphore::new(CONNECTIONS_MAX)));
-        let all = Arc::new(seats.clone());
+        let (ids, others) = (Arc::new(AtomicU64::new(1)), Places::of_others());
+        let (all, mut listeners) = (Arc::new(seats.clone()), BTreeMap::new());
         for interface in interfaces {
             let acceptor = Acceptor {
                 interface: interface.clone(),
@@ -164,20 +240,41 @@ impl Mesh {
                 events: sender.clone(),
                 ids: ids.clone(),
             };
-            tokio::spawn(accept(listen(interface, port)?, acceptor, permits.clone()));
+            let places = others.with_peers(seats.iter().filter(|seat| seat.interface == *interface));
+            let anew = Arc::new(Notify::new());
+            listeners.insert(interface.clone(), anew.clone());
+            tokio::spawn(accept(listen(interface, port)?, anew, acceptor, places));
         }
         let mut links = Vec::new();
         for (router, seat) in seats.into_iter().enumerate() {
             let (dial, targets) = watch::channel(None);
+            let mut link = Links::new(dial);
+            for peer in &seat.peers {
+                let wanted = Arc::new(Notify::new());
+                link.watched.insert(peer.ip(), Watched { sender: None, wanted: wanted.clone() });
+                tokio::spawn(watch_peer(router, seat.clone(), *peer, keys.clone(), wanted, sender.clone()));
+            }
             tokio::spawn(follow(router, seat, keys.clone(), targets, sender.clone()));
-            links.push(Links { followers: BTreeMap::new(), leader: None, dial, told_priority: None });
+            links.push(link);
         }
-        Ok(Self { links, events })
+        Ok(Self { links, anew: listeners, events })
     }
 
     /// The next event; cancel-safe.
     pub async fn next(&mut self) -> Option<Event> {
         self.events.recv().await
+    }
+
+    /// Another interface has that name now.
+    pub fn listen_again(&self, interface: &str) {
+        if let Some(anew) = self.anew.get(interface) {
+            anew.notify_one();
+        }
+    }
+
+    /// One that has come already.
+    pub fn at_hand(&mut self) -> Option<Event> {
+        self.events.try_recv().ok()
     }
 
     /// Keeps the book. Says whether the event is for the driver, too.
@@ -189,11 +286,15 @@ impl Mesh {
                 links.told_priority = Some(*priority);
             }
             (Speaker::Leader(_), What::Gone { .. } | What::Unreachable) => links.leader = None,
-            (Speaker::Follower(id), What::Connected { address, priority, sender })
-                if links.followers.len() < FOLLOWERS_MAX =>
-            {
-                let (address, priority, sender) = (*address, *priority, sender.clone());
-                links.followers.insert(id, Follower { address, priority, sender, told_next: false });
+            (Speaker::Follower(id), What::Connected { address, priority, sender }) => {
+                // Of a peer the one before may not have ended yet, and takes a place of it.
+                if links.watched.contains_key(address) {
+                    links.followers.retain(|_, follower| follower.address != *address);
+                }
+                if links.followers.len() < FOLLOWERS_MAX {
+                    let (address, priority, sender) = (*address, *priority, sender.clone());
+                    links.followers.insert(id, Follower { address, priority, sender, told_next: false });
+                }
             }
             (Speaker::Follower(id), What::Said(Message::Claim { priority })) => {
                 if let Some(follower) = links.followers.get_mut(&id) {
@@ -201,6 +302,25 @@ impl Mesh {
                 }
             }
             (Speaker::Follower(id), What::Gone { .. }) => drop(links.followers.remove(&id)),
+            (Speaker::Watcher(id, of), What::Connected { address, sender, .. }) => {
+                // Of one peer the one before may not have ended yet.
+                links.watchers.retain(|_, watcher| (watcher.address, watcher.of) != (*address, of));
+                if links.watchers.len() < PEERS_MAX {
+                    let (address, sender) = (*address, sender.clone());
+                    links.watchers.insert(id, Watcher { address, of, sender, told: None });
+                }
+            }
+            (Speaker::Watcher(id, _), What::Gone { .. }) => drop(links.watchers.remove(&id)),
+            (Speaker::Watched(peer), What::Connected { sender, .. }) => {
+                if let Some(watched) = links.watched.get_mut(&peer) {
+                    watched.sender = Some(sender.clone());
+                }
+            }
+            (Speaker::Watched(peer), What::Gone { .. }) => {
+                if let Some(watched) = links.watched.get_mut(&peer) {
+                    watched.sender = None;
+                }
+            }
             _ => {}
         }
     }
@@ -245,6 +365,42 @@ impl Mesh {
             && leader.try_send(Message::Claim { priority: target.priority }).is_ok()
         {
             links.told_priority = Some(target.priority);
+        }
+    }
+
+    /// Tells those who watch what has changed.
+    pub fn tell_state(&mut self, router: usize, word: Word) {
+        for watcher in self.links[router].watchers.values_mut().filter(|it| it.told != Some(word)) {
+            if watcher.sender.try_send(Message::state(word, 0)).is_ok() {
+                watcher.told = Some(word);
+            }
+        }
+    }
+
+    /// Answers one who watches.
+    pub fn answer(&mut self, router: usize, watcher: u64, word: Word, number: u64) {
+        if let Some(watcher) = self.links[router].watchers.get_mut(&watcher)
+            && watcher.sender.try_send(Message::state(word, number)).is_ok()
+        {
+            watcher.told = Some(word);
+        }
+    }
+
+    /// Asks a peer, or has it reached first: it is asked once it is.
+    pub fn ask(&self, router: usize, peer: IpAddr, number: u64) {
+        let Some(watched) = self.links[router].watched.get(&peer) else { return };
+        match &watched.sender {
+            // One that is full is asked again.
+            Some(sender) => drop(sender.try_send(Message::Ask { number })),
+            None => watched.wanted.notify_one(),
+        }
+    }
+
+    /// Gives the connection to a peer up, which does not answer on it, and has it reached by another.
+    pub fn reach(&mut self, router: usize, peer: IpAddr) {
+        if let Some(watched) = self.links[router].watched.get_mut(&peer) {
+            watched.sender = None;
+            watched.wanted.notify_one();
         }
     }
 

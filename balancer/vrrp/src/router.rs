@@ -3,7 +3,7 @@
 //! No tasks. The methods that tell the kernel are awaited by the driver, which is not cancelled
 //! in between.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use crate::announce::{Announcer, Mac};
 use crate::counts::{self, RouterCounts};
 use crate::handing::{Draining, Handing, SendingOn};
+use crate::machine::confirm::Peer;
 use crate::machine::{Action, Machine, MachineConfig, PRIORITY_WEAK, Reason, State};
 use crate::netlink::{Assigned, Link, Netlink};
 use crate::notify::{Notice, Notifier};
@@ -75,6 +76,8 @@ pub struct Router {
     announce_at: Option<Instant>,
     refresh_at: Option<Instant>,
     pub strangers: Strangers,
+    /// Unicast peers whose advertisements the mesh is to confirm.
+    pub peers: BTreeMap<IpAddr, Peer>,
     expected: BTreeSet<IpAddr>,
     /// The Active has named this one as the next.
     pub designated_by_leader: bool,
@@ -110,6 +113,7 @@ impl Router {
             announce_at: None,
             refresh_at: None,
             strangers,
+            peers: BTreeMap::new(),
             expected,
             designated_by_leader: false,
             successor: false,
@@ -388,6 +392,7 @@ impl Router {
             source: self.source.map(|source| source.to_string()),
             active: if self.is_active() { self.source } else { self.active }.map(|it| it.to_string()),
             successor: self.successor,
+            confirmed_peers: self.peers.values().filter(|peer| peer.is_confirmed()).count(),
             stranger: self.strangers.present(now),
             forwarding: self.sending_on.is_some(),
             draining: self.draining.is_some(),

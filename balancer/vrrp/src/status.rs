@@ -38,6 +38,8 @@ pub struct RouterStatus {
     /// Of the Active: whether another is connected that would take over at once. Of a Backup:
     /// whether that is this one.
     pub successor: bool,
+    /// Unicast peers whose advertisements the mesh confirms.
+    pub confirmed_peers: usize,
     /// One that is not in the mesh has been heard, keepalived perhaps: the RFC's timers rule.
     pub stranger: bool,
     /// Connections that were begun elsewhere are being sent on to there.
@@ -126,12 +128,15 @@ impl Collector for View {
             }
         }
         type Read = fn(&RouterStatus) -> i64;
-        let gauges: [(&str, &str, Read); 5] = [
+        let gauges: [(&str, &str, Read); 6] = [
             ("vrrp_active", "Whether this one holds the addresses", |it| (it.state == "active").into()),
             ("vrrp_priority", "The priority that is claimed; 0 in a fault", |it| {
                 it.effective_priority.unwrap_or(0).into()
             }),
             ("vrrp_successor", "Whether one is known that takes over at once", |it| it.successor.into()),
+            ("vrrp_confirmed_peers", "Unicast peers whose advertisements the mesh confirms", |it| {
+                it.confirmed_peers as i64
+            }),
             ("vrrp_since_seconds", "Unix time of the last change of state", |it| it.since as i64),
             ("vrrp_forwarding", "Whether connections are sent on to the one before", |it| {
                 it.forwarding.into()

@@ -1,9 +1,7 @@
 //! A network where someone means harm: what is sent is counted by its reason, and nothing changes.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
-
-use socket2::{Domain, Protocol, Socket, Type};
 
 use skep_kit::effort::{count, machine_alone, say};
 use skep_kit::hosts::lan::possible;
@@ -11,44 +9,17 @@ use skep_kit::hosts::lan::{Lan, within};
 use skep_kit::hosts::program::{Ours, Program, start_backend};
 use skep_kit::wait::{PATIENCE, pause, wait_for};
 
-const VIP: &str = "10.78.0.100/24";
-const SOURCE: Ipv4Addr = Ipv4Addr::new(10, 78, 0, 250);
-const GROUP: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 18);
+use crate::packets::{GROUP, SOURCE, advert_between, socket, to};
 
-/// An advertisement of VRRP version 3 to `target`, as RFC 9568 §5.1 has it.
+const VIP: &str = "10.78.0.100/24";
+
+/// An advertisement of the client host to `target`.
 fn advert_to(target: Ipv4Addr, vrid: u8, priority: u8, interval: Duration, addresses: &[&str]) -> Vec<u8> {
-    let centiseconds = (interval.as_millis() / 10) as u16;
-    let mut bytes = vec![0x31, vrid, priority, addresses.len() as u8];
-    bytes.extend(centiseconds.to_be_bytes());
-    bytes.extend([0, 0]);
-    for address in addresses {
-        bytes.extend(address.parse::<Ipv4Addr>().unwrap().octets());
-    }
-    // The checksum covers a pseudo-header, too: from, to, protocol, length.
-    let covered = [&SOURCE.octets(), &target.octets(), &[0, 112, 0, bytes.len() as u8], &bytes[..]].concat();
-    let words = covered.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]));
-    let sum = words.sum::<u32>();
-    let folded = (sum & 0xffff) + (sum >> 16);
-    bytes[6..8].copy_from_slice(&(!(folded as u16)).to_be_bytes());
-    bytes
+    advert_between((SOURCE, target), (vrid, priority), interval, addresses)
 }
 
 fn advert(vrid: u8, priority: u8, addresses: &[&str]) -> Vec<u8> {
     advert_to(GROUP, vrid, priority, Duration::from_millis(100), addresses)
-}
-
-/// A socket that sends whatever it is given, with this TTL.
-fn socket(ttl: u32) -> Socket {
-    let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(112))).unwrap();
-    socket.set_multicast_if_v4(&SOURCE).unwrap();
-    socket.set_multicast_ttl_v4(ttl).unwrap();
-    socket.set_ttl_v4(ttl).unwrap();
-    socket.set_multicast_loop_v4(false).unwrap();
-    socket
-}
-
-fn target(address: Ipv4Addr) -> socket2::SockAddr {
-    std::net::SocketAddr::from((IpAddr::from(address), 0)).into()
 }
 
 fn discards(program: &Program, reason: &str) -> u64 {
@@ -90,7 +61,7 @@ fn forged_and_broken_packets_are_counted_by_their_reason_and_change_nothing() {
     ];
     for (reason, ttl, bytes) in cases {
         let before = discards(&program, reason);
-        within(&lan.client(), move || socket(ttl).send_to(&bytes, &target(GROUP)).map(drop)).unwrap();
+        within(&lan.client(), move || socket(ttl).send_to(&bytes, &to(GROUP)).map(drop)).unwrap();
         wait_for(reason, PATIENCE, || discards(&program, reason) == before + 1);
         assert_eq!(program.state(), "active", "{reason}");
     }
@@ -107,9 +78,9 @@ fn in_unicast_mode_a_strangers_priority_255_changes_nothing() {
     let program = holder(&lan, &["--vrrp-peers", "10.78.0.12"]);
     let host = Ipv4Addr::new(10, 78, 0, 11);
     within(&lan.client(), move || {
-        for to in [GROUP, host] {
-            let bytes = advert_to(to, 51, 255, Duration::from_millis(100), &["10.78.0.100"]);
-            socket(255).send_to(&bytes, &target(to)).unwrap();
+        for target in [GROUP, host] {
+            let bytes = advert_to(target, 51, 255, Duration::from_millis(100), &["10.78.0.100"]);
+            socket(255).send_to(&bytes, &to(target)).unwrap();
         }
     });
     wait_for("both are counted", PATIENCE, || discards(&program, "stranger") == 2);
@@ -137,7 +108,7 @@ fn ten_thousand_packets_a_second_cost_less_than_a_tenth_of_a_core() {
     ] {
         let (begun, cpu) = (Instant::now(), cpu_time(&program));
         let sent = within(&lan.client(), move || {
-            let (socket, group) = (socket(255), target(GROUP));
+            let (socket, group) = (socket(255), to(GROUP));
             let begun = Instant::now();
             let mut sent = 0_u64;
             while begun.elapsed() < length {

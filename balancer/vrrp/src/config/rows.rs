@@ -32,6 +32,12 @@ pub const VRRP_PEERS: Setting = Setting::serving(
     "none",
     "Send to these addresses instead of by multicast, and listen to no other",
 );
+pub const VRRP_PEERS_PROVEN: Setting = Setting::serving(
+    "vrrp-peers-proven",
+    "BOOL",
+    "false",
+    "Believe no peer without its word by the mesh: where all members confirm each other",
+);
 pub const VRRP_VERSION: Setting = Setting::serving("vrrp-version", "N", "3", "VRRP version: 3 or 2");
 pub const VRRP_CHECKSUM: Setting = Setting::serving(
     "vrrp-checksum",
@@ -81,6 +87,7 @@ pub const SETTINGS: &[&Setting] = &[
     &PREEMPT,
     &PREEMPT_DELAY,
     &VRRP_PEERS,
+    &VRRP_PEERS_PROVEN,
     &VRRP_VERSION,
     &VRRP_CHECKSUM,
     &VMAC,

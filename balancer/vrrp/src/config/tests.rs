@@ -4,6 +4,8 @@ use std::collections::HashMap;
 
 use super::*;
 
+const KEY: &str = "skep1:00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+
 fn run(args: &[&str], env: &[(&str, &str)]) -> Result<AgentConfig, ConfigError> {
     let env: HashMap<String, OsString> =
         env.iter().map(|(name, value)| (name.to_string(), value.into())).collect();
@@ -79,6 +81,11 @@ fn what_cannot_be_is_refused_naming_its_flag() {
         (vec!["--vip=fd00::1", vip[1], "--vmac=true"], "--vmac", "IPv4"),
         (vec![vip[0], vip[1], "--vrrp-peers=fd00::2"], "--vrrp-peers", "family"),
         (vec!["--vip=10.0.0.1,fd00::1", vip[1], "--vrrp-peers=10.0.0.2"], "--vrrp-peers", "fd00::1"),
+        (
+            vec![vip[0], vip[1], "--vrrp-peers=10.0.0.2", "--vrrp-peers-proven"],
+            "--vrrp-peers-proven",
+            "a key",
+        ),
         (vec![vip[0], vip[1], "--track=ftp://x"], "--track", "http://"),
         (vec![vip[0], vip[1], "--vrrp-mesh=7402"], "--vrrp-mesh", "keygen"),
         (vec![vip[0], vip[1], "--vrrp-handover=x"], "--vrrp-handover", "conntrack"),
@@ -88,4 +95,18 @@ fn what_cannot_be_is_refused_naming_its_flag() {
         assert!(error.starts_with(flag) && error.contains(part), "{args:?}: {error}");
     }
     assert!(refusal(&[]).contains("--vip"));
+}
+
+#[test]
+fn peers_are_named_once_and_so_many_at_most_where_the_mesh_watches_them() {
+    let many: Vec<String> = (1..=PEERS_MAX + 1).map(|it| format!("10.0.0.{it}")).collect();
+    for (peers, part) in [("10.0.0.2,10.0.0.3,10.0.0.2", "10.0.0.2 stands"), (&many.join(","), "at most")] {
+        let given = ["--vip=10.0.1.1/24", "--vrrp-interface=eth0", "--vrrp-peers", peers];
+        let key = [("SKEP_CLUSTER_KEY", KEY)];
+        let error = run(&given, &key).unwrap_err().to_string();
+        assert!(error.starts_with("--vrrp-peers") && error.contains(part), "{error}");
+        assert!(run(&given, &[]).is_ok() && run(&[&given[..], &["--vrrp-mesh=off"]].concat(), &key).is_ok());
+        let nobody = [&given[..2], &["--vrrp-peers-proven"]].concat();
+        assert!(run(&nobody, &key).unwrap_err().to_string().contains("--vrrp-peers,"));
+    }
 }

@@ -71,6 +71,9 @@ impl Driver {
                     VrrpError::Open { what: format!("a VRRP socket on {interface}"), error }
                 })?;
                 self.sockets.insert(key.clone(), Arc::new(socket));
+                if let Some(mesh) = &self.mesh {
+                    mesh.listen_again(&interface);
+                }
             }
             if let (Some(IpAddr::V6(source)), Some(socket)) =
                 (self.routers[at].source, self.sockets.get(&key))

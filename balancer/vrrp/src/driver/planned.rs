@@ -32,6 +32,14 @@ const FORWARDING_MAX: Duration = Duration::from_secs(3600);
 const LAST_BYTES_TIMEOUT: Duration = Duration::from_secs(1);
 const LAST_BYTES_INTERVAL: Duration = Duration::from_millis(20);
 
+/// Where another's mesh listens.
+pub fn mesh_address(ip: IpAddr, port: u16, scope: u32) -> SocketAddr {
+    match ip {
+        IpAddr::V6(ip) if ip.is_unicast_link_local() => SocketAddrV6::new(ip, port, 0, scope).into(),
+        _ => SocketAddr::new(ip, port),
+    }
+}
+
 fn addresses(router: &Router) -> Vec<IpAddr> {
     router.config.addresses.iter().map(|address| address.ip).collect()
 }
@@ -113,9 +121,15 @@ impl Driver {
         let Some(mesh) = &mut self.mesh else { return };
         mesh.note(&event);
         let (at, now) = (event.router, Instant::now());
+        if let Speaker::Watched(peer) = event.from {
+            return self.on_word(at, peer, event.what).await;
+        }
         let mut actions: Vec<Action> = Vec::new();
         let router = &mut self.routers[at];
         match (event.from, event.what) {
+            (Speaker::Watcher(id, _), What::Said(Message::Ask { number })) => {
+                mesh.answer(at, id, router.word(), number)
+            }
             (_, What::Connected { address, .. }) => router.strangers.forget(address),
             (Speaker::Leader(address), What::Unreachable) => router.strangers.missed(address, now),
             (Speaker::Leader(_), What::Said(Message::Next { you })) => {
@@ -198,6 +212,8 @@ impl Driver {
             if router.draining.as_ref().is_some_and(|draining| draining.until <= now) {
                 self.end_draining(at).await;
             }
+            self.look_at_peers(at);
+            self.tell_state(at);
             let before = self.routers[at].successor;
             self.follow_and_name(at);
             if self.routers[at].successor != before {
@@ -215,14 +231,9 @@ impl Driver {
         // Who is sent on to is followed on: its end of the connection is the end of that.
         let active = router.active.filter(|_| router.machine.state() == State::Backup);
         let leader = router.sending_on.as_ref().map(|sending| sending.to).or(active);
-        let target = leader.zip(claim).map(|(address, priority)| {
-            let address = match address {
-                IpAddr::V6(ip) if ip.is_unicast_link_local() => {
-                    SocketAddrV6::new(ip, self.mesh_port, 0, scope).into()
-                }
-                _ => SocketAddr::new(address, self.mesh_port),
-            };
-            Target { address, priority }
+        let target = leader.zip(claim).map(|(address, priority)| Target {
+            address: mesh_address(address, self.mesh_port, scope),
+            priority,
         });
         mesh.set_target(at, target);
         if router.is_active() {

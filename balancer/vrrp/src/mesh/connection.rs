@@ -1,109 +1,44 @@
-//! The mesh's tasks: accepting, dialling, and what a connection carries.
+//! The mesh's tasks: dialling, and what a connection carries.
 
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use skep_members::in_force::Keys;
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::CertificateDer;
-use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use super::{Event, Message, Seat, Speaker, Spoken, Target, VERSION, What};
+use super::{Event, Message, Seat, Speaker, Target, VERSION, What};
+use crate::capability::interface_index;
 
 /// Longest frame, in bytes.
 const FRAME_BYTES_MAX: usize = 1024;
 /// Frames that wait for one connection.
 pub(super) const QUEUE_MAX: usize = 16;
 /// Time to connect and to be told who it is.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// The same for a peer, which may be dialled twice.
+const REACH_TIMEOUT: Duration = CONNECT_TIMEOUT.saturating_mul(2);
 /// Time for one whose connection ended without a word to show that it lives. The port of a process that is
 /// gone is closed, and its kernel says so at once.
 const DOUBT: Duration = Duration::from_millis(250);
 /// Between two attempts to reach the Active.
 pub(super) const RETRY_INTERVAL: Duration = Duration::from_millis(500);
+/// The same for a peer in whose name an advertisement came; of one that lets nobody stay it doubles up to that.
+const RETRY_INTERVAL_MIN: Duration = Duration::from_millis(20);
+/// A connection takes a round trip to be made. What is lost of that is sent again after a second.
+const DIAL_DOUBT: Duration = Duration::from_millis(100);
 /// After this a host that says nothing is taken for dead; advertisements tell sooner.
 const KEEPALIVE: Duration = Duration::from_secs(2);
 /// Between two probes. The kernel takes whole seconds.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(1);
-const BACKLOG: i32 = 64;
-
-pub(super) fn listen(interface: &str, port: u16) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::IPV6, Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_only_v6(false)?;
-    socket.set_reuse_address(true)?;
-    socket.bind_device(Some(interface.as_bytes()))?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)).into())?;
-    socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
-}
-
-#[derive(Clone)]
-pub(super) struct Acceptor {
-    pub interface: String,
-    pub seats: Arc<Vec<Seat>>,
-    pub keys: Keys,
-    pub events: mpsc::Sender<Event>,
-    pub ids: Arc<AtomicU64>,
-}
-
-pub(super) async fn accept(listener: TcpListener, acceptor: Acceptor, permits: Arc<Semaphore>) {
-    loop {
-        let Ok(permit) = permits.clone().acquire_owned().await else { return };
-        tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, address)) => {
-                    let acceptor = acceptor.clone();
-                    tokio::spawn(async move {
-                        acceptor.serve(stream, address.ip().to_canonical()).await;
-                        drop(permit);
-                    });
-                }
-                Err(error) => {
-                    tracing::debug!(%error, "mesh: accept");
-                    sleep(RETRY_INTERVAL).await;
-                }
-            },
-            () = acceptor.events.closed() => return,
-        }
-    }
-}
-
-impl Acceptor {
-    async fn serve(self, stream: TcpStream, address: IpAddr) {
-        prepare(&stream);
-        let greeted = timeout(CONNECT_TIMEOUT, async {
-            let acceptor = TlsAcceptor::from(self.keys.now().peers.server.clone());
-            let mut stream = acceptor.accept(stream).await?;
-            let hello = read(&mut stream).await?;
-            io::Result::Ok((stream, hello))
-        });
-        let (stream, hello) = match greeted.await {
-            Ok(Ok(greeted)) => greeted,
-            Ok(Err(error)) => return tracing::debug!(%address, %error, "mesh: no member"),
-            Err(_) => return,
-        };
-        let Message::Hello { version: VERSION, vrid, family, priority } = hello else { return };
-        let found = self.seats.iter().position(|seat| {
-            seat.interface == self.interface && seat.vrid == vrid && Spoken::from(seat.family) == family
-        });
-        let Some(router) = found else { return };
-        let from = Speaker::Follower(self.ids.fetch_add(1, Relaxed));
-        let shown = shown(stream.get_ref().1);
-        let orderly = tokio::select! {
-            orderly = converse(stream, router, from, address, priority, &self.events) => orderly,
-            () = self.keys.no_more(&shown) => true,
-        };
-        let _ = self.events.send(Event { router, from, what: What::Gone { orderly } }).await;
-    }
-}
 
 type Stream = tokio_rustls::client::TlsStream<TcpStream>;
 
@@ -166,7 +101,7 @@ pub(super) async fn follow(
                 let begun = Instant::now();
                 let shown = shown(stream.get_ref().1);
                 let ended = tokio::select! {
-                    orderly = converse(stream, router, from, address, target.priority, &events) => Some(orderly),
+                    ended = converse(stream, router, from, address, target.priority, &events) => Some(ended.orderly),
                     // Dropped by this side: no death.
                     _ = targets.changed() => None,
                     () = keys.no_more(&shown) => None,
@@ -200,23 +135,125 @@ pub(super) async fn follow(
     }
 }
 
+/// Keeps a connection to a peer, by which that tells of itself. That it cannot be had, for whatever reason, is no
+/// word of the peer.
+pub(super) async fn watch_peer(
+    router: usize,
+    seat: Seat,
+    peer: SocketAddr,
+    keys: Keys,
+    wanted: Arc<Notify>,
+    events: mpsc::Sender<Event>,
+) {
+    let (vrid, family, of) = (seat.vrid, seat.family.into(), peer.ip());
+    let from = Speaker::Watched(of);
+    let mut pause = RETRY_INTERVAL_MIN;
+    while !events.is_closed() {
+        let peer = on_link(peer, &seat.interface);
+        if is_own(peer) {
+            tokio::select! {
+                () = sleep(RETRY_INTERVAL) => {}
+                () = events.closed() => {}
+            }
+            continue;
+        }
+        let first = Message::Watch { version: VERSION, vrid, family, of };
+        let mut connected = false;
+        let reached = timeout(REACH_TIMEOUT, async {
+            let stream = dial(peer, &wanted).await?;
+            connected = true;
+            greet(stream, &keys, first).await
+        })
+        .await;
+        let in_vain = match reached {
+            Ok(Ok(stream)) => {
+                let begun = Instant::now();
+                let shown = shown(stream.get_ref().1);
+                let Ended { orderly, spoke } = tokio::select! {
+                    ended = converse(stream, router, from, of, 0, &events) => ended,
+                    () = keys.no_more(&shown) => Ended { orderly: false, spoke: true },
+                };
+                let _ = events.send(Event { router, from, what: What::Gone { orderly } }).await;
+                let lived = begun.elapsed() >= RETRY_INTERVAL;
+                // Whoever broke it may not have been the peer: it is reached again at once, but for one that lets
+                // nobody stay.
+                if !orderly && lived {
+                    pause = RETRY_INTERVAL_MIN;
+                    continue;
+                }
+                !lived && !spoke
+            }
+            failed => {
+                tracing::debug!(address = %of, ?failed, "mesh: a peer is not reached");
+                // A port that is closed costs neither end much.
+                connected
+            }
+        };
+        pause = if in_vain { (pause * 2).min(RETRY_INTERVAL) } else { RETRY_INTERVAL_MIN };
+        tokio::select! {
+            () = sleep(RETRY_INTERVAL) => {}
+            () = wanted.notified() => sleep(pause).await,
+            () = events.closed() => return,
+        }
+    }
+}
+
+/// Where it is by now: an interface that was made anew has another index, which is part of an address of its link.
+fn on_link(peer: SocketAddr, interface: &str) -> SocketAddr {
+    match peer {
+        SocketAddr::V6(mut peer) if peer.ip().is_unicast_link_local() => {
+            peer.set_scope_id(interface_index(interface).unwrap_or(peer.scope_id()));
+            peer.into()
+        }
+        peer => peer,
+    }
+}
+
+/// Whether this host has the address itself by now: all may be given the same list of peers. Nothing is sent.
+fn is_own(peer: SocketAddr) -> bool {
+    let any = if peer.is_ipv4() { IpAddr::from(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
+    let way = UdpSocket::bind((any, 0)).and_then(|socket| {
+        socket.connect(peer)?;
+        socket.local_addr()
+    });
+    way.is_ok_and(|from| from.ip() == peer.ip())
+}
+
 async fn connect(seat: &Seat, keys: &Keys, target: Target) -> io::Result<Stream> {
+    let (vrid, family, priority) = (seat.vrid, seat.family.into(), target.priority);
     let stream = TcpStream::connect(target.address).await?;
+    greet(stream, keys, Message::Hello { version: VERSION, vrid, family, priority }).await
+}
+
+/// Connects to a peer. What was begun while there was no way to it comes to nothing for a second though there is one by
+/// now: where an advertisement in its name shows that, it is begun anew, once, so that nobody can have that go on.
+async fn dial(peer: SocketAddr, wanted: &Notify) -> io::Result<TcpStream> {
+    let there_is_a_way = async {
+        sleep(DIAL_DOUBT).await;
+        wanted.notified().await;
+    };
+    tokio::select! {
+        connected = timeout(CONNECT_TIMEOUT, TcpStream::connect(peer)) => return connected?,
+        () = there_is_a_way => {}
+    }
+    timeout(CONNECT_TIMEOUT, TcpStream::connect(peer)).await?
+}
+
+async fn greet(stream: TcpStream, keys: &Keys, first: Message) -> io::Result<Stream> {
     prepare(&stream);
     let tls = keys.now().peers.clone();
     let mut stream = TlsConnector::from(tls.client).connect(tls.server_name, stream).await?;
-    let (vrid, family, priority) = (seat.vrid, seat.family.into(), target.priority);
-    write(&mut stream, &Message::Hello { version: VERSION, vrid, family, priority }).await?;
+    write(&mut stream, &first).await?;
     Ok(stream)
 }
 
 /// What the other end has proved itself with. Once its key is taken away, the connection is given up: another one
 /// takes its place, where it has another key.
-fn shown(end: &tokio_rustls::rustls::CommonState) -> Vec<CertificateDer<'static>> {
+pub(super) fn shown(end: &tokio_rustls::rustls::CommonState) -> Vec<CertificateDer<'static>> {
     end.peer_certificates().unwrap_or_default().to_vec()
 }
 
-fn prepare(stream: &TcpStream) {
+pub(super) fn prepare(stream: &TcpStream) {
     let _ = stream.set_nodelay(true);
     let keepalive =
         TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE_INTERVAL).with_retries(2);
@@ -225,7 +262,16 @@ fn prepare(stream: &TcpStream) {
     let _ = SockRef::from(stream).set_tcp_user_timeout(Some(KEEPALIVE * 2));
 }
 
-/// Carries frames both ways until either side ends. Whether the other said so before.
+/// How a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ended {
+    /// The other said so before, or it was this side.
+    pub orderly: bool,
+    /// The other had said anything.
+    pub spoke: bool,
+}
+
+/// Carries frames both ways until either side ends.
 pub(super) async fn converse(
     stream: impl AsyncRead + AsyncWrite,
     router: usize,
@@ -233,18 +279,20 @@ pub(super) async fn converse(
     address: IpAddr,
     priority: u8,
     events: &mpsc::Sender<Event>,
-) -> bool {
+) -> Ended {
     let (sender, mut receiver) = mpsc::channel(QUEUE_MAX);
     let event = |what| events.send(Event { router, from, what });
     if event(What::Connected { address, priority, sender }).await.is_err() {
-        return true;
+        return Ended { orderly: true, spoke: false };
     }
+    let spoke = AtomicBool::new(false);
     let (mut reader, mut writer) = tokio::io::split(stream);
     let reading = async {
         loop {
             match read(&mut reader).await {
                 Ok(Message::Bye) => return true,
                 Ok(message) => {
+                    spoke.store(true, Relaxed);
                     if event(What::Said(message)).await.is_err() {
                         return true;
                     }
@@ -266,10 +314,11 @@ pub(super) async fn converse(
         })
         .await;
     };
-    tokio::select! {
+    let orderly = tokio::select! {
         orderly = reading => orderly,
         () = writing => true,
-    }
+    };
+    Ended { orderly, spoke: spoke.load(Relaxed) }
 }
 
 pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Message> {

@@ -116,6 +116,15 @@ impl Lan {
         (0..self.hosts).filter(|peer| *peer != at).for_each(|peer| self.set_lost(at, peer, mute));
     }
 
+    /// Takes a host's interface away. [`Lan::plug`] makes another of the same name and addresses.
+    pub fn unplug(&self, at: usize) {
+        self.run(&self.switch(), &format!("link del {}", port(at)));
+    }
+
+    pub fn plug(&self, at: usize) {
+        self.add_interface(&self.host(at), &port(at), 11 + at);
+    }
+
     fn add_namespace(&self, name: &str) {
         system("ip", &["netns", "add", name]);
         // Addresses of IPv6 can be used at once.
@@ -128,6 +137,10 @@ impl Lan {
     fn add_host(&self, name: &str, port: &str, number: usize) {
         self.add_namespace(name);
         self.run(name, "link set lo up");
+        self.add_interface(name, port, number);
+    }
+
+    fn add_interface(&self, name: &str, port: &str, number: usize) {
         let switch = self.switch();
         self.run(&switch, &format!("link add {port} type veth peer name eth0 netns {name}"));
         self.run(&switch, &format!("link set {port} master br0 up"));

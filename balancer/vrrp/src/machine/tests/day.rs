@@ -8,6 +8,11 @@ use std::collections::BinaryHeap;
 use super::super::*;
 use skep_base::random::Random;
 
+mod forged;
+
+use super::super::confirm::Word;
+use forged::Confirming;
+
 const INTERVAL: Duration = Duration::from_millis(10);
 const ROUTERS: usize = 3;
 /// A stretch of trouble, then one of calm, again and again.
@@ -23,6 +28,16 @@ enum Event {
     /// Stops being scheduled until then.
     Stall(usize),
     Claim(usize, u8),
+    /// In the name of the first, as a packet.
+    Forged(usize, usize, u8, u64),
+    /// By the mesh: from, to, whether Active, priority, the question that it answers.
+    Said(usize, usize, bool, u8, u64),
+    Asked(usize, usize, u64),
+    /// Whether what a peer owes is overdue.
+    Look(usize),
+    /// The mesh between two breaks; or it lags.
+    Break(usize, usize, bool),
+    Mend(usize, usize),
 }
 
 struct World {
@@ -37,6 +52,8 @@ struct World {
     loss_percent: u64,
     transitions: u64,
     packets: u64,
+    stalled_from: Vec<Instant>,
+    confirming: Option<Confirming>,
 }
 
 impl World {
@@ -56,7 +73,20 @@ impl World {
         }
         let Some(Reverse((at, _, event))) = self.queue.pop() else { return false };
         let router = match event {
-            Event::Timer(to) | Event::Packet(_, to, ..) | Event::Stall(to) | Event::Claim(to, _) => to,
+            Event::Timer(to)
+            | Event::Look(to)
+            | Event::Packet(_, to, ..)
+            | Event::Stall(to)
+            | Event::Claim(to, _) => to,
+            Event::Forged(_, to, ..) | Event::Said(_, to, ..) | Event::Asked(_, to, _) => to,
+            Event::Break(one, other, lags) => {
+                self.now = at;
+                return self.break_line(one, other, lags);
+            }
+            Event::Mend(one, other) => {
+                self.now = at;
+                return self.mend_line(one, other);
+            }
         };
         // What comes while it is stalled waits; packets before timers, as the driver reads them.
         if self.stalled_until[router] > at && !matches!(event, Event::Stall(_)) {
@@ -68,16 +98,39 @@ impl World {
         self.now = at;
         let before = self.routers[router].clone();
         let mut out = Vec::new();
+        let mut event = event;
         match event {
             Event::Timer(_) => self.routers[router].tick(at, &mut out),
             Event::Packet(from, _, priority, cs) => {
                 let interval = Duration::from_millis(10 * cs);
                 let heard = Heard { priority, interval, source: address(from) };
-                self.routers[router].heard(heard, address(router), at, &mut out);
+                if self.confirmed(from, router, heard, false) {
+                    self.routers[router].heard(heard, address(router), at, &mut out);
+                }
             }
+            Event::Forged(from, _, priority, cs) => {
+                let interval = Duration::from_millis(10 * cs);
+                let heard = Heard { priority, interval, source: address(from) };
+                if self.confirmed(from, router, heard, true) {
+                    self.routers[router].heard(heard, address(router), at, &mut out);
+                    event = Event::Packet(from, router, priority, cs);
+                }
+            }
+            Event::Said(from, _, active, priority, answers) => {
+                let word = Word { active, priority, interval: INTERVAL };
+                if let Some(heard) = self.said(from, router, word, answers) {
+                    self.routers[router].heard(heard, address(router), at, &mut out);
+                    event = Event::Packet(from, router, heard.priority, 1);
+                }
+            }
+            Event::Asked(from, _, question) => self.say(router, from, question),
+            Event::Break(..) | Event::Mend(..) | Event::Look(_) => {}
             Event::Stall(_) => {
                 let length = Duration::from_millis(self.below(120));
-                self.stalled_until[router] = at + length;
+                if self.stalled_until[router] <= at {
+                    self.stalled_from[router] = at;
+                }
+                self.stalled_until[router] = self.stalled_until[router].max(at + length);
             }
             Event::Claim(_, claim) => {
                 self.claims[router] = claim;
@@ -85,6 +138,8 @@ impl World {
             }
         }
         self.check(router, &before, event, &out);
+        self.tell(router);
+        self.look(router);
         self.carry_out(router, before.deadline(), &out);
         true
     }
@@ -114,7 +169,11 @@ impl World {
         let left = after.deadline.map(|deadline| deadline.saturating_duration_since(self.now));
         match after.state {
             State::Initialize => assert_eq!(left, None),
-            State::Backup => assert!(left.unwrap() <= 4 * INTERVAL, "{left:?}"),
+            // Another interval may be forged, too, and be heeded where the mesh is silent.
+            State::Backup => {
+                let intervals = if self.confirming.is_some() { 8 } else { 4 };
+                assert!(left.unwrap() <= intervals * INTERVAL, "{left:?}");
+            }
             State::Active => assert!(left.unwrap() <= INTERVAL, "{left:?}"),
         }
         if before.state == after.state {
@@ -157,7 +216,8 @@ fn address(router: usize) -> IpAddr {
     IpAddr::from([10, 0, 0, router as u8 + 1])
 }
 
-fn run(seed: u64, length: Duration, preempt: bool) -> (u64, u64) {
+/// `unicast`: with a mesh that confirms, and one who forges.
+fn run(seed: u64, length: Duration, preempt: bool, unicast: bool) -> World {
     let start = Instant::now();
     let config = MachineConfig { interval: INTERVAL, preempt, preempt_delay: Duration::ZERO };
     let mut world = World {
@@ -172,13 +232,21 @@ fn run(seed: u64, length: Duration, preempt: bool) -> (u64, u64) {
         loss_percent: 0,
         transitions: 0,
         packets: 0,
+        stalled_from: vec![start; ROUTERS],
+        confirming: unicast.then(|| Confirming::new(start)),
     };
     for router in 0..ROUTERS {
         let mut out = Vec::new();
         world.routers[router].set_claim(Some(world.claims[router]), start, &mut out);
         world.routers[router].start(start, &mut out);
         world.carry_out(router, None, &out);
+        world.tell(router);
     }
+    // Before it begins, all have heard of each other.
+    if unicast {
+        world.connect_all();
+    }
+    while world.step(start + INTERVAL) {}
     while world.now < start + length {
         world.loss_percent = world.below(21);
         for _ in 0..world.below(20) {
@@ -192,6 +260,10 @@ fn run(seed: u64, length: Duration, preempt: bool) -> (u64, u64) {
             let claim = [PRIORITY_WEAK, 100, 150, 200, 254][world.below(5) as usize];
             world.push(world.now + Duration::from_millis(at), Event::Claim(router, claim));
         }
+        if unicast {
+            world.forge(TROUBLE + CALM);
+            world.break_lines();
+        }
         let until = world.now + TROUBLE;
         while world.step(until) {}
         world.loss_percent = 0;
@@ -199,17 +271,21 @@ fn run(seed: u64, length: Duration, preempt: bool) -> (u64, u64) {
         while world.step(until) {}
         world.settled();
     }
-    (world.packets, world.transitions)
+    world
+}
+
+fn length() -> Duration {
+    let long = std::env::var("SKEP_TEST_LONG").is_ok_and(|value| value == "1");
+    Duration::from_secs(if long { 24 * 3600 } else { 3600 })
 }
 
 #[test]
 fn with_loss_and_stalls_no_state_comes_that_the_rfc_does_not_allow() {
-    let long = std::env::var("SKEP_TEST_LONG").is_ok_and(|value| value == "1");
-    let length = Duration::from_secs(if long { 24 * 3600 } else { 3600 });
     for (seed, preempt) in [(7, true), (8, false)] {
-        let (packets, transitions) = run(seed, length, preempt);
+        let World { packets, transitions, .. } = run(seed, length(), preempt, false);
         eprintln!(
-            "measure: {length:?} at 10 ms: {packets} packets, {transitions} transitions, none forbidden"
+            "measure: {:?} at 10 ms: {packets} packets, {transitions} transitions, none forbidden",
+            length()
         );
         assert!(transitions > 10, "too calm to show anything");
     }
