@@ -3,6 +3,8 @@
 //! Of a key its SHA-256 is known and nothing else: that is what a presented one is looked up by, so that nothing here
 //! is compared with a secret. A key that was made here is `skp_`, 256 bits and a checksum; others may be given.
 
+pub mod jwt;
+
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
