@@ -68,3 +68,6 @@ impl Refused {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -253,3 +253,6 @@ fn bytes(text: &str) -> Result<Vec<u8>, String> {
     let fault = || "expected is base64url, without padding".to_owned();
     fits.then(|| jwt::decode(text.as_bytes())).flatten().ok_or_else(fault)
 }
+
+#[cfg(test)]
+mod tests;
