@@ -11,11 +11,14 @@ mod ready;
 mod routed;
 
 use std::borrow::Cow;
+use std::cell::RefCell;
+use std::hash::RandomState;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use skep_console::ProblemKind;
 use skep_console::problem::{self, PROBLEM_JSON};
+use skep_gateway::auth::jwt::Verified;
 use skep_gateway::policy::Client;
 
 use crate::core::routes::Via;
@@ -173,11 +176,13 @@ impl Answer {
 pub struct Gateway {
     worker: Rc<Worker>,
     dispatches: Rc<Dispatches>,
+    /// Tokens that this core has seen to hold.
+    verified: RefCell<Verified>,
 }
 
 impl Gateway {
     pub fn new(worker: Rc<Worker>, dispatches: Rc<Dispatches>) -> Self {
-        Self { worker, dispatches }
+        Self { worker, dispatches, verified: RefCell::new(Verified::new(RandomState::new())) }
     }
 
     pub fn judge(&self, asked: Asked<'_>) -> Verdict {
@@ -211,7 +216,9 @@ impl Gateway {
     /// Whether who has a way by a route that wanted to know who asks could still prove it.
     pub fn still_may(&self, via: &Via) -> bool {
         // Without any routes, there is nobody to prove anything.
-        self.dispatches.routed().is_some_and(|routed| via.is_still_proved(&routed.held.0.table.consumers))
+        self.dispatches
+            .routed()
+            .is_some_and(|routed| via.is_still_proved(&routed.held.0.table.consumers, unix_s()))
     }
 
     /// The answer that is the balancer's own, whatever is configured; None where the request asks for another.
@@ -254,6 +261,11 @@ impl Gateway {
         }
         plan
     }
+}
+
+/// The second of Unix time; before there was any, a time at which all tokens are over.
+pub(crate) fn unix_s() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(u64::MAX, |it| it.as_secs())
 }
 
 #[cfg(test)]

@@ -153,10 +153,11 @@ impl Metrics {
         let readings: [(&Labels<'_>, u64); 2] =
             [(&[("result", "taken")], taken), (&[("result", "refused")], refused)];
         counter(encoder, "gateway_readings", "Times that the gateway's document was read", &readings)?;
-        let refused: [(&Labels<'_>, u64); 4] = [
+        let refused: [(&Labels<'_>, u64); 5] = [
             (&[("reason", "missing")], self.sum(|it| &it.auth_missing)),
             (&[("reason", "several")], self.sum(|it| &it.auth_several)),
             (&[("reason", "unknown")], self.sum(|it| &it.auth_unknown)),
+            (&[("reason", "token")], self.sum(|it| &it.auth_token)),
             (&[("reason", "group")], self.sum(|it| &it.auth_group)),
         ];
         counter(
@@ -166,8 +167,12 @@ impl Metrics {
             &refused,
         )?;
         let (count, services) = (routes.table.routes.len(), routes.pools.len() - 1);
-        let gauges: [(&str, &str, f64); 4] = [
+        let (kept, kept_bytes) = (self.sum(|it| &it.tokens_kept), self.sum(|it| &it.tokens_kept_bytes));
+        let gauges: [(&str, &str, f64); 7] = [
             ("gateway_consumers", "Consumers that are in force", routes.table.consumers.count() as f64),
+            ("gateway_issuers", "Issuers that are in force", routes.table.consumers.issuers().0.len() as f64),
+            ("gateway_tokens_kept", "Tokens that cores have seen to hold and keep", kept as f64),
+            ("gateway_tokens_kept_bytes", "Bytes that they take", kept_bytes as f64),
             ("gateway_routes", "Routes that are in force", count as f64),
             ("gateway_services", "Services that are in force", services as f64),
             (

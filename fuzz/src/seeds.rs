@@ -5,7 +5,7 @@
 
 mod gateway;
 
-pub use self::gateway::{gateway_documents, gateway_frames, gateway_lines, gateway_paths};
+pub use self::gateway::{gateway_documents, gateway_frames, gateway_lines, gateway_paths, gateway_tokens};
 
 use std::path::Path;
 

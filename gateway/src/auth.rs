@@ -1,14 +1,20 @@
-//! Who asks: the keys that consumers have, how a request presents one, and who it is then. Pure.
+//! Who asks: the keys that consumers have, the tokens that issuers sign (`jwt`), how a request presents one, and who it is then (`consumers`).
+//! Pure.
 //!
 //! Of a key its SHA-256 is known and nothing else: that is what a presented one is looked up by, so that nothing here
 //! is compared with a secret. A key that was made here is `skp_`, 256 bits and a checksum; others may be given.
 
+mod consumers;
+pub mod jwt;
+mod known;
+
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
 use sha2::{Digest as _, Sha256};
 
+pub use self::consumers::{Consumers, Denied, Proof};
+pub use self::known::Known;
 use crate::fields;
 use crate::query;
 
@@ -128,10 +134,11 @@ pub struct Consumer {
     pub keys: Vec<Key>,
 }
 
-/// Who is to prove what to a route.
+/// Who is to prove what to a route: by a key or a token, whichever of them it takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Auth {
-    pub keys: Keys,
+    pub keys: Option<Keys>,
+    pub tokens: Option<Tokens>,
     /// In order: who asks is in one of them. None: any consumer.
     pub groups: Vec<String>,
 }
@@ -147,39 +154,66 @@ pub struct Keys {
     pub query: Option<String>,
 }
 
+/// Whose tokens a route takes, in `Authorization: Bearer TOKEN` and nowhere else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tokens {
+    /// Names of issuers, in order, of which each says another `iss`.
+    pub issuers: Vec<String>,
+    /// The service gets the token, too.
+    pub forward: bool,
+}
+
 impl Default for Keys {
     fn default() -> Self {
         Self { header: HEADER.to_owned(), authorization: true, query: None }
     }
 }
 
-/// The keys that a request presents.
+/// What a request presents, where it may be one thing or the other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Credential<'a> {
+    text: Cow<'a, [u8]>,
+    is_key: bool,
+    is_token: bool,
+}
+
+/// All that a request presents.
 #[derive(Debug, PartialEq, Eq)]
 enum Presented<'a> {
     None,
-    One(Cow<'a, [u8]>),
+    One(Credential<'a>),
     /// More than one, which differ: whoever reads another than we do would know another consumer.
     Several,
 }
 
 impl<'a> Presented<'a> {
-    fn and(self, key: Cow<'a, [u8]>) -> Self {
+    fn and(self, other: Credential<'a>) -> Self {
         match self {
-            Self::None => Self::One(key),
-            Self::One(other) if other == key => Self::One(other),
+            Self::None => Self::One(other),
+            Self::One(it) if it.text == other.text => Self::One(Credential {
+                is_key: it.is_key || other.is_key,
+                is_token: it.is_token || other.is_token,
+                text: it.text,
+            }),
             _ => Self::Several,
         }
     }
 }
 
-impl Keys {
-    /// The key that stands in a field, if one does.
-    fn of_field<'a>(&self, name: &[u8], value: &'a [u8]) -> Option<&'a [u8]> {
-        if name.eq_ignore_ascii_case(self.header.as_bytes()) {
-            return Some(value);
+impl Auth {
+    /// What stands in a field of one that proves who asks, if it does.
+    fn of_field<'a>(&self, name: &[u8], value: &'a [u8]) -> Option<Credential<'a>> {
+        let of = |text: &'a [u8], is_key, is_token| Credential { text: text.into(), is_key, is_token };
+        if self.keys.as_ref().is_some_and(|it| name.eq_ignore_ascii_case(it.header.as_bytes())) {
+            return Some(of(value, true, false));
         }
-        let may_have = self.authorization && name.eq_ignore_ascii_case(b"authorization");
-        may_have.then(|| of_authorization(value)).flatten()
+        if !name.eq_ignore_ascii_case(b"authorization") {
+            return None;
+        }
+        let has_keys = self.keys.as_ref().is_some_and(|it| it.authorization);
+        let (is_bearer, text) = of_authorization(value)?;
+        let is_token = is_bearer && self.tokens.is_some();
+        (has_keys || is_token).then(|| of(text, has_keys, is_token))
     }
 
     fn presented<'a>(
@@ -187,38 +221,41 @@ impl Keys {
         fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,
         query: &'a [u8],
     ) -> Presented<'a> {
-        let in_fields = fields.filter_map(|(name, value)| self.of_field(name, value).map(Cow::Borrowed));
+        let in_fields = fields.filter_map(|(name, value)| self.of_field(name, value));
         let found = in_fields.fold(Presented::None, Presented::and);
-        match &self.query {
-            Some(name) => query::values(query, name).fold(found, Presented::and),
+        let in_query = |text| Credential { text, is_key: true, is_token: false };
+        match self.query() {
+            Some(name) => query::values(query, name).map(in_query).fold(found, Presented::and),
             None => found,
         }
     }
 
-    /// What a 401 says of how to prove it: RFC 6750 has words for a bearer's token, nobody for other fields.
-    pub fn challenge(&self, denied: Denied) -> String {
-        match (self.authorization, denied) {
-            (true, Denied::Missing) => "Bearer realm=\"skep\"".to_owned(),
-            (true, Denied::Several) => "Bearer realm=\"skep\", error=\"invalid_request\"".to_owned(),
-            (true, _) => "Bearer realm=\"skep\", error=\"invalid_token\"".to_owned(),
-            (false, _) => format!("ApiKey realm=\"skep\", header=\"{}\"", self.header),
-        }
+    /// The parameter of the query that may have a key.
+    pub fn query(&self) -> Option<&String> {
+        self.keys.as_ref()?.query.as_ref()
     }
-}
 
-/// The key behind one of the schemes that have keys.
-fn of_authorization(value: &[u8]) -> Option<&[u8]> {
-    let end = value.iter().position(|b| matches!(b, b' ' | b'\t')).unwrap_or(value.len());
-    let (scheme, key) = value.split_at(end);
-    let has_keys = scheme.eq_ignore_ascii_case(b"bearer") || scheme.eq_ignore_ascii_case(b"apikey");
-    has_keys.then(|| key.trim_ascii())
-}
-
-impl Auth {
-    /// Whether a field of a request ends here: one that has a key, and any with `_` or another sign in its name that
-    /// some servers read as `-`.
+    /// Whether a field of a request ends here: one that proves who asks, and any with `_` or another sign in its name
+    /// that some servers read as `-`.
     pub fn drops(&self, name: &[u8], value: &[u8]) -> bool {
-        !is_plain(name) || self.keys.of_field(name, value).is_some()
+        let goes_on = |it: Credential<'_>| !it.is_key && self.tokens.as_ref().is_some_and(|it| it.forward);
+        !is_plain(name) || self.of_field(name, value).is_some_and(|it| !goes_on(it))
+    }
+
+    /// What a 401 says of how to prove it: RFC 6750 has words for a bearer's token, nobody for other fields.
+    pub fn challenge(&self, denied: &Denied) -> String {
+        const BEARER: &str = "Bearer realm=\"skep\"";
+        match (&self.keys, denied) {
+            (Some(keys), _) if !keys.authorization && self.tokens.is_none() => {
+                format!("ApiKey realm=\"skep\", header=\"{}\"", keys.header)
+            }
+            (_, Denied::Missing) => BEARER.to_owned(),
+            (_, Denied::Several) => format!("{BEARER}, error=\"invalid_request\""),
+            (_, Denied::Token(refused)) => {
+                format!("{BEARER}, error=\"invalid_token\", error_description=\"{}\"", refused.why())
+            }
+            (_, Denied::Unknown | Denied::Group(_)) => format!("{BEARER}, error=\"invalid_token\""),
+        }
     }
 
     fn is_for(&self, consumer: &Known) -> bool {
@@ -227,113 +264,33 @@ impl Auth {
     }
 }
 
+/// What stands behind one of the schemes that have keys or tokens, and whether that is the one of tokens.
+fn of_authorization(value: &[u8]) -> Option<(bool, &[u8])> {
+    let end = value.iter().position(|b| matches!(b, b' ' | b'\t')).unwrap_or(value.len());
+    let (scheme, text) = value.split_at(end);
+    let is_bearer = scheme.eq_ignore_ascii_case(b"bearer");
+    (is_bearer || scheme.eq_ignore_ascii_case(b"apikey")).then(|| (is_bearer, text.trim_ascii()))
+}
+
 impl fmt::Display for Auth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Keys { header, authorization, query } = &self.keys;
-        write!(f, "a key in {header}")?;
-        if *authorization {
-            f.write_str(", or Authorization: Bearer")?;
+        if let Some(Keys { header, authorization, query }) = &self.keys {
+            write!(f, "a key in {header}")?;
+            if *authorization {
+                f.write_str(", or Authorization: Bearer")?;
+            }
+            if let Some(name) = query {
+                write!(f, ", or ?{name}")?;
+            }
         }
-        if let Some(name) = query {
-            write!(f, ", or ?{name}")?;
+        if let Some(tokens) = &self.tokens {
+            let or = if self.keys.is_some() { "; or " } else { "" };
+            write!(f, "{or}a token of {} in Authorization: Bearer", tokens.issuers.join(" or "))?;
         }
         match self.groups.as_slice() {
             [] => Ok(()),
             groups => write!(f, "; of a consumer in {}", groups.join(", ")),
         }
-    }
-}
-
-/// Why a request goes nowhere.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Denied {
-    /// It presents no key.
-    Missing,
-    /// It presents several.
-    Several,
-    /// Nobody has the key that it presents.
-    Unknown,
-    /// The consumer at this place is in none of the groups.
-    Group(usize),
-}
-
-/// A consumer as requests are told of it.
-#[derive(Debug)]
-pub struct Known {
-    pub name: String,
-    /// Tells it from others wherever the document is known.
-    pub id: u64,
-    groups: Vec<String>,
-    /// They in one text.
-    pub groups_said: String,
-}
-
-/// Who asks, and by which key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Proof {
-    /// The consumer's place.
-    pub consumer: usize,
-    pub key: KeyDigest,
-}
-
-/// All consumers, by what they prove.
-#[derive(Debug, Default)]
-pub struct Consumers {
-    list: Vec<Known>,
-    by_key: HashMap<KeyDigest, usize>,
-}
-
-impl Consumers {
-    /// Of which no two have the same key.
-    pub fn new(consumers: BTreeMap<String, Consumer>) -> Self {
-        let mut all = Self::default();
-        for (at, (name, Consumer { groups, keys })) in consumers.into_iter().enumerate() {
-            all.by_key.extend(keys.into_iter().map(|key| (key.digest, at)));
-            let groups_said = groups.join(",");
-            let id = digest_begin(name.as_bytes());
-            all.list.push(Known { name, id, groups, groups_said });
-        }
-        all
-    }
-
-    pub fn count(&self) -> usize {
-        self.list.len()
-    }
-
-    pub fn get(&self, at: usize) -> Option<&Known> {
-        self.list.get(at)
-    }
-
-    /// Who sent these fields and this query, where the route is for it.
-    pub fn authenticate<'a>(
-        &self,
-        auth: &Auth,
-        fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,
-        query: &'a [u8],
-    ) -> Result<Proof, Denied> {
-        let key = match auth.keys.presented(fields, query) {
-            Presented::None => return Err(Denied::Missing),
-            Presented::Several => return Err(Denied::Several),
-            Presented::One(key) => key,
-        };
-        // What can be nobody's is not hashed: a head has room for much.
-        let can_be = (KEY_BYTES_MIN..=KEY_BYTES_MAX).contains(&key.len());
-        let found = can_be.then(|| self.of_key(KeyDigest::of(&key))).flatten();
-        let proof = found.ok_or(Denied::Unknown)?;
-        if self.get(proof.consumer).is_some_and(|it| auth.is_for(it)) {
-            return Ok(proof);
-        }
-        Err(Denied::Group(proof.consumer))
-    }
-
-    /// Whether who proved that before, to a route that asked for that, could again.
-    pub fn still_hold(&self, auth: &Auth, name: &str, key: KeyDigest) -> bool {
-        let now = self.of_key(key).and_then(|it| self.get(it.consumer));
-        now.is_some_and(|it| it.name == name && auth.is_for(it))
-    }
-
-    fn of_key(&self, key: KeyDigest) -> Option<Proof> {
-        self.by_key.get(&key).map(|at| Proof { consumer: *at, key })
     }
 }
 

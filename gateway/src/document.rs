@@ -1,14 +1,16 @@
-//! The document: services, routes and consumers by their names. All of it holds, or nothing does.
+//! The document: services, routes, consumers and issuers by their names. All of it holds, or nothing does.
 //!
-//! `service`, `route` and `consumer` read one object each; here is what holds between them. What two of them say of the same
+//! `service`, `route`, `consumer` and `issuer` read one object each; here is what holds between them. What two of them say of the same
 //! requests is `table`'s to see.
 
 mod auth;
 pub(crate) mod consumer;
+mod issuer;
 mod limits;
 mod methods;
 mod origins;
 mod route;
+pub(crate) mod secrets;
 mod service;
 mod target;
 mod tls;
@@ -16,22 +18,26 @@ mod tls;
 use std::collections::{BTreeMap, HashMap};
 
 pub use self::consumer::{GROUPS_MAX, KEYS_MAX};
+pub use self::issuer::ISSUER_KEYS_MAX;
 pub use self::limits::LIMITS_MAX;
 pub use self::route::{Match, Route, To};
 pub use self::service::{Host, Probe, SKEP, Service};
 pub use self::target::{Target, TargetHost};
 pub use self::tls::Tls;
 use crate::auth::Consumer;
+use crate::auth::jwt::Issuer;
 use crate::fault::{Fault, Faults, Refused, below};
+use crate::names::is_name;
 use crate::reader::Spot;
 use crate::value::Value;
 
+pub use crate::names::NAME_BYTES_MAX;
 pub use crate::value::DOCUMENT_BYTES_MAX;
 
-/// Most services, routes and consumers together.
+/// Most services, routes, consumers and issuers together.
 pub const OBJECTS_MAX: usize = 32_768;
-/// Longest name of an object, in bytes.
-pub const NAME_BYTES_MAX: usize = 64;
+/// Most issuers: each key of theirs is made ready at each change.
+pub const ISSUERS_MAX: usize = 256;
 
 /// What becomes of what no route matches.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -50,6 +56,7 @@ pub struct Document {
     pub services: BTreeMap<String, Service>,
     pub routes: BTreeMap<String, Route>,
     pub consumers: BTreeMap<String, Consumer>,
+    pub issuers: BTreeMap<String, Issuer>,
 }
 
 impl Document {
@@ -73,12 +80,24 @@ impl Document {
         let services = fields.take("services").map(|it| it.members(faults)).unwrap_or_default();
         let routes = fields.take("routes").map(|it| it.members(faults)).unwrap_or_default();
         let consumers = fields.take("consumers").map(|it| it.members(faults)).unwrap_or_default();
+        let issuers = fields.take("issuers").map(|it| it.members(faults)).unwrap_or_default();
         fields.end(faults);
-        let count = services.len() + routes.len() + consumers.len();
+        let count = services.len() + routes.len() + consumers.len() + issuers.len();
         if count > OBJECTS_MAX {
-            let fault = format!("{count} services, routes and consumers are too many: at most {OBJECTS_MAX}");
+            let fault = format!(
+                "{count} services, routes, consumers and issuers are too many: at most {OBJECTS_MAX}"
+            );
             faults.add("", fault);
             return document;
+        }
+        if issuers.len() > ISSUERS_MAX {
+            faults.add("/issuers", format!("{} issuers are too many: at most {ISSUERS_MAX}", issuers.len()));
+            return document;
+        }
+        for (name, spot) in issuers {
+            check_name(name, &spot, faults);
+            let read = issuer::read(&spot, faults);
+            document.issuers.insert(name.to_owned(), read);
         }
         for (name, spot) in services {
             check_name(name, &spot, faults);
@@ -91,6 +110,7 @@ impl Document {
             check_name(name, &spot, faults);
             let route = Route::read(&spot, faults);
             route.check_services(&document.services, &spot.pointer, faults);
+            route.check_issuers(&document.issuers, &spot.pointer, faults);
             document.routes.insert(name.to_owned(), route);
         }
         let mut owners = HashMap::new();
@@ -119,8 +139,7 @@ fn check_name(name: &str, spot: &Spot<'_>, faults: &mut Faults) {
 
 /// The name of an object or of a group.
 fn name(text: &str) -> Result<String, String> {
-    let is_letter = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
-    if (1..=NAME_BYTES_MAX).contains(&text.len()) && text.bytes().all(is_letter) {
+    if is_name(text) {
         return Ok(text.to_owned());
     }
     Err(format!("a name is 1 to {NAME_BYTES_MAX} letters, digits, '-', '.' and '_'"))

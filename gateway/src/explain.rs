@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::auth::Denied;
+use crate::auth::{Denied, Proof};
 use crate::document::{To, Unmatched};
 use crate::policy::{Client, Redirect, Refusal};
 use crate::table::{Asked, Entry, Table};
@@ -69,8 +69,8 @@ impl fmt::Display for Explained {
 }
 
 impl Question {
-    /// As it would be judged by this table.
-    pub fn explain(&self, table: &Table) -> Explained {
+    /// As it would be judged by this table, in this second of Unix time.
+    pub fn explain(&self, table: &Table, now_s: u64) -> Explained {
         let without = |outcome: String| Explained {
             route: None,
             auth: None,
@@ -101,9 +101,9 @@ impl Question {
             };
         };
         let client = Client { ip: self.from, secure: scheme == "https" };
-        let (who, denied) = match self.who(table, entry, query) {
+        let (who, denied) = match self.who(table, entry, query, now_s) {
             Ok(who) => (who, None),
-            Err(denied @ Denied::Group(at)) => (Some(at), Some(denied)),
+            Err(Denied::Group(proof)) => (Some(proof.clone()), Some(Denied::Group(proof))),
             Err(denied) => (None, Some(denied)),
         };
         // Not even where a balancer would send it back to who came by plain HTTP: this is shown to people.
@@ -111,18 +111,18 @@ impl Question {
         let query = left.as_deref().map_or(query.into(), String::from_utf8_lossy);
         let (outcome, goes) = outcome(entry, client, denied, &host, &format!("{path}{query}"));
         let sent = goes.then(|| format!("{}{query}", entry.path_sent(&path)));
-        let consumer = who.and_then(|at| table.consumers.get(at)).map(|it| it.name.clone());
+        let consumer = who.as_ref().and_then(|it| table.consumers.known(it)).map(|it| it.name.clone());
         let auth = entry.route.policies.auth.as_ref().map(ToString::to_string);
         let limits = entry.route.policies.limits.iter().map(ToString::to_string).collect();
         Explained { route: Some(entry.name.clone()), auth, consumer, limits, outcome, sent }
     }
 
-    /// The place of the consumer who asks, where the route wants to know.
-    fn who(&self, table: &Table, entry: &Entry, query: &str) -> Result<Option<usize>, Denied> {
+    /// Who asks, where the route wants to know.
+    fn who(&self, table: &Table, entry: &Entry, query: &str, now_s: u64) -> Result<Option<Proof>, Denied> {
         let Some(auth) = &entry.route.policies.auth else { return Ok(None) };
         let fields = self.headers.iter().filter_map(|it| it.split_once(':'));
         let fields = fields.map(|(name, value)| (name.trim().as_bytes(), value.trim().as_bytes()));
-        table.consumers.authenticate(auth, fields, query.as_bytes()).map(|it| Some(it.consumer))
+        table.consumers.authenticate(auth, None, now_s, fields, query.as_bytes()).map(Some)
     }
 }
 
@@ -135,19 +135,14 @@ fn outcome(
     target: &str,
 ) -> (String, bool) {
     let redirected = |it: &Redirect| (format!("{}: {}", it.status, it.location(client, host, target)), false);
-    match (entry.route.policies.refusal(client), &entry.route.to) {
+    let refusal = entry.route.policies.refusal(client);
+    if let (None, Some(denied)) = (&refusal, denied) {
+        return (denied_in_words(entry, &denied), false);
+    }
+    match (refusal, &entry.route.to) {
         (Some(Refusal::Maintenance { .. }), _) => ("503: closed for maintenance".into(), false),
         (Some(Refusal::Address), _) => (format!("403: not for {}", client.ip), false),
         (Some(Refusal::Insecure), _) => redirected(&Redirect::to_https()),
-        (None, _) if denied.is_some() => {
-            let why = match denied {
-                Some(Denied::Missing) => "401: no key",
-                Some(Denied::Several) => "401: several keys that differ",
-                Some(Denied::Group(_)) => "403: in none of the groups",
-                Some(Denied::Unknown) | None => "401: a key that nobody has",
-            };
-            (why.into(), false)
-        }
         (None, To::Redirect(redirect)) => redirected(redirect),
         (None, To::Services(to)) => {
             let weighted = |(name, weight): &(String, u32)| format!("{name} ({weight})");
@@ -160,10 +155,29 @@ fn outcome(
     }
 }
 
+fn denied_in_words(entry: &Entry, denied: &Denied) -> String {
+    let auth = entry.route.policies.auth.as_ref();
+    let (one, several) = match auth.map(|it| (it.keys.is_some(), it.tokens.is_some())) {
+        Some((false, true)) => ("token", "tokens"),
+        Some((true, true)) => ("key or token", "keys or tokens"),
+        _ => ("key", "keys"),
+    };
+    match denied {
+        Denied::Missing => format!("401: no {one}"),
+        Denied::Several => format!("401: several {several} that differ"),
+        Denied::Unknown => "401: a key that nobody has".to_owned(),
+        Denied::Token(refused) => format!("401: a token: {}", refused.why()),
+        Denied::Group(_) => "403: in none of the groups".to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use aws_lc_rs::hmac;
+
     use super::*;
     use crate::Document;
+    use crate::auth::jwt::encode;
 
     const LIMITED: &str = "5 per minute, 1 at once, by address";
 
@@ -202,7 +216,7 @@ mod tests {
             let limits = if route.as_deref() == Some("inner") { vec![LIMITED.to_owned()] } else { vec![] };
             let expected =
                 Explained { route, auth: None, consumer: None, limits, outcome: outcome.into(), sent };
-            assert_eq!(question.explain(&table), expected, "{url}");
+            assert_eq!(question.explain(&table, 0), expected, "{url}");
         }
     }
 
@@ -225,7 +239,7 @@ mod tests {
         let explain = |url: &str, headers: &[&str]| {
             let headers = headers.iter().map(|it| (*it).to_owned()).collect();
             let from = loopback();
-            Question { url: url.into(), method: get(), headers, from }.explain(&table)
+            Question { url: url.into(), method: get(), headers, from }.explain(&table, 0)
         };
         let answer = explain("http://a.test/moved?a=1&apikey=0123456789abcdef", &[]);
         assert_eq!(answer.outcome, "302: http://b.test/moved?a=1");
@@ -247,6 +261,43 @@ mod tests {
             let answer = explain("http://a.test/x", headers);
             assert_eq!((answer.consumer.as_deref(), &*answer.outcome), (consumer, outcome), "{headers:?}");
             assert_eq!(answer.sent, None);
+        }
+    }
+
+    #[test]
+    fn a_token_is_explained_by_its_issuer_and_told_to_nobody() {
+        let document = r#"
+            [issuers.corp]
+            iss = "https://corp.test/"
+            aud = "any"
+            groups = "roles"
+            keys = [{secret = "a hidden secret of thirty-two bytes"}]
+            [routes.app]
+            service = "skep"
+            auth = {jwt = ["corp"], groups = ["staff"]}
+        "#;
+        let table = Table::compile(Document::read(document).unwrap()).unwrap();
+        let token = |sub: &str, roles: &str| {
+            let claims =
+                format!(r#"{{"iss":"https://corp.test/","sub":"{sub}","exp":1000,"roles":"{roles}"}}"#);
+            let signed = format!("{}.{}", encode(br#"{"alg":"HS256"}"#), encode(claims.as_bytes()));
+            let key = hmac::Key::new(hmac::HMAC_SHA256, b"a hidden secret of thirty-two bytes");
+            format!("authorization: Bearer {signed}.{}", encode(hmac::sign(&key, signed.as_bytes()).as_ref()))
+        };
+        for (headers, now_s, consumer, outcome) in [
+            (vec![], 7, None, "401: no token"),
+            (vec![token("a", "staff")], 7, Some("corp/a"), "skep"),
+            (vec![token("b", "other")], 7, Some("corp/b"), "403: in none of the groups"),
+            (vec![token("a", "staff")], 1030, None, "401: a token: its time is over"),
+            (vec![token("a", "staff"), token("b", "staff")], 7, None, "401: several tokens that differ"),
+        ] {
+            let question =
+                Question { url: "http://a.test/x".into(), method: get(), headers, from: loopback() };
+            let answer = question.explain(&table, now_s);
+            assert_eq!((answer.consumer.as_deref(), &*answer.outcome), (consumer, outcome));
+            let auth = "a token of corp in Authorization: Bearer; of a consumer in staff";
+            assert_eq!(answer.auth.as_deref(), Some(auth));
+            assert!(!answer.to_string().contains("eyJ"), "{answer}");
         }
     }
 }

@@ -1,18 +1,19 @@
 //! A document as it is kept and changed: the tree that was written, which holds as a whole, in one form. Keys go in,
-//! and what is kept of each is its digest: who reads a document can be nobody by it.
+//! and what is kept of each is its digest: who reads a document can be nobody by it. Secrets of issuers are kept, and shown
+//! to nobody.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use serde::Serialize;
 
-use crate::document::{Document, consumer};
+use crate::document::{Document, consumer, secrets};
 use crate::fault::Refused;
 use crate::table::Table;
 use crate::value::{DOCUMENT_BYTES_MAX, Value};
 
 /// The kinds of objects, as a document names them.
-pub const KINDS: [&str; 3] = ["consumers", "routes", "services"];
+pub const KINDS: [&str; 4] = ["consumers", "issuers", "routes", "services"];
 
 /// A document that holds.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,6 +46,23 @@ impl Kept {
         Self::judged(Value::of_document(text)?)
     }
 
+    /// The same of one that may name secrets which `before` has, by what was shown of them.
+    pub fn read_after(text: &str, before: &Self) -> Result<Self, Refused> {
+        let mut tree = Value::of_document(text)?;
+        secrets::put_back(&mut tree, &before.0);
+        Self::judged(tree)
+    }
+
+    /// The same where nobody knows which secrets there are: those that are only named are taken for granted.
+    pub fn read_alone(text: &str) -> Result<Self, Refused> {
+        let mut tree = Value::of_document(text)?;
+        let mut judged = tree.clone();
+        secrets::stand_in(&mut judged);
+        Document::judge(&judged).and_then(Table::judge)?;
+        consumer::keep(&mut tree);
+        Ok(Self(tree))
+    }
+
     /// One that was looked at before it was kept, maybe by another version: none where it is no tree at all.
     pub fn trusted(json: &str) -> Option<Self> {
         Value::of_document(json).ok().map(Self)
@@ -64,6 +82,17 @@ impl Kept {
     /// JSON, in one form for all that say the same; none where that is larger than a document may be.
     pub fn json(&self) -> Option<String> {
         serde_json::to_string(&self.0).ok().filter(|json| json.len() <= DOCUMENT_BYTES_MAX)
+    }
+
+    pub fn has_secrets(&self) -> bool {
+        secrets::has_some(&self.0)
+    }
+
+    /// The same without its secrets: what is shown to who reads it.
+    pub fn shown(&self) -> Self {
+        let mut tree = self.0.clone();
+        secrets::hide(&mut tree);
+        Self(tree)
     }
 
     /// One object, as JSON.
@@ -96,6 +125,7 @@ impl Kept {
                 (Entry::Vacant(_), None) => {}
             }
         }
+        secrets::put_back(&mut tree, &self.0);
         Self::judged(tree)
     }
 

@@ -21,6 +21,7 @@ pub mod fields;
 pub mod host;
 pub mod kept;
 pub mod limit;
+mod names;
 pub mod path;
 pub mod policy;
 pub mod query;

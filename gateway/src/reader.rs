@@ -69,10 +69,18 @@ impl<'a> Spot<'a> {
 
     /// The same of a list that has one at least: an empty one might mean all or none.
     pub fn some_items(&self, most: usize, faults: &mut Faults) -> Vec<Spot<'a>> {
-        if matches!(self.value, Value::List(items) if items.is_empty()) {
+        if self.is_list_of_none() {
             faults.add(&self.pointer, "an empty list may mean all or none: leave it out for all");
         }
         self.items(most, faults)
+    }
+
+    pub fn is_list(&self) -> bool {
+        matches!(self.value, Value::List(_))
+    }
+
+    pub fn is_list_of_none(&self) -> bool {
+        matches!(self.value, Value::List(items) if items.is_empty())
     }
 
     pub fn is_switch(&self) -> bool {

@@ -81,7 +81,7 @@ impl Table {
         let mut table = Self {
             unmatched: document.unmatched,
             services: [nodes].into_iter().chain(document.services).collect(),
-            consumers: Consumers::new(document.consumers),
+            consumers: Consumers::new(document.consumers, document.issuers),
             ..Self::default()
         };
         let places: HashMap<&str, usize> =
@@ -97,7 +97,7 @@ impl Table {
             Entry { name, route, services }
         };
         table.routes = document.routes.into_iter().map(entry).collect();
-        let params = table.routes.iter().filter_map(|it| it.route.policies.auth.as_ref()?.keys.query.clone());
+        let params = table.routes.iter().filter_map(|it| it.route.policies.auth.as_ref()?.query().cloned());
         table.key_params = params.collect::<BTreeSet<_>>().into_iter().collect();
         let nodes = |it: &Entry| {
             let matches = &it.route.matches;
@@ -217,7 +217,7 @@ impl Entry {
 
     /// The query that the service sees, where that is not the client's.
     pub fn query_sent(&self, query: &[u8]) -> Option<Vec<u8>> {
-        let name = self.route.policies.auth.as_ref()?.keys.query.as_ref()?;
+        let name = self.route.policies.auth.as_ref()?.query()?;
         query::without(query, &[name])
     }
 

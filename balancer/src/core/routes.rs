@@ -133,26 +133,27 @@ pub struct Via {
     answer: Option<Arc<Edits>>,
     /// What the answer says of limits.
     limits: Option<Arc<Edits>>,
-    /// The place of the consumer who asks, where the route wanted to know.
-    consumer: Option<usize>,
-    proof: Option<Proof>,
+    /// Who asks, where the route wanted to know.
+    asker: Option<Proof>,
+    /// The route is for who that is.
+    admitted: bool,
 }
 
 impl Via {
     /// `origin` is that of the page that asks, where one does.
     pub fn new(held: Rc<Held>, route: usize, service: Option<usize>, origin: Option<&[u8]>) -> Self {
         let answer = service.and_then(|_| held.0.answers[route].to(origin));
-        Self { held, route, service, answer, limits: None, consumer: None, proof: None }
+        Self { held, route, service, answer, limits: None, asker: None, admitted: false }
     }
 
-    /// The same, of the consumer at this place.
-    pub fn of_consumer(self, consumer: usize) -> Self {
-        Self { consumer: Some(consumer), ..self }
+    /// The same, of who proved that, for whom the route is not.
+    pub fn of_other(self, asker: Proof) -> Self {
+        Self { asker: Some(asker), ..self }
     }
 
     /// The same, where that was proved.
     pub fn proved(self, proof: Option<Proof>) -> Self {
-        Self { consumer: proof.map(|it| it.consumer), proof, ..self }
+        Self { admitted: proof.is_some(), asker: proof, ..self }
     }
 
     /// The same, whose answer has these fields beside what its route says.
@@ -161,18 +162,19 @@ impl Via {
         Self { limits: Some(Arc::new(Edits { add, ..Edits::default() })), ..self }
     }
 
-    /// Whether what was proved still could be, of these consumers.
-    pub fn is_still_proved(&self, by: &Consumers) -> bool {
+    /// Whether what was proved still could be in this second of Unix time, of these consumers.
+    pub fn is_still_proved(&self, by: &Consumers, now_s: u64) -> bool {
         let asked = self.entry().route.policies.auth.as_ref();
-        match (asked, self.proof, self.consumer()) {
-            (Some(auth), Some(proof), Some(consumer)) => by.still_hold(auth, &consumer.name, proof.key),
+        let proof = self.asker.as_ref().filter(|_| self.admitted);
+        match (asked, proof, self.consumer()) {
+            (Some(auth), Some(proof), Some(consumer)) => by.still_hold(auth, &consumer.name, proof, now_s),
             _ => true,
         }
     }
 
     /// Who asks, where the route wanted to know.
     pub fn consumer(&self) -> Option<&Known> {
-        self.consumer.and_then(|at| self.held.0.table.consumers.get(at))
+        self.asker.as_ref().and_then(|it| self.held.0.table.consumers.known(it))
     }
 
     pub fn entry(&self) -> &Entry {

@@ -60,11 +60,16 @@ pub struct CoreStats {
     pub answers: [Count; 6],
     /// Requests that were refused as malformed or too large.
     pub refused: Count,
-    /// Requests that a route refused for what they did not prove: no key, several, nobody's, another group's.
+    /// Requests that a route refused for what they did not prove: no key, several, nobody's, a token that proves nothing,
+    /// another group's.
     pub auth_missing: Count,
     pub auth_several: Count,
     pub auth_unknown: Count,
+    pub auth_token: Count,
     pub auth_group: Count,
+    /// Tokens that are known to hold, and bytes that they take.
+    pub tokens_kept: Count,
+    pub tokens_kept_bytes: Count,
     pub retries: Count,
     /// What is left of the budget for retries, of late.
     pub retry_tokens: Count,

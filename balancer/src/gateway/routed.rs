@@ -2,7 +2,7 @@
 
 use skep_console::ProblemKind;
 use skep_console::problem::RETRY_AFTER_S;
-use skep_gateway::auth::{Auth, Denied};
+use skep_gateway::auth::{Auth, Consumers, Denied, Proof};
 use skep_gateway::document::{To, Unmatched};
 use skep_gateway::policy::{Redirect, Refusal};
 use skep_gateway::table::Asked as Matched;
@@ -11,7 +11,7 @@ use skep_vrrp::track;
 
 use super::builtin::{self, Known};
 use super::limited::Passing;
-use super::{Answer, Asked, Gateway, Verdict};
+use super::{Answer, Asked, Gateway, Verdict, unix_s};
 use crate::core::routes::Via;
 use crate::forward::dispatches::Routed;
 use crate::wire::fields::Field;
@@ -93,13 +93,13 @@ impl Gateway {
         let mut proof = None;
         if let Some(auth) = &entry.route.policies.auth {
             let fields = head.fields.iter().map(|it| (it.name.of(buf), it.value.of(buf)));
-            match table.consumers.authenticate(auth, fields, query.as_bytes()) {
+            match self.who(&table.consumers, auth, fields, query.as_bytes()) {
                 Ok(proved) => proof = Some(proved),
                 Err(denied) => return Some(telling(&passing, self.denied(auth, denied, via(None)))),
             }
         }
         if let Some(it) = &mut passing {
-            let consumer = proof.and_then(|it| table.consumers.get(it.consumer));
+            let consumer = proof.as_ref().and_then(|it| table.consumers.known(it));
             if let Err(over) = it.of_consumer(consumer.map(|it| it.id)) {
                 return Some(it.refused(over, via(None).proved(proof)));
             }
@@ -130,23 +130,46 @@ impl Gateway {
         Some(Verdict::Forward { plan, target: Some(sent), shown: None })
     }
 
+    /// Who sent that, where the route is for it.
+    fn who<'a>(
+        &self,
+        consumers: &Consumers,
+        auth: &Auth,
+        fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+        query: &'a [u8],
+    ) -> Result<Proof, Denied> {
+        if auth.tokens.is_none() {
+            return consumers.authenticate(auth, None, 0, fields, query);
+        }
+        let (mut verified, stats) = (self.verified.borrow_mut(), &self.worker.stats);
+        let proof = consumers.authenticate(auth, Some(&mut verified), unix_s(), fields, query);
+        let (count, bytes) = verified.fill();
+        stats.tokens_kept.set(count as u64);
+        stats.tokens_kept_bytes.set(bytes as u64);
+        proof
+    }
+
     /// What is said to who does not prove what the route asks for. Nothing of the key is.
     fn denied(&self, auth: &Auth, denied: Denied, via: Via) -> Verdict {
         let stats = &self.worker.stats;
-        let (count, detail) = match denied {
+        let (count, detail) = match &denied {
+            Denied::Missing if auth.keys.is_none() => {
+                (&stats.auth_missing, "this is for who proves by a token who it is")
+            }
             Denied::Missing => (&stats.auth_missing, "this is for who proves by a key who it is"),
             Denied::Several => (&stats.auth_several, "there are several keys, which differ: send one"),
             Denied::Unknown => (&stats.auth_unknown, "nobody has this key"),
-            Denied::Group(at) => {
+            Denied::Token(refused) => (&stats.auth_token, refused.why()),
+            Denied::Group(asker) => {
                 stats.auth_group.add(1);
                 let (kind, detail) = (ProblemKind::GroupRefused, "this is not for who asks");
-                let via = via.of_consumer(at);
+                let via = via.of_other(asker.clone());
                 return Verdict::Answer(Answer::problem(kind, "Forbidden", detail, Some(via)));
             }
         };
         count.add(1);
         let problem = Answer::problem(ProblemKind::Unauthenticated, "Unauthorized", detail, Some(via));
-        let more = vec![("www-authenticate", auth.keys.challenge(denied))];
+        let more = vec![("www-authenticate", auth.challenge(&denied))];
         Verdict::Answer(Answer { more, ..problem })
     }
 }

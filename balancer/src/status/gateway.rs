@@ -29,6 +29,7 @@ struct GatewayStatus {
     services: Vec<ServiceStatus>,
     /// How many there are.
     consumers: usize,
+    issuers: usize,
 }
 
 /// What is known of the configuration that the cluster keeps.
@@ -132,5 +133,6 @@ fn status(shared: &Shared, routes: &Routes, known: Option<&Known>) -> GatewaySta
         routes: of_routes.collect(),
         services: of_services.collect(),
         consumers: routes.table.consumers.count(),
+        issuers: routes.table.consumers.issuers().0.len(),
     }
 }

@@ -9,6 +9,7 @@ use skep_gateway::Fault;
 use skep_gateway::explain::Question;
 
 use crate::config::gateway;
+use crate::gateway::unix_s;
 
 /// Says what the document is, or all that is wrong with it; whether nothing is.
 pub fn check(file: &Path, json: bool, out: &mut (dyn Write + Send)) -> Result<bool, VerbError> {
@@ -18,7 +19,8 @@ pub fn check(file: &Path, json: bool, out: &mut (dyn Write + Send)) -> Result<bo
     };
     let (routes, services, consumers) =
         (table.routes.len(), table.services.len() - 1, table.consumers.count());
-    let answer = json!({ "routes": routes, "services": services, "consumers": consumers, "faults": [] });
+    let issuers = table.consumers.issuers().0.len();
+    let answer = json!({ "routes": routes, "services": services, "consumers": consumers, "issuers": issuers, "faults": [] });
     print(out, json, &answer, &format!("{routes} routes and {services} services: nothing is wrong"))?;
     Ok(true)
 }
@@ -40,7 +42,7 @@ pub fn explain(
         Ok(table) => table,
         Err(faults) => return refuse(&faults, json, out),
     };
-    let explained = question.explain(&table);
+    let explained = question.explain(&table, unix_s());
     print(out, json, &serde_json::to_value(&explained).unwrap_or_default(), &explained.to_string())?;
     Ok(explained.sent.is_some())
 }

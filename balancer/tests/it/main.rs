@@ -12,6 +12,7 @@ mod gateway_cluster;
 mod gateway_copy;
 mod gateway_exchange;
 mod gateway_file;
+mod gateway_jwt;
 mod gateway_limits;
 mod gateway_rules;
 mod gateway_tls;

@@ -1,4 +1,4 @@
-//! Of the gateway: documents, what nodes tell of them, what balancers tell one another, paths.
+//! Of the gateway: documents, what nodes tell of them, what balancers tell one another, tokens, paths.
 
 use skep_gateway::exchange::{Body, Entry, Frame};
 use skep_gateway::limit::{Neighbours, Who};
@@ -13,7 +13,10 @@ pub fn gateway_documents() -> Vec<Vec<u8>> {
                 limits = [{rate = 5, per = \"minute\", by = \"address\", burst = 9, scope = \"balancer\"}, {scope = \"cluster\", rate = 1, per = \"hour\", by = \"route\"}]\n\
                 [routes.b]\nmatch.exact_path = \"/a/b\"\nredirect = {scheme = \"https\", status = 301}\n\
                 auth = {keys = {header = \"x-key\", authorization = false, query = \"key\"}, groups = [\"g\"]}\n\
-                [consumers.c]\ngroups = [\"g\"]\nkeys = [\"0123456789abcdef\", {key = \"fedcba9876543210\", label = \"l\"}]\n";
+                [consumers.c]\ngroups = [\"g\"]\nkeys = [\"0123456789abcdef\", {key = \"fedcba9876543210\", label = \"l\"}]\n\
+                [routes.c]\nmatch.path = \"/c\"\nservice = \"web\"\nauth.jwt = {issuers = [\"i\"], forward = true}\n\
+                [issuers.i]\niss = \"i\"\naud = [\"a\"]\ngroups = \"g\"\nleeway = \"5s\"\nkeys = [{secret = \"a secret of thirty-two bytes or more\", kid = \"k\", alg = \"HS256\"}]\n\
+                [issuers.j]\niss = \"j\"\naud = \"any\"\nkeys.keys = [{kty = \"OKP\", crv = \"Ed25519\", x = \"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo\"}]\n";
     let json = r#"{"services": {"w": {"urls": ["http://a:1"]}}, "routes": {"r": {"service": "w"}}}"#;
     vec![toml.into(), json.into()]
 }
@@ -29,6 +32,13 @@ pub fn gateway_frames() -> Vec<Vec<u8>> {
     let entries = who.map(|who| Entry { limit: 1, who, count: 2 });
     let frame = |body| Frame { from: 1, to: 2, number: 3, body }.encode();
     vec![frame(Body::Seen), frame(Body::Counts(vec![])), frame(Body::Counts(entries.into()))]
+}
+
+pub fn gateway_tokens() -> Vec<Vec<u8>> {
+    let claims = r#"{"iss":"a","sub":"s","aud":["x"],"exp":9,"nbf":1,"iat":2.5,"jti":"i","g":["h"]}"#;
+    let head = r#"{"alg":"EdDSA","kid":"k","typ":"JWT"}"#;
+    let token = "eyJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJiIiwic3ViIjoicyIsImV4cCI6OX0.AAAA";
+    [head, claims, token].map(|it| it.into()).into()
 }
 
 pub fn gateway_paths() -> Vec<Vec<u8>> {

@@ -1,5 +1,7 @@
 //! Who asks, by what a request presents.
 
+use std::collections::BTreeMap;
+
 use skep_base::random::Random;
 
 use super::*;
@@ -14,19 +16,35 @@ fn consumers() -> Consumers {
         Consumer { groups, keys: vec![Key { digest, label: digest.fingerprint() }] }
     };
     let all = [("alice", consumer(ALICE, &["ops", "staff"])), ("bob", consumer(BOB, &[]))];
-    Consumers::new(all.map(|(name, it)| (name.to_owned(), it)).into())
+    Consumers::new(all.map(|(name, it)| (name.to_owned(), it)).into(), BTreeMap::new())
 }
 
 fn auth(keys: Keys, groups: &[&str]) -> Auth {
-    Auth { keys, groups: groups.iter().map(|it| (*it).to_owned()).collect() }
+    Auth { keys: Some(keys), tokens: None, groups: groups.iter().map(|it| (*it).to_owned()).collect() }
 }
 
 /// The name of who sends these fields and this query, or why it is nobody.
-fn who(auth: &Auth, fields: &[(&str, &str)], query: &str) -> Result<String, Denied> {
+fn who(auth: &Auth, fields: &[(&str, &str)], query: &str) -> Result<String, Why> {
     let all = consumers();
     let fields = fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
-    let proof = all.authenticate(auth, fields, query.as_bytes())?;
-    Ok(all.get(proof.consumer).unwrap().name.clone())
+    let name = |proof: &Proof| all.known(proof).unwrap().name.clone();
+    match all.authenticate(auth, None, 0, fields, query.as_bytes()) {
+        Ok(proof) => Ok(name(&proof)),
+        Err(Denied::Missing) => Err(Why::Missing),
+        Err(Denied::Several) => Err(Why::Several),
+        Err(Denied::Unknown) => Err(Why::Unknown),
+        Err(Denied::Group(proof)) => Err(Why::Group(name(&proof))),
+        Err(Denied::Token(refused)) => panic!("{refused:?}"),
+    }
+}
+
+/// Why it is nobody; or who, where it is none of the groups.
+#[derive(Debug, PartialEq, Eq)]
+enum Why {
+    Missing,
+    Several,
+    Unknown,
+    Group(String),
 }
 
 #[test]
@@ -52,32 +70,32 @@ fn a_key_is_known_where_the_route_looks_for_it_and_nowhere_else() {
     let usual = auth(Keys::default(), &[]);
     let bearer = format!("Bearer {ALICE}");
     for (fields, found) in [
-        (&[][..], Err(Denied::Missing)),
+        (&[][..], Err(Why::Missing)),
         (&[("x-api-key", ALICE)], Ok("alice")),
         (&[("X-API-Key", BOB)], Ok("bob")),
         (&[("authorization", &*bearer)], Ok("alice")),
         (&[("Authorization", "bearer   0123456789abcdef ")], Ok("alice")),
         (&[("authorization", "ApiKey 0123456789abcdef")], Ok("alice")),
         (&[("authorization", "Bearer\t0123456789abcdef")], Ok("alice")),
-        (&[("x-api-key", ALICE), ("authorization", "Bearer\tfedcba9876543210")], Err(Denied::Several)),
-        (&[("x.api.key", ALICE)], Err(Denied::Missing)),
-        (&[("authorization", "Basic 0123456789abcdef")], Err(Denied::Missing)),
-        (&[("authorization", ALICE)], Err(Denied::Missing)),
-        (&[("authorization", "Bearer")], Err(Denied::Unknown)),
-        (&[("x-api-key", "")], Err(Denied::Unknown)),
-        (&[("x_api_key", ALICE)], Err(Denied::Missing)),
-        (&[("x-key", ALICE)], Err(Denied::Missing)),
-        (&[("x-api-key", "0123456789abcdeF")], Err(Denied::Unknown)),
-        (&[("x-api-key", "0123456789abcde")], Err(Denied::Unknown)),
-        (&[("x-api-key", "0123456789abcdef,0123456789abcdef")], Err(Denied::Unknown)),
+        (&[("x-api-key", ALICE), ("authorization", "Bearer\tfedcba9876543210")], Err(Why::Several)),
+        (&[("x.api.key", ALICE)], Err(Why::Missing)),
+        (&[("authorization", "Basic 0123456789abcdef")], Err(Why::Missing)),
+        (&[("authorization", ALICE)], Err(Why::Missing)),
+        (&[("authorization", "Bearer")], Err(Why::Unknown)),
+        (&[("x-api-key", "")], Err(Why::Unknown)),
+        (&[("x_api_key", ALICE)], Err(Why::Missing)),
+        (&[("x-key", ALICE)], Err(Why::Missing)),
+        (&[("x-api-key", "0123456789abcdeF")], Err(Why::Unknown)),
+        (&[("x-api-key", "0123456789abcde")], Err(Why::Unknown)),
+        (&[("x-api-key", "0123456789abcdef,0123456789abcdef")], Err(Why::Unknown)),
         // What is kept of a key is none.
         (
             &[("x-api-key", "sha256:9f9f5111f7b27a781f1f1ddde5ebc2dd2b796bfc7365c9c28b548e564176929f")],
-            Err(Denied::Unknown),
+            Err(Why::Unknown),
         ),
         (
             &[("x-api-key", "9f9f5111f7b27a781f1f1ddde5ebc2dd2b796bfc7365c9c28b548e564176929f")],
-            Err(Denied::Unknown),
+            Err(Why::Unknown),
         ),
     ] {
         assert_eq!(who(&usual, fields, "?apikey=0123456789abcdef"), found.map(str::to_owned), "{fields:?}");
@@ -86,13 +104,13 @@ fn a_key_is_known_where_the_route_looks_for_it_and_nowhere_else() {
         auth(Keys { header: "x-token".into(), authorization: false, query: Some("apikey".into()) }, &[]);
     for (fields, query, found) in [
         (&[("x-token", ALICE)][..], "", Ok("alice")),
-        (&[("x-api-key", ALICE)], "", Err(Denied::Missing)),
-        (&[("authorization", &*bearer)], "", Err(Denied::Missing)),
+        (&[("x-api-key", ALICE)], "", Err(Why::Missing)),
+        (&[("authorization", &*bearer)], "", Err(Why::Missing)),
         (&[], "?apikey=0123456789abcdef", Ok("alice")),
         (&[], "?a=b&APIKEY=%30123456789abcdef", Ok("alice")),
-        (&[], "?apikey=", Err(Denied::Unknown)),
+        (&[], "?apikey=", Err(Why::Unknown)),
         (&[("x-token", ALICE)], "?apikey=0123456789abcdef", Ok("alice")),
-        (&[("x-token", BOB)], "?apikey=0123456789abcdef", Err(Denied::Several)),
+        (&[("x-token", BOB)], "?apikey=0123456789abcdef", Err(Why::Several)),
     ] {
         assert_eq!(who(&narrow, fields, query), found.map(str::to_owned), "{fields:?} {query}");
     }
@@ -102,19 +120,21 @@ fn a_key_is_known_where_the_route_looks_for_it_and_nowhere_else() {
 fn who_is_in_none_of_the_groups_is_known_and_denied() {
     let staff = auth(Keys::default(), &["nobody", "staff"]);
     assert_eq!(who(&staff, &[("x-api-key", ALICE)], ""), Ok("alice".into()));
-    assert_eq!(who(&staff, &[("x-api-key", BOB)], ""), Err(Denied::Group(1)));
-    assert_eq!(who(&staff, &[("x-api-key", "0123456789abcdeg")], ""), Err(Denied::Unknown));
+    assert_eq!(who(&staff, &[("x-api-key", BOB)], ""), Err(Why::Group("bob".into())));
+    assert_eq!(who(&staff, &[("x-api-key", "0123456789abcdeg")], ""), Err(Why::Unknown));
 }
 
 #[test]
 fn who_proved_it_before_still_could_while_the_key_and_the_group_are_the_same_consumers() {
-    let (all, key) = (consumers(), KeyDigest::of(ALICE.as_bytes()));
+    let all = consumers();
+    let proof = |key: &str| Proof::Key { consumer: 9, key: KeyDigest::of(key.as_bytes()) };
+    let still = |auth: &Auth, name: &str, key: &str| all.still_hold(auth, name, &proof(key), 0);
     let (any, staff) = (auth(Keys::default(), &[]), auth(Keys::default(), &["staff"]));
-    assert!(all.still_hold(&any, "alice", key) && all.still_hold(&staff, "alice", key));
-    assert!(!all.still_hold(&any, "bob", key), "it is another's now");
-    assert!(!all.still_hold(&auth(Keys::default(), &["boss"]), "alice", key));
-    assert!(!all.still_hold(&any, "alice", KeyDigest::of(b"0123456789abcdeg")));
-    assert!(!all.still_hold(&staff, "bob", KeyDigest::of(BOB.as_bytes())));
+    assert!(still(&any, "alice", ALICE) && still(&staff, "alice", ALICE));
+    assert!(!still(&any, "bob", ALICE), "it is another's now");
+    assert!(!still(&auth(Keys::default(), &["boss"]), "alice", ALICE));
+    assert!(!still(&any, "alice", "0123456789abcdeg"));
+    assert!(!still(&staff, "bob", BOB));
 }
 
 /// Whatever stands where: who is known presented one key and no other, which is that consumer's; and every field that
@@ -149,11 +169,11 @@ fn whoever_is_known_presented_one_key_alone() {
         presented.sort_unstable();
         presented.dedup();
         let expected = match presented.as_slice() {
-            [] => Err(Denied::Missing),
+            [] => Err(Why::Missing),
             [ALICE] => Ok("alice".to_owned()),
             [BOB] => Ok("bob".to_owned()),
-            [_] => Err(Denied::Unknown),
-            _ => Err(Denied::Several),
+            [_] => Err(Why::Unknown),
+            _ => Err(Why::Several),
         };
         assert_eq!(who(&route, &shown, &query), expected, "{shown:?} {query}");
         for (name, value) in shown {
@@ -164,10 +184,10 @@ fn whoever_is_known_presented_one_key_alone() {
 
 #[test]
 fn what_is_said_to_who_is_not_known_is_that_of_the_place_where_keys_are() {
-    let usual = Keys::default();
-    assert_eq!(usual.challenge(Denied::Missing), "Bearer realm=\"skep\"");
-    assert!(usual.challenge(Denied::Unknown).ends_with("error=\"invalid_token\""));
-    assert!(usual.challenge(Denied::Several).ends_with("error=\"invalid_request\""));
-    let narrow = Keys { authorization: false, ..usual };
-    assert_eq!(narrow.challenge(Denied::Unknown), "ApiKey realm=\"skep\", header=\"x-api-key\"");
+    let usual = auth(Keys::default(), &[]);
+    assert_eq!(usual.challenge(&Denied::Missing), "Bearer realm=\"skep\"");
+    assert!(usual.challenge(&Denied::Unknown).ends_with("error=\"invalid_token\""));
+    assert!(usual.challenge(&Denied::Several).ends_with("error=\"invalid_request\""));
+    let narrow = auth(Keys { authorization: false, ..Keys::default() }, &[]);
+    assert_eq!(narrow.challenge(&Denied::Unknown), "ApiKey realm=\"skep\", header=\"x-api-key\"");
 }

@@ -10,6 +10,7 @@ use super::limits;
 use super::methods::{self, METHODS_MAX};
 use super::origins;
 use super::service::{SKEP, Service};
+use crate::auth::jwt::Issuer;
 use crate::cors::{self, Cors};
 use crate::fault::Faults;
 use crate::fields::{self, Edits, is_same};
@@ -133,6 +134,30 @@ impl Route {
         let To::Services(to) = &self.to else { return };
         for (name, _) in to.iter().filter(|(name, _)| name != SKEP && !services.contains_key(name)) {
             faults.clash(pointer, format!("there is no service {name:?}"));
+        }
+    }
+
+    /// Each is there, and a token is of one of them at most.
+    pub(super) fn check_issuers(
+        &self,
+        issuers: &BTreeMap<String, Issuer>,
+        pointer: &str,
+        faults: &mut Faults,
+    ) {
+        let tokens = self.policies.auth.as_ref().and_then(|it| it.tokens.as_ref());
+        let mut known = BTreeMap::new();
+        for name in tokens.iter().flat_map(|it| &it.issuers) {
+            match issuers.get(name) {
+                None => faults.clash(pointer, format!("there is no issuer {name:?}")),
+                Some(issuer) => {
+                    if let Some(other) = known.insert(&issuer.iss, name) {
+                        let fault = format!(
+                            "the tokens of the issuers {other:?} and {name:?} are not told apart: they have one iss"
+                        );
+                        faults.clash(pointer, fault);
+                    }
+                }
+            }
         }
     }
 }

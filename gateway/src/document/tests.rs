@@ -79,8 +79,9 @@ fn all_that_there_is_can_be_said() {
     assert_eq!(route.matches.headers, [("x-canary".to_owned(), "1".to_owned())]);
     assert_eq!(document.routes["nodes"].policies.maintenance, None);
     let auth = route.policies.auth.as_ref().unwrap();
-    assert_eq!((&*auth.keys.header, auth.keys.authorization), ("x-token", false));
-    assert_eq!(auth.keys.query.as_deref(), Some("token"));
+    let keys = auth.keys.as_ref().unwrap();
+    assert_eq!((&*keys.header, keys.authorization), ("x-token", false));
+    assert_eq!(keys.query.as_deref(), Some("token"));
     assert_eq!(auth.groups, ["a", "b"]);
     assert_eq!(
         route.policies.limits,

@@ -308,7 +308,7 @@ impl Asks {
 }
 
 /// Milliseconds since the Unix epoch by this node's own clock, which may be wrong: what others are told of
-/// it, and nothing else.
+/// it, by which it is explained whether a token's time is over, and nothing else.
 pub fn own_clock_ms() -> u64 {
     std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)

@@ -173,7 +173,8 @@ fn read(file: &Path, json: bool, out: &mut (dyn Write + Send)) -> Result<(String
     let read =
         File::open(path).and_then(|it| it.take(DOCUMENT_BYTES_MAX as u64 + 1).read_to_string(&mut document));
     read.map_err(|error| failed(error.to_string()))?;
-    let kept = Kept::read(&document).map_err(|refused| {
+    // What was exported only names secrets: the nodes have them.
+    let kept = Kept::read_alone(&document).map_err(|refused| {
         let faults = refused.faults;
         let lines: Vec<String> = faults.iter().map(Fault::to_string).collect();
         match json.then(|| print_json(out, &json!({ "faults": faults }))) {

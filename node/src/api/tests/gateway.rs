@@ -303,3 +303,55 @@ async fn who_wishes_so_is_answered_once_the_balancers_obey() {
         .await;
     assert!(plain.json()["of"].is_null() && plain.headers.get("preference-applied").is_none());
 }
+
+#[tokio::test]
+async fn secrets_of_issuers_go_in_and_what_is_shown_of_them_is_their_digest() {
+    let (served, tag) = Served::with_document().await;
+    let text = |answer: &Answer| String::from_utf8_lossy(&answer.body).into_owned();
+    let secret = "a hidden secret of thirty-two bytes";
+    let issuer = format!(r#"{{"iss":"i","aud":"any","keys":[{{"kid":"k","secret":"{secret}"}}]}}"#);
+    let put = served.put("/gateway/issuers/i", &[], &issuer).await;
+    assert_eq!((put.status.as_u16(), &put.json()["added"][0]), (201, &"issuers/i".into()));
+    // As it is kept, for balancers; and as it is shown.
+    let kept = served.fake.gateway(|gateway| gateway.newest().unwrap().1.document.clone());
+    assert!(String::from_utf8_lossy(&kept).contains(secret));
+    let (one, whole) = (served.see("/gateway/issuers/i").await, served.see("/gateway").await);
+    let history = served.see("/gateway/history").await;
+    for shown in [&put, &one, &whole, &history] {
+        assert!(!text(shown).contains("hidden"), "{}", text(shown));
+    }
+    assert!(one.json()["keys"][0]["secret"].as_str().unwrap().starts_with("sha256:"), "{}", text(&one));
+    // What was shown means the same, one by one, whole, and after others came beside it.
+    for (path, body, tag) in
+        [("/gateway/issuers/i", &one, None), ("/gateway", &whole, Some(whole.header("etag")))]
+    {
+        let condition: Vec<_> = tag.map(|tag| ("if-match", tag)).into_iter().collect();
+        let again = served.put(path, &condition, &text(body)).await;
+        assert_eq!(
+            (again.status.as_u16(), again.header("etag")),
+            (200, whole.header("etag")),
+            "{}",
+            text(&again)
+        );
+    }
+    let moved = served.put("/gateway/issuers/j", &[], &text(&one).replace("\"i\"", "\"j\"")).await;
+    assert_eq!(moved.status, 201, "{}", text(&moved));
+    let strange = text(&one).replace("sha256:", "sha256:0");
+    let refused = served.put("/gateway/issuers/i", &[], &strange).await;
+    refused.is_problem(ProblemKind::InvalidGateway);
+    assert_eq!(refused.json()["faults"][0]["pointer"], "/issuers/i/keys/0/secret");
+    let weak = served.put("/gateway/issuers/i", &[], &issuer.replace(secret, "hidden")).await;
+    weak.is_problem(ProblemKind::InvalidGateway);
+    assert!(!text(&weak).contains("hidden"), "{}", text(&weak));
+    // Where it is gone, what was shown of it is nobody's; and a way back has it again.
+    let document = served.see("/gateway").await;
+    let back = served.change(Method::POST, "/gateway/rollback", &[], r#"{"revision":1}"#).await;
+    assert_eq!((back.status.as_u16(), &*tag), (200, &*format!("\"{:032x}.1\"", 0xab)));
+    let tag = back.header("etag").to_owned();
+    let refused = served.put("/gateway", &[("if-match", &tag)], &text(&document)).await;
+    refused.is_problem(ProblemKind::InvalidGateway);
+    let back = served.change(Method::POST, "/gateway/rollback", &[], r#"{"revision":2}"#).await;
+    assert_eq!(back.status, 200);
+    let kept = served.fake.gateway(|gateway| gateway.newest().unwrap().1.document.clone());
+    assert!(String::from_utf8_lossy(&kept).contains(secret));
+}

@@ -31,6 +31,7 @@ use crate::http::encode::time_rfc3339;
 use crate::http::headers::{JSON, insert};
 use crate::http::problem::{Problem, ProblemKind};
 use crate::http::query::Pairs;
+use crate::service::time::own_clock_ms;
 
 /// What the bodies of all such requests take together.
 const REQUESTS_BYTES_MAX: u64 = 64 << 20;
@@ -61,8 +62,14 @@ pub(crate) fn admin_routes<A: GatewayApi>(api: Arc<A>, operators: OperatorToken)
 
 async fn whole<A: GatewayApi>(State(shared): Shared<A>, headers: HeaderMap) -> Result<Response, Problem> {
     shared.operators.check(&headers)?;
-    let newest = shared.newest().await?;
-    shown(&headers, newest.revision, newest.document)
+    let Newest { revision, document } = shared.newest().await?;
+    // Unless it has secrets, it is shown as it is kept, which may be by a later version.
+    let show = move || match kept(&document) {
+        Some(kept) if kept.has_secrets() => kept.shown().json().map(Bytes::from),
+        _ => Some(document),
+    };
+    let json = shared.changes.read(show).await?.ok_or_else(unreadable)?;
+    shown(&headers, revision, json)
 }
 
 async fn put_whole<A: GatewayApi>(State(shared): Shared<A>, request: Request) -> Result<Response, Unchanged> {
@@ -93,7 +100,7 @@ async fn object<A: GatewayApi>(
     is_kind(&kind)?;
     let Newest { revision, document } = shared.newest().await?;
     let absent = format!("the document has no {kind}/{name}");
-    let find = move || kept(&document).map(|kept| kept.object(&kind, &name));
+    let find = move || kept(&document).map(|kept| kept.shown().object(&kind, &name));
     let found = shared.changes.read(find).await?.ok_or_else(unreadable)?;
     let found = found.ok_or_else(|| Unchanged::new(ProblemKind::NoGateway, absent))?;
     Ok(shown(&headers, revision, found.into())?)
@@ -182,7 +189,7 @@ async fn explain<A: GatewayApi>(State(shared): Shared<A>, request: Request) -> R
     let Newest { document, .. } = shared.newest().await?;
     let find = move || {
         let table = kept(&document).ok_or_else(unreadable)?.table()?;
-        Ok::<_, Unchanged>(question.explain(&table))
+        Ok::<_, Unchanged>(question.explain(&table, own_clock_ms() / 1000))
     };
     Ok(as_json(&shared.changes.read(find).await??))
 }

@@ -192,7 +192,10 @@ fn document(wanted: &Wanted, before: Option<&Newest>, past: Option<String>) -> R
         Some(newest) => kept(&newest.document),
     };
     let document = match (wanted, past) {
-        (Wanted::Whole(text), _) => Kept::read(text.as_str())?,
+        (Wanted::Whole(text), _) => match &before {
+            Some(before) => Kept::read_after(text.as_str(), before)?,
+            None => Kept::read(text.as_str())?,
+        },
         (_, Some(past)) => Kept::read(&past)?,
         (Wanted::Object { kind, name, object }, None) => {
             let before = before.as_ref().ok_or_else(unreadable)?;
