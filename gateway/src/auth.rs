@@ -29,6 +29,8 @@ const MADE_PREFIX: &str = "skp_";
 /// Digits of such a key, and of its checksum.
 const MADE_DIGITS: usize = 64;
 const CHECK_DIGITS: usize = 8;
+/// How answers name what a bearer is to prove.
+const BEARER: &str = "Bearer realm=\"skep\"";
 /// Digits of a fingerprint.
 const FINGERPRINT_DIGITS: usize = 12;
 
@@ -242,9 +244,13 @@ impl Auth {
         !is_plain(name) || self.of_field(name, value).is_some_and(|it| !goes_on(it))
     }
 
+    /// What a 403 says to who proved by a token who it is (RFC 6750, 3.1).
+    pub fn scope_challenge(asker: &Proof) -> Option<String> {
+        matches!(asker, Proof::Token(_)).then(|| format!("{BEARER}, error=\"insufficient_scope\""))
+    }
+
     /// What a 401 says of how to prove it: RFC 6750 has words for a bearer's token, nobody for other fields.
     pub fn challenge(&self, denied: &Denied) -> String {
-        const BEARER: &str = "Bearer realm=\"skep\"";
         match (&self.keys, denied) {
             (Some(keys), _) if !keys.authorization && self.tokens.is_none() => {
                 format!("ApiKey realm=\"skep\", header=\"{}\"", keys.header)

@@ -17,7 +17,8 @@ use std::time::Instant;
 use skep_gateway::exchange::Entry;
 use skep_gateway::limit::{By, Limit, Scope, Taken, Who, ticks};
 
-/// Most keys that a table has. There are two: who has many addresses takes no consumer's place.
+/// Most keys that a table has. There are three: who has many addresses takes no consumer's place, and whoever an issuer's
+/// tokens name none of the routes as a whole.
 pub const KEYS_MAX: usize = 65_536;
 /// Slots that a key may lie in.
 const WAYS: usize = 8;
@@ -75,8 +76,9 @@ pub struct Rates {
     started: Instant,
     random: RandomState,
     addresses: Keys,
-    /// Of consumers, and of routes as a whole.
-    others: Keys,
+    consumers: Keys,
+    /// As a whole.
+    routes: Keys,
     /// Other balancers who hear of it.
     peers: AtomicUsize,
     pub exchanged: Exchanged,
@@ -116,7 +118,8 @@ impl Default for Rates {
             started: Instant::now(),
             random: RandomState::new(),
             addresses: Keys::default(),
-            others: Keys::default(),
+            consumers: Keys::default(),
+            routes: Keys::default(),
             peers: AtomicUsize::new(0),
             exchanged: Exchanged::default(),
         }
@@ -190,17 +193,16 @@ impl Rates {
     /// What others are to hear since it was asked last.
     pub fn take_untold(&self, mut each: impl FnMut(Entry)) {
         self.addresses.take_untold(&mut each);
-        self.others.take_untold(&mut each);
+        self.consumers.take_untold(&mut each);
+        self.routes.take_untold(&mut each);
     }
 
     /// Of each table.
-    pub fn fill(&self) -> [Fill; 2] {
+    pub fn fill(&self) -> [Fill; 3] {
         let now = self.now();
-        [("addresses", &self.addresses), ("others", &self.others)].map(|(table, of)| Fill {
-            table,
-            keys: of.living(now),
-            forgotten: of.forgotten.load(Relaxed),
-        })
+        let tables =
+            [("addresses", &self.addresses), ("consumers", &self.consumers), ("routes", &self.routes)];
+        tables.map(|(table, of)| Fill { table, keys: of.living(now), forgotten: of.forgotten.load(Relaxed) })
     }
 
     fn set_of(&self, limit: u64, who: Who) -> usize {
@@ -210,7 +212,8 @@ impl Rates {
     fn table(&self, by: By) -> &Keys {
         match by {
             By::Address => &self.addresses,
-            By::Consumer | By::Route => &self.others,
+            By::Consumer => &self.consumers,
+            By::Route => &self.routes,
         }
     }
 }

@@ -164,7 +164,9 @@ impl Gateway {
                 stats.auth_group.add(1);
                 let (kind, detail) = (ProblemKind::GroupRefused, "this is not for who asks");
                 let via = via.of_other(asker.clone());
-                return Verdict::Answer(Answer::problem(kind, "Forbidden", detail, Some(via)));
+                let problem = Answer::problem(kind, "Forbidden", detail, Some(via));
+                let more = Auth::scope_challenge(asker).map(|it| ("www-authenticate", it));
+                return Verdict::Answer(Answer { more: more.into_iter().collect(), ..problem });
             }
         };
         count.add(1);

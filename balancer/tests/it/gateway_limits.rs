@@ -348,7 +348,7 @@ fn who_was_refused_and_how_full_tables_are_is_seen_by_operators() {
         "skep_balancer_route_limited_total{route=\"own\",by=\"consumer\"} 1",
         "skep_balancer_route_requests_total{route=\"open\",code=\"4xx\"} 2",
         "skep_balancer_limit_keys{table=\"addresses\"} 2.0",
-        "skep_balancer_limit_keys{table=\"others\"} 1.0",
+        "skep_balancer_limit_keys{table=\"consumers\"} 1.0",
         "skep_balancer_limit_keys_forgotten_total{table=\"addresses\"} 0",
         "skep_balancer_limit_keys_max{} 65536.0",
     ] {

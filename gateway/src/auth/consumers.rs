@@ -131,8 +131,10 @@ impl Consumers {
         let Some(verified) = verified else {
             return self.issuers.verify(&tokens.issuers, token, now_s).map(Rc::new).map(Proof::Token);
         };
-        let kept = verified.find(&self.issuers, token, now_s);
-        if let Some(kept) = kept.filter(|it| tokens.issuers.contains(&it.issuer)) {
+        if token.len() > jwt::TOKEN_BYTES_MAX {
+            return Err(jwt::Refused::Malformed);
+        }
+        if let Some(kept) = verified.find(&self.issuers, &tokens.issuers, token, now_s) {
             return Ok(Proof::Token(kept));
         }
         let proved = Rc::new(self.issuers.verify(&tokens.issuers, token, now_s)?);

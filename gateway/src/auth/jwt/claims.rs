@@ -50,6 +50,10 @@ impl Claims {
         let nbf = take("nbf").map(time).transpose()?;
         take("iat").map(time).transpose()?;
         take("jti").map(text).transpose()?;
+        // It is bound to a key that its bearer has to prove (RFC 7800), and nobody here asks for that proof.
+        if take("cnf").is_some() {
+            return Err(Refused::Claims);
+        }
         let aud = match take("aud") {
             None => Vec::new(),
             Some(Value::List(list)) => list.into_iter().map(text).collect::<Result<_, _>>()?,

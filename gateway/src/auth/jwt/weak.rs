@@ -6,7 +6,7 @@ pub const SECRET_BYTES_MAX: usize = 1024;
 const RSA_BITS_MIN: usize = 2048;
 const RSA_BITS_MAX: usize = 8192;
 /// Longest exponent that is looked at, in bits.
-const EXPONENT_BITS_MAX: usize = 33;
+const EXPONENT_BITS_MAX: usize = 17;
 
 /// Primes by which moduli of Infineon's library are known: they are powers of 65537 by each of them (ROCA,
 /// CVE-2017-15361).
@@ -17,11 +17,34 @@ pub(super) fn check_secret(secret: &[u8], least: usize) -> Result<(), String> {
     if !(least..=SECRET_BYTES_MAX).contains(&secret.len()) {
         return Err(format!("a secret for this algorithm has {least} to {SECRET_BYTES_MAX} bytes"));
     }
-    // Everybody has that one: who signs by it as if it were a secret is whom one wants to keep out.
-    if secret.trim_ascii_start().starts_with(b"-----BEGIN") {
-        return Err("this is a key in PEM, and no secret: put it as a text, or as \"pem\"".to_owned());
+    // Everybody has these: who signs by them as if they were secrets is whom one wants to keep out.
+    if is_public_key(secret) {
+        let why =
+            "this is a key that others have, and no secret: put it as a text in PEM, as \"pem\", or as a JWK";
+        return Err(why.to_owned());
+    }
+    if PUBLISHED.iter().any(|it| it.as_bytes() == secret) {
+        return Err("this secret stands in examples, and everybody knows it".to_owned());
     }
     Ok(())
+}
+
+/// Secrets of examples that are copied.
+const PUBLISHED: [&str; 4] = [
+    "your-256-bit-secret-your-256-bit-secret",
+    "a-string-secret-at-least-256-bits-long",
+    "a-valid-string-secret-that-is-at-least-384-bits-long",
+    "a-valid-string-secret-that-is-at-least-512-bits-long-which-is-very-long",
+];
+
+/// Whether it is one in PEM, in DER (of RSA, P-256, P-384 or Ed25519) or in base64 of that, or a JWK.
+fn is_public_key(secret: &[u8]) -> bool {
+    const BEGINS: [&[u8]; 8] =
+        [b"0\x82", b"0\x59\x30", b"0\x76\x30", b"0\x2a\x30", b"MII", b"MFkw", b"MHYw", b"MCow"];
+    let has = |part: &[u8]| secret.windows(part.len()).any(|it| it == part);
+    let text = secret.trim_ascii_start();
+    let is_jwk = || text.first() == Some(&b'{') && has(b"\"kty\"");
+    has(b"-----BEGIN") || BEGINS.iter().any(|it| text.starts_with(it)) || is_jwk()
 }
 
 pub(super) fn check_rsa(n: &[u8], e: &[u8]) -> Result<(), String> {

@@ -63,9 +63,9 @@ pub(crate) fn admin_routes<A: GatewayApi>(api: Arc<A>, operators: OperatorToken)
 async fn whole<A: GatewayApi>(State(shared): Shared<A>, headers: HeaderMap) -> Result<Response, Problem> {
     shared.operators.check(&headers)?;
     let Newest { revision, document } = shared.newest().await?;
-    // Unless it has secrets, it is shown as it is kept, which may be by a later version.
-    let show = move || match kept(&document) {
-        Some(kept) if kept.has_secrets() => kept.shown().json().map(Bytes::from),
+    // Unless it has secrets, it is shown as it is kept, which may be by a later version. What cannot be read may have some.
+    let show = move || match kept(&document)? {
+        kept if kept.has_secrets() => kept.shown().json().map(Bytes::from),
         _ => Some(document),
     };
     let json = shared.changes.read(show).await?.ok_or_else(unreadable)?;
