@@ -254,6 +254,10 @@ fn who_proves_nothing_by_a_token_gets_nowhere_and_is_told_why() {
     assert!(lately.starts_with("HTTP/1.1 200 "), "clocks may be 30 s apart: {lately}");
     let refused = balancer.ask(&bearer("/staff", &issuers.es256(&of_corp("c", "read write"))));
     assert!(refused.starts_with("HTTP/1.1 403 ") && refused.contains("group-refused"), "{refused}");
+    assert!(
+        refused.contains("www-authenticate: Bearer realm=\"skep\", error=\"insufficient_scope\""),
+        "{refused}"
+    );
 }
 
 #[test]

@@ -140,6 +140,8 @@ fn a_token_holds_from_its_time_to_its_time_and_the_leeway_beyond() {
         ("\"exp\"", "\"nbf\":{},\"exp\""),
         ("\"exp\"", "\"iat\":\"now\",\"exp\""),
         ("\"exp\"", "\"jti\":7,\"exp\""),
+        // It is bound to a key, for whose proof nobody asks.
+        ("\"exp\"", "\"cnf\":{\"jkt\":\"x\"},\"exp\""),
         ("\"alice\"", "7"),
         ("\"sub\":\"alice\",", ""),
         ("\"https://corp.test/\"", "[\"https://corp.test/\"]"),
