@@ -12,7 +12,7 @@ use skep_gateway::Fault;
 use skep_gateway::document::{To, Unmatched};
 use skep_gateway::limit::By;
 
-use crate::core::following::Known;
+use crate::core::following::{Known, Position};
 use crate::core::routes::Routes;
 use crate::core::shared::Shared;
 
@@ -50,13 +50,14 @@ struct ClusterStatus {
 
 impl ClusterStatus {
     fn of(known: &Known) -> Self {
+        let is_of_history = |it: Position| known.position.is_some_and(|now| now.lineage == it.lineage);
         Self {
             word: known.word.as_str(),
             lineage: known.position.map(|it| format!("{:032x}", it.lineage)),
             revision: known.position.map(|it| it.revision),
             refused: known.refused.map(|it| it.revision),
             age_s: known.age(Instant::now()).map(|it| it.as_secs_f64()),
-            copied: known.copied.map(|it| it.revision),
+            copied: known.copied.filter(|it| is_of_history(*it)).map(|it| it.revision),
             copy_failed: known.copy_failed,
         }
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use skep_base::id::NodeId;
-use skep_members::gossip::{NodeState, PeerRecord, Program, RaftRole, View};
+use skep_members::gossip::View;
 use skep_state::message::{Digest, StoredMessage};
 use skep_state::rolling::Rolling;
 use tokio::sync::{Semaphore, watch};
@@ -81,35 +81,13 @@ impl Default for Fake {
             gate: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
             applied: watch::Sender::default(),
             newest_gateway: watch::Sender::default(),
-            members: watch::Sender::new(Arc::new(alone())),
+            members: watch::Sender::new(Arc::new(gateway::alone())),
         }
     }
 }
 
 mod gateway;
 mod schedules;
-
-/// That nobody else is.
-fn alone() -> View {
-    let me = PeerRecord {
-        id: NodeId(0xa1),
-        program: Program::Node,
-        state: NodeState::Ready,
-        cluster: None,
-        peer: ([127, 0, 0, 1], 7400).into(),
-        http: None,
-        admin: None,
-        version: "0.2.0".into(),
-        protocol: (1, 1),
-        expect: 1,
-        raft: RaftRole::Leader,
-        leader: None,
-        term: 1,
-        gateway: None,
-        generation: 1,
-    };
-    View { me, live: Vec::new(), dead: Vec::new(), settled_since: std::time::Instant::now(), trusted: true }
-}
 
 impl Fake {
     pub fn fail(&self, failure: ServiceError) {

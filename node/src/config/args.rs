@@ -161,6 +161,7 @@ pub(super) enum ConfigArgs {
         dry_run: bool,
         /// Wait at most so long until each balancer has it in force, and fail where one has not: up to 30
         #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=30))]
+        #[arg(conflicts_with = "dry_run")]
         wait: Option<u64>,
         #[command(flatten)]
         output: Output,

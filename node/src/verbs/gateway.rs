@@ -31,7 +31,8 @@ pub(super) async fn run(
 ) -> Result<(), VerbError> {
     match verb {
         ConfigVerb::Apply { file, is_only_tried, wait_s } => {
-            apply(waiting(client, wait_s), &file, is_only_tried, json, out).await
+            let answer = apply(waiting(client, wait_s), &file, is_only_tried, json, out).await?;
+            wait_s.map_or(Ok(()), |_| all_obey(&answer))
         }
         ConfigVerb::Export => print_json(out, &client.get("/gateway").await?),
         ConfigVerb::Explain { question } => {
@@ -64,7 +65,7 @@ pub(super) async fn run(
             let client = only_if_newest(waiting(client, wait_s)).await?;
             let answer = client.post("/gateway/rollback", &json!({ "revision": revision })).await?;
             print(out, json, &answer, &changed(&answer, false))?;
-            all_obey(&answer)
+            wait_s.map_or(Ok(()), |_| all_obey(&answer))
         }
     }
 }
@@ -102,7 +103,7 @@ async fn apply(
     is_only_tried: bool,
     json: bool,
     out: &mut (dyn Write + Send),
-) -> Result<(), VerbError> {
+) -> Result<Value, VerbError> {
     let (source, kept) = read(file, json, out)?;
     let Some(document) = kept.json() else {
         return Err(VerbError::Refused(format!("as JSON it has more than {DOCUMENT_BYTES_MAX} bytes")));
@@ -117,7 +118,7 @@ async fn apply(
     let answer = client.send(Method::PUT, &query.finish(), Some("application/json"), body).await?;
     let answer = client.json(answer).await?;
     print(out, json, &answer, &changed(&answer, is_only_tried))?;
-    all_obey(&answer)
+    Ok(answer)
 }
 
 /// Asks for answers that come once balancers obey what is changed, where that is to be waited for.
@@ -128,23 +129,21 @@ fn waiting(client: Client, wait_s: Option<u64>) -> Client {
     }
 }
 
-/// Whether a balancer that was waited for has something else in force.
+/// Whether all balancers that were waited for have it in force.
 fn all_obey(answer: &Value) -> Result<(), VerbError> {
-    let behind: Vec<String> = rows(answer, "behind", &["id", "http", "revision", "refuses"])
-        .iter()
-        .map(|it| match &it[..] {
-            [id, http, revision, refuses] if refuses == "true" => {
-                format!("{id} ({http}) cannot read it, and keeps revision {revision}")
-            }
-            [id, http, revision, _] => format!("{id} ({http}) has revision {revision}"),
-            _ => String::new(),
-        })
-        .collect();
+    if answer["of"].is_null() {
+        let why = "it is kept, and this node does not say where it is in force: it is of the version before, or many wait";
+        return Err(VerbError::Refused(why.into()));
+    }
+    let told = rows(answer, "behind", &["id", "http", "revision", "why"]);
+    let behind: Vec<String> = told.iter().map(|it| it.join(" ")).collect();
     match behind.is_empty() {
         true => Ok(()),
         false => {
             let behind = behind.join("; ");
-            Err(VerbError::Refused(format!("it is kept, and not in force at each balancer: {behind}")))
+            Err(VerbError::Refused(format!(
+                "it is kept, and not in force at each balancer (id, address, revision in force there, why): {behind}"
+            )))
         }
     }
 }
@@ -205,7 +204,10 @@ fn changed(answer: &Value, is_only_tried: bool) -> String {
         (false, false) => format!("the revision is {revision} now"),
     });
     if let (Some(seen_by), Some(of)) = (answer["seen_by"].as_u64(), answer["of"].as_u64()) {
-        lines.push(format!("in force at {seen_by} of {of} balancers"));
+        lines.push(match of {
+            0 => "no balancer says that it obeys the cluster's document".into(),
+            _ => format!("in force at {seen_by} of {of} balancers"),
+        });
     }
     lines.join("\n")
 }

@@ -18,6 +18,7 @@ mod fallen;
 mod forms;
 mod proofs;
 pub mod record;
+mod stand;
 mod transport;
 mod view;
 pub mod wire;
@@ -36,7 +37,8 @@ use crate::in_force::Keys;
 use crate::seeds::Seed;
 use aside::Said;
 pub use counters::{Dropped, GossipCounters};
-pub use record::{GatewayAt, NodeState, PeerRecord, Program, RaftRole};
+pub use record::{NodeState, PeerRecord, Program, RaftRole};
+pub use stand::{GatewayAt, GatewayRevision};
 pub use view::View;
 
 /// Between two rounds of gossip. At 150 ms the last of 20 members sees a death after 1.7 s in the

@@ -55,7 +55,7 @@ async fn what_is_put_at_a_node_is_in_force_at_a_balancer_and_stays_so_when_all_n
     for host in ["first.test", "second.test"] {
         let moved = MOVED.replace("elsewhere.test", host);
         let headers =
-            [("authorization", &*bearer), ("content-type", "application/json"), ("prefer", "wait=30")];
+            [("authorization", &*bearer), ("content-type", "application/json"), ("prefer", "wait=10")];
         let path = "/gateway/routes/moved";
         let route: serde_json::Value = serde_json::from_str(&moved).expect("JSON");
         let body = route["routes"]["moved"].to_string();
@@ -63,10 +63,12 @@ async fn what_is_put_at_a_node_is_in_force_at_a_balancer_and_stays_so_when_all_n
             let admin = &cluster.node(2).admin;
             let answer = admin.send(Method::PUT, path, &headers, body.clone().into()).await.ok()?;
             assert!(matches!(answer.status, 200 | 503), "{answer:?}");
-            (answer.status == 200).then(|| answer.json())
+            // On a busy machine the node may take the balancer for dead for a moment.
+            let said = (answer.status == 200).then(|| answer.json())?;
+            (said["of"] == 1 && said["behind"].as_array()?.is_empty()).then_some(said)
         })
         .await;
-        assert_eq!((&said["seen_by"], &said["of"]), (&1.into(), &1.into()), "{said}");
+        assert_eq!(said["seen_by"], 1, "{said}");
         let location = balancer.client.get("/moved").await.expect("an answer").header("location").to_owned();
         assert!(location.contains(host), "{location}");
     }

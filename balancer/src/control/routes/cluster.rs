@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use skep_gateway::{Document, Table};
-use skep_members::gossip::{GatewayAt, Gossip};
+use skep_members::gossip::{GatewayAt, GatewayRevision, Gossip};
 use skep_members::in_force::Keys;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{sleep, timeout};
@@ -245,6 +245,10 @@ impl Source {
                 complain(&format!("revision {} of the cluster", position.revision), &faults);
                 self.shared.following.change(|known| {
                     known.refused = Some(position);
+                    // What is not obeyed is served by no start either.
+                    if word == Word::Copy {
+                        known.copied = None;
+                    }
                     // A node was heard, though what is in force is what the copy said.
                     if (known.word, word) == (Word::Copy, Word::Node) {
                         known.word = Word::Node;
@@ -257,11 +261,10 @@ impl Source {
 
     /// Lets nodes know what is in force, for who waits for that.
     fn announce(&self) {
-        let at = self.shared.following.known().and_then(|known| {
-            let Position { lineage, revision } = known.position?;
-            Some(GatewayAt { lineage, revision, refused: known.refused.map(|it| it.revision) })
-        });
-        self.gossip.update(|record| record.gateway = at);
+        let known = self.shared.following.known();
+        let told = |it: Position| GatewayRevision { lineage: it.lineage, number: it.revision };
+        let at = known.map(|it| GatewayAt { in_force: it.position.map(told), refused: it.refused.map(told) });
+        self.gossip.update(|record| record.gateway = at.filter(|it| it.in_force.or(it.refused).is_some()));
     }
 
     fn keep_copy_of(&self, state: Arc<State>) {

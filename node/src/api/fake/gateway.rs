@@ -1,5 +1,6 @@
 //! The gateway's document of a node in memory.
 
+use skep_members::gossip::{NodeState, PeerRecord, Program, RaftRole};
 use skep_state::gateway::{GatewayOp, GatewayOutcome};
 
 use super::*;
@@ -38,4 +39,26 @@ impl GatewayApi for Fake {
         self.newest_gateway.send_replace(state.gateway.newest().map(|(revision, _)| revision));
         Ok(outcome)
     }
+}
+
+/// That nobody else is.
+pub fn alone() -> View {
+    let me = PeerRecord {
+        id: NodeId(0xa1),
+        program: Program::Node,
+        state: NodeState::Ready,
+        cluster: None,
+        peer: ([127, 0, 0, 1], 7400).into(),
+        http: None,
+        admin: None,
+        version: "0.2.0".into(),
+        protocol: (1, 1),
+        expect: 1,
+        raft: RaftRole::Leader,
+        leader: None,
+        term: 1,
+        gateway: None,
+        generation: 1,
+    };
+    View { me, live: Vec::new(), dead: Vec::new(), settled_since: std::time::Instant::now(), trusted: true }
 }

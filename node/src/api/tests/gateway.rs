@@ -260,14 +260,15 @@ async fn keys_go_in_and_what_is_kept_of_them_comes_out() {
 
 #[tokio::test]
 async fn who_wishes_so_is_answered_once_the_balancers_obey() {
-    use skep_members::gossip::{GatewayAt, PeerRecord, Program, View};
+    use skep_members::gossip::{GatewayAt, GatewayRevision, PeerRecord, Program, View};
     let (served, tag) = Served::with_document().await;
     let wish = [("if-match", &*tag), ("prefer", "wait=30")];
     let answer = served.put("/gateway?dry-run", &wish, "{}").await;
     assert!(answer.json()["of"].is_null(), "nothing was changed");
     let balancer = |revision: u64| {
         let view = served.fake.members.borrow().clone();
-        let gateway = Some(GatewayAt { lineage: 0xab, revision, refused: None });
+        let in_force = Some(GatewayRevision { lineage: 0xab, number: revision });
+        let gateway = Some(GatewayAt { in_force, refused: None });
         let id = skep_base::id::NodeId(7);
         let balancer = PeerRecord { id, program: Program::Balancer, gateway, ..view.me.clone() };
         served
@@ -297,7 +298,7 @@ async fn who_wishes_so_is_answered_once_the_balancers_obey() {
     );
     let said = late.await.json();
     let id = "0000000000000007";
-    assert_eq!(said["behind"], serde_json::json!([{ "id": id, "revision": 2, "refuses": false }]), "{said}");
+    assert_eq!(said["behind"], serde_json::json!([{ "id": id, "revision": 2, "why": "late" }]), "{said}");
     let plain = served
         .put("/gateway/routes/gone", &[], r#"{"match":{"path":"/gone"},"redirect":{"host":"b.test"}}"#)
         .await;

@@ -19,6 +19,7 @@ use skep_gateway::document::DOCUMENT_BYTES_MAX;
 use skep_gateway::explain::Question;
 use skep_gateway::kept::KINDS;
 use skep_state::gateway::{Revision, SOURCE_BYTES_MAX};
+use tokio::sync::Semaphore;
 
 use super::change::{Changes, Made, Of, Text, Wanted, condition};
 use super::followed::{self, PREFERENCE_APPLIED};
@@ -42,6 +43,8 @@ const SOURCE: &str = "api";
 
 struct Administered<A> {
     changes: Changes<A>,
+    /// Of those who wait for balancers.
+    waits: Semaphore,
     account: Account,
     operators: OperatorToken,
 }
@@ -57,7 +60,12 @@ pub(crate) fn admin_routes<A: GatewayApi>(api: Arc<A>, operators: OperatorToken)
         .route("/gateway/rollback", post(rollback::<A>))
         .route("/gateway/explain", post(explain::<A>))
         .route("/gateway/{kind}/{name}", get(object::<A>).put(put_object::<A>).delete(delete_object::<A>))
-        .with_state(Arc::new(Administered { changes: Changes::new(api), account, operators }))
+        .with_state(Arc::new(Administered {
+            changes: Changes::new(api),
+            waits: Semaphore::new(followed::WAITS_MAX),
+            account,
+            operators,
+        }))
 }
 
 async fn whole<A: GatewayApi>(State(shared): Shared<A>, headers: HeaderMap) -> Result<Response, Problem> {
@@ -213,7 +221,9 @@ impl<A: GatewayApi> Administered<A> {
 
     /// What a change came to; once balancers obey it, where that is wished.
     async fn answer(&self, made: Made, is_new: bool, asked: &Asked) -> Response {
-        let waits = asked.wait_s.zip(made.now).filter(|_| !asked.is_only_tried);
+        let seconds = asked.wait_s.filter(|_| !asked.is_only_tried);
+        let turn = seconds.and_then(|_| self.waits.try_acquire().ok());
+        let waits = seconds.zip(made.now).filter(|_| turn.is_some());
         let followed = match waits {
             None => None,
             Some((seconds, now)) => {

@@ -1,9 +1,10 @@
 //! Which balancers obey a revision: for who changes the document, and wants to know that it is in force.
 //!
 //! Each says by gossip what it has in force. Counted are those that are there when the wait begins, are not about to go, and
-//! obey the cluster's document; of the version before none says so, and none is counted. Who dies meanwhile, or goes, is
-//! counted no more.
+//! obey the cluster's document; of the version before none says so, and none is counted. Who goes meanwhile is counted no
+//! more, and who falls silent is not waited for.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use http::HeaderMap;
 use http::header::HeaderName;
 use serde::Serialize;
 use skep_base::id::NodeId;
-use skep_members::gossip::{GatewayAt, NodeState, PeerRecord, Program, View};
+use skep_members::gossip::{GatewayAt, GatewayRevision, NodeState, PeerRecord, Program, View};
 use skep_state::gateway::Revision;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
@@ -21,6 +22,8 @@ pub(super) const PREFER: HeaderName = HeaderName::from_static("prefer");
 pub(super) const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 /// Longest wait, in seconds; who asks for more waits so long.
 pub(super) const WAIT_MAX_S: u64 = 30;
+/// Waits at a time; one more is answered at once, and nothing is said of balancers.
+pub(super) const WAITS_MAX: usize = 32;
 /// Balancers that are named as being behind.
 const BEHIND_MAX: usize = 100;
 
@@ -38,10 +41,21 @@ struct Behind {
     id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     http: Option<String>,
-    /// What it has in force.
-    revision: u64,
-    /// It was told of the newest, and cannot read it.
-    refuses: bool,
+    /// What it has in force; null where it serves nothing.
+    revision: Option<u64>,
+    why: Why,
+}
+
+/// Why a balancer has not what is the newest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Why {
+    /// It has not come to it yet.
+    Late,
+    /// It was told of it, and cannot read it.
+    Refuses,
+    /// Nothing is heard of it any more.
+    Silent,
 }
 
 /// How many seconds a client wishes to wait: the first `wait` of its preferences. One that says nothing that can be
@@ -66,7 +80,7 @@ pub(super) async fn wait(
 ) -> Followed {
     let deadline = Instant::now() + patience;
     let mut seen = view.borrow_and_update().clone();
-    let counted: Vec<_> = obeying(&seen).map(|(it, _)| (it.id, it.generation)).collect();
+    let counted = obeying(&seen.live).map(|(it, _)| (it.id, it.generation)).collect();
     loop {
         let (followed, is_over) = look(&seen, &counted, now);
         if is_over {
@@ -79,30 +93,32 @@ pub(super) async fn wait(
 }
 
 /// The balancers that obey the cluster's document.
-fn obeying(view: &View) -> impl Iterator<Item = (&PeerRecord, GatewayAt)> {
-    let there = view.live.iter();
-    let there = there.filter(|it| it.program == Program::Balancer && it.state == NodeState::Ready);
+fn obeying(there: &[PeerRecord]) -> impl Iterator<Item = (&PeerRecord, GatewayAt)> {
+    let there = there.iter().filter(|it| it.program == Program::Balancer && it.state == NodeState::Ready);
     there.filter_map(|it| Some((it, it.gateway?)))
 }
 
 /// How many do, and whether there is nobody left to wait for.
-fn look(view: &View, counted: &[(NodeId, u64)], now: Revision) -> (Followed, bool) {
-    let mut awaited = 0;
+fn look(view: &View, counted: &HashSet<(NodeId, u64)>, now: Revision) -> (Followed, bool) {
+    let is_now = |it: GatewayRevision| it.lineage == now.lineage && it.number >= now.number;
+    let mut is_over = true;
     let mut followed = Followed { seen_by: 0, of: 0, behind: Vec::new() };
-    for (it, at) in obeying(view).filter(|(it, _)| counted.contains(&(it.id, it.generation))) {
+    let live = obeying(&view.live).map(|it| (it, Why::Late));
+    let all = live.chain(obeying(&view.dead).map(|it| (it, Why::Silent)));
+    for ((it, at), why) in all.filter(|((it, _), _)| counted.contains(&(it.id, it.generation))) {
         followed.of += 1;
-        if at.lineage == now.lineage && at.revision >= now.number {
+        if at.in_force.is_some_and(is_now) {
             followed.seen_by += 1;
             continue;
         }
-        let refuses = at.refused.is_some_and(|refused| refused >= now.number);
-        awaited += usize::from(!refuses);
+        let why = if at.refused.is_some_and(is_now) { Why::Refuses } else { why };
+        is_over &= why != Why::Late;
         if followed.behind.len() < BEHIND_MAX {
-            let http = it.http.map(|address| address.to_string());
-            followed.behind.push(Behind { id: it.id.to_string(), http, revision: at.revision, refuses });
+            let (id, http) = (it.id.to_string(), it.http.map(|address| address.to_string()));
+            followed.behind.push(Behind { id, http, revision: at.in_force.map(|it| it.number), why });
         }
     }
-    (followed, awaited == 0)
+    (followed, is_over)
 }
 
 #[cfg(test)]

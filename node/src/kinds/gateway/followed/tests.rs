@@ -25,18 +25,29 @@ fn balancer(id: u64, gateway: Option<GatewayAt>) -> PeerRecord {
     }
 }
 
-fn at(revision: u64, refused: Option<u64>) -> Option<GatewayAt> {
-    Some(GatewayAt { lineage: LINEAGE, revision, refused })
+fn revision(number: u64) -> Option<GatewayRevision> {
+    Some(GatewayRevision { lineage: LINEAGE, number })
 }
 
-fn view(live: Vec<PeerRecord>) -> Arc<View> {
+fn at(number: u64, refused: Option<u64>) -> Option<GatewayAt> {
+    Some(GatewayAt { in_force: revision(number), refused: refused.and_then(revision) })
+}
+
+/// Those that are there, and those that have been.
+type Seen = (Vec<PeerRecord>, Vec<PeerRecord>);
+
+fn live(live: Vec<PeerRecord>) -> Seen {
+    (live, Vec::new())
+}
+
+fn view((live, dead): Seen) -> Arc<View> {
     let me = PeerRecord { program: Program::Node, ..balancer(99, None) };
     let settled_since = std::time::Instant::now();
-    Arc::new(View { me, live, dead: Vec::new(), settled_since, trusted: true })
+    Arc::new(View { me, live, dead, settled_since, trusted: true })
 }
 
 /// What a wait for revision 7 comes to, that sees one view after another and then a long time; the clock stands still.
-async fn waited(views: Vec<Vec<PeerRecord>>) -> (usize, usize, Vec<(String, u64, bool)>) {
+async fn waited(views: Vec<Seen>) -> (usize, usize, Vec<(String, Option<u64>, Why)>) {
     let mut views = views.into_iter().map(view);
     let (sender, receiver) = watch::channel(views.next().unwrap());
     let now = Revision { lineage: LINEAGE, number: 7 };
@@ -51,7 +62,7 @@ async fn waited(views: Vec<Vec<PeerRecord>>) -> (usize, usize, Vec<(String, u64,
         std::task::Poll::Ready(followed) => followed,
         std::task::Poll::Pending => waiting.await,
     };
-    let behind = followed.behind.into_iter().map(|it| (it.id, it.revision, it.refuses)).collect();
+    let behind = followed.behind.into_iter().map(|it| (it.id, it.revision, it.why)).collect();
     (followed.seen_by, followed.of, behind)
 }
 
@@ -61,25 +72,31 @@ async fn all_that_obey_are_waited_for_and_nobody_else() {
     let node = PeerRecord { program: Program::Node, ..balancer(4, at(6, None)) };
     let others = [left, node, balancer(5, None)];
     let views = |first: u64, second: u64| {
-        [vec![balancer(1, at(first, None)), balancer(2, at(second, None))], others.to_vec()].concat()
+        live([vec![balancer(1, at(first, None)), balancer(2, at(second, None))], others.to_vec()].concat())
     };
     assert_eq!(waited(vec![views(7, 8)]).await, (2, 2, vec![]), "at once");
     assert_eq!(waited(vec![views(6, 6), views(7, 6), views(7, 7)]).await, (2, 2, vec![]));
-    assert_eq!(waited(vec![Vec::new()]).await, (0, 0, vec![]), "there is none");
+    assert_eq!(waited(vec![live(Vec::new())]).await, (0, 0, vec![]), "there is none");
 }
 
 #[tokio::test(start_paused = true)]
 async fn who_goes_meanwhile_is_not_waited_for_and_who_comes_is_not_counted() {
-    let here = balancer(1, at(7, None));
-    let views = vec![vec![here.clone(), balancer(2, at(6, None))], vec![here.clone()]];
-    assert_eq!(waited(views).await, (1, 1, vec![]));
-    let again = PeerRecord { generation: 2, ..balancer(2, at(6, None)) };
-    let views = vec![vec![here.clone(), balancer(2, at(6, None))], vec![here.clone(), again]];
-    assert_eq!(waited(views).await, (1, 1, vec![]), "a later run is another");
+    let (here, other) = (balancer(1, at(7, None)), balancer(2, at(6, None)));
+    let both = || live(vec![here.clone(), other.clone()]);
+    for goes in [
+        vec![here.clone()],
+        vec![here.clone(), PeerRecord { state: NodeState::Draining, ..other.clone() }],
+        vec![here.clone(), PeerRecord { generation: 2, ..other.clone() }],
+    ] {
+        assert_eq!(waited(vec![both(), live(goes)]).await, (1, 1, vec![]));
+    }
+    let silent = (vec![here.clone()], vec![other.clone()]);
+    let named = vec![(other.id.to_string(), Some(6), Why::Silent)];
+    assert_eq!(waited(vec![both(), silent]).await, (1, 2, named));
     let views = vec![
-        vec![balancer(1, at(6, None))],
-        vec![balancer(1, at(6, None)), balancer(3, at(6, None))],
-        vec![here, balancer(3, at(6, None))],
+        live(vec![balancer(1, at(6, None))]),
+        live(vec![balancer(1, at(6, None)), balancer(3, at(6, None))]),
+        live(vec![here, balancer(3, at(6, None))]),
     ];
     assert_eq!(waited(views).await, (1, 1, vec![]));
 }
@@ -87,14 +104,19 @@ async fn who_goes_meanwhile_is_not_waited_for_and_who_comes_is_not_counted() {
 #[tokio::test(start_paused = true)]
 async fn who_cannot_or_does_not_follow_is_named() {
     let here = balancer(1, at(7, None));
-    let behind = |id: u64, revision, refuses| (NodeId(id).to_string(), revision, refuses);
-    let refuses = vec![here.clone(), balancer(2, at(5, Some(7)))];
-    assert_eq!(waited(vec![refuses]).await, (1, 2, vec![behind(2, 5, true)]), "at once");
-    let slow = vec![here.clone(), balancer(2, at(5, Some(6)))];
-    assert_eq!(waited(vec![slow]).await, (1, 2, vec![behind(2, 5, false)]), "when the time is over");
-    let elsewhere = Some(GatewayAt { lineage: 1, revision: 70, refused: None });
-    let other = vec![here, balancer(2, elsewhere)];
-    assert_eq!(waited(vec![other]).await, (1, 2, vec![behind(2, 70, false)]), "another history");
+    let other = |gateway| vec![live(vec![here.clone(), balancer(2, Some(gateway))])];
+    let elsewhere = |number| Some(GatewayRevision { lineage: 1, number });
+    for (in_force, refused, why) in [
+        // At once, and the last three when the time is over.
+        (revision(5), revision(7), Why::Refuses),
+        (None, revision(8), Why::Refuses),
+        (revision(5), revision(6), Why::Late),
+        (elsewhere(70), None, Why::Late),
+        (elsewhere(5), elsewhere(70), Why::Late),
+    ] {
+        let behind = vec![(NodeId(2).to_string(), in_force.map(|it| it.number), why)];
+        assert_eq!(waited(other(GatewayAt { in_force, refused })).await, (1, 2, behind));
+    }
 }
 
 #[test]
