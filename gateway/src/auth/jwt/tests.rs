@@ -324,21 +324,21 @@ fn a_token_that_was_proved_is_known_until_its_time_is_over_or_its_issuer_is_anot
     let (first, same) = (issuers(&key), issuers(&key));
     let mut verified = Verified::new(RandomState::new());
     let (token, known) = proved(&first, CLAIMS);
-    assert!(verified.find(&first, &corp(), token.as_bytes(), NOW).is_none());
+    assert!(verified.find(&first, &of_corp(), token.as_bytes(), NOW).is_none());
     verified.keep(token.as_bytes(), &known);
-    assert!(verified.find(&first, &corp(), token.as_bytes(), NOW).is_some());
-    assert!(verified.find(&first, &corp(), &token.as_bytes()[1..], NOW).is_none());
+    assert!(verified.find(&first, &of_corp(), token.as_bytes(), NOW).is_some());
+    assert!(verified.find(&first, &of_corp(), &token.as_bytes()[1..], NOW).is_none());
     assert!(
-        verified.find(&same, &corp(), token.as_bytes(), NOW).is_some(),
+        verified.find(&same, &of_corp(), token.as_bytes(), NOW).is_some(),
         "another document that says the same of issuers"
     );
-    assert!(verified.find(&same, &corp(), token.as_bytes(), NOW + 89).is_some());
-    assert!(verified.find(&same, &corp(), token.as_bytes(), NOW + 90).is_none());
+    assert!(verified.find(&same, &of_corp(), token.as_bytes(), NOW + 89).is_some());
+    assert!(verified.find(&same, &of_corp(), token.as_bytes(), NOW + 90).is_none());
     let before = verified.fill();
     verified.keep(token.as_bytes(), &known);
     assert_eq!((verified.fill(), before.0), (before, 1), "it has one place");
     let other = issuers(r#"[{"secret": "one more secret of thirty-two bytes"}]"#);
-    assert!(verified.find(&other, &corp(), token.as_bytes(), NOW).is_none());
+    assert!(verified.find(&other, &of_corp(), token.as_bytes(), NOW).is_none());
     assert_eq!(verified.fill(), (0, 0));
 }
 
@@ -346,7 +346,7 @@ fn a_token_that_was_proved_is_known_until_its_time_is_over_or_its_issuer_is_anot
 fn so_many_tokens_are_kept_and_so_many_bytes_the_newest_of_them() {
     let issuers = Arc::new(usual().issuers().clone());
     let mut verified = Verified::new(RandomState::new());
-    verified.find(&issuers, &corp(), b"", NOW);
+    verified.find(&issuers, &of_corp(), b"", NOW);
     let (_, known) = proved(&issuers, CLAIMS);
     let name = |n: usize| format!("token-{n}");
     for n in 0..2 * KEPT_MAX {
@@ -354,17 +354,17 @@ fn so_many_tokens_are_kept_and_so_many_bytes_the_newest_of_them() {
         let (count, bytes) = verified.fill();
         assert!(count <= KEPT_MAX && bytes <= KEPT_BYTES_MAX);
         // What is over keeps its place, too: there is nothing that is not counted.
-        assert!(verified.find(&issuers, &corp(), name(n).as_bytes(), NOW + 90).is_none());
-        assert!(verified.find(&issuers, &corp(), name(n).as_bytes(), NOW).is_some());
+        assert!(verified.find(&issuers, &of_corp(), name(n).as_bytes(), NOW + 90).is_none());
+        assert!(verified.find(&issuers, &of_corp(), name(n).as_bytes(), NOW).is_some());
     }
-    assert!(verified.find(&issuers, &corp(), name(0).as_bytes(), NOW).is_none());
+    assert!(verified.find(&issuers, &of_corp(), name(0).as_bytes(), NOW).is_none());
     // The same again and again takes no more than once, and pushes nobody out.
     let (oldest, before) = (name(2 * KEPT_MAX - verified.fill().0), verified.fill());
     for _ in 0..2 * KEPT_MAX {
         verified.keep(name(2 * KEPT_MAX - 1).as_bytes(), &known);
     }
     assert_eq!(verified.fill(), before);
-    assert!(verified.find(&issuers, &corp(), oldest.as_bytes(), NOW).is_some());
+    assert!(verified.find(&issuers, &of_corp(), oldest.as_bytes(), NOW).is_some());
     for n in 0..1000 {
         verified.keep(format!("{n}{}", "x".repeat(TOKEN_BYTES_MAX - 8)).as_bytes(), &known);
         assert!(verified.fill().1 <= KEPT_BYTES_MAX);
@@ -382,7 +382,7 @@ fn a_token_of_two_issuers_is_kept_for_each_and_found_by_that_alone() {
     );
     let issuers =
         Arc::new(Table::compile(Document::read(&document).unwrap()).unwrap().consumers.issuers().clone());
-    let (corp, twin) = (corp(), ["twin".to_owned()]);
+    let (corp, twin) = (of_corp(), ["twin".to_owned()]);
     let token = token(HEAD, CLAIMS);
     let mut verified = Verified::new(RandomState::new());
     for among in [&corp, &twin] {
@@ -397,6 +397,6 @@ fn a_token_of_two_issuers_is_kept_for_each_and_found_by_that_alone() {
     assert_eq!(verified.fill().0, 1);
 }
 
-fn corp() -> [String; 1] {
+fn of_corp() -> [String; 1] {
     ["corp".to_owned()]
 }

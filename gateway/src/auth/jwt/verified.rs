@@ -72,12 +72,13 @@ impl Verified {
         }
         if let Some(known) = self.tokens.get_mut(token) {
             // It keeps its place in the order: who comes again pushes nobody out.
+            let has_room = known.len() < ISSUERS_MAX;
             match known.iter_mut().find(|it| it.issuer == proved.issuer) {
                 Some(before) => {
                     self.bytes = self.bytes - before.bytes() + more;
                     *before = proved.clone();
                 }
-                None if known.len() < ISSUERS_MAX => {
+                None if has_room => {
                     self.bytes += more;
                     known.push(proved.clone());
                 }
