@@ -295,6 +295,11 @@ fn what_is_kept_and_who_operates_is_read_and_bounded() {
     );
     let both = [("SKEP_OPERATOR_TOKEN", token), ("SKEP_OPERATOR_TOKEN_FILE", "x")];
     assert!(refusal(&[], &both).contains("SKEP_OPERATOR_TOKEN_FILE"));
+    let gateway = "0123456789abcdef-gateway";
+    let shown = format!("{:?}", serve(&[], &[("SKEP_GATEWAY_TOKEN", gateway)]));
+    assert!(shown.contains("GatewayToken(set)") && !shown.contains(gateway), "{shown}");
+    let same = refusal(&[], &[("SKEP_OPERATOR_TOKEN", token), ("SKEP_GATEWAY_TOKEN", token)]);
+    assert!(same.contains("it is the operators' token") && !same.contains(token), "{same}");
 }
 
 #[test]

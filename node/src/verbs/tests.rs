@@ -9,10 +9,10 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::*;
-use crate::api::admin_app;
 use crate::api::fake::{Fake, NODE_ID};
+use crate::api::{Tokens, admin_app};
 use crate::config::{HealthOf, TasksVerb};
-use crate::http::{OperatorToken, ServeLimits, Stage, serve};
+use crate::http::{ServeLimits, Stage, serve};
 use crate::kinds::served::TaskApi as _;
 use crate::telemetry::Metrics;
 
@@ -27,7 +27,7 @@ async fn node() -> Node {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let admin = listener.local_addr().unwrap();
     let (stage, stages) = watch::channel(Stage::Serving);
-    let app = admin_app(fake.clone(), OperatorToken::default(), &Metrics::new());
+    let app = admin_app(fake.clone(), Tokens::default(), &Metrics::new());
     tokio::spawn(serve(listener, app, ServeLimits::default(), stages));
     Node { admin, fake, _stage: stage }
 }

@@ -356,3 +356,32 @@ async fn secrets_of_issuers_go_in_and_what_is_shown_of_them_is_their_digest() {
     let kept = served.fake.gateway(|gateway| gateway.newest().unwrap().1.document.clone());
     assert!(String::from_utf8_lossy(&kept).contains(secret));
 }
+
+#[tokio::test]
+async fn the_gateways_token_reads_and_changes_the_document_and_its_objects_and_does_nothing_else() {
+    let (served, tag) = Served::with_document().await;
+    let bearer = format!("Bearer {GATEWAY_TOKEN}");
+    let ask = async |method: Method, path: &str, condition: (&str, &str), body: &str| {
+        let headers = [("authorization", &*bearer), JSON, condition];
+        served.ask(method, path, &headers, body.as_bytes()).await
+    };
+    let any = ("x-any", "1");
+    assert_eq!(ask(Method::GET, "/gateway", any, "").await.header("etag"), tag);
+    let moved = READER.replace("/read", "/moved");
+    assert_eq!(ask(Method::PUT, "/gateway", ("if-match", &tag), &moved).await.status, 200);
+    let object = r#"{"urls":["http://b:1"]}"#;
+    assert_eq!(ask(Method::PUT, "/gateway/services/b", any, object).await.status, 201);
+    assert_eq!(ask(Method::GET, "/gateway/services/b", any, "").await.status, 200);
+    assert_eq!(ask(Method::DELETE, "/gateway/services/b", any, "").await.status, 200);
+    let digest = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae";
+    for (method, path, body) in [
+        (Method::GET, "/gateway/history".to_owned(), ""),
+        (Method::POST, "/gateway/rollback".to_owned(), r#"{"revision":1}"#),
+        (Method::POST, "/gateway/explain".to_owned(), r#"{"url":"http://a/"}"#),
+        (Method::DELETE, format!("/messages/{digest}"), ""),
+    ] {
+        ask(method, &path, any, body).await.is_problem(ProblemKind::NoOperator);
+    }
+    let other = [("authorization", "Bearer another-token-of-somebody"), JSON];
+    served.ask(Method::GET, "/gateway", &other, b"").await.is_problem(ProblemKind::NoOperator);
+}

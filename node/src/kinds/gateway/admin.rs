@@ -1,5 +1,5 @@
-//! The gateway's document on the admin address. Who reads it needs the operators' token as who changes it does: what
-//! stands in it is not for everybody who may look after a node's health.
+//! The gateway's document on the admin address. Who reads it needs the operators' token as who changes it does, or the
+//! gateway's, which is good for that alone: what stands in it is not for everybody who may look after a node's health.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue};
 use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use skep_console::token::OperatorToken;
+use skep_console::token::{GatewayToken, OperatorToken};
 use skep_gateway::document::DOCUMENT_BYTES_MAX;
 use skep_gateway::explain::Question;
 use skep_gateway::kept::KINDS;
@@ -47,29 +47,31 @@ struct Administered<A> {
     waits: Semaphore,
     account: Account,
     operators: OperatorToken,
+    gateway: GatewayToken,
 }
 
 type Shared<A> = State<Arc<Administered<A>>>;
 
 /// The routes of the admin address.
-pub(crate) fn admin_routes<A: GatewayApi>(api: Arc<A>, operators: OperatorToken) -> Router {
+pub(crate) fn admin_routes<A: GatewayApi>(
+    api: Arc<A>,
+    operators: OperatorToken,
+    gateway: GatewayToken,
+) -> Router {
     let account = Account::new(REQUESTS_BYTES_MAX);
+    let (changes, waits) = (Changes::new(api), Semaphore::new(followed::WAITS_MAX));
+    let shared = Administered { changes, waits, account, operators, gateway };
     Router::new()
         .route("/gateway", get(whole::<A>).put(put_whole::<A>))
         .route("/gateway/history", get(history::<A>))
         .route("/gateway/rollback", post(rollback::<A>))
         .route("/gateway/explain", post(explain::<A>))
         .route("/gateway/{kind}/{name}", get(object::<A>).put(put_object::<A>).delete(delete_object::<A>))
-        .with_state(Arc::new(Administered {
-            changes: Changes::new(api),
-            waits: Semaphore::new(followed::WAITS_MAX),
-            account,
-            operators,
-        }))
+        .with_state(Arc::new(shared))
 }
 
 async fn whole<A: GatewayApi>(State(shared): Shared<A>, headers: HeaderMap) -> Result<Response, Problem> {
-    shared.operators.check(&headers)?;
+    shared.may_change(&headers)?;
     let Newest { revision, document } = shared.newest().await?;
     // Unless it has secrets, it is shown as it is kept, which may be by a later version. What cannot be read may have some.
     let show = move || match kept(&document)? {
@@ -81,7 +83,7 @@ async fn whole<A: GatewayApi>(State(shared): Shared<A>, headers: HeaderMap) -> R
 }
 
 async fn put_whole<A: GatewayApi>(State(shared): Shared<A>, request: Request) -> Result<Response, Unchanged> {
-    shared.operators.check(request.headers())?;
+    shared.may_change(request.headers())?;
     let asked = Asked::of(&request)?;
     let newest = shared.changes.current().await?.map(|newest| newest.revision);
     let of = match condition(request.headers(), newest)? {
@@ -104,7 +106,7 @@ async fn object<A: GatewayApi>(
     Path((kind, name)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Result<Response, Unchanged> {
-    shared.operators.check(&headers)?;
+    shared.may_change(&headers)?;
     is_kind(&kind)?;
     let Newest { revision, document } = shared.newest().await?;
     let absent = format!("the document has no {kind}/{name}");
@@ -119,7 +121,7 @@ async fn put_object<A: GatewayApi>(
     Path((kind, name)): Path<(String, String)>,
     request: Request,
 ) -> Result<Response, Unchanged> {
-    shared.operators.check(request.headers())?;
+    shared.may_change(request.headers())?;
     is_kind(&kind)?;
     let (asked, of) = (Asked::of(&request)?, shared.of(request.headers()).await?);
     let object = Some(shared.text(request, DOCUMENT_BYTES_MAX).await?);
@@ -134,7 +136,7 @@ async fn delete_object<A: GatewayApi>(
     Path((kind, name)): Path<(String, String)>,
     request: Request,
 ) -> Result<Response, Unchanged> {
-    shared.operators.check(request.headers())?;
+    shared.may_change(request.headers())?;
     is_kind(&kind)?;
     let (asked, of) = (Asked::of(&request)?, shared.of(request.headers()).await?);
     let made = shared.change(Wanted::Object { kind, name, object: None }, of, &asked).await?;
@@ -203,6 +205,12 @@ async fn explain<A: GatewayApi>(State(shared): Shared<A>, request: Request) -> R
 }
 
 impl<A: GatewayApi> Administered<A> {
+    /// Whether it comes from who may read and change the document and its objects. The past, and what would become of
+    /// a request, are the operators' alone: a document of the past may let in who was shut out since.
+    fn may_change(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        self.gateway.check_or(&self.operators, headers)
+    }
+
     /// The newest document, or that there is none.
     async fn newest(&self) -> Result<Newest, Problem> {
         let none = || Problem::new(ProblemKind::NoGateway, "there is no document yet: nothing is configured");
