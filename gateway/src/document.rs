@@ -39,6 +39,10 @@ pub const OBJECTS_MAX: usize = 32_768;
 /// Most issuers: each key of theirs is made ready at each change.
 pub const ISSUERS_MAX: usize = 256;
 
+/// Longest note of a route or a consumer (`kong`), as JSON, in bytes: what a balancer's door for Kong's clients keeps
+/// there, which says nothing of requests.
+pub const NOTE_BYTES_MAX: usize = 16 * 1024;
+
 /// What becomes of what no route matches.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Unmatched {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::NOTE_BYTES_MAX;
 use crate::auth::{Consumer, KEPT_PREFIX, Key, KeyDigest, digest_of_given};
 use crate::fault::Faults;
 use crate::reader::Spot;
@@ -32,6 +33,9 @@ pub(super) fn read(name: &str, spot: &Spot<'_>, owners: &mut Owners, faults: &mu
             Some(other) => faults.clash(&spot.pointer, format!("the consumer {other:?} has this key, too")),
         }
         consumer.keys.push(key);
+    }
+    if let Some(it) = fields.take("kong") {
+        it.note(NOTE_BYTES_MAX, faults);
     }
     fields.end(faults);
     consumer

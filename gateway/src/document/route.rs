@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use skep_base::network::Network;
 use skep_base::settings::values;
 
+use super::NOTE_BYTES_MAX;
 use super::auth;
 use super::limits;
 use super::methods::{self, METHODS_MAX};
@@ -116,6 +117,9 @@ impl Route {
             }
         }
         route.policies = policies(&mut fields, faults);
+        if let Some(it) = fields.take("kong") {
+            it.note(NOTE_BYTES_MAX, faults);
+        }
         fields.end(faults);
         route
     }
