@@ -1,0 +1,311 @@
+//! Kong's entities in the gateway's document: an API is a route or two and a service, a consumer is a consumer. What the
+//! document cannot say of them lies in the routes and consumers themselves, as their note (`kong`), so that one that is
+//! taken out is no entity any more. Pure.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use skep_gateway::document::{NAME_BYTES_MAX, SKEP};
+
+use super::answer::Answer;
+
+/// What stands behind the name of the second route of an API that has two.
+const OF_HOST: &str = ".dns";
+
+/// An API as Kong shows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Api {
+    pub id: String,
+    /// In milliseconds of Unix time.
+    pub created_at: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_dns: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strip_path: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preserve_host: Option<bool>,
+    pub target_url: String,
+}
+
+/// What is asked of an API's requests, as Kong shows it, but for the API's id.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Plugin {
+    pub id: String,
+    pub created_at: u64,
+    pub name: String,
+    pub value: Map<String, Value>,
+    pub enabled: bool,
+}
+
+/// A consumer as Kong shows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Consumer {
+    pub id: String,
+    pub created_at: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub custom_id: Option<String>,
+}
+
+/// The note of a route.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct NoteOfApi {
+    api: Api,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    plugins: Vec<Plugin>,
+}
+
+/// The note of a consumer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct NoteOfConsumer {
+    consumer: Consumer,
+    /// When each of its keys was made, by the key's id, which is its label.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    keys: Map<String, Value>,
+}
+
+/// An API as it stands in a document.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KnownApi {
+    pub api: Api,
+    pub plugins: Vec<Plugin>,
+    /// The name of its routes, the second of which has something behind it, and of its service.
+    pub object: String,
+    /// Where its routes lead: `skep`, or a service of that name.
+    pub service: String,
+}
+
+/// A key of a consumer as it stands in a document.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KnownKey {
+    pub id: String,
+    pub created_at: u64,
+    /// What is kept of it.
+    pub kept: String,
+}
+
+/// A consumer as it stands in a document.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KnownConsumer {
+    pub consumer: Consumer,
+    pub object: String,
+    pub keys: Vec<KnownKey>,
+}
+
+/// The gateway's document as a tree of JSON.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Document(pub Map<String, Value>);
+
+impl Document {
+    fn objects(&self, kind: &str) -> impl Iterator<Item = (&String, &Value)> {
+        self.0.get(kind).and_then(Value::as_object).into_iter().flatten()
+    }
+
+    pub fn object(&self, kind: &str, name: &str) -> Option<&Value> {
+        self.0.get(kind)?.get(name)
+    }
+
+    pub fn put(&mut self, kind: &str, name: &str, value: Value) {
+        let objects = self.0.entry(kind).or_insert_with(|| json!({}));
+        if let Some(objects) = objects.as_object_mut() {
+            objects.insert(name.to_owned(), value);
+        }
+    }
+
+    pub fn remove(&mut self, kind: &str, name: &str) {
+        let Some(objects) = self.0.get_mut(kind).and_then(Value::as_object_mut) else { return };
+        objects.remove(name);
+        if objects.is_empty() {
+            self.0.remove(kind);
+        }
+    }
+
+    /// The APIs that were put through this door, the oldest first.
+    pub fn apis(&self) -> Vec<KnownApi> {
+        let known = |(name, route): (&String, &Value)| {
+            let NoteOfApi { api, plugins } = serde_json::from_value(route.get("kong")?.clone()).ok()?;
+            let has_second = api.path.is_some() && api.public_dns.is_some();
+            let object = match name.strip_suffix(OF_HOST) {
+                // The other one says the same.
+                Some(first) if has_second && self.object("routes", first).is_some() => return None,
+                _ => name.clone(),
+            };
+            let service = route.get("service")?.as_str()?.to_owned();
+            Some(KnownApi { api, plugins, object, service })
+        };
+        let mut apis: Vec<KnownApi> = self.objects("routes").filter_map(known).collect();
+        apis.sort_by(|a, b| (a.api.created_at, &a.api.id).cmp(&(b.api.created_at, &b.api.id)));
+        apis
+    }
+
+    /// The consumers that were put through this door, the oldest first.
+    pub fn consumers(&self) -> Vec<KnownConsumer> {
+        let known = |(name, value): (&String, &Value)| {
+            let NoteOfConsumer { consumer, keys: times } =
+                serde_json::from_value(value.get("kong")?.clone()).ok()?;
+            let keys = value.get("keys").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+            let key = |it: &Value| {
+                let id = it.get("label")?.as_str()?.to_owned();
+                let created_at = times.get(&id)?.as_u64()?;
+                Some(KnownKey { id, created_at, kept: it.get("key")?.as_str()?.to_owned() })
+            };
+            Some(KnownConsumer {
+                consumer,
+                object: name.clone(),
+                keys: keys.iter().filter_map(key).collect(),
+            })
+        };
+        let mut all: Vec<KnownConsumer> = self.objects("consumers").filter_map(known).collect();
+        all.sort_by(|a, b| {
+            (a.consumer.created_at, &a.consumer.id).cmp(&(b.consumer.created_at, &b.consumer.id))
+        });
+        all
+    }
+
+    /// A name for the objects of what people call so: that, where it can be one and none has it in any of these kinds.
+    fn name_for(&self, kinds: &[&str], wanted: Option<&str>, id: &str) -> String {
+        let is_letter = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
+        let fits = |name: &&str| {
+            name.len() + OF_HOST.len() <= NAME_BYTES_MAX
+                && name.bytes().all(is_letter)
+                && *name != SKEP
+                && !kinds.iter().any(|kind| self.object(kind, name).is_some())
+                && self.object("routes", &format!("{name}{OF_HOST}")).is_none()
+        };
+        wanted.filter(fits).map_or_else(|| format!("kong-{id}"), str::to_owned)
+    }
+
+    /// A name for the objects of an API.
+    pub fn name_of_api(&self, api: &Api) -> String {
+        self.name_for(&["routes", "services"], api.name.as_deref(), &api.id)
+    }
+
+    /// A name for the object of a consumer.
+    pub fn name_of_consumer(&self, consumer: &Consumer) -> String {
+        self.name_for(&["consumers"], consumer.username.as_deref(), &consumer.id)
+    }
+
+    /// Puts the objects that an API comes to, which `derived` has without their note.
+    pub fn put_api(&mut self, known: &KnownApi, derived: Derived) {
+        let note = NoteOfApi { api: known.api.clone(), plugins: known.plugins.clone() };
+        let note = serde_json::to_value(note).unwrap_or_default();
+        for (name, mut route) in derived.routes {
+            if let Some(fields) = route.as_object_mut() {
+                fields.insert("kong".to_owned(), note.clone());
+            }
+            self.put("routes", &name, route);
+        }
+        if let Some(service) = derived.service {
+            self.put("services", &known.service, service);
+        }
+    }
+
+    /// Takes an API out, and its service, where no other route leads there.
+    pub fn remove_api(&mut self, known: &KnownApi) {
+        for name in names_of_routes(known) {
+            self.remove("routes", &name);
+        }
+        let leads = |route: &Value| {
+            let one = route.get("service").and_then(Value::as_str) == Some(&known.service);
+            one || route.get("services").is_some_and(|all| all.get(&known.service).is_some())
+        };
+        if known.service == known.object && !self.objects("routes").any(|(_, route)| leads(route)) {
+            self.remove("services", &known.service);
+        }
+    }
+
+    /// Whether its objects are what the door made of it, or who has changed them otherwise.
+    pub fn is_as_derived(&self, known: &KnownApi, derived: &Derived) -> Result<(), Answer> {
+        let mut objects: Vec<(&str, &str, &Value)> =
+            derived.routes.iter().map(|(name, route)| ("routes", name.as_str(), route)).collect();
+        if let Some(service) = &derived.service {
+            objects.push(("services", &known.service, service));
+        }
+        for (kind, name, expected) in objects {
+            let mut there = self.object(kind, name).cloned().unwrap_or_default();
+            if let Some(fields) = there.as_object_mut() {
+                fields.remove("kong");
+            }
+            if there != *expected {
+                let detail = format!(
+                    "{kind}/{name} was changed otherwise since, which would be lost here: change it with `skep-node config \
+                     apply`, or delete the API and add it again"
+                );
+                return Err(Answer::message(409, detail));
+            }
+        }
+        Ok(())
+    }
+
+    pub fn put_consumer(&mut self, known: &KnownConsumer) {
+        let times = known.keys.iter().map(|key| (key.id.clone(), key.created_at.into())).collect();
+        let note = NoteOfConsumer { consumer: known.consumer.clone(), keys: times };
+        let mut object =
+            self.object("consumers", &known.object).and_then(Value::as_object).cloned().unwrap_or_default();
+        // Those that operators gave it have other labels.
+        let labels = |it: &Value| it.get("label").and_then(Value::as_str).map(str::to_owned);
+        let before: Map<String, Value> = object
+            .get("kong")
+            .and_then(|note| note.get("keys"))
+            .and_then(Value::as_object)
+            .cloned()
+            .unwrap_or_default();
+        let mut keys: Vec<Value> = object.get("keys").and_then(Value::as_array).cloned().unwrap_or_default();
+        keys.retain(|it| labels(it).is_none_or(|label| !before.contains_key(&label)));
+        keys.extend(known.keys.iter().map(|key| json!({ "key": key.kept, "label": key.id })));
+        object.insert("kong".to_owned(), serde_json::to_value(note).unwrap_or_default());
+        match keys.is_empty() {
+            true => drop(object.remove("keys")),
+            false => drop(object.insert("keys".to_owned(), keys.into())),
+        }
+        self.put("consumers", &known.object, object.into());
+    }
+}
+
+/// The objects that an API comes to, without notes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Derived {
+    /// By name.
+    pub routes: Vec<(String, Value)>,
+    /// None: the nodes.
+    pub service: Option<Value>,
+}
+
+/// The names of an API's routes: the one for its path first.
+pub fn names_of_routes(known: &KnownApi) -> Vec<String> {
+    match (&known.api.path, &known.api.public_dns) {
+        (Some(_), Some(_)) => vec![known.object.clone(), format!("{}{OF_HOST}", known.object)],
+        _ => vec![known.object.clone()],
+    }
+}
+
+/// An entity as it is shown.
+pub fn shown(entity: &impl Serialize) -> Value {
+    serde_json::to_value(entity).unwrap_or_default()
+}
+
+impl Plugin {
+    pub fn shown(&self, api: &Api) -> Value {
+        let mut shown = shown(self);
+        if let Some(fields) = shown.as_object_mut() {
+            fields.insert("api_id".to_owned(), api.id.clone().into());
+        }
+        shown
+    }
+}
+
+impl KnownKey {
+    /// With the key itself where that is known, as when it was just made.
+    pub fn shown(&self, consumer: &Consumer, key: Option<&str>) -> Value {
+        json!({
+            "id": self.id,
+            "created_at": self.created_at,
+            "consumer_id": consumer.id,
+            "key": key.unwrap_or(&self.kept),
+        })
+    }
+}
