@@ -29,7 +29,7 @@ use skep_members::key::KeyRing;
 use skep_vrrp::Running;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::config::{BackendTlsConfig, ServeConfig};
 use crate::core::access_log;
@@ -37,6 +37,7 @@ use crate::core::account::Account;
 use crate::core::shared::Shared;
 use crate::core::stats::CoreStats;
 use crate::core::worker::idle_grace;
+use crate::kong::Door;
 use crate::listen::activation::{Passed, bind_all};
 use crate::listen::cores::{self, CoreConfig, Listening, Phase};
 use crate::listen::tls::Certificates;
@@ -90,6 +91,10 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
         None => Vec::new(),
     };
     let admin = listen::bind(config.admin).with_context(|| format!("--admin {}", config.admin))?;
+    let kong = match &config.kong {
+        Some(kong) => Some(listen::bind(kong.address).with_context(|| format!("--kong {}", kong.address))?),
+        None => None,
+    };
     let (http_address, admin_address) = (http[0].local_addr()?, admin.local_addr()?);
     let https_address = https.first().map(|listener| listener.local_addr()).transpose()?;
     if https_address.is_some() && config.certificates.is_empty() {
@@ -179,11 +184,14 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
     let routes = status.admin(metrics::registry(metrics, view), &operations, operators);
     tokio::spawn(status.measure());
     let admin = tokio::net::TcpListener::from_std(admin)?;
+    let kong = open_kong(&config, kong, gossip.as_ref(), &shared, &stages)?;
+    let kong_address = kong.as_ref().map(|(address, _)| address.to_string());
     let admin = tokio::spawn(skep_console::serve(admin, routes, ServeLimits::admin(), stages));
     tracing::info!(
         http = %http_address,
         https = https_address.map(|address| address.to_string()),
         admin = %admin_address,
+        kong = kong_address,
         cores = count,
         files = (files < u64::MAX).then_some(files),
         "serving"
@@ -233,8 +241,29 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
     }
     admin_stage.send_replace(Stage::Stopping);
     let _ = admin.await;
+    if let Some((_, kong)) = kong {
+        let _ = kong.await;
+    }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Opens the door for Kong's clients, where there is one.
+fn open_kong(
+    config: &ServeConfig,
+    listener: Option<std::net::TcpListener>,
+    gossip: Option<&Gossip>,
+    shared: &Arc<Shared>,
+    stages: &watch::Receiver<Stage>,
+) -> anyhow::Result<Option<(SocketAddr, JoinHandle<()>)>> {
+    let (Some(kong), Some(listener), Some(gossip)) = (&config.kong, listener, gossip) else {
+        return Ok(None);
+    };
+    let address = listener.local_addr()?;
+    let door = Door::new(kong, gossip.view(), shared.clone());
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let serving = skep_console::serve(listener, door, Door::limits(), stages.clone());
+    Ok(Some((address, tokio::spawn(serving))))
 }
 
 /// How backends are spoken to.

@@ -1,0 +1,293 @@
+//! The document at the nodes, and when it is in force here.
+//!
+//! Read at any node that is ready, changed, and put back there as long as nobody else was quicker; then this balancer is
+//! waited for, so that what was answered 201 is no 404 afterwards. A write whose answer is lost is looked for: what was
+//! drawn for it tells it from others'. No tasks; a dropped future may have written.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::header::{ETAG, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH};
+use http::{Method, StatusCode};
+use http_body_util::Full;
+use serde_json::Value;
+use skep_console::client::{Client, ClientError};
+use skep_gateway::told::lineage_of;
+use skep_gateway::{Fault, Kept};
+use skep_members::gossip::{PeerRecord, View};
+use tokio::sync::{Mutex, watch};
+use tokio::time::{interval, timeout};
+
+use super::answer::Answer;
+use super::asked::{Asked, Done};
+use super::entities::Document;
+use super::resources;
+use crate::core::following::Position;
+use crate::core::shared::Shared;
+use crate::pools::source;
+
+/// How often a change is made anew of what another made meanwhile, or of what a lost answer left.
+const TRIES_MAX: usize = 16;
+/// Longest that a node has for an answer: somewhat longer than it waits for a quorum itself.
+const NODE_TIMEOUT: Duration = Duration::from_secs(12);
+/// Longest that a request has until nodes have answered it.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(25);
+/// Longest that this balancer may take to obey what was written.
+const IN_FORCE_MAX: Duration = Duration::from_secs(5);
+/// How often it is looked whether it does.
+const LOOK_INTERVAL: Duration = Duration::from_millis(5);
+/// Most faults of a document that are told.
+const FAULTS_SHOWN_MAX: usize = 10;
+/// What the history of the document says of its changes.
+const SOURCE: &str = "kong";
+
+/// The nodes that keep the document.
+#[derive(Debug)]
+pub struct Nodes {
+    view: watch::Receiver<Arc<View>>,
+    token: HeaderValue,
+    shared: Arc<Shared>,
+    /// One change at a time: others would only have to be made anew.
+    turn: Mutex<()>,
+}
+
+/// A document, where there is one, and where it stands.
+struct Newest {
+    text: Option<Bytes>,
+    tag: Option<HeaderValue>,
+}
+
+impl Newest {
+    fn position(&self) -> Option<Position> {
+        let tag = self.tag.as_ref()?.to_str().ok()?.trim_matches('"');
+        let (lineage, revision) = tag.split_once('.')?;
+        Some(Position { lineage: lineage_of(lineage)?, revision: revision.parse().ok()? })
+    }
+}
+
+/// What became of a write.
+enum Written {
+    At(Position),
+    /// Another was quicker.
+    Other,
+    /// No answer came.
+    Lost(String),
+}
+
+impl Nodes {
+    pub fn new(view: watch::Receiver<Arc<View>>, token: HeaderValue, shared: Arc<Shared>) -> Self {
+        Self { view, token, shared, turn: Mutex::new(()) }
+    }
+
+    /// Answers a request out of the document, once what it changes is in force here.
+    pub async fn answer(&self, asked: Asked) -> Answer {
+        let asked = Arc::new(asked);
+        let is_read = asked.method == Method::GET;
+        let answering = async {
+            let _turn = match is_read {
+                true => None,
+                false => Some(self.turn.lock().await),
+            };
+            self.change(&asked).await
+        };
+        match timeout(CHANGE_TIMEOUT, answering).await {
+            Ok(Ok((answer, position))) => match position {
+                Some(position) if !is_read => self.in_force(position, answer).await,
+                _ => answer,
+            },
+            Ok(Err(answer)) => answer,
+            Err(_) => unavailable("no node answered in time; whether anything was changed is not known"),
+        }
+    }
+
+    /// What is answered, and where the document stands with it.
+    async fn change(&self, asked: &Arc<Asked>) -> Result<(Answer, Option<Position>), Answer> {
+        let mut lost: Option<String> = None;
+        for _ in 0..TRIES_MAX {
+            let newest = self.read().await?;
+            let position = newest.position();
+            let (text, looking) = (newest.text.clone(), asked.clone());
+            // A document may be of some megabytes.
+            let made = tokio::task::spawn_blocking(move || make(&looking, text.as_deref())).await;
+            let made = made.map_err(|error| Answer::message(500, error.to_string()))?;
+            let (answer, document) = match made {
+                // It was taken out, and the answer was lost.
+                Err(answer) if lost.is_some() && asked.method == Method::DELETE && answer.status == 404 => {
+                    (Answer::no_content(), None)
+                }
+                made => made?,
+            };
+            let Some(document) = document else { return Ok((answer, position)) };
+            match self.write(&newest, document).await? {
+                Written::At(position) => {
+                    let (method, path) = (&asked.method, &asked.path);
+                    tracing::info!(%method, path, revision = position.revision, "by the door for Kong's clients");
+                    return Ok((answer, Some(position)));
+                }
+                Written::Other => {}
+                Written::Lost(why) => lost = Some(why),
+            }
+        }
+        Err(match lost {
+            Some(why) => unavailable(&format!("{why}; whether anything was changed is not known")),
+            None => unavailable("others were quicker again and again; nothing was changed"),
+        })
+    }
+
+    /// Those that may be asked: ready by gossip, and with an admin address that is for other hosts, too.
+    fn admins(&self) -> Vec<Client> {
+        let is_reachable = |it: &PeerRecord| {
+            let (admin, http) = (it.admin?, it.http?);
+            (!admin.ip().is_loopback() || http.ip().is_loopback()).then_some(admin)
+        };
+        let nodes = source::ready_nodes(&self.view.borrow());
+        let admins = nodes.iter().filter_map(is_reachable);
+        admins.map(|admin| Client::new(admin, NODE_TIMEOUT).bearing(Some(self.token.clone()))).collect()
+    }
+
+    /// The document at the first node that has an answer.
+    async fn read(&self) -> Result<Newest, Answer> {
+        let mut why = "gossip shows no node that is ready and whose admin address can be asked".to_owned();
+        for client in self.admins() {
+            let got = client.exchange(Method::GET, "/gateway", None, Full::<Bytes>::default()).await;
+            let answer = match got {
+                Ok(answer) => answer,
+                Err(ClientError::Problem { status: StatusCode::NOT_FOUND, .. }) => {
+                    return Ok(Newest { text: None, tag: None });
+                }
+                Err(error) => {
+                    why = self.refused(error)?;
+                    continue;
+                }
+            };
+            let tag = answer.headers().get(ETAG).cloned();
+            match client.read(answer.into_body()).await {
+                Ok(text) => return Ok(Newest { text: Some(text), tag }),
+                Err(error) => why = self.refused(error)?,
+            }
+        }
+        Err(unavailable(&why))
+    }
+
+    /// Puts a document in the place of that which it was made of.
+    async fn write(&self, newest: &Newest, document: String) -> Result<Written, Answer> {
+        let condition: (HeaderName, HeaderValue) = match &newest.tag {
+            Some(tag) => (IF_MATCH, tag.clone()),
+            None => (IF_NONE_MATCH, HeaderValue::from_static("*")),
+        };
+        let path = format!("/gateway?source={SOURCE}");
+        let body = Bytes::from(document);
+        let mut why = "gossip shows no node that is ready and whose admin address can be asked".to_owned();
+        for client in self.admins() {
+            let client = client.only_if(condition.clone());
+            let put =
+                client.send(Method::PUT, &path, Some("application/json"), Full::new(body.clone())).await;
+            let answer = match put {
+                Ok(body) => client.json(body).await,
+                Err(error) => Err(error),
+            };
+            match answer {
+                Ok(now) => {
+                    let lineage = now["lineage"].as_str().and_then(lineage_of);
+                    return match (lineage, now["revision"].as_u64()) {
+                        (Some(lineage), Some(revision)) => Ok(Written::At(Position { lineage, revision })),
+                        _ => Err(unavailable("a node's answer says no revision; the document was changed")),
+                    };
+                }
+                Err(ClientError::Problem { status: StatusCode::PRECONDITION_FAILED, .. }) => {
+                    return Ok(Written::Other);
+                }
+                // Nothing was sent.
+                Err(error @ ClientError::Connect { .. }) => why = self.refused(error)?,
+                Err(error) => {
+                    let is_refused = matches!(error, ClientError::Problem { .. });
+                    let why = self.refused(error)?;
+                    return match is_refused {
+                        // It may be taken by a quorum yet.
+                        true => Err(unavailable(&why)),
+                        false => Ok(Written::Lost(why)),
+                    };
+                }
+            }
+        }
+        Err(unavailable(&why))
+    }
+
+    /// Why another node may be asked, or what is answered where none would answer otherwise.
+    fn refused(&self, error: ClientError) -> Result<String, Answer> {
+        Ok(match error {
+            ClientError::Connect { admin, reason } => {
+                format!("no connection to the node at {admin}: {reason}")
+            }
+            ClientError::Timeout { admin, .. } => format!("the node at {admin} did not answer in time"),
+            ClientError::Broken { admin, reason } => format!("the exchange with {admin} broke off: {reason}"),
+            ClientError::Problem { status: StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, .. } => {
+                let detail =
+                    "the nodes refuse the token of --kong-token-file: theirs is that of --gateway-token-file";
+                tracing::warn!("{detail}");
+                return Err(unavailable(detail));
+            }
+            ClientError::Problem { status: StatusCode::CONFLICT, detail } => {
+                return Err(Answer::message(409, detail));
+            }
+            ClientError::Problem { status, detail } if status.is_client_error() => {
+                return Err(Answer::message(400, detail));
+            }
+            ClientError::Problem { detail, .. } => format!("a node says: {detail}"),
+        })
+    }
+
+    /// The answer, once what was written is obeyed here.
+    async fn in_force(&self, wanted: Position, answer: Answer) -> Answer {
+        let begun = Instant::now();
+        let mut looks = interval(LOOK_INTERVAL);
+        while begun.elapsed() < IN_FORCE_MAX {
+            looks.tick().await;
+            let Some(known) = self.shared.following.known() else { break };
+            let is_it = |it: Position| it.lineage == wanted.lineage && it.revision >= wanted.revision;
+            if known.position.is_some_and(is_it) {
+                return answer;
+            }
+            if known.refused.is_some_and(is_it) {
+                break;
+            }
+        }
+        let revision = wanted.revision;
+        let detail = format!(
+            "it was written as revision {revision}, and is not yet in force at this balancer: do not send it again"
+        );
+        tracing::warn!(revision, "what was written by the door for Kong's clients is not yet in force here");
+        Answer::message(504, detail)
+    }
+}
+
+fn unavailable(why: &str) -> Answer {
+    Answer::message(503, why)
+}
+
+/// What a request comes to with this document: an answer, and the next one where it changes something. Takes the
+/// processor for long.
+fn make(asked: &Asked, text: Option<&[u8]>) -> Result<(Answer, Option<String>), Answer> {
+    let unreadable = || unavailable("the document that the nodes keep is none that this version can read");
+    let mut document = match text {
+        None => Document::default(),
+        Some(text) => match serde_json::from_slice(text) {
+            Ok(Value::Object(members)) => Document(members),
+            _ => return Err(unreadable()),
+        },
+    };
+    let Done { answer, is_change } = resources::answer(asked, &mut document)?;
+    if !is_change {
+        return Ok((answer, None));
+    }
+    let json = Value::from(document.0).to_string();
+    let kept = Kept::read(&json).map_err(|refused| {
+        let faults: Vec<String> =
+            refused.faults.iter().take(FAULTS_SHOWN_MAX).map(Fault::to_string).collect();
+        Answer::message(if refused.is_clash { 409 } else { 400 }, faults.join("; "))
+    })?;
+    let json =
+        kept.json().ok_or_else(|| Answer::message(400, "the document would be larger than it may be"))?;
+    Ok((answer, Some(json)))
+}
