@@ -22,6 +22,7 @@ mod holding;
 mod http2;
 mod http2_frames;
 mod http2_streams;
+mod kong;
 mod limits;
 mod measures;
 mod operator;

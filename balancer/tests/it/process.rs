@@ -28,6 +28,7 @@ pub struct Process {
     pub http: SocketAddr,
     pub https: Option<SocketAddr>,
     pub admin: SocketAddr,
+    pub kong: Option<SocketAddr>,
     /// What it logs.
     log: mpsc::Receiver<String>,
 }
@@ -74,13 +75,14 @@ impl Process {
             stderr.lines().map_while(Result::ok).try_for_each(|line| lines.send(line))
         });
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut process = Self { child, http: nowhere, https: None, admin: nowhere, log };
+        let mut process = Self { child, http: nowhere, https: None, admin: nowhere, kong: None, log };
         let serving: serde_json::Value =
             serde_json::from_str(&process.logged("\"message\":\"serving\"")).unwrap();
         let address = |name: &str| serving[name].as_str().and_then(|text| text.parse().ok());
         process.http = address("http").unwrap();
         process.admin = address("admin").unwrap();
         process.https = address("https");
+        process.kong = address("kong");
         process
     }
 

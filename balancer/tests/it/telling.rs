@@ -62,6 +62,21 @@ pub fn app(at: SocketAddr) -> String {
 
 impl Node {
     pub fn start(id: u64, keys: &KeyRing, seeds: &[SocketAddr], does: Does) -> Self {
+        Self::start_with(id, keys, seeds, does, None)
+    }
+
+    /// One that says that it has an admin address.
+    pub fn with_admin(admin: SocketAddr, does: Does) -> Self {
+        Self::start_with(1, &KeyRing::insecure_loopback(), &[], does, Some(admin))
+    }
+
+    fn start_with(
+        id: u64,
+        keys: &KeyRing,
+        seeds: &[SocketAddr],
+        does: Does,
+        admin: Option<SocketAddr>,
+    ) -> Self {
         let listener = TcpListener::bind(ANY).unwrap();
         let http = listener.local_addr().unwrap();
         let socket = UdpSocket::bind(ANY).unwrap();
@@ -77,7 +92,7 @@ impl Node {
             cluster: Some(ClusterId(1)),
             peer,
             http: Some(http),
-            admin: None,
+            admin,
             version: "0.1.0".into(),
             protocol,
             expect: 1,

@@ -28,6 +28,7 @@ mod gateway_auth;
 mod gateway_balancer;
 mod gateway_watch;
 mod keys;
+mod kong;
 mod level;
 mod lists;
 mod measures;

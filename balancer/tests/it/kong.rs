@@ -1,0 +1,252 @@
+//! The door for Kong's clients between a client and a node's admin address that is scripted: what is answered when, where a
+//! node tells of a change late or never, where an answer is lost, and where somebody else was quicker.
+
+use std::collections::VecDeque;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use crate::harness::*;
+use crate::process::Process;
+use crate::telling::*;
+
+const TOKEN: &str = "a-gateway-token-for-tests";
+const LINEAGE: u128 = 7;
+
+/// What becomes of a write.
+#[derive(Clone, Copy, PartialEq)]
+enum Act {
+    /// It is kept, and the answer does not come.
+    Lose,
+    /// Somebody else changes the document first.
+    Race,
+}
+
+/// What a node keeps, and what becomes of the next writes; of those behind them nothing unusual.
+#[derive(Default)]
+struct Kept {
+    document: Option<String>,
+    revision: u64,
+    acts: VecDeque<Act>,
+    writes: usize,
+}
+
+#[derive(Clone)]
+struct Admin {
+    kept: Arc<Mutex<Kept>>,
+    address: SocketAddr,
+}
+
+impl Admin {
+    fn start(acts: &[Act]) -> Self {
+        let listener = TcpListener::bind(ANY).unwrap();
+        let kept = Kept { acts: acts.iter().copied().collect(), ..Kept::default() };
+        let admin = Self { kept: Arc::new(Mutex::new(kept)), address: listener.local_addr().unwrap() };
+        let served = admin.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let served = served.clone();
+                std::thread::spawn(move || served.connection(stream));
+            }
+        });
+        admin
+    }
+
+    fn connection(&self, stream: TcpStream) -> Option<()> {
+        let mut lines = BufReader::new(stream.try_clone().ok()?);
+        let (mut first, mut length, mut condition, mut is_proved) = (String::new(), 0, String::new(), false);
+        lines.read_line(&mut first).ok()?;
+        loop {
+            let mut line = String::new();
+            lines.read_line(&mut line).ok()?;
+            let line = line.trim_end();
+            let Some((name, value)) = line.split_once(": ") else { break };
+            match name {
+                "content-length" => length = value.parse().ok()?,
+                "if-match" | "if-none-match" => condition = value.to_owned(),
+                "authorization" => is_proved = value == format!("Bearer {TOKEN}"),
+                _ => {}
+            }
+        }
+        let mut body = vec![0; length];
+        lines.read_exact(&mut body).ok()?;
+        let (status, tag, answer) = match first.split(' ').collect::<Vec<_>>().as_slice() {
+            ["GET", "/readyz", _] => (200, String::new(), "ready".to_owned()),
+            _ if !is_proved => (401, String::new(), "{}".to_owned()),
+            ["GET", "/gateway", _] => {
+                let kept = self.kept.lock().unwrap();
+                match &kept.document {
+                    Some(document) => (200, tag(kept.revision), document.clone()),
+                    None => (404, String::new(), "{}".to_owned()),
+                }
+            }
+            ["PUT", "/gateway?source=kong", _] => self.write(&condition, &String::from_utf8(body).ok()?)?,
+            _ => (500, String::new(), "{}".to_owned()),
+        };
+        let tag = if tag.is_empty() { tag } else { format!("etag: {tag}\r\n") };
+        let head = format!(
+            "HTTP/1.1 {status} X\r\n{tag}content-length: {}\r\nconnection: close\r\n\r\n",
+            answer.len()
+        );
+        (&stream).write_all((head + &answer).as_bytes()).ok()
+    }
+
+    fn write(&self, condition: &str, document: &str) -> Option<(u16, String, String)> {
+        let kept = &mut *self.kept.lock().unwrap();
+        kept.writes += 1;
+        let act = kept.acts.pop_front();
+        if act == Some(Act::Race) {
+            kept.document = Some(r#"{"services":{"other":{"urls":["http://127.0.0.1:1"]}}}"#.to_owned());
+            kept.revision += 1;
+        }
+        let holds = match &kept.document {
+            Some(_) => condition == tag(kept.revision),
+            None => condition == "*",
+        };
+        if !holds {
+            return Some((412, String::new(), "{}".to_owned()));
+        }
+        (kept.document, kept.revision) = (Some(document.to_owned()), kept.revision + 1);
+        let answer = format!(r#"{{"lineage":"{LINEAGE:032x}","revision":{}}}"#, kept.revision);
+        (act != Some(Act::Lose)).then_some((201, String::new(), answer))
+    }
+
+    fn kept(&self) -> (Option<String>, u64, usize) {
+        let kept = self.kept.lock().unwrap();
+        (kept.document.clone(), kept.revision, kept.writes)
+    }
+
+    /// What nodes tell of what is kept there.
+    fn told(&self) -> Does {
+        let (document, revision, _) = self.kept();
+        Does::Tells(state(LINEAGE, revision, document.as_deref()))
+    }
+}
+
+fn tag(revision: u64) -> String {
+    format!("\"{LINEAGE:032x}.{revision}\"")
+}
+
+/// A balancer with a door, and the folder of its token.
+fn open(node: &Node) -> (Process, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, TOKEN).unwrap();
+    let args =
+        ["--kong", ANY, "--kong-token-file", file.to_str().unwrap(), "--kong-alias", "reader:5000=skep"];
+    let process = balancer(&[node], &args);
+    process.wait_ready();
+    (process, folder)
+}
+
+fn send(process: &Process, request: &str) -> String {
+    let mut client = Client::connect(process.kong.unwrap());
+    client.send(request);
+    client.rest_or_reset()
+}
+
+fn get(process: &Process, path: &str) -> String {
+    send(process, &format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"))
+}
+
+/// The answer to who adds an API, once it comes.
+fn posting(process: &Process) -> JoinHandle<String> {
+    let form = "name=reader&target_url=http://reader:5000&path=/read";
+    let request = format!(
+        "POST /apis/ HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-www-form-urlencoded\r\n\
+         content-length: {}\r\nconnection: close\r\n\r\n{form}",
+        form.len()
+    );
+    let mut client = Client::connect(process.kong.unwrap());
+    std::thread::spawn(move || {
+        client.send(&request);
+        client.rest_or_reset()
+    })
+}
+
+#[test]
+fn what_was_written_is_answered_once_it_is_in_force_here() {
+    let admin = Admin::start(&[]);
+    let node = Node::with_admin(admin.address, Does::Tells(state(0, 0, None)));
+    let (process, _folder) = open(&node);
+    let posted = posting(&process);
+    wait("it is written", || admin.kept().1 == 1);
+    // The node has it, and the balancer does not know yet.
+    for _ in 0..20 {
+        assert!(get(&process, "/apis/reader").starts_with("HTTP/1.1 200 "));
+    }
+    assert!(!posted.is_finished(), "it was answered before it was in force");
+    node.now(admin.told());
+    let answer = posted.join().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 201 ") && answer.contains("\"name\":\"reader\""), "{answer}");
+    assert!(stands(&process, LINEAGE, 1));
+}
+
+#[test]
+fn what_is_not_in_force_in_time_is_said_to_be_written() {
+    let admin = Admin::start(&[]);
+    let node = Node::with_admin(admin.address, Does::Tells(state(0, 0, None)));
+    let (process, _folder) = open(&node);
+    let answer = posting(&process).join().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 504 ") && answer.contains("written as revision 1"), "{answer}");
+    assert_eq!(admin.kept().2, 1, "it is written once");
+}
+
+#[test]
+fn a_write_whose_answer_is_lost_is_found_again_and_not_written_twice() {
+    let admin = Admin::start(&[Act::Lose]);
+    let node = Node::with_admin(admin.address, Does::Tells(state(0, 0, None)));
+    let (process, _folder) = open(&node);
+    let posted = posting(&process);
+    wait("it is written", || admin.kept().1 == 1);
+    node.now(admin.told());
+    let answer = posted.join().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
+    assert_eq!(admin.kept().2, 1);
+}
+
+#[test]
+fn where_somebody_else_is_quicker_the_change_is_made_of_what_is_there_then() {
+    let admin = Admin::start(&[Act::Race, Act::Race]);
+    let node = Node::with_admin(admin.address, Does::Tells(state(0, 0, None)));
+    let (process, _folder) = open(&node);
+    let posted = posting(&process);
+    wait("it is written", || admin.kept().2 == 3);
+    node.now(admin.told());
+    let answer = posted.join().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
+    let document = admin.kept().0.unwrap();
+    assert!(document.contains("\"other\"") && document.contains("\"reader\""), "{document}");
+}
+
+#[test]
+fn hostile_requests_are_answered_and_the_door_goes_on() {
+    let admin = Admin::start(&[]);
+    let node = Node::with_admin(admin.address, Does::Tells(state(0, 0, None)));
+    let (process, _folder) = open(&node);
+    let head =
+        |more: &str| format!("POST /apis/ HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{more}\r\n");
+    let form = "content-type: application/x-www-form-urlencoded\r\n";
+    for (request, status) in [
+        (head(&format!("{form}content-length: 3\r\n")) + "a=%", 400),
+        (head(&format!("{form}content-length: 70000\r\n")), 413),
+        (head(&format!("{form}origin: null\r\ncontent-length: 0\r\n")), 403),
+        (
+            head(&format!(
+                "{form}sec-fetch-site: none\r\nsec-fetch-site: cross-site\r\ncontent-length: 0\r\n"
+            )),
+            403,
+        ),
+        ("GET /apis/ HTTP/1.1\r\nhost: 10.0.0.1\r\nconnection: close\r\n\r\n".to_owned(), 403),
+        ("GET /apis/ HTTP/1.1\r\nhost: localhost.evil.example\r\nconnection: close\r\n\r\n".to_owned(), 403),
+        ("GET /apis/%ff HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n".to_owned(), 404),
+        (format!("GET {} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n", "/a".repeat(1000)), 404),
+        ("GET /apis/?size=%zz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n".to_owned(), 400),
+    ] {
+        let answer = send(&process, &request);
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{request}: {answer}");
+    }
+    assert!(get(&process, "/apis/").contains("{\"data\":[]}"));
+    assert_eq!(admin.kept().2, 0, "nothing was written");
+}
