@@ -86,7 +86,14 @@ mod tests {
 
     fn view(live: Vec<PeerRecord>) -> View {
         let me = record(1, OURS, (1, 3));
-        View { me, live, dead: Vec::new(), settled_since: Instant::now(), trusted: true }
+        View {
+            me,
+            live,
+            dead: Vec::new(),
+            settled_since: Instant::now(),
+            trusted: true,
+            proved: Default::default(),
+        }
     }
 
     #[test]

@@ -60,5 +60,6 @@ pub fn alone() -> View {
         gateway: None,
         generation: 1,
     };
-    View { me, live: Vec::new(), dead: Vec::new(), settled_since: std::time::Instant::now(), trusted: true }
+    let settled_since = std::time::Instant::now();
+    View { me, live: vec![], dead: vec![], settled_since, trusted: true, proved: Default::default() }
 }

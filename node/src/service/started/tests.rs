@@ -34,6 +34,7 @@ fn view(me: Option<ClusterId>, others: Vec<PeerRecord>) -> View {
         dead: Vec::new(),
         settled_since: Instant::now(),
         trusted: true,
+        proved: Default::default(),
     }
 }
 

@@ -43,7 +43,7 @@ fn live(live: Vec<PeerRecord>) -> Seen {
 fn view((live, dead): Seen) -> Arc<View> {
     let me = PeerRecord { program: Program::Node, ..balancer(99, None) };
     let settled_since = std::time::Instant::now();
-    Arc::new(View { me, live, dead, settled_since, trusted: true })
+    Arc::new(View { me, live, dead, settled_since, trusted: true, proved: Default::default() })
 }
 
 /// What a wait for revision 7 comes to, that sees one view after another and then a long time; the clock stands still.
