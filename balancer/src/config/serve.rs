@@ -152,6 +152,15 @@ pub(super) fn resolve(layers: &Layers) -> Result<ServeConfig, ConfigError> {
                 .into(),
         });
     }
+    let is_edge = config.cluster_key.as_ref().is_some_and(|it| it.ring.has_edge_alone());
+    if config.kong.is_some() && is_edge {
+        return Err(ConfigError::Invalid {
+            origin: layers.origin(&names::KONG),
+            reason: "it sends a token to nodes, and by an edge key nobody can tell them from who says to be one: give \
+                     this balancer the cluster key"
+                .into(),
+        });
+    }
     // Without a key, who is of this cluster is anybody's word.
     let is_far = |backend: &SocketAddr| !backend.ip().to_canonical().is_loopback();
     if config.backend_tls == BackendTlsConfig::Cluster

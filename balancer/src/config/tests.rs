@@ -8,6 +8,7 @@ use skep_vrrp::Handover;
 use super::*;
 use crate::core::access_log::Destination;
 use crate::kong;
+use skep_members::key::KeyRing;
 
 const KEY: &str = "skep1:00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 
@@ -226,4 +227,11 @@ fn the_door_for_kongs_clients_has_a_token_a_cluster_and_names_beyond_loopback() 
     assert_eq!(serve(&[&far[..], &["--kong-names", "Kong"]].concat(), &key).kong.unwrap().names, ["kong"]);
     assert!(refusal(&[&far[..], &["--kong-names", "kong"]].concat(), &token).contains("--kong"));
     assert!(refusal(&with(&["--http", "127.0.0.1:8001"]), &token).contains("--kong"));
+    // With an edge key nodes cannot be told from who says to be one.
+    let edge = KeyRing::parse(KEY).unwrap().edge_lines().remove(0);
+    for keys in [edge.clone(), format!("{KEY}\n{edge}")] {
+        let env = [token[0], ("SKEP_CLUSTER_KEY", &keys)];
+        assert!(refusal(&with(&[]), &env).contains("cluster key"));
+    }
+    assert!(serve(&with(&[]), &key).kong.is_some());
 }

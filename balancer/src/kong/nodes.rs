@@ -41,6 +41,8 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 const FAULTS_SHOWN_MAX: usize = 10;
 /// What the history of the document says of its changes.
 const SOURCE: &str = "kong";
+const NOBODY: &str =
+    "gossip shows no node that is ready, that proves to be one, and whose admin address can be asked";
 
 /// The nodes that keep the document.
 #[derive(Debug)]
@@ -135,20 +137,21 @@ impl Nodes {
         })
     }
 
-    /// Those that may be asked: ready by gossip, and with an admin address that is for other hosts, too.
+    /// Those that may be asked: ready by gossip, with an admin address that is for other hosts, too, and proved to be
+    /// nodes. Whoever has the edge key can say that it is one, and the token is not for it.
     fn admins(&self) -> Vec<Client> {
         let is_reachable = |it: &PeerRecord| {
             let (admin, http) = (it.admin?, it.http?);
             (!admin.ip().is_loopback() || http.ip().is_loopback()).then_some(admin)
         };
-        let nodes = source::ready_nodes(&self.view.borrow());
+        let nodes = source::proved_nodes(&self.view.borrow());
         let admins = nodes.iter().filter_map(is_reachable);
         admins.map(|admin| Client::new(admin, NODE_TIMEOUT).bearing(Some(self.token.clone()))).collect()
     }
 
     /// The document at the first node that has an answer.
     async fn read(&self) -> Result<Newest, Answer> {
-        let mut why = "gossip shows no node that is ready and whose admin address can be asked".to_owned();
+        let mut why = NOBODY.to_owned();
         for client in self.admins() {
             let got = client.exchange(Method::GET, "/gateway", None, Full::<Bytes>::default()).await;
             let answer = match got {
@@ -178,7 +181,7 @@ impl Nodes {
         };
         let path = format!("/gateway?source={SOURCE}");
         let body = Bytes::from(document);
-        let mut why = "gossip shows no node that is ready and whose admin address can be asked".to_owned();
+        let mut why = NOBODY.to_owned();
         for client in self.admins() {
             let client = client.only_if(condition.clone());
             let put =

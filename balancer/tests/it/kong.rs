@@ -7,6 +7,8 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
+use skep_members::key::KeyRing;
+
 use crate::harness::*;
 use crate::process::Process;
 use crate::telling::*;
@@ -30,6 +32,8 @@ struct Kept {
     revision: u64,
     acts: VecDeque<Act>,
     writes: usize,
+    /// How often it was sent the token.
+    tokens: usize,
 }
 
 #[derive(Clone)]
@@ -71,6 +75,7 @@ impl Admin {
         }
         let mut body = vec![0; length];
         lines.read_exact(&mut body).ok()?;
+        self.kept.lock().unwrap().tokens += usize::from(is_proved);
         let (status, tag, answer) = match first.split(' ').collect::<Vec<_>>().as_slice() {
             ["GET", "/readyz", _] => (200, String::new(), "ready".to_owned()),
             _ if !is_proved => (401, String::new(), "{}".to_owned()),
@@ -130,12 +135,16 @@ fn tag(revision: u64) -> String {
 
 /// A balancer with a door, and the folder of its token.
 fn open(node: &Node) -> (Process, tempfile::TempDir) {
+    open_with(&[node], &[])
+}
+
+fn open_with(nodes: &[&Node], more: &[&str]) -> (Process, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");
     std::fs::write(&file, TOKEN).unwrap();
     let args =
         ["--kong", ANY, "--kong-token-file", file.to_str().unwrap(), "--kong-alias", "reader:5000=skep"];
-    let process = balancer(&[node], &args);
+    let process = balancer(nodes, &[&args, more].concat());
     process.wait_ready();
     (process, folder)
 }
@@ -173,7 +182,7 @@ fn what_was_written_is_answered_once_it_is_in_force_here() {
     let posted = posting(&process);
     wait("it is written", || admin.kept().1 == 1);
     // The node has it, and the balancer does not know yet.
-    for _ in 0..20 {
+    for _ in 0..3 {
         assert!(get(&process, "/apis/reader").starts_with("HTTP/1.1 200 "));
     }
     assert!(!posted.is_finished(), "it was answered before it was in force");
@@ -218,6 +227,32 @@ fn where_somebody_else_is_quicker_the_change_is_made_of_what_is_there_then() {
     assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
     let document = admin.kept().0.unwrap();
     assert!(document.contains("\"other\"") && document.contains("\"reader\""), "{document}");
+}
+
+/// Whoever has the edge key can say in gossip that it is a node, and where its admin address is.
+#[test]
+fn the_token_goes_to_nodes_alone_that_prove_who_they_are() {
+    let line = KeyRing::generate_line();
+    let keys = KeyRing::parse(&line).unwrap();
+    let edges = KeyRing::parse(&keys.edge_lines().join("\n")).unwrap();
+    let (admin, thief) = (Admin::start(&[]), Admin::start(&[]));
+    let told = || Does::Tells(state(0, 0, None));
+    let node = Node::start_with(5, &keys, &[], told(), Some(admin.address));
+    let liars: Vec<Node> =
+        [1, 2, 9].map(|id| Node::start_with(id, &edges, &[node.peer], told(), Some(thief.address))).into();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("key");
+    std::fs::write(&file, line).unwrap();
+    let (process, _folder) = open_with(&[&node], &["--cluster-key-file", file.to_str().unwrap()]);
+    let known = format!("skep_balancer_backends{{state=\"known\"}} {}.0", 1 + liars.len());
+    wait("the balancer has seen them all", || metrics(&process).lines().any(|it| it == known));
+    let posted = posting(&process);
+    wait("it is written", || admin.kept().1 == 1);
+    node.now(admin.told());
+    let answer = posted.join().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
+    assert!(get(&process, "/apis/reader").starts_with("HTTP/1.1 200 "));
+    assert_eq!(thief.kept.lock().unwrap().tokens, 0, "who only says to be a node was sent the token");
 }
 
 #[test]

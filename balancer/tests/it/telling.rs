@@ -13,7 +13,7 @@ use skep_members::gossip::{Gossip, GossipConfig, NodeState, PeerRecord, Program,
 use skep_members::in_force::Keys;
 use skep_members::key::KeyRing;
 use skep_members::seeds::Seed;
-use skep_members::tls::peer_tls;
+use skep_members::tls::{edge_tls, peer_tls};
 
 use crate::harness::*;
 use crate::process::{Process, ask};
@@ -70,7 +70,7 @@ impl Node {
         Self::start_with(1, &KeyRing::insecure_loopback(), &[], does, Some(admin))
     }
 
-    fn start_with(
+    pub fn start_with(
         id: u64,
         keys: &KeyRing,
         seeds: &[SocketAddr],
@@ -107,7 +107,11 @@ impl Node {
             socket,
             seeds,
             nodes: vec![],
-            keys: Keys::of_node(keys.clone().into()).unwrap(),
+            // By an edge key it only says that it is one.
+            keys: match keys.has_root() {
+                true => Keys::of_node(keys.clone().into()).unwrap(),
+                false => Keys::of_edge(keys.clone().into()).unwrap(),
+            },
             record,
         };
         let runtime =
@@ -152,7 +156,8 @@ impl Node {
 }
 
 fn tls(keys: &KeyRing) -> Arc<ServerConfig> {
-    peer_tls(keys).unwrap().for_http().server
+    let tls = if keys.has_root() { peer_tls(keys) } else { edge_tls(keys) };
+    tls.unwrap().for_http().server
 }
 
 #[derive(Clone)]
