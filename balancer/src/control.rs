@@ -260,7 +260,7 @@ fn open_kong(
         return Ok(None);
     };
     let address = listener.local_addr()?;
-    let door = Door::new(kong, gossip.view(), shared.clone());
+    let door = Door::new(kong, address, gossip.view(), shared.clone());
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let serving = skep_console::serve(listener, door, Door::limits(), stages.clone());
     Ok(Some((address, tokio::spawn(serving))))

@@ -23,11 +23,11 @@ mod plugins;
 mod resources;
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use http::HeaderValue;
-use skep_gateway::document::{SKEP, Target};
+use skep_gateway::document::{SKEP, Target, TargetHost};
 
 pub use door::Door;
 
@@ -79,6 +79,29 @@ impl Aliases {
 
     fn have(&self, target: &Target) -> bool {
         !target.is_tls && self.0.contains(&target.authority())
+    }
+}
+
+/// Where requests must never lead, since whoever is let in there changes what all do: the door itself, and the addresses
+/// of the cluster's members that are not for clients.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Closed(Arc<[SocketAddr]>);
+
+impl Closed {
+    pub fn new(addresses: impl IntoIterator<Item = SocketAddr>) -> Self {
+        Self(addresses.into_iter().collect())
+    }
+
+    /// Of names only this machine's own is known.
+    fn has(&self, target: &Target) -> bool {
+        let is_own = |address: IpAddr| address.is_loopback() || address.is_unspecified();
+        self.0.iter().filter(|it| it.port() == target.port).any(|it| {
+            let closed = it.ip().to_canonical();
+            match &target.host {
+                TargetHost::Address(given) => closed == given.to_canonical() || closed.is_unspecified(),
+                TargetHost::Name(name) => name == "localhost" && is_own(closed),
+            }
+        })
     }
 }
 

@@ -5,7 +5,6 @@ use serde_json::{Map, Value, json};
 use skep_gateway::document::{SKEP, Target};
 use skep_gateway::host::HostPattern;
 
-use super::Aliases;
 use super::answer::{Answer, Errors};
 use super::asked::{Asked, Done};
 use super::body::Params;
@@ -39,7 +38,7 @@ fn create(asked: &Asked, document: &mut Document, apis: &[KnownApi]) -> Result<D
     let api = read(asked.given(), &asked.new.id, asked.new.created_at)?;
     check_unique(&api, apis)?;
     let object = document.name_of_api(&api);
-    let service = service_of(&api, &object, &asked.aliases)?;
+    let service = service_of(&api, &object, asked)?;
     let known = KnownApi { api, plugins: Vec::new(), object, service };
     document.put_api(&known, derive(&known)?);
     Done::changed(Answer::created(shown(&known.api)))
@@ -92,7 +91,7 @@ fn update(
     // An alias that was told since is none of what is there.
     let service = match api.target_url == known.api.target_url {
         true => known.service.clone(),
-        false => service_of(&api, &known.object, &asked.aliases)?,
+        false => service_of(&api, &known.object, asked)?,
     };
     let next = KnownApi { api, service, ..known.clone() };
     document.is_as_derived(known, &derive(known)?)?;
@@ -316,9 +315,14 @@ fn check_unique(api: &Api, apis: &[KnownApi]) -> Result<(), Answer> {
 }
 
 /// Where an API's routes lead: to the nodes, or to a service of its own.
-fn service_of(api: &Api, object: &str, aliases: &Aliases) -> Result<String, Answer> {
-    let (target, _) = target(&api.target_url).map_err(|why| Answer::field(400, "target_url", why))?;
-    Ok(if aliases.have(&target) { SKEP.to_owned() } else { object.to_owned() })
+fn service_of(api: &Api, object: &str, asked: &Asked) -> Result<String, Answer> {
+    let wrong = |why: String| Answer::field(400, "target_url", why);
+    let (target, _) = target(&api.target_url).map_err(wrong)?;
+    if asked.closed.has(&target) {
+        let why = "requests are not sent there: it is this door, or an address of the cluster that is not for clients";
+        return Err(wrong(why.to_owned()));
+    }
+    Ok(if asked.aliases.have(&target) { SKEP.to_owned() } else { object.to_owned() })
 }
 
 /// The objects that an API comes to.

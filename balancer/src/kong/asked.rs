@@ -3,9 +3,9 @@
 use http::Method;
 use serde_json::{Value, json};
 
-use super::Aliases;
 use super::answer::{Answer, MORE};
 use super::body::Params;
+use super::{Aliases, Closed};
 
 /// Most that a list has at once, and where nothing is said.
 const SIZE_MAX: usize = 1000;
@@ -33,6 +33,7 @@ pub struct Asked {
     pub host: String,
     pub new: New,
     pub aliases: Aliases,
+    pub closed: Closed,
 }
 
 /// What became of it: an answer, and whether the document was changed.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, HeaderValue, ORIGIN};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, HeaderValue, ORIGIN, VIA};
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::{Body, Incoming};
@@ -23,7 +23,7 @@ use super::answer::Answer;
 use super::asked::{Asked, New};
 use super::body::{self, BODY_BYTES_MAX};
 use super::nodes::Nodes;
-use super::{Aliases, Config};
+use super::{Aliases, Closed, Config};
 use crate::core::shared::Shared;
 
 /// Most connections at once.
@@ -33,6 +33,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most segments of a path.
 const SEGMENTS_MAX: usize = 8;
 
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 
@@ -45,16 +46,22 @@ struct Inner {
     nodes: Nodes,
     aliases: Aliases,
     names: Vec<String>,
-    address: IpAddr,
+    address: SocketAddr,
 }
 
 impl Door {
-    pub fn new(config: &Config, view: watch::Receiver<Arc<View>>, shared: Arc<Shared>) -> Self {
+    /// `address`: where it is.
+    pub fn new(
+        config: &Config,
+        address: SocketAddr,
+        view: watch::Receiver<Arc<View>>,
+        shared: Arc<Shared>,
+    ) -> Self {
         Self(Arc::new(Inner {
             nodes: Nodes::new(view, config.token.clone(), shared),
             aliases: config.aliases.clone(),
             names: config.names.clone(),
-            address: config.address.ip(),
+            address,
         }))
     }
 
@@ -84,6 +91,7 @@ impl Door {
             host,
             new: new()?,
             aliases: self.0.aliases.clone(),
+            closed: Closed::new(self.0.nodes.closed().into_iter().chain([self.0.address])),
         };
         Ok(self.0.nodes.answer(asked).await)
     }
@@ -96,6 +104,10 @@ impl Inner {
             || headers.get_all(SEC_FETCH_SITE).iter().any(|site| site.as_bytes() != b"none");
         if is_page {
             return Err(Answer::message(403, "no page of a browser may ask here"));
+        }
+        // As every request that goes through a balancer has.
+        if headers.contains_key(VIA) || headers.contains_key(X_FORWARDED_FOR) {
+            return Err(Answer::message(403, "this is asked by nobody who comes through a proxy"));
         }
         let host = headers.get(HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
         if headers.get_all(HOST).iter().count() != 1 || !self.is_own(host) {
@@ -119,7 +131,7 @@ impl Inner {
     }
 
     fn is_own_address(&self, address: IpAddr) -> bool {
-        address.to_canonical().is_loopback() || !address.is_unspecified() && address == self.address
+        address.to_canonical().is_loopback() || !address.is_unspecified() && address == self.address.ip()
     }
 }
 

@@ -4,6 +4,7 @@
 //! waited for, so that what was answered 201 is no 404 afterwards. A write whose answer is lost is looked for: what was
 //! drawn for it tells it from others'. No tasks; a dropped future may have written.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -135,6 +136,13 @@ impl Nodes {
             Some(why) => unavailable(&format!("{why}; whether anything was changed is not known")),
             None => unavailable("others were quicker again and again; nothing was changed"),
         })
+    }
+
+    /// Where no route may lead: the members' addresses that are not for clients, and this balancer's.
+    pub fn closed(&self) -> Vec<SocketAddr> {
+        let view = self.view.borrow();
+        let all = view.live.iter().chain(&view.dead).chain([&view.me]);
+        all.flat_map(|it| [Some(it.peer), it.admin]).flatten().collect()
     }
 
     /// Those that may be asked: ready by gossip, with an admin address that is for other hosts, too, and proved to be

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use skep_members::key::KeyRing;
 
 use crate::harness::*;
-use crate::process::Process;
+use crate::process::{Process, ask};
 use crate::telling::*;
 
 const TOKEN: &str = "a-gateway-token-for-tests";
@@ -159,14 +159,24 @@ fn get(process: &Process, path: &str) -> String {
     send(process, &format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"))
 }
 
-/// The answer to who adds an API, once it comes.
-fn posting(process: &Process) -> JoinHandle<String> {
-    let form = "name=reader&target_url=http://reader:5000&path=/read";
-    let request = format!(
-        "POST /apis/ HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-www-form-urlencoded\r\n\
+fn post(form: &str) -> String {
+    form_to("POST", "/apis/", form)
+}
+
+fn form_to(method: &str, path: &str, form: &str) -> String {
+    format!(
+        "{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-www-form-urlencoded\r\n\
          content-length: {}\r\nconnection: close\r\n\r\n{form}",
         form.len()
-    );
+    )
+}
+
+/// The answer to who adds an API, once it comes.
+fn posting(process: &Process) -> JoinHandle<String> {
+    asking(process, post("name=reader&target_url=http://reader:5000&path=/read"))
+}
+
+fn asking(process: &Process, request: String) -> JoinHandle<String> {
     let mut client = Client::connect(process.kong.unwrap());
     std::thread::spawn(move || {
         client.send(&request);
@@ -229,6 +239,31 @@ fn where_somebody_else_is_quicker_the_change_is_made_of_what_is_there_then() {
     assert!(document.contains("\"other\"") && document.contains("\"reader\""), "{document}");
 }
 
+/// Neither does the door put it into the document, nor does it answer what comes through a balancer, by whichever name.
+#[test]
+fn the_door_is_not_published_by_itself_nor_by_a_document() {
+    let admin = Admin::start(&[]);
+    let node = Node::with_admin(admin.address, Does::Tells(state(0, 0, None)));
+    let (process, _folder) = open(&node);
+    for address in [process.kong.unwrap(), process.admin, admin.address, node.peer] {
+        let form = format!("name=x&path=/x&strip_path=true&target_url=http://{address}");
+        let answer = send(&process, &post(&form));
+        assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("target_url"), "{address}: {answer}");
+    }
+    assert_eq!(admin.kept().2, 0, "nothing was written");
+    let port = process.kong.unwrap().port();
+    let document = format!(
+        r#"{{"services":{{"x":{{"urls":["http://localhost:{port}"],"host":"upstream"}}}},"routes":{{"x":{{"match":{{"path":"/x"}},"service":"x","strip_prefix":true}}}}}}"#
+    );
+    node.now(Does::Tells(state(LINEAGE, 1, Some(&document))));
+    wait("it is in force", || stands(&process, LINEAGE, 1));
+    wait("the door refuses it", || {
+        let answer = ask(process.http, "/x/apis/");
+        assert!(!answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        answer.starts_with("HTTP/1.1 403 ")
+    });
+}
+
 /// Whoever has the edge key can say in gossip that it is a node, and where its admin address is.
 #[test]
 fn the_token_goes_to_nodes_alone_that_prove_who_they_are() {
@@ -273,6 +308,8 @@ fn hostile_requests_are_answered_and_the_door_goes_on() {
             )),
             403,
         ),
+        (head(&format!("{form}via: 1.1 a\r\ncontent-length: 0\r\n")), 403),
+        (head(&format!("{form}x-forwarded-for: 127.0.0.1\r\ncontent-length: 0\r\n")), 403),
         ("GET /apis/ HTTP/1.1\r\nhost: 10.0.0.1\r\nconnection: close\r\n\r\n".to_owned(), 403),
         ("GET /apis/ HTTP/1.1\r\nhost: localhost.evil.example\r\nconnection: close\r\n\r\n".to_owned(), 403),
         ("GET /apis/%ff HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n".to_owned(), 404),

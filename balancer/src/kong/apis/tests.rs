@@ -4,7 +4,7 @@ use skep_gateway::Kept;
 
 use super::*;
 use crate::kong::asked::New;
-use crate::kong::{body, resources};
+use crate::kong::{Aliases, Closed, body, resources};
 
 const FORM: &str = "application/x-www-form-urlencoded";
 
@@ -13,11 +13,17 @@ struct Asking {
     document: Document,
     count: u64,
     aliases: Aliases,
+    closed: Closed,
 }
 
 impl Asking {
     fn new() -> Self {
-        Self { document: Document::default(), count: 0, aliases: Aliases::default() }
+        Self {
+            document: Document::default(),
+            count: 0,
+            aliases: Aliases::default(),
+            closed: Closed::default(),
+        }
     }
 
     fn aliased() -> Self {
@@ -43,6 +49,7 @@ impl Asking {
                 key: format!("a-key-that-was-made-{}", self.count),
             },
             aliases: self.aliases.clone(),
+            closed: self.closed.clone(),
         }
     }
 
@@ -376,4 +383,32 @@ fn a_note_that_is_none_of_the_doors_makes_no_api_and_breaks_nothing() {
             assert!(matches!(status, 200 | 201 | 400 | 404 | 409), "{target}: {status}");
         }
     }
+}
+
+#[test]
+fn no_api_leads_to_the_door_nor_to_what_of_the_cluster_is_not_for_clients() {
+    let closed = ["127.0.0.1:8001", "10.0.0.1:9400", "[::]:7400", "[::1]:7"].map(|it| it.parse().unwrap());
+    let mut asking = Asking { closed: Closed::new(closed), ..Asking::new() };
+    let mut add = |name: &str, target: &str| {
+        asking.ask("POST", "/apis/", &format!("name={name}&path=/{name}&target_url={target}")).0
+    };
+    for target in [
+        "http://127.0.0.1:8001",
+        "https://127.0.0.1:8001/",
+        "http://LOCALHOST:8001",
+        "http://10.0.0.1:9400",
+        "http://[::ffff:10.0.0.1]:9400",
+        "http://192.0.2.1:7400",
+        "http://localhost:7400",
+        "http://[::1]:7",
+    ] {
+        assert_eq!(add("closed", target), 400, "{target}");
+    }
+    for (name, target) in
+        [("a", "http://127.0.0.1:8002"), ("b", "http://10.0.0.2:9400"), ("c", "http://reader:8001")]
+    {
+        assert_eq!(add(name, target), 201, "{target}");
+    }
+    let moved = asking.ask("PATCH", "/apis/a", "target_url=http://10.0.0.1:9400");
+    assert!(moved.0 == 400 && moved.1["target_url"].is_string(), "{moved:?}");
 }

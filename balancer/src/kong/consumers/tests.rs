@@ -5,7 +5,7 @@ use skep_gateway::Kept;
 
 use super::*;
 use crate::kong::asked::New;
-use crate::kong::{Aliases, body, resources};
+use crate::kong::{Aliases, Closed, body, resources};
 
 fn ask(document: &mut Document, id: u64, method: &str, path: &str, form: &str) -> (u16, Value) {
     let asked = Asked {
@@ -21,6 +21,7 @@ fn ask(document: &mut Document, id: u64, method: &str, path: &str, form: &str) -
             key: format!("a-key-that-was-made-{id}"),
         },
         aliases: Aliases::default(),
+        closed: Closed::default(),
     };
     let answer = match resources::answer(&asked, document) {
         Ok(done) => done.answer,
