@@ -40,7 +40,7 @@ fn create(asked: &Asked, document: &mut Document, apis: &[KnownApi]) -> Result<D
     let object = document.name_of_api(&api);
     let service = service_of(&api, &object, asked)?;
     let known = KnownApi { api, plugins: Vec::new(), object, service };
-    document.put_api(&known, derive(&known)?);
+    document.put_api(&known, derive(&known));
     Done::changed(Answer::created(shown(&known.api)))
 }
 
@@ -94,9 +94,11 @@ fn update(
         false => service_of(&api, &known.object, asked)?,
     };
     let next = KnownApi { api, service, ..known.clone() };
-    document.is_as_derived(known, &derive(known)?)?;
+    let (before, derived) = (derive(known), derive(&next));
+    document.is_as_derived(&before)?;
+    document.is_free(&before, &derived)?;
     document.remove_api(known);
-    document.put_api(&next, derive(&next)?);
+    document.put_api(&next, derived);
     Done::changed(Answer::ok(shown(&next.api)))
 }
 
@@ -150,8 +152,8 @@ fn set_plugin(
 
 fn change_plugins(document: &mut Document, known: &KnownApi, plugins: Vec<Plugin>) -> Result<(), Answer> {
     let next = KnownApi { plugins, ..known.clone() };
-    document.is_as_derived(known, &derive(known)?)?;
-    document.put_api(&next, derive(&next)?);
+    document.is_as_derived(&derive(known))?;
+    document.put_api(&next, derive(&next));
     Ok(())
 }
 
@@ -326,7 +328,7 @@ fn service_of(api: &Api, object: &str, asked: &Asked) -> Result<String, Answer> 
 }
 
 /// The objects that an API comes to.
-fn derive(known: &KnownApi) -> Result<Derived, Answer> {
+fn derive(known: &KnownApi) -> Derived {
     let api = &known.api;
     let policies = plugins::policies(&known.plugins);
     let route = |matches: Value, strip_prefix: bool| {
@@ -349,12 +351,13 @@ fn derive(known: &KnownApi) -> Result<Derived, Answer> {
     let routes = names_of_routes(known).into_iter().zip(by_path.into_iter().chain(by_host)).collect();
     let service = (known.service != SKEP).then(|| {
         let url = api.target_url.trim_end_matches('/');
-        match api.preserve_host {
+        let service = match api.preserve_host {
             Some(true) => json!({ "urls": [url] }),
             _ => json!({ "urls": [url], "host": "upstream" }),
-        }
+        };
+        (known.service.clone(), service)
     });
-    Ok(Derived { routes, service })
+    Derived { routes, service }
 }
 
 #[cfg(test)]

@@ -199,8 +199,8 @@ impl Document {
             }
             self.put("routes", &name, route);
         }
-        if let Some(service) = derived.service {
-            self.put("services", &known.service, service);
+        if let Some((name, service)) = derived.service {
+            self.put("services", &name, service);
         }
     }
 
@@ -219,13 +219,8 @@ impl Document {
     }
 
     /// Whether its objects are what the door made of it, or who has changed them otherwise.
-    pub fn is_as_derived(&self, known: &KnownApi, derived: &Derived) -> Result<(), Answer> {
-        let mut objects: Vec<(&str, &str, &Value)> =
-            derived.routes.iter().map(|(name, route)| ("routes", name.as_str(), route)).collect();
-        if let Some(service) = &derived.service {
-            objects.push(("services", &known.service, service));
-        }
-        for (kind, name, expected) in objects {
+    pub fn is_as_derived(&self, derived: &Derived) -> Result<(), Answer> {
+        for (kind, name, expected) in derived.objects() {
             let mut there = self.object(kind, name).cloned().unwrap_or_default();
             if let Some(fields) = there.as_object_mut() {
                 fields.remove("kong");
@@ -239,6 +234,22 @@ impl Document {
             }
         }
         Ok(())
+    }
+
+    /// That what an API comes to anew takes the place of nothing else.
+    pub fn is_free(&self, before: &Derived, next: &Derived) -> Result<(), Answer> {
+        let is_new = |kind: &str, name: &str| match kind {
+            "routes" => before.routes.iter().all(|(it, _)| it != name),
+            _ => before.service.as_ref().is_none_or(|(it, _)| it != name),
+        };
+        let objects = next.objects().filter(|(kind, name, _)| is_new(kind, name));
+        match objects.into_iter().find(|(kind, name, _)| self.object(kind, name).is_some()) {
+            None => Ok(()),
+            Some((kind, name, _)) => {
+                let detail = format!("{kind}/{name} is there, and is none of this API's: it would be lost");
+                Err(Answer::message(409, detail))
+            }
+        }
     }
 
     pub fn put_consumer(&mut self, known: &KnownConsumer) {
@@ -271,8 +282,16 @@ impl Document {
 pub struct Derived {
     /// By name.
     pub routes: Vec<(String, Value)>,
-    /// None: the nodes.
-    pub service: Option<Value>,
+    /// By name. None: the nodes.
+    pub service: Option<(String, Value)>,
+}
+
+impl Derived {
+    /// All of them, with their kind and name.
+    fn objects(&self) -> impl Iterator<Item = (&'static str, &str, &Value)> {
+        let routes = self.routes.iter().map(|(name, route)| ("routes", name.as_str(), route));
+        routes.chain(self.service.iter().map(|(name, service)| ("services", name.as_str(), service)))
+    }
 }
 
 /// The names of an API's routes: the one for its path first.

@@ -412,3 +412,21 @@ fn no_api_leads_to_the_door_nor_to_what_of_the_cluster_is_not_for_clients() {
     let moved = asking.ask("PATCH", "/apis/a", "target_url=http://10.0.0.1:9400");
     assert!(moved.0 == 400 && moved.1["target_url"].is_string(), "{moved:?}");
 }
+
+#[test]
+fn a_change_takes_the_place_of_nothing_that_is_there_already() {
+    let mut asking = Asking::aliased();
+    asking.ask("POST", "/apis/", "name=a&path=/a&target_url=http://reader:5000");
+    let others = json!({"match": {"path": "/other"}, "service": "a"});
+    asking.document.put("routes", "a.dns", others.clone());
+    asking.document.put("services", "a", json!({"urls": ["http://10.0.0.9:80"]}));
+    for (form, lost) in
+        [("public_dns=a.example", "routes/a.dns"), ("target_url=http://10.0.0.1:80", "services/a")]
+    {
+        let (status, said) = asking.ask("PATCH", "/apis/a", form);
+        assert!(status == 409 && said["message"].as_str().unwrap().contains(lost), "{form}: {said}");
+    }
+    assert_eq!(asking.document.object("routes", "a.dns"), Some(&others));
+    asking.document.remove("routes", "a.dns");
+    assert_eq!(asking.ask("PATCH", "/apis/a", "public_dns=a.example").0, 200);
+}
