@@ -2,10 +2,13 @@
 //!
 //! Read at any node that is ready, changed, and put back there as long as nobody else was quicker; then this balancer is
 //! waited for, so that what was answered 201 is no 404 afterwards. A write whose answer is lost is looked for: what was
-//! drawn for it tells it from others'. No tasks; a dropped future may have written.
+//! drawn for it tells it from others'. The node has other balancers follow before it answers, as far as they do within a
+//! second. No tasks; a dropped future may have written.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -17,8 +20,8 @@ use skep_console::client::{Client, ClientError};
 use skep_gateway::told::lineage_of;
 use skep_gateway::{Fault, Kept};
 use skep_members::gossip::{PeerRecord, View};
-use tokio::sync::{Mutex, watch};
-use tokio::time::{interval, timeout};
+use tokio::sync::{Mutex, Semaphore, watch};
+use tokio::time::{interval, sleep, timeout};
 
 use super::answer::Answer;
 use super::asked::{Asked, Done};
@@ -30,6 +33,12 @@ use crate::pools::source;
 
 /// How often a change is made anew of what another made meanwhile, or of what a lost answer left.
 const TRIES_MAX: usize = 16;
+/// Between a write that was lost and the next look.
+const PAUSE: Duration = Duration::from_millis(200);
+/// Most documents that are looked into at once for who only reads.
+const READS_MAX: usize = 2;
+/// For how many seconds a node waits until all balancers obey.
+const WAIT_SECONDS: u64 = 1;
 /// Longest that a node has for an answer: somewhat longer than it waits for a quorum itself.
 const NODE_TIMEOUT: Duration = Duration::from_secs(12);
 /// Longest that a request has until nodes have answered it.
@@ -53,6 +62,10 @@ pub struct Nodes {
     shared: Arc<Shared>,
     /// One change at a time: others would only have to be made anew.
     turn: Mutex<()>,
+    /// So many may look into documents, each of some megabytes, beside it.
+    reads: Semaphore,
+    /// The node that is asked first: the last that answered well.
+    first: std::sync::Mutex<Option<SocketAddr>>,
 }
 
 /// A document, where there is one, and where it stands.
@@ -74,25 +87,35 @@ enum Written {
     At(Position),
     /// Another was quicker.
     Other,
-    /// No answer came.
+    /// No answer came, or none that says what became of it.
+    Lost(String),
+}
+
+/// What became of reading once, and of writing where that was asked for.
+enum Round {
+    Answered(Answer, Option<Position>),
+    Other,
     Lost(String),
 }
 
 impl Nodes {
     pub fn new(view: watch::Receiver<Arc<View>>, token: HeaderValue, shared: Arc<Shared>) -> Self {
-        Self { view, token, shared, turn: Mutex::new(()) }
+        let (turn, reads) = (Mutex::new(()), Semaphore::new(READS_MAX));
+        Self { view, token, shared, turn, reads, first: std::sync::Mutex::default() }
     }
 
     /// Answers a request out of the document, once what it changes is in force here.
     pub async fn answer(&self, asked: Asked) -> Answer {
         let asked = Arc::new(asked);
         let is_read = asked.method == Method::GET;
+        let is_sent = AtomicBool::new(false);
         let answering = async {
-            let _turn = match is_read {
-                true => None,
-                false => Some(self.turn.lock().await),
+            // Neither is closed, ever.
+            let _turns = match is_read {
+                true => (self.reads.acquire().await.ok(), None),
+                false => (None, Some(self.turn.lock().await)),
             };
-            self.change(&asked).await
+            self.change(&asked, &is_sent).await
         };
         match timeout(CHANGE_TIMEOUT, answering).await {
             Ok(Ok((answer, position))) => match position {
@@ -100,41 +123,60 @@ impl Nodes {
                 _ => answer,
             },
             Ok(Err(answer)) => answer,
-            Err(_) => unavailable("no node answered in time; whether anything was changed is not known"),
+            Err(_) if is_sent.load(Relaxed) => unknown("no node answered in time"),
+            Err(_) => unavailable("no node answered in time; nothing was changed"),
         }
     }
 
-    /// What is answered, and where the document stands with it.
-    async fn change(&self, asked: &Arc<Asked>) -> Result<(Answer, Option<Position>), Answer> {
+    /// What is answered, and where the document stands with it. `is_sent` says whether anything may have been changed.
+    async fn change(
+        &self,
+        asked: &Arc<Asked>,
+        is_sent: &AtomicBool,
+    ) -> Result<(Answer, Option<Position>), Answer> {
         let mut lost: Option<String> = None;
         for _ in 0..TRIES_MAX {
-            let newest = self.read().await?;
-            let position = newest.position();
-            let (text, looking) = (newest.text.clone(), asked.clone());
-            // A document may be of some megabytes.
-            let made = tokio::task::spawn_blocking(move || make(&looking, text.as_deref())).await;
-            let made = made.map_err(|error| Answer::message(500, error.to_string()))?;
-            let (answer, document) = match made {
-                // It was taken out, and the answer was lost.
-                Err(answer) if lost.is_some() && asked.method == Method::DELETE && answer.status == 404 => {
-                    (Answer::no_content(), None)
+            match (self.round(asked, is_sent, lost.is_some()).await, lost.take()) {
+                (Ok(Round::Answered(answer, position)), _) => return Ok((answer, position)),
+                (Ok(Round::Other), before) => lost = before,
+                (Ok(Round::Lost(why)), _) => {
+                    lost = Some(why);
+                    sleep(PAUSE).await;
                 }
-                made => made?,
-            };
-            let Some(document) = document else { return Ok((answer, position)) };
-            match self.write(&newest, document).await? {
-                Written::At(position) => {
-                    let (method, path) = (&asked.method, &asked.path);
-                    tracing::info!(%method, path, revision = position.revision, "by the door for Kong's clients");
-                    return Ok((answer, Some(position)));
-                }
-                Written::Other => {}
-                Written::Lost(why) => lost = Some(why),
+                // What is found now may be by what was lost, or be before it.
+                (Err(_), Some(why)) => return Err(unknown(&why)),
+                (Err(answer), None) => return Err(answer),
             }
         }
         Err(match lost {
-            Some(why) => unavailable(&format!("{why}; whether anything was changed is not known")),
+            Some(why) => unknown(&why),
             None => unavailable("others were quicker again and again; nothing was changed"),
+        })
+    }
+
+    /// Reads, and writes where that is asked for. `was_lost`: a write before was not answered.
+    async fn round(&self, asked: &Arc<Asked>, is_sent: &AtomicBool, was_lost: bool) -> Result<Round, Answer> {
+        let newest = self.read().await?;
+        let position = newest.position();
+        let (text, looking) = (newest.text.clone(), asked.clone());
+        // A document may be of some megabytes.
+        let made = tokio::task::spawn_blocking(move || make(&looking, text.as_deref())).await;
+        let (answer, document) = match made.map_err(|error| Answer::message(500, error.to_string()))? {
+            // It was taken out, and the answer was lost.
+            Err(answer) if was_lost && asked.method == Method::DELETE && answer.status == 404 => {
+                (Answer::no_content(), None)
+            }
+            made => made?,
+        };
+        let Some(document) = document else { return Ok(Round::Answered(answer, position)) };
+        Ok(match self.write(&newest, document, is_sent).await? {
+            Written::At(position) => {
+                let (method, path) = (&asked.method, &asked.path);
+                tracing::info!(%method, path, revision = position.revision, "by the door for Kong's clients");
+                Round::Answered(answer, Some(position))
+            }
+            Written::Other => Round::Other,
+            Written::Lost(why) => Round::Lost(why),
         })
     }
 
@@ -147,24 +189,35 @@ impl Nodes {
 
     /// Those that may be asked: ready by gossip, with an admin address that is for other hosts, too, and proved to be
     /// nodes. Whoever has the edge key can say that it is one, and the token is not for it.
-    fn admins(&self) -> Vec<Client> {
+    fn admins(&self) -> Vec<(SocketAddr, Client)> {
         let is_reachable = |it: &PeerRecord| {
             let (admin, http) = (it.admin?, it.http?);
             (!admin.ip().is_loopback() || http.ip().is_loopback()).then_some(admin)
         };
         let nodes = source::proved_nodes(&self.view.borrow());
-        let admins = nodes.iter().filter_map(is_reachable);
-        admins.map(|admin| Client::new(admin, NODE_TIMEOUT).bearing(Some(self.token.clone()))).collect()
+        let mut admins: Vec<SocketAddr> = nodes.iter().filter_map(is_reachable).collect();
+        let first = *self.first.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = admins.iter().position(|it| Some(*it) == first) {
+            admins.rotate_left(at);
+        }
+        let client = |admin| Client::new(admin, NODE_TIMEOUT).bearing(Some(self.token.clone()));
+        admins.into_iter().map(|admin| (admin, client(admin))).collect()
+    }
+
+    /// Has that node be asked first from now on.
+    fn prefer(&self, admin: Option<SocketAddr>) {
+        *self.first.lock().unwrap_or_else(PoisonError::into_inner) = admin;
     }
 
     /// The document at the first node that has an answer.
     async fn read(&self) -> Result<Newest, Answer> {
         let mut why = NOBODY.to_owned();
-        for client in self.admins() {
+        for (admin, client) in self.admins() {
             let got = client.exchange(Method::GET, "/gateway", None, Full::<Bytes>::default()).await;
             let answer = match got {
                 Ok(answer) => answer,
                 Err(ClientError::Problem { status: StatusCode::NOT_FOUND, .. }) => {
+                    self.prefer(Some(admin));
                     return Ok(Newest { text: None, tag: None });
                 }
                 Err(error) => {
@@ -174,7 +227,10 @@ impl Nodes {
             };
             let tag = answer.headers().get(ETAG).cloned();
             match client.read(answer.into_body()).await {
-                Ok(text) => return Ok(Newest { text: Some(text), tag }),
+                Ok(text) => {
+                    self.prefer(Some(admin));
+                    return Ok(Newest { text: Some(text), tag });
+                }
                 Err(error) => why = self.refused(error)?,
             }
         }
@@ -182,7 +238,12 @@ impl Nodes {
     }
 
     /// Puts a document in the place of that which it was made of.
-    async fn write(&self, newest: &Newest, document: String) -> Result<Written, Answer> {
+    async fn write(
+        &self,
+        newest: &Newest,
+        document: String,
+        is_sent: &AtomicBool,
+    ) -> Result<Written, Answer> {
         let condition: (HeaderName, HeaderValue) = match &newest.tag {
             Some(tag) => (IF_MATCH, tag.clone()),
             None => (IF_NONE_MATCH, HeaderValue::from_static("*")),
@@ -190,8 +251,10 @@ impl Nodes {
         let path = format!("/gateway?source={SOURCE}");
         let body = Bytes::from(document);
         let mut why = NOBODY.to_owned();
-        for client in self.admins() {
-            let client = client.only_if(condition.clone());
+        let admins = self.admins();
+        for (at, (_, client)) in admins.iter().enumerate() {
+            let client = client.clone().only_if(condition.clone()).waiting(WAIT_SECONDS);
+            is_sent.store(true, Relaxed);
             let put =
                 client.send(Method::PUT, &path, Some("application/json"), Full::new(body.clone())).await;
             let answer = match put {
@@ -211,14 +274,11 @@ impl Nodes {
                 }
                 // Nothing was sent.
                 Err(error @ ClientError::Connect { .. }) => why = self.refused(error)?,
+                // It may be taken by a quorum yet. Another node may know, or take it.
                 Err(error) => {
-                    let is_refused = matches!(error, ClientError::Problem { .. });
                     let why = self.refused(error)?;
-                    return match is_refused {
-                        // It may be taken by a quorum yet.
-                        true => Err(unavailable(&why)),
-                        false => Ok(Written::Lost(why)),
-                    };
+                    self.prefer(admins.get((at + 1) % admins.len()).map(|(admin, _)| *admin));
+                    return Ok(Written::Lost(why));
                 }
             }
         }
@@ -275,6 +335,11 @@ impl Nodes {
 
 fn unavailable(why: &str) -> Answer {
     Answer::message(503, why)
+}
+
+/// Where something was sent, and nobody says what became of it.
+fn unknown(why: &str) -> Answer {
+    unavailable(&format!("{why}; whether anything was changed is not known"))
 }
 
 /// What a request comes to with this document: an answer, and the next one where it changes something. Takes the

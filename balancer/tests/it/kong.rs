@@ -19,6 +19,7 @@ const LINEAGE: u128 = 7;
 /// What becomes of a write.
 #[derive(Clone, Copy, PartialEq)]
 enum Act {
+    Keep,
     /// It is kept, and the answer does not come.
     Lose,
     /// Somebody else changes the document first.
@@ -34,19 +35,32 @@ struct Kept {
     writes: usize,
     /// How often it was sent the token.
     tokens: usize,
+    /// How often a write was refused, as without a leader.
+    refused: usize,
 }
 
 #[derive(Clone)]
 struct Admin {
     kept: Arc<Mutex<Kept>>,
     address: SocketAddr,
+    /// It takes no write.
+    is_ill: bool,
 }
 
 impl Admin {
     fn start(acts: &[Act]) -> Self {
-        let listener = TcpListener::bind(ANY).unwrap();
         let kept = Kept { acts: acts.iter().copied().collect(), ..Kept::default() };
-        let admin = Self { kept: Arc::new(Mutex::new(kept)), address: listener.local_addr().unwrap() };
+        Self::of(Arc::new(Mutex::new(kept)), false)
+    }
+
+    /// Another node's, which takes no write of the same document.
+    fn ill_beside(&self) -> Self {
+        Self::of(self.kept.clone(), true)
+    }
+
+    fn of(kept: Arc<Mutex<Kept>>, is_ill: bool) -> Self {
+        let listener = TcpListener::bind(ANY).unwrap();
+        let admin = Self { kept, address: listener.local_addr().unwrap(), is_ill };
         let served = admin.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -60,6 +74,7 @@ impl Admin {
     fn connection(&self, stream: TcpStream) -> Option<()> {
         let mut lines = BufReader::new(stream.try_clone().ok()?);
         let (mut first, mut length, mut condition, mut is_proved) = (String::new(), 0, String::new(), false);
+        let mut wish = String::new();
         lines.read_line(&mut first).ok()?;
         loop {
             let mut line = String::new();
@@ -68,6 +83,7 @@ impl Admin {
             let Some((name, value)) = line.split_once(": ") else { break };
             match name {
                 "content-length" => length = value.parse().ok()?,
+                "prefer" => wish = value.to_owned(),
                 "if-match" | "if-none-match" => condition = value.to_owned(),
                 "authorization" => is_proved = value == format!("Bearer {TOKEN}"),
                 _ => {}
@@ -86,7 +102,14 @@ impl Admin {
                     None => (404, String::new(), "{}".to_owned()),
                 }
             }
-            ["PUT", "/gateway?source=kong", _] => self.write(&condition, &String::from_utf8(body).ok()?)?,
+            ["PUT", "/gateway?source=kong", _] if self.is_ill => {
+                self.kept.lock().unwrap().refused += 1;
+                (503, String::new(), r#"{"detail":"no leader"}"#.to_owned())
+            }
+            // Other balancers are to follow before it is answered.
+            ["PUT", "/gateway?source=kong", _] if wish == "wait=1" => {
+                self.write(&condition, &String::from_utf8(body).ok()?)?
+            }
             _ => (500, String::new(), "{}".to_owned()),
         };
         let tag = if tag.is_empty() { tag } else { format!("etag: {tag}\r\n") };
@@ -223,6 +246,47 @@ fn a_write_whose_answer_is_lost_is_found_again_and_not_written_twice() {
     let answer = posted.join().unwrap();
     assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
     assert_eq!(admin.kept().2, 1);
+}
+
+/// What is found after it may be what it left.
+#[test]
+fn a_change_whose_answer_is_lost_is_not_said_to_be_of_what_is_not_there() {
+    let admin = Admin::start(&[Act::Keep, Act::Lose, Act::Lose]);
+    let node = Node::with_admin(admin.address, Does::Tells(state(0, 0, None)));
+    let (process, _folder) = open(&node);
+    let asked = |request: String, revision: u64| {
+        let asked = asking(&process, request);
+        wait("it is written", || admin.kept().1 == revision);
+        node.now(admin.told());
+        asked.join().unwrap()
+    };
+    assert!(asked(post("name=a&target_url=http://reader:5000&path=/a"), 1).starts_with("HTTP/1.1 201 "));
+    let renamed = asked(form_to("PATCH", "/apis/a", "name=b"), 2);
+    assert!(renamed.starts_with("HTTP/1.1 503 ") && renamed.contains("is not known"), "{renamed}");
+    assert!(get(&process, "/apis/b").starts_with("HTTP/1.1 200 "));
+    let deleted = asked(form_to("DELETE", "/apis/b", ""), 3);
+    assert!(deleted.starts_with("HTTP/1.1 204 "), "{deleted}");
+}
+
+#[test]
+fn where_a_node_takes_no_write_another_does_and_is_asked_first_then() {
+    let admin = Admin::start(&[]);
+    let ill = admin.ill_beside();
+    let (keys, none) = (KeyRing::insecure_loopback(), || Does::Tells(state(0, 0, None)));
+    let first = Node::start_with(1, &keys, &[], none(), Some(ill.address));
+    let second = Node::start_with(5, &keys, &[first.peer], none(), Some(admin.address));
+    let (process, _folder) = open_with(&[&first, &second], &[]);
+    let known = "skep_balancer_backends{state=\"known\"} 2.0";
+    wait("the balancer has seen both", || metrics(&process).lines().any(|it| it == known));
+    for (name, revision) in [("a", 1), ("b", 2)] {
+        let form = format!("name={name}&target_url=http://reader:5000&path=/{name}");
+        let posted = asking(&process, post(&form));
+        wait("it is written", || admin.kept().1 == revision);
+        [&first, &second].map(|node| node.now(admin.told()));
+        let answer = posted.join().unwrap();
+        assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
+    }
+    assert_eq!(admin.kept.lock().unwrap().refused, 1, "once");
 }
 
 #[test]
