@@ -95,7 +95,7 @@ fn update(
     };
     let next = KnownApi { api, service, ..known.clone() };
     let (before, derived) = (derive(known), derive(&next));
-    document.is_as_derived(&before)?;
+    document.is_as_derived(known, &before)?;
     document.is_free(&before, &derived)?;
     document.remove_api(known);
     document.put_api(&next, derived);
@@ -152,7 +152,7 @@ fn set_plugin(
 
 fn change_plugins(document: &mut Document, known: &KnownApi, plugins: Vec<Plugin>) -> Result<(), Answer> {
     let next = KnownApi { plugins, ..known.clone() };
-    document.is_as_derived(&derive(known))?;
+    document.is_as_derived(known, &derive(known))?;
     document.put_api(&next, derive(&next));
     Ok(())
 }

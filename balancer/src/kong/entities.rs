@@ -51,10 +51,13 @@ pub struct Consumer {
     pub custom_id: Option<String>,
 }
 
-/// The note of a route.
+/// The note of a route. All of an API say the same.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct NoteOfApi {
     api: Api,
+    /// What its routes were called, and where they led: whoever changes them otherwise makes no other API of it.
+    object: String,
+    service: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     plugins: Vec<Plugin>,
 }
@@ -75,7 +78,7 @@ pub struct KnownApi {
     pub plugins: Vec<Plugin>,
     /// The name of its routes, the second of which has something behind it, and of its service.
     pub object: String,
-    /// Where its routes lead: `skep`, or a service of that name.
+    /// Where the door has its routes lead: `skep`, or a service of that name.
     pub service: String,
 }
 
@@ -126,20 +129,28 @@ impl Document {
 
     /// The APIs that were put through this door, the oldest first.
     pub fn apis(&self) -> Vec<KnownApi> {
-        let known = |(name, route): (&String, &Value)| {
-            let NoteOfApi { api, plugins } = serde_json::from_value(route.get("kong")?.clone()).ok()?;
-            let has_second = api.path.is_some() && api.public_dns.is_some();
-            let object = match name.strip_suffix(OF_HOST) {
-                // The other one says the same.
-                Some(first) if has_second && self.object("routes", first).is_some() => return None,
-                _ => name.clone(),
-            };
-            let service = route.get("service")?.as_str()?.to_owned();
-            Some(KnownApi { api, plugins, object, service })
-        };
-        let mut apis: Vec<KnownApi> = self.objects("routes").filter_map(known).collect();
+        let mut apis: Vec<KnownApi> = Vec::new();
+        for (_, NoteOfApi { api, object, service, plugins }) in self.noted_routes() {
+            // Another route of it says the same.
+            if apis.iter().all(|it| it.api.id != api.id) {
+                apis.push(KnownApi { api, plugins, object, service });
+            }
+        }
         apis.sort_by(|a, b| (a.api.created_at, &a.api.id).cmp(&(b.api.created_at, &b.api.id)));
         apis
+    }
+
+    /// The routes that this door put, and what it noted of their APIs.
+    fn noted_routes(&self) -> impl Iterator<Item = (&String, NoteOfApi)> {
+        self.objects("routes").filter_map(|(name, route)| {
+            Some((name, serde_json::from_value(route.get("kong")?.clone()).ok()?))
+        })
+    }
+
+    /// The names of an API's routes, whoever gave them these.
+    fn routes_of(&self, id: &str) -> Vec<String> {
+        let own = self.noted_routes().filter(|(_, note)| note.api.id == id);
+        own.map(|(name, _)| name.clone()).collect()
     }
 
     /// The consumers that were put through this door, the oldest first.
@@ -191,7 +202,8 @@ impl Document {
 
     /// Puts the objects that an API comes to, which `derived` has without their note.
     pub fn put_api(&mut self, known: &KnownApi, derived: Derived) {
-        let note = NoteOfApi { api: known.api.clone(), plugins: known.plugins.clone() };
+        let KnownApi { api, plugins, object, service } = known.clone();
+        let note = NoteOfApi { api, object, service, plugins };
         let note = serde_json::to_value(note).unwrap_or_default();
         for (name, mut route) in derived.routes {
             if let Some(fields) = route.as_object_mut() {
@@ -206,7 +218,7 @@ impl Document {
 
     /// Takes an API out, and its service, where no other route leads there.
     pub fn remove_api(&mut self, known: &KnownApi) {
-        for name in names_of_routes(known) {
+        for name in self.routes_of(&known.api.id) {
             self.remove("routes", &name);
         }
         let leads = |route: &Value| {
@@ -219,18 +231,25 @@ impl Document {
     }
 
     /// Whether its objects are what the door made of it, or who has changed them otherwise.
-    pub fn is_as_derived(&self, derived: &Derived) -> Result<(), Answer> {
+    pub fn is_as_derived(&self, known: &KnownApi, derived: &Derived) -> Result<(), Answer> {
+        let changed = |kind: &str, name: &str| {
+            let detail = format!(
+                "{kind}/{name} was changed otherwise since, which would be lost here: change it with `skep-node config \
+                 apply`, or delete the API and add it again"
+            );
+            Err(Answer::message(409, detail))
+        };
+        let is_derived = |name: &String| derived.routes.iter().any(|(it, _)| it == name);
+        if let Some(other) = self.routes_of(&known.api.id).iter().find(|it| !is_derived(it)) {
+            return changed("routes", other);
+        }
         for (kind, name, expected) in derived.objects() {
             let mut there = self.object(kind, name).cloned().unwrap_or_default();
             if let Some(fields) = there.as_object_mut() {
                 fields.remove("kong");
             }
             if there != *expected {
-                let detail = format!(
-                    "{kind}/{name} was changed otherwise since, which would be lost here: change it with `skep-node config \
-                     apply`, or delete the API and add it again"
-                );
-                return Err(Answer::message(409, detail));
+                return changed(kind, name);
             }
         }
         Ok(())

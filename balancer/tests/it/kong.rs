@@ -282,7 +282,9 @@ fn where_a_node_takes_no_write_another_does_and_is_asked_first_then() {
         let form = format!("name={name}&target_url=http://reader:5000&path=/{name}");
         let posted = asking(&process, post(&form));
         wait("it is written", || admin.kept().1 == revision);
-        [&first, &second].map(|node| node.now(admin.told()));
+        for node in [&first, &second] {
+            node.now(admin.told());
+        }
         let answer = posted.join().unwrap();
         assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
     }

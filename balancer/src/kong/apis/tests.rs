@@ -368,7 +368,16 @@ fn a_note_that_is_none_of_the_doors_makes_no_api_and_breaks_nothing() {
     let plugin = |name: &str| json!({"id": "p", "created_at": 1, "name": name, "value": {}, "enabled": true});
     let plugins: Vec<Value> =
         ["keyauth", "ratelimiting", "cors", "requestsizelimiting", "x"].map(plugin).into();
-    for note in [json!({}), json!({"api": 7}), json!({"api": api}), json!({"api": api, "plugins": plugins})] {
+    let whole = |object: &str, service: &str| json!({"api": api, "plugins": plugins, "object": object, "service": service});
+    for note in [
+        json!({}),
+        json!({"api": 7}),
+        json!({"api": api}),
+        whole("r", "skep"),
+        whole("r", "other"),
+        whole("other", "other"),
+        whole("\u{0}", ""),
+    ] {
         let mut asking = Asking::new();
         let route = json!({"match": {"path": "/x"}, "service": "skep", "kong": note});
         asking.document.put("routes", "r", route);
@@ -429,4 +438,50 @@ fn a_change_takes_the_place_of_nothing_that_is_there_already() {
     assert_eq!(asking.document.object("routes", "a.dns"), Some(&others));
     asking.document.remove("routes", "a.dns");
     assert_eq!(asking.ask("PATCH", "/apis/a", "public_dns=a.example").0, 200);
+}
+
+#[test]
+fn an_api_with_the_name_of_anothers_second_route_is_one_of_its_own() {
+    let mut asking = Asking::aliased();
+    for form in [
+        "name=a&path=/a&target_url=http://reader:5000",
+        "name=a.dns&path=/b&public_dns=b.example&target_url=http://reader:5000",
+    ] {
+        assert_eq!(asking.ask("POST", "/apis/", form).0, 201, "{form}");
+    }
+    let names = |asking: &mut Asking| -> Vec<Value> {
+        let all = asking.ask("GET", "/apis/", "").1;
+        all["data"].as_array().unwrap().iter().map(|it| it["name"].clone()).collect()
+    };
+    assert_eq!(names(&mut asking), ["a", "a.dns"]);
+    // Its own second route would be the other's.
+    assert_eq!(asking.ask("PATCH", "/apis/a", "public_dns=a.example").0, 409);
+    assert_eq!(asking.ask("DELETE", "/apis/a.dns", "").0, 204);
+    assert_eq!(names(&mut asking), ["a"]);
+    assert_eq!(asking.ask("PATCH", "/apis/a", "public_dns=a.example").0, 200);
+    assert_eq!(names(&mut asking), ["a"]);
+}
+
+#[test]
+fn what_operators_make_of_an_api_stays_an_api_and_is_taken_out_whole() {
+    let mut asking = Asking::new();
+    asking.ask("POST", "/apis/", "name=a&path=/a&public_dns=a.example&target_url=http://10.0.0.1:80");
+    // Two services share what its first route takes, the other one has another name.
+    let route = |asking: &Asking, name: &str| asking.document.object("routes", name).unwrap().clone();
+    let (mut first, second) = (route(&asking, "a"), route(&asking, "a.dns"));
+    let fields = first.as_object_mut().unwrap();
+    fields.remove("service");
+    fields.insert("services".to_owned(), json!({"a": 90, "b": 10}));
+    asking.document.put("services", "b", json!({"urls": ["http://10.0.0.2:80"]}));
+    asking.document.put("routes", "a", first);
+    asking.document.remove("routes", "a.dns");
+    asking.document.put("routes", "renamed", second);
+    let shown = asking.ask("GET", "/apis/a", "");
+    assert_eq!((shown.0, &shown.1["public_dns"]), (200, &json!("a.example")));
+    assert_eq!(asking.ask("PATCH", "/apis/a", "path=/c").0, 409);
+    assert_eq!(asking.ask("POST", "/apis/a/plugins/", "name=keyauth").0, 409);
+    assert_eq!(asking.ask("DELETE", "/apis/a", "").0, 204);
+    assert_eq!(asking.document.0.get("routes"), None, "{:?}", asking.document);
+    let services = asking.document.0.get("services").unwrap();
+    assert_eq!(services, &json!({"b": {"urls": ["http://10.0.0.2:80"]}}));
 }
