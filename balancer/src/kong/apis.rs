@@ -35,7 +35,7 @@ fn create(asked: &Asked, document: &mut Document, apis: &[KnownApi]) -> Result<D
     if let Some(known) = apis.iter().find(|it| it.api.id == asked.new.id) {
         return Done::read(Answer::created(shown(&known.api)));
     }
-    let api = read(asked.given(), &asked.new.id, asked.new.created_at)?;
+    let api = read(asked.given(), &asked.new_id()?, asked.new.created_at)?;
     check_unique(&api, apis)?;
     let object = document.name_of_api(&api);
     let service = service_of(&api, &object, asked)?;
@@ -52,7 +52,7 @@ pub fn one(asked: &Asked, document: &mut Document, given: &str) -> Result<Done, 
         Method::GET => Done::read(Answer::ok(shown(&known.api))),
         Method::PUT => replace(asked, document, known, &apis),
         Method::PATCH => {
-            asked.check_id(&known.api.id)?;
+            asked.check_made(&known.api.id, known.api.created_at)?;
             let fields = asked.over(shown(&known.api), &["id", "created_at"]);
             update(asked, document, known, fields, &apis)
         }
@@ -75,7 +75,7 @@ fn replace(
     known: &KnownApi,
     apis: &[KnownApi],
 ) -> Result<Done, Answer> {
-    asked.check_id(&known.api.id)?;
+    asked.check_made(&known.api.id, known.api.created_at)?;
     update(asked, document, known, asked.given(), apis)
 }
 
@@ -122,7 +122,7 @@ fn add_plugin(asked: &Asked, document: &mut Document, known: &KnownApi) -> Resul
     if let Some(plugin) = known.plugins.iter().find(|it| it.id == asked.new.id) {
         return Done::read(Answer::created(plugin.shown(&known.api)));
     }
-    let plugin = read_plugin(asked.given(), &known.api, &asked.new.id, asked.new.created_at)?;
+    let plugin = read_plugin(asked.given(), &known.api, &asked.new_id()?, asked.new.created_at)?;
     if known.plugins.iter().any(|it| it.name == plugin.name) {
         return Err(Answer::message(409, "Plugin configuration already exists"));
     }
@@ -139,7 +139,7 @@ fn set_plugin(
     plugin: &Plugin,
     fields: Params,
 ) -> Result<Done, Answer> {
-    asked.check_id(&plugin.id)?;
+    asked.check_made(&plugin.id, plugin.created_at)?;
     let next = read_plugin(fields, &known.api, &plugin.id, plugin.created_at)?;
     if next.name != plugin.name {
         return Err(Answer::field(400, "name", "name cannot be updated"));
@@ -172,10 +172,11 @@ pub fn plugin(asked: &Asked, document: &mut Document, given: &str, plugin: &str)
             let mut fields = asked.over(shown(plugin), &["id", "created_at"]);
             // Of its value, too, what is not given stays.
             let mut value = plugin.value.clone();
-            if let Some(given) = ["value", "config"].iter().find_map(|it| asked.params.get(*it)?.as_object())
-            {
-                value.extend(given.clone());
+            let mut given = Fields::of("", asked.given());
+            for name in ["value", "config"] {
+                value.extend(given.object(name));
             }
+            given.errors.none_or(400, ())?;
             fields.remove("config");
             fields.insert("value".to_owned(), value.into());
             set_plugin(asked, document, known, plugin, fields)

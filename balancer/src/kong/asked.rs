@@ -4,7 +4,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::answer::{Answer, MORE};
-use super::body::Params;
+use super::body::{Params, encoded};
 use super::{Aliases, Closed};
 
 /// Most that a list has at once, and where nothing is said.
@@ -57,6 +57,7 @@ impl Asked {
     /// A list of these, which are in order: those whose fields are what the query says, from the one that it names.
     pub fn list(&self, all: Vec<Value>, fields: &[&str]) -> Result<Done, Answer> {
         let (mut size, mut offset, mut all) = (SIZE, None, all);
+        let mut filters = String::new();
         for (name, value) in &self.query {
             match name.as_str() {
                 "size" => match value.parse() {
@@ -64,7 +65,10 @@ impl Asked {
                     _ => return Err(Answer::field(400, name, format!("size is 1 to {SIZE_MAX}"))),
                 },
                 "offset" => offset = Some(value),
-                _ if fields.contains(&name.as_str()) => all.retain(|it| it[name] == **value),
+                _ if fields.contains(&name.as_str()) => {
+                    filters += &format!("&{name}={}", encoded(value));
+                    all.retain(|it| it[name] == **value);
+                }
                 _ => return Err(Answer::field(400, name, format!("{name} is an unknown field: {MORE}"))),
             }
         }
@@ -74,7 +78,8 @@ impl Asked {
         }
         let next = (all.len() > size).then(|| {
             let id = all[size]["id"].as_str().unwrap_or_default();
-            format!("http://{}{}/?size={size}&offset={id}", self.host, self.path)
+            let path: String = self.segments.iter().map(|it| format!("/{}", encoded(it))).collect();
+            format!("http://{}{path}/?size={size}&offset={id}{filters}", self.host)
         });
         all.truncate(size);
         Done::read(Answer::ok(match next {
@@ -88,22 +93,36 @@ impl Asked {
         if is_uuid(given) { given == id } else { Some(given) == name }
     }
 
-    /// That an entity of this id is not given another.
-    pub fn check_id(&self, id: &str) -> Result<(), Answer> {
-        for (name, own) in [("id", Value::from(id))] {
-            if self.params.get(name).is_some_and(|given| *given != own) {
+    /// That an entity that was made so is given the same or nothing, as by who sends back what it was shown.
+    pub fn check_made(&self, id: &str, created_at: u64) -> Result<(), Answer> {
+        for (name, own) in [("id", id), ("created_at", &created_at.to_string())] {
+            let is_own = |given: &Value| match given {
+                Value::String(text) => text == own,
+                Value::Number(number) => number.to_string() == own,
+                _ => false,
+            };
+            if self.params.get(name).is_some_and(|given| !is_own(given)) {
                 return Err(Answer::field(400, name, format!("{name} cannot be updated")));
             }
         }
-        match self.params.contains_key("created_at") {
-            true => Err(Answer::field(400, "created_at", "created_at cannot be updated")),
-            false => Ok(()),
+        Ok(())
+    }
+
+    /// The id of what is new: with PUT that which is given.
+    pub fn new_id(&self) -> Result<String, Answer> {
+        match self.params.get("id").filter(|it| !it.is_null()) {
+            Some(given) if self.method == Method::PUT => {
+                let given = given.as_str().filter(|it| is_uuid(it));
+                given.map(str::to_owned).ok_or_else(|| Answer::field(400, "id", "id is not an id"))
+            }
+            _ => Ok(self.new.id.clone()),
         }
     }
 
-    /// The fields that are given, without an id.
+    /// The fields that are given, without what no client gives an entity.
     pub fn given(&self) -> Params {
-        self.params.clone().into_iter().filter(|(name, _)| name != "id").collect()
+        let is_clients = |name: &str| !matches!(name, "id" | "created_at");
+        self.params.clone().into_iter().filter(|(name, _)| is_clients(name)).collect()
     }
 
     /// These fields, and over them those that are given.

@@ -67,6 +67,15 @@ pub fn decoded(text: &[u8], is_form: bool) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
+/// A text as a part of a path, or of a query.
+pub fn encoded(text: &str) -> String {
+    let letter = |b: u8| match b {
+        b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'-' | b'.' | b'_' | b'~' => char::from(b).to_string(),
+        _ => format!("%{b:02X}"),
+    };
+    text.bytes().map(letter).collect()
+}
+
 /// Members whose names have dots as members of members.
 fn nested(members: impl IntoIterator<Item = (String, Value)>) -> Result<Params, Answer> {
     let mut all = Params::new();

@@ -24,7 +24,7 @@ pub fn all(asked: &Asked, document: &mut Document) -> Result<Done, Answer> {
     let replaced = asked.params.get("id").and_then(|id| consumers.iter().find(|it| *id == it.consumer.id));
     match (&asked.method, replaced) {
         (&Method::PUT, Some(known)) => {
-            asked.check_id(&known.consumer.id)?;
+            asked.check_made(&known.consumer.id, known.consumer.created_at)?;
             update(document, known, asked.given(), &consumers)
         }
         (&Method::PUT | &Method::POST, _) => create(asked, document, &consumers),
@@ -36,7 +36,7 @@ fn create(asked: &Asked, document: &mut Document, others: &[KnownConsumer]) -> R
     if let Some(known) = others.iter().find(|it| it.consumer.id == asked.new.id) {
         return Done::read(Answer::created(shown(&known.consumer)));
     }
-    let consumer = read(asked.given(), &asked.new.id, asked.new.created_at)?;
+    let consumer = read(asked.given(), &asked.new_id()?, asked.new.created_at)?;
     check_unique(&consumer, others)?;
     let object = document.name_of_consumer(&consumer);
     let known = KnownConsumer { consumer, object, keys: Vec::new() };
@@ -51,7 +51,7 @@ pub fn one(asked: &Asked, document: &mut Document, given: &str) -> Result<Done, 
     match asked.method {
         Method::GET => Done::read(Answer::ok(shown(&known.consumer))),
         Method::PUT | Method::PATCH => {
-            asked.check_id(&known.consumer.id)?;
+            asked.check_made(&known.consumer.id, known.consumer.created_at)?;
             let fields = match asked.method {
                 Method::PUT => asked.given(),
                 _ => asked.over(shown(&known.consumer), &["id", "created_at"]),

@@ -35,7 +35,11 @@ impl Asking {
     fn asked(&mut self, method: &str, target: &str, form: &str) -> Asked {
         self.count += 1;
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let segments: Vec<String> = path.trim_matches('/').split('/').map(str::to_owned).collect();
+        let segments: Vec<String> = path
+            .trim_matches('/')
+            .split('/')
+            .map(|it| body::decoded(it.as_bytes(), false).unwrap())
+            .collect();
         Asked {
             method: method.parse().unwrap(),
             path: format!("/{}", segments.join("/")),
@@ -238,6 +242,14 @@ fn put_makes_one_or_replaces_it_and_what_is_kept_of_it_stays() {
     assert_eq!(asking.object("services", "reader")["urls"][0], "http://c:1");
     assert_eq!(asking.object("routes", "reader")["limits"][0]["rate"], 5, "its plugins stay");
     assert_eq!(asking.ask("PUT", "/apis/renamed", "target_url=http://c:1&path=/d").1["path"], "/d");
+    // As who reads it, changes a field and puts all back.
+    let form = format!(
+        "id={}&created_at={}&name=renamed&target_url=http://c:1&path=/e",
+        api["id"].as_str().unwrap(),
+        api["created_at"]
+    );
+    assert_eq!(asking.ask("PUT", "/apis/", &form).1["path"], "/e");
+    assert_eq!(asking.ask("PATCH", "/apis/renamed", "created_at=7").0, 400);
     let (status, body) = asking.ask("PATCH", "/apis/d", "id=7");
     assert_eq!((status, body), (404, json!({"message": "Not found"})));
     let id = api["id"].as_str().unwrap();
@@ -289,6 +301,18 @@ fn lists_are_told_page_by_page_and_by_what_the_query_says() {
     }
     assert_eq!(seen, ["a1", "a2", "a3", "a4", "a5"]);
     assert_eq!(names(&asking.ask("GET", "/apis/?name=a3", "").1), ["a3"]);
+    let target = "size=2&target_url=http%3A%2F%2Fb%3A1%2F";
+    let (_, page) = asking.ask("GET", &format!("/apis/?{target}"), "");
+    let id = "00000000-0000-4000-8000-000000000003";
+    let next = format!("http://localhost:8001/apis/?size=2&offset={id}&target_url=http%3A%2F%2Fb%3A1%2F");
+    assert_eq!(page["next"], next);
+    asking.ask("POST", "/apis/", "name=a b&target_url=http://b:1&path=/b");
+    for form in ["name=keyauth", "name=ratelimiting&value.hour=1"] {
+        assert_eq!(asking.ask("POST", "/apis/a%20b/plugins", form).0, 201);
+    }
+    let (_, page) = asking.ask("GET", "/apis/a%20b/plugins/?size=1", "");
+    let next = page["next"].as_str().unwrap();
+    assert!(next.starts_with("http://localhost:8001/apis/a%20b/plugins/?size=1&offset="), "{next}");
     for query in ["size=0", "size=x", "size=1001", "x=1"] {
         assert_eq!(asking.ask("GET", &format!("/apis/?{query}"), "").0, 400, "{query}");
     }
@@ -484,4 +508,23 @@ fn what_operators_make_of_an_api_stays_an_api_and_is_taken_out_whole() {
     assert_eq!(asking.document.0.get("routes"), None, "{:?}", asking.document);
     let services = asking.document.0.get("services").unwrap();
     assert_eq!(services, &json!({"b": {"urls": ["http://10.0.0.2:80"]}}));
+}
+
+#[test]
+fn who_puts_an_entity_with_an_id_has_it_under_that() {
+    let mut asking = Asking::new();
+    let id = "11111111-1111-4111-8111-111111111111";
+    for (path, form, more) in [
+        ("/apis/", READER, "strip_path=true"),
+        ("/apis/reader/plugins/", "name=keyauth", "enabled=false"),
+        ("/consumers/", "username=shop", "custom_id=7"),
+    ] {
+        let made = asking.ask("PUT", path, &format!("{form}&id={id}"));
+        assert_eq!((made.0, &made.1["id"]), (201, &json!(id)), "{path}");
+        let again = asking.ask("PUT", path, &format!("{form}&{more}&id={id}"));
+        assert_eq!((again.0, &again.1["created_at"]), (200, &made.1["created_at"]), "{path}");
+        assert_eq!(asking.ask("PUT", path, &format!("{form}&id=7")).1, json!({"id": "id is not an id"}));
+    }
+    let refused = asking.ask("PATCH", "/apis/reader/plugins/keyauth", "value=abc");
+    assert_eq!(refused, (400, json!({"value": "value is not a table"})));
 }
