@@ -96,7 +96,7 @@ pub enum BackendTlsConfig {
 }
 
 pub(super) fn resolve(layers: &Layers) -> Result<ServeConfig, ConfigError> {
-    let (cluster_key, warnings) = edge_key(layers)?;
+    let (cluster_key, mut warnings) = edge_key(layers)?;
     let drain = layers.duration(&vrrp::rows::DRAIN)?;
     let mut config = ServeConfig {
         vrrp: vrrp::resolve(layers, Place::Inside, cluster_key.is_some(), drain)?,
@@ -113,7 +113,7 @@ pub(super) fn resolve(layers: &Layers) -> Result<ServeConfig, ConfigError> {
         check: layers.read(&names::CHECK, check)?,
         gateway: layers.get(&names::GATEWAY).map(|it| it.text.into()),
         state: layers.get(&names::STATE).map(|it| it.text.into()),
-        kong: kong(layers)?,
+        kong: kong(layers, &mut warnings)?,
         cluster_key,
         cores: layers
             .read(&names::CORES, |text| values::count(text, names::CORES_MAX))?
@@ -205,13 +205,14 @@ pub(super) fn resolve(layers: &Layers) -> Result<ServeConfig, ConfigError> {
 }
 
 /// The door for Kong's clients, which nodes know by a token, and which is asked by names of its own beyond loopback.
-fn kong(layers: &Layers) -> Result<Option<kong::Config>, ConfigError> {
+fn kong(layers: &Layers, warnings: &mut Vec<String>) -> Result<Option<kong::Config>, ConfigError> {
     let Some(address) = layers.read(&names::KONG, values::address)? else { return Ok(None) };
     let invalid = |reason: &str| ConfigError::Invalid {
         origin: layers.origin(&names::KONG),
         reason: reason.to_owned(),
     };
-    let token = token::token_to_send(layers, &names::KONG_TOKEN, &names::KONG_TOKEN_FILE)?;
+    let (token, warning) = token::token_to_send(layers, &names::KONG_TOKEN, &names::KONG_TOKEN_FILE)?;
+    warnings.extend(warning);
     let token = token.ok_or_else(|| {
         invalid(
             "it writes with a token that nodes have by --gateway-token-file: give it with --kong-token-file",

@@ -234,4 +234,14 @@ fn the_door_for_kongs_clients_has_a_token_a_cluster_and_names_beyond_loopback() 
         assert!(refusal(&with(&[]), &env).contains("cluster key"));
     }
     assert!(serve(&with(&[]), &key).kong.is_some());
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), token[0].1).unwrap();
+    let warnings = |mode: u32| {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(file.path(), mode).unwrap();
+        let file = [("SKEP_KONG_TOKEN_FILE", file.path().to_str().unwrap())];
+        serve(&with(&[]), &file).warnings
+    };
+    assert_eq!(warnings(0o600), [""; 0]);
+    assert!(matches!(&*warnings(0o644), [one] if one.contains("readable by every user")));
 }

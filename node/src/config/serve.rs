@@ -92,7 +92,12 @@ pub(super) fn resolve(layers: &Layers) -> Result<ServeConfig, ConfigError> {
             age: layers.read(&RETAIN_AGE, kept::age)?,
             bytes: layers.read(&RETAIN_BYTES, kept::size)?,
         },
-        gateway_token: token::gateway_to_ask_for(layers, &GATEWAY_TOKEN_FILE, &operator_token)?,
+        gateway_token: token::gateway_to_ask_for(
+            layers,
+            &GATEWAY_TOKEN_FILE,
+            &operator_token,
+            &mut warnings,
+        )?,
         operator_token,
         request_memory: layers.read(&REQUEST_MEMORY, kept::request_memory)?,
         http_threads: layers.read(&HTTP_THREADS, kept::threads)?,

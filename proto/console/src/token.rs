@@ -118,20 +118,28 @@ pub fn bearer(headers: &HeaderMap) -> Option<&str> {
     })
 }
 
-/// The token that a program was given, itself or by `file`: what stands on the first line.
-fn given(layers: &Layers, token: &Setting, file: &Setting) -> Result<Option<String>, ConfigError> {
-    let Some(Secret { text, origin, .. }) = secret(layers, token, file)? else { return Ok(None) };
+/// The token that a program was given, itself or by `file`: what stands on the first line. And what is to be said of its
+/// file in the log.
+fn given(
+    layers: &Layers,
+    token: &Setting,
+    file: &Setting,
+) -> Result<(Option<String>, Option<String>), ConfigError> {
+    let Some(Secret { text, origin, warning }) = secret(layers, token, file)? else {
+        return Ok((None, None));
+    };
     let token = text.lines().next().unwrap_or_default().trim();
     if token.len() < TOKEN_BYTES_MIN || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         let reason = format!("expected a line of at least {TOKEN_BYTES_MIN} visible ASCII characters");
         return Err(ConfigError::Invalid { origin, reason });
     }
-    Ok(Some(token.to_owned()))
+    Ok((Some(token.to_owned()), warning))
 }
 
 /// What operators have to prove themselves with, where a program was given it.
 pub fn to_ask_for(layers: &Layers, file: &Setting) -> Result<OperatorToken, ConfigError> {
-    Ok(OperatorToken::new(given(layers, &OPERATOR_TOKEN, file)?.as_deref()))
+    let (token, _) = given(layers, &OPERATOR_TOKEN, file)?;
+    Ok(OperatorToken::new(token.as_deref()))
 }
 
 /// What has to be proved by who changes the gateway's document alone, where a program was given it. It is none that
@@ -140,8 +148,11 @@ pub fn gateway_to_ask_for(
     layers: &Layers,
     file: &Setting,
     operators: &OperatorToken,
+    warnings: &mut Vec<String>,
 ) -> Result<GatewayToken, ConfigError> {
-    let token = GatewayToken::new(given(layers, &GATEWAY_TOKEN, file)?.as_deref());
+    let (token, warning) = given(layers, &GATEWAY_TOKEN, file)?;
+    warnings.extend(warning);
+    let token = GatewayToken::new(token.as_deref());
     if token.is_operators(operators) {
         let reason = "it is the operators' token, which is good for more: make another one".to_owned();
         return Err(ConfigError::Invalid { origin: layers.origin(file), reason });
@@ -151,19 +162,21 @@ pub fn gateway_to_ask_for(
 
 /// What an operator's verb sends: the field's value, where there is a token.
 pub fn to_send(layers: &Layers, file: &Setting) -> Result<Option<HeaderValue>, ConfigError> {
-    token_to_send(layers, &OPERATOR_TOKEN, file)
+    token_to_send(layers, &OPERATOR_TOKEN, file).map(|(value, _)| value)
 }
 
-/// The same of another token.
+/// The same of another token, and what is to be said of its file in the log.
 pub fn token_to_send(
     layers: &Layers,
     token: &Setting,
     file: &Setting,
-) -> Result<Option<HeaderValue>, ConfigError> {
-    let Some(token) = given(layers, token, file)? else { return Ok(None) };
+) -> Result<(Option<HeaderValue>, Option<String>), ConfigError> {
+    let (token, warning) = given(layers, token, file)?;
     // Visible ASCII characters are a value.
-    Ok(HeaderValue::from_str(&format!("Bearer {token}")).ok().map(|mut value| {
+    let value = token.and_then(|token| HeaderValue::from_str(&format!("Bearer {token}")).ok());
+    let sensitive = |mut value: HeaderValue| {
         value.set_sensitive(true);
         value
-    }))
+    };
+    Ok((value.map(sensitive), warning))
 }

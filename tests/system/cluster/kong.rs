@@ -168,7 +168,6 @@ async fn what_is_wrong_is_answered_in_kongs_words_and_pages_are_not_let_in() {
         sent.expect("the door answers").status
     };
     assert_eq!(send(&[json], "{\"hello\":\"world\"").await, 400);
-    assert_eq!(send(&[FORM], &"a=1&".repeat(20_000)).await, 413);
     for page in [("origin", "http://localhost:8001"), ("sec-fetch-site", "same-origin")] {
         assert_eq!(send(&[FORM, page], "").await, 403, "{page:?}");
     }
