@@ -358,7 +358,8 @@ fn make(asked: &Asked, text: Option<&[u8]>) -> Result<(Answer, Option<String>), 
         return Ok((answer, None));
     }
     let json = Value::from(document.0).to_string();
-    let kept = Kept::read(&json).map_err(|refused| {
+    // Nodes show no secrets of issuers, and take what they show for what they keep.
+    let kept = Kept::read_alone(&json).map_err(|refused| {
         let faults: Vec<String> =
             refused.faults.iter().take(FAULTS_SHOWN_MAX).map(Fault::to_string).collect();
         Answer::message(if refused.is_clash { 409 } else { 400 }, faults.join("; "))
@@ -366,4 +367,36 @@ fn make(asked: &Asked, text: Option<&[u8]>) -> Result<(Answer, Option<String>), 
     let json =
         kept.json().ok_or_else(|| Answer::message(400, "the document would be larger than it may be"))?;
     Ok((answer, Some(json)))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::kong::asked::New;
+    use crate::kong::{Aliases, Closed, body};
+
+    #[test]
+    fn a_document_with_secrets_that_are_only_shown_is_changed_and_names_them_as_before() {
+        let form = b"name=a&path=/a&target_url=http://b:1";
+        let asked = Asked {
+            method: Method::POST,
+            path: "/apis".to_owned(),
+            segments: vec!["apis".to_owned()],
+            query: Vec::new(),
+            params: body::read("application/x-www-form-urlencoded", form).unwrap(),
+            host: "localhost:8001".to_owned(),
+            new: New { id: "1".to_owned(), created_at: 1, key: String::new() },
+            aliases: Aliases::default(),
+            closed: Closed::default(),
+        };
+        let shown = format!("sha256:{}", "ab".repeat(32));
+        let issuers = json!({"i": {"iss": "i", "aud": "any", "keys": [{"kid": "k", "secret": shown}]}});
+        let document = json!({ "issuers": issuers }).to_string();
+        let (answer, next) = make(&asked, Some(document.as_bytes())).unwrap();
+        let next: Value = serde_json::from_str(&next.unwrap()).unwrap();
+        assert_eq!((answer.status, &next["issuers"]), (201, &issuers));
+        assert!(next["routes"]["a"].is_object());
+    }
 }
