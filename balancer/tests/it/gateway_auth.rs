@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use crate::gateway_file::{Document, without_nodes};
 use crate::harness::*;
 use crate::http2_streams;
-use crate::process::{Process, ask};
+use crate::process::ask;
 
 const ALICE: &str = "alice-has-this-key-0001";
 const BOB: &str = "bob-has-this-key-000002";
@@ -357,14 +358,9 @@ async fn http2_clients_prove_who_they_are_too() {
 #[tokio::test]
 async fn a_key_is_in_no_log_metric_or_answer_of_an_operators_address() {
     let backend = Scripted::plain("app");
-    let folder = tempfile::tempdir().unwrap();
-    let [file, log] = ["gateway.toml", "access.log"].map(|it| folder.path().join(it));
-    std::fs::write(&file, document().replace("127.0.0.1:1\"", &format!("{}\"", backend.address))).unwrap();
-    let any = "127.0.0.1:0";
-    let [gateway, access] = [&file, &log].map(|it| it.to_str().unwrap());
-    let process =
-        Process::start(&["--http", any, "--admin", any, "--gateway", gateway, "--access-log", access]);
-    process.wait_ready();
+    let file = Document::new(&document().replace("127.0.0.1:1\"", &format!("{}\"", backend.address)));
+    let log = file.path().with_file_name("access.log");
+    let process = without_nodes(&file.path(), &["--access-log", log.to_str().unwrap()]);
     let mut client = Client::connect(process.http);
     for (target, fields, status) in [
         ("/any/1", format!("x-api-key: {ALICE}\r\n"), 200),
@@ -387,7 +383,7 @@ async fn a_key_is_in_no_log_metric_or_answer_of_an_operators_address() {
     let (answer, _) = sender.ready().await.unwrap().send_request(request, true).unwrap();
     assert_eq!(answer.await.unwrap().status(), 200);
     // What is wrong with a file is logged, and not what stands there.
-    std::fs::write(&file, "consumers.x.keys = [\"wrong-has-this-key-01\"\n").unwrap();
+    std::fs::write(file.path(), "consumers.x.keys = [\"wrong-has-this-key-01\"\n").unwrap();
     process.signal("HUP");
     let fault = process.logged("it is no TOML");
     assert!(fault.contains("in line 1") && !fault.contains("this-key"), "{fault}");

@@ -8,9 +8,10 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use skep_gateway::auth::jwt::encode;
 
+use crate::gateway_file::{Document, without_nodes};
 use crate::harness::*;
 use crate::http2_streams;
-use crate::process::{Process, ask};
+use crate::process::ask;
 
 const KEY: &str = "alice-has-this-key-0001";
 const SECRET: &str = "a hidden secret of thirty-two bytes";
@@ -361,15 +362,10 @@ async fn http2_clients_prove_by_tokens_who_they_are_too() {
 #[test]
 fn a_secret_and_a_token_are_in_no_log_metric_or_answer_of_an_operators_address() {
     let (backend, issuers) = (Scripted::plain("app"), Issuers::new());
-    let folder = tempfile::tempdir().unwrap();
-    let [file, log] = ["gateway.toml", "access.log"].map(|it| folder.path().join(it));
     let document = issuers.document(SECRET).replace("127.0.0.1:1\"", &format!("{}\"", backend.address));
-    std::fs::write(&file, &document).unwrap();
-    let any = "127.0.0.1:0";
-    let [gateway, access] = [&file, &log].map(|it| it.to_str().unwrap());
-    let process =
-        Process::start(&["--http", any, "--admin", any, "--gateway", gateway, "--access-log", access]);
-    process.wait_ready();
+    let file = Document::new(&document);
+    let log = file.path().with_file_name("access.log");
+    let process = without_nodes(&file.path(), &["--access-log", log.to_str().unwrap()]);
     let mut client = Client::connect(process.http);
     let whole = hs256(SECRET, &claims("bob"));
     let payload = whole.split('.').nth(1).unwrap();
@@ -381,7 +377,7 @@ fn a_secret_and_a_token_are_in_no_log_metric_or_answer_of_an_operators_address()
         assert!(client.answer().0.starts_with(&format!("HTTP/1.1 {status} ")), "{target}");
     }
     // What is wrong with a file is logged, and not what stands there.
-    std::fs::write(&file, document.replace(SECRET, "hidden")).unwrap();
+    std::fs::write(file.path(), document.replace(SECRET, "hidden")).unwrap();
     process.signal("HUP");
     let fault = process.logged("/issuers/inner/keys/0");
     assert!(!fault.contains("hidden"), "{fault}");
