@@ -320,9 +320,10 @@ impl Driver {
         let (now, router) = (Instant::now(), &mut self.routers[at]);
         let source = heard.source;
         router.strangers.saw(source, now);
-        if router.strangers.present(now) {
-            router.machine.set_designated(false);
-        }
+        let hears = self.mesh.as_ref().is_some_and(|mesh| mesh.is_in_touch(at, source));
+        router.machine.set_in_touch(hears && !router.strangers.present(now));
+        let is_active = router.active.is_none_or(|active| active == source);
+        router.machine.set_designated(is_active && router.is_named_by(source, now));
         counts::add(&router.counts.adverts_received);
         if heard.priority == PRIORITY_STOPS {
             counts::add(&router.counts.priority_zero_received);
@@ -331,8 +332,10 @@ impl Driver {
         router.machine.heard(heard, own, now, &mut actions);
         let active = (heard.priority != PRIORITY_STOPS).then_some(source);
         let news = router.machine.state() == State::Backup && router.active != active;
-        if router.machine.state() == State::Backup {
+        if news {
             router.active = active;
+            // It has the addresses again: nothing is for it that comes by way of others.
+            router.sending_on.take_if(|sending| active == Some(sending.to) && !sending.held_back);
         }
         self.carry_out(at, &mut actions, now).await;
         if news {

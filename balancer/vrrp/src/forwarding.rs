@@ -22,6 +22,8 @@ const PRIORITY: i32 = -150;
 const IPV4_DESTINATION: u32 = 16;
 const IPV6_DESTINATION: u32 = 24;
 const IPV6_SOURCE: u32 = 8;
+const IPV4_HOPS: u32 = 8;
+const IPV6_HOPS: u32 = 7;
 const ARP_SENDER: u32 = 14;
 const ARP_TARGET: u32 = 24;
 const DISCOVERY_TARGET: u32 = 8;
@@ -37,19 +39,32 @@ pub struct Forwarding {
 impl Forwarding {
     /// Sends on to `before` over the interface what comes for the addresses, which are of its family.
     pub fn start(how: Handover, addresses: &[IpAddr], before: IpAddr, index: u32) -> io::Result<Self> {
-        let (family, offset) = match Family::of(before) {
-            Family::V4 => (FAMILY_IPV4, IPV4_DESTINATION),
-            Family::V6 => (FAMILY_IPV6, IPV6_DESTINATION),
+        Self::of(how, addresses, before, |rule| rule.copy_to(before, index).drop())
+    }
+
+    /// Answers nothing of that, and sends it nowhere: it belongs to `next`, who takes the addresses.
+    pub fn hold_back(how: Handover, addresses: &[IpAddr], next: IpAddr) -> io::Result<Self> {
+        Self::of(how, addresses, next, Rule::drop)
+    }
+
+    fn of(how: Handover, addresses: &[IpAddr], to: IpAddr, does: impl Fn(Rule) -> Rule) -> io::Result<Self> {
+        let (family, offset, hops) = match Family::of(to) {
+            Family::V4 => (FAMILY_IPV4, IPV4_DESTINATION, IPV4_HOPS),
+            Family::V6 => (FAMILY_IPV6, IPV6_DESTINATION, IPV6_HOPS),
         };
-        let rule = |address: &IpAddr| {
-            let begun_elsewhere = Rule::default().matches(Base::Network, offset, &octets(*address));
-            let begun_elsewhere = match how {
-                Handover::Socket => begun_elsewhere.tcp_not_first().only_listener(),
-                Handover::Conntrack | Handover::Off => begun_elsewhere.untracked().tcp_not_first(),
-            };
-            begun_elsewhere.copy_to(before, index).drop()
+        let begun_elsewhere = |address: &IpAddr| {
+            let rule = Rule::default().matches(Base::Network, offset, &octets(*address));
+            match how {
+                Handover::Socket => rule.tcp_not_first().only_listener(),
+                Handover::Conntrack | Handover::Off => rule.untracked().tcp_not_first(),
+            }
         };
-        let rules = addresses.iter().map(rule).collect();
+        // What is nobody's goes round where each sends it on to the next, and a copy's hops count down past zero.
+        let rules = |address: &IpAddr| {
+            let has_gone_round = begun_elsewhere(address).at_most(Base::Network, hops, 1);
+            [has_gone_round.drop(), does(begun_elsewhere(address))]
+        };
+        let rules = addresses.iter().flat_map(rules).collect();
         let chain =
             Chain { name: "prerouting", hook: HOOK_PREROUTING, priority: PRIORITY, device: None, rules };
         Ok(Self { _table: OwnedTable::new(family, &[chain])? })

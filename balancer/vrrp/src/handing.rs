@@ -34,5 +34,7 @@ pub struct Draining {
 pub struct SendingOn {
     pub _forwarding: Forwarding,
     pub to: IpAddr,
+    /// It is sent nowhere, for that one is about to have the addresses.
+    pub held_back: bool,
     pub until: Instant,
 }

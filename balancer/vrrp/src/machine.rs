@@ -18,7 +18,8 @@
 //!   once on priority 0, and on the word that the Active's process has ended, without waiting for
 //!   the skew time, whose only use is to find out who is next;
 //! - a **weak claim** ([`PRIORITY_WEAK`]): a balancer that could do no more than say 503. Everyone
-//!   with a better claim preempts it, whatever is said about preemption;
+//!   with a better claim preempts it, whatever is said about preemption; who is in touch with it by
+//!   the mesh gives it time to hand over first;
 //! - no claim at all (a fault) is the RFC's Initialize;
 //! - an Active that gives way to a higher one advertises once more before it does.
 //!
@@ -42,6 +43,9 @@ pub const REASSERT_INTERVAL_MIN: Duration = Duration::from_millis(10);
 
 /// Least time that a peer may owe its word: a segment that is lost is sent again after two tenths of a second at least.
 const PATIENCE_MIN: Duration = Duration::from_millis(500);
+/// How long a Backup waits for a weak Active that it is in touch with to hand over, with its connections, before it takes the
+/// addresses by itself.
+const HANDED_OVER_WITHIN: Duration = Duration::from_secs(3);
 /// How often in one silence a Backup that stood still itself may wait a little longer.
 const GRACES_MAX: u8 = 3;
 
@@ -159,6 +163,10 @@ pub struct Machine {
     reasserted: Option<Instant>,
     /// Given since an advertisement was heard.
     graces: u8,
+    /// The Active hears of this one by the mesh.
+    in_touch: bool,
+    /// Of a Backup that could do better: since when the Active is weak.
+    weak_since: Option<Instant>,
 }
 
 impl Machine {
@@ -174,6 +182,8 @@ impl Machine {
             preempts_from: None,
             reasserted: None,
             graces: 0,
+            in_touch: false,
+            weak_since: None,
         }
     }
 
@@ -191,9 +201,14 @@ impl Machine {
         self.deadline
     }
 
-    /// Whether the Active has named this one as the next.
+    /// Whether the Active that the next event is of has named this one as the next.
     pub fn set_designated(&mut self, designated: bool) {
         self.designated = designated;
+    }
+
+    /// Whether that one hears of this one by the mesh, so that it hands over to it where it is weak.
+    pub fn set_in_touch(&mut self, in_touch: bool) {
+        self.in_touch = in_touch;
     }
 
     /// The Active's interval, where this one listens to it.
@@ -251,17 +266,36 @@ impl Machine {
         match (self.state, claim) {
             (State::Initialize, Some(_)) => self.startup(now, out),
             (_, None) => self.give_up(Reason::ClaimLost, out),
-            // Saying less is not enough: a Backup discards a lower priority and lets its timer
-            // run on. Priority 0 makes way at once, and where nobody else comes, this one does.
-            (State::Active, Some(PRIORITY_WEAK)) => {
-                out.extend([Action::Advertise(PRIORITY_STOPS), Action::Release(Reason::ClaimLost)]);
-                self.become_backup(self.config.interval, now);
-            }
+            (State::Active, Some(PRIORITY_WEAK)) => self.make_way(now, out),
             (State::Backup, Some(_)) => {
                 let earliest = now + self.down_interval();
                 self.deadline = self.deadline.map(|deadline| deadline.min(earliest));
             }
             (State::Active, Some(_)) => {}
+        }
+    }
+
+    /// It claims little from now on, and stays Active: whoever comes that could do better takes over from a weak one.
+    /// Where it `asks` whether somebody is there, one who hears that it stops takes over before it says more.
+    /// Says whether it was strong before.
+    pub fn stay_weak(&mut self, asks: bool, now: Instant, out: &mut Vec<Action>) -> bool {
+        if self.state != State::Active || self.claim.replace(PRIORITY_WEAK) == Some(PRIORITY_WEAK) {
+            return false;
+        }
+        if asks {
+            out.push(Action::Advertise(PRIORITY_STOPS));
+            self.deadline = Some(now + self.config.interval);
+        }
+        true
+    }
+
+    /// An Active makes way for one who is there.
+    pub fn make_way(&mut self, now: Instant, out: &mut Vec<Action>) {
+        if self.state == State::Active {
+            // Saying less is not enough: a Backup discards a lower priority and lets its timer
+            // run on. Priority 0 makes way at once, and where nobody else comes, this one does.
+            out.extend([Action::Advertise(PRIORITY_STOPS), Action::Release(Reason::ClaimLost)]);
+            self.become_backup(self.config.interval, now);
         }
     }
 
@@ -308,6 +342,9 @@ impl Machine {
                     self.active_interval = heard.interval;
                     self.deadline = Some(now + self.down_interval());
                     self.graces = 0;
+                    self.weak_since = None;
+                } else if heard.priority == PRIORITY_WEAK {
+                    self.await_the_weak(&heard, now);
                 }
             }
             State::Active if heard.priority == PRIORITY_STOPS => self.reassert(claim, now, out),
@@ -336,6 +373,17 @@ impl Machine {
         allowed || heard == PRIORITY_WEAK && claim > PRIORITY_WEAK
     }
 
+    /// A weak Active that this one is in touch with is about to hand over to whoever could do better; its silence counts as
+    /// before.
+    fn await_the_weak(&mut self, heard: &Heard, now: Instant) {
+        let begun = *self.weak_since.get_or_insert(now);
+        if self.in_touch {
+            let skew = skew(self.config.interval, self.claim);
+            let later = (begun + HANDED_OVER_WITHIN + skew).min(now + 3 * heard.interval + skew);
+            self.deadline = self.deadline.map(|deadline| deadline.max(later));
+        }
+    }
+
     fn startup(&mut self, now: Instant, out: &mut Vec<Action>) {
         let Some(claim) = self.claim.filter(|_| self.running && self.state == State::Initialize) else {
             return;
@@ -359,6 +407,7 @@ impl Machine {
     fn become_backup(&mut self, interval: Duration, now: Instant) {
         self.state = State::Backup;
         self.designated = false;
+        self.weak_since = None;
         self.active_interval = interval;
         self.deadline = Some(now + self.down_interval());
         self.graces = 0;

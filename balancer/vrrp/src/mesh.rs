@@ -1,20 +1,21 @@
 //! The balancers' own word to each other, beside VRRP: who is next, who goes, who is gone.
 //!
 //! Each Backup keeps a TCP connection to the Active, which it knows by its advertisements: nobody
-//! is configured. When the Active's process dies, its kernel closes the connection, and the
-//! Backup that the Active has named as the next takes over within a millisecond. Mutual TLS by the
-//! cluster key: a stranger can neither name nor be named. A keepalived does not listen here, and
-//! then the RFC's timers rule.
+//! is configured; and one to the Active before, while it sends connections on to that (`leading`).
+//! When the Active's process dies, its kernel closes the connection, and the Backup that the Active
+//! has named as the next takes over within a millisecond. Mutual TLS by the cluster key: a stranger
+//! can neither name nor be named. A keepalived does not listen here, and then the RFC's timers rule.
 //!
 //! Where peers are configured, each also watches all others, by a connection of its own: they tell it
 //! whether they are Active, which confirms their advertisements (`machine::confirm`).
 //!
-//! Tasks: one that accepts on each interface, one for each connection, one that dials for each
+//! Tasks: one that accepts on each interface, one for each connection, two that dial for each
 //! router, and one for each peer of one. The book of who follows ([`Mesh`]) is the driver's. Frames
 //! are a length of 16 bits and a JSON document.
 
 mod accept;
 mod connection;
+mod leading;
 mod places;
 
 use std::collections::BTreeMap;
@@ -26,13 +27,15 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use skep_members::in_force::Keys;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc};
 
 use crate::machine::PRIORITY_WEAK;
 use crate::machine::confirm::Word;
 use crate::socket::Family;
 use accept::{Acceptor, accept, listen};
 use connection::{follow, watch_peer};
+pub use leading::LEADERS_MAX;
+use leading::Leading;
 use places::Places;
 
 /// Connections of others that are no unicast peers, in all.
@@ -112,8 +115,8 @@ impl From<Family> for Spoken {
 /// From whom something came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Speaker {
-    /// The Active that this one follows.
-    Leader(IpAddr),
+    /// One that this one follows, by a dialer: the Active, or the one before.
+    Leader(usize, IpAddr),
     Follower(u64),
     /// The peer that this one watches.
     Watched(IpAddr),
@@ -181,29 +184,23 @@ struct Follower {
     priority: u8,
     sender: mpsc::Sender<Message>,
     told_next: bool,
+    /// It did not answer, and has said nothing since.
+    mute: bool,
 }
 
 /// Who follows whom, for one router.
 #[derive(Debug)]
 struct Links {
     followers: BTreeMap<u64, Follower>,
-    leader: Option<(IpAddr, mpsc::Sender<Message>)>,
-    dial: watch::Sender<Option<Target>>,
-    told_priority: Option<u8>,
+    leading: Leading,
     watchers: BTreeMap<u64, Watcher>,
     watched: BTreeMap<IpAddr, Watched>,
 }
 
 impl Links {
-    fn new(dial: watch::Sender<Option<Target>>) -> Self {
-        Self {
-            followers: BTreeMap::new(),
-            leader: None,
-            dial,
-            told_priority: None,
-            watchers: BTreeMap::new(),
-            watched: BTreeMap::new(),
-        }
+    fn new(leading: Leading) -> Self {
+        let (followers, watchers, watched) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { followers, leading, watchers, watched }
     }
 }
 
@@ -247,14 +244,17 @@ impl Mesh {
         }
         let mut links = Vec::new();
         for (router, seat) in seats.into_iter().enumerate() {
-            let (dial, targets) = watch::channel(None);
-            let mut link = Links::new(dial);
+            let (leading, targets) = Leading::new();
+            let mut link = Links::new(leading);
             for peer in &seat.peers {
                 let wanted = Arc::new(Notify::new());
                 link.watched.insert(peer.ip(), Watched { sender: None, wanted: wanted.clone() });
                 tokio::spawn(watch_peer(router, seat.clone(), *peer, keys.clone(), wanted, sender.clone()));
             }
-            tokio::spawn(follow(router, seat, keys.clone(), targets, sender.clone()));
+            for (dialer, targets) in targets.into_iter().enumerate() {
+                let by = (router, dialer);
+                tokio::spawn(follow(by, seat.clone(), keys.clone(), targets, sender.clone()));
+            }
             links.push(link);
         }
         Ok(Self { links, anew: listeners, events })
@@ -281,11 +281,10 @@ impl Mesh {
     pub fn note(&mut self, event: &Event) {
         let Some(links) = self.links.get_mut(event.router) else { return };
         match (event.from, &event.what) {
-            (Speaker::Leader(_), What::Connected { address, priority, sender }) => {
-                links.leader = Some((*address, sender.clone()));
-                links.told_priority = Some(*priority);
+            (Speaker::Leader(dialer, _), What::Connected { address, priority, sender }) => {
+                links.leading.connected(dialer, *address, *priority, sender.clone());
             }
-            (Speaker::Leader(_), What::Gone { .. } | What::Unreachable) => links.leader = None,
+            (Speaker::Leader(dialer, _), What::Gone { .. } | What::Unreachable) => links.leading.gone(dialer),
             (Speaker::Follower(id), What::Connected { address, priority, sender }) => {
                 // Of a peer the one before may not have ended yet, and takes a place of it.
                 if links.watched.contains_key(address) {
@@ -293,11 +292,15 @@ impl Mesh {
                 }
                 if links.followers.len() < FOLLOWERS_MAX {
                     let (address, priority, sender) = (*address, *priority, sender.clone());
-                    links.followers.insert(id, Follower { address, priority, sender, told_next: false });
+                    links
+                        .followers
+                        .insert(id, Follower { address, priority, sender, told_next: false, mute: false });
                 }
             }
-            (Speaker::Follower(id), What::Said(Message::Claim { priority })) => {
-                if let Some(follower) = links.followers.get_mut(&id) {
+            (Speaker::Follower(id), What::Said(message)) => {
+                let Some(follower) = links.followers.get_mut(&id) else { return };
+                follower.mute = false;
+                if let Message::Claim { priority } = message {
                     follower.priority = *priority;
                 }
             }
@@ -327,8 +330,27 @@ impl Mesh {
 
     /// The follower that takes over.
     pub fn next_of(&self, router: usize) -> Option<u64> {
-        let able = self.links[router].followers.iter().filter(|(_, it)| it.priority > PRIORITY_WEAK);
+        let followers = self.links[router].followers.iter();
+        let able = followers.filter(|(_, it)| it.priority > PRIORITY_WEAK && !it.mute);
         able.max_by_key(|(_, it)| (it.priority, it.address)).map(|(id, _)| *id)
+    }
+
+    /// Who takes over where nobody could do better than a weak one: it takes the addresses, and so it is to have the
+    /// connections, too.
+    pub fn any_of(&self, router: usize) -> Option<u64> {
+        let followers = self.links[router].followers.iter().filter(|(_, it)| it.priority > 0);
+        followers.max_by_key(|(_, it)| (it.priority, it.address)).map(|(id, _)| *id)
+    }
+
+    /// One that does not answer is not the next until it says something.
+    pub fn pass_over(&mut self, router: usize, follower: u64) {
+        if let Some(follower) = self.links[router].followers.get_mut(&follower) {
+            follower.mute = true;
+        }
+    }
+
+    pub fn address_of(&self, router: usize, follower: u64) -> Option<IpAddr> {
+        self.links[router].followers.get(&follower).map(|follower| follower.address)
     }
 
     /// Tells each follower whether it is the next; nobody is where `open` is false.
@@ -347,25 +369,19 @@ impl Mesh {
         follower.is_some_and(|follower| follower.sender.try_send(message).is_ok())
     }
 
-    pub fn tell_leader(&self, router: usize, message: Message) {
-        if let Some((_, sender)) = &self.links[router].leader {
-            let _ = sender.try_send(message);
-        }
+    /// Tells one that this one follows.
+    pub fn tell_leader(&self, router: usize, leader: IpAddr, message: Message) {
+        self.links[router].leading.tell(leader, message);
     }
 
-    /// Follows this one, or nobody.
-    pub fn set_target(&mut self, router: usize, target: Option<Target>) {
-        let links = &mut self.links[router];
-        // A changed priority is said on the connection that stands.
-        let same = |one: Option<Target>| one.map(|target| target.address);
-        if same(*links.dial.borrow()) != same(target) {
-            links.dial.send_replace(target);
-        } else if let (Some(target), Some((_, leader))) = (target, &links.leader)
-            && links.told_priority != Some(target.priority)
-            && leader.try_send(Message::Claim { priority: target.priority }).is_ok()
-        {
-            links.told_priority = Some(target.priority);
-        }
+    /// Whether the connection to that one stands, as one who follows it.
+    pub fn is_in_touch(&self, router: usize, leader: IpAddr) -> bool {
+        self.links[router].leading.is_in_touch(leader)
+    }
+
+    /// Follows these, which are different ones, and nobody else.
+    pub fn set_targets(&mut self, router: usize, targets: [Option<Target>; LEADERS_MAX]) {
+        self.links[router].leading.follow(targets);
     }
 
     /// Tells those who watch what has changed.

@@ -68,7 +68,12 @@ impl Rule {
     }
 
     fn compare(self, equal: bool, value: &[u8]) -> Self {
-        let mut content = numbers(&[(1, 1), (2, u32::from(!equal))]);
+        self.compare_by(u32::from(!equal), value)
+    }
+
+    /// By one of the kernel's operations (`nft_cmp_ops`).
+    fn compare_by(self, operation: u32, value: &[u8]) -> Self {
+        let mut content = numbers(&[(1, 1), (2, operation)]);
         attribute(&mut content, 3 | NESTED, &data(value));
         self.expression("cmp", content)
     }
@@ -89,6 +94,12 @@ impl Rule {
     /// The packet has these bytes there.
     pub fn matches(self, base: Base, offset: u32, value: &[u8]) -> Self {
         self.load(base, offset, value.len() as u32).compare(true, value)
+    }
+
+    /// The byte there is no more than that.
+    pub fn at_most(self, base: Base, offset: u32, value: u8) -> Self {
+        const LESS_OR_EQUAL: u32 = 3;
+        self.load(base, offset, 1).compare_by(LESS_OR_EQUAL, &[value])
     }
 
     fn protocol(self, protocol: u8) -> Self {

@@ -15,6 +15,7 @@ use crate::counts::{self, RouterCounts};
 use crate::handing::{Draining, Handing, SendingOn};
 use crate::machine::confirm::Peer;
 use crate::machine::{Action, Machine, MachineConfig, PRIORITY_WEAK, Reason, State};
+use crate::mesh::LEADERS_MAX;
 use crate::netlink::{Assigned, Link, Netlink};
 use crate::notify::{Notice, Notifier};
 use crate::packet::{Advert, PRIORITY_OWNER, PRIORITY_STOPS};
@@ -79,13 +80,15 @@ pub struct Router {
     /// Unicast peers whose advertisements the mesh is to confirm.
     pub peers: BTreeMap<IpAddr, Peer>,
     expected: BTreeSet<IpAddr>,
-    /// The Active has named this one as the next.
-    pub designated_by_leader: bool,
+    /// Who has named this one as the next, by each of its dialers: nobody says it twice.
+    pub named_by: [Option<IpAddr>; LEADERS_MAX],
     /// As the status shows it.
     pub successor: bool,
     pub handing: Option<Handing>,
     pub draining: Option<Draining>,
     pub sending_on: Option<SendingOn>,
+    /// When one that is weak hands over to one that could do better.
+    pub makes_way_at: Option<Instant>,
 }
 
 impl Router {
@@ -115,12 +118,18 @@ impl Router {
             strangers,
             peers: BTreeMap::new(),
             expected,
-            designated_by_leader: false,
+            named_by: [None; LEADERS_MAX],
             successor: false,
             handing: None,
             draining: None,
             sending_on: None,
+            makes_way_at: None,
         }
+    }
+
+    /// Whether that one has named this one as the next, and nothing but the mesh is to be heeded.
+    pub fn is_named_by(&self, leader: IpAddr, now: Instant) -> bool {
+        self.named_by.contains(&Some(leader)) && !self.strangers.present(now)
     }
 
     pub fn family(&self) -> Family {
@@ -184,7 +193,8 @@ impl Router {
         self.health.clone_from(&assessment.penalty_reason);
         Some(match self.config.priority {
             PRIORITY_OWNER => PRIORITY_OWNER,
-            priority => priority.saturating_sub(assessment.penalty).max(PRIORITY_WEAK + 1).min(priority),
+            // Also of one that is configured with the least: who is well is not weak.
+            priority => priority.saturating_sub(assessment.penalty).max(PRIORITY_WEAK + 1),
         })
     }
 
@@ -194,6 +204,7 @@ impl Router {
             self.handing.as_ref().map(|it| it.until),
             self.draining.as_ref().map(|it| it.until),
             self.sending_on.as_ref().map(|it| it.until),
+            self.makes_way_at,
         ];
         let own = [self.machine.deadline(), self.announce_at, self.refresh_at];
         planned.into_iter().chain(own).flatten().min()

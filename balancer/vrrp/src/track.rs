@@ -17,7 +17,8 @@ use tokio::time::{sleep, timeout};
 pub const INTERVAL: Duration = Duration::from_millis(100);
 /// Time for an answer.
 const TIMEOUT: Duration = Duration::from_millis(400);
-/// Silences in a row that count as an answer of no; a clear no counts at once.
+/// Silences in a row until it counts as weak: it may hang, or its host has much to do, and then the others' perhaps
+/// too. A clear no counts at once.
 const SILENCES_MAX: u32 = 2;
 /// Good answers in a row until one that was bad is believed again.
 const GOOD_MIN: u32 = 3;
@@ -48,7 +49,12 @@ const ANSWER_BYTES_MAX: u64 = 1024;
 enum Found {
     Well,
     Weak,
+    /// As an answer: it took the connection, and ended it. That is one who has no room, or what stands before a
+    /// container (Docker's proxy) in which nothing listens.
+    Ended,
     Failed,
+    /// It fails, and says that it ends: until another answers in its place, that it says no more is no news.
+    Drains,
 }
 
 /// How well the proxy in this process is.
@@ -180,8 +186,12 @@ fn assess(tracks: &[Track], found: &[Option<Found>], own: Option<Health>) -> Ass
     for (track, found) in tracks.iter().zip(found) {
         match (found, track.cost) {
             (Some(Found::Well), _) => {}
-            (Some(Found::Weak), Cost::Fault) => all.weak = Some(format!("{} can serve nobody", track.name)),
-            (Some(Found::Failed), Cost::Fault) => all.fault = Some(format!("{} fails", track.name)),
+            (Some(Found::Weak | Found::Ended), Cost::Fault) => {
+                all.weak = Some(format!("{} can serve nobody, or is silent", track.name))
+            }
+            (Some(Found::Failed | Found::Drains), Cost::Fault) => {
+                all.fault = Some(format!("{} fails", track.name))
+            }
             (Some(_), Cost::Weight(weight)) => {
                 all.penalty = all.penalty.saturating_add(weight);
                 all.penalty_reason = Some(format!("{} fails", track.name));
@@ -211,14 +221,22 @@ impl Row {
         // What is bad in one way after the other is no better for it.
         self.good = 0;
         match answer {
-            Some(Found::Weak) => {
+            Some(Found::Ended) | None if told == Some(Found::Drains) => told,
+            Some(Found::Ended) | None if told == Some(Found::Failed) => {
+                self.weak = self.weak.saturating_add(1);
+                Some(if self.weak >= WEAK_MIN { Found::Weak } else { Found::Failed })
+            }
+            Some(Found::Weak | Found::Ended) => {
                 self.weak = self.weak.saturating_add(1);
                 (told != Some(Found::Well) || self.weak >= WEAK_MIN).then_some(Found::Weak)
             }
-            Some(_) => Some(Found::Failed),
+            Some(no) => {
+                (self.weak, self.silences) = (0, 0);
+                Some(no)
+            }
             None => {
                 self.silences = self.silences.saturating_add(1);
-                (self.silences >= SILENCES_MAX).then_some(Found::Failed)
+                (self.silences >= SILENCES_MAX).then_some(Found::Weak)
             }
         }
     }
@@ -265,11 +283,11 @@ async fn follow(at: usize, track: Track, results: mpsc::Sender<(usize, Found)>) 
     }
 }
 
-/// An error is a clear no; but one who took the connection and ended it is there, and has no room for it.
+/// An error is a clear no; but one who took the connection and ended it is there.
 async fn ask(track: &Track) -> io::Result<Found> {
     let ended = [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe, ErrorKind::UnexpectedEof];
     match ask_with(track, "").await {
-        Err(error) if ended.contains(&error.kind()) => Ok(Found::Weak),
+        Err(error) if ended.contains(&error.kind()) => Ok(Found::Ended),
         found => found,
     }
 }
@@ -278,7 +296,7 @@ async fn ask(track: &Track) -> io::Result<Found> {
 pub async fn tell(track: &Track, name: &str, value: &str) -> io::Result<()> {
     match timeout(TIMEOUT, ask_with(track, &format!("{name}: {value}\r\n"))).await?? {
         Found::Well => Ok(()),
-        Found::Weak | Found::Failed => Err(ErrorKind::Other.into()),
+        Found::Weak | Found::Ended | Found::Failed | Found::Drains => Err(ErrorKind::Other.into()),
     }
 }
 
@@ -301,7 +319,7 @@ async fn ask_with(track: &Track, field: &str) -> io::Result<Found> {
     stream.take(ANSWER_BYTES_MAX).read_to_end(&mut rest).await?;
     let body = rest.windows(4).position(|it| it == b"\r\n\r\n").map_or(&[][..], |at| &rest[at + 4..]);
     Ok(if body.trim_ascii_end() == DRAINING.as_bytes() {
-        Found::Failed
+        Found::Drains
     } else if body.windows(FULL.len()).any(|part| part == FULL.as_bytes()) {
         Found::Well
     } else {

@@ -24,10 +24,16 @@ use crate::router::Router;
 
 /// Time for the next to make itself ready.
 const READY_TIMEOUT: Duration = Duration::from_millis(400);
+/// How long another has to be able to do better until a weak one hands over to it: less than the shortest down interval
+/// after which that one would take the addresses by itself.
+const BETTER_FOR: Duration = Duration::from_millis(200);
 /// The one before may take this much longer to drain than it said, until nothing is sent on.
 const FORWARDING_SLACK: Duration = Duration::from_secs(5);
 /// Longest time that is sent on for another, whatever it says.
 const FORWARDING_MAX: Duration = Duration::from_secs(3600);
+/// How long one who gives the addresses back keeps silent about connections of the next one's: until that one has told
+/// the network that it has them.
+const HELD_BACK: Duration = Duration::from_secs(1);
 /// How long a closed connection's last bytes are waited for.
 const LAST_BYTES_TIMEOUT: Duration = Duration::from_secs(1);
 const LAST_BYTES_INTERVAL: Duration = Duration::from_millis(20);
@@ -52,17 +58,36 @@ impl Driver {
             handing.then = then;
             return;
         }
-        let is_active = self.routers[at].is_active();
-        let next = self.mesh.as_ref().and_then(|mesh| mesh.next_of(at));
+        let is_open = self.routers[at].is_active() && self.shortcuts(at);
+        let able = self.mesh.as_ref().and_then(|mesh| mesh.next_of(at));
+        if is_open && self.mesh.is_some() && able.is_none() && then == Then::Claim(Some(PRIORITY_WEAK)) {
+            return self.stay(at).await;
+        }
         let carries_over = self.handover != Handover::Off && !self.routers[at].config.vmac;
-        let next = next.filter(|_| is_active && carries_over && self.shortcuts(at));
+        let heir = able.or_else(|| self.mesh.as_ref().and_then(|mesh| mesh.any_of(at)));
+        let next = heir.filter(|_| is_open && carries_over);
         let prepare = Message::Prepare { seconds: self.drain.as_secs() };
         match (next, &self.mesh) {
             (Some(next), Some(mesh)) if mesh.tell(at, next, prepare) => {
                 let until = Instant::now() + READY_TIMEOUT;
                 self.routers[at].handing = Some(Handing { next, then, until });
             }
+            // That one has yet to read what it was told before.
+            (Some(_), Some(_)) if then == Then::Claim(Some(PRIORITY_WEAK)) => self.stay(at).await,
             _ => self.apply(at, then).await,
+        }
+    }
+
+    /// A weak one stays Active where no member of the mesh could do better. Where no other is in the mesh, it asks once
+    /// whether somebody else is there.
+    async fn stay(&mut self, at: usize) {
+        let (mut actions, now) = (Vec::new(), Instant::now());
+        let is_alone = self.mesh.as_ref().is_none_or(|mesh| mesh.any_of(at).is_none());
+        let router = &mut self.routers[at];
+        if router.machine.stay_weak(is_alone, now, &mut actions) {
+            tracing::info!(vrid = router.config.vrid, "virtual router: weak, and no other could do better");
+            self.carry_out(at, &mut actions, now).await;
+            self.publish();
         }
     }
 
@@ -74,16 +99,46 @@ impl Driver {
     async fn apply(&mut self, at: usize, then: Then) {
         let (mut actions, now) = (Vec::new(), Instant::now());
         match then {
-            Then::Claim(claim) => self.routers[at].machine.set_claim(claim, now, &mut actions),
+            Then::Claim(claim) => {
+                let machine = &mut self.routers[at].machine;
+                machine.set_claim(claim, now, &mut actions);
+                if claim == Some(PRIORITY_WEAK) {
+                    machine.make_way(now, &mut actions);
+                }
+            }
             Then::Stop => self.routers[at].machine.stop(&mut actions),
         }
         self.carry_out(at, &mut actions, now).await;
     }
 
-    /// The next is ready, or will not be.
+    /// The next has not said that it is ready: it hangs, or is gone.
+    async fn go_without(&mut self, at: usize) {
+        match &self.routers[at].handing {
+            // It would do no better.
+            Some(handing) if handing.then == Then::Claim(Some(PRIORITY_WEAK)) => {
+                if let Some(mesh) = &mut self.mesh {
+                    mesh.pass_over(at, handing.next);
+                }
+                self.routers[at].handing = None;
+                self.stay(at).await;
+            }
+            _ => self.go(at, false).await,
+        }
+    }
+
+    /// The next is ready.
     async fn go(&mut self, at: usize, forwarding: bool) {
         let Some(handing) = self.routers[at].handing.take() else { return };
         let router = &mut self.routers[at];
+        let next = self.mesh.as_ref().and_then(|mesh| mesh.address_of(at, handing.next));
+        if let Some(sending) = router.sending_on.take_if(|sending| Some(sending.to) == next) {
+            // It gets the addresses back, and would send the same here again. Until it has them, clients send again what
+            // comes here of its own: an answer would end that.
+            let until = Instant::now() + HELD_BACK;
+            let held = Forwarding::hold_back(self.handover, &addresses(router), sending.to);
+            router.sending_on =
+                held.ok().map(|held| SendingOn { _forwarding: held, until, held_back: true, to: sending.to });
+        }
         if let (true, Some(own)) = (forwarding && router.is_active(), router.source) {
             match Quiet::start(&addresses(router), own) {
                 Ok(quiet) => {
@@ -103,8 +158,9 @@ impl Driver {
     pub(super) async fn set_claim(&mut self, at: usize, claim: Option<u8>) {
         let gives_up = claim.is_none_or(|claim| claim == PRIORITY_WEAK);
         let link_is_up = self.routers[at].link.as_ref().is_some_and(|link| link.up);
-        if gives_up && link_is_up && self.routers[at].is_active() && self.routers[at].machine.claim() != claim
-        {
+        let router = &self.routers[at];
+        let is_news = router.machine.claim() != claim || router.handing.is_some();
+        if gives_up && link_is_up && router.is_active() && is_news {
             return self.give_up(at, Then::Claim(claim)).await;
         }
         if self.routers[at].handing.as_ref().is_some_and(|handing| handing.then != Then::Stop) {
@@ -131,28 +187,31 @@ impl Driver {
                 mesh.answer(at, id, router.word(), number)
             }
             (_, What::Connected { address, .. }) => router.strangers.forget(address),
-            (Speaker::Leader(address), What::Unreachable) => router.strangers.missed(address, now),
-            (Speaker::Leader(_), What::Said(Message::Next { you })) => {
-                let designated = you && !router.strangers.present(now);
-                router.designated_by_leader = designated;
-                router.machine.set_designated(designated);
+            (Speaker::Leader(_, address), What::Unreachable) => router.strangers.missed(address, now),
+            (Speaker::Leader(dialer, address), What::Said(Message::Next { you: true })) => {
+                router.named_by[dialer] = Some(address);
             }
-            (Speaker::Leader(address), What::Said(Message::Prepare { seconds })) => {
+            (Speaker::Leader(dialer, _), What::Said(Message::Next { you: false })) => {
+                router.named_by[dialer] = None;
+            }
+            // One that has stopped meanwhile, or is in a fault, takes nothing over, and does not say that it would.
+            (Speaker::Leader(_, address), What::Said(Message::Prepare { seconds }))
+                if router.machine.state() == State::Backup =>
+            {
                 let forwarding = self.send_on(at, address, seconds);
                 if let Some(mesh) = &self.mesh {
-                    mesh.tell_leader(at, Message::Ready { forwarding });
+                    mesh.tell_leader(at, address, Message::Ready { forwarding });
                 }
             }
-            (Speaker::Leader(address), What::Gone { orderly }) => {
-                if router.sending_on.as_ref().is_some_and(|sending| sending.to == address) {
-                    router.sending_on = None;
-                }
-                router.designated_by_leader = false;
+            (Speaker::Leader(dialer, address), What::Gone { orderly }) => {
+                router.sending_on.take_if(|sending| sending.to == address);
                 if !orderly && router.active == Some(address) {
                     counts::add(&router.counts.peer_losses);
+                    router.machine.set_designated(router.is_named_by(address, now));
                     router.machine.active_lost(now, &mut actions);
                 }
-                router.machine.set_designated(false);
+                // What others said of the next stands.
+                router.named_by[dialer] = None;
             }
             (Speaker::Follower(id), What::Said(Message::Ready { forwarding }))
                 if router.handing.as_ref().is_some_and(|handing| handing.next == id) =>
@@ -163,7 +222,7 @@ impl Driver {
                 let handing = router.handing.as_ref().is_some_and(|handing| handing.next == id);
                 let draining = router.draining.as_ref().is_some_and(|draining| draining.next == id);
                 if handing {
-                    self.go(at, false).await;
+                    self.go_without(at).await;
                 }
                 if draining {
                     // Nobody sends on to here any more.
@@ -178,16 +237,14 @@ impl Driver {
 
     fn send_on(&mut self, at: usize, before: IpAddr, seconds: u64) -> bool {
         let (how, router) = (self.handover, &mut self.routers[at]);
-        let Some(link) =
-            router.link.as_ref().filter(|_| how != Handover::Off && router.config.peers.is_empty())
-        else {
-            return false;
-        };
+        let can = how != Handover::Off && router.config.peers.is_empty();
+        let Some(link) = router.link.as_ref().filter(|_| can) else { return false };
         match Forwarding::start(how, &addresses(router), before, link.index) {
             Ok(forwarding) => {
                 let length = (Duration::from_secs(seconds) + FORWARDING_SLACK).min(FORWARDING_MAX);
                 let until = Instant::now() + length;
-                router.sending_on = Some(SendingOn { _forwarding: forwarding, to: before, until });
+                router.sending_on =
+                    Some(SendingOn { _forwarding: forwarding, to: before, held_back: false, until });
                 counts::add(&router.counts.handovers_taken);
                 true
             }
@@ -203,7 +260,7 @@ impl Driver {
         let now = Instant::now();
         for at in 0..self.routers.len() {
             if self.routers[at].handing.as_ref().is_some_and(|handing| handing.until <= now) {
-                self.go(at, false).await;
+                self.go_without(at).await;
             }
             let router = &mut self.routers[at];
             if router.sending_on.as_ref().is_some_and(|sending| sending.until <= now) {
@@ -216,9 +273,26 @@ impl Driver {
             self.tell_state(at);
             let before = self.routers[at].successor;
             self.follow_and_name(at);
+            self.make_way(at).await;
             if self.routers[at].successor != before {
                 self.publish();
             }
+        }
+    }
+
+    /// A weak one hands over to whoever has come that could do better, once that has lasted: all may be well again.
+    async fn make_way(&mut self, at: usize) {
+        let router = &self.routers[at];
+        let is_weak = router.is_active() && router.machine.claim() == Some(PRIORITY_WEAK);
+        let has_better = || self.mesh.as_ref().is_some_and(|mesh| mesh.next_of(at).is_some());
+        if !is_weak || router.handing.is_some() || !self.shortcuts(at) || !has_better() {
+            self.routers[at].makes_way_at = None;
+            return;
+        }
+        let now = Instant::now();
+        if *self.routers[at].makes_way_at.get_or_insert(now + BETTER_FOR) <= now {
+            self.routers[at].makes_way_at = None;
+            self.give_up(at, Then::Claim(Some(PRIORITY_WEAK))).await;
         }
     }
 
@@ -226,16 +300,16 @@ impl Driver {
         let open = self.shortcuts(at);
         let router = &mut self.routers[at];
         let Some(mesh) = &mut self.mesh else { return };
-        let claim = router.machine.claim();
+        // Who stops, or is in a fault, still sends on, and takes nothing.
+        let claim = router.machine.claim().filter(|_| router.machine.state() != State::Initialize);
+        let priority = claim.unwrap_or_default();
         let scope = router.link.as_ref().map_or(0, |link| link.index);
-        // Who is sent on to is followed on: its end of the connection is the end of that.
         let active = router.active.filter(|_| router.machine.state() == State::Backup);
-        let leader = router.sending_on.as_ref().map(|sending| sending.to).or(active);
-        let target = leader.zip(claim).map(|(address, priority)| Target {
-            address: mesh_address(address, self.mesh_port, scope),
-            priority,
-        });
-        mesh.set_target(at, target);
+        // Who is sent on to is followed on beside it: its end of the connection is the end of that.
+        let before = router.sending_on.as_ref().map(|sending| sending.to).filter(|it| Some(*it) != active);
+        let port = self.mesh_port;
+        let target = |address| Target { address: mesh_address(address, port, scope), priority };
+        mesh.set_targets(at, [active, before].map(|it| it.map(target)));
         if router.is_active() {
             // Also while it hands over: the next one is to act on priority 0.
             mesh.name_next(at, open);
@@ -243,7 +317,7 @@ impl Driver {
         } else {
             let keep = router.draining.as_ref().map(|draining| draining.next);
             mesh.dismiss(at, keep);
-            router.successor = router.designated_by_leader && router.machine.state() == State::Backup;
+            router.successor = active.is_some_and(|it| router.is_named_by(it, Instant::now()));
         }
     }
 

@@ -110,6 +110,61 @@ fn the_designated_backup_takes_over_at_once_and_no_other_does() {
     }
 }
 
+/// How long after a weak one is heard first it is taken over from, which is heard so often, each half a second.
+fn taken_from_the_weak(claim: u8, in_touch: bool, heard: usize) -> Duration {
+    let interval = Duration::from_millis(200);
+    let mut router = Router::backup(claim, true);
+    router.hear_at(201, "10.0.0.9", interval);
+    router.machine.set_in_touch(in_touch);
+    let first = router.now;
+    for _ in 0..heard {
+        router.hear_at(PRIORITY_WEAK, "10.0.0.9", interval);
+        let next = router.now + SECOND / 2;
+        if router.machine.deadline().unwrap() <= next {
+            break;
+        }
+        router.now = next;
+    }
+    assert_eq!(router.wait(), [Action::Advertise(claim), Action::Take(Reason::Silence)]);
+    router.now - first
+}
+
+#[test]
+fn a_backup_in_touch_gives_a_weak_one_time_to_hand_over_and_no_more_and_its_silence_counts() {
+    let three = Duration::from_millis(600);
+    assert_eq!(taken_from_the_weak(200, false, 100), three + skew(200) / 5);
+    assert_eq!(taken_from_the_weak(200, true, 1), three + skew(200));
+    for heard in [100, 1_000] {
+        assert_eq!(taken_from_the_weak(200, true, heard), HANDED_OVER_WITHIN + skew(200));
+    }
+    assert!(
+        taken_from_the_weak(150, true, 100) > taken_from_the_weak(200, true, 100),
+        "the better one is first"
+    );
+}
+
+#[test]
+fn one_that_was_better_meanwhile_is_given_its_time_anew_and_one_that_was_not_is_not() {
+    for (meanwhile, is_anew) in [(210, true), (100, false)] {
+        let mut router = Router::backup(200, true);
+        router.machine.set_in_touch(true);
+        router.hear(PRIORITY_WEAK, "10.0.0.9");
+        router.now += Duration::from_millis(2900);
+        router.hear(meanwhile, "10.0.0.9");
+        router.hear(PRIORITY_WEAK, "10.0.0.9");
+        let begun = router.now;
+        while router.machine.deadline().unwrap() > router.now + SECOND / 2 {
+            router.now += SECOND / 2;
+            router.hear(PRIORITY_WEAK, "10.0.0.9");
+        }
+        router.wait();
+        let least = if is_anew { HANDED_OVER_WITHIN } else { Duration::ZERO };
+        let most = if is_anew { HANDED_OVER_WITHIN + SECOND } else { SECOND };
+        let took = router.now - begun;
+        assert!(took >= least && took <= most, "{meanwhile}: {took:?}");
+    }
+}
+
 #[test]
 fn a_backup_takes_over_the_interval_of_an_advertisement_that_it_obeys() {
     let interval = Duration::from_millis(200);

@@ -69,9 +69,9 @@ pub(super) async fn look_again(connecting: impl Future<Output = io::Result<Strea
     }
 }
 
-/// Keeps the connection to whom it is told to follow.
+/// Keeps the connection to whom it is told to follow, as one dialer of a router.
 pub(super) async fn follow(
-    router: usize,
+    (router, dialer): (usize, usize),
     seat: Seat,
     keys: Keys,
     mut targets: watch::Receiver<Option<Target>>,
@@ -88,7 +88,7 @@ pub(super) async fn follow(
             continue;
         };
         let address = target.address.ip();
-        let from = Speaker::Leader(address);
+        let from = Speaker::Leader(dialer, address);
         let connected = match at_hand.take().filter(|(to, _)| *to == target) {
             Some((_, stream)) => Ok(Ok(*stream)),
             None => tokio::select! {

@@ -19,8 +19,8 @@ use super::*;
 
 fn mesh() -> (Mesh, mpsc::Sender<Event>) {
     let (sender, events) = mpsc::channel(EVENTS_MAX);
-    let (dial, _) = watch::channel(None);
-    (Mesh { links: vec![Links::new(dial)], anew: BTreeMap::new(), events }, sender)
+    let (leading, _) = Leading::new();
+    (Mesh { links: vec![Links::new(leading)], anew: BTreeMap::new(), events }, sender)
 }
 
 fn join(mesh: &mut Mesh, id: u64, address: &str, priority: u8) -> mpsc::Receiver<Message> {
@@ -82,7 +82,7 @@ async fn an_end_is_in_order_where_the_other_side_said_so_before() {
         let (here, mut there) = tokio::io::duplex(4096);
         let address = "10.0.0.1".parse().unwrap();
         let task =
-            async move { converse(here, 0, Speaker::Leader(address), address, 7, &events).await.orderly };
+            async move { converse(here, 0, Speaker::Leader(0, address), address, 7, &events).await.orderly };
         let task = tokio::spawn(task);
         // Held: that nobody would send any more is the end of it.
         let connected = incoming.recv().await.unwrap();
@@ -118,10 +118,10 @@ async fn a_connection_that_breaks_is_a_death_only_where_its_other_end_is_gone() 
     let keys = Keys::of_edge(KeyRing::insecure_loopback().into()).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let target = Target { address: listener.local_addr().unwrap(), priority: 100 };
-    let (_dial, targets) = watch::channel(Some(target));
+    let (_dial, targets) = tokio::sync::watch::channel(Some(target));
     let (events, mut incoming) = mpsc::channel(EVENTS_MAX);
     let seat = Seat { interface: "lo".into(), vrid: 1, family: Family::V4, peers: Vec::new() };
-    let follower = tokio::spawn(follow(0, seat, keys.clone(), targets, events));
+    let follower = tokio::spawn(follow((0, 0), seat, keys.clone(), targets, events));
     let (active, mut greeted) = greet(listener, &keys.now().peers);
     let mut held = Vec::new();
     let mut next = async || match incoming.recv().await.unwrap().what {
@@ -358,4 +358,31 @@ fn a_word_is_said_and_read_as_it_is() {
     assert_eq!(serde_json::to_string(&Message::state(word, 3)).unwrap(), said);
     assert_eq!(serde_json::from_str::<Message>(said).unwrap().word(), Some((word, 3)));
     assert_eq!(Message::Bye.word(), None);
+}
+
+#[test]
+fn whom_a_dialer_follows_it_keeps_while_that_one_is_to_be_followed_whoever_comes_beside() {
+    let (mut leading, targets) = Leading::new();
+    let target =
+        |last: u8, priority| Some(Target { address: SocketAddr::from(([10, 0, 0, last], 1)), priority });
+    let told = || targets.each_ref().map(|it| it.borrow().map(|it| (it.address.ip(), it.priority)));
+    let ip = |last: u8| IpAddr::from([10, 0, 0, last]);
+    leading.follow([target(1, 100), None]);
+    let first = told().iter().position(|it| *it == Some((ip(1), 100))).unwrap();
+    let mut watched = targets.clone();
+    watched.iter_mut().for_each(|it| drop(it.borrow_and_update()));
+    // It becomes the one before, and another is Active; then there is that one alone, with another claim.
+    leading.follow([target(2, 100), target(1, 100)]);
+    assert!(!watched[first].has_changed().unwrap() && watched[1 - first].has_changed().unwrap());
+    assert_eq!((told()[first], told()[1 - first]), (Some((ip(1), 100)), Some((ip(2), 100))));
+    watched.iter_mut().for_each(|it| drop(it.borrow_and_update()));
+    let (sender, mut receiver) = mpsc::channel(1);
+    leading.connected(1 - first, ip(2), 100, sender);
+    leading.follow([target(2, 1), None]);
+    assert_eq!((told()[first], told()[1 - first]), (None, Some((ip(2), 1))));
+    assert!(watched[first].has_changed().unwrap() && !watched[1 - first].has_changed().unwrap());
+    assert_eq!(receiver.try_recv().unwrap(), Message::Claim { priority: 1 });
+    assert!(leading.is_in_touch(ip(2)) && !leading.is_in_touch(ip(1)));
+    leading.gone(1 - first);
+    assert!(!leading.is_in_touch(ip(2)));
 }

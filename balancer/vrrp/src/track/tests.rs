@@ -43,10 +43,28 @@ fn a_lack_of_backends_is_believed_once_it_lasts_and_a_clear_no_at_once() {
     let weak = Some(Found::Weak);
     assert_eq!([(); 3].map(|()| row.next(weak, well)), [None, None, well]);
     assert_eq!(row.next(well, Some(Found::Failed)), Some(Found::Failed));
-    assert_eq!([(); 2].map(|()| row.next(well, None)), [None, Some(Found::Failed)]);
     let mut row = Row::default();
     let mixed = [weak, None, weak, None].map(|answer| row.next(well, answer));
-    assert_eq!(mixed, [None, None, None, Some(Found::Failed)], "now this, now that: never well");
+    assert_eq!(mixed, [None, None, None, weak], "now this, now that: never well");
+}
+
+#[test]
+fn a_silent_one_is_weak_and_one_that_drains_does_so_until_another_answers() {
+    let (well, weak, failed) = (Some(Found::Well), Some(Found::Weak), Some(Found::Failed));
+    let mut row = Row::default();
+    assert_eq!([(); 2].map(|()| row.next(well, None)), [None, weak]);
+    let drains = Some(Found::Drains);
+    for nothing in [None, Some(Found::Ended)] {
+        for _ in 0..2 * WEAK_MIN {
+            assert_eq!(row.next(drains, nothing), drains, "{nothing:?}");
+        }
+    }
+    let mut row = Row::default();
+    let found: Vec<_> = (0..WEAK_MIN).map(|_| row.next(failed, Some(Found::Ended))).collect();
+    assert!(found.iter().rev().skip(1).all(|it| *it == failed) && found.last() == Some(&weak), "{found:?}");
+    assert_eq!(row.next(failed, weak), weak, "it says that it can serve nobody");
+    assert_eq!(row.next(weak, Some(Found::Ended)), weak);
+    assert_eq!([(); 3].map(|()| row.next(failed, well)), [None, None, well]);
 }
 
 #[tokio::test]
