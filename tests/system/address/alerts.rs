@@ -4,7 +4,7 @@ use skep_kit::effort::machine_alone;
 use skep_kit::folders::scratch;
 use skep_kit::hosts::lan::Lan;
 use skep_kit::hosts::lan::possible;
-use skep_kit::hosts::program::Program;
+use skep_kit::hosts::program::{Program, start_holder};
 use skep_kit::monitoring::prometheus::{Prometheus, dashboard, lint};
 use skep_kit::monitoring::shipped;
 use skep_kit::programs::installed;
@@ -16,13 +16,10 @@ const ADMIN: u16 = 9402;
 
 fn holder(lan: &Lan, at: usize, more: &[&str]) -> Program {
     let (admin, priority) = (format!("10.78.0.{}:{ADMIN}", 11 + at), (200 - at).to_string());
-    let mut args =
-        vec!["vrrp", "--vip", "10.78.0.100/24", "--vrrp-interface", "eth0", "--priority", &priority];
     // Prometheus is on another host.
     let key = [("SKEP_CLUSTER_KEY", skep_kit::hosts::program::KEY)];
-    args.extend(["--admin", &admin, "--log-format", "human"]);
-    args.extend(more);
-    Program::ours(&lan.host(at), &args, &key)
+    let more = [&["--admin", &*admin][..], more].concat();
+    start_holder(lan, at, "10.78.0.100/24", &priority, &more, &key)
 }
 
 fn scrape(holder: &Program, at: usize) -> String {

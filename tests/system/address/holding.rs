@@ -8,7 +8,9 @@ use skep_kit::folders::scratch;
 use skep_kit::hosts::attempts::{Client, failures, outage};
 use skep_kit::hosts::lan::possible;
 use skep_kit::hosts::lan::{Lan, command_in};
-use skep_kit::hosts::program::{Ours, Program, start_backend, start_server};
+use skep_kit::hosts::program::{
+    HOLDER_SHOWN, Ours, Program, READY, start_backend, start_holder, start_server,
+};
 use skep_kit::programs::balancer_path;
 use skep_kit::wait::{PATIENCE, pause, wait_for};
 
@@ -56,24 +58,8 @@ fn what_is_left_by_kill_9_is_gone_in_two_and_a_half_seconds_and_clients_reach_th
         start_backend(&lan.host(at), &format!("host {at}"));
         servers.push(start_server(&lan, at));
     }
-    let alone = |at: usize, priority: &str| {
-        let args = [
-            "vrrp",
-            "--vip",
-            VIP,
-            "--vrrp-interface",
-            "eth0",
-            "--priority",
-            priority,
-            "--log-format",
-            "human",
-            "--track",
-            "http://127.0.0.1:8080/-/ready",
-            "--admin",
-            "127.0.0.1:9402",
-        ];
-        Program::ours(&lan.host(at), &args, &[])
-    };
+    let more = [&HOLDER_SHOWN[..], &["--track", READY]].concat();
+    let alone = |at, priority| start_holder(&lan, at, VIP, priority, &more, &[]);
     let mut first = alone(0, "200");
     wait_for("the first holds", PATIENCE, || lan.has(0, "10.78.0.100"));
     let _second = alone(1, "150");
@@ -131,25 +117,9 @@ fn a_tracked_proxy_that_is_lost_moves_the_address_at_once_and_notify_is_run() {
     )
     .unwrap();
     let notify = format!("/bin/sh {}", script.display());
-    let alone = |at: usize, priority: &str, notify: &str| {
-        let args = [
-            "vrrp",
-            "--vip",
-            VIP,
-            "--vrrp-interface",
-            "eth0",
-            "--priority",
-            priority,
-            "--log-format",
-            "human",
-            "--track",
-            "http://127.0.0.1:8080/-/ready",
-            "--admin",
-            "127.0.0.1:9402",
-            "--notify",
-            notify,
-        ];
-        Program::ours(&lan.host(at), &args, &[])
+    let alone = |at, priority, notify| {
+        let more = [&HOLDER_SHOWN[..], &["--track", READY, "--notify", notify]].concat();
+        start_holder(&lan, at, VIP, priority, &more, &[])
     };
     let _first = alone(0, "200", &notify);
     wait_for("the first holds", PATIENCE, || lan.has(0, "10.78.0.100"));

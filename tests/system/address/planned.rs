@@ -1,14 +1,19 @@
 //! Faster than the protocol, where the peers are ours: the mesh, and the planned hand-over.
 
+use std::collections::VecDeque;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use serde_json::Value;
 use skep_kit::effort::{expect_under, figure, machine_alone, measured};
 use skep_kit::hosts::attempts::{Client, failures, keep_connection, outage};
-use skep_kit::hosts::lan::Lan;
-use skep_kit::hosts::lan::possible;
-use skep_kit::hosts::program::{KEY, Ours, Program, start_backend, start_server};
+use skep_kit::hosts::lan::{Lan, possible, within};
+use skep_kit::hosts::program::{
+    HOLDER_ADMIN, HOLDER_SHOWN, KEY, Ours, Program, READY, start_backend, start_holder, start_server,
+};
 use skep_kit::wait::{PATIENCE, pause, wait_for};
 
 /// Connections whose first packet a hand-over may lose on the way: the client's kernel sends it again.
@@ -113,6 +118,180 @@ fn a_holder_that_dies_while_it_drains_leaves_no_rule_behind() {
     let _ = kept.join();
 }
 
+/// A proxy on each of so many hosts.
+fn serve(lan: &Lan, hosts: usize) -> Vec<Program> {
+    let start = |at| {
+        start_backend(&lan.host(at), &format!("host {at}"));
+        start_server(lan, at)
+    };
+    (0..hosts).map(start).collect()
+}
+
+/// Who is told nothing is kept so long, as an end of its connection is an answer: it asks anew twice a second.
+const PULSE_KEPT_MAX: usize = 64;
+const WELL: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+
+/// What says on a host that all is well, or nothing.
+struct Pulse {
+    url: String,
+    well: Arc<AtomicBool>,
+}
+
+impl Pulse {
+    fn start(lan: &Lan, at: usize) -> Self {
+        let listener = within(&lan.host(at), || TcpListener::bind("127.0.0.1:0").expect("a port is free"));
+        let url = format!("http://{}/", listener.local_addr().expect("it is bound"));
+        let well = Arc::new(AtomicBool::new(true));
+        let says = well.clone();
+        std::thread::spawn(move || {
+            // Who is told nothing is kept, for the end of its connection is an answer; and who asks nothing waits for that end.
+            let mut kept = VecDeque::new();
+            for stream in listener.incoming() {
+                let Ok(mut stream) = stream else { return };
+                if says.load(Ordering::Relaxed) {
+                    std::thread::spawn(move || {
+                        let _ = stream.read(&mut [0; 1024]);
+                        let _ = stream.write_all(WELL);
+                    });
+                } else {
+                    kept.push_front(stream);
+                    kept.truncate(PULSE_KEPT_MAX);
+                }
+            }
+        });
+        Self { url, well }
+    }
+
+    fn set(&self, well: bool) {
+        self.well.store(well, Ordering::Relaxed);
+    }
+}
+
+/// A holder that follows these things.
+fn alone(lan: &Lan, at: usize, priority: &str, tracks: &str) -> Program {
+    alone_for(lan, at, priority, tracks, "2s")
+}
+
+/// The same, which lets connections end for so long.
+fn alone_for(lan: &Lan, at: usize, priority: &str, tracks: &str, drain: &str) -> Program {
+    let ways = ["--advert-interval", "1s", "--track", tracks, "--vrrp-handover", "socket", "--drain", drain];
+    let more = [&HOLDER_SHOWN[..], &ways].concat();
+    start_holder(lan, at, "10.78.0.100/24", priority, &more, &[("SKEP_CLUSTER_KEY", KEY)])
+}
+
+/// What a holder without a proxy says of its one virtual router.
+fn says(holder: &Program, field: &str) -> Value {
+    let said = holder.admin_at(HOLDER_ADMIN, "/vrrp").unwrap_or_default();
+    let said: Value = serde_json::from_str(&said).unwrap_or_default();
+    said[0][field].clone()
+}
+
+#[test]
+fn a_holder_whose_proxy_is_silent_keeps_the_address_where_the_others_are_no_better() {
+    if !possible("silent proxies", &[]) {
+        return;
+    }
+    let _machine = machine_alone();
+    let lan = Lan::new(2);
+    let servers = serve(&lan, 2);
+    let first = alone(&lan, 0, "200", READY);
+    wait_for("the first holds", PATIENCE, || says(&first, "state") == "active");
+    let second = alone(&lan, 1, "150", READY);
+    wait_for("the second is named", PATIENCE, || says(&second, "successor") == true);
+    let held_since = says(&first, "since");
+    // One after the other they hang, as on hosts that have much to do.
+    for (server, holder) in servers.iter().zip([&first, &second]).rev() {
+        server.signal(rustix::process::Signal::STOP);
+        wait_for("it is weak", PATIENCE, || says(holder, "effective_priority") == 1);
+    }
+    // Longer than until a Backup that hears nothing takes over.
+    pause(Duration::from_secs(5));
+    assert_eq!((says(&first, "state"), says(&second, "state")), ("active".into(), "backup".into()));
+    for (server, holder) in servers.iter().zip([&first, &second]) {
+        server.signal(rustix::process::Signal::CONT);
+        wait_for("it is well", PATIENCE, || says(holder, "effective_priority") != 1);
+    }
+    assert_eq!((says(&first, "state"), says(&first, "since")), ("active".into(), held_since));
+}
+
+#[test]
+fn a_weak_holder_hands_over_to_whoever_comes_that_can_do_better() {
+    if !possible("a weak holder", &[]) {
+        return;
+    }
+    let _machine = machine_alone();
+    let lan = Lan::new(2);
+    let _servers = serve(&lan, 2);
+    // It takes connections, and never says a word.
+    let mute = within(&lan.host(0), || TcpListener::bind("127.0.0.1:0").expect("a port is free"));
+    let tracks = format!("{READY}, http://{}/", mute.local_addr().expect("it is bound"));
+    let first = alone(&lan, 0, "200", &tracks);
+    wait_for("the first holds", PATIENCE, || lan.has(0, "10.78.0.100"));
+    assert_eq!(says(&first, "effective_priority"), 1);
+    let stop = Arc::new(AtomicBool::new(false));
+    let kept = keep_connection(&lan, "10.78.0.100", stop.clone());
+    let client = Client::start_patient(&lan, "10.78.0.100", Duration::from_millis(1));
+    let second = alone(&lan, 1, "150", READY);
+    wait_for("the second holds", PATIENCE, || says(&second, "state") == "active");
+    pause(Duration::from_millis(500));
+    stop.store(true, Ordering::Relaxed);
+    let ((answered, ended), attempts) = (kept.join().unwrap(), client.finish());
+    let errors: Vec<_> = attempts.iter().filter(|it| it.result.is_err()).take(5).collect();
+    assert_eq!(failures(&attempts), 0, "{errors:?}");
+    assert_eq!(ended, None, "after {answered} answers");
+    assert_eq!(attempts.last().unwrap().result.as_deref(), Ok("host 1"));
+}
+
+#[test]
+fn who_still_sends_on_to_the_one_before_is_handed_over_to_again_with_the_connections_of_the_next() {
+    if !possible("hand-overs to and fro", &[]) {
+        return;
+    }
+    let _machine = machine_alone();
+    let lan = Lan::new(3);
+    let _servers = serve(&lan, 3);
+    let pulses: Vec<Pulse> = (0..3).map(|at| Pulse::start(&lan, at)).collect();
+    let priorities = ["200", "150", "100"];
+    let holders: Vec<Program> = (0..3)
+        .map(|at| {
+            let tracks = format!("{READY}, {}", pulses[at].url);
+            let holder = alone_for(&lan, at, priorities[at], &tracks, "60s");
+            let state = if at == 0 { "active" } else { "backup" };
+            wait_for("it runs", PATIENCE, || says(&holder, "state") == state);
+            holder
+        })
+        .collect();
+    wait_for("the second is named", PATIENCE, || says(&holders[1], "successor") == true);
+    let client = Client::start_patient(&lan, "10.78.0.100", Duration::from_millis(1));
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut kept = Vec::new();
+    // To the second, to the third, and back to the second, which sends on to the first all the while.
+    for (weak, well, next) in [(0, None, 1), (1, None, 2), (2, Some(1), 1)] {
+        kept.push(keep_connection(&lan, "10.78.0.100", stop.clone()));
+        pause(Duration::from_millis(200));
+        if next == 2 {
+            wait_for("the third is named", PATIENCE, || says(&holders[2], "successor") == true);
+        }
+        pulses[weak].set(false);
+        wait_for("it is weak", PATIENCE, || says(&holders[weak], "effective_priority") == 1);
+        if let Some(well) = well {
+            pulses[well].set(true);
+        }
+        wait_for("the next one holds", PATIENCE, || says(&holders[next], "state") == "active");
+        assert_eq!(says(&holders[next], "reason"), "the active one stopped");
+    }
+    assert_eq!(says(&holders[0], "state"), "backup");
+    pause(Duration::from_millis(500));
+    stop.store(true, Ordering::Relaxed);
+    let attempts = client.finish();
+    // The first one's are let go where the second sends on to the third.
+    let ends: Vec<_> = kept.into_iter().map(|it| it.join().unwrap()).skip(1).collect();
+    let errors: Vec<_> = attempts.iter().filter(|it| it.result.is_err()).take(5).collect();
+    assert_eq!(failures(&attempts), 0, "{errors:?}");
+    assert!(ends.iter().all(|(_, ended)| ended.is_none()), "{ends:?}");
+    assert_eq!(attempts.last().unwrap().result.as_deref(), Ok("host 1"));
+}
+
 #[test]
 fn a_holder_that_stands_alone_hands_over_when_its_proxy_drains() {
     if !possible("a draining proxy", &[]) {
@@ -120,40 +299,12 @@ fn a_holder_that_stands_alone_hands_over_when_its_proxy_drains() {
     }
     let _machine = machine_alone();
     let lan = Lan::new(2);
-    let mut servers = Vec::new();
-    for at in 0..2 {
-        start_backend(&lan.host(at), &format!("host {at}"));
-        servers.push(start_server(&lan, at));
-    }
-    let alone = |at: usize, priority: &str| {
-        let args = [
-            "vrrp",
-            "--vip",
-            "10.78.0.100/24",
-            "--vrrp-interface",
-            "eth0",
-            "--priority",
-            priority,
-            "--log-format",
-            "human",
-            "--advert-interval",
-            "1s",
-            "--track",
-            "http://127.0.0.1:8080/-/ready",
-            "--admin",
-            "127.0.0.1:9402",
-            "--vrrp-handover",
-            "socket",
-            "--drain",
-            "2s",
-        ];
-        Program::ours(&lan.host(at), &args, &[("SKEP_CLUSTER_KEY", KEY)])
-    };
-    let _first = alone(0, "200");
+    let mut servers = serve(&lan, 2);
+    let _first = alone(&lan, 0, "200", READY);
     wait_for("the first holds", PATIENCE, || lan.has(0, "10.78.0.100"));
-    let second = alone(1, "150");
+    let second = alone(&lan, 1, "150", READY);
     wait_for("the mesh stands", PATIENCE, || {
-        let status = second.admin_at(9402, "/vrrp").unwrap_or_default();
+        let status = second.admin_at(HOLDER_ADMIN, "/vrrp").unwrap_or_default();
         status.contains("\"successor\":true")
     });
     let client = Client::start(&lan, "10.78.0.100", Duration::from_millis(1));

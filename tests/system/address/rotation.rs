@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use skep_kit::effort::machine_alone;
 use skep_kit::hosts::lan::{Lan, possible};
-use skep_kit::hosts::program::Program;
+use skep_kit::hosts::program::{Program, start_holder};
 use skep_kit::programs::{write_edge_key, write_key};
 use skep_kit::wait::{PATIENCE, pause, wait_for};
 
@@ -19,10 +19,8 @@ fn edge_key_in(folder: &Path, name: &str) -> String {
 }
 
 fn start(lan: &Lan, at: usize, priority: &str, keys: &str) -> Program {
-    let held = ["vrrp", "--vip", "10.78.0.100/24", "--vrrp-interface", "eth0", "--advert-interval", "1s"];
-    let shown = ["--admin", "127.0.0.1:9401", "--log-format", "human"];
-    let more = ["--priority", priority, "--cluster-key-file", keys];
-    Program::ours(&lan.host(at), &[&held[..], &shown, &more].concat(), &[])
+    let more = ["--advert-interval", "1s", "--admin", "127.0.0.1:9401", "--cluster-key-file", keys];
+    start_holder(lan, at, "10.78.0.100/24", priority, &more, &[])
 }
 
 #[test]

@@ -6,7 +6,9 @@ use std::time::Duration;
 use skep_kit::effort::machine_alone;
 use skep_kit::hosts::attempts::{Client, failures};
 use skep_kit::hosts::lan::{Lan, possible, within};
-use skep_kit::hosts::program::{HTTP, Ours, Program, start_backend, start_server};
+use skep_kit::hosts::program::{
+    HOLDER_SHOWN, HTTP, Ours, Program, start_backend, start_holder, start_server,
+};
 use skep_kit::programs::system;
 use skep_kit::wait::{PATIENCE, pause, wait_for};
 
@@ -23,9 +25,7 @@ fn start(lan: &Lan, at: usize, priority: u8) -> Program {
 
 /// A holder beside a web server of its host, which lives on.
 fn holder(lan: &Lan, at: usize, priority: &str) -> Program {
-    let args = ["vrrp", "--vip", VIP, "--vrrp-interface", "eth0", "--priority", priority, "--vmac", "true"];
-    let args = [&args[..], &["--log-format", "human", "--admin", "127.0.0.1:9402"]].concat();
-    Program::ours(&lan.host(at), &args, &[])
+    start_holder(lan, at, VIP, priority, &[&HOLDER_SHOWN[..], &["--vmac", "true"]].concat(), &[])
 }
 
 /// What a host's kernel has beside what the network was made with.

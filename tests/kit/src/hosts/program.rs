@@ -205,6 +205,26 @@ impl Ours<'_> {
     }
 }
 
+/// Where a holder without a proxy in its process shows itself: beside a proxy.
+pub const HOLDER_ADMIN: u16 = 9402;
+/// As it is told to.
+pub const HOLDER_SHOWN: [&str; 2] = ["--admin", "127.0.0.1:9402"];
+/// What it follows: that its host's proxy is ready.
+pub const READY: &str = "http://127.0.0.1:8080/-/ready";
+
+/// A holder of addresses without a proxy in its process.
+pub fn start_holder(
+    lan: &Lan,
+    at: usize,
+    vip: &str,
+    priority: &str,
+    more: &[&str],
+    env: &[(&str, &str)],
+) -> Program {
+    let held = ["vrrp", "--vip", vip, "--vrrp-interface", "eth0", "--priority", priority];
+    Program::ours(&lan.host(at), &[&held[..], &["--log-format", "human"], more].concat(), env)
+}
+
 /// A balancer of ours as nothing but a web server, for hosts where another holds the address.
 pub fn start_server(lan: &Lan, at: usize) -> Program {
     let (http, backend) = (format!("[::]:{HTTP}"), format!("127.0.0.1:{BACKEND}"));
