@@ -1,4 +1,11 @@
-//! Chance that needs no secrecy.
+//! Chance: that which needs no secrecy, and the system's, which is one.
+
+/// Bytes of the system's, which nobody guesses; None where it gives none.
+pub fn drawn<const N: usize>() -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    let got = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    (got == Ok(N)).then_some(bytes)
+}
 
 /// A small fast generator (SplitMix64): the same seed gives the same numbers.
 #[derive(Debug, Clone)]

@@ -106,7 +106,10 @@ impl Admin {
             "/readyz" => answer::ready((self.0.ready)()),
             "/metrics" => answer::metrics(request.headers(), &self.0.registry),
             _ => match self.0.routes.iter().find(|(route, _)| *route == path) {
-                Some((_, show)) => show(),
+                Some((_, show)) => match browser::judge_way(request.headers()) {
+                    Ok(()) => show(),
+                    Err(problem) => problem.answer(),
+                },
                 None if self.change_at(path).is_some() => {
                     Problem::method_not_allowed(request.method().as_str(), path)
                         .answer_allowing(self.methods(path))
@@ -138,21 +141,21 @@ impl Admin {
             let detail = "expected the content type application/json";
             return Err(Problem::new(ProblemKind::UnsupportedContentType, detail));
         }
-        let body = Limited::new(request.into_body(), CHANGE_BYTES_MAX).collect();
-        let body = match tokio::time::timeout(CHANGE_TIMEOUT, body).await {
-            Ok(Ok(body)) => body.to_bytes(),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => {
-                let detail = format!("a body may have at most {CHANGE_BYTES_MAX} bytes");
-                return Err(Problem::new(ProblemKind::BodyTooLarge, detail));
-            }
-            Ok(Err(_)) => {
-                return Err(Problem::new(ProblemKind::IncompleteBody, "the body ended before it was whole"));
-            }
-            Err(_) => {
-                return Err(Problem::new(ProblemKind::BodyTimeout, "the body did not arrive in time"));
-            }
-        };
+        let body = read_body(request.into_body(), CHANGE_BYTES_MAX, CHANGE_TIMEOUT).await?;
         change(&body)
+    }
+}
+
+/// A whole body, bounded in bytes and in time.
+pub async fn read_body(body: Incoming, bytes_max: usize, time: Duration) -> Result<Bytes, Problem> {
+    match tokio::time::timeout(time, Limited::new(body, bytes_max).collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            let detail = format!("a body may have at most {bytes_max} bytes");
+            Err(Problem::new(ProblemKind::BodyTooLarge, detail))
+        }
+        Ok(Err(_)) => Err(Problem::new(ProblemKind::IncompleteBody, "the body ended before it was whole")),
+        Err(_) => Err(Problem::new(ProblemKind::BodyTimeout, "the body did not arrive in time")),
     }
 }
 

@@ -7,12 +7,13 @@
 //! pass. Pure.
 //!
 //! An address that is meant for operators takes names that are this machine's alone: by a name of its own
-//! that it points here (DNS rebinding) a page's requests are of its own origin.
+//! that it points here (DNS rebinding) a page's requests are of its own origin. What comes by way of a balancer of ours
+//! is a client's, whatever name it has: a route that leads to such an address opens it to nobody.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::header::{HOST, HeaderName, ORIGIN, UPGRADE};
+use http::header::{HOST, HeaderName, ORIGIN, UPGRADE, VIA};
 use http::{HeaderMap, Method, Uri};
 
 use crate::problem::{Problem, ProblemKind};
@@ -103,9 +104,22 @@ fn is_of_host(origin: &str, host: &str) -> bool {
     without_default(authority) == without_default(host)
 }
 
-/// Whether an operators' address is asked by a name that is this machine's own: an IP address, `localhost`,
-/// or one that it was given.
+/// Whether an operators' address is asked by whoever is there, and not by way of a balancer of ours, which says so in a
+/// field that no document edits.
+pub fn judge_way(headers: &HeaderMap) -> Result<(), Problem> {
+    let is_ours = |hop: &str| hop.split_whitespace().nth(1).is_some_and(|by| by.eq_ignore_ascii_case("skep"));
+    let fields = headers.get_all(VIA).iter().filter_map(|it| it.to_str().ok());
+    if fields.flat_map(|it| it.split(',')).any(is_ours) {
+        let detail = "this address is for operators, and not asked by way of a balancer";
+        return Err(Problem::new(ProblemKind::ForeignHost, detail));
+    }
+    Ok(())
+}
+
+/// Whether it is asked by a name that is this machine's own, an IP address, `localhost`, or one that it was given; and
+/// directly.
 pub fn judge_host(own: &[String], headers: &HeaderMap) -> Result<(), Problem> {
+    judge_way(headers)?;
     let host = headers.get(HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let name = match host.strip_prefix('[') {
         Some(rest) => rest.split(']').next().unwrap_or_default(),
@@ -224,5 +238,15 @@ mod tests {
             assert!(judge_host(&own, &headers(&[("host", host)])).is_err(), "{host}");
         }
         assert!(judge_host(&own, &HeaderMap::new()).is_err(), "without one");
+        for (via, is_taken) in [
+            ("1.1 skep", false),
+            ("2.0 other, 1.1 skep", false),
+            ("1.0 SKEP (a word)", false),
+            ("1.1 skepsis", true),
+            ("1.1 other", true),
+        ] {
+            let asked = headers(&[("host", "127.0.0.1:9400"), ("via", via)]);
+            assert_eq!(judge_host(&own, &asked).is_ok(), is_taken, "{via}");
+        }
     }
 }

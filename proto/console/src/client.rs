@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName, HeaderValue};
-use http::{Method, Request, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
 use hyper_util::rt::TokioIo;
@@ -83,7 +83,7 @@ impl Client {
         self.json(answer).await
     }
 
-    /// The head of a successful answer, its body still to come; the time-out is for the head.
+    /// A successful answer's body, which is still to come; the time-out is for the head.
     pub async fn send<B>(
         &self,
         method: Method,
@@ -91,6 +91,21 @@ impl Client {
         content_type: Option<&'static str>,
         body: B,
     ) -> Result<Incoming, ClientError>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        self.exchange(method, path, content_type, body).await.map(Response::into_body)
+    }
+
+    /// A successful answer with its head.
+    pub async fn exchange<B>(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: Option<&'static str>,
+        body: B,
+    ) -> Result<Response<Incoming>, ClientError>
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -124,7 +139,7 @@ impl Client {
         let answer = timeout(self.patience(), exchange).await.map_err(|_| self.late())??;
         let status = answer.status();
         if status.is_success() {
-            return Ok(answer.into_body());
+            return Ok(answer);
         }
         let body = self.read(answer.into_body()).await?;
         let document: Value = serde_json::from_slice(&body).unwrap_or_default();
@@ -138,7 +153,8 @@ impl Client {
         serde_json::from_slice(&body).map_err(|error| self.broken(&error))
     }
 
-    async fn read(&self, mut body: Incoming) -> Result<Bytes, ClientError> {
+    /// The rest of an answer.
+    pub async fn read(&self, mut body: Incoming) -> Result<Bytes, ClientError> {
         let reading = async {
             let mut bytes = BytesMut::new();
             while let Some(frame) = body.frame().await {

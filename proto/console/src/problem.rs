@@ -25,7 +25,7 @@
 //! | `no-balancer` | 403 | this is for balancers, over TLS with the cluster's or the edge key |
 //! | `no-gateway` | 404 | there is no document of the gateway, or it has no such object, or not such a past |
 //! | `invalid-gateway` | 422 | the gateway's document has faults, each of which `faults` names |
-//! | `gateway-clash` | 409 | objects of the gateway's document do not go together; `faults` names each |
+//! | `gateway-clash` | 409 | objects of the gateway's document do not go together, or are another source's; `faults` names each |
 //! | `precondition-required` | 428 | say with `If-Match` of which state the change is made |
 //! | `idempotency-key-reused` | 422 | `Idempotency-Key` was given to another request |
 //! | `invalid-json` | 400 | the body is not JSON, or not a JSON object where one is expected |

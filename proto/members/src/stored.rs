@@ -31,12 +31,18 @@ const PURPOSE: &[u8] = b"skep stored value 1";
 pub enum For {
     /// The gateway's configuration, as a balancer keeps it.
     Gateway,
+    /// The keys that an issuer of tokens was seen to publish, as a balancer keeps them.
+    Keys,
+    /// What was owed by limits as a balancer ended.
+    Debts,
 }
 
 impl For {
     fn word(self) -> &'static [u8] {
         match self {
             Self::Gateway => b" gateway ",
+            Self::Keys => b" keys ",
+            Self::Debts => b" debts ",
         }
     }
 }

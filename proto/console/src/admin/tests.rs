@@ -137,6 +137,10 @@ async fn a_route_of_the_programs_own_is_shown_and_of_others_it_is_said_that_they
     assert_eq!(served.ask("GET", "/list", "").await.1, r#"["a\"b"]"#);
     let (head, body) = served.ask("HEAD", "/list", "").await;
     assert!(head.contains("content-length: 8") && body.is_empty(), "{head}\n{body}");
+    // A client's request that a balancer passed on is not an operator's; whether a program is well anybody may ask.
+    let (head, body) = served.ask("GET", "/list", "via: 1.1 skep\r\n").await;
+    is_problem(&head, &body, ProblemKind::ForeignHost);
+    assert!(served.ask("GET", "/livez", "via: 1.1 skep\r\n").await.0.starts_with("HTTP/1.1 200 "));
     let (head, body) = served.ask("GET", "/lis", "").await;
     is_problem(&head, &body, ProblemKind::NotFound);
     let (head, body) = served.ask("DELETE", "/list", "").await;

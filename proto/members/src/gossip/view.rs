@@ -1,7 +1,7 @@
 //! Who is there, as this process sees it. Pure: a view follows from the view before it, what
 //! gossip knows now, and the clock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::record::{NodeState, PeerRecord, Program};
@@ -18,6 +18,8 @@ pub struct View {
     /// Those that were there and fell silent, sorted by id; forgotten after
     /// [`super::DEAD_NODE_GRACE`].
     pub dead: Vec<PeerRecord>,
+    /// Those of `live` that have proved that they say so. None where this process cannot tell: with an edge key.
+    pub proved: BTreeSet<NodeId>,
     /// When the set of live ids and generations last changed.
     pub settled_since: Instant,
     /// False for a moment after this process stalled: it cannot tell the others' silence from
@@ -51,7 +53,8 @@ pub(super) struct Tally {
 impl View {
     /// The view of a process that knows nobody.
     pub(super) fn alone(me: PeerRecord, now: Instant) -> Self {
-        Self { me, live: Vec::new(), dead: Vec::new(), settled_since: now, trusted: true }
+        let proved = BTreeSet::new();
+        Self { me, live: Vec::new(), dead: Vec::new(), proved, settled_since: now, trusted: true }
     }
 
     /// The view after this one.
@@ -73,21 +76,23 @@ impl View {
                 keep_first(if alive { &mut live } else { &mut dead }, sighting);
             }
         }
-        let records = |seen: BTreeMap<NodeId, Sighting>| {
-            seen.into_iter().map(|(id, sighting)| (id, sighting.record)).collect::<BTreeMap<_, _>>()
-        };
-        let (mut live, mut dead) = (records(live), records(dead));
         if !trusted {
             for known in self.live.iter().filter(|known| known.state != NodeState::Left) {
-                live.entry(known.id)
-                    .or_insert_with(|| dead.remove(&known.id).unwrap_or_else(|| known.clone()));
+                let before = || Sighting {
+                    record: known.clone(),
+                    alive: true,
+                    proved: self.proved.contains(&known.id),
+                };
+                live.entry(known.id).or_insert_with(|| dead.remove(&known.id).unwrap_or_else(before));
             }
         }
         // A clock that went back gives a restarted node a lower generation: who is alive counts.
         dead.retain(|id, _| !live.contains_key(id));
 
-        let live: Vec<_> = live.into_values().collect();
-        let dead: Vec<_> = dead.into_values().collect();
+        let proved = live.iter().filter(|(_, it)| it.proved).map(|(id, _)| *id).collect();
+        let records =
+            |seen: BTreeMap<_, Sighting>| seen.into_values().map(|it| it.record).collect::<Vec<_>>();
+        let (live, dead) = (records(live), records(dead));
         if let Some(own) = me.cluster {
             let foreign = |record: &&PeerRecord| record.cluster.is_some_and(|cluster| cluster != own);
             tally.foreign = live.iter().filter(foreign).count();
@@ -95,7 +100,7 @@ impl View {
         let run = |record: &PeerRecord| (record.id, record.generation);
         let settled = live.iter().map(run).eq(self.live.iter().map(run));
         let settled_since = if settled { self.settled_since } else { now };
-        (Self { me, live, dead, settled_since, trusted }, tally)
+        (Self { me, live, dead, proved, settled_since, trusted }, tally)
     }
 
     /// How long the set of live members has been the same.
@@ -174,6 +179,10 @@ mod tests {
             let (view, _) = View::alone(me(), now).next(me(), seen, true, now);
             assert_eq!(ids(&view.live), [(2, 3)]);
             assert_eq!(view.live(NodeId(2)).unwrap().generation, 3);
+            assert_eq!(view.proved, [NodeId(2)].into());
+            // Another of that id, once that one is silent, has proved nothing.
+            let (view, _) = view.next(me(), [balancer.clone()], true, now);
+            assert!(view.proved.is_empty());
         }
         let (view, _) = View::alone(me(), now).next(me(), [balancer], true, now);
         assert_eq!((view.live.len(), view.live(NodeId(2))), (1, None), "there, and no node");
@@ -191,12 +200,14 @@ mod tests {
     #[test]
     fn deaths_are_withheld_while_the_view_is_not_trusted() {
         let now = Instant::now();
-        let (before, _) =
-            View::alone(me(), now).next(me(), [sighting(2, 1, true), sighting(3, 1, true)], true, now);
+        let proved = Sighting { proved: true, ..sighting(2, 1, true) };
+        let (before, _) = View::alone(me(), now).next(me(), [proved, sighting(3, 1, true)], true, now);
         let silent = [sighting(2, 1, false), sighting(3, 1, false)];
         let (stalled, _) = before.next(me(), silent.clone(), false, now);
         assert_eq!(ids(&stalled.live), [(2, 1), (3, 1)]);
         assert!(stalled.dead.is_empty() && !stalled.trusted);
+        let (unheard, _) = before.next(me(), [], false, now);
+        assert_eq!((ids(&unheard.live), unheard.proved), (ids(&stalled.live), [NodeId(2)].into()));
         let (after, _) = stalled.next(me(), silent, true, now);
         assert_eq!(ids(&after.dead), [(2, 1), (3, 1)]);
     }

@@ -34,6 +34,7 @@ fn view(others: impl IntoIterator<Item = (u64, NodeState)>) -> View {
         dead: vec![],
         settled_since: Instant::now(),
         trusted: true,
+        proved: Default::default(),
     }
 }
 

@@ -162,7 +162,14 @@ async fn a_cluster_that_gossip_alone_shows_is_not_joined() {
     let forged = ClusterId(7);
     let live = vec![world::record(NodeId(9), Some(forged), 3, Some(NodeId(9)))];
     let me = world::record(folder.identity().node, None, 3, None);
-    let view = View { me, live, dead: vec![], settled_since: Instant::now(), trusted: true };
+    let view = View {
+        me,
+        live,
+        dead: vec![],
+        settled_since: Instant::now(),
+        trusted: true,
+        proved: Default::default(),
+    };
     let (_view, seen) = watch::channel(Arc::new(view));
     let node = Bootstrap::new(folder, BootstrapConfig { expect: 3, seeds_given: true }, seen);
     let (own, answers) = watch::channel(None);

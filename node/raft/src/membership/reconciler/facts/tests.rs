@@ -36,6 +36,7 @@ fn view(live: &[(u64, NodeState)], dead: &[(u64, NodeState)]) -> View {
         dead: records(dead),
         settled_since: Instant::now(),
         trusted: true,
+        proved: Default::default(),
     }
 }
 

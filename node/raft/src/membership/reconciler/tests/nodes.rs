@@ -79,6 +79,7 @@ impl Table {
                 dead: self.dead.iter().map(|(id, state)| record(*id, *state)).collect(),
                 settled_since: Instant::now(),
                 trusted: true,
+                proved: Default::default(),
             }));
         }
     }
@@ -148,6 +149,7 @@ impl Nodes {
                 dead: vec![],
                 settled_since: Instant::now(),
                 trusted: true,
+                proved: Default::default(),
             };
             let view = watch::Sender::new(Arc::new(view));
             let node = Node { raft, state: NodeState::Ready, view, stops: None, reconciler: None };

@@ -155,14 +155,14 @@ impl World {
                 inner.sees.insert(pair, now + delay);
             }
         }
-        let view = View {
+        let view = watch::Sender::new(Arc::new(View {
             me: record(id, None, inner.expect, None),
             live: vec![],
             dead: vec![],
             settled_since: Instant::now(),
             trusted: true,
-        };
-        let view = watch::Sender::new(Arc::new(view));
+            proved: Default::default(),
+        }));
         let node = Node { dir, seeds_given, running: None, died: now, view, changed: now, announced: None };
         inner.nodes.insert(id, node);
         drop(inner);
@@ -337,7 +337,7 @@ impl World {
             let settled_since = Instant::now() - Duration::from_secs(u64::from(peaceful));
             node.view.send_if_modified(|view| {
                 let news = view.me != me || view.live != live || view.dead != dead;
-                *view = Arc::new(View { me, live, dead, settled_since, trusted: true });
+                *view = Arc::new(View { me, live, dead, settled_since, trusted: true, ..(**view).clone() });
                 news || peaceful
             });
         }
