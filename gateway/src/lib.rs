@@ -9,7 +9,7 @@
 //! `host`, `path`, `query` and `fields` say how each of these is read, of documents and of requests alike. There is one
 //! reading of each, or a refusal; what was matched is what is sent. `kept` is a
 //! document as the cluster keeps and changes it, `told` how nodes tell balancers of it,
-//! `exchange` what balancers tell one another of limits.
+//! `exchange` what balancers tell one another of limits, `figures` what they tell nodes of what they do.
 
 pub mod auth;
 pub mod cors;
@@ -18,6 +18,7 @@ pub mod exchange;
 pub mod explain;
 mod fault;
 pub mod fields;
+pub mod figures;
 pub mod host;
 pub mod kept;
 pub mod limit;

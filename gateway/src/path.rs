@@ -60,18 +60,89 @@ fn pattern(text: &str) -> Result<String, String> {
     Ok(path.into_owned())
 }
 
+/// A request's path as it is read where routes may be raw.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Read<'a> {
+    /// In the form that is matched. Where it has encoded slashes, each is one here: whoever reads it so is led where no
+    /// other reading leads.
+    matched: Cow<'a, str>,
+    came: &'a str,
+    /// Why it can be sent as it came alone.
+    ambiguous: Option<Ambiguous>,
+}
+
+impl<'a> Read<'a> {
+    /// One that has one form.
+    pub fn in_form(path: &'a [u8]) -> Result<Self, Ambiguous> {
+        let matched = canonical(path)?;
+        let came = match matched {
+            Cow::Borrowed(it) => it,
+            // A path that can be read is ASCII.
+            Cow::Owned(_) => std::str::from_utf8(path).map_err(|_| Ambiguous(NO_TEXT))?,
+        };
+        Ok(Self { matched, came, ambiguous: None })
+    }
+
+    /// The same of one that may have encoded slashes.
+    pub fn raw(path: &'a [u8]) -> Result<Self, Ambiguous> {
+        let why = match Self::in_form(path) {
+            Ok(read) => return Ok(read),
+            Err(why) => why,
+        };
+        let matched = read(path, true).map_err(|_| why)?;
+        let came = std::str::from_utf8(path).map_err(|_| why)?;
+        Ok(Self { matched, came, ambiguous: Some(why) })
+    }
+
+    pub fn matched(&self) -> &str {
+        &self.matched
+    }
+
+    /// In its one form, where it has one.
+    pub fn form(&self) -> Result<&str, Ambiguous> {
+        self.ambiguous.map_or(Ok(&self.matched), Err)
+    }
+
+    /// As it came, where it is what the pattern says to the letter, and not only once it is decoded.
+    pub fn as_it_came(&self, pattern: &PathPattern) -> Result<&'a str, Ambiguous> {
+        let is_it = match pattern {
+            PathPattern::Exact(path) => self.came == path,
+            PathPattern::Prefix(path) => self
+                .came
+                .strip_prefix(path.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
+        };
+        is_it
+            .then_some(self.came)
+            .ok_or(Ambiguous("it is another to the letter than the route's, which is raw"))
+    }
+}
+
 /// A path, without its query, in the form that is matched and sent.
 pub fn canonical(path: &[u8]) -> Result<Cow<'_, str>, Ambiguous> {
+    read(path, false)
+}
+
+const NO_TEXT: &str = "it has a byte that must be encoded";
+
+/// `has_slashes`: those that are encoded are slashes, which part segments as others do.
+fn read(path: &[u8], has_slashes: bool) -> Result<Cow<'_, str>, Ambiguous> {
     if path.first() != Some(&b'/') {
         return Err(Ambiguous("it does not begin with a slash"));
     }
+    if is_plain(path)
+        && let Ok(text) = std::str::from_utf8(path)
+    {
+        return Ok(Cow::Borrowed(text));
+    }
     if !path.iter().all(u8::is_ascii_graphic) {
-        return Err(Ambiguous("it has a byte that must be encoded"));
+        return Err(Ambiguous(NO_TEXT));
     }
     if path.contains(&b'\\') {
         return Err(Ambiguous("it has a backslash"));
     }
-    let read = if path.contains(&b'%') { Cow::Owned(decoded(path)?) } else { Cow::Borrowed(path) };
+    let read =
+        if path.contains(&b'%') { Cow::Owned(decoded(path, has_slashes)?) } else { Cow::Borrowed(path) };
     let mut segments = read[1..].split(|b| *b == b'/').peekable();
     while let Some(segment) = segments.next() {
         // Also one that is empty once its parameters are cut: some servers then make one slash of two.
@@ -87,7 +158,18 @@ pub fn canonical(path: &[u8]) -> Result<Cow<'_, str>, Ambiguous> {
         Cow::Borrowed(read) => std::str::from_utf8(read).ok().map(Cow::Borrowed),
         Cow::Owned(read) => String::from_utf8(read).ok().map(Cow::Owned),
     };
-    text.ok_or(Ambiguous("it has a byte that must be encoded"))
+    text.ok_or(Ambiguous(NO_TEXT))
+}
+
+/// Whether it is in its form by one look at each byte, as most are: nothing in it is encoded, no segment has parameters,
+/// and none is empty or begins with a dot.
+fn is_plain(path: &[u8]) -> bool {
+    let mut before = 0;
+    path.iter().all(|b| {
+        let begins = std::mem::replace(&mut before, *b) == b'/';
+        let is_itself = b.is_ascii_graphic() && !matches!(b, b'%' | b'\\' | b';');
+        is_itself && !(begins && matches!(b, b'/' | b'.'))
+    })
 }
 
 /// `.` or `..`, also with parameters, which some servers cut before they look, and some after they decode.
@@ -96,7 +178,7 @@ fn is_dots(segment: &[u8]) -> bool {
     rest.is_empty() || rest.starts_with(b";") || rest.starts_with(b"%3B")
 }
 
-fn decoded(path: &[u8]) -> Result<Vec<u8>, Ambiguous> {
+fn decoded(path: &[u8], has_slashes: bool) -> Result<Vec<u8>, Ambiguous> {
     let mut read = Vec::with_capacity(path.len());
     let mut left = path.iter();
     while let Some(b) = left.next() {
@@ -109,6 +191,7 @@ fn decoded(path: &[u8]) -> Result<Vec<u8>, Ambiguous> {
             return Err(Ambiguous("it has a % without two hexadecimal digits"));
         };
         match (high * 16 + low) as u8 {
+            b'/' if has_slashes => read.push(b'/'),
             b'/' => return Err(Ambiguous("it has an encoded slash")),
             b'\\' => return Err(Ambiguous("it has an encoded backslash")),
             0 => return Err(Ambiguous("it has an encoded zero byte")),
@@ -124,11 +207,22 @@ fn decoded(path: &[u8]) -> Result<Vec<u8>, Ambiguous> {
 
 /// The segments of a path, without its first slash: `/` has one, which is empty.
 pub fn segments(path: &str) -> impl Iterator<Item = &str> {
-    path.strip_prefix('/').unwrap_or(path).split('/')
+    let mut left = Some(path.strip_prefix('/').unwrap_or(path));
+    // They are short: to look at each byte is sooner done than to begin a search.
+    std::iter::from_fn(move || {
+        let all = left?;
+        let end = all.bytes().position(|b| b == b'/');
+        left = end.and_then(|end| all.get(end + 1..));
+        all.get(..end.unwrap_or(all.len()))
+    })
 }
 
 /// A segment as it is matched: some servers cut what comes behind a `;` before they look, also where it is encoded.
 pub fn bare(segment: &str) -> &str {
+    // Of each request each segment is asked, and hardly any has one.
+    if !segment.bytes().any(|b| matches!(b, b';' | b'%')) {
+        return segment;
+    }
     let encoded = segment.find("%3B").unwrap_or(segment.len());
     let end = segment.find(';').unwrap_or(segment.len()).min(encoded);
     segment.get(..end).unwrap_or(segment)
@@ -167,6 +261,7 @@ mod tests {
             ("/.well-known/x", "/.well-known/x"),
             ("/api..", "/api.."),
             ("/a!$&'()*+,=:@", "/a!$&'()*+,=:@"),
+            ("/.a/..b/c.", "/.a/..b/c."),
         ] {
             assert_eq!(canonical(sent.as_bytes()).as_deref(), Ok(read), "{sent}");
             assert_eq!(canonical(read.as_bytes()).as_deref(), Ok(read), "{sent}: read again, it is the same");
@@ -212,6 +307,95 @@ mod tests {
             "/a%2",
         ] {
             assert!(canonical(sent.as_bytes()).is_err(), "{sent}");
+        }
+    }
+
+    #[test]
+    fn what_is_in_its_form_by_one_look_is_so_by_a_closer_one() {
+        let mut random = skep_base::random::Random::new(11);
+        let mut plain = 0;
+        for _ in 0..100_000 {
+            let path: Vec<u8> = (0..random.below(7)).map(|_| b"/a.;%2eB\\ "[random.below(10)]).collect();
+            let path = [b"/", &path[..]].concat();
+            if is_plain(&path) {
+                plain += 1;
+                assert!(canonical(&path).is_ok());
+                let text = std::str::from_utf8(&path).unwrap();
+                let is_bad = |segment: &str| is_dots(segment.as_bytes()) || bare(segment) != segment;
+                let mut segments = text[1..].split('/').rev();
+                assert!(segments.next().is_some_and(|last| !is_bad(last)), "{text}");
+                assert!(segments.all(|it| !is_bad(it) && !it.is_empty()), "{text}");
+            }
+        }
+        assert!(plain > 1000, "{plain}");
+    }
+
+    #[test]
+    fn segments_are_what_slashes_part() {
+        for path in ["", "/", "//", "a", "/a", "/a/", "/a//b", "a/b", "/%C3/ä/x"] {
+            let parted: Vec<&str> = path.strip_prefix('/').unwrap_or(path).split('/').collect();
+            assert_eq!(segments(path).collect::<Vec<_>>(), parted, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_raw_path_may_have_encoded_slashes_and_nothing_else_that_has_two_readings() {
+        for (sent, matched) in [
+            ("/a%2fb", "/a/b"),
+            ("/a%2Fb/%63", "/a/b/c"),
+            ("/a%2f", "/a/"),
+            ("/@scope%2fname", "/@scope/name"),
+            ("/%252f", "/%252f"),
+        ] {
+            let read = Read::raw(sent.as_bytes()).unwrap();
+            assert_eq!(read.matched(), matched, "{sent}");
+            assert_eq!(read.as_it_came(&PathPattern::Prefix(String::new())), Ok(sent));
+            assert_eq!(read.form().is_err(), canonical(sent.as_bytes()).is_err());
+        }
+        // What a server behind makes of it once it decodes is read here: it leads out of no prefix, and to no other host.
+        for sent in [
+            "/a/..%2fb",
+            "/a/%2e%2e%2fb",
+            "/a%2f..%2fb",
+            "/a%2f..",
+            "/a%2f.%2e/b",
+            "/a/..;x%2fb",
+            "/a%2f..%3bx",
+            "/a%2f.",
+            "/%2fhost",
+            "/a%2f%2fb",
+            "/a/%2fb",
+            "/a%2f/b",
+            "/a%2f;x/b",
+            "/a%2f%5cb",
+            "/a%2f%00",
+            "/a%2f%",
+            "/a%2f\\b",
+            "/a%2f b",
+            "%2fa",
+        ] {
+            assert!(Read::raw(sent.as_bytes()).is_err(), "{sent}");
+        }
+    }
+
+    #[test]
+    fn a_raw_path_is_the_patterns_to_the_letter() {
+        let (prefix, exact) = (PathPattern::Prefix("/a/b".into()), PathPattern::Exact("/a/b".into()));
+        for (sent, below, is_it) in [
+            ("/a/b", true, true),
+            ("/a/b/", true, false),
+            ("/a/b/c%2fd", true, false),
+            ("/a/b%2fc", false, false),
+            ("/a%2fb", false, false),
+            ("/a%2fb/c", false, false),
+            ("/%61/b/c", false, false),
+            ("/a;x/b/c", false, false),
+            ("/a/b;x", false, false),
+            ("/a/bc", false, false),
+        ] {
+            let read = Read::raw(sent.as_bytes()).unwrap();
+            assert_eq!(read.as_it_came(&prefix).is_ok(), below, "{sent}");
+            assert_eq!(read.as_it_came(&exact).is_ok(), is_it, "{sent}");
         }
     }
 

@@ -10,13 +10,13 @@
 //! written down.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::auth::Consumers;
-use crate::document::{Document, Match, Route, SKEP, Service, To, Unmatched, pointer_to};
+use crate::document::{Document, Jwks, Match, Route, SKEP, Service, To, Unmatched, pointer_to};
 use crate::fault::{Fault, Faults, Refused};
 use crate::host::{HostPattern, parents};
-use crate::path::{PathPattern, bare, segments, without};
+use crate::path::{Ambiguous, PathPattern, Read, bare, segments, without};
 use crate::query;
 
 /// Most nodes of the trie: of each host of a route its path's segments.
@@ -50,17 +50,24 @@ pub struct Table {
     /// By name.
     pub routes: Vec<Entry>,
     pub consumers: Consumers,
+    /// Where the keys of issuers are fetched that publish them, by the issuer's name.
+    pub jwks: BTreeMap<String, Jwks>,
     /// Parameters of queries in which routes take keys.
     key_params: Vec<String>,
-    exact: HashMap<String, Node>,
-    below: HashMap<String, Node>,
+    /// Some route takes paths as they came.
+    has_raw: bool,
+    exact: Named<Node>,
+    below: Named<Node>,
     any: Node,
 }
+
+/// By names that a document says. Who asks adds none, and so can have none meet in one place: a quick hash is enough.
+type Named<T> = HashMap<String, T, foldhash::fast::RandomState>;
 
 /// Where the segments so far lead.
 #[derive(Debug, Default)]
 struct Node {
-    below: HashMap<String, Node>,
+    below: Named<Node>,
     /// Routes whose path this is, the first to have it first.
     exact: Vec<u32>,
     /// Those whose prefix this is.
@@ -82,6 +89,7 @@ impl Table {
             unmatched: document.unmatched,
             services: [nodes].into_iter().chain(document.services).collect(),
             consumers: Consumers::new(document.consumers, document.issuers),
+            jwks: document.jwks,
             ..Self::default()
         };
         let places: HashMap<&str, usize> =
@@ -99,6 +107,7 @@ impl Table {
         table.routes = document.routes.into_iter().map(entry).collect();
         let params = table.routes.iter().filter_map(|it| it.route.policies.auth.as_ref()?.query().cloned());
         table.key_params = params.collect::<BTreeSet<_>>().into_iter().collect();
+        table.has_raw = table.routes.iter().any(|it| it.route.matches.is_raw);
         let nodes = |it: &Entry| {
             let matches = &it.route.matches;
             let (PathPattern::Exact(path) | PathPattern::Prefix(path)) = &matches.path;
@@ -113,6 +122,11 @@ impl Table {
             table.plant(at, &mut faults);
         }
         faults.none_or(table)
+    }
+
+    /// Reads a request's path, which the route that is found for it has to take (`Entry::path`).
+    pub fn read<'a>(&self, path: &'a [u8]) -> Result<Read<'a>, Ambiguous> {
+        if self.has_raw { Read::raw(path) } else { Read::in_form(path) }
     }
 
     /// A request's path and query without the parameters in which any route takes keys, where it has one: whatever
@@ -221,6 +235,13 @@ impl Entry {
         query::without(query, &[name])
     }
 
+    /// The path of a request whose route this is, as it goes on. Which route that is hangs on one reading of the path: one
+    /// that takes another reading takes none.
+    pub fn path<'a>(&self, read: &'a Read<'_>) -> Result<&'a str, Ambiguous> {
+        let Match { path, is_raw, .. } = &self.route.matches;
+        if *is_raw { read.as_it_came(path) } else { read.form() }
+    }
+
     /// The path that the service sees.
     pub fn path_sent<'a>(&self, path: &'a str) -> &'a str {
         match &self.route.matches.path {
@@ -233,16 +254,20 @@ impl Entry {
 /// Routes that are for the very same requests.
 fn find_ties(document: &Document, faults: &mut Faults) {
     let mut taken = HashMap::new();
+    // Paths with fields are compared once for each route, not for each host and method of it: they may be long.
+    let mut alike = HashMap::new();
     for (name, route) in &document.routes {
-        let Match { hosts, path, methods, headers } = &route.matches;
+        let Match { hosts, path, methods, headers, is_raw: _ } = &route.matches;
         let hosts: Vec<Option<&HostPattern>> =
             if hosts.is_empty() { vec![None] } else { hosts.iter().map(Some).collect() };
         let methods: Vec<Option<&String>> =
             if methods.is_empty() { vec![None] } else { methods.iter().map(Some).collect() };
         let mut others = HashSet::new();
+        let next = alike.len();
+        let alike = *alike.entry((path, headers)).or_insert(next);
         for host in &hosts {
             for method in &methods {
-                if let Some(other) = taken.insert((*host, path, *method, headers), name) {
+                if let Some(other) = taken.insert((*host, *method, alike), name) {
                     others.insert(other);
                 }
             }

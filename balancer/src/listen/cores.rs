@@ -242,7 +242,7 @@ impl Core {
         // Said where it can be said at once; a client that does not listen is not waited for.
         if !is_encrypted {
             let mut answer = Vec::new();
-            Problem::TooManyConnections.write(Framing::alone(self.worker.clock.date()), &mut answer);
+            Problem::TooManyConnections.write(Framing::alone(self.worker.clock.date()), &[], &mut answer);
             let _ = stream.try_write(&answer);
         }
     }
@@ -296,7 +296,7 @@ async fn plain(
         Err(None) => return,
         Err(Some(problem)) => {
             let mut answer = Vec::new();
-            problem.write(Framing::alone(worker.clock.date()), &mut answer);
+            problem.write(Framing::alone(worker.clock.date()), &[], &mut answer);
             let _ = stream.try_write(&answer);
             return;
         }

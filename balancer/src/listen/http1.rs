@@ -5,6 +5,7 @@
 
 mod downstream;
 mod incoming;
+mod judged;
 mod tunnel;
 
 use std::future::poll_fn;
@@ -160,23 +161,34 @@ impl<S: ClientStream> Connection<S> {
         let mut first = true;
         loop {
             let settings = worker.settings();
-            let verdict = match self.read_head(worker, timer, client, first).await {
-                Ok(Some(verdict)) => verdict,
+            let read = self.read_head(worker, timer, client, first).await;
+            let mut trail = Trail::new(Instant::now());
+            let begun = match read {
                 Ok(None) => return End::Quiet,
+                Ok(Some((len, verdict))) => {
+                    trail.via = verdict.via().cloned();
+                    self.begin_body(len, verdict.body_bytes_max(settings.body_bytes_max)).map(|()| verdict)
+                }
+                Err(problem) => {
+                    // What is known is of the one before.
+                    self.request = Incoming::default();
+                    Err(problem)
+                }
+            };
+            let verdict = match begun {
+                Ok(verdict) => verdict,
                 Err(problem) => {
                     worker.stats.refused.add(1);
-                    let trail = Trail { status: problem.status(), ..Trail::new(Instant::now()) };
-                    self.request = Incoming::default();
+                    trail.status = problem.status();
                     self.log(worker, client, &trail, Some(problem.kind()));
-                    return self.answer_problem(timer, problem, settings.body_timeout).await;
+                    return self.answer_problem(timer, problem, &trail, settings.body_timeout).await;
                 }
             };
             first = false;
-            let mut trail = Trail::new(Instant::now());
             let plan = match verdict {
                 Verdict::Forward { plan, .. } => plan,
                 Verdict::Answer(answer) => {
-                    (trail.status, trail.via) = (answer.status, answer.via.clone());
+                    trail.status = answer.status;
                     self.answer(worker, &answer);
                     self.log(worker, client, &trail, answer.error);
                     timer.arm(settings.body_timeout);
@@ -189,7 +201,6 @@ impl<S: ClientStream> Connection<S> {
                     continue;
                 }
             };
-            trail.via = plan.via.clone();
             let outcome = self.exchange(worker, timer, client, &plan, &mut trail).await;
             let error = match &outcome {
                 Ok(Done::Upgraded(_)) => None,
@@ -214,9 +225,9 @@ impl<S: ClientStream> Connection<S> {
                     let problem_close =
                         !self.body.is_done() || !self.request.keep_alive || worker.is_ending(self.generation);
                     if problem_close || problem.status() < 500 {
-                        return self.answer_problem(timer, problem, settings.body_timeout).await;
+                        return self.answer_problem(timer, problem, &trail, settings.body_timeout).await;
                     }
-                    problem.write(self.framing(), &mut self.queued);
+                    problem.write(self.framing(), trail.readers(), &mut self.queued);
                     timer.arm(settings.body_timeout);
                     if !matches!(timer.limit(poll_fn(|cx| self.poll_send(cx, &[]))).await, Ok(Ok(_))) {
                         return End::Close;
@@ -231,17 +242,18 @@ impl<S: ClientStream> Connection<S> {
         }
     }
 
-    /// Reads the next head: what becomes of its request. `Ok(None)`: there is none, and nothing to
-    /// say about it.
+    /// Reads the next head: how long it is, and what becomes of its request. `Ok(None)`: there is none, and
+    /// nothing to say about it.
     async fn read_head(
         &mut self,
         worker: &Worker,
         timer: &Timer,
         client: &ClientInfo,
         first: bool,
-    ) -> Result<Option<Verdict>, Problem> {
+    ) -> Result<Option<(usize, Verdict)>, Problem> {
         let settings = worker.settings();
         let mut looked_at = 0;
+        let mut resumed = None;
         let idle = !first && self.input.is_empty();
         timer.disarm();
         timer.arm(if idle { settings.idle_timeout } else { settings.head_timeout });
@@ -251,16 +263,25 @@ impl<S: ClientStream> Connection<S> {
             // A head is complete only with a line's end; one that comes byte by byte is not read
             // anew for each.
             if unread[looked_at..].contains(&b'\n') || unread.len() >= self.input.capacity() {
-                let mut head = worker.request_head.borrow_mut();
-                if head.parse(unread).map_err(Problem::Refused)? {
-                    let verdict = self.request.read(worker, &self.gateway, &head, unread, client);
-                    let len = head.len;
-                    drop(head);
-                    timer.set_idle(false);
-                    self.begin_body(len, verdict.body_bytes_max(settings.body_bytes_max))?;
-                    return Ok(Some(verdict));
+                match self.look(worker, client, resumed.as_ref())? {
+                    None => {}
+                    Some((len, Ok(verdict))) => {
+                        timer.set_idle(false);
+                        return Ok(Some((len, verdict)));
+                    }
+                    Some((_, Err(wait))) => {
+                        timer.set_idle(false);
+                        resumed = self.wait(timer, wait).await;
+                        if resumed.is_none() {
+                            self.log(worker, client, &Trail::new(Instant::now()), Some("cut"));
+                            return Ok(None);
+                        }
+                        // It is all there still, and is judged anew.
+                        continue;
+                    }
                 }
             }
+            let unread = self.input.unread();
             looked_at = unread.len();
             let was_empty = unread.is_empty();
             if self.input_ended {
@@ -372,8 +393,14 @@ impl<S: ClientStream> Connection<S> {
         }
     }
 
-    async fn answer_problem(&mut self, timer: &Timer, problem: Problem, limit: Duration) -> End {
-        problem.write(Framing { close: true, ..self.framing() }, &mut self.queued);
+    async fn answer_problem(
+        &mut self,
+        timer: &Timer,
+        problem: Problem,
+        trail: &Trail,
+        limit: Duration,
+    ) -> End {
+        problem.write(Framing { close: true, ..self.framing() }, trail.readers(), &mut self.queued);
         timer.disarm();
         timer.arm(limit);
         match timer.limit(poll_fn(|cx| self.poll_send(cx, &[]))).await {

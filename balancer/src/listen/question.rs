@@ -77,7 +77,7 @@ pub async fn serve(worker: Rc<Worker>, gateway: Rc<Gateway>, mut stream: TcpStre
         Ok(Err(_)) => return,
         Ok(Ok(None)) | Err(_) => {
             worker.stats.rejected.add(1);
-            Problem::TooManyConnections.write(framing, &mut text);
+            Problem::TooManyConnections.write(framing, &[], &mut text);
         }
     }
     timer.disarm();
@@ -95,7 +95,7 @@ async fn read(worker: &Worker, gateway: &Gateway, stream: &mut TcpStream) -> std
                 Ok(true) => {
                     let ip = stream.peer_addr()?.ip().to_canonical();
                     let client = Client { ip, secure: false };
-                    return Ok(gateway.own(Asked { head: &head, buf: unread, client }));
+                    return Ok(gateway.own(Asked { head: &head, buf: unread, client, resumed: None }));
                 }
                 Ok(false) => {}
                 Err(_) => return Ok(None),

@@ -10,7 +10,9 @@ use skep_gateway::fields::Edits;
 
 use crate::wire::fields::{self, Field, Known, Span};
 use crate::wire::request_head::{HEAD_BYTES_MAX, HEADERS_MAX, Method, Refusal, check_lines};
-use crate::wire::write::{Framing, VIA_HTTP_1_0, VIA_HTTP_1_1, write_added, write_field, write_number};
+use crate::wire::write::{
+    Framing, RateLimit, VIA_HTTP_1_0, VIA_HTTP_1_1, write_added, write_field, write_number,
+};
 
 /// How an answer's body ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -52,7 +54,7 @@ pub struct ResponseHead {
     /// What a route has added.
     edits: Option<Arc<Edits>>,
     /// What else is added.
-    more: Option<Arc<Edits>>,
+    rate_limit: Option<RateLimit>,
 }
 
 impl ResponseHead {
@@ -124,14 +126,16 @@ impl ResponseHead {
         self.edits = Some(edits.clone());
     }
 
-    /// Has these fields, too.
-    pub fn also(&mut self, more: &Arc<Edits>) {
-        self.more = Some(more.clone());
+    /// Says that, too.
+    pub fn say_rate_limit(&mut self, it: &RateLimit) {
+        self.rate_limit = Some(it.clone());
     }
 
     /// Fields that are not in what was read.
-    pub fn added(&self) -> impl Iterator<Item = &(String, String)> {
-        self.edits.iter().chain(&self.more).flat_map(|it| it.added())
+    pub fn added(&self) -> impl Iterator<Item = (&str, &str)> {
+        let edited = self.edits.iter().flat_map(|it| it.added());
+        let edited = edited.map(|(name, value)| (name.as_str(), value.as_str()));
+        edited.chain(self.rate_limit.iter().flat_map(RateLimit::fields))
     }
 
     fn reset(&mut self) {

@@ -1,6 +1,8 @@
 //! What is written in place of what ended at this hop: a request's head for a backend, and what
 //! heads are made of. Pure.
 
+use std::sync::Arc;
+
 use skep_gateway::auth::{Auth, Known};
 use skep_gateway::fields::{Edits, OF_CONSUMERS, is_of_consumers};
 
@@ -78,6 +80,23 @@ pub struct Client<'a> {
     pub http2: bool,
     /// Whether what it says of earlier hops is believed.
     pub trusted: bool,
+}
+
+/// What an answer says of how often its route may be asked (draft-ietf-httpapi-ratelimit-headers).
+#[derive(Debug, Clone)]
+pub struct RateLimit {
+    pub policy: Arc<str>,
+    /// What is left.
+    pub said: Arc<str>,
+}
+
+impl RateLimit {
+    pub const POLICY: &str = "ratelimit-policy";
+    pub const SAID: &str = "ratelimit";
+
+    pub fn fields(&self) -> [(&str, &str); 2] {
+        [(Self::POLICY, &self.policy), (Self::SAID, &self.said)]
+    }
 }
 
 /// What of a head is written otherwise than it came, because a route says so.

@@ -30,7 +30,7 @@ fn naive<'a>(document: &'a Document, asked: Asked<'_>, headers: &[(&str, &str)])
         }
     };
     let ranked = document.routes.iter().filter_map(|(name, route)| {
-        let Match { hosts, path, methods, headers: wanted } = &route.matches;
+        let Match { hosts, path, methods, headers: wanted, is_raw: _ } = &route.matches;
         let host = match hosts.as_slice() {
             [] => Some((0, 0)),
             hosts => hosts.iter().filter_map(host_rank).max(),
@@ -82,6 +82,7 @@ fn any_route(random: &mut Random) -> Route {
     let matches = Match {
         hosts,
         path: path.unwrap(),
+        is_raw: random.below(4) == 0,
         methods: some(&METHODS, 2, random).into_iter().map(str::to_owned).collect(),
         headers: headers.into_iter().map(own).collect(),
     };
@@ -93,6 +94,7 @@ fn any_route(random: &mut Random) -> Route {
         request: Edits::default(),
         response: Edits::default(),
         cors: None,
+        from: Vec::new(),
     }
 }
 
@@ -127,6 +129,70 @@ fn written(host: &str, path: &str, random: &mut Random) -> (String, String) {
         }
     }
     (sent_host, sent_path)
+}
+
+/// What becomes of a path: its route, and the path that goes on, if it is not refused. The oracle: `path` is what `sent`
+/// says where each encoded slash is one.
+fn naive_path<'a>(
+    document: &'a Document,
+    asked: Asked<'_>,
+    headers: &[(&str, &str)],
+    sent: &str,
+) -> Result<Option<(&'a str, String)>, ()> {
+    let has_slash = sent.to_ascii_lowercase().contains("%2f");
+    let Some(name) = naive(document, asked, headers) else {
+        return if has_slash { Err(()) } else { Ok(None) };
+    };
+    let Match { path: pattern, is_raw, .. } = &document.routes[name].matches;
+    let is_literal = match pattern {
+        PathPattern::Exact(path) => sent == path,
+        PathPattern::Prefix(path) => sent == path || sent.starts_with(&format!("{path}/")),
+    };
+    match (is_raw, has_slash) {
+        (true, _) if is_literal => Ok(Some((name, sent.to_owned()))),
+        (false, false) => Ok(Some((name, asked.path.to_owned()))),
+        _ => Err(()),
+    }
+}
+
+#[test]
+fn a_path_with_encoded_slashes_has_the_route_of_one_reading_and_is_taken_by_a_raw_one_as_it_came() {
+    let long = std::env::var("SKEP_TEST_LONG").is_ok_and(|it| it == "1");
+    let (documents, requests) = if long { (10_000, 100) } else { (400, 100) };
+    let (mut raw, mut refused) = (0, 0);
+    for seed in 0..documents {
+        let random = &mut Random::new(seed);
+        let document = any_document(random);
+        let table = Table::compile(document.clone()).unwrap();
+        for _ in 0..requests {
+            let (host, path) = (*one(&HOSTS, random), any_path(random));
+            let (sent_host, mut sent) = written(host, &path, random);
+            // The first stays one.
+            if random.below(2) == 0 {
+                let (first, rest) = sent.split_at(1);
+                let encoded = rest.split('/').fold(String::new(), |so_far, it| match so_far.as_str() {
+                    "" => it.to_owned(),
+                    _ => so_far + *one::<&str>(&["/", "%2f", "%2F"], random) + it,
+                });
+                sent = format!("{first}{encoded}");
+            }
+            let host = host::canonical(sent_host.as_bytes());
+            let asked = Asked { host: &host, path: &path, method: one::<&str>(&METHODS, random) };
+            let headers = some(&HEADERS, 3, random);
+            let has = |name: &str, value: &str| headers.contains(&(name, value));
+            let came = table.read(sent.as_bytes()).and_then(|read| {
+                let asked = Asked { path: read.matched(), ..asked };
+                let Some(at) = table.find(asked, has) else { return read.form().map(|_| None) };
+                let entry = &table.routes[at];
+                raw += u64::from(entry.route.matches.is_raw);
+                Ok(Some((entry.name.as_str(), entry.path(&read)?.to_owned())))
+            });
+            refused += u64::from(came.is_err());
+            let expected = naive_path(&document, asked, &headers, &sent);
+            assert_eq!(came.map_err(|_| ()), expected, "seed {seed}: {sent} {asked:?}\n{document:#?}");
+        }
+    }
+    assert!(raw > documents && refused > documents, "{raw} raw, {refused} refused");
 }
 
 /// In the long form a million requests.

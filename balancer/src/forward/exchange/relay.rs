@@ -54,8 +54,8 @@ pub(super) async fn relay<D: Downstream>(
     if let Some(edits) = sender.request.plan.via.as_ref().and_then(|it| it.answer_edits()) {
         upstream.head.edit(upstream.buffer.unread(), edits);
     }
-    if let Some(more) = sender.request.plan.via.as_ref().and_then(|it| it.limit_fields()) {
-        upstream.head.also(more);
+    if let Some(it) = sender.request.plan.via.as_ref().and_then(|it| it.rate_limit()) {
+        upstream.head.say_rate_limit(it);
     }
     down.respond(&upstream.head, upstream.buffer.unread(), sender.done);
     upstream.buffer.consume(upstream.head.len);

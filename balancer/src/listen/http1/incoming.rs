@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::core::worker::Worker;
-use crate::gateway::{Asked, Gateway, Verdict};
+use crate::gateway::{Asked, Gateway, Resumed, Verdict, Wait};
 use crate::listen::client::ClientInfo;
 use crate::wire::request_head::{BodyLength, Method, RequestHead};
 use crate::wire::write::{write_line, write_request};
@@ -42,7 +42,7 @@ impl Incoming {
         self.head.get(self.method_len + 1..).and_then(|rest| rest.get(..self.target_len)).unwrap_or_default()
     }
 
-    /// Takes the request over from its head, and says what becomes of it.
+    /// Takes the request over from its head, and says what becomes of it; or what it waits for, to be taken over anew.
     pub(super) fn read(
         &mut self,
         worker: &Worker,
@@ -50,7 +50,8 @@ impl Incoming {
         head: &RequestHead,
         buf: &[u8],
         client: &ClientInfo,
-    ) -> Verdict {
+        resumed: Option<&Resumed>,
+    ) -> Result<Verdict, Wait> {
         self.head.clear();
         self.id.clear();
         self.asked.clear();
@@ -59,9 +60,10 @@ impl Incoming {
             None => worker.request_id(&mut self.id),
         }
         self.origin = client.origin(head, buf, &worker.settings());
-        let verdict = gateway.judge(Asked { head, buf, client: client.judged(self.origin, head, buf) });
+        let judged = client.judged(self.origin, head, buf);
+        let verdict = gateway.judge(Asked { head, buf, client: judged, resumed });
         match &verdict {
-            Verdict::Forward { plan, target, .. } => {
+            Ok(Verdict::Forward { plan, target, .. }) => {
                 let rewrite = plan.via.as_ref().zip(target.as_ref()).map(|(via, target)| via.rewrite(target));
                 if rewrite.is_some() {
                     head.target(buf).write(&mut self.asked);
@@ -69,9 +71,14 @@ impl Incoming {
                 write_request(head, buf, client.as_client(false), &self.id, rewrite, &mut self.head)
             }
             // For the log alone.
-            Verdict::Answer(_) => write_line(head, buf, &mut self.head),
+            Ok(Verdict::Answer(_)) | Err(_) => write_line(head, buf, &mut self.head),
         }
-        if let Some(shown) = verdict.shown() {
+        // Who waits may leave, and is logged then, too.
+        let shown = match &verdict {
+            Ok(verdict) => verdict.shown(),
+            Err(wait) => wait.shown(),
+        };
+        if let Some(shown) = shown {
             self.asked = shown.to_vec();
         }
         self.method = head.method;

@@ -14,6 +14,7 @@ use http::uri::Scheme;
 use http::{Method, Request, Response, StatusCode};
 use skep_console::problem::{PROBLEM_JSON, SKEP_UNPROCESSED};
 
+use crate::core::routes::Added;
 use crate::forward::problem::{MISPLACED_TRAILER, Problem};
 use crate::gateway::Answer;
 use crate::wire::fields::{is_of_connection, may_trail_a_request};
@@ -183,14 +184,19 @@ pub fn own(answer: &Answer, date: Date) -> Response<()> {
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or_default();
     let headers = response.headers_mut();
-    for (name, value) in answer.fields() {
-        if let Ok(value) = HeaderValue::from_str(value) {
-            headers.insert(HeaderName::from_static(name), value);
-        }
-    }
+    write_added(answer.fields(), headers);
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     write_date(date, headers);
     response
+}
+
+/// Fields whose names are in lower case.
+fn write_added<'a>(fields: impl Iterator<Item = (&'static str, &'a str)>, headers: &mut HeaderMap) {
+    for (name, value) in fields {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.append(HeaderName::from_static(name), value);
+        }
+    }
 }
 
 fn write_date(date: Date, headers: &mut HeaderMap) {
@@ -199,8 +205,8 @@ fn write_date(date: Date, headers: &mut HeaderMap) {
     }
 }
 
-/// The head of a problem of the balancer's own.
-pub fn problem(problem: Problem, date: Date) -> Response<()> {
+/// The head of a problem of the balancer's own; `readers` says which pages may read it.
+pub fn problem(problem: Problem, readers: &[Added], date: Date) -> Response<()> {
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::from_u16(problem.status()).unwrap_or(StatusCode::BAD_GATEWAY);
     let headers = response.headers_mut();
@@ -213,6 +219,7 @@ pub fn problem(problem: Problem, date: Date) -> Response<()> {
             headers.insert(SKEP_UNPROCESSED, HeaderValue::from_static("1"));
         }
     }
+    write_added(readers.iter().map(|(name, value)| (*name, value.as_str())), headers);
     response
 }
 

@@ -1,6 +1,13 @@
 //! A request's head over HTTP/2, in the form that a backend gets.
 
+use std::future::{Future as _, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+use bytes::Bytes;
 use h2::RecvStream;
+use h2::server::SendResponse;
 use http::Request as HttpRequest;
 
 use super::head::{is_websocket, write_as_http1};
@@ -9,7 +16,7 @@ use crate::core::trail::Trail;
 use crate::core::worker::Worker;
 use crate::forward::plan::Plan;
 use crate::forward::problem::Problem;
-use crate::gateway::{Answer, Asked, Gateway, Verdict};
+use crate::gateway::{Answer, Asked, Gateway, Resumed, Verdict, Wait};
 use crate::listen::client::ClientInfo;
 use crate::wire::request_head::{BodyLength, Method, Refusal};
 use crate::wire::write::write_request;
@@ -19,6 +26,18 @@ pub(super) enum Local {
     /// With the request's id.
     Answer(Box<Answer>, Vec<u8>),
     Problem(Problem),
+}
+
+/// Why a request cannot be forwarded as far as is known.
+enum Not {
+    Ever(Local),
+    Yet(Box<Wait>),
+}
+
+impl From<Local> for Not {
+    fn from(local: Local) -> Self {
+        Self::Ever(local)
+    }
 }
 
 /// A request that can be forwarded.
@@ -58,26 +77,56 @@ impl Prepared {
     }
 }
 
-/// Reads a request's head, and writes it as a backend is to get it.
-pub(super) fn prepare(
+/// Reads a request's head, and writes it as a backend is to get it, once its password was looked at, where that has to
+/// be. None where its client has taken it back meanwhile.
+pub(super) async fn prepare(
+    worker: &Rc<Worker>,
+    gateway: &Gateway,
+    client: &ClientInfo,
+    request: &HttpRequest<RecvStream>,
+    trail: &mut Trail,
+    respond: &mut SendResponse<Bytes>,
+) -> Option<Result<Prepared, Local>> {
+    let mut resumed = None;
+    loop {
+        let wait = match look(worker, gateway, client, request, trail, resumed.as_ref()) {
+            Ok(prepared) => return Some(Ok(prepared)),
+            Err(Not::Ever(local)) => return Some(Err(local)),
+            Err(Not::Yet(wait)) => wait,
+        };
+        let timer = worker.timers.timer();
+        let mut done = pin!(wait.done(&timer));
+        resumed = poll_fn(|cx| match done.as_mut().poll(cx) {
+            Poll::Ready(resumed) => Poll::Ready(Some(resumed)),
+            Poll::Pending => respond.poll_reset(cx).map(|_| None),
+        })
+        .await;
+        resumed.as_ref()?;
+    }
+}
+
+fn look(
     worker: &Worker,
     gateway: &Gateway,
     client: &ClientInfo,
     request: &HttpRequest<RecvStream>,
     trail: &mut Trail,
-) -> Result<Prepared, Local> {
+    resumed: Option<&Resumed>,
+) -> Result<Prepared, Not> {
     let mut text = worker.text.borrow_mut();
     text.clear();
     write_as_http1(request, !request.body().is_end_stream(), &mut text).map_err(Local::Problem)?;
     let mut head = worker.request_head.borrow_mut();
     match head.parse(&text) {
         Ok(true) => {}
-        Ok(false) => return Err(Local::Problem(Problem::Refused(Refusal::BadRequest("a malformed head")))),
-        Err(refusal) => return Err(Local::Problem(Problem::Refused(refusal))),
+        Ok(false) => {
+            return Err(Local::Problem(Problem::Refused(Refusal::BadRequest("a malformed head"))).into());
+        }
+        Err(refusal) => return Err(Local::Problem(Problem::Refused(refusal)).into()),
     }
     if is_websocket(request) && request.headers().contains_key(http::header::CONTENT_LENGTH) {
         let detail = "an extended CONNECT with a content-length";
-        return Err(Local::Problem(Problem::Refused(Refusal::BadRequest(detail))));
+        return Err(Local::Problem(Problem::Refused(Refusal::BadRequest(detail))).into());
     }
     let mut id = Vec::with_capacity(32);
     match head.request_id.filter(|_| client.trusted) {
@@ -85,18 +134,19 @@ pub(super) fn prepare(
         None => worker.request_id(&mut id),
     }
     trail.origin = client.origin(&head, &text, &worker.settings());
-    let verdict =
-        gateway.judge(Asked { head: &head, buf: &text, client: client.judged(trail.origin, &head, &text) });
+    let judged = client.judged(trail.origin, &head, &text);
+    let verdict = gateway.judge(Asked { head: &head, buf: &text, client: judged, resumed });
+    let verdict = verdict.map_err(|wait| Not::Yet(wait.into()))?;
     let body_bytes_max = verdict.body_bytes_max(worker.settings().body_bytes_max);
     let (plan, target, shown) = match verdict {
         Verdict::Forward { plan, target, shown } => (plan, target, shown),
-        Verdict::Answer(answer) => return Err(Local::Answer(answer.into(), id)),
+        Verdict::Answer(answer) => return Err(Local::Answer(answer.into(), id).into()),
     };
     trail.via = plan.via.clone();
     if let BodyLength::Length(bytes) = head.body
         && bytes > body_bytes_max
     {
-        return Err(Local::Problem(Problem::BodyTooLarge));
+        return Err(Local::Problem(Problem::BodyTooLarge).into());
     }
     let rewrite = plan.via.as_ref().zip(target.as_ref()).map(|(via, target)| via.rewrite(target));
     let is_rewritten = rewrite.is_some();

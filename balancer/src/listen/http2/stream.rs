@@ -52,10 +52,15 @@ pub enum End {
 }
 
 /// Answers a request.
-pub async fn serve(of: Of, request: HttpRequest<RecvStream>, respond: SendResponse<Bytes>) -> End {
+pub async fn serve(of: Of, request: HttpRequest<RecvStream>, mut respond: SendResponse<Bytes>) -> End {
     let (worker, gateway, client, (inbox, outbox)) = of;
     let mut trail = Trail::new(Instant::now());
-    let prepared = prepare(&worker, &gateway, &client, &request, &mut trail);
+    let prepared = prepare(&worker, &gateway, &client, &request, &mut trail, &mut respond).await;
+    let Some(prepared) = prepared else {
+        let (method, path) = (request.method().as_str().as_bytes(), request.uri().path().as_bytes());
+        log(&worker, &client, method, path, &[], &trail, Some("cut"));
+        return End::TakenBack;
+    };
     let (method, path) = (request.method().clone(), request.uri().clone());
     let mut recv = request.into_body();
     let unread = (!recv.is_end_stream()).then(|| inbox.follow(recv.flow_control()));
@@ -91,7 +96,7 @@ pub async fn serve(of: Of, request: HttpRequest<RecvStream>, respond: SendRespon
         Err(Local::Problem(problem)) => {
             worker.stats.refused.add(1);
             trail.status = problem.status();
-            stream.tell(problem, method == http::Method::HEAD);
+            stream.tell(problem, &trail, method == http::Method::HEAD);
             let (method, path) = (method.as_str().as_bytes(), path.path().as_bytes());
             log(&worker, &client, method, path, &[], &trail, Some(problem.kind()));
         }
@@ -156,7 +161,7 @@ async fn run(
         Ok(_) => None,
         Err(Fault::Problem(problem)) => {
             trail.status = problem.status();
-            stream.tell(problem, prepared.method == Method::Head);
+            stream.tell(problem, trail, prepared.method == Method::Head);
             Some(problem.kind())
         }
         Err(Fault::Cut) => {
@@ -270,8 +275,8 @@ impl Stream {
         }
     }
 
-    fn tell(&mut self, problem: Problem, is_head: bool) {
-        self.head = Some(head::problem(problem, self.worker.clock.date()));
+    fn tell(&mut self, problem: Problem, trail: &Trail, is_head: bool) {
+        self.head = Some(head::problem(problem, trail.readers(), self.worker.clock.date()));
         self.held = (!is_head).then(|| Bytes::from(problem.body()));
         // Who is not told is gone.
         let _ = self.send_held(true);
