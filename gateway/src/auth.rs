@@ -1,12 +1,14 @@
-//! Who asks: the keys that consumers have, the tokens that issuers sign (`jwt`), how a request presents one, and who it is then (`consumers`).
-//! Pure.
+//! Who asks: the keys and passwords (`password`) that consumers have, the tokens that issuers sign (`jwt`), how a request
+//! presents one, and who it is then (`consumers`); what costs as much for who is nobody (`decoys`). Pure.
 //!
 //! Of a key its SHA-256 is known and nothing else: that is what a presented one is looked up by, so that nothing here
 //! is compared with a secret. A key that was made here is `skp_`, 256 bits and a checksum; others may be given.
 
 mod consumers;
+mod decoys;
 pub mod jwt;
 mod known;
+pub mod password;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -15,6 +17,7 @@ use sha2::{Digest as _, Sha256};
 
 pub use self::consumers::{Consumers, Denied, Proof};
 pub use self::known::Known;
+use self::password::Password;
 use crate::fields;
 use crate::query;
 
@@ -31,6 +34,8 @@ const MADE_DIGITS: usize = 64;
 const CHECK_DIGITS: usize = 8;
 /// How answers name what a bearer is to prove.
 const BEARER: &str = "Bearer realm=\"skep\"";
+/// The same of a user (RFC 7617).
+const BASIC: &str = "Basic realm=\"skep\", charset=\"UTF-8\"";
 /// Digits of a fingerprint.
 const FINGERPRINT_DIGITS: usize = 12;
 
@@ -134,13 +139,16 @@ pub struct Consumer {
     /// In order.
     pub groups: Vec<String>,
     pub keys: Vec<Key>,
+    pub passwords: Vec<Password>,
 }
 
-/// Who is to prove what to a route: by a key or a token, whichever of them it takes.
+/// Who is to prove what to a route: by a key, a token or a password, whichever of them it takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Auth {
     pub keys: Option<Keys>,
     pub tokens: Option<Tokens>,
+    /// Users' passwords, in `Authorization: Basic`. That field is the gateway's alone then.
+    pub basic: bool,
     /// In order: who asks is in one of them. None: any consumer.
     pub groups: Vec<String>,
 }
@@ -177,6 +185,7 @@ struct Credential<'a> {
     text: Cow<'a, [u8]>,
     is_key: bool,
     is_token: bool,
+    is_login: bool,
 }
 
 /// All that a request presents.
@@ -195,6 +204,7 @@ impl<'a> Presented<'a> {
             Self::One(it) if it.text == other.text => Self::One(Credential {
                 is_key: it.is_key || other.is_key,
                 is_token: it.is_token || other.is_token,
+                is_login: it.is_login || other.is_login,
                 text: it.text,
             }),
             _ => Self::Several,
@@ -205,17 +215,28 @@ impl<'a> Presented<'a> {
 impl Auth {
     /// What stands in a field of one that proves who asks, if it does.
     fn of_field<'a>(&self, name: &[u8], value: &'a [u8]) -> Option<Credential<'a>> {
-        let of = |text: &'a [u8], is_key, is_token| Credential { text: text.into(), is_key, is_token };
+        let nothing = |text: &'a [u8]| Credential {
+            text: text.into(),
+            is_key: false,
+            is_token: false,
+            is_login: false,
+        };
         if self.keys.as_ref().is_some_and(|it| name.eq_ignore_ascii_case(it.header.as_bytes())) {
-            return Some(of(value, true, false));
+            return Some(Credential { is_key: true, ..nothing(value) });
         }
         if !name.eq_ignore_ascii_case(b"authorization") {
             return None;
         }
         let has_keys = self.keys.as_ref().is_some_and(|it| it.authorization);
-        let (is_bearer, text) = of_authorization(value)?;
-        let is_token = is_bearer && self.tokens.is_some();
-        (has_keys || is_token).then(|| of(text, has_keys, is_token))
+        let (scheme, text) = of_authorization(value);
+        let it = Credential {
+            is_key: has_keys && matches!(scheme, Scheme::Bearer | Scheme::ApiKey),
+            is_token: self.tokens.is_some() && scheme == Scheme::Bearer,
+            is_login: self.basic && scheme == Scheme::Basic,
+            ..nothing(text)
+        };
+        // Where passwords are taken there, a service would take another's word from the same field.
+        (self.basic || it.is_key || it.is_token).then_some(it)
     }
 
     fn presented<'a>(
@@ -225,7 +246,7 @@ impl Auth {
     ) -> Presented<'a> {
         let in_fields = fields.filter_map(|(name, value)| self.of_field(name, value));
         let found = in_fields.fold(Presented::None, Presented::and);
-        let in_query = |text| Credential { text, is_key: true, is_token: false };
+        let in_query = |text| Credential { text, is_key: true, is_token: false, is_login: false };
         match self.query() {
             Some(name) => query::values(query, name).map(in_query).fold(found, Presented::and),
             None => found,
@@ -240,7 +261,8 @@ impl Auth {
     /// Whether a field of a request ends here: one that proves who asks, and any with `_` or another sign in its name
     /// that some servers read as `-`.
     pub fn drops(&self, name: &[u8], value: &[u8]) -> bool {
-        let goes_on = |it: Credential<'_>| !it.is_key && self.tokens.as_ref().is_some_and(|it| it.forward);
+        let is_forwarded = self.tokens.as_ref().is_some_and(|it| it.forward);
+        let goes_on = |it: Credential<'_>| it.is_token && !it.is_key && is_forwarded;
         !is_plain(name) || self.of_field(name, value).is_some_and(|it| !goes_on(it))
     }
 
@@ -249,13 +271,19 @@ impl Auth {
         matches!(asker, Proof::Token(_)).then(|| format!("{BEARER}, error=\"insufficient_scope\""))
     }
 
-    /// What a 401 says of how to prove it: RFC 6750 has words for a bearer's token, nobody for other fields.
-    pub fn challenge(&self, denied: &Denied) -> String {
+    /// What a 401 says of how to prove it, a value each.
+    pub fn challenges(&self, denied: &Denied) -> Vec<String> {
+        let of_others = (self.keys.is_some() || self.tokens.is_some()).then(|| self.challenge(denied));
+        of_others.into_iter().chain(self.basic.then(|| BASIC.to_owned())).collect()
+    }
+
+    /// RFC 6750 has words for a bearer's token, nobody for other fields.
+    fn challenge(&self, denied: &Denied) -> String {
         match (&self.keys, denied) {
             (Some(keys), _) if !keys.authorization && self.tokens.is_none() => {
                 format!("ApiKey realm=\"skep\", header=\"{}\"", keys.header)
             }
-            (_, Denied::Missing) => BEARER.to_owned(),
+            (_, Denied::Missing | Denied::Password | Denied::Unchecked(_)) => BEARER.to_owned(),
             (_, Denied::Several) => format!("{BEARER}, error=\"invalid_request\""),
             (_, Denied::Token(refused)) => {
                 format!("{BEARER}, error=\"invalid_token\", error_description=\"{}\"", refused.why())
@@ -264,18 +292,37 @@ impl Auth {
         }
     }
 
+    /// What is taken, in a word each.
+    pub fn words(&self) -> Vec<&'static str> {
+        let all = [(self.keys.is_some(), "key"), (self.tokens.is_some(), "token"), (self.basic, "password")];
+        all.into_iter().filter(|(is_taken, _)| *is_taken).map(|(_, word)| word).collect()
+    }
+
     fn is_for(&self, consumer: &Known) -> bool {
         let is_one = |group: &String| self.groups.binary_search(group).is_ok();
         self.groups.is_empty() || consumer.groups.iter().any(is_one)
     }
 }
 
-/// What stands behind one of the schemes that have keys or tokens, and whether that is the one of tokens.
-fn of_authorization(value: &[u8]) -> Option<(bool, &[u8])> {
+/// The schemes of `Authorization` that are known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scheme {
+    Bearer,
+    ApiKey,
+    Basic,
+    Other,
+}
+
+/// The scheme of a value, and what stands behind it.
+fn of_authorization(value: &[u8]) -> (Scheme, &[u8]) {
     let end = value.iter().position(|b| matches!(b, b' ' | b'\t')).unwrap_or(value.len());
     let (scheme, text) = value.split_at(end);
-    let is_bearer = scheme.eq_ignore_ascii_case(b"bearer");
-    (is_bearer || scheme.eq_ignore_ascii_case(b"apikey")).then(|| (is_bearer, text.trim_ascii()))
+    let all = [("bearer", Scheme::Bearer), ("apikey", Scheme::ApiKey), ("basic", Scheme::Basic)];
+    let found = all.into_iter().find(|(name, _)| scheme.eq_ignore_ascii_case(name.as_bytes()));
+    match found {
+        Some((_, scheme)) => (scheme, text.trim_ascii()),
+        None => (Scheme::Other, value),
+    }
 }
 
 impl fmt::Display for Auth {
@@ -292,6 +339,10 @@ impl fmt::Display for Auth {
         if let Some(tokens) = &self.tokens {
             let or = if self.keys.is_some() { "; or " } else { "" };
             write!(f, "{or}a token of {} in Authorization: Bearer", tokens.issuers.join(" or "))?;
+        }
+        if self.basic {
+            let or = if self.keys.is_some() || self.tokens.is_some() { "; or " } else { "" };
+            write!(f, "{or}a password in Authorization: Basic")?;
         }
         match self.groups.as_slice() {
             [] => Ok(()),

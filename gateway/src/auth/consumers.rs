@@ -1,11 +1,13 @@
-//! Who is known, and by what: consumers by their keys, and those whom an issuer's token names.
+//! Who is known, and by what: consumers by their keys and passwords, and those whom an issuer's token names.
 
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::jwt::{self, Issuer, Issuers, Token, Verified};
+use super::decoys::Decoys;
+use super::jwt::{self, Issuer, Issuers, Token, Verified, VerifyKey};
 use super::known::Known;
+use super::password::{Check, Checked, Login, Password, PasswordHash};
 use super::{Auth, Consumer, Credential, KEY_BYTES_MAX, KEY_BYTES_MIN, KeyDigest, Presented, Tokens};
 
 /// Why a request goes nowhere.
@@ -19,6 +21,10 @@ pub enum Denied {
     Unknown,
     /// The token that it presents proves nothing.
     Token(jwt::Refused),
+    /// It presents no user's password.
+    Password,
+    /// Nobody has looked yet whether it presents the user's password.
+    Unchecked(Box<Check>),
     /// Who proved this is in none of the groups.
     Group(Proof),
 }
@@ -32,25 +38,63 @@ pub enum Proof {
         key: KeyDigest,
     },
     Token(Rc<Token>),
+    Password {
+        /// The consumer's place.
+        consumer: usize,
+        user: Rc<str>,
+        /// Of what is kept of it.
+        kept: KeyDigest,
+    },
 }
 
 /// All who may be known, by what they prove.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Consumers {
-    list: Vec<Known>,
-    by_key: HashMap<KeyDigest, usize>,
+    list: Arc<Vec<Known>>,
+    by_key: Arc<HashMap<KeyDigest, usize>>,
+    /// Each with its consumer's place.
+    passwords: Arc<Vec<(usize, PasswordHash)>>,
+    /// Their places.
+    by_user: Arc<HashMap<String, usize>>,
+    /// For those who are not there.
+    decoys: Arc<Decoys>,
     issuers: Arc<Issuers>,
 }
 
 impl Consumers {
-    /// Of which no two have the same key.
+    /// Of which no two have the same key, or a user of the same name.
     pub fn new(consumers: BTreeMap<String, Consumer>, issuers: BTreeMap<String, Issuer>) -> Self {
-        let mut all = Self { issuers: Arc::new(Issuers(issuers)), ..Self::default() };
-        for (at, (name, Consumer { groups, keys })) in consumers.into_iter().enumerate() {
-            all.by_key.extend(keys.into_iter().map(|key| (key.digest, at)));
-            all.list.push(Known::new(name, groups));
+        let (mut list, mut by_key) = (Vec::new(), HashMap::new());
+        let (mut all, mut by_user) = (Vec::new(), HashMap::new());
+        for (at, (name, Consumer { groups, keys, passwords })) in consumers.into_iter().enumerate() {
+            by_key.extend(keys.into_iter().map(|key| (key.digest, at)));
+            for Password { user, hash } in passwords {
+                by_user.insert(user, all.len());
+                all.push((at, hash));
+            }
+            list.push(Known::new(name, groups));
         }
-        all
+        let issuers = Arc::new(Issuers(issuers));
+        let decoys = Decoys::of(all.iter().map(|(_, hash)| hash)).into();
+        Self {
+            list: list.into(),
+            by_key: by_key.into(),
+            passwords: all.into(),
+            by_user: by_user.into(),
+            decoys,
+            issuers,
+        }
+    }
+
+    /// The same, where issuers publish these keys.
+    pub fn with_published(&self, keys: impl IntoIterator<Item = (String, Arc<[VerifyKey]>)>) -> Self {
+        let mut issuers = Issuers::clone(&self.issuers);
+        for (name, keys) in keys {
+            if let Some(issuer) = issuers.0.get_mut(&name).filter(|it| it.is_published) {
+                issuer.keys = keys;
+            }
+        }
+        Self { issuers: Arc::new(issuers), ..self.clone() }
     }
 
     pub fn count(&self) -> usize {
@@ -64,17 +108,19 @@ impl Consumers {
     /// Who proved that.
     pub fn known<'a>(&'a self, proof: &'a Proof) -> Option<&'a Known> {
         match proof {
-            Proof::Key { consumer, .. } => self.list.get(*consumer),
+            Proof::Key { consumer, .. } | Proof::Password { consumer, .. } => self.list.get(*consumer),
             Proof::Token(token) => Some(&token.known),
         }
     }
 
-    /// Who sent these fields and this query, where the route is for it. `verified` remembers tokens, where it is there.
+    /// Who sent these fields and this query, where the route is for it. `verified` remembers tokens, where it is there;
+    /// `checked` says of a password what is known of it, where somebody is called so by what is kept of theirs.
     pub fn authenticate<'a>(
         &self,
         auth: &Auth,
         verified: Option<&mut Verified>,
         now_s: u64,
+        checked: impl FnOnce(&Login, Option<&PasswordHash>) -> Checked,
         fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,
         query: &'a [u8],
     ) -> Result<Proof, Denied> {
@@ -83,11 +129,15 @@ impl Consumers {
             Presented::Several => return Err(Denied::Several),
             Presented::One(it) => it,
         };
+        if !credential.is_key && !credential.is_token && !credential.is_login {
+            return Err(Denied::Missing);
+        }
         let proof = match (self.by_key(&credential), &auth.tokens) {
             (Some(proof), _) => proof,
             (None, Some(tokens)) if credential.is_token && is_tried(&credential) => {
                 self.by_token(tokens, verified, now_s, &credential.text).map_err(Denied::Token)?
             }
+            (None, _) if credential.is_login => self.by_password(checked, &credential.text)?,
             _ => return Err(Denied::Unknown),
         };
         if self.known(&proof).is_some_and(|it| auth.is_for(it)) {
@@ -101,6 +151,11 @@ impl Consumers {
         match proof {
             Proof::Key { key, .. } => {
                 let now = self.of_key(*key).and_then(|at| self.list.get(at));
+                now.is_some_and(|it| it.name == name && auth.is_for(it))
+            }
+            Proof::Password { user, kept, .. } => {
+                let now = self.by_user.get(&**user).and_then(|at| self.passwords.get(*at));
+                let now = now.filter(|(_, hash)| hash.id() == *kept).and_then(|(at, _)| self.list.get(*at));
                 now.is_some_and(|it| it.name == name && auth.is_for(it))
             }
             Proof::Token(token) => {
@@ -119,6 +174,31 @@ impl Consumers {
         let can_be = credential.is_key && (KEY_BYTES_MIN..=KEY_BYTES_MAX).contains(&credential.text.len());
         let key = can_be.then(|| KeyDigest::of(&credential.text))?;
         self.of_key(key).map(|consumer| Proof::Key { consumer, key })
+    }
+
+    fn by_password(
+        &self,
+        checked: impl FnOnce(&Login, Option<&PasswordHash>) -> Checked,
+        text: &[u8],
+    ) -> Result<Proof, Denied> {
+        let login = Login::read(text).ok_or(Denied::Password)?;
+        let known = self.by_user.get(&login.user).and_then(|at| self.passwords.get(*at));
+        match (checked(&login, known.map(|(_, hash)| hash)), known) {
+            (Checked::NotYet, _) => {
+                let against = known.map(|(_, hash)| hash.clone());
+                Err(Denied::Unchecked(Check { login, against }.into()))
+            }
+            (Checked::Right, Some((consumer, hash))) => {
+                Ok(Proof::Password { consumer: *consumer, user: login.user.into(), kept: hash.id() })
+            }
+            (Checked::Right | Checked::Wrong, _) => Err(Denied::Password),
+        }
+    }
+
+    /// What a password is looked at by that is nobody's, so that it takes as long as if it were somebody's: by its user's
+    /// name the same each time.
+    pub fn decoy(&self, user: &str) -> PasswordHash {
+        self.decoys.draw(user)
     }
 
     fn by_token(

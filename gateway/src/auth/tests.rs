@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use skep_base::random::Random;
 
+use super::password::{Checked, PasswordHash};
 use super::*;
+use crate::{Document, Table};
 
 const ALICE: &str = "0123456789abcdef";
 const BOB: &str = "fedcba9876543210";
@@ -13,14 +15,19 @@ fn consumers() -> Consumers {
     let consumer = |key: &str, groups: &[&str]| {
         let digest = digest_of_given(key).unwrap();
         let groups = groups.iter().map(|it| (*it).to_owned()).collect();
-        Consumer { groups, keys: vec![Key { digest, label: digest.fingerprint() }] }
+        Consumer { groups, keys: vec![Key { digest, label: digest.fingerprint() }], ..Consumer::default() }
     };
     let all = [("alice", consumer(ALICE, &["ops", "staff"])), ("bob", consumer(BOB, &[]))];
     Consumers::new(all.map(|(name, it)| (name.to_owned(), it)).into(), BTreeMap::new())
 }
 
 fn auth(keys: Keys, groups: &[&str]) -> Auth {
-    Auth { keys: Some(keys), tokens: None, groups: groups.iter().map(|it| (*it).to_owned()).collect() }
+    Auth {
+        keys: Some(keys),
+        tokens: None,
+        basic: false,
+        groups: groups.iter().map(|it| (*it).to_owned()).collect(),
+    }
 }
 
 /// The name of who sends these fields and this query, or why it is nobody.
@@ -28,13 +35,13 @@ fn who(auth: &Auth, fields: &[(&str, &str)], query: &str) -> Result<String, Why>
     let all = consumers();
     let fields = fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
     let name = |proof: &Proof| all.known(proof).unwrap().name.clone();
-    match all.authenticate(auth, None, 0, fields, query.as_bytes()) {
+    match all.authenticate(auth, None, 0, |_, _| panic!("there are no passwords"), fields, query.as_bytes()) {
         Ok(proof) => Ok(name(&proof)),
         Err(Denied::Missing) => Err(Why::Missing),
         Err(Denied::Several) => Err(Why::Several),
         Err(Denied::Unknown) => Err(Why::Unknown),
         Err(Denied::Group(proof)) => Err(Why::Group(name(&proof))),
-        Err(Denied::Token(refused)) => panic!("{refused:?}"),
+        Err(other) => panic!("{other:?}"),
     }
 }
 
@@ -190,4 +197,132 @@ fn what_is_said_to_who_is_not_known_is_that_of_the_place_where_keys_are() {
     assert!(usual.challenge(&Denied::Several).ends_with("error=\"invalid_request\""));
     let narrow = auth(Keys { authorization: false, ..Keys::default() }, &[]);
     assert_eq!(narrow.challenge(&Denied::Unknown), "ApiKey realm=\"skep\", header=\"x-api-key\"");
+}
+
+const PASSWORD: &str = "open sesame";
+
+/// Of "Aladdin" with that password, and of others.
+const ALADDIN: &str = "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==";
+const NOBODY: &str = "Basic bm9ib2R5Om9wZW4gc2VzYW1l";
+const WRONG: &str = "Basic QWxhZGRpbjpvcGVuIHNlc2FtZg==";
+
+/// Routes that take passwords, beside other things.
+fn with_passwords() -> Table {
+    let hash = PasswordHash::of(PASSWORD.as_bytes(), [1; 16]).unwrap().kept();
+    let document = format!(
+        r#"
+        services.app.urls = ["http://a:1"]
+        consumers.alice = {{keys = ["{ALICE}"], passwords = [{{user = "Aladdin", password = "{hash}"}}]}}
+        [routes.basic]
+        match.path = "/basic"
+        service = "app"
+        auth.basic = true
+        [routes.both]
+        match.path = "/both"
+        service = "app"
+        auth = {{basic = true, keys = true}}
+        [routes.other]
+        match.path = "/other"
+        service = "app"
+        auth = {{basic = true, keys = {{authorization = false}}, groups = ["g"]}}
+        "#
+    );
+    Table::compile(Document::read(&document).unwrap()).unwrap()
+}
+
+#[test]
+fn a_password_is_one_where_the_route_takes_some_and_nothing_else_goes_on_in_its_field() {
+    let table = with_passwords();
+    let auth = |at: usize| table.routes[at].route.policies.auth.as_ref().unwrap();
+    let checked = |login: &password::Login, known: Option<&PasswordHash>| {
+        let is_it = known.is_some_and(|it| it.is_of(&login.password) == Some(true));
+        if is_it { Checked::Right } else { Checked::Wrong }
+    };
+    let bearer = format!("Bearer {ALICE}");
+    let (basic, both, other) = (0, 1, 2);
+    for (route, fields, expected) in [
+        (basic, vec![("authorization", ALADDIN)], "alice"),
+        (basic, vec![("Authorization", "BASIC \tQWxhZGRpbjpvcGVuIHNlc2FtZQ== ")], "alice"),
+        (basic, vec![("authorization", ALADDIN), ("authorization", ALADDIN)], "alice"),
+        (basic, vec![("authorization", ALADDIN), ("authorization", WRONG)], "Several"),
+        (basic, vec![("authorization", ALADDIN), ("authorization", "Bearer x")], "Several"),
+        (basic, vec![("authorization", "Bearer x")], "Missing"),
+        (basic, vec![("x-api-key", ALICE)], "Missing"),
+        (basic, vec![], "Missing"),
+        (basic, vec![("authorization", WRONG)], "Password"),
+        (basic, vec![("authorization", NOBODY)], "Password"),
+        (basic, vec![("authorization", "Basic")], "Password"),
+        (basic, vec![("authorization", "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ")], "Password"),
+        (both, vec![("authorization", ALADDIN)], "alice"),
+        (both, vec![("authorization", &bearer)], "alice"),
+        (both, vec![("x-api-key", ALICE)], "alice"),
+        (both, vec![("x-api-key", ALICE), ("authorization", ALADDIN)], "Several"),
+        (both, vec![("authorization", "Bearer 0123456789abcdeg")], "Unknown"),
+        // No key is taken there, but nothing else goes on there either.
+        (other, vec![("x-api-key", ALICE), ("authorization", &bearer)], "Group"),
+        (other, vec![("x-api-key", ALICE), ("authorization", "Bearer x")], "Several"),
+        (other, vec![("authorization", ALADDIN)], "Group"),
+    ] {
+        let as_bytes = fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+        let found = table.consumers.authenticate(auth(route), None, 0, checked, as_bytes, b"");
+        let found = match &found {
+            Ok(proof) => table.consumers.known(proof).unwrap().name.clone(),
+            Err(Denied::Group(proof)) if route == other => {
+                assert_eq!(table.consumers.known(proof).unwrap().name, "alice");
+                "Group".to_owned()
+            }
+            Err(denied) => format!("{denied:?}"),
+        };
+        assert_eq!(found, expected, "{route} {fields:?}");
+        for (name, value) in fields {
+            let is_proof = !name.eq_ignore_ascii_case("x-api-key") || route != basic;
+            assert_eq!(auth(route).drops(name.as_bytes(), value.as_bytes()), is_proof, "{name}: {value}");
+        }
+    }
+}
+
+#[test]
+fn a_password_that_nobody_has_looked_at_is_to_be_looked_at_whoever_it_is_said_to_be_of() {
+    let table = with_passwords();
+    let auth = table.routes[0].route.policies.auth.as_ref().unwrap();
+    let ask = |value: &str| {
+        let fields = [(&b"authorization"[..], value.as_bytes())];
+        table.consumers.authenticate(auth, None, 0, |_, _| Checked::NotYet, fields.into_iter(), b"")
+    };
+    for (value, user, is_known) in
+        [(ALADDIN, "Aladdin", true), (WRONG, "Aladdin", true), (NOBODY, "nobody", false)]
+    {
+        let Err(Denied::Unchecked(check)) = ask(value) else { panic!("{value}") };
+        assert_eq!((&*check.login.user, check.against.is_some()), (user, is_known));
+        assert!(!format!("{check:?}").contains("sesame"), "{check:?}");
+    }
+    // Nobody is looked at by what costs as much as somebody.
+    let known = PasswordHash::of(PASSWORD.as_bytes(), [1; 16]).unwrap();
+    assert_eq!(table.consumers.decoy("nobody"), known);
+    assert_eq!(Consumers::default().decoy("nobody"), PasswordHash::default());
+}
+
+#[test]
+fn who_proved_it_by_a_password_still_could_while_that_is_kept_and_is_the_same_consumers() {
+    let table = with_passwords();
+    let auth = table.routes[0].route.policies.auth.as_ref().unwrap();
+    let hash = PasswordHash::of(PASSWORD.as_bytes(), [1; 16]).unwrap();
+    let still = |user: &str, name: &str, hash: &PasswordHash| {
+        let proof = Proof::Password { consumer: 9, user: user.into(), kept: hash.id() };
+        table.consumers.still_hold(auth, name, &proof, 0)
+    };
+    assert!(still("Aladdin", "alice", &hash));
+    assert!(!still("Aladdin", "bob", &hash) && !still("aladdin", "alice", &hash));
+    assert!(!still("Aladdin", "alice", &PasswordHash::of(PASSWORD.as_bytes(), [2; 16]).unwrap()), "another");
+}
+
+#[test]
+fn what_is_said_to_who_has_no_password_is_that_one_may_be_sent() {
+    let table = with_passwords();
+    let said =
+        |at: usize| table.routes[at].route.policies.auth.as_ref().unwrap().challenges(&Denied::Password);
+    let basic = "Basic realm=\"skep\", charset=\"UTF-8\"";
+    assert_eq!(said(0), [basic]);
+    assert_eq!(said(1), ["Bearer realm=\"skep\"", basic]);
+    assert_eq!(said(2), ["ApiKey realm=\"skep\", header=\"x-api-key\"", basic]);
 }

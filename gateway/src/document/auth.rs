@@ -12,10 +12,11 @@ const ISSUERS_MAX: usize = 16;
 pub(super) fn read(spot: &Spot<'_>, faults: &mut Faults) -> Option<Auth> {
     let mut fields = spot.fields(faults)?;
     let (keys, jwt) = (fields.take("keys"), fields.take("jwt"));
+    let basic = fields.take("basic");
     let groups = fields.take("groups").map(|it| groups(&it, &it.some_items(GROUPS_MAX, faults), faults));
     fields.end(faults);
-    if keys.is_none() && jwt.is_none() {
-        let fault = "nothing says how they prove it: expected is keys = true, or jwt with names of issuers";
+    if keys.is_none() && jwt.is_none() && basic.is_none() {
+        let fault = "nothing says how they prove it: expected is keys = true, basic = true, or jwt with names of issuers";
         faults.add(&spot.pointer, fault);
         return None;
     }
@@ -28,7 +29,12 @@ pub(super) fn read(spot: &Spot<'_>, faults: &mut Faults) -> Option<Auth> {
         let fault = "keys would be sent on as well, for they may stand where tokens do: say keys.authorization = false";
         faults.add(&jwt.pointer, fault);
     }
-    Some(Auth { keys, tokens, groups: groups.unwrap_or_default() })
+    if let Some(it) = &basic
+        && it.switch(faults) == Some(false)
+    {
+        faults.add(&it.pointer, "expected is true: leave it out where there are no passwords");
+    }
+    Some(Auth { keys, tokens, basic: basic.is_some(), groups: groups.unwrap_or_default() })
 }
 
 /// `true`, or an object that says where they are.

@@ -1,7 +1,9 @@
-//! A consumer: who may ask, by which keys, in which groups; and what is kept of a key that is given as it is.
+//! A consumer: who may ask, by which keys and passwords, in which groups; and what is kept of a key that is given as it is.
 
 use std::collections::HashMap;
 
+use super::NOTE_BYTES_MAX;
+use crate::auth::password::{self, PASSWORD_KEPT_PREFIX, Password, PasswordHash};
 use crate::auth::{Consumer, KEPT_PREFIX, Key, KeyDigest, digest_of_given};
 use crate::fault::Faults;
 use crate::reader::Spot;
@@ -9,12 +11,18 @@ use crate::value::Value;
 
 /// Most keys that a consumer has at once, and groups that it is in or that a route is for.
 pub const KEYS_MAX: usize = 16;
+/// The same of its users.
+pub const PASSWORDS_MAX: usize = 16;
 pub const GROUPS_MAX: usize = 32;
 /// Longest label of a key, in bytes.
 const LABEL_BYTES_MAX: usize = 64;
 
-/// Each key that was read so far, and whose it is.
-pub(super) type Owners = HashMap<KeyDigest, String>;
+/// Each key and each user's name that was read so far, and whose it is.
+#[derive(Debug, Default)]
+pub(super) struct Owners {
+    keys: HashMap<KeyDigest, String>,
+    users: HashMap<String, String>,
+}
 
 pub(super) fn read(name: &str, spot: &Spot<'_>, owners: &mut Owners, faults: &mut Faults) -> Consumer {
     let mut consumer = Consumer::default();
@@ -25,13 +33,32 @@ pub(super) fn read(name: &str, spot: &Spot<'_>, owners: &mut Owners, faults: &mu
     let keys = fields.take("keys").map(|it| it.items(KEYS_MAX, faults)).unwrap_or_default();
     for spot in &keys {
         let Some(key) = key(spot, faults) else { continue };
-        match owners.insert(key.digest, name.to_owned()) {
+        match owners.keys.insert(key.digest, name.to_owned()) {
             None => {}
             Some(other) if other == name => faults.add(&spot.pointer, "this key stands here twice"),
             // Who has it would be one or the other.
             Some(other) => faults.clash(&spot.pointer, format!("the consumer {other:?} has this key, too")),
         }
         consumer.keys.push(key);
+    }
+    let passwords = fields.take("passwords").map(|it| it.items(PASSWORDS_MAX, faults)).unwrap_or_default();
+    for spot in &passwords {
+        let Some(password) = password(name, spot, faults) else { continue };
+        match owners.users.insert(password.user.clone(), name.to_owned()) {
+            None => {}
+            Some(other) if other == name => {
+                faults.add(&spot.pointer, format!("the user {:?} stands here twice", password.user));
+            }
+            Some(other) => {
+                let fault = format!("the consumer {other:?} has a user {:?}, too", password.user);
+                faults.clash(&spot.pointer, fault);
+            }
+        }
+        consumer.passwords.push(password);
+    }
+    super::take_source(&mut fields, faults);
+    if let Some(it) = fields.take("kong") {
+        it.note(NOTE_BYTES_MAX, faults);
     }
     fields.end(faults);
     consumer
@@ -67,6 +94,36 @@ fn key(spot: &Spot<'_>, faults: &mut Faults) -> Option<Key> {
     }
 }
 
+/// A password of the user who is called as the consumer, or of another one.
+fn password(consumer: &str, spot: &Spot<'_>, faults: &mut Faults) -> Option<Password> {
+    if spot.is_text() {
+        return Some(Password { user: consumer.to_owned(), hash: spot.read(hash, faults)? });
+    }
+    let mut fields = spot.fields(faults)?;
+    let (user, password) = (fields.take("user"), fields.take("password"));
+    fields.end(faults);
+    if password.is_none() {
+        faults.add(&spot.pointer, "there is no \"password\"");
+    }
+    let user = match user {
+        None => Some(consumer.to_owned()),
+        Some(it) => it.read(password::user, faults),
+    };
+    let hash = password?.read(hash, faults)?;
+    Some(Password { user: user?, hash })
+}
+
+/// What is kept of a password. One that is given as it is was hashed before, where somebody does that.
+fn hash(text: &str) -> Result<PasswordHash, String> {
+    if text.starts_with(PASSWORD_KEPT_PREFIX) {
+        return PasswordHash::read(text);
+    }
+    password::check_given(text)?;
+    Err("this is a password as it is, and nothing but what is kept of one may stand here: \
+         skep-node config password says it"
+        .to_owned())
+}
+
 /// The digest of a key, which is given as it is or as it is kept.
 fn digest(text: &str) -> Result<KeyDigest, String> {
     match text.strip_prefix(KEPT_PREFIX) {
@@ -86,12 +143,14 @@ fn label_of(text: &str) -> Result<String, String> {
 
 /// Puts what is kept of each key of all consumers in its place; the document was read, and holds.
 pub(crate) fn keep(document: &mut Value) {
+    super::passwords::write_out(document);
     let Value::Object(members) = document else { return };
     let Some(Value::Object(consumers)) = members.get_mut("consumers") else { return };
     for consumer in consumers.values_mut() {
         let Value::Object(fields) = consumer else { continue };
-        let Some(Value::List(keys)) = fields.get_mut("keys") else { continue };
-        keys.iter_mut().for_each(keep_key);
+        if let Some(Value::List(keys)) = fields.get_mut("keys") {
+            keys.iter_mut().for_each(keep_key);
+        }
     }
 }
 
