@@ -17,7 +17,7 @@ fuzz_target!(init: seeds::write(seeds::gateway_documents), |bytes: &[u8]| {
         assert!(again.since(&kept).changed.iter().all(|it| !it.starts_with("consumers/")));
         // And so does what is shown of secrets, where they are known.
         if let Some(shown) = kept.shown().json() {
-            let again = Kept::read_after(&shown, &kept).expect("what is shown holds there");
+            let again = Kept::read_after(&shown, &kept, &|| None).expect("what is shown holds there");
             assert!(again.since(&kept).changed.iter().all(|it| !it.starts_with("issuers/")));
         }
     }

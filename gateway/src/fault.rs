@@ -38,6 +38,11 @@ impl Refused {
     pub fn whole(fault: impl Into<String>) -> Self {
         Self { faults: vec![Fault { pointer: String::new(), fault: fault.into() }], is_clash: false }
     }
+
+    /// Between two objects.
+    pub fn clash(fault: Fault) -> Self {
+        Self { faults: vec![fault], is_clash: true }
+    }
 }
 
 /// Those that were found so far.
@@ -53,6 +58,11 @@ impl Faults {
         if self.found.len() < FAULTS_MAX {
             self.found.push(Fault { pointer: pointer.to_owned(), fault: fault.into() });
         }
+    }
+
+    /// Whether there are as many as can be told: to look for more is of no use.
+    pub fn are_all(&self) -> bool {
+        self.found.len() >= FAULTS_MAX
     }
 
     /// One between two objects.
@@ -73,6 +83,10 @@ impl Faults {
 
 /// The pointer to what has this name there.
 pub fn below(pointer: &str, name: &str) -> String {
+    // Each member of a document is read with its own, whether it has a fault or not.
+    if !name.bytes().any(|b| matches!(b, b'~' | b'/')) {
+        return [pointer, "/", name].concat();
+    }
     let name = name.replace('~', "~0").replace('/', "~1");
     format!("{pointer}/{name}")
 }

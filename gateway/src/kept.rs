@@ -1,19 +1,18 @@
 //! A document as it is kept and changed: the tree that was written, which holds as a whole, in one form. Keys go in,
-//! and what is kept of each is its digest: who reads a document can be nobody by it. Secrets of issuers are kept, and shown
-//! to nobody.
+//! and what is kept of each is its digest, of a password its hash: who reads a document can be nobody by it. Secrets of
+//! issuers are kept, and shown to nobody.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use serde::Serialize;
 
-use crate::document::{Document, consumer, secrets};
+use crate::auth::password::Salts;
+pub use crate::document::KINDS;
+use crate::document::{Document, consumer, passwords, secrets, sources};
 use crate::fault::Refused;
 use crate::table::Table;
 use crate::value::{DOCUMENT_BYTES_MAX, Value};
-
-/// The kinds of objects, as a document names them.
-pub const KINDS: [&str; 4] = ["consumers", "issuers", "routes", "services"];
 
 /// A document that holds.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,21 +40,24 @@ impl Default for Kept {
 }
 
 impl Kept {
-    /// Reads one, JSON or TOML, and looks whether a balancer can obey it.
+    /// Reads one, JSON or TOML, and looks whether a balancer can obey it. No password is given as it is.
     pub fn read(text: &str) -> Result<Self, Refused> {
         Self::judged(Value::of_document(text)?)
     }
 
-    /// The same of one that may name secrets which `before` has, by what was shown of them.
-    pub fn read_after(text: &str, before: &Self) -> Result<Self, Refused> {
+    /// The same of one that may name secrets which `before` has, by what was shown of them, and have passwords as they
+    /// are. Those are hashed: that takes the processor for long.
+    pub fn read_after(text: &str, before: &Self, salts: Salts<'_>) -> Result<Self, Refused> {
         let mut tree = Value::of_document(text)?;
         secrets::put_back(&mut tree, &before.0);
+        passwords::keep(&mut tree, Some(&before.0), salts)?;
         Self::judged(tree)
     }
 
     /// The same where nobody knows which secrets there are: those that are only named are taken for granted.
-    pub fn read_alone(text: &str) -> Result<Self, Refused> {
+    pub fn read_alone(text: &str, salts: Salts<'_>) -> Result<Self, Refused> {
         let mut tree = Value::of_document(text)?;
+        passwords::keep(&mut tree, None, salts)?;
         let mut judged = tree.clone();
         secrets::stand_in(&mut judged);
         Document::judge(&judged).and_then(Table::judge)?;
@@ -102,31 +104,82 @@ impl Kept {
         serde_json::to_string(objects.get(name)?).ok()
     }
 
-    /// The same document with one object as this text has it, or without it.
-    pub fn with(&self, kind: &str, name: &str, object: Option<&str>) -> Result<Self, Refused> {
-        let object = object.map(Value::of_document).transpose()?;
+    /// The same document with one object as this text has it. It takes the place of no other source's, unless it `takes`
+    /// that. Passwords that are given as they are are hashed.
+    pub fn with(
+        &self,
+        kind: &str,
+        name: &str,
+        object: &str,
+        takes: bool,
+        salts: Salts<'_>,
+    ) -> Result<Self, Refused> {
+        let object = Value::of_document(object)?;
+        if !takes && let Some(other) = sources::other(&self.0, kind, name, sources::of(&object)) {
+            return Err(Refused::clash(sources::anothers(kind, name, other)));
+        }
         let mut tree = self.0.clone();
         if let Value::Object(members) = &mut tree {
-            match (members.entry(kind.to_owned()), object) {
-                (Entry::Occupied(mut there), object) => {
-                    if let Value::Object(objects) = there.get_mut() {
-                        match object {
-                            Some(object) => drop(objects.insert(name.to_owned(), object)),
-                            None => drop(objects.remove(name)),
-                        }
-                        if objects.is_empty() {
-                            there.remove();
-                        }
-                    }
-                }
-                (Entry::Vacant(none), Some(object)) => {
-                    none.insert(Value::Object([(name.to_owned(), object)].into()));
-                }
-                (Entry::Vacant(_), None) => {}
+            let none = || Value::Object(BTreeMap::new());
+            if let Value::Object(objects) = members.entry(kind.to_owned()).or_insert_with(none) {
+                objects.insert(name.to_owned(), object);
             }
         }
         secrets::put_back(&mut tree, &self.0);
+        passwords::keep(&mut tree, Some(&self.0), salts)?;
         Self::judged(tree)
+    }
+
+    /// The same document without one object, which is this source's; or whose it is, where that one `takes` it.
+    pub fn without(&self, kind: &str, name: &str, source: &str, takes: bool) -> Result<Self, Refused> {
+        if !takes && let Some(other) = sources::other(&self.0, kind, name, source) {
+            return Err(Refused::clash(sources::not_its(kind, name, other)));
+        }
+        let mut tree = self.0.clone();
+        if let Value::Object(members) = &mut tree
+            && let Entry::Occupied(mut there) = members.entry(kind.to_owned())
+            && let Value::Object(objects) = there.get_mut()
+        {
+            objects.remove(name);
+            if objects.is_empty() {
+                there.remove();
+            }
+        }
+        Self::judged(tree)
+    }
+
+    /// The same document with the objects of one source as this one has them, and no others of it. Of what other sources
+    /// have by the same name it `takes` all or is refused for each. Passwords that are given as they are are hashed.
+    pub fn with_part(
+        &self,
+        source: &str,
+        part: &Self,
+        takes: bool,
+        salts: Salts<'_>,
+    ) -> Result<Self, Refused> {
+        let mut tree = sources::replaced(&self.0, source, &part.0, takes)?;
+        secrets::put_back(&mut tree, &self.0);
+        passwords::keep(&mut tree, Some(&self.0), salts)?;
+        Self::judged(tree)
+    }
+
+    /// Reads what one source has: objects that need not be a document without those of others. Passwords are as they were
+    /// given.
+    pub fn read_part(text: &str, source: &str) -> Result<Self, Refused> {
+        let mut tree = sources::part(Value::of_document(text)?, source)?;
+        consumer::keep(&mut tree);
+        Ok(Self(tree))
+    }
+
+    /// The same, where passwords that are given as they are are hashed.
+    pub fn hashed(mut self, salts: Salts<'_>) -> Result<Self, Refused> {
+        passwords::keep(&mut self.0, None, salts)?;
+        Ok(self)
+    }
+
+    /// The objects of one source, if it has any.
+    pub fn part(&self, source: &str) -> Option<Self> {
+        sources::all_of(&self.0, source).map(Self)
     }
 
     /// What is another here than it was before.
@@ -186,10 +239,11 @@ mod tests {
         let before = kept(READER);
         assert_eq!(before.object("services", "reader").unwrap(), r#"{"urls":["http://a:1"]}"#);
         assert_eq!((before.object("services", "x"), before.object("x", "reader")), (None, None));
-        let after = before.with("services", "writer", Some("urls = [\"http://b:1\"]")).unwrap();
-        let after =
-            after.with("routes", "read", Some(r#"{"match":{"path":"/r"},"service":"writer"}"#)).unwrap();
-        let after = after.with("services", "reader", None).unwrap();
+        let after = before.with("services", "writer", "urls = [\"http://b:1\"]", false, &|| None).unwrap();
+        let after = after
+            .with("routes", "read", r#"{"match":{"path":"/r"},"service":"writer"}"#, false, &|| None)
+            .unwrap();
+        let after = after.without("services", "reader", sources::API, false).unwrap();
         let difference = after.since(&before);
         let names = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(difference.added, names(&["services/writer"]));
@@ -199,10 +253,10 @@ mod tests {
         let unmatched = kept(&format!("unmatched = \"not-found\"\n{READER}")).since(&before);
         assert_eq!(unmatched.added, names(&["unmatched"]));
 
-        let dangling = after.with("services", "writer", None).unwrap_err();
+        let dangling = after.without("services", "writer", sources::API, false).unwrap_err();
         assert!(dangling.is_clash, "{dangling:?}");
         assert_eq!(dangling.faults[0].pointer, "/routes/read");
-        let bad = after.with("services", "writer", Some("urls = 7")).unwrap_err();
+        let bad = after.with("services", "writer", "urls = 7", false, &|| None).unwrap_err();
         assert!(!bad.is_clash && bad.faults[0].pointer == "/services/writer/urls", "{bad:?}");
     }
 
@@ -223,12 +277,49 @@ mod tests {
         assert!(kept(given).since(&document).is_none(), "the same keys given again are no change");
         // One object by itself, too.
         let object = r#"{"keys":["hidden-key-of-b-1"]}"#;
-        let with = document.with("consumers", "b", Some(object)).unwrap();
+        let with = document.with("consumers", "b", object, false, &|| None).unwrap();
         assert!(!with.object("consumers", "b").unwrap().contains("hidden"));
         assert_eq!(with.since(&document).added, ["consumers/b"]);
         let shared = r#"{"keys":["hidden-key-of-a-2"]}"#;
-        let refused = document.with("consumers", "b", Some(shared)).unwrap_err();
+        let refused = document.with("consumers", "b", shared, false, &|| None).unwrap_err();
         assert!(refused.is_clash && refused.faults[0].pointer == "/consumers/b/keys/0", "{refused:?}");
+    }
+
+    #[test]
+    fn passwords_go_in_and_their_hashes_come_out_and_the_same_given_again_are_no_change() {
+        let salts = |first: u8| move || Some([first; 16]);
+        let given = "consumers.a.passwords = [\"hidden-password-1\", {user = \"b\", password = \"hidden-password-2\"}]\n";
+        let none = Kept::default();
+        let document = Kept::read_after(given, &none, &salts(1)).unwrap();
+        let json = document.json().unwrap();
+        assert!(!json.contains("hidden") && json.contains(r#""user":"b""#), "{json}");
+        assert_eq!(json.matches(r#"{"password":"$argon2id$v=19$m=19456,t=2,p=1$AQEB"#).count(), 2, "{json}");
+        // What came out says the same, and so does what went in where it is known.
+        assert_eq!(kept(&json), document);
+        assert!(Kept::read_after(given, &document, &|| None).unwrap().since(&document).is_none());
+        let object = r#"{"passwords":["hidden-password-1",{"user":"b","password":"hidden-password-2"}]}"#;
+        assert!(
+            document.with("consumers", "a", object, false, &salts(2)).unwrap().since(&document).is_none()
+        );
+        let other = object.replace("password-2", "password-3");
+        let changed = document.with("consumers", "a", &other, false, &salts(2)).unwrap();
+        assert_eq!(changed.since(&document).changed, ["consumers/a"]);
+        // Where nobody hashes it, none is taken; nor many at once, nor without chance.
+        let alone = Kept::read(given).unwrap_err();
+        assert!(
+            alone
+                .faults
+                .iter()
+                .all(|it| it.fault.contains("config password") && !it.fault.contains("hidden"))
+        );
+        let many = |count: usize| {
+            let consumer = |at| format!("consumers.c{at}.passwords = [\"hidden-password\"]\n");
+            (0..count).map(consumer).collect::<String>()
+        };
+        assert!(
+            Kept::read_after(&many(65), &none, &salts(1)).unwrap_err().faults[0].fault.contains("at most 64")
+        );
+        assert!(Kept::read_after(given, &none, &|| None).unwrap_err().faults[0].fault.contains("no chance"));
     }
 
     #[test]

@@ -83,8 +83,23 @@ impl<'a> Spot<'a> {
         matches!(self.value, Value::List(items) if items.is_empty())
     }
 
+    /// An object that says nothing of requests: what whoever wrote the document wants to find in it again. Of at most
+    /// so many bytes as JSON.
+    pub fn note(&self, bytes_max: usize, faults: &mut Faults) {
+        if !matches!(self.value, Value::Object(_)) {
+            self.expected("an object", faults);
+        } else if serde_json::to_string(self.value).map_or(true, |it| it.len() > bytes_max) {
+            faults.add(&self.pointer, format!("a note has at most {bytes_max} bytes"));
+        }
+    }
+
     pub fn is_switch(&self) -> bool {
         matches!(self.value, Value::Switch(_))
+    }
+
+    /// Whether it is `false`.
+    pub fn is_off(&self) -> bool {
+        matches!(self.value, Value::Switch(false))
     }
 
     pub fn text(&self, faults: &mut Faults) -> Option<&'a str> {

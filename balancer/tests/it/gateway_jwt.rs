@@ -96,7 +96,7 @@ impl Issuers {
     }
 }
 
-fn sign(head: &str, claims: &str, sign: impl Fn(&[u8]) -> Vec<u8>) -> String {
+pub fn sign(head: &str, claims: &str, sign: impl Fn(&[u8]) -> Vec<u8>) -> String {
     let signed = format!("{}.{}", encode(head.as_bytes()), encode(claims.as_bytes()));
     let signature = sign(signed.as_bytes());
     format!("{signed}.{}", encode(&signature))
@@ -107,7 +107,7 @@ fn hs256(secret: &str, claims: &str) -> String {
     sign(r#"{"alg":"HS256","typ":"JWT"}"#, claims, |signed| hmac::sign(&key, signed).as_ref().to_vec())
 }
 
-fn in_s(seconds: i64) -> i64 {
+pub fn in_s(seconds: i64) -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64 + seconds
 }
 
@@ -124,7 +124,7 @@ fn with(target: &str, fields: &str) -> String {
     format!("GET {target} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{fields}\r\n")
 }
 
-fn bearer(target: &str, token: &str) -> String {
+pub fn bearer(target: &str, token: &str) -> String {
     with(target, &format!("authorization: Bearer {token}\r\n"))
 }
 

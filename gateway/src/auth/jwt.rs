@@ -42,6 +42,14 @@ pub enum Refused {
     Header,
     /// No key of the issuer is meant by it, or the key is for another algorithm.
     Key,
+    /// It names a key that the issuer was not seen to publish: it may have one more by now. The issuer's place among
+    /// those that were asked.
+    Unpublished(usize),
+    /// None of the keys that its issuer was seen to publish has signed it: it may have another by now, of that name or of
+    /// none. The issuer's place among those that were asked.
+    Unfit(usize),
+    /// What keys the issuer publishes is not known yet.
+    NoKeys(usize),
     Signature,
     /// One of its claims is not there, or is no such thing.
     Claims,
@@ -59,6 +67,9 @@ impl Refused {
             Self::Malformed => "it is no token that is understood here",
             Self::Header => "its head asks for what is not done here",
             Self::Key => "none of the issuer's keys is meant by it, or not for its algorithm",
+            Self::Unpublished(_) => "its key is none that its issuer was seen to publish",
+            Self::Unfit(_) => "none of the keys that its issuer was seen to publish has signed it",
+            Self::NoKeys(_) => "the keys of its issuer are not known here yet",
             Self::Signature => "its signature does not hold",
             Self::Claims => "a claim that is needed is not there, or is no such thing",
             Self::Issuer => "it is of another issuer",

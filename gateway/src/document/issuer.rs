@@ -1,11 +1,15 @@
 //! An issuer: what its tokens say of themselves, and the keys that they are signed by. A set of keys may stand here as
 //! its issuer publishes it (RFC 7517), as long as nothing of it is private.
 
+mod set;
+
 use std::collections::HashSet;
 use std::time::Duration;
 
 use skep_base::settings::values;
 
+pub use self::set::{KeySet, SET_BYTES_MAX};
+use super::jwks::Jwks;
 use super::secrets;
 use crate::auth::jwt::{self, Algorithm, Audience, Curve, Issuer, Material, VerifyKey};
 use crate::fault::Faults;
@@ -27,16 +31,18 @@ const CLAIMS: [&str; 7] = ["aud", "exp", "iat", "iss", "jti", "nbf", "sub"];
 /// Members of a key that nobody but who signs by it may have (RFC 7518, 6.2.2 and 6.3.2).
 const PRIVATE: [&str; 7] = ["d", "dp", "dq", "oth", "p", "q", "qi"];
 
-pub(super) fn read(spot: &Spot<'_>, faults: &mut Faults) -> Issuer {
+/// With where its keys are fetched, where they are.
+pub(super) fn read(spot: &Spot<'_>, faults: &mut Faults) -> (Issuer, Option<Jwks>) {
     let mut issuer = Issuer {
         iss: String::new(),
         audience: Audience::OneOf(Vec::new()),
-        keys: Vec::new(),
+        keys: [].into(),
+        is_published: false,
         groups: None,
         leeway_s: LEEWAY.as_secs() as u32,
     };
-    let Some(mut fields) = spot.fields(faults) else { return issuer };
-    let [iss, aud, keys] = ["iss", "aud", "keys"].map(|name| {
+    let Some(mut fields) = spot.fields(faults) else { return (issuer, None) };
+    let [iss, aud] = ["iss", "aud"].map(|name| {
         let field = fields.take(name);
         if field.is_none() {
             faults.add(&spot.pointer, format!("there is no {name:?}"));
@@ -49,15 +55,23 @@ pub(super) fn read(spot: &Spot<'_>, faults: &mut Faults) -> Issuer {
     if let Some(aud) = aud {
         issuer.audience = audience(&aud, faults);
     }
-    if let Some(keys) = keys {
-        issuer.keys = keys_of(&keys, faults);
+    let jwks = Jwks::read(&mut fields, faults);
+    issuer.is_published = jwks.is_some();
+    match (fields.take("keys"), &jwks) {
+        (Some(keys), None) => issuer.keys = keys_of(&keys, faults).into(),
+        (None, Some(_)) => {}
+        (None, None) => faults.add(&spot.pointer, "there is no \"keys\", and no \"jwks\" where they are"),
+        (Some(_), Some(_)) => {
+            faults.add(&spot.pointer, "its keys are in \"keys\", or where \"jwks\" says: not both")
+        }
     }
     issuer.groups = fields.take("groups").and_then(|it| it.read(claim, faults));
     if let Some(leeway_s) = fields.take("leeway").and_then(|it| it.read(leeway, faults)) {
         issuer.leeway_s = leeway_s;
     }
+    super::take_source(&mut fields, faults);
     fields.end(faults);
-    issuer
+    (issuer, jwks.flatten())
 }
 
 /// What tokens have to the letter.

@@ -18,7 +18,18 @@ const VALUES: [u8; 256] = {
 /// The bytes of a text; None where it is not the one text of any.
 pub fn decode(text: &[u8]) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len() / 4 * 3 + 2);
-    for part in text.chunks(4) {
+    let (whole, rest) = text.as_chunks::<4>();
+    for part in whole {
+        let [a, b, c, d] = part.map(|letter| VALUES[usize::from(letter)]);
+        // It alone has all bits, and the highest: what others come to has not.
+        if a | b | c | d == NONE {
+            return None;
+        }
+        let bits = u32::from(a) << 18 | u32::from(b) << 12 | u32::from(c) << 6 | u32::from(d);
+        let [_, first, second, third] = bits.to_be_bytes();
+        bytes.extend_from_slice(&[first, second, third]);
+    }
+    for part in rest.chunks(4) {
         let mut bits = 0_u32;
         for letter in part {
             let value = VALUES[usize::from(*letter)];
@@ -29,7 +40,6 @@ pub fn decode(text: &[u8]) -> Option<Vec<u8>> {
         }
         let [_, first, second, third] = (bits << (6 * (4 - part.len()))).to_be_bytes();
         match part.len() {
-            4 => bytes.extend_from_slice(&[first, second, third]),
             3 if third == 0 => bytes.extend_from_slice(&[first, second]),
             2 if second == 0 && third == 0 => bytes.push(first),
             _ => return None,

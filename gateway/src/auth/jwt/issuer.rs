@@ -1,6 +1,7 @@
 //! An issuer: whose tokens it signs, by which keys, and whom one of them proves.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::Refused;
 use super::claims::{self, Audience, Claims};
@@ -15,7 +16,9 @@ pub struct Issuer {
     pub iss: String,
     pub audience: Audience,
     /// At most so many have no name, for a token that names none is tried with each.
-    pub keys: Vec<VerifyKey>,
+    pub keys: Arc<[VerifyKey]>,
+    /// They are as it publishes them. None: it is not known yet which.
+    pub is_published: bool,
     /// The claim that names groups.
     pub groups: Option<String>,
     /// How far its clock and ours may be apart.
@@ -61,7 +64,7 @@ impl Issuer {
     fn signed_by(&self, token: &Compact<'_>) -> Result<&VerifyKey, Refused> {
         let named =
             token.kid.as_ref().and_then(|kid| self.keys.iter().find(|it| it.kid.as_ref() == Some(kid)));
-        let tried: Vec<&VerifyKey> = match (named, self.keys.as_slice()) {
+        let tried: Vec<&VerifyKey> = match (named, &*self.keys) {
             (Some(key), _) => vec![key],
             (None, [only]) if token.kid.is_none() => vec![only],
             // One that has a name is for tokens that say it.
@@ -75,6 +78,17 @@ impl Issuer {
             refused = Refused::Signature;
         }
         Err(refused)
+    }
+
+    /// Why a token is refused that none of the keys has signed: where they are those that were seen to be published, the
+    /// issuer, in that place, may have published others by now.
+    fn refused(&self, token: &Compact<'_>, at: usize, why: Refused) -> Refused {
+        let is_known = |kid: &String| self.keys.iter().any(|it| it.kid.as_ref() == Some(kid));
+        match &token.kid {
+            _ if !self.is_published => why,
+            Some(kid) if !is_known(kid) => Refused::Unpublished(at),
+            _ => Refused::Unfit(at),
+        }
     }
 
     /// Whether what a token proved before still is, by what is asked of this issuer's tokens now.
@@ -96,13 +110,16 @@ impl Issuers {
     pub fn verify(&self, among: &[String], token: &[u8], now_s: u64) -> Result<Token, Refused> {
         let compact = Compact::read(token)?;
         let claims = Claims::read(&compact.payload)?;
-        let mut asked = among.iter().filter_map(|name| self.0.get_key_value(name));
-        let (name, issuer) = asked.find(|(_, it)| it.iss == claims.iss).ok_or(Refused::Issuer)?;
+        let mut asked = among.iter().enumerate().filter_map(|(at, name)| Some((at, name, self.0.get(name)?)));
+        let (at, name, issuer) = asked.find(|(_, _, it)| it.iss == claims.iss).ok_or(Refused::Issuer)?;
         // What needs no key comes first: who guesses is to cost little.
         claims.check_audience(&issuer.audience)?;
         claims.check_time(now_s, issuer.leeway_s)?;
         let groups = issuer.groups.as_ref().map(|claim| claims.groups(claim)).transpose()?;
-        let key = issuer.signed_by(&compact)?.id;
+        if issuer.is_published && issuer.keys.is_empty() {
+            return Err(Refused::NoKeys(at));
+        }
+        let key = issuer.signed_by(&compact).map_err(|why| issuer.refused(&compact, at, why))?.id;
         Ok(Token {
             known: Known::new(format!("{name}/{}", claims.sub), groups.unwrap_or_default()),
             issuer: name.clone(),

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use aws_lc_rs::hmac;
 
 use super::*;
+use crate::auth::password::Checked;
 use crate::auth::{Auth, Consumers, Denied, Known, Proof, Tokens};
 use crate::{Document, Table};
 
@@ -54,6 +55,7 @@ fn auth(issuers: &[&str], groups: &[&str]) -> Auth {
     Auth {
         keys: None,
         tokens: Some(Tokens { issuers: names(issuers), forward: false }),
+        basic: false,
         groups: names(groups),
     }
 }
@@ -62,7 +64,7 @@ fn auth(issuers: &[&str], groups: &[&str]) -> Auth {
 fn who(consumers: &Consumers, auth: &Auth, token: &str, now_s: u64) -> Result<String, Refused> {
     let value = format!("Bearer {token}");
     let fields = [(&b"authorization"[..], value.as_bytes())].into_iter();
-    match consumers.authenticate(auth, None, now_s, fields, b"") {
+    match consumers.authenticate(auth, None, now_s, |_, _| Checked::Wrong, fields, b"") {
         Ok(proof) => Ok(known(consumers, &proof).name.clone()),
         Err(Denied::Token(refused)) => Err(refused),
         Err(denied) => panic!("{denied:?}"),
@@ -174,7 +176,7 @@ fn groups_are_those_of_the_claim_that_the_issuer_has_for_them() {
         let value = format!("Bearer {token}");
         let all = usual();
         let fields = [(&b"authorization"[..], value.as_bytes())].into_iter();
-        let proof = all.authenticate(&auth(&["corp"], &[]), None, NOW, fields, b"");
+        let proof = all.authenticate(&auth(&["corp"], &[]), None, NOW, |_, _| Checked::Wrong, fields, b"");
         match proof {
             Ok(proof) => Ok(known(&all, &proof).groups_said.clone()),
             Err(Denied::Token(refused)) => Err(refused),
@@ -199,7 +201,7 @@ fn groups_are_those_of_the_claim_that_the_issuer_has_for_them() {
         let (all, mut auth) = (usual(), auth(&["corp"], groups));
         auth.groups.sort();
         let fields = [(&b"authorization"[..], value.as_bytes())].into_iter();
-        match all.authenticate(&auth, None, NOW, fields, b"") {
+        match all.authenticate(&auth, None, NOW, |_, _| Checked::Wrong, fields, b"") {
             Ok(_) => assert!(admits, "{groups:?}"),
             Err(Denied::Group(proof)) => {
                 assert!(!admits && known(&all, &proof).name == "corp/alice", "{groups:?}");
@@ -215,7 +217,7 @@ fn a_token_stands_in_authorization_as_a_bearers_and_nowhere_else() {
     let both = Auth { keys: Some(crate::auth::Keys::default()), ..auth(&["corp"], &[]) };
     let ask = |auth: &Auth, fields: &[(&str, &str)], query: &str| {
         let fields = fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
-        all.authenticate(auth, None, NOW, fields, query.as_bytes())
+        all.authenticate(auth, None, NOW, |_, _| Checked::Wrong, fields, query.as_bytes())
     };
     let only = auth(&["corp"], &[]);
     let bearer = format!("bEARER  {whole} ");
@@ -265,7 +267,7 @@ fn what_was_proved_holds_on_while_its_time_and_what_is_asked_of_its_issuer_do() 
     let (all, auth) = (usual(), auth(&["corp"], &["a"]));
     let value = format!("Bearer {}", token(HEAD, CLAIMS));
     let fields = [(&b"authorization"[..], value.as_bytes())].into_iter();
-    let proof = all.authenticate(&auth, None, NOW, fields, b"").unwrap();
+    let proof = all.authenticate(&auth, None, NOW, |_, _| Checked::Wrong, fields, b"").unwrap();
     let still = |all: &Consumers, now: u64| all.still_hold(&auth, "corp/alice", &proof, now);
     assert!(still(&all, NOW) && still(&all, NOW + 89) && !still(&all, NOW + 90));
     let key = format!(r#"{{"secret": "{SECRET}"}}"#);
@@ -294,7 +296,8 @@ fn a_token_that_is_known_proves_no_more_than_one_that_is_not() {
     let value = format!("Bearer {}", token(HEAD, CLAIMS));
     let mut ask = |issuers: &[&str], groups: &[&str], now_s: u64| {
         let fields = [(&b"authorization"[..], value.as_bytes())].into_iter();
-        match all.authenticate(&auth(issuers, groups), Some(&mut verified), now_s, fields, b"") {
+        let auth = auth(issuers, groups);
+        match all.authenticate(&auth, Some(&mut verified), now_s, |_, _| Checked::Wrong, fields, b"") {
             Ok(proof) => Ok(known(&all, &proof).name.clone()),
             Err(Denied::Token(refused)) => Err(Some(refused)),
             Err(Denied::Group(_)) => Err(None),
@@ -399,4 +402,49 @@ fn a_token_of_two_issuers_is_kept_for_each_and_found_by_that_alone() {
 
 fn of_corp() -> [String; 1] {
     ["corp".to_owned()]
+}
+
+#[test]
+fn of_keys_that_an_issuer_publishes_a_token_waits_for_the_first_and_may_ask_for_more() {
+    let document = r#"{"issuers": {
+        "other": {"iss": "https://other.test/", "aud": "any", "keys": [{"secret": "another secret of thirty-two byte"}]},
+        "corp": {"iss": "https://corp.test/", "aud": ["orders"], "groups": "groups", "jwks": "https://corp.test/keys"}
+    }}"#;
+    let all = Table::compile(Document::read(document).unwrap()).unwrap().consumers;
+    let auth = auth(&["other", "corp"], &[]);
+    let named = |kid: &str| token(&format!(r#"{{"alg":"HS256","kid":"{kid}"}}"#), CLAIMS);
+    assert_eq!(who(&all, &auth, &named("a"), NOW), Err(Refused::NoKeys(1)));
+    // What needs no key is said all the same, and others' tokens are looked at.
+    assert_eq!(who(&all, &auth, &named("a"), NOW + 1000), Err(Refused::Expired));
+    let others = CLAIMS.replace("corp", "other");
+    assert_eq!(who(&all, &auth, &token(HEAD, &others), NOW), Err(Refused::Signature));
+    let keys = |secret: &str, names: &[&str]| {
+        let key = |kid: &&str| VerifyKey::new(&Material::Secret(secret.into()), None, Some((*kid).into()));
+        names.iter().map(|kid| key(kid).unwrap()).collect::<Arc<[VerifyKey]>>()
+    };
+    let with = |secret: &str, names: &[&str]| {
+        all.with_published([
+            ("corp".to_owned(), keys(secret, names)),
+            ("other".to_owned(), keys(secret, &["x"])),
+        ])
+    };
+    let now = with(SECRET, &["a", "b"]);
+    assert_eq!(who(&now, &auth, &named("b"), NOW).unwrap(), "corp/alice");
+    assert_eq!(who(&now, &auth, &named("c"), NOW), Err(Refused::Unpublished(1)));
+    assert_eq!(who(&now, &auth, &token(HEAD, CLAIMS), NOW), Err(Refused::Unfit(1)), "it names none");
+    let bad = sign(r#"{"alg":"HS256","kid":"a"}"#, CLAIMS, |_| vec![0; 32]);
+    assert_eq!(who(&now, &auth, &bad, NOW), Err(Refused::Unfit(1)), "another key may have that name by now");
+    // Whose keys the document has publishes none.
+    assert_eq!(who(&now, &auth, &token(HEAD, &others), NOW), Err(Refused::Signature));
+    let mut verified = Verified::new(RandomState::new());
+    let value = format!("Bearer {}", named("b"));
+    let fields = || [(&b"authorization"[..], value.as_bytes())].into_iter();
+    let mut ask = |all: &Consumers| {
+        all.authenticate(&auth, Some(&mut verified), NOW, |_, _| Checked::Wrong, fields(), b"")
+    };
+    let proof = ask(&now).unwrap();
+    assert!(now.still_hold(&auth, "corp/alice", &proof, NOW));
+    let rotated = with("another secret of thirty-two bytes", &["b", "c"]);
+    assert!(ask(&rotated).is_err(), "it was kept");
+    assert!(!rotated.still_hold(&auth, "corp/alice", &proof, NOW));
 }

@@ -83,6 +83,25 @@ fn what_an_issuer_may_not_say_is_refused_at_its_place() {
         (format!("{rest}keys = []"), "/keys"),
         (format!("{rest}keys = \"{SECRET}\""), "/keys"),
         (format!("{rest}keys = {{}}"), "/keys"),
+        (format!("{rest}{keys}jwks = \"https://a.test/keys\""), ""),
+        (format!("{rest}{keys}refresh = \"10m\""), "/refresh"),
+        (format!("{rest}{keys}tls = {{}}"), "/tls"),
+        (format!("{rest}jwks = 7"), "/jwks"),
+        (format!("{rest}jwks = \"\""), "/jwks"),
+        (format!("{rest}jwks = \"a.test/keys\""), "/jwks"),
+        (format!("{rest}jwks = \"ftp://a.test/keys\""), "/jwks"),
+        (format!("{rest}jwks = \"https:///keys\""), "/jwks"),
+        (format!("{rest}jwks = \"https://user@a.test/keys\""), "/jwks"),
+        (format!("{rest}jwks = \"https://a.test/keys#a\""), "/jwks"),
+        (format!("{rest}jwks = \"https://a.test/ke ys\""), "/jwks"),
+        (format!("{rest}jwks = \"https://a.test/\\r\\nx: y\""), "/jwks"),
+        (format!("{rest}jwks = \"https://a.test/{}\"", "x".repeat(2048)), "/jwks"),
+        (format!("{rest}jwks = \"http://a.test/keys\""), "/jwks"),
+        (format!("{rest}jwks = \"http://10.0.0.1/keys\""), "/jwks"),
+        (format!("{rest}jwks = \"http://127.0.0.1/keys\"\ntls = {{}}"), "/tls"),
+        (format!("{rest}jwks = \"https://a.test/keys\"\ntls = {{ca = \"x\"}}"), "/tls/ca"),
+        (format!("{rest}jwks = \"https://a.test/keys\"\nrefresh = \"59s\""), "/refresh"),
+        (format!("{rest}jwks = \"https://a.test/keys\"\nrefresh = \"25h\""), "/refresh"),
         (format!("{rest}{keys}groups = \"sub\""), "/groups"),
         (format!("{rest}{keys}groups = 7"), "/groups"),
         (format!("{rest}{keys}leeway = \"1h\""), "/leeway"),
@@ -95,6 +114,35 @@ fn what_an_issuer_may_not_say_is_refused_at_its_place() {
     let many: serde_json::Map<String, _> =
         (0..=super::super::ISSUERS_MAX).map(|n| (format!("i{n}"), json!({}))).collect();
     assert_eq!(faults(&json!({"issuers": many}).to_string())[0].0, "/issuers");
+}
+
+#[test]
+fn an_issuer_may_say_where_its_keys_are_instead() {
+    let read = |more: &str| {
+        let text = format!("[issuers.i]\niss = \"i\"\naud = \"any\"\n{more}\n");
+        let document = Document::read(&text).unwrap_or_else(|faults| panic!("{more}: {faults:?}"));
+        assert!(document.issuers["i"].is_published && document.issuers["i"].keys.is_empty());
+        assert_eq!(Table::compile(document.clone()).unwrap().jwks, document.jwks);
+        document.jwks["i"].clone()
+    };
+    let usual = read("jwks = \"https://Login.test/a/keys?v=2\"");
+    assert_eq!((usual.url().as_str(), usual.refresh.as_secs()), ("https://login.test/a/keys?v=2", 600));
+    assert_eq!(usual.tls.unwrap().name.as_deref(), Some("login.test"));
+    for (said, url) in [
+        ("https://a.test:8443", "https://a.test:8443/"),
+        ("https://a.test?x", "https://a.test/?x"),
+        ("http://127.0.0.1:80/keys", "http://127.0.0.1/keys"),
+        ("http://[::1]:8080/keys", "http://[::1]:8080/keys"),
+    ] {
+        assert_eq!(read(&format!("jwks = \"{said}\"")).url(), url);
+    }
+    let more = "jwks = \"https://10.0.0.1/keys\"\nrefresh = \"24h\"\ntls.name = \"login.test\"";
+    let other = read(more);
+    assert_eq!(other.tls.unwrap().name.as_deref(), Some("login.test"));
+    assert_eq!(other.refresh.as_secs(), 24 * 3600);
+    // A query may have a secret.
+    let found = faults("[issuers.i]\niss = \"i\"\naud = \"any\"\njwks = \"http://a.test/?hidden\"\n");
+    assert!(found.len() == 1 && !found[0].1.contains("hidden"), "{found:?}");
 }
 
 #[test]
@@ -244,18 +292,19 @@ fn secrets_go_in_and_what_is_shown_of_them_means_those_that_are_there() {
     let refused = Kept::read(&shown).unwrap_err();
     assert_eq!(refused.faults[0].pointer, "/issuers/a/keys/0/secret");
     assert!(Document::read(&shown).is_err());
-    assert_eq!(Kept::read_alone(&shown).unwrap().json().unwrap(), shown);
+    assert_eq!(Kept::read_alone(&shown, &|| None).unwrap().json().unwrap(), shown);
     // It means the same, whole and one by one, in either form, and under another name.
-    assert!(Kept::read_after(&shown, &kept).unwrap().since(&kept).is_none());
+    assert!(Kept::read_after(&shown, &kept, &|| None).unwrap().since(&kept).is_none());
     let object = kept.shown().object("issuers", "b").unwrap();
-    assert!(kept.with("issuers", "b", Some(&object)).unwrap().since(&kept).is_none());
-    let moved = kept.with("issuers", "d", Some(&object.replace("\"b\"", "\"d\""))).unwrap();
+    assert!(kept.with("issuers", "b", &object, false, &|| None).unwrap().since(&kept).is_none());
+    let moved = kept.with("issuers", "d", &object.replace("\"b\"", "\"d\""), false, &|| None).unwrap();
     assert_eq!(moved.since(&kept).added, ["issuers/d"]);
     assert!(moved.object("issuers", "d").unwrap().contains(&encode(SECRET.as_bytes())));
     // One that is not there is a fault, with its place.
     let other = object.replace("sha256:", "sha256:0");
-    assert!(kept.with("issuers", "b", Some(&other)).is_err());
-    let gone = kept.with("issuers", "a", None).unwrap().with("issuers", "b", None).unwrap();
+    assert!(kept.with("issuers", "b", &other, false, &|| None).is_err());
+    let without = |kept: &Kept, name| kept.without("issuers", name, "api", false).unwrap();
+    let gone = without(&without(&kept, "a"), "b");
     assert!(!gone.has_secrets());
-    assert_eq!(Kept::read_after(&shown, &gone).unwrap_err().faults.len(), 2);
+    assert_eq!(Kept::read_after(&shown, &gone, &|| None).unwrap_err().faults.len(), 2);
 }
