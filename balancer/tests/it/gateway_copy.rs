@@ -81,7 +81,7 @@ fn where_another_key_seals_from_now_on_it_seals_the_copy_too() {
     assert!(is_at(&process, "/app", "one /app"));
 }
 
-fn keys_are(folder: &Path, keys: &str) -> PathBuf {
+pub fn keys_are(folder: &Path, keys: &str) -> PathBuf {
     let file = folder.join("keys");
     let mut options = std::fs::OpenOptions::new();
     let mut opened = options.write(true).create(true).truncate(true).mode(0o600).open(&file).unwrap();
@@ -90,7 +90,7 @@ fn keys_are(folder: &Path, keys: &str) -> PathBuf {
 }
 
 /// With a folder for its copy, and these keys.
-fn with_state(peer: SocketAddr, folder: &Path, keys: &str) -> Process {
+pub fn with_state(peer: SocketAddr, folder: &Path, keys: &str) -> Process {
     let (state, file) = (folder.join("state"), keys_are(folder, keys));
     let [state, file] = [&state, &file].map(|it| it.to_str().unwrap());
     let seed = peer.to_string();

@@ -82,6 +82,11 @@ pub fn is_of_addresses(query: &str) -> bool {
     query.contains("skep_balancer_vrrp_")
 }
 
+/// Whether a query is about keys that issuers publish, of which no cluster has any that is not told to.
+pub fn is_of_issuers(query: &str) -> bool {
+    query.contains("skep_balancer_gateway_issuer_")
+}
+
 /// The metrics of ours that a query names.
 pub fn metrics_of(query: &str) -> BTreeSet<String> {
     query
