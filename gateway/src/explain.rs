@@ -5,11 +5,13 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::auth::{Denied, Proof};
-use crate::document::{To, Unmatched};
+use crate::auth::password::{Checked, Login, PasswordHash};
+use crate::auth::{Denied, Proof, jwt};
+use crate::document::{Origin, StatedAt, To, Unmatched};
+use crate::host;
+use crate::path::Ambiguous;
 use crate::policy::{Client, Redirect, Refusal};
 use crate::table::{Asked, Entry, Table};
-use crate::{host, path};
 
 /// A request that is asked about.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -44,6 +46,8 @@ pub struct Explained {
     pub consumer: Option<String>,
     /// How often it may be asked for there; nothing is counted by this.
     pub limits: Vec<String>,
+    /// Where each of the route's policies is stated, as `auth: services/orders`.
+    pub policies: Vec<String>,
     /// The services that may get it, or the answer that the balancer gives.
     pub outcome: String,
     /// What a service would be asked for; none where none is.
@@ -59,6 +63,9 @@ impl fmt::Display for Explained {
         }
         for limit in &self.limits {
             writeln!(f, "limit: {limit}")?;
+        }
+        for policy in &self.policies {
+            writeln!(f, "policy: {policy}")?;
         }
         write!(f, "outcome: {}", self.outcome)?;
         match &self.sent {
@@ -76,6 +83,7 @@ impl Question {
             auth: None,
             consumer: None,
             limits: Vec::new(),
+            policies: Vec::new(),
             outcome,
             sent: None,
         };
@@ -83,9 +91,10 @@ impl Question {
         let (authority, target) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
         let target = if target.starts_with('/') { target.to_owned() } else { format!("/{target}") };
         let (asked, query) = target.split_at(target.find('?').unwrap_or(target.len()));
-        let path = match path::canonical(asked.as_bytes()) {
+        let unclear = |why: Ambiguous| without(format!("400: the path has more than one reading: {}", why.0));
+        let path = match table.read(asked.as_bytes()) {
             Ok(path) => path,
-            Err(why) => return without(format!("400: the path has more than one reading: {}", why.0)),
+            Err(why) => return unclear(why),
         };
         let host = host::canonical(authority.as_bytes());
         let has = |name: &str, value: &str| {
@@ -93,12 +102,17 @@ impl Question {
                 |(its, told): (&str, &str)| its.trim().eq_ignore_ascii_case(name) && told.trim() == value;
             self.headers.iter().filter_map(|it| it.split_once(':')).any(is_it)
         };
-        let found = table.find(Asked { host: &host, path: &path, method: &self.method }, has);
+        let found = table.find(Asked { host: &host, path: path.matched(), method: &self.method }, has);
         let Some(entry) = found.map(|at| &table.routes[at]) else {
-            return match table.unmatched {
-                Unmatched::Skep => Explained { sent: Some(target), ..without("skep".into()) },
-                Unmatched::NotFound => without("404: no route has it".into()),
+            return match (path.form(), table.unmatched) {
+                (Err(why), _) => unclear(why),
+                (Ok(_), Unmatched::Skep) => Explained { sent: Some(target), ..without("skep".into()) },
+                (Ok(_), Unmatched::NotFound) => without("404: no route has it".into()),
             };
+        };
+        let path = match entry.path(&path) {
+            Ok(path) => path,
+            Err(why) => return unclear(why),
         };
         let client = Client { ip: self.from, secure: scheme == "https" };
         let (who, denied) = match self.who(table, entry, query, now_s) {
@@ -110,11 +124,12 @@ impl Question {
         let left = entry.query_sent(query.as_bytes());
         let query = left.as_deref().map_or(query.into(), String::from_utf8_lossy);
         let (outcome, goes) = outcome(entry, client, denied, &host, &format!("{path}{query}"));
-        let sent = goes.then(|| format!("{}{query}", entry.path_sent(&path)));
+        let sent = goes.then(|| format!("{}{query}", entry.path_sent(path)));
         let consumer = who.as_ref().and_then(|it| table.consumers.known(it)).map(|it| it.name.clone());
         let auth = entry.route.policies.auth.as_ref().map(ToString::to_string);
         let limits = entry.route.policies.limits.iter().map(ToString::to_string).collect();
-        Explained { route: Some(entry.name.clone()), auth, consumer, limits, outcome, sent }
+        let policies = entry.route.from.iter().map(|it| stated(&entry.name, it)).collect();
+        Explained { route: Some(entry.name.clone()), auth, consumer, limits, policies, outcome, sent }
     }
 
     /// Who asks, where the route wants to know.
@@ -122,8 +137,23 @@ impl Question {
         let Some(auth) = &entry.route.policies.auth else { return Ok(None) };
         let fields = self.headers.iter().filter_map(|it| it.split_once(':'));
         let fields = fields.map(|(name, value)| (name.trim().as_bytes(), value.trim().as_bytes()));
-        table.consumers.authenticate(auth, None, now_s, fields, query.as_bytes()).map(Some)
+        // Who asks this is nobody who guesses, and waits.
+        let checked = |login: &Login, known: Option<&PasswordHash>| match known {
+            Some(hash) if hash.is_of(&login.password) == Some(true) => Checked::Right,
+            _ => Checked::Wrong,
+        };
+        table.consumers.authenticate(auth, None, now_s, checked, fields, query.as_bytes()).map(Some)
     }
+}
+
+/// Where a policy of this route is stated.
+fn stated(route: &str, Origin { policy, at, is_off }: &Origin) -> String {
+    let place = match at {
+        StatedAt::Route => format!("routes/{route}"),
+        StatedAt::Service(names) => format!("services/{names}"),
+        StatedAt::Defaults => "defaults".to_owned(),
+    };
+    format!("{policy}: {place}{}", if *is_off { ", none" } else { "" })
 }
 
 /// What becomes of it, and whether it goes to a service.
@@ -156,17 +186,16 @@ fn outcome(
 }
 
 fn denied_in_words(entry: &Entry, denied: &Denied) -> String {
-    let auth = entry.route.policies.auth.as_ref();
-    let (one, several) = match auth.map(|it| (it.keys.is_some(), it.tokens.is_some())) {
-        Some((false, true)) => ("token", "tokens"),
-        Some((true, true)) => ("key or token", "keys or tokens"),
-        _ => ("key", "keys"),
-    };
+    let words = entry.route.policies.auth.as_ref().map(|it| it.words()).unwrap_or_default();
     match denied {
-        Denied::Missing => format!("401: no {one}"),
-        Denied::Several => format!("401: several {several} that differ"),
+        Denied::Missing => format!("401: no {}", words.join(" or ")),
+        Denied::Several => format!("401: several {}s that differ", words.join("s or ")),
         Denied::Unknown => "401: a key that nobody has".to_owned(),
+        Denied::Token(jwt::Refused::NoKeys(_)) => {
+            "a token of an issuer whose keys balancers fetch: it is not looked at here".to_owned()
+        }
         Denied::Token(refused) => format!("401: a token: {}", refused.why()),
+        Denied::Password | Denied::Unchecked(_) => "401: no user's password".to_owned(),
         Denied::Group(_) => "403: in none of the groups".to_owned(),
     }
 }
@@ -214,8 +243,15 @@ mod tests {
                 Question { url: url.into(), method: "GET".into(), headers, from: [192, 0, 2, 1].into() };
             let (route, sent) = (route.map(str::to_owned), sent.map(str::to_owned));
             let limits = if route.as_deref() == Some("inner") { vec![LIMITED.to_owned()] } else { vec![] };
-            let expected =
-                Explained { route, auth: None, consumer: None, limits, outcome: outcome.into(), sent };
+            let policies = match route.as_deref() {
+                Some("inner") => {
+                    ["addresses: routes/inner", "limits: routes/inner"].map(str::to_owned).into()
+                }
+                Some("canary") => vec!["https_only: routes/canary".to_owned()],
+                _ => vec![],
+            };
+            let outcome = outcome.into();
+            let expected = Explained { route, auth: None, consumer: None, limits, policies, outcome, sent };
             assert_eq!(question.explain(&table, 0), expected, "{url}");
         }
     }
@@ -246,7 +282,8 @@ mod tests {
         let answer = explain("http://a.test/x?a=1&apikey=0123456789abcdef", &[]);
         let shown = "route: app\nauth: a key in x-api-key, or Authorization: Bearer, or ?apikey; of a consumer in staff\n\
                      consumer: alice\nlimit: 5 per minute, 3 at once, by consumer\n\
-                     limit: 9 per second, 9 at once, by route\noutcome: app\nsent: /x?a=1";
+                     limit: 9 per second, 9 at once, by route\npolicy: limits: routes/app\npolicy: auth: routes/app\n\
+                     outcome: app\nsent: /x?a=1";
         assert_eq!(answer.to_string(), shown);
         for (headers, consumer, outcome) in [
             (&[][..], None, "401: no key"),
@@ -262,6 +299,37 @@ mod tests {
             assert_eq!((answer.consumer.as_deref(), &*answer.outcome), (consumer, outcome), "{headers:?}");
             assert_eq!(answer.sent, None);
         }
+    }
+
+    #[test]
+    fn of_each_policy_it_is_explained_who_states_it() {
+        let document = r#"
+            [defaults]
+            https_only = true
+            maintenance = true
+            limits = [{rate = 5, per = "minute", by = "address"}]
+            [services.app]
+            urls = ["http://a:1"]
+            auth.keys = true
+            [routes.app]
+            service = "app"
+            maintenance = false
+        "#;
+        let table = Table::compile(Document::read(document).unwrap()).unwrap();
+        let question =
+            Question { url: "http://a.test/x".into(), method: get(), headers: vec![], from: loopback() };
+        let answer = question.explain(&table, 0);
+        assert_eq!(
+            answer.policies,
+            [
+                "maintenance: routes/app, none",
+                "https_only: defaults",
+                "limits: defaults",
+                "auth: services/app"
+            ]
+        );
+        assert_eq!(answer.limits, [format!("{LIMITED}, for all routes that take it together")]);
+        assert_eq!(answer.outcome, "308: https://a.test/x");
     }
 
     #[test]
@@ -299,5 +367,16 @@ mod tests {
             assert_eq!(answer.auth.as_deref(), Some(auth));
             assert!(!answer.to_string().contains("eyJ"), "{answer}");
         }
+        let published = document.replace(
+            "keys = [{secret = \"a hidden secret of thirty-two bytes\"}]",
+            "jwks = \"https://corp.test/keys\"",
+        );
+        let table = Table::compile(Document::read(&published).unwrap()).unwrap();
+        let (url, headers) = ("http://a.test/x".to_owned(), vec![token("a", "staff")]);
+        let answer = Question { url, method: get(), headers, from: loopback() }.explain(&table, 7);
+        assert_eq!(
+            answer.outcome,
+            "a token of an issuer whose keys balancers fetch: it is not looked at here"
+        );
     }
 }

@@ -58,7 +58,7 @@ pub enum By {
     Address,
     /// Those of one consumer.
     Consumer,
-    /// All of the route.
+    /// All of the route; of a limit that is shared, of all routes that take it.
     Route,
 }
 
@@ -125,6 +125,8 @@ pub struct Limit {
     pub burst: u32,
     pub by: By,
     pub scope: Scope,
+    /// Several routes may have it, which count together.
+    pub is_shared: bool,
 }
 
 /// A request that was let in.
@@ -201,15 +203,21 @@ impl Limit {
         tat.max(now.saturating_add(owed.min(most)))
     }
 
+    /// What is to be remembered once it is heard that so many ticks are owed by a limit with that step: the more of that and
+    /// of what is known, and no more than can be right.
+    pub fn owe_at_least(&self, tat: u64, now: u64, owed: u64, step: u64) -> u64 {
+        tat.max(self.rescaled(now.saturating_add(owed), now, step))
+    }
+
     /// What may be owed at most: what all balancers may let in before they hear of one another.
     fn most_owed(&self) -> u64 {
         self.depth().saturating_mul(OTHERS_MAX).saturating_add(OWED_S_MAX * TICKS_PER_S)
     }
 
-    /// What tells it from others at all balancers and over changes: whose it is, by what and per what it counts. Of a
-    /// route there is one such limit. What else it says may change, and who owes goes on to owe.
-    pub fn id(&self, route: &str) -> u64 {
-        digest_begin(format!("{route}\n{}", self.name()).as_bytes())
+    /// What tells it from others at all balancers and over changes: whose requests it counts (a route by its name), by what
+    /// and per what. Of those there is one such limit. What else it says may change, and who owes goes on to owe.
+    pub fn id(&self, counted: &str) -> u64 {
+        digest_begin(format!("{counted}\n{}", self.name()).as_bytes())
     }
 
     /// What it is called in answers: of those of a route, no two are called the same.
@@ -230,8 +238,11 @@ impl Limit {
 
 impl fmt::Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { rate, per, burst, by, scope } = self;
+        let Self { rate, per, burst, by, scope, is_shared } = self;
         write!(f, "{rate} per {per}, {burst} at once, by {}", by.word())?;
+        if *is_shared {
+            f.write_str(", for all routes that take it together")?;
+        }
         match scope {
             Scope::Balancer => f.write_str(", at each balancer"),
             Scope::Cluster => Ok(()),

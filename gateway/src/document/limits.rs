@@ -1,21 +1,17 @@
-//! What a route says of how often it may be asked.
+//! What is said of how often routes may be asked.
 
 use crate::fault::Faults;
 use crate::limit::{BURST_MAX, By, Limit, Per, RATE_MAX, REFILL_S_MAX, Scope};
 use crate::reader::Spot;
 
-/// Most limits of a route.
+/// Most limits of a route, a service or the defaults.
 pub const LIMITS_MAX: usize = 4;
 
-/// `has_auth`: the route knows who asks.
-pub(super) fn read(spot: &Spot<'_>, has_auth: bool, faults: &mut Faults) -> Vec<Limit> {
+/// `are_shared`: more than one route may take them, and they count together unless it is said otherwise.
+pub(super) fn read(spot: &Spot<'_>, are_shared: bool, faults: &mut Faults) -> Vec<Limit> {
     let mut limits: Vec<Limit> = Vec::new();
     for spot in spot.some_items(LIMITS_MAX, faults) {
-        let Some(limit) = limit(&spot, faults) else { continue };
-        if limit.by == By::Consumer && !has_auth {
-            faults
-                .add(&spot.pointer, "nobody is asked who it is: a limit by consumer is for routes with auth");
-        }
+        let Some(limit) = limit(&spot, are_shared, faults) else { continue };
         if limits.iter().any(|it| (it.by, it.per) == (limit.by, limit.per)) {
             let fault = format!("there is a limit by {} per {} already", limit.by.word(), limit.per);
             faults.add(&spot.pointer, fault);
@@ -25,7 +21,7 @@ pub(super) fn read(spot: &Spot<'_>, has_auth: bool, faults: &mut Faults) -> Vec<
     limits
 }
 
-fn limit(spot: &Spot<'_>, faults: &mut Faults) -> Option<Limit> {
+fn limit(spot: &Spot<'_>, are_shared: bool, faults: &mut Faults) -> Option<Limit> {
     let mut fields = spot.fields(faults)?;
     let [rate, per, by] = ["rate", "per", "by"].map(|name| {
         let field = fields.take(name);
@@ -35,11 +31,14 @@ fn limit(spot: &Spot<'_>, faults: &mut Faults) -> Option<Limit> {
         field
     });
     let (burst, scope) = (fields.take("burst"), fields.take("scope"));
+    // A route's own is shared with nobody: there it is no field.
+    let shared = are_shared.then(|| fields.take("shared")).flatten();
     fields.end(faults);
     let rate = rate.and_then(|it| it.whole(1..=RATE_MAX, faults));
     let per = per.and_then(|it| it.word(&Per::WORDS, faults));
     let by = by.and_then(|it| it.word(&By::WORDS, faults));
     let scope = scope.map(|it| it.word(&Scope::WORDS, faults));
+    let is_shared = shared.and_then(|it| it.switch(faults)).unwrap_or(are_shared);
     let given = burst.as_ref().map(|it| it.whole(1..=BURST_MAX, faults));
     let (rate, per, by) = (rate?, per?, by?);
     let burst_count = match given {
@@ -55,5 +54,5 @@ fn limit(spot: &Spot<'_>, faults: &mut Faults) -> Option<Limit> {
         let most = u64::from(rate) * REFILL_S_MAX / per.seconds();
         faults.add(&pointer, format!("a burst is no more than what comes in within a day, here {most}"));
     }
-    Some(Limit { rate, per, burst: burst_count, by, scope })
+    Some(Limit { rate, per, burst: burst_count, by, scope, is_shared })
 }

@@ -2,21 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use skep_base::network::Network;
-use skep_base::settings::values;
-
-use super::auth;
-use super::limits;
+use super::NOTE_BYTES_MAX;
+use super::edits::pairs;
 use super::methods::{self, METHODS_MAX};
-use super::origins;
 use super::service::{SKEP, Service};
-use crate::auth::jwt::Issuer;
-use crate::cors::{self, Cors};
+use super::stated::{Origin, Stated, StatedAt};
+use crate::cors::Cors;
 use crate::fault::Faults;
-use crate::fields::{self, Edits, is_same};
+use crate::fields::Edits;
 use crate::host::{self, HostPattern};
+use crate::limit::Limit;
 use crate::path::{self, PathPattern};
-use crate::policy::{Addresses, Maintenance, Policies, Redirect};
+use crate::policy::{Policies, Redirect};
 use crate::reader::{Fields, Spot};
 
 /// Most hosts, methods and header fields that a route is for, and services that it goes to.
@@ -25,13 +22,6 @@ const HEADERS_MAX: usize = 16;
 const SERVICES_MAX: usize = 16;
 /// Most that a service may weigh among the others of a route.
 const WEIGHT_MAX: u32 = 10_000;
-/// Most networks in a list, and fields that are edited.
-const NETWORKS_MAX: usize = 1024;
-const EDITS_MAX: usize = 32;
-/// Largest body that a route may admit, in bytes.
-const BODY_BYTES_LIMIT: u64 = 1 << 40;
-/// Longest wait that may be told.
-const RETRY_AFTER_S_MAX: u32 = 7 * 24 * 3600;
 
 /// What is done with the requests that it is for.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,6 +34,8 @@ pub struct Route {
     pub request: Edits,
     pub response: Edits,
     pub cors: Option<Cors>,
+    /// Where each policy comes from that is stated anywhere.
+    pub from: Vec<Origin>,
 }
 
 /// Which requests a route is for: what is not said may be anything.
@@ -52,6 +44,8 @@ pub struct Match {
     /// None: any.
     pub hosts: Vec<HostPattern>,
     pub path: PathPattern,
+    /// The path is as it came: it is the route's to the letter, and is sent so.
+    pub is_raw: bool,
     /// None: any.
     pub methods: Vec<String>,
     /// Names and values that must all be there, in order.
@@ -69,12 +63,13 @@ pub enum To {
 impl Default for Match {
     fn default() -> Self {
         let path = PathPattern::Prefix(String::new());
-        Self { hosts: Vec::new(), path, methods: Vec::new(), headers: Vec::new() }
+        Self { hosts: Vec::new(), path, is_raw: false, methods: Vec::new(), headers: Vec::new() }
     }
 }
 
 impl Route {
-    pub(super) fn read(spot: &Spot<'_>, faults: &mut Faults) -> Self {
+    /// One, and what it states of policies: it has none yet.
+    pub(super) fn read(spot: &Spot<'_>, faults: &mut Faults) -> (Self, Stated) {
         let mut route = Self {
             matches: Match::default(),
             to: To::Services(Vec::new()),
@@ -83,8 +78,9 @@ impl Route {
             request: Edits::default(),
             response: Edits::default(),
             cors: None,
+            from: Vec::new(),
         };
-        let Some(mut fields) = spot.fields(faults) else { return route };
+        let Some(mut fields) = spot.fields(faults) else { return (route, Stated::default()) };
         if let Some(matches) = fields.take("match") {
             route.matches = Match::read(&matches, faults);
         }
@@ -95,29 +91,29 @@ impl Route {
                 faults.add(&strip.pointer, "what is matched exactly has nothing below it");
             }
         }
-        let edits = |it: &Spot<'_>, faults: &mut Faults| edits(it, faults).unwrap_or_default();
-        if let Some(it) = fields.take("request_headers") {
-            route.request = edits_of_request(&it, faults).unwrap_or_default();
-            let of_consumers =
-                route.request.added().find(|(name, _)| fields::is_of_consumers(name.as_bytes()));
-            if let Some((name, _)) = of_consumers {
-                let fault =
-                    format!("{name} says who was authenticated: that is for the balancer alone to say");
-                faults.add(&it.pointer, fault);
-            }
+        let stated = Stated::read(&mut fields, false, faults);
+        super::take_source(&mut fields, faults);
+        if let Some(it) = fields.take("kong") {
+            it.note(NOTE_BYTES_MAX, faults);
         }
-        if let Some(it) = fields.take("response_headers") {
-            route.response = edits(&it, faults);
-        }
-        if let Some(it) = fields.take("cors") {
-            route.cors = origins::read(&it, faults);
-            if let Some((name, _)) = route.response.added().find(|(name, _)| cors::is_ours(name)) {
-                faults.add(&it.pointer, format!("{name} is what this says: response_headers must not"));
-            }
-        }
-        route.policies = policies(&mut fields, faults);
         fields.end(faults);
-        route
+        (route, stated)
+    }
+
+    /// Where it has a policy from, if that is stated anywhere.
+    pub fn stated_at(&self, policy: &str) -> Option<&StatedAt> {
+        self.from.iter().find(|it| it.policy == policy).map(|it| &it.at)
+    }
+
+    /// Whose requests a limit of it counts together: those of the object that states it, or those of this route, which
+    /// has this name.
+    pub fn counted(&self, limit: &Limit, name: &str) -> String {
+        match self.stated_at("limits").filter(|_| limit.is_shared) {
+            Some(StatedAt::Service(service)) => format!("services/{service}"),
+            // No route has such a name.
+            Some(StatedAt::Defaults) => "/defaults".to_owned(),
+            Some(StatedAt::Route) | None => name.to_owned(),
+        }
     }
 
     /// Whether requests may go to that service.
@@ -134,30 +130,6 @@ impl Route {
         let To::Services(to) = &self.to else { return };
         for (name, _) in to.iter().filter(|(name, _)| name != SKEP && !services.contains_key(name)) {
             faults.clash(pointer, format!("there is no service {name:?}"));
-        }
-    }
-
-    /// Each is there, and a token is of one of them at most.
-    pub(super) fn check_issuers(
-        &self,
-        issuers: &BTreeMap<String, Issuer>,
-        pointer: &str,
-        faults: &mut Faults,
-    ) {
-        let tokens = self.policies.auth.as_ref().and_then(|it| it.tokens.as_ref());
-        let mut known = BTreeMap::new();
-        for name in tokens.iter().flat_map(|it| &it.issuers) {
-            match issuers.get(name) {
-                None => faults.clash(pointer, format!("there is no issuer {name:?}")),
-                Some(issuer) => {
-                    if let Some(other) = known.insert(&issuer.iss, name) {
-                        let fault = format!(
-                            "the tokens of the issuers {other:?} and {name:?} are not told apart: they have one iss"
-                        );
-                        faults.clash(pointer, fault);
-                    }
-                }
-            }
         }
     }
 }
@@ -183,6 +155,7 @@ impl Match {
         if let Some(path) = exact.or(prefix) {
             matches.path = path;
         }
+        matches.is_raw = fields.take("raw").and_then(|it| it.switch(faults)).unwrap_or_default();
         if let Some(methods) = fields.take("methods") {
             let items = methods.some_items(METHODS_MAX, faults);
             matches.methods = items.iter().filter_map(|it| it.read(methods::read, faults)).collect();
@@ -198,27 +171,6 @@ impl Match {
         fields.end(faults);
         matches
     }
-}
-
-/// Names of fields with one value each.
-fn pairs(spot: &Spot<'_>, most: usize, faults: &mut Faults) -> Vec<(String, String)> {
-    let members = spot.members(faults);
-    if members.len() > most {
-        faults.add(&spot.pointer, format!("{} fields are too many: at most {most}", members.len()));
-        return Vec::new();
-    }
-    let mut pairs: Vec<(String, String)> = Vec::new();
-    for (name, spot) in members {
-        match (fields::name(name), spot.read(fields::value, faults)) {
-            (Err(fault), _) => faults.add(&spot.pointer, fault),
-            (Ok(name), Some(_)) if pairs.iter().any(|(other, _)| is_same(name.as_bytes(), other)) => {
-                faults.add(&spot.pointer, "this name stands here in another spelling, too");
-            }
-            (Ok(name), Some(value)) => pairs.push((name, value)),
-            (Ok(_), None) => {}
-        }
-    }
-    pairs
 }
 
 fn to(fields: &mut Fields<'_>, faults: &mut Faults) -> To {
@@ -285,85 +237,4 @@ fn place(text: &str) -> Result<String, String> {
         return Ok(text.to_owned());
     }
     Err(format!("{text:?} is no path: expected as in /new or /new?from=old"))
-}
-
-fn edits(spot: &Spot<'_>, faults: &mut Faults) -> Option<Edits> {
-    let mut fields = spot.fields(faults)?;
-    let mut pairs_of = |name: &str, faults: &mut Faults| {
-        fields.take(name).map(|it| pairs(&it, EDITS_MAX, faults)).unwrap_or_default()
-    };
-    let (set, add) = (pairs_of("set", faults), pairs_of("add", faults));
-    let remove = fields.take("remove").map(|it| it.items(EDITS_MAX, faults)).unwrap_or_default();
-    let remove: Vec<String> = remove.iter().filter_map(|it| it.read(fields::name, faults)).collect();
-    fields.end(faults);
-    let edits = Edits { remove, set, add };
-    let twice = edits.set.iter().find(|(name, _)| {
-        let is_it = |other: &String| is_same(name.as_bytes(), other);
-        edits.remove.iter().any(is_it) || edits.add.iter().any(|(other, _)| is_it(other))
-    });
-    if let Some((name, _)) = twice {
-        faults.add(&spot.pointer, format!("{name} is set, and added or removed as well"));
-    }
-    Some(edits)
-}
-
-/// Those of a request. By its key the balancer knows whether a request may be repeated: the one that is sent has to be
-/// the one that came.
-fn edits_of_request(spot: &Spot<'_>, faults: &mut Faults) -> Option<Edits> {
-    const KEY: &str = "idempotency-key";
-    let edits = edits(spot, faults)?;
-    let mut names = edits.remove.iter().chain(edits.set.iter().chain(&edits.add).map(|(name, _)| name));
-    if names.any(|name| is_same(name.as_bytes(), KEY)) {
-        faults.add(&spot.pointer, format!("{KEY} says whether a request may be repeated: it is not edited"));
-    }
-    Some(edits)
-}
-
-fn networks(spot: &Spot<'_>, faults: &mut Faults) -> Vec<Network> {
-    let network = |text: &str| {
-        let fault = || format!("{text:?} is not a network: expected IP or IP/BITS, as in 10.0.0.0/8");
-        Network::parse(text).ok_or_else(fault)
-    };
-    let items = spot.some_items(NETWORKS_MAX, faults);
-    items.iter().filter_map(|it| it.read(network, faults)).collect()
-}
-
-fn policies(fields: &mut Fields<'_>, faults: &mut Faults) -> Policies {
-    let mut policies = Policies::default();
-    if let Some(it) = fields.take("maintenance") {
-        policies.maintenance = maintenance(&it, faults);
-    }
-    if let Some(it) = fields.take("https_only") {
-        policies.https_only = it.switch(faults).unwrap_or_default();
-    }
-    if let Some(mut lists) = fields.take("addresses").and_then(|it| it.fields(faults)) {
-        let allow = lists.take("allow").map(|it| networks(&it, faults)).unwrap_or_default();
-        let deny = lists.take("deny").map(|it| networks(&it, faults)).unwrap_or_default();
-        if allow.is_empty() && deny.is_empty() {
-            faults.add(&lists.pointer, "there is neither \"allow\" nor \"deny\"");
-        }
-        lists.end(faults);
-        policies.addresses = Addresses { allow, deny };
-    }
-    let auth = fields.take("auth");
-    let has_auth = auth.is_some();
-    policies.auth = auth.and_then(|it| auth::read(&it, faults));
-    if let Some(it) = fields.take("limits") {
-        policies.limits = limits::read(&it, has_auth, faults);
-    }
-    let size = |text: &str| values::size(text, BODY_BYTES_LIMIT);
-    policies.body_bytes_max = fields.take("max_body").and_then(|it| it.read(size, faults));
-    policies
-}
-
-/// `true`, or an object that says more.
-fn maintenance(spot: &Spot<'_>, faults: &mut Faults) -> Option<Maintenance> {
-    if spot.is_switch() {
-        return spot.switch(faults)?.then(Maintenance::default);
-    }
-    let mut fields = spot.fields(faults)?;
-    let retry_after_s = fields.take("retry_after_s").and_then(|it| it.whole(1..=RETRY_AFTER_S_MAX, faults));
-    let allow = fields.take("allow").map(|it| networks(&it, faults)).unwrap_or_default();
-    fields.end(faults);
-    Some(Maintenance { retry_after_s, allow })
 }

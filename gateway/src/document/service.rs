@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use skep_base::settings::values;
 
+use super::stated::Stated;
 use super::target::Target;
 use super::tls::Tls;
 use crate::fault::Faults;
@@ -69,9 +70,10 @@ impl Default for Probe {
 }
 
 impl Service {
-    pub(super) fn read(spot: &Spot<'_>, faults: &mut Faults) -> Self {
+    /// One, and what it states of policies, for routes that lead there.
+    pub(super) fn read(spot: &Spot<'_>, faults: &mut Faults) -> (Self, Stated) {
         let mut service = Self::default();
-        let Some(mut fields) = spot.fields(faults) else { return service };
+        let Some(mut fields) = spot.fields(faults) else { return (service, Stated::default()) };
         let tls = fields.take("tls");
         match fields.take("urls") {
             Some(urls) => {
@@ -102,8 +104,10 @@ impl Service {
         service.queue_max = fields.take("max_queue").and_then(|it| it.whole(1..=COUNT_MAX, faults));
         let timeout = |text: &str| values::duration_up_to(text, TIMEOUT_MAX);
         service.timeout = fields.take("timeout").and_then(|it| it.read(timeout, faults));
+        let stated = Stated::read(&mut fields, true, faults);
+        super::take_source(&mut fields, faults);
         fields.end(faults);
-        service
+        (service, stated)
     }
 
     /// The `Host` that its servers are asked for, where that is not the client's.

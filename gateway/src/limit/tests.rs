@@ -3,7 +3,7 @@
 use super::*;
 
 const fn limit(rate: u32, per: Per, burst: u32) -> Limit {
-    Limit { rate, per, burst, by: By::Route, scope: Scope::Cluster }
+    Limit { rate, per, burst, by: By::Route, scope: Scope::Cluster, is_shared: false }
 }
 
 const ALL: [Limit; 7] = [
@@ -192,6 +192,25 @@ fn who_owes_by_what_a_limit_said_before_owes_as_many_requests_by_what_it_says() 
     // No more than anybody may owe.
     assert!(seconds(fast.rescaled(u64::MAX, 9, 1)) <= 5 + 16);
     assert_eq!(fast.rescaled(3, 9, slow.step()), 9);
+}
+
+#[test]
+fn what_another_run_says_is_owed_is_owed_once_however_often_it_says_so() {
+    let limit = limit(1, Per::Hour, 24);
+    let step = limit.step();
+    let tat = limit.owe_at_least(0, 9, 24 * step, step);
+    assert_eq!(limit.take(tat, 9), Err(step));
+    assert_eq!(limit.owe_at_least(tat, 9, 24 * step, step), tat);
+    assert_eq!(limit.owe_at_least(tat, 9, 3 * step, step), tat, "the more of both");
+    // As many requests, by a limit that said something else.
+    assert_eq!(limit.owe_at_least(0, 9, 3, 1), 9 + 3 * step);
+    // No more than anybody may owe, whoever says so.
+    let most = limit.owe(0, 9, u32::MAX);
+    for (owed, step) in [(u64::MAX, 1), (u64::MAX, 0), (u64::MAX, step), (limit.depth() * 17, step)] {
+        assert_eq!(limit.owe_at_least(0, 9, owed, step), most, "{owed} {step}");
+    }
+    assert_eq!(limit.owe_at_least(0, u64::MAX, u64::MAX, 1), u64::MAX);
+    assert_eq!(limit.owe_at_least(0, 9, 1, u64::MAX), 9);
 }
 
 #[test]
