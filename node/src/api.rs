@@ -12,7 +12,7 @@ mod overview;
 mod public;
 mod shared;
 
-pub use admin::admin_app;
+pub use admin::{Tokens, admin_app};
 pub use node::{AdminApi, NodeAdmin};
 pub use public::{PublicLimits, public_app};
 

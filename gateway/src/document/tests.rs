@@ -86,9 +86,30 @@ fn all_that_there_is_can_be_said() {
     assert_eq!(
         route.policies.limits,
         [
-            Limit { rate: 100, per: Per::Second, burst: 200, by: By::Address, scope: Scope::Balancer },
-            Limit { rate: 1000, per: Per::Hour, burst: 1, by: By::Consumer, scope: Scope::Cluster },
-            Limit { rate: 90, per: Per::Minute, burst: 2, by: By::Route, scope: Scope::Cluster },
+            Limit {
+                rate: 100,
+                per: Per::Second,
+                burst: 200,
+                by: By::Address,
+                scope: Scope::Balancer,
+                is_shared: false
+            },
+            Limit {
+                rate: 1000,
+                per: Per::Hour,
+                burst: 1,
+                by: By::Consumer,
+                scope: Scope::Cluster,
+                is_shared: false
+            },
+            Limit {
+                rate: 90,
+                per: Per::Minute,
+                burst: 2,
+                by: By::Route,
+                scope: Scope::Cluster,
+                is_shared: false
+            },
         ]
     );
     let alice = &document.consumers["alice"];
@@ -372,4 +393,20 @@ fn a_document_has_so_many_bytes_and_objects_and_no_more() {
     assert_eq!(pointers(&format!("[consumers.c]\n[routes]\n{}", routes(OBJECTS_MAX))), [""]);
     let wrong: String = (0..2 * FAULTS_MAX).map(|n| format!("f{n} = 1\n")).collect();
     assert_eq!(faults(&wrong).len(), FAULTS_MAX);
+}
+
+#[test]
+fn a_note_is_an_object_of_bounded_length_and_says_nothing_of_requests() {
+    let document = |note: &str| {
+        format!(
+            "{{\"consumers\":{{\"c\":{{\"kong\":{note}}}}},\"routes\":{{\"r\":{{\"service\":\"skep\",\"kong\":{note}}}}}}}"
+        )
+    };
+    let bare =
+        Document::read("{\"consumers\":{\"c\":{}},\"routes\":{\"r\":{\"service\":\"skep\"}}}").unwrap();
+    assert_eq!(Document::read(&document("{\"api\":{\"x\":[1,null]}}")).unwrap(), bare);
+    let long = format!("{{\"a\":\"{}\"}}", "x".repeat(NOTE_BYTES_MAX));
+    for note in ["7", "[]", "null", &long] {
+        assert_eq!(pointers(&document(note)), ["/routes/r/kong", "/consumers/c/kong"], "{note:.20}");
+    }
 }

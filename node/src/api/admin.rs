@@ -16,12 +16,15 @@
 //! | `POST /transfer-leader` `{"to": id or null}` | `{"leader": id}` |
 //! | `POST /force-leave` `{"id": id}` | `{"removed": id}` |
 //! | `DELETE /messages/{digest}` with the operators' token | `{"removed": seq}` |
-//! | `GET /gateway`, `GET /gateway/{kind}/{name}` with the operators' token | the gateway's document, or an object of it; `ETag` is its revision |
-//! | `PUT /gateway` with `If-Match` and the token | `{"lineage","revision","added","changed","removed"}`; with `?dry-run` what it would come to |
-//! | `PUT`, `DELETE /gateway/{kind}/{name}` with the token | the same |
-//! | `GET /gateway/history` with the token | `{"lineage","revision","revisions":[{"revision","time","source","bytes"}]}`, the newest first |
-//! | `POST /gateway/rollback` `{"revision": n}` with the token | the same as of a `PUT` |
-//! | `POST /gateway/explain` `{"url","method","headers","from"}` with the token | `{"route","auth","consumer","outcome","sent"}` |
+//! | `GET /gateway` for `text/html` | the page of the gateway; what it loads is below `/assets/` |
+//! | `GET /gateway`, `GET /gateway/{kind}/{name}` with the operators' or the gateway's token | the gateway's document, or an object of it; `ETag` is its revision |
+//! | `PUT /gateway` with `If-Match` and one of these tokens | `{"lineage","revision","added","changed","removed"}`; with `?dry-run` what it would come to |
+//! | `PUT`, `DELETE /gateway/{kind}/{name}` with one of these tokens | the same; with `?source=NAME` it deletes what is that source's, with `?take=true` either is also of another's |
+//! | `GET`, `PUT /gateway/sources/{source}` with one of these tokens | the objects of a source; the same, and what it had else is taken out |
+//! | `GET /gateway/seen` with the operators' token | what the page shows: the document in short, the balancers, and what they do |
+//! | `GET /gateway/history` with the operators' token | `{"lineage","revision","revisions":[{"revision","time","source","bytes"}]}`, the newest first |
+//! | `POST /gateway/rollback` `{"revision": n}` with the operators' token | the same as of a `PUT` |
+//! | `POST /gateway/explain` `{"url","method","headers","from"}` with the operators' token | `{"route","auth","consumer","limits","policies","outcome","sent"}` |
 //! | `GET /snapshot` | a snapshot file |
 //! | `POST /snapshot` with a snapshot file | `{"messages": count}` |
 //!
@@ -45,10 +48,11 @@ use http::HeaderMap;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use serde::{Deserialize, Serialize};
 use skep_base::id::NodeId;
-use skep_console::token::OperatorToken;
+use skep_console::token::{GatewayToken, OperatorToken};
 use skep_console::{answer, browser};
 use skep_raft::wire::TimeMend;
 
+use super::assets;
 use super::node::AdminApi;
 use super::public::{method_not_allowed, not_found};
 use crate::http::account::Account;
@@ -79,12 +83,21 @@ struct Admin<A> {
     account: Account,
 }
 
+/// Who may do what is not for everybody who reaches the admin address.
+#[derive(Debug, Clone, Default)]
+pub struct Tokens {
+    pub operators: OperatorToken,
+    /// For the gateway's document alone.
+    pub gateway: GatewayToken,
+}
+
 /// The admin API over `api`.
-pub fn admin_app<A: AdminApi>(api: A, token: OperatorToken, metrics: &Metrics) -> App {
+pub fn admin_app<A: AdminApi>(api: A, tokens: Tokens, metrics: &Metrics) -> App {
     let (node_id, account) = (api.node_id(), Account::new(REQUESTS_BYTES_MAX));
     let tasks = oversee::admin_routes(api.tasks(), account.clone());
     let schedules = schedules::admin_routes(api.tasks());
-    let gateway = gateway::admin_routes(api.tasks(), token.clone());
+    let Tokens { operators: token, gateway } = tokens;
+    let gateway = gateway::admin_routes(api.tasks(), token.clone(), gateway, assets::gateway_page);
     let router = Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz::<A>))
@@ -102,6 +115,7 @@ pub fn admin_app<A: AdminApi>(api: A, token: OperatorToken, metrics: &Metrics) -
         .merge(tasks)
         .merge(schedules)
         .merge(gateway)
+        .merge(assets::admin_routes())
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed);
     let guard = Guard::Operators { own_names: browser::own_names(), open: &OPEN };

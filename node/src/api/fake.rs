@@ -1,5 +1,6 @@
 //! A node in memory, for tests of the APIs and of their clients.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use tokio::sync::{Semaphore, watch};
 
 use super::node::{AdminApi, Chunks};
 use crate::kinds::served::{MessageApi, TaskApi};
+use crate::service::figures::Heard;
 use crate::service::list::{self, Filter};
 use crate::service::operator::{OperatorError, PeerProgress};
 use crate::service::tasks::{HeardWorker, Word};
@@ -60,6 +62,8 @@ pub struct State {
     pub gone: Vec<Digest>,
     pub tasks: Tasks,
     pub gateway: Gateway,
+    /// What balancers say of what they do.
+    pub figures: HashMap<NodeId, Heard>,
     pub schedules: Schedules,
     /// What workers said that they hold.
     pub beats: Vec<u64>,

@@ -22,6 +22,7 @@ use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
+use skep_console::token::GatewayToken;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -39,6 +40,7 @@ const MAX_BODY: usize = 1024;
 const FOO: &str = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae";
 /// The operators' token.
 const TOKEN: &str = "a-token-of-16-and-more";
+const GATEWAY_TOKEN: &str = "a-token-for-the-gateway-alone";
 const ABSENT: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
 /// A served API, its fake node, and the way to stop it.
@@ -77,7 +79,9 @@ fn clients() -> PublicLimits {
 
 async fn admin() -> Served {
     serve_app(ServeLimits::default(), |fake, metrics| {
-        admin_app(fake, OperatorToken::new(Some(TOKEN)), metrics)
+        let operators = OperatorToken::new(Some(TOKEN));
+        let gateway = GatewayToken::new(Some(GATEWAY_TOKEN));
+        admin_app(fake, Tokens { operators, gateway }, metrics)
     })
     .await
 }

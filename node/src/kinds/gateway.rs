@@ -6,16 +6,22 @@
 
 mod admin;
 mod change;
+mod described;
 mod followed;
 mod refused;
+mod seen;
 mod watch;
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
 
+use axum::response::Response;
 use bytes::Bytes;
+use http::HeaderMap;
 use http::header::HeaderValue;
 use serde::Serialize;
+use skep_base::id::NodeId;
 use skep_gateway::Kept;
 use skep_gateway::kept::Difference;
 use skep_members::gossip::View;
@@ -23,8 +29,10 @@ use skep_state::gateway::{GatewayOutcome, Revision};
 use skep_state::kinds::gateway::Gateway;
 use tokio::sync::watch as channel;
 
+use crate::http::encode::time_rfc3339;
 use crate::http::problem::{Problem, ProblemKind};
 use crate::kinds::served::MessageApi;
+use crate::service::figures::Heard;
 use crate::service::{Service, ServiceError};
 
 pub(crate) use admin::admin_routes;
@@ -32,6 +40,9 @@ use followed::Followed;
 #[cfg(test)]
 pub(crate) use watch::WATCHES_MAX;
 pub(crate) use watch::{Watches, routes};
+
+/// The page of the gateway.
+pub(crate) type Page = fn(&HeaderMap) -> Result<Response, Problem>;
 
 /// The gateway's view of the node. A dropped future of a change may still take effect.
 pub trait GatewayApi: MessageApi {
@@ -41,6 +52,8 @@ pub trait GatewayApi: MessageApi {
     fn newest_gateway(&self) -> channel::Receiver<Option<Revision>>;
     /// Who is there, of whom balancers say where they stand.
     fn members(&self) -> channel::Receiver<Arc<View>>;
+    /// What balancers do, as they say when they are asked now.
+    fn figures(&self) -> impl Future<Output = HashMap<NodeId, Heard>> + Send;
     /// Makes a document the newest, where what is expected still is.
     fn set_gateway(
         &self,
@@ -59,6 +72,9 @@ impl GatewayApi for Service {
     }
     fn members(&self) -> channel::Receiver<Arc<View>> {
         Service::members(self)
+    }
+    fn figures(&self) -> impl Future<Output = HashMap<NodeId, Heard>> + Send {
+        Service::figures(self)
     }
     fn set_gateway(
         &self,
@@ -94,6 +110,12 @@ fn unreadable() -> Problem {
     let detail =
         "the document that is kept is none that this version can read: put a whole one, or go back to one";
     Problem::new(ProblemKind::OperationFailed, detail)
+}
+
+fn rfc3339(time_ms: u64) -> String {
+    let mut time = Vec::new();
+    time_rfc3339(time_ms, &mut time);
+    String::from_utf8_lossy(&time).into_owned()
 }
 
 /// The entity tag of a revision.

@@ -1,9 +1,10 @@
 //! The gateway's document: looked at, compared and set.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use skep_base::id::RequestId;
+use skep_base::id::{NodeId, RequestId};
 use skep_members::gossip::View;
 use skep_state::command::{Op, OpOutcome};
 use skep_state::gateway::{GatewayOp, GatewayOutcome, Revision};
@@ -11,6 +12,7 @@ use skep_state::kinds::gateway::Gateway;
 use skep_state::level::Level;
 use tokio::sync::watch;
 
+use super::figures::Heard;
 use super::{Service, ServiceError, unexpected};
 
 /// A lineage of its own, for a cluster that has none or another past.
@@ -32,6 +34,16 @@ impl Service {
     /// Who is there, as gossip shows it.
     pub fn members(&self) -> watch::Receiver<Arc<View>> {
         self.0.status.gossip.view()
+    }
+
+    /// What balancers do, as they say when they are asked now.
+    pub async fn figures(&self) -> HashMap<NodeId, Heard> {
+        self.0.figures.look().await
+    }
+
+    /// Hears what they say, for as long as there is gossip.
+    pub async fn hear_balancers(self) {
+        self.0.figures.hear().await;
     }
 
     /// Makes a document the newest, where what is expected still is. Whether it is one, who calls has looked.

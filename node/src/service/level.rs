@@ -55,38 +55,21 @@ pub fn all_read(
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use skep_base::id::ClusterId;
-    use skep_members::gossip::{NodeState, PeerRecord, RaftRole};
+    use skep_members::gossip::PeerRecord;
 
     use super::*;
+    use crate::service::peers;
 
     const OURS: Option<ClusterId> = Some(ClusterId(7));
 
     fn record(id: u64, cluster: Option<ClusterId>, protocol: (u16, u16)) -> PeerRecord {
-        PeerRecord {
-            id: NodeId(id),
-            program: Program::Node,
-            state: NodeState::Ready,
-            cluster,
-            peer: "127.0.0.1:7400".parse().unwrap(),
-            http: None,
-            admin: None,
-            version: format!("0.{}.0", protocol.1),
-            protocol,
-            expect: 3,
-            raft: RaftRole::None,
-            leader: None,
-            term: 1,
-            gateway: None,
-            generation: 1,
-        }
+        let version = format!("0.{}.0", protocol.1);
+        PeerRecord { cluster, version, protocol, ..peers::member(id, Program::Node) }
     }
 
     fn view(live: Vec<PeerRecord>) -> View {
-        let me = record(1, OURS, (1, 3));
-        View { me, live, dead: Vec::new(), settled_since: Instant::now(), trusted: true }
+        peers::view(record(1, OURS, (1, 3)), live)
     }
 
     #[test]

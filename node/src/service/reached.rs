@@ -164,7 +164,14 @@ mod tests {
 
     fn view(live: Vec<PeerRecord>) -> View {
         let settled_since = std::time::Instant::now();
-        View { me: record(1, 3), live, dead: Vec::new(), settled_since, trusted: true }
+        View {
+            me: record(1, 3),
+            live,
+            dead: Vec::new(),
+            settled_since,
+            trusted: true,
+            proved: Default::default(),
+        }
     }
 
     #[test]

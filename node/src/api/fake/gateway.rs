@@ -19,6 +19,10 @@ impl GatewayApi for Fake {
         self.members.subscribe()
     }
 
+    async fn figures(&self) -> HashMap<NodeId, Heard> {
+        self.state.lock().unwrap().figures.clone()
+    }
+
     async fn set_gateway(
         &self,
         expect: Option<Revision>,
@@ -60,5 +64,6 @@ pub fn alone() -> View {
         gateway: None,
         generation: 1,
     };
-    View { me, live: Vec::new(), dead: Vec::new(), settled_since: std::time::Instant::now(), trusted: true }
+    let settled_since = std::time::Instant::now();
+    View { me, live: vec![], dead: vec![], settled_since, trusted: true, proved: Default::default() }
 }

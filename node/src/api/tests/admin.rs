@@ -171,8 +171,7 @@ async fn a_message_is_removed_with_the_operators_token_alone_and_is_gone_then() 
 #[tokio::test]
 async fn without_a_token_nobody_is_an_operator() {
     let served =
-        serve_app(ServeLimits::default(), |fake, metrics| admin_app(fake, OperatorToken::default(), metrics))
-            .await;
+        serve_app(ServeLimits::default(), |fake, metrics| admin_app(fake, Tokens::default(), metrics)).await;
     let headers = [("authorization", "Bearer any-token-at-all")];
     let answer = served.ask(Method::DELETE, &format!("/messages/{FOO}"), &headers, b"").await;
     answer.is_problem(ProblemKind::NoOperators);

@@ -1,5 +1,8 @@
 //! The gateway's document on the admin address, and the watch of it on the public one.
 
+mod page;
+mod sources;
+
 use super::*;
 use crate::kinds::gateway::GatewayApi as _;
 use crate::service::ServiceError;
@@ -163,7 +166,8 @@ async fn a_request_is_explained_by_the_document_that_is_kept() {
     let answer =
         served.change(Method::POST, "/gateway/explain", &[], r#"{"url":"http://x/read/1"}"#).await.json();
     let expected = serde_json::json!({
-        "route": "read", "auth": null, "consumer": null, "limits": [], "outcome": "reader", "sent": "/read/1"
+        "route": "read", "auth": null, "consumer": null, "limits": [], "policies": [], "outcome": "reader",
+        "sent": "/read/1"
     });
     assert_eq!(answer, expected);
     let unclear = served.change(Method::POST, "/gateway/explain", &[], r#"{"uri":"http://x/read/1"}"#).await;
@@ -256,6 +260,39 @@ async fn keys_go_in_and_what_is_kept_of_them_comes_out() {
     assert!(!text(&wrong).contains(key), "{}", text(&wrong));
     let gone = served.change(Method::POST, "/gateway/rollback", &[], r#"{"revision":1}"#).await;
     assert_eq!((gone.status.as_u16(), &*tag), (200, &*format!("\"{:032x}.1\"", 0xab)));
+}
+
+#[tokio::test]
+async fn passwords_go_in_and_their_hashes_come_out_and_the_same_again_is_no_change() {
+    let (served, _) = Served::with_document().await;
+    let given = r#"{"passwords":["hidden password",{"user":"b","password":"another hidden one"}]}"#;
+    let put = served.put("/gateway/consumers/alice", &[], given).await;
+    assert_eq!((put.status.as_u16(), &put.json()["added"][0]), (201, &"consumers/alice".into()));
+    let text = |answer: &Answer| String::from_utf8_lossy(&answer.body).into_owned();
+    let whole = served.see("/gateway").await;
+    assert!(!text(&whole).contains("hidden"), "{}", text(&whole));
+    assert_eq!(text(&whole).matches("$argon2id$v=19$m=19456,t=2,p=1$").count(), 2, "{}", text(&whole));
+    let kept = text(&served.see("/gateway/consumers/alice").await);
+    for again in [given, &kept] {
+        let again = served.put("/gateway/consumers/alice", &[], again).await;
+        assert_eq!((again.status.as_u16(), again.header("etag")), (200, whole.header("etag")), "no change");
+    }
+    let shown = served.see("/gateway/consumers/alice").await.json();
+    let salts: Vec<_> =
+        (0..2).map(|at| shown["passwords"][at]["password"].as_str().unwrap()[31..53].to_owned()).collect();
+    assert_ne!(salts[0], salts[1]);
+    let bob = served.put("/gateway/consumers/bob", &[], &given.replace("hidden p", "hidden q")).await;
+    bob.is_problem(ProblemKind::GatewayClash);
+    assert!(!text(&bob).contains("hidden"), "{}", text(&bob));
+    let route = r#"{"match":{"path":"/x"},"service":"reader","auth":{"basic":true}}"#;
+    assert_eq!(served.put("/gateway/routes/x", &[], route).await.status, 201);
+    for (login, consumer) in
+        [("YWxpY2U6aGlkZGVuIHBhc3N3b3Jk", "alice".into()), ("YWxpY2U6aGlkZGVuIHBhc3N3b3Jl", Value::Null)]
+    {
+        let question = format!(r#"{{"url":"http://a.test/x","headers":["authorization: Basic {login}"]}}"#);
+        let answer = served.change(Method::POST, "/gateway/explain", &[], &question).await;
+        assert_eq!(answer.json()["consumer"], consumer, "{}", text(&answer));
+    }
 }
 
 #[tokio::test]
@@ -355,4 +392,33 @@ async fn secrets_of_issuers_go_in_and_what_is_shown_of_them_is_their_digest() {
     assert_eq!(back.status, 200);
     let kept = served.fake.gateway(|gateway| gateway.newest().unwrap().1.document.clone());
     assert!(String::from_utf8_lossy(&kept).contains(secret));
+}
+
+#[tokio::test]
+async fn the_gateways_token_reads_and_changes_the_document_and_its_objects_and_does_nothing_else() {
+    let (served, tag) = Served::with_document().await;
+    let bearer = format!("Bearer {GATEWAY_TOKEN}");
+    let ask = async |method: Method, path: &str, condition: (&str, &str), body: &str| {
+        let headers = [("authorization", &*bearer), JSON, condition];
+        served.ask(method, path, &headers, body.as_bytes()).await
+    };
+    let any = ("x-any", "1");
+    assert_eq!(ask(Method::GET, "/gateway", any, "").await.header("etag"), tag);
+    let moved = READER.replace("/read", "/moved");
+    assert_eq!(ask(Method::PUT, "/gateway", ("if-match", &tag), &moved).await.status, 200);
+    let object = r#"{"urls":["http://b:1"]}"#;
+    assert_eq!(ask(Method::PUT, "/gateway/services/b", any, object).await.status, 201);
+    assert_eq!(ask(Method::GET, "/gateway/services/b", any, "").await.status, 200);
+    assert_eq!(ask(Method::DELETE, "/gateway/services/b", any, "").await.status, 200);
+    let digest = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae";
+    for (method, path, body) in [
+        (Method::GET, "/gateway/history".to_owned(), ""),
+        (Method::POST, "/gateway/rollback".to_owned(), r#"{"revision":1}"#),
+        (Method::POST, "/gateway/explain".to_owned(), r#"{"url":"http://a/"}"#),
+        (Method::DELETE, format!("/messages/{digest}"), ""),
+    ] {
+        ask(method, &path, any, body).await.is_problem(ProblemKind::NoOperator);
+    }
+    let other = [("authorization", "Bearer another-token-of-somebody"), JSON];
+    served.ask(Method::GET, "/gateway", &other, b"").await.is_problem(ProblemKind::NoOperator);
 }

@@ -1,5 +1,5 @@
-//! The gateway's document on the admin address. Who reads it needs the operators' token as who changes it does: what
-//! stands in it is not for everybody who may look after a node's health.
+//! The gateway's document on the admin address. Who reads it needs the operators' token as who changes it does, or the
+//! gateway's, which is good for that alone: what stands in it is not for everybody who may look after a node's health.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,25 +10,27 @@ use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue, VARY};
 use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use skep_console::token::OperatorToken;
-use skep_gateway::document::DOCUMENT_BYTES_MAX;
+use skep_console::accept::want;
+use skep_console::token::{GatewayToken, OperatorToken};
+use skep_gateway::document::{DOCUMENT_BYTES_MAX, sources};
 use skep_gateway::explain::Question;
 use skep_gateway::kept::KINDS;
 use skep_state::gateway::{Revision, SOURCE_BYTES_MAX};
 use tokio::sync::Semaphore;
 
 use super::change::{Changes, Made, Of, Text, Wanted, condition};
+use super::described::{self, Described};
 use super::followed::{self, PREFERENCE_APPLIED};
 use super::refused::Unchanged;
-use super::{Changed, GatewayApi, Newest, etag, etag_value, kept, unreadable};
+use super::seen::{self, Documented};
+use super::{Changed, GatewayApi, Newest, Page, etag, etag_value, kept, rfc3339, unreadable};
 use crate::http::account::Account;
 use crate::http::body;
 use crate::http::conditions::{self, Condition};
-use crate::http::encode::time_rfc3339;
 use crate::http::headers::{JSON, insert};
 use crate::http::problem::{Problem, ProblemKind};
 use crate::http::query::Pairs;
@@ -38,38 +40,49 @@ use crate::service::time::own_clock_ms;
 const REQUESTS_BYTES_MAX: u64 = 64 << 20;
 /// Largest body of a question, or of a wish to go back.
 const QUESTION_BYTES_MAX: usize = 64 * 1024;
-/// Where a change comes from that says nothing of it.
-const SOURCE: &str = "api";
-
 struct Administered<A> {
     changes: Changes<A>,
     /// Of those who wait for balancers.
     waits: Semaphore,
     account: Account,
     operators: OperatorToken,
+    gateway: GatewayToken,
+    page: Page,
+    /// What is shown of the newest document.
+    described: described::Newest,
 }
 
 type Shared<A> = State<Arc<Administered<A>>>;
 
 /// The routes of the admin address.
-pub(crate) fn admin_routes<A: GatewayApi>(api: Arc<A>, operators: OperatorToken) -> Router {
+pub(crate) fn admin_routes<A: GatewayApi>(
+    api: Arc<A>,
+    operators: OperatorToken,
+    gateway: GatewayToken,
+    page: Page,
+) -> Router {
     let account = Account::new(REQUESTS_BYTES_MAX);
+    let (changes, waits) = (Changes::new(api), Semaphore::new(followed::WAITS_MAX));
+    let described = described::Newest::default();
+    let shared = Administered { changes, waits, account, operators, gateway, page, described };
     Router::new()
         .route("/gateway", get(whole::<A>).put(put_whole::<A>))
+        .route("/gateway/seen", get(see::<A>))
         .route("/gateway/history", get(history::<A>))
         .route("/gateway/rollback", post(rollback::<A>))
         .route("/gateway/explain", post(explain::<A>))
+        .route("/gateway/sources/{source}", get(part::<A>).put(put_part::<A>))
         .route("/gateway/{kind}/{name}", get(object::<A>).put(put_object::<A>).delete(delete_object::<A>))
-        .with_state(Arc::new(Administered {
-            changes: Changes::new(api),
-            waits: Semaphore::new(followed::WAITS_MAX),
-            account,
-            operators,
-        }))
+        .with_state(Arc::new(shared))
 }
 
+/// The document; browsers get the page that shows what becomes of it, and anybody may have that.
 async fn whole<A: GatewayApi>(State(shared): Shared<A>, headers: HeaderMap) -> Result<Response, Problem> {
-    shared.operators.check(&headers)?;
+    let html = want(&headers, "text/html");
+    if html.is_exact() && html > want(&headers, "application/json") {
+        return (shared.page)(&headers);
+    }
+    shared.may_change(&headers)?;
     let Newest { revision, document } = shared.newest().await?;
     // Unless it has secrets, it is shown as it is kept, which may be by a later version. What cannot be read may have some.
     let show = move || match kept(&document)? {
@@ -77,11 +90,24 @@ async fn whole<A: GatewayApi>(State(shared): Shared<A>, headers: HeaderMap) -> R
         _ => Some(document),
     };
     let json = shared.changes.read(show).await?.ok_or_else(unreadable)?;
-    shown(&headers, revision, json)
+    let mut response = shown(&headers, revision, json)?;
+    response.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
+    Ok(response)
+}
+
+/// What becomes of it: which balancers obey it, and what they do by each route.
+async fn see<A: GatewayApi>(State(shared): Shared<A>, headers: HeaderMap) -> Result<Response, Problem> {
+    shared.operators.check(&headers)?;
+    let (documented, heard) = (shared.documented().await?, shared.changes.api.figures().await);
+    let (nothing, view) = (Described::nothing(), shared.changes.api.members().borrow().clone());
+    let described = documented.as_ref().map_or(&nothing, |it| &*it.described);
+    let mut response = as_json(&seen::seen(documented.as_ref(), described, &view, &heard));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
 }
 
 async fn put_whole<A: GatewayApi>(State(shared): Shared<A>, request: Request) -> Result<Response, Unchanged> {
-    shared.operators.check(request.headers())?;
+    shared.may_change(request.headers())?;
     let asked = Asked::of(&request)?;
     let newest = shared.changes.current().await?.map(|newest| newest.revision);
     let of = match condition(request.headers(), newest)? {
@@ -104,7 +130,7 @@ async fn object<A: GatewayApi>(
     Path((kind, name)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Result<Response, Unchanged> {
-    shared.operators.check(&headers)?;
+    shared.may_change(&headers)?;
     is_kind(&kind)?;
     let Newest { revision, document } = shared.newest().await?;
     let absent = format!("the document has no {kind}/{name}");
@@ -119,12 +145,12 @@ async fn put_object<A: GatewayApi>(
     Path((kind, name)): Path<(String, String)>,
     request: Request,
 ) -> Result<Response, Unchanged> {
-    shared.operators.check(request.headers())?;
+    shared.may_change(request.headers())?;
     is_kind(&kind)?;
     let (asked, of) = (Asked::of(&request)?, shared.of(request.headers()).await?);
-    let object = Some(shared.text(request, DOCUMENT_BYTES_MAX).await?);
+    let object = shared.text(request, DOCUMENT_BYTES_MAX).await?;
     let whole_name = format!("{kind}/{name}");
-    let made = shared.change(Wanted::Object { kind, name, object }, of, &asked).await?;
+    let made = shared.change(Wanted::Object { kind, name, object, takes: asked.takes }, of, &asked).await?;
     let is_new = made.difference.added.contains(&whole_name);
     Ok(shared.answer(made, is_new, &asked).await)
 }
@@ -134,11 +160,44 @@ async fn delete_object<A: GatewayApi>(
     Path((kind, name)): Path<(String, String)>,
     request: Request,
 ) -> Result<Response, Unchanged> {
-    shared.operators.check(request.headers())?;
+    shared.may_change(request.headers())?;
     is_kind(&kind)?;
     let (asked, of) = (Asked::of(&request)?, shared.of(request.headers()).await?);
-    let made = shared.change(Wanted::Object { kind, name, object: None }, of, &asked).await?;
+    // What goes says nothing: whose it is says who takes it out.
+    let (source, takes) = (asked.source.clone(), asked.takes);
+    let made = shared.change(Wanted::Gone { kind, name, source, takes }, of, &asked).await?;
     Ok(shared.answer(made, false, &asked).await)
+}
+
+/// What a source has.
+async fn part<A: GatewayApi>(
+    State(shared): Shared<A>,
+    Path(source): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Unchanged> {
+    shared.may_change(&headers)?;
+    let Newest { revision, document } = shared.newest().await?;
+    let absent = format!("the document has nothing of the source {source:?}");
+    let find = move || kept(&document).map(|kept| kept.shown().part(&source).and_then(|it| it.json()));
+    let found = shared.changes.read(find).await?.ok_or_else(unreadable)?;
+    let found = found.ok_or_else(|| Unchanged::new(ProblemKind::NoGateway, absent))?;
+    Ok(shown(&headers, revision, found.into())?)
+}
+
+/// It needs no condition, as one object needs none: nobody else's is touched.
+async fn put_part<A: GatewayApi>(
+    State(shared): Shared<A>,
+    Path(source): Path<String>,
+    request: Request,
+) -> Result<Response, Unchanged> {
+    shared.may_change(request.headers())?;
+    let source = sources::read(&source).map_err(|why| Unchanged::new(ProblemKind::InvalidRequest, why))?;
+    let (mut asked, of) = (Asked::of(&request)?, shared.of(request.headers()).await?);
+    asked.source.clone_from(&source);
+    let text = shared.text(request, DOCUMENT_BYTES_MAX).await?;
+    let made = shared.change(Wanted::Part { source, text, takes: asked.takes }, of, &asked).await?;
+    let is_new = made.before.is_none();
+    Ok(shared.answer(made, is_new, &asked).await)
 }
 
 /// A document that there was, or is.
@@ -169,12 +228,6 @@ async fn history<A: GatewayApi>(State(shared): Shared<A>, headers: HeaderMap) ->
     Ok(as_json(&json!({ "lineage": lineage, "revision": number, "revisions": revisions })))
 }
 
-fn rfc3339(time_ms: u64) -> String {
-    let mut time = Vec::new();
-    time_rfc3339(time_ms, &mut time);
-    String::from_utf8_lossy(&time).into_owned()
-}
-
 /// Which document is to be the newest again.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -203,10 +256,35 @@ async fn explain<A: GatewayApi>(State(shared): Shared<A>, request: Request) -> R
 }
 
 impl<A: GatewayApi> Administered<A> {
+    /// Whether it comes from who may read and change the document and its objects. The past, and what would become of
+    /// a request, are the operators' alone: a document of the past may let in who was shut out since.
+    fn may_change(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        self.gateway.check_or(&self.operators, headers)
+    }
+
     /// The newest document, or that there is none.
     async fn newest(&self) -> Result<Newest, Problem> {
         let none = || Problem::new(ProblemKind::NoGateway, "there is no document yet: nothing is configured");
         self.changes.current().await?.ok_or_else(none)
+    }
+
+    /// The newest that is applied here, in short.
+    async fn documented(&self) -> Result<Option<Documented>, Problem> {
+        let newest = self.changes.api.gateway(|gateway| {
+            let (revision, told) = gateway.newest()?;
+            Some((revision, told.time.0, told.source.clone(), told.document.clone()))
+        });
+        let Some((revision, time_ms, source, document)) = newest else { return Ok(None) };
+        let described = match self.described.known(revision) {
+            Some(described) => described,
+            None => {
+                let read = move || Described::read(std::str::from_utf8(&document).ok()?).map(Arc::new);
+                let described = self.changes.read(read).await?.ok_or_else(unreadable)?;
+                self.described.keep(revision, described.clone());
+                described
+            }
+        };
+        Ok(Some(Documented { revision, time: rfc3339(time_ms), source, described }))
     }
 
     /// Of which document the change of one object is to be: of the newest, where nothing is said.
@@ -275,7 +353,10 @@ impl<A: GatewayApi> Administered<A> {
 /// What a query asks for.
 struct Asked {
     is_only_tried: bool,
+    /// What the history says of it; and whose an object is that is deleted.
     source: String,
+    /// What is put may take the place of what other sources have.
+    takes: bool,
     /// How long balancers are waited for.
     wait_s: Option<u64>,
 }
@@ -283,10 +364,14 @@ struct Asked {
 impl Asked {
     fn of(request: &Request) -> Result<Self, Problem> {
         let wait_s = followed::wish(request.headers());
-        let mut asked = Self { is_only_tried: false, source: SOURCE.into(), wait_s };
+        let mut asked = Self { is_only_tried: false, source: sources::API.into(), takes: false, wait_s };
         for (name, value) in Pairs::of(request.uri().query().unwrap_or_default()) {
             match &*name {
                 "dry-run" => asked.is_only_tried = true,
+                "take" if matches!(&*value, "" | "true") => asked.takes = true,
+                "take" => {
+                    return Err(Problem::new(ProblemKind::InvalidQuery, "take is true, or it is left out"));
+                }
                 "source" if value.len() <= SOURCE_BYTES_MAX && !value.chars().any(char::is_control) => {
                     asked.source = value.into_owned();
                 }

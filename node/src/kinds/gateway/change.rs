@@ -1,5 +1,5 @@
-//! One change of the document, from what it is made of to what it came to: whole, or one object of it, or back to one
-//! of the past.
+//! One change of the document, from what it is made of to what it came to: whole, or one object of it, or what one
+//! source has of it, or back to one of the past.
 //!
 //! What takes the processor for long (a document of 8 MiB does) is done by threads of its own, few at a time. Such work
 //! goes on where who asked has left: it holds its turn, and what its text is charged, until it ends.
@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use http::header::{IF_MATCH, IF_NONE_MATCH};
+use skep_base::random::drawn;
 use skep_gateway::Kept;
 use skep_gateway::kept::Difference;
 use skep_state::gateway::{GatewayOutcome, Revision};
@@ -52,7 +53,23 @@ pub(super) enum Wanted {
     Object {
         kind: String,
         name: String,
-        object: Option<Text>,
+        object: Text,
+        /// Whoever else it is.
+        takes: bool,
+    },
+    /// Without one object.
+    Gone {
+        kind: String,
+        name: String,
+        /// Whose it is.
+        source: String,
+        takes: bool,
+    },
+    /// What this source has, and nothing else of it.
+    Part {
+        source: String,
+        text: Text,
+        takes: bool,
     },
     /// What it was at this revision.
     Back(u64),
@@ -192,18 +209,26 @@ fn document(wanted: &Wanted, before: Option<&Newest>, past: Option<String>) -> R
         Some(newest) => kept(&newest.document),
     };
     let document = match (wanted, past) {
-        (Wanted::Whole(text), _) => match &before {
-            Some(before) => Kept::read_after(text.as_str(), before)?,
-            None => Kept::read(text.as_str())?,
-        },
+        (Wanted::Whole(text), _) => {
+            let none = Kept::default();
+            Kept::read_after(text.as_str(), before.as_ref().unwrap_or(&none), &drawn::<16>)?
+        }
         (_, Some(past)) => Kept::read(&past)?,
-        (Wanted::Object { kind, name, object }, None) => {
+        (Wanted::Object { kind, name, object, takes }, None) => {
             let before = before.as_ref().ok_or_else(unreadable)?;
-            if object.is_none() && before.object(kind, name).is_none() {
+            before.with(kind, name, object.as_str(), *takes, &drawn::<16>)?
+        }
+        (Wanted::Gone { kind, name, source, takes }, None) => {
+            let before = before.as_ref().ok_or_else(unreadable)?;
+            if before.object(kind, name).is_none() {
                 let detail = format!("the document has no {kind}/{name}");
                 return Err(Unchanged::new(ProblemKind::NoGateway, detail));
             }
-            before.with(kind, name, object.as_ref().map(Text::as_str))?
+            before.without(kind, name, source, *takes)?
+        }
+        (Wanted::Part { source, text, takes }, None) => {
+            let before = before.as_ref().ok_or_else(unreadable)?;
+            before.with_part(source, &Kept::read_part(text.as_str(), source)?, *takes, &drawn::<16>)?
         }
         (Wanted::Back(number), None) => {
             return Err(Unchanged::new(ProblemKind::NoGateway, format!("there is no revision {number}")));

@@ -3,38 +3,17 @@
 use std::time::{Duration, Instant};
 
 use skep_base::id::{ClusterId, NodeId};
-use skep_members::gossip::RaftRole;
 
 use super::*;
+use crate::service::peers;
 
 fn record(id: u64, cluster: Option<ClusterId>, leader: Option<u64>) -> PeerRecord {
-    PeerRecord {
-        id: NodeId(id),
-        program: Program::Node,
-        state: NodeState::Joining,
-        cluster,
-        peer: "127.0.0.1:7400".parse().unwrap(),
-        http: None,
-        admin: None,
-        version: "0.1.0".into(),
-        protocol: (1, 1),
-        expect: 3,
-        raft: RaftRole::None,
-        leader: leader.map(NodeId),
-        term: 1,
-        gateway: None,
-        generation: 1,
-    }
+    let leader = leader.map(NodeId);
+    PeerRecord { state: NodeState::Joining, cluster, leader, ..peers::member(id, Program::Node) }
 }
 
 fn view(me: Option<ClusterId>, others: Vec<PeerRecord>) -> View {
-    View {
-        me: record(1, me, None),
-        live: others,
-        dead: Vec::new(),
-        settled_since: Instant::now(),
-        trusted: true,
-    }
+    peers::view(record(1, me, None), others)
 }
 
 /// One that has looked around for long enough.

@@ -1,28 +1,12 @@
 use skep_base::id::NodeId;
-use skep_members::gossip::RaftRole;
 
 use super::*;
+use crate::service::peers;
 
 const LINEAGE: u128 = 0xab;
 
 fn balancer(id: u64, gateway: Option<GatewayAt>) -> PeerRecord {
-    PeerRecord {
-        id: NodeId(id),
-        program: Program::Balancer,
-        state: NodeState::Ready,
-        cluster: None,
-        peer: ([192, 0, 2, 1], 7401).into(),
-        http: None,
-        admin: None,
-        version: "0.2.0".into(),
-        protocol: (1, 1),
-        expect: 0,
-        raft: RaftRole::None,
-        leader: None,
-        term: 0,
-        gateway,
-        generation: 1,
-    }
+    PeerRecord { gateway, ..peers::member(id, Program::Balancer) }
 }
 
 fn revision(number: u64) -> Option<GatewayRevision> {
@@ -41,9 +25,7 @@ fn live(live: Vec<PeerRecord>) -> Seen {
 }
 
 fn view((live, dead): Seen) -> Arc<View> {
-    let me = PeerRecord { program: Program::Node, ..balancer(99, None) };
-    let settled_since = std::time::Instant::now();
-    Arc::new(View { me, live, dead, settled_since, trusted: true })
+    Arc::new(View { dead, ..peers::view(peers::member(99, Program::Node), live) })
 }
 
 /// What a wait for revision 7 comes to, that sees one view after another and then a long time; the clock stands still.
