@@ -16,7 +16,7 @@ use skep_base::settings::ConfigError;
 pub use args::command_for_docs;
 pub use serve::ServeConfig;
 pub use settings::{BODY_BYTES_LIMIT, EXPECT_MAX, VOTERS_MAX};
-pub use verb::{ConfigVerb, HealthOf, SnapshotVerb, TasksVerb, Verb};
+pub use verb::{ConfigVerb, HealthOf, Part, SnapshotVerb, TasksVerb, Verb};
 
 use args::VerbArgs;
 

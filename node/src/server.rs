@@ -26,7 +26,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch::{Receiver, Sender, channel};
 use tokio::time::Instant;
 
-use crate::api::{NodeAdmin, PublicLimits, admin_app, public_app};
+use crate::api::{NodeAdmin, PublicLimits, Tokens, admin_app, public_app};
 use crate::config::ServeConfig;
 use crate::group::{self, Group, Parts};
 use crate::http::{self, Account, HttpTls, ServeLimits, Stage, TlsDoor, WorkerToken};
@@ -214,6 +214,7 @@ async fn start(config: ServeConfig, files: u64, hangup: Signal) -> anyhow::Resul
     let Group { raft, service, operator, store, mut tasks } = group;
     let health = store.health.clone();
     tasks.spawn(watch::name_strangers(node_id, gossip.clone()));
+    tasks.spawn(service.clone().hear_balancers());
     tasks.spawn(read_keys_again(keys.clone(), hangup));
     let flush = store.flush.clone();
     let initialiser = Initialiser {
@@ -263,7 +264,8 @@ async fn start(config: ServeConfig, files: u64, hangup: Signal) -> anyhow::Resul
             servers.spawn_on(serving, &clients_runtime)
         }
     };
-    let admin = admin_app(NodeAdmin { service, operator }, config.operator_token.clone(), &metrics);
+    let tokens = Tokens { operators: config.operator_token.clone(), gateway: config.gateway_token.clone() };
+    let admin = admin_app(NodeAdmin { service, operator }, tokens, &metrics);
     let operating = ServeLimits { connections_max: clients.operators_max, ..ServeLimits::admin() };
     let listener = http_threads.adopt(listeners.admin)?;
     servers.spawn_on(http::serve(listener, admin, operating, admin_stages), &clients_runtime);

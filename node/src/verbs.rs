@@ -9,6 +9,7 @@ mod snapshot;
 mod tasks;
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,7 @@ use serde_json::json;
 use skep_console::client::Client;
 use skep_console::table;
 use skep_console::verbs::{exit, health, print, print_json, rows, text};
+use skep_members::seeds::{Seed, resolve_now};
 
 pub use skep_console::verbs::VerbError;
 
@@ -27,6 +29,8 @@ pub use offline::recover;
 
 /// How long a node may take to answer; an operation waits for the leader and a quorum.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(40);
+/// How long a node may take to say that it is ready, where there are several to ask.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long an operator may look at the time that is to be set back to.
 const SHOWN_MS_MAX: u64 = 3_600_000;
 
@@ -61,11 +65,14 @@ async fn carry_out(verb: Verb, out: &mut (dyn Write + Send)) -> Result<(), VerbE
         }
         Verb::Tasks { admin, verb, json } => tasks::run(admin, &verb, json, out).await,
         Verb::Config { admin, token, verb, json } => {
-            let client = Client::new(admin, ANSWER_TIMEOUT).bearing(token);
+            let client = Client::new(one_of(&admin).await?, ANSWER_TIMEOUT).bearing(token);
             gateway::run(client, verb, json, out).await
         }
         Verb::CheckConfig { file, json } => gateway::check(&file, json, out),
         Verb::MakeKey { consumer, json } => gateway::make_key(&consumer, json, out),
+        Verb::KeepPassword { consumer, user, json } => {
+            gateway::keep_password(&consumer, user.as_deref(), json, &mut std::io::stdin(), out)
+        }
         Verb::Clock { admin, json } => {
             let clocks = Client::new(admin, ANSWER_TIMEOUT).get("/clock").await?;
             if json {
@@ -144,6 +151,21 @@ async fn carry_out(verb: Verb, out: &mut (dyn Write + Send)) -> Result<(), VerbE
             print(out, json, &answer, "the folder is a single-voter cluster now; start the node")
         }
     }
+}
+
+/// An address at which a node is ready, of those that a name has; where none is, any that it has, which says why.
+async fn one_of(admin: &Seed) -> Result<SocketAddr, VerbError> {
+    if let Seed::Address(address) = admin {
+        return Ok(*address);
+    }
+    let addresses = resolve_now(std::slice::from_ref(admin)).await;
+    for address in &addresses {
+        if Client::new(*address, LOOK_TIMEOUT).probe("/readyz").await.is_ok() {
+            return Ok(*address);
+        }
+    }
+    let nowhere = || VerbError::Refused(format!("{admin} has no address (--admin or SKEP_ADMIN says where)"));
+    addresses.first().copied().ok_or_else(nowhere)
 }
 
 /// Whether the clocks may agree on this time by now, where they agreed on the one that an operator was shown.

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use clap::{Command, Subcommand};
+use clap::{Args, Command, Subcommand};
 use skep_base::settings::{self, Output};
 
 use super::settings::SETTINGS;
@@ -150,12 +150,25 @@ pub(super) enum ClockArgs {
     },
 }
 
+/// Of which part of the gateway's document a file is.
+#[derive(Debug, Args)]
+pub(super) struct PartArgs {
+    /// The file is what this source has: what others have stays, and what the source had else is taken out
+    #[arg(long, value_name = "NAME", value_parser = skep_gateway::document::sources::read)]
+    pub source: Option<String>,
+    /// Take what other sources have by the same names
+    #[arg(long, requires = "source")]
+    pub take: bool,
+}
+
 #[derive(Debug, Subcommand)]
 pub(super) enum ConfigArgs {
-    /// Make a document the cluster's, whole, where nobody changes it meanwhile
+    /// Make a document the cluster's, whole, where nobody changes it meanwhile; or one part of it
     Apply {
         /// In TOML or JSON; - for standard input
         file: PathBuf,
+        #[command(flatten)]
+        part: PartArgs,
         /// Say what it would change, and change nothing
         #[arg(long)]
         dry_run: bool,
@@ -170,6 +183,8 @@ pub(super) enum ConfigArgs {
     Diff {
         /// In TOML or JSON; - for standard input
         file: PathBuf,
+        #[command(flatten)]
+        part: PartArgs,
         #[command(flatten)]
         output: Output,
     },
@@ -186,6 +201,16 @@ pub(super) enum ConfigArgs {
     Key {
         /// The consumer's name
         name: String,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Read a password, a line of standard input, and print what is kept of it: the consumer as it may be put. Asks nobody
+    Password {
+        /// The consumer's name
+        name: String,
+        /// By which name it is presented; else the consumer's
+        #[arg(long, value_name = "USER")]
+        user: Option<String>,
         #[command(flatten)]
         output: Output,
     },

@@ -6,16 +6,17 @@ use std::time::Duration;
 
 use skep_base::log::LogConfig;
 use skep_base::settings::{ConfigError, Layers, log, require_distinct, require_key};
-use skep_console::token;
+use skep_console::token::{self, GatewayToken};
 use skep_members::advertise::Advertise;
 use skep_members::seeds::Seed;
 use skep_members::settings::{ADVERTISE, Given, SEEDS, cluster_key};
 
 use super::kept;
 use super::settings::{
-    ADMIN, ALLOW_ORIGINS, AWAY_GRACE, BODY_BYTES_LIMIT, DATA, DEAD_GRACE, EXPECT, EXPECT_MAX, HTTP,
-    HTTP_THREADS, HTTP_TLS, IDEMPOTENCY_FOR, LEVEL_AFTER, MAX_BODY, OPERATOR_TOKEN_FILE, PEER,
-    REQUEST_MEMORY, REQUEST_TIMEOUT, RETAIN_AGE, RETAIN_BYTES, SCRUB_INTERVAL, VOTERS, VOTERS_MAX,
+    ADMIN, ALLOW_ORIGINS, AWAY_GRACE, BODY_BYTES_LIMIT, DATA, DEAD_GRACE, EXPECT, EXPECT_MAX,
+    GATEWAY_TOKEN_FILE, HTTP, HTTP_THREADS, HTTP_TLS, IDEMPOTENCY_FOR, LEVEL_AFTER, MAX_BODY,
+    OPERATOR_TOKEN_FILE, PEER, REQUEST_MEMORY, REQUEST_TIMEOUT, RETAIN_AGE, RETAIN_BYTES, SCRUB_INTERVAL,
+    VOTERS, VOTERS_MAX,
 };
 use crate::http::{HttpTls, OperatorToken, Origins};
 use crate::service::retention::RetentionConfig;
@@ -45,6 +46,7 @@ pub struct ServeConfig {
     pub level_after: Duration,
     pub scrub_interval: Duration,
     pub operator_token: OperatorToken,
+    pub gateway_token: GatewayToken,
     /// None: by the memory that the process may have.
     pub request_memory: Option<u64>,
     /// None: by the number of cores.
@@ -65,6 +67,7 @@ pub(super) fn resolve(layers: &Layers) -> Result<ServeConfig, ConfigError> {
                 .into(),
         );
     }
+    let operator_token = token::to_ask_for(layers, &OPERATOR_TOKEN_FILE)?;
     let config = ServeConfig {
         http: layers.address(&HTTP)?,
         peer: layers.address(&PEER)?,
@@ -89,7 +92,13 @@ pub(super) fn resolve(layers: &Layers) -> Result<ServeConfig, ConfigError> {
             age: layers.read(&RETAIN_AGE, kept::age)?,
             bytes: layers.read(&RETAIN_BYTES, kept::size)?,
         },
-        operator_token: token::to_ask_for(layers, &OPERATOR_TOKEN_FILE)?,
+        gateway_token: token::gateway_to_ask_for(
+            layers,
+            &GATEWAY_TOKEN_FILE,
+            &operator_token,
+            &mut warnings,
+        )?,
+        operator_token,
         request_memory: layers.read(&REQUEST_MEMORY, kept::request_memory)?,
         http_threads: layers.read(&HTTP_THREADS, kept::threads)?,
         http_tls,

@@ -1,7 +1,7 @@
 //! The node's settings: a row each.
 
 use skep_base::settings::{CONFIG, LOG, LOG_FORMAT, Setting};
-use skep_console::token::OPERATOR_TOKEN;
+use skep_console::token::{GATEWAY_TOKEN, OPERATOR_TOKEN};
 use skep_members::settings::{ADVERTISE, CLUSTER_KEY, CLUSTER_KEY_FILE, SEEDS};
 
 /// Most that `--max-body` may be, in bytes: a body must fit one Raft entry and one peer frame.
@@ -117,6 +117,13 @@ pub(super) const OPERATOR_TOKEN_FILE: Setting = Setting::everywhere(
     "File with the operators' token, which removes and exports messages and changes the gateway; the \
      environment's SKEP_OPERATOR_TOKEN may hold the token itself",
 );
+pub(super) const GATEWAY_TOKEN_FILE: Setting = Setting::serving(
+    "gateway-token-file",
+    "FILE",
+    "none, operators alone",
+    "File with a token that reads and changes the gateway's document and does nothing else, for balancers with --kong; \
+     the environment's SKEP_GATEWAY_TOKEN may hold the token itself",
+);
 
 /// Every setting, as the help lists them.
 pub(super) const SETTINGS: &[&Setting] = &[
@@ -145,6 +152,8 @@ pub(super) const SETTINGS: &[&Setting] = &[
     &ALLOW_ORIGINS,
     &OPERATOR_TOKEN_FILE,
     &OPERATOR_TOKEN,
+    &GATEWAY_TOKEN_FILE,
+    &GATEWAY_TOKEN,
     &LOG,
     &LOG_FORMAT,
     &CONFIG,

@@ -90,7 +90,25 @@ fn a_document_is_checked_whatever_is_said_of_where_to_ask() {
         verb(&["config", "key", "alice"], &env),
         Verb::MakeKey { consumer: "alice".into(), json: false }
     );
+    assert_eq!(
+        verb(&["config", "password", "alice", "--user", "a"], &env),
+        Verb::KeepPassword { consumer: "alice".into(), user: Some("a".into()), json: false }
+    );
     refusal(&["config", "diff", "a.toml"], &env);
+}
+
+#[test]
+fn a_document_is_asked_for_at_a_name_as_well() {
+    let at = |admin: &str| match verb(&["config", "export", "--admin", admin], NO_ENV) {
+        Verb::Config { admin, .. } => admin.to_string(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(at("tasks.node:9400"), "tasks.node:9400");
+    assert_eq!(at("0.0.0.0:9400"), "127.0.0.1:9400", "an address that binds all is at loopback");
+    for nowhere in ["tasks.node", "tasks.node:0", "http://tasks.node:9400"] {
+        let refused = refusal(&["config", "export", "--admin", nowhere], NO_ENV);
+        assert!(refused.contains("--admin"), "{refused}");
+    }
 }
 
 #[test]
@@ -295,6 +313,11 @@ fn what_is_kept_and_who_operates_is_read_and_bounded() {
     );
     let both = [("SKEP_OPERATOR_TOKEN", token), ("SKEP_OPERATOR_TOKEN_FILE", "x")];
     assert!(refusal(&[], &both).contains("SKEP_OPERATOR_TOKEN_FILE"));
+    let gateway = "0123456789abcdef-gateway";
+    let shown = format!("{:?}", serve(&[], &[("SKEP_GATEWAY_TOKEN", gateway)]));
+    assert!(shown.contains("GatewayToken(set)") && !shown.contains(gateway), "{shown}");
+    let same = refusal(&[], &[("SKEP_OPERATOR_TOKEN", token), ("SKEP_GATEWAY_TOKEN", token)]);
+    assert!(same.contains("it is the operators' token") && !same.contains(token), "{same}");
 }
 
 #[test]

@@ -10,12 +10,13 @@ use skep_console::token;
 pub use skep_console::verbs::HealthOf;
 use skep_gateway::explain::Question;
 use skep_members::key::KeyRing;
+use skep_members::seeds::Seed;
 use skep_members::settings::{cluster_key, cluster_key_in};
 use skep_state::task::is_queue;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::args::{ClockArgs, ConfigArgs, SnapshotArgs, VerbArgs};
+use super::args::{ClockArgs, ConfigArgs, PartArgs, SnapshotArgs, VerbArgs};
 use super::serve;
 use super::settings::{ADMIN, OPERATOR_TOKEN_FILE};
 
@@ -58,7 +59,8 @@ pub enum Verb {
         json: bool,
     },
     Config {
-        admin: SocketAddr,
+        /// A name means all addresses that it has.
+        admin: Seed,
         /// The operators' token, as a field's value.
         token: Option<HeaderValue>,
         verb: ConfigVerb,
@@ -72,6 +74,12 @@ pub enum Verb {
     /// Makes a key for a consumer of the gateway, and asks nobody.
     MakeKey {
         consumer: String,
+        json: bool,
+    },
+    /// Says what is kept of a password of a consumer of the gateway, and asks nobody.
+    KeepPassword {
+        consumer: String,
+        user: Option<String>,
         json: bool,
     },
     /// Sets the time of what is written back, or says what that would do.
@@ -124,6 +132,7 @@ pub enum ConfigVerb {
     /// `wait_s`: how long balancers are waited for.
     Apply {
         file: PathBuf,
+        part: Option<Part>,
         is_only_tried: bool,
         wait_s: Option<u64>,
     },
@@ -136,6 +145,14 @@ pub enum ConfigVerb {
         revision: u64,
         wait_s: Option<u64>,
     },
+}
+
+/// A part of the document: what one source has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    pub source: String,
+    /// What others have by the same names, too.
+    pub takes: bool,
 }
 
 /// What to do with a snapshot file.
@@ -220,11 +237,16 @@ fn config(args: ConfigArgs, layers: &Layers) -> Result<Verb, ConfigError> {
         ConfigArgs::Key { name: consumer, output } => {
             return Ok(Verb::MakeKey { consumer, json: output.json });
         }
-        ConfigArgs::Apply { file, dry_run, wait, output } => {
-            (ConfigVerb::Apply { file, is_only_tried: dry_run, wait_s: wait }, output.json)
+        ConfigArgs::Password { name: consumer, user, output } => {
+            return Ok(Verb::KeepPassword { consumer, user, json: output.json });
         }
-        ConfigArgs::Diff { file, output } => {
-            (ConfigVerb::Apply { file, is_only_tried: true, wait_s: None }, output.json)
+        ConfigArgs::Apply { file, part, dry_run, wait, output } => {
+            let part = part_of(part);
+            (ConfigVerb::Apply { file, part, is_only_tried: dry_run, wait_s: wait }, output.json)
+        }
+        ConfigArgs::Diff { file, part, output } => {
+            let part = part_of(part);
+            (ConfigVerb::Apply { file, part, is_only_tried: true, wait_s: None }, output.json)
         }
         ConfigArgs::Export => (ConfigVerb::Export, true),
         ConfigArgs::Explain { url, method, header: headers, from, output } => {
@@ -236,7 +258,20 @@ fn config(args: ConfigArgs, layers: &Layers) -> Result<Verb, ConfigError> {
         }
     };
     let token = token::to_send(layers, &OPERATOR_TOKEN_FILE)?;
-    Ok(Verb::Config { admin: layers.address_to_ask(&ADMIN)?, token, verb, json })
+    Ok(Verb::Config { admin: nodes_to_ask(layers)?, token, verb, json })
+}
+
+/// Where nodes are asked: as where one is, or a name with a port, as a stack has them.
+fn nodes_to_ask(layers: &Layers) -> Result<Seed, ConfigError> {
+    let name = layers.read(&ADMIN, |text| Ok(Seed::parse(text).ok()))?.flatten();
+    match name {
+        Some(name @ Seed::Name { .. }) => Ok(name),
+        _ => layers.address_to_ask(&ADMIN).map(Seed::Address),
+    }
+}
+
+fn part_of(PartArgs { source, take: takes }: PartArgs) -> Option<Part> {
+    source.map(|source| Part { source, takes })
 }
 
 /// The cluster key, which an edge key is made of.

@@ -3,16 +3,17 @@
 use std::net::SocketAddr;
 
 use serde_json::Value;
+use skep_console::client::ClientError;
 use skep_members::key::KeyRing;
 use skep_state::task::{NewTask, Policy, TaskClaim, TaskOp, TaskOutcome, When};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::*;
-use crate::api::admin_app;
 use crate::api::fake::{Fake, NODE_ID};
+use crate::api::{Tokens, admin_app};
 use crate::config::{HealthOf, TasksVerb};
-use crate::http::{OperatorToken, ServeLimits, Stage, serve};
+use crate::http::{ServeLimits, Stage, serve};
 use crate::kinds::served::TaskApi as _;
 use crate::telemetry::Metrics;
 
@@ -27,7 +28,7 @@ async fn node() -> Node {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let admin = listener.local_addr().unwrap();
     let (stage, stages) = watch::channel(Stage::Serving);
-    let app = admin_app(fake.clone(), OperatorToken::default(), &Metrics::new());
+    let app = admin_app(fake.clone(), Tokens::default(), &Metrics::new());
     tokio::spawn(serve(listener, app, ServeLimits::default(), stages));
     Node { admin, fake, _stage: stage }
 }
@@ -265,4 +266,22 @@ async fn queues_tasks_and_workers_are_aligned_tables_or_json() {
     assert!(line.starts_with("w1 ") && line.ends_with(" 1  mail"), "{workers}");
     let workers: Value = serde_json::from_str(&show(TasksVerb::Workers, true).await.unwrap()).unwrap();
     assert_eq!(workers["workers"][0]["holds"][0]["queue"], "mail");
+}
+
+#[tokio::test]
+async fn a_node_is_asked_by_a_name_that_it_has() {
+    let node = node().await;
+    let export = |name: &str| Verb::Config {
+        admin: name.parse().unwrap(),
+        token: None,
+        verb: crate::config::ConfigVerb::Export,
+        json: true,
+    };
+    let refused = said(export(&format!("localhost:{}", node.admin.port()))).await.unwrap_err();
+    assert!(
+        matches!(refused, VerbError::Client(ClientError::Problem { .. })),
+        "it asks for a token: {refused}"
+    );
+    let refused = said(export("nobody.invalid:9400")).await.unwrap_err();
+    assert!(refused.to_string().contains("nobody.invalid:9400 has no address"), "{refused}");
 }
