@@ -7,7 +7,11 @@
 //!
 //! Integers are big-endian. `from` and `to` are runs of balancers: what was said to one that has ended is for nobody
 //! else. To each other one a balancer sends one frame of counts at a time, again and again until it is said to be seen,
-//! and meanwhile sums up what comes: what is lost is sent again, and nothing counts twice.
+//! and meanwhile sums up what comes: what is lost is sent again, and nothing counts twice. `debts` and `taking` are how
+//! one that starts hears what was let in before.
+
+pub mod debts;
+pub mod taking;
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -70,15 +74,8 @@ impl Frame {
         }
         if let Body::Counts(entries) = &self.body {
             for Entry { limit, who, count } in entries {
-                let (kind, who) = match who {
-                    Who::Client(Neighbours::V4(ip)) => (0, u64::from(*ip)),
-                    Who::Client(Neighbours::V6(network)) => (1, *network),
-                    Who::Consumer(id) => (2, *id),
-                    Who::Anybody => (3, 0),
-                };
                 out.extend(limit.to_be_bytes());
-                out.push(kind);
-                out.extend(who.to_be_bytes());
+                write_who(*who, &mut out);
                 out.extend(count.to_be_bytes());
             }
         }
@@ -113,6 +110,17 @@ impl Frame {
     }
 }
 
+fn write_who(who: Who, out: &mut Vec<u8>) {
+    let (kind, who) = match who {
+        Who::Client(Neighbours::V4(ip)) => (0, u64::from(ip)),
+        Who::Client(Neighbours::V6(network)) => (1, network),
+        Who::Consumer(id) => (2, id),
+        Who::Anybody => (3, 0),
+    };
+    out.push(kind);
+    out.extend(who.to_be_bytes());
+}
+
 /// What is still to be read.
 struct Input<'a>(&'a [u8]);
 
@@ -124,17 +132,20 @@ impl Input<'_> {
     }
 
     fn entry(&mut self) -> Result<Entry, Malformed> {
-        let limit = u64::from_be_bytes(self.array()?);
+        let (limit, who) = (u64::from_be_bytes(self.array()?), self.who()?);
+        Ok(Entry { limit, who, count: u32::from_be_bytes(self.array()?) })
+    }
+
+    fn who(&mut self) -> Result<Who, Malformed> {
         let [kind] = self.array()?;
         let who = u64::from_be_bytes(self.array()?);
-        let who = match kind {
+        Ok(match kind {
             0 => Who::Client(Neighbours::V4(u32::try_from(who).map_err(|_| Malformed("no address"))?)),
             1 => Who::Client(Neighbours::V6(who)),
             2 => Who::Consumer(who),
             3 if who == 0 => Who::Anybody,
             _ => return Err(Malformed("of nobody that is known")),
-        };
-        Ok(Entry { limit, who, count: u32::from_be_bytes(self.array()?) })
+        })
     }
 }
 
@@ -181,6 +192,13 @@ impl Outgoing {
             None => return false,
         }
         true
+    }
+
+    /// How many requests of a key it will hear of, or may have heard of without having said so.
+    pub fn unheard(&self, limit: u64, who: Who) -> u64 {
+        let sent = self.sent.iter().filter(|it| (it.limit, it.who) == (limit, who)).map(|it| it.count);
+        let waiting = self.waiting.get(&(limit, who)).copied();
+        sent.chain(waiting).map(u64::from).sum()
     }
 
     /// Requests of which the other one will not hear, for it has said nothing for too long.

@@ -1,8 +1,15 @@
-//! What balancers tell one another of limits that they have in common (`skep_gateway::exchange`), beside gossip.
+//! What is said beside gossip: what balancers tell one another of limits that they have in common
+//! (`skep_gateway::exchange`), and what nodes are told that ask how this one does (`figures`).
 //!
-//! One task. What was let in here since it looked last goes to each balancer that gossip shows, and what others let in
-//! is owed here from then on. Nothing is promised of who cannot be heard: each side counts for itself until gossip shows
-//! the other again.
+//! One task; what nodes ask is answered by another, so that no balancer waits for it. What was let in here since it
+//! looked last goes to each balancer that gossip shows, and what others let in is owed here from then on. Nothing is
+//! promised of who cannot be heard: each side counts for itself until gossip shows the other again.
+//!
+//! As it starts it asks one other what is owed (`settling`), and tells whoever starts later (`giving`). What the one that
+//! is asked is yet to say of its own requests is not in what it tells, and is heard behind it: so nothing counts twice.
+
+mod giving;
+mod settling;
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -10,12 +17,21 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use skep_gateway::exchange::{Body, Entry, Frame, Incoming, Outgoing};
+use skep_base::id::NodeId;
+use skep_gateway::exchange::taking::PAGES_MAX;
+use skep_gateway::exchange::{Body, Entry, Frame, Incoming, Outgoing, debts};
+use skep_gateway::figures::Ask;
 use skep_gateway::limit::Scope;
 use skep_members::gossip::{Gossip, NodeState, PeerRecord, Program, View};
+use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
+use self::giving::{Asked, Giving};
+use self::settling::{Other, Settling};
+use super::debts::Settle;
+use super::figures::{Teller, Told};
 use crate::core::rates::Held;
+use crate::core::routes::Parts;
 use crate::core::shared::Shared;
 
 /// Between two looks at what is to be told.
@@ -36,6 +52,10 @@ struct Peer {
     outgoing: Outgoing,
     /// When gossip showed it last.
     seen: Instant,
+    /// Of those that know what is owed, who is asked first: one of this version, and then the one that has run longest.
+    turn: (bool, u64),
+    /// Pages that it was told.
+    pages: usize,
 }
 
 /// This run, and the others by theirs.
@@ -46,10 +66,19 @@ struct Exchange {
     incoming: HashMap<u64, Incoming>,
     shared: Arc<Shared>,
     gossip: Gossip,
+    giving: Giving,
+    settling: Option<Settling>,
+    /// What is about to be in force for the first time.
+    coming: Option<Arc<Parts>>,
 }
 
 /// Goes on as long as gossip does.
-pub(super) async fn run(gossip: Gossip, shared: Arc<Shared>) {
+pub(super) async fn run(
+    gossip: Gossip,
+    shared: Arc<Shared>,
+    told: Told,
+    mut settles: mpsc::Receiver<Settle>,
+) {
     let Some(mut heard) = gossip.hear() else { return };
     let view = gossip.view();
     let me = view.borrow().me.id.0;
@@ -59,8 +88,12 @@ pub(super) async fn run(gossip: Gossip, shared: Arc<Shared>) {
         peers: HashMap::new(),
         incoming: HashMap::new(),
         shared,
-        gossip,
+        gossip: gossip.clone(),
+        giving: Giving::default(),
+        settling: None,
+        coming: None,
     };
+    let mut teller = Teller::begin(gossip, told);
     let mut looks = interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -69,10 +102,23 @@ pub(super) async fn run(gossip: Gossip, shared: Arc<Shared>) {
                 let seen = view.borrow().clone();
                 exchange.meet(&seen);
                 exchange.look().await;
+                exchange.give_late().await;
+                exchange.settle(!seen.live.is_empty()).await;
+            }
+            Some(settle) = settles.recv() => {
+                exchange.coming = Some(settle.parts.clone());
+                exchange.settling = Some(Settling::begin(settle, Instant::now()));
             }
             said = heard.recv() => {
                 let Some((from, bytes)) = said else { return };
-                exchange.hear(from, &bytes).await;
+                match Ask::decode(&bytes) {
+                    Ok(ask) => {
+                        if let Some(node) = view.borrow().live(NodeId(ask.node)) {
+                            teller.asked(ask, node.peer);
+                        }
+                    }
+                    Err(_) => exchange.hear(from, &bytes).await,
+                }
             }
         }
     }
@@ -87,9 +133,11 @@ impl Exchange {
         let now = Instant::now();
         for record in there.into_iter().take(PEERS_MAX) {
             let (address, seen) = (record.peer, now);
-            let outgoing = || Outgoing::begin(self.began.elapsed().as_micros() as u64);
-            let peer =
-                self.peers.entry(record.id.0).or_insert_with(|| Peer { address, outgoing: outgoing(), seen });
+            let turn = (record.version != view.me.version, record.generation);
+            let peer = self.peers.entry(record.id.0).or_insert_with(|| {
+                let outgoing = Outgoing::begin(self.began.elapsed().as_micros() as u64);
+                Peer { address, outgoing, seen, turn, pages: 0 }
+            });
             (peer.address, peer.seen) = (address, seen);
         }
         let has_left: HashSet<u64> = left.into_iter().map(|it| it.id.0).collect();
@@ -123,6 +171,9 @@ impl Exchange {
 
     /// Of what is for another run, or of nobody whom gossip shows, nothing is believed.
     async fn hear(&mut self, from: SocketAddr, bytes: &[u8]) {
+        if let Ok(frame) = debts::Frame::decode(bytes) {
+            return self.hear_of_debts(frame).await;
+        }
         let Ok(frame) = Frame::decode(bytes) else { return };
         let Some(peer) = self.peers.get_mut(&frame.from).filter(|_| frame.to == self.me) else { return };
         match frame.body {
@@ -133,9 +184,12 @@ impl Exchange {
                     self.gossip.say(from, &frame.encode()).await;
                 }
             }
+            // It comes again, and then counts on top of what is owed.
+            Body::Counts(_) if self.settling.as_ref().is_some_and(|it| it.asks(frame.from)) => {}
             Body::Counts(entries) => {
                 if self.incoming.entry(frame.from).or_default().is_new(frame.number) {
-                    owe(&self.shared, &entries);
+                    let limits = in_force(&self.shared).or_else(|| self.coming.clone());
+                    owe(&self.shared, limits.as_deref(), &entries);
                 }
                 let seen = Frame { from: self.me, to: frame.from, number: frame.number, body: Body::Seen };
                 self.gossip.say(from, &seen.encode()).await;
@@ -144,12 +198,105 @@ impl Exchange {
     }
 }
 
+/// What is owed as a run starts.
+impl Exchange {
+    async fn hear_of_debts(&mut self, frame: debts::Frame) {
+        let debts::Frame { from, to, number, body } = frame;
+        if to != self.me || !self.peers.contains_key(&from) {
+            return;
+        }
+        let now = Instant::now();
+        match body {
+            debts::Body::Ask { place, until } => {
+                let asked = Asked { by: from, number, places: place..until };
+                if let Some(asked) = self.giving.turn(asked) {
+                    self.give(asked).await;
+                }
+            }
+            debts::Body::Nothing => {
+                if let Some(settling) = &mut self.settling {
+                    settling.hear_nothing(from, number);
+                }
+            }
+            debts::Body::Page { place, next, debts } => {
+                let Some(settling) = &mut self.settling else { return };
+                if settling.hear((from, number), (place, next), now) {
+                    let coming = self.coming.as_deref();
+                    let held = |id| coming?.limit(id).filter(|it| it.limit.scope == Scope::Cluster);
+                    settling.taken += self.shared.rates.take_over(&debts, held);
+                    self.settle(true).await;
+                }
+            }
+        }
+    }
+
+    /// Asks what is still to be asked for, and says so once that is all. `has_others` is whether gossip shows anybody.
+    async fn settle(&mut self, has_others: bool) {
+        let Some(settling) = &mut self.settling else {
+            // What was about to be in force is.
+            if self.coming.is_some() && in_force(&self.shared).is_some() {
+                self.coming = None;
+            }
+            return;
+        };
+        let others = self.peers.iter().map(|(id, it)| Other { id: *id, address: it.address, turn: it.turn });
+        match settling.turn(self.me, others.collect(), has_others, Instant::now()) {
+            Some(asks) => {
+                for (address, ask) in asks {
+                    self.gossip.say(address, &ask.encode()).await;
+                }
+            }
+            None => {
+                self.shared.rates.handed.taken.fetch_add(settling.taken, Relaxed);
+                self.settling.take().into_iter().for_each(Settling::end);
+            }
+        }
+    }
+
+    /// Tells those that had to wait for it.
+    async fn give_late(&mut self) {
+        self.giving.look();
+        while let Some(asked) = self.giving.next() {
+            self.give(asked).await;
+        }
+    }
+
+    /// Tells a balancer that starts what is owed, at the address that gossip shows: but for what it is yet to hear as it was
+    /// let in here.
+    async fn give(&mut self, asked: Asked) {
+        let Some(peer) = self.peers.get_mut(&asked.by).filter(|it| it.pages < PAGES_MAX) else { return };
+        peer.pages += 1;
+        let body = match in_force(&self.shared) {
+            _ if self.settling.is_some() || self.shared.is_closed() => debts::Body::Nothing,
+            limits => {
+                let apart = |limit, who, untold: i32| {
+                    let held = limits.as_ref()?.limit(limit)?;
+                    let unheard = i64::try_from(peer.outgoing.unheard(limit, who)).unwrap_or(i64::MAX);
+                    let unheard = unheard.saturating_add(untold.into());
+                    (held.limit.scope == Scope::Cluster).then_some(unheard)
+                };
+                let place = asked.places.start;
+                let (debts, next) = self.shared.rates.debts(asked.places, debts::DEBTS_MAX, apart);
+                self.shared.rates.handed.given.fetch_add(debts.len() as u64, Relaxed);
+                debts::Body::Page { place, next, debts }
+            }
+        };
+        let frame = debts::Frame { from: self.me, to: asked.by, number: asked.number, body };
+        self.gossip.say(peer.address, &frame.encode()).await;
+    }
+}
+
+/// Of whose limits something is owed; none before it is known.
+fn in_force(shared: &Shared) -> Option<Arc<Parts>> {
+    shared.routes.load().as_ref().filter(|it| !it.closed).map(|it| it.parts().clone())
+}
+
 /// Others have let in so many.
-fn owe(shared: &Shared, entries: &[Entry]) {
-    let (rates, routes) = (&shared.rates, shared.routes.load());
+fn owe(shared: &Shared, limits: Option<&Parts>, entries: &[Entry]) {
+    let rates = &shared.rates;
     let now = rates.now();
     for entry in entries {
-        let held = routes.as_ref().and_then(|it| it.limit(entry.limit));
+        let held = limits.and_then(|it| it.limit(entry.limit));
         let count = match held {
             Some(Held { limit, .. }) if !limit.counts(entry.who) || limit.scope != Scope::Cluster => {
                 &rates.exchanged.strange

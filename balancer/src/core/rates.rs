@@ -6,7 +6,10 @@
 //! lie in are taken, the one that has spent the least part of its burst is forgotten: a new key is let in, and is counted from
 //! then on. Which those are hangs on a number of this run, so that nobody can have many keys meet in one place.
 //!
-//! What other balancers are to hear is summed up in the slots, and taken out by `control::exchange`.
+//! What other balancers are to hear is summed up in the slots, and taken out by `control::exchange`. What another run is
+//! told of them as it starts (`debts`) is how long each debt lasts.
+
+mod debts;
 
 use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
@@ -16,6 +19,8 @@ use std::time::Instant;
 
 use skep_gateway::exchange::Entry;
 use skep_gateway::limit::{By, Limit, Scope, Taken, Who, ticks};
+
+pub use self::debts::Handed;
 
 /// Most keys that a table has. There are three: who has many addresses takes no consumer's place, and whoever an issuer's
 /// tokens name none of the routes as a whole.
@@ -34,8 +39,9 @@ pub struct Held {
 }
 
 impl Held {
-    pub fn new(route: &str, limit: Limit) -> Self {
-        Self { limit, id: limit.id(route), name: limit.name() }
+    /// `counted`: whose requests it counts together.
+    pub fn new(counted: &str, limit: Limit) -> Self {
+        Self { limit, id: limit.id(counted), name: limit.name() }
     }
 }
 
@@ -82,6 +88,7 @@ pub struct Rates {
     /// Other balancers who hear of it.
     peers: AtomicUsize,
     pub exchanged: Exchanged,
+    pub handed: Handed,
 }
 
 /// What other balancers were told, and told.
@@ -122,6 +129,7 @@ impl Default for Rates {
             routes: Keys::default(),
             peers: AtomicUsize::new(0),
             exchanged: Exchanged::default(),
+            handed: Handed::default(),
         }
     }
 }

@@ -143,3 +143,18 @@ fn who_says_nothing_for_long_is_asked_seldom_and_not_told_of_what_was() {
     assert!(out.add(entry(7, 8)));
     assert!(out.next(1, 2, now + SELDOM + PAUSE).is_some(), "it is there again");
 }
+
+#[test]
+fn what_one_is_yet_to_hear_of_is_known_until_it_was_heard() {
+    let mut out = Outgoing::begin(0);
+    let who = |n| Who::Client(Neighbours::V4(n));
+    let now = Instant::now();
+    assert!(out.add(entry(1, 2)) && out.add(entry(2, 3)));
+    assert_eq!([1, 2, 3].map(|n| out.unheard(7, who(n))), [2, 3, 0]);
+    assert_eq!(out.unheard(8, who(1)), 0, "by another limit");
+    let first = out.next(1, 2, now).unwrap();
+    assert!(out.add(entry(1, 4)));
+    assert_eq!([1, 2, 3].map(|n| out.unheard(7, who(n))), [6, 3, 0]);
+    out.seen(first.number);
+    assert_eq!([1, 2, 3].map(|n| out.unheard(7, who(n))), [4, 0, 0]);
+}

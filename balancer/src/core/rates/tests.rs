@@ -8,7 +8,7 @@ use skep_gateway::limit::{Neighbours, Per};
 use super::*;
 
 fn held(rate: u32, per: Per, burst: u32, by: By) -> Held {
-    Held::new("r", Limit { rate, per, burst, by, scope: Scope::Cluster })
+    Held::new("r", Limit { rate, per, burst, by, scope: Scope::Cluster, is_shared: false })
 }
 
 fn client(n: u32) -> Who {
@@ -60,7 +60,8 @@ fn threads_that_ask_as_time_goes_by_get_the_burst_and_the_rate_and_no_more() {
 #[test]
 fn each_key_of_each_limit_of_each_route_is_counted_for_itself() {
     let rates = Rates::default();
-    let limit = Limit { rate: 1, per: Per::Hour, burst: 1, by: By::Address, scope: Scope::Cluster };
+    let limit =
+        Limit { rate: 1, per: Per::Hour, burst: 1, by: By::Address, scope: Scope::Cluster, is_shared: false };
     let other = Limit { per: Per::Minute, ..limit };
     let consumers = Limit { by: By::Consumer, ..limit };
     for (held, who) in [
@@ -197,7 +198,14 @@ fn who_owes_hours_of_a_slow_limit_leaves_room_for_who_spent_more_of_a_fast_one()
     let rates = Rates::default();
     let slow = Held::new(
         "slow",
-        Limit { rate: 10, per: Per::Hour, burst: 240, by: By::Address, scope: Scope::Cluster },
+        Limit {
+            rate: 10,
+            per: Per::Hour,
+            burst: 240,
+            by: By::Address,
+            scope: Scope::Cluster,
+            is_shared: false,
+        },
     );
     let fast = Held::new("fast", Limit { rate: 1, per: Per::Second, burst: 1, ..slow.limit });
     for n in 0..4 * KEYS_MAX as u32 {
