@@ -4,15 +4,27 @@
 use libfuzzer_sys::fuzz_target;
 use skep_fuzz::bounded::bounded;
 use skep_fuzz::seeds;
-use skep_gateway::exchange::{Body, ENTRIES_MAX, Frame};
+use skep_gateway::exchange::{Body, ENTRIES_MAX, Frame, debts};
 use skep_gateway::limit::{By, Limit, Per, Scope};
 
 fuzz_target!(init: seeds::write(seeds::gateway_frames), |bytes: &[u8]| {
+    let limit = Limit { rate: 3, per: Per::Second, burst: 5, by: By::Route, scope: Scope::Cluster, is_shared: false };
+    if let Ok(kept) = bounded(bytes.len(), || debts::Kept::decode(bytes)) {
+        assert_eq!(kept.encode(), bytes);
+        for debt in kept.left(1) {
+            assert!(limit.owe_at_least(0, 0, debt.owed, debt.step) <= limit.owe(0, 0, u32::MAX));
+        }
+    }
+    if let Ok(frame) = bounded(bytes.len(), || debts::Frame::decode(bytes)) {
+        assert_eq!(frame.encode(), bytes);
+        if let debts::Body::Page { debts, .. } = frame.body {
+            assert!(debts.len() <= debts::DEBTS_MAX);
+        }
+    }
     let Ok(frame) = bounded(bytes.len(), || Frame::decode(bytes)) else { return };
     assert_eq!(frame.encode(), bytes);
     let Body::Counts(entries) = frame.body else { return };
     assert!(entries.len() <= ENTRIES_MAX);
-    let limit = Limit { rate: 3, per: Per::Second, burst: 5, by: By::Route, scope: Scope::Cluster };
     for entry in entries {
         // Whoever says so, what is owed is over within some time.
         let tat = limit.owe(entry.limit, frame.number, entry.count);

@@ -5,7 +5,10 @@
 
 mod gateway;
 
-pub use self::gateway::{gateway_documents, gateway_frames, gateway_lines, gateway_paths, gateway_tokens};
+pub use self::gateway::{
+    gateway_documents, gateway_figures, gateway_frames, gateway_key_sets, gateway_lines, gateway_paths,
+    gateway_tokens,
+};
 
 use std::path::Path;
 

@@ -132,6 +132,9 @@ fn serve(stream: &mut Tls, head: &str, gates: &Gates) -> std::io::Result<()> {
     if let Some(length) = head.strip_prefix("GET /long/") {
         body = vec![b'x'; length.split(' ').next().unwrap().parse().unwrap()];
     }
+    if let Some(said) = head.strip_prefix("GET /said/") {
+        body = skep_gateway::auth::jwt::decode(said.split(' ').next().unwrap().as_bytes()).unwrap();
+    }
     let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
     stream.write_all(answer.as_bytes())?;
     stream.write_all(&body)?;

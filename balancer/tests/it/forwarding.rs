@@ -209,7 +209,7 @@ fn a_client_that_does_not_read_holds_the_backend_back() {
     let done = Mutex::new(done);
     let backend = Scripted::start(move |served| {
         served.head();
-        served.send("HTTP/1.1 200 OK\r\ncontent-length: 100000000\r\n\r\n");
+        served.send("HTTP/1.1 200 OK\r\ncontent-length: 400000000\r\n\r\n");
         let timeout = std::time::Duration::from_millis(500);
         served.stream.set_write_timeout(Some(timeout)).unwrap();
         let piece = [b'x'; 65536];
@@ -224,7 +224,8 @@ fn a_client_that_does_not_read_holds_the_backend_back() {
     client.until("\r\n\r\n");
     finished.recv().unwrap();
     let sent = *sent.lock().unwrap();
-    assert!(sent < 30_000_000, "{sent} bytes were taken from the backend");
+    // The kernel may give each of the two connections some 36 MB at its two ends.
+    assert!(sent < 100_000_000, "{sent} bytes were taken from the backend");
 }
 
 #[test]

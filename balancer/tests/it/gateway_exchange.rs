@@ -17,9 +17,16 @@ const ANY: &str = "127.0.0.1:0";
 fn document(at: SocketAddr) -> String {
     format!(
         r#"{{
-            "services": {{"app": {{"urls": ["http://{at}"]}}}},
+            "services": {{
+                "app": {{"urls": ["http://{at}"]}},
+                "own": {{"urls": ["http://{at}"], "limits": [
+                    {{"rate": 3, "per": "hour", "burst": 3, "by": "route"}}
+                ]}}
+            }},
             "consumers": {{"alice": {{"keys": ["alice-has-this-key-0001"]}}}},
             "routes": {{
+                "one": {{"match": {{"path": "/one"}}, "service": "own"}},
+                "two": {{"match": {{"path": "/two"}}, "service": "own"}},
                 "all": {{"match": {{"path": "/all"}}, "service": "app", "limits": [
                     {{"rate": 4, "per": "hour", "burst": 4, "by": "route"}}
                 ]}},
@@ -104,13 +111,21 @@ fn what_one_balancer_lets_in_the_others_do_not_let_in_again() {
     for it in &balancers {
         assert_eq!(asks(it, "/alice"), "429");
     }
+    // A limit of a service is one, by whatever route.
+    assert_eq!(["/one", "/two"].map(|it| asks(a, it)), ["200"; 2]);
+    wait("the others hear of it", || value(b, HEARD) == 9 && value(c, HEARD) == 6);
+    assert_eq!(asks(b, "/two"), "200");
+    wait("the others hear of it", || value(a, HEARD) == 6 && value(c, HEARD) == 7);
+    for it in &balancers {
+        assert_eq!(["/one", "/two"].map(|target| asks(it, target)), ["429"; 2]);
+    }
     // What each counts for itself nobody hears of.
     for it in &balancers {
         assert_eq!([(); 2].map(|()| asks(it, "/each")), ["200", "429"]);
     }
-    assert_eq!(app.heads().len(), 4 + 4 + 3);
+    assert_eq!(app.heads().len(), 4 + 4 + 3 + 3);
     // To two others each, and of what is refused nothing.
-    assert_eq!([a, b, c].map(|it| value(it, TOLD)), [2 * 3, 2, 2 * 4]);
+    assert_eq!([a, b, c].map(|it| value(it, TOLD)), [2 * (3 + 2), 2 * (1 + 1), 2 * 4]);
     // Who is gone is not waited for.
     let [a, b, c] = balancers;
     drop(c);

@@ -1,5 +1,6 @@
 //! A balancer of one core, backends that do as they are told, and clients that write raw bytes.
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use skep_balancer::core::published::Published;
 use skep_balancer::core::routes::Routes;
 use skep_balancer::core::settings::Settings;
 use skep_balancer::core::shared::Shared;
@@ -80,6 +82,16 @@ impl Balancer {
 
     /// Obeys a gateway's document, whose services are at these places, each with one that answered.
     pub fn route(&self, document: &str, services: &[(&str, &[SocketAddr])]) {
+        self.route_with(document, services, BTreeMap::new());
+    }
+
+    /// The same, where issuers publish that.
+    pub fn route_with(
+        &self,
+        document: &str,
+        services: &[(&str, &[SocketAddr])],
+        published: BTreeMap<String, Arc<Published>>,
+    ) {
         let table = Document::read(document).and_then(Table::compile).unwrap();
         let before = self.shared.routes.load_full();
         let pool = |name: &str| {
@@ -95,7 +107,7 @@ impl Balancer {
         let others = table.services.iter().skip(1).map(|(name, _)| pool(name));
         let pools = [skep].into_iter().chain(others).collect();
         let counts = table.routes.iter().map(|_| Arc::default()).collect();
-        self.shared.routes.store(Some(Arc::new(Routes::new(table, pools, counts))));
+        self.shared.routes.store(Some(Arc::new(Routes::new(table, pools, counts, published))));
     }
 
     pub fn client(&self) -> Client {

@@ -28,6 +28,9 @@ pub struct Process {
     pub http: SocketAddr,
     pub https: Option<SocketAddr>,
     pub admin: SocketAddr,
+    pub kong: Option<SocketAddr>,
+    /// What it logged until it served.
+    pub began: String,
     /// What it logs.
     log: mpsc::Receiver<String>,
 }
@@ -74,13 +77,16 @@ impl Process {
             stderr.lines().map_while(Result::ok).try_for_each(|line| lines.send(line))
         });
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut process = Self { child, http: nowhere, https: None, admin: nowhere, log };
-        let serving: serde_json::Value =
-            serde_json::from_str(&process.logged("\"message\":\"serving\"")).unwrap();
+        let began = String::new();
+        let mut process = Self { child, http: nowhere, https: None, admin: nowhere, kong: None, began, log };
+        let (began, serving) = process.logs("\"message\":\"serving\"");
+        process.began = began;
+        let serving: serde_json::Value = serde_json::from_str(&serving).unwrap();
         let address = |name: &str| serving[name].as_str().and_then(|text| text.parse().ok());
         process.http = address("http").unwrap();
         process.admin = address("admin").unwrap();
         process.https = address("https");
+        process.kong = address("kong");
         process
     }
 
@@ -95,10 +101,15 @@ impl Process {
 
     /// Waits for a line of the log.
     pub fn logged(&self, text: &str) -> String {
+        self.logs(text).1
+    }
+
+    /// What it logs before it.
+    fn logs(&self, text: &str) -> (String, String) {
         let mut seen = String::new();
         loop {
             match self.log.recv_timeout(PATIENCE) {
-                Ok(line) if line.contains(text) => return line,
+                Ok(line) if line.contains(text) => return (seen, line),
                 Ok(line) => seen += &format!("{line}\n"),
                 Err(error) => panic!("{text} was not logged: {error}\n{seen}"),
             }

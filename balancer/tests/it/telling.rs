@@ -9,11 +9,13 @@ use std::time::{Duration, Instant};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use skep_base::id::{ClusterId, NodeId};
 use skep_gateway::told::Told;
+use skep_members::gossip::aside::Said;
 use skep_members::gossip::{Gossip, GossipConfig, NodeState, PeerRecord, Program, RaftRole};
 use skep_members::in_force::Keys;
 use skep_members::key::KeyRing;
 use skep_members::seeds::Seed;
-use skep_members::tls::peer_tls;
+use skep_members::tls::{edge_tls, peer_tls};
+use tokio::sync::mpsc;
 
 use crate::harness::*;
 use crate::process::{Process, ask};
@@ -60,8 +62,44 @@ pub fn app(at: SocketAddr) -> String {
     )
 }
 
+/// What a node says of itself.
+pub fn record(id: u64, peer: SocketAddr) -> PeerRecord {
+    PeerRecord {
+        id: NodeId(id),
+        program: Program::Node,
+        state: NodeState::Ready,
+        cluster: Some(ClusterId(1)),
+        peer,
+        http: None,
+        admin: None,
+        version: "0.1.0".into(),
+        protocol: (1, 7),
+        expect: 1,
+        raft: RaftRole::Follower,
+        leader: None,
+        term: 1,
+        gateway: None,
+        generation: PeerRecord::generation_now(),
+    }
+}
+
 impl Node {
     pub fn start(id: u64, keys: &KeyRing, seeds: &[SocketAddr], does: Does) -> Self {
+        Self::start_with(id, keys, seeds, does, None)
+    }
+
+    /// One that says that it has an admin address.
+    pub fn with_admin(admin: SocketAddr, does: Does) -> Self {
+        Self::start_with(1, &KeyRing::insecure_loopback(), &[], does, Some(admin))
+    }
+
+    pub fn start_with(
+        id: u64,
+        keys: &KeyRing,
+        seeds: &[SocketAddr],
+        does: Does,
+        admin: Option<SocketAddr>,
+    ) -> Self {
         let listener = TcpListener::bind(ANY).unwrap();
         let http = listener.local_addr().unwrap();
         let socket = UdpSocket::bind(ANY).unwrap();
@@ -70,29 +108,17 @@ impl Node {
             Does::OldAndMute => ((1, 6), Does::Says(vec![])),
             does => ((1, 7), does),
         };
-        let record = PeerRecord {
-            id: NodeId(id),
-            program: Program::Node,
-            state: NodeState::Ready,
-            cluster: Some(ClusterId(1)),
-            peer,
-            http: Some(http),
-            admin: None,
-            version: "0.1.0".into(),
-            protocol,
-            expect: 1,
-            raft: RaftRole::Follower,
-            leader: None,
-            term: 1,
-            gateway: None,
-            generation: PeerRecord::generation_now(),
-        };
+        let record = PeerRecord { http: Some(http), admin, protocol, ..record(id, peer) };
         let seeds = seeds.iter().map(|it| Seed::parse(&it.to_string()).unwrap()).collect();
         let config = GossipConfig {
             socket,
             seeds,
             nodes: vec![],
-            keys: Keys::of_node(keys.clone().into()).unwrap(),
+            // By an edge key it only says that it is one.
+            keys: match keys.has_root() {
+                true => Keys::of_node(keys.clone().into()).unwrap(),
+                false => Keys::of_edge(keys.clone().into()).unwrap(),
+            },
             record,
         };
         let runtime =
@@ -129,6 +155,20 @@ impl Node {
         wait("it is asked again", || self.asked.load(Ordering::SeqCst) >= enough);
     }
 
+    /// What others say to it beside gossip, for the first who wants to hear.
+    pub fn hear(&self) -> mpsc::Receiver<Said> {
+        self.gossip.hear().unwrap()
+    }
+
+    /// Says something beside gossip to the balancer that it sees, once it does.
+    pub fn say(&self, said: &[u8]) {
+        let view = self.gossip.view();
+        let balancer =
+            || view.borrow().live.iter().find(|it| it.program == Program::Balancer).map(|it| it.peer);
+        wait("it sees the balancer", || balancer().is_some());
+        self.runtime.block_on(self.gossip.say(balancer().unwrap(), said));
+    }
+
     /// Others hear no more of it.
     pub fn die(self) {
         self.now(Does::Answers(500));
@@ -137,7 +177,8 @@ impl Node {
 }
 
 fn tls(keys: &KeyRing) -> Arc<ServerConfig> {
-    peer_tls(keys).unwrap().for_http().server
+    let tls = if keys.has_root() { peer_tls(keys) } else { edge_tls(keys) };
+    tls.unwrap().for_http().server
 }
 
 #[derive(Clone)]

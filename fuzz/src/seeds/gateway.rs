@@ -1,6 +1,8 @@
-//! Of the gateway: documents, what nodes tell of them, what balancers tell one another, tokens, paths.
+//! Of the gateway: documents, what nodes tell of them, what balancers tell one another and nodes, tokens, paths.
 
+use skep_gateway::exchange::debts::{self, Debt, Kept};
 use skep_gateway::exchange::{Body, Entry, Frame};
+use skep_gateway::figures::{Ask, Counts, Figures, Rest, Servers};
 use skep_gateway::limit::{Neighbours, Who};
 
 pub fn gateway_documents() -> Vec<Vec<u8>> {
@@ -14,9 +16,11 @@ pub fn gateway_documents() -> Vec<Vec<u8>> {
                 [routes.b]\nmatch.exact_path = \"/a/b\"\nredirect = {scheme = \"https\", status = 301}\n\
                 auth = {keys = {header = \"x-key\", authorization = false, query = \"key\"}, groups = [\"g\"]}\n\
                 [consumers.c]\ngroups = [\"g\"]\nkeys = [\"0123456789abcdef\", {key = \"fedcba9876543210\", label = \"l\"}]\n\
-                [routes.c]\nmatch.path = \"/c\"\nservice = \"web\"\nauth.jwt = {issuers = [\"i\"], forward = true}\n\
+                passwords = [{user = \"u\", password = \"$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc\"}]\n\
+                [routes.c]\nmatch.path = \"/c\"\nservice = \"web\"\nauth = {jwt = {issuers = [\"i\"], forward = true}, basic = true}\n\
                 [issuers.i]\niss = \"i\"\naud = [\"a\"]\ngroups = \"g\"\nleeway = \"5s\"\nkeys = [{secret = \"a secret of thirty-two bytes or more\", kid = \"k\", alg = \"HS256\"}]\n\
-                [issuers.j]\niss = \"j\"\naud = \"any\"\nkeys.keys = [{kty = \"OKP\", crv = \"Ed25519\", x = \"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo\"}]\n";
+                [issuers.j]\niss = \"j\"\naud = \"any\"\nkeys.keys = [{kty = \"OKP\", crv = \"Ed25519\", x = \"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo\"}]\n\
+                [issuers.k]\niss = \"k\"\naud = \"any\"\njwks = \"https://k.test:8443/keys?v=1\"\nrefresh = \"1h\"\ntls.name = \"l.test\"\n";
     let json = r#"{"services": {"w": {"urls": ["http://a:1"]}}, "routes": {"r": {"service": "w"}}}"#;
     vec![toml.into(), json.into()]
 }
@@ -31,7 +35,17 @@ pub fn gateway_frames() -> Vec<Vec<u8>> {
     let who = [Who::Client(Neighbours::V4(7)), Who::Client(Neighbours::V6(8)), Who::Consumer(9), Who::Anybody];
     let entries = who.map(|who| Entry { limit: 1, who, count: 2 });
     let frame = |body| Frame { from: 1, to: 2, number: 3, body }.encode();
-    vec![frame(Body::Seen), frame(Body::Counts(vec![])), frame(Body::Counts(entries.into()))]
+    let debts: Vec<Debt> = who.map(|who| Debt { limit: 1, who, step: 2, owed: 3 }).into();
+    let of_debts = |body| debts::Frame { from: 1, to: 2, number: 3, body }.encode();
+    vec![
+        frame(Body::Seen),
+        frame(Body::Counts(vec![])),
+        frame(Body::Counts(entries.into())),
+        of_debts(debts::Body::Ask { place: 0, until: debts::PLACES }),
+        of_debts(debts::Body::Page { place: 0, next: 9, debts: debts.clone() }),
+        of_debts(debts::Body::Nothing),
+        Kept { written_ms: 7, debts }.encode(),
+    ]
 }
 
 pub fn gateway_tokens() -> Vec<Vec<u8>> {
@@ -41,6 +55,29 @@ pub fn gateway_tokens() -> Vec<Vec<u8>> {
     [head, claims, token].map(|it| it.into()).into()
 }
 
+pub fn gateway_key_sets() -> Vec<Vec<u8>> {
+    let ed25519 = r#"{"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo", "kid": "a", "use": "sig"}"#;
+    let p256 = r#"{"kty": "EC", "crv": "P-256", "x": "04N0xi21hshyvBp7I167sbE_bXqyqkAPfefdklMO7wY",
+        "y": "UI8exy-C06a7DUnjIdENkxeFtHM4-l_41LqEw9nVgmw", "alg": "ES256", "key_ops": ["verify"]}"#;
+    let rsa = format!(r#"{{"kty": "RSA", "n": "w{}aQ", "e": "AQAB", "kid": "r"}}"#, "aWl".repeat(113));
+    let others = r#"{"kty": "oct", "k": "AAAA"}, {"kty": "EC", "d": "AAAA"}, {"kty": "X", "use": "enc"}, 7"#;
+    let all = format!(r#"{{"keys": [{ed25519}, {p256}, {rsa}, {others}], "more": null}}"#);
+    vec![all.into(), format!(r#"{{"keys": [{ed25519}]}}"#).into(), br#"{"keys": []}"#.to_vec()]
+}
+
 pub fn gateway_paths() -> Vec<Vec<u8>> {
     ["/a/%61%2d/b;c", "/%2e%2e/a", "/a//b", "/..;/", "/a%2fb", "A.test.:80", "?a=1&%6bey=2;key=3&b"].map(|it| it.into()).into()
+}
+
+pub fn gateway_figures() -> Vec<Vec<u8>> {
+    let counts = Counts { recent: 3, answers: [0, 0, 300, 0, 1, 0], refused: [0, 0, 1, 0, 0, 0, 0] };
+    let figures = Figures {
+        over_ms: 1000,
+        all: counts,
+        routes: (0..40).map(|n| (format!("a-route-with-a-name-{n}"), counts)).collect(),
+        services: vec![Servers { name: "web".into(), known: 3, able: 2 }],
+        rest: Rest { routes: 1, services: 0, counts },
+    };
+    let ask = Ask { node: 1, number: 2 }.encode();
+    figures.parts(2).into_iter().chain([ask]).collect()
 }
