@@ -7,6 +7,7 @@
 pub mod due;
 pub mod equal;
 mod error;
+pub mod figures;
 pub mod gateway;
 mod hand_over;
 mod keys;
@@ -15,6 +16,8 @@ pub mod level;
 pub mod list;
 mod nonces;
 pub mod operator;
+#[cfg(test)]
+pub mod peers;
 pub mod proposer;
 pub mod pulse;
 pub mod reached;
@@ -122,6 +125,7 @@ struct Inner {
     scans: Semaphore,
     time: Time,
     beats: Beats,
+    figures: figures::Figures,
     status: status::Status,
 }
 
@@ -148,6 +152,7 @@ pub struct ServiceParts {
 
 impl Service {
     pub fn new(parts: ServiceParts) -> Self {
+        let figures = figures::Figures::new(parts.gossip.clone());
         let status = status::Status {
             node_id: parts.node_id,
             raft: parts.raft,
@@ -171,6 +176,7 @@ impl Service {
             scans: Semaphore::new(SCANS_MAX),
             time: parts.time,
             beats: parts.beats,
+            figures,
             status,
         }))
     }
