@@ -1,5 +1,5 @@
 // The page of the queues: asked for once a second while it is seen, and what an operator does by hand.
-import { byId, element, problemOf, timeOf } from "./dom.js";
+import { byId, element, problemOf, rowsOf, setText, timeOf } from "./dom.js";
 import { Rates } from "./rates.js";
 
 const ASK_MS = 1000;
@@ -57,18 +57,6 @@ function showQueues(queues) {
   for (const [row, queue] of rowsOf(byId("queues"), queues, "queue", newRow)) showQueue(row, queue);
 }
 
-/** A row for each of these, in their order, with what it shows: the one that was there, or a new one. */
-function rowsOf(rows, shown, name, make) {
-  const known = new Map([...rows.children].map((row) => [row.dataset[name], row]));
-  const all = shown.map((each) => [known.get(each[name]) ?? make(each[name]), each]);
-  const kept = new Set(all.map(([row]) => row));
-  for (const row of known.values()) if (!kept.has(row)) row.remove();
-  all.forEach(([row], at) => {
-    if (rows.children[at] !== row) rows.insertBefore(row, rows.children[at] ?? null);
-  });
-  return all;
-}
-
 function newRow(name) {
   const row = element("tr");
   row.dataset.queue = name;
@@ -84,11 +72,6 @@ function newRow(name) {
   row.append(element("td", "oldest"), element("td", "in"), element("td", "out"));
   row.append(element("td", "count done"), element("td", "count lost"), element("td", "hand"));
   return row;
-}
-
-function setText(row, selector, text) {
-  const cell = row.querySelector(selector);
-  if (cell.textContent !== String(text)) cell.textContent = text;
 }
 
 function showQueue(row, queue) {

@@ -1,7 +1,7 @@
 // Rates of the queues, from counters that no restart forgets, as small graphs of the last minute.
 import { element } from "./dom.js";
 
-const SAMPLES_MAX = 60;
+export const SAMPLES_MAX = 60;
 const SVG = "http://www.w3.org/2000/svg";
 const WIDTH = 96;
 const HEIGHT = 22;
@@ -31,13 +31,14 @@ export class Rates {
   /** The newest rate, and a graph of those before. */
   cells(name, way) {
     const samples = this.#of.get(name)?.[way] ?? [];
-    const newest = samples.at(-1);
-    const text = newest === undefined ? "–" : newest < 10 ? newest.toFixed(1) : newest.toFixed(0);
-    return [element("span", "rate", text), graph(samples, `${way} a second over the last minute`)];
+    return [element("span", "rate", rateOf(samples.at(-1))), graph(samples, `${way} a second over the last minute`)];
   }
 }
 
-function graph(samples, label) {
+export const rateOf = (rate) => (rate == null ? "–" : rate < 10 ? rate.toFixed(1) : rate.toFixed(0));
+
+/** The samples as a line, the newest at its end. */
+export function graph(samples, label) {
   const svg = document.createElementNS(SVG, "svg");
   svg.setAttribute("class", "spark");
   svg.setAttribute("viewBox", `0 0 ${WIDTH} ${HEIGHT}`);

@@ -66,6 +66,9 @@ assets! {
     "/assets/queues.html" = "page/queues.html", "text/html; charset=utf-8", PAGE_POLICY;
     "/assets/queues.css" = "page/queues.css", "text/css; charset=utf-8", PAGE_POLICY;
     "/assets/queues.js" = "page/queues.js", "text/javascript; charset=utf-8", PAGE_POLICY;
+    "/assets/gateway.html" = "page/gateway.html", "text/html; charset=utf-8", PAGE_POLICY;
+    "/assets/gateway.css" = "page/gateway.css", "text/css; charset=utf-8", PAGE_POLICY;
+    "/assets/gateway.js" = "page/gateway.js", "text/javascript; charset=utf-8", PAGE_POLICY;
     "/assets/rates.js" = "page/rates.js", "text/javascript; charset=utf-8", PAGE_POLICY;
     "/docs" = "docs/index.html", "text/html; charset=utf-8", DOCS_POLICY;
     "/assets/docs.js" = "docs/docs.js", "text/javascript; charset=utf-8", DOCS_POLICY;
@@ -75,8 +78,17 @@ assets! {
 
 /// The page of the queues, at the path where programs get them as JSON.
 pub(crate) fn queues_page(headers: &HeaderMap) -> Result<Response, Problem> {
-    let page = ASSETS.iter().find(|asset| asset.path == "/assets/queues.html");
-    let page = page.ok_or_else(|| Problem::not_found("/queues"))?;
+    page("/assets/queues.html", headers)
+}
+
+/// The page of the gateway, at the path where programs get its document as JSON.
+pub(crate) fn gateway_page(headers: &HeaderMap) -> Result<Response, Problem> {
+    page("/assets/gateway.html", headers)
+}
+
+fn page(path: &str, headers: &HeaderMap) -> Result<Response, Problem> {
+    let page = ASSETS.iter().find(|asset| asset.path == path);
+    let page = page.ok_or_else(|| Problem::not_found(path))?;
     let mut response = answer(page, &etag_of(page), headers)?;
     response.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
     Ok(response)
@@ -86,10 +98,26 @@ fn etag_of(asset: &Asset) -> String {
     format!("\"{}\"", &Digest::of(asset.bytes).to_string()[..16])
 }
 
-/// A route for each file.
+/// What the page of the gateway loads beside files of its own.
+const SHARED: [&str; 4] = ["/assets/skep.svg", "/assets/page.css", "/assets/dom.js", "/assets/rates.js"];
+
+fn is_of_gateway(asset: &Asset) -> bool {
+    asset.path.starts_with("/assets/gateway.")
+}
+
+/// A route for each file of the public address.
 pub(crate) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
+    routes_to(|asset| !is_of_gateway(asset))
+}
+
+/// Of the admin address, where the gateway's page is.
+pub(crate) fn admin_routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
+    routes_to(|asset| is_of_gateway(asset) || SHARED.contains(&asset.path))
+}
+
+fn routes_to<S: Clone + Send + Sync + 'static>(of: impl Fn(&Asset) -> bool) -> Router<S> {
     let mut router = Router::new();
-    for asset in ASSETS {
+    for asset in ASSETS.iter().filter(|asset| of(asset)) {
         let etag = etag_of(asset);
         router = router.route(
             asset.path,

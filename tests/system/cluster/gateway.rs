@@ -227,5 +227,22 @@ async fn an_operator_checks_applies_and_takes_back_a_document() {
     assert!(same.stdout.contains("nothing is to be changed"), "what was exported says the same: {same:?}");
     assert_eq!(json(&config(&cluster, &["rollback", "1", "--json"]))["revision"], 3);
     assert_eq!(read(&cluster, 1).await.0, READER);
+
+    // What one source has, which names a service of another.
+    let route = |path: &str| format!("[routes.{path}]\nmatch.path = \"/{path}\"\nservice = \"reader\"\n");
+    write(&format!("{}{}", route("a"), route("b")));
+    let added = config(&cluster, &["apply", "--source", "web", file]);
+    assert!(added.code == Some(0) && added.stdout.contains("+ routes/b"), "{added:?}");
+    write(&route("a"));
+    let fewer = config(&cluster, &["diff", "--source", "web", file]);
+    assert!(fewer.stdout.contains("- routes/b") && !fewer.stdout.contains("read"), "{fewer:?}");
+    let others = config(&cluster, &["apply", "--source", "blue", file]);
+    assert!(
+        others.code == Some(1) && others.stderr.contains("routes/a is of the source \"web\""),
+        "{others:?}"
+    );
+    let taken = config(&cluster, &["apply", "--source", "blue", "--take", file]);
+    assert!(taken.code == Some(0) && taken.stdout.contains("~ routes/a"), "{taken:?}");
+    assert_eq!(config(&cluster, &["apply", "--source", "kong", file]).code, Some(2));
     assert_eq!(config(&cluster, &["rollback", "9"]).code, Some(1));
 }

@@ -25,7 +25,7 @@ pub const LIVE: &str = "document.querySelector('#connection')?.dataset.state ===
 
 /// Everything with text, or to type into, whose contrast is below that of WCAG AA; and whatever
 /// has no name for who does not see it.
-pub const SHORTCOMINGS: &str = r#"(() => {
+const SHORTCOMINGS: &str = r#"(() => {
     const parse = (color) => color.match(/[\d.]+/g).map(Number);
     const luminance = ([r, g, b]) => {
         const part = (v) => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
@@ -58,6 +58,23 @@ pub const SHORTCOMINGS: &str = r#"(() => {
 
 pub fn picture(name: &str) -> PathBuf {
     scratch().join(format!("page-{name}.png"))
+}
+
+/// Pictures of a page in each form, none of which may have shortcomings.
+pub async fn look_at(window: &Window, name: &str) {
+    for (form, scheme, width, height) in [
+        ("light", "light", 1280, 1100),
+        ("dark", "dark", 1280, 1100),
+        ("phone-light", "light", 390, 844),
+        ("phone-dark", "dark", 390, 844),
+    ] {
+        window.prefer(scheme).await;
+        window.resize(width, height).await;
+        window.screenshot(&picture(&format!("{name}-{form}"))).await;
+        let shortcomings: Value = window.value(SHORTCOMINGS).await;
+        assert_eq!(shortcomings, Value::Array(Vec::new()), "{name} {form}");
+    }
+    window.resize(1280, 1100).await;
 }
 
 async fn send(window: &Window, text: &str) {

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use skep_kit::clients::browser::{self, Browser, Window};
 use skep_kit::cluster::balancer::Balancer;
@@ -13,7 +13,7 @@ use skep_kit::cluster::worker::{Script, Worker};
 use skep_kit::effort::{left_out, machine_shared};
 use skep_kit::wait::until;
 
-use crate::page::{LIVE, SHORTCOMINGS, TOKEN, picture};
+use crate::page::{LIVE, TOKEN, look_at};
 use crate::tasks::{agreed, post, put, task};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -38,22 +38,6 @@ fn row(body: &str, name: &str) -> String {
 async fn shows_state(window: &Window, state: &str) {
     let shown = "[...document.querySelectorAll('#found dt')].find(e => e.textContent === 'state')?.nextSibling.textContent";
     window.wait(&format!("a task that is {state} is shown"), &format!("{shown} === '{state}'")).await;
-}
-
-async fn look_at(window: &Window, name: &str) {
-    for (form, scheme, width, height) in [
-        ("light", "light", 1280, 1100),
-        ("dark", "dark", 1280, 1100),
-        ("phone-light", "light", 390, 844),
-        ("phone-dark", "dark", 390, 844),
-    ] {
-        window.prefer(scheme).await;
-        window.resize(width, height).await;
-        window.screenshot(&picture(&format!("queues-{name}-{form}"))).await;
-        let shortcomings: Value = window.value(SHORTCOMINGS).await;
-        assert_eq!(shortcomings, Value::Array(Vec::new()), "{name} {form}");
-    }
-    window.resize(1280, 1100).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -127,7 +111,7 @@ async fn an_operator_sees_a_worker_die_and_tries_and_cancels_tasks_by_hand_on_th
     window.wait("it says how many slots are busy", &says("first", "busy", "1 of 3")).await;
     window.wait("and with what", &says("first", "runs", &stays)).await;
     assert!(window.value(&says("first", "runs", "q/a-stay for ")).await == true);
-    look_at(&window, "unlocked").await;
+    look_at(&window, "queues-unlocked").await;
 
     // The worker dies: its task is another's within seconds, and the page says both.
     first.kill();
@@ -140,7 +124,7 @@ async fn an_operator_sees_a_worker_die_and_tries_and_cancels_tasks_by_hand_on_th
     let history = "document.querySelector('#found .history').textContent";
     window.wait("its history tells of the loss", &format!("{history}.includes('1 worker was lost')")).await;
     assert!(window.value(&format!("{history}.includes('second-')")).await == true);
-    look_at(&window, "killed").await;
+    look_at(&window, "queues-killed").await;
 
     // Cancelled by hand.
     click(&window, "document.querySelector('#cancel')").await;
@@ -182,7 +166,7 @@ async fn an_operator_sees_a_worker_die_and_tries_and_cancels_tasks_by_hand_on_th
     let is_quiet = format!("{}.querySelector('.paused').textContent === ' quiet'", worker("second"));
     window.wait("the page says that it is quiet", &is_quiet).await;
     let waits = put(client, json!({"queue": "q", "payload": 1, "keep": "1h"})).await;
-    look_at(&window, "quiet").await;
+    look_at(&window, "queues-quiet").await;
     assert_eq!(task(client, &waits).await["state"], "ready");
     click(&window, &hand).await;
     until("it goes on", PATIENCE, async || (task(client, &waits).await["state"] == "done").then_some(()))
@@ -200,7 +184,7 @@ async fn an_operator_sees_a_worker_die_and_tries_and_cancels_tasks_by_hand_on_th
             state => shows_state(&window, state).await,
         }
     }
-    look_at(&window, "batch").await;
+    look_at(&window, "queues-batch").await;
     let complaints: Vec<String> =
         browser.take_complaints().into_iter().filter(|text| !text.contains("401")).collect();
     assert_eq!(complaints, Vec::<String>::new());
