@@ -4,11 +4,16 @@
 //! it.
 
 mod copy;
+mod debts;
 mod exchange;
+mod figures;
 mod health;
 mod hear;
+mod issuers;
+mod pace;
 mod reload;
 mod routes;
+mod sealed;
 mod services;
 
 use std::net::{SocketAddr, UdpSocket};
@@ -28,8 +33,8 @@ use skep_members::in_force::Keys;
 use skep_members::key::KeyRing;
 use skep_vrrp::Running;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::config::{BackendTlsConfig, ServeConfig};
 use crate::core::access_log;
@@ -37,6 +42,7 @@ use crate::core::account::Account;
 use crate::core::shared::Shared;
 use crate::core::stats::CoreStats;
 use crate::core::worker::idle_grace;
+use crate::kong::Door;
 use crate::listen::activation::{Passed, bind_all};
 use crate::listen::cores::{self, CoreConfig, Listening, Phase};
 use crate::listen::tls::Certificates;
@@ -47,8 +53,10 @@ use crate::pools::{Pools, registry, source};
 use crate::status::Status;
 
 use copy::Copies;
+use debts::Debts;
 use health::{health, watch_cores};
 use reload::Reload;
+use sealed::Sealed;
 
 /// How long new connections are still taken once the drain is announced: who follows `/-/ready`
 /// or the gossip needs a moment to look elsewhere.
@@ -90,6 +98,10 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
         None => Vec::new(),
     };
     let admin = listen::bind(config.admin).with_context(|| format!("--admin {}", config.admin))?;
+    let kong = match &config.kong {
+        Some(kong) => Some(listen::bind(kong.address).with_context(|| format!("--kong {}", kong.address))?),
+        None => None,
+    };
     let (http_address, admin_address) = (http[0].local_addr()?, admin.local_addr()?);
     let https_address = https.first().map(|listener| listener.local_addr()).transpose()?;
     if https_address.is_some() && config.certificates.is_empty() {
@@ -114,15 +126,24 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
     };
     let registry = tokio::spawn(registry::follow(shared.pools.skep().clone(), targets));
 
+    let stats: Vec<Arc<CoreStats>> = http.iter().map(|_| Arc::default()).collect();
+    let (others, settles) = mpsc::channel(1);
+    let told = figures::Told::new(shared.clone(), stats.clone());
+    let exchange = gossip.clone().map(|it| tokio::spawn(exchange::run(it, shared.clone(), told, settles)));
+    let debts = Debts {
+        shared: shared.clone(),
+        file: config.state.as_deref().map(|folder| Sealed::at(folder, keys.clone())),
+        others: exchange.is_some().then_some(others),
+    };
     let waited = tokio::time::Instant::now() + FIRST_MAX;
     let gateway = match (&config.gateway, &gossip) {
         (Some(file), _) => {
             let alone = !config.has_nodes();
-            Some(routes::file::begin(file, alone, shared.clone()).await.context("--gateway")?)
+            Some(routes::file::begin(file, alone, debts.clone()).await.context("--gateway")?)
         }
         (None, Some(gossip)) => {
             let copies = config.state.as_deref().map(|folder| Copies::at(folder, keys.clone()));
-            routes::cluster::begin(gossip, keys.clone(), copies, shared.clone()).await;
+            routes::cluster::begin(gossip, keys.clone(), copies, debts.clone()).await;
             None
         }
         (None, None) => None,
@@ -131,16 +152,12 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
     if gossip.is_some() {
         let _ = tokio::time::timeout_at(waited, shared.pools.skep().answers()).await;
     }
-    let exchange = gossip.clone().map(|it| tokio::spawn(exchange::run(it, shared.clone())));
     let (phase, phases) = watch::channel(Phase::Serving);
     let log = access_log::start(&config.access_log).context("--access-log")?;
     let (log, log_file) = (log.as_ref().map(access_log::Writer::sender), log);
-    let mut stats = Vec::new();
     let mut cores = JoinSet::new();
     let mut https = https.into_iter();
-    for (id, http) in http.into_iter().enumerate() {
-        let core_stats = Arc::new(CoreStats::default());
-        stats.push(core_stats.clone());
+    for (id, (http, core_stats)) in http.into_iter().zip(stats.clone()).enumerate() {
         let core = CoreConfig {
             shared: shared.clone(),
             stats: core_stats,
@@ -179,11 +196,14 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
     let routes = status.admin(metrics::registry(metrics, view), &operations, operators);
     tokio::spawn(status.measure());
     let admin = tokio::net::TcpListener::from_std(admin)?;
+    let kong = open_kong(&config, kong, gossip.as_ref(), &shared, &stages)?;
+    let kong_address = kong.as_ref().map(|(address, _)| address.to_string());
     let admin = tokio::spawn(skep_console::serve(admin, routes, ServeLimits::admin(), stages));
     tracing::info!(
         http = %http_address,
         https = https_address.map(|address| address.to_string()),
         admin = %admin_address,
+        kong = kong_address,
         cores = count,
         files = (files < u64::MAX).then_some(files),
         "serving"
@@ -216,6 +236,7 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
         }
     }
     drain(&config, &shared, &phase, gossip.as_ref(), address.as_ref(), &mut cores).await;
+    debts.keep().await;
     if let Some(address) = address {
         address.finish().await;
     }
@@ -233,8 +254,29 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
     }
     admin_stage.send_replace(Stage::Stopping);
     let _ = admin.await;
+    if let Some((_, kong)) = kong {
+        let _ = kong.await;
+    }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Opens the door for Kong's clients, where there is one.
+fn open_kong(
+    config: &ServeConfig,
+    listener: Option<std::net::TcpListener>,
+    gossip: Option<&Gossip>,
+    shared: &Arc<Shared>,
+    stages: &watch::Receiver<Stage>,
+) -> anyhow::Result<Option<(SocketAddr, JoinHandle<()>)>> {
+    let (Some(kong), Some(listener), Some(gossip)) = (&config.kong, listener, gossip) else {
+        return Ok(None);
+    };
+    let address = listener.local_addr()?;
+    let door = Door::new(kong, address, gossip.view(), shared.clone());
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let serving = skep_console::serve(listener, door, Door::limits(), stages.clone());
+    Ok(Some((address, tokio::spawn(serving))))
 }
 
 /// How backends are spoken to.

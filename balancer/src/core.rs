@@ -11,6 +11,8 @@ pub(crate) mod buffer;
 pub(crate) mod connections;
 pub(crate) mod date;
 pub mod following;
+pub mod passwords;
+pub mod published;
 pub(crate) mod pulse;
 pub mod rates;
 pub mod routes;

@@ -9,16 +9,19 @@ mod hops;
 mod limited;
 mod ready;
 mod routed;
+mod unseen;
 
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::hash::RandomState;
 use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime};
 
 use skep_console::ProblemKind;
 use skep_console::problem::{self, PROBLEM_JSON};
 use skep_gateway::auth::jwt::Verified;
+use skep_gateway::figures::REASONS;
 use skep_gateway::policy::Client;
 
 use crate::core::routes::Via;
@@ -30,6 +33,7 @@ use crate::wire::request_head::RequestHead;
 use crate::wire::write::{Framing, write_added};
 
 use self::builtin::Known;
+pub use self::unseen::{Resumed, Wait};
 
 /// How long a node may let a claim, or a reader of one task, wait.
 const WAIT_MAX: Duration = Duration::from_secs(60);
@@ -41,6 +45,8 @@ pub struct Asked<'a> {
     /// What the head was read from.
     pub buf: &'a [u8],
     pub client: Client,
+    /// Where it has waited for its password to be looked at.
+    pub resumed: Option<&'a Resumed>,
 }
 
 impl Asked<'_> {
@@ -80,13 +86,19 @@ impl Verdict {
         }
     }
 
+    /// The route that the request has.
+    pub fn via(&self) -> Option<&Via> {
+        match self {
+            Self::Forward { plan, .. } => plan.via.as_ref(),
+            Self::Answer(answer) => answer.via.as_ref(),
+        }
+    }
+
     /// The same, where it is by a way that pages of other origins may read: so that they read why they are refused, too.
     /// What a page may do is said to it beforehand by another answer.
-    fn readable(mut self, origin: Option<&[u8]>) -> Self {
-        if let Self::Answer(Answer { status: 300.., via: Some(via), more, .. }) = &mut self
-            && let Some(cors) = &via.entry().route.cors
-        {
-            more.extend(cors.fields(origin.and_then(|it| std::str::from_utf8(it).ok()).or(Some(""))));
+    fn readable(mut self) -> Self {
+        if let Self::Answer(Answer { status: 300.., via: Some(via), more, .. }) = &mut self {
+            more.extend_from_slice(via.readers());
         }
         self
     }
@@ -146,8 +158,9 @@ impl Answer {
         }
     }
 
-    fn no_route() -> Self {
-        Self::problem(ProblemKind::NotFound, "Not Found", "no route has this request", None)
+    /// What the request has may yet be a route, which leads nowhere.
+    fn no_route(via: Option<Via>) -> Self {
+        Self::problem(ProblemKind::NotFound, "Not Found", "no route has this request", via)
     }
 
     pub fn fields(&self) -> impl Iterator<Item = (&'static str, &str)> {
@@ -185,16 +198,23 @@ impl Gateway {
         Self { worker, dispatches, verified: RefCell::new(Verified::new(RandomState::new())) }
     }
 
-    pub fn judge(&self, asked: Asked<'_>) -> Verdict {
+    /// A request whose password nobody has looked at yet waits for that, and is judged anew then; it waits once at most.
+    pub fn judge(&self, asked: Asked<'_>) -> Result<Verdict, Wait> {
         let target = asked.head.target(asked.buf).whole();
         let known = builtin::known(asked.head.method, &target);
         let own = self.answer(&asked, known);
         let routed = self.dispatches.routed();
+        let shown = routed.as_ref().and_then(|routed| match &*routed.held.0 {
+            // Which parameters have keys is not known yet.
+            routes if routes.closed => target.iter().position(|b| *b == b'?').map(|at| target[..at].to_vec()),
+            routes => routes.table.without_keys(&target),
+        });
         let verdict = match (own, &routed) {
             (Some(answer), _) => Some(Verdict::Answer(answer)),
-            (None, Some(routed)) => {
-                self.by_route(routed, &asked, &target).map(|it| it.readable(asked.field("origin")))
-            }
+            (None, Some(routed)) => match self.by_route(routed, &asked, &target) {
+                Ok(verdict) => verdict.map(Verdict::readable),
+                Err(wait) => return Err(wait.showing(shown)),
+            },
             (None, None) => None,
         };
         // No route, or none that has it: as if there were no gateway.
@@ -202,23 +222,24 @@ impl Gateway {
             let plan = self.plan(&asked, self.dispatches.skep(), known);
             Verdict::Forward { plan, target: None, shown: None }
         });
-        match routed {
-            // Which parameters have keys is not known yet.
-            Some(routed) if routed.held.0.closed => {
-                let path = target.iter().position(|b| *b == b'?').map(|at| target[..at].to_vec());
-                verdict.showing(path)
-            }
-            Some(routed) => verdict.showing(routed.held.0.table.without_keys(&target)),
-            None => verdict,
+        if let Verdict::Answer(Answer { error: Some(error), via, .. }) = &verdict {
+            self.count_refusal(error, via.as_ref());
+        }
+        Ok(verdict.showing(shown))
+    }
+
+    fn count_refusal(&self, error: &str, via: Option<&Via>) {
+        let Some(reason) = REASONS.iter().position(|it| *it == error) else { return };
+        self.worker.shared.refused[reason].fetch_add(1, Relaxed);
+        if let Some(via) = via {
+            via.refuse(reason);
         }
     }
 
     /// Whether who has a way by a route that wanted to know who asks could still prove it.
     pub fn still_may(&self, via: &Via) -> bool {
         // Without any routes, there is nobody to prove anything.
-        self.dispatches
-            .routed()
-            .is_some_and(|routed| via.is_still_proved(&routed.held.0.table.consumers, unix_s()))
+        self.dispatches.routed().is_some_and(|routed| via.is_still_proved(&routed.held.0.consumers, unix_s()))
     }
 
     /// The answer that is the balancer's own, whatever is configured; None where the request asks for another.
@@ -232,7 +253,7 @@ impl Gateway {
         }
         match known {
             Known::Ready => Some(ready::answer(&self.worker, asked)),
-            Known::Private => Some(Answer::no_route()),
+            Known::Private => Some(Answer::no_route(None)),
             _ => None,
         }
     }

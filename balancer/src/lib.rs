@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! main -> program -> config, verbs, control      what was asked for, and who does it
-//!                            control -> listen, pools, status, operator, metrics      the wiring
+//!                            control -> listen, pools, status, operator, metrics, kong      the wiring
 //! listen -> gateway -> forward -> core -> pools   a request's way to a backend
 //!     `--------`---------`---------`----> wire    HTTP/1.1 as bytes
 //! ```
@@ -20,6 +20,7 @@ mod control;
 pub mod core;
 pub mod forward;
 mod gateway;
+mod kong;
 pub mod listen;
 mod metrics;
 mod operator;

@@ -1,6 +1,7 @@
 //! Prometheus metrics, read from the cores' counters at each scrape.
 
 mod backends;
+mod issuers;
 mod limits;
 
 use std::fmt::Error;
@@ -16,6 +17,7 @@ use skep_console::metrics::process::Process;
 use skep_members::gossip::Gossip;
 
 use crate::core::following::{Known, Position, Word};
+use crate::core::passwords::Passwords;
 use crate::core::shared::Shared;
 use crate::core::stats::{BUCKETS_S, CoreStats, Count};
 use crate::forward::retry;
@@ -153,11 +155,13 @@ impl Metrics {
         let readings: [(&Labels<'_>, u64); 2] =
             [(&[("result", "taken")], taken), (&[("result", "refused")], refused)];
         counter(encoder, "gateway_readings", "Times that the gateway's document was read", &readings)?;
-        let refused: [(&Labels<'_>, u64); 5] = [
+        let refused: [(&Labels<'_>, u64); 7] = [
             (&[("reason", "missing")], self.sum(|it| &it.auth_missing)),
             (&[("reason", "several")], self.sum(|it| &it.auth_several)),
             (&[("reason", "unknown")], self.sum(|it| &it.auth_unknown)),
             (&[("reason", "token")], self.sum(|it| &it.auth_token)),
+            (&[("reason", "no-keys")], self.sum(|it| &it.auth_no_keys)),
+            (&[("reason", "password")], self.sum(|it| &it.auth_password)),
             (&[("reason", "group")], self.sum(|it| &it.auth_group)),
         ];
         counter(
@@ -184,6 +188,7 @@ impl Metrics {
         for (name, help, value) in gauges {
             gauge(encoder, name, help, &[(&[], value)])?;
         }
+        encode_passwords(encoder, &self.shared.passwords)?;
         let mut labels = Vec::new();
         for (entry, counts) in routes.table.routes.iter().zip(&routes.counts) {
             for (class, count) in CLASSES.iter().zip(&counts.answers) {
@@ -197,6 +202,7 @@ impl Metrics {
         let samples: Vec<(&Labels<'_>, u64)> =
             labels.iter().map(|(labels, count)| (&labels[..], *count)).collect();
         counter(encoder, "route_requests", "Requests of a route, by the class of their answer", &samples)?;
+        issuers::encode(encoder, routes)?;
         limits::encode(encoder, &self.shared.rates, routes)
     }
 
@@ -234,6 +240,25 @@ impl Metrics {
         });
         backends::encode(encoder, &known.collect::<Vec<_>>())
     }
+}
+
+/// What came of looks at passwords.
+fn encode_passwords(encoder: &mut DescriptorEncoder<'_>, passwords: &Passwords) -> Result<(), Error> {
+    let counts = passwords.counts();
+    let results: [(&Labels<'_>, u64); 5] = [
+        (&[("result", "right")], counts.right.load(Relaxed)),
+        (&[("result", "wrong")], counts.wrong.load(Relaxed)),
+        (&[("result", "limited")], counts.limited.load(Relaxed)),
+        (&[("result", "full")], counts.full.load(Relaxed)),
+        (&[("result", "left")], counts.left.load(Relaxed)),
+    ];
+    counter(encoder, "gateway_password_looks", "Passwords that were to be looked at", &results)?;
+    let help = "Passwords that were seen to be right of late";
+    gauge(encoder, "gateway_passwords_kept", help, &[(&[], passwords.kept() as f64)])?;
+    let help = "Passwords that wait to be looked at and were not right before";
+    gauge(encoder, "gateway_passwords_waiting", help, &[(&[], passwords.waiting() as f64)])?;
+    let help = "Passwords that were right before and wait to be looked at again";
+    gauge(encoder, "gateway_passwords_renewals_waiting", help, &[(&[], passwords.renewals_waiting() as f64)])
 }
 
 /// Of the configuration that the cluster keeps.

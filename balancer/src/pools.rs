@@ -17,6 +17,8 @@ pub(crate) mod source;
 pub(crate) mod standing;
 pub mod tls;
 
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize};
 use std::time::Duration;
@@ -105,6 +107,14 @@ impl Pool {
     /// Waits until one of its backends was seen to answer. For who starts it: `changed` has one listener.
     pub(crate) async fn answers(&self) {
         while self.load().able() == 0 {
+            self.changed.notified().await;
+        }
+    }
+
+    /// Waits until these are its backends, and no others. For who starts it, as above.
+    pub(crate) async fn are(&self, addresses: &BTreeSet<SocketAddr>) {
+        let are = || self.load().known.iter().map(|it| it.backend.address).collect::<BTreeSet<_>>();
+        while are() != *addresses {
             self.changed.notified().await;
         }
     }

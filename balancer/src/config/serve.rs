@@ -20,6 +20,7 @@ use super::settings::{ADMIN, BACKENDS, HTTP, HTTPS, PEER};
 use crate::core::access_log::Destination;
 use crate::core::account::ACCOUNT_BYTES_MIN;
 use crate::core::settings::{FAILURE_STATUS_MIN, Network, Settings};
+use crate::kong;
 use crate::listen::tls::Files;
 use crate::pools::tls::BackendTls;
 
@@ -45,6 +46,8 @@ pub struct ServeConfig {
     pub gateway: Option<PathBuf>,
     /// Where a copy of the cluster's configuration is kept.
     pub state: Option<PathBuf>,
+    /// The door for Kong's clients.
+    pub kong: Option<kong::Config>,
     /// An edge key is enough. Never `None` where anything binds beyond loopback.
     pub cluster_key: Option<Given>,
     /// `None`: one for each that the process may use.
@@ -93,7 +96,7 @@ pub enum BackendTlsConfig {
 }
 
 pub(super) fn resolve(layers: &Layers) -> Result<ServeConfig, ConfigError> {
-    let (cluster_key, warnings) = edge_key(layers)?;
+    let (cluster_key, mut warnings) = edge_key(layers)?;
     let drain = layers.duration(&vrrp::rows::DRAIN)?;
     let mut config = ServeConfig {
         vrrp: vrrp::resolve(layers, Place::Inside, cluster_key.is_some(), drain)?,
@@ -110,6 +113,7 @@ pub(super) fn resolve(layers: &Layers) -> Result<ServeConfig, ConfigError> {
         check: layers.read(&names::CHECK, check)?,
         gateway: layers.get(&names::GATEWAY).map(|it| it.text.into()),
         state: layers.get(&names::STATE).map(|it| it.text.into()),
+        kong: kong(layers, &mut warnings)?,
         cluster_key,
         cores: layers
             .read(&names::CORES, |text| values::count(text, names::CORES_MAX))?
@@ -134,11 +138,28 @@ pub(super) fn resolve(layers: &Layers) -> Result<ServeConfig, ConfigError> {
         });
     }
     // A unit or stack sets it for all.
-    if config.state.is_some() && (config.gateway.is_some() || !config.has_gossip()) {
+    if config.state.is_some() && config.gateway.is_none() && !config.has_gossip() {
         let origin = layers.origin(&names::STATE);
         config
             .warnings
-            .push(format!("{origin} is not used: with --gateway or --backends no cluster is followed"));
+            .push(format!("{origin} is not used: with --backends and no --gateway nothing is kept"));
+    }
+    if config.kong.is_some() && (config.gateway.is_some() || !config.has_gossip()) {
+        return Err(ConfigError::Invalid {
+            origin: layers.origin(&names::KONG),
+            reason: "what it is asked for goes into the document that the cluster keeps: that is followed with --seeds, and \
+                     without --gateway and --backends"
+                .into(),
+        });
+    }
+    let is_edge = config.cluster_key.as_ref().is_some_and(|it| it.ring.has_edge_alone());
+    if config.kong.is_some() && is_edge {
+        return Err(ConfigError::Invalid {
+            origin: layers.origin(&names::KONG),
+            reason: "it sends a token to nodes, and by an edge key nobody can tell them from who says to be one: give \
+                     this balancer the cluster key"
+                .into(),
+        });
     }
     // Without a key, who is of this cluster is anybody's word.
     let is_far = |backend: &SocketAddr| !backend.ip().to_canonical().is_loopback();
@@ -161,12 +182,18 @@ pub(super) fn resolve(layers: &Layers) -> Result<ServeConfig, ConfigError> {
             (&HTTP, Some(config.http.ip())),
             (&HTTPS, config.https.map(|https| https.ip())),
             (&ADMIN, Some(config.admin.ip())),
+            (&names::KONG, config.kong.as_ref().map(|kong| kong.address.ip())),
         ];
         require_key(layers, &addresses)?;
     }
     require_distinct(
         layers,
-        &[(&HTTP, Some(config.http)), (&HTTPS, config.https), (&ADMIN, Some(config.admin))],
+        &[
+            (&HTTP, Some(config.http)),
+            (&HTTPS, config.https),
+            (&ADMIN, Some(config.admin)),
+            (&names::KONG, config.kong.as_ref().map(|kong| kong.address)),
+        ],
     )?;
     if config.vrrp.is_some() && !config.http.ip().is_unspecified() {
         config.warnings.push(format!(
@@ -175,6 +202,33 @@ pub(super) fn resolve(layers: &Layers) -> Result<ServeConfig, ConfigError> {
         ));
     }
     Ok(config)
+}
+
+/// The door for Kong's clients, which nodes know by a token, and which is asked by names of its own beyond loopback.
+fn kong(layers: &Layers, warnings: &mut Vec<String>) -> Result<Option<kong::Config>, ConfigError> {
+    let Some(address) = layers.read(&names::KONG, values::address)? else { return Ok(None) };
+    let invalid = |reason: &str| ConfigError::Invalid {
+        origin: layers.origin(&names::KONG),
+        reason: reason.to_owned(),
+    };
+    let (token, warning) = token::token_to_send(layers, &names::KONG_TOKEN, &names::KONG_TOKEN_FILE)?;
+    warnings.extend(warning);
+    let token = token.ok_or_else(|| {
+        invalid(
+            "it writes with a token that nodes have by --gateway-token-file: give it with --kong-token-file",
+        )
+    })?;
+    let list = |text: &str| values::list(text, |it| Ok(it.to_owned()));
+    let names = layers.read(&names::KONG_NAMES, |text| kong::names(&list(text)?))?.unwrap_or_default();
+    let aliases =
+        layers.read(&names::KONG_ALIAS, |text| kong::Aliases::of(&list(text)?))?.unwrap_or_default();
+    if names.is_empty() && !address.ip().to_canonical().is_loopback() {
+        return Err(invalid(
+            "beyond loopback whoever reaches it changes where requests go: have it in a network of its own, and say \
+             with --kong-names what it is called there",
+        ));
+    }
+    Ok(Some(kong::Config { address, names, aliases, token }))
 }
 
 fn backend_tls(layers: &Layers) -> Result<BackendTlsConfig, ConfigError> {

@@ -1,6 +1,6 @@
 //! The balancer's settings: a row each.
 
-use skep_base::settings::{CONFIG, LOG, LOG_FORMAT, Setting};
+use skep_base::settings::{CONFIG, Kind, LOG, LOG_FORMAT, Setting};
 use skep_console::token::OPERATOR_TOKEN;
 use skep_members::settings::{ADVERTISE, CLUSTER_KEY, CLUSTER_KEY_FILE, SEEDS};
 use skep_vrrp::config::rows;
@@ -79,7 +79,33 @@ pub(super) const STATE: Setting = Setting::serving(
     "DIR",
     "none, it starts with what nodes tell",
     "Folder for a sealed copy of the cluster's gateway configuration: by it a balancer serves that starts while no \
-     node is there",
+     node is there; and for what is owed by limits, from one that ends to the next",
+);
+pub(super) const KONG: Setting = Setting::serving(
+    "kong",
+    "IP:PORT",
+    "none",
+    "Door for clients of Kong's administration (0.4): what they ask for is put into the cluster's gateway document",
+);
+pub(super) const KONG_TOKEN_FILE: Setting = Setting::serving(
+    "kong-token-file",
+    "FILE",
+    "none",
+    "File with the nodes' --gateway-token-file, for --kong; the environment's SKEP_KONG_TOKEN may hold the token itself",
+);
+pub(super) const KONG_TOKEN: Setting =
+    Setting { name: "kong-token", kind: Kind::Secret, value: "", default: "none", help: "" };
+pub(super) const KONG_NAMES: Setting = Setting::serving(
+    "kong-names",
+    "NAME,...",
+    "none, loopback alone",
+    "Names of hosts that --kong may be asked by, as in a network of its own",
+);
+pub(super) const KONG_ALIAS: Setting = Setting::serving(
+    "kong-alias",
+    "HOST:PORT=skep,...",
+    "none",
+    "Targets of Kong's clients that are the nodes",
 );
 pub(super) const CORES: Setting = Setting::serving("cores", "N", "one for each core", "Threads that serve");
 pub(super) const TRUSTED: Setting = Setting::serving(
@@ -181,6 +207,11 @@ pub(super) const SETTINGS: &[&Setting] = &[
     &CHECK,
     &GATEWAY,
     &STATE,
+    &KONG,
+    &KONG_TOKEN_FILE,
+    &KONG_TOKEN,
+    &KONG_NAMES,
+    &KONG_ALIAS,
     &FAILURE_STATUSES,
     &CLUSTER_KEY_FILE,
     &CLUSTER_KEY,

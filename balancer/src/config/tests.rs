@@ -7,6 +7,8 @@ use skep_vrrp::Handover;
 
 use super::*;
 use crate::core::access_log::Destination;
+use crate::kong;
+use skep_members::key::KeyRing;
 
 const KEY: &str = "skep1:00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 
@@ -200,4 +202,46 @@ fn a_gateway_without_nodes_has_no_gossip_and_needs_no_key() {
     let seeded = serve(&[&far[..], &["--seeds", "a:1"]].concat(), &[key]);
     assert!(seeded.has_nodes() && seeded.has_gossip());
     refusal(&[&far[..], &["--seeds", "a:1"]].concat(), &[]);
+}
+
+#[test]
+fn the_door_for_kongs_clients_has_a_token_a_cluster_and_names_beyond_loopback() {
+    let token = [("SKEP_KONG_TOKEN", "a-gateway-token-for-tests")];
+    let seeds = ["--seeds", "127.0.0.1:7400"];
+    let with = |more: &[&'static str]| [&["--kong", "127.0.0.1:8001"][..], &seeds, more].concat();
+    assert!(serve(&seeds, &token).kong.is_none());
+    let config = serve(&with(&["--kong-alias", "Reader:5000=skep,writer:80=skep"]), &token);
+    let kong = config.kong.clone().unwrap();
+    assert_eq!(kong.aliases, kong::Aliases::of(&["reader:5000=skep".into(), "writer=skep".into()]).unwrap());
+    assert!(!format!("{config:?}").contains("a-gateway-token-for-tests"));
+    assert!(refusal(&with(&[]), &[]).contains("--kong-token-file"));
+    assert!(refusal(&["--kong", "127.0.0.1:8001", "--backends", "127.0.0.1:1"], &token).contains("--seeds"));
+    assert!(refusal(&with(&["--gateway", "x.toml"]), &token).contains("--gateway"));
+    for alias in ["reader:5000", "reader:5000=web", "=skep", "http://reader=skep"] {
+        assert!(refusal(&with(&["--kong-alias", alias]), &token).contains("--kong-alias"), "{alias}");
+    }
+    assert!(refusal(&with(&["--kong-names", "a b"]), &token).contains("--kong-names"));
+    let key = [token[0], ("SKEP_CLUSTER_KEY", KEY)];
+    let far = ["--kong", "0.0.0.0:8001", "--seeds", "127.0.0.1:7400"];
+    assert!(refusal(&far, &key).contains("--kong-names"));
+    assert_eq!(serve(&[&far[..], &["--kong-names", "Kong"]].concat(), &key).kong.unwrap().names, ["kong"]);
+    assert!(refusal(&[&far[..], &["--kong-names", "kong"]].concat(), &token).contains("--kong"));
+    assert!(refusal(&with(&["--http", "127.0.0.1:8001"]), &token).contains("--kong"));
+    // With an edge key nodes cannot be told from who says to be one.
+    let edge = KeyRing::parse(KEY).unwrap().edge_lines().remove(0);
+    for keys in [edge.clone(), format!("{KEY}\n{edge}")] {
+        let env = [token[0], ("SKEP_CLUSTER_KEY", &keys)];
+        assert!(refusal(&with(&[]), &env).contains("cluster key"));
+    }
+    assert!(serve(&with(&[]), &key).kong.is_some());
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), token[0].1).unwrap();
+    let warnings = |mode: u32| {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(file.path(), mode).unwrap();
+        let file = [("SKEP_KONG_TOKEN_FILE", file.path().to_str().unwrap())];
+        serve(&with(&[]), &file).warnings
+    };
+    assert_eq!(warnings(0o600), [""; 0]);
+    assert!(matches!(&*warnings(0o644), [one] if one.contains("readable by every user")));
 }

@@ -1,21 +1,26 @@
 //! Keeps the routes in force at what they are told to be: by a file, or by the cluster.
 //!
 //! Two sources of one keeper. What is wrong with a document is said, and what was in force stays; what is right is
-//! compiled off the cores, and replaces the routes as a whole once its services can be asked.
+//! compiled off the cores, and replaces the routes as a whole once its services can be asked. Of documents that follow
+//! one another faster than a part of the time reads them (`pace`), the newest is read then.
 
 pub(super) mod cluster;
 pub(super) mod file;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use skep_gateway::document::Unmatched;
 use skep_gateway::{Fault, Table};
 
+use super::debts::Debts;
+use super::issuers::Issuers;
+use super::pace::Pace;
+use super::sealed::Sealed;
 use super::services::Services;
 use crate::config::gateway::FAULTS_SHOWN_MAX;
-use crate::core::routes::{RouteCounts, Routes};
+use crate::core::routes::{Parts, RouteCounts, Routes};
 use crate::core::shared::Shared;
 
 struct Keeper {
@@ -23,14 +28,30 @@ struct Keeper {
     alone: bool,
     shared: Arc<Shared>,
     services: Services,
+    issuers: Issuers,
+    pace: Pace,
     counts: HashMap<String, Arc<RouteCounts>>,
     /// Routes that were in force, until no core has them: they are freed here.
-    old: Vec<Arc<Routes>>,
+    old: Vec<Arc<Parts>>,
+    /// What was owed before this run; none once anything was in force.
+    debts: Option<Debts>,
 }
 
 impl Keeper {
-    fn new(alone: bool, shared: Arc<Shared>) -> Self {
-        Self { alone, shared, services: Services::default(), counts: HashMap::new(), old: Vec::new() }
+    /// `sealed` is where keys that issuers publish are kept.
+    fn new(alone: bool, debts: Debts, sealed: Option<Sealed>) -> Self {
+        let shared = debts.shared.clone();
+        let (services, issuers) = (Services::default(), Issuers::new(shared.clone(), sealed));
+        let (counts, old, debts) = (HashMap::new(), Vec::new(), Some(debts));
+        Self { alone, shared, services, issuers, pace: Pace::default(), counts, old, debts }
+    }
+
+    /// To be waited for before the next document is chosen: what came meanwhile is skipped.
+    async fn rest(&self) {
+        let wait = self.pace.wait(Instant::now());
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
     }
 
     /// Reads and compiles it on another thread, and obeys it. With its faults, where it is none to obey.
@@ -38,10 +59,15 @@ impl Keeper {
         &mut self,
         read: impl FnOnce() -> Result<Table, Vec<Fault>> + Send + 'static,
     ) -> Result<(), Vec<Fault>> {
-        let read = tokio::task::spawn_blocking(read).await;
-        let read = read.unwrap_or_else(|error| {
-            Err(vec![Fault { pointer: String::new(), fault: format!("it could not be read: {error}") }])
+        let read = move || {
+            let begun = Instant::now();
+            (read(), begun.elapsed())
+        };
+        let (read, cost) = tokio::task::spawn_blocking(read).await.unwrap_or_else(|error| {
+            let fault = Fault { pointer: String::new(), fault: format!("it could not be read: {error}") };
+            (Err(vec![fault]), Duration::ZERO)
         });
+        self.pace.took(cost, Instant::now());
         match read {
             Ok(table) => {
                 self.take(table).await;
@@ -64,18 +90,27 @@ impl Keeper {
         let named = table.routes.iter().map(|it| it.name.clone()).zip(counts.iter().cloned());
         self.counts = named.collect();
         let (routes, services) = (table.routes.len(), table.services.len() - 1);
-        let next = Arc::new(Routes::new(table, pools, counts));
-        let before = self.shared.routes.swap(Some(next.clone()));
-        self.services.end_others(&next.table);
-        self.old.extend(before);
+        let published = self.issuers.follow(&table.jwks);
+        let begun = Instant::now();
+        let next = Routes::new(table, pools, counts, published);
+        self.pace.took(begun.elapsed(), Instant::now());
+        let parts = next.parts().clone();
+        if let Some(debts) = self.debts.take() {
+            debts.settle(&parts).await;
+        }
+        let before = self.shared.replace_routes(Some(next));
+        self.services.end_others(&parts.table);
+        self.issuers.end_others(&parts.table.jwks);
+        self.old.extend(before.map(|it| it.parts().clone()));
         self.shared.readings.taken(SystemTime::now());
         tracing::info!(routes, services, "the gateway's document is in force");
     }
 
     /// From now on there is none.
     fn obey_none(&mut self) {
-        self.old.extend(self.shared.routes.swap(None));
-        (self.services, self.counts) = (Services::default(), HashMap::new());
+        self.old.extend(self.shared.replace_routes(None).map(|it| it.parts().clone()));
+        (self.services, self.counts, self.debts) = (Services::default(), HashMap::new(), None);
+        self.issuers.end_others(&BTreeMap::new());
         self.shared.readings.taken(SystemTime::now());
     }
 

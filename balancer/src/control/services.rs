@@ -3,7 +3,7 @@
 //! Two tasks a service: one keeps its pool (`pools::registry`), one looks up names, again and again. Both end with
 //! it. A pool outlives the document that it was made for, as long as the next one has a service of that name.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,6 +27,8 @@ const LOOKUP_INTERVAL: Duration = Duration::from_millis(500);
 const MISSES_MAX: u32 = 3;
 /// How long a service that is new is waited for, until one of its servers was seen to answer.
 const NEW_MAX: Duration = Duration::from_secs(1);
+/// How long one that stays is waited for, until its pool has the servers that it has now.
+const KEPT_MAX: Duration = Duration::from_millis(250);
 
 /// Those that run.
 #[derive(Debug, Default)]
@@ -66,9 +68,10 @@ impl Running {
 
 impl Services {
     /// The pools of a table, in its order, which begins with that of the nodes. Those of services that are new have
-    /// been waited for a moment, before any that is kept has changed; none has ended yet.
+    /// been waited for a moment, before any that is kept has changed, and those have the servers that they are to have; none
+    /// has ended yet.
     pub async fn pools(&mut self, nodes: &Arc<Pool>, table: &Table) -> Vec<Arc<Pool>> {
-        let (mut pools, mut new) = (vec![nodes.clone()], JoinSet::new());
+        let (mut pools, mut new, mut kept) = (vec![nodes.clone()], JoinSet::new(), JoinSet::new());
         for (name, service) in table.services.iter().skip(1) {
             // Connections that were made to whom another word was believed are not kept.
             let before = self.running.get(name);
@@ -83,16 +86,24 @@ impl Services {
         let _ = timeout(NEW_MAX, async { while new.join_next().await.is_some() {} }).await;
         for (name, service) in table.services.iter().skip(1) {
             let Some(running) = self.running.get(name) else { continue };
-            running.service.send_if_modified(|before| {
+            let has_changed = running.service.send_if_modified(|before| {
                 let changed = *before != *service;
                 before.clone_from(service);
                 changed
             });
+            let servers: BTreeSet<SocketAddr> =
+                of(service, &held(&running.names)).iter().map(|it| it.address).collect();
+            // One whose names have no address yet keeps those that it has.
+            if has_changed && !servers.is_empty() {
+                let pool = running.pool.clone();
+                kept.spawn(async move { pool.are(&servers).await });
+            }
             let limits = &running.pool.limits;
             limits.in_flight_max.store(service.in_flight_max.unwrap_or_default(), Relaxed);
             limits.queue_max.store(service.queue_max.unwrap_or_default(), Relaxed);
             pools.push(running.pool.clone());
         }
+        let _ = timeout(KEPT_MAX, async { while kept.join_next().await.is_some() {} }).await;
         pools
     }
 
@@ -271,6 +282,19 @@ mod tests {
             }
         };
         timeout(Duration::from_secs(20), has_it).await.expect("it is one of its servers");
+    }
+
+    #[tokio::test]
+    async fn a_service_that_stays_has_its_other_servers_before_the_document_is_in_force() {
+        let (mut all, nodes) = (Services::default(), Pool::new("skep", true, None));
+        for address in ["127.0.0.1:9", "127.0.0.2:9"] {
+            let text = format!("[services.s]\nurls = [\"http://{address}\"]\n[routes.r]\nservice = \"s\"\n");
+            let table = Table::compile(skep_gateway::Document::read(&text).unwrap()).unwrap();
+            let pools = all.pools(&nodes, &table).await;
+            let set = pools[1].load();
+            let known: Vec<String> = set.known.iter().map(|it| it.backend.address.to_string()).collect();
+            assert_eq!(known, [address]);
+        }
     }
 
     #[tokio::test]

@@ -1,9 +1,11 @@
 //! The routes that are in force: a table, the pool of each of its services, and what is counted of each route.
 //!
 //! Replaced as a whole by the control task, looked at by each core at each request. A pool and a count outlive the
-//! table that they were made for, by name.
+//! table that they were made for, by name. Where an issuer publishes other keys, only these are replaced: what a
+//! request is judged by is of one piece.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,13 +14,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use skep_gateway::auth::{Consumers, Known, Proof};
 use skep_gateway::document::Route;
 use skep_gateway::fields::Edits;
+use skep_gateway::figures::REASONS;
 use skep_gateway::limit::{By, Limit};
 use skep_gateway::table::Entry;
 use skep_gateway::{Document, Fault, Table};
 
+use crate::core::published::Published;
 use crate::core::rates;
 use crate::pools::Pool;
-use crate::wire::write::Rewrite;
+use crate::wire::write::{RateLimit, Rewrite};
 
 /// What is counted of one route, over all cores.
 #[derive(Debug, Default)]
@@ -27,6 +31,8 @@ pub struct RouteCounts {
     pub answers: [AtomicU64; 6],
     /// Requests that came too often, by whose limit that was: in the order of [`By::WORDS`].
     pub limited: [AtomicU64; By::WORDS.len()],
+    /// Requests that came no further, in the order of [`REASONS`].
+    pub refused: [AtomicU64; REASONS.len()],
 }
 
 /// How often a route may be asked.
@@ -34,7 +40,7 @@ pub struct RouteCounts {
 pub struct Limits {
     pub held: Vec<rates::Held>,
     /// What answers say of them.
-    pub policy: String,
+    pub policy: Arc<str>,
 }
 
 impl Limits {
@@ -44,15 +50,26 @@ impl Limits {
         limits.sort_by_key(|it| it.by as usize);
         let policies: Vec<String> = limits.iter().map(Limit::policy).collect();
         Self {
-            held: limits.iter().map(|it| rates::Held::new(&entry.name, *it)).collect(),
-            policy: policies.join(", "),
+            held: limits
+                .iter()
+                .map(|it| rates::Held::new(&entry.route.counted(it, &entry.name), *it))
+                .collect(),
+            policy: policies.join(", ").into(),
         }
     }
 }
 
-/// A table that is obeyed.
+/// A table that is obeyed, and who may be known by it now.
 #[derive(Debug)]
 pub struct Routes {
+    parts: Arc<Parts>,
+    /// Those of the table, where issuers have the keys that they were seen to publish.
+    pub consumers: Consumers,
+}
+
+/// What a document comes to.
+#[derive(Debug)]
+pub struct Parts {
     pub table: Table,
     /// Those of the table's services, in its order.
     pub pools: Vec<Arc<Pool>>,
@@ -63,59 +80,120 @@ pub struct Routes {
     answers: Vec<Answers>,
     /// Those of the table's routes, in its order.
     pub limits: Vec<Limits>,
-    /// The place of each limit's route, by what it is called at other balancers.
+    /// The place of a route that has it, of each limit, by what that is called at other balancers.
     by_limit: HashMap<u64, usize>,
+    /// What issuers publish, by their names.
+    pub published: BTreeMap<String, Arc<Published>>,
     /// Nothing is known of what they should be: every request is refused.
     pub closed: bool,
 }
 
-/// What is edited of a route's answers, where something is.
+impl Deref for Routes {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.parts
+    }
+}
+
+/// A field that an answer has, its name in lower case.
+pub type Added = (&'static str, String);
+
+/// What is said in a route's answers, where something is.
 #[derive(Debug, Default)]
 struct Answers {
     /// To who is no page of another origin that is named.
-    usual: Option<Arc<Edits>>,
-    of_origins: Vec<(String, Arc<Edits>)>,
+    usual: Option<Arc<Said>>,
+    of_origins: Vec<(String, Arc<Said>)>,
+}
+
+/// The same to one who asks.
+#[derive(Debug)]
+struct Said {
+    /// How the service's answer is edited.
+    edits: Arc<Edits>,
+    /// What the balancer's own answers say of who may read them.
+    readers: Vec<Added>,
 }
 
 impl Answers {
     fn new(route: &Route) -> Self {
         let Some(cors) = &route.cors else {
-            let usual = Some(&route.response).filter(|it| !it.is_empty()).cloned().map(Arc::new);
+            let edits = Some(&route.response).filter(|it| !it.is_empty()).cloned().map(Arc::new);
+            let usual = edits.map(|edits| Arc::new(Said { edits, readers: Vec::new() }));
             return Self { usual, of_origins: Vec::new() };
         };
-        let edits = |origin: Option<&str>| Arc::new(cors.edits(origin, &route.response));
+        let said = |origin: Option<&str>| {
+            let edits = cors.edits(origin, &route.response).into();
+            Arc::new(Said { edits, readers: cors.fields(origin) })
+        };
         // Any origin is told the same, and who is no page may be told it, too.
-        let usual = edits(cors.origins.is_empty().then_some("*"));
-        let of_origins = cors.origins.iter().map(|it| (it.clone(), edits(Some(it)))).collect();
+        let usual = said(cors.origins.is_empty().then_some("*"));
+        let of_origins = cors.origins.iter().map(|it| (it.clone(), said(Some(it)))).collect();
         Self { usual: Some(usual), of_origins }
     }
 
-    fn to(&self, origin: Option<&[u8]>) -> Option<Arc<Edits>> {
+    fn to(&self, origin: Option<&[u8]>) -> Option<Arc<Said>> {
         let named = origin.and_then(|it| self.of_origins.iter().find(|(name, _)| name.as_bytes() == it));
-        named.map(|(_, edits)| edits).or(self.usual.as_ref()).cloned()
+        named.map(|(_, said)| said).or(self.usual.as_ref()).cloned()
     }
 }
 
 impl Routes {
     /// `pools` and `counts` in the table's order.
-    pub fn new(table: Table, pools: Vec<Arc<Pool>>, counts: Vec<Arc<RouteCounts>>) -> Self {
-        let hosts = table.services.iter().map(|(_, service)| service.host_sent()).collect();
-        let answers = table.routes.iter().map(|it| Answers::new(&it.route)).collect();
-        let limits: Vec<Limits> = table.routes.iter().map(Limits::new).collect();
-        let ids = |(at, of): (usize, &Limits)| of.held.iter().map(|it| (it.id, at)).collect::<Vec<_>>();
-        let by_limit = limits.iter().enumerate().flat_map(ids).collect();
-        Self { table, pools, hosts, counts, answers, limits, by_limit, closed: false }
+    pub fn new(
+        table: Table,
+        pools: Vec<Arc<Pool>>,
+        counts: Vec<Arc<RouteCounts>>,
+        published: BTreeMap<String, Arc<Published>>,
+    ) -> Self {
+        Self::of(Parts { published, ..Parts::new(table, pools, counts) }.into())
     }
 
-    /// A limit, by what it is called at other balancers.
-    pub fn limit(&self, id: u64) -> Option<&rates::Held> {
-        self.limits[*self.by_limit.get(&id)?].held.iter().find(|it| it.id == id)
+    fn of(parts: Arc<Parts>) -> Self {
+        if parts.published.is_empty() {
+            return Self { consumers: parts.table.consumers.clone(), parts };
+        }
+        let keys = parts.published.iter().filter_map(|(name, it)| Some((name.clone(), it.keys()?)));
+        let consumers = parts.table.consumers.with_published(keys);
+        Self { consumers, parts }
+    }
+
+    /// The same, where issuers publish other keys by now.
+    pub fn of_now(&self) -> Option<Self> {
+        if self.published.is_empty() {
+            return None;
+        }
+        let now = Self::of(self.parts.clone());
+        (now.consumers.issuers() != self.consumers.issuers()).then_some(now)
+    }
+
+    /// What stays, whatever issuers publish.
+    pub fn parts(&self) -> &Arc<Parts> {
+        &self.parts
     }
 
     /// Those of who has not been told any yet; `nodes` is the pool of the nodes.
     pub fn closed(nodes: Arc<Pool>) -> Self {
         let table = Table::compile(Document::default()).unwrap_or_default();
-        Self { closed: true, ..Self::new(table, vec![nodes], Vec::new()) }
+        Self::of(Parts { closed: true, ..Parts::new(table, vec![nodes], Vec::new()) }.into())
+    }
+}
+
+impl Parts {
+    fn new(table: Table, pools: Vec<Arc<Pool>>, counts: Vec<Arc<RouteCounts>>) -> Self {
+        let hosts = table.services.iter().map(|(_, service)| service.host_sent()).collect();
+        let answers = table.routes.iter().map(|it| Answers::new(&it.route)).collect();
+        let limits: Vec<Limits> = table.routes.iter().map(Limits::new).collect();
+        let ids = |(at, of): (usize, &Limits)| of.held.iter().map(|it| (it.id, at)).collect::<Vec<_>>();
+        let by_limit = limits.iter().enumerate().flat_map(ids).collect();
+        let published = BTreeMap::new();
+        Self { table, pools, hosts, counts, answers, limits, by_limit, published, closed: false }
+    }
+
+    /// A limit, by what it is called at other balancers.
+    pub fn limit(&self, id: u64) -> Option<&rates::Held> {
+        self.limits[*self.by_limit.get(&id)?].held.iter().find(|it| it.id == id)
     }
 }
 
@@ -130,9 +208,9 @@ pub struct Via {
     route: usize,
     /// Where it goes; None where it goes nowhere.
     service: Option<usize>,
-    answer: Option<Arc<Edits>>,
+    said: Option<Arc<Said>>,
     /// What the answer says of limits.
-    limits: Option<Arc<Edits>>,
+    rate_limit: Option<RateLimit>,
     /// Who asks, where the route wanted to know.
     asker: Option<Proof>,
     /// The route is for who that is.
@@ -142,8 +220,8 @@ pub struct Via {
 impl Via {
     /// `origin` is that of the page that asks, where one does.
     pub fn new(held: Rc<Held>, route: usize, service: Option<usize>, origin: Option<&[u8]>) -> Self {
-        let answer = service.and_then(|_| held.0.answers[route].to(origin));
-        Self { held, route, service, answer, limits: None, asker: None, admitted: false }
+        let said = held.0.answers[route].to(origin);
+        Self { held, route, service, said, rate_limit: None, asker: None, admitted: false }
     }
 
     /// The same, of who proved that, for whom the route is not.
@@ -156,10 +234,9 @@ impl Via {
         Self { admitted: proof.is_some(), asker: proof, ..self }
     }
 
-    /// The same, whose answer has these fields beside what its route says.
-    pub fn saying(self, fields: impl IntoIterator<Item = (&'static str, String)>) -> Self {
-        let add = fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        Self { limits: Some(Arc::new(Edits { add, ..Edits::default() })), ..self }
+    /// The same, whose answer says that of limits.
+    pub fn saying(self, rate_limit: RateLimit) -> Self {
+        Self { rate_limit: Some(rate_limit), ..self }
     }
 
     /// Whether what was proved still could be in this second of Unix time, of these consumers.
@@ -174,7 +251,12 @@ impl Via {
 
     /// Who asks, where the route wanted to know.
     pub fn consumer(&self) -> Option<&Known> {
-        self.asker.as_ref().and_then(|it| self.held.0.table.consumers.known(it))
+        self.asker.as_ref().and_then(|it| self.held.0.consumers.known(it))
+    }
+
+    /// What the issuer of that name publishes, where it does.
+    pub fn published(&self, issuer: &str) -> Option<&Published> {
+        self.held.0.published.get(issuer).map(Arc::as_ref)
     }
 
     pub fn entry(&self) -> &Entry {
@@ -194,12 +276,23 @@ impl Via {
     }
 
     /// What the answer says of limits, beside that.
-    pub fn limit_fields(&self) -> Option<&Arc<Edits>> {
-        self.limits.as_ref()
+    pub fn rate_limit(&self) -> Option<&RateLimit> {
+        self.rate_limit.as_ref()
     }
 
+    /// How the service's answer is edited.
     pub fn answer_edits(&self) -> Option<&Arc<Edits>> {
-        self.answer.as_ref()
+        self.said.as_ref().map(|it| &it.edits)
+    }
+
+    /// What an answer of the balancer's own says of the pages that may read it: why they have none of the service's.
+    pub fn readers(&self) -> &[Added] {
+        self.said.as_ref().map(|it| it.readers.as_slice()).unwrap_or_default()
+    }
+
+    /// A request of the route came no further; why, by its place among [`REASONS`].
+    pub fn refuse(&self, reason: usize) {
+        self.held.0.counts[self.route].refused[reason].fetch_add(1, Relaxed);
     }
 
     /// A request of the route is over.

@@ -1,14 +1,16 @@
 //! What all cores and the control task share.
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use skep_gateway::figures::REASONS;
 use skep_vrrp::let_go::LetGo;
 
 use crate::core::account::Account;
 use crate::core::connections::{ByClient, Connections};
 use crate::core::following::Following;
+use crate::core::passwords::Passwords;
 use crate::core::rates::Rates;
 use crate::core::routes::{Readings, Routes};
 use crate::core::settings::Settings;
@@ -21,8 +23,14 @@ pub struct Shared {
     pub pools: Pools,
     /// None where no gateway is configured.
     pub routes: Arc<ArcSwapOption<Routes>>,
+    /// Held by who replaces them: a document, or keys that an issuer publishes.
+    pub replacing: Mutex<()>,
     /// What was asked for of late, of routes with limits; whatever the document is.
     pub rates: Rates,
+    /// That were right of late, and that are looked at.
+    pub passwords: Passwords,
+    /// Requests that came no further, in the order of [`REASONS`], whether or not they had a route.
+    pub refused: [AtomicU64; REASONS.len()],
     /// Of the document that they are of.
     pub readings: Readings,
     /// Of the cluster's configuration, where that is followed.
@@ -44,6 +52,23 @@ pub struct Shared {
 }
 
 impl Shared {
+    /// Puts routes in force; the answer is those that were.
+    pub fn replace_routes(&self, next: Option<Routes>) -> Option<Arc<Routes>> {
+        let _turn = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
+        // Keys may have been published since they were made.
+        let next = next.map(|it| it.of_now().unwrap_or(it));
+        self.routes.swap(next.map(Arc::new))
+    }
+
+    /// Has the routes that are in force go by the keys that issuers publish now.
+    pub fn take_published(&self) {
+        let _turn = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = self.routes.load().as_ref().and_then(|it| it.of_now());
+        if let Some(next) = next {
+            self.routes.store(Some(Arc::new(next)));
+        }
+    }
+
     /// Every pool: that of the nodes, then those of the gateway's services.
     pub fn each_pool(&self) -> Vec<Arc<Pool>> {
         let routes = self.routes.load();

@@ -61,11 +61,14 @@ pub struct CoreStats {
     /// Requests that were refused as malformed or too large.
     pub refused: Count,
     /// Requests that a route refused for what they did not prove: no key, several, nobody's, a token that proves nothing,
-    /// another group's.
+    /// a password that is no user's, another group's.
     pub auth_missing: Count,
     pub auth_several: Count,
     pub auth_unknown: Count,
     pub auth_token: Count,
+    /// Tokens of issuers whose keys were not known yet.
+    pub auth_no_keys: Count,
+    pub auth_password: Count,
     pub auth_group: Count,
     /// Tokens that are known to hold, and bytes that they take.
     pub tokens_kept: Count,

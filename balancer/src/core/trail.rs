@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::core::routes::Via;
+use crate::core::routes::{Added, Via};
 use crate::pools::backends::Backend;
 
 /// What the log and the metrics say of an exchange.
@@ -44,5 +44,10 @@ impl Trail {
             bytes_in: 0,
             bytes_out: 0,
         }
+    }
+
+    /// What an answer of the balancer's own says of the pages that may read it.
+    pub fn readers(&self) -> &[Added] {
+        self.via.as_ref().map(Via::readers).unwrap_or_default()
     }
 }

@@ -3,9 +3,10 @@
 use skep_console::ProblemKind;
 use skep_console::problem::{self, PROBLEM_JSON};
 
+use crate::core::routes::Added;
 use crate::forward::retry::Failure;
 use crate::wire::request_head::Refusal;
-use crate::wire::write::Framing;
+use crate::wire::write::{Framing, write_added};
 
 /// Why a request was not served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,8 +110,9 @@ impl Problem {
         problem::document(self.type_of(), self.status(), self.detail())
     }
 
-    /// The whole answer for an HTTP/1.x client. It is not to be stored: it says how things are now.
-    pub fn write(self, framing: Framing, out: &mut Vec<u8>) {
+    /// The whole answer for an HTTP/1.x client. It is not to be stored: it says how things are now. `readers` says which
+    /// pages may read it.
+    pub fn write(self, framing: Framing, readers: &[Added], out: &mut Vec<u8>) {
         let body = self.body();
         let mut text = format!(
             "HTTP/1.1 {} {}\r\ncontent-type: {PROBLEM_JSON}\r\ncache-control: no-store\r\ncontent-length: {}\r\n",
@@ -125,6 +127,7 @@ impl Problem {
             }
         }
         out.extend_from_slice(text.as_bytes());
+        readers.iter().for_each(|(name, value)| write_added(name, value, out));
         framing.write_connection(None, false, out);
         framing.write_date(out);
         out.extend_from_slice(b"\r\n");

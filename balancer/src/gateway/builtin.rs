@@ -68,31 +68,58 @@ const TABLE: [Row; 15] = [
     Row { method: is_post, target: Target::Between(b"/tasks/", b"/progress"), known: |_| Known::Repeatable },
 ];
 
+/// The letters behind the first slash that rows begin with: for what begins otherwise, no row is looked at.
+const BEGINS: [bool; 256] = {
+    let mut begins = [false; 256];
+    let mut at = 0;
+    while at < TABLE.len() {
+        begins[TABLE[at].target.text()[1] as usize] = true;
+        at += 1;
+    }
+    begins
+};
+
 impl Target {
-    /// Whether it is this one: with a digest's begin, where it has one.
-    fn matches(&self, target: &[u8]) -> Option<u64> {
+    /// What it begins with.
+    const fn text(&self) -> &'static [u8] {
+        match self {
+            Self::Whole(text)
+            | Self::Path(text)
+            | Self::Below(text)
+            | Self::DigestAfter(text)
+            | Self::Between(text, _)
+            | Self::Asked(text, _) => text,
+        }
+    }
+
+    /// Whether it is this one: with a digest's begin, where it has one. `path` is the target's.
+    fn matches(&self, target: &[u8], path: &[u8]) -> Option<u64> {
         match self {
             Self::Whole(whole) => (target == *whole).then_some(0),
-            Self::Path(path) => (path_of(target) == *path).then_some(0),
+            Self::Path(whole) => (path == *whole).then_some(0),
             Self::Below(prefix) => target.starts_with(prefix).then_some(0),
             Self::Between(prefix, end) => {
-                let name = path_of(target).strip_prefix(*prefix)?.strip_suffix(*end)?;
+                let name = path.strip_prefix(*prefix)?.strip_suffix(*end)?;
                 (!name.is_empty() && !name.contains(&b'/')).then_some(0)
             }
             Self::Asked(prefix, word) => {
-                let name = path_of(target).strip_prefix(*prefix)?;
-                let query = target.get(path_of(target).len()..).unwrap_or_default();
+                let name = path.strip_prefix(*prefix)?;
+                let query = target.get(path.len()..).unwrap_or_default();
                 let asks = query.windows(word.len()).any(|part| part == *word);
                 (asks && !name.is_empty() && !name.contains(&b'/')).then_some(0)
             }
-            Self::DigestAfter(prefix) => target.strip_prefix(*prefix).map(path_of).and_then(digest_begin),
+            Self::DigestAfter(prefix) => path.strip_prefix(*prefix).and_then(digest_begin),
         }
     }
 }
 
 pub(super) fn known(method: Method, target: &[u8]) -> Known {
+    if !target.get(1).is_some_and(|letter| BEGINS[usize::from(*letter)]) {
+        return Known::Nothing;
+    }
+    let path = path_of(target);
     let rows = TABLE.iter().filter(|row| (row.method)(method));
-    let mut known = rows.filter_map(|row| row.target.matches(target).map(row.known));
+    let mut known = rows.filter_map(|row| row.target.matches(target, path).map(row.known));
     known.next().unwrap_or(Known::Nothing)
 }
 

@@ -13,6 +13,7 @@ use skep_gateway::limit::{By, Limit, Neighbours, Who, seconds};
 use super::{Answer, Verdict};
 use crate::core::rates::{Held, Rates};
 use crate::core::routes::{Routes, Via};
+use crate::wire::write::RateLimit;
 
 /// What a request came to so far, of a route with limits.
 #[derive(Debug)]
@@ -23,7 +24,19 @@ pub(super) struct Passing<'a> {
     /// The request's own instant.
     now: u64,
     client: Neighbours,
+    /// What it has passed already, before it waited.
+    passed: Option<&'a Passed>,
     /// The value of `RateLimit`.
+    said: String,
+}
+
+/// Limits by address that have let a request in which waits for something: they are not asked again, whatever becomes of
+/// the document or of issuers' keys meanwhile.
+#[derive(Debug)]
+pub(super) struct Passed {
+    /// What they are called over changes.
+    limits: Vec<u64>,
+    /// What its answer says of them.
     said: String,
 }
 
@@ -53,12 +66,19 @@ pub(super) struct Over<'a> {
 
 impl<'a> Passing<'a> {
     /// None where the route has no limits: that costs a request this one look.
-    pub(super) fn begin(rates: &'a Rates, routes: &'a Routes, route: usize, client: IpAddr) -> Option<Self> {
+    pub(super) fn begin(
+        rates: &'a Rates,
+        routes: &'a Routes,
+        route: usize,
+        client: IpAddr,
+        passed: Option<&'a Passed>,
+    ) -> Option<Self> {
         if routes.limits[route].held.is_empty() {
             return None;
         }
         let client = Neighbours::of(client);
-        Some(Self { rates, routes, route, now: rates.now(), client, said: String::new() })
+        let said = passed.map(|it| it.said.clone()).unwrap_or_default();
+        Some(Self { rates, routes, route, now: rates.now(), client, passed, said })
     }
 
     /// Before it is known who asks.
@@ -82,7 +102,8 @@ impl<'a> Passing<'a> {
     }
 
     fn take(&mut self, stage: Stage, who: impl Fn(By) -> Who) -> Result<(), Over<'a>> {
-        let (rates, now) = (self.rates, self.now);
+        let (rates, now, passed) = (self.rates, self.now, self.passed);
+        let has_passed = |it: &Held| passed.is_some_and(|passed| passed.limits.contains(&it.id));
         let asked = || {
             let all = self.routes.limits[self.route].held.iter();
             all.filter(|it| Stage::of(it.limit.by) == stage)
@@ -91,6 +112,7 @@ impl<'a> Passing<'a> {
         let mut said = String::new();
         for (at, held) in asked().enumerate() {
             let wait = match over {
+                None if has_passed(held) => continue,
                 None => match rates.take(held, who(held.limit.by), now) {
                     Ok(taken) => {
                         say(&mut said, held, taken.left, taken.full_in);
@@ -111,6 +133,10 @@ impl<'a> Passing<'a> {
             }
         }
         match over {
+            None if self.said.is_empty() => {
+                self.said = said;
+                Ok(())
+            }
             None => {
                 join(&mut self.said, &said);
                 Ok(())
@@ -124,12 +150,22 @@ impl<'a> Passing<'a> {
         }
     }
 
+    /// For the same request, once it has waited, where none but limits by address were asked so far.
+    pub(super) fn passed(&self) -> Passed {
+        let all = self.routes.limits[self.route].held.iter();
+        let of_client = all.filter(|it| Stage::of(it.limit.by) == Stage::Before);
+        Passed { limits: of_client.map(|it| it.id).collect(), said: self.said.clone() }
+    }
+
     /// What its answer says of its limits.
-    pub(super) fn fields(&self) -> [(&'static str, String); 2] {
-        [
-            ("ratelimit-policy", self.routes.limits[self.route].policy.clone()),
-            ("ratelimit", self.said.clone()),
-        ]
+    pub(super) fn rate_limit(&self) -> RateLimit {
+        RateLimit { policy: self.routes.limits[self.route].policy.clone(), said: self.said.as_str().into() }
+    }
+
+    /// The same of an answer of the balancer's own.
+    fn fields(&self) -> [(&'static str, String); 2] {
+        let RateLimit { policy, said } = self.rate_limit();
+        [(RateLimit::POLICY, policy.to_string()), (RateLimit::SAID, said.to_string())]
     }
 
     /// The refusal of what is over.
@@ -154,9 +190,13 @@ impl<'a> Passing<'a> {
     }
 }
 
+/// About so long is one.
+const ITEM_BYTES: usize = 48;
+
 /// An item of `RateLimit` (draft-ietf-httpapi-ratelimit-headers): what is left, and in how many seconds all is there
 /// again; or, where nothing is, one.
 fn say(out: &mut String, held: &Held, left: u32, ticks: u64) {
+    out.reserve(ITEM_BYTES);
     join(out, "\"");
     out.push_str(&held.name);
     // A text takes what is written.

@@ -1,17 +1,22 @@
 //! What the routes in force say of a request: an answer of the balancer's own, or a plan by way of a route.
 
+use std::borrow::Cow;
+
 use skep_console::ProblemKind;
 use skep_console::problem::RETRY_AFTER_S;
+use skep_gateway::auth::jwt::Refused;
+use skep_gateway::auth::password::{Login, PasswordHash};
 use skep_gateway::auth::{Auth, Consumers, Denied, Proof};
 use skep_gateway::document::{To, Unmatched};
+use skep_gateway::host;
 use skep_gateway::policy::{Redirect, Refusal};
 use skep_gateway::table::Asked as Matched;
-use skep_gateway::{host, path};
 use skep_vrrp::track;
 
 use super::builtin::{self, Known};
 use super::limited::Passing;
-use super::{Answer, Asked, Gateway, Verdict, unix_s};
+use super::unseen::full;
+use super::{Answer, Asked, Gateway, Verdict, Wait, unix_s};
 use crate::core::routes::Via;
 use crate::forward::dispatches::Routed;
 use crate::wire::fields::Field;
@@ -19,22 +24,28 @@ use crate::wire::request_head::Method;
 
 impl Gateway {
     /// None where it goes to the nodes as if there were no gateway.
-    pub(super) fn by_route(&self, routed: &Routed, asked: &Asked<'_>, target: &[u8]) -> Option<Verdict> {
+    pub(super) fn by_route(
+        &self,
+        routed: &Routed,
+        asked: &Asked<'_>,
+        target: &[u8],
+    ) -> Result<Option<Verdict>, Wait> {
         if routed.held.0.closed {
-            return Some(unknown());
+            return Ok(Some(unknown()));
         }
         let (head, buf) = (asked.head, asked.buf);
         let (path, query) = target.split_at(target.iter().position(|b| *b == b'?').unwrap_or(target.len()));
         if path == b"*" {
             // About the server as a whole (RFC 9110, 9.3.7).
             return match routed.held.0.table.unmatched {
-                Unmatched::Skep => None,
-                Unmatched::NotFound => Some(no_route()),
+                Unmatched::Skep => Ok(None),
+                Unmatched::NotFound => Ok(Some(no_route(None))),
             };
         }
-        let path = match path::canonical(path) {
+        let table = &routed.held.0.table;
+        let path = match table.read(path) {
             Ok(path) => path,
-            Err(why) => return Some(ambiguous(why.0)),
+            Err(why) => return Ok(Some(ambiguous(why.0, None))),
         };
         let host = host::canonical(head.host.map(|it| it.of(buf)).unwrap_or_default());
         let method = std::str::from_utf8(head.method_span.of(buf)).unwrap_or_default();
@@ -42,8 +53,7 @@ impl Gateway {
             let is_it = |it: &&Field| it.name.of(buf).eq_ignore_ascii_case(name.as_bytes());
             head.fields.iter().filter(is_it).any(|it| it.value.of(buf) == value.as_bytes())
         };
-        let table = &routed.held.0.table;
-        let find = |method| table.find(Matched { host: &host, path: &path, method }, has);
+        let find = |method| table.find(Matched { host: &host, path: path.matched(), method }, has);
         let origin = asked.field("origin");
         // A page asks beforehand, by another method than it will send: the route is that of what it will send.
         let asks_for =
@@ -52,70 +62,87 @@ impl Gateway {
         let has_cors = |at: &usize| table.routes[*at].route.cors.is_some();
         let preflight = asks_for.and_then(find).filter(has_cors);
         let Some(at) = preflight.or_else(|| find(method)) else {
-            return match table.unmatched {
-                Unmatched::Skep => None,
-                Unmatched::NotFound => Some(no_route()),
+            return match (path.form(), table.unmatched) {
+                (Err(why), _) => Ok(Some(ambiguous(why.0, None))),
+                (Ok(_), Unmatched::Skep) => Ok(None),
+                (Ok(_), Unmatched::NotFound) => Ok(Some(no_route(None))),
             };
         };
         let entry = &table.routes[at];
         let via = |service| Via::new(routed.held.clone(), at, service, origin);
+        let path = match entry.path(&path) {
+            Ok(path) => path,
+            Err(why) => return Ok(Some(ambiguous(why.0, Some(via(None))))),
+        };
         let query = std::str::from_utf8(query).unwrap_or_default();
         let redirected = |redirect: &Redirect, query: &str| {
             let location = redirect.location(asked.client, &host, &format!("{path}{query}"));
-            Some(redirected(redirect.status, location, via(None)))
+            redirected(redirect.status, location, via(None))
         };
         if let Some(refusal) = entry.route.policies.refusal(asked.client) {
             return match refusal {
-                Refusal::Insecure => redirected(&Redirect::to_https(), query),
-                refusal => Some(refused(refusal, via(None))),
+                Refusal::Insecure => Ok(Some(redirected(&Redirect::to_https(), query))),
+                refusal => Ok(Some(refused(refusal, via(None)))),
             };
         }
         if let (Some(_), Some(cors)) = (preflight, &entry.route.cors) {
             let origin = origin.and_then(|it| std::str::from_utf8(it).ok()).unwrap_or_default();
             let more = cors.preflight(origin);
-            return Some(Verdict::Answer(Answer {
-                more,
-                via: Some(via(None)),
-                ..Answer::text(200, "OK", "")
-            }));
+            let answer = Answer { more, via: Some(via(None)), ..Answer::text(200, "OK", "") };
+            return Ok(Some(Verdict::Answer(answer)));
         }
         // What a route does not ask costs it one branch each.
-        let mut passing = Passing::begin(&self.worker.shared.rates, &routed.held.0, at, asked.client.ip);
+        let (rates, passed) = (&self.worker.shared.rates, asked.resumed.and_then(|it| it.passed.as_ref()));
+        let mut passing = Passing::begin(rates, &routed.held.0, at, asked.client.ip, passed);
         if let Some(it) = &mut passing
             && let Err(over) = it.of_client()
         {
-            return Some(it.refused(over, via(None)));
+            return Ok(Some(it.refused(over, via(None))));
         }
         let telling = |passing: &Option<Passing<'_>>, verdict: Verdict| match passing {
             Some(it) => it.telling(verdict),
             None => verdict,
         };
+        let consumers = &routed.held.0.consumers;
         let mut proof = None;
         if let Some(auth) = &entry.route.policies.auth {
             let fields = head.fields.iter().map(|it| (it.name.of(buf), it.value.of(buf)));
-            match self.who(&table.consumers, auth, fields, query.as_bytes()) {
+            match self.who(consumers, auth, asked, fields, query.as_bytes()) {
                 Ok(proved) => proof = Some(proved),
-                Err(denied) => return Some(telling(&passing, self.denied(auth, denied, via(None)))),
+                // The document may have changed while it waited, or nobody came to look.
+                Err(Denied::Unchecked(_)) if asked.resumed.is_some() => {
+                    return Ok(Some(telling(&passing, Verdict::Answer(full(via(None))))));
+                }
+                Err(Denied::Unchecked(check)) => {
+                    let passed = passing.as_ref().map(Passing::passed);
+                    let looked = self.look(consumers, *check, asked.client.ip, passed, via(None));
+                    return match looked {
+                        Ok(wait) => Err(wait),
+                        Err(refused) => Ok(Some(telling(&passing, Verdict::Answer(*refused)))),
+                    };
+                }
+                Err(denied) => return Ok(Some(telling(&passing, self.denied(auth, denied, via(None))))),
             }
         }
         if let Some(it) = &mut passing {
-            let consumer = proof.as_ref().and_then(|it| table.consumers.known(it));
+            let consumer = proof.as_ref().and_then(|it| consumers.known(it));
             if let Err(over) = it.of_consumer(consumer.map(|it| it.id)) {
-                return Some(it.refused(over, via(None).proved(proof)));
+                return Ok(Some(it.refused(over, via(None).proved(proof))));
             }
         }
         // A key goes no further: not to the service, nor to where the client is sent.
         let left = entry.query_sent(query.as_bytes());
         let query = left.as_deref().map_or(query, |it| std::str::from_utf8(it).unwrap_or_default());
         if let To::Redirect(redirect) = &entry.route.to {
-            return redirected(redirect, query).map(|it| telling(&passing, it));
+            return Ok(Some(telling(&passing, redirected(redirect, query))));
         }
-        let service = entry.service(self.worker.random.borrow_mut().next_u64())?;
-        let mut sent = entry.path_sent(&path).as_bytes().to_vec();
-        sent.extend_from_slice(query.as_bytes());
+        let Some(service) = entry.service(self.worker.random.borrow_mut().next_u64()) else {
+            return Ok(Some(telling(&passing, no_route(Some(via(None).proved(proof))))));
+        };
+        let sent = [entry.path_sent(path), query].concat().into_bytes();
         let known = builtin::known(head.method, &sent);
         if known == Known::Private {
-            return Some(telling(&passing, no_route()));
+            return Ok(Some(telling(&passing, no_route(Some(via(None).proved(proof))))));
         }
         let mut plan = self.plan(asked, &routed.pools[service], known);
         plan.body_bytes_max = entry.route.policies.body_bytes_max;
@@ -124,10 +151,10 @@ impl Gateway {
         }
         let via = via(Some(service)).proved(proof);
         plan.via = Some(match &passing {
-            Some(it) => via.saying(it.fields()),
+            Some(it) => via.saying(it.rate_limit()),
             None => via,
         });
-        Some(Verdict::Forward { plan, target: Some(sent), shown: None })
+        Ok(Some(Verdict::Forward { plan, target: Some(sent), shown: None }))
     }
 
     /// Who sent that, where the route is for it.
@@ -135,31 +162,53 @@ impl Gateway {
         &self,
         consumers: &Consumers,
         auth: &Auth,
+        asked: &Asked<'_>,
         fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,
         query: &'a [u8],
     ) -> Result<Proof, Denied> {
+        let outcome = asked.resumed.map(|it| &it.outcome);
+        let passwords = &self.worker.shared.passwords;
+        let client = asked.client.ip;
+        let checked =
+            |login: &Login, known: Option<&PasswordHash>| passwords.checked(login, known, outcome, client);
         if auth.tokens.is_none() {
-            return consumers.authenticate(auth, None, 0, fields, query);
+            return consumers.authenticate(auth, None, 0, checked, fields, query);
         }
         let (mut verified, stats) = (self.verified.borrow_mut(), &self.worker.stats);
-        let proof = consumers.authenticate(auth, Some(&mut verified), unix_s(), fields, query);
+        let proof = consumers.authenticate(auth, Some(&mut verified), unix_s(), checked, fields, query);
         let (count, bytes) = verified.fill();
         stats.tokens_kept.set(count as u64);
         stats.tokens_kept_bytes.set(bytes as u64);
         proof
     }
 
-    /// What is said to who does not prove what the route asks for. Nothing of the key is.
+    /// What is said to who does not prove what the route asks for. Nothing of the key or the password is.
     fn denied(&self, auth: &Auth, denied: Denied, via: Via) -> Verdict {
         let stats = &self.worker.stats;
-        let (count, detail) = match &denied {
-            Denied::Missing if auth.keys.is_none() => {
-                (&stats.auth_missing, "this is for who proves by a token who it is")
+        if let Denied::Token(Refused::NoKeys(at) | Refused::Unpublished(at) | Refused::Unfit(at)) = denied
+            && let Some(published) = auth.tokens.as_ref().and_then(|it| via.published(it.issuers.get(at)?))
+        {
+            published.want();
+        }
+        let words = || auth.words().join(" or a ");
+        let (count, detail): (_, Cow<'_, str>) = match &denied {
+            Denied::Missing => {
+                (&stats.auth_missing, format!("this is for who proves by a {} who it is", words()).into())
             }
-            Denied::Missing => (&stats.auth_missing, "this is for who proves by a key who it is"),
-            Denied::Several => (&stats.auth_several, "there are several keys, which differ: send one"),
-            Denied::Unknown => (&stats.auth_unknown, "nobody has this key"),
-            Denied::Token(refused) => (&stats.auth_token, refused.why()),
+            Denied::Several => {
+                let several = auth.words().join("s or ");
+                let detail = format!("there are several {several}s, which differ: send one");
+                (&stats.auth_several, detail.into())
+            }
+            Denied::Unknown => (&stats.auth_unknown, "nobody has this key".into()),
+            Denied::Token(Refused::NoKeys(_)) => {
+                stats.auth_no_keys.add(1);
+                return no_keys(via);
+            }
+            Denied::Token(refused) => (&stats.auth_token, refused.why().into()),
+            Denied::Password | Denied::Unchecked(_) => {
+                (&stats.auth_password, "no user has this password".into())
+            }
             Denied::Group(asker) => {
                 stats.auth_group.add(1);
                 let (kind, detail) = (ProblemKind::GroupRefused, "this is not for who asks");
@@ -170,15 +219,15 @@ impl Gateway {
             }
         };
         count.add(1);
-        let problem = Answer::problem(ProblemKind::Unauthenticated, "Unauthorized", detail, Some(via));
-        let more = vec![("www-authenticate", auth.challenge(&denied))];
+        let problem = Answer::problem(ProblemKind::Unauthenticated, "Unauthorized", &detail, Some(via));
+        let more = auth.challenges(&denied).into_iter().map(|it| ("www-authenticate", it)).collect();
         Verdict::Answer(Answer { more, ..problem })
     }
 }
 
-fn ambiguous(why: &str) -> Verdict {
+fn ambiguous(why: &str, via: Option<Via>) -> Verdict {
     let detail = format!("the path has more than one reading: {why}");
-    Verdict::Answer(Answer::problem(ProblemKind::AmbiguousPath, "Bad Request", &detail, None))
+    Verdict::Answer(Answer::problem(ProblemKind::AmbiguousPath, "Bad Request", &detail, via))
 }
 
 /// To serve as if there were no routes would open what they close.
@@ -190,8 +239,16 @@ fn unknown() -> Verdict {
     Verdict::Answer(Answer { more, ..problem })
 }
 
-fn no_route() -> Verdict {
-    Verdict::Answer(Answer::no_route())
+/// Nobody knows yet whether it is good: another balancer may.
+fn no_keys(via: Via) -> Verdict {
+    let problem =
+        Answer::problem(ProblemKind::Unavailable, "Service Unavailable", Refused::NoKeys(0).why(), Some(via));
+    let more = vec![("retry-after", RETRY_AFTER_S.to_string()), ("skep-unprocessed", "1".to_owned())];
+    Verdict::Answer(Answer { more, ..problem })
+}
+
+fn no_route(via: Option<Via>) -> Verdict {
+    Verdict::Answer(Answer::no_route(via))
 }
 
 fn refused(refusal: Refusal, via: Via) -> Verdict {

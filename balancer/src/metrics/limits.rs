@@ -1,7 +1,7 @@
 //! What routes' limits refused, and how full the tables are that they are counted in.
 
 use std::fmt::Error;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use prometheus_client::encoding::DescriptorEncoder;
 use skep_gateway::limit::By;
@@ -33,17 +33,16 @@ pub(super) fn encode(
         &samples,
     )?;
     let it = &rates.exchanged;
-    let exchanged = [
-        ([("word", "told")], it.told.load(Relaxed)),
-        ([("word", "untold")], it.untold.load(Relaxed)),
-        ([("word", "heard")], it.heard.load(Relaxed)),
-        ([("word", "strange")], it.strange.load(Relaxed)),
-    ];
-    let samples: Vec<(&Labels<'_>, u64)> =
-        exchanged.iter().map(|(labels, count)| (&labels[..], *count)).collect();
+    let exchanged =
+        [("told", &it.told), ("untold", &it.untold), ("heard", &it.heard), ("strange", &it.strange)];
     let help = "Requests by limits over all balancers, by what became of the word that was said of them";
-    counter(encoder, "limit_exchanged", help, &samples)?;
+    words(encoder, "limit_exchanged", help, exchanged)?;
     gauge(encoder, "limit_peers", "Other balancers that hear of limits", &[(&[], rates.peers() as f64)])?;
+    let it = &rates.handed;
+    let handed = [("given", &it.given), ("taken", &it.taken), ("read", &it.read), ("strange", &it.strange)];
+    let help =
+        "Debts by limits that went from one run of a balancer to another, by what became of the word of them";
+    words(encoder, "limit_debts", help, handed)?;
     let fill = rates.fill().map(|it| ([("table", it.table)], it));
     let forgotten: Vec<(&Labels<'_>, u64)> =
         fill.iter().map(|(labels, it)| (&labels[..], it.forgotten)).collect();
@@ -53,4 +52,17 @@ pub(super) fn encode(
         fill.iter().map(|(labels, it)| (&labels[..], it.keys as f64)).collect();
     gauge(encoder, "limit_keys", "Keys of limits that are remembered", &keys)?;
     gauge(encoder, "limit_keys_max", "Most keys that each table has", &[(&[], KEYS_MAX as f64)])
+}
+
+/// Counts by what became of each word.
+fn words<const N: usize>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    counts: [(&str, &AtomicU64); N],
+) -> Result<(), Error> {
+    let counts = counts.map(|(word, count)| ([("word", word)], count.load(Relaxed)));
+    let samples: Vec<(&Labels<'_>, u64)> =
+        counts.iter().map(|(labels, count)| (&labels[..], *count)).collect();
+    counter(encoder, name, help, &samples)
 }

@@ -143,6 +143,13 @@ pub fn ready_nodes(view: &View) -> Vec<PeerRecord> {
     view.live.iter().filter(is_ready).cloned().collect()
 }
 
+/// The same, among those alone that have proved what they say: who has an edge key can invent others, and what is a
+/// secret must not go there.
+pub fn proved_nodes(view: &View) -> Vec<PeerRecord> {
+    let live = view.live.iter().filter(|it| view.proved.contains(&it.id)).cloned().collect();
+    ready_nodes(&View { live, ..view.clone() })
+}
+
 /// Nodes of two clusters may be seen for a moment, where a test's nodes meet or somebody errs; the
 /// one with the most ready nodes is served.
 fn cluster_of(view: &View) -> Option<ClusterId> {
@@ -227,7 +234,7 @@ mod tests {
 
     fn view(live: Vec<PeerRecord>, dead: Vec<PeerRecord>) -> View {
         let me = PeerRecord { program: Program::Balancer, ..record(99, NodeState::Ready) };
-        View { me, live, dead, settled_since: Instant::now(), trusted: true }
+        View { me, live, dead, settled_since: Instant::now(), trusted: true, proved: Default::default() }
     }
 
     #[test]
@@ -258,6 +265,14 @@ mod tests {
             vec![record(1, NodeState::Ready), record(2, NodeState::Ready), other, newer, balancer, silent];
         let nodes: Vec<_> = from_view(&view(live, vec![])).iter().filter_map(|it| it.node).collect();
         assert_eq!(nodes, [NodeId(1), NodeId(2)]);
+    }
+
+    #[test]
+    fn who_did_not_prove_that_it_is_a_node_is_none_where_that_counts_however_many_they_are() {
+        let invented = |id| PeerRecord { cluster: Some(ClusterId(2)), ..record(id, NodeState::Ready) };
+        let live = vec![record(1, NodeState::Ready), record(2, NodeState::Ready), invented(3), invented(4)];
+        let view = View { proved: [NodeId(2)].into(), ..view([live, vec![invented(5)]].concat(), vec![]) };
+        assert_eq!(proved_nodes(&view), [record(2, NodeState::Ready)]);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use serde::Serialize;
 use skep_console::{Answer, answer};
@@ -13,6 +13,7 @@ use skep_gateway::document::{To, Unmatched};
 use skep_gateway::limit::By;
 
 use crate::core::following::{Known, Position};
+use crate::core::published::{Published, Seen};
 use crate::core::routes::Routes;
 use crate::core::shared::Shared;
 
@@ -30,6 +31,35 @@ struct GatewayStatus {
     /// How many there are.
     consumers: usize,
     issuers: usize,
+    /// Of the issuers that publish their keys.
+    published: Vec<PublishedStatus>,
+}
+
+/// What is known of the keys that an issuer publishes.
+#[derive(Debug, Serialize)]
+struct PublishedStatus {
+    issuer: String,
+    /// How many are in force.
+    keys: usize,
+    /// How long ago the last were fetched, also where those count no more; null where none ever were.
+    age_s: Option<f64>,
+    /// How often they could not be, and why they could not the last time, where that was so.
+    failures: u64,
+    failure: Option<String>,
+}
+
+impl PublishedStatus {
+    fn of(issuer: &str, published: &Published) -> Self {
+        let Seen { keys, fetched, failures, failure } = published.seen();
+        let age = fetched.map(|it| SystemTime::now().duration_since(it).unwrap_or_default());
+        Self {
+            issuer: issuer.to_owned(),
+            keys: keys.map_or(0, |it| it.len()),
+            age_s: age.map(|it| it.as_secs_f64()),
+            failures,
+            failure,
+        }
+    }
 }
 
 /// What is known of the configuration that the cluster keeps.
@@ -135,5 +165,6 @@ fn status(shared: &Shared, routes: &Routes, known: Option<&Known>) -> GatewaySta
         services: of_services.collect(),
         consumers: routes.table.consumers.count(),
         issuers: routes.table.consumers.issuers().0.len(),
+        published: routes.published.iter().map(|(name, it)| PublishedStatus::of(name, it)).collect(),
     }
 }

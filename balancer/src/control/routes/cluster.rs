@@ -15,6 +15,7 @@ use tokio::time::{sleep, timeout};
 
 use super::super::FIRST_MAX;
 use super::super::copy::Copies;
+use super::super::debts::Debts;
 use super::super::hear::{Hearing, News, State};
 use super::{Keeper, complain};
 use crate::core::following::{Position, Word};
@@ -29,24 +30,21 @@ const COPY_PAUSE: Duration = Duration::from_secs(5);
 const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Closes everything, and follows the cluster from then on. Waits a moment for its first word.
-pub async fn begin(gossip: &Gossip, keys: Keys, copies: Option<Copies>, shared: Arc<Shared>) {
+pub async fn begin(gossip: &Gossip, keys: Keys, copies: Option<Copies>, debts: Debts) {
+    let shared = &debts.shared;
     shared.following.begin();
     shared.routes.store(Some(Arc::new(Routes::closed(shared.pools.skep().clone()))));
     let (first, told) = oneshot::channel();
-    tokio::spawn(keep(gossip.clone(), keys, copies, shared, first));
+    tokio::spawn(keep(gossip.clone(), keys, copies, debts, first));
     if timeout(FIRST_MAX, told).await.is_err() {
         tracing::warn!("no node has told of the gateway's configuration yet");
     }
 }
 
 /// Obeys the copy, and then what is told, for as long as it is. Says so once something was.
-async fn keep(
-    gossip: Gossip,
-    keys: Keys,
-    copies: Option<Copies>,
-    shared: Arc<Shared>,
-    first: oneshot::Sender<()>,
-) {
+async fn keep(gossip: Gossip, keys: Keys, copies: Option<Copies>, debts: Debts, first: oneshot::Sender<()>) {
+    let shared = debts.shared.clone();
+    let sealed = copies.as_ref().map(Copies::sealed);
     let copied = match &copies {
         Some(copies) => read_copy(copies.clone(), &shared).await,
         None => None,
@@ -58,7 +56,7 @@ async fn keep(
     });
     let (news, heard) = watch::channel(News::None);
     tokio::spawn(Hearing::new(gossip.view(), keys, shared.clone(), news, copied.clone()).run());
-    let keeper = Keeper::new(false, shared.clone());
+    let keeper = Keeper::new(false, debts, sealed);
     let mut source = Source { keeper, gossip, shared, heard, known: None, copy };
     if let Some(copied) = copied {
         source.obey(copied, Word::Copy).await;
@@ -70,7 +68,7 @@ async fn keep(
 async fn read_copy(copies: Copies, shared: &Shared) -> Option<Arc<State>> {
     let read = tokio::task::spawn_blocking(move || {
         let now = SystemTime::now();
-        (copies.prepare(now), copies.read(now))
+        (copies.sealed().prepare(now), copies.read(now))
     });
     let Ok(read) = timeout(COPY_MAX, read).await else {
         let seconds = COPY_MAX.as_secs();
@@ -104,7 +102,7 @@ async fn read_copy(copies: Copies, shared: &Shared) -> Option<Arc<State>> {
 /// the one that it was sealed with may be taken away. A disk that hangs holds nothing but this.
 async fn keep_copy(copies: Copies, mut states: watch::Receiver<Option<Arc<State>>>, shared: Arc<Shared>) {
     let mut failed: Option<String> = None;
-    let mut rekeyed = copies.rekeyed();
+    let mut rekeyed = copies.sealed().rekeyed();
     loop {
         tokio::select! {
             changed = states.changed() => if changed.is_err() { return },
@@ -166,6 +164,7 @@ impl Source {
                     if changed.is_err() {
                         return;
                     }
+                    self.keeper.rest().await;
                     self.obey_newest().await;
                     if let Some(first) = first.take() {
                         // Nobody may wait for it any more.

@@ -11,16 +11,16 @@ use std::time::{Duration, SystemTime};
 use skep_gateway::Fault;
 use tokio::sync::Notify;
 
+use super::super::debts::Debts;
 use super::{Keeper, complain};
 use crate::config::gateway::{read, shown};
-use crate::core::shared::Shared;
 
 /// How often the file is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Reads the file for the first time, and keeps to it from then on. Whoever is told lets it be read again.
-pub async fn begin(path: &Path, alone: bool, shared: Arc<Shared>) -> anyhow::Result<Arc<Notify>> {
-    let mut source = Source { path: path.to_owned(), keeper: Keeper::new(alone, shared), seen: None };
+pub async fn begin(path: &Path, alone: bool, debts: Debts) -> anyhow::Result<Arc<Notify>> {
+    let mut source = Source { path: path.to_owned(), keeper: Keeper::new(alone, debts, None), seen: None };
     if let Err(faults) = source.read().await {
         anyhow::bail!("{}:\n  {}", path.display(), shown(&faults));
     }
@@ -55,10 +55,11 @@ impl Source {
             };
             // One that is gone may be about to come back.
             let is_other = || stamp(&self.path).is_some_and(|now| Some(now) != self.seen);
-            if (asked || is_other())
-                && let Err(faults) = self.read().await
-            {
-                complain(&self.path.display().to_string(), &faults);
+            if asked || is_other() {
+                self.keeper.rest().await;
+                if let Err(faults) = self.read().await {
+                    complain(&self.path.display().to_string(), &faults);
+                }
             }
             self.keeper.sweep();
         }
