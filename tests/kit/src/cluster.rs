@@ -15,6 +15,7 @@ use crate::programs::logfile;
 use crate::wait::until;
 
 pub mod balancer;
+pub mod handler;
 pub mod node;
 pub mod status;
 pub mod subnet;
