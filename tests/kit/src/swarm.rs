@@ -2,5 +2,7 @@
 
 pub mod lab;
 pub mod ledger;
+pub mod more;
 pub mod stack;
 pub mod traffic;
+pub mod visits;

@@ -5,9 +5,12 @@
 //! engines and the image are not what is tested. Needs root, ip, dockerd and docker.
 //! `SKEP_TEST_IMAGE` names an image, or the file of one, that is there already; else it is built.
 
+mod apps;
 mod certificate;
 mod cold;
 mod disasters;
+mod kong;
 mod returns;
 mod scale;
 mod upgrade;
+mod whole;

@@ -42,6 +42,9 @@ impl Lab {
         for host in 1..=HOSTS {
             self.must_docker(manager, &["node", "update", "--availability", "active", &format!("h{host}")]);
         }
+        if self.has_more() {
+            self.clear();
+        }
         if !self.has_stack() {
             self.deploy();
         }

@@ -37,7 +37,7 @@ const SAID_MAX: usize = 300;
 const BEFORE: Duration = Duration::from_secs(2);
 const AFTER: Duration = Duration::from_secs(1);
 
-type Sender = SendRequest<Full<Bytes>>;
+pub(super) type Sender = SendRequest<Full<Bytes>>;
 
 /// Asks while `event` happens, until three nodes and all else are whole again; prints what came of
 /// it. Nothing that was acknowledged may be lost.
@@ -214,7 +214,9 @@ impl Ask {
 async fn ask(shared: &Shared, connection: &mut Option<Sender>, keep: bool) {
     let ask = Ask::next(shared);
     let sent = Instant::now();
-    let result = exchange(shared, connection, &ask, keep).await;
+    let request = ask.request(&shared.target, keep);
+    let result = exchange(shared.target, connection, request, keep).await;
+    let result = result.and_then(|(status, body)| ask.judge(status, &body));
     let took = sent.elapsed();
     let mut ledger = shared.ledger();
     match result {
@@ -235,18 +237,18 @@ async fn ask(shared: &Shared, connection: &mut Option<Sender>, keep: bool) {
     }
 }
 
-async fn exchange(
-    shared: &Shared,
+/// One request on that connection, or a new one where there is none; it is kept where that is to be.
+pub(super) async fn exchange(
+    target: SocketAddr,
     connection: &mut Option<Sender>,
-    ask: &Ask,
+    mut request: Request<Full<Bytes>>,
     keep: bool,
-) -> Result<Option<(String, u64)>, Kind> {
-    let mut request = ask.request(&shared.target, keep);
+) -> Result<(u16, Bytes), Kind> {
     loop {
         let fresh = connection.is_none();
         let mut sender = match connection.take() {
             Some(sender) => sender,
-            None => connect(shared.target).await?,
+            None => connect(target).await?,
         };
         // A server may end an idle connection. What was seen before anything was sent is no failure,
         // and the request goes on a new one.
@@ -274,7 +276,7 @@ async fn exchange(
                 if keep && !sender.is_closed() {
                     *connection = Some(sender);
                 }
-                return ask.judge(status, &body);
+                return Ok((status, body));
             }
         }
     }
