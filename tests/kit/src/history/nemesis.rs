@@ -82,11 +82,13 @@ pub struct Nemesis<'a> {
     /// Kinds that are still to be drawn, before all are drawn again.
     deck: Vec<Kind>,
     counts: BTreeMap<Kind, usize>,
+    /// The last step of a clock.
+    step: &'static str,
 }
 
 impl<'a> Nemesis<'a> {
     pub fn new(lan: &'a Lan, cluster: &'a mut Cluster, faults: &'a [Faults], random: Random) -> Self {
-        Self { lan, cluster, faults, random, deck: Vec::new(), counts: BTreeMap::new() }
+        Self { lan, cluster, faults, random, deck: Vec::new(), counts: BTreeMap::new(), step: "" }
     }
 
     /// Goes on until `end`, and a little longer. How often each kind happened.
@@ -158,10 +160,19 @@ impl<'a> Nemesis<'a> {
             Kind::Frozen => self.cluster.node(node).pause(),
             Kind::Cut | Kind::Deaf | Kind::Mute | Kind::Isolated => self.set_apart(kind, node, true),
             Kind::Clock => {
-                let rule = CLOCKS[self.random.below(CLOCKS.len() as u64) as usize];
+                let rule = self.another_step();
+                println!("node {node}: {rule}");
                 self.faults[at(node)].set(&[rule]);
             }
         }
+    }
+
+    /// Never the one before: two of three clocks that are wrong alike are a majority, whose time is followed. What is
+    /// due by it waits for months once they are right again, until an operator sets the cluster's time back.
+    fn another_step(&mut self) -> &'static str {
+        let others: Vec<_> = CLOCKS.into_iter().filter(|step| *step != self.step).collect();
+        self.step = others[self.random.below(others.len() as u64) as usize];
+        self.step
     }
 
     fn end(&mut self, kind: Kind, node: u8) {
