@@ -29,7 +29,7 @@ use tokio::time::Instant;
 use crate::api::{NodeAdmin, PublicLimits, Tokens, admin_app, public_app};
 use crate::config::ServeConfig;
 use crate::group::{self, Group, Parts};
-use crate::http::{self, Account, HttpTls, ServeLimits, Stage, TlsDoor, WorkerToken};
+use crate::http::{Account, HttpTls, ServeLimits, Stage, TlsDoor, WorkerToken, serve, serve_behind};
 use crate::listen::{self, Listeners};
 use crate::telemetry::Metrics;
 use clients::Clients;
@@ -44,9 +44,9 @@ use skep_raft::peers::{Peers, PeersConfig};
 use skep_raft::wire;
 use skep_store::{Raft, StoreHealth};
 
-/// How long a node that was told to stop goes on taking requests, so that whoever picks nodes
-/// by gossip has seen that it drains.
-const LINGER: Duration = Duration::from_millis(500);
+/// How long a node that was told to stop goes on taking requests, so that whoever picks nodes by gossip has seen
+/// that it drains, also one that a busy machine holds up: to close a connection under a request breaks it.
+const LINGER: Duration = Duration::from_millis(1_500);
 /// How long the way out of the cluster may take.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(8);
 
@@ -60,7 +60,9 @@ struct Node {
     peers: Peers,
     http_stage: Sender<Stage>,
     admin_stage: Sender<Stage>,
-    servers: tokio::task::JoinSet<()>,
+    /// What serves clients, and what serves operators.
+    http: tokio::task::JoinSet<()>,
+    admin: tokio::task::JoinSet<()>,
     tasks: tokio::task::JoinSet<()>,
     health: Receiver<StoreHealth>,
     folder: Arc<DataFolder>,
@@ -119,13 +121,16 @@ async fn fatal(node: &Node) -> String {
 }
 
 /// The orderly way out: gossip says `draining`; new requests are taken for a moment more, while
-/// leadership and vote are handed over; what is in flight ends; gossip says `left`.
+/// leadership and vote are handed over; what is in flight ends; gossip says `left`. In this order: whoever hears that a
+/// node has left, and then nothing more, may take it for gone and what waits for it for lost.
 async fn drain(node: &mut Node) {
     node.gossip.update(|record| record.state = NodeState::Draining);
     node.http_stage.send_replace(Stage::Draining);
+    let mut http = std::mem::take(&mut node.http);
     let requests = async {
         tokio::time::sleep(LINGER).await;
         node.http_stage.send_replace(Stage::Stopping);
+        while http.join_next().await.is_some() {}
     };
     let deadline = std::time::Instant::now() + LEAVE_TIMEOUT;
     let ask = async |leader| may_stop(node, leader).await;
@@ -138,7 +143,7 @@ async fn drain(node: &mut Node) {
     }
     node.gossip.leave().await;
     node.admin_stage.send_replace(Stage::Stopping);
-    while node.servers.join_next().await.is_some() {}
+    while node.admin.join_next().await.is_some() {}
     node.tasks.abort_all();
     if let Err(error) = node.raft.shutdown().await {
         tracing::warn!(%error, "Raft did not end in order");
@@ -239,7 +244,7 @@ async fn start(config: ServeConfig, files: u64, hangup: Signal) -> anyhow::Resul
 
     let (http_stage, http_stages) = channel(Stage::Serving);
     let (admin_stage, admin_stages) = channel(Stage::Serving);
-    let mut servers = tokio::task::JoinSet::new();
+    let (mut http, mut admin) = (tokio::task::JoinSet::new(), tokio::task::JoinSet::new());
     let clients = Clients::of(files);
     let limits = PublicLimits {
         token: config.operator_token.clone(),
@@ -258,19 +263,31 @@ async fn start(config: ServeConfig, files: u64, hangup: Signal) -> anyhow::Resul
     let serving = ServeLimits { connections_max: clients.connections_max, ..ServeLimits::default() };
     let listener = http_threads.adopt(listeners.http)?;
     match door {
-        None => servers.spawn_on(http::serve(listener, public, serving, http_stages), &clients_runtime),
+        None => http.spawn_on(serve(listener, public, serving, http_stages), &clients_runtime),
         Some(door) => {
-            let serving = http::serve_behind(door, listener, public, serving, http_stages);
-            servers.spawn_on(serving, &clients_runtime)
+            let serving = serve_behind(door, listener, public, serving, http_stages);
+            http.spawn_on(serving, &clients_runtime)
         }
     };
     let tokens = Tokens { operators: config.operator_token.clone(), gateway: config.gateway_token.clone() };
-    let admin = admin_app(NodeAdmin { service, operator }, tokens, &metrics);
+    let operators = admin_app(NodeAdmin { service, operator }, tokens, &metrics);
     let operating = ServeLimits { connections_max: clients.operators_max, ..ServeLimits::admin() };
     let listener = http_threads.adopt(listeners.admin)?;
-    servers.spawn_on(http::serve(listener, admin, operating, admin_stages), &clients_runtime);
+    admin.spawn_on(serve(listener, operators, operating, admin_stages), &clients_runtime);
     let _http_threads = http_threads;
-    Ok(Node { raft, gossip, peers, http_stage, admin_stage, servers, tasks, health, folder, _http_threads })
+    Ok(Node {
+        raft,
+        gossip,
+        peers,
+        http_stage,
+        admin_stage,
+        http,
+        admin,
+        tasks,
+        health,
+        folder,
+        _http_threads,
+    })
 }
 
 /// At each SIGHUP.

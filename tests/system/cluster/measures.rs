@@ -12,4 +12,5 @@ mod memory;
 mod restart;
 mod scale;
 mod slow_disk;
+mod stops;
 mod worker;

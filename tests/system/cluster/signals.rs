@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 use skep_kit::clients::oracle::verify;
 use skep_kit::cluster::status::{Member, status};
 use skep_kit::effort::{machine_shared, measured};
-use skep_kit::wait::{PATIENCE, until};
+use skep_kit::wait::{PATIENCE, holds_for, until};
 use skep_kit::{Cluster, Load, LoadOptions, Targets};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_sigterm_stops_a_node_at_once() {
@@ -98,4 +100,35 @@ async fn a_node_that_left_comes_back_with_its_data_under_the_same_id() {
     let answer = cluster.node(2).http.get(&format!("/messages/{digest}")).await.expect("an answer");
     assert_eq!(answer.status, 200, "{answer:?}");
     cluster.wait_views("all three vote again", PATIENCE, |view| view.voters() == 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_begun_at_a_node_that_leaves_is_answered_before_it_is_said_to_have_left() {
+    let _machine = machine_shared();
+    let mut cluster = Cluster::ready(3).await;
+    let (leaving, stays) = (cluster.leader().await % 3 + 1, cluster.leader().await);
+    let http = cluster.node(leaving).http_text();
+    let mut upload = TcpStream::connect(&http).await.expect("the node listens");
+    let (begun, rest) = ("{\"message\": ", "\"begun in time\"}");
+    let head = "POST /messages HTTP/1.1\r\nhost: skep\r\ncontent-type: application/json\r\ncontent-length";
+    let head = format!("{head}: {}\r\n\r\n{begun}", begun.len() + rest.len());
+    upload.write_all(head.as_bytes()).await.expect("the node reads");
+    cluster.node(leaving).terminate();
+    until("it takes nobody any more", PATIENCE, async || {
+        TcpStream::connect(&http).await.is_err().then_some(())
+    })
+    .await;
+    let watched = cluster.node(stays).admin.clone();
+    holds_for("it has not left", Duration::from_secs(1), async || {
+        let Some(view) = status(&watched).await else { return Ok(()) };
+        let is_live = view.member_at(&http).is_some_and(Member::is_live);
+        if is_live { Ok(()) } else { Err(format!("{view:?}")) }
+    })
+    .await;
+    upload.write_all(rest.as_bytes()).await.expect("the node reads on");
+    let mut answer = Vec::new();
+    upload.read_to_end(&mut answer).await.expect("an answer, and an end");
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
+    cluster.node_mut(leaving).wait_exit(PATIENCE).await;
 }
