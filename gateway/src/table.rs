@@ -6,8 +6,11 @@
 //! names its method; the one with the most header fields; the first by name. Two that are for the very same requests
 //! are a fault: nothing but their names would tell them apart.
 //!
-//! A hash of hosts, a trie of segments each, and a few candidates at a leaf. The oracle of its tests is the order,
+//! A hash of hosts, a tree of segments each, and a few candidates at a leaf. The oracle of its tests is the order,
 //! written down.
+
+mod brief;
+mod tree;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -15,11 +18,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use crate::auth::Consumers;
 use crate::document::{Document, Jwks, Match, Route, SKEP, Service, To, Unmatched, pointer_to};
 use crate::fault::{Fault, Faults, Refused};
-use crate::host::{HostPattern, parents};
-use crate::path::{Ambiguous, PathPattern, Read, bare, segments, without};
+use crate::host::HostPattern;
+use crate::path::{Ambiguous, PathPattern, Read, segments, without};
 use crate::query;
 
-/// Most nodes of the trie: of each host of a route its path's segments.
+pub use brief::{Brief, Has};
+use tree::Tree;
+
+/// Most nodes of the tree: of each host of a route its path's segments.
 pub const NODES_MAX: usize = 262_144;
 /// Most routes that one host and path may have: they are looked through for each request.
 pub const CANDIDATES_MAX: usize = 64;
@@ -56,22 +62,9 @@ pub struct Table {
     key_params: Vec<String>,
     /// Some route takes paths as they came.
     has_raw: bool,
-    exact: Named<Node>,
-    below: Named<Node>,
-    any: Node,
-}
-
-/// By names that a document says. Who asks adds none, and so can have none meet in one place: a quick hash is enough.
-type Named<T> = HashMap<String, T, foldhash::fast::RandomState>;
-
-/// Where the segments so far lead.
-#[derive(Debug, Default)]
-struct Node {
-    below: Named<Node>,
-    /// Routes whose path this is, the first to have it first.
-    exact: Vec<u32>,
-    /// Those whose prefix this is.
-    prefix: Vec<u32>,
+    /// Of each route.
+    briefs: Vec<Brief>,
+    tree: Tree,
 }
 
 impl Table {
@@ -105,6 +98,7 @@ impl Table {
             Entry { name, route, services }
         };
         table.routes = document.routes.into_iter().map(entry).collect();
+        table.briefs = table.routes.iter().map(Brief::of).collect();
         let params = table.routes.iter().filter_map(|it| it.route.policies.auth.as_ref()?.query().cloned());
         table.key_params = params.collect::<BTreeSet<_>>().into_iter().collect();
         table.has_raw = table.routes.iter().any(|it| it.route.matches.is_raw);
@@ -140,75 +134,44 @@ impl Table {
     }
 
     fn plant(&mut self, at: usize, faults: &mut Faults) {
-        let Entry { name, route, .. } = &self.routes[at];
+        let Self { routes, tree, .. } = self;
+        let Entry { name, route, .. } = &routes[at];
         let hosts: Vec<Option<&HostPattern>> = match route.matches.hosts.as_slice() {
             [] => vec![None],
             hosts => hosts.iter().map(Some).collect(),
         };
+        let rank = |at: u32| {
+            let Match { methods, headers, .. } = &routes[at as usize].route.matches;
+            (methods.is_empty(), Reverse(headers.len()))
+        };
+        let at = at as u32;
+        // Routes come by name, so that among equals the first stays first.
+        let before = |other| rank(other) <= rank(at);
         for host in hosts {
-            let root = match host {
-                None => &mut self.any,
-                Some(HostPattern::Exact(host)) => self.exact.entry(host.clone()).or_default(),
-                Some(HostPattern::Below(host)) => self.below.entry(host.clone()).or_default(),
-            };
-            let candidates = root.at(&route.matches.path);
-            if candidates.len() == CANDIDATES_MAX {
+            if !tree.plant(host, &route.matches.path, at, CANDIDATES_MAX, before) {
                 let fault = format!("{CANDIDATES_MAX} routes have this host and path already: no more may");
                 faults.add(&pointer_to(name), fault);
                 return;
             }
-            // Routes come by name, so that among equals the first stays first.
-            let rank = |at: u32| {
-                let Match { methods, headers, .. } = &self.routes[at as usize].route.matches;
-                (methods.is_empty(), Reverse(headers.len()))
-            };
-            let place = candidates.partition_point(|other| rank(*other) <= rank(at as u32));
-            candidates.insert(place, at as u32);
         }
     }
 
     /// The place of the route that has the request; `has` says whether it has a header field with that value.
     pub fn find(&self, asked: Asked<'_>, has: impl Fn(&str, &str) -> bool) -> Option<usize> {
-        let fits = |at: &u32| {
-            let Match { methods, headers, .. } = &self.routes[*at as usize].route.matches;
+        let fits = |at: u32| {
+            if !self.brief(at as usize).has(Has::Conditions) {
+                return true;
+            }
+            let Match { methods, headers, .. } = &self.routes[at as usize].route.matches;
             (methods.is_empty() || methods.iter().any(|it| it == asked.method))
                 && headers.iter().all(|(name, value)| has(name, value))
         };
-        let exact = self.exact.get(asked.host).and_then(|it| it.find(asked.path, fits));
-        let found = exact.or_else(|| {
-            // Without wildcards, nothing is looked for among them.
-            let parents = parents(asked.host).filter(|_| !self.below.is_empty());
-            parents.filter_map(|host| self.below.get(host)).find_map(|it| it.find(asked.path, fits))
-        });
-        found.or_else(|| self.any.find(asked.path, fits)).map(|at| at as usize)
-    }
-}
-
-impl Node {
-    /// The list that a path belongs in.
-    fn at(&mut self, path: &PathPattern) -> &mut Vec<u32> {
-        let (path, is_prefix) = match path {
-            PathPattern::Exact(path) => (path.as_str(), false),
-            PathPattern::Prefix(path) => (path.as_str(), true),
-        };
-        let mut node = self;
-        for segment in segments(path).filter(|_| !path.is_empty()) {
-            node = node.below.entry(segment.to_owned()).or_default();
-        }
-        if is_prefix { &mut node.prefix } else { &mut node.exact }
+        self.tree.find(asked.host, asked.path, fits).map(|at| at as usize)
     }
 
-    fn find(&self, path: &str, fits: impl Fn(&u32) -> bool) -> Option<u32> {
-        let first = |candidates: &[u32]| candidates.iter().copied().find(&fits);
-        let (mut node, mut best) = (self, first(&self.prefix));
-        for segment in segments(path) {
-            match node.below.get(bare(segment)) {
-                Some(below) => node = below,
-                None => return best,
-            }
-            best = first(&node.prefix).or(best);
-        }
-        first(&node.exact).or(best)
+    /// What the route at that place has.
+    pub fn brief(&self, route: usize) -> Brief {
+        self.briefs[route]
     }
 }
 

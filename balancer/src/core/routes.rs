@@ -16,7 +16,7 @@ use skep_gateway::document::Route;
 use skep_gateway::fields::Edits;
 use skep_gateway::figures::REASONS;
 use skep_gateway::limit::{By, Limit};
-use skep_gateway::table::Entry;
+use skep_gateway::table::{Entry, Has};
 use skep_gateway::{Document, Fault, Table};
 
 use crate::core::published::Published;
@@ -197,6 +197,9 @@ impl Parts {
     }
 }
 
+/// Those of a route that has none.
+static NO_EDITS: Edits = Edits { remove: Vec::new(), set: Vec::new(), add: Vec::new() };
+
 /// Routes as one core holds them: what it does at each request touches nothing that others count.
 #[derive(Debug)]
 pub struct Held(pub Arc<Routes>);
@@ -220,7 +223,8 @@ pub struct Via {
 impl Via {
     /// `origin` is that of the page that asks, where one does.
     pub fn new(held: Rc<Held>, route: usize, service: Option<usize>, origin: Option<&[u8]>) -> Self {
-        let said = held.0.answers[route].to(origin);
+        let speaks = held.0.table.brief(route).has_any(&[Has::Cors, Has::ResponseEdits]);
+        let said = if speaks { held.0.answers[route].to(origin) } else { None };
         Self { held, route, service, said, rate_limit: None, asker: None, admitted: false }
     }
 
@@ -270,6 +274,10 @@ impl Via {
     /// What its head is written with, where `target` is the path and query that are sent.
     pub fn rewrite<'a>(&'a self, target: &'a [u8]) -> Rewrite<'a> {
         let host = self.service.and_then(|at| self.held.0.hosts[at].as_deref());
+        let brief = self.held.0.table.brief(self.route);
+        if !brief.has_any(&[Has::Auth, Has::RequestEdits]) {
+            return Rewrite { target, host, edits: &NO_EDITS, auth: None, consumer: None };
+        }
         let route = &self.entry().route;
         let (auth, consumer) = (route.policies.auth.as_ref(), self.consumer());
         Rewrite { target, host, edits: &route.request, auth, consumer }

@@ -65,20 +65,17 @@ pub(super) struct Over<'a> {
 }
 
 impl<'a> Passing<'a> {
-    /// None where the route has no limits: that costs a request this one look.
+    /// Of a route that has any.
     pub(super) fn begin(
         rates: &'a Rates,
         routes: &'a Routes,
         route: usize,
         client: IpAddr,
         passed: Option<&'a Passed>,
-    ) -> Option<Self> {
-        if routes.limits[route].held.is_empty() {
-            return None;
-        }
+    ) -> Self {
         let client = Neighbours::of(client);
         let said = passed.map(|it| it.said.clone()).unwrap_or_default();
-        Some(Self { rates, routes, route, now: rates.now(), client, passed, said })
+        Self { rates, routes, route, now: rates.now(), client, passed, said }
     }
 
     /// Before it is known who asks.

@@ -10,7 +10,7 @@ use skep_gateway::auth::{Auth, Consumers, Denied, Proof};
 use skep_gateway::document::{To, Unmatched};
 use skep_gateway::host;
 use skep_gateway::policy::{Redirect, Refusal};
-use skep_gateway::table::Asked as Matched;
+use skep_gateway::table::{Asked as Matched, Has};
 use skep_vrrp::track;
 
 use super::builtin::{self, Known};
@@ -59,7 +59,7 @@ impl Gateway {
         let asks_for =
             asked.field("access-control-request-method").filter(|_| head.method == Method::Options);
         let asks_for = asks_for.zip(origin).and_then(|(method, _)| std::str::from_utf8(method).ok());
-        let has_cors = |at: &usize| table.routes[*at].route.cors.is_some();
+        let has_cors = |at: &usize| table.brief(*at).has(Has::Cors);
         let preflight = asks_for.and_then(find).filter(has_cors);
         let Some(at) = preflight.or_else(|| find(method)) else {
             return match (path.form(), table.unmatched) {
@@ -68,9 +68,11 @@ impl Gateway {
                 (Ok(_), Unmatched::NotFound) => Ok(Some(no_route(None))),
             };
         };
-        let entry = &table.routes[at];
+        // Most routes have little of all that one may have: what they have not is not looked for in them.
+        let (entry, brief) = (&table.routes[at], table.brief(at));
         let via = |service| Via::new(routed.held.clone(), at, service, origin);
-        let path = match entry.path(&path) {
+        let path = if brief.has(Has::RawPaths) { entry.path(&path) } else { path.form() };
+        let path = match path {
             Ok(path) => path,
             Err(why) => return Ok(Some(ambiguous(why.0, Some(via(None))))),
         };
@@ -79,7 +81,9 @@ impl Gateway {
             let location = redirect.location(asked.client, &host, &format!("{path}{query}"));
             redirected(redirect.status, location, via(None))
         };
-        if let Some(refusal) = entry.route.policies.refusal(asked.client) {
+        if brief.has(Has::Refusals)
+            && let Some(refusal) = entry.route.policies.refusal(asked.client)
+        {
             return match refusal {
                 Refusal::Insecure => Ok(Some(redirected(&Redirect::to_https(), query))),
                 refusal => Ok(Some(refused(refusal, via(None)))),
@@ -91,9 +95,9 @@ impl Gateway {
             let answer = Answer { more, via: Some(via(None)), ..Answer::text(200, "OK", "") };
             return Ok(Some(Verdict::Answer(answer)));
         }
-        // What a route does not ask costs it one branch each.
         let (rates, passed) = (&self.worker.shared.rates, asked.resumed.and_then(|it| it.passed.as_ref()));
-        let mut passing = Passing::begin(rates, &routed.held.0, at, asked.client.ip, passed);
+        let begin = || Passing::begin(rates, &routed.held.0, at, asked.client.ip, passed);
+        let mut passing = brief.has(Has::Limits).then(begin);
         if let Some(it) = &mut passing
             && let Err(over) = it.of_client()
         {
@@ -105,7 +109,9 @@ impl Gateway {
         };
         let consumers = &routed.held.0.consumers;
         let mut proof = None;
-        if let Some(auth) = &entry.route.policies.auth {
+        if brief.has(Has::Auth)
+            && let Some(auth) = &entry.route.policies.auth
+        {
             let fields = head.fields.iter().map(|it| (it.name.of(buf), it.value.of(buf)));
             match self.who(consumers, auth, asked, fields, query.as_bytes()) {
                 Ok(proved) => proof = Some(proved),
@@ -131,21 +137,27 @@ impl Gateway {
             }
         }
         // A key goes no further: not to the service, nor to where the client is sent.
-        let left = entry.query_sent(query.as_bytes());
+        let left = if brief.has(Has::Auth) { entry.query_sent(query.as_bytes()) } else { None };
         let query = left.as_deref().map_or(query, |it| std::str::from_utf8(it).unwrap_or_default());
-        if let To::Redirect(redirect) = &entry.route.to {
+        if brief.has(Has::Redirect)
+            && let To::Redirect(redirect) = &entry.route.to
+        {
             return Ok(Some(telling(&passing, redirected(redirect, query))));
         }
-        let Some(service) = entry.service(self.worker.random.borrow_mut().next_u64()) else {
+        let drawn = || entry.service(self.worker.random.borrow_mut().next_u64());
+        let Some(service) = brief.service().or_else(drawn) else {
             return Ok(Some(telling(&passing, no_route(Some(via(None).proved(proof))))));
         };
-        let sent = [entry.path_sent(path), query].concat().into_bytes();
+        let path = if brief.has(Has::StripPrefix) { entry.path_sent(path) } else { path };
+        let sent = [path, query].concat().into_bytes();
         let known = builtin::known(head.method, &sent);
         if known == Known::Private {
             return Ok(Some(telling(&passing, no_route(Some(via(None).proved(proof))))));
         }
         let mut plan = self.plan(asked, &routed.pools[service], known);
-        plan.body_bytes_max = entry.route.policies.body_bytes_max;
+        if brief.has(Has::Size) {
+            plan.body_bytes_max = entry.route.policies.body_bytes_max;
+        }
         if let Some(timeout) = table.services[service].1.timeout {
             plan.answer_within = timeout;
         }
