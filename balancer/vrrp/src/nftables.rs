@@ -3,11 +3,15 @@
 //! A table is **owned** by the socket that made it: the kernel takes it away when that closes, so
 //! that no crash leaves a rule behind. Needs Linux 5.12. No tasks; the kernel answers at once.
 
+mod sources;
+
 use std::io;
 use std::net::IpAddr;
 
 use rtnetlink::sys::protocols::NETLINK_NETFILTER;
 use rtnetlink::sys::{Socket, SocketAddr};
+
+pub use self::sources::{MEMBERS_MAX, Sources};
 
 /// Families of tables.
 pub const FAMILY_IPV4: u8 = 2;
@@ -27,6 +31,8 @@ pub const HOOK_INGRESS: u32 = 0;
 const NEW_TABLE: u8 = 0;
 const NEW_CHAIN: u8 = 3;
 const NEW_RULE: u8 = 6;
+const NEW_SET: u8 = 9;
+const NEW_ELEMENTS: u8 = 12;
 const SUBSYSTEM_NFTABLES: u16 = 10;
 const BATCH_BEGIN: u16 = 16;
 const BATCH_END: u16 = 17;
@@ -107,12 +113,21 @@ impl Rule {
         self.expression("meta", numbers(&[(1, 1), (2, L4_PROTOCOL)])).compare(true, &[protocol])
     }
 
-    /// A TCP segment that does not begin a connection.
+    /// A TCP segment that begins a connection.
+    pub fn tcp_first(self) -> Self {
+        self.tcp_flags(true)
+    }
+
+    /// One that does not.
     pub fn tcp_not_first(self) -> Self {
+        self.tcp_flags(false)
+    }
+
+    fn tcp_flags(self, is_first: bool) -> Self {
         const FLAGS_OFFSET: u32 = 13;
         const SYN: u8 = 2;
         const SYN_ACK: u8 = 0x12;
-        self.protocol(TCP).load(Base::Transport, FLAGS_OFFSET, 1).mask(&[SYN_ACK]).compare(false, &[SYN])
+        self.protocol(TCP).load(Base::Transport, FLAGS_OFFSET, 1).mask(&[SYN_ACK]).compare(is_first, &[SYN])
     }
 
     /// An ICMPv6 message of this type.
@@ -209,55 +224,89 @@ pub struct OwnedTable {
 impl OwnedTable {
     /// Makes it, whole or not at all.
     pub fn new(family: u8, chains: &[Chain]) -> io::Result<Self> {
+        Self::with(family, None, chains)
+    }
+
+    /// The same with a set, which the rules name. What it is filled with comes behind them.
+    pub fn with(family: u8, set: Option<&Sources>, chains: &[Chain]) -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_NETFILTER)?;
         let address = socket.bind_auto()?;
         socket.set_non_blocking(true)?;
         let name = format!("skep-{}", address.port_number());
-        let batch = batch(family, &name, chains);
-        socket.send_to(&batch, &SocketAddr::new(0, 0), 0)?;
-        // The kernel has worked the batch off before it came back.
-        let expected = 1 + chains.iter().map(|chain| 1 + chain.rules.len()).sum::<usize>();
-        let mut answered = 0;
-        while answered < expected {
-            let (bytes, _) = socket.recv_from_full()?;
-            answered += answers(&bytes)?;
+        let mut made = Batch::new(family);
+        made.table(&name, set, chains);
+        made.carry_out(&socket)?;
+        for filling in set.into_iter().flat_map(|set| set.fillings(&name)) {
+            let mut filled = Batch::new(family);
+            filled.add(NEW_ELEMENTS, 0, &filling);
+            filled.carry_out(&socket)?;
         }
         Ok(Self { _socket: socket })
     }
 }
 
-fn batch(family: u8, name: &str, chains: &[Chain]) -> Vec<u8> {
-    let mut out = Vec::new();
-    message(&mut out, BATCH_BEGIN, FLAG_REQUEST, 0, SUBSYSTEM_NFTABLES, &[]);
-    let mut add = |kind: u8, flags: u16, content: &[u8]| {
+/// Messages that the kernel obeys as a whole.
+struct Batch {
+    family: u8,
+    bytes: Vec<u8>,
+    /// Messages that are answered.
+    count: usize,
+}
+
+impl Batch {
+    fn new(family: u8) -> Self {
+        let mut bytes = Vec::new();
+        message(&mut bytes, BATCH_BEGIN, FLAG_REQUEST, 0, SUBSYSTEM_NFTABLES, &[]);
+        Self { family, bytes, count: 0 }
+    }
+
+    fn add(&mut self, kind: u8, flags: u16, content: &[u8]) {
         let kind = SUBSYSTEM_NFTABLES << 8 | u16::from(kind);
-        message(&mut out, kind, FLAG_REQUEST | FLAG_ACK | FLAG_CREATE | flags, family, 0, content);
-    };
-    let mut table = Vec::new();
-    text(&mut table, 1, name);
-    table.extend(numbers(&[(2, TABLE_OWNER)]));
-    add(NEW_TABLE, 0, &table);
-    for chain in chains {
-        let mut content = Vec::new();
-        text(&mut content, 1, name);
-        text(&mut content, 3, chain.name);
-        let mut hook = numbers(&[(1, chain.hook), (2, chain.priority as u32)]);
-        if let Some(device) = &chain.device {
-            text(&mut hook, 3, device);
+        let flags = FLAG_REQUEST | FLAG_ACK | FLAG_CREATE | flags;
+        message(&mut self.bytes, kind, flags, self.family, 0, content);
+        self.count += 1;
+    }
+
+    fn table(&mut self, name: &str, set: Option<&Sources>, chains: &[Chain]) {
+        let mut table = Vec::new();
+        text(&mut table, 1, name);
+        table.extend(numbers(&[(2, TABLE_OWNER)]));
+        self.add(NEW_TABLE, 0, &table);
+        if let Some(set) = set {
+            self.add(NEW_SET, 0, &set.content(self.family, name));
         }
-        attribute(&mut content, 4 | NESTED, &hook);
-        text(&mut content, 7, "filter");
-        add(NEW_CHAIN, 0, &content);
-        for rule in &chain.rules {
+        for chain in chains {
             let mut content = Vec::new();
             text(&mut content, 1, name);
-            text(&mut content, 2, chain.name);
-            attribute(&mut content, 4 | NESTED, &rule.0);
-            add(NEW_RULE, FLAG_APPEND, &content);
+            text(&mut content, 3, chain.name);
+            let mut hook = numbers(&[(1, chain.hook), (2, chain.priority as u32)]);
+            if let Some(device) = &chain.device {
+                text(&mut hook, 3, device);
+            }
+            attribute(&mut content, 4 | NESTED, &hook);
+            text(&mut content, 7, "filter");
+            self.add(NEW_CHAIN, 0, &content);
+            for rule in &chain.rules {
+                let mut content = Vec::new();
+                text(&mut content, 1, name);
+                text(&mut content, 2, chain.name);
+                attribute(&mut content, 4 | NESTED, &rule.0);
+                self.add(NEW_RULE, FLAG_APPEND, &content);
+            }
         }
     }
-    message(&mut out, BATCH_END, FLAG_REQUEST, 0, SUBSYSTEM_NFTABLES, &[]);
-    out
+
+    fn carry_out(mut self, socket: &Socket) -> io::Result<()> {
+        message(&mut self.bytes, BATCH_END, FLAG_REQUEST, 0, SUBSYSTEM_NFTABLES, &[]);
+        socket.send_to(&self.bytes, &SocketAddr::new(0, 0), 0)?;
+        // The kernel has worked the batch off before it came back.
+        let mut answered = 0;
+        while answered < self.count {
+            let (bytes, _) = socket.recv_from_full()?;
+            answered += answers(&bytes)?;
+        }
+        Ok(())
+    }
 }
 
 /// How many messages were answered, or the first refusal.

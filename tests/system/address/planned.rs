@@ -2,14 +2,14 @@
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
 use skep_kit::effort::{expect_under, figure, machine_alone, measured};
-use skep_kit::hosts::attempts::{Client, failures, keep_connection, outage};
+use skep_kit::hosts::attempts::{Client, connect_from, failures, keep_connection, outage};
 use skep_kit::hosts::lan::{Lan, possible, within};
 use skep_kit::hosts::program::{
     HOLDER_ADMIN, HOLDER_SHOWN, KEY, Ours, Program, READY, start_backend, start_holder, start_server,
@@ -290,6 +290,61 @@ fn who_still_sends_on_to_the_one_before_is_handed_over_to_again_with_the_connect
     assert_eq!(failures(&attempts), 0, "{errors:?}");
     assert!(ends.iter().all(|(_, ended)| ended.is_none()), "{ends:?}");
     assert_eq!(attempts.last().unwrap().result.as_deref(), Ok("host 1"));
+}
+
+#[test]
+fn a_connection_from_a_port_that_another_had_at_the_next_holder_goes_on() {
+    if !possible("a port that is used again", &[]) {
+        return;
+    }
+    let _machine = machine_alone();
+    let lan = Lan::new(2);
+    let _servers = serve(&lan, 2);
+    let pulses: Vec<Pulse> = (0..2).map(|at| Pulse::start(&lan, at)).collect();
+    let holders: Vec<Program> = (0..2)
+        .map(|at| {
+            let tracks = format!("{READY}, {}", pulses[at].url);
+            let holder = alone_for(&lan, at, ["200", "150"][at], &tracks, "60s");
+            let state = ["active", "backup"][at];
+            wait_for("it runs", PATIENCE, || says(&holder, "state") == state);
+            holder
+        })
+        .collect();
+    let is_handed_over = |from: usize, to: usize| {
+        wait_for("the other is named", PATIENCE, || says(&holders[to], "successor") == true);
+        pulses[from].set(false);
+        wait_for("the other holds", PATIENCE, || says(&holders[to], "state") == "active");
+        assert_eq!(says(&holders[to], "reason"), "the active one stopped");
+    };
+    // The first ends it, and remembers its ends for a minute.
+    let mut before = connect_from(&lan, PORT, "10.78.0.100").expect("the first takes it");
+    assert!(asked(&mut before, "connection: close\r\n").starts_with("HTTP/1.1 200 "));
+    assert_eq!(before.read(&mut [0; 16]).expect("an end"), 0);
+    drop(before);
+    is_handed_over(0, 1);
+    let mut kept = connect_from(&lan, PORT, "10.78.0.100").expect("the second takes it");
+    assert!(asked(&mut kept, "").contains("host 1"));
+    pulses[0].set(true);
+    is_handed_over(1, 0);
+    assert!(asked(&mut kept, "").contains("host 1"), "it is where it was");
+    // Begun anew from there, it is the first's.
+    assert!(asked(&mut kept, "connection: close\r\n").contains("host 1"));
+    assert_eq!(kept.read(&mut [0; 16]).expect("an end"), 0);
+    drop(kept);
+    let mut again = connect_from(&lan, PORT, "10.78.0.100").expect("the first takes it");
+    assert!(asked(&mut again, "").contains("host 0"));
+    assert!(asked(&mut again, "").contains("host 0"));
+}
+
+/// Of the client's.
+const PORT: u16 = 23_456;
+
+/// The answer to one request, which comes at once.
+fn asked(stream: &mut TcpStream, more: &str) -> String {
+    stream.write_all(format!("GET / HTTP/1.1\r\nhost: a\r\n{more}\r\n").as_bytes()).expect("it is sent");
+    let mut answer = [0; 4096];
+    let read = stream.read(&mut answer).unwrap_or_else(|error| panic!("no answer: {error}"));
+    String::from_utf8_lossy(&answer[..read]).into_owned()
 }
 
 #[test]

@@ -1,15 +1,16 @@
 //! A client that begins a new connection every millisecond, and one that keeps a connection.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{interval, timeout};
 
-use super::lan::{Lan, spawn_in};
+use super::lan::{Lan, spawn_in, within};
 use super::program::HTTP;
 
 /// Time for one attempt: less than the second after which a lost SYN is sent again.
@@ -167,6 +168,23 @@ pub fn keep_connection(
                     }
                 }
             }
+        })
+    })
+}
+
+/// A connection of the client's from a port of its choice, which it may have had before.
+pub fn connect_from(lan: &Lan, port: u16, address: &str) -> std::io::Result<std::net::TcpStream> {
+    let to = SocketAddr::new(address.parse().expect("an address"), HTTP);
+    within(&lan.client(), move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let socket = TcpSocket::new_v4()?;
+            socket.set_reuseaddr(true)?;
+            socket.bind(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port))?;
+            let stream = timeout(TIMEOUT, socket.connect(to)).await??.into_std()?;
+            stream.set_nonblocking(false)?;
+            stream.set_read_timeout(Some(PATIENT_TIMEOUT))?;
+            Ok(stream)
         })
     })
 }
