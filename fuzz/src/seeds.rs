@@ -27,7 +27,6 @@ use skep_state::clock::mends::{Mend, Mends};
 use skep_state::clock::{Clock, Stamp};
 use skep_state::command::{ClaimKey, Command, Op, OpOutcome};
 use skep_state::gateway::{GatewayOp, Revision};
-use skep_state::kind::Record as _;
 use skep_state::kinds::claims::{ClaimRecord, ClaimsRecord};
 use skep_state::kinds::messages::removed::RemovedRecord;
 use skep_state::kinds::text::TextRecord;

@@ -4,6 +4,7 @@
 //! is sent is sealed.
 
 pub mod advertise;
+pub mod data_key;
 pub mod gossip;
 pub mod in_force;
 pub mod key;
