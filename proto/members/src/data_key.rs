@@ -159,10 +159,11 @@ pub fn is_wrapped_for_others(ring: &KeyRing, wrapped: &[u8]) -> bool {
     wraps(wrapped).any(|(of, ..)| roots(ring).all(|(hint, _)| hint != of))
 }
 
-/// Whether it is wrapped for the key that seals.
-pub fn is_wrapped_for_first(ring: &KeyRing, wrapped: &[u8]) -> bool {
-    let first = ring.keys().first().filter(|key| key.root().is_some());
-    first.is_some_and(|key| wraps(wrapped).any(|(of, ..)| of == key.root_hint()))
+/// Whether a key of the ring opens it, and the first one, which seals, does not: the others have to stay.
+pub fn needs_others_than_first(ring: &KeyRing, wrapped: &[u8]) -> bool {
+    let has = |hint: Hint| wraps(wrapped).any(|(of, ..)| of == hint);
+    let mut roots = roots(ring).map(|(hint, _)| hint);
+    roots.next().is_some_and(|first| !has(first) && roots.any(has))
 }
 
 /// What takes the place of a secret that cannot be opened: nobody can know it without the cluster's key, and all who
@@ -213,12 +214,12 @@ mod tests {
         let wrapped = DataKey::draw().unwrap().wrap(&ring(&[old])).unwrap();
         let shown = |lines: &[&str]| {
             let ring = ring(lines);
-            let first = is_wrapped_for_first(&ring, &wrapped);
-            (is_wrapped_for(&ring, &wrapped), first, is_wrapped_for_others(&ring, &wrapped))
+            let needs_old = needs_others_than_first(&ring, &wrapped);
+            (is_wrapped_for(&ring, &wrapped), needs_old, is_wrapped_for_others(&ring, &wrapped))
         };
-        assert_eq!(shown(&[old]), (true, true, false));
-        assert_eq!(shown(&[old, new]), (false, true, false));
-        assert_eq!(shown(&[new, old]), (false, false, false));
+        assert_eq!(shown(&[old]), (true, false, false));
+        assert_eq!(shown(&[old, new]), (false, false, false));
+        assert_eq!(shown(&[new, old]), (false, true, false));
         assert_eq!(shown(&[new]), (false, false, true));
     }
 

@@ -15,6 +15,7 @@ use super::*;
 use crate::http::{TlsDoor, serve_behind};
 use crate::kinds::gateway::{GatewayApi as _, WATCHES_MAX};
 use crate::service::ServiceError;
+use crate::service::secrets::Stored;
 
 /// Longer than anything takes that a test waits for.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -65,7 +66,8 @@ impl Door {
     async fn set(&self, document: &str) {
         let fake = &self.served.fake;
         let expect = *fake.newest_gateway().borrow();
-        fake.set_gateway(expect, Bytes::copy_from_slice(document.as_bytes()), "test".into()).await.unwrap();
+        let stored = Stored { document: Bytes::copy_from_slice(document.as_bytes()), key: None };
+        fake.set_gateway(expect, stored, "test".into()).await.unwrap();
     }
 }
 

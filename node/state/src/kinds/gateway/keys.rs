@@ -37,8 +37,7 @@ fn copied(key: &DataKey) -> DataKey {
 impl Gateway {
     /// The data key that a document names.
     pub fn key_of(&self, told: &Told) -> Option<&DataKey> {
-        let id = told.key?;
-        self.keys().find(|key| key.id == id)
+        self.held.key_of(told)
     }
 
     /// All data keys that documents name.

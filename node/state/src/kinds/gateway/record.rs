@@ -59,6 +59,12 @@ impl GatewayRecord {
         self.told.back()
     }
 
+    /// The data key that a document names.
+    pub fn key_of(&self, told: &Told) -> Option<&DataKey> {
+        let id = told.key?;
+        self.keys.iter().find(|key| key.id == id)
+    }
+
     /// Whether secrets of a document are sealed.
     pub fn is_sealed(&self) -> bool {
         !self.keys.is_empty()
