@@ -7,6 +7,13 @@ use super::*;
 use crate::kinds::gateway::GatewayApi;
 use crate::service::secrets::Stored;
 
+impl Fake {
+    /// The same node with other keys.
+    pub fn with_secrets(self, secrets: Secrets) -> Self {
+        Self { secrets, ..self }
+    }
+}
+
 impl GatewayApi for Fake {
     fn gateway<T>(&self, look: impl FnOnce(&Gateway) -> T) -> T {
         look(&self.state.lock().unwrap().gateway)

@@ -1,6 +1,7 @@
 //! The gateway's document on the admin address, and the watch of it on the public one.
 
 mod page;
+mod sealed;
 mod sources;
 
 use super::*;
