@@ -14,7 +14,7 @@ use skep_kit::clients::http::Answer;
 use skep_kit::cluster::balancer::Balancer;
 use skep_kit::cluster::node::Node;
 use skep_kit::effort::machine_shared;
-use skep_kit::programs::{write_edge_key, write_key};
+use skep_kit::programs::{self, write_edge_key, write_key};
 use skep_kit::wait::until;
 use skep_state::command::{Command, Op};
 use skep_state::gateway::GatewayOp;
@@ -330,4 +330,67 @@ async fn a_secret_that_the_version_before_left_open_is_sealed_once_the_members_a
     // What was shown while it lay open means the same.
     let again = change(&node.admin, "/gateway", ("if-match", &tag), &shown).await;
     assert_eq!((again.status, again.header("etag")), (200, &*tag), "{again:?}");
+}
+
+/// One node with these keys in its file, whose members have agreed; and the file.
+async fn alone(keys: &[&str]) -> (Cluster, Files) {
+    let mut cluster = Cluster::new(1, &[]);
+    let files = Files::new(&cluster);
+    files.write(keys);
+    cluster.key_file = Some(files.nodes.clone());
+    let token = token_file(&cluster);
+    cluster.args = ["--level-after", "200ms", "--operator-token-file", &token].map(Into::into).into();
+    cluster.start(1).wait_ready().await;
+    is_level(cluster.node(1)).await;
+    (cluster, files)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_is_sealed_anew_where_its_key_is_and_its_secrets_are_absent_where_it_is_not() {
+    let _machine = machine_shared();
+    let keys = tempfile::tempdir().expect("a folder");
+    let [past, today] = ["past.key", "today.key"].map(|name| {
+        let path = keys.path().join(name);
+        write_key(&path);
+        fs::read_to_string(path).expect("it was written").trim().to_owned()
+    });
+    let (past, today) = (&*past, &*today);
+    let (old, _) = alone(&[past]).await;
+    first(&old, &document(SECRET)).await;
+    let path = old.folder().join("store.snapshot");
+    let file = path.to_str().expect("a plain path");
+    let verb = |cluster: &Cluster, args: &[&str]| programs::verb(cluster.node(1).admin.address, args);
+    assert_eq!(verb(&old, &["snapshot", "save", file]).code, Some(0));
+    let absent = async |cluster: &Cluster, count: f64| {
+        let node = cluster.node(1);
+        until("its secrets are counted", PATIENCE, async || {
+            (figure(node, "skep_gateway_secrets_absent").await? == count).then_some(())
+        })
+        .await;
+    };
+    let read_again = async |cluster: &Cluster, files: &Files, keys: &[&str]| {
+        let node = cluster.node(1);
+        let count = || node.log_text().matches(READ_AGAIN).count();
+        let before = count();
+        files.write(keys);
+        node.hang_up();
+        until("the node has read its keys", PATIENCE, async || (count() > before).then_some(())).await;
+    };
+
+    // Where the key of the past is still there, and goes then.
+    let (new, files) = alone(&[today, past]).await;
+    assert_eq!(verb(&new, &["snapshot", "restore", file]).code, Some(0));
+    read_again(&new, &files, &[today]).await;
+    until("no secret needs the key of the past", PATIENCE, async || {
+        secrets(new.node(1)).await?["old_key_may_go_since"].is_string().then_some(())
+    })
+    .await;
+    absent(&new, 0.0).await;
+    // Where it is not there, and comes.
+    let (other, files) = alone(&[today]).await;
+    assert_eq!(verb(&other, &["snapshot", "restore", file]).code, Some(0));
+    absent(&other, 1.0).await;
+    assert_eq!(secrets(other.node(1)).await.expect("an answer")["absent"], 1);
+    read_again(&other, &files, &[today, past]).await;
+    absent(&other, 0.0).await;
 }
