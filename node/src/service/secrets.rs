@@ -9,7 +9,7 @@
 //! the data key. What is put then is sealed under another. No tasks.
 
 use std::hash::{DefaultHasher, Hasher as _};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -78,7 +78,7 @@ pub struct Counts {
 pub struct SecretsStatus {
     pub open: usize,
     pub absent: usize,
-    /// Since when no secret needs another cluster key than the first; null while one does.
+    /// Since when no secret needs another cluster key than the first of the ring; null while one does.
     pub old_key_may_go_since: Option<String>,
 }
 
@@ -94,7 +94,14 @@ struct Inner {
     /// Drawn by this process: of this, without a key, nobody knows what follows.
     own: [u8; 32],
     told: AsyncMutex<Option<Known>>,
-    counted: Mutex<(Counts, Option<SystemTime>)>,
+    counted: Mutex<Counted>,
+}
+
+#[derive(Default)]
+struct Counted {
+    counts: Counts,
+    /// Since when the old key may go, and the ring of then.
+    since: Option<(SystemTime, Option<Arc<InForce>>)>,
 }
 
 /// What was made of the newest document.
@@ -242,21 +249,33 @@ impl Secrets {
 
     /// Takes note of what was found.
     pub fn note(&self, counts: Counts, now: SystemTime) {
-        let mut counted = self.0.counted.lock().unwrap_or_else(PoisonError::into_inner);
-        let since = counted.1.filter(|_| counts.may_old_go).or(counts.may_old_go.then_some(now));
-        *counted = (counts, since);
+        let ring = self.ring();
+        let mut counted = self.counted();
+        let seals_as = |of: &Option<Arc<InForce>>| match (of, &ring) {
+            (Some(of), Some(ring)) => of.ring.seals_as(&ring.ring),
+            _ => of.is_none() && ring.is_none(),
+        };
+        // Of another first key it is another word.
+        let before = counted.since.take().filter(|(_, of)| seals_as(of));
+        counted.since = before.or_else(|| Some((now, ring.clone()))).filter(|_| counts.may_old_go);
+        counted.counts = counts;
     }
 
     pub fn counts(&self) -> Counts {
-        self.0.counted.lock().unwrap_or_else(PoisonError::into_inner).0
+        self.counted().counts
+    }
+
+    fn counted(&self) -> MutexGuard<'_, Counted> {
+        self.0.counted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// None where there is no cluster key.
     pub fn status(&self) -> Option<SecretsStatus> {
         self.0.keys.as_ref()?;
-        let (counts, since) = *self.0.counted.lock().unwrap_or_else(PoisonError::into_inner);
-        let old_key_may_go_since = since.map(|at| humantime::format_rfc3339_seconds(at).to_string());
-        Some(SecretsStatus { open: counts.open, absent: counts.absent, old_key_may_go_since })
+        let counted = self.counted();
+        let since = counted.since.as_ref().map(|(at, _)| humantime::format_rfc3339_seconds(*at).to_string());
+        let Counts { open, absent, .. } = counted.counts;
+        Some(SecretsStatus { open, absent, old_key_may_go_since: since })
     }
 }
 
