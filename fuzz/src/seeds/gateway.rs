@@ -71,7 +71,12 @@ pub fn gateway_documents() -> Vec<Vec<u8>> {
                 [issuers.j]\niss = \"j\"\naud = \"any\"\nkeys.keys = [{kty = \"OKP\", crv = \"Ed25519\", x = \"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo\"}]\n\
                 [issuers.k]\niss = \"k\"\naud = \"any\"\njwks = \"https://k.test:8443/keys?v=1\"\nrefresh = \"1h\"\ntls.name = \"l.test\"\n";
     let json = r#"{"services": {"w": {"urls": ["http://a:1"]}}, "routes": {"r": {"service": "w"}}}"#;
-    vec![toml.into(), json.into()]
+    let sealed = format!(
+        r#"{{"issuers": {{"i": {{"iss": "i", "aud": "any", "keys": [{{"secret": "sealed1:{}:AAAA"}}, {{"secret": "sealed:{}"}}]}}}}}}"#,
+        "0f".repeat(32),
+        "f0".repeat(32)
+    );
+    vec![toml.into(), json.into(), sealed.into()]
 }
 
 pub fn gateway_lines() -> Vec<Vec<u8>> {
