@@ -107,7 +107,8 @@ struct Counted {
 /// What was made of the newest document.
 struct Known {
     revision: Revision,
-    key: Option<u128>,
+    /// Its data key, and how often that was wrapped.
+    key: Option<(u128, u64)>,
     ring: Option<Arc<InForce>>,
     told: Arc<Told>,
 }
@@ -118,7 +119,7 @@ impl Secrets {
         Self(Arc::new(Inner {
             keys,
             unchanged: watch::Sender::new(()),
-            // What stands in for a secret is shorter-lived than that: a system without chance has no cluster key either.
+            // Without chance nothing is told in place of an absent secret.
             own: drawn().unwrap_or_default(),
             told: AsyncMutex::new(None),
             counted: Mutex::default(),
@@ -207,7 +208,7 @@ impl Secrets {
     /// What balancers are told of a document. It is made once, however many ask; none where this process ends.
     pub async fn told(&self, revision: Revision, stored: &Stored) -> Option<Arc<Told>> {
         let ring = self.ring();
-        let key = stored.key.as_ref().map(|key| key.id);
+        let key = stored.key.as_ref().map(|key| (key.id, key.version));
         let mut known = self.0.told.lock().await;
         let is_it = |it: &&Known| {
             let is_same_ring = it.ring.as_ref().map(Arc::as_ptr) == ring.as_ref().map(Arc::as_ptr);

@@ -137,6 +137,12 @@ async fn what_balancers_are_told_is_made_once_for_each_revision_and_has_for_abse
     let open = Stored { document: given.json().unwrap().into(), key: None };
     let before = of(&[&old]).told(revision(1), &open).await.unwrap();
     assert_eq!(before.digest, told.digest, "who was told it open is not told again");
+    // Once the data key is wrapped for what is here it is looked at again.
+    let late = of(&[&new]);
+    assert_eq!(late.told(revision(1), &stored).await.unwrap().absent, 1);
+    let key = of(&[&old, &new]).wrapped_anew(stored.key.iter()).pop().unwrap();
+    let wrapped = Stored { key: Some(DataKey { version: 1, ..key }), ..stored.clone() };
+    assert_eq!(late.told(revision(1), &wrapped).await.unwrap().absent, 0);
     // Nodes with the same keys tell the same.
     let [one, two] = [of(&[&new]), of(&[&new])];
     let [one, two] =
