@@ -27,10 +27,10 @@ pub fn sealed_ops() -> [Op; 4] {
             lineage,
             document: document.clone(),
             source: source.clone(),
-            key: key.clone(),
+            keys: vec![key.clone()],
         },
-        GatewayOp::AddSealed { lineage, document: document.clone(), source, key: key.clone() },
-        GatewayOp::Seal { lineage, number: 9, from: Some(1), document, key: key.clone() },
+        GatewayOp::AddSealed { lineage, document: document.clone(), source, keys: vec![key.clone()] },
+        GatewayOp::Seal { lineage, number: 9, from: vec![1], document, keys: vec![key.clone()] },
         GatewayOp::Wrap { keys: vec![key.clone(), key] },
     ]
     .map(|op| Op::Gateway { time_ms: 6, op })
@@ -45,7 +45,7 @@ pub fn documents() -> GatewayRecord {
 /// The same where the second names a data key.
 pub fn sealed_documents() -> GatewayRecord {
     let told = vec![(1u64, Stamp(5), "api", 2u64), (3, Stamp(6), "a file", 7)];
-    let sealed = (vec![None, Some(data_key().id)], vec![data_key()]);
+    let sealed = (vec![vec![], vec![data_key().id]], vec![data_key()]);
     of_head(2, codec::encode(&(7u128, told, vec![(9u64, 3u64)], sealed)).expect("a head can be encoded"))
 }
 

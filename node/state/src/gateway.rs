@@ -1,8 +1,8 @@
 //! What changes the gateway's document, and what that comes to.
 //!
 //! A document is bytes here: who proposes one has looked whether it is one. So programs of two versions, of which one
-//! knows more of documents, apply alike. Its secrets may be sealed: then it names the data key under which they are, and
-//! that key lies here, wrapped, which is bytes as well. Nothing is opened or sealed where it is applied.
+//! knows more of documents, apply alike. Its secrets may be sealed: then it names the data keys under which they are, and
+//! these lie here, wrapped, which is bytes as well. Nothing is opened or sealed where it is applied.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,10 @@ pub const SOURCE_BYTES_MAX: usize = 256;
 /// Most bytes of a data key, wrapped for all keys of a ring.
 pub const WRAPPED_BYTES_MAX: usize = 1024;
 
-/// Most data keys that one operation wraps anew: more than the documents that are kept can name.
+/// Most data keys that a document names: one for all that is sealed, and some of what nobody there could open.
+pub const NAMED_MAX: usize = 4;
+
+/// Most data keys that one operation wraps anew.
 pub const WRAPPED_AT_ONCE_MAX: usize = 64;
 
 /// A key under which secrets of documents are sealed, as everybody has it who keeps them: for those who have the
@@ -58,27 +61,27 @@ pub enum GatewayOp {
     Add { lineage: u128, document: Bytes, source: String },
     /// Gives the newest document a number of another lineage.
     Renew { lineage: u128 },
-    /// The same as [`GatewayOp::Set`] of a document whose secrets are sealed under this key. Level
-    /// [`Level::SEALED`](crate::level::Level::SEALED), as all that follow. Where the key is there, it stays as it is.
+    /// The same as [`GatewayOp::Set`] of a document whose secrets are sealed under these keys. Level
+    /// [`Level::SEALED`](crate::level::Level::SEALED), as all that follow. A key that is there stays as it is.
     SetSealed {
         nonce: u64,
         expect: Option<Revision>,
         lineage: u128,
         document: Bytes,
         source: String,
-        key: DataKey,
+        keys: Vec<DataKey>,
     },
     /// The same as [`GatewayOp::Add`] of such a document.
-    AddSealed { lineage: u128, document: Bytes, source: String, key: DataKey },
+    AddSealed { lineage: u128, document: Bytes, source: String, keys: Vec<DataKey> },
     /// Puts in the place of a document that is kept one that says the same, and whose secrets are sealed. It stays of
     /// its revision: who has its tag has the same document.
     Seal {
         lineage: u128,
         number: u64,
-        /// Under which it was sealed when it was looked at.
-        from: Option<u128>,
+        /// The keys that it named when it was looked at.
+        from: Vec<u128>,
         document: Bytes,
-        key: DataKey,
+        keys: Vec<DataKey>,
     },
     /// Wraps keys anew, each where it is still of the version that was looked at.
     Wrap { keys: Vec<DataKey> },
@@ -103,6 +106,10 @@ impl DataKey {
     fn size_estimate(&self) -> usize {
         48 + self.wrapped.len()
     }
+
+    fn size_of_all(keys: &[Self]) -> usize {
+        keys.iter().map(Self::size_estimate).sum()
+    }
 }
 
 impl GatewayOp {
@@ -112,14 +119,16 @@ impl GatewayOp {
             Self::Set { document, source, .. } => 96 + document.len() + source.len(),
             Self::Add { document, source, .. } => 64 + document.len() + source.len(),
             Self::Renew { .. } => 64,
-            Self::SetSealed { document, source, key, .. } => {
-                96 + document.len() + source.len() + key.size_estimate()
+            Self::SetSealed { document, source, keys, .. } => {
+                96 + document.len() + source.len() + DataKey::size_of_all(keys)
             }
-            Self::AddSealed { document, source, key, .. } => {
-                64 + document.len() + source.len() + key.size_estimate()
+            Self::AddSealed { document, source, keys, .. } => {
+                64 + document.len() + source.len() + DataKey::size_of_all(keys)
             }
-            Self::Seal { document, key, .. } => 64 + document.len() + key.size_estimate(),
-            Self::Wrap { keys } => 16 + keys.iter().map(DataKey::size_estimate).sum::<usize>(),
+            Self::Seal { document, from, keys, .. } => {
+                64 + document.len() + 16 * from.len() + DataKey::size_of_all(keys)
+            }
+            Self::Wrap { keys } => 16 + DataKey::size_of_all(keys),
         }
     }
 

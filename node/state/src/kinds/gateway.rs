@@ -1,7 +1,7 @@
 //! The gateway: the document that balancers obey, compared and set; and the last ones before it.
 //!
-//! What a document says, nobody looks at here: see [`crate::gateway`]. Where its secrets are sealed, the data key that it
-//! names is there for as long as it is (`keys`).
+//! What a document says, nobody looks at here: see [`crate::gateway`]. Where its secrets are sealed, the data keys that it
+//! names are there for as long as it is (`keys`).
 
 mod keys;
 mod record;
@@ -29,8 +29,8 @@ pub struct Told {
     /// Who or what set it, as they said.
     pub source: String,
     pub document: Bytes,
-    /// The data key under which its secrets are sealed, where they are.
-    pub key: Option<u128>,
+    /// The data keys under which its secrets are sealed, where they are.
+    pub keys: Vec<u128>,
 }
 
 /// A document that is to be the newest.
@@ -38,7 +38,7 @@ struct New<'a> {
     lineage: u128,
     document: &'a Bytes,
     source: &'a str,
-    key: Option<&'a DataKey>,
+    keys: &'a [DataKey],
     time: Stamp,
 }
 
@@ -57,21 +57,21 @@ impl Kind for Gateway {
     fn apply(&mut self, (op, time): Self::Op<'_>, at: &mut At<'_>) -> Result<OpOutcome, Stopped> {
         let outcome = match op {
             GatewayOp::Set { nonce, expect, lineage, document, source } => {
-                let new = New { lineage: *lineage, document, source, key: None, time };
+                let new = New { lineage: *lineage, document, source, keys: &[], time };
                 self.set(*nonce, *expect, new, at)
             }
-            GatewayOp::SetSealed { nonce, expect, lineage, document, source, key } => {
-                let new = New { lineage: *lineage, document, source, key: Some(key), time };
+            GatewayOp::SetSealed { nonce, expect, lineage, document, source, keys } => {
+                let new = New { lineage: *lineage, document, source, keys, time };
                 self.set(*nonce, *expect, new, at)
             }
             GatewayOp::Add { lineage, document, source } => {
-                self.add_first(New { lineage: *lineage, document, source, key: None, time }, at)
+                self.add_first(New { lineage: *lineage, document, source, keys: &[], time }, at)
             }
-            GatewayOp::AddSealed { lineage, document, source, key } => {
-                self.add_first(New { lineage: *lineage, document, source, key: Some(key), time }, at)
+            GatewayOp::AddSealed { lineage, document, source, keys } => {
+                self.add_first(New { lineage: *lineage, document, source, keys, time }, at)
             }
-            GatewayOp::Seal { lineage, number, from, document, key } => {
-                self.seal(Revision { lineage: *lineage, number: *number }, *from, document, key, at)
+            GatewayOp::Seal { lineage, number, from, document, keys } => {
+                self.seal(Revision { lineage: *lineage, number: *number }, from, (document, keys), at)
             }
             GatewayOp::Wrap { keys } => self.wrap(keys, at),
             GatewayOp::Renew { lineage } => self.renew(*lineage, at),
@@ -84,9 +84,10 @@ impl Kind for Gateway {
         let lineage = self.held.lineage;
         self.held.told.back().into_iter().map(move |told| {
             let (document, source) = (told.document.clone(), told.source.clone());
-            let op = match self.key_of(told) {
-                None => GatewayOp::Add { lineage, document, source },
-                Some(key) => GatewayOp::AddSealed { lineage, document, source, key: key.clone() },
+            let keys: Vec<DataKey> = self.keys_of(told).cloned().collect();
+            let op = match keys.is_empty() {
+                true => GatewayOp::Add { lineage, document, source },
+                false => GatewayOp::AddSealed { lineage, document, source, keys },
             };
             Ok(Proposed::Gateway { time_ms: told.time.0, op })
         })
@@ -154,9 +155,9 @@ impl Gateway {
     }
 
     fn add(&mut self, new: New<'_>, at: &mut At<'_>) -> GatewayOutcome {
-        let New { lineage, document, source, key, time } = new;
+        let New { lineage, document, source, keys, time } = new;
         let is_large = document.len() > at.limits.gateway_document_bytes_max;
-        if is_large || source.len() > SOURCE_BYTES_MAX || !key.is_none_or(keys::fits) {
+        if is_large || source.len() > SOURCE_BYTES_MAX || !keys::fit(keys) {
             return GatewayOutcome::TooLarge;
         }
         let number = self.revision() + 1;
@@ -169,8 +170,8 @@ impl Gateway {
         at.rolling.note(Effect::Gateway { revision, time, source, document });
         // A copy: the document must not keep a whole log entry's memory alive.
         let document = Bytes::copy_from_slice(document);
-        let key = key.map(|key| self.name(number, key, at));
-        self.held.told.push_back(Told { number, time, source: source.to_owned(), document, key });
+        let keys = self.name(number, keys, at);
+        self.held.told.push_back(Told { number, time, source: source.to_owned(), document, keys });
         self.forget(at.limits);
         GatewayOutcome::Set { revision }
     }

@@ -1,26 +1,36 @@
 //! Data keys: under which secrets of the documents are sealed.
 //!
-//! Each document names one, or none. A key is there for as long as a document that is kept names it, and no longer: so
-//! there are never more of them than documents, and none is missing that a way back needs. They are wrapped by who
+//! Each document names a few, or none. A key is there for as long as a document that is kept names it, and no longer: so
+//! their number is bounded by that of the documents, and none is missing that a way back needs. They are wrapped by who
 //! proposes; here they are bytes.
 //!
-//! In the rolling hash, as what: 0 a document (its number, the key's id in two halves), 1 a key that is new or wrapped
-//! anew (its id, its version, whether it is spent; its bytes), 2 a document that was sealed (as 0; its bytes).
+//! In the rolling hash, as what: 0 a document that names keys (its number, each id in two halves), 1 a key that is new or
+//! wrapped anew (its id, its version, whether it is spent; its bytes), 2 a document that was sealed (as 0; its bytes).
 
 use bytes::Bytes;
 
 use super::{Gateway, Told};
-use crate::gateway::{DataKey, GatewayOutcome, Revision, WRAPPED_AT_ONCE_MAX, WRAPPED_BYTES_MAX};
+use crate::gateway::{DataKey, GatewayOutcome, NAMED_MAX, Revision, WRAPPED_AT_ONCE_MAX, WRAPPED_BYTES_MAX};
 use crate::kind::At;
 use crate::rolling::Effect;
 
-/// Whether it is no larger than a key may be.
+/// Whether a document may name these, each once, and none is larger than a key may be.
+pub(super) fn fit(keys: &[DataKey]) -> bool {
+    let is_once = |key: &DataKey| keys.iter().filter(|other| other.id == key.id).count() == 1;
+    keys.len() <= NAMED_MAX && keys.iter().all(|key| fits(key) && is_once(key))
+}
+
 pub(super) fn fits(key: &DataKey) -> bool {
     key.wrapped.len() <= WRAPPED_BYTES_MAX
 }
 
 fn halves(id: u128) -> [u64; 2] {
     [(id >> 64) as u64, id as u64]
+}
+
+/// A document's number, and the keys that it names.
+fn numbers(number: u64, keys: &[DataKey]) -> Vec<u64> {
+    [number].into_iter().chain(keys.iter().flat_map(|key| halves(key.id))).collect()
 }
 
 fn note(key: &DataKey, at: &mut At<'_>) {
@@ -35,9 +45,9 @@ fn copied(key: &DataKey) -> DataKey {
 }
 
 impl Gateway {
-    /// The data key that a document names.
-    pub fn key_of(&self, told: &Told) -> Option<&DataKey> {
-        self.held.key_of(told)
+    /// The data keys that a document names.
+    pub fn keys_of(&self, told: &Told) -> impl Iterator<Item = &DataKey> {
+        self.held.keys_of(told)
     }
 
     /// All data keys that documents name.
@@ -45,51 +55,60 @@ impl Gateway {
         self.held.keys.iter()
     }
 
-    /// A document is to name this key: it is there from now on.
-    pub(super) fn name(&mut self, number: u64, key: &DataKey, at: &mut At<'_>) -> u128 {
-        let [high, low] = halves(key.id);
-        at.rolling.note(Effect::GatewaySecrets { what: 0, numbers: &[number, high, low], texts: &[] });
-        self.hold(key, at);
-        key.id
+    /// A document is to name these keys: they are there from now on.
+    pub(super) fn name(&mut self, number: u64, keys: &[DataKey], at: &mut At<'_>) -> Vec<u128> {
+        if !keys.is_empty() {
+            let numbers = numbers(number, keys);
+            at.rolling.note(Effect::GatewaySecrets { what: 0, numbers: &numbers, texts: &[] });
+            self.hold(keys, at);
+        }
+        keys.iter().map(|key| key.id).collect()
     }
 
     /// One that is there may have been wrapped anew since whoever names it looked: it stays.
-    fn hold(&mut self, key: &DataKey, at: &mut At<'_>) {
-        if self.held.keys.iter().all(|known| known.id != key.id) {
-            note(key, at);
-            self.held.keys.push(copied(key));
+    fn hold(&mut self, keys: &[DataKey], at: &mut At<'_>) {
+        for key in keys {
+            if self.held.keys.iter().all(|known| known.id != key.id) {
+                note(key, at);
+                self.held.keys.push(copied(key));
+            }
         }
     }
 
     /// Keys go that no document names any more.
     pub(super) fn forget_keys(&mut self) {
         let told = &self.held.told;
-        self.held.keys.retain(|key| told.iter().any(|told| told.key == Some(key.id)));
+        self.held.keys.retain(|key| told.iter().any(|told| told.keys.contains(&key.id)));
     }
 
-    /// Puts the sealed form of a document in its place.
+    /// Puts the sealed form of a document in its place, where that names the keys that were looked at.
     pub(super) fn seal(
         &mut self,
         which: Revision,
-        from: Option<u128>,
-        document: &Bytes,
-        key: &DataKey,
+        from: &[u128],
+        (document, keys): (&Bytes, &[DataKey]),
         at: &mut At<'_>,
     ) -> GatewayOutcome {
-        if document.len() > at.limits.gateway_document_bytes_max || !fits(key) {
+        if document.len() > at.limits.gateway_document_bytes_max || keys.is_empty() || !fit(keys) {
             return GatewayOutcome::TooLarge;
         }
-        let is_of = self.held.lineage == which.lineage;
-        let mut told = self.held.told.iter_mut().filter(|told| is_of && told.number == which.number);
-        let Some(told) = told.next().filter(|told| told.key == from && from != Some(key.id)) else {
-            return GatewayOutcome::Sealed { is_done: false };
+        let not_done = GatewayOutcome::Sealed { is_done: false };
+        if self.held.lineage != which.lineage {
+            return not_done;
+        }
+        let ids: Vec<u128> = keys.iter().map(|key| key.id).collect();
+        let Some(told) = self.held.told.iter_mut().find(|told| told.number == which.number) else {
+            return not_done;
         };
+        // What is carried again finds the keys that it has put there.
+        if told.keys != from || told.keys == ids {
+            return not_done;
+        }
         told.document = Bytes::copy_from_slice(document);
-        told.key = Some(key.id);
-        let [high, low] = halves(key.id);
-        let numbers = [which.number, high, low];
+        told.keys = ids;
+        let numbers = numbers(which.number, keys);
         at.rolling.note(Effect::GatewaySecrets { what: 2, numbers: &numbers, texts: &[document] });
-        self.hold(key, at);
+        self.hold(keys, at);
         // It is longer than it was.
         self.forget(at.limits);
         GatewayOutcome::Sealed { is_done: true }

@@ -6,7 +6,7 @@
 //!
 //! Little-endian. The head, in the codec's encoding, has the lineage, of each document its number, its time, where it
 //! comes from and its length, and the requests that are remembered. In format 2, which is written where secrets are
-//! sealed, each document has the data key that it names as well, and these keys follow.
+//! sealed, each document has the data keys that it names as well, and these keys follow.
 
 use std::collections::VecDeque;
 
@@ -16,7 +16,7 @@ use skep_base::codec::{self, CodecError};
 
 use super::{REMEMBERED_MAX, Told, keys};
 use crate::clock::Stamp;
-use crate::gateway::{DataKey, SOURCE_BYTES_MAX};
+use crate::gateway::{DataKey, NAMED_MAX, SOURCE_BYTES_MAX};
 use crate::kind::{Invalid, KindId, Record};
 use crate::level::Limits;
 
@@ -46,7 +46,7 @@ struct Head {
 /// What format 2 has behind it: of each document the key that it names, and the keys.
 #[derive(Default, Serialize, Deserialize)]
 struct Sealed {
-    named: Vec<Option<u128>>,
+    named: Vec<Vec<u128>>,
     keys: Vec<DataKey>,
 }
 
@@ -59,10 +59,9 @@ impl GatewayRecord {
         self.told.back()
     }
 
-    /// The data key that a document names.
-    pub fn key_of(&self, told: &Told) -> Option<&DataKey> {
-        let id = told.key?;
-        self.keys.iter().find(|key| key.id == id)
+    /// The data keys that a document names.
+    pub fn keys_of(&self, told: &Told) -> impl Iterator<Item = &DataKey> {
+        told.keys.iter().filter_map(|id| self.keys.iter().find(|key| key.id == *id))
     }
 
     /// Whether secrets of a document are sealed.
@@ -70,13 +69,18 @@ impl GatewayRecord {
         !self.keys.is_empty()
     }
 
-    /// Whether each key is named, once, and each document has the one that it names.
+    /// Whether each key is named, and each document has those that it names, each once.
     fn check_keys(&self) -> Result<(), Invalid> {
         let is_there = |id: u128| self.keys.iter().filter(|key| key.id == id).count() == 1;
-        let is_named = |key: &DataKey| self.told.iter().any(|told| told.key == Some(key.id));
-        // So there are no more of them than documents.
-        let all = self.keys.iter().all(|key| is_there(key.id) && is_named(key) && keys::fits(key));
-        match all && self.told.iter().filter_map(|told| told.key).all(is_there) {
+        let is_named = |key: &DataKey| self.told.iter().any(|told| told.keys.contains(&key.id));
+        let has_its_own = |told: &Told| {
+            let is_once = |id: &u128| told.keys.iter().filter(|other| *other == id).count() == 1;
+            told.keys.len() <= NAMED_MAX && told.keys.iter().all(|id| is_there(*id) && is_once(id))
+        };
+        // So there are no more of them than documents can name.
+        let most = self.told.len() * NAMED_MAX;
+        let all = self.keys.len() <= most && self.keys.iter().all(|key| is_named(key) && keys::fits(key));
+        match all && self.keys.iter().all(|key| is_there(key.id)) && self.told.iter().all(has_its_own) {
             true => Ok(()),
             false => Err(Invalid(format!("{} data keys of the gateway", self.keys.len()))),
         }
@@ -139,7 +143,7 @@ impl Record for GatewayRecord {
         bytes.extend_from_slice(&[0; LEN_BYTES]);
         codec::encode_into(&head, bytes)?;
         if format >= SEALED {
-            let named = self.told.iter().map(|it| it.key).collect();
+            let named = self.told.iter().map(|it| it.keys.clone()).collect();
             codec::encode_into(&Sealed { named, keys: self.keys.clone() }, bytes)?;
         }
         let len = (bytes.len() - at - LEN_BYTES) as u32;
@@ -158,10 +162,10 @@ impl Record for GatewayRecord {
         let mut named = sealed.named.into_iter();
         let mut told = VecDeque::new();
         for (number, time, source, len) in head.told {
-            let key = named.next().flatten();
+            let keys = named.next().unwrap_or_default();
             let len = usize::try_from(len).map_err(|_| ends())?;
             let (document, behind) = rest.split_at_checked(len).ok_or_else(ends)?;
-            told.push_back(Told { number, time, source, document: Bytes::copy_from_slice(document), key });
+            told.push_back(Told { number, time, source, document: Bytes::copy_from_slice(document), keys });
             rest = behind;
         }
         match rest.is_empty() {

@@ -106,7 +106,8 @@ fn another_past_has_another_lineage_and_none_of_its_numbers() {
 
 #[test]
 fn a_section_that_no_state_has_is_refused() {
-    let told = |number| Told { number, time: Stamp(1), source: "s".into(), document: "{}".into(), key: None };
+    let told =
+        |number| Told { number, time: Stamp(1), source: "s".into(), document: "{}".into(), keys: vec![] };
     let good = GatewayRecord {
         lineage: 7,
         told: [told(1), told(3)].into(),

@@ -1,7 +1,7 @@
 //! Documents whose secrets are sealed, and the data keys that they name.
 
 use super::*;
-use crate::gateway::{WRAPPED_AT_ONCE_MAX, WRAPPED_BYTES_MAX};
+use crate::gateway::{NAMED_MAX, WRAPPED_AT_ONCE_MAX, WRAPPED_BYTES_MAX};
 
 fn key(id: u128) -> DataKey {
     DataKey { id, version: 0, is_spent: false, wrapped: format!("wrapped {id}").into() }
@@ -14,12 +14,13 @@ fn op(op: GatewayOp) -> Proposed {
 fn set_sealed(nonce: u64, expect: Option<Revision>, document: &str, key: DataKey) -> Proposed {
     let document = Bytes::copy_from_slice(document.as_bytes());
     let lineage = 7 + u128::from(nonce);
-    op(GatewayOp::SetSealed { nonce, expect, lineage, document, source: "test".into(), key })
+    let keys = vec![key];
+    op(GatewayOp::SetSealed { nonce, expect, lineage, document, source: "test".into(), keys })
 }
 
-fn seal(number: u64, from: Option<u128>, document: &str, key: DataKey) -> Proposed {
+fn seal(number: u64, from: &[u128], document: &str, key: DataKey) -> Proposed {
     let document = Bytes::copy_from_slice(document.as_bytes());
-    op(GatewayOp::Seal { lineage: 8, number, from, document, key })
+    op(GatewayOp::Seal { lineage: 8, number, from: from.into(), document, keys: vec![key] })
 }
 
 fn is_sealed(is_done: bool) -> [OpOutcome; 1] {
@@ -42,7 +43,7 @@ fn a_data_key_is_there_for_as_long_as_a_document_that_is_kept_names_it() {
         // Each document has a key of its own: all that the history can name.
         world.apply([set_sealed(number + 1, at(number), "a", key(u128::from(number) + 1))]);
         let gateway = &world.kinds.gateway;
-        assert!(gateway.history().all(|told| gateway.key_of(told).is_some()), "at {number}");
+        assert!(gateway.history().all(|told| gateway.keys_of(told).count() == 1), "at {number}");
     }
     assert_eq!(ids(&world).len() as u64, history + 1);
     let mut world = world.reopened();
@@ -77,8 +78,8 @@ fn what_lies_open_is_sealed_in_its_place_and_stays_of_its_revision() {
     let mut world = World::default();
     world.apply([set(1, None, "open 1")]);
     world.apply([set(2, at(1), "open 2")]);
-    assert_eq!(world.apply([seal(1, None, "sealed 1", key(1))]), is_sealed(true));
-    assert_eq!(world.apply([seal(2, None, "sealed 2", key(1))]), is_sealed(true));
+    assert_eq!(world.apply([seal(1, &[], "sealed 1", key(1))]), is_sealed(true));
+    assert_eq!(world.apply([seal(2, &[], "sealed 2", key(1))]), is_sealed(true));
     let newest = world.kinds.gateway.newest().map(|(revision, _)| revision);
     assert_eq!((newest, ids(&world)), (at(2), vec![1]));
     let documents = |world: &World| -> Vec<(u64, Bytes)> {
@@ -87,19 +88,18 @@ fn what_lies_open_is_sealed_in_its_place_and_stays_of_its_revision() {
     let sealed: Vec<(u64, Bytes)> = vec![(1, "sealed 1".into()), (2, "sealed 2".into())];
     assert_eq!(documents(&world), sealed);
     // Carried again, of what is gone, of another key than was looked at, of another lineage.
-    let mut other = seal(2, Some(1), "x", key(2));
+    let mut other = seal(2, &[1], "x", key(2));
     if let Proposed::Gateway { op, .. } = &mut other {
         *op = op.clone().of_lineage(9);
     }
-    for bad in [seal(1, None, "x", key(1)), seal(7, None, "x", key(1)), seal(2, Some(5), "x", key(2)), other]
-    {
+    for bad in [seal(1, &[], "x", key(1)), seal(7, &[], "x", key(1)), seal(2, &[5], "x", key(2)), other] {
         assert_eq!(world.apply([bad]), is_sealed(false));
     }
     assert_eq!((documents(&world), ids(&world)), (sealed, vec![1]));
     // Under another key: the one that nobody names any more goes.
-    assert_eq!(world.apply([seal(1, Some(1), "anew 1", key(2))]), is_sealed(true));
+    assert_eq!(world.apply([seal(1, &[1], "anew 1", key(2))]), is_sealed(true));
     assert_eq!(ids(&world), [1, 2]);
-    assert_eq!(world.apply([seal(2, Some(1), "anew 2", key(2))]), is_sealed(true));
+    assert_eq!(world.apply([seal(2, &[1], "anew 2", key(2))]), is_sealed(true));
     assert_eq!(ids(&world.reopened()), [2]);
 }
 
@@ -123,6 +123,44 @@ fn keys_are_wrapped_anew_where_they_are_as_they_were_looked_at() {
 }
 
 #[test]
+fn a_document_names_few_keys_and_each_once() {
+    let mut world = World::default();
+    let set = |nonce, expect, keys: Vec<DataKey>| {
+        let (document, source) = ("a".into(), "test".into());
+        op(GatewayOp::SetSealed { nonce, expect, lineage: 8, document, source, keys })
+    };
+    let too_large = [OpOutcome::Gateway(GatewayOutcome::TooLarge)];
+    assert_eq!(world.apply([set(1, None, vec![key(1), key(1)])]), too_large);
+    assert_eq!(world.apply([set(2, None, (1..=NAMED_MAX as u128 + 1).map(key).collect())]), too_large);
+    assert_eq!(world.apply([set(3, None, (1..=NAMED_MAX as u128).map(key).collect())]), is_set(1));
+    assert_eq!(ids(&world.reopened()), [1, 2, 3, 4]);
+    // It lets one go, and the history names it still.
+    assert_eq!(world.apply([set(4, at(1), vec![key(4), key(2)])]), is_set(2));
+    assert_eq!(ids(&world.reopened()), [1, 2, 3, 4]);
+    let nothing =
+        op(GatewayOp::Seal { lineage: 8, number: 2, from: vec![4, 2], document: "b".into(), keys: vec![] });
+    assert_eq!(world.apply([nothing]), too_large, "what is sealed is sealed under something");
+}
+
+#[test]
+fn documents_that_are_longer_once_they_are_sealed_push_out_the_oldest_and_their_keys() {
+    let (mut world, limits) = (World::default(), Limits::WIDEST);
+    let half = "a".repeat(limits.gateway_document_bytes_max - 100);
+    for number in 0..3 {
+        let expect = (number > 0).then(|| at(number).unwrap());
+        world.apply([set_sealed(number + 1, expect, &half, key(u128::from(number) + 1))]);
+    }
+    let numbers = |world: &World| world.kinds.gateway.history().map(|told| told.number).collect::<Vec<_>>();
+    assert_eq!((numbers(&world), ids(&world)), (vec![1, 2, 3], vec![1, 2, 3]));
+    let longer = "a".repeat(limits.gateway_document_bytes_max);
+    assert_eq!(world.apply([seal(2, &[2], &longer, key(9))]), is_sealed(true));
+    assert_eq!(world.apply([seal(1, &[1], &longer, key(9))]), is_sealed(true), "there is room to the byte");
+    assert_eq!((numbers(&world), ids(&world)), (vec![1, 2, 3], vec![3, 9]));
+    world.apply([set_sealed(9, at(3), "b", key(3))]);
+    assert_eq!((numbers(&world.reopened()), ids(&world)), (vec![3, 4], vec![3]));
+}
+
+#[test]
 fn what_a_snapshot_had_is_made_anew_with_the_key_of_the_newest_document_alone() {
     let mut old = World::default();
     old.apply([set_sealed(1, None, "a", key(1))]);
@@ -138,10 +176,16 @@ fn what_a_snapshot_had_is_made_anew_with_the_key_of_the_newest_document_alone() 
 
 #[test]
 fn a_section_whose_keys_are_not_those_that_documents_name_is_refused() {
-    let told = |number, key| Told { number, time: Stamp(1), source: "s".into(), document: "{}".into(), key };
+    let told = |number, keys: &[u128]| Told {
+        number,
+        time: Stamp(1),
+        source: "s".into(),
+        document: "{}".into(),
+        keys: keys.into(),
+    };
     let good = GatewayRecord {
         lineage: 7,
-        told: [told(1, Some(1)), told(2, None), told(3, Some(2))].into(),
+        told: [told(1, &[1]), told(2, &[]), told(3, &[2, 1])].into(),
         recent: [(5, 3)].into(),
         keys: vec![key(1), key(2)],
     };
@@ -173,9 +217,9 @@ fn the_laws_hold_of_sealed_documents() {
             2 => op(GatewayOp::Wrap { keys: vec![drawn] }),
             3 => {
                 let (document, source) = ("{}".into(), "again".to_owned());
-                op(GatewayOp::AddSealed { lineage: 8, document, source, key: drawn })
+                op(GatewayOp::AddSealed { lineage: 8, document, source, keys: vec![drawn] })
             }
-            4..6 => seal(number, (id > 2).then_some(id - 1), "sealed", drawn),
+            4..6 => seal(number, if id > 2 { &[1] } else { &[] }, "sealed", drawn),
             6..8 => set(number, expect, "open"),
             _ => set_sealed(number, expect, "sealed", drawn),
         }
@@ -198,9 +242,9 @@ fn sealed_documents_come_to_what_they_came_to_at_the_ninth_level() {
             4 => op(GatewayOp::Seal {
                 lineage: newest.map_or(0, |newest| newest.lineage),
                 number: number.saturating_sub(at % 4 / 2),
-                from: None,
+                from: vec![],
                 document: format!("sealed {at}").into(),
-                key: drawn,
+                keys: vec![drawn],
             }),
             _ => set_sealed(at, newest, &format!("sealed {at}"), drawn),
         };
@@ -241,14 +285,14 @@ fn the_encoding_of_sealed_operations_is_pinned() {
         lineage: 2,
         document: document.clone(),
         source: source.clone(),
-        key: key(),
+        keys: vec![key()],
     };
-    let add = GatewayOp::AddSealed { lineage: 2, document: document.clone(), source, key: key() };
-    let seal = GatewayOp::Seal { lineage: 2, number: 7, from: None, document, key: key() };
+    let add = GatewayOp::AddSealed { lineage: 2, document: document.clone(), source, keys: vec![key()] };
+    let seal = GatewayOp::Seal { lineage: 2, number: 7, from: vec![9], document, keys: vec![key()] };
     for (op, expected) in [
-        (set, "030101050602027b7d01730304010177".to_owned()),
-        (add, "0402027b7d01730304010177".to_owned()),
-        (seal, "05020700027b7d0304010177".to_owned()),
+        (set, "030101050602027b7d0173010304010177".to_owned()),
+        (add, "0402027b7d0173010304010177".to_owned()),
+        (seal, "0502070109027b7d010304010177".to_owned()),
         (GatewayOp::Wrap { keys: vec![key()] }, "06010304010177".to_owned()),
     ] {
         assert_eq!(hex(&op), expected);
