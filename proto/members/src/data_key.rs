@@ -2,18 +2,19 @@
 //!
 //! ```text
 //! wrapped   version 1 | for each cluster key of the ring: key hint 4 | salt 16 | data key 32 | tag 16
-//! sealed    version 1 | salt 16 | secret | tag 16
+//! sealed    version 1 | data key's id 16 | salt 16 | secret | tag 16
 //! ```
 //!
 //! A data key is drawn, and wrapped under each cluster key of the ring itself, so that who has one of them opens it, and
 //! no edge does. A key that comes into the ring or goes out of it wraps data keys anew, and nothing that they seal is
 //! touched. Each wrapping and each secret has a key of its own, by HKDF over its salt, so that no nonce is used twice;
 //! ChaCha20-Poly1305 authenticates what stands before, the data key's id, and the place that a secret is for: moved to
-//! another place it does not open. No tasks, no I/O.
+//! another place it does not open. A lineage of documents is no part of that, for it is renewed where nobody may have a key
+//! (a recovered folder); the data key's id, which no other lineage draws, stands for it. No tasks, no I/O.
 
 use aws_lc_rs::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 
-use crate::key::{HINT_BYTES, Hint, KEY_BYTES, KeyRing, Secret};
+use crate::key::{HINT_BYTES, Hint, KEY_BYTES, KEYS_MAX, KeyRing, Secret};
 use crate::stored::SealError;
 
 /// The version of both formats, the first byte.
@@ -22,8 +23,11 @@ const SALT_BYTES: usize = 16;
 const TAG_BYTES: usize = 16;
 /// Bytes of a data key under one key of the ring.
 const WRAP_BYTES: usize = HINT_BYTES + SALT_BYTES + KEY_BYTES + TAG_BYTES;
+/// Most bytes of a data key that is wrapped for a whole ring.
+pub const WRAPPED_BYTES_MAX: usize = 1 + KEYS_MAX * WRAP_BYTES;
+const ID_BYTES: usize = 16;
 /// Bytes that sealing a secret adds.
-pub const OVERHEAD_BYTES: usize = 1 + SALT_BYTES + TAG_BYTES;
+pub const OVERHEAD_BYTES: usize = 1 + ID_BYTES + SALT_BYTES + TAG_BYTES;
 
 /// What keys are derived for; a salt follows.
 const WRAP_PURPOSE: &[u8] = b"skep data key 1 ";
@@ -125,9 +129,10 @@ impl DataKey {
         let key = aead(&self.secret, SEAL_PURPOSE, &salt).ok_or(SealError)?;
         let mut sealed = Vec::with_capacity(plain.len() + OVERHEAD_BYTES);
         sealed.push(VERSION);
+        sealed.extend_from_slice(&self.id.to_le_bytes());
         sealed.extend_from_slice(&salt);
         sealed.extend_from_slice(plain);
-        let text = &mut sealed[1 + SALT_BYTES..];
+        let text = &mut sealed[1 + ID_BYTES + SALT_BYTES..];
         let tag = key.seal_in_place_separate_tag(nonce(), Aad::from(self.aad(place)), text);
         sealed.extend_from_slice(tag.map_err(|_| SealError)?.as_ref());
         Ok(sealed)
@@ -135,7 +140,10 @@ impl DataKey {
 
     /// What was sealed for this place. Any bytes.
     pub fn open(&self, place: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
-        let (salt, text) = sealed.strip_prefix(&[VERSION])?.split_first_chunk::<SALT_BYTES>()?;
+        if id_of(sealed) != Some(self.id) {
+            return None;
+        }
+        let (salt, text) = sealed.get(1 + ID_BYTES..)?.split_first_chunk::<SALT_BYTES>()?;
         let key = aead(&self.secret, SEAL_PURPOSE, salt)?;
         let mut plain = text.to_vec();
         let length = key.open_in_place(nonce(), Aad::from(self.aad(place)), &mut plain).ok()?.len();
@@ -146,6 +154,12 @@ impl DataKey {
     fn aad(&self, place: &[u8]) -> Vec<u8> {
         [&[VERSION][..], &self.id.to_le_bytes(), place].concat()
     }
+}
+
+/// Under which data key a secret was sealed. Any bytes.
+pub fn id_of(sealed: &[u8]) -> Option<u128> {
+    let (id, _) = sealed.strip_prefix(&[VERSION])?.split_first_chunk::<ID_BYTES>()?;
+    Some(u128::from_le_bytes(*id))
 }
 
 /// Whether a data key is wrapped for each cluster key of a ring and for no other.
@@ -196,6 +210,7 @@ mod tests {
         let key = DataKey::draw().unwrap();
         let sealed = key.seal(b"place", b"secret").unwrap();
         let wrapped = key.wrap(&ring(&[old, new])).unwrap();
+        assert!(wrapped.len() <= WRAPPED_BYTES_MAX);
         for lines in [&[old][..], &[new], &[new, old]] {
             let opened = DataKey::unwrap(&ring(lines), key.id(), &wrapped).unwrap();
             assert_eq!(opened.open(b"place", &sealed).as_deref(), Some(&b"secret"[..]));
@@ -228,6 +243,7 @@ mod tests {
         let [key, other] = [DataKey::draw().unwrap(), DataKey::draw().unwrap()];
         let sealed = key.seal(b"place", b"secret").unwrap();
         assert_eq!(sealed.len(), b"secret".len() + OVERHEAD_BYTES);
+        assert_eq!((id_of(&sealed), id_of(&sealed[..16])), (Some(key.id()), None));
         assert_ne!(key.seal(b"place", b"secret").unwrap(), sealed);
         assert_eq!(key.open(b"another place", &sealed), None);
         assert_eq!(other.open(b"place", &sealed), None);

@@ -145,19 +145,15 @@ fn a_document_names_few_keys_and_each_once() {
 #[test]
 fn documents_that_are_longer_once_they_are_sealed_push_out_the_oldest_and_their_keys() {
     let (mut world, limits) = (World::default(), Limits::WIDEST);
-    let half = "a".repeat(limits.gateway_document_bytes_max - 100);
-    for number in 0..3 {
-        let expect = (number > 0).then(|| at(number).unwrap());
-        world.apply([set_sealed(number + 1, expect, &half, key(u128::from(number) + 1))]);
+    let large = "a".repeat(limits.gateway_document_bytes_max - 100);
+    for (number, document) in [(1, &*large), (2, &large), (3, "short"), (4, "newest")] {
+        let expect = (number > 1).then(|| Revision { lineage: 8, number: number - 1 });
+        world.apply([set_sealed(number, expect, document, key(number.into()))]);
     }
     let numbers = |world: &World| world.kinds.gateway.history().map(|told| told.number).collect::<Vec<_>>();
-    assert_eq!((numbers(&world), ids(&world)), (vec![1, 2, 3], vec![1, 2, 3]));
-    let longer = "a".repeat(limits.gateway_document_bytes_max);
-    assert_eq!(world.apply([seal(2, &[2], &longer, key(9))]), is_sealed(true));
-    assert_eq!(world.apply([seal(1, &[1], &longer, key(9))]), is_sealed(true), "there is room to the byte");
-    assert_eq!((numbers(&world), ids(&world)), (vec![1, 2, 3], vec![3, 9]));
-    world.apply([set_sealed(9, at(3), "b", key(3))]);
-    assert_eq!((numbers(&world.reopened()), ids(&world)), (vec![3, 4], vec![3]));
+    assert_eq!((numbers(&world), ids(&world)), (vec![1, 2, 3, 4], vec![1, 2, 3, 4]));
+    assert_eq!(world.apply([seal(3, &[3], &"longer".repeat(40), key(9))]), is_sealed(true));
+    assert_eq!((numbers(&world.reopened()), ids(&world)), (vec![2, 3, 4], vec![2, 4, 9]));
 }
 
 #[test]
