@@ -4,6 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 use skep_fuzz::seeds;
 use skep_gateway::document::To;
+use skep_gateway::kept::Sealer;
 use skep_gateway::table::Asked;
 use skep_gateway::{Document, Kept, Table};
 
@@ -21,7 +22,7 @@ fuzz_target!(init: seeds::write(seeds::gateway_documents), |bytes: &[u8]| {
             assert!(again.since(&kept).changed.iter().all(|it| !it.starts_with("issuers/")));
         }
         // Sealed and opened it says the same; where nothing opens a balancer can obey it still.
-        let sealed = kept.sealed(&[], None, |_, plain| Some(plain.to_vec()), || Some([7; 32]));
+        let sealed = kept.sealed(&[], &Sealer { stays: &|_| true, seal: &|_, plain| Some(plain.to_vec()), draw: &|| Some([7; 32]) });
         if let Some(json) = sealed.and_then(|it| it.json()) {
             let again = Kept::opened(&json, |_, sealed| Some(sealed.to_vec())).expect("it was kept");
             assert!(again.since(&kept).is_none());

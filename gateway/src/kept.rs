@@ -5,11 +5,13 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::fmt;
 
 use serde::Serialize;
 
 use crate::auth::password::Salts;
 pub use crate::document::KINDS;
+pub use crate::document::secrets::Sealer;
 use crate::document::secrets::{self, Absent, Sealings};
 use crate::document::{Document, consumer, passwords, sources};
 use crate::fault::Refused;
@@ -17,8 +19,15 @@ use crate::table::Table;
 use crate::value::{DOCUMENT_BYTES_MAX, Value};
 
 /// A document that holds; and how secrets of it are sealed that were opened, or could not be.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Kept(Value, Sealings);
+
+/// As it is shown: what stands in it may be secret.
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Kept").field(&self.shown().0).finish()
+    }
+}
 
 /// How one document differs from another: objects as `KIND/NAME`, and what is the document's own by its name.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -109,20 +118,18 @@ impl Kept {
         Ok(Self(tree, before))
     }
 
-    /// The same with its secrets sealed: `sealed` is told for which place, and what. What one of `known` has in the same
-    /// place is still shown as it was, and stays to the letter where that is `same`, which is sealed under the same key.
-    /// None where something cannot be sealed.
-    pub fn sealed(
-        &self,
-        known: &[&Self],
-        same: Option<&Self>,
-        sealed: impl FnMut(&[u8], &[u8]) -> Option<Vec<u8>>,
-        drawn: impl FnMut() -> Option<[u8; 32]>,
-    ) -> Option<Self> {
+    /// The same with its secrets sealed. What one of `known` has in the same place is still shown as it was. None where
+    /// something cannot be sealed.
+    pub fn sealed(&self, known: &[&Self], sealer: &Sealer<'_>) -> Option<Self> {
         let mut tree = self.0.clone();
         let known: Vec<&Sealings> = known.iter().map(|it| &it.1).collect();
-        secrets::seal(&mut tree, &known, same.map(|it| &it.1), sealed, drawn)?;
+        secrets::seal(&mut tree, &known, sealer)?;
         Some(Self::of(tree))
+    }
+
+    /// What is sealed in it and could not be opened.
+    pub fn absent_sealed(&self) -> impl Iterator<Item = Vec<u8>> {
+        self.1.absent_bytes()
     }
 
     /// As balancers are told it: where a secret could not be opened there is what nobody knows, and no token holds by it.

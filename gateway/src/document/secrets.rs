@@ -14,6 +14,7 @@ use crate::auth::jwt::{self, SECRET_BYTES_MAX};
 use crate::auth::{KEPT_PREFIX, KeyDigest};
 use crate::value::Value;
 
+pub use self::sealed::Sealer;
 pub(crate) use self::sealed::{Absent, Sealings, open, retained, seal, stand_in_for_absent};
 use self::sealed::{read_sealed, reference_shown};
 

@@ -56,6 +56,13 @@ struct Sealing {
     plain: Option<String>,
 }
 
+impl Sealing {
+    /// What was sealed.
+    fn bytes(&self) -> Option<Vec<u8>> {
+        read_sealed(&self.kept).and_then(|(_, sealed)| jwt::decode(sealed.as_bytes()))
+    }
+}
+
 /// The secrets of a document that were sealed, by their places.
 #[derive(Clone, Default, PartialEq)]
 pub(crate) struct Sealings(BTreeMap<Place, Sealing>);
@@ -70,6 +77,11 @@ impl Sealings {
     /// How many could not be opened.
     pub(crate) fn absent(&self) -> usize {
         self.0.values().filter(|it| it.plain.is_none()).count()
+    }
+
+    /// What was sealed and could not be opened.
+    pub(crate) fn absent_bytes(&self) -> impl Iterator<Item = Vec<u8>> {
+        self.0.values().filter(|it| it.plain.is_none()).filter_map(Sealing::bytes)
     }
 
     /// What is shown of a secret that was sealed.
@@ -152,28 +164,37 @@ pub(crate) fn stand_in_for_absent(document: &mut Value, sealings: &Sealings, wit
     all
 }
 
-/// Seals what lies open. What one of `known` has in the same place keeps its reference, and stays to the letter where that
-/// is `same`, which was sealed under the same key. None where something cannot be sealed.
+/// What seals secrets.
+pub struct Sealer<'a> {
+    /// Whether what was sealed before may stay to the letter.
+    pub stays: &'a dyn Fn(&[u8]) -> bool,
+    /// Seals for a place.
+    pub seal: &'a dyn Fn(&[u8], &[u8]) -> Option<Vec<u8>>,
+    /// Draws a reference.
+    pub draw: &'a dyn Fn() -> Option<[u8; REFERENCE_BYTES]>,
+}
+
+/// Seals what lies open. What one of `known` has in the same place keeps its reference, and stays to the letter where it may.
+/// None where something cannot be sealed.
 pub(crate) fn seal(
     document: &mut Value,
     known: &[&Sealings],
-    same: Option<&Sealings>,
-    mut sealed: impl FnMut(&[u8], &[u8]) -> Option<Vec<u8>>,
-    mut drawn: impl FnMut() -> Option<[u8; REFERENCE_BYTES]>,
+    sealer: &Sealer<'_>,
 ) -> Option<()> {
     let mut all = Some(());
     each(document, |place, form, text| {
         let Some(secret) = form.bytes(text) else { return };
         let is_it = |it: &&Sealing| it.plain.as_deref() == Some(text.as_str());
-        if let Some(there) = same.and_then(|it| it.0.get(&place)).filter(is_it) {
-            text.clone_from(&there.kept);
+        let there: Vec<&Sealing> =
+            known.iter().filter_map(|it| it.0.get(&place)).filter(is_it).collect();
+        if let Some(same) = there.iter().find(|it| it.bytes().is_some_and(|it| (sealer.stays)(&it))) {
+            text.clone_from(&same.kept);
             return;
         }
-        let there = known.iter().filter_map(|it| it.0.get(&place)).find(is_it);
-        let reference =
-            there.map(|it| it.reference.clone()).or_else(|| drawn().map(|it| crate::auth::hex(&it)));
+        let reference = there.first().map(|it| it.reference.clone());
+        let reference = reference.or_else(|| (sealer.draw)().map(|it| crate::auth::hex(&it)));
         let kept = reference.and_then(|reference| {
-            let sealed = sealed(&place.bytes(&reference), &secret)?;
+            let sealed = (sealer.seal)(&place.bytes(&reference), &secret)?;
             Some(format!("{SEALED_PREFIX}{reference}:{}", jwt::encode(&sealed)))
         });
         match kept {

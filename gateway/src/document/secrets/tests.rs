@@ -1,6 +1,8 @@
 //! Secrets that are sealed, opened, shown and put back. What seals here is a stand-in: that a place is part of it shows.
 
-use crate::kept::Kept;
+use std::cell::Cell;
+
+use crate::kept::{Kept, Sealer};
 
 const SECRET: &str = "a hidden secret of thirty-two bytes";
 const OTHER: &str = "another hidden one of thirty-two bytes";
@@ -16,11 +18,11 @@ fn opened(place: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// References that are not drawn, so that they can be told apart.
-fn counted() -> impl FnMut() -> Option<[u8; 32]> {
-    let mut next = 0;
+fn counted() -> impl Fn() -> Option<[u8; 32]> {
+    let next = Cell::new(0);
     move || {
-        next += 1;
-        Some([next; 32])
+        next.set(next.get() + 1);
+        Some([next.get(); 32])
     }
 }
 
@@ -35,7 +37,8 @@ fn document(secrets: &[(&str, &str)]) -> Kept {
 
 /// As nodes keep it.
 fn kept(document: &Kept) -> String {
-    document.sealed(&[], None, sealed, counted()).unwrap().json().unwrap()
+    let sealer = Sealer { stays: &|_| true, seal: &sealed, draw: &counted() };
+    document.sealed(&[], &sealer).unwrap().json().unwrap()
 }
 
 fn reopened(json: &str) -> Kept {
@@ -110,19 +113,24 @@ fn a_secret_stays_sealed_as_it_is_where_it_is_the_same_and_keeps_its_reference_u
     let json = kept(&document(&[("a", SECRET), ("b", OTHER)]));
     let before = reopened(&json);
     let none = || -> Option<[u8; 32]> { panic!("nothing is drawn") };
-    let again = before.sealed(&[&before], Some(&before), |_, _| panic!("nothing is sealed"), none).unwrap();
-    assert_eq!(again.json().unwrap(), json);
+    let nothing = |_: &[u8], _: &[u8]| -> Option<Vec<u8>> { panic!("nothing is sealed") };
+    let again = before.sealed(&[&before], &Sealer { stays: &|_| true, seal: &nothing, draw: &none });
+    assert_eq!(again.unwrap().json().unwrap(), json);
     // The same secret that is given as it is, too; another one is sealed anew.
     let changed = document(&[("a", SECRET), ("b", "yet another hidden of thirty-two bytes")]);
-    let changed = changed.sealed(&[&before], Some(&before), sealed, || Some([9; 32])).unwrap();
-    let changed = reopened(&changed.json().unwrap()).shown().json().unwrap();
+    let nines = || Some([9; 32]);
+    let changed = changed.sealed(&[&before], &Sealer { stays: &|_| true, seal: &sealed, draw: &nines });
+    let changed = reopened(&changed.unwrap().json().unwrap()).shown().json().unwrap();
     assert!(changed.contains(&"01".repeat(32)) && changed.contains(&"09".repeat(32)), "{changed}");
     // Under another key all are, and what is shown stays.
     let other = |place: &[u8], plain: &[u8]| sealed(place, &[plain, b"!"].concat());
-    let anew = before.sealed(&[&before], None, other, none).unwrap();
+    let anew = before.sealed(&[&before], &Sealer { stays: &|_| false, seal: &other, draw: &none }).unwrap();
     assert_eq!(anew.shown(), before.shown());
     assert_ne!(anew.json().unwrap(), json);
-    assert!(before.sealed(&[], None, |_, _| None, counted()).is_none(), "what cannot be sealed is not kept");
+    let failing = |_: &[u8], _: &[u8]| None;
+    let unsealed = before.sealed(&[], &Sealer { stays: &|_| true, seal: &failing, draw: &counted() });
+    assert!(unsealed.is_none(), "what cannot be sealed is not kept");
+    assert!(!format!("{before:?}").contains("hidden"), "{before:?}");
 }
 
 #[test]
