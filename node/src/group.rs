@@ -256,6 +256,7 @@ impl Group {
             reader: reader.clone(),
             proposer: proposer.clone(),
             secrets,
+            pulse: pulse.clone(),
         };
         let level_after = settings.level_after;
         let due = Due {

@@ -111,7 +111,7 @@ fn newest<A: GatewayApi>(api: &A) -> Option<Newest> {
 }
 
 fn stored(gateway: &Gateway, told: &Told) -> Stored {
-    Stored { document: told.document.clone(), key: gateway.key_of(told).cloned() }
+    Stored { document: told.document.clone(), keys: gateway.keys_of(told).cloned().collect() }
 }
 
 /// What a document that is kept says, with secrets as they lie: none where this version cannot read it. Takes the

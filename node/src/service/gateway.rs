@@ -66,10 +66,10 @@ impl Service {
     ) -> Result<GatewayOutcome, ServiceError> {
         self.require_gateway().await?;
         let (nonce, lineage) = (self.0.nonces.next(), new_lineage());
-        let Stored { document, key } = stored;
-        let op = match key {
-            None => GatewayOp::Set { nonce, expect, lineage, document, source },
-            Some(key) => GatewayOp::SetSealed { nonce, expect, lineage, document, source, key },
+        let Stored { document, keys } = stored;
+        let op = match keys.is_empty() {
+            true => GatewayOp::Set { nonce, expect, lineage, document, source },
+            false => GatewayOp::SetSealed { nonce, expect, lineage, document, source, keys },
         };
         match self.propose(Op::Gateway { time_ms: self.0.time.now_ms(), op }, None).await? {
             (OpOutcome::Gateway(outcome), _) => Ok(outcome),

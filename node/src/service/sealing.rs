@@ -17,6 +17,7 @@ use skep_store::{Raft, Reader};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::proposer::Proposer;
+use super::pulse::{Pulse, SILENCE_MAX};
 use super::secrets::{Counts, Opened, Secrets, Stored, Unkept};
 use super::status;
 
@@ -36,16 +37,18 @@ pub struct Sealing {
     pub reader: Reader,
     pub proposer: Proposer,
     pub secrets: Secrets,
+    /// Since when it is known that what is here is what the cluster has.
+    pub pulse: Pulse,
 }
 
 /// Of a document that is kept, as far as it was looked at.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Looked {
-    /// Under which it was sealed then.
-    key: Option<u128>,
+    /// The data keys that it named then.
+    keys: Vec<u128>,
     /// Secrets that lie open.
     open: usize,
-    /// There is no room for it to be sealed.
+    /// Nothing can be made of it: there is no room for it to be sealed.
     is_left: bool,
 }
 
@@ -90,32 +93,32 @@ impl Sealing {
 
     /// Looks at what it has not looked at, and counts.
     async fn count(&self, all: &mut All) {
-        let (revisions, new, may_old_go) = self.reader.gateway(|gateway| {
+        let (revisions, new, are_wrapped, past_absent) = self.reader.gateway(|gateway| {
             let lineage = gateway.newest().map_or(0, |(revision, _)| revision.lineage);
             let revision = |number| Revision { lineage, number };
             let is_known = |told: &&skep_state::kinds::gateway::Told| {
-                all.get(&revision(told.number)).is_some_and(|it| it.key == told.key)
+                all.get(&revision(told.number)).is_some_and(|it| it.keys == told.keys)
             };
             let new = gateway.history().filter(|told| !is_known(told));
             let new: Vec<_> =
-                new.map(|told| (revision(told.number), told.key, told.document.clone())).collect();
+                new.map(|told| (revision(told.number), told.keys.clone(), told.document.clone())).collect();
             let revisions: Vec<Revision> = gateway.history().map(|told| revision(told.number)).collect();
-            (revisions, new, self.secrets.may_old_go(gateway.keys()))
+            let past = gateway.history().rev().skip(1);
+            let past_absent = past.filter(|told| self.secrets.has_absent(gateway.keys_of(told))).count();
+            (revisions, new, self.secrets.are_wrapped(gateway.keys()), past_absent)
         });
         all.retain(|revision, _| revisions.contains(revision));
-        for (revision, key, document) in new {
-            let open = match key {
-                Some(_) => 0,
-                None => {
-                    let (secrets, stored) = (self.secrets.clone(), Stored { document, key: None });
-                    let counting = move || secrets.open(&stored).map_or(0, |it| it.secrets_open());
-                    let Ok(open) = tokio::task::spawn_blocking(counting).await else { return };
-                    open
-                }
-            };
-            all.insert(revision, Looked { key, open, is_left: false });
+        for (revision, keys, document) in new {
+            let mut open = 0;
+            if keys.is_empty() {
+                let (secrets, stored) = (self.secrets.clone(), Stored { document, keys: Vec::new() });
+                let counting = move || secrets.open(&stored).map_or(0, |it| it.secrets_open());
+                let Ok(counted) = tokio::task::spawn_blocking(counting).await else { return };
+                open = counted;
+            }
+            all.insert(revision, Looked { keys, open, is_left: false });
         }
-        let newest = self.stored(revisions.last().copied()).filter(|(_, it)| it.key.is_some());
+        let newest = self.stored(revisions.last().copied()).filter(|(_, it)| it.is_sealed());
         let absent = match newest {
             None => 0,
             Some((revision, stored)) => {
@@ -123,7 +126,9 @@ impl Sealing {
             }
         };
         let open = all.values().map(|it| it.open).sum();
-        self.secrets.note(Counts { open, absent, may_old_go }, SystemTime::now());
+        let silence = self.pulse.silence(Instant::now());
+        let may_old_go = are_wrapped && silence.is_some_and(|silent| silent <= SILENCE_MAX);
+        self.secrets.note(Counts { open, absent, past_absent, may_old_go }, SystemTime::now());
     }
 
     /// A document as it lies now.
@@ -132,7 +137,8 @@ impl Sealing {
         self.reader.gateway(|gateway| {
             let lineage = gateway.newest()?.0.lineage;
             let told = gateway.history().find(|told| told.number == which.number)?;
-            let stored = Stored { document: told.document.clone(), key: gateway.key_of(told).cloned() };
+            let keys = gateway.keys_of(told).cloned().collect();
+            let stored = Stored { document: told.document.clone(), keys };
             (lineage == which.lineage).then_some((which, stored))
         })
     }
@@ -143,36 +149,53 @@ impl Sealing {
         let anew = self.secrets.wrapped_anew(keys.iter());
         if !anew.is_empty() {
             let count = anew.len();
-            self.propose(GatewayOp::Wrap { keys: anew }).await?;
-            tracing::info!(count, "data keys of secrets are wrapped for the cluster keys of today");
-            return Ok(false);
+            return match self.propose(GatewayOp::Wrap { keys: anew }).await? {
+                GatewayOutcome::Sealed { is_done: true } => {
+                    tracing::info!(count, "data keys of secrets are wrapped for the cluster keys of today");
+                    Ok(false)
+                }
+                other => Err(format!("data keys are not wrapped anew: {other:?}")),
+            };
         }
+        let last = all.keys().next_back().copied();
+        let newest = self.stored(last);
+        let is_spent = newest.as_ref().is_some_and(|(_, stored)| self.secrets.is_to_be_renewed(stored));
         // The newest first: those before are sealed under the same key.
-        let next = all.iter().rev().find(|(_, it)| it.open > 0 && !it.is_left).map(|(revision, _)| *revision);
-        let Some(revision) = next else { return Ok(true) };
-        let newest = self.stored(all.keys().next_back().copied()).filter(|(of, _)| *of != revision);
+        let is_next = |(revision, it): &(&Revision, &Looked)| {
+            !it.is_left && (it.open > 0 || is_spent && Some(**revision) == last)
+        };
+        let Some(revision) = all.iter().rev().find(is_next).map(|(revision, _)| *revision) else {
+            return Ok(true);
+        };
         let Some((_, stored)) = self.stored(Some(revision)) else { return Ok(true) };
-        let (secrets, from) = (self.secrets.clone(), stored.key.as_ref().map(|key| key.id));
+        let newest = newest.filter(|(of, _)| *of != revision);
+        let (secrets, from) = (self.secrets.clone(), stored.ids());
         let sealing = move || seal(&secrets, &stored, newest.as_ref().map(|(_, newest)| newest));
         let sealed = tokio::task::spawn_blocking(sealing).await.map_err(|error| error.to_string())?;
         let outcome = match sealed {
-            Ok(Stored { document, key: Some(key) }) => {
-                let Revision { lineage, number } = revision;
-                self.propose(GatewayOp::Seal { lineage, number, from, document, key }).await?
+            Ok(sealed) if sealed.is_sealed() && sealed.ids() != from => {
+                let (Revision { lineage, number }, Stored { document, keys }) = (revision, sealed);
+                self.propose(GatewayOp::Seal { lineage, number, from, document, keys }).await?
             }
             Ok(_) | Err(Unkept::TooLarge | Unkept::Absent) => GatewayOutcome::TooLarge,
             Err(Unkept::Unsealed) => return Err(Unkept::Unsealed.to_string()),
         };
-        if outcome == GatewayOutcome::TooLarge {
-            tracing::warn!(
-                revision = revision.number,
-                "the document has no room for its secrets to be sealed: they lie open until another is put"
-            );
-            all.entry(revision).and_modify(|it| it.is_left = true);
-        } else {
-            tracing::info!(revision = revision.number, "secrets of the gateway's document are sealed");
+        match outcome {
+            GatewayOutcome::Sealed { is_done: true } => {
+                tracing::info!(revision = revision.number, "secrets of the gateway's document are sealed");
+                Ok(false)
+            }
+            GatewayOutcome::TooLarge => {
+                tracing::warn!(
+                    revision = revision.number,
+                    "the document has no room for its secrets to be sealed: they stay as they are until another is put"
+                );
+                all.entry(revision).and_modify(|it| it.is_left = true);
+                Ok(false)
+            }
+            // It is another by now, and will be looked at.
+            other => Err(format!("the document is not sealed: {other:?}")),
         }
-        Ok(false)
     }
 
     async fn propose(&self, op: GatewayOp) -> Result<GatewayOutcome, String> {
@@ -189,7 +212,9 @@ impl Sealing {
 /// The sealed form of a document, under the key of the newest where that has one. Takes the processor for long.
 fn seal(secrets: &Secrets, stored: &Stored, newest: Option<&Stored>) -> Result<Stored, Unkept> {
     let kept = secrets.open(stored).ok_or(Unkept::Unsealed)?;
-    let newest = newest.and_then(|it| Some((secrets.open(it)?, it.key.as_ref())));
-    let of: Vec<Opened<'_>> = newest.iter().map(|(kept, key)| Opened { kept, key: *key }).collect();
+    let newest = newest.and_then(|it| Some((secrets.open(it)?, &*it.keys)));
+    let newest = newest.as_ref().map(|(kept, keys)| Opened { kept, keys });
+    let own = Opened { kept: &kept, keys: &stored.keys };
+    let of: Vec<Opened<'_>> = newest.into_iter().chain([own]).collect();
     secrets.keep(&kept, &of, true)
 }

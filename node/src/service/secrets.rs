@@ -1,6 +1,6 @@
 //! Secrets of the gateway's document, as this node has them: sealed and opened by the cluster's keys.
 //!
-//! In the state a document's secrets lie sealed under a data key, which lies beside, wrapped for each cluster key. Who
+//! In the state a document's secrets lie sealed under data keys, which lie beside, wrapped for each cluster key. Who
 //! changes a document opens it and seals what becomes of it, before anything is proposed; what balancers are told is made
 //! once for each revision and ring. A secret that no key here opens is absent: balancers are told what nobody knows in its
 //! place, so that its tokens are refused and all else is as it was.
@@ -8,6 +8,7 @@
 //! A data key is spent once a cluster key that opened it is taken away: who has that one, and an old copy of the log, has
 //! the data key. What is put then is sealed under another. No tasks.
 
+use std::fmt;
 use std::hash::{DefaultHasher, Hasher as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -17,29 +18,52 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use skep_base::random::drawn;
 use skep_gateway::Kept;
+use skep_gateway::kept::Sealer;
 use skep_members::data_key::{self, DataKey as OpenKey};
 use skep_members::in_force::{InForce, Keys};
 use skep_members::key::KeyRing;
-use skep_state::gateway::{DataKey, Revision, WRAPPED_AT_ONCE_MAX};
+use skep_state::gateway::{DataKey, NAMED_MAX, Revision, WRAPPED_AT_ONCE_MAX, WRAPPED_BYTES_MAX};
 use tokio::sync::{Mutex as AsyncMutex, watch};
 
+/// What the state takes of a data key is enough for the largest ring.
+const _: () = assert!(data_key::WRAPPED_BYTES_MAX <= WRAPPED_BYTES_MAX);
+
 /// A document as it lies in the state.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Stored {
     pub document: Bytes,
     /// Under which its secrets are sealed, where they are.
-    pub key: Option<DataKey>,
+    pub keys: Vec<DataKey>,
 }
 
-/// A document with its secrets opened, and under which key they are sealed.
+/// Without what is in the document: secrets may lie open.
+impl fmt::Debug for Stored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (bytes, keys) = (self.document.len(), self.ids());
+        f.debug_struct("Stored").field("document_bytes", &bytes).field("keys", &keys).finish()
+    }
+}
+
+impl Stored {
+    /// Whether any of its secrets is sealed.
+    pub fn is_sealed(&self) -> bool {
+        !self.keys.is_empty()
+    }
+
+    /// The data keys that it names.
+    pub fn ids(&self) -> Vec<u128> {
+        self.keys.iter().map(|key| key.id).collect()
+    }
+}
+
+/// A document with its secrets opened, and the keys under which they are sealed.
 #[derive(Clone, Copy)]
 pub struct Opened<'a> {
     pub kept: &'a Kept,
-    pub key: Option<&'a DataKey>,
+    pub keys: &'a [DataKey],
 }
 
 /// A document as balancers are told it.
-#[derive(Debug)]
 pub struct Told {
     pub document: Bytes,
     /// Tells it from others of the same revision.
@@ -54,8 +78,8 @@ pub enum Unkept {
     #[error("it is too large with its secrets sealed")]
     TooLarge,
     #[error(
-        "a secret of an issuer is sealed under a key that is not here, and others cannot be sealed beside it: put that \
-         secret itself, or take its issuer out"
+        "secrets of issuers are sealed under {NAMED_MAX} data keys that are not here, and others cannot be sealed beside \
+         them: put these secrets themselves, or take their issuers out"
     )]
     Absent,
     #[error("its secrets cannot be sealed")]
@@ -69,7 +93,9 @@ pub struct Counts {
     pub open: usize,
     /// Of the newest document, that no key here opens.
     pub absent: usize,
-    /// Every data key that can be opened is wrapped for the key that seals.
+    /// Documents before the newest with data keys that no key here opens.
+    pub past_absent: usize,
+    /// Each data key is wrapped for the keys of the ring and no other.
     pub may_old_go: bool,
 }
 
@@ -78,7 +104,9 @@ pub struct Counts {
 pub struct SecretsStatus {
     pub open: usize,
     pub absent: usize,
-    /// Since when no secret needs another cluster key than the first of the ring; null while one does.
+    pub past_absent: usize,
+    /// Since when each secret can be opened by each key of the ring; null while one cannot, and while this node does not
+    /// know what the cluster has.
     pub old_key_may_go_since: Option<String>,
 }
 
@@ -107,8 +135,8 @@ struct Counted {
 /// What was made of the newest document.
 struct Known {
     revision: Revision,
-    /// Its data key, and how often that was wrapped.
-    key: Option<(u128, u64)>,
+    /// Its data keys, and how often each was wrapped.
+    keys: Vec<(u128, u64)>,
     ring: Option<Arc<InForce>>,
     told: Arc<Told>,
 }
@@ -144,47 +172,66 @@ impl Secrets {
     /// processor for long.
     pub fn open(&self, stored: &Stored) -> Option<Kept> {
         let text = std::str::from_utf8(&stored.document).ok()?;
-        let Some(key) = &stored.key else { return Kept::trusted(text) };
+        if !stored.is_sealed() {
+            return Kept::trusted(text);
+        }
         let ring = self.ring();
-        let opened = ring.and_then(|it| unwrapped(&it.ring, key));
-        Kept::opened(text, |place, sealed| opened.as_ref()?.open(place, sealed))
+        let unwrap = |key: &DataKey| unwrapped(&ring.as_ref()?.ring, key);
+        let opened: Vec<OpenKey> = stored.keys.iter().filter_map(unwrap).collect();
+        Kept::opened(text, |place, sealed| {
+            let id = data_key::id_of(sealed)?;
+            opened.iter().find(|key| key.id() == id)?.open(place, sealed)
+        })
     }
 
-    /// As what a document is kept that was made of the first of these. Its secrets are `sealed` where the members have
-    /// agreed to that and there is a key. Takes the processor for long.
+    /// As what a document is kept that was made of these. Its secrets are `sealed` where the members have agreed to that and
+    /// there is a key: under the key of one of these, unless that is spent, else under a new one. What cannot be opened stays
+    /// as it is, under its own. Takes the processor for long.
     pub fn keep(&self, document: &Kept, of: &[Opened<'_>], sealed: bool) -> Result<Stored, Unkept> {
-        let has_open = document.secrets_open() > 0;
-        if document.secrets_absent() > 0 {
-            // They stay as they are, under their key.
-            let Some(&Opened { kept, key: Some(key) }) = of.first() else { return Err(Unkept::Absent) };
-            if !has_open {
-                return stored(document, Some(key.clone()));
-            }
-            let opened = self.ring().and_then(|it| unwrapped(&it.ring, key)).ok_or(Unkept::Absent)?;
-            return seal(document, of, Some(kept), &opened, key.clone());
-        }
-        let Some(ring) = self.ring().filter(|_| has_open && sealed) else { return stored(document, None) };
-        for &Opened { kept, key } in of {
-            if let Some(key) = key.filter(|key| !is_spent(&ring.ring, key))
-                && let Some(opened) = unwrapped(&ring.ring, key)
-            {
-                return seal(document, of, Some(kept), &opened, key.clone());
+        let absent: Vec<u128> = document.absent_sealed().filter_map(|it| data_key::id_of(&it)).collect();
+        let there = || of.iter().flat_map(|it| it.keys);
+        let mut keys: Vec<DataKey> = Vec::new();
+        for key in there().filter(|key| absent.contains(&key.id)) {
+            if keys.iter().all(|known| known.id != key.id) {
+                keys.push(key.clone());
             }
         }
-        anew(document, of, &ring.ring)
+        let ring = self.ring().filter(|_| sealed && document.secrets_open() > 0);
+        let Some(ring) = ring else { return stored(document, keys) };
+        let ring = &ring.ring;
+        let usable = |key: &&DataKey| !is_spent(ring, key);
+        let known = there().filter(usable).find_map(|key| Some((key.clone(), unwrapped(ring, key)?)));
+        let (key, opened) = known.map_or_else(|| drawn_for(ring), Ok)?;
+        if keys.iter().all(|known| known.id != key.id) {
+            keys.push(key);
+        }
+        if keys.len() > NAMED_MAX {
+            return Err(Unkept::Absent);
+        }
+        let known: Vec<&Kept> = of.iter().map(|it| it.kept).collect();
+        let sealer = Sealer {
+            stays: &|sealed| data_key::id_of(sealed) == Some(opened.id()),
+            seal: &|place, plain| opened.seal(place, plain).ok(),
+            draw: &drawn,
+        };
+        stored(&document.sealed(&known, &sealer).ok_or(Unkept::Unsealed)?, keys)
     }
 
-    /// As what a document of another past is kept. Its data key is good for nothing new, for the past may have been rotated
-    /// away from it: what can be opened is sealed under another, what cannot stays as it is.
-    pub fn keep_anew(&self, past: Stored, sealed: bool) -> Stored {
-        let ring = self.ring().filter(|_| sealed);
-        if let Some(kept) = self.open(&past)
-            && let Some(ring) = ring.filter(|_| kept.secrets_absent() == 0 && kept.secrets_open() > 0)
-            && let Ok(anew) = anew(&kept, &[Opened { kept: &kept, key: None }], &ring.ring)
-        {
-            return anew;
+    /// As what a document of another past is kept. Its data keys are good for nothing new, for the past may have been rotated
+    /// away from them: what can be opened is sealed under another, what cannot stays as it is. Takes the processor for long.
+    pub fn keep_anew(&self, past: Stored, sealed: bool) -> Result<Stored, Unkept> {
+        let keys: Vec<DataKey> = past.keys.into_iter().map(|key| DataKey { is_spent: true, ..key }).collect();
+        let past = Stored { document: past.document, keys };
+        match self.open(&past) {
+            Some(kept) => self.keep(&kept, &[Opened { kept: &kept, keys: &past.keys }], sealed),
+            None => Ok(past),
         }
-        Stored { key: past.key.map(|key| DataKey { is_spent: true, ..key }), ..past }
+    }
+
+    /// Whether something is sealed under a key that is spent, and can be sealed under another.
+    pub fn is_to_be_renewed(&self, stored: &Stored) -> bool {
+        let Some(ring) = self.ring() else { return false };
+        stored.keys.iter().any(|key| is_spent(&ring.ring, key) && unwrapped(&ring.ring, key).is_some())
     }
 
     /// Data keys that are to be wrapped anew, for the ring is another.
@@ -199,44 +246,53 @@ impl Secrets {
         anew.take(WRAPPED_AT_ONCE_MAX).collect()
     }
 
-    /// Whether no data key needs another cluster key than the one that seals.
-    pub fn may_old_go<'a>(&self, mut keys: impl Iterator<Item = &'a DataKey>) -> bool {
+    /// Whether each data key is wrapped for the ring, and for nobody else.
+    pub fn are_wrapped<'a>(&self, mut keys: impl Iterator<Item = &'a DataKey>) -> bool {
         let Some(ring) = self.ring() else { return false };
-        !keys.any(|key| data_key::needs_others_than_first(&ring.ring, &key.wrapped))
+        keys.all(|key| data_key::is_wrapped_for(&ring.ring, &key.wrapped))
     }
 
-    /// What balancers are told of a document. It is made once, however many ask; none where this process ends.
+    /// Whether one of these cannot be opened.
+    pub fn has_absent<'a>(&self, mut keys: impl Iterator<Item = &'a DataKey>) -> bool {
+        let ring = self.ring();
+        let is_none = |ring: &InForce, key: &DataKey| data_key::is_wrapped_for_none(&ring.ring, &key.wrapped);
+        keys.any(|key| ring.as_ref().is_none_or(|ring| is_none(ring, key)))
+    }
+
+    /// What balancers are told of a document. It is made once, however many ask; none where this process
+    /// ends, or the system gives no chance.
     pub async fn told(&self, revision: Revision, stored: &Stored) -> Option<Arc<Told>> {
         let ring = self.ring();
-        let key = stored.key.as_ref().map(|key| (key.id, key.version));
+        let keys: Vec<_> = stored.keys.iter().map(|key| (key.id, key.version)).collect();
         let mut known = self.0.told.lock().await;
         let is_it = |it: &&Known| {
             let is_same_ring = it.ring.as_ref().map(Arc::as_ptr) == ring.as_ref().map(Arc::as_ptr);
-            (it.revision, it.key) == (revision, key) && (is_same_ring || key.is_none())
+            it.revision == revision && it.keys == keys && (is_same_ring || keys.is_empty())
         };
         if let Some(it) = known.as_ref().filter(is_it) {
             return Some(it.told.clone());
         }
         let (secrets, stored) = (self.clone(), stored.clone());
-        let told = tokio::task::spawn_blocking(move || Arc::new(secrets.made(&stored))).await.ok()?;
-        *known = Some(Known { revision, key, ring, told: told.clone() });
+        let told = tokio::task::spawn_blocking(move || secrets.made(&stored).map(Arc::new)).await.ok()??;
+        *known = Some(Known { revision, keys, ring, told: told.clone() });
         Some(told)
     }
 
     /// The text that balancers are told of a document that is in no state. Takes the processor for long.
-    pub fn told_of(&self, stored: &Stored) -> Bytes {
-        self.made(stored).document
+    pub fn told_of(&self, stored: &Stored) -> Option<Bytes> {
+        Some(self.made(stored)?.document)
     }
 
-    fn made(&self, stored: &Stored) -> Told {
-        let opened = stored.key.as_ref().and_then(|_| self.open(stored));
-        let told = opened.as_ref().and_then(|it| it.told(&|sealed| self.in_place_of(sealed))?.json());
-        // What cannot be read is told as it lies, and has nothing in it that is open.
-        let document = told.map_or_else(|| stored.document.clone(), Bytes::from);
+    fn made(&self, stored: &Stored) -> Option<Told> {
+        let (mut document, mut absent) = (stored.document.clone(), 0);
+        // What cannot be read is told as it lies: its secrets are in no form that opens anything.
+        if let Some(opened) = self.open(stored).filter(|_| stored.is_sealed()) {
+            absent = opened.secrets_absent();
+            document = opened.told(&|sealed| self.in_place_of(sealed))?.json()?.into();
+        }
         let mut digest = DefaultHasher::new();
         digest.write(&document);
-        let absent = opened.map_or(0, |it| it.secrets_absent());
-        Told { digest: digest.finish(), document, absent }
+        Some(Told { document, digest: digest.finish(), absent })
     }
 
     /// What nobody knows: the same at all nodes with the cluster's key, so that they tell the same.
@@ -252,12 +308,8 @@ impl Secrets {
     pub fn note(&self, counts: Counts, now: SystemTime) {
         let ring = self.ring();
         let mut counted = self.counted();
-        let seals_as = |of: &Option<Arc<InForce>>| match (of, &ring) {
-            (Some(of), Some(ring)) => of.ring.seals_as(&ring.ring),
-            _ => of.is_none() && ring.is_none(),
-        };
-        // Of another first key it is another word.
-        let before = counted.since.take().filter(|(_, of)| seals_as(of));
+        // Of another ring it is another word.
+        let before = counted.since.take().filter(|(_, of)| is_same(of.as_deref(), ring.as_deref()));
         counted.since = before.or_else(|| Some((now, ring.clone()))).filter(|_| counts.may_old_go);
         counted.counts = counts;
     }
@@ -273,10 +325,12 @@ impl Secrets {
     /// None where there is no cluster key.
     pub fn status(&self) -> Option<SecretsStatus> {
         self.0.keys.as_ref()?;
+        let ring = self.ring();
         let counted = self.counted();
-        let since = counted.since.as_ref().map(|(at, _)| humantime::format_rfc3339_seconds(*at).to_string());
-        let Counts { open, absent, .. } = counted.counts;
-        Some(SecretsStatus { open, absent, old_key_may_go_since: since })
+        let since = counted.since.as_ref().filter(|(_, of)| is_same(of.as_deref(), ring.as_deref()));
+        let old_key_may_go_since = since.map(|(at, _)| humantime::format_rfc3339_seconds(*at).to_string());
+        let Counts { open, absent, past_absent, .. } = counted.counts;
+        Some(SecretsStatus { open, absent, past_absent, old_key_may_go_since })
     }
 }
 
@@ -289,28 +343,19 @@ fn is_spent(ring: &KeyRing, key: &DataKey) -> bool {
     key.is_spent || data_key::is_wrapped_for_others(ring, &key.wrapped)
 }
 
-fn stored(document: &Kept, key: Option<DataKey>) -> Result<Stored, Unkept> {
-    Ok(Stored { document: document.json().ok_or(Unkept::TooLarge)?.into(), key })
+fn is_same(one: Option<&InForce>, other: Option<&InForce>) -> bool {
+    one.map(|it| &it.ring) == other.map(|it| &it.ring)
 }
 
-fn seal(
-    document: &Kept,
-    of: &[Opened<'_>],
-    same: Option<&Kept>,
-    opened: &OpenKey,
-    key: DataKey,
-) -> Result<Stored, Unkept> {
-    let known: Vec<&Kept> = of.iter().map(|it| it.kept).collect();
-    let sealed = document.sealed(&known, same, |place, plain| opened.seal(place, plain).ok(), drawn);
-    stored(&sealed.ok_or(Unkept::Unsealed)?, Some(key))
+fn stored(document: &Kept, keys: Vec<DataKey>) -> Result<Stored, Unkept> {
+    Ok(Stored { document: document.json().ok_or(Unkept::TooLarge)?.into(), keys })
 }
 
-/// Under a data key that is new.
-fn anew(document: &Kept, of: &[Opened<'_>], ring: &KeyRing) -> Result<Stored, Unkept> {
+/// A new data key.
+fn drawn_for(ring: &KeyRing) -> Result<(DataKey, OpenKey), Unkept> {
     let opened = OpenKey::draw().map_err(|_| Unkept::Unsealed)?;
     let wrapped = opened.wrap(ring).map_err(|_| Unkept::Unsealed)?.into();
-    let key = DataKey { id: opened.id(), version: 0, is_spent: false, wrapped };
-    seal(document, of, None, &opened, key)
+    Ok((DataKey { id: opened.id(), version: 0, is_spent: false, wrapped }, opened))
 }
 
 #[cfg(test)]

@@ -52,10 +52,10 @@ impl GatewayApi for Fake {
         let rolling = &mut Rolling::default();
         let mends = skep_state::clock::mends::Mends::default();
         let mut at = At { index: 1, clock, mends: &mends, level: Level::GATEWAY, limits, rolling };
-        let (nonce, lineage, Stored { document, key }) = (time.0, 0xab, stored);
-        let op = match key {
-            None => GatewayOp::Set { nonce, expect, lineage, document, source },
-            Some(key) => GatewayOp::SetSealed { nonce, expect, lineage, document, source, key },
+        let (nonce, lineage, Stored { document, keys }) = (time.0, 0xab, stored);
+        let op = match keys.is_empty() {
+            true => GatewayOp::Set { nonce, expect, lineage, document, source },
+            false => GatewayOp::SetSealed { nonce, expect, lineage, document, source, keys },
         };
         let OpOutcome::Gateway(outcome) = state.gateway.apply((&op, time), &mut at).unwrap() else {
             panic!("another outcome");

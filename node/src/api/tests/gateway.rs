@@ -202,7 +202,7 @@ async fn only_operators_read_and_change_the_document_and_no_web_page() {
 #[tokio::test]
 async fn of_a_document_that_cannot_be_read_nothing_is_said_or_made_and_another_takes_its_place() {
     let served = admin().await;
-    let unreadable = Stored { document: Bytes::from_static(b"\xff{}"), key: None };
+    let unreadable = Stored { document: Bytes::from_static(b"\xff{}"), keys: vec![] };
     served.fake.set_gateway(None, unreadable, "another version".into()).await.unwrap();
     served.see("/gateway/services/reader").await.is_problem(ProblemKind::OperationFailed);
     let question = r#"{"url":"http://x/read/1"}"#;

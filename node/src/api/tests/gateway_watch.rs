@@ -70,7 +70,7 @@ impl Door {
     }
 
     async fn set(&self, document: &str) {
-        self.store(Stored { document: Bytes::copy_from_slice(document.as_bytes()), key: None }).await;
+        self.store(Stored { document: Bytes::copy_from_slice(document.as_bytes()), keys: vec![] }).await;
     }
 
     async fn store(&self, stored: Stored) {

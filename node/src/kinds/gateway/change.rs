@@ -256,9 +256,9 @@ fn document(
     if newest.is_some() && before.is_some() && difference.is_none() {
         return Ok(Looked { stored: None, difference });
     }
-    let past = past.map(|of| Opened { kept: &document, key: of.key.as_ref() });
+    let past = past.map(|of| Opened { kept: &document, keys: &of.keys });
     let before = newest.zip(before.as_ref());
-    let before = before.map(|(of, kept)| Opened { kept, key: of.stored.key.as_ref() });
+    let before = before.map(|(of, kept)| Opened { kept, keys: &of.stored.keys });
     let of: Vec<Opened<'_>> = past.into_iter().chain(before).collect();
     match secrets.keep(&document, &of, sealed) {
         Ok(stored) => Ok(Looked { stored: Some(stored), difference }),

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::super::gateway::new_lineage;
-use super::super::secrets::{Secrets, Stored};
+use super::super::secrets::Stored;
 use super::{OPERATION_TIMEOUT, Operator, OperatorError};
 
 /// Commands of a restore that are read and not yet proposed.
@@ -64,10 +64,16 @@ impl Operator {
             ));
         }
         // Balancers obey it at once.
-        if let Some(stored) = newest_gateway(&snapshot.header().kinds.gateway) {
-            let secrets = self.secrets.clone();
-            let judged = tokio::task::spawn_blocking(move || judge(&secrets.told_of(&stored))).await;
-            judged.map_err(|error| failed(&error))?.map_err(OperatorError::Refused)?;
+        let mut gateway = None;
+        if let Some(past) = newest_gateway(&snapshot.header().kinds.gateway) {
+            let (secrets, sealed) = (self.secrets.clone(), self.reader.level() >= Level::SEALED);
+            let judged = tokio::task::spawn_blocking(move || {
+                let told = secrets.told_of(&past).ok_or("the system gives no random numbers")?;
+                judge(&told)?;
+                secrets.keep_anew(past, sealed).map_err(|why| format!("the gateway's document: {why}"))
+            });
+            let judged = judged.await.map_err(|error| failed(&error))?;
+            gateway = Some(judged.map_err(OperatorError::Refused)?);
         }
         if has_tasks {
             // First, as the cluster is open meanwhile: what clients put and workers claim has other numbers and
@@ -78,11 +84,10 @@ impl Operator {
         }
         // Through the log like any write: each node gets the same in the same order.
         let (batches, mut read) = mpsc::channel(RESTORE_BATCHES_MAX);
-        let (secrets, sealed) = (self.secrets.clone(), self.reader.level() >= Level::SEALED);
         let reading = tokio::task::spawn_blocking(move || {
             // The cluster that the snapshot is of may go on with numbers and data keys of its own.
             let lineage = new_lineage();
-            read_again(&snapshot, &batches, |op| of_another_past(op, lineage, &secrets, sealed))
+            read_again(&snapshot, &batches, |op| of_another_past(op, lineage, gateway.as_ref()))
         });
         let mut messages = 0;
         while let Some(ops) = read.recv().await {
@@ -117,19 +122,21 @@ fn may_hold(level: Level, kinds: &KindsRecord) -> Result<(), String> {
 /// The newest document of a snapshot's gateway.
 fn newest_gateway(gateway: &GatewayRecord) -> Option<Stored> {
     let newest = gateway.newest()?;
-    Some(Stored { document: newest.document.clone(), key: gateway.key_of(newest).cloned() })
+    let keys = gateway.keys_of(newest).cloned().collect();
+    Some(Stored { document: newest.document.clone(), keys })
 }
 
-/// What makes a document anew, of another lineage, and with its secrets under another data key where they can be opened.
-fn of_another_past(op: GatewayOp, lineage: u128, secrets: &Secrets, sealed: bool) -> GatewayOp {
-    let (document, source, key) = match op {
-        GatewayOp::Add { document, source, .. } => (document, source, None),
-        GatewayOp::AddSealed { document, source, key, .. } => (document, source, Some(key)),
-        other => return other.of_lineage(lineage),
-    };
-    match secrets.keep_anew(Stored { document, key }, sealed) {
-        Stored { document, key: None } => GatewayOp::Add { lineage, document, source },
-        Stored { document, key: Some(key) } => GatewayOp::AddSealed { lineage, document, source, key },
+/// What makes the document anew: of another lineage, and as it is kept here.
+fn of_another_past(op: GatewayOp, lineage: u128, newest: Option<&Stored>) -> GatewayOp {
+    match (op, newest.cloned()) {
+        (
+            GatewayOp::Add { source, .. } | GatewayOp::AddSealed { source, .. },
+            Some(Stored { document, keys }),
+        ) => match keys.is_empty() {
+            true => GatewayOp::Add { lineage, document, source },
+            false => GatewayOp::AddSealed { lineage, document, source, keys },
+        },
+        (op, _) => op.of_lineage(lineage),
     }
 }
 
