@@ -286,7 +286,8 @@ impl Secrets {
     fn made(&self, stored: &Stored) -> Option<Told> {
         let (mut document, mut absent) = (stored.document.clone(), 0);
         // What cannot be read is told as it lies: its secrets are in no form that opens anything.
-        if let Some(opened) = self.open(stored).filter(|_| stored.is_sealed()) {
+        let opened = stored.is_sealed().then(|| self.open(stored)).flatten();
+        if let Some(opened) = opened {
             absent = opened.secrets_absent();
             document = opened.told(&|sealed| self.in_place_of(sealed))?.json()?.into();
         }
