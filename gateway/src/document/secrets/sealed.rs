@@ -12,7 +12,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::{Form, Place, each};
+use super::{Place, each};
 use crate::auth::KeyDigest;
 use crate::auth::jwt;
 use crate::value::Value;
@@ -164,12 +164,14 @@ pub(crate) fn stand_in_for_absent(document: &mut Value, sealings: &Sealings, wit
     all
 }
 
+/// Seals what stands at a place.
+pub type Seals<'a> = dyn Fn(&[u8], &[u8]) -> Option<Vec<u8>> + 'a;
+
 /// What seals secrets.
 pub struct Sealer<'a> {
     /// Whether what was sealed before may stay to the letter.
     pub stays: &'a dyn Fn(&[u8]) -> bool,
-    /// Seals for a place.
-    pub seal: &'a dyn Fn(&[u8], &[u8]) -> Option<Vec<u8>>,
+    pub seal: &'a Seals<'a>,
     /// Draws a reference.
     pub draw: &'a dyn Fn() -> Option<[u8; REFERENCE_BYTES]>,
 }
