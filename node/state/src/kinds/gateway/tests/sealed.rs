@@ -261,10 +261,10 @@ fn sealed_documents_come_to_what_they_came_to_at_the_ninth_level() {
     );
 }
 
-const OPS_9: &str = "to be pinned";
-const OUTCOMES_9: &str = "to be pinned";
-const SEALED_9: &str = "to be pinned";
-const HASH_9: &str = "to be pinned";
+const OPS_9: &str = "876df71f0728ee3b80b79633b1f31735086085a2e1216dcb92210054b6bd6886";
+const OUTCOMES_9: &str = "c593ee52cc4e868512a6419d0a69b5d3ffa8dfd4160063499362b38680b978d8";
+const SEALED_9: &str = "c2ae9cfa07464abf5d2c1658f30f333caf1b131535e6226f911975f7fa6cce81";
+const HASH_9: &str = "ccbc65d0147bbbf939f9d3525cb84170";
 
 /// Bytes, one by one: who decodes the log of this level finds these.
 #[test]
