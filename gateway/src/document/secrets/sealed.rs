@@ -178,17 +178,12 @@ pub struct Sealer<'a> {
 
 /// Seals what lies open. What one of `known` has in the same place keeps its reference, and stays to the letter where it may.
 /// None where something cannot be sealed.
-pub(crate) fn seal(
-    document: &mut Value,
-    known: &[&Sealings],
-    sealer: &Sealer<'_>,
-) -> Option<()> {
+pub(crate) fn seal(document: &mut Value, known: &[&Sealings], sealer: &Sealer<'_>) -> Option<()> {
     let mut all = Some(());
     each(document, |place, form, text| {
         let Some(secret) = form.bytes(text) else { return };
         let is_it = |it: &&Sealing| it.plain.as_deref() == Some(text.as_str());
-        let there: Vec<&Sealing> =
-            known.iter().filter_map(|it| it.0.get(&place)).filter(is_it).collect();
+        let there: Vec<&Sealing> = known.iter().filter_map(|it| it.0.get(&place)).filter(is_it).collect();
         if let Some(same) = there.iter().find(|it| it.bytes().is_some_and(|it| (sealer.stays)(&it))) {
             text.clone_from(&same.kept);
             return;
