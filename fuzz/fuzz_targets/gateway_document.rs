@@ -4,6 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 use skep_fuzz::seeds;
 use skep_gateway::document::To;
+use skep_gateway::kept::Sealer;
 use skep_gateway::table::Asked;
 use skep_gateway::{Document, Kept, Table};
 
@@ -20,6 +21,19 @@ fuzz_target!(init: seeds::write(seeds::gateway_documents), |bytes: &[u8]| {
             let again = Kept::read_after(&shown, &kept, &|| None).expect("what is shown holds there");
             assert!(again.since(&kept).changed.iter().all(|it| !it.starts_with("issuers/")));
         }
+        // Sealed and opened it says the same; where nothing opens a balancer can obey it still.
+        let sealed = kept.sealed(&[], &Sealer { stays: &|_| true, seal: &|_, plain| Some(plain.to_vec()), draw: &|| Some([7; 32]) });
+        if let Some(json) = sealed.and_then(|it| it.json()) {
+            let again = Kept::opened(&json, |_, sealed| Some(sealed.to_vec())).expect("it was kept");
+            assert!(again.since(&kept).is_none());
+            let absent = Kept::opened(&json, |_, _| None).expect("it was kept");
+            assert_eq!(absent.secrets_absent(), kept.secrets_open());
+        }
+    }
+    // As it may lie in a log that somebody has changed.
+    if let Some(kept) = Kept::opened(text, |place, sealed| (place.len() % 2 == 0).then(|| sealed.to_vec())) {
+        let _ = (kept.shown(), kept.told(&|_| Some([7; 32])), kept.secrets_absent());
+        let _ = kept.judged_again();
     }
     match Document::read(text).and_then(Table::compile) {
         Ok(table) => {

@@ -27,9 +27,7 @@ use skep_state::clock::mends::{Mend, Mends};
 use skep_state::clock::{Clock, Stamp};
 use skep_state::command::{ClaimKey, Command, Op, OpOutcome};
 use skep_state::gateway::{GatewayOp, Revision};
-use skep_state::kind::Record as _;
 use skep_state::kinds::claims::{ClaimRecord, ClaimsRecord};
-use skep_state::kinds::gateway::GatewayRecord;
 use skep_state::kinds::messages::removed::RemovedRecord;
 use skep_state::kinds::text::TextRecord;
 use skep_state::kinds::{CommonRecord, KindsRecord};
@@ -118,9 +116,10 @@ fn ops() -> Vec<Op> {
 
 /// Commands with no operation, one of each, and all.
 pub fn commands() -> Vec<Vec<u8>> {
-    let mut sets: Vec<Vec<Op>> = ops().into_iter().map(|op| vec![op]).collect();
+    let ops: Vec<Op> = ops().into_iter().chain(gateway::sealed_ops()).collect();
+    let mut sets: Vec<Vec<Op>> = ops.iter().map(|op| vec![op.clone()]).collect();
     sets.push(Vec::new());
-    sets.push(ops());
+    sets.push(ops);
     sets.into_iter().map(|ops| encode(&Command::new(ops))).collect()
 }
 
@@ -195,7 +194,7 @@ pub fn frames() -> Vec<Vec<u8>> {
 }
 
 /// Headers of an empty store, of one with everything of the first format, of the second, and of the
-/// third, which has sections, without and with files of claims, of a clock that was set back, and with a document of the gateway, each
+/// third, which has sections, without and with files of claims, of a clock that was set back, and with documents of the gateway, open and sealed, each
 /// behind its format.
 pub fn snapshot_headers() -> Vec<Vec<u8>> {
     let empty = SnapshotHeader {
@@ -247,22 +246,17 @@ pub fn snapshot_headers() -> Vec<Vec<u8>> {
     set_back.kinds.common.mends = Mends::default().with(mend, 0, 0).unwrap_or_default();
     let mut with_gateway = set_back.clone();
     with_gateway.kinds.common.level = Level::GATEWAY;
-    with_gateway.kinds.gateway = gateway();
-    [empty, full, with_gaps, in_sections, with_claim_files, with_hash, set_back, with_gateway]
+    with_gateway.kinds.gateway = gateway::documents();
+    let mut sealed = with_gateway.clone();
+    sealed.kinds.common.level = Level::SEALED;
+    sealed.kinds.gateway = gateway::sealed_documents();
+    [empty, full, with_gaps, in_sections, with_claim_files, with_hash, set_back, with_gateway, sealed]
         .iter()
         .map(|header| {
             let (format, bytes) = header.encode().expect("a header can be encoded");
             behind(format as u8, &bytes)
         })
         .collect()
-}
-
-/// Two documents of the gateway, and a request that is remembered.
-fn gateway() -> GatewayRecord {
-    let told = vec![(1u64, Stamp(5), "api", 2u64), (3, Stamp(6), "a file", 7)];
-    let head = codec::encode(&(7u128, told, vec![(9u64, 3u64)])).expect("a head can be encoded");
-    let bytes = [&(head.len() as u32).to_le_bytes()[..], &head, b"{}{\"a\":1}"].concat();
-    GatewayRecord::decode(GatewayRecord::FORMATS.1, &bytes).expect("what the section's format says")
 }
 
 /// Sealed gossip messages and records, each behind the byte that picks its decoder.

@@ -79,6 +79,11 @@ impl KeyDigest {
         format!("{KEPT_PREFIX}{}", hex(&self.0))
     }
 
+    /// Its 64 digits.
+    pub(crate) fn digits(&self) -> String {
+        hex(&self.0)
+    }
+
     /// What tells it from others to people.
     pub fn fingerprint(&self) -> String {
         hex(&self.0[..FINGERPRINT_DIGITS / 2])
@@ -90,7 +95,7 @@ pub(crate) fn digest_begin(name: &[u8]) -> u64 {
     Sha256::digest(name).iter().take(8).fold(0, |begin, byte| begin << 8 | u64::from(*byte))
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -1,22 +1,33 @@
 //! A document as it is kept and changed: the tree that was written, which holds as a whole, in one form. Keys go in,
 //! and what is kept of each is its digest, of a password its hash: who reads a document can be nobody by it. Secrets of
-//! issuers are kept, and shown to nobody.
+//! issuers are kept, and shown to nobody: sealed where there is a cluster key, by who keeps them. Who changes a document
+//! has it opened; a secret that does not open is absent: it stays as it is kept, and nobody's token holds by it.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::fmt;
 
 use serde::Serialize;
 
 use crate::auth::password::Salts;
 pub use crate::document::KINDS;
-use crate::document::{Document, consumer, passwords, secrets, sources};
+pub use crate::document::secrets::Sealer;
+use crate::document::secrets::{self, Absent, Sealings};
+use crate::document::{Document, consumer, passwords, sources};
 use crate::fault::Refused;
 use crate::table::Table;
 use crate::value::{DOCUMENT_BYTES_MAX, Value};
 
-/// A document that holds.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Kept(Value);
+/// A document that holds; and how secrets of it are sealed that were opened, or could not be.
+#[derive(Clone, PartialEq)]
+pub struct Kept(Value, Sealings);
+
+/// As it is shown: what stands in it may be secret.
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Kept").field(&self.shown().0).finish()
+    }
+}
 
 /// How one document differs from another: objects as `KIND/NAME`, and what is the document's own by its name.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -35,7 +46,7 @@ impl Difference {
 impl Default for Kept {
     /// One that says nothing.
     fn default() -> Self {
-        Self(Value::Object(Default::default()))
+        Self::of(Value::Object(Default::default()))
     }
 }
 
@@ -49,9 +60,9 @@ impl Kept {
     /// are. Those are hashed: that takes the processor for long.
     pub fn read_after(text: &str, before: &Self, salts: Salts<'_>) -> Result<Self, Refused> {
         let mut tree = Value::of_document(text)?;
-        secrets::put_back(&mut tree, &before.0);
+        secrets::put_back(&mut tree, &before.0, &before.1);
         passwords::keep(&mut tree, Some(&before.0), salts)?;
-        Self::judged(tree)
+        Self::judged_after(tree, &before.1)
     }
 
     /// The same where nobody knows which secrets there are: those that are only named are taken for granted.
@@ -62,18 +73,79 @@ impl Kept {
         secrets::stand_in(&mut judged);
         Document::judge(&judged).and_then(Table::judge)?;
         consumer::keep(&mut tree);
-        Ok(Self(tree))
+        Ok(Self::of(tree))
     }
 
     /// One that was looked at before it was kept, maybe by another version: none where it is no tree at all.
     pub fn trusted(json: &str) -> Option<Self> {
-        Value::of_document(json).ok().map(Self)
+        Value::of_document(json).ok().map(Self::of)
     }
 
-    fn judged(mut tree: Value) -> Result<Self, Refused> {
-        Document::judge(&tree).and_then(Table::judge)?;
+    /// The same, with the secrets opened that are sealed: `open` is told for which place, and what.
+    pub fn opened(json: &str, open: impl FnMut(&[u8], &[u8]) -> Option<Vec<u8>>) -> Option<Self> {
+        let mut tree = Value::of_document(json).ok()?;
+        let sealings = secrets::open(&mut tree, open);
+        Some(Self(tree, sealings))
+    }
+
+    /// Without any that is sealed.
+    fn of(tree: Value) -> Self {
+        Self(tree, Sealings::default())
+    }
+
+    fn judged(tree: Value) -> Result<Self, Refused> {
+        Self::judged_after(tree, &Sealings::default())
+    }
+
+    /// Secrets that could not be opened are taken for granted, where they stand as they did before.
+    fn judged_after(mut tree: Value, before: &Sealings) -> Result<Self, Refused> {
+        let absent = secrets::retained(&mut tree, before);
+        if absent.absent() == 0 {
+            Document::judge(&tree).and_then(Table::judge)?;
+        } else {
+            let mut judged = tree.clone();
+            secrets::stand_in_for_absent(&mut judged, &absent, &Absent::Judged);
+            Document::judge(&judged).and_then(Table::judge)?;
+        }
         consumer::keep(&mut tree);
-        Ok(Self(tree))
+        Ok(Self(tree, absent))
+    }
+
+    /// The same, looked at once more by this version: one that is to be in force again.
+    pub fn judged_again(self) -> Result<Self, Refused> {
+        let Self(tree, before) = self;
+        let Self(tree, _) = Self::judged_after(tree, &before)?;
+        Ok(Self(tree, before))
+    }
+
+    /// The same with its secrets sealed. What one of `known` has in the same place is still shown as it was. None where
+    /// something cannot be sealed.
+    pub fn sealed(&self, known: &[&Self], sealer: &Sealer<'_>) -> Option<Self> {
+        let mut tree = self.0.clone();
+        let known: Vec<&Sealings> = known.iter().map(|it| &it.1).collect();
+        secrets::seal(&mut tree, &known, sealer)?;
+        Some(Self::of(tree))
+    }
+
+    /// What is sealed in it and could not be opened.
+    pub fn absent_sealed(&self) -> impl Iterator<Item = Vec<u8>> {
+        self.1.absent_bytes()
+    }
+
+    /// As balancers are told it: where a secret could not be opened there is what nobody knows, and no token holds by it.
+    pub fn told(&self, in_place: &dyn Fn(&[u8]) -> Option<[u8; 32]>) -> Option<Self> {
+        let mut tree = self.0.clone();
+        secrets::stand_in_for_absent(&mut tree, &self.1, &Absent::Told(in_place)).then_some(Self::of(tree))
+    }
+
+    /// How many secrets are sealed and could not be opened.
+    pub fn secrets_absent(&self) -> usize {
+        self.1.absent()
+    }
+
+    /// How many secrets lie open here.
+    pub fn secrets_open(&self) -> usize {
+        secrets::count_open(&self.0)
     }
 
     /// As it is obeyed.
@@ -93,8 +165,8 @@ impl Kept {
     /// The same without its secrets: what is shown to who reads it.
     pub fn shown(&self) -> Self {
         let mut tree = self.0.clone();
-        secrets::hide(&mut tree);
-        Self(tree)
+        secrets::hide(&mut tree, &self.1);
+        Self::of(tree)
     }
 
     /// One object, as JSON.
@@ -125,9 +197,9 @@ impl Kept {
                 objects.insert(name.to_owned(), object);
             }
         }
-        secrets::put_back(&mut tree, &self.0);
+        secrets::put_back(&mut tree, &self.0, &self.1);
         passwords::keep(&mut tree, Some(&self.0), salts)?;
-        Self::judged(tree)
+        Self::judged_after(tree, &self.1)
     }
 
     /// The same document without one object, which is this source's; or whose it is, where that one `takes` it.
@@ -145,7 +217,7 @@ impl Kept {
                 there.remove();
             }
         }
-        Self::judged(tree)
+        Self::judged_after(tree, &self.1)
     }
 
     /// The same document with the objects of one source as this one has them, and no others of it. Of what other sources
@@ -158,9 +230,9 @@ impl Kept {
         salts: Salts<'_>,
     ) -> Result<Self, Refused> {
         let mut tree = sources::replaced(&self.0, source, &part.0, takes)?;
-        secrets::put_back(&mut tree, &self.0);
+        secrets::put_back(&mut tree, &self.0, &self.1);
         passwords::keep(&mut tree, Some(&self.0), salts)?;
-        Self::judged(tree)
+        Self::judged_after(tree, &self.1)
     }
 
     /// Reads what one source has: objects that need not be a document without those of others. Passwords are as they were
@@ -168,7 +240,7 @@ impl Kept {
     pub fn read_part(text: &str, source: &str) -> Result<Self, Refused> {
         let mut tree = sources::part(Value::of_document(text)?, source)?;
         consumer::keep(&mut tree);
-        Ok(Self(tree))
+        Ok(Self::of(tree))
     }
 
     /// The same, where passwords that are given as they are are hashed.
@@ -179,7 +251,7 @@ impl Kept {
 
     /// The objects of one source, if it has any.
     pub fn part(&self, source: &str) -> Option<Self> {
-        sources::all_of(&self.0, source).map(Self)
+        sources::all_of(&self.0, source).map(Self::of)
     }
 
     /// What is another here than it was before.

@@ -41,6 +41,8 @@ use crate::service::retention::{Retention, RetentionConfig};
 use crate::service::room::{self, Room};
 use crate::service::schedules::firing::Firing;
 use crate::service::scrub::{self, Scrubs};
+use crate::service::sealing::Sealing;
+use crate::service::secrets::Secrets;
 use crate::service::tasks::dispatcher::{Beats, Dispatcher, Held as HeldLeases};
 use crate::service::time::{self, Time};
 use crate::service::{HandOver, Service, ServiceParts};
@@ -54,6 +56,8 @@ pub struct Parts<'a> {
     pub peers: Peers,
     pub bootstrap: Bootstrap,
     pub metrics: &'a Metrics,
+    /// What seals and opens what is secret in the state.
+    pub secrets: Secrets,
     /// How clients are answered.
     pub hand_over: HandOver,
     pub settings: Settings,
@@ -114,7 +118,8 @@ pub async fn members(store: &mut Store) -> anyhow::Result<Vec<NodeId>> {
 impl Group {
     /// Takes part, over a store that [`open_store`] has opened.
     pub async fn open(id: GroupId, store: Store, parts: Parts<'_>) -> anyhow::Result<Group> {
-        let Parts { node_id, gossip, peers, bootstrap, metrics, hand_over: answers, settings } = parts;
+        let Parts { node_id, gossip, peers, bootstrap, metrics, secrets, hand_over: answers, settings } =
+            parts;
         let mut store = store;
         store.look_before_replay().await?;
         // Before anything is applied that waits for a mend.
@@ -170,6 +175,7 @@ impl Group {
             read_indexer: read_indexer.clone(),
             reader: reader.clone(),
             time: time.clone(),
+            secrets: secrets.clone(),
         };
         let held_leases = HeldLeases::default();
         let service = Service::new(ServiceParts {
@@ -194,6 +200,7 @@ impl Group {
             reached: reached.clone(),
             resumption: resumption.clone(),
             equal: equal.clone(),
+            secrets: secrets.clone(),
         });
         let (stops, questions) = stops::channel();
         peers.serve(Arc::new(RaftHandler {
@@ -243,6 +250,14 @@ impl Group {
             seen: Arc::default(),
         };
         firing.register(metrics);
+        let sealing = Sealing {
+            node_id,
+            raft: raft.clone(),
+            reader: reader.clone(),
+            proposer: proposer.clone(),
+            secrets,
+            pulse: pulse.clone(),
+        };
         let level_after = settings.level_after;
         let due = Due {
             node_id,
@@ -332,6 +347,7 @@ impl Group {
         tasks.spawn(scrub::run(scrubs, suspected, hand_over));
         tasks.spawn(due.run());
         tasks.spawn(firing.run());
+        tasks.spawn(sealing.run());
         tasks.spawn(dispatcher.run());
         tasks.spawn(lateness::run(metrics.lateness.clone()));
         Ok(Group { raft, service, operator, store, tasks })

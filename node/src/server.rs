@@ -31,6 +31,7 @@ use crate::config::ServeConfig;
 use crate::group::{self, Group, Parts};
 use crate::http::{Account, HttpTls, ServeLimits, Stage, TlsDoor, WorkerToken, serve, serve_behind};
 use crate::listen::{self, Listeners};
+use crate::service::secrets::Secrets;
 use crate::telemetry::Metrics;
 use clients::Clients;
 use directory::{GossipDirectory, PeerAsk};
@@ -203,6 +204,7 @@ async fn start(config: ServeConfig, files: u64, hangup: Signal) -> anyhow::Resul
         peers: peers.clone(),
         bootstrap: bootstrap.clone(),
         metrics: &metrics,
+        secrets: Secrets::new(Some(keys.clone()).filter(|_| has_key)),
         hand_over: http_threads.hand_over(),
         settings: group::Settings {
             request_timeout: config.request_timeout,

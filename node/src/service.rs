@@ -27,6 +27,8 @@ pub mod retention;
 pub mod room;
 pub mod schedules;
 pub mod scrub;
+pub mod sealing;
+pub mod secrets;
 mod started;
 pub mod status;
 pub mod tasks;
@@ -148,6 +150,7 @@ pub struct ServiceParts {
     pub reached: reached::Reached,
     pub resumption: Resumption,
     pub equal: equal::Equal,
+    pub secrets: secrets::Secrets,
 }
 
 impl Service {
@@ -164,6 +167,7 @@ impl Service {
             resumption: parts.resumption,
             equal: parts.equal,
             started: started::Started::new(),
+            secrets: parts.secrets,
         };
         Self(Arc::new(Inner {
             node_id: parts.node_id,

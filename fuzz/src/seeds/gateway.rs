@@ -1,9 +1,58 @@
 //! Of the gateway: documents, what nodes tell of them, what balancers tell one another and nodes, tokens, paths.
 
+use bytes::Bytes;
+use skep_base::codec;
 use skep_gateway::exchange::debts::{self, Debt, Kept};
 use skep_gateway::exchange::{Body, Entry, Frame};
 use skep_gateway::figures::{Ask, Counts, Figures, Rest, Servers};
 use skep_gateway::limit::{Neighbours, Who};
+use skep_state::clock::Stamp;
+use skep_state::command::Op;
+use skep_state::gateway::{DataKey, GatewayOp};
+use skep_state::kind::Record;
+use skep_state::kinds::gateway::GatewayRecord;
+
+fn data_key() -> DataKey {
+    DataKey { id: 1 << 90, version: 2, is_spent: true, wrapped: Bytes::from_static(b"wrapped") }
+}
+
+/// What changes documents whose secrets are sealed.
+pub fn sealed_ops() -> [Op; 4] {
+    let (document, source) = (Bytes::from_static(b"{}"), "api".to_owned());
+    let (lineage, key) = (8, data_key());
+    [
+        GatewayOp::SetSealed {
+            nonce: 7,
+            expect: None,
+            lineage,
+            document: document.clone(),
+            source: source.clone(),
+            keys: vec![key.clone()],
+        },
+        GatewayOp::AddSealed { lineage, document: document.clone(), source, keys: vec![key.clone()] },
+        GatewayOp::Seal { lineage, number: 9, from: vec![1], document, keys: vec![key.clone()] },
+        GatewayOp::Wrap { keys: vec![key.clone(), key] },
+    ]
+    .map(|op| Op::Gateway { time_ms: 6, op })
+}
+
+/// Two documents, and a request that is remembered.
+pub fn documents() -> GatewayRecord {
+    let told = vec![(1u64, Stamp(5), "api", 2u64), (3, Stamp(6), "a file", 7)];
+    of_head(1, codec::encode(&(7u128, told, vec![(9u64, 3u64)])).expect("a head can be encoded"))
+}
+
+/// The same where the second names a data key.
+pub fn sealed_documents() -> GatewayRecord {
+    let told = vec![(1u64, Stamp(5), "api", 2u64), (3, Stamp(6), "a file", 7)];
+    let sealed = (vec![vec![], vec![data_key().id]], vec![data_key()]);
+    of_head(2, codec::encode(&(7u128, told, vec![(9u64, 3u64)], sealed)).expect("a head can be encoded"))
+}
+
+fn of_head(format: u16, head: Vec<u8>) -> GatewayRecord {
+    let bytes = [&(head.len() as u32).to_le_bytes()[..], &head, b"{}{\"a\":1}"].concat();
+    GatewayRecord::decode(format, &bytes).expect("what the section's format says")
+}
 
 pub fn gateway_documents() -> Vec<Vec<u8>> {
     let toml = "unmatched = \"not-found\"\n[services.web]\nurls = [\"http://10.0.0.5:8080\", {url = \"http://web\", weight = 2}]\n\
@@ -22,7 +71,12 @@ pub fn gateway_documents() -> Vec<Vec<u8>> {
                 [issuers.j]\niss = \"j\"\naud = \"any\"\nkeys.keys = [{kty = \"OKP\", crv = \"Ed25519\", x = \"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo\"}]\n\
                 [issuers.k]\niss = \"k\"\naud = \"any\"\njwks = \"https://k.test:8443/keys?v=1\"\nrefresh = \"1h\"\ntls.name = \"l.test\"\n";
     let json = r#"{"services": {"w": {"urls": ["http://a:1"]}}, "routes": {"r": {"service": "w"}}}"#;
-    vec![toml.into(), json.into()]
+    let sealed = format!(
+        r#"{{"issuers": {{"i": {{"iss": "i", "aud": "any", "keys": [{{"secret": "sealed1:{}:AAAA"}}, {{"secret": "sealed:{}"}}]}}}}}}"#,
+        "0f".repeat(32),
+        "f0".repeat(32)
+    );
+    vec![toml.into(), json.into(), sealed.into()]
 }
 
 pub fn gateway_lines() -> Vec<Vec<u8>> {

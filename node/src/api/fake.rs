@@ -16,6 +16,7 @@ use crate::kinds::served::{MessageApi, TaskApi};
 use crate::service::figures::Heard;
 use crate::service::list::{self, Filter};
 use crate::service::operator::{OperatorError, PeerProgress};
+use crate::service::secrets::Secrets;
 use crate::service::tasks::{HeardWorker, Word};
 use crate::service::time::MemberClock;
 use crate::service::{Claim, Clocks, ClusterStatus, Counted, Page, Put, ServiceError, Written};
@@ -46,6 +47,8 @@ pub struct Fake {
     newest_gateway: watch::Sender<Option<Revision>>,
     /// Who is there, by gossip.
     pub members: watch::Sender<Arc<View>>,
+    /// Without a key, unless a test gives one.
+    pub secrets: Secrets,
 }
 
 #[derive(Default)]
@@ -86,6 +89,7 @@ impl Default for Fake {
             applied: watch::Sender::default(),
             newest_gateway: watch::Sender::default(),
             members: watch::Sender::new(Arc::new(gateway::alone())),
+            secrets: Secrets::new(None),
         }
     }
 }
@@ -337,6 +341,7 @@ impl AdminApi for Fake {
             committed: Some(7),
             applied: Some(7),
             differs: None,
+            secrets: None,
             members: vec![crate::service::MemberStatus {
                 id: NODE_ID.into(),
                 role: "node",

@@ -78,7 +78,11 @@ fn clients() -> PublicLimits {
 }
 
 async fn admin() -> Served {
-    serve_app(ServeLimits::default(), |fake, metrics| {
+    admin_of(Fake::default()).await
+}
+
+async fn admin_of(fake: Fake) -> Served {
+    serve_fake(fake, ServeLimits::default(), |fake, metrics| {
         let operators = OperatorToken::new(Some(TOKEN));
         let gateway = GatewayToken::new(Some(GATEWAY_TOKEN));
         admin_app(fake, Tokens { operators, gateway }, metrics)
@@ -87,7 +91,11 @@ async fn admin() -> Served {
 }
 
 async fn serve_app(limits: ServeLimits, app: impl FnOnce(Fake, &Metrics) -> App) -> Served {
-    let (fake, metrics) = (Fake::default(), Metrics::new());
+    serve_fake(Fake::default(), limits, app).await
+}
+
+async fn serve_fake(fake: Fake, limits: ServeLimits, app: impl FnOnce(Fake, &Metrics) -> App) -> Served {
+    let metrics = Metrics::new();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stage, stages) = watch::channel(Stage::Serving);

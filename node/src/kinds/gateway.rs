@@ -17,7 +17,6 @@ use std::future::Future;
 use std::sync::Arc;
 
 use axum::response::Response;
-use bytes::Bytes;
 use http::HeaderMap;
 use http::header::HeaderValue;
 use serde::Serialize;
@@ -26,13 +25,14 @@ use skep_gateway::Kept;
 use skep_gateway::kept::Difference;
 use skep_members::gossip::View;
 use skep_state::gateway::{GatewayOutcome, Revision};
-use skep_state::kinds::gateway::Gateway;
+use skep_state::kinds::gateway::{Gateway, Told};
 use tokio::sync::watch as channel;
 
 use crate::http::encode::time_rfc3339;
 use crate::http::problem::{Problem, ProblemKind};
 use crate::kinds::served::MessageApi;
 use crate::service::figures::Heard;
+use crate::service::secrets::{Secrets, Stored};
 use crate::service::{Service, ServiceError};
 
 pub(crate) use admin::admin_routes;
@@ -54,11 +54,15 @@ pub trait GatewayApi: MessageApi {
     fn members(&self) -> channel::Receiver<Arc<View>>;
     /// What balancers do, as they say when they are asked now.
     fn figures(&self) -> impl Future<Output = HashMap<NodeId, Heard>> + Send;
+    /// What opens and seals secrets.
+    fn secrets(&self) -> &Secrets;
+    /// Whether the members have agreed to keep secrets sealed.
+    fn keeps_sealed(&self) -> bool;
     /// Makes a document the newest, where what is expected still is.
     fn set_gateway(
         &self,
         expect: Option<Revision>,
-        document: Bytes,
+        stored: Stored,
         source: String,
     ) -> impl Future<Output = Result<GatewayOutcome, ServiceError>> + Send;
 }
@@ -76,13 +80,19 @@ impl GatewayApi for Service {
     fn figures(&self) -> impl Future<Output = HashMap<NodeId, Heard>> + Send {
         Service::figures(self)
     }
+    fn secrets(&self) -> &Secrets {
+        Service::secrets(self)
+    }
+    fn keeps_sealed(&self) -> bool {
+        Service::keeps_sealed(self)
+    }
     fn set_gateway(
         &self,
         expect: Option<Revision>,
-        document: Bytes,
+        stored: Stored,
         source: String,
     ) -> impl Future<Output = Result<GatewayOutcome, ServiceError>> + Send {
-        Service::set_gateway(self, expect, document, source)
+        Service::set_gateway(self, expect, stored, source)
     }
 }
 
@@ -90,17 +100,22 @@ impl GatewayApi for Service {
 #[derive(Debug, Clone)]
 struct Newest {
     revision: Revision,
-    document: Bytes,
+    stored: Stored,
 }
 
 fn newest<A: GatewayApi>(api: &A) -> Option<Newest> {
     api.gateway(|gateway| {
         let (revision, told) = gateway.newest()?;
-        Some(Newest { revision, document: told.document.clone() })
+        Some(Newest { revision, stored: stored(gateway, told) })
     })
 }
 
-/// What a document that is kept says: none where this version cannot read it. Takes the processor for long.
+fn stored(gateway: &Gateway, told: &Told) -> Stored {
+    Stored { document: told.document.clone(), keys: gateway.keys_of(told).cloned().collect() }
+}
+
+/// What a document that is kept says, with secrets as they lie: none where this version cannot read it. Takes the
+/// processor for long.
 fn kept(document: &[u8]) -> Option<Kept> {
     Kept::trusted(std::str::from_utf8(document).ok()?)
 }

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use skep_base::id::{NodeId, RequestId};
 use skep_members::gossip::View;
 use skep_state::command::{Op, OpOutcome};
@@ -13,6 +12,7 @@ use skep_state::level::Level;
 use tokio::sync::watch;
 
 use super::figures::Heard;
+use super::secrets::{Secrets, Stored};
 use super::{Service, ServiceError, unexpected};
 
 /// A lineage of its own, for a cluster that has none or another past.
@@ -46,16 +46,31 @@ impl Service {
         self.0.figures.hear().await;
     }
 
-    /// Makes a document the newest, where what is expected still is. Whether it is one, who calls has looked.
+    /// What opens and seals secrets of documents.
+    pub fn secrets(&self) -> &Secrets {
+        &self.0.status.secrets
+    }
+
+    /// Whether the members have agreed to keep secrets sealed, as far as it is known here.
+    pub fn keeps_sealed(&self) -> bool {
+        self.reader().level() >= Level::SEALED
+    }
+
+    /// Makes a document the newest, where what is expected still is. Whether it is one, who calls has looked; its secrets
+    /// are sealed where [`Self::keeps_sealed`] says so.
     pub async fn set_gateway(
         &self,
         expect: Option<Revision>,
-        document: Bytes,
+        stored: Stored,
         source: String,
     ) -> Result<GatewayOutcome, ServiceError> {
         self.require_gateway().await?;
-        let op =
-            GatewayOp::Set { nonce: self.0.nonces.next(), expect, lineage: new_lineage(), document, source };
+        let (nonce, lineage) = (self.0.nonces.next(), new_lineage());
+        let Stored { document, keys } = stored;
+        let op = match keys.is_empty() {
+            true => GatewayOp::Set { nonce, expect, lineage, document, source },
+            false => GatewayOp::SetSealed { nonce, expect, lineage, document, source, keys },
+        };
         match self.propose(Op::Gateway { time_ms: self.0.time.now_ms(), op }, None).await? {
             (OpOutcome::Gateway(outcome), _) => Ok(outcome),
             (other, _) => Err(unexpected(&other)),

@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use super::level::require;
 use super::proposer::Proposer;
 use super::read_index::ReadIndexer;
+use super::secrets::Secrets;
 use super::time::Time;
 use skep_raft::membership::plan::{QuorumLost, Settings};
 use skep_raft::membership::reconciler::facts::{Tracker, raft_facts};
@@ -92,6 +93,7 @@ pub struct Operator {
     pub(crate) read_indexer: ReadIndexer,
     pub(crate) reader: Reader,
     pub(crate) time: Time,
+    pub(crate) secrets: Secrets,
 }
 
 impl Operator {

@@ -14,6 +14,7 @@ use super::equal::Equal;
 use super::level;
 use super::pulse::{Pulse, SILENCE_MAX};
 use super::reached::Reached;
+use super::secrets::{Secrets, SecretsStatus};
 use crate::service::ServiceError;
 use crate::service::started::{Readiness, Started};
 use skep_raft::formation::bootstrap::{Wait, only_strangers};
@@ -39,6 +40,9 @@ pub struct ClusterStatus {
     /// In what the state of this node is not that of the others; none where it is, as far as it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub differs: Option<String>,
+    /// What is known of the gateway's sealed secrets; none where there is no cluster key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secrets: Option<SecretsStatus>,
     pub members: Vec<MemberStatus>,
 }
 
@@ -68,6 +72,7 @@ pub(super) struct Status {
     pub resumption: Resumption,
     pub equal: Equal,
     pub started: Started,
+    pub secrets: Secrets,
 }
 
 impl Status {
@@ -113,6 +118,7 @@ impl Status {
             committed: metrics.local_committed.map(|log_id| log_id.index),
             applied: metrics.last_applied.map(|log_id| log_id.index),
             differs: self.equal.differs(),
+            secrets: self.secrets.status(),
             members,
         }
     }

@@ -72,7 +72,7 @@ pub enum Op {
         /// time has gone on, does nothing.
         newest_ms: u64,
     },
-    /// Changes the gateway's document. Level [`Level::GATEWAY`].
+    /// Changes the gateway's document. Level [`Level::GATEWAY`], or what the operation needs.
     Gateway { time_ms: u64, op: GatewayOp },
     /// Changes schedules, or has one fire. Level [`Level::SCHEDULES`].
     Schedules { time_ms: u64, op: ScheduleOp },
@@ -177,7 +177,7 @@ impl Op {
             Op::PutMessage { .. } | Op::WriteText { .. } | Op::Claim { .. } => true,
             // By the level, claims become records, and it can wait.
             Op::Level { .. } => true,
-            Op::Gateway { .. } => true,
+            Op::Gateway { op, .. } => op.takes_room(),
             Op::DropMessages { .. } | Op::RemoveMessage { .. } | Op::MendTime { .. } => false,
             Op::Tasks { op, .. } => op.takes_room(),
             Op::Schedules { op, .. } => op.takes_room(),
@@ -211,7 +211,7 @@ impl Op {
             Op::Level { level } => (*level).max(Level(3)),
             Op::Tasks { .. } => Level::TASKS,
             Op::MendTime { .. } => Level::TIME_MENDS,
-            Op::Gateway { .. } => Level::GATEWAY,
+            Op::Gateway { op, .. } => op.level(),
             Op::Schedules { .. } => Level::SCHEDULES,
         }
     }

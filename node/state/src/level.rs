@@ -16,6 +16,7 @@
 //! | 6 | 0.2.0 | tasks, and requests of peers for them, which are no state; [`Op::MendTime`], by which the replicated clock is set back, and that claims move it on; an operator's request to the leader for it; and that nodes' proofs in gossip are demanded |
 //! | 7 | 0.2.0 | the gateway's document |
 //! | 8 | 0.2.0 | bytes of tasks in files, and many more of them; schedules |
+//! | 9 | 0.2.0 | sealed secrets of issuers in the gateway's document |
 //!
 //! [`Op::Level`]: crate::command::Op::Level
 //! [`Op::MendTime`]: crate::command::Op::MendTime
@@ -30,7 +31,7 @@ impl Level {
     /// That of a cluster which never agreed to a higher one.
     pub const FIRST: Level = Level(2);
     /// The newest that this program reads.
-    pub const NEWEST: Level = Level(8);
+    pub const NEWEST: Level = Level(9);
     /// From which on checkpoints and snapshots have sections.
     pub const SECTIONS: Level = Level(3);
     /// From which on claims are records beside the checkpoint.
@@ -49,6 +50,8 @@ impl Level {
     pub const GATEWAY: Level = Level(7);
     /// From which on there are schedules of tasks.
     pub const SCHEDULES: Level = Level(8);
+    /// From which on secrets in the gateway's document are kept sealed.
+    pub const SEALED: Level = Level(9);
 }
 
 impl Default for Level {

@@ -22,6 +22,7 @@
 //! gateway   9 number:u64 lineage:u128 time_ms:u64 len:u64 source[len] len:u64 document[len]
 //! renewed   10 number:u64 lineage:u128
 //! schedules 11 what:u8 number:u64.. (len:u64 text[len]).., as the kind has them (kinds/schedules/noted.rs)
+//! secrets   12 what:u8 number:u64.. (len:u64 text[len]).., as the kind has them (kinds/gateway/keys.rs)
 //! ```
 //!
 //! Little-endian. An entry without effects leaves the hash as it is. It tells nodes that do the same from those that do
@@ -69,6 +70,8 @@ pub enum Effect<'a> {
     GatewayRenewed { revision: Revision },
     /// Something of the schedules is so from here on: `what` says of what, and how many numbers and texts follow.
     Schedules { what: u8, numbers: &'a [u64], texts: &'a [&'a [u8]] },
+    /// Something of the gateway's sealed secrets is so from here on.
+    GatewaySecrets { what: u8, numbers: &'a [u64], texts: &'a [&'a [u8]] },
 }
 
 /// The hash while entries are applied.
@@ -163,6 +166,7 @@ fn write(entry: &mut SipHasher13, effect: Effect<'_>) {
         Effect::ClaimsEnded { first } => entry.write(&numbered(6, first)),
         Effect::Tasks { what, numbers, texts } => listed(entry, [7, what], numbers, texts),
         Effect::Schedules { what, numbers, texts } => listed(entry, [11, what], numbers, texts),
+        Effect::GatewaySecrets { what, numbers, texts } => listed(entry, [12, what], numbers, texts),
         Effect::TimeMended { upto_seq, before_claim, ceiling } => {
             entry.write(&numbered(8, upto_seq));
             entry.write(&before_claim.to_le_bytes());

@@ -62,6 +62,14 @@ pub enum Form {
 pub(crate) struct Secret([u8; KEY_BYTES]);
 
 impl Secret {
+    pub(crate) fn of(bytes: [u8; KEY_BYTES]) -> Self {
+        Self(bytes)
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8; KEY_BYTES] {
+        &self.0
+    }
+
     /// The secret for one purpose: HKDF-SHA256 with `info` naming the purpose.
     ///
     /// `None` never happens for these sizes; the callers' errors carry it all the same.

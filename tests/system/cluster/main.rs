@@ -49,6 +49,7 @@ mod retention;
 mod rotation;
 mod schedules;
 mod scrub;
+mod sealed;
 mod signals;
 mod strangers;
 mod tasks;

@@ -5,6 +5,14 @@ use skep_state::gateway::{GatewayOp, GatewayOutcome};
 
 use super::*;
 use crate::kinds::gateway::GatewayApi;
+use crate::service::secrets::Stored;
+
+impl Fake {
+    /// The same node with other keys.
+    pub fn with_secrets(self, secrets: Secrets) -> Self {
+        Self { secrets, ..self }
+    }
+}
 
 impl GatewayApi for Fake {
     fn gateway<T>(&self, look: impl FnOnce(&Gateway) -> T) -> T {
@@ -23,10 +31,18 @@ impl GatewayApi for Fake {
         self.state.lock().unwrap().figures.clone()
     }
 
+    fn secrets(&self) -> &Secrets {
+        &self.secrets
+    }
+
+    fn keeps_sealed(&self) -> bool {
+        TaskApi::level(self) >= Level::SEALED
+    }
+
     async fn set_gateway(
         &self,
         expect: Option<Revision>,
-        document: Bytes,
+        stored: Stored,
         source: String,
     ) -> Result<GatewayOutcome, ServiceError> {
         self.pass().await?;
@@ -36,7 +52,11 @@ impl GatewayApi for Fake {
         let rolling = &mut Rolling::default();
         let mends = skep_state::clock::mends::Mends::default();
         let mut at = At { index: 1, clock, mends: &mends, level: Level::GATEWAY, limits, rolling };
-        let op = GatewayOp::Set { nonce: time.0, expect, lineage: 0xab, document, source };
+        let (nonce, lineage, Stored { document, keys }) = (time.0, 0xab, stored);
+        let op = match keys.is_empty() {
+            true => GatewayOp::Set { nonce, expect, lineage, document, source },
+            false => GatewayOp::SetSealed { nonce, expect, lineage, document, source, keys },
+        };
         let OpOutcome::Gateway(outcome) = state.gateway.apply((&op, time), &mut at).unwrap() else {
             panic!("another outcome");
         };

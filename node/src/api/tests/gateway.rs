@@ -1,11 +1,13 @@
 //! The gateway's document on the admin address, and the watch of it on the public one.
 
 mod page;
+mod sealed;
 mod sources;
 
 use super::*;
 use crate::kinds::gateway::GatewayApi as _;
 use crate::service::ServiceError;
+use crate::service::secrets::Stored;
 
 const READER: &str = r#"{"routes":{"read":{"match":{"path":"/read"},"service":"reader"}},"services":{"reader":{"urls":["http://a:1"]}}}"#;
 const JSON: (&str, &str) = ("content-type", "application/json");
@@ -200,7 +202,8 @@ async fn only_operators_read_and_change_the_document_and_no_web_page() {
 #[tokio::test]
 async fn of_a_document_that_cannot_be_read_nothing_is_said_or_made_and_another_takes_its_place() {
     let served = admin().await;
-    served.fake.set_gateway(None, Bytes::from_static(b"\xff{}"), "another version".into()).await.unwrap();
+    let unreadable = Stored { document: Bytes::from_static(b"\xff{}"), keys: vec![] };
+    served.fake.set_gateway(None, unreadable, "another version".into()).await.unwrap();
     served.see("/gateway/services/reader").await.is_problem(ProblemKind::OperationFailed);
     let question = r#"{"url":"http://x/read/1"}"#;
     let explained = served.change(Method::POST, "/gateway/explain", &[], question).await;

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use skep_gateway::Kept;
 use skep_gateway::told::Told;
 use skep_members::in_force::Keys;
 use skep_members::key::KeyRing;
+use skep_members::settings::cluster_key_in;
 use skep_members::tls::nodes_tls;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::time::timeout;
@@ -15,6 +17,7 @@ use super::*;
 use crate::http::{TlsDoor, serve_behind};
 use crate::kinds::gateway::{GatewayApi as _, WATCHES_MAX};
 use crate::service::ServiceError;
+use crate::service::secrets::{Secrets, Stored};
 
 /// Longer than anything takes that a test waits for.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -26,9 +29,13 @@ struct Door {
 }
 
 async fn door() -> Door {
+    door_of(Fake::default()).await
+}
+
+async fn door_of(fake: Fake) -> Door {
     let keys = KeyRing::parse(&KeyRing::generate_line()).unwrap();
     let edge = KeyRing::parse(&keys.edge_lines().remove(0)).unwrap();
-    let (fake, metrics) = (Fake::default(), Metrics::new());
+    let metrics = Metrics::new();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stage, stages) = watch::channel(Stage::Serving);
@@ -63,9 +70,13 @@ impl Door {
     }
 
     async fn set(&self, document: &str) {
+        self.store(Stored { document: Bytes::copy_from_slice(document.as_bytes()), keys: vec![] }).await;
+    }
+
+    async fn store(&self, stored: Stored) {
         let fake = &self.served.fake;
         let expect = *fake.newest_gateway().borrow();
-        fake.set_gateway(expect, Bytes::copy_from_slice(document.as_bytes()), "test".into()).await.unwrap();
+        fake.set_gateway(expect, stored, "test".into()).await.unwrap();
     }
 }
 
@@ -115,6 +126,31 @@ async fn a_balancer_is_told_the_state_at_once_and_after_each_change() {
     assert_eq!(other.state().await, (2, Some(large)), "who comes later is told as well");
     let line = listening.line().await;
     assert_eq!(Told::decode(&line).unwrap(), Told::Beat { revision: 2 });
+}
+
+#[tokio::test]
+async fn a_balancer_is_told_secrets_open_and_the_same_revision_again_once_another_opens() {
+    let [old, new] = [KeyRing::generate_line(), KeyRing::generate_line()];
+    let of_old = Secrets::new(Some(Keys::of_node(KeyRing::parse(&old).unwrap().into()).unwrap()));
+    let secret = "a hidden secret of thirty-two bytes";
+    let given =
+        format!(r#"{{"issuers":{{"i":{{"aud":"any","iss":"i","keys":[{{"secret":"{secret}"}}]}}}}}}"#);
+    let stored = of_old.keep(&Kept::read(&given).unwrap(), &[], true).unwrap();
+    // A node that has the other key alone.
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("cluster.key");
+    std::fs::write(&file, &new).unwrap();
+    let keys = Keys::of_node(cluster_key_in(&file, "FILE").unwrap()).unwrap();
+    let door = door_of(Fake::default().with_secrets(Secrets::new(Some(keys.clone())))).await;
+    door.store(stored).await;
+    let (_, mut listening) = door.ask().await;
+    let (revision, document) = listening.state().await;
+    let absent = document.unwrap();
+    assert!(revision == 1 && !absent.contains("hidden") && !absent.contains("sealed"), "{absent}");
+    assert!(Kept::read(&absent).is_ok(), "a balancer obeys it");
+    std::fs::write(&file, format!("{new}\n{old}")).unwrap();
+    keys.read_again().await;
+    assert_eq!(listening.state().await, (1, Some(given)));
 }
 
 fn no_leader() -> ServiceError {

@@ -27,13 +27,14 @@ use super::described::{self, Described};
 use super::followed::{self, PREFERENCE_APPLIED};
 use super::refused::Unchanged;
 use super::seen::{self, Documented};
-use super::{Changed, GatewayApi, Newest, Page, etag, etag_value, kept, rfc3339, unreadable};
+use super::{Changed, GatewayApi, Newest, Page, etag, etag_value, kept, rfc3339, stored, unreadable};
 use crate::http::account::Account;
 use crate::http::body;
 use crate::http::conditions::{self, Condition};
 use crate::http::headers::{JSON, insert};
 use crate::http::problem::{Problem, ProblemKind};
 use crate::http::query::Pairs;
+use crate::service::secrets::Stored;
 use crate::service::time::own_clock_ms;
 
 /// What the bodies of all such requests take together.
@@ -83,7 +84,7 @@ async fn whole<A: GatewayApi>(State(shared): Shared<A>, headers: HeaderMap) -> R
         return (shared.page)(&headers);
     }
     shared.may_change(&headers)?;
-    let Newest { revision, document } = shared.newest().await?;
+    let Newest { revision, stored: Stored { document, .. } } = shared.newest().await?;
     // Unless it has secrets, it is shown as it is kept, which may be by a later version. What cannot be read may have some.
     let show = move || match kept(&document)? {
         kept if kept.has_secrets() => kept.shown().json().map(Bytes::from),
@@ -132,7 +133,7 @@ async fn object<A: GatewayApi>(
 ) -> Result<Response, Unchanged> {
     shared.may_change(&headers)?;
     is_kind(&kind)?;
-    let Newest { revision, document } = shared.newest().await?;
+    let Newest { revision, stored: Stored { document, .. } } = shared.newest().await?;
     let absent = format!("the document has no {kind}/{name}");
     let find = move || kept(&document).map(|kept| kept.shown().object(&kind, &name));
     let found = shared.changes.read(find).await?.ok_or_else(unreadable)?;
@@ -176,7 +177,7 @@ async fn part<A: GatewayApi>(
     headers: HeaderMap,
 ) -> Result<Response, Unchanged> {
     shared.may_change(&headers)?;
-    let Newest { revision, document } = shared.newest().await?;
+    let Newest { revision, stored: Stored { document, .. } } = shared.newest().await?;
     let absent = format!("the document has nothing of the source {source:?}");
     let find = move || kept(&document).map(|kept| kept.shown().part(&source).and_then(|it| it.json()));
     let found = shared.changes.read(find).await?.ok_or_else(unreadable)?;
@@ -247,7 +248,7 @@ async fn rollback<A: GatewayApi>(State(shared): Shared<A>, request: Request) -> 
 async fn explain<A: GatewayApi>(State(shared): Shared<A>, request: Request) -> Result<Response, Unchanged> {
     shared.operators.check(request.headers())?;
     let question: Question = shared.question(request).await?;
-    let Newest { document, .. } = shared.newest().await?;
+    let document = shared.changes.told(&shared.newest().await?).await?;
     let find = move || {
         let table = kept(&document).ok_or_else(unreadable)?.table()?;
         Ok::<_, Unchanged>(question.explain(&table, own_clock_ms() / 1000))
@@ -272,12 +273,15 @@ impl<A: GatewayApi> Administered<A> {
     async fn documented(&self) -> Result<Option<Documented>, Problem> {
         let newest = self.changes.api.gateway(|gateway| {
             let (revision, told) = gateway.newest()?;
-            Some((revision, told.time.0, told.source.clone(), told.document.clone()))
+            let newest = Newest { revision, stored: stored(gateway, told) };
+            Some((newest, told.time.0, told.source.clone()))
         });
-        let Some((revision, time_ms, source, document)) = newest else { return Ok(None) };
+        let Some((newest, time_ms, source)) = newest else { return Ok(None) };
+        let revision = newest.revision;
         let described = match self.described.known(revision) {
             Some(described) => described,
             None => {
+                let document = self.changes.told(&newest).await?;
                 let read = move || Described::read(std::str::from_utf8(&document).ok()?).map(Arc::new);
                 let described = self.changes.read(read).await?.ok_or_else(unreadable)?;
                 self.described.keep(revision, described.clone());

@@ -7,20 +7,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::HeaderMap;
 use http::header::{IF_MATCH, IF_NONE_MATCH};
 use skep_base::random::drawn;
-use skep_gateway::Kept;
 use skep_gateway::kept::Difference;
+use skep_gateway::{Kept, Refused};
 use skep_state::gateway::{GatewayOutcome, Revision};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use super::refused::Unchanged;
-use super::{GatewayApi, Newest, etag, kept, newest, unreadable};
+use super::{GatewayApi, Newest, etag, newest, stored, unreadable};
 use crate::http::account::Charge;
 use crate::http::conditions;
 use crate::http::problem::{Problem, ProblemKind};
+use crate::service::secrets::{Opened, Secrets, Stored, Unkept};
 
 /// Documents that are looked at at a time for who changes them, and as many for who reads.
 const LOOKS_MAX: usize = 2;
@@ -139,20 +141,23 @@ impl<A: GatewayApi> Changes<A> {
                 Wanted::Back(number) => Some(self.past(*number)?),
                 _ => None,
             };
-            let wanted = wanted.clone();
-            let looking = move || document(&wanted, before.as_ref(), past);
-            let Looked { document, difference, is_same } = look(&self.changes, deadline, looking).await??;
-            if is_only_tried || is_same {
+            let (wanted, secrets, sealed) =
+                (wanted.clone(), self.api.secrets().clone(), self.api.keeps_sealed());
+            let looking = move || document(&wanted, before.as_ref(), past.as_ref(), &secrets, sealed);
+            let Looked { stored, difference } = look(&self.changes, deadline, looking).await??;
+            let Some(stored) = stored.filter(|_| !is_only_tried) else {
                 return Ok(Made { before: revision, now: revision, difference });
-            }
-            match self.api.set_gateway(revision, document.into(), source.to_owned()).await? {
+            };
+            match self.api.set_gateway(revision, stored, source.to_owned()).await? {
                 GatewayOutcome::Set { revision: now } => {
                     tracing::info!(revision = now.number, source, "the gateway's document was changed");
                     return Ok(Made { before: revision, now: Some(now), difference });
                 }
                 GatewayOutcome::Other { newest } if of != Of::Newest => return Err(other(newest)),
                 GatewayOutcome::Other { .. } => {}
-                GatewayOutcome::TooLarge | GatewayOutcome::NoDocument => return Err(too_large()),
+                GatewayOutcome::TooLarge | GatewayOutcome::NoDocument | GatewayOutcome::Sealed { .. } => {
+                    return Err(too_large());
+                }
             }
         }
         let detail = format!("others were quicker {TRIES_MAX} times; nothing was changed");
@@ -160,17 +165,21 @@ impl<A: GatewayApi> Changes<A> {
     }
 
     /// The document of a revision that is kept.
-    fn past(&self, number: u64) -> Result<String, Unchanged> {
+    fn past(&self, number: u64) -> Result<Stored, Unchanged> {
         let found = self.api.gateway(|gateway| {
-            gateway.history().find(|told| told.number == number).map(|told| told.document.clone())
+            gateway.history().find(|told| told.number == number).map(|told| stored(gateway, told))
         });
-        let found = found.ok_or_else(|| {
-            Unchanged::new(
-                ProblemKind::NoGateway,
-                format!("revision {number} is not among those that are kept"),
-            )
-        })?;
-        Ok(String::from_utf8_lossy(&found).into_owned())
+        found.ok_or_else(|| {
+            let detail = format!("revision {number} is not among those that are kept");
+            Unchanged::new(ProblemKind::NoGateway, detail)
+        })
+    }
+
+    /// What balancers are told of the newest document.
+    pub(super) async fn told(&self, newest: &Newest) -> Result<Bytes, Problem> {
+        let told = self.api.secrets().told(newest.revision, &newest.stored).await;
+        let told = told.ok_or_else(|| Problem::new(ProblemKind::Internal, "the node is stopping"))?;
+        Ok(told.document.clone())
     }
 }
 
@@ -191,29 +200,37 @@ async fn look<T: Send + 'static>(
     looking.await.map_err(|error| Problem::new(ProblemKind::Internal, error.to_string()))
 }
 
-/// The document that is wanted, in its form.
+/// The document that is wanted, as it is kept.
 struct Looked {
-    document: String,
+    /// None where it says what is there already.
+    stored: Option<Stored>,
     /// What is another in it.
     difference: Difference,
-    /// Nothing is.
-    is_same: bool,
 }
 
 /// What is wanted comes to this. Takes the processor for long.
-fn document(wanted: &Wanted, before: Option<&Newest>, past: Option<String>) -> Result<Looked, Unchanged> {
-    let is_there = before.is_some();
+fn document(
+    wanted: &Wanted,
+    newest: Option<&Newest>,
+    past: Option<&Stored>,
+    secrets: &Secrets,
+    sealed: bool,
+) -> Result<Looked, Unchanged> {
     // It was one to the version that set it. Where it is none to this one, nothing is made of it.
-    let before = match before {
+    let before = match newest {
         None => Some(Kept::default()),
-        Some(newest) => kept(&newest.document),
+        Some(newest) => secrets.open(&newest.stored),
     };
     let document = match (wanted, past) {
         (Wanted::Whole(text), _) => {
             let none = Kept::default();
             Kept::read_after(text.as_str(), before.as_ref().unwrap_or(&none), &drawn::<16>)?
         }
-        (_, Some(past)) => Kept::read(&past)?,
+        (_, Some(past)) => match secrets.open(past) {
+            Some(opened) => opened.judged_again()?,
+            // Why it is none.
+            None => Kept::read(&String::from_utf8_lossy(&past.document))?,
+        },
         (Wanted::Object { kind, name, object, takes }, None) => {
             let before = before.as_ref().ok_or_else(unreadable)?;
             before.with(kind, name, object.as_str(), *takes, &drawn::<16>)?
@@ -234,11 +251,21 @@ fn document(wanted: &Wanted, before: Option<&Newest>, past: Option<String>) -> R
             return Err(Unchanged::new(ProblemKind::NoGateway, format!("there is no revision {number}")));
         }
     };
-    let json = document.json().ok_or_else(too_large)?;
-    let is_readable = before.is_some();
-    let difference = document.since(&before.unwrap_or_default());
-    let is_same = is_there && is_readable && difference.is_none();
-    Ok(Looked { document: json, difference, is_same })
+    let nothing = Kept::default();
+    let difference = document.since(before.as_ref().unwrap_or(&nothing));
+    if newest.is_some() && before.is_some() && difference.is_none() {
+        return Ok(Looked { stored: None, difference });
+    }
+    let past = past.map(|of| Opened { kept: &document, keys: &of.keys });
+    let before = newest.zip(before.as_ref());
+    let before = before.map(|(of, kept)| Opened { kept, keys: &of.stored.keys });
+    let of: Vec<Opened<'_>> = past.into_iter().chain(before).collect();
+    match secrets.keep(&document, &of, sealed) {
+        Ok(stored) => Ok(Looked { stored: Some(stored), difference }),
+        Err(Unkept::TooLarge) => Err(too_large()),
+        Err(absent @ Unkept::Absent) => Err(Refused::whole(absent.to_string()).into()),
+        Err(error @ Unkept::Unsealed) => Err(Unchanged::new(ProblemKind::Internal, error.to_string())),
+    }
 }
 
 fn too_large() -> Unchanged {

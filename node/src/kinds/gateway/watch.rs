@@ -6,6 +6,9 @@
 //! off or removed, or whose cluster lost its quorum) takes no listener, gives no sign of life, and soon sends those it
 //! has elsewhere: what it does not have is never taken for nothing at all.
 //!
+//! Secrets that are sealed in the state are told open: who listens has to look at tokens by them. Where the cluster's keys
+//! change, so that another secret opens or opens no more, the same revision is told again.
+//!
 //! A listener has no queue: what it is told next is whatever is the newest once it has taken what was told before, and
 //! for that it has a time. Tasks: one for each listener, which ends with its connection, with the listener's drain, or
 //! for one of these reasons; and one that asks, which ends with the last of them.
@@ -136,6 +139,7 @@ async fn listen<A: GatewayApi>(
     let listener = Listener {
         api: watches.api.clone(),
         changes: watches.api.newest_gateway(),
+        rekeyed: watches.api.secrets().rekeyed(),
         last: confirmed.last.clone(),
         _confirmed: confirmed,
         _slot: slot,
@@ -158,6 +162,7 @@ async fn listen<A: GatewayApi>(
 struct Listener<A> {
     api: Arc<A>,
     changes: watch::Receiver<Option<Revision>>,
+    rekeyed: watch::Receiver<()>,
     last: watch::Receiver<Option<Instant>>,
     _confirmed: Arc<Confirmed>,
     _slot: OwnedSemaphorePermit,
@@ -182,11 +187,17 @@ impl<A: GatewayApi> Listener<A> {
         loop {
             self.changes.borrow_and_update();
             let confirmed = (*self.last.borrow_and_update())?;
-            let newest = newest(&*self.api);
-            let revision = newest.as_ref().map(|newest| newest.revision);
-            if told != Some(revision) {
-                give(pieces, &state(newest), Instant::now() + LINE_TIMEOUT).await?;
-                told = Some(revision);
+            self.rekeyed.borrow_and_update();
+            let (revision, document, digest) = match newest(&*self.api) {
+                None => (None, None, 0),
+                Some(Newest { revision, stored }) => {
+                    let told = self.api.secrets().told(revision, &stored).await?;
+                    (Some(revision), Some(told.document.clone()), told.digest)
+                }
+            };
+            if told != Some((revision, digest)) {
+                give(pieces, &state(revision.zip(document)), Instant::now() + LINE_TIMEOUT).await?;
+                told = Some((revision, digest));
                 beat_at = Instant::now() + BEAT_INTERVAL;
                 continue;
             }
@@ -194,6 +205,7 @@ impl<A: GatewayApi> Listener<A> {
             tokio::select! {
                 biased;
                 changed = self.changes.changed() => changed.ok()?,
+                changed = self.rekeyed.changed() => changed.ok()?,
                 () = sleep_until(beat_at), if is_fresh => {
                     let revision = revision.map_or(0, |revision| revision.number);
                     let beat: Bytes = Told::Beat { revision }.encode().into();
@@ -219,14 +231,15 @@ async fn give(pieces: &mpsc::Sender<Bytes>, line: &[Bytes], deadline: Instant) -
     timeout_at(deadline, giving).await.ok()?
 }
 
-/// The line of a state, in parts: the document is the state's own bytes, of which a slow listener has no copy.
-fn state(newest: Option<Newest>) -> [Bytes; 3] {
+/// The line of a state, in parts: the document is the state's own bytes, or what all listeners share of an opened one, and
+/// a slow listener has no copy.
+fn state(newest: Option<(Revision, Bytes)>) -> [Bytes; 3] {
     match newest {
         None => {
             let line = Told::State { lineage: 0, revision: 0, document: None }.encode();
             [line.into(), Bytes::new(), Bytes::new()]
         }
-        Some(Newest { revision: Revision { lineage, number }, document }) => {
+        Some((Revision { lineage, number }, document)) => {
             let head = format!("{{\"lineage\":\"{lineage:032x}\",\"revision\":{number},\"document\":");
             [head.into(), of_one_line(document), Bytes::from_static(b"}\n")]
         }
@@ -250,7 +263,7 @@ mod tests {
     fn a_line_in_parts_is_the_line() {
         for document in ["{\"routes\":{}}", "{\r\n\"routes\":\n{}}"] {
             let revision = Revision { lineage: 0xab, number: 7 };
-            let parts = state(Some(Newest { revision, document: document.into() })).concat();
+            let parts = state(Some((revision, document.into()))).concat();
             assert_eq!(parts, Told::State { lineage: 0xab, revision: 7, document: Some(document) }.encode());
         }
         assert!(matches!(

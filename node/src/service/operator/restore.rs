@@ -4,7 +4,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use skep_gateway::{Fault, Kept};
 use skep_state::command::{COMMAND_BYTES_TARGET, COMMAND_OPS_MAX, Op, OpOutcome};
-use skep_state::gateway::GatewayOutcome;
+use skep_state::gateway::{GatewayOp, GatewayOutcome};
 use skep_state::kinds::KindsRecord;
 use skep_state::kinds::gateway::GatewayRecord;
 use skep_state::kinds::tasks::TasksRecord;
@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::super::gateway::new_lineage;
+use super::super::secrets::Stored;
 use super::{OPERATION_TIMEOUT, Operator, OperatorError};
 
 /// Commands of a restore that are read and not yet proposed.
@@ -63,10 +64,16 @@ impl Operator {
             ));
         }
         // Balancers obey it at once.
-        if let Some(newest) = snapshot.header().kinds.gateway.newest() {
-            let document = newest.document.clone();
-            let judged = tokio::task::spawn_blocking(move || judge(&document)).await;
-            judged.map_err(|error| failed(&error))?.map_err(OperatorError::Refused)?;
+        let mut gateway = None;
+        if let Some(past) = newest_gateway(&snapshot.header().kinds.gateway) {
+            let (secrets, sealed) = (self.secrets.clone(), self.reader.level() >= Level::SEALED);
+            let judged = tokio::task::spawn_blocking(move || {
+                let told = secrets.told_of(&past).ok_or("the system gives no random numbers")?;
+                judge(&told)?;
+                secrets.keep_anew(past, sealed).map_err(|why| format!("the gateway's document: {why}"))
+            });
+            let judged = judged.await.map_err(|error| failed(&error))?;
+            gateway = Some(judged.map_err(OperatorError::Refused)?);
         }
         if has_tasks {
             // First, as the cluster is open meanwhile: what clients put and workers claim has other numbers and
@@ -77,7 +84,11 @@ impl Operator {
         }
         // Through the log like any write: each node gets the same in the same order.
         let (batches, mut read) = mpsc::channel(RESTORE_BATCHES_MAX);
-        let reading = tokio::task::spawn_blocking(move || read_again(&snapshot, &batches));
+        let reading = tokio::task::spawn_blocking(move || {
+            // The cluster that the snapshot is of may go on with numbers and data keys of its own.
+            let lineage = new_lineage();
+            read_again(&snapshot, &batches, |op| of_another_past(op, lineage, gateway.as_ref()))
+        });
         let mut messages = 0;
         while let Some(ops) = read.recv().await {
             let restored = self.proposer.restore(ops, Instant::now() + OPERATION_TIMEOUT).await;
@@ -97,6 +108,7 @@ fn may_hold(level: Level, kinds: &KindsRecord) -> Result<(), String> {
         (kinds.tasks != TasksRecord::default(), "tasks", Level::TASKS),
         (has_files, "tasks whose bytes are in files", Level::TASK_FILES),
         (kinds.gateway != GatewayRecord::default(), "a gateway's document", Level::GATEWAY),
+        (kinds.gateway.is_sealed(), "sealed secrets of a gateway's document", Level::SEALED),
     ] {
         if has_it && level < since {
             return Err(format!(
@@ -105,6 +117,27 @@ fn may_hold(level: Level, kinds: &KindsRecord) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// The newest document of a snapshot's gateway.
+fn newest_gateway(gateway: &GatewayRecord) -> Option<Stored> {
+    let newest = gateway.newest()?;
+    let keys = gateway.keys_of(newest).cloned().collect();
+    Some(Stored { document: newest.document.clone(), keys })
+}
+
+/// What makes the document anew: of another lineage, and as it is kept here.
+fn of_another_past(op: GatewayOp, lineage: u128, newest: Option<&Stored>) -> GatewayOp {
+    match (op, newest.cloned()) {
+        (
+            GatewayOp::Add { source, .. } | GatewayOp::AddSealed { source, .. },
+            Some(Stored { document, keys }),
+        ) => match keys.is_empty() {
+            true => GatewayOp::Add { lineage, document, source },
+            false => GatewayOp::AddSealed { lineage, document, source, keys },
+        },
+        (op, _) => op.of_lineage(lineage),
+    }
 }
 
 /// Whether a balancer could obey this document, or why not. Takes the processor for long.
@@ -157,13 +190,15 @@ fn made_again(outcomes: &[OpOutcome]) -> Result<u64, OperatorError> {
 }
 
 /// Reads the operations that make a snapshot's contents anew, in commands. Blocks.
-fn read_again(snapshot: &SnapshotData, batches: &mpsc::Sender<Vec<Op>>) -> Result<(), StoreError> {
+fn read_again(
+    snapshot: &SnapshotData,
+    batches: &mpsc::Sender<Vec<Op>>,
+    of_gateway: impl Fn(GatewayOp) -> GatewayOp,
+) -> Result<(), StoreError> {
     let (mut ops, mut bytes) = (Vec::new(), 0);
-    // The cluster that the snapshot is of may go on with numbers of its own.
-    let lineage = new_lineage();
     for op in snapshot.contents()?.again() {
         let op = match op? {
-            Op::Gateway { time_ms, op } => Op::Gateway { time_ms, op: op.of_lineage(lineage) },
+            Op::Gateway { time_ms, op } => Op::Gateway { time_ms, op: of_gateway(op) },
             op => op,
         };
         bytes += op.size_estimate();

@@ -1,7 +1,9 @@
 //! The gateway: the document that balancers obey, compared and set; and the last ones before it.
 //!
-//! What a document says, nobody looks at here: see [`crate::gateway`].
+//! What a document says, nobody looks at here: see [`crate::gateway`]. Where its secrets are sealed, the data keys that it
+//! names are there for as long as it is (`keys`).
 
+mod keys;
 mod record;
 
 use bytes::Bytes;
@@ -10,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Stamp;
 use crate::clock::mends::Mends;
 use crate::command::{Op as Proposed, OpOutcome};
-use crate::gateway::{GatewayOp, GatewayOutcome, Revision, SOURCE_BYTES_MAX};
+use crate::gateway::{DataKey, GatewayOp, GatewayOutcome, Revision, SOURCE_BYTES_MAX};
 use crate::kind::{At, Invalid, Kind, Stopped};
 use crate::level::Limits;
 use crate::rolling::Effect;
@@ -27,6 +29,17 @@ pub struct Told {
     /// Who or what set it, as they said.
     pub source: String,
     pub document: Bytes,
+    /// The data keys under which its secrets are sealed, where they are.
+    pub keys: Vec<u128>,
+}
+
+/// A document that is to be the newest.
+struct New<'a> {
+    lineage: u128,
+    document: &'a Bytes,
+    source: &'a str,
+    keys: &'a [DataKey],
+    time: Stamp,
 }
 
 /// The newest document, and those before it that are kept.
@@ -44,17 +57,23 @@ impl Kind for Gateway {
     fn apply(&mut self, (op, time): Self::Op<'_>, at: &mut At<'_>) -> Result<OpOutcome, Stopped> {
         let outcome = match op {
             GatewayOp::Set { nonce, expect, lineage, document, source } => {
-                self.set(*nonce, *expect, (*lineage, document, source), time, at)
+                let new = New { lineage: *lineage, document, source, keys: &[], time };
+                self.set(*nonce, *expect, new, at)
             }
-            GatewayOp::Add { lineage, document, source } => match self.newest().map(|(revision, _)| revision)
-            {
-                None => self.add(*lineage, document, source, time, at),
-                // The same, carried again: who adds one draws a lineage for it.
-                Some(there) if there.lineage == *lineage => {
-                    GatewayOutcome::Set { revision: Revision { number: 1, ..there } }
-                }
-                newest => GatewayOutcome::Other { newest },
-            },
+            GatewayOp::SetSealed { nonce, expect, lineage, document, source, keys } => {
+                let new = New { lineage: *lineage, document, source, keys, time };
+                self.set(*nonce, *expect, new, at)
+            }
+            GatewayOp::Add { lineage, document, source } => {
+                self.add_first(New { lineage: *lineage, document, source, keys: &[], time }, at)
+            }
+            GatewayOp::AddSealed { lineage, document, source, keys } => {
+                self.add_first(New { lineage: *lineage, document, source, keys, time }, at)
+            }
+            GatewayOp::Seal { lineage, number, from, document, keys } => {
+                self.seal(Revision { lineage: *lineage, number: *number }, from, (document, keys), at)
+            }
+            GatewayOp::Wrap { keys } => self.wrap(keys, at),
             GatewayOp::Renew { lineage } => self.renew(*lineage, at),
         };
         Ok(OpOutcome::Gateway(outcome))
@@ -65,7 +84,11 @@ impl Kind for Gateway {
         let lineage = self.held.lineage;
         self.held.told.back().into_iter().map(move |told| {
             let (document, source) = (told.document.clone(), told.source.clone());
-            let op = GatewayOp::Add { lineage, document, source };
+            let keys: Vec<DataKey> = self.keys_of(told).cloned().collect();
+            let op = match keys.is_empty() {
+                true => GatewayOp::Add { lineage, document, source },
+                false => GatewayOp::AddSealed { lineage, document, source, keys },
+            };
             Ok(Proposed::Gateway { time_ms: told.time.0, op })
         })
     }
@@ -100,14 +123,7 @@ impl Gateway {
         self.held.told.iter_mut().for_each(|told| told.time = told.time.min(ceiling));
     }
 
-    fn set(
-        &mut self,
-        nonce: u64,
-        expect: Option<Revision>,
-        (lineage, document, source): (u128, &Bytes, &str),
-        time: Stamp,
-        at: &mut At<'_>,
-    ) -> GatewayOutcome {
+    fn set(&mut self, nonce: u64, expect: Option<Revision>, new: New<'_>, at: &mut At<'_>) -> GatewayOutcome {
         if let Some((_, number)) = self.held.recent.iter().find(|(known, _)| *known == nonce) {
             return GatewayOutcome::Set {
                 revision: Revision { lineage: self.held.lineage, number: *number },
@@ -117,7 +133,7 @@ impl Gateway {
         if newest != expect {
             return GatewayOutcome::Other { newest };
         }
-        let outcome = self.add(lineage, document, source, time, at);
+        let outcome = self.add(new, at);
         if let GatewayOutcome::Set { revision } = outcome {
             self.held.recent.push_back((nonce, revision.number));
             if self.held.recent.len() > REMEMBERED_MAX {
@@ -127,15 +143,21 @@ impl Gateway {
         outcome
     }
 
-    fn add(
-        &mut self,
-        lineage: u128,
-        document: &Bytes,
-        source: &str,
-        time: Stamp,
-        at: &mut At<'_>,
-    ) -> GatewayOutcome {
-        if document.len() > at.limits.gateway_document_bytes_max || source.len() > SOURCE_BYTES_MAX {
+    fn add_first(&mut self, new: New<'_>, at: &mut At<'_>) -> GatewayOutcome {
+        match self.newest().map(|(revision, _)| revision) {
+            None => self.add(new, at),
+            // The same, carried again: who adds one draws a lineage for it.
+            Some(there) if there.lineage == new.lineage => {
+                GatewayOutcome::Set { revision: Revision { number: 1, ..there } }
+            }
+            newest => GatewayOutcome::Other { newest },
+        }
+    }
+
+    fn add(&mut self, new: New<'_>, at: &mut At<'_>) -> GatewayOutcome {
+        let New { lineage, document, source, keys, time } = new;
+        let is_large = document.len() > at.limits.gateway_document_bytes_max;
+        if is_large || source.len() > SOURCE_BYTES_MAX || !keys::fit(keys) {
             return GatewayOutcome::TooLarge;
         }
         let number = self.revision() + 1;
@@ -148,7 +170,8 @@ impl Gateway {
         at.rolling.note(Effect::Gateway { revision, time, source, document });
         // A copy: the document must not keep a whole log entry's memory alive.
         let document = Bytes::copy_from_slice(document);
-        self.held.told.push_back(Told { number, time, source: source.to_owned(), document });
+        let keys = self.name(number, keys, at);
+        self.held.told.push_back(Told { number, time, source: source.to_owned(), document, keys });
         self.forget(at.limits);
         GatewayOutcome::Set { revision }
     }
@@ -158,6 +181,7 @@ impl Gateway {
         while self.held.is_beyond(limits) {
             self.held.told.pop_front();
         }
+        self.forget_keys();
     }
 
     fn renew(&mut self, lineage: u128, at: &mut At<'_>) -> GatewayOutcome {

@@ -5,7 +5,8 @@
 //! ```
 //!
 //! Little-endian. The head, in the codec's encoding, has the lineage, of each document its number, its time, where it
-//! comes from and its length, and the requests that are remembered.
+//! comes from and its length, and the requests that are remembered. In format 2, which is written where secrets are
+//! sealed, each document has the data keys that it names as well, and these keys follow.
 
 use std::collections::VecDeque;
 
@@ -13,9 +14,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use skep_base::codec::{self, CodecError};
 
-use super::{REMEMBERED_MAX, Told};
+use super::{REMEMBERED_MAX, Told, keys};
 use crate::clock::Stamp;
-use crate::gateway::SOURCE_BYTES_MAX;
+use crate::gateway::{DataKey, NAMED_MAX, SOURCE_BYTES_MAX};
 use crate::kind::{Invalid, KindId, Record};
 use crate::level::Limits;
 
@@ -30,6 +31,8 @@ pub struct GatewayRecord {
     pub(super) told: VecDeque<Told>,
     /// The latest requests, the oldest first: their nonces, and the numbers that they made.
     pub(super) recent: VecDeque<(u64, u64)>,
+    /// The data keys that documents name, each once.
+    pub(super) keys: Vec<DataKey>,
 }
 
 /// All but the documents themselves.
@@ -40,10 +43,47 @@ struct Head {
     recent: VecDeque<(u64, u64)>,
 }
 
+/// What format 2 has behind it: of each document the key that it names, and the keys.
+#[derive(Default, Serialize, Deserialize)]
+struct Sealed {
+    named: Vec<Vec<u128>>,
+    keys: Vec<DataKey>,
+}
+
+/// From this format on there are data keys.
+const SEALED: u16 = 2;
+
 impl GatewayRecord {
     /// The newest document.
     pub fn newest(&self) -> Option<&Told> {
         self.told.back()
+    }
+
+    /// The data keys that a document names.
+    pub fn keys_of(&self, told: &Told) -> impl Iterator<Item = &DataKey> {
+        told.keys.iter().filter_map(|id| self.keys.iter().find(|key| key.id == *id))
+    }
+
+    /// Whether secrets of a document are sealed.
+    pub fn is_sealed(&self) -> bool {
+        !self.keys.is_empty()
+    }
+
+    /// Whether each key is named, and each document has those that it names, each once.
+    fn check_keys(&self) -> Result<(), Invalid> {
+        let is_there = |id: u128| self.keys.iter().filter(|key| key.id == id).count() == 1;
+        let is_named = |key: &DataKey| self.told.iter().any(|told| told.keys.contains(&key.id));
+        let has_its_own = |told: &Told| {
+            let is_once = |id: &u128| told.keys.iter().filter(|other| *other == id).count() == 1;
+            told.keys.len() <= NAMED_MAX && told.keys.iter().all(|id| is_there(*id) && is_once(id))
+        };
+        // So there are no more of them than documents can name.
+        let most = self.told.len() * NAMED_MAX;
+        let all = self.keys.len() <= most && self.keys.iter().all(|key| is_named(key) && keys::fits(key));
+        match all && self.keys.iter().all(|key| is_there(key.id)) && self.told.iter().all(has_its_own) {
+            true => Ok(()),
+            false => Err(Invalid(format!("{} data keys of the gateway", self.keys.len()))),
+        }
     }
 
     /// Whether more documents before the newest are kept than may be.
@@ -57,13 +97,18 @@ impl GatewayRecord {
 impl Record for GatewayRecord {
     const ID: KindId = KindId(8);
     const NAME: &'static str = "gateway";
-    const FORMATS: (u16, u16) = (1, 1);
+    const FORMATS: (u16, u16) = (1, SEALED);
+
+    fn format(&self) -> u16 {
+        if self.is_sealed() { SEALED } else { 1 }
+    }
 
     fn check(&self) -> Result<(), Invalid> {
         let invalid = |what: String| Err(Invalid(what));
         if self.is_beyond(&Limits::WIDEST) {
             return invalid(format!("{} documents of the gateway", self.told.len()));
         }
+        self.check_keys()?;
         let mut last = 0;
         for Told { number, source, document, .. } in &self.told {
             if *number <= last {
@@ -85,7 +130,7 @@ impl Record for GatewayRecord {
         }
     }
 
-    fn encode_piece(&self, _format: u16, number: usize, bytes: &mut Vec<u8>) -> Result<bool, CodecError> {
+    fn encode_piece(&self, format: u16, number: usize, bytes: &mut Vec<u8>) -> Result<bool, CodecError> {
         if let Some(number) = number.checked_sub(1) {
             let told = self.told.get(number);
             told.iter().for_each(|it| bytes.extend_from_slice(&it.document));
@@ -97,25 +142,37 @@ impl Record for GatewayRecord {
         let at = bytes.len();
         bytes.extend_from_slice(&[0; LEN_BYTES]);
         codec::encode_into(&head, bytes)?;
+        if format >= SEALED {
+            let named = self.told.iter().map(|it| it.keys.clone()).collect();
+            codec::encode_into(&Sealed { named, keys: self.keys.clone() }, bytes)?;
+        }
         let len = (bytes.len() - at - LEN_BYTES) as u32;
         bytes[at..at + LEN_BYTES].copy_from_slice(&len.to_le_bytes());
         Ok(true)
     }
 
-    fn decode(_format: u16, bytes: &[u8]) -> Result<Self, Invalid> {
+    fn decode(format: u16, bytes: &[u8]) -> Result<Self, Invalid> {
         let ends = || Invalid("the gateway's documents end before they are whole".into());
         let (len, rest) = bytes.split_first_chunk::<LEN_BYTES>().ok_or_else(ends)?;
         let (head, mut rest) = rest.split_at_checked(u32::from_le_bytes(*len) as usize).ok_or_else(ends)?;
-        let head: Head = codec::decode(head)?;
+        let (head, sealed): (Head, Sealed) = match format < SEALED {
+            true => (codec::decode(head)?, Sealed::default()),
+            false => codec::decode(head)?,
+        };
+        let mut named = sealed.named.into_iter();
         let mut told = VecDeque::new();
         for (number, time, source, len) in head.told {
+            let keys = named.next().unwrap_or_default();
             let len = usize::try_from(len).map_err(|_| ends())?;
             let (document, behind) = rest.split_at_checked(len).ok_or_else(ends)?;
-            told.push_back(Told { number, time, source, document: Bytes::copy_from_slice(document) });
+            told.push_back(Told { number, time, source, document: Bytes::copy_from_slice(document), keys });
             rest = behind;
         }
         match rest.is_empty() {
-            true => Ok(Self { lineage: head.lineage, told, recent: head.recent }),
+            true if named.next().is_some() => {
+                Err(Invalid("more documents of the gateway name keys than there are".into()))
+            }
+            true => Ok(Self { lineage: head.lineage, told, recent: head.recent, keys: sealed.keys }),
             false => Err(Invalid(format!("{} bytes follow the gateway's documents", rest.len()))),
         }
     }

@@ -2,6 +2,8 @@
 
 use skep_base::codec;
 
+mod sealed;
+
 use super::*;
 use crate::command::Command;
 use crate::kind::Record as _;
@@ -104,8 +106,14 @@ fn another_past_has_another_lineage_and_none_of_its_numbers() {
 
 #[test]
 fn a_section_that_no_state_has_is_refused() {
-    let told = |number| Told { number, time: Stamp(1), source: "s".into(), document: "{}".into() };
-    let good = GatewayRecord { lineage: 7, told: [told(1), told(3)].into(), recent: [(5, 3)].into() };
+    let told =
+        |number| Told { number, time: Stamp(1), source: "s".into(), document: "{}".into(), keys: vec![] };
+    let good = GatewayRecord {
+        lineage: 7,
+        told: [told(1), told(3)].into(),
+        recent: [(5, 3)].into(),
+        ..GatewayRecord::default()
+    };
     let read = |record: &GatewayRecord| section::only::<GatewayRecord>(&section::written(&[record]).unwrap());
     assert_eq!(read(&good), Ok(good.clone()));
     let bad = [
