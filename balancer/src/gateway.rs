@@ -5,6 +5,7 @@
 //! with no configuration, `routed` what the routes in force say.
 
 mod builtin;
+mod cached;
 mod hops;
 mod limited;
 mod ready;
@@ -269,6 +270,7 @@ impl Gateway {
             waits: false,
             via: None,
             body_bytes_max: None,
+            cache: None,
         };
         match known {
             Known::NamedByContent | Known::Repeatable => plan.repeatable |= are_nodes,

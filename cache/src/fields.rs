@@ -23,7 +23,7 @@ const NOT_STORED: [&str; 16] = [
 ];
 
 /// What describes the stored bytes, which a 304 does not bring.
-const OF_THE_BYTES: [&str; 4] = ["content-encoding", "content-md5", "content-range", "content-type-options"];
+const OF_THE_BYTES: [&str; 3] = ["content-encoding", "content-md5", "content-range"];
 
 fn is_among(name: &[u8], list: &[&str]) -> bool {
     list.iter().any(|it| name.eq_ignore_ascii_case(it.as_bytes()))

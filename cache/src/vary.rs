@@ -4,7 +4,7 @@ use crate::Field;
 use crate::list::trim;
 
 /// Most names that an answer may vary by, and most bytes of what they stand for.
-pub const NAMES_MAX: usize = 16;
+pub const NAMES_MAX: usize = 24;
 pub const BYTES_MAX: usize = 4096;
 
 /// The fields that an answer varies by.

@@ -49,7 +49,7 @@ pub(super) async fn run(
                 "from": question.from,
             });
             let answer = client.post("/gateway/explain", &question).await?;
-            let lines: Vec<String> = ["route", "auth", "consumer", "limits", "policies", "outcome", "sent"]
+            let lines: Vec<String> = ["route", "auth", "consumer", "limits", "cache", "policies", "outcome", "sent"]
                 .into_iter()
                 .flat_map(|name| explained(name, &answer[name]))
                 .collect();
