@@ -1,6 +1,7 @@
 //! Whether an answer is stored (RFC 9111, 3).
 
 use crate::asked::Asked;
+use crate::directives::Seconds;
 use crate::kept::Kept;
 use crate::told::Told;
 
@@ -66,7 +67,7 @@ pub fn judge(asked: &Asked<'_>, asker: Asker, told: &Told, now_s: u64, delay_s: 
         initial_age_s,
         always_validate: said.no_cache,
         never_stale: said.must_revalidate || said.proxy_revalidate,
-        says_s_maxage: said.s_maxage != Default::default(),
+        says_s_maxage: said.s_maxage != Seconds::Unsaid,
         is_shared,
         stale_while_revalidate_s: said.stale_while_revalidate.known().unwrap_or_default(),
         stale_if_error_s: said.stale_if_error.known().unwrap_or_default(),

@@ -259,7 +259,8 @@ mod tests {
                 _ => vec![],
             };
             let outcome = outcome.into();
-            let expected = Explained { route, auth: None, consumer: None, limits, cache: None, policies, outcome, sent };
+            let expected =
+                Explained { route, auth: None, consumer: None, limits, cache: None, policies, outcome, sent };
             assert_eq!(question.explain(&table, 0), expected, "{url}");
         }
     }

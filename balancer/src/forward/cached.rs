@@ -18,6 +18,7 @@ use std::time::Instant;
 
 use skep_cache::Field;
 use skep_cache::asked::Asked;
+use skep_cache::directives::Seconds;
 use skep_cache::fields::lines;
 use skep_cache::kept::Use;
 
@@ -68,7 +69,7 @@ impl<'a> Wanting<'a> {
     /// It takes none that others are waiting for: it has asked for a newer one than is stored, or it is of one alone.
     fn is_alone(&self) -> bool {
         let said = &self.asked.directives;
-        let asks_anew = said.no_cache || said.max_age != Default::default() || said.min_fresh != Default::default();
+        let asks_anew = said.no_cache || said.max_age != Seconds::Unsaid || said.min_fresh != Seconds::Unsaid;
         self.is_known() || asks_anew
     }
 
@@ -132,13 +133,13 @@ pub async fn forward<D: Downstream>(
         }
         // What asks for a part, a head or an answer that differs goes to the service, where there is none to be
         // validated for it.
-        let has_validators = |it: &&Arc<Stored>| it.head.validators().etag.or(it.head.validators().last_modified).is_some();
+        let has_validators =
+            |it: &&Arc<Stored>| it.head.validators().etag.or(it.head.validators().last_modified).is_some();
         if !wanting.is_plain() && seen.filter(has_validators).is_none() {
             break;
         }
         let joins = !wanting.is_alone();
-        let entered =
-            wanting.cache().enter(wanting.place(), fields_of(request.head), seen, joins, false);
+        let entered = wanting.cache().enter(wanting.place(), fields_of(request.head), seen, joins, false);
         let followed = match entered {
             // It is found there by the next look.
             Entered::Found(_) => continue,

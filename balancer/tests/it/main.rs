@@ -9,6 +9,7 @@ mod forwarding;
 mod gateway;
 mod gateway_auth;
 mod gateway_basic;
+mod gateway_cache;
 mod gateway_cluster;
 mod gateway_copy;
 mod gateway_cors;

@@ -30,7 +30,10 @@ const FLOORS: &[(&str, &[&str])] = &[
         ],
     ),
     ("skep-vrrp", &["skep-base", "skep-members", "skep-console"]),
-    ("skep-balancer", &["skep-base", "skep-members", "skep-console", "skep-cache", "skep-gateway", "skep-vrrp"]),
+    (
+        "skep-balancer",
+        &["skep-base", "skep-members", "skep-console", "skep-cache", "skep-gateway", "skep-vrrp"],
+    ),
     ("skep-crawl", &[]),
     ("skep-worker", &["skep-base", "skep-members", "skep-console", "skep-crawl"]),
     // What makes one file of the programs.

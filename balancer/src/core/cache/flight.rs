@@ -149,18 +149,22 @@ impl Flight {
     /// Takes bytes of an answer that is to be stored; None where they do not fit into `most`, or nothing has room for
     /// them.
     pub fn push(&self, piece: &[u8], most: u64, grow: impl FnOnce(u64) -> bool) -> Option<()> {
-        let mut state = self.state();
-        let needed = state.buf.len() + piece.len();
+        let (len, there) = {
+            let state = self.state();
+            (state.buf.len(), state.buf.capacity())
+        };
+        let needed = len + piece.len();
         if needed as u64 > most {
             return None;
         }
-        if needed > state.buf.capacity() {
-            let capacity = needed.max(2 * state.buf.capacity()).min(most as usize);
-            if !grow(capacity as u64) {
-                return None;
-            }
-            let more = capacity - state.buf.len();
-            state.buf.reserve_exact(more);
+        let capacity = needed.max(2 * there).min(most as usize);
+        // Others go for it, whose locks come before this one. Nobody else adds bytes meanwhile.
+        if needed > there && !grow(capacity as u64) {
+            return None;
+        }
+        let mut state = self.state();
+        if needed > there {
+            state.buf.reserve_exact(capacity - len);
         }
         state.buf.extend_from_slice(piece);
         state.wake();

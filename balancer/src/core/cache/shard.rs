@@ -45,7 +45,10 @@ struct Place {
 enum What {
     Stored(Arc<Stored>),
     /// Answers are not stored: nobody waits for one.
-    Not { until: Instant, _room: Room },
+    Not {
+        until: Instant,
+        _room: Room,
+    },
 }
 
 /// What is fetched.

@@ -92,7 +92,8 @@ impl Filler {
     /// The origin says that what is stored still holds.
     fn validated(&mut self, head: &ResponseHead, buf: &[u8], stale: &Arc<Stored>) {
         let new = || head.fields.iter().map(|it| (it.name.of(buf), it.value.of(buf)));
-        let of = |name: &str| new().find(|(its, _)| its.eq_ignore_ascii_case(name.as_bytes())).map(|(_, it)| it);
+        let of =
+            |name: &str| new().find(|(its, _)| its.eq_ignore_ascii_case(name.as_bytes())).map(|(_, it)| it);
         if !stale.head.validators().are_of(of("etag"), of("last-modified")) {
             self.fetch.forget_stale();
             self.fetch.flight.end(End::Again);
@@ -111,7 +112,9 @@ impl Filler {
         let sets_cookie = |(name, _): &Field<'_>| {
             name.eq_ignore_ascii_case(b"set-cookie") || name.eq_ignore_ascii_case(b"set-cookie2")
         };
-        let all = lines(&text).chain(new().filter(sets_cookie)).chain(new().filter(|(name, _)| name.eq_ignore_ascii_case(b"age")));
+        let all = lines(&text)
+            .chain(new().filter(sets_cookie))
+            .chain(new().filter(|(name, _)| name.eq_ignore_ascii_case(b"age")));
         let judged = self.judge(stale.head.status, all);
         let is_long = text.len() > BYTES_MAX || lines(&text).count() > FIELDS_MAX;
         let says_age = of("age").is_some();

@@ -70,7 +70,7 @@ pub(super) async fn follow<D: Downstream>(
                 }
                 let outcome = match wanting.request.method {
                     Method::Head => sending.finish().await,
-                    _ => stream(&mut sending, reader, 0).await,
+                    _ => stream(&mut sending, reader).await,
                 };
                 tell_of(told, trail);
                 return Followed::Done(outcome);
@@ -83,7 +83,8 @@ pub(super) async fn follow<D: Downstream>(
                     waits_for_end = true;
                     continue;
                 }
-                let outcome = filling(timer, wanting, reader, (&head, length), told.is_some(), down, trail).await;
+                let outcome =
+                    filling(timer, wanting, reader, (&head, length), told.is_some(), down, trail).await;
                 tell_of(told, trail);
                 return Followed::Done(outcome);
             }
@@ -149,16 +150,12 @@ async fn filling<D: Downstream>(
     end_head(head, said, &mut text);
     let mut sending = Sending { timer, limit: wanting.worker.settings().body_timeout, down, trail };
     sending.respond(wanting, &text)?;
-    stream(&mut sending, reader, 0).await
+    stream(&mut sending, reader).await
 }
 
-/// The body of an answer, from `at` on.
-async fn stream<D: Downstream>(
-    sending: &mut Sending<'_, D>,
-    reader: &Reader,
-    mut at: u64,
-) -> Result<Done, Fault> {
-    let mut piece = Vec::new();
+/// The body of an answer.
+async fn stream<D: Downstream>(sending: &mut Sending<'_, D>, reader: &Reader) -> Result<Done, Fault> {
+    let (mut piece, mut at) = (Vec::new(), 0);
     loop {
         piece.clear();
         let down = &mut *sending.down;

@@ -136,7 +136,13 @@ pub(super) async fn serve<D: Downstream>(
             range = part;
         }
         What::NoPart => {
-            write_stored(head, 416, b"Range Not Satisfiable", |name| name.eq_ignore_ascii_case(b"date"), &mut text);
+            write_stored(
+                head,
+                416,
+                b"Range Not Satisfiable",
+                |name| name.eq_ignore_ascii_case(b"date"),
+                &mut text,
+            );
             text.extend_from_slice(b"content-range: bytes */");
             write_number(len, &mut text);
             text.extend_from_slice(b"\r\n");
