@@ -1,15 +1,14 @@
 //! Answers that are stored: who gets them, who does not, and how often a service is asked.
 
-use std::io::Read;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, mpsc};
 
 use http_body_util::BodyExt;
 
 use crate::harness::*;
 use crate::http2::{full, h2, request};
 
-const DOCUMENT: &str = r#"
+pub const DOCUMENT: &str = r#"
     services.app.urls = ["http://127.0.0.1:1"]
     consumers.ann.keys = ["0123456789abcdef"]
     routes.app = {service = "app", cache = true}
@@ -39,20 +38,20 @@ fn serving(answer: impl Fn(&str, usize) -> String + Send + Sync + 'static) -> (B
 }
 
 /// An answer with these fields, each with its end, and its number for a body.
-fn with(fields: &str, number: usize) -> String {
+pub fn with(fields: &str, number: usize) -> String {
     let body = format!("body {number}");
     format!("HTTP/1.1 200 OK\r\n{fields}content-length: {}\r\n\r\n{body}", body.len())
 }
 
-fn asking(target: &str, fields: &str) -> String {
+pub fn asking(target: &str, fields: &str) -> String {
     format!("GET {target} HTTP/1.1\r\nhost: a\r\n{fields}connection: close\r\n\r\n")
 }
 
-fn status(answer: &str) -> &str {
+pub fn status(answer: &str) -> &str {
     answer.split(' ').nth(1).unwrap_or_default()
 }
 
-fn body(answer: &str) -> &str {
+pub fn body(answer: &str) -> &str {
     answer.split_once("\r\n\r\n").map_or("", |(_, body)| body)
 }
 
@@ -346,110 +345,6 @@ fn what_is_longer_than_is_stored_goes_to_who_asked() {
         );
     }
     assert_eq!(app.heads().len(), 4);
-}
-
-/// A service that says when it was asked, and answers when it is told to.
-fn gated(answer: &'static str) -> (Balancer, mpsc::Receiver<()>, mpsc::Sender<()>) {
-    let ((asked, is_asked), (go, may)) = (mpsc::channel(), mpsc::channel());
-    let (asked, may) = (std::sync::Mutex::new(asked), std::sync::Mutex::new(may));
-    let app = Scripted::start(move |served| {
-        while served.head().is_some() {
-            let _ = asked.lock().unwrap().send(());
-            let _ = may.lock().unwrap().recv();
-            served.send(answer);
-        }
-    });
-    let balancer = Balancer::start(&[]);
-    balancer.route(DOCUMENT, &[("app", &[app.address])]);
-    (balancer, is_asked, go)
-}
-
-const STORED: &str = "HTTP/1.1 200 OK\r\ncache-control: max-age=60\r\ncontent-length: 4\r\n\r\nbody";
-
-#[test]
-fn for_many_who_want_the_same_it_is_fetched_once_and_also_where_the_first_leaves() {
-    let (balancer, asked, go) = gated(STORED);
-    let mut first = balancer.client();
-    first.send(get("/x"));
-    asked.recv().unwrap();
-    let mut clients: Vec<Client> = (0..100).map(|_| balancer.client()).collect();
-    clients.iter_mut().for_each(|client| client.send(get("/x")));
-    wait("all wait", || balancer.stats.cache_collapsed.get() == 100);
-    drop(first);
-    go.send(()).unwrap();
-    for client in &mut clients {
-        assert_eq!(client.answer().1, "body");
-    }
-    assert!(asked.try_recv().is_err(), "it was asked once");
-}
-
-#[test]
-fn who_waits_is_freed_where_the_answer_is_of_the_first_alone() {
-    let (balancer, asked, go) = gated(
-        "HTTP/1.1 200 OK\r\ncache-control: max-age=60\r\nset-cookie: a=b\r\ncontent-length: 4\r\n\r\nbody",
-    );
-    let mut clients: Vec<Client> = (0..5).map(|_| balancer.client()).collect();
-    clients[0].send(get("/x"));
-    asked.recv().unwrap();
-    clients[1..].iter_mut().for_each(|client| client.send(get("/x")));
-    wait("all wait", || balancer.stats.cache_collapsed.get() == 4);
-    (0..5).for_each(|_| go.send(()).unwrap());
-    for client in &mut clients {
-        assert!(client.answer().0.contains("set-cookie"));
-    }
-    assert_eq!(asked.try_iter().count(), 4, "each has its own");
-}
-
-#[test]
-fn what_was_asked_before_it_was_changed_is_not_stored_after_that() {
-    let ((asked, is_asked), (go, may)) = (mpsc::channel(), mpsc::channel::<()>());
-    let (asked, may) = (std::sync::Mutex::new(asked), std::sync::Mutex::new(may));
-    let app = Scripted::start(move |served| {
-        while let Some(head) = served.head() {
-            if head.starts_with("GET") {
-                let _ = asked.lock().unwrap().send(());
-                let _ = may.lock().unwrap().recv();
-            }
-            served.send(STORED);
-        }
-    });
-    let balancer = Balancer::start(&[]);
-    balancer.route(DOCUMENT, &[("app", &[app.address])]);
-    let mut reader = balancer.client();
-    reader.send(get("/x"));
-    is_asked.recv().unwrap();
-    assert_eq!(status(&balancer.ask(&asking("/x", "").replace("GET", "DELETE"))), "200");
-    go.send(()).unwrap();
-    assert_eq!(reader.answer().1, "body", "who asked has it");
-    go.send(()).unwrap();
-    assert_eq!(body(&balancer.ask(&asking("/x", ""))), "body");
-    is_asked.recv().unwrap();
-    assert_eq!(body(&balancer.ask(&asking("/x", ""))), "body");
-    assert!(is_asked.try_recv().is_err(), "what was asked after it is stored");
-}
-
-#[test]
-fn a_client_that_reads_nothing_keeps_nobody_waiting() {
-    const BYTES: usize = 3 << 20;
-    let app = Scripted::start(|served| {
-        while served.head().is_some() {
-            served.send(format!(
-                "HTTP/1.1 200 OK\r\ncache-control: max-age=60\r\ncontent-length: {BYTES}\r\n\r\n"
-            ));
-            served.send(vec![b'x'; BYTES]);
-        }
-    });
-    let balancer = Balancer::start(&[]);
-    balancer.route(DOCUMENT, &[("app", &[app.address])]);
-    let mut slow = balancer.client();
-    slow.send(get("/x"));
-    slow.until("\r\n\r\n");
-    let mut quick = balancer.client();
-    quick.send(asking("/x", ""));
-    assert_eq!(body(&quick.rest()).len(), BYTES);
-    assert_eq!(app.heads().len(), 1);
-    let mut rest = vec![0; BYTES];
-    slow.0.read_exact(&mut rest).unwrap();
 }
 
 #[test]
