@@ -58,7 +58,7 @@ fn asctime(text: &[u8]) -> Option<u64> {
 }
 
 fn is_day(text: &[u8], is_short: bool) -> bool {
-    DAYS.iter().any(|day| if is_short { &day[..3] } else { day }.eq_ignore_ascii_case(text))
+    DAYS.iter().map(|day| if is_short { &day[..3] } else { *day }).any(|day| day.eq_ignore_ascii_case(text))
 }
 
 fn is_gmt(text: &[u8]) -> bool {
@@ -79,7 +79,7 @@ fn seconds(year: u64, month: u64, day: u64, clock: &[u8]) -> Option<u64> {
         return None;
     }
     let (hour, minute, second) = (number(&clock[..2])?, number(&clock[3..5])?, number(&clock[6..8])?);
-    let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let is_leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
     let days = match month {
         2 if is_leap => 29,
         2 => 28,

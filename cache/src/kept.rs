@@ -53,9 +53,11 @@ impl Kept {
             return Use::Validate;
         }
         let stale_s = left.min(0).unsigned_abs();
-        // One that takes what is stale takes it also beyond its own `max-age`.
+        let slack_s =
+            if said.any_stale { crate::SECONDS_MAX } else { said.max_stale.known().unwrap_or_default() };
         let takes_stale = said.any_stale || said.max_stale.known().is_some_and(|most| stale_s <= most);
-        let is_too_old = said.max_age.or_none().is_some_and(|most| age > most) && !takes_stale;
+        // One that takes what is stale takes it also beyond its own `max-age`.
+        let is_too_old = said.max_age.or_none().is_some_and(|most| age > most.saturating_add(slack_s));
         let ends_too_soon = said.min_fresh.or_none().is_some_and(|least| left < least as i64);
         if is_too_old || ends_too_soon {
             return Use::Validate;
@@ -76,12 +78,6 @@ impl Kept {
             return false;
         }
         left > 0 || left.unsigned_abs() < self.stale_s(self.stale_if_error_s, grace_s)
-    }
-
-    /// How long it may be of no use for anything but being validated, and then may go.
-    pub fn useful_s(&self, grace_s: u64) -> u64 {
-        let stale = self.stale_while_revalidate_s.max(self.stale_if_error_s).max(grace_s);
-        self.lifetime_s.saturating_add(stale)
     }
 
     fn stale_s(&self, said_s: u64, grace_s: u64) -> u64 {
@@ -149,7 +145,8 @@ mod tests {
             ("max-stale=5", 55, Use::Fresh),
             ("max-stale=5", 56, Use::Validate),
             ("max-stale=x", 56, Use::Validate),
-            ("max-age=5, max-stale=5", 55, Use::Fresh),
+            ("max-age=60, max-stale=5", 55, Use::Fresh),
+            ("max-age=10, max-stale=5", 6, Use::Validate),
         ] {
             assert_eq!(KEPT.judge(&asking(control), resident, 0), expected, "{control} {resident}");
         }

@@ -93,8 +93,8 @@ fn combined<'a>(name: &[u8], fields: impl Iterator<Item = Field<'a>>) -> Option<
     let mut out: Option<Vec<u8>> = None;
     for (_, value) in fields.filter(|(other, _)| other.eq_ignore_ascii_case(name)) {
         match &mut out {
-            None => out = Some(Vec::with_capacity(value.len())),
             Some(out) => out.push(b','),
+            none => *none = Some(Vec::with_capacity(value.len())),
         }
         let Some(out) = &mut out else { continue };
         let (mut quoted, mut escaped, from) = (false, false, out.len());

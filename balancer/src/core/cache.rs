@@ -11,7 +11,7 @@ mod shard;
 pub mod stored;
 
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ use self::stored::{PLACE_BYTES, Stored};
 /// Bytes of a cache of which nothing is said.
 pub const CACHE_BYTES: u64 = 64 << 20;
 /// Parts of it, each with a lock of its own.
-const SHARDS: usize = 32;
+const SHARDS: usize = 16;
 /// Most answers of one URL.
 pub const VARIANTS_MAX: usize = 32;
 /// How long it is remembered of a URL that its answers are not stored.
@@ -84,6 +84,8 @@ pub struct Cache {
     shards: Vec<Mutex<Shard>>,
     hasher: RandomState,
     budget: Arc<Budget>,
+    /// The part of which the next goes that has to.
+    hand: AtomicUsize,
     pub counts: Counts,
 }
 
@@ -99,6 +101,7 @@ impl Cache {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             hasher: RandomState::new(),
             budget: Budget::new(bytes_max),
+            hand: AtomicUsize::new(0),
             counts: Counts::default(),
         }
     }
@@ -116,12 +119,8 @@ impl Cache {
         self.shards[at].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn place_of(&self, key: &[u8]) -> usize {
-        (self.hasher.hash_one(key) % SHARDS as u64) as usize
-    }
-
     fn of(&self, key: &[u8]) -> MutexGuard<'_, Shard> {
-        self.shard(self.place_of(key))
+        self.shard((self.hasher.hash_one(key) % SHARDS as u64) as usize)
     }
 
     /// What there is for a request with these fields.
@@ -182,34 +181,35 @@ impl Cache {
     }
 
     /// Room for so many bytes; others go for it.
-    pub fn room(&self, key: &[u8], bytes: u64) -> Option<Room> {
+    pub fn room(&self, bytes: u64) -> Option<Room> {
         let room = self.budget.room(bytes);
-        if room.is_none() && self.make_room(key, bytes) {
+        if room.is_none() && self.make_room(bytes) {
             return self.budget.room(bytes);
         }
         room
     }
 
-    pub fn grow(&self, key: &[u8], room: &mut Room, bytes: u64) -> bool {
+    pub fn grow(&self, room: &mut Room, bytes: u64) -> bool {
         let more = bytes.saturating_sub(room.bytes());
-        room.grow(bytes) || (self.make_room(key, more) && room.grow(bytes))
+        room.grow(bytes) || (self.make_room(more) && room.grow(bytes))
     }
 
     /// Evicts as much as is asked for, or what there is. What goes may be read still: it is no reason to evict more.
-    fn make_room(&self, key: &[u8], bytes: u64) -> bool {
+    fn make_room(&self, bytes: u64) -> bool {
         if bytes > self.budget.bytes_max() {
             return false;
         }
-        let first = self.place_of(key);
-        let mut freed = 0;
-        for at in (0..SHARDS).map(|at| (first + at) % SHARDS) {
-            while freed < bytes {
-                let evicted = self.shard(at).evict();
-                let Some((bytes, stored)) = evicted else { break };
-                drop(stored);
-                freed += bytes;
-                self.counts.evicted.fetch_add(1, Relaxed);
-            }
+        let (mut freed, mut without) = (0, 0);
+        // One of each part, in turn. What was used is passed over once.
+        while freed < bytes && without < 2 * SHARDS {
+            let evicted = self.shard(self.hand.fetch_add(1, Relaxed) % SHARDS).evict();
+            let Some((bytes, stored)) = evicted else {
+                without += 1;
+                continue;
+            };
+            drop(stored);
+            (freed, without) = (freed + bytes, 0);
+            self.counts.evicted.fetch_add(1, Relaxed);
         }
         freed > 0
     }
@@ -248,7 +248,7 @@ impl Fetch {
     }
 
     pub fn room(&self, bytes: u64) -> Option<Room> {
-        let room = self.cache.room(&self.key, bytes);
+        let room = self.cache.room(bytes);
         if room.is_none() {
             self.cache.counts.refused.fetch_add(1, Relaxed);
         }
@@ -256,7 +256,7 @@ impl Fetch {
     }
 
     pub fn grow(&self, room: &mut Room, bytes: u64) -> bool {
-        self.cache.grow(&self.key, room, bytes)
+        self.cache.grow(room, bytes)
     }
 
     /// Nobody joins it any more.
@@ -288,7 +288,7 @@ impl Fetch {
 
     /// For a while, nobody waits for what is not stored.
     pub fn mark(&self) {
-        let Some(room) = self.cache.room(&self.key, PLACE_BYTES + self.key.len() as u64) else { return };
+        let Some(room) = self.cache.room(PLACE_BYTES + self.key.len() as u64) else { return };
         let until = Instant::now() + NOT_STORED;
         let mut shard = self.cache.of(&self.key);
         if !self.flight.is_void() {

@@ -133,8 +133,10 @@ pub async fn forward<D: Downstream>(
         }
         // What asks for a part, a head or an answer that differs goes to the service, where there is none to be
         // validated for it.
-        let has_validators =
-            |it: &&Arc<Stored>| it.head.validators().etag.or(it.head.validators().last_modified).is_some();
+        let has_validators = |it: &&Arc<Stored>| {
+            let own = it.head.validators();
+            own.etag.or(own.last_modified).is_some()
+        };
         if !wanting.is_plain() && seen.filter(has_validators).is_none() {
             break;
         }

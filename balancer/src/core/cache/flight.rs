@@ -139,8 +139,8 @@ impl Flight {
     /// The answer is for who asked first alone. What is there of its body by now goes to that one, too.
     pub fn pass(&self, head: Arc<[u8]>) {
         let mut state = self.state();
-        let read = (state.leader_at - state.start) as usize;
-        state.buf.drain(..read.min(state.buf.len()));
+        let read = ((state.leader_at - state.start) as usize).min(state.buf.len());
+        state.buf.drain(..read);
         state.start = state.leader_at;
         state.mode = Mode::Passing(head);
         state.wake();
@@ -261,41 +261,25 @@ impl Drop for Reader {
 }
 
 impl Reader {
-    pub fn poll_news(&self, cx: &mut Context<'_>) -> Poll<News> {
+    /// What is known by now; with `for_end`, once it is over or for one alone.
+    pub fn poll_news(&self, cx: &mut Context<'_>, for_end: bool) -> Poll<News> {
         let mut state = self.flight.state();
         if self.is_leader
             && let Some(head) = state.interims.pop_front()
         {
             return Poll::Ready(News::Interim(head));
         }
-        let end = state.end.clone();
-        match (&state.mode, end) {
-            (_, Some(End::Own(_))) if !self.is_leader => return Poll::Ready(News::Freed),
-            (Mode::Passing(_), _) if !self.is_leader => return Poll::Ready(News::Freed),
-            (Mode::Passing(head), _) => return Poll::Ready(News::Passing(head.clone())),
-            (_, Some(end)) => return Poll::Ready(News::Over(end)),
-            (Mode::Filling(head, length), None) => {
-                return Poll::Ready(News::Filling(head.clone(), *length));
-            }
-            (Mode::Asking, None) => {}
-        }
-        state.wakers[self.place] = Some(cx.waker().clone());
-        Poll::Pending
-    }
-
-    /// Ready once it is over, or for another alone.
-    pub fn poll_end(&self, cx: &mut Context<'_>) -> Poll<News> {
-        let mut state = self.flight.state();
-        let end = state.end.clone();
-        match (&state.mode, end) {
-            (Mode::Passing(_), _) | (_, Some(End::Own(_))) if !self.is_leader => Poll::Ready(News::Freed),
-            (Mode::Passing(head), None) => Poll::Ready(News::Passing(head.clone())),
-            (_, Some(end)) => Poll::Ready(News::Over(end)),
+        let news = match (state.mode.clone(), state.end.clone()) {
+            (Mode::Passing(_), _) | (_, Some(End::Own(_))) if !self.is_leader => News::Freed,
+            (Mode::Passing(head), _) => News::Passing(head),
+            (_, Some(end)) => News::Over(end),
+            (Mode::Filling(head, length), None) if !for_end => News::Filling(head, length),
             _ => {
                 state.wakers[self.place] = Some(cx.waker().clone());
-                Poll::Pending
+                return Poll::Pending;
             }
-        }
+        };
+        Poll::Ready(news)
     }
 
     /// Bytes of the body from `at` on, at most `most` of them, into `out`.

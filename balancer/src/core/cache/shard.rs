@@ -166,10 +166,9 @@ impl Shard {
         gone
     }
 
-    /// Evicts one: how many bytes it had, or None where there is none.
+    /// Evicts one: how many bytes it had, or None where each was used since it was last looked at.
     pub(super) fn evict(&mut self) -> Option<(u64, Option<Arc<Stored>>)> {
-        // Each is passed over once at most: then it was not used.
-        for _ in 0..=2 * self.order.len() {
+        for _ in 0..self.order.len() {
             let (key, id) = self.order.pop_front()?;
             let Some(site) = self.sites.get_mut(&key) else { continue };
             let Some(at) = site.places.iter().position(|it| it.id == id) else { continue };

@@ -161,13 +161,14 @@ fn who_wants_the_same_waits_and_gets_the_bytes_as_they_come() {
         panic!()
     };
     let Entered::Waits(second) = cache.enter(place(&url), none(), None, true, false) else { panic!() };
-    assert!(first.poll_news(cx).is_pending() && second.poll_news(cx).is_pending());
+    assert!(first.poll_news(cx, false).is_pending() && second.poll_news(cx, false).is_pending());
     assert!(fetch.flight.interim(b"early".to_vec()));
     assert!(
-        matches!(first.poll_news(cx), Poll::Ready(News::Interim(_))) && second.poll_news(cx).is_pending()
+        matches!(first.poll_news(cx, false), Poll::Ready(News::Interim(_)))
+            && second.poll_news(cx, false).is_pending()
     );
     fetch.flight.fill(head(Variant::default(), false), Some(6));
-    assert!(matches!(second.poll_news(cx), Poll::Ready(News::Filling(_, Some(6)))));
+    assert!(matches!(second.poll_news(cx, false), Poll::Ready(News::Filling(_, Some(6)))));
     fetch.flight.push(b"abc", 6, |_| true).unwrap();
     let mut out = Vec::new();
     assert_eq!(second.poll_body(cx, 0, 2, &mut out), Poll::Ready(Read::Some));
@@ -194,9 +195,9 @@ fn what_is_not_stored_is_for_who_asked_first_and_the_others_are_freed() {
     fetch.mark();
     fetch.part();
     fetch.flight.pass(b"head".as_slice().into());
-    assert!(matches!(second.poll_news(cx), Poll::Ready(News::Freed)));
-    assert!(matches!(second.poll_end(cx), Poll::Ready(News::Freed)));
-    assert!(matches!(first.poll_news(cx), Poll::Ready(News::Passing(_))));
+    assert!(matches!(second.poll_news(cx, false), Poll::Ready(News::Freed)));
+    assert!(matches!(second.poll_news(cx, true), Poll::Ready(News::Freed)));
+    assert!(matches!(first.poll_news(cx, false), Poll::Ready(News::Passing(_))));
     assert!(matches!(cache.find(place(&url), none(), Instant::now()), Found::NotStored));
     // No faster than it is taken.
     let piece = vec![b'x'; 100_000];

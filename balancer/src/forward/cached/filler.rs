@@ -103,18 +103,13 @@ impl Filler {
         write_updated(lines(&stale.head.lines), new(), &mut text);
         if !head.has_date {
             // It is as old as this answer, and not as the one that is stored.
-            let is_other = |(name, _): &Field<'_>| !name.eq_ignore_ascii_case(b"date");
             let before = std::mem::take(&mut text);
-            write(lines(&before).filter(is_other), &mut text);
+            write(lines(&before).filter(|it| !is_named(it, &["date"])), &mut text);
             self.write_date(&mut text);
         }
         // What forbids to store may stand in what is not stored itself.
-        let sets_cookie = |(name, _): &Field<'_>| {
-            name.eq_ignore_ascii_case(b"set-cookie") || name.eq_ignore_ascii_case(b"set-cookie2")
-        };
-        let all = lines(&text)
-            .chain(new().filter(sets_cookie))
-            .chain(new().filter(|(name, _)| name.eq_ignore_ascii_case(b"age")));
+        let unstored = new().filter(|it| is_named(it, &["set-cookie", "set-cookie2", "age"]));
+        let all = lines(&text).chain(unstored);
         let judged = self.judge(stale.head.status, all);
         let is_long = text.len() > BYTES_MAX || lines(&text).count() > FIELDS_MAX;
         let says_age = of("age").is_some();
@@ -142,7 +137,7 @@ impl Filler {
         // It holds for who asked, and is for nobody else.
         self.fetch.part();
         self.fetch.forget_stale();
-        for (name, value) in new().filter(sets_cookie) {
+        for (name, value) in new().filter(|it| is_named(it, &["set-cookie", "set-cookie2"])) {
             for part in [name, b": ", value, b"\r\n"] {
                 text.extend_from_slice(part);
             }
@@ -218,6 +213,10 @@ impl Filler {
         self.fetch.store(&stored);
         self.fetch.flight.end(End::Stored(stored));
     }
+}
+
+fn is_named((name, _): &Field<'_>, names: &[&str]) -> bool {
+    names.iter().any(|it| name.eq_ignore_ascii_case(it.as_bytes()))
 }
 
 impl Downstream for Filler {

@@ -84,7 +84,7 @@ pub(super) async fn follow<D: Downstream>(
                     continue;
                 }
                 let outcome =
-                    filling(timer, wanting, reader, (&head, length), told.is_some(), down, trail).await;
+                    filling(timer, wanting, reader, (&*head, length), told.is_some(), down, trail).await;
                 tell_of(told, trail);
                 return Followed::Done(outcome);
             }
@@ -104,8 +104,7 @@ async fn wait<D: Downstream>(
     timer.arm(deadline.saturating_duration_since(Instant::now()));
     let mut polled = false;
     let news = poll_fn(|cx| {
-        let news = if for_end { reader.poll_end(cx) } else { reader.poll_news(cx) };
-        if let Poll::Ready(news) = news {
+        if let Poll::Ready(news) = reader.poll_news(cx, for_end) {
             return Poll::Ready(Ok(news));
         }
         if polled && down.is_gone(cx, false) || down.poll_cancelled(cx).is_ready() {
@@ -229,7 +228,6 @@ async fn over<D: Downstream>(
     if told.is_none() && !is_for(wanting, &stored.head) {
         return Followed::Again;
     }
-    let stored: &Arc<Stored> = stored;
     Followed::Done(serve(timer, wanting, Serving { stored, said }, down, trail).await)
 }
 

@@ -153,7 +153,7 @@ pub(super) async fn serve<D: Downstream>(
     end_head(head, said, &mut text);
     let mut sending = Sending { timer, limit: wanting.worker.settings().body_timeout, down, trail };
     sending.respond(wanting, &text)?;
-    let body = match wanting.request.method {
+    let body: &[u8] = match wanting.request.method {
         Method::Head => &[],
         _ => &stored.body.bytes[range.start as usize..range.end as usize],
     };
