@@ -311,6 +311,23 @@ mod tests {
     }
 
     #[test]
+    fn what_of_a_routes_answers_is_stored_is_explained() {
+        let document = |cache: &str| format!("[routes.app]\nservice = \"skep\"\ncache = {cache}\n");
+        let explained = |cache| {
+            let table = Table::compile(Document::read(&document(cache)).unwrap()).unwrap();
+            let (url, headers) = ("http://a.test/x".to_owned(), vec![]);
+            Question { url, method: get(), headers, from: loopback() }.explain(&table, 0).to_string()
+        };
+        let some = "cache: answers of at most 1024 bytes are stored, and used for 5 s beyond their time\n";
+        assert!(explained("{max_entry = \"1KiB\", grace = \"5s\"}").contains(some));
+        assert!(explained("true").contains("cache: answers of at most 4194304 bytes are stored\n"));
+        assert!(!explained("false").contains("cache: answers"));
+        for bad in ["{max_entry = \"5MiB\"}", "{grace = \"8d\"}", "{ttl = 5}", "1"] {
+            assert!(Document::read(&document(bad)).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
     fn of_each_policy_it_is_explained_who_states_it() {
         let document = r#"
             [defaults]

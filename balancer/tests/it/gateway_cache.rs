@@ -156,6 +156,20 @@ fn an_answer_is_told_apart_by_what_it_varies_by() {
 }
 
 #[test]
+fn who_did_not_ask_for_a_coding_gets_nothing_that_has_it() {
+    let (balancer, app) = serving(|head, n| match head.contains("accept-encoding: gzip") {
+        true => with("cache-control: max-age=60\r\ncontent-encoding: gzip\r\n", n),
+        false => with("cache-control: max-age=60\r\n", n),
+    });
+    let gzip = "accept-encoding: gzip\r\n";
+    assert_eq!(body(&balancer.ask(&asking("/x", gzip))), "body 0");
+    let plain = balancer.ask(&asking("/x", ""));
+    assert_eq!((body(&plain), field(&plain, "content-encoding")), ("body 1", None));
+    assert_eq!(body(&balancer.ask(&asking("/x", "accept-encoding: br\r\n"))), "body 1", "all can read it");
+    assert_eq!(app.heads().len(), 2);
+}
+
+#[test]
 fn a_client_gets_what_it_has_not_yet() {
     const FIELDS: &str = "cache-control: max-age=60\r\netag: \"e\"\r\nlast-modified: Sun, 06 Nov 1994 08:49:37 GMT\r\ncontent-type: a/b\r\n";
     let (balancer, app) = serving(|_, n| with(FIELDS, n));

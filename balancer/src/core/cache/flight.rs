@@ -44,8 +44,9 @@ struct State {
     leader: bool,
     leader_at: u64,
     waiters: usize,
-    /// A place for each reader that ever was.
+    /// A place for each reader, and those that are free.
     wakers: Vec<Option<Waker>>,
+    free: Vec<usize>,
     fetcher: Option<Waker>,
 }
 
@@ -224,8 +225,10 @@ impl Flight {
         } else {
             state.waiters += 1;
         }
-        state.wakers.push(None);
-        let place = state.wakers.len() - 1;
+        let place = state.free.pop().unwrap_or(state.wakers.len());
+        if place == state.wakers.len() {
+            state.wakers.push(None);
+        }
         drop(state);
         Reader { flight: self.clone(), is_leader, place }
     }
@@ -254,6 +257,7 @@ impl Drop for Reader {
             state.waiters -= 1;
         }
         state.wakers[self.place] = None;
+        state.free.push(self.place);
         if let Some(fetcher) = state.fetcher.take() {
             fetcher.wake();
         }

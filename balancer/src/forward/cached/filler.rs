@@ -80,11 +80,16 @@ impl Filler {
     ) -> Result<(Kept, Variant), Not> {
         let now_s = unix_s();
         let asked = Asked::read(fields_of(&self.asked));
+        let is_coded = fields.clone().any(|it| is_named(&it, &["content-encoding"]));
         let told = Told::read(status, fields, now_s);
         let asker = Asker { is_known: self.is_known };
         let kept = judge(&asked, asker, &told, now_s, self.begun.elapsed().as_secs())?;
         let mut vary: Vary = told.vary;
         vary.read(IMPLIED);
+        if is_coded {
+            // Not every service says that it looked at it; who cannot read it gets none of it.
+            vary.read(b"accept-encoding");
+        }
         let variant = vary.select(fields_of(&self.asked)).ok_or(Not::Told)?;
         Ok((kept, variant))
     }
@@ -123,7 +128,7 @@ impl Filler {
             received: Instant::now(),
             says_age,
         };
-        if let Ok((kept, variant)) = judged
+        if let Ok((kept, variant)) = judged.clone()
             && !is_long
         {
             let head = made(kept, variant, text.clone());
@@ -136,7 +141,9 @@ impl Filler {
         }
         // It holds for who asked, and is for nobody else.
         self.fetch.part();
-        self.fetch.forget_stale();
+        if judged != Err(Not::Asked) {
+            self.fetch.forget_stale();
+        }
         for (name, value) in new().filter(|it| is_named(it, &["set-cookie", "set-cookie2"])) {
             for part in [name, b": ", value, b"\r\n"] {
                 text.extend_from_slice(part);
