@@ -83,8 +83,9 @@ pub(super) async fn follow<D: Downstream>(
                     waits_for_end = true;
                     continue;
                 }
+                let head: &Head = &head;
                 let outcome =
-                    filling(timer, wanting, reader, (&*head, length), told.is_some(), down, trail).await;
+                    filling(timer, wanting, reader, (head, length), told.is_some(), down, trail).await;
                 tell_of(told, trail);
                 return Followed::Done(outcome);
             }
