@@ -1,5 +1,7 @@
 //! Which of several answers is for a request (RFC 9111, 4.1).
 
+use std::collections::BTreeSet;
+
 use crate::Field;
 use crate::list::trim;
 
@@ -77,7 +79,22 @@ impl Said {
 impl Variant {
     /// Whether another request says the same.
     pub fn matches<'a>(&self, fields: impl Iterator<Item = Field<'a>> + Clone) -> bool {
-        self.said.iter().all(|said| combined(&said.name, fields.clone()) == said.value)
+        self.said.iter().all(|said| {
+            let mut its = fields.clone().filter(|(name, _)| name.eq_ignore_ascii_case(&said.name));
+            match (its.next(), &said.value) {
+                (None, value) => value.is_none(),
+                (Some(_), None) => false,
+                // Most say it to the letter.
+                (Some((_, only)), Some(value)) if trim(only) == value.as_slice() => its.next().is_none(),
+                _ => combined(&said.name, fields.clone()) == said.value,
+            }
+        })
+    }
+
+    /// Whether another is told apart by the same fields: a request is then for one of them at most.
+    pub fn is_by_the_same(&self, other: &Self) -> bool {
+        let names = |it: &Self| it.said.iter().map(|said| said.name.clone()).collect::<BTreeSet<_>>();
+        names(self) == names(other)
     }
 
     /// Memory that it takes, more or less.
@@ -148,6 +165,13 @@ mod tests {
         assert!(
             !quoted.matches(fields(&[("foo", "\"1,2\"")])) && quoted.matches(fields(&[("foo", "\"1, 2\"")]))
         );
+    }
+
+    #[test]
+    fn variants_by_the_same_fields_are_for_one_request_at_most() {
+        let of = |names, value| vary(&[names]).select(fields(&[("a", value)])).unwrap();
+        assert!(of("a, b", "1").is_by_the_same(&of("B,A", "2")));
+        assert!(!of("a", "1").is_by_the_same(&of("a, b", "1")));
     }
 
     #[test]

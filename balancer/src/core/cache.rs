@@ -6,6 +6,7 @@
 //! await; what is dropped is dropped outside of it. Bounded by bytes, also of what is still read (see `room`).
 
 pub mod flight;
+pub mod hot;
 mod room;
 mod shard;
 pub mod stored;

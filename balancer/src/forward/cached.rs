@@ -73,6 +73,11 @@ impl<'a> Wanting<'a> {
         self.is_known() || asks_anew
     }
 
+    /// What becomes of it where that is stored for it.
+    fn judge(&self, stored: &Stored, now: Instant) -> Use {
+        stored.head.kept.judge(self.asked, stored.head.resident_s(now), self.keeps.grace_s)
+    }
+
     /// Whether the stored answer may be used where the service fails.
     fn serves_on_error(&self, stored: &Stored) -> bool {
         let head = &stored.head;
@@ -100,28 +105,33 @@ pub async fn forward<D: Downstream>(
     if !is_whole || is_for_origin || request.expects || !request.upgrade.is_empty() {
         return pass(timer, &wanting, down, trail).await;
     }
+    let hot = worker.hot.find(wanting.place(), fields_of(request.head));
+    if let Some(stored) = hot.as_deref()
+        && wanting.judge(stored, Instant::now()) == Use::Fresh
+    {
+        worker.stats.cache_hits.add(1);
+        return serve::serve(timer, &wanting, Serving { stored, said: Said::Hit }, down, trail).await;
+    }
     let mut failures = 0;
     for _ in 0..LOOKS_MAX {
         let now = Instant::now();
         let found = wanting.cache().find(wanting.place(), fields_of(request.head), now);
         let seen = match &found {
-            Found::Stored(stored) => {
-                let resident_s = stored.head.resident_s(now);
-                match stored.head.kept.judge(&asked, resident_s, keeps.grace_s) {
-                    Use::Fresh => {
-                        worker.stats.cache_hits.add(1);
-                        let serving = Serving { stored, said: Said::Hit };
-                        return serve::serve(timer, &wanting, serving, down, trail).await;
-                    }
-                    Use::WhileRevalidating => {
-                        worker.stats.cache_stale.add(1);
-                        fetch::beside(&wanting, stored);
-                        let serving = Serving { stored, said: Said::Stale };
-                        return serve::serve(timer, &wanting, serving, down, trail).await;
-                    }
-                    Use::Validate => Some(stored),
+            Found::Stored(stored) => match wanting.judge(stored, now) {
+                Use::Fresh => {
+                    worker.hot.put(wanting.place(), stored);
+                    worker.stats.cache_hits.add(1);
+                    let serving = Serving { stored, said: Said::Hit };
+                    return serve::serve(timer, &wanting, serving, down, trail).await;
                 }
-            }
+                Use::WhileRevalidating => {
+                    worker.stats.cache_stale.add(1);
+                    fetch::beside(&wanting, stored);
+                    let serving = Serving { stored, said: Said::Stale };
+                    return serve::serve(timer, &wanting, serving, down, trail).await;
+                }
+                Use::Validate => Some(stored),
+            },
             Found::NotStored | Found::Nothing => None,
         };
         if asked.directives.only_if_cached {

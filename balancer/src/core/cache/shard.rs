@@ -128,6 +128,14 @@ impl Shard {
             self.places -= 1;
             gone.extend(oldest.what.stored());
         }
+        // Where both are for a request, the newer is: which that is, only a look at all of them says.
+        for place in site.places.iter().filter(|it| it.realm == realm) {
+            if let What::Stored(it) = &place.what
+                && !it.head.variant.is_by_the_same(&stored.head.variant)
+            {
+                it.let_go();
+            }
+        }
         self.add(key, realm, What::Stored(stored));
         gone
     }
@@ -221,9 +229,13 @@ impl Shard {
 }
 
 impl What {
+    /// What it was, of a place that is taken out.
     fn stored(self) -> Option<Arc<Stored>> {
         match self {
-            Self::Stored(stored) => Some(stored),
+            Self::Stored(stored) => {
+                stored.let_go();
+                Some(stored)
+            }
             Self::Not { .. } => None,
         }
     }

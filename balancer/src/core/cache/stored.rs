@@ -1,7 +1,8 @@
 //! A stored answer. It is never changed: what a 304 brings makes another of the same body.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -79,13 +80,15 @@ pub struct Stored {
     pub body: Arc<Body>,
     /// Somebody had it since it was last looked at.
     used: AtomicBool,
+    /// It is stored no more, or no more alone for who asks what it is for: no core has it at hand.
+    gone: AtomicBool,
     /// For all but the body.
     room: Room,
 }
 
 impl Stored {
     pub fn new(head: Arc<Head>, body: Arc<Body>, room: Room) -> Arc<Self> {
-        Arc::new(Self { head, body, used: AtomicBool::new(false), room })
+        Arc::new(Self { head, body, used: AtomicBool::new(false), gone: AtomicBool::new(false), room })
     }
 
     /// What is to be had for it beside its body.
@@ -95,6 +98,14 @@ impl Stored {
 
     pub(super) fn bytes(&self) -> u64 {
         self.room.bytes() + self.body.room.bytes()
+    }
+
+    pub(super) fn let_go(&self) {
+        self.gone.store(true, Release);
+    }
+
+    pub(super) fn is_gone(&self) -> bool {
+        self.gone.load(Acquire)
     }
 
     /// Nothing is written where it is known already: other cores read it.

@@ -252,3 +252,26 @@ fn nobody_begins_anew_what_was_just_stored() {
     assert!(matches!(cache.enter(place(&url), none(), Some(&stale), true, false), Entered::Found(_)));
     assert!(matches!(cache.enter(place(&url), none(), Some(&stale), false, false), Entered::Leads(..)));
 }
+
+#[test]
+fn a_core_has_at_hand_what_is_stored_still_and_lets_go_of_what_is_not() {
+    let (cache, hot) = (cache(1 << 20), hot::Hot::default());
+    let url = key("u");
+    assert!(hot.find(place(&url), none()).is_none());
+    let stored = fetch(&cache, &url, &head(variant("1"), false), 10).unwrap();
+    hot.put(place(&url), &stored);
+    drop(stored);
+    let has = |place: Place<'_>, value| hot.find(place, by(value)).is_some();
+    assert!(has(place(&url), "1") && !has(place(&url), "2") && !has(place(&key("v")), "1"));
+    assert!(!has(Place { for_all: true, ..place(&url) }, "1"));
+    assert!(!has(Place { realm: Realm { secure: true, ..REALM }, ..place(&url) }, "1"));
+    fetch(&cache, &url, &head(variant("2"), false), 10).unwrap();
+    assert!(has(place(&url), "1"), "no request is for both");
+    fetch(&cache, &url, &head(Variant::default(), false), 10).unwrap();
+    assert!(!has(place(&url), "1"), "the newer may be for it, too");
+    let held = cache.budget().held();
+    cache.invalidate(&url);
+    let left = cache.budget().held();
+    hot.tick();
+    assert!(left < held && left > 0 && cache.budget().held() == 0);
+}
