@@ -63,6 +63,9 @@ impl Hot {
     }
 
     pub fn put(&self, place: Place<'_>, stored: &Arc<Stored>) {
+        if stored.is_gone() {
+            return;
+        }
         let mut places = self.places.borrow_mut();
         if places.is_empty() {
             places.resize_with(HOT_MAX, || None);
