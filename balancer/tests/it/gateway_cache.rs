@@ -276,6 +276,33 @@ fn where_the_service_fails_what_may_be_used_is_and_what_must_be_validated_is_not
 }
 
 #[test]
+fn a_service_that_ends_connections_is_one_that_fails() {
+    let count = AtomicUsize::new(0);
+    let app = Scripted::start(move |served| {
+        if served.head().is_some() && count.fetch_add(1, SeqCst) == 0 {
+            served.send(with("cache-control: max-age=0, stale-if-error=60\r\n", 0));
+        }
+    });
+    let balancer = Balancer::start(&[]);
+    balancer.route(DOCUMENT, &[("app", &[app.address])]);
+    assert_eq!(status(&balancer.ask(&asking("/x", ""))), "200");
+    let answer = balancer.ask(&asking("/x", ""));
+    assert_eq!((status(&answer), body(&answer)), ("200", "body 0"));
+    assert!(field(&answer, "cache-status").unwrap().ends_with("detail=error"), "{answer}");
+    assert_eq!(status(&balancer.ask(&asking("/y", ""))), "502", "of which nothing is stored");
+}
+
+#[test]
+fn what_says_nothing_of_it_is_stale_for_as_long_as_its_route_says() {
+    let (balancer, app) =
+        serving(|_, n| with(&format!("cache-control: max-age={}\r\netag: \"e\"\r\n", 60 * n), n));
+    balancer.ask(&asking("/small", ""));
+    assert_eq!(body(&balancer.ask(&asking("/small", ""))), "body 0");
+    wait("it is stored", || body(&balancer.ask(&asking("/small", ""))) == "body 1");
+    assert_eq!(app.heads().len(), 2);
+}
+
+#[test]
 fn what_is_stale_is_used_while_it_is_asked_for_anew() {
     let (balancer, app) = serving(|_, n| {
         let age = if n == 0 { "max-age=0" } else { "max-age=60" };
