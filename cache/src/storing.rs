@@ -57,7 +57,8 @@ pub fn judge(asked: &Asked<'_>, asker: Asker, told: &Told, now_s: u64, delay_s: 
     };
     let validates = told.status == 200 && (told.has_etag || told.last_modified.is_some());
     let may_be_stale = said.stale_while_revalidate.known().is_some_and(|it| it > 0);
-    if (lifetime_s == 0 || said.no_cache) && !validates && !(may_be_stale && !said.no_cache) {
+    let is_usable = !said.no_cache && (lifetime_s > 0 || may_be_stale);
+    if !is_usable && !validates {
         return Err(Not::Told);
     }
     let apparent_s = told.date.map_or(0, |date| now_s.saturating_sub(date));
