@@ -96,7 +96,7 @@ impl Filler {
 
     /// The origin says that what is stored still holds.
     fn validated(&mut self, head: &ResponseHead, buf: &[u8], stale: &Arc<Stored>) {
-        let new = || head.fields.iter().map(|it| (it.name.of(buf), it.value.of(buf)));
+        let new = || fields_in(head, buf);
         let of =
             |name: &str| new().find(|(its, _)| its.eq_ignore_ascii_case(name.as_bytes())).map(|(_, it)| it);
         if !stale.head.validators().are_of(of("etag"), of("last-modified")) {
@@ -113,9 +113,8 @@ impl Filler {
             self.write_date(&mut text);
         }
         // What forbids to store may stand in what is not stored itself.
-        let unstored = new().filter(|it| is_named(it, &["set-cookie", "set-cookie2", "age"]));
-        let all = lines(&text).chain(unstored);
-        let judged = self.judge(stale.head.status, all);
+        let unstored = fields_in(head, buf).filter(|it| is_named(it, &["set-cookie", "set-cookie2", "age"]));
+        let judged = self.judge(stale.head.status, lines(&text).chain(unstored));
         let is_long = text.len() > BYTES_MAX || lines(&text).count() > FIELDS_MAX;
         let says_age = of("age").is_some();
         let made = |kept, variant, text| Head {
@@ -144,7 +143,7 @@ impl Filler {
         if judged != Err(Not::Asked) {
             self.fetch.forget_stale();
         }
-        for (name, value) in new().filter(|it| is_named(it, &["set-cookie", "set-cookie2"])) {
+        for (name, value) in fields_in(head, buf).filter(|it| is_named(it, &["set-cookie", "set-cookie2"])) {
             for part in [name, b": ", value, b"\r\n"] {
                 text.extend_from_slice(part);
             }
@@ -167,7 +166,7 @@ impl Filler {
 
     /// What is to be stored of an answer, with room for it; None where it is not.
     fn storable(&self, head: &ResponseHead, buf: &[u8]) -> Result<(Arc<Head>, Room), Not> {
-        let fields = || head.fields.iter().map(|it| (it.name.of(buf), it.value.of(buf)));
+        let fields = || fields_in(head, buf);
         let (kept, variant) = self.judge(head.status, fields())?;
         let most = self.entry_bytes_max;
         let length = match head.body {
@@ -220,6 +219,10 @@ impl Filler {
         self.fetch.store(&stored);
         self.fetch.flight.end(End::Stored(stored));
     }
+}
+
+fn fields_in<'a>(head: &'a ResponseHead, buf: &'a [u8]) -> impl Iterator<Item = Field<'a>> + Clone {
+    head.fields.iter().map(move |it| (it.name.of(buf), it.value.of(buf)))
 }
 
 fn is_named((name, _): &Field<'_>, names: &[&str]) -> bool {
