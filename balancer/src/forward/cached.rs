@@ -106,7 +106,7 @@ pub async fn forward<D: Downstream>(
         return pass(timer, &wanting, down, trail).await;
     }
     let hot = worker.hot.find(wanting.place(), fields_of(request.head));
-    if let Some(stored) = hot.as_deref()
+    if let Some(stored) = hot.as_deref().map(|it| &it.stored)
         && wanting.judge(stored, Instant::now()) == Use::Fresh
     {
         worker.stats.cache_hits.add(1);

@@ -21,14 +21,15 @@ const HOT_MAX: usize = 1024;
 pub struct Hot {
     hasher: RandomState,
     /// None until there is something.
-    places: RefCell<Vec<Option<Entry>>>,
+    places: RefCell<Vec<Option<Rc<Entry>>>>,
 }
 
+/// A stored answer, counted by one core.
 #[derive(Debug)]
-struct Entry {
+pub struct Entry {
     key: Arc<[u8]>,
     realm: Realm,
-    stored: Rc<Arc<Stored>>,
+    pub stored: Arc<Stored>,
 }
 
 impl Default for Hot {
@@ -47,7 +48,7 @@ impl Hot {
         &self,
         place: Place<'_>,
         fields: impl Iterator<Item = Field<'a>> + Clone,
-    ) -> Option<Rc<Arc<Stored>>> {
+    ) -> Option<Rc<Entry>> {
         let places = self.places.borrow();
         if places.is_empty() {
             return None;
@@ -59,7 +60,7 @@ impl Hot {
             && !stored.is_gone()
             && (!place.for_all || head.kept.is_shared)
             && head.variant.matches(fields);
-        is_it.then(|| stored.clone())
+        is_it.then(|| entry.clone())
     }
 
     pub fn put(&self, place: Place<'_>, stored: &Arc<Stored>) {
@@ -71,8 +72,8 @@ impl Hot {
             places.resize_with(HOT_MAX, || None);
         }
         let at = self.place_of(place.key);
-        places[at] =
-            Some(Entry { key: place.key.clone(), realm: place.realm, stored: Rc::new(stored.clone()) });
+        let entry = Entry { key: place.key.clone(), realm: place.realm, stored: stored.clone() };
+        places[at] = Some(Rc::new(entry));
     }
 
     /// To be called at each tick: lets go of what is not stored any more.
