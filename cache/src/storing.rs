@@ -56,7 +56,8 @@ pub fn judge(asked: &Asked<'_>, asker: Asker, told: &Told, now_s: u64, delay_s: 
         None => 0,
     };
     let validates = told.status == 200 && (told.has_etag || told.last_modified.is_some());
-    let may_be_stale = said.stale_while_revalidate.known().is_some_and(|it| it > 0);
+    let is_some = |it: Seconds| it.known().is_some_and(|it| it > 0);
+    let may_be_stale = is_some(said.stale_while_revalidate) || is_some(said.stale_if_error);
     let is_usable = !said.no_cache && (lifetime_s > 0 || may_be_stale);
     if !is_usable && !validates {
         return Err(Not::Told);
