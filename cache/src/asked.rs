@@ -10,7 +10,8 @@ pub struct Asked<'a> {
     /// Lines of `If-None-Match`.
     pub if_none_match: Vec<&'a [u8]>,
     pub if_modified_since: Option<&'a [u8]>,
-    /// `If-Match` or `If-Unmodified-Since`: for the origin alone to say.
+    /// For the origin alone to say: `If-Match`, `If-Unmodified-Since`; or by what it is another request than its line
+    /// says, where the origin believes that.
     pub is_for_origin: bool,
     pub range: Option<&'a [u8]>,
     pub if_range: Option<&'a [u8]>,
@@ -41,6 +42,7 @@ impl<'a> Asked<'a> {
                 19 if is("proxy-authorization") => asked.has_authorization = true,
                 _ => {}
             }
+            asked.is_for_origin |= is_another(name);
         }
         // Where Cache-Control says something, that is what counts (RFC 9111, 5.4).
         asked.directives.no_cache |= pragma && !asked.directives.is_said;
@@ -52,6 +54,25 @@ impl<'a> Asked<'a> {
     pub fn is_conditional(&self) -> bool {
         !self.if_none_match.is_empty() || self.if_modified_since.is_some()
     }
+}
+
+/// Whether a field says that the method, the host or the target is another: frameworks believe such, and an answer by it
+/// is none to the URL that was asked for.
+fn is_another(name: &[u8]) -> bool {
+    const ANOTHER: [&str; 10] = [
+        "x-host",
+        "x-http-host-override",
+        "x-http-method",
+        "x-http-method-override",
+        "x-method-override",
+        "x-original-host",
+        "x-original-method",
+        "x-original-uri",
+        "x-original-url",
+        "x-rewrite-url",
+    ];
+    matches!(name, [b'x' | b'X', b'-', ..])
+        && ANOTHER.iter().any(|it| name.eq_ignore_ascii_case(it.as_bytes()))
 }
 
 fn has_no_cache(value: &[u8]) -> bool {
@@ -85,6 +106,10 @@ mod tests {
         ]);
         assert!(asked.is_conditional() && asked.has_authorization && asked.has_cookie && !asked.is_ambiguous);
         assert_eq!((asked.if_none_match.len(), asked.range), (2, Some(&b"bytes=0-1"[..])));
+        for name in ["X-HTTP-Method-Override", "x-method-override", "X-Http-Method", "x-original-url"] {
+            assert!(of(&[(name, "DELETE")]).is_for_origin, "{name}");
+        }
+        assert!(!of(&[("x-http", "a"), ("x-forwarded-host", "b")]).is_for_origin);
         assert!(of(&[("if-match", "*")]).is_for_origin && of(&[("If-Unmodified-Since", "x")]).is_for_origin);
     }
 

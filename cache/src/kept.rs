@@ -55,7 +55,9 @@ impl Kept {
         let stale_s = left.min(0).unsigned_abs();
         let slack_s =
             if said.any_stale { crate::SECONDS_MAX } else { said.max_stale.known().unwrap_or_default() };
-        let takes_stale = said.any_stale || said.max_stale.known().is_some_and(|most| stale_s <= most);
+        // `s-maxage` forbids it to a shared cache as `proxy-revalidate` does (RFC 9111, 5.2.2.10).
+        let takes_stale = !self.says_s_maxage
+            && (said.any_stale || said.max_stale.known().is_some_and(|most| stale_s <= most));
         // One that takes what is stale takes it also beyond its own `max-age`.
         let is_too_old = said.max_age.or_none().is_some_and(|most| age > most.saturating_add(slack_s));
         let ends_too_soon = said.min_fresh.or_none().is_some_and(|least| left < least as i64);
@@ -69,6 +71,12 @@ impl Kept {
             true => Use::WhileRevalidating,
             false => Use::Validate,
         }
+    }
+
+    /// Whether others may have it, once it is there, without the origin's word for each: what is to be validated before
+    /// each use may differ for each who asks, whatever it is told apart by.
+    pub fn is_for_several(&self, grace_s: u64) -> bool {
+        self.judge(&Asked::default(), 0, grace_s) != Use::Validate
     }
 
     /// Whether it may be used where the origin fails.
@@ -124,11 +132,22 @@ mod tests {
         assert!(KEPT.serves_on_error(54, 5) && !KEPT.serves_on_error(50, 0));
         let shared = Kept { says_s_maxage: true, ..KEPT };
         assert_eq!(shared.judge(&plain, 54, 5), Use::Validate, "it would have to say so");
+        assert_eq!(shared.judge(&asking("max-stale"), 54, 0), Use::Validate, "whatever a client takes");
+        assert_eq!(shared.judge(&asking("max-stale=99"), 54, 0), Use::Validate);
         for firm in [Kept { never_stale: true, ..said }, Kept { always_validate: true, ..said }] {
             assert_eq!(firm.judge(&plain, 50, 99), Use::Validate);
             assert_eq!(firm.judge(&asking("max-stale"), 50, 99), Use::Validate);
             assert!(!firm.serves_on_error(50, 99));
         }
+    }
+
+    #[test]
+    fn what_is_validated_before_each_use_is_for_one_alone() {
+        assert!(KEPT.is_for_several(0));
+        let over = Kept { lifetime_s: 10, ..KEPT };
+        assert!(!over.is_for_several(0) && over.is_for_several(5));
+        assert!(Kept { stale_while_revalidate_s: 5, ..over }.is_for_several(0));
+        assert!(!Kept { always_validate: true, ..KEPT }.is_for_several(5));
     }
 
     #[test]

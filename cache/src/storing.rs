@@ -55,9 +55,13 @@ pub fn judge(asked: &Asked<'_>, asker: Asker, told: &Told, now_s: u64, delay_s: 
         None if GUESSED.contains(&told.status) || said.public => guess(told, now_s),
         None => 0,
     };
-    let validates = told.status == 200 && (told.has_etag || told.last_modified.is_some());
     let is_some = |it: Seconds| it.known().is_some_and(|it| it > 0);
     let may_be_stale = is_some(said.stale_while_revalidate) || is_some(said.stale_if_error);
+    // Nor is what is over at once: no grace is to bring it to another.
+    if lifetime_s == 0 && asked.has_cookie && !said.public && !said.no_cache && !may_be_stale {
+        return Err(Not::Asked);
+    }
+    let validates = told.status == 200 && (told.has_etag || told.last_modified.is_some());
     let is_usable = !said.no_cache && (lifetime_s > 0 || may_be_stale);
     if !is_usable && !validates {
         return Err(Not::Told);
@@ -160,6 +164,19 @@ mod tests {
         let long = ("Last-Modified", "Sun, 06 Nov 1983 08:49:37 GMT");
         assert_eq!(judged(&[], 200, &[DATE, long]).unwrap().lifetime_s, GUESSED_S_MAX);
         assert_eq!(judged(&[], 200, &[DATE]), Err(Not::Told), "nothing to guess by");
+    }
+
+    #[test]
+    fn what_is_over_at_once_is_not_stored_of_who_has_a_cookie() {
+        let of = |control| {
+            judged(&[("Cookie", "a=b")], 200, &[("Cache-Control", control), ("ETag", "\"a\""), DATE])
+        };
+        for alone in ["max-age=0", "max-age=0, must-revalidate", "s-maxage=x, max-age=60"] {
+            assert_eq!(of(alone), Err(Not::Asked), "{alone}");
+        }
+        for all in ["public, max-age=0", "no-cache, max-age=60", "max-age=0, stale-while-revalidate=9", "max-age=1"] {
+            assert!(of(all).is_ok(), "{all}");
+        }
     }
 
     #[test]

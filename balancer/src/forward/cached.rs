@@ -150,7 +150,9 @@ pub async fn forward<D: Downstream>(
         if !wanting.is_plain() && seen.filter(has_validators).is_none() {
             break;
         }
-        let joins = !wanting.is_alone();
+        // What each has to have the service's word for is asked for by each.
+        let is_for_several = seen.is_none_or(|it| it.head.kept.is_for_several(keeps.grace_s));
+        let joins = is_for_several && !wanting.is_alone();
         let entered = wanting.cache().enter(wanting.place(), fields_of(request.head), seen, joins, false);
         let followed = match entered {
             // It is found there by the next look.

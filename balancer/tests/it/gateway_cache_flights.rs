@@ -109,3 +109,40 @@ fn a_client_that_reads_nothing_keeps_nobody_waiting() {
     let mut rest = vec![0; BYTES];
     slow.0.read_exact(&mut rest).unwrap();
 }
+
+#[test]
+fn what_is_validated_before_each_use_is_for_who_asked_first_alone() {
+    for control in ["no-cache", "max-age=0, must-revalidate"] {
+        let ((asked, is_asked), (go, may)) = (mpsc::channel(), mpsc::channel());
+        let (asked, may) = (Mutex::new(asked), Mutex::new(may));
+        let app = Scripted::start(move |served| {
+            while let Some(head) = served.head() {
+                let _ = asked.lock().unwrap().send(());
+                let _ = may.lock().unwrap().recv();
+                let who = head.split("x-who: ").nth(1).and_then(|it| it.lines().next()).unwrap_or_default();
+                let fields = format!("cache-control: {control}\r\netag: \"{who}\"\r\ncontent-length: 4");
+                served.send(format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\n{who}!"));
+            }
+        });
+        let balancer = Balancer::start(&[]);
+        balancer.route(DOCUMENT, &[("app", &[app.address])]);
+        // Where nothing is stored, and where it is.
+        for round in 0..2 {
+            let mut clients: Vec<Client> = (0..3).map(|_| balancer.client()).collect();
+            for (at, client) in clients.iter_mut().enumerate() {
+                client.send(format!("GET /x HTTP/1.1\r\nhost: a\r\nx-who: {round}-{at}\r\n\r\n"));
+                if at == 0 {
+                    is_asked.recv().unwrap();
+                }
+            }
+            wait("all wait or ask", || {
+                balancer.stats.cache_collapsed.get() + balancer.stats.cache_misses.get() >= 3 * (round + 1)
+            });
+            (0..3).for_each(|_| go.send(()).unwrap());
+            for (at, client) in clients.iter_mut().enumerate() {
+                assert_eq!(client.answer().1, format!("{round}-{at}!"), "{control}");
+            }
+            is_asked.try_iter().for_each(drop);
+        }
+    }
+}

@@ -79,6 +79,9 @@ pub(super) async fn follow<D: Downstream>(
                 if told.is_none() && !is_for(wanting, &head) {
                     return Followed::Again;
                 }
+                if told.is_none() && !is_for_several(wanting, &head) {
+                    return Followed::Freed;
+                }
                 if !wanting.is_plain() || (told.is_none() && length.is_none()) {
                     waits_for_end = true;
                     continue;
@@ -125,6 +128,12 @@ async fn wait<D: Downstream>(
 /// Whether what is fetched is for this request, too.
 fn is_for(wanting: &Wanting<'_>, head: &Head) -> bool {
     head.variant.matches(fields_of(wanting.request.head)) && (!wanting.is_known() || head.kept.is_shared)
+}
+
+/// Whether more than who asked first may have it: a service that wants to be asked each time may say another thing to
+/// each, by cookies for one.
+fn is_for_several(wanting: &Wanting<'_>, head: &Head) -> bool {
+    head.kept.is_for_several(wanting.keeps.grace_s)
 }
 
 /// An answer as it comes, to be stored.
@@ -228,6 +237,9 @@ async fn over<D: Downstream>(
     tell_of(told, trail);
     if told.is_none() && !is_for(wanting, &stored.head) {
         return Followed::Again;
+    }
+    if told.is_none() && !is_for_several(wanting, &stored.head) {
+        return Followed::Freed;
     }
     Followed::Done(serve(timer, wanting, Serving { stored, said }, down, trail).await)
 }
