@@ -174,7 +174,9 @@ mod tests {
         for alone in ["max-age=0", "max-age=0, must-revalidate", "s-maxage=x, max-age=60"] {
             assert_eq!(of(alone), Err(Not::Asked), "{alone}");
         }
-        for all in ["public, max-age=0", "no-cache, max-age=60", "max-age=0, stale-while-revalidate=9", "max-age=1"] {
+        for all in
+            ["public, max-age=0", "no-cache, max-age=60", "max-age=0, stale-while-revalidate=9", "max-age=1"]
+        {
             assert!(of(all).is_ok(), "{all}");
         }
     }

@@ -1,6 +1,7 @@
 //! Answers that are fetched for several: how often a service is asked, and who is freed.
 
 use std::io::Read;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Mutex, mpsc};
 
 use crate::gateway_cache::{DOCUMENT, asking, body, status};
@@ -145,4 +146,32 @@ fn what_is_validated_before_each_use_is_for_who_asked_first_alone() {
             is_asked.try_iter().for_each(drop);
         }
     }
+}
+
+#[test]
+fn who_waits_for_an_end_that_does_not_come_asks_for_itself() {
+    let ((asked, is_asked), count) = (mpsc::channel(), AtomicUsize::new(0));
+    let asked = Mutex::new(asked);
+    let app = Scripted::start(move |served| {
+        while served.head().is_some() {
+            if count.fetch_add(1, SeqCst) > 0 {
+                served.send(STORED);
+                continue;
+            }
+            let _ = asked.lock().unwrap().send(());
+            served.send(
+                "HTTP/1.1 200 OK\r\ncache-control: max-age=60\r\ntransfer-encoding: chunked\r\n\r\n4\r\nslow\r\n",
+            );
+        }
+    });
+    let balancer = Balancer::start(&[]);
+    let document =
+        DOCUMENT.replace("services.app.urls", "services.app.timeout = \"1s\"\n    services.app.urls");
+    balancer.route(&document, &[("app", &[app.address])]);
+    let mut first = balancer.client();
+    first.send(get("/x"));
+    is_asked.recv().unwrap();
+    first.until("slow");
+    let answer = balancer.ask(&asking("/x", ""));
+    assert_eq!((status(&answer), body(&answer)), ("200", "body"));
 }

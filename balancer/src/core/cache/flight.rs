@@ -11,6 +11,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 
+use super::room::Room;
 use super::stored::{Head, Stored};
 
 /// Most that is held of an answer that is for one reader alone.
@@ -36,6 +37,8 @@ struct State {
     /// Bytes of the body from `start` on.
     buf: Vec<u8>,
     start: u64,
+    /// For what is there beyond what one alone gets, where it was to be stored and is not.
+    room: Option<Room>,
     /// All of it, once that is there.
     whole: Option<Bytes>,
     interims: VecDeque<Vec<u8>>,
@@ -137,9 +140,10 @@ impl Flight {
         state.wake();
     }
 
-    /// The answer is for who asked first alone. What is there of its body by now goes to that one, too.
-    pub fn pass(&self, head: Arc<[u8]>) {
+    /// The answer is for who asked first alone. What is there of its body by now goes to that one, too; `room` is for it.
+    pub fn pass(&self, head: Arc<[u8]>, room: Option<Room>) {
         let mut state = self.state();
+        state.room = room;
         let read = ((state.leader_at - state.start) as usize).min(state.buf.len());
         state.buf.drain(..read);
         state.start = state.leader_at;
@@ -306,6 +310,10 @@ impl Reader {
             if passes && state.whole.is_none() {
                 state.buf.drain(..from + n);
                 state.start = at + n as u64;
+                if state.room.is_some() && state.buf.len() <= PIPE_BYTES_MAX {
+                    state.buf.shrink_to(PIPE_BYTES_MAX);
+                    state.room = None;
+                }
                 if let Some(fetcher) = state.fetcher.take() {
                     fetcher.wake();
                 }

@@ -194,7 +194,7 @@ fn what_is_not_stored_is_for_who_asked_first_and_the_others_are_freed() {
     let Entered::Waits(second) = cache.enter(place(&url), none(), None, true, false) else { panic!() };
     fetch.mark();
     fetch.part();
-    fetch.flight.pass(b"head".as_slice().into());
+    fetch.flight.pass(b"head".as_slice().into(), None);
     assert!(matches!(second.poll_news(cx, false), Poll::Ready(News::Freed)));
     assert!(matches!(second.poll_news(cx, true), Poll::Ready(News::Freed)));
     assert!(matches!(first.poll_news(cx, false), Poll::Ready(News::Passing(_))));
@@ -209,6 +209,33 @@ fn what_is_not_stored_is_for_who_asked_first_and_the_others_are_freed() {
     assert!(fetch.flight.poll_pass(cx, &piece).is_ready() && fetch.flight.poll_left(cx).is_pending());
     drop(first);
     assert!(fetch.flight.poll_left(cx).is_ready());
+}
+
+#[test]
+fn what_is_there_of_an_answer_that_turns_out_too_long_is_held_until_it_is_read() {
+    const BYTES: usize = 500_000;
+    let cache = cache(1 << 20);
+    let url = key("u");
+    let cx = &mut Context::from_waker(Waker::noop());
+    let Entered::Leads(Some(first), fetch) = cache.enter(place(&url), none(), None, true, false) else {
+        panic!()
+    };
+    let mut room = fetch.room(0).unwrap();
+    fetch.flight.fill(head(Variant::default(), false), None);
+    let piece = vec![b'x'; BYTES];
+    fetch.flight.push(&piece, BYTES as u64, |bytes| fetch.grow(&mut room, bytes)).unwrap();
+    assert!(fetch.flight.push(b"x", BYTES as u64, |_| true).is_none());
+    fetch.part();
+    fetch.flight.pass(b"head".as_slice().into(), Some(room));
+    assert_eq!(cache.budget().held(), BYTES as u64);
+    let (mut at, mut out) = (0, Vec::new());
+    while at < BYTES as u64 {
+        assert!(cache.budget().held() > 0 || BYTES as u64 - at < 20_000, "{at} are read");
+        out.clear();
+        assert_eq!(first.poll_body(cx, at, 10_000, &mut out), Poll::Ready(Read::Some));
+        at += out.len() as u64;
+    }
+    assert_eq!((at, cache.budget().held()), (BYTES as u64, 0));
 }
 
 #[test]

@@ -204,20 +204,31 @@ impl Filler {
 
     /// It is longer than what is stored, or has no room.
     fn overflow(&mut self) {
-        if let Mode::Filling { passed, .. } = std::mem::replace(&mut self.mode, Mode::Passing) {
+        if let Mode::Filling { passed, room, .. } = std::mem::replace(&mut self.mode, Mode::Passing) {
             self.fetch.part();
             self.fetch.mark();
-            self.fetch.flight.pass(passed);
+            // What is there is held until it is read.
+            self.fetch.flight.pass(passed, Some(room));
         }
     }
 
     /// The body is complete.
     fn store(&mut self, head: Arc<Head>, room: Room) {
         let bytes = self.fetch.flight.complete();
-        let Some(own) = self.fetch.room(Stored::room_bytes(&head, self.fetch.key.len())) else { return };
-        let stored = Stored::new(head, Body::new(bytes, room), own);
-        self.fetch.store(&stored);
-        self.fetch.flight.end(End::Stored(stored));
+        let body = Body::new(bytes, room);
+        match self.fetch.room(Stored::room_bytes(&head, self.fetch.key.len())) {
+            Some(own) => {
+                let stored = Stored::new(head, body, own);
+                self.fetch.store(&stored);
+                self.fetch.flight.end(End::Stored(stored));
+            }
+            // It is there for who asked, and counts as long as it is read.
+            None => {
+                if let Some(none) = self.fetch.room(0) {
+                    self.fetch.flight.end(End::Own(Stored::new(head, body, none)));
+                }
+            }
+        }
     }
 }
 
@@ -291,7 +302,7 @@ impl Downstream for Filler {
                     }
                 }
                 let said = if stale.is_some() { "skep; fwd=stale" } else { "skep; fwd=miss" };
-                self.fetch.flight.pass(passed(head, buf, Some(said)).into());
+                self.fetch.flight.pass(passed(head, buf, Some(said)).into(), None);
                 self.mode = Mode::Passing;
             }
         }

@@ -21,6 +21,9 @@ use crate::forward::retry::Failure;
 use crate::wire::request_head::Method;
 use crate::wire::response_head::ResponseHead;
 
+/// Who waits for the end of what another fetches does so for this part of the time that it has for an answer.
+const END_PART: u32 = 2;
+
 /// What came of it.
 pub(super) enum Followed {
     Done(Result<Done, Fault>),
@@ -41,12 +44,15 @@ pub(super) async fn follow<D: Downstream>(
     down: &mut D,
     trail: &mut Trail,
 ) -> Followed {
-    let deadline = trail.started + wanting.request.plan.answer_within;
+    let within = wanting.request.plan.answer_within;
+    let mut deadline = trail.started + within;
     let mut waits_for_end = false;
     loop {
         let news = match wait(timer, reader, waits_for_end, deadline, down).await {
             Ok(news) => news,
             Err(Fault::Problem(_)) if stale_of(wanting, reader).is_some() => News::Over(End::Failed),
+            // The service works, and takes its time for the body: there is time left to ask it.
+            Err(Fault::Problem(_)) if told.is_none() && waits_for_end => return Followed::Freed,
             Err(fault) => return Followed::Done(Err(fault)),
         };
         match news {
@@ -84,6 +90,9 @@ pub(super) async fn follow<D: Downstream>(
                 }
                 if !wanting.is_plain() || (told.is_none() && length.is_none()) {
                     waits_for_end = true;
+                    if told.is_none() {
+                        deadline = trail.started + within / END_PART;
+                    }
                     continue;
                 }
                 let head: &Head = &head;
