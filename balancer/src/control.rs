@@ -39,6 +39,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::config::{BackendTlsConfig, ServeConfig};
 use crate::core::access_log;
 use crate::core::account::Account;
+use crate::core::cache::Cache;
 use crate::core::shared::Shared;
 use crate::core::stats::CoreStats;
 use crate::core::worker::idle_grace;
@@ -110,7 +111,8 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
 
     let account = Arc::new(config.request_memory.map_or_else(Account::default, Account::new));
     let pools = Pools::of_skep(backend_tls(&config, &keys)?);
-    let shared = Arc::new(Shared { account, pools, ..Shared::default() });
+    let cache = Arc::new(Cache::new(config.cache));
+    let shared = Arc::new(Shared { account, cache, pools, ..Shared::default() });
     shared.settings.store(Arc::new(reload::within(files, count, config.settings.clone())));
     if let Some(keys) = own_keys.clone() {
         shared.let_go.believe(keys);

@@ -8,6 +8,7 @@
 pub(crate) mod access_log;
 pub mod account;
 pub(crate) mod buffer;
+pub mod cache;
 pub(crate) mod connections;
 pub(crate) mod date;
 pub mod following;

@@ -1,12 +1,14 @@
 //! Forwarding: one request to one backend after another until one answers, whatever protocol it
 //! came by.
 //!
-//! `ahead -> exchange -> plan -> dispatch -> idle -> upstream`, and `dispatches -> dispatch`; `downstream` is the client's side, `ahead` the
+//! `ahead, cached -> exchange -> plan -> dispatch -> idle -> upstream`, and `dispatches -> dispatch`; `cached` answers from what
+//! is stored; `downstream` is the client's side, `ahead` the
 //! part of a body that comes before a backend is chosen, `kept` what was sent of it, `queue` who waits
 //! where all backends are full, `waiting` who is waited for and how long, `retry` the rule by which a request
 //! is sent again, `problem` what is said where none answers.
 
 pub(crate) mod ahead;
+pub(crate) mod cached;
 pub(crate) mod dispatch;
 pub(crate) mod dispatches;
 pub(crate) mod downstream;

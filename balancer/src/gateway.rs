@@ -5,6 +5,7 @@
 //! with no configuration, `routed` what the routes in force say.
 
 mod builtin;
+mod cached;
 mod hops;
 mod limited;
 mod ready;
@@ -16,7 +17,7 @@ use std::cell::RefCell;
 use std::hash::RandomState;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use skep_console::ProblemKind;
 use skep_console::problem::{self, PROBLEM_JSON};
@@ -24,6 +25,7 @@ use skep_gateway::auth::jwt::Verified;
 use skep_gateway::figures::REASONS;
 use skep_gateway::policy::Client;
 
+pub(crate) use crate::core::date::unix_s;
 use crate::core::routes::Via;
 use crate::core::worker::Worker;
 use crate::forward::dispatch::Dispatch;
@@ -269,6 +271,7 @@ impl Gateway {
             waits: false,
             via: None,
             body_bytes_max: None,
+            cache: None,
         };
         match known {
             Known::NamedByContent | Known::Repeatable => plan.repeatable |= are_nodes,
@@ -282,11 +285,6 @@ impl Gateway {
         }
         plan
     }
-}
-
-/// The second of Unix time; before there was any, a time at which all tokens are over.
-pub(crate) fn unix_s() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(u64::MAX, |it| it.as_secs())
 }
 
 #[cfg(test)]

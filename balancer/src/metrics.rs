@@ -1,6 +1,7 @@
 //! Prometheus metrics, read from the cores' counters at each scrape.
 
 mod backends;
+mod cache;
 mod issuers;
 mod limits;
 
@@ -189,6 +190,7 @@ impl Metrics {
             gauge(encoder, name, help, &[(&[], value)])?;
         }
         encode_passwords(encoder, &self.shared.passwords)?;
+        cache::encode(encoder, self, routes)?;
         let mut labels = Vec::new();
         for (entry, counts) in routes.table.routes.iter().zip(&routes.counts) {
             for (class, count) in CLASSES.iter().zip(&counts.answers) {

@@ -46,6 +46,9 @@ pub struct Explained {
     pub consumer: Option<String>,
     /// How often it may be asked for there; nothing is counted by this.
     pub limits: Vec<String>,
+    /// What of its answers is stored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache: Option<String>,
     /// Where each of the route's policies is stated, as `auth: services/orders`.
     pub policies: Vec<String>,
     /// The services that may get it, or the answer that the balancer gives.
@@ -63,6 +66,9 @@ impl fmt::Display for Explained {
         }
         for limit in &self.limits {
             writeln!(f, "limit: {limit}")?;
+        }
+        if let Some(cache) = &self.cache {
+            writeln!(f, "cache: {cache}")?;
         }
         for policy in &self.policies {
             writeln!(f, "policy: {policy}")?;
@@ -83,6 +89,7 @@ impl Question {
             auth: None,
             consumer: None,
             limits: Vec::new(),
+            cache: None,
             policies: Vec::new(),
             outcome,
             sent: None,
@@ -128,8 +135,9 @@ impl Question {
         let consumer = who.as_ref().and_then(|it| table.consumers.known(it)).map(|it| it.name.clone());
         let auth = entry.route.policies.auth.as_ref().map(ToString::to_string);
         let limits = entry.route.policies.limits.iter().map(ToString::to_string).collect();
+        let cache = entry.route.policies.cache.map(|it| it.to_string());
         let policies = entry.route.from.iter().map(|it| stated(&entry.name, it)).collect();
-        Explained { route: Some(entry.name.clone()), auth, consumer, limits, policies, outcome, sent }
+        Explained { route: Some(entry.name.clone()), auth, consumer, limits, cache, policies, outcome, sent }
     }
 
     /// Who asks, where the route wants to know.
@@ -251,7 +259,8 @@ mod tests {
                 _ => vec![],
             };
             let outcome = outcome.into();
-            let expected = Explained { route, auth: None, consumer: None, limits, policies, outcome, sent };
+            let expected =
+                Explained { route, auth: None, consumer: None, limits, cache: None, policies, outcome, sent };
             assert_eq!(question.explain(&table, 0), expected, "{url}");
         }
     }
@@ -298,6 +307,23 @@ mod tests {
             let answer = explain("http://a.test/x", headers);
             assert_eq!((answer.consumer.as_deref(), &*answer.outcome), (consumer, outcome), "{headers:?}");
             assert_eq!(answer.sent, None);
+        }
+    }
+
+    #[test]
+    fn what_of_a_routes_answers_is_stored_is_explained() {
+        let document = |cache: &str| format!("[routes.app]\nservice = \"skep\"\ncache = {cache}\n");
+        let explained = |cache| {
+            let table = Table::compile(Document::read(&document(cache)).unwrap()).unwrap();
+            let (url, headers) = ("http://a.test/x".to_owned(), vec![]);
+            Question { url, method: get(), headers, from: loopback() }.explain(&table, 0).to_string()
+        };
+        let some = "cache: answers of at most 1024 bytes are stored, and used for 5 s beyond their time\n";
+        assert!(explained("{max_entry = \"1KiB\", grace = \"5s\"}").contains(some));
+        assert!(explained("true").contains("cache: answers of at most 4194304 bytes are stored\n"));
+        assert!(!explained("false").contains("cache: answers"));
+        for bad in ["{max_entry = \"5MiB\"}", "{grace = \"8d\"}", "{ttl = 5}", "1"] {
+            assert!(Document::read(&document(bad)).is_err(), "{bad}");
         }
     }
 

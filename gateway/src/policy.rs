@@ -1,7 +1,8 @@
 //! What becomes of a request where its route has policies. One order, whatever the document's: maintenance, HTTPS
 //! alone, addresses, how often an address asks (see `limit`), who asks (see `auth`), how often that one does and all
-//! together do, redirects. Pure.
+//! together do, redirects; last whether an answer is stored. Pure.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use skep_base::network::Network;
@@ -30,6 +31,8 @@ pub struct Policies {
     pub limits: Vec<Limit>,
     /// Largest body, in bytes.
     pub body_bytes_max: Option<u64>,
+    /// Answers are stored.
+    pub cache: Option<Cache>,
 }
 
 /// A route that serves nobody for now, but for some.
@@ -46,6 +49,35 @@ pub struct Addresses {
     pub allow: Vec<Network>,
     /// Not these, whatever else is said.
     pub deny: Vec<Network>,
+}
+
+/// Largest answer that may be stored, in bytes of its body.
+pub const STORED_BYTES_MAX: u64 = 4 << 20;
+
+/// Answers are stored, and used again by what they say of it (see `skep-cache`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cache {
+    /// Largest that is stored, in bytes of its body.
+    pub entry_bytes_max: u64,
+    /// How long an answer that says nothing of it is used beyond its time: while it is asked for anew, and where the
+    /// service fails.
+    pub grace_s: u64,
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self { entry_bytes_max: STORED_BYTES_MAX, grace_s: 0 }
+    }
+}
+
+impl fmt::Display for Cache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "answers of at most {} bytes are stored", self.entry_bytes_max)?;
+        match self.grace_s {
+            0 => Ok(()),
+            grace => write!(f, ", and used for {grace} s beyond their time"),
+        }
+    }
 }
 
 /// Where a request is sent instead.
@@ -158,6 +190,7 @@ mod tests {
             auth: None,
             limits: Vec::new(),
             body_bytes_max: None,
+            cache: None,
         };
         let (stranger, tester) = (client("203.0.113.1", false), client("192.0.2.7", false));
         assert_eq!(policies.refusal(stranger), Some(Refusal::Maintenance { retry_after_s: Some(60) }));

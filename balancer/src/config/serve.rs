@@ -55,6 +55,8 @@ pub struct ServeConfig {
     pub drain: Duration,
     /// None: by the memory that the process may have.
     pub request_memory: Option<u64>,
+    /// Most bytes of answers that are stored.
+    pub cache: u64,
     pub settings: Settings,
     pub access_log: Destination,
     pub log: LogConfig,
@@ -120,6 +122,7 @@ pub(super) fn resolve(layers: &Layers) -> Result<ServeConfig, ConfigError> {
             .map(|cores| cores as usize),
         drain,
         request_memory: layers.read(&names::REQUEST_MEMORY, request_memory)?,
+        cache: layers.size(&names::CACHE, names::MEMORY_BYTES_LIMIT)?,
         settings: settings(layers)?,
         access_log: layers.value(&names::ACCESS_LOG, access_log)?,
         log: log(layers)?,

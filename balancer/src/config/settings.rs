@@ -9,7 +9,7 @@ use skep_vrrp::config::rows;
 pub const BODY_BYTES_LIMIT: u64 = 1 << 40;
 /// Longest path of `--check`, in bytes.
 pub const CHECK_BYTES_MAX: usize = 1024;
-/// Most that `--request-memory` and `--min-rate` may be, in bytes.
+/// Most that `--request-memory`, `--cache` and `--min-rate` may be, in bytes.
 pub const MEMORY_BYTES_LIMIT: u64 = 1 << 40;
 pub const RATE_BYTES_LIMIT: u64 = 1 << 30;
 /// Most that `--cores` may be.
@@ -148,6 +148,12 @@ pub(super) const REQUEST_MEMORY: Setting = Setting::serving(
     "an eighth of the memory limit",
     "Most memory that requests hold beyond a small buffer each; 16MiB at least",
 );
+pub(super) const CACHE: Setting = Setting::serving(
+    "cache",
+    "SIZE",
+    "64MiB",
+    "Most memory for answers of routes that store them (`cache` in the gateway's document)",
+);
 pub(super) const MIN_RATE: Setting = Setting::serving(
     "min-rate",
     "SIZE",
@@ -227,6 +233,7 @@ pub(super) const SETTINGS: &[&Setting] = &[
     &MAX_QUEUE,
     &MAX_BODY,
     &REQUEST_MEMORY,
+    &CACHE,
     &MIN_RATE,
     &UPLOAD_TIMEOUT,
     &HEAD_TIMEOUT,

@@ -73,6 +73,7 @@ fn a_bad_value_is_refused_naming_where_it_came_from() {
         ("--proxy-protocol", "SKEP_PROXY_PROTOCOL", "true"),
         ("--max-body", "SKEP_MAX_BODY", "0"),
         ("--request-memory", "SKEP_REQUEST_MEMORY", "1MiB"),
+        ("--cache", "SKEP_CACHE", "0"),
         ("--min-rate", "SKEP_MIN_RATE", "0"),
         ("--upload-timeout", "SKEP_UPLOAD_TIMEOUT", "2h"),
         ("--max-uploads-per-client", "SKEP_MAX_UPLOADS_PER_CLIENT", "0"),

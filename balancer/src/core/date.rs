@@ -11,6 +11,11 @@ use crate::wire::write::Date;
 /// What stands there until the first look at the clock, and where that is beyond what can be written.
 const UNKNOWN: Date = *b"Thu, 01 Jan 1970 00:00:00 GMT";
 
+/// The second of Unix time; before there was any, a time at which all is over.
+pub fn unix_s() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(u64::MAX, |it| it.as_secs())
+}
+
 /// One core's.
 #[derive(Debug)]
 pub struct Clock {

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use aws_lc_rs::digest;
 use skep_gateway::auth::{Consumers, Known, Proof};
 use skep_gateway::document::Route;
 use skep_gateway::fields::Edits;
@@ -86,6 +87,10 @@ pub struct Parts {
     pub published: BTreeMap<String, Arc<Published>>,
     /// Nothing is known of what they should be: every request is refused.
     pub closed: bool,
+    /// Some route stores answers.
+    pub has_cache: bool,
+    /// Where answers are good, of routes that store them and each of their services.
+    realms: HashMap<(usize, usize), u128>,
 }
 
 impl Deref for Routes {
@@ -188,7 +193,26 @@ impl Parts {
         let ids = |(at, of): (usize, &Limits)| of.held.iter().map(|it| (it.id, at)).collect::<Vec<_>>();
         let by_limit = limits.iter().enumerate().flat_map(ids).collect();
         let published = BTreeMap::new();
-        Self { table, pools, hosts, counts, answers, limits, by_limit, published, closed: false }
+        let realms = realms(&table);
+        let has_cache = !realms.is_empty();
+        Self {
+            table,
+            pools,
+            hosts,
+            counts,
+            answers,
+            limits,
+            by_limit,
+            published,
+            closed: false,
+            has_cache,
+            realms,
+        }
+    }
+
+    /// Where answers of a service are good that a route has stored; None where it stores none.
+    pub fn realm(&self, route: usize, service: usize) -> Option<u128> {
+        self.realms.get(&(route, service)).copied()
     }
 
     /// A limit, by what it is called at other balancers.
@@ -199,6 +223,24 @@ impl Parts {
 
 /// Those of a route that has none.
 static NO_EDITS: Edits = Edits { remove: Vec::new(), set: Vec::new(), add: Vec::new() };
+
+/// A digest of each route that stores answers, each of its services, and all that a document says of what these are
+/// asked for: what is stored under other words is not used.
+fn realms(table: &Table) -> HashMap<(usize, usize), u128> {
+    let mut realms = HashMap::new();
+    for (at, entry) in table.routes.iter().enumerate().filter(|(_, it)| it.route.policies.cache.is_some()) {
+        let route = &entry.route;
+        let said = (&entry.name, &route.matches, route.strip_prefix, &route.request, &route.policies.auth);
+        for (service, _) in &entry.services {
+            let (name, it) = &table.services[*service];
+            let text = format!("{:?}", (said, name, &it.targets, &it.tls, it.host));
+            let digest = digest::digest(&digest::SHA256, text.as_bytes());
+            let first = digest.as_ref().first_chunk().copied().unwrap_or_default();
+            realms.insert((at, *service), u128::from_be_bytes(first));
+        }
+    }
+    realms
+}
 
 /// Routes as one core holds them: what it does at each request touches nothing that others count.
 #[derive(Debug)]

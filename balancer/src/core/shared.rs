@@ -8,6 +8,7 @@ use skep_gateway::figures::REASONS;
 use skep_vrrp::let_go::LetGo;
 
 use crate::core::account::Account;
+use crate::core::cache::Cache;
 use crate::core::connections::{ByClient, Connections};
 use crate::core::following::Following;
 use crate::core::passwords::Passwords;
@@ -38,6 +39,8 @@ pub struct Shared {
     pub connections: Arc<Connections>,
     /// Of the bytes that requests hold.
     pub account: Arc<Account>,
+    /// Answers of routes that store them.
+    pub cache: Arc<Cache>,
     /// Requests that a backend has while their bodies still come.
     pub uploads: Arc<ByClient>,
     /// Set once, by SIGTERM.

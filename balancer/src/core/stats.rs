@@ -73,6 +73,13 @@ pub struct CoreStats {
     /// Tokens that are known to hold, and bytes that they take.
     pub tokens_kept: Count,
     pub tokens_kept_bytes: Count,
+    /// Requests that a stored answer was for; that had one beyond its time; for whom one was fetched; who waited for the
+    /// same; and that went past the cache of their route.
+    pub cache_hits: Count,
+    pub cache_stale: Count,
+    pub cache_misses: Count,
+    pub cache_collapsed: Count,
+    pub cache_passed: Count,
     pub retries: Count,
     /// What is left of the budget for retries, of late.
     pub retry_tokens: Count,

@@ -14,6 +14,7 @@ use skep_base::random::Random;
 use crate::core::access_log::{AccessLog, Line};
 use crate::core::account::{Purse, Use};
 use crate::core::buffer::BufferPool;
+use crate::core::cache::hot::Hot;
 use crate::core::date::Clock;
 use crate::core::settings::Settings;
 use crate::core::shared::Shared;
@@ -42,6 +43,8 @@ pub struct Worker {
     pub pipes: Rc<Pipes>,
     pub clock: Clock,
     pub log: AccessLog,
+    /// What it has used of the cache of late.
+    pub hot: Hot,
     /// Lent while a head is read; never across an await.
     pub request_head: RefCell<RequestHead>,
     /// Lent while a head is written; never across an await.
@@ -74,6 +77,7 @@ impl Worker {
             pipes: Rc::default(),
             clock: Clock::new(),
             log,
+            hot: Hot::default(),
             request_head: RefCell::default(),
             text: RefCell::default(),
             random: RefCell::new(Random::new(u64::from_le_bytes(seed))),
@@ -104,6 +108,7 @@ impl Worker {
         if **settings != **self.settings.borrow() {
             *self.settings.borrow_mut() = Rc::new(Settings::clone(&settings));
         }
+        self.hot.tick();
         self.purse.settle();
         self.stats.log_lines_dropped.add(self.log.flush());
     }

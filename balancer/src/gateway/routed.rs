@@ -14,6 +14,7 @@ use skep_gateway::table::{Asked as Matched, Has};
 use skep_vrrp::track;
 
 use super::builtin::{self, Known};
+use super::cached;
 use super::limited::Passing;
 use super::unseen::full;
 use super::{Answer, Asked, Gateway, Verdict, Wait, unix_s};
@@ -162,6 +163,10 @@ impl Gateway {
             plan.answer_within = timeout;
         }
         let via = via(Some(service)).proved(proof);
+        if routed.held.0.has_cache {
+            let url = [host.as_bytes(), path.as_bytes(), query.as_bytes()];
+            plan.cache = cached::want(&routed.held.0, (at, service), asked, url, via.consumer().is_some());
+        }
         plan.via = Some(match &passing {
             Some(it) => via.saying(it.rate_limit()),
             None => via,

@@ -25,6 +25,7 @@ use crate::core::timer::{Fired, Timer};
 use crate::core::trail::Trail;
 use crate::core::worker::Worker;
 use crate::forward::ahead::read_ahead;
+use crate::forward::cached;
 use crate::forward::downstream::{Done, Downstream as _, Fault, Gone, Request};
 use crate::forward::exchange::forward;
 use crate::forward::plan::Plan;
@@ -349,7 +350,10 @@ impl<S: ClientStream> Connection<S> {
             pace,
             plan,
         };
-        let outcome = forward(timer, request, self, trail).await;
+        let outcome = match plan.cache {
+            None => forward(timer, request, self, trail).await,
+            Some(_) => Box::pin(cached::forward(timer, request, self, trail)).await,
+        };
         (self.request.head, self.request.upgrade) = (head, upgrade);
         outcome
     }

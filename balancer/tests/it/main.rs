@@ -9,6 +9,8 @@ mod forwarding;
 mod gateway;
 mod gateway_auth;
 mod gateway_basic;
+mod gateway_cache;
+mod gateway_cache_flights;
 mod gateway_cluster;
 mod gateway_copy;
 mod gateway_cors;

@@ -58,7 +58,7 @@ pub fn gateway_documents() -> Vec<Vec<u8>> {
     let toml = "unmatched = \"not-found\"\n[services.web]\nurls = [\"http://10.0.0.5:8080\", {url = \"http://web\", weight = 2}]\n\
                 probe = {path = \"/up\", status = \"200-299\", interval = \"1s\"}\nhost = \"client\"\nmax_in_flight = 3\n\
                 [routes.a]\nmatch = {hosts = [\"*.test\"], path = \"/a\", methods = [\"GET\"], headers = {x = \"1\"}}\n\
-                services = {web = 1, skep = 2}\nstrip_prefix = true\nhttps_only = true\nmax_body = \"1MiB\"\n\
+                services = {web = 1, skep = 2}\nstrip_prefix = true\nhttps_only = true\nmax_body = \"1MiB\"\ncache = {max_entry = \"1KiB\", grace = \"5s\"}\n\
                 maintenance = {retry_after_s = 5, allow = [\"10.0.0.0/8\"]}\naddresses = {deny = [\"::/0\"]}\n\
                 request_headers = {set = {a = \"b\"}, add = {c = \"d\"}, remove = [\"e\"]}\n\
                 limits = [{rate = 5, per = \"minute\", by = \"address\", burst = 9, scope = \"balancer\"}, {scope = \"cluster\", rate = 1, per = \"hour\", by = \"route\"}]\n\

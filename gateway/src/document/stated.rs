@@ -2,6 +2,7 @@
 //! Which of them a route takes is `taken`'s to say.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use skep_base::network::Network;
 use skep_base::settings::values;
@@ -13,7 +14,7 @@ use crate::cors::{self, Cors};
 use crate::fault::Faults;
 use crate::fields::Edits;
 use crate::limit::Limit;
-use crate::policy::{Addresses, Maintenance};
+use crate::policy::{Addresses, Cache, Maintenance, STORED_BYTES_MAX};
 use crate::reader::{Fields, Spot};
 
 /// Most networks in a list.
@@ -22,6 +23,8 @@ const NETWORKS_MAX: usize = 1024;
 const BODY_BYTES_LIMIT: u64 = 1 << 40;
 /// Longest wait that may be told.
 const RETRY_AFTER_S_MAX: u32 = 7 * 24 * 3600;
+/// Longest that an answer may be used beyond its time.
+const GRACE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Policies, each as it is stated: None where nothing is said, and what is none of it where it is switched off.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -33,6 +36,7 @@ pub(super) struct Stated {
     pub limits: Option<Vec<Limit>>,
     pub auth: Option<Option<Auth>>,
     pub body_bytes_max: Option<Option<u64>>,
+    pub cache: Option<Option<Cache>>,
     pub request: Option<Edits>,
     pub response: Option<Edits>,
 }
@@ -71,6 +75,7 @@ impl Stated {
             given("limits").map(|it| it.map(|it| limits::read(&it, are_shared, faults)).unwrap_or_default());
         let size = |text: &str| values::size(text, BODY_BYTES_LIMIT);
         stated.body_bytes_max = given("max_body").map(|it| it.and_then(|it| it.read(size, faults)));
+        stated.cache = given("cache").map(|it| it.and_then(|it| cache(&it, faults)));
         stated.request = given("request_headers")
             .map(|it| it.and_then(|it| edits::of_request(&it, faults)).unwrap_or_default());
         stated.response = given("response_headers")
@@ -95,6 +100,7 @@ impl Stated {
             && self.limits.as_ref().is_none_or(Vec::is_empty)
             && self.auth.as_ref().is_none_or(Option::is_none)
             && self.body_bytes_max.flatten().is_none()
+            && self.cache.flatten().is_none()
             && self.request.as_ref().is_none_or(Edits::is_empty)
             && self.response.as_ref().is_none_or(Edits::is_empty)
     }
@@ -139,6 +145,25 @@ fn maintenance(spot: &Spot<'_>, faults: &mut Faults) -> Option<Maintenance> {
     let allow = fields.take("allow").map(|it| networks(&it, faults)).unwrap_or_default();
     fields.end(faults);
     Some(Maintenance { retry_after_s, allow })
+}
+
+/// `true`, or an object that says more.
+fn cache(spot: &Spot<'_>, faults: &mut Faults) -> Option<Cache> {
+    let mut cache = Cache::default();
+    if spot.is_switch() {
+        return Some(cache);
+    }
+    let mut fields = spot.fields(faults)?;
+    let size = |text: &str| values::size(text, STORED_BYTES_MAX);
+    if let Some(bytes) = fields.take("max_entry").and_then(|it| it.read(size, faults)) {
+        cache.entry_bytes_max = bytes;
+    }
+    let grace = |text: &str| values::duration_up_to(text, GRACE_MAX);
+    if let Some(grace) = fields.take("grace").and_then(|it| it.read(grace, faults)) {
+        cache.grace_s = grace.as_secs();
+    }
+    fields.end(faults);
+    Some(cache)
 }
 
 fn addresses(spot: &Spot<'_>, faults: &mut Faults) -> Option<Addresses> {

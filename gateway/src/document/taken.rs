@@ -49,6 +49,7 @@ impl Around {
             limits: taking.take("limits", |it| it.limits.as_ref()),
             auth: taking.take("auth", |it| it.auth.as_ref()),
             body_bytes_max: taking.take("max_body", |it| it.body_bytes_max.as_ref()),
+            cache: taking.take("cache", |it| it.cache.as_ref()),
         };
         let cors = taking.take("cors", |it| it.cors.as_ref());
         let request = taking.take("request_headers", |it| it.request.as_ref());

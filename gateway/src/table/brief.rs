@@ -35,13 +35,16 @@ pub enum Has {
     Size = 1 << 8,
     RequestEdits = 1 << 9,
     ResponseEdits = 1 << 10,
+    /// Answers are stored.
+    Cache = 1 << 11,
 }
 
 impl Brief {
     pub(super) fn of(entry: &Entry) -> Self {
         let Entry { route, services, .. } = entry;
         // All by their names: what a route comes to have is said here, or nobody would look for it.
-        let Policies { maintenance, https_only, addresses, auth, limits, body_bytes_max } = &route.policies;
+        let Policies { maintenance, https_only, addresses, auth, limits, body_bytes_max, cache } =
+            &route.policies;
         let refuses = maintenance.is_some() || *https_only || *addresses != Addresses::default();
         let has = [
             (Has::Conditions, !route.matches.methods.is_empty() || !route.matches.headers.is_empty()),
@@ -55,6 +58,7 @@ impl Brief {
             (Has::Size, body_bytes_max.is_some()),
             (Has::RequestEdits, !route.request.is_empty()),
             (Has::ResponseEdits, !route.response.is_empty()),
+            (Has::Cache, cache.is_some()),
         ];
         let has = has.into_iter().filter(|(_, has)| *has).fold(0, |all, (one, _)| all | one as u32);
         let service = match services[..] {
@@ -101,6 +105,7 @@ mod tests {
             ("max_body = \"1KiB\"", vec![Has::Size]),
             ("request_headers.set = {x-a = \"1\"}", vec![Has::RequestEdits]),
             ("response_headers.set = {x-a = \"1\"}", vec![Has::ResponseEdits]),
+            ("cache = true", vec![Has::Cache]),
         ] {
             let text =
                 format!("[services]\na.urls = [\"http://a:1\"]\n[routes.r]\nservice = \"a\"\n{stated}\n");

@@ -24,7 +24,7 @@
 //! | `GET /gateway/seen` with the operators' token | what the page shows: the document in short, the balancers, and what they do |
 //! | `GET /gateway/history` with the operators' token | `{"lineage","revision","revisions":[{"revision","time","source","bytes"}]}`, the newest first |
 //! | `POST /gateway/rollback` `{"revision": n}` with the operators' token | the same as of a `PUT` |
-//! | `POST /gateway/explain` `{"url","method","headers","from"}` with the operators' token | `{"route","auth","consumer","limits","policies","outcome","sent"}` |
+//! | `POST /gateway/explain` `{"url","method","headers","from"}` with the operators' token | `{"route","auth","consumer","limits","cache","policies","outcome","sent"}` |
 //! | `GET /snapshot` | a snapshot file |
 //! | `POST /snapshot` with a snapshot file | `{"messages": count}` |
 //!

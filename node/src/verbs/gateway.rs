@@ -49,10 +49,11 @@ pub(super) async fn run(
                 "from": question.from,
             });
             let answer = client.post("/gateway/explain", &question).await?;
-            let lines: Vec<String> = ["route", "auth", "consumer", "limits", "policies", "outcome", "sent"]
-                .into_iter()
-                .flat_map(|name| explained(name, &answer[name]))
-                .collect();
+            let lines: Vec<String> =
+                ["route", "auth", "consumer", "limits", "cache", "policies", "outcome", "sent"]
+                    .into_iter()
+                    .flat_map(|name| explained(name, &answer[name]))
+                    .collect();
             print(out, json, &answer, &lines.join("\n"))?;
             match answer["sent"].is_string() {
                 true => Ok(()),

@@ -7,7 +7,7 @@ use crate::tree::Files;
 /// Each crate, with those below it. A crate uses none but these, directly.
 ///
 /// `base < members < raft < store < node`, `base < state < raft`, `base < console`, `base < gateway < node, balancer`,
-/// `base, members, console < vrrp < balancer`, and `base, members, console, crawl < worker`.
+/// `base, members, console < vrrp < balancer`, `cache < balancer`, and `base, members, console, crawl < worker`.
 const FLOORS: &[(&str, &[&str])] = &[
     ("skep-base", &[]),
     ("skep-members", &["skep-base"]),
@@ -16,6 +16,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("skep-raft", &["skep-base", "skep-members", "skep-state"]),
     ("skep-store", &["skep-base", "skep-members", "skep-state", "skep-raft"]),
     ("skep-gateway", &["skep-base"]),
+    ("skep-cache", &[]),
     (
         "skep-node",
         &[
@@ -29,7 +30,10 @@ const FLOORS: &[(&str, &[&str])] = &[
         ],
     ),
     ("skep-vrrp", &["skep-base", "skep-members", "skep-console"]),
-    ("skep-balancer", &["skep-base", "skep-members", "skep-console", "skep-gateway", "skep-vrrp"]),
+    (
+        "skep-balancer",
+        &["skep-base", "skep-members", "skep-console", "skep-cache", "skep-gateway", "skep-vrrp"],
+    ),
     ("skep-crawl", &[]),
     ("skep-worker", &["skep-base", "skep-members", "skep-console", "skep-crawl"]),
     // What makes one file of the programs.

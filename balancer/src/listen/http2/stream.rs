@@ -20,6 +20,7 @@ use crate::core::account::{Charge, Use};
 use crate::core::trail::Trail;
 use crate::core::worker::{ANSWER_PIECE_BYTES_MIN, Worker};
 use crate::forward::ahead::read_ahead;
+use crate::forward::cached;
 use crate::forward::downstream::{Done, Downstream, Fault, Gone, Request};
 use crate::forward::exchange::forward;
 use crate::forward::problem::Problem;
@@ -136,7 +137,10 @@ async fn run(
                 pace,
                 plan: &prepared.plan,
             };
-            forward(&timer, request, &mut stream, trail).await
+            match prepared.plan.cache {
+                None => forward(&timer, request, &mut stream, trail).await,
+                Some(_) => Box::pin(cached::forward(&timer, request, &mut stream, trail)).await,
+            }
         }
         Err(fault) => Err(fault),
     };

@@ -4,7 +4,7 @@ use super::StatedAt;
 use crate::auth::Auth;
 use crate::document::{Document, Route, Unmatched};
 use crate::limit::Limit;
-use crate::policy::Maintenance;
+use crate::policy::{Cache, Maintenance};
 use crate::table::Table;
 
 /// Some of everything, in the defaults and at a service.
@@ -19,6 +19,7 @@ const AROUND: &str = r#"
     limits = [{rate = 9, per = "second", by = "address"}]
     auth.keys = true
     max_body = "1KiB"
+    cache = {max_entry = "1KiB", grace = "5s"}
     request_headers.set = {x-from = "defaults"}
     response_headers.set = {x-from = "defaults"}
     [services.own]
@@ -57,6 +58,7 @@ fn a_policy_comes_whole_from_the_route_else_its_service_else_the_defaults() {
     assert!(plain.policies.https_only && plain.cors.is_some());
     assert_eq!(plain.policies.addresses.deny.len(), 1);
     assert_eq!(plain.policies.body_bytes_max, Some(1024));
+    assert_eq!(plain.policies.cache, Some(Cache { entry_bytes_max: 1024, grace_s: 5 }));
     assert_eq!(groups(&plain.policies.auth), Some(&[][..]));
     assert_eq!(plain.request.set, [("x-from".to_owned(), "defaults".to_owned())]);
     assert_eq!(plain.stated_at("auth"), Some(&StatedAt::Defaults));
@@ -93,6 +95,7 @@ fn a_route_switches_each_policy_off_by_the_same_word() {
         "limits",
         "auth",
         "max_body",
+        "cache",
         "request_headers",
         "response_headers",
     ];
@@ -258,6 +261,7 @@ fn what_no_route_has_gets_past_no_default() {
         "https_only = true",
         "limits = [{rate = 1, per = \"hour\", by = \"address\"}]",
         "max_body = \"1KiB\"",
+        "cache = true",
         "request_headers.remove = [\"x-a\"]",
     ] {
         let text = format!("[defaults]\n{stated}\n");

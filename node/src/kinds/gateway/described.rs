@@ -131,7 +131,7 @@ fn leads_to(redirect: &Redirect) -> String {
 }
 
 fn policies(policies: &Policies, has_cors: bool) -> Vec<String> {
-    let Policies { maintenance, https_only, addresses, auth, limits, body_bytes_max } = policies;
+    let Policies { maintenance, https_only, addresses, auth, limits, body_bytes_max, cache } = policies;
     let mut words = Vec::new();
     let mut word = |is_there: bool, word: &str| words.extend(is_there.then(|| word.to_owned()));
     word(maintenance.is_some(), "maintenance");
@@ -146,6 +146,7 @@ fn policies(policies: &Policies, has_cors: bool) -> Vec<String> {
     }
     words.extend(limits.iter().map(|it| format!("limit {} per {} by {}", it.rate, it.per, it.by.word())));
     words.extend(body_bytes_max.map(|it| format!("bodies up to {it} bytes")));
+    words.extend(cache.map(|_| "cache".to_owned()));
     words
 }
 
