@@ -210,6 +210,7 @@ fn what_a_client_asks_of_the_service_goes_there_as_it_is() {
         "range: bytes=0-1\r\n",
         "if-none-match: \"e\"\r\n",
         "if-match: \"e\"\r\n",
+        "x-http-method-override: DELETE\r\n",
         "cache-control: no-store\r\n",
     ] {
         balancer.ask(&asking("/x", fields));

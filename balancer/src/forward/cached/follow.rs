@@ -10,11 +10,12 @@ use super::fetch::Told;
 use super::serve::{Said, Sending, Serving, end_head, serve};
 use super::written::{write_length, write_stored};
 use super::{Wanting, fields_of};
+use crate::core::account::{Charge, Use};
 use crate::core::cache::flight::{End, News, Read, Reader};
 use crate::core::cache::stored::{Head, Stored};
 use crate::core::timer::Timer;
 use crate::core::trail::Trail;
-use crate::core::worker::ANSWER_PIECE_BYTES;
+use crate::core::worker::{ANSWER_PIECE_BYTES, ANSWER_PIECE_BYTES_MIN};
 use crate::forward::downstream::{Done, Downstream, Fault};
 use crate::forward::problem::Problem;
 use crate::forward::retry::Failure;
@@ -76,7 +77,7 @@ pub(super) async fn follow<D: Downstream>(
                 }
                 let outcome = match wanting.request.method {
                     Method::Head => sending.finish().await,
-                    _ => stream(&mut sending, reader).await,
+                    _ => stream(wanting, &mut sending, reader).await,
                 };
                 tell_of(told, trail);
                 return Followed::Done(outcome);
@@ -168,19 +169,29 @@ async fn filling<D: Downstream>(
     end_head(head, said, &mut text);
     let mut sending = Sending { timer, limit: wanting.worker.settings().body_timeout, down, trail };
     sending.respond(wanting, &text)?;
-    stream(&mut sending, reader).await
+    stream(wanting, &mut sending, reader).await
 }
 
 /// The body of an answer.
-async fn stream<D: Downstream>(sending: &mut Sending<'_, D>, reader: &Reader) -> Result<Done, Fault> {
+async fn stream<D: Downstream>(
+    wanting: &Wanting<'_>,
+    sending: &mut Sending<'_, D>,
+    reader: &Reader,
+) -> Result<Done, Fault> {
     let (mut piece, mut at) = (Vec::new(), 0);
+    // For what of a piece is beyond what each answer may hold.
+    let mut charge = Charge::none(&wanting.worker.purse);
     loop {
         piece.clear();
+        let most = match charge.cover(ANSWER_PIECE_BYTES, Use::Answer) {
+            true => ANSWER_PIECE_BYTES,
+            false => ANSWER_PIECE_BYTES_MIN,
+        };
         let down = &mut *sending.down;
         sending.timer.disarm();
         let mut polled = false;
         let read = poll_fn(|cx| {
-            if let Poll::Ready(read) = reader.poll_body(cx, at, ANSWER_PIECE_BYTES, &mut piece) {
+            if let Poll::Ready(read) = reader.poll_body(cx, at, most, &mut piece) {
                 return Poll::Ready(Ok(read));
             }
             // What is at hand goes out before more is waited for; who fetches has its time limits.
@@ -191,6 +202,9 @@ async fn stream<D: Downstream>(sending: &mut Sending<'_, D>, reader: &Reader) ->
                 return Poll::Ready(Err(Fault::Cut));
             }
             polled = true;
+            // Who waits holds nothing.
+            piece = Vec::new();
+            charge.clear();
             Poll::Pending
         })
         .await?;

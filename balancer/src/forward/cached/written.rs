@@ -6,7 +6,7 @@ use skep_cache::fields::lines;
 
 use crate::core::cache::stored::Head;
 use crate::wire::response_head::{AnswerLength, ResponseHead};
-use crate::wire::write::{write_added, write_field, write_number};
+use crate::wire::write::{write_added, write_number};
 
 /// Most fields and bytes of a head that is stored, so that what is added to it has room.
 pub(super) const FIELDS_MAX: usize = 90;
@@ -49,14 +49,19 @@ fn write_status(is_old: bool, status: u16, reason: &[u8], out: &mut Vec<u8>) {
 pub(super) fn passed(head: &ResponseHead, buf: &[u8], said: Option<&str>) -> Vec<u8> {
     let mut out = Vec::with_capacity(head.len + 64);
     write_status(head.old, head.status, head.reason.of(buf), &mut out);
+    // As short as it can be written: what came is to be read again, however long it is.
     for field in &head.fields {
-        write_field(buf, field, &mut out);
+        for part in [field.name.of(buf), b":", field.value.of(buf), b"\r\n"] {
+            out.extend_from_slice(part);
+        }
     }
     if let Some(said) = said.filter(|_| head.fields.len() < FIELDS_MAX && head.len < BYTES_MAX) {
         write_added(CACHE_STATUS, said, &mut out);
     }
     if let AnswerLength::Length(bytes) = head.body {
-        write_length(bytes, &mut out);
+        out.extend_from_slice(b"content-length:");
+        write_number(bytes, &mut out);
+        out.extend_from_slice(b"\r\n");
     }
     if let Some(upgrade) = head.upgrade {
         out.extend_from_slice(b"connection: upgrade\r\nupgrade: ");
@@ -99,6 +104,20 @@ pub(super) fn fetched(request: &[u8], own: Option<Validators<'_>>) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::request_head::{HEAD_BYTES_MAX, Method};
+
+    #[test]
+    fn what_is_passed_on_can_be_read_again_however_long_it_is() {
+        let mut text = "HTTP/1.1 200 OK\r\ncontent-length:3\r\n".to_owned();
+        (0..90).for_each(|at| text += &format!("x{at}:{}\r\n", "y".repeat(170)));
+        let left = HEAD_BYTES_MAX - text.len() - "z:\r\n\r\n".len();
+        text += &format!("z:{}\r\n\r\n", "y".repeat(left));
+        let (mut head, mut again) = (ResponseHead::default(), ResponseHead::default());
+        assert_eq!((head.parse(text.as_bytes(), Method::Get), text.len()), (Ok(true), HEAD_BYTES_MAX));
+        let out = passed(&head, text.as_bytes(), Some("skep; fwd=miss"));
+        assert_eq!(again.parse(&out, Method::Get), Ok(true));
+        assert_eq!((again.fields.len(), again.body), (91, AnswerLength::Length(3)));
+    }
 
     #[test]
     fn what_is_fetched_is_all_of_it_or_what_is_stored_still() {
