@@ -58,13 +58,23 @@ fn is_ipv6(name: &str) -> bool {
 
 /// A request's host as it is matched: in lower case, without its port and the root's dot. Of what is no text, none.
 pub fn canonical(host: &[u8]) -> Cow<'_, str> {
-    let end = match host.first() {
-        Some(b'[') => host.iter().position(|b| *b == b']').map_or(host.len(), |at| at + 1),
-        _ => host.iter().position(|b| *b == b':').unwrap_or(host.len()),
-    };
+    let (mut end, mut folds) = (host.len(), false);
+    let is_ipv6 = host.first() == Some(&b'[');
+    for (at, b) in host.iter().enumerate() {
+        match b {
+            b':' if !is_ipv6 => end = at,
+            b']' if is_ipv6 => end = at + 1,
+            b'A'..=b'Z' => {
+                folds = true;
+                continue;
+            }
+            _ => continue,
+        }
+        break;
+    }
     let host = &host[..end];
     let host = std::str::from_utf8(host.strip_suffix(b".").unwrap_or(host)).unwrap_or_default();
-    if host.bytes().any(|b| b.is_ascii_uppercase()) { host.to_ascii_lowercase().into() } else { host.into() }
+    if folds { host.to_ascii_lowercase().into() } else { host.into() }
 }
 
 /// What `*.` may stand before, of that host: its parents, the nearest first.

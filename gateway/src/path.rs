@@ -164,13 +164,41 @@ fn read(path: &[u8], has_slashes: bool) -> Result<Cow<'_, str>, Ambiguous> {
 /// Whether it is in its form by one look at each byte, as most are: nothing in it is encoded, no segment has parameters,
 /// and none is empty or begins with a dot.
 fn is_plain(path: &[u8]) -> bool {
-    let mut before = 0;
-    path.iter().all(|b| {
-        let begins = std::mem::replace(&mut before, *b) == b'/';
-        let is_itself = b.is_ascii_graphic() && !matches!(b, b'%' | b'\\' | b';');
-        is_itself && !(begins && matches!(b, b'/' | b'.'))
-    })
+    let mut begins = false;
+    for b in path {
+        match PLAIN[usize::from(*b)] {
+            Plain::Always => begins = false,
+            Plain::NotFirst if begins => return false,
+            Plain::NotFirst => begins = *b == b'/',
+            Plain::Never => return false,
+        }
+    }
+    true
 }
+
+/// Where a byte stands in a path that is in its form.
+#[derive(Clone, Copy)]
+enum Plain {
+    Never,
+    Always,
+    /// Not as the first of a segment.
+    NotFirst,
+}
+
+static PLAIN: [Plain; 256] = {
+    let mut all = [Plain::Never; 256];
+    let mut b = 0;
+    while b < all.len() {
+        all[b] = match b as u8 {
+            b'%' | b'\\' | b';' => Plain::Never,
+            b'/' | b'.' => Plain::NotFirst,
+            b if b.is_ascii_graphic() => Plain::Always,
+            _ => Plain::Never,
+        };
+        b += 1;
+    }
+    all
+};
 
 /// `.` or `..`, also with parameters, which some servers cut before they look, and some after they decode.
 fn is_dots(segment: &[u8]) -> bool {
@@ -217,10 +245,14 @@ pub fn segments(path: &str) -> impl Iterator<Item = &str> {
     })
 }
 
+/// Whether it may have parameters, or what is encoded: of each request it is asked, and hardly any has.
+pub fn has_params(path: &str) -> bool {
+    path.bytes().any(|b| matches!(b, b';' | b'%'))
+}
+
 /// A segment as it is matched: some servers cut what comes behind a `;` before they look, also where it is encoded.
 pub fn bare(segment: &str) -> &str {
-    // Of each request each segment is asked, and hardly any has one.
-    if !segment.bytes().any(|b| matches!(b, b';' | b'%')) {
+    if !has_params(segment) {
         return segment;
     }
     let encoded = segment.find("%3B").unwrap_or(segment.len());

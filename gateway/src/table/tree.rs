@@ -1,14 +1,15 @@
 //! The tree of a table: hosts, segments of paths, and the routes that are for what they come to.
 //!
 //! Laid out for who looks. Among many routes hardly any step is in a cache, so that what counts is how many lines of
-//! memory it takes: a node is one, a short name stands where it is compared, and one route by itself needs no list.
+//! memory it takes: a node is one, a short name stands where it is compared, one route by itself needs no list, and what
+//! has nothing below it needs no node.
 
 use std::collections::HashMap;
 
 use compact_str::CompactString;
 
 use crate::host::{HostPattern, parents};
-use crate::path::{PathPattern, bare, segments};
+use crate::path::{PathPattern, bare, has_params, segments};
 
 type Named<T> = HashMap<CompactString, T, foldhash::fast::RandomState>;
 
@@ -40,8 +41,16 @@ struct Node {
 enum Below {
     #[default]
     None,
-    One(CompactString, u32),
-    More(Box<Named<u32>>),
+    One(CompactString, Child),
+    More(Box<Named<Child>>),
+}
+
+/// What a segment leads to.
+#[derive(Debug, Clone, Copy)]
+enum Child {
+    Node(u32),
+    /// A route that is for this path and all below it, which is all there is.
+    Route(u32),
 }
 
 /// The routes of a host and path: by their places in the table, those first that say most of a request.
@@ -80,8 +89,25 @@ impl Tree {
             PathPattern::Exact(path) => (path.as_str(), false),
             PathPattern::Prefix(path) => (path.as_str(), true),
         };
-        for segment in segments(path).filter(|_| !path.is_empty()) {
-            node = self.child(node, segment);
+        let mut left = segments(path).filter(|_| !path.is_empty()).peekable();
+        while let Some(segment) = left.next() {
+            let below = self.nodes[node as usize].below.get(segment);
+            let is_all = is_prefix && left.peek().is_none();
+            node = match below {
+                Some(Child::Node(child)) => child,
+                None if is_all => {
+                    self.nodes[node as usize].below.insert(segment, Child::Route(route));
+                    return true;
+                }
+                None | Some(Child::Route(_)) => {
+                    let child = grown(&mut self.nodes);
+                    if let Some(Child::Route(other)) = below {
+                        self.nodes[child as usize].prefix = Routes::One(other);
+                    }
+                    self.nodes[node as usize].below.insert(segment, Child::Node(child));
+                    child
+                }
+            };
         }
         let node = &mut self.nodes[node as usize];
         let routes = if is_prefix { &mut node.prefix } else { &mut node.exact };
@@ -112,15 +138,6 @@ impl Tree {
         *hosts.entry(host.as_str().into()).or_insert_with(|| grown(nodes))
     }
 
-    fn child(&mut self, node: u32, segment: &str) -> u32 {
-        if let Some(child) = self.nodes[node as usize].below.get(segment) {
-            return child;
-        }
-        let child = grown(&mut self.nodes);
-        self.nodes[node as usize].below.insert(segment, child);
-        child
-    }
-
     /// The route of the longest host and path that has one that fits.
     pub fn find(&self, host: &str, path: &str, fits: impl Fn(u32) -> bool) -> Option<u32> {
         let below = |root: &u32| self.find_below(*root, path, &fits);
@@ -140,9 +157,11 @@ impl Tree {
         };
         let mut node = &self.nodes[root as usize];
         let mut best = first(node.prefix);
+        let has_params = has_params(path);
         for segment in segments(path) {
-            match node.below.get(bare(segment)) {
-                Some(below) => node = &self.nodes[below as usize],
+            match node.below.get(if has_params { bare(segment) } else { segment }) {
+                Some(Child::Node(below)) => node = &self.nodes[below as usize],
+                Some(Child::Route(one)) => return Some(one).filter(|it| fits(*it)).or(best),
                 None => return best,
             }
             best = first(node.prefix).or(best);
@@ -152,23 +171,24 @@ impl Tree {
 }
 
 impl Below {
-    fn get(&self, segment: &str) -> Option<u32> {
+    fn get(&self, segment: &str) -> Option<Child> {
         match self {
             Self::None => None,
-            Self::One(name, node) => Some(*node).filter(|_| name == segment),
+            Self::One(name, child) => Some(*child).filter(|_| name == segment),
             Self::More(named) => named.get(segment).copied(),
         }
     }
 
-    /// One that is not there.
-    fn insert(&mut self, segment: &str, node: u32) {
+    /// In place of what it led to, where that is there.
+    fn insert(&mut self, segment: &str, child: Child) {
         *self = match std::mem::take(self) {
-            Self::None => Self::One(segment.into(), node),
+            Self::None => Self::One(segment.into(), child),
+            Self::One(name, _) if name == segment => Self::One(name, child),
             Self::One(name, other) => {
-                Self::More(Box::new(Named::from_iter([(name, other), (segment.into(), node)])))
+                Self::More(Box::new(Named::from_iter([(name, other), (segment.into(), child)])))
             }
             Self::More(mut named) => {
-                named.insert(segment.into(), node);
+                named.insert(segment.into(), child);
                 Self::More(named)
             }
         }
