@@ -148,7 +148,7 @@ pub struct Consumer {
 }
 
 /// Who is to prove what to a route: by a key, a token or a password, whichever of them it takes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Auth {
     pub keys: Option<Keys>,
     pub tokens: Option<Tokens>,
@@ -159,7 +159,7 @@ pub struct Auth {
 }
 
 /// Where a route looks for a key.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Keys {
     /// The field that has nothing else, in lower case.
     pub header: String,
@@ -170,7 +170,7 @@ pub struct Keys {
 }
 
 /// Whose tokens a route takes, in `Authorization: Bearer TOKEN` and nowhere else.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Tokens {
     /// Names of issuers, in order, of which each says another `iss`.
     pub issuers: Vec<String>,

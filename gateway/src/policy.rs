@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use skep_base::network::Network;
 
@@ -26,7 +27,7 @@ pub struct Policies {
     pub https_only: bool,
     pub addresses: Addresses,
     /// Who asks has to prove it.
-    pub auth: Option<Auth>,
+    pub auth: Option<Arc<Auth>>,
     /// How often it may ask.
     pub limits: Vec<Limit>,
     /// Largest body, in bytes.

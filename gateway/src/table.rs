@@ -14,6 +14,8 @@ mod tree;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::hash::Hash;
+use std::sync::Arc;
 
 use crate::auth::Consumers;
 use crate::document::{Document, Jwks, Match, Route, SKEP, Service, To, Unmatched, pointer_to};
@@ -22,6 +24,7 @@ use crate::host::HostPattern;
 use crate::path::{Ambiguous, PathPattern, Read, segments, without};
 use crate::query;
 
+use brief::Usual;
 pub use brief::{Brief, Has};
 use tree::Tree;
 
@@ -63,7 +66,7 @@ pub struct Table {
     /// Some route takes paths as they came.
     has_raw: bool,
     /// Of each route.
-    briefs: Vec<Brief>,
+    usual: Vec<Usual>,
     tree: Tree,
 }
 
@@ -87,7 +90,11 @@ impl Table {
         };
         let places: HashMap<&str, usize> =
             table.services.iter().enumerate().map(|(at, (name, _))| (name.as_str(), at)).collect();
-        let entry = |(name, route): (String, Route)| {
+        let mut auths = HashSet::new();
+        let entry = |(name, mut route): (String, Route)| {
+            if let Some(auth) = &mut route.policies.auth {
+                *auth = one_of(&mut auths, auth);
+            }
             let services = match &route.to {
                 To::Services(to) => to
                     .iter()
@@ -98,7 +105,7 @@ impl Table {
             Entry { name, route, services }
         };
         table.routes = document.routes.into_iter().map(entry).collect();
-        table.briefs = table.routes.iter().map(Brief::of).collect();
+        table.usual = table.routes.iter().map(Usual::of).collect();
         let params = table.routes.iter().filter_map(|it| it.route.policies.auth.as_ref()?.query().cloned());
         table.key_params = params.collect::<BTreeSet<_>>().into_iter().collect();
         table.has_raw = table.routes.iter().any(|it| it.route.matches.is_raw);
@@ -171,7 +178,12 @@ impl Table {
 
     /// What the route at that place has.
     pub fn brief(&self, route: usize) -> Brief {
-        self.briefs[route]
+        self.usual[route].brief
+    }
+
+    /// The name of the route at that place.
+    pub fn name(&self, route: usize) -> &str {
+        &self.usual[route].name
     }
 }
 
@@ -212,6 +224,13 @@ impl Entry {
             _ => path,
         }
     }
+}
+
+/// That which is equal to it: what many routes ask alike lies in memory once.
+fn one_of<T: Eq + Hash>(all: &mut HashSet<Arc<T>>, one: &Arc<T>) -> Arc<T> {
+    let found = all.get(one).unwrap_or(one).clone();
+    all.insert(found.clone());
+    found
 }
 
 /// Routes that are for the very same requests.

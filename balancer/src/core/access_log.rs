@@ -145,10 +145,13 @@ impl AccessLog {
     /// Hands over what there is. Says how many lines were lost.
     pub fn flush(&self) -> u64 {
         let Some(writer) = &self.writer else { return 0 };
-        let batch = std::mem::take(&mut *self.batch.borrow_mut());
+        let mut batch = self.batch.borrow_mut();
         if batch.is_empty() {
             return 0;
         }
+        // Of the size that it had, so that it does not grow by and by again.
+        let next = Vec::with_capacity(batch.len());
+        let batch = std::mem::replace(&mut *batch, next);
         match writer.try_send(batch) {
             Ok(()) => 0,
             Err(TrySendError::Full(batch) | TrySendError::Disconnected(batch)) => {
@@ -184,10 +187,9 @@ impl AccessLog {
         }
         if let Some(via) = &trail.via {
             // Names of objects need no escape.
-            for (name, value) in [
-                (&b",\"route\":"[..], Some(via.entry().name.as_str())),
-                (b",\"service\":", via.service_name()),
-            ] {
+            for (name, value) in
+                [(&b",\"route\":"[..], Some(via.name())), (b",\"service\":", via.service_name())]
+            {
                 out.extend_from_slice(name);
                 match value {
                     Some(value) => {

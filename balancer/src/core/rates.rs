@@ -18,7 +18,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use skep_gateway::exchange::Entry;
-use skep_gateway::limit::{By, Limit, Scope, Taken, Who, ticks};
+use skep_gateway::limit::{By, Limit, Neighbours, Scope, Taken, Who, ticks};
 
 pub use self::debts::Handed;
 
@@ -67,10 +67,21 @@ impl Default for Slot {
 
 type Set = [Slot; WAYS];
 
+/// A set and its lock: what most requests look at of it, which is the first of its slots, is in one line of memory.
+#[derive(Default)]
+#[repr(align(64))]
+struct Locked(Mutex<Set>);
+
+impl Locked {
+    fn lock(&self) -> MutexGuard<'_, Set> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Made at the first request of a route with a limit.
 #[derive(Default)]
 struct Keys {
-    sets: OnceLock<Box<[Mutex<Set>]>>,
+    sets: OnceLock<Box<[Locked]>>,
     /// Sets in which there is something that others are to hear: a bit each.
     untold: OnceLock<Box<[AtomicU64]>>,
     /// Keys that were forgotten before their time.
@@ -214,7 +225,13 @@ impl Rates {
     }
 
     fn set_of(&self, limit: u64, who: Who) -> usize {
-        self.random.hash_one((limit, who)) as usize % SETS
+        // Those who are told apart where they lie may meet here.
+        let who = match who {
+            Who::Client(Neighbours::V4(ip)) => u64::from(ip),
+            Who::Client(Neighbours::V6(id)) | Who::Consumer(id) => id,
+            Who::Anybody => 0,
+        };
+        self.random.hash_one(u128::from(limit) << 64 | u128::from(who)) as usize % SETS
     }
 
     fn table(&self, by: By) -> &Keys {
@@ -252,8 +269,7 @@ impl Slot {
 
 impl Keys {
     fn set(&self, at: usize) -> MutexGuard<'_, Set> {
-        let sets = self.sets.get_or_init(|| (0..SETS).map(|_| Mutex::default()).collect());
-        sets[at].lock().unwrap_or_else(PoisonError::into_inner)
+        self.sets.get_or_init(|| (0..SETS).map(|_| Locked::default()).collect())[at].lock()
     }
 
     /// The slot of a key: where it has none, that of who owes least.
@@ -305,10 +321,7 @@ impl Keys {
 
     /// Keys whose time is not past.
     fn living(&self, now: u64) -> usize {
-        let living = |set: &Mutex<Set>| {
-            let set = set.lock().unwrap_or_else(PoisonError::into_inner);
-            set.iter().filter(|it| it.tat > now).count()
-        };
+        let living = |set: &Locked| set.lock().iter().filter(|it| it.tat > now).count();
         self.sets.get().map_or(0, |sets| sets.iter().map(living).sum())
     }
 }

@@ -25,8 +25,9 @@ use crate::core::rates;
 use crate::pools::Pool;
 use crate::wire::write::{RateLimit, Rewrite};
 
-/// What is counted of one route, over all cores.
+/// What is counted of one route, over all cores; what each request counts in one line of memory.
 #[derive(Debug, Default)]
+#[repr(align(64))]
 pub struct RouteCounts {
     /// Answers by the first digit of their status; 0 for none.
     pub answers: [AtomicU64; 6],
@@ -255,7 +256,7 @@ pub struct Via {
     service: Option<usize>,
     said: Option<Arc<Said>>,
     /// What the answer says of limits.
-    rate_limit: Option<RateLimit>,
+    rate_limit: Option<Arc<RateLimit>>,
     /// Who asks, where the route wanted to know.
     asker: Option<Proof>,
     /// The route is for who that is.
@@ -282,12 +283,12 @@ impl Via {
 
     /// The same, whose answer says that of limits.
     pub fn saying(self, rate_limit: RateLimit) -> Self {
-        Self { rate_limit: Some(rate_limit), ..self }
+        Self { rate_limit: Some(rate_limit.into()), ..self }
     }
 
     /// Whether what was proved still could be in this second of Unix time, of these consumers.
     pub fn is_still_proved(&self, by: &Consumers, now_s: u64) -> bool {
-        let asked = self.entry().route.policies.auth.as_ref();
+        let asked = self.entry().route.policies.auth.as_deref();
         let proof = self.asker.as_ref().filter(|_| self.admitted);
         match (asked, proof, self.consumer()) {
             (Some(auth), Some(proof), Some(consumer)) => by.still_hold(auth, &consumer.name, proof, now_s),
@@ -309,6 +310,11 @@ impl Via {
         &self.held.0.table.routes[self.route]
     }
 
+    /// Of the route.
+    pub fn name(&self) -> &str {
+        self.held.0.table.name(self.route)
+    }
+
     pub fn service_name(&self) -> Option<&str> {
         self.service.map(|at| self.held.0.table.services[at].0.as_str())
     }
@@ -321,12 +327,12 @@ impl Via {
             return Rewrite { target, host, edits: &NO_EDITS, auth: None, consumer: None };
         }
         let route = &self.entry().route;
-        let (auth, consumer) = (route.policies.auth.as_ref(), self.consumer());
+        let (auth, consumer) = (route.policies.auth.as_deref(), self.consumer());
         Rewrite { target, host, edits: &route.request, auth, consumer }
     }
 
     /// What the answer says of limits, beside that.
-    pub fn rate_limit(&self) -> Option<&RateLimit> {
+    pub fn rate_limit(&self) -> Option<&Arc<RateLimit>> {
         self.rate_limit.as_ref()
     }
 

@@ -3,8 +3,8 @@
 //! Limits by address are asked before it is known who asks, the others after. Who proves nothing has spent of the first;
 //! else all let it in, or none counts it.
 
-use std::fmt::Write as _;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use skep_console::ProblemKind;
@@ -155,14 +155,17 @@ impl<'a> Passing<'a> {
     }
 
     /// What its answer says of its limits.
-    pub(super) fn rate_limit(&self) -> RateLimit {
-        RateLimit { policy: self.routes.limits[self.route].policy.clone(), said: self.said.as_str().into() }
+    pub(super) fn rate_limit(self) -> RateLimit {
+        RateLimit { policy: self.policy().clone(), said: self.said }
+    }
+
+    fn policy(&self) -> &Arc<str> {
+        &self.routes.limits[self.route].policy
     }
 
     /// The same of an answer of the balancer's own.
     fn fields(&self) -> [(&'static str, String); 2] {
-        let RateLimit { policy, said } = self.rate_limit();
-        [(RateLimit::POLICY, policy.to_string()), (RateLimit::SAID, said.to_string())]
+        [(RateLimit::POLICY, self.policy().to_string()), (RateLimit::SAID, self.said.clone())]
     }
 
     /// The refusal of what is over.
@@ -196,8 +199,11 @@ fn say(out: &mut String, held: &Held, left: u32, ticks: u64) {
     out.reserve(ITEM_BYTES);
     join(out, "\"");
     out.push_str(&held.name);
-    // A text takes what is written.
-    let _ = write!(out, "\";r={left};t={}", seconds(ticks));
+    let mut digits = itoa::Buffer::new();
+    out.push_str("\";r=");
+    out.push_str(digits.format(left));
+    out.push_str(";t=");
+    out.push_str(digits.format(seconds(ticks)));
 }
 
 fn join(out: &mut String, item: &str) {

@@ -52,6 +52,22 @@ impl Method {
         }
     }
 
+    /// Of those that are known.
+    pub fn name(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Get => "GET",
+            Self::Head => "HEAD",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+            Self::Delete => "DELETE",
+            Self::Options => "OPTIONS",
+            Self::Trace => "TRACE",
+            Self::Patch => "PATCH",
+            Self::Connect => "CONNECT",
+            Self::Other => return None,
+        })
+    }
+
     /// Whether doing it twice is the same as doing it once (RFC 9110, 9.2.2).
     pub fn is_idempotent(self) -> bool {
         self.is_safe() || matches!(self, Self::Put | Self::Delete)

@@ -54,7 +54,7 @@ pub struct ResponseHead {
     /// What a route has added.
     edits: Option<Arc<Edits>>,
     /// What else is added.
-    rate_limit: Option<RateLimit>,
+    rate_limit: Option<Arc<RateLimit>>,
 }
 
 impl ResponseHead {
@@ -127,7 +127,7 @@ impl ResponseHead {
     }
 
     /// Says that, too.
-    pub fn say_rate_limit(&mut self, it: &RateLimit) {
+    pub fn say_rate_limit(&mut self, it: &Arc<RateLimit>) {
         self.rate_limit = Some(it.clone());
     }
 
@@ -135,7 +135,7 @@ impl ResponseHead {
     pub fn added(&self) -> impl Iterator<Item = (&str, &str)> {
         let edited = self.edits.iter().flat_map(|it| it.added());
         let edited = edited.map(|(name, value)| (name.as_str(), value.as_str()));
-        edited.chain(self.rate_limit.iter().flat_map(RateLimit::fields))
+        edited.chain(self.rate_limit.iter().flat_map(|it| it.fields()))
     }
 
     fn reset(&mut self) {

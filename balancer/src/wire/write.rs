@@ -83,11 +83,11 @@ pub struct Client<'a> {
 }
 
 /// What an answer says of how often its route may be asked (draft-ietf-httpapi-ratelimit-headers).
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct RateLimit {
     pub policy: Arc<str>,
     /// What is left.
-    pub said: Arc<str>,
+    pub said: String,
 }
 
 impl RateLimit {

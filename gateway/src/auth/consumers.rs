@@ -47,11 +47,14 @@ pub enum Proof {
     },
 }
 
+/// Consumers' places. Strangers put nothing in, and what they look for is a SHA-256: a simple hash does.
+type ByKey = HashMap<KeyDigest, usize, foldhash::fast::RandomState>;
+
 /// All who may be known, by what they prove.
 #[derive(Debug, Default, Clone)]
 pub struct Consumers {
     list: Arc<Vec<Known>>,
-    by_key: Arc<HashMap<KeyDigest, usize>>,
+    by_key: Arc<ByKey>,
     /// Each with its consumer's place.
     passwords: Arc<Vec<(usize, PasswordHash)>>,
     /// Their places.
@@ -64,7 +67,7 @@ pub struct Consumers {
 impl Consumers {
     /// Of which no two have the same key, or a user of the same name.
     pub fn new(consumers: BTreeMap<String, Consumer>, issuers: BTreeMap<String, Issuer>) -> Self {
-        let (mut list, mut by_key) = (Vec::new(), HashMap::new());
+        let (mut list, mut by_key) = (Vec::new(), ByKey::default());
         let (mut all, mut by_user) = (Vec::new(), HashMap::new());
         for (at, (name, Consumer { groups, keys, passwords })) in consumers.into_iter().enumerate() {
             by_key.extend(keys.into_iter().map(|key| (key.digest, at)));

@@ -37,7 +37,7 @@ pub(super) fn check<'a>(document: &'a Document, faults: &mut Faults) {
     let mut services: BTreeMap<&'a str, Led<'a>> = BTreeMap::new();
     for (name, route) in &document.routes {
         for service in services_of(route) {
-            let asking = (route.policies.auth.as_ref(), &route.policies.addresses);
+            let asking = (route.policies.auth.as_deref(), &route.policies.addresses);
             let led = Led { first: name, asking, other: None };
             services.entry(service).or_insert(led).add((name, asking));
         }

@@ -2,6 +2,7 @@
 //! Which of them a route takes is `taken`'s to say.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use skep_base::network::Network;
@@ -34,7 +35,7 @@ pub(super) struct Stated {
     pub addresses: Option<Addresses>,
     pub cors: Option<Option<Cors>>,
     pub limits: Option<Vec<Limit>>,
-    pub auth: Option<Option<Auth>>,
+    pub auth: Option<Option<Arc<Auth>>>,
     pub body_bytes_max: Option<Option<u64>>,
     pub cache: Option<Option<Cache>>,
     pub request: Option<Edits>,
@@ -70,7 +71,7 @@ impl Stated {
             given("https_only").map(|it| it.and_then(|it| it.switch(faults)).unwrap_or_default());
         stated.addresses =
             given("addresses").map(|it| it.and_then(|it| addresses(&it, faults)).unwrap_or_default());
-        stated.auth = given("auth").map(|it| it.and_then(|it| auth::read(&it, faults)));
+        stated.auth = given("auth").map(|it| it.and_then(|it| auth::read(&it, faults)).map(Arc::new));
         stated.limits =
             given("limits").map(|it| it.map(|it| limits::read(&it, are_shared, faults)).unwrap_or_default());
         let size = |text: &str| values::size(text, BODY_BYTES_LIMIT);

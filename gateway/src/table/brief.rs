@@ -1,5 +1,7 @@
-//! What a route has of all that one may have, in eight bytes: most have little, and a request of such a one looks at
-//! nothing else of it.
+//! What a route has of all that one may have, in eight bytes beside its name: most have little, and a request of such a
+//! one looks at nothing else of it.
+
+use compact_str::CompactString;
 
 use super::Entry;
 use crate::document::To;
@@ -14,6 +16,20 @@ pub struct Brief {
 }
 
 const NO_ONE: u32 = u32::MAX;
+
+/// What each request of a route looks at, in one line of memory.
+#[derive(Debug)]
+#[repr(align(32))]
+pub(super) struct Usual {
+    pub brief: Brief,
+    pub name: CompactString,
+}
+
+impl Usual {
+    pub fn of(entry: &Entry) -> Self {
+        Self { brief: Brief::of(entry), name: entry.name.as_str().into() }
+    }
+}
 
 /// What a route may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +56,7 @@ pub enum Has {
 }
 
 impl Brief {
-    pub(super) fn of(entry: &Entry) -> Self {
+    fn of(entry: &Entry) -> Self {
         let Entry { route, services, .. } = entry;
         // All by their names: what a route comes to have is said here, or nobody would look for it.
         let Policies { maintenance, https_only, addresses, auth, limits, body_bytes_max, cache } =
@@ -87,6 +103,11 @@ impl Brief {
 mod tests {
     use super::*;
     use crate::{Document, Table};
+
+    #[test]
+    fn two_are_a_line_of_memory() {
+        assert_eq!(size_of::<Usual>(), 32);
+    }
 
     #[test]
     fn a_route_has_what_it_states_and_nothing_else() {

@@ -1,7 +1,6 @@
 //! What is owed, as it is told to another run and taken over from one.
 
 use std::ops::Range;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use skep_gateway::exchange::debts::{Debt, PLACES};
@@ -48,7 +47,7 @@ impl Rates {
                 continue;
             };
             let before = debts.len();
-            let set = sets[place % SETS].lock().unwrap_or_else(PoisonError::into_inner);
+            let set = sets[place % SETS].lock();
             // Others count one that was told and given back.
             for slot in set.iter().filter(|it| it.tat > now || it.untold < 0) {
                 let Some(apart) = apart(slot.limit, slot.who, slot.untold) else { continue };

@@ -1,5 +1,7 @@
 //! From where a route has its policies, and what does not go together.
 
+use std::sync::Arc;
+
 use super::StatedAt;
 use crate::auth::Auth;
 use crate::document::{Document, Route, Unmatched};
@@ -44,7 +46,7 @@ fn faults(text: &str) -> Vec<(String, String)> {
     found.err().unwrap_or_default().into_iter().map(|it| (it.pointer, it.fault)).collect()
 }
 
-fn groups(auth: &Option<Auth>) -> Option<&[String]> {
+fn groups(auth: &Option<Arc<Auth>>) -> Option<&[String]> {
     auth.as_ref().map(|it| it.groups.as_slice())
 }
 
