@@ -64,7 +64,7 @@ impl Asked<'_> {
 pub enum Verdict {
     Forward {
         plan: Plan,
-        /// The path and query that are sent, where a route has the request; else they are as they came.
+        /// The path and query that are sent, where these are not as they came.
         target: Option<Vec<u8>>,
         /// The path and query as the log shows them, where those that came have a key in them.
         shown: Option<Vec<u8>>,

@@ -43,13 +43,14 @@ impl Gateway {
                 Unmatched::NotFound => Ok(Some(no_route(None))),
             };
         }
-        let table = &routed.held.0.table;
+        let (table, came) = (&routed.held.0.table, path.len());
         let path = match table.read(path) {
             Ok(path) => path,
             Err(why) => return Ok(Some(ambiguous(why.0, None))),
         };
         let host = host::canonical(head.host.map(|it| it.of(buf)).unwrap_or_default());
-        let method = std::str::from_utf8(head.method_span.of(buf)).unwrap_or_default();
+        let method = head.method.name();
+        let method = method.or(std::str::from_utf8(head.method_span.of(buf)).ok()).unwrap_or_default();
         let has = |name: &str, value: &str| {
             let is_it = |it: &&Field| it.name.of(buf).eq_ignore_ascii_case(name.as_bytes());
             head.fields.iter().filter(is_it).any(|it| it.value.of(buf) == value.as_bytes())
@@ -150,7 +151,11 @@ impl Gateway {
             return Ok(Some(telling(&passing, no_route(Some(via(None).proved(proof))))));
         };
         let path = if brief.has(Has::StripPrefix) { entry.path_sent(path) } else { path };
-        let sent = [path, query].concat().into_bytes();
+        let (came, came_query) = target.split_at(came);
+        let sent: Cow<'_, [u8]> = match (path.as_bytes(), query.as_bytes()) {
+            same if same == (came, came_query) => target.into(),
+            (path, query) => [path, query].concat().into(),
+        };
         let known = builtin::known(head.method, &sent);
         if known == Known::Private {
             return Ok(Some(telling(&passing, no_route(Some(via(None).proved(proof))))));
@@ -167,11 +172,15 @@ impl Gateway {
             let url = [host.as_bytes(), path.as_bytes(), query.as_bytes()];
             plan.cache = cached::want(&routed.held.0, (at, service), asked, url, via.consumer().is_some());
         }
-        plan.via = Some(match &passing {
+        plan.via = Some(match passing {
             Some(it) => via.saying(it.rate_limit()),
             None => via,
         });
-        Ok(Some(Verdict::Forward { plan, target: Some(sent), shown: None }))
+        let target = match sent {
+            Cow::Borrowed(_) => None,
+            Cow::Owned(it) => Some(it),
+        };
+        Ok(Some(Verdict::Forward { plan, target, shown: None }))
     }
 
     /// Who sent that, where the route is for it.

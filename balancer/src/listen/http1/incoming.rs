@@ -1,5 +1,6 @@
 //! The request that a connection serves now, in the form that a backend gets.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use crate::core::worker::Worker;
@@ -64,10 +65,12 @@ impl Incoming {
         let verdict = gateway.judge(Asked { head, buf, client: judged, resumed });
         match &verdict {
             Ok(Verdict::Forward { plan, target, .. }) => {
-                let rewrite = plan.via.as_ref().zip(target.as_ref()).map(|(via, target)| via.rewrite(target));
-                if rewrite.is_some() {
-                    head.target(buf).write(&mut self.asked);
+                let came = head.target(buf);
+                if target.is_some() {
+                    came.write(&mut self.asked);
                 }
+                let target = target.as_deref().map_or_else(|| came.whole(), Cow::Borrowed);
+                let rewrite = plan.via.as_ref().map(|via| via.rewrite(&target));
                 write_request(head, buf, client.as_client(false), &self.id, rewrite, &mut self.head)
             }
             // For the log alone.

@@ -148,10 +148,11 @@ fn look(
     {
         return Err(Local::Problem(Problem::BodyTooLarge).into());
     }
-    let rewrite = plan.via.as_ref().zip(target.as_ref()).map(|(via, target)| via.rewrite(target));
-    let is_rewritten = rewrite.is_some();
-    let asked =
-        shown.unwrap_or_else(|| if is_rewritten { head.target(&text).whole().into() } else { Vec::new() });
+    let came = head.target(&text).whole();
+    let is_rewritten = target.is_some();
+    let target = target.as_deref().unwrap_or(&came);
+    let rewrite = plan.via.as_ref().map(|via| via.rewrite(target));
+    let asked = shown.unwrap_or_else(|| if is_rewritten { came.to_vec() } else { Vec::new() });
     let mut out = Vec::with_capacity(text.len() + 256);
     write_request(&head, &text, client.as_client(true), &id, rewrite, &mut out);
     Ok(Prepared {
