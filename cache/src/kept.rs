@@ -8,6 +8,8 @@ pub struct Kept {
     pub lifetime_s: u64,
     /// When it was received.
     pub initial_age_s: u64,
+    /// When it was sent, by its own word.
+    pub sent_age_s: u64,
     /// `no-cache`: it is validated before each use.
     pub always_validate: bool,
     /// `must-revalidate`, `proxy-revalidate`.
@@ -73,10 +75,12 @@ impl Kept {
         }
     }
 
-    /// Whether others may have it, once it is there, without the origin's word for each: what is to be validated before
-    /// each use may differ for each who asks, whatever it is told apart by.
+    /// Whether others who waited for it may have it, without the origin's word for each: what is to be validated before
+    /// each use may differ for each who asks, whatever it is told apart by. What took longer to come than it is fresh is for
+    /// them all the same: else many would ask a slow origin for it, one by one, and have none that is newer.
     pub fn is_for_several(&self, grace_s: u64) -> bool {
-        self.judge(&Asked::default(), 0, grace_s) != Use::Validate
+        let sent = Self { initial_age_s: self.sent_age_s, ..*self };
+        sent.judge(&Asked::default(), 0, grace_s) != Use::Validate
     }
 
     /// Whether it may be used where the origin fails.
@@ -100,6 +104,7 @@ mod tests {
     const KEPT: Kept = Kept {
         lifetime_s: 60,
         initial_age_s: 10,
+        sent_age_s: 10,
         always_validate: false,
         never_stale: false,
         says_s_maxage: false,

@@ -71,6 +71,7 @@ pub fn judge(asked: &Asked<'_>, asker: Asker, told: &Told, now_s: u64, delay_s: 
     Ok(Kept {
         lifetime_s,
         initial_age_s,
+        sent_age_s: apparent_s.saturating_sub(delay_s).max(told.age_s).min(crate::SECONDS_MAX),
         always_validate: said.no_cache,
         never_stale: said.must_revalidate || said.proxy_revalidate,
         says_s_maxage: said.s_maxage != Seconds::Unsaid,
@@ -179,6 +180,18 @@ mod tests {
         {
             assert!(of(all).is_ok(), "{all}");
         }
+    }
+
+    #[test]
+    fn what_took_long_to_come_is_as_old_as_it_was_when_it_was_sent_for_who_waited() {
+        let of = |date: &str| {
+            let told = Told::read(200, bytes(&[("Cache-Control", "max-age=1"), ("Date", date)]), NOW);
+            judge(&Asked::default(), Asker::default(), &told, NOW, 3).unwrap()
+        };
+        let new = of("Sun, 06 Nov 1994 08:49:34 GMT");
+        assert_eq!((new.initial_age_s, new.sent_age_s, new.is_for_several(0)), (3, 0, true));
+        let old = of("Sun, 06 Nov 1994 08:49:33 GMT");
+        assert_eq!((old.initial_age_s, old.sent_age_s, old.is_for_several(0)), (4, 1, false));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Mutex, mpsc};
+use std::time::{Duration, Instant};
 
 use crate::gateway_cache::{DOCUMENT, asking, body, status};
 use crate::harness::*;
@@ -40,6 +41,25 @@ fn for_many_who_want_the_same_it_is_fetched_once_and_also_where_the_first_leaves
         assert_eq!(client.answer().1, "body");
     }
     assert!(asked.try_recv().is_err(), "it was asked once");
+}
+
+#[test]
+fn what_took_longer_to_come_than_it_is_fresh_is_for_all_who_waited_and_for_nobody_after_them() {
+    let (balancer, asked, go) =
+        gated("HTTP/1.1 200 OK\r\ncache-control: max-age=1\r\ncontent-length: 4\r\n\r\nbody");
+    for round in 1..3 {
+        let begun = Instant::now();
+        let mut clients: Vec<Client> = (0..10).map(|_| balancer.client()).collect();
+        clients.iter_mut().for_each(|client| client.send(get("/x")));
+        asked.recv().unwrap();
+        wait("the others wait", || balancer.stats.cache_collapsed.get() == 9 * round);
+        wait("it is too old", || begun.elapsed() > Duration::from_millis(1100));
+        go.send(()).unwrap();
+        for client in &mut clients {
+            assert_eq!(client.answer().1, "body");
+        }
+        assert!(asked.try_recv().is_err(), "it was asked once");
+    }
 }
 
 #[test]
