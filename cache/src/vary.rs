@@ -44,12 +44,12 @@ impl Vary {
 
     /// What this request says for them; None where that is too much.
     pub fn select<'a>(self, fields: impl Iterator<Item = Field<'a>> + Clone) -> Option<Variant> {
-        let said: Vec<Said> = self
+        let said: Box<[Said]> = self
             .names
             .into_iter()
             .map(|name| {
-                let value = combined(&name, fields.clone());
-                Said { name, value }
+                let value = combined(&name, fields.clone()).map(Vec::into_boxed_slice);
+                Said { name: name.into(), value }
             })
             .collect();
         let bytes: usize = said.iter().map(Said::bytes).sum();
@@ -60,19 +60,19 @@ impl Vary {
 /// What a request said in the fields that its answer varies by.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Variant {
-    said: Vec<Said>,
+    said: Box<[Said]>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Said {
-    name: Vec<u8>,
+    name: Box<[u8]>,
     /// None: no such field.
-    value: Option<Vec<u8>>,
+    value: Option<Box<[u8]>>,
 }
 
 impl Said {
     fn bytes(&self) -> usize {
-        self.name.len() + self.value.as_ref().map_or(0, Vec::len)
+        self.name.len() + self.value.as_ref().map_or(0, |it| it.len())
     }
 }
 
@@ -85,8 +85,8 @@ impl Variant {
                 (None, value) => value.is_none(),
                 (Some(_), None) => false,
                 // Most say it to the letter.
-                (Some((_, only)), Some(value)) if trim(only) == value.as_slice() => its.next().is_none(),
-                _ => combined(&said.name, fields.clone()) == said.value,
+                (Some((_, only)), Some(value)) if *trim(only) == **value => its.next().is_none(),
+                _ => combined(&said.name, fields.clone()).as_deref() == said.value.as_deref(),
             }
         })
     }

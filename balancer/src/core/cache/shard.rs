@@ -102,6 +102,10 @@ impl Shard {
     pub(super) fn close(&mut self, key: &[u8], flight: &Arc<Flight>) {
         let Some(site) = self.sites.get_mut(key) else { return };
         site.open.retain(|it| !Arc::ptr_eq(&it.flight, flight));
+        if site.open.is_empty() {
+            // Most are fetched once: what held that is not kept beside what is stored.
+            site.open = Vec::new();
+        }
         self.sweep(key);
     }
 
@@ -204,6 +208,8 @@ impl Shard {
         self.next += 1;
         self.places += 1;
         let site = self.sites.entry(key.clone()).or_default();
+        // Most have one alone.
+        site.places.reserve_exact(1);
         site.places.push(Place { id, realm, what });
         self.order.push_back((key.clone(), id));
         if self.order.len() > 2 * self.places + GONE_MAX {

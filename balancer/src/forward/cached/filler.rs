@@ -184,6 +184,7 @@ impl Filler {
         if text.len() > BYTES_MAX || head.fields.len() >= FIELDS_MAX {
             return Err(Not::Told);
         }
+        text.shrink_to_fit();
         // Of what was invalidated meanwhile nobody knows which state it is of.
         if self.fetch.flight.is_void() {
             return Err(Not::Asked);
