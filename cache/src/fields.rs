@@ -1,5 +1,7 @@
 //! What is stored of a head, and what a 304 changes of it (RFC 9111, 3.1 and 3.2).
 
+use memchr::memchr;
+
 use crate::Field;
 
 /// Fields that end at this hop, are of the framing, or are said anew with each use.
@@ -46,9 +48,16 @@ pub fn write<'a>(fields: impl Iterator<Item = Field<'a>>, out: &mut Vec<u8>) {
 
 /// The fields of lines that [`write`] has written.
 pub fn lines(text: &[u8]) -> impl Iterator<Item = Field<'_>> + Clone {
-    text.split(|b| *b == b'\n').filter_map(|line| {
+    let mut left = text;
+    let lines = std::iter::from_fn(move || {
+        let end = memchr(b'\n', left).or((!left.is_empty()).then_some(left.len()))?;
+        let line = &left[..end];
+        left = left.get(end + 1..).unwrap_or_default();
+        Some(line)
+    });
+    lines.filter_map(|line| {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let colon = line.iter().position(|b| *b == b':')?;
+        let colon = memchr(b':', line)?;
         let value = &line[colon + 1..];
         Some((&line[..colon], value.strip_prefix(b" ").unwrap_or(value)))
     })

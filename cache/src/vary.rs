@@ -9,6 +9,9 @@ use crate::list::trim;
 pub const NAMES_MAX: usize = 24;
 pub const BYTES_MAX: usize = 4096;
 
+/// A bit each.
+const _: () = assert!(NAMES_MAX <= u32::BITS as usize);
+
 /// The fields that an answer varies by.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Vary {
@@ -79,16 +82,26 @@ impl Said {
 impl Variant {
     /// Whether another request says the same.
     pub fn matches<'a>(&self, fields: impl Iterator<Item = Field<'a>> + Clone) -> bool {
-        self.said.iter().all(|said| {
-            let mut its = fields.clone().filter(|(name, _)| name.eq_ignore_ascii_case(&said.name));
-            match (its.next(), &said.value) {
-                (None, value) => value.is_none(),
-                (Some(_), None) => false,
-                // Most say it to the letter.
-                (Some((_, only)), Some(value)) if *trim(only) == **value => its.next().is_none(),
-                _ => combined(&said.name, fields.clone()).as_deref() == said.value.as_deref(),
+        // Of each name whether it was there, and whether all of its lines were looked at.
+        let (mut there, mut whole) = (0u32, 0u32);
+        // One look at each field: hits ask this.
+        for (name, value) in fields.clone() {
+            let is_it = |said: &&Said| name.eq_ignore_ascii_case(&said.name);
+            let found = self.said.iter().zip(0..).find(|(said, _)| is_it(said));
+            let Some((said, at)) = found else { continue };
+            let Some(wanted) = &said.value else { return false };
+            let bit = 1 << at;
+            // Most say it to the letter, in one line.
+            if there & bit == 0 && *trim(value) == **wanted {
+                there |= bit;
+                continue;
             }
-        })
+            if whole & bit == 0 && combined(&said.name, fields.clone()).as_deref() != Some(&**wanted) {
+                return false;
+            }
+            (there, whole) = (there | bit, whole | bit);
+        }
+        self.said.iter().zip(0..).all(|(said, at)| said.value.is_none() || there & (1 << at) != 0)
     }
 
     /// Whether another is told apart by the same fields: a request is then for one of them at most.
@@ -202,6 +215,19 @@ mod tests {
             let said: Vec<(&str, &str)> = said.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
             let variant = vary(&[&names.join(",")]).select(fields(&said)).unwrap();
             prop_assert!(variant.matches(fields(&said)));
+        }
+
+        #[test]
+        fn one_look_at_each_field_finds_what_a_look_for_each_name_does(
+            names in proptest::collection::vec("[a-b]", 0..4),
+            one in proptest::collection::vec(("[a-cA-C]", "[ x,]{0,3}"), 0..5),
+            other in proptest::collection::vec(("[a-cA-C]", "[ x,]{0,3}"), 0..5),
+        ) {
+            let one = || one.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+            let other = || other.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+            let variant = vary(&[&names.join(",")]).select(one()).unwrap();
+            let same = |said: &Said| combined(&said.name, other()).as_deref() == said.value.as_deref();
+            prop_assert_eq!(variant.matches(other()), variant.said.iter().all(same));
         }
     }
 }

@@ -15,7 +15,7 @@ use super::room::Room;
 
 /// What a place takes beside what is in it: its own parts, its entries in the map and in the order, and what the allocator
 /// rounds up. Seen: with a million keys, `scripts/bench/cache --rows keys`.
-pub(super) const PLACE_BYTES: u64 = 1024;
+pub(super) const PLACE_BYTES: u64 = 1200;
 
 /// An answer's head, as it is stored.
 #[derive(Debug)]
