@@ -21,7 +21,7 @@ use crate::types::{TypeConfig, Vote};
 
 /// The oldest and the newest protocol of frames that this program speaks. Who speaks one reads the
 /// level of the same number, and those below it; not every protocol has a level.
-pub const PROTOCOL: (u16, u16) = (1, 9);
+pub const PROTOCOL: (u16, u16) = (1, 10);
 
 /// The first protocol in which a node that was started again asks what the others saw of its log.
 pub const RESUMES: u16 = 4;

@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 use crate::gateway::{GatewayOp, GatewayOutcome};
 use crate::level::Level;
 use crate::message::Digest;
+use crate::purge::{PurgeOp, PurgeOutcome};
 use crate::schedule::{ScheduleOp, ScheduleOutcome};
+use crate::shift::{ShiftOp, ShiftOutcome};
 use crate::task::{TaskOp, TaskOutcome};
 use skep_base::id::RequestId;
 
@@ -76,6 +78,10 @@ pub enum Op {
     Gateway { time_ms: u64, op: GatewayOp },
     /// Changes schedules, or has one fire. Level [`Level::SCHEDULES`].
     Schedules { time_ms: u64, op: ScheduleOp },
+    /// Has balancers forget something of what they have stored. Level [`Level::PURGES`].
+    Purges { op: PurgeOp },
+    /// Changes shifts of the gateway's routes. Level [`Level::SHIFTS`].
+    Shifts { time_ms: u64, op: ShiftOp },
 }
 
 /// A client's idempotency key, hashed.
@@ -130,6 +136,8 @@ pub enum OpOutcome {
     TooManyMends,
     Gateway(GatewayOutcome),
     Schedules(ScheduleOutcome),
+    Purges(PurgeOutcome),
+    Shifts(ShiftOutcome),
 }
 
 /// What a command came to: one outcome for each of its operations, in their order.
@@ -167,6 +175,8 @@ impl Op {
             Op::Tasks { op, .. } => 16 + op.size_estimate(),
             Op::Gateway { op, .. } => 16 + op.size_estimate(),
             Op::Schedules { op, .. } => 16 + op.size_estimate(),
+            Op::Purges { op } => 16 + op.size_estimate(),
+            Op::Shifts { op, .. } => 16 + op.size_estimate(),
         }
     }
 
@@ -178,9 +188,13 @@ impl Op {
             // By the level, claims become records, and it can wait.
             Op::Level { .. } => true,
             Op::Gateway { op, .. } => op.takes_room(),
-            Op::DropMessages { .. } | Op::RemoveMessage { .. } | Op::MendTime { .. } => false,
+            // What is purged is to go also where the disk is full; what is kept of it is bounded.
+            Op::DropMessages { .. } | Op::RemoveMessage { .. } | Op::MendTime { .. } | Op::Purges { .. } => {
+                false
+            }
             Op::Tasks { op, .. } => op.takes_room(),
             Op::Schedules { op, .. } => op.takes_room(),
+            Op::Shifts { op, .. } => op.takes_room(),
         }
     }
 
@@ -193,12 +207,13 @@ impl Op {
             | Op::Claim { time_ms, .. }
             | Op::Tasks { time_ms, .. }
             | Op::Gateway { time_ms, .. }
-            | Op::Schedules { time_ms, .. } => {
+            | Op::Schedules { time_ms, .. }
+            | Op::Shifts { time_ms, .. } => {
                 *time_ms = if keeps { now_ms.min(*time_ms) } else { now_ms };
             }
             // By then another may lead, whose clocks have not agreed yet: no earlier than was looked at.
             Op::MendTime { time_ms, .. } => *time_ms = now_ms.max(*time_ms),
-            Op::DropMessages { .. } | Op::RemoveMessage { .. } | Op::Level { .. } => {}
+            Op::DropMessages { .. } | Op::RemoveMessage { .. } | Op::Level { .. } | Op::Purges { .. } => {}
         }
     }
 
@@ -213,6 +228,8 @@ impl Op {
             Op::MendTime { .. } => Level::TIME_MENDS,
             Op::Gateway { op, .. } => op.level(),
             Op::Schedules { .. } => Level::SCHEDULES,
+            Op::Purges { .. } => Level::PURGES,
+            Op::Shifts { .. } => Level::SHIFTS,
         }
     }
 
@@ -224,11 +241,13 @@ impl Op {
             Op::Tasks { op, .. } => op.nonce(),
             Op::Gateway { op, .. } => op.nonce(),
             Op::Schedules { op, .. } => op.nonce(),
+            Op::Purges { op } => op.nonce(),
             Op::Claim { .. }
             | Op::DropMessages { .. }
             | Op::RemoveMessage { .. }
             | Op::Level { .. }
-            | Op::MendTime { .. } => 0,
+            | Op::MendTime { .. }
+            | Op::Shifts { .. } => 0,
         }
     }
 }

@@ -6,7 +6,9 @@ pub mod claims;
 mod common;
 pub mod gateway;
 pub mod messages;
+pub mod purges;
 pub mod schedules;
+pub mod shifts;
 pub mod tasks;
 pub mod text;
 
@@ -29,7 +31,9 @@ pub use common::CommonRecord;
 use gateway::{Gateway, GatewayRecord};
 use messages::Messages;
 use messages::removed::RemovedRecord;
+use purges::{Purges, PurgesRecord};
 use schedules::{Schedules, SchedulesRecord};
+use shifts::{Shifts, ShiftsRecord};
 use tasks::{Tasks, TasksRecord};
 use text::{Text, TextRecord, Write};
 
@@ -183,6 +187,8 @@ kinds! { over records, claim_records, heap:
     tasks: Tasks, as TasksRecord, on heap;
     gateway: Gateway, as GatewayRecord, on ();
     schedules: Schedules, as SchedulesRecord, on ();
+    purges: Purges, as PurgesRecord, on ();
+    shifts: Shifts, as ShiftsRecord, on ();
 }
 
 impl<R: Records, C: ClaimRecords> Kinds<R, C> {
@@ -280,8 +286,22 @@ impl<R: Records, C: ClaimRecords> Kinds<R, C> {
                 let (time, nonce) = (Stamp(*time_ms), *nonce);
                 self.messages.apply(messages::Op::Put { digest, content_type, body, time, nonce }, &mut at)
             }
-            Op::DropMessages { upto } => self.messages.apply(messages::Op::Drop { upto: *upto }, &mut at),
-            Op::RemoveMessage { digest } => self.messages.apply(messages::Op::Remove { digest }, &mut at),
+            Op::DropMessages { upto } => {
+                let floor = self.messages.removed().floor();
+                let outcome = self.messages.apply(messages::Op::Drop { upto: *upto }, &mut at)?;
+                if self.messages.removed().floor() > floor {
+                    self.purges.messages(self.messages.removed().floor(), &mut at);
+                }
+                Ok(outcome)
+            }
+            Op::RemoveMessage { digest } => {
+                let outcome = self.messages.apply(messages::Op::Remove { digest }, &mut at)?;
+                if let OpOutcome::Removed { seq: Some(seq) } = outcome {
+                    self.purges.message(seq, &mut at);
+                }
+                Ok(outcome)
+            }
+            Op::Purges { op } => self.purges.apply(op, &mut at),
             Op::WriteText { request, text, time_ms } => {
                 self.text.apply(Write { request: *request, text, time: Stamp(*time_ms) }, &mut at)
             }
@@ -290,6 +310,7 @@ impl<R: Records, C: ClaimRecords> Kinds<R, C> {
             Op::Schedules { time_ms, op } => {
                 self.schedules.apply((op, Stamp(*time_ms), &mut self.tasks), &mut at)
             }
+            Op::Shifts { time_ms, op } => self.shifts.apply((op, Stamp(*time_ms)), &mut at),
             Op::Level { level } => self.raise(*level),
             Op::MendTime { time_ms, newest_ms } => Ok(self.mend_time(Stamp(*time_ms), Stamp(*newest_ms))),
             // Applied where the guard is.
@@ -354,6 +375,7 @@ impl<R: Records, C: ClaimRecords> Kinds<R, C> {
         self.tasks.mend_time(latest.0, ceiling.0);
         self.gateway.mend_time(ceiling);
         self.schedules.mend_time(ceiling);
+        self.shifts.mend_time(ceiling);
         OpOutcome::TimeMended { from_ms: latest.0, to_ms: ceiling.0 }
     }
 }

@@ -148,7 +148,8 @@ pub fn hold(draw_op: impl Fn(&mut Draw) -> Op) {
             let after = one.kinds.revisions();
             assert!(after.messages >= before.messages && after.text >= before.text);
             assert!(after.tasks >= before.tasks && after.gateway >= before.gateway);
-            assert!(after.schedules >= before.schedules);
+            assert!(after.schedules >= before.schedules && after.purges >= before.purges);
+            assert!(after.shifts >= before.shifts);
             if draw.within(0..8) == 0 {
                 other = other.reopened();
                 // Whose request made a message is no part of the state.

@@ -17,6 +17,7 @@
 //! | 7 | 0.2.0 | the gateway's document |
 //! | 8 | 0.2.0 | bytes of tasks in files, and many more of them; schedules |
 //! | 9 | 0.2.0 | sealed secrets of issuers in the gateway's document |
+//! | 10 | 0.2.0 | purges of what balancers have stored; shifts of the gateway's routes; certificates in its document |
 //!
 //! [`Op::Level`]: crate::command::Op::Level
 //! [`Op::MendTime`]: crate::command::Op::MendTime
@@ -31,7 +32,7 @@ impl Level {
     /// That of a cluster which never agreed to a higher one.
     pub const FIRST: Level = Level(2);
     /// The newest that this program reads.
-    pub const NEWEST: Level = Level(9);
+    pub const NEWEST: Level = Level(10);
     /// From which on checkpoints and snapshots have sections.
     pub const SECTIONS: Level = Level(3);
     /// From which on claims are records beside the checkpoint.
@@ -52,6 +53,13 @@ impl Level {
     pub const SCHEDULES: Level = Level(8);
     /// From which on secrets in the gateway's document are kept sealed.
     pub const SEALED: Level = Level(9);
+    /// From which on the cluster keeps what balancers are to forget.
+    pub const PURGES: Level = Level(10);
+    /// From which on routes' requests are led over from one service to another.
+    pub const SHIFTS: Level = Level(10);
+    /// From which on the gateway's document may have certificates: to a member of the version before, their keys would be no
+    /// secrets.
+    pub const CERTIFICATES: Level = Level(10);
 }
 
 impl Default for Level {
@@ -104,6 +112,8 @@ pub struct Limits {
     pub schedules_max: usize,
     pub schedule_bytes_max: usize,
     pub schedules_bytes_max: usize,
+    /// Shifts of the gateway's routes, those that are over with them.
+    pub shifts_max: usize,
 }
 
 impl Limits {
@@ -139,6 +149,7 @@ impl Limits {
             schedules_max: 1024,
             schedule_bytes_max: 64 * 1024,
             schedules_bytes_max: 8 * MIB,
+            shifts_max: 64,
         }
     }
 

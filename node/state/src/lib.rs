@@ -16,10 +16,12 @@ mod laws;
 pub mod level;
 pub mod message;
 pub mod part;
+pub mod purge;
 pub mod records;
 pub mod rolling;
 pub mod schedule;
 pub mod section;
+pub mod shift;
 pub mod task;
 
 pub use kinds::Kinds;

@@ -23,6 +23,8 @@
 //! renewed   10 number:u64 lineage:u128
 //! schedules 11 what:u8 number:u64.. (len:u64 text[len]).., as the kind has them (kinds/schedules/noted.rs)
 //! secrets   12 what:u8 number:u64.. (len:u64 text[len]).., as the kind has them (kinds/gateway/keys.rs)
+//! purges    13 what:u8 number:u64.. (len:u64 text[len]).., as the kind has them (kinds/purges.rs)
+//! shifts    14 what:u8 number:u64.. (len:u64 text[len]).., as the kind has them (kinds/shifts.rs)
 //! ```
 //!
 //! Little-endian. An entry without effects leaves the hash as it is. It tells nodes that do the same from those that do
@@ -72,6 +74,10 @@ pub enum Effect<'a> {
     Schedules { what: u8, numbers: &'a [u64], texts: &'a [&'a [u8]] },
     /// Something of the gateway's sealed secrets is so from here on.
     GatewaySecrets { what: u8, numbers: &'a [u64], texts: &'a [&'a [u8]] },
+    /// A purge: 1 of an operator's, 2 of a message, 3 of messages; 4: a request is remembered.
+    Purges { what: u8, numbers: &'a [u64], texts: &'a [&'a [u8]] },
+    /// Something of the shifts of routes is so from here on.
+    Shifts { what: u8, numbers: &'a [u64], texts: &'a [&'a [u8]] },
 }
 
 /// The hash while entries are applied.
@@ -167,6 +173,8 @@ fn write(entry: &mut SipHasher13, effect: Effect<'_>) {
         Effect::Tasks { what, numbers, texts } => listed(entry, [7, what], numbers, texts),
         Effect::Schedules { what, numbers, texts } => listed(entry, [11, what], numbers, texts),
         Effect::GatewaySecrets { what, numbers, texts } => listed(entry, [12, what], numbers, texts),
+        Effect::Purges { what, numbers, texts } => listed(entry, [13, what], numbers, texts),
+        Effect::Shifts { what, numbers, texts } => listed(entry, [14, what], numbers, texts),
         Effect::TimeMended { upto_seq, before_claim, ceiling } => {
             entry.write(&numbered(8, upto_seq));
             entry.write(&before_claim.to_le_bytes());

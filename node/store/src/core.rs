@@ -6,6 +6,7 @@
 //! it can be taken again.
 
 mod state;
+mod waking;
 
 use std::collections::HashSet;
 use std::fs;
@@ -16,7 +17,6 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use skep_state::command::CommandOutcome;
-use skep_state::gateway::Revision;
 use tokio::sync::watch;
 
 use crate::applied::Applied;
@@ -35,9 +35,10 @@ use crate::suspects::Suspects;
 use skep_raft::types::Entry;
 pub(crate) use state::{Captured, CoreState};
 use state::{
-    applied_of, apply_entry, capture, gateway_of, known_files, load, next_claims, paths, remove_replaced,
+    Published, apply_entry, capture, known_files, load, next_claims, paths, published_of, remove_replaced,
     remove_strangers, wants_payloads,
 };
+use waking::Waking;
 
 /// Sealed segments whose index is being built at once; sealing waits for the oldest beyond that.
 const INDEX_BUILDS_MAX: usize = 2;
@@ -48,8 +49,8 @@ pub(crate) struct Core {
     pub metrics: Arc<StoreMetrics>,
     state: Mutex<CoreState>,
     applied: watch::Sender<Applied>,
-    /// Which document of the gateway is the newest: who waits for another is not woken by all else.
-    gateway: watch::Sender<Option<Revision>>,
+    /// Who waits for something of the gateway.
+    pub(crate) waking: Waking,
     pub points: Points,
     /// The newest checkpoint.
     current: Mutex<Option<Captured>>,
@@ -107,8 +108,8 @@ impl Core {
             fs::remove_dir_all(&incoming).map_err(StoreError::io("empty", &incoming))?;
         }
         files::ensure_dir(&incoming)?;
-        let applied = watch::Sender::new(applied_of(&state));
-        let gateway = watch::Sender::new(gateway_of(&state));
+        let Published { applied, gateway, purges } = published_of(&state);
+        let waking = Waking::new(gateway, purges, applied.revisions.shifts);
         let points = Points::default();
         points.restart(state.point());
         let watched = config.watches_room.then(|| room::watch(&config.dir, health.clone(), metrics.clone()));
@@ -118,8 +119,8 @@ impl Core {
             health,
             metrics,
             state: Mutex::new(state),
-            applied,
-            gateway,
+            applied: watch::Sender::new(applied),
+            waking,
             points,
             current: Mutex::new(current),
             checkpointing: Mutex::new(()),
@@ -138,13 +139,9 @@ impl Core {
         self.applied.subscribe()
     }
 
-    pub(crate) fn gateway(&self) -> watch::Receiver<Option<Revision>> {
-        self.gateway.subscribe()
-    }
-
-    fn publish(&self, applied: Applied, gateway: Option<Revision>) {
+    fn publish(&self, Published { applied, gateway, purges }: Published) {
+        self.waking.publish(gateway, purges, applied.revisions.shifts);
         self.applied.send_replace(applied);
-        self.gateway.send_if_modified(|newest| std::mem::replace(newest, gateway) != gateway);
     }
 
     /// Whether [`Core::begin`] has something to do before a run can be applied.
@@ -240,11 +237,11 @@ impl Core {
         state.kinds.claims.records_mut().publish();
         let CoreState { kinds, payloads, .. } = &mut *state;
         payloads.publish(kinds.tasks.heap_mut())?;
-        let (applied, gateway) = (applied_of(&state), gateway_of(&state));
+        let published = published_of(&state);
         drop(state);
         self.points.extend(points);
         self.metrics.ops_applied.fetch_add(ops as u64, Ordering::Relaxed);
-        self.publish(applied, gateway);
+        self.publish(published);
         Ok(outcomes)
     }
 
@@ -385,11 +382,11 @@ impl Core {
         self.behind.forget();
         // To those who follow, any message may be gone now.
         state.kinds.messages.count_removals_from(removals + 1);
-        let (applied, gateway, point) = (applied_of(&state), gateway_of(&state), state.point());
+        let (published, point) = (published_of(&state), state.point());
         drop(state);
         self.points.restart(point);
         self.set_current(captured);
-        self.publish(applied, gateway);
+        self.publish(published);
         let (messages, claims) = known_files(&self.lock());
         // What it replaced is garbage now; a failure to remove it is made good at the next start.
         let removed = replaced

@@ -11,7 +11,9 @@ use skep_state::clock::Stamp;
 use skep_state::command::{ClaimKey, Op};
 use skep_state::gateway::Revision;
 use skep_state::kinds::gateway::Gateway;
+use skep_state::kinds::purges::Purges;
 use skep_state::kinds::schedules::Schedules;
+use skep_state::kinds::shifts::Shifts;
 use skep_state::kinds::tasks::Tasks;
 use skep_state::kinds::text::Newest;
 use skep_state::level::Level;
@@ -276,7 +278,27 @@ impl Reader {
 
     /// Changes whenever another document of the gateway is the newest.
     pub fn newest_gateway(&self) -> watch::Receiver<Option<Revision>> {
-        self.core.gateway()
+        self.core.waking.gateway()
+    }
+
+    /// Looks at the shifts of routes. Whoever looks holds up what is applied.
+    pub fn shifts<T>(&self, look: impl FnOnce(&Shifts) -> T) -> T {
+        look(&self.core.lock().kinds.shifts)
+    }
+
+    /// Changes whenever one of them does: how far they are.
+    pub fn newest_shifts(&self) -> watch::Receiver<u64> {
+        self.core.waking.shifts()
+    }
+
+    /// Looks at the purges. Whoever looks holds up what is applied.
+    pub fn purges<T>(&self, look: impl FnOnce(&Purges) -> T) -> T {
+        look(&self.core.lock().kinds.purges)
+    }
+
+    /// The number of the last purge; changes with each.
+    pub fn last_purge(&self) -> watch::Receiver<u64> {
+        self.core.waking.purges()
     }
 
     /// The last message's `seq`, 0 where there is none.

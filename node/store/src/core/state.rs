@@ -174,7 +174,7 @@ pub(super) fn capture(state: &CoreState) -> Captured {
     Captured { generation: records.generation, header: Arc::new(header), files, payloads_retired }
 }
 
-pub(super) fn applied_of(state: &CoreState) -> Applied {
+fn applied_of(state: &CoreState) -> Applied {
     Applied {
         index: state.last_applied.map(|id| id.index),
         seq: state.kinds.messages.records().published_seq(),
@@ -185,8 +185,20 @@ pub(super) fn applied_of(state: &CoreState) -> Applied {
     }
 }
 
-pub(super) fn gateway_of(state: &CoreState) -> Option<Revision> {
+fn gateway_of(state: &CoreState) -> Option<Revision> {
     state.kinds.gateway.newest().map(|(revision, _)| revision)
+}
+
+/// How far it is, for those who wait for that: the newest document of the gateway, and the number of the last purge, too.
+#[derive(Debug, Clone)]
+pub(super) struct Published {
+    pub applied: Applied,
+    pub gateway: Option<Revision>,
+    pub purges: u64,
+}
+
+pub(super) fn published_of(state: &CoreState) -> Published {
+    Published { applied: applied_of(state), gateway: gateway_of(state), purges: state.kinds.purges.last() }
 }
 
 pub(super) fn apply_entry(state: &mut CoreState, entry: &Entry) -> Result<CommandOutcome, StoreError> {

@@ -38,7 +38,9 @@ impl Wanted {
             | Op::Tasks { .. }
             | Op::MendTime { .. }
             | Op::Gateway { .. }
-            | Op::Schedules { .. } => {}
+            | Op::Schedules { .. }
+            | Op::Purges { .. }
+            | Op::Shifts { .. } => {}
         }
     }
 

@@ -149,6 +149,8 @@ fn outcome_to(outcome: &OpOutcome) -> (u8, u64) {
         | OpOutcome::TimeKept
         | OpOutcome::TooManyMends
         | OpOutcome::Schedules(_)
+        | OpOutcome::Purges(_)
+        | OpOutcome::Shifts(_)
         | OpOutcome::Gateway(_) => (8, 0),
     }
 }
