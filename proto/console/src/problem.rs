@@ -66,6 +66,7 @@
 //! | `operation-failed` | 503 | an operation was not carried out |
 //! | `idempotency-keys-full` | 503 | as many idempotency keys are remembered as can be; without one it is taken |
 //! | `maintenance` | 503 | a route is closed for maintenance |
+//! | `ask-failed` | 503 | the service that a route asks first whether a request may go on said nothing that is understood |
 //! | `no-backend` | 503 | a balancer has nobody to send the request to |
 //! | `not-ready` | 503 | the program should get no traffic now; `detail` says why |
 //! | `overloaded` | 503 | more requests wait than the program holds; not executed |
@@ -164,6 +165,7 @@ kinds! {
     GroupRefused = "group-refused", FORBIDDEN, "This consumer may not ask for this";
     RateLimited = "rate-limited", TOO_MANY_REQUESTS, "This was asked for too often";
     Maintenance = "maintenance", SERVICE_UNAVAILABLE, "This is closed for maintenance";
+    AskFailed = "ask-failed", SERVICE_UNAVAILABLE, "Who says who may ask gives no answer";
     MalformedRequest = "malformed-request", BAD_REQUEST, "The request is malformed";
     NotFound = "not-found", NOT_FOUND, "There is nothing here";
     MessageNotFound = "message-not-found", NOT_FOUND, "There is no such message";

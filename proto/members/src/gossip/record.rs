@@ -8,7 +8,7 @@
 //! | `s` | `node 127.0.0.1:8080 127.0.0.1:9400 0.1.0 1-1 3`: program, HTTP and admin address (`-` for none), version, protocol range, expected nodes |
 //! | `t` | `ready`: state |
 //! | `c` | the cluster's id, `-` for none |
-//! | `r` | `leader 7 00000000000000ff`: Raft role, term, leader (`-` for none); of a balancer that obeys the cluster's gateway configuration also where it stands: see [`GatewayAt`] |
+//! | `r` | `leader 7 00000000000000ff`: Raft role, term, leader (`-` for none); of a balancer that obeys the cluster's gateway configuration also where it stands with that, and with purges: see [`GatewayAt`] |
 //! | `e` | only of an edge: see `forms` |
 //! | `m` | a proof of all the others, by who has the cluster key: see `proofs` |
 //!
@@ -237,6 +237,7 @@ impl PeerRecord {
         let leader = words.parse_or_none()?;
         // What this version does not know is left: a later one may say something else there.
         let gateway = words.parse().ok();
+        let gateway = gateway.map(|at| GatewayAt { purged: words.parse().ok(), ..at });
         let version = version.to_string();
         Ok(Self {
             id,
@@ -341,8 +342,11 @@ pub(super) mod tests {
         };
         assert_eq!(decode(&bare, &bare.encode()).unwrap(), bare);
         let at = |number| Some(GatewayRevision { lineage: 0xab << 100, number });
-        for (in_force, refused) in [(at(7), None), (at(0), at(u64::MAX)), (None, at(1))] {
-            let follows = PeerRecord { gateway: Some(GatewayAt { in_force, refused }), ..bare.clone() };
+        for (in_force, refused, purged) in
+            [(at(7), None, None), (at(0), at(u64::MAX), at(3)), (None, at(1), None), (at(7), None, at(0))]
+        {
+            let follows =
+                PeerRecord { gateway: Some(GatewayAt { in_force, refused, purged }), ..bare.clone() };
             assert_eq!(decode(&follows, &follows.encode()).unwrap(), follows);
         }
     }

@@ -1,4 +1,4 @@
-//! Where a balancer stands with the gateway's configuration, as it says by gossip.
+//! Where a balancer stands with the gateway's configuration and its purges, as it says by gossip.
 
 use std::fmt;
 use std::str::FromStr;
@@ -41,12 +41,15 @@ impl FromStr for GatewayRevision {
 }
 
 /// Where a balancer stands with it: what is in force, and behind a comma a newer one that it cannot read; `-` for none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Behind a space, the last purge that it obeys, of a cluster's: a word of its own, which is read apart.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct GatewayAt {
     /// None where it serves nothing, for it could read none.
     pub in_force: Option<GatewayRevision>,
     /// A newer one, which it cannot read.
     pub refused: Option<GatewayRevision>,
+    /// Of which cluster, and which number; None where it knows of none.
+    pub purged: Option<GatewayRevision>,
 }
 
 impl fmt::Display for GatewayAt {
@@ -55,7 +58,8 @@ impl fmt::Display for GatewayAt {
             None => f.write_str(NONE)?,
             Some(in_force) => in_force.fmt(f)?,
         }
-        self.refused.map_or(Ok(()), |refused| write!(f, ",{refused}"))
+        self.refused.map_or(Ok(()), |refused| write!(f, ",{refused}"))?;
+        self.purged.map_or(Ok(()), |purged| write!(f, " {purged}"))
     }
 }
 
@@ -63,12 +67,16 @@ impl FromStr for GatewayAt {
     type Err = NoStand;
 
     fn from_str(text: &str) -> Result<Self, NoStand> {
+        let (text, purged) = match text.split_once(' ') {
+            None => (text, None),
+            Some((text, purged)) => (text, Some(purged.parse()?)),
+        };
         let (in_force, refused) = match text.split_once(',') {
             None => (text, None),
             Some((in_force, refused)) => (in_force, Some(refused.parse()?)),
         };
         let in_force = if in_force == NONE { None } else { Some(in_force.parse()?) };
-        Ok(Self { in_force, refused })
+        Ok(Self { in_force, refused, purged })
     }
 }
 
