@@ -12,7 +12,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::{Place, each};
+use super::{ABSENT_KEY, Place, each};
 use crate::auth::KeyDigest;
 use crate::auth::jwt;
 use crate::value::Value;
@@ -40,9 +40,18 @@ pub(super) fn read_sealed(text: &str) -> Option<(&str, &str)> {
 impl Place {
     /// What a secret with this reference is sealed for: no two places have the same.
     fn bytes(&self, reference: &str) -> Vec<u8> {
-        let (issuer, key) = (self.issuer.as_bytes(), self.key as u64);
-        let length = (issuer.len() as u64).to_le_bytes();
-        [&length[..], issuer, &key.to_le_bytes(), reference.as_bytes(), self.member.as_bytes()].concat()
+        match self {
+            Self::Issuer { issuer, key, member } => {
+                let (issuer, key) = (issuer.as_bytes(), *key as u64);
+                let length = (issuer.len() as u64).to_le_bytes();
+                [&length[..], issuer, &key.to_le_bytes(), reference.as_bytes(), member.as_bytes()].concat()
+            }
+            // No issuer's name has that length. A reference has always the same one.
+            Self::Certificate(name) => {
+                let kind = u64::MAX.to_le_bytes();
+                [&kind[..], b"certificate", reference.as_bytes(), name.as_bytes()].concat()
+            }
+        }
     }
 }
 
@@ -144,11 +153,15 @@ pub(crate) enum Absent<'a> {
     Told(&'a dyn Fn(&[u8]) -> Option<[u8; 32]>),
 }
 
-/// Puts it there; whether there is something for each.
+/// Puts it there; whether there is something for each. Nothing stands in for a certificate's key: that it is absent is said.
 pub(crate) fn stand_in_for_absent(document: &mut Value, sealings: &Sealings, with: &Absent<'_>) -> bool {
     let mut all = true;
     each(document, |place, form, text| {
         if !sealings.is_absent(&place, text) {
+            return;
+        }
+        if place.is_certificate() {
+            ABSENT_KEY.clone_into(text);
             return;
         }
         let bytes = match with {

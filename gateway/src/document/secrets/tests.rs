@@ -1,5 +1,7 @@
 //! Secrets that are sealed, opened, shown and put back. What seals here is a stand-in: that a place is part of it shows.
 
+mod certificates;
+
 use std::cell::Cell;
 
 use crate::kept::{Kept, Sealer};
