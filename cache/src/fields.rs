@@ -24,8 +24,18 @@ const NOT_STORED: [&str; 16] = [
     "warning",
 ];
 
-/// What describes the stored bytes, which a 304 does not bring.
-const OF_THE_BYTES: [&str; 3] = ["content-encoding", "content-md5", "content-range"];
+/// What describes the stored bytes, which a 304 does not bring: to read them as something else than they came as is not
+/// safe (RFC 9111, 3.2).
+const OF_THE_BYTES: [&str; 8] = [
+    "accept-ranges",
+    "content-digest",
+    "content-encoding",
+    "content-language",
+    "content-md5",
+    "content-range",
+    "content-type",
+    "repr-digest",
+];
 
 fn is_among(name: &[u8], list: &[&str]) -> bool {
     list.iter().any(|it| name.eq_ignore_ascii_case(it.as_bytes()))
@@ -112,6 +122,7 @@ mod tests {
         let new = [
             ("a", "4"),
             ("Content-Encoding", "br"),
+            ("Content-Type", "text/html"),
             ("Content-Length", "0"),
             ("Set-Cookie", "x=y"),
             ("Connection", "close"),

@@ -11,6 +11,16 @@ pub fn key(parts: &[&[u8]]) -> Box<[u8]> {
     out.into()
 }
 
+/// The parts of a key. Of what is none, those that can be told.
+pub fn parts(mut key: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let (len, rest) = key.split_first_chunk()?;
+        let (part, rest) = rest.split_at_checked(u32::from_be_bytes(*len) as usize)?;
+        key = rest;
+        Some(part)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -25,6 +35,12 @@ mod tests {
         ) {
             let of = |parts: &[Vec<u8>]| key(&parts.iter().map(Vec::as_slice).collect::<Vec<_>>());
             prop_assert_eq!(of(&one) == of(&other), one == other);
+            prop_assert!(parts(&of(&one)).eq(one.iter().map(Vec::as_slice)));
+        }
+
+        #[test]
+        fn any_bytes_are_taken_apart(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
+            prop_assert!(parts(&bytes).map(<[u8]>::len).sum::<usize>() <= bytes.len());
         }
     }
 

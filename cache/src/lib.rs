@@ -7,6 +7,7 @@
 //! asked, told                what a request asks of a cache; what an answer tells it
 //! storing -> kept            whether it is stored; what of it may be used, and when (RFC 5861)
 //! vary, conditions, range    which variant; 304 or not; which part
+//! groups                     which groups it is of (RFC 9875)
 //! fields                     what is stored of a head, and what a 304 changes of it
 //! key                        what an answer is found by
 //! ```
@@ -18,6 +19,7 @@ pub mod conditions;
 pub mod date;
 pub mod directives;
 pub mod fields;
+pub mod groups;
 pub mod kept;
 pub mod key;
 mod list;

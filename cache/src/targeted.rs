@@ -78,17 +78,17 @@ enum Value<'a> {
     Other,
 }
 
-struct Reader<'a> {
-    text: &'a [u8],
+pub(crate) struct Reader<'a> {
+    pub text: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
-    fn skip(&mut self, among: &[u8]) {
+    pub fn skip(&mut self, among: &[u8]) {
         let end = self.text.iter().position(|b| !among.contains(b)).unwrap_or(self.text.len());
         self.text = &self.text[end..];
     }
 
-    fn take(&mut self, b: u8) -> bool {
+    pub fn take(&mut self, b: u8) -> bool {
         let found = self.text.first() == Some(&b);
         if found {
             self.text = &self.text[1..];
@@ -184,7 +184,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn parameters(&mut self) -> Option<()> {
+    pub fn parameters(&mut self) -> Option<()> {
         while self.take(b';') {
             self.skip(b" ");
             self.key()?;

@@ -8,10 +8,11 @@
 //! Integers are big-endian. `from` and `to` are runs of balancers: what was said to one that has ended is for nobody
 //! else. To each other one a balancer sends one frame of counts at a time, again and again until it is said to be seen,
 //! and meanwhile sums up what comes: what is lost is sent again, and nothing counts twice. `debts` and `taking` are how
-//! one that starts hears what was let in before.
+//! one that starts hears what was let in before; `voids` is what is told of stored answers.
 
 pub mod debts;
 pub mod taking;
+pub mod voids;
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
