@@ -1,15 +1,19 @@
-//! The document: services, routes, consumers and issuers by their names. All of it holds, or nothing does.
+//! The document: services, routes, consumers, issuers and certificates by their names. All of it holds, or nothing does.
 //!
-//! `service`, `route`, `consumer` and `issuer` read one object each; here is what holds between them. What two of them say of the same
+//! `service`, `route`, `consumer`, `issuer` and `certificate` read one object each; here is what holds between them. What two of them say of the same
 //! requests is `table`'s to see.
 
+mod asking;
 mod auth;
+pub(crate) mod certificate;
+mod compressing;
 pub(crate) mod consumer;
 mod edits;
 mod issuer;
 mod jwks;
 mod limits;
 mod methods;
+mod mirror;
 mod origins;
 pub(crate) mod passwords;
 mod raw;
@@ -24,10 +28,12 @@ mod tls;
 
 use std::collections::BTreeMap;
 
+pub use self::certificate::{CERTIFICATE_HOSTS_MAX, CERTIFICATES_MAX, Certificate, validity_s};
 pub use self::consumer::{GROUPS_MAX, KEYS_MAX, PASSWORDS_MAX};
 pub use self::issuer::{ISSUER_KEYS_MAX, KeySet, SET_BYTES_MAX};
 pub use self::jwks::Jwks;
 pub use self::limits::LIMITS_MAX;
+pub use self::mirror::Mirror;
 pub use self::passwords::PASSWORDS_GIVEN_MAX;
 pub use self::route::{Match, Route, To};
 pub use self::service::{Host, Probe, SKEP, Service};
@@ -46,7 +52,7 @@ use crate::value::Value;
 pub use crate::names::NAME_BYTES_MAX;
 pub use crate::value::DOCUMENT_BYTES_MAX;
 
-/// Most services, routes, consumers and issuers together.
+/// Most services, routes, consumers, issuers and certificates together.
 pub const OBJECTS_MAX: usize = 32_768;
 /// Most issuers: each key of theirs is made ready at each change.
 pub const ISSUERS_MAX: usize = 256;
@@ -59,7 +65,7 @@ pub const TAKEN_MAX: usize = 1 << 20;
 pub const NOTE_BYTES_MAX: usize = 16 * 1024;
 
 /// The kinds of objects, as a document names them.
-pub const KINDS: [&str; 4] = ["consumers", "issuers", "routes", "services"];
+pub const KINDS: [&str; 5] = ["certificates", "consumers", "issuers", "routes", "services"];
 
 /// What becomes of what no route matches.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -81,6 +87,7 @@ pub struct Document {
     pub issuers: BTreeMap<String, Issuer>,
     /// Where the keys of issuers are fetched that publish them, by the issuer's name.
     pub jwks: BTreeMap<String, Jwks>,
+    pub certificates: BTreeMap<String, Certificate>,
 }
 
 impl Document {
@@ -106,11 +113,12 @@ impl Document {
         let routes = fields.take("routes").map(|it| it.members(faults)).unwrap_or_default();
         let consumers = fields.take("consumers").map(|it| it.members(faults)).unwrap_or_default();
         let issuers = fields.take("issuers").map(|it| it.members(faults)).unwrap_or_default();
+        let certificates = fields.take("certificates").map(|it| it.members(faults)).unwrap_or_default();
         fields.end(faults);
-        let count = services.len() + routes.len() + consumers.len() + issuers.len();
+        let count = services.len() + routes.len() + consumers.len() + issuers.len() + certificates.len();
         if count > OBJECTS_MAX {
             let fault = format!(
-                "{count} services, routes, consumers and issuers are too many: at most {OBJECTS_MAX}"
+                "{count} services, routes, consumers, issuers and certificates are too many: at most {OBJECTS_MAX}"
             );
             faults.add("", fault);
             return document;
@@ -119,6 +127,17 @@ impl Document {
             faults.add("/issuers", format!("{} issuers are too many: at most {ISSUERS_MAX}", issuers.len()));
             return document;
         }
+        if certificates.len() > CERTIFICATES_MAX {
+            let fault =
+                format!("{} certificates are too many: at most {CERTIFICATES_MAX}", certificates.len());
+            faults.add("/certificates", fault);
+            return document;
+        }
+        for (name, spot) in certificates {
+            check_name(name, &spot, faults);
+            document.certificates.extend(certificate::read(&spot, faults).map(|it| (name.to_owned(), it)));
+        }
+        certificate::find_ties(&document.certificates, faults);
         for (name, spot) in issuers {
             check_name(name, &spot, faults);
             let (issuer, jwks) = issuer::read(&spot, faults);
@@ -143,6 +162,7 @@ impl Document {
             document.services.insert(name.to_owned(), service);
             around.services.insert(name.to_owned(), stated);
         }
+        around.check_asks(&document.services, faults);
         let mut taken = 0;
         for (name, spot) in routes {
             if faults.are_all() {
@@ -152,7 +172,9 @@ impl Document {
             let (mut route, stated) = Route::read(&spot, faults);
             route.check_services(&document.services, &spot.pointer, faults);
             stated.check_issuers(&document.issuers, &spot.pointer, faults);
+            taken::check_ask(&stated, &document.services, &spot.pointer, faults);
             taken += around.complete(&mut route, &stated, &spot.pointer, faults);
+            route.check_sticky(&spot.pointer, faults);
             if taken > TAKEN_MAX {
                 // Each has a copy of it: a small document would be a large table.
                 let fault = "the routes take more of policies that services and defaults state than a table may have: \

@@ -1,6 +1,6 @@
 //! A document as it is kept and changed: the tree that was written, which holds as a whole, in one form. Keys go in,
 //! and what is kept of each is its digest, of a password its hash: who reads a document can be nobody by it. Secrets of
-//! issuers are kept, and shown to nobody: sealed where there is a cluster key, by who keeps them. Who changes a document
+//! issuers and keys of certificates are kept, and shown to nobody: sealed where there is a cluster key, by who keeps them. Who changes a document
 //! has it opened; a secret that does not open is absent: it stays as it is kept, and nobody's token holds by it.
 
 use std::collections::BTreeMap;
@@ -13,8 +13,8 @@ use crate::auth::password::Salts;
 pub use crate::document::KINDS;
 pub use crate::document::secrets::Sealer;
 use crate::document::secrets::{self, Absent, Sealings};
-use crate::document::{Document, consumer, passwords, sources};
-use crate::fault::Refused;
+use crate::document::{Document, certificate, consumer, passwords, sources};
+use crate::fault::{Fault, Refused};
 use crate::table::Table;
 use crate::value::{DOCUMENT_BYTES_MAX, Value};
 
@@ -62,13 +62,14 @@ impl Kept {
         let mut tree = Value::of_document(text)?;
         secrets::put_back(&mut tree, &before.0, &before.1);
         passwords::keep(&mut tree, Some(&before.0), salts)?;
-        Self::judged_after(tree, &before.1)
+        Self::judged_put(tree, &before.1)
     }
 
     /// The same where nobody knows which secrets there are: those that are only named are taken for granted.
     pub fn read_alone(text: &str, salts: Salts<'_>) -> Result<Self, Refused> {
         let mut tree = Value::of_document(text)?;
         passwords::keep(&mut tree, None, salts)?;
+        no_absent(&tree)?;
         let mut judged = tree.clone();
         secrets::stand_in(&mut judged);
         Document::judge(&judged).and_then(Table::judge)?;
@@ -95,6 +96,12 @@ impl Kept {
 
     fn judged(tree: Value) -> Result<Self, Refused> {
         Self::judged_after(tree, &Sealings::default())
+    }
+
+    /// The same of one that somebody puts.
+    fn judged_put(tree: Value, before: &Sealings) -> Result<Self, Refused> {
+        no_absent(&tree)?;
+        Self::judged_after(tree, before)
     }
 
     /// Secrets that could not be opened are taken for granted, where they stand as they did before.
@@ -158,6 +165,29 @@ impl Kept {
         serde_json::to_string(&self.0).ok().filter(|json| json.len() <= DOCUMENT_BYTES_MAX)
     }
 
+    /// What of the objects that are others now is maybe not meant: certificates that are not valid in that second.
+    pub fn warnings(&self, since: &Difference, now_s: i64) -> Vec<Fault> {
+        let names = since.added.iter().chain(&since.changed);
+        let certificates = names.filter_map(|name| {
+            let name = name.strip_prefix("certificates/")?;
+            certificate::warning(&self.0, name, now_s)
+        });
+        certificates.collect()
+    }
+
+    /// Whether it has certificates, whose keys a version that knows none would show.
+    pub fn has_certificates(&self) -> bool {
+        matches!(&self.0, Value::Object(members) if members.contains_key("certificates"))
+    }
+
+    /// Whether a route says `sticky` or `mirror`, which versions before shifts do not read.
+    pub fn has_rollout(&self) -> bool {
+        let Value::Object(members) = &self.0 else { return false };
+        let Some(Value::Object(routes)) = members.get("routes") else { return false };
+        let says = |it: &Value| matches!(it, Value::Object(said) if said.contains_key("sticky") || said.contains_key("mirror"));
+        routes.values().any(says)
+    }
+
     pub fn has_secrets(&self) -> bool {
         secrets::has_some(&self.0)
     }
@@ -199,7 +229,7 @@ impl Kept {
         }
         secrets::put_back(&mut tree, &self.0, &self.1);
         passwords::keep(&mut tree, Some(&self.0), salts)?;
-        Self::judged_after(tree, &self.1)
+        Self::judged_put(tree, &self.1)
     }
 
     /// The same document without one object, which is this source's; or whose it is, where that one `takes` it.
@@ -232,7 +262,7 @@ impl Kept {
         let mut tree = sources::replaced(&self.0, source, &part.0, takes)?;
         secrets::put_back(&mut tree, &self.0, &self.1);
         passwords::keep(&mut tree, Some(&self.0), salts)?;
-        Self::judged_after(tree, &self.1)
+        Self::judged_put(tree, &self.1)
     }
 
     /// Reads what one source has: objects that need not be a document without those of others. Passwords are as they were
@@ -282,6 +312,14 @@ impl Kept {
             }
         }
         parts
+    }
+}
+
+/// Nobody puts what stands for a key that no node could open.
+fn no_absent(tree: &Value) -> Result<(), Refused> {
+    match secrets::says_absent(tree) {
+        true => Err(Refused::whole("a certificate has no key: put the key itself, or what is shown of it")),
+        false => Ok(()),
     }
 }
 

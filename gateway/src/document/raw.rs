@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 
 use super::route::{Route, To};
 use super::{Document, SKEP, Target, pointer_to};
+use crate::ask::Ask;
 use crate::auth::Auth;
 use crate::fault::{Faults, below};
 use crate::policy::Addresses;
 
 /// Who may ask.
-type Asking<'a> = (Option<&'a Auth>, &'a Addresses);
+type Asking<'a> = (Option<&'a Auth>, Option<&'a Ask>, &'a Addresses);
 
 /// The routes to one service, or to one server.
 #[derive(Debug, Clone, Copy)]
@@ -37,7 +38,8 @@ pub(super) fn check<'a>(document: &'a Document, faults: &mut Faults) {
     let mut services: BTreeMap<&'a str, Led<'a>> = BTreeMap::new();
     for (name, route) in &document.routes {
         for service in services_of(route) {
-            let asking = (route.policies.auth.as_deref(), &route.policies.addresses);
+            let policies = &route.policies;
+            let asking = (policies.auth.as_deref(), policies.ask.as_ref(), &policies.addresses);
             let led = Led { first: name, asking, other: None };
             services.entry(service).or_insert(led).add((name, asking));
         }
@@ -70,8 +72,8 @@ pub(super) fn check<'a>(document: &'a Document, faults: &mut Faults) {
             }
             if let Some((first, other)) = differing.get(service) {
                 let fault = format!(
-                    "the routes {first:?} and {other:?} lead to {service:?}, or to a server of it, and differ in auth or \
-                     addresses: what one of them keeps out could get there by a raw path"
+                    "the routes {first:?} and {other:?} lead to {service:?}, or to a server of it, and differ in auth, \
+                     ask or addresses: what one of them keeps out could get there by a raw path"
                 );
                 faults.clash(&pointer, fault);
             }

@@ -5,16 +5,18 @@ use std::collections::BTreeMap;
 use super::NOTE_BYTES_MAX;
 use super::edits::pairs;
 use super::methods::{self, METHODS_MAX};
+use super::mirror::Mirror;
 use super::service::{SKEP, Service};
 use super::stated::{Origin, Stated, StatedAt};
 use crate::cors::Cors;
-use crate::fault::Faults;
+use crate::fault::{Faults, below};
 use crate::fields::Edits;
 use crate::host::{self, HostPattern};
 use crate::limit::Limit;
 use crate::path::{self, PathPattern};
 use crate::policy::{Policies, Redirect};
 use crate::reader::{Fields, Spot};
+use crate::sticky::{COOKIE, Sticky, read_cookie_name};
 
 /// Most hosts, methods and header fields that a route is for, and services that it goes to.
 const HOSTS_MAX: usize = 64;
@@ -28,6 +30,10 @@ const WEIGHT_MAX: u32 = 10_000;
 pub struct Route {
     pub matches: Match,
     pub to: To,
+    /// Which of several services who asks has, again and again.
+    pub sticky: Option<Sticky>,
+    /// Who gets a copy of its requests.
+    pub mirror: Option<Mirror>,
     pub policies: Policies,
     /// The path that it matches is cut, so that the service sees what is below it.
     pub strip_prefix: bool,
@@ -73,6 +79,8 @@ impl Route {
         let mut route = Self {
             matches: Match::default(),
             to: To::Services(Vec::new()),
+            sticky: None,
+            mirror: None,
             policies: Policies::default(),
             strip_prefix: false,
             request: Edits::default(),
@@ -85,6 +93,21 @@ impl Route {
             route.matches = Match::read(&matches, faults);
         }
         route.to = to(&mut fields, faults);
+        if let Some(it) = fields.take("sticky") {
+            route.sticky = sticky(&it, faults);
+            if !matches!(&route.to, To::Services(to) if to.len() > 1) {
+                faults.add(&it.pointer, "there is nothing to choose: the route has one service, or none");
+            }
+        }
+        if let Some(it) = fields.take("mirror") {
+            route.mirror = Mirror::read(&it, faults);
+            if matches!(route.to, To::Redirect(_)) {
+                faults.add(&it.pointer, "the route leads to no service: there is nothing to copy");
+            }
+            if route.matches.is_raw {
+                faults.add(&it.pointer, "a raw path is sent as it came to one service alone");
+            }
+        }
         if let Some(strip) = fields.take("strip_prefix") {
             route.strip_prefix = strip.switch(faults).unwrap_or_default();
             if route.strip_prefix && matches!(route.matches.path, PathPattern::Exact(_)) {
@@ -121,12 +144,26 @@ impl Route {
         matches!(&self.to, To::Services(to) if to.iter().any(|(name, _)| name == service))
     }
 
+    /// Who is to be known by what is not asked for is not known.
+    pub(super) fn check_sticky(&self, pointer: &str, faults: &mut Faults) {
+        if self.sticky == Some(Sticky::Consumer) && self.policies.auth.is_none() {
+            let fault = "it goes by consumer, and the route asks nobody who that is: it has no auth";
+            faults.add(&below(pointer, "sticky"), fault);
+        }
+    }
+
     pub(super) fn check_services(
         &self,
         services: &BTreeMap<String, Service>,
         pointer: &str,
         faults: &mut Faults,
     ) {
+        if let Some(Mirror { service, .. }) = &self.mirror
+            && service != SKEP
+            && !services.contains_key(service)
+        {
+            faults.clash(&below(pointer, "mirror"), format!("there is no service {service:?}"));
+        }
         let To::Services(to) = &self.to else { return };
         for (name, _) in to.iter().filter(|(name, _)| name != SKEP && !services.contains_key(name)) {
             faults.clash(pointer, format!("there is no service {name:?}"));
@@ -197,6 +234,27 @@ fn to(fields: &mut Fields<'_>, faults: &mut Faults) -> To {
         faults.add(&several.pointer, "one of them weighs more than 0");
     }
     To::Services(weighted)
+}
+
+/// By what who asks is known again: a word, or a cookie of a name.
+fn sticky(spot: &Spot<'_>, faults: &mut Faults) -> Option<Sticky> {
+    if spot.is_text() {
+        return match spot.word(&[("consumer", 0), ("address", 1), ("cookie", 2)], faults)? {
+            0 => Some(Sticky::Consumer),
+            1 => Some(Sticky::Address),
+            _ => Some(Sticky::Cookie(COOKIE.to_owned())),
+        };
+    }
+    let mut fields = spot.fields(faults)?;
+    let name = match fields.take("cookie") {
+        Some(it) => it.read(read_cookie_name, faults),
+        None => {
+            faults.add(&spot.pointer, "expected is \"consumer\", \"address\", \"cookie\" or {cookie = NAME}");
+            None
+        }
+    };
+    fields.end(faults);
+    name.map(Sticky::Cookie)
 }
 
 fn redirect_of(spot: &Spot<'_>, faults: &mut Faults) -> Option<Redirect> {

@@ -6,10 +6,9 @@ use std::time::Duration;
 use skep_base::settings::values;
 
 use super::stated::Stated;
-use super::target::Target;
+use super::target::{Target, place_at};
 use super::tls::Tls;
 use crate::fault::Faults;
-use crate::path;
 use crate::reader::Spot;
 
 /// The service that is built in: the nodes.
@@ -138,7 +137,7 @@ impl Probe {
     fn read(spot: &Spot<'_>, faults: &mut Faults) -> Self {
         let mut probe = Self::default();
         let Some(mut fields) = spot.fields(faults) else { return probe };
-        probe.path = fields.take("path").and_then(|it| it.read(probe_path, faults));
+        probe.path = fields.take("path").and_then(|it| it.read(place_at, faults));
         if let Some(status) = fields.take("status") {
             if let Some(read) = status.read(statuses, faults) {
                 probe.statuses = read;
@@ -154,14 +153,6 @@ impl Probe {
         fields.end(faults);
         probe
     }
-}
-
-fn probe_path(text: &str) -> Result<String, String> {
-    let is_path = text.starts_with('/') && text.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
-    if !is_path || text.len() > path::PATH_BYTES_MAX {
-        return Err(format!("{text:?} is no path: expected as in /healthz"));
-    }
-    Ok(text.to_owned())
 }
 
 /// `200` or `200-399`.

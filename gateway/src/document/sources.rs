@@ -69,7 +69,7 @@ pub(crate) fn part(tree: Value, source: &str) -> Result<Value, Refused> {
             _ if !KINDS.contains(&kind.as_str()) => {
                 faults.add(
                     &pointer,
-                    "a source has objects alone (services, routes, consumers, issuers): this is the whole document's",
+                    "a source has objects alone (services, routes, consumers, issuers, certificates): this is the whole document's",
                 );
                 continue;
             }

@@ -8,9 +8,11 @@ use std::time::Duration;
 use skep_base::network::Network;
 use skep_base::settings::values;
 
-use super::{auth, edits, limits, origins};
+use super::{asking, auth, compressing, edits, limits, origins};
+use crate::ask::Ask;
 use crate::auth::Auth;
 use crate::auth::jwt::Issuer;
+use crate::compress::Compress;
 use crate::cors::{self, Cors};
 use crate::fault::Faults;
 use crate::fields::Edits;
@@ -36,8 +38,10 @@ pub(super) struct Stated {
     pub cors: Option<Option<Cors>>,
     pub limits: Option<Vec<Limit>>,
     pub auth: Option<Option<Arc<Auth>>>,
+    pub ask: Option<Option<Ask>>,
     pub body_bytes_max: Option<Option<u64>>,
     pub cache: Option<Option<Cache>>,
+    pub compress: Option<Option<Compress>>,
     pub request: Option<Edits>,
     pub response: Option<Edits>,
 }
@@ -72,11 +76,13 @@ impl Stated {
         stated.addresses =
             given("addresses").map(|it| it.and_then(|it| addresses(&it, faults)).unwrap_or_default());
         stated.auth = given("auth").map(|it| it.and_then(|it| auth::read(&it, faults)).map(Arc::new));
+        stated.ask = given("ask").map(|it| it.and_then(|it| asking::read(&it, faults)));
         stated.limits =
             given("limits").map(|it| it.map(|it| limits::read(&it, are_shared, faults)).unwrap_or_default());
         let size = |text: &str| values::size(text, BODY_BYTES_LIMIT);
         stated.body_bytes_max = given("max_body").map(|it| it.and_then(|it| it.read(size, faults)));
         stated.cache = given("cache").map(|it| it.and_then(|it| cache(&it, faults)));
+        stated.compress = given("compress").map(|it| it.and_then(|it| compressing::read(&it, faults)));
         stated.request = given("request_headers")
             .map(|it| it.and_then(|it| edits::of_request(&it, faults)).unwrap_or_default());
         stated.response = given("response_headers")
@@ -100,8 +106,10 @@ impl Stated {
             && self.cors.as_ref().is_none_or(Option::is_none)
             && self.limits.as_ref().is_none_or(Vec::is_empty)
             && self.auth.as_ref().is_none_or(Option::is_none)
+            && self.ask.as_ref().is_none_or(Option::is_none)
             && self.body_bytes_max.flatten().is_none()
             && self.cache.flatten().is_none()
+            && self.compress.as_ref().is_none_or(Option::is_none)
             && self.request.as_ref().is_none_or(Edits::is_empty)
             && self.response.as_ref().is_none_or(Edits::is_empty)
     }

@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use super::route::{Route, To};
-use super::service::SKEP;
+use super::service::{SKEP, Service};
 use super::stated::{Origin, Stated, StatedAt, said_by_cors};
-use crate::fault::Faults;
+use crate::fault::{Faults, below};
 use crate::fields::Edits;
 use crate::limit::By;
 use crate::policy::Policies;
@@ -20,6 +20,14 @@ pub(super) struct Around {
 }
 
 impl Around {
+    /// Of services and of the defaults: the service that is asked is there.
+    pub(super) fn check_asks(&self, services: &BTreeMap<String, Service>, faults: &mut Faults) {
+        check_ask(&self.defaults, services, "/defaults", faults);
+        for (name, stated) in &self.services {
+            check_ask(stated, services, &below("/services", name), faults);
+        }
+    }
+
     /// Gives a route its policies, of which it states `own` itself; and says how much it takes from elsewhere, for each
     /// route has its own copy.
     pub(super) fn complete(
@@ -48,8 +56,10 @@ impl Around {
             addresses: taking.take("addresses", |it| it.addresses.as_ref()),
             limits: taking.take("limits", |it| it.limits.as_ref()),
             auth: taking.take("auth", |it| it.auth.as_ref()),
+            ask: taking.take("ask", |it| it.ask.as_ref()),
             body_bytes_max: taking.take("max_body", |it| it.body_bytes_max.as_ref()),
             cache: taking.take("cache", |it| it.cache.as_ref()),
+            compress: taking.take("compress", |it| it.compress.as_ref()),
         };
         let cors = taking.take("cors", |it| it.cors.as_ref());
         let request = taking.take("request_headers", |it| it.request.as_ref());
@@ -59,6 +69,21 @@ impl Around {
             (policies, cors, request, response, from);
         check(route, pointer, faults);
         taken(route)
+    }
+}
+
+/// The service that is asked is there, and is one of the document's.
+pub(super) fn check_ask(
+    stated: &Stated,
+    services: &BTreeMap<String, Service>,
+    pointer: &str,
+    faults: &mut Faults,
+) {
+    let Some(Some(ask)) = &stated.ask else { return };
+    if ask.service == SKEP {
+        faults.clash(pointer, "the nodes are no service that is asked whether a request may go on");
+    } else if !services.contains_key(&ask.service) {
+        faults.clash(pointer, format!("there is no service {:?}", ask.service));
     }
 }
 
@@ -75,6 +100,8 @@ fn taken(route: &Route) -> usize {
             "auth" => route.policies.auth.as_ref().map_or(0, |it| {
                 FIELD * (it.groups.len() + it.tokens.as_ref().map_or(0, |it| it.issuers.len()))
             }),
+            "ask" => route.policies.ask.as_ref().map_or(0, |it| FIELD * (1 + it.send.len() + it.take.len())),
+            "compress" => route.policies.compress.as_ref().map_or(0, |it| FIELD * it.types.len()),
             "cors" => route.cors.as_ref().map_or(0, |it| {
                 // And with each origin, what all of them are told.
                 ORIGIN * it.origins.len() + FIELD * (it.methods.len() + it.headers.len() + it.expose.len())
@@ -150,6 +177,13 @@ fn check(route: &Route, pointer: &str, faults: &mut Faults) {
         // What one of them gets by this route, its own limit would not know of.
         let fault = "each of its services counts for itself, and which one gets a request is not known when it is counted: \
                      the route has to state its own limits (false: none)";
+        faults.clash(pointer, fault);
+    }
+    if let Some(ask) = &route.policies.ask
+        && let Some((name, _)) = route.request.added().find(|(name, _)| ask.takes(name.as_bytes()))
+    {
+        let fault =
+            format!("{name} is taken over from the service that is asked: request_headers must not say it");
         faults.clash(pointer, fault);
     }
     if route.cors.is_some()

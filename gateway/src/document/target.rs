@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use crate::host;
+use crate::path;
 
 /// Where a service is: the address, or all addresses that a name has.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,6 +60,15 @@ impl Target {
         };
         if self.port == usual_port(self.is_tls) { host } else { format!("{host}:{}", self.port) }
     }
+}
+
+/// A path at a server, with a query or without.
+pub(super) fn place_at(text: &str) -> Result<String, String> {
+    let is_path = text.starts_with('/') && text.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
+    if !is_path || text.len() > path::PATH_BYTES_MAX {
+        return Err(format!("{text:?} is no path: expected as in /healthz"));
+    }
+    Ok(text.to_owned())
 }
 
 fn usual_port(is_tls: bool) -> u16 {

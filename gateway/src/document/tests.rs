@@ -410,3 +410,31 @@ fn a_note_is_an_object_of_bounded_length_and_says_nothing_of_requests() {
         assert_eq!(pointers(&document(note)), ["/routes/r/kong", "/consumers/c/kong"], "{note:.20}");
     }
 }
+
+#[test]
+fn who_asks_again_has_the_same_of_several_services_where_a_route_says_by_what() {
+    let with = |said: &str| {
+        format!(
+            "services.a.urls = [\"http://a:1\"]\nservices.b.urls = [\"http://b:1\"]\n[routes.r]\n{said}\n"
+        )
+    };
+    let both = "services = {a = 1, b = 1}";
+    for (said, pointer) in [
+        ("sticky = \"address\"", None),
+        ("sticky = \"cookie\"", None),
+        ("sticky = {cookie = \"app\"}", None),
+        ("sticky = \"consumer\"\nauth.keys = true", None),
+        ("sticky = \"consumer\"", Some("/routes/r/sticky")),
+        ("sticky = \"colour\"", Some("/routes/r/sticky")),
+        ("sticky = {}", Some("/routes/r/sticky")),
+        ("sticky = {cookie = \"a b\"}", Some("/routes/r/sticky/cookie")),
+        ("sticky = {cookie = \"a\", age = 1}", Some("/routes/r/sticky/age")),
+        ("sticky = true", Some("/routes/r/sticky")),
+    ] {
+        let expected: Vec<&str> = pointer.into_iter().collect();
+        assert_eq!(pointers(&with(&format!("{both}\n{said}"))), expected, "{said}");
+    }
+    for one in ["service = \"a\"", "services = {a = 1}", "redirect.host = \"x.test\""] {
+        assert_eq!(pointers(&with(&format!("{one}\nsticky = \"address\""))), ["/routes/r/sticky"], "{one}");
+    }
+}

@@ -20,7 +20,9 @@ const AROUND: &str = r#"
     cors.origins = ["https://a.test"]
     limits = [{rate = 9, per = "second", by = "address"}]
     auth.keys = true
+    ask = {service = "plain", path = "/auth"}
     max_body = "1KiB"
+    compress = {min = "2KiB"}
     cache = {max_entry = "1KiB", grace = "5s"}
     request_headers.set = {x-from = "defaults"}
     response_headers.set = {x-from = "defaults"}
@@ -60,8 +62,10 @@ fn a_policy_comes_whole_from_the_route_else_its_service_else_the_defaults() {
     assert!(plain.policies.https_only && plain.cors.is_some());
     assert_eq!(plain.policies.addresses.deny.len(), 1);
     assert_eq!(plain.policies.body_bytes_max, Some(1024));
+    assert_eq!(plain.policies.compress.as_ref().map(|it| it.length_min), Some(2048));
     assert_eq!(plain.policies.cache, Some(Cache { entry_bytes_max: 1024, grace_s: 5 }));
     assert_eq!(groups(&plain.policies.auth), Some(&[][..]));
+    assert_eq!(plain.policies.ask.as_ref().map(|it| &*it.path), Some("/auth"));
     assert_eq!(plain.request.set, [("x-from".to_owned(), "defaults".to_owned())]);
     assert_eq!(plain.stated_at("auth"), Some(&StatedAt::Defaults));
     assert!(plain.from.iter().all(|it| it.at == StatedAt::Defaults && !it.is_off));
@@ -96,8 +100,10 @@ fn a_route_switches_each_policy_off_by_the_same_word() {
         "cors",
         "limits",
         "auth",
+        "ask",
         "max_body",
         "cache",
+        "compress",
         "request_headers",
         "response_headers",
     ];
