@@ -1,6 +1,6 @@
 //! What becomes of a request where its route has policies. One order, whatever the document's: maintenance, HTTPS
-//! alone, addresses, how often an address asks (see `limit`), who asks (see `auth`), how often that one does and all
-//! together do, redirects; last whether an answer is stored. Pure.
+//! alone, addresses, how often an address asks (see `limit`), who asks (see `auth`), what a service says of it (see
+//! `ask`), how often that one does and all together do, redirects; last whether an answer is stored, and compressed. Pure.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use skep_base::network::Network;
 
+use crate::ask::Ask;
 use crate::auth::Auth;
+use crate::compress::Compress;
 use crate::limit::Limit;
 
 /// Who asks, and how.
@@ -28,12 +30,16 @@ pub struct Policies {
     pub addresses: Addresses,
     /// Who asks has to prove it.
     pub auth: Option<Arc<Auth>>,
+    /// A service is asked whether the request may go on.
+    pub ask: Option<Ask>,
     /// How often it may ask.
     pub limits: Vec<Limit>,
     /// Largest body, in bytes.
     pub body_bytes_max: Option<u64>,
     /// Answers are stored.
     pub cache: Option<Cache>,
+    /// Answers are compressed.
+    pub compress: Option<Compress>,
 }
 
 /// A route that serves nobody for now, but for some.
@@ -111,7 +117,7 @@ impl Policies {
 
     /// Whether they keep anybody out for good.
     pub fn is_guarded(&self) -> bool {
-        self.addresses != Addresses::default() || self.auth.is_some()
+        self.addresses != Addresses::default() || self.auth.is_some() || self.ask.is_some()
     }
 
     /// Why a request of this client goes nowhere, whoever asks; if it does not.
@@ -189,9 +195,11 @@ mod tests {
             https_only: true,
             addresses: Addresses { allow: networks(&["10.0.0.0/8", "192.0.2.7"]), deny: vec![] },
             auth: None,
+            ask: None,
             limits: Vec::new(),
             body_bytes_max: None,
             cache: None,
+            compress: None,
         };
         let (stranger, tester) = (client("203.0.113.1", false), client("192.0.2.7", false));
         assert_eq!(policies.refusal(stranger), Some(Refusal::Maintenance { retry_after_s: Some(60) }));

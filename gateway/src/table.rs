@@ -18,6 +18,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use crate::auth::Consumers;
+use crate::certificates::Certificates;
 use crate::document::{Document, Jwks, Match, Route, SKEP, Service, To, Unmatched, pointer_to};
 use crate::fault::{Fault, Faults, Refused};
 use crate::host::HostPattern;
@@ -48,6 +49,10 @@ pub struct Entry {
     pub route: Route,
     /// Each with how much it weighs.
     pub services: Vec<(usize, u32)>,
+    /// The one that gets copies.
+    pub mirror: Option<usize>,
+    /// The one that is asked whether a request may go on.
+    pub asks: Option<usize>,
 }
 
 /// A document that is obeyed.
@@ -61,6 +66,7 @@ pub struct Table {
     pub consumers: Consumers,
     /// Where the keys of issuers are fetched that publish them, by the issuer's name.
     pub jwks: BTreeMap<String, Jwks>,
+    pub certificates: Arc<Certificates>,
     /// Parameters of queries in which routes take keys.
     key_params: Vec<String>,
     /// Some route takes paths as they came.
@@ -86,6 +92,7 @@ impl Table {
             services: [nodes].into_iter().chain(document.services).collect(),
             consumers: Consumers::new(document.consumers, document.issuers),
             jwks: document.jwks,
+            certificates: Certificates::new(document.certificates).into(),
             ..Self::default()
         };
         let places: HashMap<&str, usize> =
@@ -102,7 +109,10 @@ impl Table {
                     .collect(),
                 To::Redirect(_) => Vec::new(),
             };
-            Entry { name, route, services }
+            let place = |name: &str| places.get(name).copied();
+            let mirror = route.mirror.as_ref().and_then(|it| place(&it.service));
+            let asks = route.policies.ask.as_ref().and_then(|it| place(&it.service));
+            Entry { name, route, services, mirror, asks }
         };
         table.routes = document.routes.into_iter().map(entry).collect();
         table.usual = table.routes.iter().map(Usual::of).collect();
@@ -174,6 +184,11 @@ impl Table {
                 && headers.iter().all(|(name, value)| has(name, value))
         };
         self.tree.find(asked.host, asked.path, fits).map(|at| at as usize)
+    }
+
+    /// The place of a service by its name, where the route leads to it.
+    pub fn service_of(&self, entry: &Entry, name: &str) -> Option<usize> {
+        entry.services.iter().map(|(at, _)| *at).find(|at| self.services[*at].0 == name)
     }
 
     /// What the route at that place has.

@@ -3,9 +3,13 @@
 //! ```text
 //! {"lineage":"32 hex digits","revision":7,"document":{...}}   the state that the node has; null: nothing is configured
 //! {"beat":7}                                                  it is there, and has no other state
+//! {"purges":{"cluster":"32 hex digits","since":3,"last":5,"list":[{"number":4,"purge":{...}}]}}
+//!                                                             all purges behind one number, up to another
+//! {"shifts":[{...}],"at":5}                                   all shifts that are open, after so many changes of them
 //! ```
 //!
-//! A state once at the begin and after each change, a beat each second. Members that are not known are passed over,
+//! A state once at the begin and after each change, a beat each second; purges where they are asked for ([`asking`]);
+//! shifts behind the state, where there ever were some. Members that are not known are passed over,
 //! and so are objects that are neither: a later version may add some. What is in the document is `document`'s to read.
 
 use std::fmt;
@@ -18,6 +22,8 @@ use crate::document::DOCUMENT_BYTES_MAX;
 
 /// What is asked of a node's HTTP port, inside the TLS of members and edges.
 pub const WATCH_PATH: &str = "/-/gateway/watch";
+/// The parameter of its query that asks for purges, too.
+const PURGES: &str = "purges";
 /// What its answer is.
 pub const CONTENT_TYPE: &str = "application/x-ndjson";
 /// How often a node says that it is there.
@@ -30,7 +36,7 @@ pub const LINE_MAX: usize = 9 * 1024 * 1024;
 const _: () = assert!(LINE_MAX > DOCUMENT_BYTES_MAX + 1024, "the largest document fits into a line");
 
 /// One line.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub enum Told<'a> {
     State {
         /// Which history `revision` is of: 0 before its first document.
@@ -43,8 +49,32 @@ pub enum Told<'a> {
     Beat {
         revision: u64,
     },
+    /// What is not to be answered with any more, of what is stored.
+    Purges {
+        /// Whose numbers these are.
+        cluster: u128,
+        /// All behind this one are told.
+        since: u64,
+        /// Up to this one.
+        last: u64,
+        /// JSON: see [`crate::purge::listed`].
+        list: &'a str,
+    },
+    /// All shifts that are open.
+    Shifts {
+        /// Rises with each change of them.
+        at: u64,
+        /// A list, for [`shift::read_told`](crate::shift::read_told).
+        shifts: &'a RawValue,
+    },
     /// A line of a later version's: whoever says it is there, and it says nothing of this.
     Other,
+}
+
+impl PartialEq for Told<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.encode() == other.encode()
+    }
 }
 
 /// Without what is in the document: secrets may be.
@@ -57,7 +87,17 @@ impl fmt::Debug for Told<'_> {
                 .field("revision", revision)
                 .field("document_bytes", &document.map(str::len))
                 .finish(),
+            Self::Purges { cluster, since, last, list } => f
+                .debug_struct("Purges")
+                .field("cluster", &format_args!("{cluster:032x}"))
+                .field("since", since)
+                .field("last", last)
+                .field("list_bytes", &list.len())
+                .finish(),
             Self::Beat { revision } => f.debug_struct("Beat").field("revision", revision).finish(),
+            Self::Shifts { at, shifts } => {
+                f.debug_struct("Shifts").field("at", at).field("shifts", shifts).finish()
+            }
             Self::Other => f.write_str("Other"),
         }
     }
@@ -76,8 +116,12 @@ pub enum Untold {
     Document,
     #[error("there is a document, and revision 0 has none")]
     Revision,
+    #[error("the shifts are no list, or it is not said of when")]
+    Shifts,
     #[error("the line is no object")]
     Object,
+    #[error("purges end before they begin")]
+    Purges,
     #[error("the line is half a state, or a state and a beat")]
     Mixed,
 }
@@ -89,6 +133,20 @@ struct Line<'a> {
     #[serde(borrow)]
     document: Option<&'a RawValue>,
     beat: Option<u64>,
+    #[serde(borrow)]
+    purges: Option<Purges<'a>>,
+    #[serde(borrow)]
+    shifts: Option<&'a RawValue>,
+    at: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct Purges<'a> {
+    cluster: &'a str,
+    since: u64,
+    last: u64,
+    #[serde(borrow)]
+    list: &'a RawValue,
 }
 
 impl<'a> Told<'a> {
@@ -101,7 +159,17 @@ impl<'a> Told<'a> {
                     "{{\"lineage\":\"{lineage:032x}\",\"revision\":{revision},\"document\":{document}}}\n"
                 )
             }
+            Self::Purges { cluster, since, last, list } => {
+                let list = list.replace(['\r', '\n'], " ");
+                format!(
+                    "{{\"purges\":{{\"cluster\":\"{cluster:032x}\",\"since\":{since},\"last\":{last},\"list\":{list}}}}}\n"
+                )
+            }
             Self::Beat { revision } => format!("{{\"beat\":{revision}}}\n"),
+            Self::Shifts { at, shifts } => {
+                let shifts = shifts.get().replace(['\r', '\n'], " ");
+                format!("{{\"shifts\":{shifts},\"at\":{at}}}\n")
+            }
             Self::Other => "{}\n".to_owned(),
         };
         line.into_bytes()
@@ -117,8 +185,23 @@ impl<'a> Told<'a> {
         if line.trim_ascii_start().first() != Some(&b'{') {
             return Err(Untold::Object);
         }
-        let Line { lineage, revision, document, beat } = serde_json::from_slice(line)?;
+        let Line { lineage, revision, document, beat, purges, shifts, at } = serde_json::from_slice(line)?;
+        if let Some(Purges { cluster, since, last, list }) = purges {
+            if lineage.is_some() || revision.or(beat).is_some() || document.is_some() || shifts.is_some() {
+                return Err(Untold::Mixed);
+            }
+            let cluster = lineage_of(cluster).ok_or(Untold::Lineage)?;
+            return match since <= last {
+                true => Ok(Self::Purges { cluster, since, last, list: list.get() }),
+                false => Err(Untold::Purges),
+            };
+        }
         match (lineage, revision, beat) {
+            (None, None, None) if document.is_none() && shifts.is_some() => {
+                let told = shifts.zip(at).filter(|(shifts, _)| shifts.get().starts_with('['));
+                told.map(|(shifts, at)| Self::Shifts { at, shifts }).ok_or(Untold::Shifts)
+            }
+            _ if shifts.is_some() => Err(Untold::Mixed),
             (Some(digits), Some(revision), None) => {
                 let lineage = lineage_of(digits).ok_or(Untold::Lineage)?;
                 let document = document.map(RawValue::get);
@@ -135,6 +218,21 @@ impl<'a> Told<'a> {
             _ => Err(Untold::Mixed),
         }
     }
+}
+
+/// What is asked of a node's HTTP port by who wants to hear of purges, too: of those behind that number of that cluster.
+pub fn asking((cluster, number): (u128, u64)) -> String {
+    format!("{WATCH_PATH}?{PURGES}={cluster:032x}.{number}")
+}
+
+/// Where who listens wants to hear of purges: the cluster and the number behind which it does.
+pub fn asked(query: &str) -> Option<(u128, u64)> {
+    let value = |part: &'_ str| Some(part.strip_prefix(PURGES)?.strip_prefix('=')?.to_owned());
+    let value = query.split('&').find_map(value)?;
+    let (cluster, number) = value.split_once('.').unwrap_or_default();
+    let number = if number.bytes().all(|b| b.is_ascii_digit()) { number } else { "" };
+    // Who says it otherwise than it is meant wants them all the same, and knows none.
+    Some(lineage_of(cluster).zip(number.parse().ok()).unwrap_or_default())
 }
 
 /// The lineage that 32 hex digits are.
@@ -164,11 +262,31 @@ mod tests {
                 format!("{{\"lineage\":\"{}\",\"revision\":0,\"document\":null}}\n", "0".repeat(32)),
             ),
             (Told::Beat { revision: u64::MAX }, "{\"beat\":18446744073709551615}\n".to_owned()),
+            (
+                Told::Purges { cluster: LINEAGE, since: 3, last: 5, list: "[{\"number\":4,\"purge\":{}}]" },
+                format!(
+                    "{{\"purges\":{{\"cluster\":\"{digits}\",\"since\":3,\"last\":5,\"list\":[{{\"number\":4,\"purge\":{{}}}}]}}}}\n"
+                ),
+            ),
             (Told::Other, "{}\n".to_owned()),
         ] {
             assert_eq!(String::from_utf8(told.encode()).unwrap(), line);
             assert_eq!(Told::decode(line.as_bytes()).unwrap(), told, "{line}");
         }
+    }
+
+    #[test]
+    fn shifts_are_told_in_a_line_that_the_version_before_passes_over() {
+        let line = br#"{"shifts":[{"id":18446744073709551615,"route":"web","from":"blue","to":"green","share":99999,"abort":""}],"at":5}"#;
+        let told = Told::decode(line).unwrap();
+        assert_eq!(told.encode(), [&line[..], b"\n"].concat());
+        let Told::Shifts { at: 5, shifts } = told else { panic!("{told:?}") };
+        let read = crate::shift::read_told(shifts).unwrap();
+        assert_eq!((read[0].id, &*read[0].to, read[0].share), (u64::MAX, "green", 10_000));
+        let Told::Shifts { shifts, .. } = Told::decode(br#"{"shifts":[{"id":1}],"at":5}"#).unwrap() else {
+            panic!("no shifts")
+        };
+        assert!(crate::shift::read_told(shifts).is_err());
     }
 
     #[test]
@@ -192,6 +310,28 @@ mod tests {
     }
 
     #[test]
+    fn who_wants_purges_says_behind_which_and_who_does_not_says_nothing() {
+        let path = asking((LINEAGE, 7));
+        assert_eq!(
+            path.strip_prefix(WATCH_PATH).and_then(|it| asked(it.strip_prefix('?')?)),
+            Some((LINEAGE, 7))
+        );
+        let more = format!("x=y&purges={LINEAGE:032x}.7&z");
+        assert_eq!(asked(&more), Some((LINEAGE, 7)), "whatever else is asked");
+        for none in ["", "purges", "x=1", "xpurges=1"] {
+            assert_eq!(asked(none), None, "{none}");
+        }
+        for bad in [
+            "purges=",
+            "purges=1.7",
+            &format!("purges={LINEAGE:032x}."),
+            &format!("purges={LINEAGE:032x}.+7"),
+        ] {
+            assert_eq!(asked(bad), Some((0, 0)), "{bad}");
+        }
+    }
+
+    #[test]
     fn what_is_in_a_document_is_not_in_what_is_shown_of_a_line() {
         let told = Told::State { lineage: LINEAGE, revision: 7, document: Some("{\"secret\":1}") };
         let shown = format!("{told:?}");
@@ -202,6 +342,10 @@ mod tests {
     fn what_is_no_such_line_is_refused() {
         let lineage = format!("\"lineage\":\"{LINEAGE:032x}\"");
         for line in [
+            "{\"shifts\":{},\"at\":1}".to_owned(),
+            "{\"shifts\":[]}".to_owned(),
+            "{\"shifts\":[],\"at\":-1}".to_owned(),
+            "{\"shifts\":[],\"at\":1,\"beat\":1}".to_owned(),
             "".to_owned(),
             "[]".to_owned(),
             "[null,null,null,null]".to_owned(),
@@ -222,6 +366,11 @@ mod tests {
             format!("{{{lineage},\"revision\":1,\"document\":\"[routes]\"}}"),
             format!("{{{lineage},\"revision\":0,\"document\":{{}}}}"),
             format!("{{{lineage},\"revision\":1,\"document\":{{}}"),
+            format!(
+                "{{\"beat\":1,\"purges\":{{\"cluster\":\"{LINEAGE:032x}\",\"since\":1,\"last\":1,\"list\":[]}}}}"
+            ),
+            format!("{{\"purges\":{{\"cluster\":\"{LINEAGE:032x}\",\"since\":2,\"last\":1,\"list\":[]}}}}"),
+            "{\"purges\":{\"cluster\":\"1\",\"since\":1,\"last\":1,\"list\":[]}}".to_owned(),
             "{\"lineage\":\"1\",\"revision\":1,\"document\":{}}".to_owned(),
             format!("{{\"lineage\":\"+{}\",\"revision\":1,\"document\":{{}}}}", "0".repeat(31)),
             format!("{{\"lineage\":\"{}\",\"revision\":1,\"document\":{{}}}}", "é".repeat(16)),

@@ -53,14 +53,29 @@ pub enum Has {
     ResponseEdits = 1 << 10,
     /// Answers are stored.
     Cache = 1 << 11,
+    /// Requests are copied.
+    Mirror = 1 << 12,
+    /// A service that is asked whether a request may go on.
+    Ask = 1 << 13,
+    /// Answers are compressed.
+    Compress = 1 << 14,
 }
 
 impl Brief {
     fn of(entry: &Entry) -> Self {
         let Entry { route, services, .. } = entry;
         // All by their names: what a route comes to have is said here, or nobody would look for it.
-        let Policies { maintenance, https_only, addresses, auth, limits, body_bytes_max, cache } =
-            &route.policies;
+        let Policies {
+            maintenance,
+            https_only,
+            addresses,
+            auth,
+            ask,
+            limits,
+            body_bytes_max,
+            cache,
+            compress,
+        } = &route.policies;
         let refuses = maintenance.is_some() || *https_only || *addresses != Addresses::default();
         let has = [
             (Has::Conditions, !route.matches.methods.is_empty() || !route.matches.headers.is_empty()),
@@ -75,6 +90,9 @@ impl Brief {
             (Has::RequestEdits, !route.request.is_empty()),
             (Has::ResponseEdits, !route.response.is_empty()),
             (Has::Cache, cache.is_some()),
+            (Has::Mirror, route.mirror.is_some()),
+            (Has::Ask, ask.is_some()),
+            (Has::Compress, compress.is_some()),
         ];
         let has = has.into_iter().filter(|(_, has)| *has).fold(0, |all, (one, _)| all | one as u32);
         let service = match services[..] {
@@ -127,6 +145,9 @@ mod tests {
             ("request_headers.set = {x-a = \"1\"}", vec![Has::RequestEdits]),
             ("response_headers.set = {x-a = \"1\"}", vec![Has::ResponseEdits]),
             ("cache = true", vec![Has::Cache]),
+            ("mirror.service = \"a\"", vec![Has::Mirror]),
+            ("ask = {service = \"a\", path = \"/\"}", vec![Has::Ask]),
+            ("compress = true", vec![Has::Compress]),
         ] {
             let text =
                 format!("[services]\na.urls = [\"http://a:1\"]\n[routes.r]\nservice = \"a\"\n{stated}\n");

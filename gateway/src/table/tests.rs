@@ -89,6 +89,8 @@ fn any_route(random: &mut Random) -> Route {
     Route {
         matches,
         to: To::Services(vec![(SKEP.into(), 1)]),
+        sticky: None,
+        mirror: None,
         policies: Policies::default(),
         strip_prefix: false,
         request: Edits::default(),
