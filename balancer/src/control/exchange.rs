@@ -1,5 +1,5 @@
 //! What is said beside gossip: what balancers tell one another of limits that they have in common
-//! (`skep_gateway::exchange`), and what nodes are told that ask how this one does (`figures`).
+//! (`skep_gateway::exchange`), and of stored answers that are not to be used any more (`voiding`); and what nodes are told that ask how this one does (`figures`).
 //!
 //! One task; what nodes ask is answered by another, so that no balancer waits for it. What was let in here since it
 //! looked last goes to each balancer that gossip shows, and what others let in is owed here from then on. Nothing is
@@ -10,6 +10,7 @@
 
 mod giving;
 mod settling;
+mod voiding;
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -19,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use skep_base::id::NodeId;
 use skep_gateway::exchange::taking::PAGES_MAX;
-use skep_gateway::exchange::{Body, Entry, Frame, Incoming, Outgoing, debts};
+use skep_gateway::exchange::{Body, Entry, Frame, Incoming, Outgoing, debts, voids};
 use skep_gateway::figures::Ask;
 use skep_gateway::limit::Scope;
 use skep_members::gossip::{Gossip, NodeState, PeerRecord, Program, View};
@@ -70,6 +71,8 @@ struct Exchange {
     settling: Option<Settling>,
     /// What is about to be in force for the first time.
     coming: Option<Arc<Parts>>,
+    /// Of what others have invalidated.
+    heard: voiding::Heard,
 }
 
 /// Goes on as long as gossip does.
@@ -92,7 +95,9 @@ pub(super) async fn run(
         giving: Giving::default(),
         settling: None,
         coming: None,
+        heard: voiding::Heard::default(),
     };
+    exchange.shared.cache.untold.begin();
     let mut teller = Teller::begin(gossip, told);
     let mut looks = interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -102,6 +107,7 @@ pub(super) async fn run(
                 let seen = view.borrow().clone();
                 exchange.meet(&seen);
                 exchange.look().await;
+                exchange.tell_voids().await;
                 exchange.give_late().await;
                 exchange.settle(!seen.live.is_empty()).await;
             }
@@ -173,6 +179,9 @@ impl Exchange {
     async fn hear(&mut self, from: SocketAddr, bytes: &[u8]) {
         if let Ok(frame) = debts::Frame::decode(bytes) {
             return self.hear_of_debts(frame).await;
+        }
+        if let Ok(frame) = voids::Frame::decode(bytes) {
+            return self.hear_voids(&frame);
         }
         let Ok(frame) = Frame::decode(bytes) else { return };
         let Some(peer) = self.peers.get_mut(&frame.from).filter(|_| frame.to == self.me) else { return };

@@ -7,9 +7,11 @@
 
 pub mod flight;
 pub mod hot;
+pub mod purges;
 mod room;
 mod shard;
 pub mod stored;
+pub mod untold;
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -19,16 +21,26 @@ use std::time::{Duration, Instant};
 use skep_cache::Field;
 
 use self::flight::{End, Flight, Reader};
+use self::purges::{PurgeCounts, Purges, Subject};
 pub use self::room::{Budget, Room};
 use self::shard::{Open, Shard};
 use self::stored::{PLACE_BYTES, Stored};
+use self::untold::Untold;
 
 /// Bytes of a cache of which nothing is said.
 pub const CACHE_BYTES: u64 = 64 << 20;
-/// Parts of it, each with a lock of its own.
-const SHARDS: usize = 16;
+/// Most that go for room and are read still, so that nothing is won by it: the rest is not to go for that.
+const HELD_MAX: usize = 16;
+/// Most answers that a sweep looks at before it lets others have the part that they are of.
+const SWEPT_AT_ONCE: usize = 256;
+/// Parts of it, each with a lock of its own: so many that who looks through one holds nobody up.
+const SHARDS: usize = 256;
 /// Most answers of one URL.
 pub const VARIANTS_MAX: usize = 32;
+/// Most fetches of one URL at a time; what is more is stored nowhere.
+const FETCHES_MAX: usize = 32;
+/// Most fetches that nobody waits for.
+const UNATTENDED_MAX: usize = 64;
 /// How long it is remembered of a URL that its answers are not stored.
 const NOT_STORED: Duration = Duration::from_secs(120);
 
@@ -37,6 +49,9 @@ const NOT_STORED: Duration = Duration::from_secs(120);
 pub struct Realm {
     pub secure: bool,
     pub digest: u128,
+    /// Marks of the names of its route and its service (see `purges`).
+    pub route: u64,
+    pub service: u64,
 }
 
 /// What there is for a request.
@@ -51,12 +66,12 @@ pub enum Found {
 /// How a request comes to an answer that is not there.
 #[derive(Debug)]
 pub enum Entered {
-    /// It is there by now.
+    /// It is there by now; or what was there is not good any more: it is to be looked for again.
     Found(Arc<Stored>),
     Waits(Reader),
     /// It is to be fetched; with nobody to read it where that is done beside.
     Leads(Option<Reader>, Fetch),
-    /// It is fetched already, beside.
+    /// It is fetched already, beside; or as much is fetched as may be.
     Fetched,
 }
 
@@ -75,6 +90,7 @@ pub struct Counts {
     pub stored: AtomicU64,
     pub evicted: AtomicU64,
     pub invalidated: AtomicU64,
+    pub purged: AtomicU64,
     /// Answers for which there was no room.
     pub refused: AtomicU64,
 }
@@ -87,7 +103,13 @@ pub struct Cache {
     budget: Arc<Budget>,
     /// The part of which the next goes that has to.
     hand: AtomicUsize,
+    /// Fetches that nobody waits for.
+    unattended: AtomicUsize,
     pub counts: Counts,
+    pub purges: Purges,
+    pub purged: PurgeCounts,
+    /// What other balancers are to be told of.
+    pub untold: Untold,
 }
 
 impl Default for Cache {
@@ -103,7 +125,11 @@ impl Cache {
             hasher: RandomState::new(),
             budget: Budget::new(bytes_max),
             hand: AtomicUsize::new(0),
+            unattended: AtomicUsize::new(0),
             counts: Counts::default(),
+            purges: Purges::default(),
+            purged: PurgeCounts::default(),
+            untold: Untold::default(),
         }
     }
 
@@ -131,9 +157,42 @@ impl Cache {
         fields: impl Iterator<Item = Field<'a>> + Clone,
         now: Instant,
     ) -> Found {
-        let shard = self.of(place.key);
-        let found = shard.site(place.key).map(|it| it.find(place.realm, fields, place.for_all, now));
-        found.unwrap_or(Found::Nothing)
+        let mut shard = self.of(place.key);
+        let mut gone = Vec::new();
+        let found = loop {
+            let site = shard.site(place.key);
+            let found = site.map(|it| it.find(place.realm, fields.clone(), place.for_all, now));
+            match found {
+                Some(Found::Stored(stored)) if !self.is_good(place, &stored) => {
+                    gone.extend(shard.remove(place.key, &stored));
+                    self.counts.purged.fetch_add(1, Relaxed);
+                }
+                found => break found.unwrap_or(Found::Nothing),
+            }
+        };
+        drop(shard);
+        drop(gone);
+        found
+    }
+
+    /// Whether a stored answer may still be used, by what was purged.
+    pub fn is_good(&self, place: Place<'_>, stored: &Stored) -> bool {
+        let now = self.purges.number();
+        if stored.held_to() >= now {
+            return !stored.is_purged();
+        }
+        let subject = Subject::new(place.key, place.realm, Some(&stored.head));
+        match self.purges.hold(&subject, stored.held_to()) {
+            Some(number) => stored.hold_to(number),
+            None => stored.purge(),
+        }
+        !stored.is_purged()
+    }
+
+    /// Whether one more may be fetched that nobody waits for.
+    fn attends_itself(&self, most: usize) -> bool {
+        let more = |count: usize| (count < most).then_some(count + 1);
+        self.unattended.fetch_update(Relaxed, Relaxed, more).is_ok()
     }
 
     /// Joins who fetches that, where a request `joins`, or begins to; `seen` is what was there and is not good enough.
@@ -146,6 +205,11 @@ impl Cache {
         joins: bool,
         beside: bool,
     ) -> Entered {
+        // Before what is there is looked at: a purge that comes meanwhile is one that comes after it has begun.
+        let born = self.purges.number();
+        if let Some(seen) = seen.filter(|seen| !self.is_good(place, seen)) {
+            return Entered::Found(seen.clone());
+        }
         let mut shard = self.of(place.key);
         let is_seen = |it: &Arc<Stored>| seen.is_some_and(|seen| Arc::ptr_eq(seen, it));
         if let Some(site) = shard.site(place.key) {
@@ -154,6 +218,7 @@ impl Cache {
             if let Found::Stored(stored) = found
                 && joins
                 && !is_seen(&stored)
+                && self.is_good(place, &stored)
             {
                 return Entered::Found(stored);
             }
@@ -166,15 +231,24 @@ impl Cache {
                     && open.joins
                     && open.realm == place.realm
                     && match open.flight.head() {
-                        Ok(head) => head.is_none_or(|it| it.variant.matches(fields.clone())),
+                        Ok(head) => {
+                            head.as_ref().is_none_or(|it| it.variant.matches(fields.clone()))
+                                && self.is_of_now(place, open, head.as_deref())
+                        }
                         Err(()) => false,
                     }
             };
             if joins && let Some(open) = site.open.iter().find(fits) {
                 return if beside { Entered::Fetched } else { Entered::Waits(open.flight.reader(false)) };
             }
+            if site.open.iter().filter(|it| !it.flight.is_void()).count() >= FETCHES_MAX {
+                return Entered::Fetched;
+            }
         }
-        let flight = Flight::new(seen.cloned(), beside);
+        if beside && !self.attends_itself(UNATTENDED_MAX / 2) {
+            return Entered::Fetched;
+        }
+        let flight = Flight::new(seen.cloned(), beside, born);
         let reader = (!beside).then(|| flight.reader(true));
         shard.open(place.key, Open { realm: place.realm, joins, flight: flight.clone() });
         let (cache, key, realm) = (self.clone(), place.key.clone(), place.realm);
@@ -200,16 +274,23 @@ impl Cache {
         if bytes > self.budget.bytes_max() {
             return false;
         }
-        let (mut freed, mut without) = (0, 0);
+        let (mut freed, mut without, mut held) = (0, 0, 0);
         // One of each part, in turn. What was used is passed over once.
-        while freed < bytes && without < 2 * SHARDS {
+        while freed < bytes && without < 2 * SHARDS && held < HELD_MAX {
             let evicted = self.shard(self.hand.fetch_add(1, Relaxed) % SHARDS).evict();
             let Some((bytes, stored)) = evicted else {
                 without += 1;
                 continue;
             };
+            // What is read still, or at hand of a core, is not free by that.
+            let is_held = stored.as_ref().is_some_and(|it| Arc::strong_count(it) > 1);
             drop(stored);
-            (freed, without) = (freed + bytes, 0);
+            without = 0;
+            if is_held {
+                held += 1;
+            } else {
+                freed += bytes;
+            }
             self.counts.evicted.fetch_add(1, Relaxed);
         }
         freed > 0
@@ -219,6 +300,32 @@ impl Cache {
     pub fn invalidate(&self, key: &[u8]) {
         let gone = self.of(key).invalidate(key);
         self.counts.invalidated.fetch_add(gone.len() as u64, Relaxed);
+    }
+
+    /// Lets go of all that may not be used any more, some at a time: none is held to a rule with a lock held.
+    pub async fn sweep(&self) {
+        let number = self.purges.number();
+        for at in 0..SHARDS {
+            loop {
+                let some = self.shard(at).not_held_to(number, SWEPT_AT_ONCE);
+                if some.is_empty() {
+                    break;
+                }
+                for (key, realm, stored) in some {
+                    if !self.is_good(Place { key: &key, realm, for_all: false }, &stored) {
+                        let gone = self.shard(at).remove(&key, &stored);
+                        self.counts.purged.fetch_add(gone.len() as u64, Relaxed);
+                    }
+                }
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    /// Whether what is fetched is not of a time before it was purged.
+    fn is_of_now(&self, place: Place<'_>, open: &Open, head: Option<&stored::Head>) -> bool {
+        let subject = Subject::new(place.key, place.realm, head);
+        self.purges.hold(&subject, open.flight.born).is_some()
     }
 
     /// An answer of that URL may be stored, after all.
@@ -240,6 +347,9 @@ impl Drop for Fetch {
     fn drop(&mut self) {
         self.flight.end(End::Failed);
         self.close();
+        if self.flight.is_unattended() {
+            self.cache.unattended.fetch_sub(1, Relaxed);
+        }
     }
 }
 
@@ -260,9 +370,14 @@ impl Fetch {
         self.cache.grow(room, bytes)
     }
 
-    /// Nobody joins it any more.
+    /// Ready where nobody is there for it, and it does not go on by itself.
+    pub fn poll_left(&self, cx: &mut std::task::Context<'_>) -> std::task::Poll<()> {
+        self.flight.poll_left(cx, || self.cache.attends_itself(UNATTENDED_MAX))
+    }
+
+    /// Nobody joins it any more: it is stored nowhere.
     pub fn part(&self) {
-        self.cache.of(&self.key).part(&self.key, &self.flight);
+        self.close();
     }
 
     /// Stores it, where it still may be.
@@ -272,6 +387,13 @@ impl Fetch {
         if self.flight.is_void() {
             return;
         }
+        let subject = Subject::new(&self.key, self.realm, Some(&stored.head));
+        let Some(held) = self.cache.purges.hold_new(&subject, self.flight.born) else {
+            drop(shard);
+            self.cache.counts.purged.fetch_add(1, Relaxed);
+            return;
+        };
+        stored.hold_to(held);
         let stale = self.flight.stale.as_ref().map(|stale| shard.remove(&self.key, stale));
         let gone = shard.put(&self.key, self.realm, stored.clone());
         drop(shard);
@@ -285,6 +407,11 @@ impl Fetch {
             let gone = self.cache.of(&self.key).remove(&self.key, stale);
             drop(gone);
         }
+    }
+
+    /// Whether what was asked for anew may still be used, by what was purged.
+    pub fn may_use(&self, stale: &Stored) -> bool {
+        self.cache.is_good(Place { key: &self.key, realm: self.realm, for_all: false }, stale)
     }
 
     /// For a while, nobody waits for what is not stored.

@@ -81,7 +81,9 @@ impl<'a> Wanting<'a> {
     /// Whether the stored answer may be used where the service fails.
     fn serves_on_error(&self, stored: &Stored) -> bool {
         let head = &stored.head;
-        head.kept.serves_on_error(head.resident_s(Instant::now()), self.keeps.grace_s)
+        // What was purged meanwhile is not brought back by an error.
+        self.cache().is_good(self.place(), stored)
+            && head.kept.serves_on_error(head.resident_s(Instant::now()), self.keeps.grace_s)
     }
 }
 
@@ -105,7 +107,7 @@ pub async fn forward<D: Downstream>(
     if !is_whole || is_for_origin || request.expects || !request.upgrade.is_empty() {
         return pass(timer, &wanting, down, trail).await;
     }
-    let hot = worker.hot.find(wanting.place(), fields_of(request.head));
+    let hot = worker.hot.find(wanting.cache(), wanting.place(), fields_of(request.head));
     if let Some(stored) = hot.as_deref().map(|it| &it.stored)
         && wanting.judge(stored, Instant::now()) == Use::Fresh
     {
@@ -124,6 +126,8 @@ pub async fn forward<D: Downstream>(
                     let serving = Serving { stored, said: Said::Hit };
                     return serve::serve(timer, &wanting, serving, down, trail).await;
                 }
+                // Nobody is asked for who is known but by itself: it has the service's word for it.
+                Use::WhileRevalidating if wanting.is_known() => Some(stored),
                 Use::WhileRevalidating => {
                     worker.stats.cache_stale.add(1);
                     fetch::beside(&wanting, stored);

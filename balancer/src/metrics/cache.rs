@@ -31,10 +31,11 @@ pub(super) fn encode(
         &requests,
     )?;
     let counts = &cache.counts;
-    let answers: [(&Labels<'_>, u64); 4] = [
+    let answers: [(&Labels<'_>, u64); 5] = [
         (&[("event", "stored")], counts.stored.load(Relaxed)),
         (&[("event", "evicted")], counts.evicted.load(Relaxed)),
         (&[("event", "invalidated")], counts.invalidated.load(Relaxed)),
+        (&[("event", "purged")], counts.purged.load(Relaxed)),
         (&[("event", "refused")], counts.refused.load(Relaxed)),
     ];
     counter(
@@ -42,6 +43,28 @@ pub(super) fn encode(
         "cache_answers",
         "Answers by what became of them; refused: there was no room",
         &answers,
+    )?;
+    let each = cache.purged.each();
+    let labels: Vec<[(&str, &str); 1]> = each.iter().map(|(of, _)| [("of", *of)]).collect();
+    let purges: Vec<(&Labels<'_>, u64)> =
+        labels.iter().zip(&each).map(|(labels, (_, count))| (&labels[..], *count)).collect();
+    counter(
+        encoder,
+        "cache_purges",
+        "Purges that are obeyed, by what they are of; missed: everything went, as some were not heard",
+        &purges,
+    )?;
+    let untold = &cache.untold;
+    let voids: [(&Labels<'_>, u64); 3] = [
+        (&[("event", "told")], untold.told.load(Relaxed)),
+        (&[("event", "lost")], untold.lost.load(Relaxed)),
+        (&[("event", "heard")], untold.heard.load(Relaxed)),
+    ];
+    counter(
+        encoder,
+        "cache_invalidations",
+        "What unsafe requests invalidated, as balancers tell one another; lost: it was not told",
+        &voids,
     )?;
     let gauges: [(&str, &str, u64); 3] = [
         (

@@ -28,6 +28,8 @@ pub struct Flight {
     beside: bool,
     /// What it brings was invalidated meanwhile: it is stored nowhere.
     void: AtomicBool,
+    /// The number of the last purge by which it has begun.
+    pub born: u64,
     state: Mutex<State>,
 }
 
@@ -51,6 +53,8 @@ struct State {
     wakers: Vec<Option<Waker>>,
     free: Vec<usize>,
     fetcher: Option<Waker>,
+    /// It goes on although nobody is there for it.
+    unattended: bool,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -96,8 +100,13 @@ pub enum Read {
 }
 
 impl Flight {
-    pub(super) fn new(stale: Option<Arc<Stored>>, beside: bool) -> Arc<Self> {
-        Arc::new(Self { stale, beside, void: AtomicBool::new(false), state: Mutex::default() })
+    pub(super) fn new(stale: Option<Arc<Stored>>, beside: bool, born: u64) -> Arc<Self> {
+        let state = State { unattended: beside, ..State::default() };
+        Arc::new(Self { stale, beside, void: AtomicBool::new(false), born, state: Mutex::new(state) })
+    }
+
+    pub(super) fn is_unattended(&self) -> bool {
+        self.state().unattended
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -207,11 +216,16 @@ impl Flight {
         state.wake();
     }
 
-    /// Ready where nobody is there for it.
-    pub fn poll_left(&self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Ready where nobody is there for it; what is to be stored goes on where it may.
+    pub fn poll_left(&self, cx: &mut Context<'_>, goes_on: impl FnOnce() -> bool) -> Poll<()> {
         let mut state = self.state();
+        let is_alone = !state.leader && state.waiters == 0 && !self.beside;
         let is_left = match state.mode {
-            Mode::Asking => !state.leader && state.waiters == 0 && !self.beside,
+            Mode::Asking => is_alone,
+            Mode::Filling(..) if is_alone && !state.unattended => {
+                state.unattended = goes_on();
+                !state.unattended
+            }
             Mode::Filling(..) => false,
             Mode::Passing(_) => !state.leader,
         };

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use skep_cache::Field;
 
 use super::stored::Stored;
-use super::{Place, Realm};
+use super::{Cache, Place, Realm};
 
 /// Answers that one core has at hand.
 const HOT_MAX: usize = 1024;
@@ -46,6 +46,7 @@ impl Hot {
     /// What is at hand for a request with these fields.
     pub fn find<'a>(
         &self,
+        cache: &Cache,
         place: Place<'_>,
         fields: impl Iterator<Item = Field<'a>> + Clone,
     ) -> Option<Rc<Entry>> {
@@ -59,7 +60,8 @@ impl Hot {
             && entry.realm == place.realm
             && !stored.is_gone()
             && (!place.for_all || head.kept.is_shared)
-            && head.variant.matches(fields);
+            && head.variant.matches(fields)
+            && cache.is_good(place, stored);
         is_it.then(|| entry.clone())
     }
 

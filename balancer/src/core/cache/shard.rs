@@ -98,7 +98,7 @@ impl Shard {
         self.sites.entry(key.clone()).or_default().open.push(open);
     }
 
-    /// The flight is over; or nobody is to join it any more.
+    /// The flight is over; or it is stored nowhere.
     pub(super) fn close(&mut self, key: &[u8], flight: &Arc<Flight>) {
         let Some(site) = self.sites.get_mut(key) else { return };
         site.open.retain(|it| !Arc::ptr_eq(&it.flight, flight));
@@ -107,12 +107,6 @@ impl Shard {
             site.open = Vec::new();
         }
         self.sweep(key);
-    }
-
-    pub(super) fn part(&mut self, key: &[u8], flight: &Arc<Flight>) {
-        let site = self.sites.get_mut(key);
-        let open = site.into_iter().flat_map(|site| &mut site.open);
-        open.filter(|it| Arc::ptr_eq(&it.flight, flight)).for_each(|it| it.joins = false);
     }
 
     /// Puts an answer in the place of those that it stands for; what goes for it is dropped by the caller.
@@ -128,7 +122,10 @@ impl Shard {
         let mut gone = self.take_out(key, is_over);
         let site = self.sites.entry(key.clone()).or_default();
         if site.places.len() >= VARIANTS_MAX {
-            let oldest = site.places.remove(0);
+            // Those that nobody has asked for again go first: they push out none that is asked for.
+            let is_used = |place: &Place| matches!(&place.what, What::Stored(it) if it.is_used());
+            let at = site.places.iter().position(|it| !is_used(it)).unwrap_or(0);
+            let oldest = site.places.remove(at);
             self.places -= 1;
             gone.extend(oldest.what.stored());
         }
@@ -170,12 +167,25 @@ impl Shard {
     /// Nothing of what is there is used again, and nothing of what is fetched is stored.
     pub(super) fn invalidate(&mut self, key: &[u8]) -> Vec<Arc<Stored>> {
         let gone = self.take_out(key, |_| true);
+        gone.iter().for_each(|it| it.purge());
         for open in self.sites.get_mut(key).into_iter().flat_map(|site| &mut site.open) {
             open.flight.make_void();
+            // Nor is what is asked for anew brought back by an error.
+            open.flight.stale.iter().for_each(|it| it.purge());
             open.joins = false;
         }
         self.sweep(key);
         gone
+    }
+
+    /// Some that were not held to that number yet.
+    pub(super) fn not_held_to(&self, number: u64, most: usize) -> Vec<(Arc<[u8]>, Realm, Arc<Stored>)> {
+        let places = self.sites.iter().flat_map(|(key, site)| site.places.iter().map(move |it| (key, it)));
+        let stored = places.filter_map(|(key, place)| match &place.what {
+            What::Stored(it) if it.held_to() < number => Some((key.clone(), place.realm, it.clone())),
+            _ => None,
+        });
+        stored.take(most).collect()
     }
 
     /// Evicts one: how many bytes it had, or None where each was used since it was last looked at.

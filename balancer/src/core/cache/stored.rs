@@ -1,8 +1,8 @@
 //! A stored answer. It is never changed: what a 304 brings makes another of the same body.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -31,6 +31,10 @@ pub struct Head {
     pub received: Instant,
     /// It had an `Age`.
     pub says_age: bool,
+    /// Marks of its groups (RFC 9875).
+    pub groups: Box<[u64]>,
+    /// Which message it is, of a node's.
+    pub message: Option<u64>,
 }
 
 impl Head {
@@ -55,7 +59,8 @@ impl Head {
     }
 
     pub fn bytes(&self) -> u64 {
-        (self.lines.len() + self.reason.len() + self.variant.bytes()) as u64
+        let groups = size_of_val(&*self.groups);
+        (self.lines.len() + self.reason.len() + self.variant.bytes() + groups) as u64
     }
 }
 
@@ -83,13 +88,19 @@ pub struct Stored {
     used: AtomicBool,
     /// It is stored no more, or no more alone for who asks what it is for: no core has it at hand.
     gone: AtomicBool,
+    /// It may not be used any more, not even where its service fails.
+    purged: AtomicBool,
+    /// The last purge of which it is known that it is not of this.
+    held_to: AtomicU64,
     /// For all but the body.
     room: Room,
 }
 
 impl Stored {
     pub fn new(head: Arc<Head>, body: Arc<Body>, room: Room) -> Arc<Self> {
-        Arc::new(Self { head, body, used: AtomicBool::new(false), gone: AtomicBool::new(false), room })
+        let no = || AtomicBool::new(false);
+        let (used, gone, purged, held_to) = (no(), no(), no(), AtomicU64::new(0));
+        Arc::new(Self { head, body, used, gone, purged, held_to, room })
     }
 
     /// What is to be had for it beside its body.
@@ -105,6 +116,26 @@ impl Stored {
         self.gone.store(true, Release);
     }
 
+    pub(super) fn purge(&self) {
+        self.purged.store(true, Release);
+        self.let_go();
+    }
+
+    pub(super) fn is_purged(&self) -> bool {
+        self.purged.load(Acquire)
+    }
+
+    pub(super) fn held_to(&self) -> u64 {
+        self.held_to.load(Relaxed)
+    }
+
+    /// Nothing is written where it is known already.
+    pub(super) fn hold_to(&self, number: u64) {
+        if self.held_to() < number {
+            self.held_to.fetch_max(number, Relaxed);
+        }
+    }
+
     pub(super) fn is_gone(&self) -> bool {
         self.gone.load(Acquire)
     }
@@ -114,6 +145,10 @@ impl Stored {
         if !self.used.load(Relaxed) {
             self.used.store(true, Relaxed);
         }
+    }
+
+    pub(super) fn is_used(&self) -> bool {
+        self.used.load(Relaxed)
     }
 
     /// Whether it was used since this was asked.

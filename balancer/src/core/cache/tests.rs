@@ -10,7 +10,9 @@ use super::flight::{News, Read};
 use super::stored::{Body, Head};
 use super::*;
 
-const REALM: Realm = Realm { secure: false, digest: 1 };
+mod purged;
+
+const REALM: Realm = Realm { secure: false, digest: 1, route: 2, service: 3 };
 
 fn cache(bytes_max: u64) -> Arc<Cache> {
     Arc::new(Cache::new(bytes_max))
@@ -48,6 +50,8 @@ fn head(variant: Variant, is_shared: bool) -> Arc<Head> {
         variant,
         received: Instant::now(),
         says_age: false,
+        groups: Box::default(),
+        message: None,
     })
 }
 
@@ -175,7 +179,7 @@ fn who_wants_the_same_waits_and_gets_the_bytes_as_they_come() {
     assert_eq!(second.poll_body(cx, 2, 9, &mut out), Poll::Ready(Read::Some));
     assert!(second.poll_body(cx, 3, 9, &mut out).is_pending());
     drop(first);
-    assert!(fetch.flight.poll_left(cx).is_pending(), "it goes on without who asked first");
+    assert!(fetch.poll_left(cx).is_pending(), "it goes on without who asked first");
     fetch.flight.push(b"def", 6, |_| true).unwrap();
     assert!(fetch.flight.push(b"g", 6, |_| true).is_none());
     assert_eq!(fetch.flight.complete(), "abcdef");
@@ -206,9 +210,9 @@ fn what_is_not_stored_is_for_who_asked_first_and_the_others_are_freed() {
     let mut out = Vec::new();
     assert_eq!(first.poll_body(cx, 0, usize::MAX, &mut out), Poll::Ready(Read::Some));
     assert_eq!((out.len(), second.poll_body(cx, 0, 1, &mut out)), (n, Poll::Ready(Read::Cut)));
-    assert!(fetch.flight.poll_pass(cx, &piece).is_ready() && fetch.flight.poll_left(cx).is_pending());
+    assert!(fetch.flight.poll_pass(cx, &piece).is_ready() && fetch.poll_left(cx).is_pending());
     drop(first);
-    assert!(fetch.flight.poll_left(cx).is_ready());
+    assert!(fetch.poll_left(cx).is_ready());
 }
 
 #[test]
@@ -284,11 +288,11 @@ fn nobody_begins_anew_what_was_just_stored() {
 fn a_core_has_at_hand_what_is_stored_still_and_lets_go_of_what_is_not() {
     let (cache, hot) = (cache(1 << 20), hot::Hot::default());
     let url = key("u");
-    assert!(hot.find(place(&url), none()).is_none());
+    assert!(hot.find(&cache, place(&url), none()).is_none());
     let stored = fetch(&cache, &url, &head(variant("1"), false), 10).unwrap();
     hot.put(place(&url), &stored);
     drop(stored);
-    let has = |place: Place<'_>, value| hot.find(place, by(value)).is_some();
+    let has = |place: Place<'_>, value| hot.find(&cache, place, by(value)).is_some();
     assert!(has(place(&url), "1") && !has(place(&url), "2") && !has(place(&key("v")), "1"));
     assert!(!has(Place { for_all: true, ..place(&url) }, "1"));
     assert!(!has(Place { realm: Realm { secure: true, ..REALM }, ..place(&url) }, "1"));

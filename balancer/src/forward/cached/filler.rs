@@ -9,14 +9,17 @@ use std::time::Instant;
 use skep_cache::Field;
 use skep_cache::asked::Asked;
 use skep_cache::fields::{lines, write, write_updated};
+use skep_cache::groups;
 use skep_cache::kept::Kept;
 use skep_cache::storing::{Asker, Not, judge};
 use skep_cache::told::Told;
 use skep_cache::vary::{Variant, Vary};
+use skep_gateway::purge::SEQ;
 
 use super::written::{BYTES_MAX, FIELDS_MAX, passed};
 use super::{Wanting, fields_of};
 use crate::core::cache::flight::End;
+use crate::core::cache::purges::mark;
 use crate::core::cache::stored::{Body, Head, Stored};
 use crate::core::cache::{Fetch, Room};
 use crate::core::date::unix_s;
@@ -40,6 +43,13 @@ pub(super) struct Filler {
     entry_bytes_max: u64,
     begun: Instant,
     mode: Mode,
+}
+
+/// By what an answer is purged, beside where it is found.
+#[derive(Debug, Clone, Default)]
+struct Marks {
+    groups: Box<[u64]>,
+    message: Option<u64>,
 }
 
 enum Mode {
@@ -77,9 +87,13 @@ impl Filler {
         &self,
         status: u16,
         fields: impl Iterator<Item = Field<'a>> + Clone,
-    ) -> Result<(Kept, Variant), Not> {
+    ) -> Result<(Kept, Variant, Marks), Not> {
         let now_s = unix_s();
         let asked = Asked::read(fields_of(&self.asked));
+        // What is of more groups than are kept could not be let go by them.
+        let groups = groups::read(fields.clone(), groups::GROUPS).map_err(|_| Not::Told)?;
+        let mut marks = Marks { groups: groups.iter().map(|it| mark(it)).collect(), message: None };
+        marks.message = fields.clone().find(|it| is_named(it, &[SEQ])).and_then(|(_, seq)| number(seq));
         let is_coded = fields.clone().any(|it| is_named(&it, &["content-encoding"]));
         let told = Told::read(status, fields, now_s);
         let asker = Asker { is_known: self.is_known };
@@ -91,7 +105,7 @@ impl Filler {
             vary.read(b"accept-encoding");
         }
         let variant = vary.select(fields_of(&self.asked)).ok_or(Not::Told)?;
-        Ok((kept, variant))
+        Ok((kept, variant, marks))
     }
 
     /// The origin says that what is stored still holds.
@@ -99,7 +113,9 @@ impl Filler {
         let new = || fields_in(head, buf);
         let of =
             |name: &str| new().find(|(its, _)| its.eq_ignore_ascii_case(name.as_bytes())).map(|(_, it)| it);
-        if !stale.head.validators().are_of(of("etag"), of("last-modified")) {
+        // What was purged meanwhile is brought back by no word that it has not changed.
+        let is_it = stale.head.validators().are_of(of("etag"), of("last-modified"));
+        if !is_it || !self.fetch.may_use(stale) {
             self.fetch.forget_stale();
             self.fetch.flight.end(End::Again);
             return;
@@ -117,7 +133,7 @@ impl Filler {
         let judged = self.judge(stale.head.status, lines(&text).chain(unstored));
         let is_long = text.len() > BYTES_MAX || lines(&text).count() > FIELDS_MAX;
         let says_age = of("age").is_some();
-        let made = |kept, variant, text| Head {
+        let made = |kept, variant, marks: Marks, text| Head {
             status: stale.head.status,
             reason: stale.head.reason.clone(),
             is_old: stale.head.is_old,
@@ -126,11 +142,13 @@ impl Filler {
             variant,
             received: Instant::now(),
             says_age,
+            groups: marks.groups,
+            message: marks.message,
         };
-        if let Ok((kept, variant)) = judged.clone()
+        if let Ok((kept, variant, marks)) = judged.clone()
             && !is_long
         {
-            let head = made(kept, variant, text.clone());
+            let head = made(kept, variant, marks, text.clone());
             if let Some(room) = self.fetch.room(Stored::room_bytes(&head, self.fetch.key.len())) {
                 let stored = Stored::new(head.into(), stale.body.clone(), room);
                 self.fetch.store(&stored);
@@ -140,7 +158,7 @@ impl Filler {
         }
         // It holds for who asked, and is for nobody else.
         self.fetch.part();
-        if judged != Err(Not::Asked) {
+        if !matches!(judged, Err(Not::Asked)) {
             self.fetch.forget_stale();
         }
         for (name, value) in fields_in(head, buf).filter(|it| is_named(it, &["set-cookie", "set-cookie2"])) {
@@ -148,7 +166,7 @@ impl Filler {
                 text.extend_from_slice(part);
             }
         }
-        let head = made(Kept::default(), Variant::default(), text);
+        let head = made(Kept::default(), Variant::default(), Marks::default(), text);
         match self.fetch.room(Stored::room_bytes(&head, self.fetch.key.len())) {
             Some(room) => {
                 let own = Stored::new(head.into(), stale.body.clone(), room);
@@ -167,7 +185,7 @@ impl Filler {
     /// What is to be stored of an answer, with room for it; None where it is not.
     fn storable(&self, head: &ResponseHead, buf: &[u8]) -> Result<(Arc<Head>, Room), Not> {
         let fields = || fields_in(head, buf);
-        let (kept, variant) = self.judge(head.status, fields())?;
+        let (kept, variant, marks) = self.judge(head.status, fields())?;
         let most = self.entry_bytes_max;
         let length = match head.body {
             AnswerLength::None => 0,
@@ -199,6 +217,8 @@ impl Filler {
             variant,
             received: Instant::now(),
             says_age: fields().any(|(name, _)| name.eq_ignore_ascii_case(b"age")),
+            groups: marks.groups,
+            message: marks.message,
         };
         Ok((Arc::new(made), room))
     }
@@ -235,6 +255,12 @@ impl Filler {
 
 fn fields_in<'a>(head: &'a ResponseHead, buf: &'a [u8]) -> impl Iterator<Item = Field<'a>> + Clone {
     head.fields.iter().map(move |it| (it.name.of(buf), it.value.of(buf)))
+}
+
+/// Digits alone.
+fn number(text: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(text).ok()?.trim();
+    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
 fn is_named((name, _): &Field<'_>, names: &[&str]) -> bool {
@@ -276,7 +302,7 @@ impl Downstream for Filler {
                 self.mode = Mode::Done;
                 return;
             }
-            if head.status >= SERVER_ERROR && self.serves_stale {
+            if head.status >= SERVER_ERROR && self.serves_stale && self.fetch.may_use(stale) {
                 self.fetch.flight.end(End::Failed);
                 self.mode = Mode::Over;
                 return;
@@ -340,7 +366,7 @@ impl Downstream for Filler {
     fn poll_cancelled(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match self.mode {
             Mode::Over => Poll::Ready(()),
-            _ => self.fetch.flight.poll_left(cx),
+            _ => self.fetch.poll_left(cx),
         }
     }
 }

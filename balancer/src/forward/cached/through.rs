@@ -4,14 +4,18 @@ use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use skep_cache::Field;
 use skep_cache::asked::Asked;
+use skep_cache::groups;
 use skep_cache::key::key;
 use skep_cache::storing::{Asker, judge};
 use skep_cache::told::Told;
+use skep_gateway::exchange::voids::Void;
 use skep_gateway::{host, path};
 use tokio::net::TcpStream;
 
 use super::Wanting;
+use crate::core::cache::purges::{Change, Origin, mark};
 use crate::core::cache::{Cache, Place};
 use crate::core::date::unix_s;
 use crate::core::timer::Timer;
@@ -63,15 +67,20 @@ impl Look<'_> {
         let fields = || head.fields.iter().map(|it| (it.name.of(buf), it.value.of(buf)));
         match self {
             Self::Invalidates(cache, want) if NO_ERROR.contains(&head.status) => {
-                cache.invalidate(&want.key);
+                let forget = |key: &[u8]| {
+                    cache.invalidate(key);
+                    cache.untold.add(Void::Url(key.into()));
+                };
+                forget(&want.key);
                 let named = |name: &[u8]| {
                     name.eq_ignore_ascii_case(b"location") || name.eq_ignore_ascii_case(b"content-location")
                 };
                 for (_, place) in fields().filter(|(name, _)| named(name)) {
                     if let Some(key) = key_of(place, &want.host) {
-                        cache.invalidate(&key);
+                        forget(&key);
                     }
                 }
+                forget_groups(cache, want, fields());
             }
             Self::Unmarks { cache, place, asked, asker, most } => {
                 let now_s = unix_s();
@@ -87,6 +96,19 @@ impl Look<'_> {
             }
             Self::Invalidates(..) => {}
         }
+    }
+}
+
+/// What an answer says of groups of its origin (RFC 9875, 3). What says too much is not obeyed: it is a hint.
+fn forget_groups<'a>(cache: &Cache, want: &Want, fields: impl Iterator<Item = Field<'a>>) {
+    let (service, secure) = (want.service, want.secure);
+    let host: Box<[u8]> = want.host.as_bytes().into();
+    let groups = groups::read(fields, groups::INVALIDATION).unwrap_or_default();
+    let groups: Vec<u64> = groups.iter().map(|it| mark(it)).collect();
+    let origin = || Origin { service, secure, host: host.clone() };
+    cache.purges.add_all(groups.iter().map(|group| Change::Group(*group, origin())));
+    for group in groups {
+        cache.untold.add(Void::Group { service, secure, group, host: host.clone() });
     }
 }
 
