@@ -5,6 +5,7 @@
 //! backend may answer before it has the whole request. Dropping the future ends both sides.
 
 mod clock;
+mod mirrored;
 mod relay;
 mod sender;
 
@@ -24,10 +25,12 @@ use crate::forward::dispatch::{Dispatch, Unserved, Wish};
 use crate::forward::downstream::{Done, Downstream, Fault, Gone, Request};
 use crate::forward::problem::Problem;
 use crate::forward::retry::{ATTEMPTS_MAX, Attempt, Failure};
+use crate::forward::trial::Trial;
 use crate::forward::upstream::Upstream;
 use crate::forward::waiting::{Over, Stage, Waiting, over};
 use crate::pools::backends::{Backend, InFlight, Kind};
 use crate::pools::probe::is_own_lack;
+use skep_gateway::shift::Ended;
 
 /// With which a node says that it did nothing, and that another might.
 const SERVICE_UNAVAILABLE: u16 = 503;
@@ -44,8 +47,16 @@ pub async fn forward<D: Downstream>(
 ) -> Result<Done, Fault> {
     let plan = request.plan;
     let kind = if request.method.is_safe() { Kind::Safe } else { Kind::Unsafe };
-    let (pool, wish) = (&*plan.pool, Wish { key: plan.key, kind, waits: plan.waits });
-    let deadline = trail.started + plan.answer_within;
+    let (mut pool, wish) = (&*plan.pool, Wish { key: plan.key, kind, waits: plan.waits });
+    // Ends as soon as the request goes elsewhere: what becomes of it there says nothing of the new service.
+    let mut trial = plan.trial.as_ref().map(|it| it.begin(down.body_complete()));
+    let whole = trail.started + plan.answer_within;
+    // The old service is to have time, too.
+    let shares = plan.trial.as_ref().is_some_and(Trial::has_other) && request.method.is_safe();
+    let mut deadline = if shares { trail.started + plan.answer_within / 2 } else { whole };
+    if let Some(mirror) = &plan.mirror {
+        mirrored::begin(mirror, &request, down);
+    }
     pool.earn_retries();
     let worker = &pool.worker;
     let mut sender = Sender::new(request, down.body_complete(), &worker.purse);
@@ -66,9 +77,16 @@ pub async fn forward<D: Downstream>(
         let backend = match chosen {
             Ok(backend) => backend,
             Err(Unserved::Gone) => break Err(Fault::Cut),
-            // An attempt before may have got through.
-            Err(_) if tried.executions > 0 => break Err(Fault::Problem(Problem::Failed(Failure::Reset))),
-            Err(Unserved::Problem(problem)) => break Err(Fault::Problem(problem)),
+            Err(Unserved::Problem(problem)) => {
+                let may = may_go_elsewhere(&sender, whole);
+                if let Some(other) = trial.take().and_then(|it| it.ended(Ended::Unanswered, may)) {
+                    (pool, tried, deadline) = (other, Tried::default(), whole);
+                    continue;
+                }
+                // An attempt before may have got through.
+                let reset = Problem::Failed(Failure::Reset);
+                break Err(Fault::Problem(if tried.executions > 0 { reset } else { problem }));
+            }
         };
         if tried.contains(backend.serial) {
             timer.arm(AGAIN_PAUSE);
@@ -82,7 +100,7 @@ pub async fn forward<D: Downstream>(
         trail.backend = Some(backend.clone());
         let in_flight = InFlight::begin(backend.clone(), kind, plan.waits);
         sender.restart();
-        let outcome = attempt(timer, &mut sender, &backend, down, trail, deadline).await;
+        let outcome = attempt(pool, timer, &mut sender, &backend, down, trail, deadline).await;
         let (failure, upstream) = match outcome {
             Ok(mut upstream) => {
                 if tried.executions > 0 {
@@ -90,6 +108,15 @@ pub async fn forward<D: Downstream>(
                     upstream.head.drop_unprocessed(upstream.buffer.unread());
                 }
                 if !is_unprocessed(pool, &upstream) {
+                    let (ended, may) =
+                        (Ended::Answered(upstream.head.status), may_go_elsewhere(&sender, whole));
+                    if let Some(other) = trial.take().and_then(|it| it.ended(ended, may)) {
+                        drop((upstream, in_flight));
+                        timer.watch_backend(0);
+                        pool.freed();
+                        (pool, tried, deadline) = (other, Tried::default(), whole);
+                        continue;
+                    }
                     break relay(pool, timer, sender, upstream, down, trail, in_flight).await;
                 }
                 (Failure::Unprocessed, Some(upstream))
@@ -120,6 +147,16 @@ pub async fn forward<D: Downstream>(
             // Who waits for the next one does not wait for this one any more.
             timer.watch_backend(0);
             pool.freed();
+            continue;
+        }
+        let ended = upstream.as_ref().map_or(Ended::Unanswered, |it| Ended::Answered(it.head.status));
+        let may = may_go_elsewhere(&sender, whole);
+        let of_service = trial.take().filter(|_| failure != Failure::OwnLack);
+        if let Some(other) = of_service.and_then(|it| it.ended(ended, may)) {
+            drop((upstream, in_flight));
+            timer.watch_backend(0);
+            pool.freed();
+            (pool, tried, deadline) = (other, Tried::default(), whole);
             continue;
         }
         break match upstream {
@@ -170,6 +207,7 @@ enum Stop {
 
 /// Sends the request to one backend and reads its answer's head, passing interim ones on.
 async fn attempt<D: Downstream>(
+    pool: &Dispatch,
     timer: &Timer,
     sender: &mut Sender<'_>,
     backend: &Arc<Backend>,
@@ -179,7 +217,6 @@ async fn attempt<D: Downstream>(
 ) -> Result<Upstream, Stop> {
     let mut sent_at = Instant::now();
     let (method, plan) = (sender.request.method, sender.request.plan);
-    let pool = &*plan.pool;
     let settings = pool.worker.settings();
     let mut upstream = match pool.idle(backend) {
         Some(upstream) => upstream,
@@ -283,6 +320,14 @@ async fn attempt<D: Downstream>(
         pool.began(backend, upstream.head.status, kind, latency, now);
     }
     Ok(upstream)
+}
+
+/// Whether a request that failed at the new service of a shift may be asked of the old one: one that changes nothing, of
+/// which nothing is missing, and of whose answer nothing was passed on.
+fn may_go_elsewhere(sender: &Sender<'_>, deadline: Instant) -> bool {
+    let request = &sender.request;
+    let is_plain = request.method.is_safe() && request.upgrade.is_empty();
+    is_plain && sender.may_restart() && !sender.told && Instant::now() < deadline
 }
 
 /// Whether the answer says that the request was certainly not executed, and is believed. A refusal is an answer:

@@ -57,6 +57,9 @@ pub(super) async fn relay<D: Downstream>(
     if let Some(it) = sender.request.plan.via.as_ref().and_then(|it| it.rate_limit()) {
         upstream.head.say_rate_limit(it);
     }
+    if let Some(cookie) = sender.request.plan.via.as_ref().and_then(|it| it.cookie()) {
+        upstream.head.set_cookie(upstream.buffer.unread(), cookie);
+    }
     down.respond(&upstream.head, upstream.buffer.unread(), sender.done);
     upstream.buffer.consume(upstream.head.len);
     if upstream.head.status == 101 {
@@ -130,6 +133,10 @@ pub(super) async fn relay<D: Downstream>(
         Err(broken) => {
             if broken == Broken::Backend {
                 pool.broke(&upstream.backend);
+                let plan = sender.request.plan;
+                if let Some(trial) = plan.trial.as_ref().filter(|_| std::ptr::eq(pool, &*plan.pool)) {
+                    trial.broke_off();
+                }
             }
             Err(Fault::Cut)
         }
