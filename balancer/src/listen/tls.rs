@@ -1,16 +1,22 @@
-//! TLS towards the clients: certificates from files, chosen by SNI, read again when they change.
+//! TLS towards the clients: certificates of the gateway's document, and those from files, read again when they change;
+//! chosen by the name that a client asks for (SNI).
 //!
-//! Where none is given, a self-signed one is made on each start. TLS 1.2 and 1.3; HTTP/2 and
-//! HTTP/1.1 by ALPN; sessions resume by tickets whose keys all cores share, and all balancers of a cluster
-//! for TLS 1.3: they outlive a reload, and the process. No tasks: the control task calls [`Certificates::reload`].
+//! The document's come first. Who asks for none of their names is shown one from files; where none is given, a self-signed
+//! one that is made on each start, as long as the document has none either: a client that knows whom it asks for is
+//! better told that nobody here is that (RFC 6066, section 3). TLS 1.2 and 1.3; HTTP/2 and HTTP/1.1 by ALPN; sessions
+//! resume by tickets whose keys all cores share, and all balancers of a cluster for TLS 1.3: they outlive a reload, and the
+//! process. No tasks: the control task calls [`Certificates::reload`], and who obeys documents [`Certificates::obey`].
 
-mod validity;
+mod named;
+mod tickets;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
+use aws_lc_rs::digest;
 use rustls::client::verify_server_name;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::cipher_suite::*;
@@ -20,8 +26,12 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, Serve
 use rustls::server::{ClientHello, ParsedCertificate, ProducesTickets, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, SupportedCipherSuite};
+use skep_gateway::certificates::Certificates as OfDocument;
+use skep_gateway::document::validity_s;
 use skep_members::in_force::Keys;
-use tokio_rustls::TlsAcceptor;
+
+use named::Named;
+use tickets::{Bound, ByVersion};
 
 /// In this order of preference. AES-128 comes before AES-256: as far beyond reach, cheaper, and its
 /// handshake hashes with SHA-256, which processors have instructions for.
@@ -64,11 +74,22 @@ pub enum TlsError {
 /// What the listeners accept with.
 #[derive(Debug)]
 pub struct Certificates {
-    config: ArcSwap<ServerConfig>,
+    files: ArcSwap<Usual>,
+    /// Those of the document that is in force.
+    named: ArcSwap<Named>,
+    /// Nobody has said yet what the document has.
+    is_unknown: AtomicBool,
     ticketer: Arc<dyn ProducesTickets>,
     read: Mutex<Read>,
-    /// Of those that are in use.
-    ends: ArcSwap<Vec<End>>,
+}
+
+/// What is shown to who asks for no name that the document has a certificate for.
+#[derive(Debug)]
+struct Usual {
+    config: Arc<ServerConfig>,
+    ends: Vec<End>,
+    /// It is of no file, and for lack of any other.
+    is_made: bool,
 }
 
 /// What was read, or tried, last.
@@ -82,7 +103,7 @@ struct Read {
 /// When a certificate that is in use ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct End {
-    /// Its file, or `self-signed`.
+    /// Its file, `document:NAME` of the gateway's document, or `self-signed`.
     pub certificate: String,
     /// The last second of its validity, or of that of one in its chain, in Unix time.
     pub not_after_s: i64,
@@ -92,23 +113,59 @@ impl Certificates {
     /// With no files, a self-signed certificate. Without a key of the cluster, tickets are this process's alone.
     pub fn new(files: Vec<Files>, keys: Option<Keys>) -> Result<Self, TlsError> {
         let ticketer: Arc<dyn ProducesTickets> = match keys {
-            Some(keys) => Arc::new(ByVersion { keys, own: Ticketer::new()? }),
+            Some(keys) => Arc::new(ByVersion::new(keys, Ticketer::new()?)),
             None => Ticketer::new()?,
         };
         let at = times(&files);
         let keys = if files.is_empty() { vec![self_signed()?] } else { load(&files)? };
-        let ends = ArcSwap::from_pointee(ends(&files, &keys));
-        let config = ArcSwap::from_pointee(config(keys, ticketer.clone())?);
-        Ok(Self { config, ticketer, read: Mutex::new(Read { files, at }), ends })
+        let usual = Usual {
+            ends: ends(&files, &keys),
+            config: by_files(keys, &ticketer, files.is_empty())?.into(),
+            is_made: files.is_empty(),
+        };
+        let (files, read) = (ArcSwap::from_pointee(usual), Mutex::new(Read { files, at }));
+        let (named, is_unknown) = (ArcSwap::default(), AtomicBool::new(false));
+        Ok(Self { files, named, is_unknown, ticketer, read })
     }
 
-    pub fn acceptor(&self) -> TlsAcceptor {
-        TlsAcceptor::from(self.config.load_full())
+    /// What a client is accepted with that asks for that name; None where it is to be told that nobody here has it.
+    pub fn choose(&self, name: Option<&str>) -> Option<Arc<ServerConfig>> {
+        let named = self.named.load();
+        if let Some(config) = name.and_then(|name| named.find(name)) {
+            return Some(config.clone());
+        }
+        let usual = self.files.load();
+        // Who names a host is not shown one that is made while that host may have its own.
+        let may_be_named = !named.is_empty() || (name.is_some() && self.is_unknown.load(Relaxed));
+        (!usual.is_made || !may_be_named).then(|| usual.config.clone())
     }
 
-    /// When each certificate ends. One whose validity cannot be read is left out.
-    pub fn ends(&self) -> Arc<Vec<End>> {
-        self.ends.load_full()
+    /// From now on until a document is obeyed it is not known whether that has some.
+    pub fn wait(&self) {
+        self.is_unknown.store(true, Relaxed);
+    }
+
+    /// How many of the document are not shown, for nobody has their key.
+    pub fn absent(&self) -> usize {
+        self.named.load().absent()
+    }
+
+    /// Shows those of this document from now on, to clients that connect.
+    pub fn obey(&self, certificates: Arc<OfDocument>) -> Result<(), TlsError> {
+        // Most changes are of something else.
+        if !self.named.load().are_of(&certificates) {
+            let next = Named::new(certificates, &self.named.load(), &self.ticketer)?;
+            self.named.store(Arc::new(next));
+        }
+        self.is_unknown.store(false, Relaxed);
+        Ok(())
+    }
+
+    /// When each certificate ends that is in use. One whose validity cannot be read is left out.
+    pub fn ends(&self) -> Vec<End> {
+        let (named, usual) = (self.named.load(), self.files.load());
+        let usual = usual.ends.iter().filter(|_| named.is_empty() || !usual.is_made);
+        usual.cloned().chain(named.ends()).collect()
     }
 
     /// Reads the files again where they changed, or in any case. What is wrong leaves the old
@@ -142,9 +199,8 @@ impl Certificates {
     fn take(&self, files: &[Files]) -> Result<bool, TlsError> {
         let keys = load(files)?;
         let ends = ends(files, &keys);
-        let config = config(keys, self.ticketer.clone())?;
-        self.config.store(Arc::new(config));
-        self.ends.store(Arc::new(ends));
+        let config = by_files(keys, &self.ticketer, false)?.into();
+        self.files.store(Arc::new(Usual { config, ends, is_made: false }));
         Ok(true)
     }
 }
@@ -157,7 +213,7 @@ fn times(files: &[Files]) -> Vec<Option<SystemTime>> {
 fn ends(files: &[Files], keys: &[Arc<CertifiedKey>]) -> Vec<End> {
     let end = |(at, key): (usize, &Arc<CertifiedKey>)| {
         let file = files.get(at).map(|files| files.certificate.display().to_string());
-        let not_after_s = key.cert.iter().filter_map(|der| validity::not_after_s(der)).min()?;
+        let not_after_s = key.cert.iter().filter_map(|der| validity_s(der)).map(|(_, end)| end).min()?;
         Some(End { certificate: file.unwrap_or_else(|| "self-signed".into()), not_after_s })
     };
     keys.iter().enumerate().filter_map(end).collect()
@@ -203,56 +259,38 @@ fn self_signed() -> Result<Arc<CertifiedKey>, TlsError> {
     Ok(certified(vec![made.cert.der().clone()], &key)?)
 }
 
-fn config(
+/// Tickets are bound to the list of them; one that is made is another at each start, and bound to nothing.
+fn by_files(
     keys: Vec<Arc<CertifiedKey>>,
-    ticketer: Arc<dyn ProducesTickets>,
+    ticketer: &Arc<dyn ProducesTickets>,
+    is_made: bool,
 ) -> Result<ServerConfig, TlsError> {
-    let provider = CryptoProvider { cipher_suites: CIPHER_SUITES.to_vec(), ..default_provider() };
-    let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
+    let mut all = digest::Context::new(&digest::SHA256);
+    for leaf in keys.iter().filter_map(|key| key.cert.first()) {
+        all.update(digest::digest(&digest::SHA256, leaf).as_ref());
+    }
+    let of = all.finish().as_ref().first_chunk().copied().filter(|_| !is_made);
+    config(&provider(), Arc::new(BySni { keys }), Bound::new(ticketer, of))
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(CryptoProvider { cipher_suites: CIPHER_SUITES.to_vec(), ..default_provider() })
+}
+
+fn config(
+    provider: &Arc<CryptoProvider>,
+    shown: Arc<dyn ResolvesServerCert>,
+    ticketer: Bound,
+) -> Result<ServerConfig, TlsError> {
+    let mut config = ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
-        .with_cert_resolver(Arc::new(BySni { keys }));
+        .with_cert_resolver(shown);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    config.ticketer = ticketer;
+    config.ticketer = Arc::new(ticketer);
     config.send_tls13_tickets = TICKETS;
     config.ignore_client_order = true;
     Ok(config)
-}
-
-/// Tickets that all balancers open, for TLS 1.3; for 1.2 those of this process, whose keys are forgotten.
-#[derive(Debug)]
-struct ByVersion {
-    keys: Keys,
-    own: Arc<dyn ProducesTickets>,
-}
-
-/// Whether a session that is to be a ticket is of TLS 1.3: as rustls writes it, after the name that was asked for.
-fn is_tls13(session: &[u8]) -> bool {
-    let version = match session {
-        [0, rest @ ..] => rest,
-        [1, len, rest @ ..] => rest.get(usize::from(*len)..).unwrap_or_default(),
-        _ => &[],
-    };
-    version.starts_with(&[3, 4])
-}
-
-impl ProducesTickets for ByVersion {
-    fn enabled(&self) -> bool {
-        self.keys.now().tickets.enabled() && self.own.enabled()
-    }
-
-    fn lifetime(&self) -> u32 {
-        self.keys.now().tickets.lifetime().min(self.own.lifetime())
-    }
-
-    fn encrypt(&self, session: &[u8]) -> Option<Vec<u8>> {
-        if is_tls13(session) { self.keys.now().tickets.encrypt(session) } else { self.own.encrypt(session) }
-    }
-
-    fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
-        let shared = self.keys.now().tickets.decrypt(ticket).filter(|session| is_tls13(session));
-        shared.or_else(|| self.own.decrypt(ticket))
-    }
 }
 
 /// The first certificate that is valid for the name asked for, else the first.
@@ -304,10 +342,10 @@ mod tests {
         assert!(!certificates.reload(false).unwrap());
         write(dir.path(), "b.test");
         assert!(certificates.reload(true).unwrap());
-        let before = certificates.config.load_full();
+        let before = certificates.choose(None).unwrap();
         std::fs::write(&files.certificate, "nothing").unwrap();
         assert!(certificates.reload(true).is_err());
-        assert!(Arc::ptr_eq(&before, &certificates.config.load_full()));
+        assert!(Arc::ptr_eq(&before, &certificates.choose(None).unwrap()));
     }
 
     #[test]
@@ -326,13 +364,13 @@ mod tests {
         // A UTCTime up to 2049, a GeneralizedTime after (RFC 5280, section 4.1.2.5).
         write(2031);
         let certificates = Certificates::new(vec![files.clone()], None).unwrap();
-        assert_eq!(*certificates.ends(), [end(1_930_348_800)]);
+        assert_eq!(certificates.ends(), [end(1_930_348_800)]);
         write(2061);
         assert!(certificates.reload(true).unwrap());
-        assert_eq!(*certificates.ends(), [end(2_877_120_000)]);
+        assert_eq!(certificates.ends(), [end(2_877_120_000)]);
         std::fs::write(&files.key, "nothing").unwrap();
         assert!(certificates.reload(true).is_err());
-        assert_eq!(*certificates.ends(), [end(2_877_120_000)], "what is in use has not changed");
+        assert_eq!(certificates.ends(), [end(2_877_120_000)], "what is in use has not changed");
     }
 
     #[test]
@@ -341,5 +379,29 @@ mod tests {
         let (a, b) = (write(one.path(), "a.test"), write(two.path(), "b.test"));
         let mixed = Files { certificate: a.certificate, key: b.key };
         assert!(matches!(Certificates::new(vec![mixed], None), Err(TlsError::Mismatch { .. })));
+    }
+
+    #[test]
+    fn a_key_that_a_node_cannot_open_is_gone_on_with_where_it_was_shown() {
+        let made = |name: &str| rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
+        let (one, other) = (made("a.test"), made("a.test"));
+        let told = |chain: &str, key: &str| {
+            let document =
+                serde_json::json!({ "certificates": { "a": { "certificate": chain, "key": key } } });
+            let document = skep_gateway::Document::read(&document.to_string()).unwrap();
+            skep_gateway::Table::compile(document).unwrap().certificates
+        };
+        let certificates = Certificates::new(vec![], None).unwrap();
+        let shown = || certificates.choose(Some("a.test"));
+        certificates.obey(told(&one.cert.pem(), "absent")).unwrap();
+        assert!(shown().is_none() && certificates.choose(None).is_none(), "it has a name of its own");
+        assert_eq!(certificates.absent(), 1);
+        certificates.obey(told(&one.cert.pem(), &one.signing_key.serialize_pem())).unwrap();
+        let before = shown().unwrap();
+        certificates.obey(told(&one.cert.pem(), "absent")).unwrap();
+        assert!(Arc::ptr_eq(&shown().unwrap(), &before));
+        assert_eq!(certificates.absent(), 0);
+        certificates.obey(told(&other.cert.pem(), "absent")).unwrap();
+        assert!(shown().is_none(), "that key is of another");
     }
 }
