@@ -11,10 +11,12 @@ mod health;
 mod hear;
 mod issuers;
 mod pace;
+mod purges;
 mod reload;
 mod routes;
 mod sealed;
 mod services;
+mod shifts;
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -106,7 +108,9 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
     let (http_address, admin_address) = (http[0].local_addr()?, admin.local_addr()?);
     let https_address = https.first().map(|listener| listener.local_addr()).transpose()?;
     if https_address.is_some() && config.certificates.is_empty() {
-        tracing::warn!("no certificate is given (--cert): HTTPS uses a self-signed one");
+        tracing::warn!(
+            "no certificate is given (--cert): HTTPS uses a self-signed one until the gateway's document has some"
+        );
     }
 
     let account = Arc::new(config.request_memory.map_or_else(Account::default, Account::new));
@@ -141,11 +145,15 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
     let gateway = match (&config.gateway, &gossip) {
         (Some(file), _) => {
             let alone = !config.has_nodes();
-            Some(routes::file::begin(file, alone, debts.clone()).await.context("--gateway")?)
+            Some(
+                routes::file::begin(file, alone, debts.clone(), certificates.clone())
+                    .await
+                    .context("--gateway")?,
+            )
         }
         (None, Some(gossip)) => {
             let copies = config.state.as_deref().map(|folder| Copies::at(folder, keys.clone()));
-            routes::cluster::begin(gossip, keys.clone(), copies, debts.clone()).await;
+            routes::cluster::begin(gossip, keys.clone(), copies, debts.clone(), certificates.clone()).await;
             None
         }
         (None, None) => None,
@@ -175,6 +183,7 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
         cores.spawn_blocking(move || thread.join());
     }
     drop(log);
+    let sweep = tokio::spawn(purges::sweep(shared.cache.clone()));
     let pulse = tokio::spawn(watch_cores(shared.clone(), stats.clone()));
     let operations = Operations::new(shared.clone(), stats.clone());
     let metrics = Metrics {
@@ -244,6 +253,7 @@ pub async fn run(config: ServeConfig) -> anyhow::Result<()> {
     }
     registry.abort();
     pulse.abort();
+    sweep.abort();
     if let Some(exchange) = exchange {
         exchange.abort();
     }

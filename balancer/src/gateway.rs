@@ -4,8 +4,11 @@
 //! backend. What is decided of a request is decided here; nothing behind it sees a path. `builtin` is what is known
 //! with no configuration, `routed` what the routes in force say.
 
+mod asking;
 mod builtin;
 mod cached;
+mod chosen;
+mod compressing;
 mod hops;
 mod limited;
 mod ready;
@@ -25,6 +28,7 @@ use skep_gateway::auth::jwt::Verified;
 use skep_gateway::figures::REASONS;
 use skep_gateway::policy::Client;
 
+use crate::core::account::Charge;
 pub(crate) use crate::core::date::unix_s;
 use crate::core::routes::Via;
 use crate::core::worker::Worker;
@@ -32,7 +36,7 @@ use crate::forward::dispatch::Dispatch;
 use crate::forward::dispatches::Dispatches;
 use crate::forward::plan::Plan;
 use crate::wire::request_head::RequestHead;
-use crate::wire::write::{Framing, write_added};
+use crate::wire::write::{self, Framing, Taken, write_added, write_bytes};
 
 use self::builtin::Known;
 pub use self::unseen::{Resumed, Wait};
@@ -47,7 +51,9 @@ pub struct Asked<'a> {
     /// What the head was read from.
     pub buf: &'a [u8],
     pub client: Client,
-    /// Where it has waited for its password to be looked at.
+    /// How it came, as services are told of it, and its id; None where none is asked.
+    pub came: Option<(write::Client<'a>, &'a [u8])>,
+    /// Where it has waited for something.
     pub resumed: Option<&'a Resumed>,
 }
 
@@ -73,6 +79,14 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// Whether fields may come behind its body.
+    pub fn takes_trailers(&self) -> bool {
+        match self {
+            Self::Forward { plan, .. } => plan.takes_trailers,
+            Self::Answer(_) => true,
+        }
+    }
+
     /// Largest body that is taken, in bytes, where the process takes so many.
     pub fn body_bytes_max(&self, most: u64) -> u64 {
         match self {
@@ -119,8 +133,12 @@ pub struct Answer {
     pub status: u16,
     pub reason: &'static str,
     /// Fields' names, in lower case, and their values.
-    field: (&'static str, Cow<'static, str>),
+    field: Option<(&'static str, Cow<'static, str>)>,
     more: Vec<(&'static str, String)>,
+    /// What a service says that was asked.
+    passed: Vec<Taken>,
+    /// For what its body takes, where that may be long.
+    _held: Option<Rc<Charge>>,
     pub body: Cow<'static, [u8]>,
     /// Why it is not what was asked for, in a word.
     pub error: Option<&'static str>,
@@ -136,8 +154,10 @@ impl Answer {
         Self {
             status,
             reason,
-            field: ("content-type", Cow::Borrowed("text/plain")),
+            field: Some(("content-type", Cow::Borrowed("text/plain"))),
             more: Vec::new(),
+            passed: Vec::new(),
+            _held: None,
             body: Cow::Borrowed(text.as_bytes()),
             error: None,
             via: None,
@@ -151,8 +171,10 @@ impl Answer {
         Self {
             status,
             reason,
-            field: ("content-type", PROBLEM_JSON.into()),
+            field: Some(("content-type", PROBLEM_JSON.into())),
             more: Vec::new(),
+            passed: Vec::new(),
+            _held: None,
             body: problem::document(kind, status, detail).into(),
             error: Some(kind.name()),
             via,
@@ -167,7 +189,12 @@ impl Answer {
 
     pub fn fields(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let more = self.more.iter().map(|(name, value)| (*name, value.as_str()));
-        [(self.field.0, &*self.field.1)].into_iter().chain(more)
+        self.field.iter().map(|(name, value)| (*name, &**value)).chain(more)
+    }
+
+    /// Beside these, what a service says that was asked.
+    pub fn passed(&self) -> &[Taken] {
+        &self.passed
     }
 
     /// The whole of it for an HTTP/1.x client.
@@ -175,6 +202,7 @@ impl Answer {
         let Self { status, reason, body, .. } = self;
         out.extend_from_slice(format!("HTTP/1.1 {status} {reason}\r\n").as_bytes());
         self.fields().for_each(|(name, value)| write_added(name, value, out));
+        self.passed.iter().for_each(|(name, value)| write_bytes(name, value, out));
         write_added("cache-control", "no-store", out);
         write_added("content-length", &body.len().to_string(), out);
         framing.write_connection(None, false, out);
@@ -200,7 +228,8 @@ impl Gateway {
         Self { worker, dispatches, verified: RefCell::new(Verified::new(RandomState::new())) }
     }
 
-    /// A request whose password nobody has looked at yet waits for that, and is judged anew then; it waits once at most.
+    /// A request whose password nobody has looked at yet waits for that, and one of a route that asks a service first for
+    /// its answer; it is judged anew then. For a password it waits once at most.
     pub fn judge(&self, asked: Asked<'_>) -> Result<Verdict, Wait> {
         let target = asked.head.target(asked.buf).whole();
         let known = builtin::known(asked.head.method, &target);
@@ -271,7 +300,11 @@ impl Gateway {
             waits: false,
             via: None,
             body_bytes_max: None,
+            takes_trailers: true,
             cache: None,
+            trial: None,
+            mirror: None,
+            compress: None,
         };
         match known {
             Known::NamedByContent | Known::Repeatable => plan.repeatable |= are_nodes,

@@ -7,6 +7,7 @@ pub(crate) mod activation;
 pub(crate) mod backlog;
 pub(crate) mod client;
 pub mod cores;
+pub(crate) mod handshake;
 pub(crate) mod http1;
 pub mod http2;
 mod leave;

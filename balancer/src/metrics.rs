@@ -4,6 +4,7 @@ mod backends;
 mod cache;
 mod issuers;
 mod limits;
+mod shifts;
 
 use std::fmt::Error;
 use std::sync::Arc;
@@ -60,7 +61,7 @@ impl Metrics {
 
     fn encode_cores(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
         type Of = fn(&CoreStats) -> &Count;
-        let counters: [(&str, &str, Of); 14] = [
+        let counters: [(&str, &str, Of); 15] = [
             ("connections_accepted", "Connections accepted", |it| &it.accepted),
             ("connections_rejected", "Connections over a limit", |it| &it.rejected),
             ("requests_refused", "Requests refused as malformed or too large", |it| &it.refused),
@@ -76,6 +77,9 @@ impl Metrics {
             ("tls_handshakes", "TLS handshakes", |it| &it.tls_handshakes),
             ("tls_resumed", "TLS handshakes that resumed a session", |it| &it.tls_resumed),
             ("tls_handshake_failures", "TLS handshakes that failed", |it| &it.tls_failures),
+            ("tls_unrecognized_names", "TLS handshakes that failed for a name without a certificate", |it| {
+                &it.tls_unknown_names
+            }),
             ("access_log_lines_dropped", "Lines that the log's reader was too slow for", |it| {
                 &it.log_lines_dropped
             }),
@@ -140,7 +144,9 @@ impl Metrics {
             .map(|(labels, end)| (&labels[..], end.not_after_s as f64))
             .collect();
         let help = "Unix time after which a certificate, or one that it hangs on, is not valid";
-        gauge(encoder, "certificate_not_after_timestamp_seconds", help, &samples)
+        gauge(encoder, "certificate_not_after_timestamp_seconds", help, &samples)?;
+        let help = "Certificates of the document that are not shown, for no node could open their keys";
+        gauge(encoder, "certificates_absent", help, &[(&[], certificates.absent() as f64)])
     }
 
     fn encode_gateway(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
@@ -171,9 +177,35 @@ impl Metrics {
             "Requests that did not prove what a route asks for",
             &refused,
         )?;
+        let asked: [(&Labels<'_>, u64); 3] = [
+            (&[("answer", "yes")], self.sum(|it| &it.asks_admitted)),
+            (&[("answer", "no")], self.sum(|it| &it.asks_refused)),
+            (&[("answer", "none")], self.sum(|it| &it.asks_failed)),
+        ];
+        let compressed: [(&Labels<'_>, u64); 3] = [
+            (&[("coding", "gzip")], self.sum(|it| &it.compressed_gzip)),
+            (&[("coding", "zstd")], self.sum(|it| &it.compressed_zstd)),
+            (&[("coding", "none")], self.sum(|it| &it.compressed_full)),
+        ];
+        let help = "Answers that were compressed, by coding; none: there was no memory for it";
+        counter(encoder, "compressed_answers", help, &compressed)?;
+        let bytes: [(&Labels<'_>, u64); 2] = [
+            (&[("side", "before")], self.sum(|it| &it.compressed_bytes_in)),
+            (&[("side", "after")], self.sum(|it| &it.compressed_bytes_out)),
+        ];
+        counter(
+            encoder,
+            "compressed_bytes",
+            "Bytes of answers, before they were compressed and after",
+            &bytes,
+        )?;
+        let help = "Requests of which a route asked a service first, by what that said";
+        counter(encoder, "gateway_asks", help, &asked)?;
         let (count, services) = (routes.table.routes.len(), routes.pools.len() - 1);
         let (kept, kept_bytes) = (self.sum(|it| &it.tokens_kept), self.sum(|it| &it.tokens_kept_bytes));
-        let gauges: [(&str, &str, f64); 7] = [
+        let certificates = routes.table.certificates.all().len() as f64;
+        let gauges: [(&str, &str, f64); 8] = [
+            ("gateway_certificates", "Certificates of the document that are in force", certificates),
             ("gateway_consumers", "Consumers that are in force", routes.table.consumers.count() as f64),
             ("gateway_issuers", "Issuers that are in force", routes.table.consumers.issuers().0.len() as f64),
             ("gateway_tokens_kept", "Tokens that cores have seen to hold and keep", kept as f64),
@@ -205,7 +237,8 @@ impl Metrics {
             labels.iter().map(|(labels, count)| (&labels[..], *count)).collect();
         counter(encoder, "route_requests", "Requests of a route, by the class of their answer", &samples)?;
         issuers::encode(encoder, routes)?;
-        limits::encode(encoder, &self.shared.rates, routes)
+        limits::encode(encoder, &self.shared.rates, routes)?;
+        shifts::encode(encoder, &self.shared)
     }
 
     fn encode_pools(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {

@@ -16,7 +16,8 @@ use std::time::{Duration, Instant};
 
 use skep_base::id::{ClusterId, NodeId};
 use skep_base::random::Random;
-use skep_gateway::told::{SILENCE_MAX, Told};
+use skep_gateway::shift;
+use skep_gateway::told::{SILENCE_MAX, Told, asking};
 use skep_members::gossip::{PeerRecord, View};
 use skep_members::in_force::Keys;
 use tokio::sync::watch;
@@ -24,6 +25,7 @@ use tokio::time::sleep;
 
 use self::history::{History, Step};
 use self::stream::End;
+use super::purges;
 use crate::core::following::Position;
 use crate::core::shared::Shared;
 use crate::pools::probe::Health;
@@ -78,6 +80,16 @@ pub enum News {
     State(Arc<State>),
 }
 
+/// The shifts that are open, as they were told last.
+#[derive(Debug, Clone, Default)]
+pub struct Open {
+    /// Of which history they are.
+    pub lineage: u128,
+    /// Rises with each change of them.
+    pub at: u64,
+    pub shifts: Vec<shift::Told>,
+}
+
 /// Hears, until it is dropped or nobody listens.
 pub struct Hearing {
     view: watch::Receiver<Arc<View>>,
@@ -88,6 +100,7 @@ pub struct Hearing {
     takes_plain: bool,
     shared: Arc<Shared>,
     news: watch::Sender<News>,
+    open: watch::Sender<Open>,
     random: Random,
     history: History,
     /// Those that are too old, each run for itself.
@@ -106,7 +119,7 @@ impl Hearing {
         view: watch::Receiver<Arc<View>>,
         keys: Keys,
         shared: Arc<Shared>,
-        news: watch::Sender<News>,
+        (news, open): (watch::Sender<News>, watch::Sender<Open>),
         known: Option<Arc<State>>,
     ) -> Self {
         let mut seed = [0; 8];
@@ -121,6 +134,7 @@ impl Hearing {
             takes_plain,
             shared,
             news,
+            open,
             random,
             history: History::of(known),
             old: HashMap::new(),
@@ -216,10 +230,14 @@ impl Hearing {
     /// Hears one node, until it is to be left for another.
     async fn hear(&mut self, node: &PeerRecord) -> Result<(), End> {
         let Some(address) = node.http else { return Ok(()) };
-        let mut lines = stream::open(address, &self.tls, self.takes_plain).await?;
+        let heard = *self.shared.cache.purges.heard.borrow();
+        let target = asking(heard.map_or((0, 0), |it| (it.lineage, it.revision)));
+        let mut lines = stream::open(address, &target, &self.tls, self.takes_plain).await?;
         let begun = Instant::now();
         // The revision that it told, and when it last said so.
         let (mut at, mut said) = (None, begun);
+        // Of which history it told a state.
+        let mut of = 0;
         loop {
             tokio::select! {
                 line = lines.next() => {
@@ -227,6 +245,7 @@ impl Hearing {
                     let now = Instant::now();
                     let is_word = match told {
                         Told::State { lineage, revision, document } => {
+                            of = lineage;
                             let position = Position { lineage, revision };
                             let document = document.map(str::to_owned);
                             self.take(State { cluster: node.cluster, position, document }, now)?;
@@ -236,6 +255,20 @@ impl Hearing {
                         Told::Beat { revision } if at == Some(revision) => true,
                         Told::Beat { .. } => {
                             return Err(End::Answer("a beat of a state that it did not tell".into()));
+                        }
+                        Told::Purges { cluster, since, last, list } => {
+                            let cache = &self.shared.cache;
+                            if !purges::hear(cache, cluster, (since, last), list) {
+                                return Err(End::Answer("it tells purges that are none".into()));
+                            }
+                            false
+                        }
+                        Told::Shifts { at: changes, shifts } => {
+                            // What a later version says of them otherwise says nothing to this one.
+                            if let Ok(shifts) = shift::read_told(shifts) {
+                                self.open.send_replace(Open { lineage: of, at: changes, shifts });
+                            }
+                            false
                         }
                         Told::Other if now.duration_since(said) > SILENCE_MAX => return Err(End::Silent),
                         Told::Other => false,

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use skep_gateway::certificates::Certificates as OfDocument;
 use skep_gateway::document::Unmatched;
 use skep_gateway::{Fault, Table};
 
@@ -22,6 +23,7 @@ use super::services::Services;
 use crate::config::gateway::FAULTS_SHOWN_MAX;
 use crate::core::routes::{Parts, RouteCounts, Routes};
 use crate::core::shared::Shared;
+use crate::listen::tls::Certificates;
 
 struct Keeper {
     /// There are no nodes: what no route matches is nowhere.
@@ -29,6 +31,8 @@ struct Keeper {
     shared: Arc<Shared>,
     services: Services,
     issuers: Issuers,
+    /// What listeners show to clients; none where there is no TLS.
+    certificates: Option<Arc<Certificates>>,
     pace: Pace,
     counts: HashMap<String, Arc<RouteCounts>>,
     /// Routes that were in force, until no core has them: they are freed here.
@@ -39,11 +43,16 @@ struct Keeper {
 
 impl Keeper {
     /// `sealed` is where keys that issuers publish are kept.
-    fn new(alone: bool, debts: Debts, sealed: Option<Sealed>) -> Self {
+    fn new(
+        alone: bool,
+        debts: Debts,
+        sealed: Option<Sealed>,
+        certificates: Option<Arc<Certificates>>,
+    ) -> Self {
         let shared = debts.shared.clone();
         let (services, issuers) = (Services::default(), Issuers::new(shared.clone(), sealed));
         let (counts, old, debts) = (HashMap::new(), Vec::new(), Some(debts));
-        Self { alone, shared, services, issuers, pace: Pace::default(), counts, old, debts }
+        Self { alone, shared, services, issuers, certificates, pace: Pace::default(), counts, old, debts }
     }
 
     /// To be waited for before the next document is chosen: what came meanwhile is skipped.
@@ -92,6 +101,7 @@ impl Keeper {
         let (routes, services) = (table.routes.len(), table.services.len() - 1);
         let published = self.issuers.follow(&table.jwks);
         let begun = Instant::now();
+        self.show(&table.certificates);
         let next = Routes::new(table, pools, counts, published);
         self.pace.took(begun.elapsed(), Instant::now());
         let parts = next.parts().clone();
@@ -106,8 +116,17 @@ impl Keeper {
         tracing::info!(routes, services, "the gateway's document is in force");
     }
 
+    /// Certificates come with the routes: who connects by one is judged by them.
+    fn show(&self, certificates: &Arc<OfDocument>) {
+        let shown = self.certificates.as_ref().map(|it| it.obey(certificates.clone()));
+        if let Some(Err(error)) = shown {
+            tracing::error!(%error, "the certificates are left as they were");
+        }
+    }
+
     /// From now on there is none.
     fn obey_none(&mut self) {
+        self.show(&Arc::default());
         self.old.extend(self.shared.replace_routes(None).map(|it| it.parts().clone()));
         (self.services, self.counts, self.debts) = (Services::default(), HashMap::new(), None);
         self.issuers.end_others(&BTreeMap::new());

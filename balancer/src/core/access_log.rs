@@ -206,6 +206,10 @@ impl AccessLog {
                 out.push(b'"');
             }
         }
+        if !trail.waited.is_zero() {
+            out.extend_from_slice(b",\"wait_us\":");
+            write_number(trail.waited.as_micros() as u64, out);
+        }
         for (name, value) in [
             (&b",\"attempts\":"[..], u64::from(trail.attempts)),
             (b",\"queue_us\":", trail.queued.as_micros() as u64),

@@ -34,6 +34,8 @@ pub enum Use {
     Window,
     /// Larger pieces of an answer.
     Answer,
+    /// What compresses an answer: large, and held for as long as its client reads.
+    Coding,
     /// A body that is read before it has a backend.
     Body,
 }
@@ -44,6 +46,7 @@ impl Use {
         match self {
             Self::Copy => 5,
             Self::Window | Self::Answer => 6,
+            Self::Coding => 3,
             Self::Body => 8,
         }
     }
@@ -291,6 +294,18 @@ mod tests {
         drop(copies);
         drop(purse);
         assert_eq!((account.drawn(), account.windows.load(Relaxed)), (0, 0));
+    }
+
+    #[test]
+    fn what_compresses_leaves_the_others_theirs() {
+        let account = Arc::new(Account::new(16 << 20));
+        let purse = Purse::new(account);
+        let mut coders: Vec<_> = (0..100).map(|_| Charge::none(&purse)).collect();
+        let count = coders.iter_mut().filter_map(|it| it.cover(MIB, Use::Coding).then_some(())).count();
+        assert_eq!(count, 6, "three eighths");
+        let mut copies = Charge::none(&purse);
+        assert!(copies.cover(2 * MIB, Use::Copy) && purse.take(4 * MIB, Use::Answer));
+        purse.give(4 * MIB);
     }
 
     #[test]

@@ -4,12 +4,13 @@
 //! table that they were made for, by name. Where an issuer publishes other keys, only these are replaced: what a
 //! request is judged by is of one piece.
 
+mod readings;
+
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Deref;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::digest;
 use skep_gateway::auth::{Consumers, Known, Proof};
@@ -18,12 +19,14 @@ use skep_gateway::fields::Edits;
 use skep_gateway::figures::REASONS;
 use skep_gateway::limit::{By, Limit};
 use skep_gateway::table::{Entry, Has};
-use skep_gateway::{Document, Fault, Table};
+use skep_gateway::{Document, Table};
 
+pub use self::readings::Readings;
+use crate::core::cache::purges::mark;
 use crate::core::published::Published;
 use crate::core::rates;
 use crate::pools::Pool;
-use crate::wire::write::{RateLimit, Rewrite};
+use crate::wire::write::{RateLimit, Rewrite, Taken};
 
 /// What is counted of one route, over all cores; what each request counts in one line of memory.
 #[derive(Debug, Default)]
@@ -91,7 +94,19 @@ pub struct Parts {
     /// Some route stores answers.
     pub has_cache: bool,
     /// Where answers are good, of routes that store them and each of their services.
-    realms: HashMap<(usize, usize), u128>,
+    realms: HashMap<(usize, usize), Area>,
+    /// Marks of the table's services, in its order.
+    pub service_marks: Vec<u64>,
+}
+
+/// Where answers of a service are good that a route has stored.
+#[derive(Debug, Clone, Copy)]
+pub struct Area {
+    /// Of all that a document says of them.
+    pub digest: u128,
+    /// Marks of the names of the route and the service.
+    pub route: u64,
+    pub service: u64,
 }
 
 impl Deref for Routes {
@@ -194,7 +209,8 @@ impl Parts {
         let ids = |(at, of): (usize, &Limits)| of.held.iter().map(|it| (it.id, at)).collect::<Vec<_>>();
         let by_limit = limits.iter().enumerate().flat_map(ids).collect();
         let published = BTreeMap::new();
-        let realms = realms(&table);
+        let service_marks: Vec<u64> = table.services.iter().map(|(name, _)| mark(name.as_bytes())).collect();
+        let realms = realms(&table, &service_marks);
         let has_cache = !realms.is_empty();
         Self {
             table,
@@ -208,12 +224,29 @@ impl Parts {
             closed: false,
             has_cache,
             realms,
+            service_marks,
         }
     }
 
+    /// The `Host` that a service's servers are asked for, where that is not the client's.
+    pub fn host_sent(&self, service: usize) -> Option<&str> {
+        self.hosts[service].as_deref()
+    }
+
     /// Where answers of a service are good that a route has stored; None where it stores none.
-    pub fn realm(&self, route: usize, service: usize) -> Option<u128> {
+    pub fn realm(&self, route: usize, service: usize) -> Option<Area> {
         self.realms.get(&(route, service)).copied()
+    }
+
+    /// The `Host` that a service is asked for, where that is not the client's.
+    pub fn host_of(&self, service: usize) -> Option<&str> {
+        self.hosts[service].as_deref()
+    }
+
+    /// Whether a request to one service is written as it is for another.
+    pub fn are_asked_alike(&self, one: usize, other: usize) -> bool {
+        let timeout = |at: usize| self.table.services[at].1.timeout;
+        self.hosts[one] == self.hosts[other] && timeout(one) == timeout(other)
     }
 
     /// A limit, by what it is called at other balancers.
@@ -227,17 +260,20 @@ static NO_EDITS: Edits = Edits { remove: Vec::new(), set: Vec::new(), add: Vec::
 
 /// A digest of each route that stores answers, each of its services, and all that a document says of what these are
 /// asked for: what is stored under other words is not used.
-fn realms(table: &Table) -> HashMap<(usize, usize), u128> {
+fn realms(table: &Table, services: &[u64]) -> HashMap<(usize, usize), Area> {
     let mut realms = HashMap::new();
     for (at, entry) in table.routes.iter().enumerate().filter(|(_, it)| it.route.policies.cache.is_some()) {
         let route = &entry.route;
         let said = (&entry.name, &route.matches, route.strip_prefix, &route.request, &route.policies.auth);
+        let said = (said, &route.policies.ask);
         for (service, _) in &entry.services {
             let (name, it) = &table.services[*service];
             let text = format!("{:?}", (said, name, &it.targets, &it.tls, it.host));
             let digest = digest::digest(&digest::SHA256, text.as_bytes());
             let first = digest.as_ref().first_chunk().copied().unwrap_or_default();
-            realms.insert((at, *service), u128::from_be_bytes(first));
+            let digest = u128::from_be_bytes(first);
+            let area = Area { digest, route: mark(entry.name.as_bytes()), service: services[*service] };
+            realms.insert((at, *service), area);
         }
     }
     realms
@@ -257,10 +293,14 @@ pub struct Via {
     said: Option<Arc<Said>>,
     /// What the answer says of limits.
     rate_limit: Option<Arc<RateLimit>>,
+    /// A cookie that the answer sets.
+    cookie: Option<Arc<str>>,
     /// Who asks, where the route wanted to know.
     asker: Option<Proof>,
     /// The route is for who that is.
     admitted: bool,
+    /// What the service said that was asked whether it may go on.
+    taken: Option<Rc<[Taken]>>,
 }
 
 impl Via {
@@ -268,7 +308,8 @@ impl Via {
     pub fn new(held: Rc<Held>, route: usize, service: Option<usize>, origin: Option<&[u8]>) -> Self {
         let speaks = held.0.table.brief(route).has_any(&[Has::Cors, Has::ResponseEdits]);
         let said = if speaks { held.0.answers[route].to(origin) } else { None };
-        Self { held, route, service, said, rate_limit: None, asker: None, admitted: false }
+        let (rate_limit, cookie) = (None, None);
+        Self { held, route, service, said, rate_limit, cookie, asker: None, admitted: false, taken: None }
     }
 
     /// The same, of who proved that, for whom the route is not.
@@ -284,6 +325,21 @@ impl Via {
     /// The same, whose answer says that of limits.
     pub fn saying(self, rate_limit: RateLimit) -> Self {
         Self { rate_limit: Some(rate_limit.into()), ..self }
+    }
+
+    /// The same, whose answer sets that cookie.
+    pub fn setting(self, cookie: Option<Arc<str>>) -> Self {
+        Self { cookie, ..self }
+    }
+
+    /// The cookie that its answer sets.
+    pub fn cookie(&self) -> Option<&Arc<str>> {
+        self.cookie.as_ref()
+    }
+
+    /// The same, of which a service that was asked says that.
+    pub fn with(self, taken: Option<Rc<[Taken]>>) -> Self {
+        Self { taken, ..self }
     }
 
     /// Whether what was proved still could be in this second of Unix time, of these consumers.
@@ -323,12 +379,13 @@ impl Via {
     pub fn rewrite<'a>(&'a self, target: &'a [u8]) -> Rewrite<'a> {
         let host = self.service.and_then(|at| self.held.0.hosts[at].as_deref());
         let brief = self.held.0.table.brief(self.route);
-        if !brief.has_any(&[Has::Auth, Has::RequestEdits]) {
-            return Rewrite { target, host, edits: &NO_EDITS, auth: None, consumer: None };
+        if !brief.has_any(&[Has::Auth, Has::RequestEdits, Has::Ask]) {
+            return Rewrite { target, host, edits: &NO_EDITS, auth: None, consumer: None, ask: None };
         }
         let route = &self.entry().route;
         let (auth, consumer) = (route.policies.auth.as_deref(), self.consumer());
-        Rewrite { target, host, edits: &route.request, auth, consumer }
+        let ask = route.policies.ask.as_ref().map(|it| (it, self.taken.as_deref().unwrap_or_default()));
+        Rewrite { target, host, edits: &route.request, auth, consumer, ask }
     }
 
     /// What the answer says of limits, beside that.
@@ -356,43 +413,5 @@ impl Via {
         if let Some(count) = self.held.0.counts[self.route].answers.get(usize::from(status / 100)) {
             count.fetch_add(1, Relaxed);
         }
-    }
-}
-
-/// What came of reading the document, from the start on.
-#[derive(Debug, Default)]
-pub struct Readings {
-    taken: AtomicU64,
-    refused: AtomicU64,
-    /// When the one that is in force was taken, in seconds of Unix time.
-    taken_at_s: AtomicU64,
-    /// What is wrong with the newest; nothing, where that is in force.
-    faults: Mutex<Vec<Fault>>,
-}
-
-impl Readings {
-    pub fn taken(&self, now: SystemTime) {
-        self.taken.fetch_add(1, Relaxed);
-        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.taken_at_s.store(now.as_secs(), Relaxed);
-        self.set(Vec::new());
-    }
-
-    pub fn refused(&self, faults: Vec<Fault>) {
-        self.refused.fetch_add(1, Relaxed);
-        self.set(faults);
-    }
-
-    fn set(&self, faults: Vec<Fault>) {
-        *self.faults.lock().unwrap_or_else(PoisonError::into_inner) = faults;
-    }
-
-    pub fn faults(&self) -> Vec<Fault> {
-        self.faults.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// How many were taken, how many refused, and when the last was taken.
-    pub fn counts(&self) -> (u64, u64, u64) {
-        (self.taken.load(Relaxed), self.refused.load(Relaxed), self.taken_at_s.load(Relaxed))
     }
 }

@@ -11,10 +11,12 @@ use crate::core::account::Account;
 use crate::core::cache::Cache;
 use crate::core::connections::{ByClient, Connections};
 use crate::core::following::Following;
+use crate::core::mirrors::Mirrors;
 use crate::core::passwords::Passwords;
 use crate::core::rates::Rates;
 use crate::core::routes::{Readings, Routes};
 use crate::core::settings::Settings;
+use crate::core::shifts::Shifts;
 use crate::pools::{Pool, Pools};
 
 /// What all cores and the control task share.
@@ -28,6 +30,10 @@ pub struct Shared {
     pub replacing: Mutex<()>,
     /// What was asked for of late, of routes with limits; whatever the document is.
     pub rates: Rates,
+    /// Of requests, that are on their way.
+    pub mirrors: Arc<Mirrors>,
+    /// Of routes, that are open.
+    pub shifts: Shifts,
     /// That were right of late, and that are looked at.
     pub passwords: Passwords,
     /// Requests that came no further, in the order of [`REASONS`], whether or not they had a route.

@@ -70,6 +70,10 @@ pub struct CoreStats {
     pub auth_no_keys: Count,
     pub auth_password: Count,
     pub auth_group: Count,
+    /// Requests of which a service was asked first: that went on, that it refused, of which it said nothing.
+    pub asks_admitted: Count,
+    pub asks_refused: Count,
+    pub asks_failed: Count,
     /// Tokens that are known to hold, and bytes that they take.
     pub tokens_kept: Count,
     pub tokens_kept_bytes: Count,
@@ -80,6 +84,13 @@ pub struct CoreStats {
     pub cache_misses: Count,
     pub cache_collapsed: Count,
     pub cache_passed: Count,
+    /// Answers that were compressed, by coding; that would have been, had there been room; and bytes of bodies before and
+    /// after.
+    pub compressed_gzip: Count,
+    pub compressed_zstd: Count,
+    pub compressed_full: Count,
+    pub compressed_bytes_in: Count,
+    pub compressed_bytes_out: Count,
     pub retries: Count,
     /// What is left of the budget for retries, of late.
     pub retry_tokens: Count,
@@ -96,6 +107,8 @@ pub struct CoreStats {
     /// Of those, resumed.
     pub tls_resumed: Count,
     pub tls_failures: Count,
+    /// Of those, for a name of which nothing is here.
+    pub tls_unknown_names: Count,
     pub log_lines_dropped: Count,
     pub durations: Durations,
 }

@@ -13,6 +13,8 @@ pub struct Trail {
     pub started: Instant,
     /// Whom a trusted proxy says that its client is.
     pub origin: Option<IpAddr>,
+    /// Waited before it began: for a look at its password, for a service that is asked first.
+    pub waited: Duration,
     /// Waited for a backend.
     pub queued: Duration,
     /// Waited for a connection, over all attempts.
@@ -34,6 +36,7 @@ impl Trail {
         Self {
             started,
             origin: None,
+            waited: Duration::ZERO,
             queued: Duration::ZERO,
             connecting: Duration::ZERO,
             first_byte: None,

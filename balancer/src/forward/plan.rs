@@ -5,9 +5,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use skep_gateway::compress::Coding;
+
 use crate::core::cache::Realm;
 use crate::core::routes::Via;
 use crate::forward::dispatch::Dispatch;
+use crate::forward::trial::Trial;
 
 /// Where a request goes, and how.
 #[derive(Debug, Clone)]
@@ -25,8 +28,39 @@ pub struct Plan {
     pub via: Option<Via>,
     /// Largest body that the route admits, in bytes.
     pub body_bytes_max: Option<u64>,
+    /// Fields may come behind its body: else one of them could say what a service that was asked says.
+    pub takes_trailers: bool,
     /// What the cache has to do with it; None where nothing.
     pub cache: Option<Rc<Want>>,
+    /// It goes to the new service of a shift.
+    pub trial: Option<Trial>,
+    /// Who gets a copy of it.
+    pub mirror: Option<Rc<Mirror>>,
+    /// How its answer may be compressed; None where it may not, whatever it is.
+    pub compress: Option<Squeeze>,
+}
+
+impl Plan {
+    /// Nothing stands between a backend and the client.
+    pub fn is_plain(&self) -> bool {
+        self.cache.is_none() && self.compress.is_none()
+    }
+}
+
+/// What a request says of how its answer may be compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Squeeze {
+    /// None: its client takes none.
+    pub coding: Option<Coding>,
+    pub has_cookie: bool,
+}
+
+/// A second service, which gets a copy of a request.
+#[derive(Debug)]
+pub struct Mirror {
+    pub pool: Rc<Dispatch>,
+    /// What it is asked for.
+    pub host: Vec<u8>,
 }
 
 /// What the cache has to do with a request.
@@ -40,6 +74,10 @@ pub struct Want {
     pub keeps: Option<Keeps>,
     /// Who asks proved who that is.
     pub is_known: bool,
+    /// It came by TLS.
+    pub secure: bool,
+    /// The mark of its service.
+    pub service: u64,
 }
 
 /// By what answers to a request are stored.

@@ -6,11 +6,11 @@ use skep_cache::key::key;
 
 use super::Asked;
 use crate::core::cache::Realm;
-use crate::core::routes::Parts;
+use crate::core::routes::{Area, Parts};
 use crate::forward::plan::{Keeps, Want};
 use crate::wire::request_head::{BodyLength, Method};
 
-/// `url` is the host in the form that is matched, and the path and the query without keys; `is_known`: who asks proved
+/// `url` is the host in the form that is matched, and the path, as it was asked for, and the query without keys; `is_known`: who asks proved
 /// who that is. To be asked where any route stores answers.
 pub(super) fn want(
     routes: &Parts,
@@ -28,12 +28,14 @@ pub(super) fn want(
             return None;
         }
         let rules = routes.table.routes[route].route.policies.cache?;
-        let realm = Realm { secure: asked.client.secure, digest: routes.realm(route, service)? };
+        let Area { digest, route, service } = routes.realm(route, service)?;
+        let realm = Realm { secure: asked.client.secure, digest, route, service };
         Some(Keeps { realm, entry_bytes_max: rules.entry_bytes_max, grace_s: rules.grace_s })
     } else {
         // Whatever its route: another may have stored what it changes.
         None
     };
     let host = String::from_utf8_lossy(url[0]).into_owned();
-    Some(Rc::new(Want { key: key(&url).into(), host, keeps, is_known }))
+    let (secure, service) = (asked.client.secure, routes.service_marks[service]);
+    Some(Rc::new(Want { key: key(&url).into(), host, keeps, is_known, secure, service }))
 }

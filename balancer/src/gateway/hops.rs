@@ -14,7 +14,7 @@ pub(super) fn answer(asked: &Asked<'_>) -> Answer {
         Method::Trace => (("content-type", "message/http"), reflection(asked).into()),
         _ => (("allow", METHODS), Cow::default()),
     };
-    let field = (field.0, Cow::Borrowed(field.1));
+    let field = Some((field.0, Cow::Borrowed(field.1)));
     Answer { field, body, ..Answer::text(200, "OK", "") }
 }
 

@@ -1,6 +1,7 @@
 //! What the routes in force say of a request: an answer of the balancer's own, or a plan by way of a route.
 
 use std::borrow::Cow;
+use std::rc::Rc;
 
 use skep_console::ProblemKind;
 use skep_console::problem::RETRY_AFTER_S;
@@ -10,16 +11,20 @@ use skep_gateway::auth::{Auth, Consumers, Denied, Proof};
 use skep_gateway::document::{To, Unmatched};
 use skep_gateway::host;
 use skep_gateway::policy::{Redirect, Refusal};
-use skep_gateway::table::{Asked as Matched, Has};
+use skep_gateway::table::{Asked as Matched, Entry, Has};
 use skep_vrrp::track;
 
+use super::asking::Asks;
 use super::builtin::{self, Known};
-use super::cached;
+use super::chosen::Chosen;
 use super::limited::Passing;
 use super::unseen::full;
 use super::{Answer, Asked, Gateway, Verdict, Wait, unix_s};
+use super::{cached, compressing};
 use crate::core::routes::Via;
 use crate::forward::dispatches::Routed;
+use crate::forward::plan::Mirror;
+use crate::forward::trial::Trial;
 use crate::wire::fields::Field;
 use crate::wire::request_head::Method;
 
@@ -110,6 +115,7 @@ impl Gateway {
             None => verdict,
         };
         let consumers = &routed.held.0.consumers;
+        let seen = || asked.resumed.map(|it| it.known.clone()).unwrap_or_default();
         let mut proof = None;
         if brief.has(Has::Auth)
             && let Some(auth) = &entry.route.policies.auth
@@ -118,12 +124,12 @@ impl Gateway {
             match self.who(consumers, auth, asked, fields, query.as_bytes()) {
                 Ok(proved) => proof = Some(proved),
                 // The document may have changed while it waited, or nobody came to look.
-                Err(Denied::Unchecked(_)) if asked.resumed.is_some() => {
+                Err(Denied::Unchecked(_)) if asked.resumed.is_some_and(|it| it.known.outcome.is_some()) => {
                     return Ok(Some(telling(&passing, Verdict::Answer(full(via(None))))));
                 }
                 Err(Denied::Unchecked(check)) => {
                     let passed = passing.as_ref().map(Passing::passed);
-                    let looked = self.look(consumers, *check, asked.client.ip, passed, via(None));
+                    let looked = self.look(consumers, *check, asked.client.ip, (seen(), passed), via(None));
                     return match looked {
                         Ok(wait) => Err(wait),
                         Err(refused) => Ok(Some(telling(&passing, Verdict::Answer(*refused)))),
@@ -132,27 +138,42 @@ impl Gateway {
                 Err(denied) => return Ok(Some(telling(&passing, self.denied(auth, denied, via(None))))),
             }
         }
+        // A key goes no further: not to a service, nor to where the client is sent.
+        let left = if brief.has(Has::Auth) { entry.query_sent(query.as_bytes()) } else { None };
+        let query = left.as_deref().map_or(query, |it| std::str::from_utf8(it).unwrap_or_default());
+        let mut taken = None;
+        if brief.has(Has::Ask) {
+            let via = via(None).proved(proof.clone());
+            match self.ask(routed, asked, via, [path, query].concat()) {
+                Asks::GoesOn(it) => taken = Some(it),
+                Asks::Ends(answer) => return Ok(Some(telling(&passing, Verdict::Answer(*answer)))),
+                Asks::Waits(asking) => {
+                    let passed = passing.as_ref().map(Passing::passed);
+                    return Err(Wait::for_answer(*asking, seen(), passed));
+                }
+            }
+        }
         if let Some(it) = &mut passing {
             let consumer = proof.as_ref().and_then(|it| consumers.known(it));
             if let Err(over) = it.of_consumer(consumer.map(|it| it.id)) {
                 return Ok(Some(it.refused(over, via(None).proved(proof))));
             }
         }
-        // A key goes no further: not to the service, nor to where the client is sent.
-        let left = if brief.has(Has::Auth) { entry.query_sent(query.as_bytes()) } else { None };
-        let query = left.as_deref().map_or(query, |it| std::str::from_utf8(it).unwrap_or_default());
         if brief.has(Has::Redirect)
             && let To::Redirect(redirect) = &entry.route.to
         {
             return Ok(Some(telling(&passing, redirected(redirect, query))));
         }
-        let drawn = || entry.service(self.worker.random.borrow_mut().next_u64());
-        let Some(service) = brief.service().or_else(drawn) else {
+        let chosen = match brief.service() {
+            Some(service) => Some(Chosen { service, turn: None, cookie: None }),
+            None => self.choose(table, entry, asked, proof.as_ref().and_then(|it| consumers.known(it))),
+        };
+        let Some(Chosen { service, turn, cookie }) = chosen else {
             return Ok(Some(telling(&passing, no_route(Some(via(None).proved(proof))))));
         };
-        let path = if brief.has(Has::StripPrefix) { entry.path_sent(path) } else { path };
+        let path_sent = if brief.has(Has::StripPrefix) { entry.path_sent(path) } else { path };
         let (came, came_query) = target.split_at(came);
-        let sent: Cow<'_, [u8]> = match (path.as_bytes(), query.as_bytes()) {
+        let sent: Cow<'_, [u8]> = match (path_sent.as_bytes(), query.as_bytes()) {
             same if same == (came, came_query) => target.into(),
             (path, query) => [path, query].concat().into(),
         };
@@ -164,13 +185,36 @@ impl Gateway {
         if brief.has(Has::Size) {
             plan.body_bytes_max = entry.route.policies.body_bytes_max;
         }
+        if brief.has(Has::Ask)
+            && let Some(ask) = &entry.route.policies.ask
+        {
+            plan.takes_trailers = ask.take.is_empty();
+        }
         if let Some(timeout) = table.services[service].1.timeout {
             plan.answer_within = timeout;
         }
-        let via = via(Some(service)).proved(proof);
+        let is_known = proof.is_some() || taken.is_some();
+        let via = via(Some(service)).proved(proof).with(taken).setting(cookie.clone());
+        if brief.has(Has::Compress) {
+            plan.compress = compressing::want(asked, is_known);
+        }
         if routed.held.0.has_cache {
             let url = [host.as_bytes(), path.as_bytes(), query.as_bytes()];
-            plan.cache = cached::want(&routed.held.0, (at, service), asked, url, via.consumer().is_some());
+            plan.cache = cached::want(&routed.held.0, (at, service), asked, url, is_known);
+            // An answer that says who its client is from now on is stored for nobody.
+            if cookie.is_some() && plan.cache.as_ref().is_some_and(|it| it.keeps.is_some()) {
+                plan.cache = None;
+            }
+        }
+        if let Some(turn) = turn.filter(|it| table.services[service].0 == it.to) {
+            // What is stored is of the service that it was asked of.
+            let keeps = plan.cache.as_ref().is_some_and(|it| it.keeps.is_some());
+            let from = if keeps { None } else { table.service_of(entry, &turn.from) };
+            let from = from.filter(|from| routed.held.0.are_asked_alike(*from, service));
+            plan.trial = Some(Trial::new(turn, from.map(|from| routed.pools[from].clone())));
+        }
+        if brief.has(Has::Mirror) {
+            plan.mirror = self.mirror(routed, entry, asked);
         }
         plan.via = Some(match passing {
             Some(it) => via.saying(it.rate_limit()),
@@ -183,6 +227,21 @@ impl Gateway {
         Ok(Some(Verdict::Forward { plan, target, shown: None }))
     }
 
+    /// Who gets a copy of a request, where that one does.
+    fn mirror(&self, routed: &Routed, entry: &Entry, asked: &Asked<'_>) -> Option<Rc<Mirror>> {
+        let (said, at) = (entry.route.mirror.as_ref()?, entry.mirror?);
+        let head = asked.head;
+        let may =
+            (head.method.is_safe() || said.takes_unsafe) && head.upgrade.is_none() && !head.expects_continue;
+        let is_drawn = || self.worker.random.borrow_mut().below(100) < said.percent as usize;
+        if !may || said.percent < 100 && !is_drawn() {
+            return None;
+        }
+        let own = || head.host.map(|it| it.of(asked.buf).to_vec()).unwrap_or_default();
+        let host = routed.held.0.host_of(at).map_or_else(own, |it| it.as_bytes().to_vec());
+        Some(Rc::new(Mirror { pool: routed.pools[at].clone(), host }))
+    }
+
     /// Who sent that, where the route is for it.
     fn who<'a>(
         &self,
@@ -192,7 +251,7 @@ impl Gateway {
         fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,
         query: &'a [u8],
     ) -> Result<Proof, Denied> {
-        let outcome = asked.resumed.map(|it| &it.outcome);
+        let outcome = asked.resumed.and_then(|it| it.known.outcome.as_ref());
         let passwords = &self.worker.shared.passwords;
         let client = asked.client.ip;
         let checked =

@@ -26,7 +26,7 @@ fn judge(gateway: &Gateway, line: &str, more: &str) -> Verdict {
     let mut head = RequestHead::default();
     assert_eq!(head.parse(text.as_bytes()), Ok(true));
     let client = Client { ip: [192, 0, 2, 1].into(), secure: false };
-    gateway.judge(Asked { head: &head, buf: text.as_bytes(), client, resumed: None }).unwrap()
+    gateway.judge(Asked { head: &head, buf: text.as_bytes(), client, came: None, resumed: None }).unwrap()
 }
 
 fn plan(gateway: &Gateway, line: &str, more: &str) -> (bool, Option<u64>) {

@@ -1,5 +1,7 @@
-//! A request whose password nobody has looked at yet: it waits for that, and is judged once more, with what came of it.
+//! A request of which something is not known yet: whether its password is right, what a service says of it that is asked.
+//! It waits for that, and is judged once more, with what came of it.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use skep_console::ProblemKind;
@@ -8,33 +10,57 @@ use skep_gateway::auth::Consumers;
 use skep_gateway::auth::password::Check;
 use skep_gateway::limit::seconds;
 
+use super::asking::{Asking, Said};
 use super::limited::Passed;
 use super::{Answer, Gateway};
 use crate::core::passwords::{Outcome, Turned, WRONG, Waiting};
 use crate::core::routes::Via;
 use crate::core::timer::Timer;
 
-/// How long a request waits for that.
+/// How long a request waits for a look at its password.
 const WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// What is waited for.
 #[derive(Debug)]
+enum What {
+    Password(Waiting),
+    Answer(Box<Asking>),
+}
+
+/// The same, of a request.
+#[derive(Debug)]
 pub struct Wait {
-    waiting: Waiting,
+    what: What,
+    /// What came of waits before.
+    before: Box<Known>,
     /// The limits by address that let the request in: it is not counted twice.
     passed: Option<Passed>,
     /// The path and query as the log shows them, where those that came have a key in them: its client may leave meanwhile.
     shown: Option<Vec<u8>>,
 }
 
+/// What is known of a request that has waited.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Known {
+    /// Of its password.
+    pub(super) outcome: Option<Outcome>,
+    /// What a service said that was asked.
+    pub(super) said: Option<Rc<Said>>,
+}
+
 /// A request that has waited.
 #[derive(Debug)]
 pub struct Resumed {
-    pub(super) outcome: Outcome,
+    pub(super) known: Known,
     pub(super) passed: Option<Passed>,
 }
 
 impl Wait {
+    /// For what a service says that is asked.
+    pub(super) fn for_answer(asking: Asking, before: Known, passed: Option<Passed>) -> Self {
+        Self { what: What::Answer(asking.into()), before: before.into(), passed, shown: None }
+    }
+
     pub(super) fn showing(self, target: Option<Vec<u8>>) -> Self {
         Self { shown: target, ..self }
     }
@@ -45,11 +71,19 @@ impl Wait {
     }
 
     /// Ends in time, whatever comes. To drop it is to leave.
-    pub async fn done(mut self, timer: &Timer) -> Resumed {
-        timer.arm(WAIT_MAX);
-        let right = timer.limit(self.waiting.answer()).await.unwrap_or_default();
-        timer.disarm();
-        Resumed { outcome: self.waiting.outcome(right), passed: self.passed }
+    pub async fn done(self, timer: &Timer) -> Resumed {
+        let Self { what, before, passed, .. } = self;
+        let known = match what {
+            What::Password(mut waiting) => {
+                timer.arm(WAIT_MAX);
+                let right = timer.limit(waiting.answer()).await.unwrap_or_default();
+                timer.disarm();
+                Known { outcome: Some(waiting.outcome(right)), ..*before }
+            }
+            // Apart, for it is large, and few connections wait for it.
+            What::Answer(asking) => Known { said: Some(Box::pin(asking.done()).await.into()), ..*before },
+        };
+        Resumed { known, passed }
     }
 }
 
@@ -60,12 +94,14 @@ impl Gateway {
         consumers: &Consumers,
         check: Check,
         client: std::net::IpAddr,
-        passed: Option<Passed>,
+        (before, passed): (Known, Option<Passed>),
         via: Via,
     ) -> Result<Wait, Box<Answer>> {
         let looked = self.worker.shared.passwords.look(check, |user| consumers.decoy(user), client);
         match looked {
-            Ok(waiting) => Ok(Wait { waiting, passed, shown: None }),
+            Ok(waiting) => {
+                Ok(Wait { what: What::Password(waiting), before: before.into(), passed, shown: None })
+            }
             Err(Turned::Full) => Err(full(via).into()),
             Err(Turned::TooOften(wait)) => {
                 let detail = format!(

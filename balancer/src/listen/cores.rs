@@ -33,6 +33,7 @@ use crate::forward::problem::Problem;
 use crate::gateway::Gateway;
 use crate::listen::backlog::take_all;
 use crate::listen::client::ClientInfo;
+use crate::listen::handshake::{self, Failed};
 use crate::listen::http1;
 use crate::listen::http2;
 use crate::listen::proxy_protocol::{self, Header};
@@ -330,9 +331,13 @@ async fn encrypted(
     let timer = worker.timers.timer();
     timer.arm(worker.settings().head_timeout);
     let io = http2::Prefixed::new(stream, first);
-    let mut stream = match timer.limit(certificates.acceptor().accept(io)).await {
+    let mut stream = match timer.limit(handshake::accept(io, &certificates)).await {
         Ok(Ok(stream)) => stream,
-        _ => return worker.stats.tls_failures.add(1),
+        Ok(Err(Failed::UnknownName)) => {
+            worker.stats.tls_unknown_names.add(1);
+            return worker.stats.tls_failures.add(1);
+        }
+        Ok(Err(Failed::Handshake)) | Err(_) => return worker.stats.tls_failures.add(1),
     };
     worker.stats.tls_handshakes.add(1);
     if stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed) {

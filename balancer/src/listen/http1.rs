@@ -25,7 +25,7 @@ use crate::core::timer::{Fired, Timer};
 use crate::core::trail::Trail;
 use crate::core::worker::Worker;
 use crate::forward::ahead::read_ahead;
-use crate::forward::cached;
+use crate::forward::compressed;
 use crate::forward::downstream::{Done, Downstream as _, Fault, Gone, Request};
 use crate::forward::exchange::forward;
 use crate::forward::plan::Plan;
@@ -167,8 +167,8 @@ impl<S: ClientStream> Connection<S> {
             let begun = match read {
                 Ok(None) => return End::Quiet,
                 Ok(Some((len, verdict))) => {
-                    trail.via = verdict.via().cloned();
-                    self.begin_body(len, verdict.body_bytes_max(settings.body_bytes_max)).map(|()| verdict)
+                    (trail.via, trail.waited) = (verdict.via().cloned(), self.request.waited);
+                    self.begin_body(len, &verdict, settings.body_bytes_max).map(|()| verdict)
                 }
                 Err(problem) => {
                     // What is known is of the one before.
@@ -304,9 +304,10 @@ impl<S: ClientStream> Connection<S> {
         }
     }
 
-    fn begin_body(&mut self, head_len: usize, body_max: u64) -> Result<(), Problem> {
+    fn begin_body(&mut self, head_len: usize, verdict: &Verdict, most: u64) -> Result<(), Problem> {
         self.input.consume(head_len);
-        self.body = self.request.length.into();
+        self.body = Body::of_request(self.request.length, verdict.takes_trailers());
+        let body_max = verdict.body_bytes_max(most);
         (self.body_ready, self.body_seen, self.body_max) = (0, 0, body_max);
         self.close = !self.request.keep_alive;
         if let BodyLength::Length(bytes) = self.request.length
@@ -350,9 +351,9 @@ impl<S: ClientStream> Connection<S> {
             pace,
             plan,
         };
-        let outcome = match plan.cache {
-            None => forward(timer, request, self, trail).await,
-            Some(_) => Box::pin(cached::forward(timer, request, self, trail)).await,
+        let outcome = match plan.is_plain() {
+            true => forward(timer, request, self, trail).await,
+            false => Box::pin(compressed::forward(timer, request, self, trail)).await,
         };
         (self.request.head, self.request.upgrade) = (head, upgrade);
         outcome

@@ -95,7 +95,13 @@ async fn read(worker: &Worker, gateway: &Gateway, stream: &mut TcpStream) -> std
                 Ok(true) => {
                     let ip = stream.peer_addr()?.ip().to_canonical();
                     let client = Client { ip, secure: false };
-                    return Ok(gateway.own(Asked { head: &head, buf: unread, client, resumed: None }));
+                    return Ok(gateway.own(Asked {
+                        head: &head,
+                        buf: unread,
+                        client,
+                        came: None,
+                        resumed: None,
+                    }));
                 }
                 Ok(false) => {}
                 Err(_) => return Ok(None),

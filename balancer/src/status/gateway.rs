@@ -11,11 +11,13 @@ use skep_console::{Answer, answer};
 use skep_gateway::Fault;
 use skep_gateway::document::{To, Unmatched};
 use skep_gateway::limit::By;
+use skep_gateway::shift::WHOLE;
 
 use crate::core::following::{Known, Position};
 use crate::core::published::{Published, Seen};
 use crate::core::routes::Routes;
 use crate::core::shared::Shared;
+use crate::core::shifts::Turn;
 
 #[derive(Debug, Serialize)]
 struct GatewayStatus {
@@ -101,12 +103,43 @@ struct RouteStatus {
     methods: Vec<String>,
     /// By name, with what each weighs.
     services: BTreeMap<String, u32>,
+    /// That is open.
+    shift: Option<ShiftStatus>,
     /// How often it may be asked.
     limits: Vec<String>,
     /// Requests that came too often, by whose limit that was, where there were any.
     limited: BTreeMap<&'static str, u64>,
     /// By the first digit of their status; classes that were never seen are left out.
     answers: BTreeMap<&'static str, u64>,
+}
+
+/// What is to be seen here of a route's shift.
+#[derive(Debug, Serialize)]
+struct ShiftStatus {
+    from: String,
+    to: String,
+    /// How much of what `from` has goes to `to` here.
+    share_percent: f64,
+    requests: u64,
+    failed: u64,
+    /// Of these, those that were asked of `from`.
+    rescued: u64,
+    /// Its rule was broken here: nothing goes over any more.
+    left: bool,
+}
+
+impl ShiftStatus {
+    fn of(turn: &Turn) -> Self {
+        Self {
+            from: turn.from.clone(),
+            to: turn.to.clone(),
+            share_percent: f64::from(turn.share()) * 100.0 / f64::from(WHOLE),
+            requests: turn.requests.load(Relaxed),
+            failed: turn.failed.load(Relaxed),
+            rescued: turn.rescued.load(Relaxed),
+            left: turn.has_left(),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -143,6 +176,7 @@ fn status(shared: &Shared, routes: &Routes, known: Option<&Known>) -> GatewaySta
             path: matches.path.to_string(),
             methods: matches.methods.clone(),
             services,
+            shift: shared.shifts.of(&entry.name).map(|it| ShiftStatus::of(&it)),
             limits: entry.route.policies.limits.iter().map(ToString::to_string).collect(),
             limited: limited.filter(|(_, count)| *count > 0).collect(),
             answers: counted.filter(|(_, count)| *count > 0).collect(),

@@ -20,7 +20,15 @@ pub fn check(file: &Path, json: bool, out: &mut (dyn Write + Send)) -> Result<bo
     let (routes, services, consumers) =
         (table.routes.len(), table.services.len() - 1, table.consumers.count());
     let issuers = table.consumers.issuers().0.len();
-    let answer = json!({ "routes": routes, "services": services, "consumers": consumers, "issuers": issuers, "faults": [] });
+    let certificates = table.certificates.all().len();
+    let answer = json!({
+        "routes": routes,
+        "services": services,
+        "consumers": consumers,
+        "issuers": issuers,
+        "certificates": certificates,
+        "faults": [],
+    });
     print(out, json, &answer, &format!("{routes} routes and {services} services: nothing is wrong"))?;
     Ok(true)
 }

@@ -28,6 +28,14 @@ impl Body {
         if bytes == 0 { Self::Done } else { Self::Length(bytes) }
     }
 
+    /// Of a request; `trailers`: fields may come behind it.
+    pub fn of_request(length: BodyLength, trailers: bool) -> Self {
+        match length {
+            BodyLength::Chunked if !trailers => Self::Chunked(Box::new(Decoder::without_trailers())),
+            length => length.into(),
+        }
+    }
+
     pub fn is_done(&self) -> bool {
         matches!(self, Self::Done)
     }

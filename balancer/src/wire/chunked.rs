@@ -92,6 +92,11 @@ impl Decoder {
         Self::new(may_trail_a_request, true)
     }
 
+    /// The same, behind which no field may come.
+    pub fn without_trailers() -> Self {
+        Self::new(|_| false, true)
+    }
+
     /// Of one that is half passed on already: what does no harm does not end it.
     pub fn of_answer() -> Self {
         Self::new(may_trail_an_answer, false)

@@ -32,7 +32,7 @@ pub enum AnswerLength {
 pub struct BadAnswer(pub &'static str);
 
 /// An answer's head. Reused from one answer to the next.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct ResponseHead {
     pub len: usize,
     pub status: u16,
@@ -55,6 +55,9 @@ pub struct ResponseHead {
     edits: Option<Arc<Edits>>,
     /// What else is added.
     rate_limit: Option<Arc<RateLimit>>,
+    /// A cookie of the balancer's own.
+    cookie: Option<Arc<str>>,
+    more: Vec<(&'static str, String)>,
 }
 
 impl ResponseHead {
@@ -131,11 +134,34 @@ impl ResponseHead {
         self.rate_limit = Some(it.clone());
     }
 
+    /// Sets a cookie, unless the server sets one of that name. The answer is for one client from then on.
+    pub fn set_cookie(&mut self, buf: &[u8], cookie: &Arc<str>) {
+        let name = cookie.split_inclusive('=').next().unwrap_or_default().as_bytes();
+        let sets = |it: &Field| {
+            it.name.of(buf).eq_ignore_ascii_case(b"set-cookie") && it.value.of(buf).starts_with(name)
+        };
+        if !self.fields.iter().any(sets) {
+            self.cookie = Some(cookie.clone());
+        }
+    }
+
+    /// Says that, too, by a name in lower case.
+    pub fn say(&mut self, name: &'static str, value: String) {
+        self.more.push((name, value));
+    }
+
+    /// Leaves out fields of these names, of those that were read.
+    pub fn drop_fields(&mut self, buf: &[u8], is_out: impl Fn(&[u8]) -> bool) {
+        self.fields.retain(|it| !is_out(it.name.of(buf)));
+    }
+
     /// Fields that are not in what was read.
     pub fn added(&self) -> impl Iterator<Item = (&str, &str)> {
         let edited = self.edits.iter().flat_map(|it| it.added());
         let edited = edited.map(|(name, value)| (name.as_str(), value.as_str()));
-        edited.chain(self.rate_limit.iter().flat_map(|it| it.fields()))
+        let cookie = self.cookie.iter().flat_map(|it| [("set-cookie", &**it), ("cache-control", "private")]);
+        let more = self.more.iter().map(|(name, value)| (*name, value.as_str()));
+        edited.chain(self.rate_limit.iter().flat_map(|it| it.fields())).chain(cookie).chain(more)
     }
 
     fn reset(&mut self) {

@@ -6,7 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use skep_gateway::told::{CONTENT_TYPE, LINE_MAX, SILENCE_MAX, WATCH_PATH};
+use skep_gateway::told::{CONTENT_TYPE, LINE_MAX, SILENCE_MAX};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -76,11 +76,16 @@ pub struct Lines {
 
 /// Asks a node. Where it speaks no TLS, and nodes are spoken to without it, it may say in plain text that it is
 /// too old to be asked.
-pub async fn open(address: SocketAddr, tls: &BackendTls, takes_plain: bool) -> Result<Lines, End> {
+pub async fn open(
+    address: SocketAddr,
+    target: &str,
+    tls: &BackendTls,
+    takes_plain: bool,
+) -> Result<Lines, End> {
     let connecting = async { tls.connect(TcpStream::connect(address).await?, address).await };
     let error = match timeout(CONNECT_TIMEOUT, connecting).await.map_err(|_| End::Late)? {
         Ok(stream) => {
-            let asking = ask(Stream::Tls(Box::new(stream)), address);
+            let asking = ask(Stream::Tls(Box::new(stream)), address, target);
             return timeout(HEAD_TIMEOUT, asking).await.map_err(|_| End::Late)?;
         }
         Err(error) => error,
@@ -89,7 +94,7 @@ pub async fn open(address: SocketAddr, tls: &BackendTls, takes_plain: bool) -> R
     if !takes_plain {
         return Err(end);
     }
-    let asking = async { ask(Stream::Plain(TcpStream::connect(address).await?), address).await };
+    let asking = async { ask(Stream::Plain(TcpStream::connect(address).await?), address, target).await };
     match timeout(HEAD_TIMEOUT, asking).await {
         Ok(Err(End::TooOld)) => Err(End::TooOld),
         // Nothing else is believed that comes so.
@@ -102,8 +107,8 @@ fn is_plain(error: &io::Error) -> bool {
     matches!(distrust(error), Some(rustls::Error::InvalidMessage(_)))
 }
 
-async fn ask(mut stream: Stream, address: SocketAddr) -> Result<Lines, End> {
-    let request = format!("GET {WATCH_PATH} HTTP/1.1\r\nhost: {address}\r\naccept: {CONTENT_TYPE}\r\n\r\n");
+async fn ask(mut stream: Stream, address: SocketAddr, target: &str) -> Result<Lines, End> {
+    let request = format!("GET {target} HTTP/1.1\r\nhost: {address}\r\naccept: {CONTENT_TYPE}\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     stream.flush().await?;
     let (mut head, mut raw) = (ResponseHead::default(), Vec::new());

@@ -5,7 +5,7 @@
 //! while no node says anything.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use skep_gateway::{Document, Table};
 use skep_members::gossip::{GatewayAt, GatewayRevision, Gossip};
@@ -16,35 +16,56 @@ use tokio::time::{sleep, timeout};
 use super::super::FIRST_MAX;
 use super::super::copy::Copies;
 use super::super::debts::Debts;
-use super::super::hear::{Hearing, News, State};
+use super::super::hear::{Hearing, News, Open, State};
+use super::super::{purges, shifts};
 use super::{Keeper, complain};
 use crate::core::following::{Position, Word};
 use crate::core::routes::Routes;
 use crate::core::shared::Shared;
+use crate::listen::tls::Certificates;
 
 /// How long the copy is waited for: behind a disk that hangs there is none.
 const COPY_MAX: Duration = Duration::from_secs(1);
 /// Between two attempts to write a copy that could not be written.
 const COPY_PAUSE: Duration = Duration::from_secs(5);
+/// Documents in a row that are obeyed before it is looked which shifts are open.
+const BEFORE_SHIFTS_MAX: usize = 3;
 /// How often what no core has any more is freed.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Closes everything, and follows the cluster from then on. Waits a moment for its first word.
-pub async fn begin(gossip: &Gossip, keys: Keys, copies: Option<Copies>, debts: Debts) {
-    let shared = &debts.shared;
+pub async fn begin(
+    gossip: &Gossip,
+    keys: Keys,
+    copies: Option<Copies>,
+    debts: Debts,
+    certificates: Option<Arc<Certificates>>,
+) {
+    if let Some(certificates) = &certificates {
+        certificates.wait();
+    }
+    let sealed = copies.as_ref().map(Copies::sealed);
+    let keeper = Keeper::new(false, debts, sealed, certificates);
+    let shared = &keeper.shared;
     shared.following.begin();
     shared.routes.store(Some(Arc::new(Routes::closed(shared.pools.skep().clone()))));
     let (first, told) = oneshot::channel();
-    tokio::spawn(keep(gossip.clone(), keys, copies, debts, first));
+    tokio::spawn(purges::say(gossip.clone(), shared.clone()));
+    tokio::spawn(keep(gossip.clone(), keys, copies, keeper, first));
     if timeout(FIRST_MAX, told).await.is_err() {
         tracing::warn!("no node has told of the gateway's configuration yet");
     }
 }
 
 /// Obeys the copy, and then what is told, for as long as it is. Says so once something was.
-async fn keep(gossip: Gossip, keys: Keys, copies: Option<Copies>, debts: Debts, first: oneshot::Sender<()>) {
-    let shared = debts.shared.clone();
-    let sealed = copies.as_ref().map(Copies::sealed);
+async fn keep(
+    gossip: Gossip,
+    keys: Keys,
+    copies: Option<Copies>,
+    keeper: Keeper,
+    first: oneshot::Sender<()>,
+) {
+    let shared = keeper.shared.clone();
     let copied = match &copies {
         Some(copies) => read_copy(copies.clone(), &shared).await,
         None => None,
@@ -55,9 +76,10 @@ async fn keep(gossip: Gossip, keys: Keys, copies: Option<Copies>, debts: Debts, 
         copy
     });
     let (news, heard) = watch::channel(News::None);
-    tokio::spawn(Hearing::new(gossip.view(), keys, shared.clone(), news, copied.clone()).run());
-    let keeper = Keeper::new(false, debts, sealed);
-    let mut source = Source { keeper, gossip, shared, heard, known: None, copy };
+    let (open, shifts) = watch::channel(Open::default());
+    tokio::spawn(Hearing::new(gossip.view(), keys, shared.clone(), (news, open), copied.clone()).run());
+    tokio::spawn(shifts::tell(gossip.clone(), shared.clone()));
+    let mut source = Source { keeper, gossip, shared, heard, shifts, known: None, copy };
     if let Some(copied) = copied {
         source.obey(copied, Word::Copy).await;
     }
@@ -147,6 +169,8 @@ struct Source {
     gossip: Gossip,
     shared: Arc<Shared>,
     heard: watch::Receiver<News>,
+    /// The shifts that are open.
+    shifts: watch::Receiver<Open>,
     /// What was told last, and obeyed or refused.
     known: Option<Arc<State>>,
     /// Whoever writes the copy.
@@ -159,19 +183,35 @@ impl Source {
         let mut sweeps = tokio::time::interval(SWEEP_INTERVAL);
         sweeps.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            tokio::select! {
-                changed = self.heard.changed() => {
-                    if changed.is_err() {
-                        return;
-                    }
-                    self.keeper.rest().await;
-                    self.obey_newest().await;
-                    if let Some(first) = first.take() {
-                        // Nobody may wait for it any more.
-                        let _ = first.send(());
-                    }
+            let (changed, mut is_news) = tokio::select! {
+                changed = self.heard.changed() => (changed, true),
+                changed = self.shifts.changed() => (changed, false),
+                _ = sweeps.tick(), if !self.keeper.old.is_empty() => {
+                    self.keeper.sweep();
+                    continue;
                 }
-                _ = sweeps.tick(), if !self.keeper.old.is_empty() => self.keeper.sweep(),
+            };
+            if changed.is_err() {
+                return;
+            }
+            let mut has_obeyed = false;
+            // Which shifts are open is told behind the document: what is over has become that one.
+            for _ in 0..BEFORE_SHIFTS_MAX {
+                is_news |= self.heard.has_changed().is_ok_and(|has| has);
+                if !std::mem::take(&mut is_news) {
+                    break;
+                }
+                self.keeper.rest().await;
+                self.obey_newest().await;
+                has_obeyed = true;
+            }
+            let Open { lineage, at, shifts } = self.shifts.borrow_and_update().clone();
+            if self.known.as_ref().is_some_and(|it| it.position.lineage == lineage) {
+                self.shared.shifts.take(at, shifts, Instant::now());
+            }
+            if has_obeyed && let Some(first) = first.take() {
+                // Nobody may wait for it any more.
+                let _ = first.send(());
             }
         }
     }
@@ -214,6 +254,9 @@ impl Source {
     /// Goes over to a state: it is newer than what is known, as `hear` sees to.
     async fn obey(&mut self, state: Arc<State>, word: Word) {
         let position = state.position;
+        if self.known.as_ref().is_some_and(|it| it.position.lineage != position.lineage) {
+            self.shared.shifts.forget();
+        }
         let taken = match &state.document {
             None => {
                 self.keeper.obey_none();
@@ -262,8 +305,13 @@ impl Source {
     fn announce(&self) {
         let known = self.shared.following.known();
         let told = |it: Position| GatewayRevision { lineage: it.lineage, number: it.revision };
-        let at = known.map(|it| GatewayAt { in_force: it.position.map(told), refused: it.refused.map(told) });
-        self.gossip.update(|record| record.gateway = at.filter(|it| it.in_force.or(it.refused).is_some()));
+        let at = known.map(|it| (it.position.map(told), it.refused.map(told)));
+        let at = at.filter(|(in_force, refused)| in_force.or(*refused).is_some());
+        let cache = &self.shared.cache;
+        self.gossip.update(|record| {
+            let purged = purges::last(cache);
+            record.gateway = at.map(|(in_force, refused)| GatewayAt { in_force, refused, purged });
+        });
     }
 
     fn keep_copy_of(&self, state: Arc<State>) {

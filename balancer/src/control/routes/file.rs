@@ -14,13 +14,20 @@ use tokio::sync::Notify;
 use super::super::debts::Debts;
 use super::{Keeper, complain};
 use crate::config::gateway::{read, shown};
+use crate::listen::tls::Certificates;
 
 /// How often the file is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Reads the file for the first time, and keeps to it from then on. Whoever is told lets it be read again.
-pub async fn begin(path: &Path, alone: bool, debts: Debts) -> anyhow::Result<Arc<Notify>> {
-    let mut source = Source { path: path.to_owned(), keeper: Keeper::new(alone, debts, None), seen: None };
+pub async fn begin(
+    path: &Path,
+    alone: bool,
+    debts: Debts,
+    certificates: Option<Arc<Certificates>>,
+) -> anyhow::Result<Arc<Notify>> {
+    let keeper = Keeper::new(alone, debts, None, certificates);
+    let mut source = Source { path: path.to_owned(), keeper, seen: None };
     if let Err(faults) = source.read().await {
         anyhow::bail!("{}:\n  {}", path.display(), shown(&faults));
     }

@@ -93,9 +93,11 @@ impl<S: ClientStream> Downstream for Connection<S> {
         Poll::Ready(Ok(n))
     }
 
-    fn poll_finish(&mut self, cx: &mut Context<'_>, _trailers: &[u8]) -> Poll<io::Result<()>> {
+    fn poll_finish(&mut self, cx: &mut Context<'_>, trailers: &[u8]) -> Poll<io::Result<()>> {
         if std::mem::take(&mut self.coding.chunks) {
-            self.queued.extend_from_slice(b"0\r\n\r\n");
+            for part in [b"0\r\n", trailers, b"\r\n"] {
+                self.queued.extend_from_slice(part);
+            }
         }
         ready!(self.poll_send(cx, &[]))?;
         if std::mem::take(&mut self.coding.ends_by_close) {

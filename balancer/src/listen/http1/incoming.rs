@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use crate::core::worker::Worker;
 use crate::gateway::{Asked, Gateway, Resumed, Verdict, Wait};
@@ -28,6 +29,8 @@ pub(super) struct Incoming {
     /// The protocols that it asks to change to.
     pub(super) upgrade: Vec<u8>,
     pub(super) length: BodyLength,
+    /// Before it was known what becomes of it.
+    pub(super) waited: Duration,
 }
 
 impl Incoming {
@@ -54,15 +57,20 @@ impl Incoming {
         resumed: Option<&Resumed>,
     ) -> Result<Verdict, Wait> {
         self.head.clear();
-        self.id.clear();
         self.asked.clear();
-        match head.request_id.filter(|_| client.trusted) {
-            Some(id) => self.id.extend_from_slice(id.of(buf)),
-            None => worker.request_id(&mut self.id),
+        // One that has waited is called as it was: who was asked about it knows it by that.
+        if resumed.is_none() {
+            self.id.clear();
+            self.waited = Duration::ZERO;
+            match head.request_id.filter(|_| client.trusted) {
+                Some(id) => self.id.extend_from_slice(id.of(buf)),
+                None => worker.request_id(&mut self.id),
+            }
         }
         self.origin = client.origin(head, buf, &worker.settings());
         let judged = client.judged(self.origin, head, buf);
-        let verdict = gateway.judge(Asked { head, buf, client: judged, resumed });
+        let came = Some((client.as_client(false), self.id.as_slice()));
+        let verdict = gateway.judge(Asked { head, buf, client: judged, came, resumed });
         match &verdict {
             Ok(Verdict::Forward { plan, target, .. }) => {
                 let came = head.target(buf);

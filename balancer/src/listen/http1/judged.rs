@@ -4,6 +4,7 @@
 use std::future::{Future as _, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
+use std::time::Instant;
 
 use super::{ClientStream, Connection};
 use crate::core::timer::Timer;
@@ -33,13 +34,16 @@ impl<S: ClientStream> Connection<S> {
         Ok(Some((head.len, verdict)))
     }
 
-    /// Waits until the request's password was looked at; None where its client is gone.
+    /// Waits until what the request waits for is there; None where its client is gone.
     pub(super) async fn wait(&mut self, timer: &Timer, wait: Wait) -> Option<Resumed> {
+        let begun = Instant::now();
         let mut done = pin!(wait.done(timer));
-        poll_fn(|cx| match done.as_mut().poll(cx) {
+        let resumed = poll_fn(|cx| match done.as_mut().poll(cx) {
             Poll::Ready(resumed) => Poll::Ready(Some(resumed)),
             Poll::Pending => self.poll_gone(cx).map(|()| None),
-        })
-        .await
+        });
+        let resumed = resumed.await;
+        self.request.waited += begun.elapsed();
+        resumed
     }
 }

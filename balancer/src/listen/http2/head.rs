@@ -185,6 +185,13 @@ pub fn own(answer: &Answer, date: Date) -> Response<()> {
     *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or_default();
     let headers = response.headers_mut();
     write_added(answer.fields(), headers);
+    for (name, value) in answer.passed() {
+        if let (Ok(name), Ok(value)) =
+            (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value))
+        {
+            headers.append(name, value);
+        }
+    }
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     write_date(date, headers);
     response
@@ -241,14 +248,14 @@ pub fn read_trailers(text: &[u8]) -> HeaderMap {
     trailers
 }
 
-/// The same the other way round; by the rules for HTTP/1.1, beside HTTP/2's own.
-pub fn write_trailers(trailers: &HeaderMap, out: &mut Vec<u8>) -> Result<(), Problem> {
+/// The same the other way round, where any `may` come; by the rules for HTTP/1.1, beside HTTP/2's own.
+pub fn write_trailers(trailers: &HeaderMap, may: bool, out: &mut Vec<u8>) -> Result<(), Problem> {
     for (name, value) in trailers {
         let name = name.as_str().as_bytes();
         if is_padded(value) {
             return Err(Problem::BadBody("white space around a trailer's value"));
         }
-        if !may_trail_a_request(name) {
+        if !may || !may_trail_a_request(name) {
             return Err(MISPLACED_TRAILER);
         }
         field(name, value.as_bytes(), out);
@@ -330,7 +337,8 @@ mod tests {
         ] {
             let mut trailers = HeaderMap::new();
             trailers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
-            assert_eq!(write_trailers(&trailers, &mut Vec::new()).is_ok(), may, "{name}");
+            assert_eq!(write_trailers(&trailers, true, &mut Vec::new()).is_ok(), may, "{name}");
+            assert!(write_trailers(&trailers, false, &mut Vec::new()).is_err());
         }
     }
 }

@@ -4,6 +4,7 @@ use std::future::{Future as _, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::Instant;
 
 use bytes::Bytes;
 use h2::RecvStream;
@@ -26,6 +27,15 @@ pub(super) enum Local {
     /// With the request's id.
     Answer(Box<Answer>, Vec<u8>),
     Problem(Problem),
+}
+
+/// What is taken of a request's body.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Taking {
+    /// Most of it.
+    pub(super) bytes_max: u64,
+    /// Fields may come behind it.
+    pub(super) trailers: bool,
 }
 
 /// Why a request cannot be forwarded as far as is known.
@@ -54,8 +64,7 @@ pub(super) struct Prepared {
     pub(super) expects_continue: bool,
     pub(super) websocket: bool,
     pub(super) length: BodyLength,
-    /// Most that is taken of a body, in bytes.
-    pub(super) body_bytes_max: u64,
+    pub(super) taking: Taking,
 }
 
 impl Prepared {
@@ -77,8 +86,8 @@ impl Prepared {
     }
 }
 
-/// Reads a request's head, and writes it as a backend is to get it, once its password was looked at, where that has to
-/// be. None where its client has taken it back meanwhile.
+/// Reads a request's head, and writes it as a backend is to get it, once all that it waits for is there: that its password
+/// was looked at, that a service was asked. None where its client has taken it back meanwhile.
 pub(super) async fn prepare(
     worker: &Rc<Worker>,
     gateway: &Gateway,
@@ -87,21 +96,24 @@ pub(super) async fn prepare(
     trail: &mut Trail,
     respond: &mut SendResponse<Bytes>,
 ) -> Option<Result<Prepared, Local>> {
-    let mut resumed = None;
+    let (mut resumed, mut id) = (None, Vec::with_capacity(32));
     loop {
-        let wait = match look(worker, gateway, client, request, trail, resumed.as_ref()) {
+        let wait = match look(worker, gateway, client, request, trail, &mut id, resumed.as_ref()) {
             Ok(prepared) => return Some(Ok(prepared)),
             Err(Not::Ever(local)) => return Some(Err(local)),
             Err(Not::Yet(wait)) => wait,
         };
-        let timer = worker.timers.timer();
+        let (timer, begun) = (worker.timers.timer(), Instant::now());
         let mut done = pin!(wait.done(&timer));
         resumed = poll_fn(|cx| match done.as_mut().poll(cx) {
             Poll::Ready(resumed) => Poll::Ready(Some(resumed)),
             Poll::Pending => respond.poll_reset(cx).map(|_| None),
         })
         .await;
+        trail.waited += begun.elapsed();
         resumed.as_ref()?;
+        // What it waited for takes none of the time that its own service has.
+        trail.started = Instant::now();
     }
 }
 
@@ -111,6 +123,7 @@ fn look(
     client: &ClientInfo,
     request: &HttpRequest<RecvStream>,
     trail: &mut Trail,
+    id: &mut Vec<u8>,
     resumed: Option<&Resumed>,
 ) -> Result<Prepared, Not> {
     let mut text = worker.text.borrow_mut();
@@ -128,23 +141,26 @@ fn look(
         let detail = "an extended CONNECT with a content-length";
         return Err(Local::Problem(Problem::Refused(Refusal::BadRequest(detail))).into());
     }
-    let mut id = Vec::with_capacity(32);
+    // One that has waited is called as it was: who was asked about it knows it by that.
     match head.request_id.filter(|_| client.trusted) {
+        _ if !id.is_empty() => {}
         Some(given) => id.extend_from_slice(given.of(&text)),
-        None => worker.request_id(&mut id),
+        None => worker.request_id(id),
     }
     trail.origin = client.origin(&head, &text, &worker.settings());
     let judged = client.judged(trail.origin, &head, &text);
-    let verdict = gateway.judge(Asked { head: &head, buf: &text, client: judged, resumed });
+    let came = Some((client.as_client(true), id.as_slice()));
+    let verdict = gateway.judge(Asked { head: &head, buf: &text, client: judged, came, resumed });
     let verdict = verdict.map_err(|wait| Not::Yet(wait.into()))?;
-    let body_bytes_max = verdict.body_bytes_max(worker.settings().body_bytes_max);
+    let bytes_max = verdict.body_bytes_max(worker.settings().body_bytes_max);
+    let taking = Taking { bytes_max, trailers: verdict.takes_trailers() };
     let (plan, target, shown) = match verdict {
         Verdict::Forward { plan, target, shown } => (plan, target, shown),
-        Verdict::Answer(answer) => return Err(Local::Answer(answer.into(), id).into()),
+        Verdict::Answer(answer) => return Err(Local::Answer(answer.into(), std::mem::take(id)).into()),
     };
     trail.via = plan.via.clone();
     if let BodyLength::Length(bytes) = head.body
-        && bytes > body_bytes_max
+        && bytes > bytes_max
     {
         return Err(Local::Problem(Problem::BodyTooLarge).into());
     }
@@ -154,14 +170,14 @@ fn look(
     let rewrite = plan.via.as_ref().map(|via| via.rewrite(target));
     let asked = shown.unwrap_or_else(|| if is_rewritten { came.to_vec() } else { Vec::new() });
     let mut out = Vec::with_capacity(text.len() + 256);
-    write_request(&head, &text, client.as_client(true), &id, rewrite, &mut out);
+    write_request(&head, &text, client.as_client(true), id, rewrite, &mut out);
     Ok(Prepared {
         id_len: id.len(),
         method: head.method,
         method_len: head.method_span.of(&text).len(),
         target_len: head.target(&text).len(),
         asked,
-        body_bytes_max,
+        taking,
         plan,
         expects_continue: head.expects_continue,
         websocket: is_websocket(request),

@@ -1,5 +1,7 @@
 //! One request over HTTP/2: forwarded in HTTP/1.1's form, answered in frames.
 
+mod own;
+
 use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
@@ -14,19 +16,19 @@ use http::{Request as HttpRequest, Response};
 use super::head::{self, read_trailers, write_trailers};
 use super::inbox::Inbox;
 use super::outbox::Outbox;
-use super::request::{Local, Prepared, log, prepare};
+use super::request::{Local, Prepared, Taking, log, prepare};
 use super::tunnel::Tunnel;
 use crate::core::account::{Charge, Use};
 use crate::core::trail::Trail;
 use crate::core::worker::{ANSWER_PIECE_BYTES_MIN, Worker};
 use crate::forward::ahead::read_ahead;
-use crate::forward::cached;
+use crate::forward::compressed;
 use crate::forward::downstream::{Done, Downstream, Fault, Gone, Request};
 use crate::forward::exchange::forward;
 use crate::forward::problem::Problem;
 use crate::forward::retry::may_keep;
 use crate::forward::waiting::Pace;
-use crate::gateway::{Answer, Gateway};
+use crate::gateway::Gateway;
 use crate::listen::client::ClientInfo;
 use crate::listen::leave::Leave;
 use crate::wire::request_head::{BodyLength, Method};
@@ -76,7 +78,7 @@ pub async fn serve(of: Of, request: HttpRequest<RecvStream>, mut respond: SendRe
         input_used: 0,
         charge: Charge::none(&worker.purse),
         seen: 0,
-        seen_max: worker.settings().body_bytes_max,
+        taking: Taking::default(),
         respond,
         outbox,
         waits_for_turn: false,
@@ -90,7 +92,7 @@ pub async fn serve(of: Of, request: HttpRequest<RecvStream>, mut respond: SendRe
         Err(Local::Answer(answer, id)) => {
             (trail.status, trail.via) = (answer.status, answer.via.clone());
             let error = answer.error;
-            stream.answer(*answer, method == http::Method::HEAD);
+            stream.answer(*answer, method == http::Method::HEAD).await;
             let (method, path) = (method.as_str().as_bytes(), path.path().as_bytes());
             log(&worker, &client, method, path, &id, &trail, error);
         }
@@ -115,7 +117,7 @@ async fn run(
 ) -> End {
     let timer = worker.timers.timer();
     stream.chunked = prepared.length == BodyLength::Chunked;
-    stream.seen_max = prepared.body_bytes_max;
+    stream.taking = prepared.taking;
     stream.complete = matches!(prepared.length, BodyLength::None | BodyLength::Length(0));
     let mut pace = Pace::begin(&worker.settings(), trail.started);
     let mut ahead = Ok(());
@@ -137,9 +139,9 @@ async fn run(
                 pace,
                 plan: &prepared.plan,
             };
-            match prepared.plan.cache {
-                None => forward(&timer, request, &mut stream, trail).await,
-                Some(_) => Box::pin(cached::forward(&timer, request, &mut stream, trail)).await,
+            match prepared.plan.is_plain() {
+                true => forward(&timer, request, &mut stream, trail).await,
+                false => Box::pin(compressed::forward(&timer, request, &mut stream, trail)).await,
             }
         }
         Err(fault) => Err(fault),
@@ -192,7 +194,7 @@ struct Stream {
     /// For what `input` holds.
     charge: Charge,
     seen: u64,
-    seen_max: u64,
+    taking: Taking,
     respond: SendResponse<Bytes>,
     outbox: Rc<Outbox>,
     /// Others of its connection send before it.
@@ -212,7 +214,7 @@ impl Stream {
             Some(Ok(data)) => {
                 self.seen += data.len() as u64;
                 self.inbox.seen(self.seen);
-                if self.seen > self.seen_max {
+                if self.seen > self.taking.bytes_max {
                     return Poll::Ready(Err(Gone::Problem(Problem::BodyTooLarge)));
                 }
                 // It is asked for no more before this is passed on, so the client may send as much.
@@ -235,7 +237,7 @@ impl Stream {
                 };
                 // All or nothing of them; those of a body with a length are not passed on.
                 let mut written = Vec::new();
-                write_trailers(&trailers, &mut written).map_err(Gone::Problem)?;
+                write_trailers(&trailers, self.taking.trailers, &mut written).map_err(Gone::Problem)?;
                 if self.chunked {
                     self.input.extend_from_slice(b"0\r\n");
                     self.input.extend_from_slice(&written);
@@ -283,12 +285,6 @@ impl Stream {
         self.head = Some(head::problem(problem, trail.readers(), self.worker.clock.date()));
         self.held = (!is_head).then(|| Bytes::from(problem.body()));
         // Who is not told is gone.
-        let _ = self.send_held(true);
-    }
-
-    fn answer(&mut self, answer: Answer, is_head: bool) {
-        self.head = Some(head::own(&answer, self.worker.clock.date()));
-        self.held = (!is_head && !answer.body.is_empty()).then(|| Bytes::from(answer.body.into_owned()));
         let _ = self.send_held(true);
     }
 
