@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use skep_gateway::ask::{Ask, IS_QUESTION, METHOD, URI};
 use skep_gateway::auth::{Auth, Known};
 use skep_gateway::fields::{Edits, OF_CONSUMERS, is_of_consumers};
 
@@ -111,13 +112,19 @@ pub struct Rewrite<'a> {
     pub auth: Option<&'a Auth>,
     /// Who that is.
     pub consumer: Option<&'a Known>,
+    /// What was asked of a service, and what fields the request has from its answer.
+    pub ask: Option<(&'a Ask, &'a [Taken])>,
 }
+
+/// A field of a service's answer, its name in lower case.
+pub type Taken = (String, Vec<u8>);
 
 impl Rewrite<'_> {
     /// Whether a field that the client sent falls. Who was authenticated is for the balancer alone to say.
     fn drops(&self, name: &[u8], value: &[u8]) -> bool {
         self.edits.drops(name)
             || is_of_consumers(name)
+            || self.ask.is_some_and(|(ask, _)| ask.takes(name))
             || self.auth.is_some_and(|auth| auth.drops(name, value))
     }
 
@@ -126,13 +133,76 @@ impl Rewrite<'_> {
         for (name, value) in self.edits.added() {
             write_added(name, value, out);
         }
-        if let Some(consumer) = self.consumer {
-            let [id, groups] = OF_CONSUMERS;
-            write_added(id, &consumer.name, out);
-            if !consumer.groups_said.is_empty() {
-                write_added(groups, &consumer.groups_said, out);
-            }
+        for (name, value) in self.ask.iter().flat_map(|(_, taken)| *taken) {
+            write_bytes(name, value, out);
         }
+        write_consumer(self.consumer, out);
+    }
+}
+
+/// Who asks, where that was proved.
+fn write_consumer(consumer: Option<&Known>, out: &mut Vec<u8>) {
+    let Some(consumer) = consumer else { return };
+    let [id, groups] = OF_CONSUMERS;
+    write_added(id, &consumer.name, out);
+    if !consumer.groups_said.is_empty() {
+        write_added(groups, &consumer.groups_said, out);
+    }
+}
+
+/// What a service is asked of a request before that goes on.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    pub ask: &'a Ask,
+    /// None: the client's.
+    pub host: Option<&'a str>,
+    /// The request's path and query, without keys.
+    pub uri: &'a [u8],
+    /// What was asked of who asks.
+    pub auth: Option<&'a Auth>,
+    /// Who that is.
+    pub consumer: Option<&'a Known>,
+}
+
+impl Question<'_> {
+    /// Writes the head of that question, which has no body whatever the request has.
+    pub fn write(
+        self,
+        head: &RequestHead,
+        buf: &[u8],
+        client: Client<'_>,
+        request_id: &[u8],
+        out: &mut Vec<u8>,
+    ) {
+        let host = head.host.map(|host| host.of(buf)).unwrap_or_default();
+        for part in [b"GET ", self.ask.path.as_bytes(), b" HTTP/1.1\r\nhost: "] {
+            out.extend_from_slice(part);
+        }
+        out.extend_from_slice(self.host.map_or(host, str::as_bytes));
+        out.extend_from_slice(b"\r\n");
+        // A key goes no further, here as elsewhere.
+        let is_sent = |name: &[u8], value: &[u8]| {
+            self.ask.sends(name) && !self.auth.is_some_and(|auth| auth.drops(name, value))
+        };
+        for field in head.fields.iter().filter(|it| is_sent(it.name.of(buf), it.value.of(buf))) {
+            write_field(buf, field, out);
+        }
+        write_consumer(self.consumer, out);
+        write_bytes(METHOD, head.method_span.of(buf), out);
+        write_bytes(URI, self.uri, out);
+        write_added(IS_QUESTION, "1", out);
+        // Whom a trusted proxy stands for may matter; what is asked about is what was matched here, whatever it says.
+        let stays = |field: &&Field| field.name.of(buf).eq_ignore_ascii_case(b"x-forwarded-for");
+        write_origin(head, buf, client, host, stays, out);
+        write_bytes("x-request-id", request_id, out);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// The same of bytes.
+pub fn write_bytes(name: &str, value: &[u8], out: &mut Vec<u8>) {
+    for part in [name.as_bytes(), b": ", value, b"\r\n"] {
+        out.extend_from_slice(part);
     }
 }
 

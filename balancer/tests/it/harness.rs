@@ -22,7 +22,7 @@ use skep_gateway::{Document, Table};
 use tokio::sync::watch;
 
 /// Longer than anything that a test waits for takes.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 pub struct Balancer {
     pub http: SocketAddr,

@@ -203,7 +203,7 @@ impl Port {
         } else if first[0] == 22 {
             let connection = ServerConnection::new(self.tls.clone()).unwrap();
             let mut stream = StreamOwned::new(connection, stream);
-            if read_head(&mut stream).is_some_and(|head| head.starts_with("GET /-/gateway/watch ")) {
+            if read_head(&mut stream).is_some_and(|head| head.starts_with("GET /-/gateway/watch?")) {
                 self.asked.fetch_add(1, Ordering::SeqCst);
                 let _ = self.tell(&mut stream);
             }
@@ -211,7 +211,7 @@ impl Port {
             while let Some(head) = read_head(&mut stream) {
                 let target = head.split(' ').nth(1).unwrap().to_owned();
                 let status = match self.does.lock().unwrap().1 {
-                    Does::Plain(status) if target == "/-/gateway/watch" => status,
+                    Does::Plain(status) if target.starts_with("/-/gateway/watch?") => status,
                     _ if self.ill.load(Ordering::SeqCst) => 503,
                     _ => 200,
                 };
