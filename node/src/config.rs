@@ -7,6 +7,7 @@ mod args;
 mod kept;
 mod serve;
 mod settings;
+mod shift;
 mod verb;
 
 use std::ffi::OsString;
@@ -16,6 +17,7 @@ use skep_base::settings::ConfigError;
 pub use args::command_for_docs;
 pub use serve::ServeConfig;
 pub use settings::{BODY_BYTES_LIMIT, EXPECT_MAX, VOTERS_MAX};
+pub use shift::ShiftVerb;
 pub use verb::{ConfigVerb, HealthOf, Part, SnapshotVerb, TasksVerb, Verb};
 
 use args::VerbArgs;

@@ -43,6 +43,7 @@ use crate::service::schedules::firing::Firing;
 use crate::service::scrub::{self, Scrubs};
 use crate::service::sealing::Sealing;
 use crate::service::secrets::Secrets;
+use crate::service::shifts::leading::Leading;
 use crate::service::tasks::dispatcher::{Beats, Dispatcher, Held as HeldLeases};
 use crate::service::time::{self, Time};
 use crate::service::{HandOver, Service, ServiceParts};
@@ -250,6 +251,8 @@ impl Group {
             seen: Arc::default(),
         };
         firing.register(metrics);
+        let leading = Leading { node_id, raft: raft.clone(), service: service.clone() };
+        leading.register(metrics);
         let sealing = Sealing {
             node_id,
             raft: raft.clone(),
@@ -348,6 +351,7 @@ impl Group {
         tasks.spawn(due.run());
         tasks.spawn(firing.run());
         tasks.spawn(sealing.run());
+        tasks.spawn(leading.run());
         tasks.spawn(dispatcher.run());
         tasks.spawn(lateness::run(metrics.lateness.clone()));
         Ok(Group { raft, service, operator, store, tasks })

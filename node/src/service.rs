@@ -20,6 +20,7 @@ pub mod operator;
 pub mod peers;
 pub mod proposer;
 pub mod pulse;
+pub mod purges;
 pub mod reached;
 pub mod read_index;
 pub mod resumed;
@@ -29,6 +30,7 @@ pub mod schedules;
 pub mod scrub;
 pub mod sealing;
 pub mod secrets;
+pub mod shifts;
 mod started;
 pub mod status;
 pub mod tasks;
@@ -128,6 +130,7 @@ struct Inner {
     time: Time,
     beats: Beats,
     figures: figures::Figures,
+    shifts: Arc<shifts::heard::Heard>,
     status: status::Status,
 }
 
@@ -181,6 +184,7 @@ impl Service {
             time: parts.time,
             beats: parts.beats,
             figures,
+            shifts: Arc::default(),
             status,
         }))
     }

@@ -5,6 +5,7 @@
 
 mod gateway;
 mod offline;
+mod shift;
 mod snapshot;
 mod tasks;
 

@@ -103,6 +103,13 @@ function show(seen) {
   }
   const issuers = seen.issuers.map(({ name, keys }) => `${name} (${keysOf(keys)})`);
   byId("issuers").textContent = issuers.length ? `Tokens are taken of ${issuers.join(", ")}.` : "";
+  byId("certificates-count").textContent = `${seen.certificates.length}`;
+  for (const [row, certificate] of rowsOf(byId("certificates"), seen.certificates, "name", certificateRow)) {
+    setText(row, ".hosts", certificate.hosts.join(", "));
+    const ends = new Date(certificate.not_after);
+    setText(row, ".ends", `${ends.toLocaleString()}${ends < new Date() ? ", it is over" : ""}`);
+    row.classList.toggle("down", ends < new Date());
+  }
 }
 
 /** A row with these cells behind its name, each a class or several. */
@@ -143,7 +150,7 @@ function showRoutes(seen) {
   for (const name of rates.keys()) if (!names.has(name)) rates.delete(name);
   for (const [row, route] of rowsOf(byId("routes"), seen.routes, "name", routeRow)) {
     setText(row, ".for", requestsOf(route));
-    setText(row, ".to", targetOf(route));
+    setText(row, ".to", `${targetOf(route)}${shiftOf(seen.shifts.find((shift) => shift.route === route.name))}`);
     words(row.querySelector(".answers"), route.answers, ofClass);
     words(row.querySelector(".refused"), route.refused, ofReason);
     const policies = row.querySelector(".policies");
@@ -185,7 +192,17 @@ function targetOf(route) {
   return services.map(([name, weight]) => (services.length > 1 ? `${name} (${weight})` : name)).join(", ");
 }
 
+/** What is to be seen of a route's shift. */
+function shiftOf(shift) {
+  if (!shift || shift.state === "done" || shift.state === "superseded") return "";
+  const { from, to, state, share_percent: share, seen, why } = shift;
+  if (state === "back") return `; the shift from ${from} to ${to} went back: ${why}`;
+  const failed = seen.failed ? `, ${seen.failed} of ${seen.requests} failed of late` : "";
+  return `; shift ${state}: ${share} % of ${from} goes to ${to}${failed}`;
+}
+
 const serviceRow = (name) => rowWith(name, "mono urls", "count able");
+const certificateRow = (name) => rowWith(name, "mono hosts", "ends");
 const consumerRow = (name) => rowWith(name, "groups", "count keys", "count passwords");
 
 function keysOf(keys) {

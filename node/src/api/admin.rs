@@ -23,8 +23,12 @@
 //! | `GET`, `PUT /gateway/sources/{source}` with one of these tokens | the objects of a source; the same, and what it had else is taken out |
 //! | `GET /gateway/seen` with the operators' token | what the page shows: the document in short, the balancers, and what they do |
 //! | `GET /gateway/history` with the operators' token | `{"lineage","revision","revisions":[{"revision","time","source","bytes"}]}`, the newest first |
+//! | `POST /gateway/purge` with the operators' token | `{"purge": n}` |
 //! | `POST /gateway/rollback` `{"revision": n}` with the operators' token | the same as of a `PUT` |
-//! | `POST /gateway/explain` `{"url","method","headers","from"}` with the operators' token | `{"route","auth","consumer","limits","cache","policies","outcome","sent"}` |
+//! | `POST /gateway/explain` `{"url","method","headers","from"}` with the operators' token | `{"route","auth","consumer","ask","limits","cache","compress","policies","outcome","sent"}` |
+//! | `GET /gateway/shifts`, `GET /gateway/shifts/{route}` with the operators' token | the shifts of routes: `{"route","from","to","state","share_percent","over_s","abort","began","changed","why","seen"}` |
+//! | `PUT /gateway/shifts/{route}` `{"from","to","over_s","abort"}` with the operators' token | the shift that begins |
+//! | `DELETE /gateway/shifts/{route}`, `POST .../stop`, `POST .../resume` with the operators' token | the shift, which has gone back; takes no step; goes on |
 //! | `GET /snapshot` | a snapshot file |
 //! | `POST /snapshot` with a snapshot file | `{"messages": count}` |
 //!

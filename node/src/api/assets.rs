@@ -154,26 +154,43 @@ fn answer(asset: &'static Asset, etag: &str, asked: &HeaderMap) -> Result<Respon
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
-    /// What a browser loads for the page: the file and all that it names.
+    /// What a browser loads for a page: the file, and all that it and these name.
     const PAGE_BYTES_MAX: usize = 60 * 1000;
 
+    /// The paths that a file names.
+    fn named(asset: &Asset) -> Vec<String> {
+        let parts = std::str::from_utf8(asset.bytes).unwrap().split('"');
+        let path = |part: &str| match part.strip_prefix("./") {
+            Some(file) => file.ends_with(".js").then(|| format!("/assets/{file}")),
+            None => part.starts_with("/assets/").then(|| part.to_owned()),
+        };
+        parts.filter_map(path).collect()
+    }
+
     #[test]
-    fn the_page_is_light_and_all_that_its_files_name_is_there() {
+    fn each_page_is_light_and_all_that_its_files_name_is_there() {
         let of_page = || ASSETS.iter().filter(|asset| asset.policy == PAGE_POLICY);
-        let bytes: usize = of_page().map(|asset| asset.bytes.len()).sum();
-        assert!(bytes < PAGE_BYTES_MAX, "{bytes}");
-        for asset in of_page() {
-            let text = std::str::from_utf8(asset.bytes).unwrap();
-            for named in
-                text.split('"').filter_map(|part| part.strip_prefix("./").filter(|p| p.ends_with(".js")))
-            {
-                assert!(ASSETS.iter().any(|other| other.path == format!("/assets/{named}")), "{named}");
+        let find = |path: &str| of_page().find(|asset| asset.path == path);
+        let pages = of_page().filter(|asset| asset.content_type.starts_with("text/html"));
+        let mut loaded = BTreeSet::new();
+        for page in pages {
+            let (mut of_this, mut left) = (BTreeSet::from([page.path]), vec![page]);
+            while let Some(asset) = left.pop() {
+                for path in named(asset) {
+                    let other = find(&path).unwrap_or_else(|| panic!("{path}, which {} names", asset.path));
+                    if of_this.insert(other.path) {
+                        left.push(other);
+                    }
+                }
             }
-            for named in text.split('"').filter(|part| part.starts_with("/assets/")) {
-                assert!(ASSETS.iter().any(|other| other.path == named), "{named}");
-            }
+            let bytes: usize = of_this.iter().filter_map(|path| find(path)).map(|it| it.bytes.len()).sum();
+            assert!(bytes < PAGE_BYTES_MAX, "{}: {bytes}", page.path);
+            loaded.append(&mut of_this);
         }
+        assert_eq!(loaded.len(), of_page().count(), "each file is of a page");
     }
 }

@@ -44,7 +44,7 @@ pub struct Fake {
     /// A request takes a permit to go on; without any, it waits.
     pub gate: Arc<Semaphore>,
     applied: watch::Sender<Applied>,
-    newest_gateway: watch::Sender<Option<Revision>>,
+    told: Arc<gateway::Told>,
     /// Who is there, by gossip.
     pub members: watch::Sender<Arc<View>>,
     /// Without a key, unless a test gives one.
@@ -68,6 +68,7 @@ pub struct State {
     /// What balancers say of what they do.
     pub figures: HashMap<NodeId, Heard>,
     pub schedules: Schedules,
+    pub shifts: shifts::Held,
     /// What workers said that they hold.
     pub beats: Vec<u64>,
     pub level: Option<Level>,
@@ -87,7 +88,7 @@ impl Default for Fake {
             state: Arc::default(),
             gate: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
             applied: watch::Sender::default(),
-            newest_gateway: watch::Sender::default(),
+            told: Arc::default(),
             members: watch::Sender::new(Arc::new(gateway::alone())),
             secrets: Secrets::new(None),
         }
@@ -96,6 +97,7 @@ impl Default for Fake {
 
 mod gateway;
 mod schedules;
+mod shifts;
 
 impl Fake {
     pub fn fail(&self, failure: ServiceError) {
@@ -431,9 +433,8 @@ impl AdminApi for Fake {
     }
 
     async fn snapshot(&self) -> Result<Chunks, OperatorError> {
-        let state = self.state.lock().unwrap();
         let mut chunks = vec![Ok(Bytes::from_static(b"snap")), Ok(Bytes::from_static(b"shot"))];
-        if state.snapshot_fails {
+        if self.state.lock().unwrap().snapshot_fails {
             chunks.push(Err(std::io::Error::other("the disk is gone")));
         }
         Ok(futures_util::stream::iter(chunks).boxed())

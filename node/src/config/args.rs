@@ -8,6 +8,7 @@ use clap::{Args, Command, Subcommand};
 use skep_base::settings::{self, Output};
 
 use super::settings::SETTINGS;
+use super::shift::ShiftArgs;
 
 /// The program, without its flags and verbs.
 pub(super) fn program() -> Command {
@@ -230,8 +231,38 @@ pub(super) enum ConfigArgs {
         #[command(flatten)]
         output: Output,
     },
+    /// Lead a route's requests from one of its services to another, step by step, and back where too many fail; or say
+    /// how far that is
+    Shift(ShiftArgs),
     /// List the documents that are kept, the newest first
     History(Output),
+    /// Have balancers forget answers that they have stored: say which
+    #[command(group = clap::ArgGroup::new("what").required(true))]
+    Purge {
+        /// Of this URL, as in https://api.example.org/x?y
+        #[arg(long, group = "what")]
+        url: Option<String>,
+        /// Of URLs that begin so, as in https://api.example.org/x/, or /x/ on whatever host
+        #[arg(long, group = "what")]
+        prefix: Option<String>,
+        /// By this route
+        #[arg(long, group = "what", value_name = "NAME")]
+        route: Option<String>,
+        /// Of this service
+        #[arg(long, group = "what", value_name = "NAME")]
+        service: Option<String>,
+        /// Of this group, which answers name in Cache-Groups
+        #[arg(long, group = "what")]
+        group: Option<String>,
+        /// All of them
+        #[arg(long, group = "what")]
+        all: bool,
+        /// Wait so long for all balancers to obey it: exit status 1 where one does not
+        #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=30))]
+        wait: Option<u64>,
+        #[command(flatten)]
+        output: Output,
+    },
     /// Make a document of the past the newest again, as a new revision
     Rollback {
         /// As `history` shows it

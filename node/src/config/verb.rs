@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use http::HeaderValue;
+use serde::Serialize;
 use skep_base::id::{IdParseError, NodeId};
 use skep_base::settings::{ConfigError, Layers, Output};
 use skep_console::token;
@@ -19,6 +20,7 @@ use time::format_description::well_known::Rfc3339;
 use super::args::{ClockArgs, ConfigArgs, PartArgs, SnapshotArgs, VerbArgs};
 use super::serve;
 use super::settings::{ADMIN, OPERATOR_TOKEN_FILE};
+use super::shift::{self, ShiftVerb};
 
 /// An operator verb; `admin` is where to connect to, `json` asks for JSON on stdout.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,11 +142,36 @@ pub enum ConfigVerb {
     Explain {
         question: Question,
     },
+    Shift {
+        route: String,
+        verb: ShiftVerb,
+    },
     History,
     Rollback {
         revision: u64,
         wait_s: Option<u64>,
     },
+    Purge {
+        purge: Box<Purge>,
+        wait_s: Option<u64>,
+    },
+}
+
+/// Which stored answers go: one of these.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Purge {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub route: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub all: Option<bool>,
 }
 
 /// A part of the document: what one source has.
@@ -252,9 +279,17 @@ fn config(args: ConfigArgs, layers: &Layers) -> Result<Verb, ConfigError> {
         ConfigArgs::Explain { url, method, header: headers, from, output } => {
             (ConfigVerb::Explain { question: Question { url, method, headers, from } }, output.json)
         }
+        ConfigArgs::Shift(args) => {
+            let (route, verb, json) = shift::resolve(args)?;
+            (ConfigVerb::Shift { route, verb }, json)
+        }
         ConfigArgs::History(output) => (ConfigVerb::History, output.json),
         ConfigArgs::Rollback { revision, wait, output } => {
             (ConfigVerb::Rollback { revision, wait_s: wait }, output.json)
+        }
+        ConfigArgs::Purge { url, prefix, route, service, group, all, wait, output } => {
+            let purge = Purge { url, prefix, route, service, group, all: all.then_some(true) };
+            (ConfigVerb::Purge { purge: purge.into(), wait_s: wait }, output.json)
         }
     };
     let token = token::to_send(layers, &OPERATOR_TOKEN_FILE)?;

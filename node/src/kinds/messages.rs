@@ -18,7 +18,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderValue, LOCATION, VARY,
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, LOCATION, VARY,
     X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, StatusCode};
@@ -42,6 +42,8 @@ const OCTET_STREAM: &str = "application/octet-stream";
 /// A message never changes, and its digest names no other. But it may be removed: no cache gives it for longer
 /// than an hour without asking.
 const IMMUTABLE: HeaderValue = HeaderValue::from_static("public, max-age=3600, immutable");
+/// A message's place, by which caches that skep tells know of its removal.
+const SEQ: HeaderName = HeaderName::from_static(skep_gateway::purge::SEQ);
 /// The path that a message's digest follows.
 const MESSAGE_PATH: &str = "/messages/";
 
@@ -195,6 +197,8 @@ async fn find<A: MessageApi>(
     let headers = response.headers_mut();
     insert(headers, ETAG, etag);
     headers.insert(CACHE_CONTROL, IMMUTABLE);
+    // By which a cache is told that it was taken out.
+    insert(headers, SEQ, message.seq.to_string());
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if is_text {
         headers.insert(VARY, HeaderValue::from_static("accept"));

@@ -58,9 +58,9 @@ pub fn register(metrics: &Metrics, asked: Asked) {
         let help = "1 while the state of this node is not that of most voters, or no majority has the same";
         scrape.gauge("state_differs", help, f64::from(u8::from(service.equal().differs().is_some())));
         let secrets = service.secrets().counts();
-        let help = "Secrets of issuers that lie open in documents that are kept; older log and backups may have more";
+        let help = "Secrets of issuers and keys of certificates that lie open in documents that are kept; older log and backups may have more";
         scrape.gauge("gateway_secrets_open", help, secrets.open as f64);
-        let help = "Secrets of issuers that no cluster key opens: tokens by them are refused";
+        let help = "Secrets of issuers and keys of certificates that no cluster key opens: tokens by them are refused, and they are not shown";
         scrape.gauge("gateway_secrets_absent", help, secrets.absent as f64);
         let help = "Documents before the newest with secrets that no cluster key opens";
         scrape.gauge("gateway_secrets_past_absent", help, secrets.past_absent as f64);

@@ -51,11 +51,11 @@ impl Figures {
         Self { gossip, turn, asking, answered }
     }
 
-    /// Hears for as long as there is gossip.
-    pub async fn hear(&self) {
+    /// Hears for as long as there is gossip; what is `others` says whether it was for it.
+    pub async fn hear(&self, others: impl Fn(&[u8]) -> bool) {
         let Some(mut said) = self.gossip.hear() else { return };
         while let Some((_, bytes)) = said.recv().await {
-            if self.asking().hear(&bytes, Instant::now()) {
+            if !others(&bytes) && self.asking().hear(&bytes, Instant::now()) {
                 self.answered.notify_one();
             }
         }
@@ -144,7 +144,7 @@ mod tests {
     use crate::service::peers;
 
     fn member(id: u64, program: Program, follows: bool) -> PeerRecord {
-        let gateway = follows.then_some(GatewayAt { in_force: None, refused: None });
+        let gateway = follows.then_some(GatewayAt::default());
         PeerRecord { gateway, ..peers::member(id, program) }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use skep_base::id::{NodeId, RequestId};
 use skep_members::gossip::View;
@@ -43,7 +44,10 @@ impl Service {
 
     /// Hears what they say, for as long as there is gossip.
     pub async fn hear_balancers(self) {
-        self.0.figures.hear().await;
+        let view = self.members();
+        let open = || self.shifts(|shifts| shifts.open_ones().map(|(_, held)| held.id).collect());
+        let of_shifts = |bytes: &[u8]| self.0.shifts.hear(bytes, &view.borrow(), open, Instant::now());
+        self.0.figures.hear(of_shifts).await;
     }
 
     /// What opens and seals secrets of documents.
@@ -56,6 +60,11 @@ impl Service {
         self.reader().level() >= Level::SEALED
     }
 
+    /// Fails until the cluster has agreed to certificates: a member of the version before would show their keys.
+    pub async fn require_certificates(&self) -> Result<(), ServiceError> {
+        self.require_gateway(Level::CERTIFICATES, "certificates in the gateway's document").await
+    }
+
     /// Makes a document the newest, where what is expected still is. Whether it is one, who calls has looked; its secrets
     /// are sealed where [`Self::keeps_sealed`] says so.
     pub async fn set_gateway(
@@ -64,7 +73,7 @@ impl Service {
         stored: Stored,
         source: String,
     ) -> Result<GatewayOutcome, ServiceError> {
-        self.require_gateway().await?;
+        self.require_gateway(Level::GATEWAY, "the gateway's document").await?;
         let (nonce, lineage) = (self.0.nonces.next(), new_lineage());
         let Stored { document, keys } = stored;
         let op = match keys.is_empty() {
@@ -77,21 +86,22 @@ impl Service {
         }
     }
 
-    /// Fails until the cluster has agreed to have one: a member of the version before could not read it.
-    async fn require_gateway(&self) -> Result<(), ServiceError> {
-        if self.reader().level() >= Level::GATEWAY {
+    /// Fails until the cluster has agreed to have it: a member of the version before could not read it.
+    async fn require_gateway(&self, needs: Level, what: &'static str) -> Result<(), ServiceError> {
+        if self.reader().level() >= needs {
             return Ok(());
         }
         // One that has just joined may not have heard of it.
         self.current().await?;
-        if self.reader().level() >= Level::GATEWAY {
+        if self.reader().level() >= needs {
             return Ok(());
         }
-        self.0.status.require(self.reader().level(), Level::GATEWAY, "the gateway's document")?;
+        self.0.status.require(self.reader().level(), needs, what)?;
         Err(ServiceError::TooOld {
-            detail: "the members have not agreed to keep the gateway's document yet: they do once all have been of \
-                     this version for --level-after"
-                .into(),
+            detail: format!(
+                "the members have not agreed to keep {what} yet: they do once all have been of this version for \
+                 --level-after"
+            ),
         })
     }
 }

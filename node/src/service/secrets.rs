@@ -78,8 +78,8 @@ pub enum Unkept {
     #[error("it is too large with its secrets sealed")]
     TooLarge,
     #[error(
-        "secrets of issuers are sealed under {NAMED_MAX} data keys that are not here, and others cannot be sealed beside \
-         them: put these secrets themselves, or take their issuers out"
+        "secrets of issuers or keys of certificates are sealed under {NAMED_MAX} data keys that are not here, and others \
+         cannot be sealed beside them: put these themselves, or take their issuers or certificates out"
     )]
     Absent,
     #[error("its secrets cannot be sealed")]

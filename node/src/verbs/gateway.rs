@@ -22,6 +22,7 @@ use skep_gateway::document::DOCUMENT_BYTES_MAX;
 use skep_gateway::{Fault, Kept, Refused};
 use skep_state::gateway::SOURCE_BYTES_MAX;
 
+use super::shift;
 use crate::config::{ConfigVerb, Part};
 
 /// Carries one out.
@@ -49,17 +50,20 @@ pub(super) async fn run(
                 "from": question.from,
             });
             let answer = client.post("/gateway/explain", &question).await?;
-            let lines: Vec<String> =
-                ["route", "auth", "consumer", "limits", "cache", "policies", "outcome", "sent"]
-                    .into_iter()
-                    .flat_map(|name| explained(name, &answer[name]))
-                    .collect();
+            let lines: Vec<String> = [
+                "route", "auth", "consumer", "ask", "limits", "cache", "compress", "policies", "shift",
+                "outcome", "sent",
+            ]
+            .into_iter()
+            .flat_map(|name| explained(name, &answer[name]))
+            .collect();
             print(out, json, &answer, &lines.join("\n"))?;
             match answer["sent"].is_string() {
                 true => Ok(()),
                 false => Err(VerbError::Refused("it goes to no service".into())),
             }
         }
+        ConfigVerb::Shift { route, verb } => shift::run(client, &route, verb, json, out).await,
         ConfigVerb::History => {
             let answer = client.get("/gateway/history").await?;
             if json {
@@ -73,6 +77,13 @@ pub(super) async fn run(
             let client = only_if_newest(waiting(client, wait_s)).await?;
             let answer = client.post("/gateway/rollback", &json!({ "revision": revision })).await?;
             print(out, json, &answer, &changed(&answer, false))?;
+            wait_s.map_or(Ok(()), |_| all_obey(&answer))
+        }
+        ConfigVerb::Purge { purge, wait_s } => {
+            let answer = waiting(client, wait_s).post("/gateway/purge", &json!(purge)).await?;
+            let lines = [Some(format!("purge {}", text(&answer["purge"]))), in_force(&answer)];
+            let lines: Vec<String> = lines.into_iter().flatten().collect();
+            print(out, json, &answer, &lines.join("\n"))?;
             wait_s.map_or(Ok(()), |_| all_obey(&answer))
         }
     }
@@ -212,14 +223,15 @@ fn all_obey(answer: &Value) -> Result<(), VerbError> {
         let why = "it is kept, and this node does not say where it is in force: it is of the version before, or many wait";
         return Err(VerbError::Refused(why.into()));
     }
-    let told = rows(answer, "behind", &["id", "http", "revision", "why"]);
+    let number = if answer["purge"].is_null() { "revision" } else { "purge" };
+    let told = rows(answer, "behind", &["id", "http", number, "why"]);
     let behind: Vec<String> = told.iter().map(|it| it.join(" ")).collect();
     match behind.is_empty() {
         true => Ok(()),
         false => {
             let behind = behind.join("; ");
             Err(VerbError::Refused(format!(
-                "it is kept, and not in force at each balancer (id, address, revision in force there, why): {behind}"
+                "it is kept, and not in force at each balancer (id, address, {number} in force there, why): {behind}"
             )))
         }
     }
@@ -309,13 +321,20 @@ fn changed(answer: &Value, is_only_tried: bool) -> String {
         (false, true) => format!("nothing was changed: the revision is {revision}"),
         (false, false) => format!("the revision is {revision} now"),
     });
-    if let (Some(seen_by), Some(of)) = (answer["seen_by"].as_u64(), answer["of"].as_u64()) {
-        lines.push(match of {
-            0 => "no balancer says that it obeys the cluster's document".into(),
-            _ => format!("in force at {seen_by} of {of} balancers"),
-        });
+    for warning in answer["warnings"].as_array().into_iter().flatten() {
+        lines.push(format!("warning: {}: {}", text(&warning["pointer"]), text(&warning["fault"])));
     }
+    lines.extend(in_force(answer));
     lines.join("\n")
+}
+
+/// At how many balancers, where that was waited for.
+fn in_force(answer: &Value) -> Option<String> {
+    let (seen_by, of) = (answer["seen_by"].as_u64()?, answer["of"].as_u64()?);
+    Some(match of {
+        0 => "no balancer says that it obeys the cluster's document".into(),
+        _ => format!("in force at {seen_by} of {of} balancers"),
+    })
 }
 
 #[cfg(test)]

@@ -1,7 +1,10 @@
 //! The gateway's document on the admin address, and the watch of it on the public one.
 
+mod certificates;
 mod page;
+mod purge;
 mod sealed;
+mod shifts;
 mod sources;
 
 use super::*;
@@ -308,7 +311,7 @@ async fn who_wishes_so_is_answered_once_the_balancers_obey() {
     let balancer = |revision: u64| {
         let view = served.fake.members.borrow().clone();
         let in_force = Some(GatewayRevision { lineage: 0xab, number: revision });
-        let gateway = Some(GatewayAt { in_force, refused: None });
+        let gateway = Some(GatewayAt { in_force, refused: None, purged: None });
         let id = skep_base::id::NodeId(7);
         let balancer = PeerRecord { id, program: Program::Balancer, gateway, ..view.me.clone() };
         served

@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use skep_gateway::Kept;
-use skep_gateway::told::Told;
+use skep_gateway::purge::listed;
+use skep_gateway::told::{Told, asking};
 use skep_members::in_force::Keys;
 use skep_members::key::KeyRing;
 use skep_members::settings::cluster_key_in;
 use skep_members::tls::nodes_tls;
+use skep_state::kinds::purges::KEPT_MAX;
+use skep_state::shift::{Phase, Shift, ShiftOp};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -56,11 +59,15 @@ impl Door {
 
     /// With this line in the head.
     async fn ask_with(&self, field: &str) -> (String, Listening) {
+        self.ask_at("/-/gateway/watch", field).await
+    }
+
+    async fn ask_at(&self, target: &str, field: &str) -> (String, Listening) {
         let tls = nodes_tls(&self.edge).unwrap().for_http();
         let stream = TcpStream::connect(self.served.address).await.unwrap();
         let stream = TlsConnector::from(tls.client).connect(tls.server_name, stream).await.unwrap();
         let mut stream = BufReader::new(stream);
-        let request = format!("GET /-/gateway/watch HTTP/1.1\r\nhost: node\r\n{field}\r\n");
+        let request = format!("GET {target} HTTP/1.1\r\nhost: node\r\n{field}\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
@@ -247,5 +254,86 @@ async fn a_client_is_told_nothing_by_way_of_a_balancer() {
     ] {
         let (head, _) = door.ask_with(&format!("{field}\r\n")).await;
         assert!(head.starts_with("HTTP/1.1 403 "), "{field}: {head}");
+    }
+}
+
+#[tokio::test]
+async fn who_asks_for_purges_is_told_those_that_it_does_not_know_and_each_that_comes() {
+    let door = door().await;
+    let told = |line: &[u8]| match Told::decode(line).unwrap() {
+        Told::Purges { cluster: 0, since, last, list } => {
+            let numbers: Vec<u64> = listed(list).unwrap().iter().map(|(number, _)| *number).collect();
+            (since, last, numbers)
+        }
+        other => panic!("{other:?}"),
+    };
+    let purge = async |what: &[u8]| drop(door.served.fake.purge(Bytes::copy_from_slice(what)).await);
+    purge(b"{\"all\":true}").await;
+    purge(b"\xff no json").await;
+    // First of all, before the state.
+    let (_, mut one) = door.ask_at(&asking((0, 1)), "").await;
+    assert_eq!(told(&one.line().await), (1, 2, vec![2]));
+    assert_eq!(one.state().await, (0, None));
+    let (_, mut other) = door.ask_at(&asking((7, 1)), "").await;
+    assert_eq!(told(&other.line().await), (2, 2, vec![]), "of another cluster it knows nothing");
+    let (_, mut ahead) = door.ask_at(&asking((0, 9)), "").await;
+    assert_eq!(told(&ahead.line().await), (2, 2, vec![]), "it knows more than this node");
+    let (_, mut old) = door.ask().await;
+    assert_eq!(old.state().await, (0, None), "who is of the version before is told of none");
+    purge(b"{\"group\":\"a\"}").await;
+    for listening in [&mut one, &mut other, &mut ahead] {
+        loop {
+            let line = listening.line().await;
+            if !matches!(Told::decode(&line), Ok(Told::Purges { .. })) {
+                continue;
+            }
+            assert_eq!(told(&line), (2, 3, vec![3]));
+            break;
+        }
+    }
+    for _ in 0..KEPT_MAX {
+        purge(b"{\"all\":true}").await;
+    }
+    let (_, mut late) = door.ask_at(&asking((0, 2)), "").await;
+    let last = KEPT_MAX as u64 + 3;
+    assert_eq!(told(&late.line().await), (last, last, vec![]), "not all of them are kept");
+}
+
+#[tokio::test]
+async fn shifts_that_are_open_are_told_behind_the_document_and_after_each_change() {
+    let door = door().await;
+    let fake = &door.served.fake;
+    door.set("{}").await;
+    let shift = || {
+        let (from, to, abort) = ("blue".into(), "green".into(), "5xx>1%".into());
+        Box::new(Shift { from, to, from_weight: 1, to_weight: 0, over_ms: 60_000, abort })
+    };
+    let (_, mut before) = door.ask().await;
+    assert_eq!(before.state().await.0, 1);
+    fake.change_shifts(ShiftOp::Begin { id: 7, after: 0, route: "web".into(), shift: shift() })
+        .await
+        .unwrap();
+    let (_, mut later) = door.ask().await;
+    assert_eq!(later.state().await.0, 1, "the document comes first");
+    for listening in [&mut before, &mut later] {
+        assert_eq!(listening.shifts().await, (1, vec![("web".into(), 0)]));
+    }
+    fake.change_shifts(ShiftOp::Step { id: 7, route: "web".into(), share: 100 }).await.unwrap();
+    assert_eq!(before.shifts().await, (2, vec![("web".into(), 100)]));
+    let end = ShiftOp::End { id: 7, route: "web".into(), phase: Phase::Back, why: String::new() };
+    fake.change_shifts(end).await.unwrap();
+    assert_eq!(before.shifts().await, (3, vec![]));
+}
+
+impl Listening {
+    /// The next line of shifts: how far they are, and the share of each.
+    async fn shifts(&mut self) -> (u64, Vec<(String, u32)>) {
+        loop {
+            let line = self.line().await;
+            if let Told::Shifts { at, shifts } = Told::decode(&line).unwrap() {
+                let shifts = skep_gateway::shift::read_told(shifts).unwrap();
+                return (at, shifts.into_iter().map(|it| (it.route, it.share)).collect());
+            }
+        }
     }
 }

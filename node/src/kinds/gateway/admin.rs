@@ -27,6 +27,7 @@ use super::described::{self, Described};
 use super::followed::{self, PREFERENCE_APPLIED};
 use super::refused::Unchanged;
 use super::seen::{self, Documented};
+use super::shifts;
 use super::{Changed, GatewayApi, Newest, Page, etag, etag_value, kept, rfc3339, stored, unreadable};
 use crate::http::account::Account;
 use crate::http::body;
@@ -63,6 +64,8 @@ pub(crate) fn admin_routes<A: GatewayApi>(
     page: Page,
 ) -> Router {
     let account = Account::new(REQUESTS_BYTES_MAX);
+    let purges = super::purge::routes(api.clone(), operators.clone());
+    let of_shifts = shifts::routes(api.clone(), operators.clone());
     let (changes, waits) = (Changes::new(api), Semaphore::new(followed::WAITS_MAX));
     let described = described::Newest::default();
     let shared = Administered { changes, waits, account, operators, gateway, page, described };
@@ -75,6 +78,8 @@ pub(crate) fn admin_routes<A: GatewayApi>(
         .route("/gateway/sources/{source}", get(part::<A>).put(put_part::<A>))
         .route("/gateway/{kind}/{name}", get(object::<A>).put(put_object::<A>).delete(delete_object::<A>))
         .with_state(Arc::new(shared))
+        .merge(purges)
+        .merge(of_shifts)
 }
 
 /// The document; browsers get the page that shows what becomes of it, and anybody may have that.
@@ -102,7 +107,8 @@ async fn see<A: GatewayApi>(State(shared): Shared<A>, headers: HeaderMap) -> Res
     let (documented, heard) = (shared.documented().await?, shared.changes.api.figures().await);
     let (nothing, view) = (Described::nothing(), shared.changes.api.members().borrow().clone());
     let described = documented.as_ref().map_or(&nothing, |it| &*it.described);
-    let mut response = as_json(&seen::seen(documented.as_ref(), described, &view, &heard));
+    let shifts = shifts::all(&*shared.changes.api);
+    let mut response = as_json(&seen::seen(documented.as_ref(), described, (&view, &heard), shifts));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }
@@ -248,12 +254,13 @@ async fn rollback<A: GatewayApi>(State(shared): Shared<A>, request: Request) -> 
 async fn explain<A: GatewayApi>(State(shared): Shared<A>, request: Request) -> Result<Response, Unchanged> {
     shared.operators.check(request.headers())?;
     let question: Question = shared.question(request).await?;
-    let document = shared.changes.told(&shared.newest().await?).await?;
+    let told = shared.changes.told(&shared.newest().await?).await?;
     let find = move || {
-        let table = kept(&document).ok_or_else(unreadable)?.table()?;
+        let table = kept(&told.document).ok_or_else(unreadable)?.table()?;
         Ok::<_, Unchanged>(question.explain(&table, own_clock_ms() / 1000))
     };
-    Ok(as_json(&shared.changes.read(find).await??))
+    let explained = shared.changes.read(find).await??;
+    Ok(as_json(&shifts::Explained::of(explained, &*shared.changes.api)))
 }
 
 impl<A: GatewayApi> Administered<A> {
@@ -278,13 +285,14 @@ impl<A: GatewayApi> Administered<A> {
         });
         let Some((newest, time_ms, source)) = newest else { return Ok(None) };
         let revision = newest.revision;
-        let described = match self.described.known(revision) {
+        let told = self.changes.told(&newest).await?;
+        let described = match self.described.known(revision, told.digest) {
             Some(described) => described,
             None => {
-                let document = self.changes.told(&newest).await?;
+                let (document, digest) = (told.document.clone(), told.digest);
                 let read = move || Described::read(std::str::from_utf8(&document).ok()?).map(Arc::new);
                 let described = self.changes.read(read).await?.ok_or_else(unreadable)?;
-                self.described.keep(revision, described.clone());
+                self.described.keep(revision, digest, described.clone());
                 described
             }
         };
@@ -313,7 +321,7 @@ impl<A: GatewayApi> Administered<A> {
                 Some(followed::wait(view, now, Duration::from_secs(seconds)).await)
             }
         };
-        let mut response = as_json(&Changed::of(made.now, made.difference, followed));
+        let mut response = as_json(&Changed::of(made.now, (made.difference, made.warnings), followed));
         if is_new && made.now != made.before {
             *response.status_mut() = StatusCode::CREATED;
         }

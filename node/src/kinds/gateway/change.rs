@@ -7,12 +7,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::HeaderMap;
 use http::header::{IF_MATCH, IF_NONE_MATCH};
 use skep_base::random::drawn;
 use skep_gateway::kept::Difference;
-use skep_gateway::{Kept, Refused};
+use skep_gateway::{Fault, Kept, Refused};
 use skep_state::gateway::{GatewayOutcome, Revision};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
@@ -22,7 +21,8 @@ use super::{GatewayApi, Newest, etag, newest, stored, unreadable};
 use crate::http::account::Charge;
 use crate::http::conditions;
 use crate::http::problem::{Problem, ProblemKind};
-use crate::service::secrets::{Opened, Secrets, Stored, Unkept};
+use crate::service::secrets::{Opened, Secrets, Stored, Told, Unkept};
+use crate::service::time::own_clock_ms;
 
 /// Documents that are looked at at a time for who changes them, and as many for who reads.
 const LOOKS_MAX: usize = 2;
@@ -92,6 +92,7 @@ pub(super) struct Made {
     pub before: Option<Revision>,
     pub now: Option<Revision>,
     pub difference: Difference,
+    pub warnings: Vec<Fault>,
 }
 
 /// Who changes documents, and reads them.
@@ -141,17 +142,21 @@ impl<A: GatewayApi> Changes<A> {
                 Wanted::Back(number) => Some(self.past(*number)?),
                 _ => None,
             };
-            let (wanted, secrets, sealed) =
-                (wanted.clone(), self.api.secrets().clone(), self.api.keeps_sealed());
-            let looking = move || document(&wanted, before.as_ref(), past.as_ref(), &secrets, sealed);
-            let Looked { stored, difference } = look(&self.changes, deadline, looking).await??;
+            let (wanted, secrets) = (wanted.clone(), self.api.secrets().clone());
+            let agreed = Agreed { sealed: self.api.keeps_sealed(), rollout: self.api.reads_rollout() };
+            let looking = move || document(&wanted, before.as_ref(), past.as_ref(), &secrets, agreed);
+            let looked = look(&self.changes, deadline, looking).await??;
+            if looked.has_certificates {
+                self.api.require_certificates().await?;
+            }
+            let Looked { stored, difference, warnings, .. } = looked;
             let Some(stored) = stored.filter(|_| !is_only_tried) else {
-                return Ok(Made { before: revision, now: revision, difference });
+                return Ok(Made { before: revision, now: revision, difference, warnings });
             };
             match self.api.set_gateway(revision, stored, source.to_owned()).await? {
                 GatewayOutcome::Set { revision: now } => {
                     tracing::info!(revision = now.number, source, "the gateway's document was changed");
-                    return Ok(Made { before: revision, now: Some(now), difference });
+                    return Ok(Made { before: revision, now: Some(now), difference, warnings });
                 }
                 GatewayOutcome::Other { newest } if of != Of::Newest => return Err(other(newest)),
                 GatewayOutcome::Other { .. } => {}
@@ -176,10 +181,9 @@ impl<A: GatewayApi> Changes<A> {
     }
 
     /// What balancers are told of the newest document.
-    pub(super) async fn told(&self, newest: &Newest) -> Result<Bytes, Problem> {
+    pub(super) async fn told(&self, newest: &Newest) -> Result<Arc<Told>, Problem> {
         let told = self.api.secrets().told(newest.revision, &newest.stored).await;
-        let told = told.ok_or_else(|| Problem::new(ProblemKind::Internal, "the node is stopping"))?;
-        Ok(told.document.clone())
+        told.ok_or_else(|| Problem::new(ProblemKind::Internal, "the node is stopping"))
     }
 }
 
@@ -200,12 +204,24 @@ async fn look<T: Send + 'static>(
     looking.await.map_err(|error| Problem::new(ProblemKind::Internal, error.to_string()))
 }
 
+/// What the members have agreed to.
+#[derive(Debug, Clone, Copy)]
+struct Agreed {
+    /// That secrets are kept sealed.
+    sealed: bool,
+    /// That routes may say `sticky` and `mirror`.
+    rollout: bool,
+}
+
 /// The document that is wanted, as it is kept.
 struct Looked {
     /// None where it says what is there already.
     stored: Option<Stored>,
     /// What is another in it.
     difference: Difference,
+    /// What is maybe not meant in what is another.
+    warnings: Vec<Fault>,
+    has_certificates: bool,
 }
 
 /// What is wanted comes to this. Takes the processor for long.
@@ -214,7 +230,7 @@ fn document(
     newest: Option<&Newest>,
     past: Option<&Stored>,
     secrets: &Secrets,
-    sealed: bool,
+    agreed: Agreed,
 ) -> Result<Looked, Unchanged> {
     // It was one to the version that set it. Where it is none to this one, nothing is made of it.
     let before = match newest {
@@ -251,21 +267,41 @@ fn document(
             return Err(Unchanged::new(ProblemKind::NoGateway, format!("there is no revision {number}")));
         }
     };
+    if !agreed.rollout && document.has_rollout() {
+        let detail = "the members have not agreed to read sticky and mirror yet: they do once all have been of this version \
+                      for --level-after";
+        return Err(Unchanged::new(ProblemKind::Unavailable, detail));
+    }
     let nothing = Kept::default();
     let difference = document.since(before.as_ref().unwrap_or(&nothing));
-    if newest.is_some() && before.is_some() && difference.is_none() {
-        return Ok(Looked { stored: None, difference });
+    let mut warnings =
+        document.warnings(&difference, i64::try_from(own_clock_ms() / 1000).unwrap_or(i64::MAX));
+    let has_certificates = document.has_certificates();
+    if !(agreed.sealed && secrets.has_key()) {
+        warnings.extend(difference.added.iter().chain(&difference.changed).filter_map(|it| lies_open(it)));
+    }
+    let is_the_same = newest.is_some() && before.is_some() && difference.is_none();
+    let looked = |stored| Looked { stored, difference, warnings, has_certificates };
+    if is_the_same {
+        return Ok(looked(None));
     }
     let past = past.map(|of| Opened { kept: &document, keys: &of.keys });
     let before = newest.zip(before.as_ref());
     let before = before.map(|(of, kept)| Opened { kept, keys: &of.stored.keys });
     let of: Vec<Opened<'_>> = past.into_iter().chain(before).collect();
-    match secrets.keep(&document, &of, sealed) {
-        Ok(stored) => Ok(Looked { stored: Some(stored), difference }),
+    match secrets.keep(&document, &of, agreed.sealed) {
+        Ok(stored) => Ok(looked(Some(stored))),
         Err(Unkept::TooLarge) => Err(too_large()),
         Err(absent @ Unkept::Absent) => Err(Refused::whole(absent.to_string()).into()),
         Err(error @ Unkept::Unsealed) => Err(Unchanged::new(ProblemKind::Internal, error.to_string())),
     }
+}
+
+/// What is said of a certificate whose key is not sealed.
+fn lies_open(object: &str) -> Option<Fault> {
+    let name = object.strip_prefix("certificates/")?;
+    let fault = "the nodes have no cluster key: its key lies open in their logs, checkpoints and backups";
+    Some(Fault { pointer: format!("/certificates/{name}"), fault: fault.to_owned() })
 }
 
 fn too_large() -> Unchanged {

@@ -9,6 +9,7 @@ use serde::Serialize;
 use skep_gateway::Document;
 use skep_gateway::document::{Route, SKEP, Target, TargetHost, To, Unmatched};
 use skep_gateway::policy::{Policies, Redirect};
+use skep_gateway::sticky::Sticky;
 use skep_state::gateway::Revision;
 
 /// Most URLs of a service that are shown.
@@ -23,6 +24,7 @@ pub(super) struct Described {
     pub services: Vec<ServiceShown>,
     pub consumers: Vec<ConsumerShown>,
     pub issuers: Vec<IssuerShown>,
+    pub certificates: Vec<CertificateShown>,
 }
 
 #[derive(Debug, Serialize)]
@@ -63,6 +65,17 @@ pub(super) struct IssuerShown {
     keys: Option<usize>,
 }
 
+#[derive(Debug, Serialize)]
+pub(super) struct CertificateShown {
+    name: String,
+    hosts: Vec<String>,
+    /// From when on and until when all of its chain is valid.
+    not_before: String,
+    not_after: String,
+    /// No cluster key here opens its key.
+    absent: bool,
+}
+
 impl Described {
     /// None where this version cannot read it. Takes the processor for long.
     pub fn read(document: &str) -> Option<Self> {
@@ -90,7 +103,15 @@ impl Described {
             name,
             keys: (!it.is_published).then_some(it.keys.len()),
         };
+        let certificate = |(name, it): (String, skep_gateway::document::Certificate)| CertificateShown {
+            name,
+            absent: it.key.is_none(),
+            hosts: it.hosts,
+            not_before: rfc3339_of_s(it.not_before_s),
+            not_after: rfc3339_of_s(it.not_after_s),
+        };
         Self {
+            certificates: document.certificates.into_iter().map(certificate).collect(),
             unmatched: match document.unmatched {
                 Unmatched::Skep => SKEP,
                 Unmatched::NotFound => "not-found",
@@ -103,6 +124,11 @@ impl Described {
     }
 }
 
+/// Of Unix time; what is before it began as its begin.
+fn rfc3339_of_s(time_s: i64) -> String {
+    super::rfc3339(u64::try_from(time_s).unwrap_or_default().saturating_mul(1000))
+}
+
 impl RouteShown {
     fn of(name: String, route: &Route) -> Self {
         let (services, redirect) = match &route.to {
@@ -110,6 +136,14 @@ impl RouteShown {
             To::Redirect(redirect) => (BTreeMap::new(), Some(leads_to(redirect))),
         };
         let matches = &route.matches;
+        let mut policies = policies(&route.policies, route.cors.is_some());
+        policies.extend(route.sticky.as_ref().map(|it| match it {
+            Sticky::Consumer => "sticky by consumer".to_owned(),
+            Sticky::Address => "sticky by address".to_owned(),
+            Sticky::Cookie(name) => format!("sticky by the cookie {name}"),
+        }));
+        policies
+            .extend(route.mirror.as_ref().map(|it| format!("{} % copied for {}", it.percent, it.service)));
         Self {
             name,
             hosts: matches.hosts.iter().map(ToString::to_string).collect(),
@@ -118,7 +152,7 @@ impl RouteShown {
             headers: matches.headers.len(),
             services,
             redirect,
-            policies: policies(&route.policies, route.cors.is_some()),
+            policies,
         }
     }
 }
@@ -131,7 +165,8 @@ fn leads_to(redirect: &Redirect) -> String {
 }
 
 fn policies(policies: &Policies, has_cors: bool) -> Vec<String> {
-    let Policies { maintenance, https_only, addresses, auth, limits, body_bytes_max, cache } = policies;
+    let Policies { maintenance, https_only, addresses, auth, ask, limits, body_bytes_max, cache, compress } =
+        policies;
     let mut words = Vec::new();
     let mut word = |is_there: bool, word: &str| words.extend(is_there.then(|| word.to_owned()));
     word(maintenance.is_some(), "maintenance");
@@ -144,9 +179,11 @@ fn policies(policies: &Policies, has_cors: bool) -> Vec<String> {
         words.extend(auth.tokens.as_ref().map(|it| format!("tokens of {}", it.issuers.join(", "))));
         words.extend((!auth.groups.is_empty()).then(|| format!("groups {}", auth.groups.join(", "))));
     }
+    words.extend(ask.as_ref().map(|it| format!("asks {}", it.service)));
     words.extend(limits.iter().map(|it| format!("limit {} per {} by {}", it.rate, it.per, it.by.word())));
     words.extend(body_bytes_max.map(|it| format!("bodies up to {it} bytes")));
     words.extend(cache.map(|_| "cache".to_owned()));
+    words.extend(compress.as_ref().map(|_| "compress".to_owned()));
     words
 }
 
@@ -162,15 +199,17 @@ fn url(target: &Target) -> String {
 
 /// What the newest document comes to.
 #[derive(Debug, Default)]
-pub(super) struct Newest(Mutex<Option<(Revision, Arc<Described>)>>);
+pub(super) struct Newest(Mutex<Option<(Revision, u64, Arc<Described>)>>);
 
 impl Newest {
-    pub fn known(&self, revision: Revision) -> Option<Arc<Described>> {
+    /// `told` is the digest of what balancers are told of it: that hangs on the cluster's keys, too.
+    pub fn known(&self, revision: Revision, told: u64) -> Option<Arc<Described>> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.as_ref().filter(|(of, _)| *of == revision).map(|(_, described)| described.clone())
+        let it = known.as_ref().filter(|(of, digest, _)| *of == revision && *digest == told);
+        it.map(|(.., described)| described.clone())
     }
 
-    pub fn keep(&self, revision: Revision, described: Arc<Described>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((revision, described));
+    pub fn keep(&self, revision: Revision, told: u64, described: Arc<Described>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((revision, told, described));
     }
 }

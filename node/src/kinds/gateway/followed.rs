@@ -1,4 +1,5 @@
-//! Which balancers obey a revision: for who changes the document, and wants to know that it is in force.
+//! Which balancers obey a revision, or a purge: for who changes the document, or purges, and wants to know that it is in
+//! force.
 //!
 //! Each says by gossip what it has in force. Counted are those that are there when the wait begins, are not about to go, and
 //! obey the cluster's document; of the version before none says so, and none is counted. Who goes meanwhile is counted no
@@ -41,9 +42,73 @@ struct Behind {
     id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     http: Option<String>,
-    /// What it has in force; null where it serves nothing.
-    revision: Option<u64>,
+    #[serde(flatten)]
+    has: Has,
     why: Why,
+}
+
+/// What it has in force; null where it serves nothing, or says nothing of it.
+#[derive(Debug, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Has {
+    Revision(Option<u64>),
+    Purge(Option<u64>),
+}
+
+/// What is waited for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Wanted {
+    Revision(Revision),
+    /// The number of a cluster's purge.
+    Purge(GatewayRevision),
+}
+
+impl From<Revision> for Wanted {
+    fn from(revision: Revision) -> Self {
+        Self::Revision(revision)
+    }
+}
+
+impl From<GatewayRevision> for Wanted {
+    fn from(purge: GatewayRevision) -> Self {
+        Self::Purge(purge)
+    }
+}
+
+impl Wanted {
+    fn is_of(self, it: GatewayRevision) -> bool {
+        let (lineage, number) = match self {
+            Self::Revision(it) => (it.lineage, it.number),
+            Self::Purge(it) => (it.lineage, it.number),
+        };
+        it.lineage == lineage && it.number >= number
+    }
+
+    /// What of a balancer's is to be so.
+    fn stand(self, at: &GatewayAt) -> Option<GatewayRevision> {
+        match self {
+            Self::Revision(_) => at.in_force,
+            Self::Purge(_) => at.purged,
+        }
+    }
+
+    fn has(self, at: &GatewayAt) -> Has {
+        let number = self.stand(at).map(|it| it.number);
+        match self {
+            Self::Revision(_) => Has::Revision(number),
+            Self::Purge(_) => Has::Purge(number),
+        }
+    }
+
+    /// Whether it says nothing of such.
+    fn is_unheard(self, at: &GatewayAt) -> bool {
+        matches!(self, Self::Purge(_)) && at.purged.is_none()
+    }
+
+    /// Whether it says that it cannot obey it.
+    fn is_refused(self, at: &GatewayAt) -> bool {
+        matches!(self, Self::Revision(_)) && at.refused.is_some_and(|it| self.is_of(it))
+    }
 }
 
 /// Why a balancer has not what is the newest.
@@ -56,6 +121,8 @@ enum Why {
     Refuses,
     /// Nothing is heard of it any more.
     Silent,
+    /// It says nothing of purges: it is of the version before, or no node has told it of them yet.
+    Unheard,
 }
 
 /// How many seconds a client wishes to wait: the first `wait` of its preferences. One that says nothing that can be
@@ -75,9 +142,10 @@ pub(super) fn wish(headers: &HeaderMap) -> Option<u64> {
 /// Waits until all obey that revision, or say that they cannot, or the time is over.
 pub(super) async fn wait(
     mut view: watch::Receiver<Arc<View>>,
-    now: Revision,
+    now: impl Into<Wanted>,
     patience: Duration,
 ) -> Followed {
+    let now = now.into();
     let deadline = Instant::now() + patience;
     let mut seen = view.borrow_and_update().clone();
     let counted = obeying(&seen.live).map(|(it, _)| (it.id, it.generation)).collect();
@@ -99,23 +167,26 @@ fn obeying(there: &[PeerRecord]) -> impl Iterator<Item = (&PeerRecord, GatewayAt
 }
 
 /// How many do, and whether there is nobody left to wait for.
-fn look(view: &View, counted: &HashSet<(NodeId, u64)>, now: Revision) -> (Followed, bool) {
-    let is_now = |it: GatewayRevision| it.lineage == now.lineage && it.number >= now.number;
+fn look(view: &View, counted: &HashSet<(NodeId, u64)>, now: Wanted) -> (Followed, bool) {
     let mut is_over = true;
     let mut followed = Followed { seen_by: 0, of: 0, behind: Vec::new() };
     let live = obeying(&view.live).map(|it| (it, Why::Late));
     let all = live.chain(obeying(&view.dead).map(|it| (it, Why::Silent)));
     for ((it, at), why) in all.filter(|((it, _), _)| counted.contains(&(it.id, it.generation))) {
         followed.of += 1;
-        if at.in_force.is_some_and(is_now) {
+        if now.stand(&at).is_some_and(|it| now.is_of(it)) {
             followed.seen_by += 1;
             continue;
         }
-        let why = if at.refused.is_some_and(is_now) { Why::Refuses } else { why };
+        let why = match why {
+            _ if now.is_refused(&at) => Why::Refuses,
+            Why::Late if now.is_unheard(&at) => Why::Unheard,
+            why => why,
+        };
         is_over &= why != Why::Late;
         if followed.behind.len() < BEHIND_MAX {
             let (id, http) = (it.id.to_string(), it.http.map(|address| address.to_string()));
-            followed.behind.push(Behind { id, http, revision: at.in_force.map(|it| it.number), why });
+            followed.behind.push(Behind { id, http, has: now.has(&at), why });
         }
     }
     (followed, is_over)

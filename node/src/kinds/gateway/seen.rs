@@ -13,7 +13,8 @@ use skep_gateway::figures::{CLASSES, Counts, Figures, REASONS};
 use skep_members::gossip::{GatewayRevision, NodeState, PeerRecord, Program, View};
 use skep_state::gateway::Revision;
 
-use super::described::{ConsumerShown, Described, IssuerShown, RouteShown, ServiceShown};
+use super::described::{CertificateShown, ConsumerShown, Described, IssuerShown, RouteShown, ServiceShown};
+use super::shifts::Shown;
 use crate::service::figures::Heard;
 
 /// Most routes, services and consumers that are shown one by one: of routes the busiest.
@@ -47,8 +48,11 @@ pub(super) struct Seen<'a> {
     routes: Vec<RouteSeen<'a>>,
     others: Others,
     services: Vec<ServiceSeen<'a>>,
+    /// Those that are open, and the last of routes that are over.
+    shifts: Vec<Shown>,
     consumers: &'a [ConsumerShown],
     issuers: &'a [IssuerShown],
+    certificates: &'a [CertificateShown],
     /// How many there are in all.
     of: Totals,
 }
@@ -59,6 +63,7 @@ struct Totals {
     services: usize,
     consumers: usize,
     issuers: usize,
+    certificates: usize,
 }
 
 /// What was done with requests.
@@ -158,8 +163,8 @@ fn rounded(per_s: f64) -> f64 {
 pub(super) fn seen<'a>(
     documented: Option<&'a Documented>,
     described: &'a Described,
-    view: &View,
-    heard: &HashMap<NodeId, Heard>,
+    (view, heard): (&View, &HashMap<NodeId, Heard>),
+    shifts: Vec<Shown>,
 ) -> Seen<'a> {
     let revision = documented.map(|it| it.revision);
     let balancers: Vec<BalancerSeen> = balancers(view, revision, heard);
@@ -202,13 +207,16 @@ pub(super) fn seen<'a>(
         others: Others { routes: described.routes.len() - routes.len(), done: others.done() },
         routes: routes.iter().map(|(route, sum)| RouteSeen { route, done: sum.done() }).collect(),
         services: services(described, &told),
+        shifts,
         consumers: &described.consumers[..described.consumers.len().min(SHOWN_MAX)],
         issuers: &described.issuers,
+        certificates: &described.certificates,
         of: Totals {
             routes: described.routes.len(),
             services: described.services.len(),
             consumers: described.consumers.len(),
             issuers: described.issuers.len(),
+            certificates: described.certificates.len(),
         },
     }
 }

@@ -6,6 +6,9 @@
 //! off or removed, or whose cluster lost its quorum) takes no listener, gives no sign of life, and soon sends those it
 //! has elsewhere: what it does not have is never taken for nothing at all.
 //!
+//! Who asks for purges is told those behind the one that it names, and each that comes: before the document, where both
+//! are new. Where not all of them are kept, it is told so by where they begin, and forgets all that it has stored.
+//!
 //! Secrets that are sealed in the state are told open: who listens has to look at tokens by them. Where the cluster's keys
 //! change, so that another secret opens or opens no more, the same revision is told again.
 //!
@@ -26,8 +29,13 @@ use bytes::Bytes;
 use futures_util::stream;
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue};
 use skep_console::Proved;
-use skep_gateway::told::{BEAT_INTERVAL, CONTENT_TYPE as LINES, Told, WATCH_PATH};
+use skep_gateway::purge::{Purge, list};
+use skep_gateway::shift;
+use skep_gateway::told::{BEAT_INTERVAL, CONTENT_TYPE as LINES, Told, WATCH_PATH, asked};
 use skep_state::gateway::Revision;
+use skep_state::kind::Kind as _;
+use skep_state::purge::Purge as Kept;
+use skep_state::shift::HeldShift;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
@@ -139,6 +147,13 @@ async fn listen<A: GatewayApi>(
     let listener = Listener {
         api: watches.api.clone(),
         changes: watches.api.newest_gateway(),
+        purges: request.uri().query().and_then(asked).map(|(cluster, number)| Purges {
+            last: watches.api.last_purge(),
+            cluster,
+            number,
+            is_told: false,
+        }),
+        shifts: watches.api.newest_shifts(),
         rekeyed: watches.api.secrets().rekeyed(),
         last: confirmed.last.clone(),
         _confirmed: confirmed,
@@ -159,9 +174,68 @@ async fn listen<A: GatewayApi>(
     Ok(response)
 }
 
+/// How far a listener is with purges.
+struct Purges {
+    last: watch::Receiver<u64>,
+    /// Whose numbers it knows,
+    cluster: u128,
+    /// up to this one.
+    number: u64,
+    is_told: bool,
+}
+
+impl Purges {
+    /// What it is to be told: none where it knows all.
+    fn next<A: GatewayApi>(&mut self, api: &A) -> Option<Vec<u8>> {
+        let last = *self.last.borrow_and_update();
+        let cluster = api.members().borrow().me.cluster.map_or(0, |it| it.0);
+        if self.is_told && cluster == self.cluster && last <= self.number {
+            return None;
+        }
+        let (last, since, said) = api.purges(|purges| {
+            let last = purges.last();
+            let knows = self.number.min(last);
+            let new = (cluster == self.cluster).then(|| purges.since(knows)).flatten();
+            // It has none of those that it would have to have: that is said by where they begin.
+            let since = if new.is_some() { knows } else { last };
+            // Of messages it is told all then: a node that lags would give it those that were taken out.
+            let messages = purges.messages_since(if new.is_some() { knows } else { 0 });
+            let mut all: Vec<_> = new.into_iter().flatten().chain(messages).collect();
+            all.sort_unstable_by_key(|(number, _)| *number);
+            (last, since, all)
+        });
+        let said: Vec<(u64, String)> = said.iter().map(|(number, purge)| (*number, json(purge))).collect();
+        let list = list(said.iter().map(|(number, it)| (*number, it.as_str())));
+        (self.cluster, self.number, self.is_told) = (cluster, last, true);
+        Some(Told::Purges { cluster, since, last, list: &list }.encode())
+    }
+
+    async fn changed(purges: &mut Option<Self>) -> Option<()> {
+        match purges {
+            Some(it) => it.last.changed().await.ok(),
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// A purge as it is told. What is no text is everything to who reads it.
+fn json(purge: &Kept) -> String {
+    match purge {
+        Kept::Said(what) => match std::str::from_utf8(what) {
+            Ok(text) if serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok() => text.to_owned(),
+            _ => Purge::All.json(),
+        },
+        Kept::Message { seq } => Purge::Message(*seq).json(),
+        Kept::Messages { upto } => Purge::Messages(*upto).json(),
+    }
+}
+
 struct Listener<A> {
     api: Arc<A>,
     changes: watch::Receiver<Option<Revision>>,
+    /// Where it wants to hear of them.
+    purges: Option<Purges>,
+    shifts: watch::Receiver<u64>,
     rekeyed: watch::Receiver<()>,
     last: watch::Receiver<Option<Instant>>,
     _confirmed: Arc<Confirmed>,
@@ -183,11 +257,19 @@ impl<A: GatewayApi> Listener<A> {
     async fn tell(&mut self, pieces: &mpsc::Sender<Bytes>) -> Option<Infallible> {
         // What it was told last; none before the first line.
         let mut told = None;
+        // How far the shifts were that it was told last: nothing is said where there never was one.
+        let mut told_shifts = 0;
         let mut beat_at = Instant::now();
         loop {
             self.changes.borrow_and_update();
+            self.shifts.borrow_and_update();
+            // Before the document is: what is over is told behind the document that says so.
+            let (shifts_at, shifts) = shifts(&*self.api);
             let confirmed = (*self.last.borrow_and_update())?;
             self.rekeyed.borrow_and_update();
+            if let Some(line) = self.purges.as_mut().and_then(|it| it.next(&*self.api)) {
+                give(pieces, &[line.into()], Instant::now() + LINE_TIMEOUT).await?;
+            }
             let (revision, document, digest) = match newest(&*self.api) {
                 None => (None, None, 0),
                 Some(Newest { revision, stored }) => {
@@ -201,22 +283,48 @@ impl<A: GatewayApi> Listener<A> {
                 beat_at = Instant::now() + BEAT_INTERVAL;
                 continue;
             }
+            if told_shifts != shifts_at {
+                give(pieces, &[shifts], Instant::now() + LINE_TIMEOUT).await?;
+                told_shifts = shifts_at;
+                continue;
+            }
             let is_fresh = confirmed + FRESH_MAX >= beat_at.max(Instant::now());
             tokio::select! {
                 biased;
-                changed = self.changes.changed() => changed.ok()?,
-                changed = self.rekeyed.changed() => changed.ok()?,
+                // First: however many purges come, it is there.
                 () = sleep_until(beat_at), if is_fresh => {
                     let revision = revision.map_or(0, |revision| revision.number);
                     let beat: Bytes = Told::Beat { revision }.encode().into();
                     give(pieces, &[beat], Instant::now() + LINE_TIMEOUT).await?;
                     beat_at = Instant::now() + BEAT_INTERVAL;
                 }
+                changed = self.changes.changed() => changed.ok()?,
+                changed = Purges::changed(&mut self.purges) => changed?,
+                changed = self.shifts.changed() => changed.ok()?,
+                changed = self.rekeyed.changed() => changed.ok()?,
                 changed = self.last.changed() => changed.ok()?,
                 () = sleep_until(confirmed + CONFIRMED_MAX) => return None,
             }
         }
     }
+}
+
+/// How far the shifts are, and the line that says which are open.
+fn shifts<A: GatewayApi>(api: &A) -> (u64, Bytes) {
+    let (at, open) = api.shifts(|shifts| {
+        let told = |(route, held): (&str, &HeldShift)| shift::Told {
+            id: held.id,
+            route: route.to_owned(),
+            from: held.shift.from.clone(),
+            to: held.shift.to.clone(),
+            share: held.share,
+            abort: held.shift.abort.clone(),
+        };
+        (shifts.revision(), shifts.open_ones().map(told).collect::<Vec<_>>())
+    });
+    // Texts and numbers are JSON always.
+    let list = serde_json::value::to_raw_value(&open).unwrap_or_default();
+    (at, Told::Shifts { at, shifts: &list }.encode().into())
 }
 
 /// Gives a line, as it is taken; none where that is not done in time, or nobody takes it any more.

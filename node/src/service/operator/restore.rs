@@ -10,6 +10,7 @@ use skep_state::kinds::gateway::GatewayRecord;
 use skep_state::kinds::tasks::TasksRecord;
 use skep_state::level::Level;
 use skep_state::schedule::ScheduleOutcome;
+use skep_state::shift::ShiftOutcome;
 use skep_state::task::TaskOutcome;
 use skep_store::{SnapshotData, SnapshotSink, StoreError};
 use tokio::sync::mpsc;
@@ -36,6 +37,7 @@ impl Operator {
         let has_tasks = self.reader.tasks(|tasks| !tasks.is_empty());
         let has_gateway = self.reader.gateway(|gateway| gateway.newest().is_some());
         let has_tasks = has_tasks || self.reader.schedules(|schedules| !schedules.is_empty());
+        let has_gateway = has_gateway || self.reader.shifts(|shifts| !shifts.is_empty());
         if self.reader.last_seq() > 0 || self.reader.newest_text().is_some() || has_tasks || has_gateway {
             return Err(OperatorError::Refused(
                 "this cluster holds messages, tasks, schedules or a gateway's document; restore goes into an empty one"
@@ -66,8 +68,10 @@ impl Operator {
         // Balancers obey it at once.
         let mut gateway = None;
         if let Some(past) = newest_gateway(&snapshot.header().kinds.gateway) {
-            let (secrets, sealed) = (self.secrets.clone(), self.reader.level() >= Level::SEALED);
+            let (secrets, level) = (self.secrets.clone(), self.reader.level());
+            let sealed = level >= Level::SEALED;
             let judged = tokio::task::spawn_blocking(move || {
+                may_hold_document(level, &past.document)?;
                 let told = secrets.told_of(&past).ok_or("the system gives no random numbers")?;
                 judge(&told)?;
                 secrets.keep_anew(past, sealed).map_err(|why| format!("the gateway's document: {why}"))
@@ -109,14 +113,26 @@ fn may_hold(level: Level, kinds: &KindsRecord) -> Result<(), String> {
         (has_files, "tasks whose bytes are in files", Level::TASK_FILES),
         (kinds.gateway != GatewayRecord::default(), "a gateway's document", Level::GATEWAY),
         (kinds.gateway.is_sealed(), "sealed secrets of a gateway's document", Level::SEALED),
+        (!kinds.shifts.is_empty(), "shifts of routes", Level::SHIFTS),
     ] {
         if has_it && level < since {
-            return Err(format!(
-                "the snapshot holds {what}, to which the members have not agreed yet (--level-after)"
-            ));
+            return Err(not_agreed_to(what));
         }
     }
     Ok(())
+}
+
+fn not_agreed_to(what: &str) -> String {
+    format!("the snapshot holds {what}, to which the members have not agreed yet (--level-after)")
+}
+
+/// The same of a document: of one with certificates a member of the version before would show the keys.
+fn may_hold_document(level: Level, document: &[u8]) -> Result<(), String> {
+    let kept = std::str::from_utf8(document).ok().and_then(Kept::trusted);
+    match kept.is_some_and(|it| it.has_certificates()) && level < Level::CERTIFICATES {
+        true => Err(not_agreed_to("certificates in a gateway's document")),
+        false => Ok(()),
+    }
 }
 
 /// The newest document of a snapshot's gateway.
@@ -176,6 +192,11 @@ fn made_again(outcomes: &[OpOutcome]) -> Result<u64, OperatorError> {
     let is_refused = |it: &&OpOutcome| matches!(it, OpOutcome::Schedules(it) if !matches!(it, ScheduleOutcome::Set { .. }));
     if let Some(refused) = outcomes.iter().find(is_refused) {
         let why = format!("the cluster does not take a schedule of the snapshot ({refused:?})");
+        return Err(OperatorError::Failed(why));
+    }
+    let is_refused = |it: &&OpOutcome| matches!(it, OpOutcome::Shifts(it) if *it != ShiftOutcome::Set);
+    if let Some(refused) = outcomes.iter().find(is_refused) {
+        let why = format!("the cluster does not take a shift of the snapshot ({refused:?})");
         return Err(OperatorError::Failed(why));
     }
     match refused {
@@ -266,6 +287,15 @@ mod tests {
         }
         let kept = Kept::read("consumers.a.keys = [\"0123456789abcdef\"]").unwrap().json().unwrap();
         assert_eq!(judge(kept.as_bytes()), Ok(()));
+    }
+
+    #[test]
+    fn a_document_with_certificates_is_refused_where_the_members_have_none() {
+        let document = br#"{"certificates":{"a":{"certificate":"","key":"sealed1:"}}}"#;
+        assert_eq!(may_hold_document(Level::CERTIFICATES, document), Ok(()));
+        let refused = may_hold_document(Level(Level::CERTIFICATES.0 - 1), document).unwrap_err();
+        assert!(refused.contains("certificates"), "{refused}");
+        assert_eq!(may_hold_document(Level::GATEWAY, b"{}"), Ok(()));
     }
 
     #[test]

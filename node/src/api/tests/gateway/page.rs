@@ -42,7 +42,7 @@ async fn operators_alone_see_what_becomes_of_the_document() {
     told.routes = vec![("read".into(), told.all)];
     served.fake.state.lock().unwrap().figures = [(id, Heard::new(told, std::time::Instant::now()))].into();
     let view = served.fake.members.borrow().clone();
-    let gateway = Some(GatewayAt { in_force: None, refused: None });
+    let gateway = Some(GatewayAt::default());
     let live = vec![PeerRecord { id, program: Program::Balancer, gateway, ..view.me.clone() }];
     served.fake.members.send_replace(std::sync::Arc::new(View { live, ..(*view).clone() }));
     // Twice, of which the second time the document is known.

@@ -14,7 +14,7 @@ fn revision(number: u64) -> Option<GatewayRevision> {
 }
 
 fn at(number: u64, refused: Option<u64>) -> Option<GatewayAt> {
-    Some(GatewayAt { in_force: revision(number), refused: refused.and_then(revision) })
+    Some(GatewayAt { in_force: revision(number), refused: refused.and_then(revision), purged: None })
 }
 
 /// Those that are there, and those that have been.
@@ -30,9 +30,12 @@ fn view((live, dead): Seen) -> Arc<View> {
 
 /// What a wait for revision 7 comes to, that sees one view after another and then a long time; the clock stands still.
 async fn waited(views: Vec<Seen>) -> (usize, usize, Vec<(String, Option<u64>, Why)>) {
+    waited_for(Revision { lineage: LINEAGE, number: 7 }.into(), views).await
+}
+
+async fn waited_for(now: Wanted, views: Vec<Seen>) -> (usize, usize, Vec<(String, Option<u64>, Why)>) {
     let mut views = views.into_iter().map(view);
     let (sender, receiver) = watch::channel(views.next().unwrap());
-    let now = Revision { lineage: LINEAGE, number: 7 };
     let mut waiting = Box::pin(wait(receiver, now, Duration::from_secs(10)));
     let mut followed = futures_util::poll!(&mut waiting);
     for view in views {
@@ -44,7 +47,10 @@ async fn waited(views: Vec<Seen>) -> (usize, usize, Vec<(String, Option<u64>, Wh
         std::task::Poll::Ready(followed) => followed,
         std::task::Poll::Pending => waiting.await,
     };
-    let behind = followed.behind.into_iter().map(|it| (it.id, it.revision, it.why)).collect();
+    let number = |has| match has {
+        Has::Revision(number) | Has::Purge(number) => number,
+    };
+    let behind = followed.behind.into_iter().map(|it| (it.id, number(it.has), it.why)).collect();
     (followed.seen_by, followed.of, behind)
 }
 
@@ -97,7 +103,28 @@ async fn who_cannot_or_does_not_follow_is_named() {
         (elsewhere(5), elsewhere(70), Why::Late),
     ] {
         let behind = vec![(NodeId(2).to_string(), in_force.map(|it| it.number), why)];
-        assert_eq!(waited(other(GatewayAt { in_force, refused })).await, (1, 2, behind));
+        assert_eq!(waited(other(GatewayAt { in_force, refused, purged: None })).await, (1, 2, behind));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_purge_is_waited_for_by_what_balancers_say_of_purges_alone() {
+    let of = |id: u64, purged: Option<GatewayRevision>| {
+        let at = GatewayAt { in_force: revision(9), refused: revision(9), purged };
+        balancer(id, Some(at))
+    };
+    let now = || Wanted::Purge(revision(7).unwrap());
+    let views = |first, second| live(vec![of(1, revision(first)), of(2, revision(second))]);
+    assert_eq!(waited_for(now(), vec![views(7, 6), views(7, 8)]).await, (2, 2, vec![]));
+    let elsewhere = Some(GatewayRevision { lineage: 1, number: 70 });
+    for (purged, number, why) in
+        [(revision(6), Some(6), Why::Late), (elsewhere, Some(70), Why::Late), (None, None, Why::Unheard)]
+    {
+        let behind = vec![(NodeId(2).to_string(), number, why)];
+        assert_eq!(
+            waited_for(now(), vec![live(vec![of(1, revision(7)), of(2, purged)])]).await,
+            (1, 2, behind)
+        );
     }
 }
 

@@ -16,6 +16,7 @@ fn balancer(id: u64, at: Option<(u64, Option<u64>)>) -> PeerRecord {
         gateway: at.map(|(number, refused)| GatewayAt {
             in_force: Some(revision(number)),
             refused: refused.map(revision),
+            purged: None,
         }),
         ..peers::member(id, Program::Balancer)
     }
@@ -37,7 +38,7 @@ fn documented(document: &str) -> Documented {
 
 fn shown(documented: &Documented, view: &View, told: Vec<(u64, Figures)>) -> Value {
     let heard = told.into_iter().map(|(id, told)| (NodeId(id), Heard::new(told, Instant::now()))).collect();
-    serde_json::to_value(seen(Some(documented), &documented.described, view, &heard)).unwrap()
+    serde_json::to_value(seen(Some(documented), &documented.described, (view, &heard), vec![])).unwrap()
 }
 
 fn servers(name: &str, known: u64, able: u64) -> Servers {
@@ -106,7 +107,8 @@ fn where_nobody_has_said_a_rate_there_is_none() {
 
 #[test]
 fn each_balancer_is_shown_where_it_stands() {
-    let elsewhere = GatewayAt { in_force: Some(GatewayRevision { lineage: 1, number: 70 }), refused: None };
+    let elsewhere =
+        GatewayAt { in_force: Some(GatewayRevision { lineage: 1, number: 70 }), ..GatewayAt::default() };
     let other = PeerRecord { gateway: Some(elsewhere), ..balancer(5, None) };
     let left = PeerRecord { state: NodeState::Left, ..balancer(6, None) };
     let node = PeerRecord { program: Program::Node, ..balancer(7, None) };
