@@ -74,7 +74,11 @@ impl Watch {
                 Told::State { revision, document: Some(document), .. } if document == wanted => {
                     return Some(revision);
                 }
-                Told::State { .. } | Told::Beat { .. } | Told::Other => {}
+                Told::State { .. }
+                | Told::Beat { .. }
+                | Told::Shifts { .. }
+                | Told::Purges { .. }
+                | Told::Other => {}
             }
         }
     }

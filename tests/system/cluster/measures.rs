@@ -6,6 +6,7 @@ mod balancing;
 mod failover;
 mod feed;
 mod formation;
+mod gateway_shift;
 mod gossip_speed;
 mod learner;
 mod memory;

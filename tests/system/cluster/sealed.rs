@@ -65,15 +65,15 @@ async fn opens(balancer: &Balancer, token: &str) {
     .await;
 }
 
-async fn figure(node: &Node, name: &str) -> Option<f64> {
+pub async fn figure(node: &Node, name: &str) -> Option<f64> {
     let text = node.admin.get("/metrics").await.ok()?.text();
     let line = text.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')))?;
     line.rsplit(' ').next()?.parse().ok()
 }
 
-async fn is_level(node: &Node) {
+pub async fn is_level(node: &Node, level: Level) {
     until("the members agree", PATIENCE, async || {
-        (figure(node, "skep_store_level").await? >= f64::from(Level::SEALED.0)).then_some(())
+        (figure(node, "skep_store_level").await? >= f64::from(level.0)).then_some(())
     })
     .await;
 }
@@ -83,18 +83,18 @@ async fn secrets(node: &Node) -> Option<Value> {
     Some(node.admin.get("/cluster").await.ok()?.json()["secrets"].clone())
 }
 
-async fn see(node: &Node, path: &str) -> Option<Answer> {
+pub async fn see(node: &Node, path: &str) -> Option<Answer> {
     let bearer = format!("Bearer {TOKEN}");
     let answer = node.admin.send(Method::GET, path, &[("authorization", &*bearer)], "".into()).await.ok()?;
     (answer.status == 200).then_some(answer)
 }
 
-fn has(bytes: &[u8], text: &str) -> bool {
+pub fn has(bytes: &[u8], text: &str) -> bool {
     bytes.windows(text.len()).any(|it| it == text.as_bytes())
 }
 
 /// Files below a folder that have one of these in them.
-fn files_with(folder: &Path, texts: &[&str]) -> Vec<PathBuf> {
+pub fn files_with(folder: &Path, texts: &[&str]) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).expect("a folder can be read") {
         let path = entry.expect("a folder can be read").path();
@@ -109,7 +109,7 @@ fn files_with(folder: &Path, texts: &[&str]) -> Vec<PathBuf> {
     found
 }
 
-async fn backup(node: &Node) -> Vec<u8> {
+pub async fn backup(node: &Node) -> Vec<u8> {
     let backup = until("a backup is made", PATIENCE, async || {
         let answer = node.admin.get("/snapshot").await.ok()?;
         (answer.status == 200).then_some(answer.body)
@@ -159,7 +159,7 @@ impl Files {
 }
 
 /// The token of operators, where nodes read it.
-fn token_file(cluster: &Cluster) -> String {
+pub fn token_file(cluster: &Cluster) -> String {
     let file = cluster.folder().join("token");
     fs::write(&file, TOKEN).expect("the token's file can be written");
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
@@ -185,7 +185,7 @@ async fn a_secret_is_in_no_file_and_no_backup_and_opens_at_balancers_through_a_r
     }
     cluster.wait_all_ready().await;
     for node in 1..=NODES {
-        is_level(cluster.node(node)).await;
+        is_level(cluster.node(node), Level::SEALED).await;
     }
     let edges = files.edges.to_str().expect("a plain path");
     let flags = ["--backend-tls", "cluster", "--cluster-key-file", edges];
@@ -317,7 +317,7 @@ async fn a_secret_that_the_version_before_left_open_is_sealed_once_the_members_a
     cluster.node_mut(1).settings.args[1] = "200ms".into();
     cluster.start(1).wait_ready().await;
     let node = cluster.node(1);
-    is_level(node).await;
+    is_level(node, Level::SEALED).await;
     until("all are sealed", PATIENCE, async || {
         (figure(node, "skep_gateway_secrets_open").await? == 0.0).then_some(())
     })
@@ -341,7 +341,7 @@ async fn alone(keys: &[&str]) -> (Cluster, Files) {
     let token = token_file(&cluster);
     cluster.args = ["--level-after", "200ms", "--operator-token-file", &token].map(Into::into).into();
     cluster.start(1).wait_ready().await;
-    is_level(cluster.node(1)).await;
+    is_level(cluster.node(1), Level::SEALED).await;
     (cluster, files)
 }
 

@@ -13,7 +13,7 @@ use crate::clients::http::Client;
 use crate::programs::{self, logfile};
 use crate::wait::until;
 
-/// The balancer's address in the subnet; nodes count from 1.
+/// The first balancer's address in the subnet; nodes count from 1.
 const HOST: u8 = 200;
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -30,10 +30,19 @@ pub struct Balancer {
 impl Balancer {
     /// Serves from all nodes that run, on return.
     pub async fn start(cluster: &Cluster, more: &[&str]) -> Self {
-        let ip = cluster.subnet().host(HOST);
+        Self::start_nth(cluster, 0, more).await
+    }
+
+    /// One of several, which have hosts of their own.
+    pub async fn start_nth(cluster: &Cluster, nth: u8, more: &[&str]) -> Self {
+        let ip = cluster.subnet().host(HOST + nth);
         let (http, https) = (SocketAddr::new(ip, 8000), SocketAddr::new(ip, 8443));
         let admin = SocketAddr::new(ip, 9401);
-        let log = cluster.folder().join("balancer.log");
+        let named = |name: &str| match nth {
+            0 => format!("{name}.log"),
+            _ => format!("{name}-{nth}.log"),
+        };
+        let log = cluster.folder().join(named("balancer"));
         let file = File::create(&log).expect("the log file opens");
         let seeds: Vec<String> = (1..=3).map(|seed| cluster.subnet().peer(seed).to_string()).collect();
         let child = programs::balancer()
@@ -41,7 +50,7 @@ impl Balancer {
             .args(["--admin", &admin.to_string(), "--peer", &SocketAddr::new(ip, 7401).to_string()])
             .args(["--seeds", &seeds.join(","), "--log", "info"])
             .arg("--access-log")
-            .arg(cluster.folder().join("access.log"))
+            .arg(cluster.folder().join(named("access")))
             .args(more)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -61,10 +70,22 @@ impl Balancer {
         balancer
     }
 
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("it runs");
+    }
+
     /// SIGHUP: what can be read again is.
     pub fn hang_up(&self) {
-        let sent = kill_process(Pid::from_child(&self.child), Signal::HUP);
-        sent.expect("it runs");
+        self.signal(Signal::HUP);
+    }
+
+    /// It does nothing and hears nothing, until it is thawed.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
     }
 
     pub fn log_text(&self) -> String {
