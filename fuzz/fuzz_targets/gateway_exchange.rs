@@ -1,10 +1,10 @@
-//! What balancers tell one another of limits: frames that are read back, or refused, within bounds.
+//! What balancers tell one another of limits and of stored answers: frames that are read back, or refused, within bounds.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use skep_fuzz::bounded::bounded;
 use skep_fuzz::seeds;
-use skep_gateway::exchange::{Body, ENTRIES_MAX, Frame, debts};
+use skep_gateway::exchange::{Body, ENTRIES_MAX, Frame, debts, voids};
 use skep_gateway::limit::{By, Limit, Per, Scope};
 
 fuzz_target!(init: seeds::write(seeds::gateway_frames), |bytes: &[u8]| {
@@ -20,6 +20,12 @@ fuzz_target!(init: seeds::write(seeds::gateway_frames), |bytes: &[u8]| {
         if let debts::Body::Page { debts, .. } = frame.body {
             assert!(debts.len() <= debts::DEBTS_MAX);
         }
+    }
+    if let Ok(frame) = bounded(bytes.len(), || voids::Frame::decode(bytes)) {
+        assert_eq!(frame.encode(), bytes);
+        let mut waiting = frame.voids.clone().into();
+        let next = voids::Frame::next(&mut waiting);
+        assert!(next.is_none_or(|it| it.encode().len() <= voids::FRAME_BYTES_MAX));
     }
     let Ok(frame) = bounded(bytes.len(), || Frame::decode(bytes)) else { return };
     assert_eq!(frame.encode(), bytes);

@@ -5,10 +5,14 @@ use libfuzzer_sys::fuzz_target;
 use skep_fuzz::bounded::bounded;
 use skep_fuzz::seeds;
 use skep_gateway::figures::{Ask, Gathering, PARTS_MAX, Part, renumbered};
+use skep_gateway::shift::report::Report;
 
 fuzz_target!(init: seeds::write(seeds::gateway_figures), |bytes: &[u8]| {
     if let Ok(ask) = Ask::decode(bytes) {
         assert_eq!(ask.encode(), bytes);
+    }
+    if let Some(report) = bounded(bytes.len(), || Report::decode(bytes)) {
+        assert_eq!(report.encode(), bytes);
     }
     let Ok(part) = bounded(bytes.len(), || Part::decode(bytes)) else { return };
     assert_eq!(part.encode(), bytes);

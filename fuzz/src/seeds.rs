@@ -6,8 +6,8 @@
 mod gateway;
 
 pub use self::gateway::{
-    gateway_documents, gateway_figures, gateway_frames, gateway_key_sets, gateway_lines, gateway_paths,
-    gateway_tokens,
+    cache_heads, gateway_codings, gateway_documents, gateway_figures, gateway_frames, gateway_key_sets, gateway_lines,
+    gateway_paths, gateway_purges, gateway_tokens,
 };
 
 use std::path::Path;
@@ -88,6 +88,7 @@ fn ops() -> Vec<Op> {
         Op::Claim { key: ClaimKey(1), fingerprint: 2, time_ms: 3, ttl_ms: 4 },
         Op::WriteText { request: RequestId(7), text: body.clone(), time_ms: u64::MAX },
         Op::DropMessages { upto: 5 },
+        Op::Purges { op: skep_state::purge::PurgeOp::Add { nonce: 7, what: body.clone() } },
         Op::RemoveMessage { digest },
         Op::Tasks { time_ms: 6, op: TaskOp::Put { nonce: 7, tasks: vec![task.clone()] } },
         Op::Tasks { time_ms: 6, op: TaskOp::PutBatch { nonce: 7, keep_ms: 8, tasks: vec![task.clone()] } },
@@ -116,7 +117,7 @@ fn ops() -> Vec<Op> {
 
 /// Commands with no operation, one of each, and all.
 pub fn commands() -> Vec<Vec<u8>> {
-    let ops: Vec<Op> = ops().into_iter().chain(gateway::sealed_ops()).collect();
+    let ops: Vec<Op> = ops().into_iter().chain(gateway::sealed_ops()).chain(gateway::shift_ops()).collect();
     let mut sets: Vec<Vec<Op>> = ops.iter().map(|op| vec![op.clone()]).collect();
     sets.push(Vec::new());
     sets.push(ops);
@@ -303,8 +304,11 @@ fn gossip_message(compressed: bool) -> Vec<u8> {
     let ids = [1u64, 2].map(|node| {
         chitchat::ChitchatId::new(format!("{node:016x}"), 9, ([10, 0, 0, node as u8], 7400).into())
     });
-    let key = |key: &str, value: &str, version| {
-        Key { key: key.into(), value: value.into(), version, status: Status::Set }
+    let key = |key: &str, value: &str, version| Key {
+        key: key.into(),
+        value: value.into(),
+        version,
+        status: Status::Set,
     };
     let digest = ids.iter().map(|id| Digest { id: id.clone(), heartbeat: 7, floor: 0, version: 0 }).collect();
     let keys = vec![key("s", "node - - 0.1.0 1-1 3", 1), key("t", "ready", 2)];
@@ -421,7 +425,12 @@ pub fn robots() -> Vec<Vec<u8>> {
 
 /// Values of `srcset`, and of a refresh.
 pub fn srcsets() -> Vec<Vec<u8>> {
-    let texts = ["a.png 1x, b,c.png 2.5e0x , d 100w 5h,e (x, y), f,, g", "0; url = 'a b' c", "1.5.2 \tURL=\"x", ",,a ,"];
+    let texts = [
+        "a.png 1x, b,c.png 2.5e0x , d 100w 5h,e (x, y), f,, g",
+        "0; url = 'a b' c",
+        "1.5.2 \tURL=\"x",
+        ",,a ,",
+    ];
     texts.map(|it| it.as_bytes().to_vec()).to_vec()
 }
 

@@ -3,14 +3,19 @@
 use bytes::Bytes;
 use skep_base::codec;
 use skep_gateway::exchange::debts::{self, Debt, Kept};
+use skep_gateway::exchange::voids::{self, Void};
 use skep_gateway::exchange::{Body, Entry, Frame};
 use skep_gateway::figures::{Ask, Counts, Figures, Rest, Servers};
 use skep_gateway::limit::{Neighbours, Who};
+use skep_gateway::shift::report::{Report, Seen};
+use skep_gateway::shift::window as shift;
+use skep_gateway::told::Told;
 use skep_state::clock::Stamp;
 use skep_state::command::Op;
 use skep_state::gateway::{DataKey, GatewayOp};
 use skep_state::kind::Record;
 use skep_state::kinds::gateway::GatewayRecord;
+use skep_state::shift::{Phase, Shift, ShiftOp};
 
 fn data_key() -> DataKey {
     DataKey { id: 1 << 90, version: 2, is_spent: true, wrapped: Bytes::from_static(b"wrapped") }
@@ -54,6 +59,14 @@ fn of_head(format: u16, head: Vec<u8>) -> GatewayRecord {
     GatewayRecord::decode(format, &bytes).expect("what the section's format says")
 }
 
+/// One for `a.test` and `*.b.test`, and its key, made for this alone.
+const CERTIFICATE: &str = "MIIBcjCCARigAwIBAgIUMd1bqyeK3fyox9OcKhZzcFlLO6UwCgYIKoZIzj0EAwIwADAeFw0yNjEyMDEwMzQ1NTdaFw0zNjExMjgwMzQ1NTdaMAAwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAAT7P+SF6M5PsGgYHPow8cagSOzD6t685zvIHfP0Z05xW6+15dwUDvDEMFY1wMMYET6qbO3QA8cOa6txoaePjZXro3AwbjAdBgNVHQ4EFgQUzHpZ7sOC9Z4T6/zJunGnINMdevIwHwYDVR0jBBgwFoAUzHpZ7sOC9Z4T6/zJunGnINMdevIwDwYDVR0TAQH/BAUwAwEB/zAbBgNVHREEFDASggZhLnRlc3SCCCouYi50ZXN0MAoGCCqGSM49BAMCA0gAMEUCIQDRmR5ND+6GtmWqht4wUzeP2t793vkhyfXpKXTBQZsJHQIgW1ZnsKpB31hqQGxecyB+ZbWOpPWNyObPXTgZmfjQGtw=";
+const CERTIFICATE_KEY: &str = "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg599mqTQwVNM0wnr/jpyeUalHTsVSX4aegAOFOnkdYSGhRANCAAT7P+SF6M5PsGgYHPow8cagSOzD6t685zvIHfP0Z05xW6+15dwUDvDEMFY1wMMYET6qbO3QA8cOa6txoaePjZXr";
+
+pub fn gateway_certificates() -> Vec<Vec<u8>> {
+    skep_gateway::auth::jwt::decode(CERTIFICATE.trim_end_matches('=').replace('+', "-").replace('/', "_").as_bytes()).into_iter().collect()
+}
+
 pub fn gateway_documents() -> Vec<Vec<u8>> {
     let toml = "unmatched = \"not-found\"\n[services.web]\nurls = [\"http://10.0.0.5:8080\", {url = \"http://web\", weight = 2}]\n\
                 probe = {path = \"/up\", status = \"200-299\", interval = \"1s\"}\nhost = \"client\"\nmax_in_flight = 3\n\
@@ -64,6 +77,8 @@ pub fn gateway_documents() -> Vec<Vec<u8>> {
                 limits = [{rate = 5, per = \"minute\", by = \"address\", burst = 9, scope = \"balancer\"}, {scope = \"cluster\", rate = 1, per = \"hour\", by = \"route\"}]\n\
                 [routes.b]\nmatch.exact_path = \"/a/b\"\nredirect = {scheme = \"https\", status = 301}\n\
                 auth = {keys = {header = \"x-key\", authorization = false, query = \"key\"}, groups = [\"g\"]}\n\
+                ask = {service = \"web\", path = \"/auth?a\", send = [\"cookie\"], take = [\"x-user\"], timeout = \"1s\"}\n\
+                compress = {types = [\"text/*\", \"+json\"], min = \"2KiB\", level = 2}\n\
                 [consumers.c]\ngroups = [\"g\"]\nkeys = [\"0123456789abcdef\", {key = \"fedcba9876543210\", label = \"l\"}]\n\
                 passwords = [{user = \"u\", password = \"$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc\"}]\n\
                 [routes.c]\nmatch.path = \"/c\"\nservice = \"web\"\nauth = {jwt = {issuers = [\"i\"], forward = true}, basic = true}\n\
@@ -76,17 +91,68 @@ pub fn gateway_documents() -> Vec<Vec<u8>> {
         "0f".repeat(32),
         "f0".repeat(32)
     );
-    vec![toml.into(), json.into(), sealed.into()]
+    let pem = |kind: &str, text: &str| format!("-----BEGIN {kind}-----\\n{text}\\n-----END {kind}-----\\n");
+    let certificates = format!(
+        r#"{{"certificates": {{"c": {{"certificate": "{}", "key": "{}", "hosts": ["a.test", "*.b.test"]}}}}}}"#,
+        pem("CERTIFICATE", CERTIFICATE),
+        pem("PRIVATE KEY", CERTIFICATE_KEY)
+    );
+    vec![toml.into(), json.into(), sealed.into(), certificates.into()]
+}
+
+/// What changes shifts.
+pub fn shift_ops() -> [Op; 3] {
+    let (from, to, abort) = ("b".into(), "g".into(), "5xx>1%".into());
+    let shift = Shift { from, to, from_weight: 1, to_weight: 0, over_ms: 60_000, abort }.into();
+    let (id, route) = (7, || "a".to_owned());
+    [
+        ShiftOp::Begin { id, after: 0, route: route(), shift },
+        ShiftOp::Step { id, route: route(), share: 100 },
+        ShiftOp::End { id, route: route(), phase: Phase::Back, why: "c".into() },
+    ]
+    .map(|op| Op::Shifts { time_ms: 6, op })
 }
 
 pub fn gateway_lines() -> Vec<Vec<u8>> {
-    let state = format!("{{\"lineage\":\"{}\",\"revision\":7,\"document\":{{\"routes\":{{}}}}}}\n", "0f".repeat(16));
+    let state =
+        format!("{{\"lineage\":\"{}\",\"revision\":7,\"document\":{{\"routes\":{{}}}}}}\n", "0f".repeat(16));
     let none = format!("{{\"lineage\":\"{}\",\"revision\":0,\"document\":null}}", "0".repeat(32));
-    vec![state.into(), none.into(), b"{\"beat\":7}\n".to_vec(), b"{\"later\":1}\n".to_vec()]
+    let purges =
+        Told::Purges { cluster: 7, since: 3, last: 5, list: "[{\"number\":4,\"purge\":{\"all\":true}}]" };
+    let lines = [state.into(), none.into(), b"{\"beat\":7}\n".to_vec(), b"{\"later\":1}\n".to_vec()];
+    let shifts = r#"{"shifts":[{"id":1,"route":"w","from":"a","to":"b","share":7,"abort":"5xx>1%"}],"at":5}"#;
+    lines.into_iter().chain([purges.encode(), shifts.into()]).collect()
+}
+
+pub fn gateway_purges() -> Vec<Vec<u8>> {
+    [
+        r#"{"url":"https://a.test:81/%61%2fb?y"}"#,
+        r#"{"prefix":"/x/"}"#,
+        r#"{"route":"a"}"#,
+        r#"{"service":"skep"}"#,
+        r#"{"group":"a b"}"#,
+        r#"{"all":true}"#,
+        r#"[{"number":4,"purge":{"message":7}},{"number":5,"purge":{"messages":9}}]"#,
+    ]
+    .map(|it| it.as_bytes().to_vec())
+    .into()
+}
+
+pub fn cache_heads() -> Vec<Vec<u8>> {
+    [
+        "cache-control: public, max-age=60, stale-if-error=5\r\netag: \"a\"\r\nvary: accept\r\nage: 5\r\n",
+        "cdn-cache-control: max-age=60;x=1, private=?0\r\nexpires: Sun, 06 Nov 1994 08:49:37 GMT\r\n",
+        "cache-groups: \"a\", \"b c\";x\r\ncache-group-invalidation: \"a\"\r\ncontent-type: a/b\r\n",
+        "bytes=0-5",
+        "\0\0\0\x01a\0\0\0\x02/b\0\0\0\0",
+    ]
+    .map(|it| it.as_bytes().to_vec())
+    .into()
 }
 
 pub fn gateway_frames() -> Vec<Vec<u8>> {
-    let who = [Who::Client(Neighbours::V4(7)), Who::Client(Neighbours::V6(8)), Who::Consumer(9), Who::Anybody];
+    let who =
+        [Who::Client(Neighbours::V4(7)), Who::Client(Neighbours::V6(8)), Who::Consumer(9), Who::Anybody];
     let entries = who.map(|who| Entry { limit: 1, who, count: 2 });
     let frame = |body| Frame { from: 1, to: 2, number: 3, body }.encode();
     let debts: Vec<Debt> = who.map(|who| Debt { limit: 1, who, step: 2, owed: 3 }).into();
@@ -98,6 +164,15 @@ pub fn gateway_frames() -> Vec<Vec<u8>> {
         of_debts(debts::Body::Ask { place: 0, until: debts::PLACES }),
         of_debts(debts::Body::Page { place: 0, next: 9, debts: debts.clone() }),
         of_debts(debts::Body::Nothing),
+        voids::Frame {
+            from: 1,
+            to: 2,
+            voids: vec![
+                Void::Url(b"key".as_slice().into()),
+                Void::Group { service: 1, secure: true, group: 2, host: b"a.test".as_slice().into() },
+            ],
+        }
+        .encode(),
         Kept { written_ms: 7, debts }.encode(),
     ]
 }
@@ -119,8 +194,15 @@ pub fn gateway_key_sets() -> Vec<Vec<u8>> {
     vec![all.into(), format!(r#"{{"keys": [{ed25519}]}}"#).into(), br#"{"keys": []}"#.to_vec()]
 }
 
+pub fn gateway_codings() -> Vec<Vec<u8>> {
+    let lists = ["gzip;q=0.5, zstd;q=1.000", "*;q=0, x-gzip\nidentity;q=0", "W/\"a--skep\", \"b,c\"", "text/html; a=b"];
+    lists.map(|it| it.into()).into()
+}
+
 pub fn gateway_paths() -> Vec<Vec<u8>> {
-    ["/a/%61%2d/b;c", "/%2e%2e/a", "/a//b", "/..;/", "/a%2fb", "A.test.:80", "?a=1&%6bey=2;key=3&b"].map(|it| it.into()).into()
+    ["/a/%61%2d/b;c", "/%2e%2e/a", "/a//b", "/..;/", "/a%2fb", "A.test.:80", "?a=1&%6bey=2;key=3&b"]
+        .map(|it| it.into())
+        .into()
 }
 
 pub fn gateway_figures() -> Vec<Vec<u8>> {
@@ -133,5 +215,7 @@ pub fn gateway_figures() -> Vec<Vec<u8>> {
         rest: Rest { routes: 1, services: 0, counts },
     };
     let ask = Ask { node: 1, number: 2 }.encode();
-    figures.parts(2).into_iter().chain([ask]).collect()
+    let seen = Seen { shift: 7, counts: shift::Counts { requests: 20, failed: 3 }, has_left: true };
+    let report = Report { balancer: 1, seen: vec![seen] }.encode();
+    figures.parts(2).into_iter().chain([ask, report]).collect()
 }
