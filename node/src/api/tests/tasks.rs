@@ -398,7 +398,7 @@ async fn workers_are_listed_with_what_each_holds_and_the_admin_address_asks_for_
     assert_eq!((&first["workers"][0]["slots"], &first["workers"][0]["beat"]), (&Value::Null, &Value::Null));
     let beat = public.post_json("/workers/w3/beat", r#"{"slots":8.0,"version":"1.2.3"}"#).await;
     assert_eq!(beat.status, 200, "{:?}", beat.body);
-    for body in [r#"{"slots":0}"#, r#"{"version":""}"#, r#"{"version":"a b"}"#] {
+    for body in [r#"{"slots":0}"#, r#"{"slots":2147483648}"#, r#"{"version":""}"#, r#"{"version":"a b"}"#] {
         public.post_json("/workers/w3/beat", body).await.is_problem(ProblemKind::InvalidTask);
     }
     let third = public.as_operator(Method::GET, "/workers?after=w2", "").await.json()["workers"][0].clone();

@@ -105,7 +105,7 @@ pub(crate) struct Beat {
     #[schema(required = false, default = 0)]
     pub stream: u64,
     /// How many tasks it does at a time.
-    #[schema(required = false, minimum = 1, maximum = 4294967295u32, nullable = false)]
+    #[schema(required = false, minimum = 1, maximum = 2147483647u32, nullable = false)]
     pub slots: Option<u32>,
     /// Of its program.
     #[schema(required = false, pattern = "^[!-~]{1,32}$", nullable = false)]

@@ -130,6 +130,9 @@ impl<'a> EndAsked<'a> {
     }
 }
 
+/// Most slots that a worker may say: an `int32`, as the document of the API has them.
+const SLOTS_MAX: u32 = i32::MAX as u32;
+
 /// A worker's word that it is there.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -166,7 +169,10 @@ impl BeatAsked {
         let version = self.version.as_deref().unwrap_or("0");
         let wrong = [
             (self.holds.len() > HOLDS_MAX, format!("holds: expected at most {HOLDS_MAX}")),
-            (self.slots == Some(0), "slots: expected at least 1".to_owned()),
+            (
+                self.slots.is_some_and(|it| !(1..=SLOTS_MAX).contains(&it)),
+                format!("slots: expected 1 to {SLOTS_MAX}"),
+            ),
             (
                 !(1..=VERSION_BYTES_MAX).contains(&version.len())
                     || !version.bytes().all(|b| b.is_ascii_graphic()),
