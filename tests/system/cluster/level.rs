@@ -10,7 +10,7 @@ use skep_kit::wait::until;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// What nodes of this version agree to.
-const NEWEST: u64 = 9;
+const NEWEST: u64 = 10;
 /// Magic and format of a snapshot file.
 const SNAPSHOT_MAGIC: &[u8] = b"SKEPSNP\n";
 

@@ -75,8 +75,8 @@ async fn serve(mut stream: TcpStream, version: Arc<AtomicUsize>) {
 /// What a balancer says to a client that asks for a host's, whatever its own address.
 async fn ask(balancer: &Balancer, method: &str, path: &str) -> String {
     let mut stream = TcpStream::connect(balancer.http).await.expect("it listens");
-    let request =
-        format!("{method} {path} HTTP/1.1\r\nhost: a.test\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+    let length = if method == "POST" { "content-length: 0\r\n" } else { "" };
+    let request = format!("{method} {path} HTTP/1.1\r\nhost: a.test\r\n{length}connection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.expect("it takes a request");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.expect("an answer");
