@@ -17,7 +17,7 @@ use skep_gateway::ask::{self, Ask};
 use crate::core::account::{Charge, Use};
 use crate::core::timer::TICK;
 use crate::core::trail::Trail;
-use crate::forward::downstream::{Downstream, Fault, Gone, Request};
+use crate::forward::downstream::{Downstream, Fault, Request};
 use crate::forward::exchange::forward;
 use crate::forward::plan::Plan;
 use crate::forward::problem::Problem;
@@ -211,24 +211,6 @@ fn word(of: &Ask, head: &ResponseHead, buf: &[u8]) -> Word {
 }
 
 impl Downstream for Listener<'_> {
-    fn poll_body(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_ahead(&mut self, _cx: &mut Context<'_>) -> Poll<Result<bool, Gone>> {
-        Poll::Ready(Ok(true))
-    }
-
-    fn body(&self) -> &[u8] {
-        &[]
-    }
-
-    fn consume_body(&mut self, _n: usize) {}
-
-    fn body_complete(&self) -> bool {
-        true
-    }
-
     fn takes_chunks(&self) -> bool {
         false
     }

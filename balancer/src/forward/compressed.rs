@@ -254,24 +254,6 @@ mod tests {
     struct Sink(usize);
 
     impl Downstream for Sink {
-        fn poll_body(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
-            Poll::Ready(Ok(()))
-        }
-
-        fn poll_ahead(&mut self, _cx: &mut Context<'_>) -> Poll<Result<bool, Gone>> {
-            Poll::Ready(Ok(true))
-        }
-
-        fn body(&self) -> &[u8] {
-            &[]
-        }
-
-        fn consume_body(&mut self, _n: usize) {}
-
-        fn body_complete(&self) -> bool {
-            true
-        }
-
         fn takes_chunks(&self) -> bool {
             true
         }

@@ -16,20 +16,28 @@ use crate::wire::response_head::ResponseHead;
 
 /// The client's side of an exchange.
 pub trait Downstream {
-    /// Waits until [`Self::body`] has bytes or the body is complete.
-    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>>;
+    /// Waits until [`Self::body`] has bytes or the body is complete. Where nothing is said of it, there is none.
+    fn poll_body(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
+        Poll::Ready(Ok(()))
+    }
     /// Reads more of the body behind what is there, also where there is something; not to be called once it is
     /// complete. Says whether there was memory for it.
-    fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Gone>>;
+    fn poll_ahead(&mut self, _cx: &mut Context<'_>) -> Poll<Result<bool, Gone>> {
+        Poll::Ready(Ok(true))
+    }
     /// Whether bytes of the same client's that nobody has read here keep it from sending.
     fn is_held_up(&self) -> bool {
         false
     }
     /// Bytes of the request's body, framed as the backend is to get them.
-    fn body(&self) -> &[u8];
-    fn consume_body(&mut self, n: usize);
+    fn body(&self) -> &[u8] {
+        &[]
+    }
+    fn consume_body(&mut self, _n: usize) {}
     /// Whether `body` is all that is left of it.
-    fn body_complete(&self) -> bool;
+    fn body_complete(&self) -> bool {
+        true
+    }
 
     /// Whether the answer's body is wanted as it is framed; else as data alone.
     fn takes_chunks(&self) -> bool;

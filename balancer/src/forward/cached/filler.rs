@@ -24,7 +24,7 @@ use crate::core::cache::stored::{Body, Head, Stored};
 use crate::core::cache::{Fetch, Room};
 use crate::core::date::unix_s;
 use crate::core::worker::Worker;
-use crate::forward::downstream::{Downstream, Gone};
+use crate::forward::downstream::Downstream;
 use crate::wire::response_head::{AnswerLength, ResponseHead};
 
 /// From here on, an answer says that its server failed.
@@ -268,24 +268,6 @@ fn is_named((name, _): &Field<'_>, names: &[&str]) -> bool {
 }
 
 impl Downstream for Filler {
-    fn poll_body(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_ahead(&mut self, _cx: &mut Context<'_>) -> Poll<Result<bool, Gone>> {
-        Poll::Ready(Ok(true))
-    }
-
-    fn body(&self) -> &[u8] {
-        &[]
-    }
-
-    fn consume_body(&mut self, _n: usize) {}
-
-    fn body_complete(&self) -> bool {
-        true
-    }
-
     fn takes_chunks(&self) -> bool {
         false
     }
